@@ -1,0 +1,1100 @@
+--! Previous: -
+--! Hash: sha1:29828390ed9136a0d411c8f131be1e41515a0ad7
+--! Message: Mounts and the tree of nodes
+
+-- Names are compared and measured as UTF-8 bytes: in another encoding the
+-- rules about control characters and lengths would mean something else.
+do $$
+begin
+  if current_setting('server_encoding') <> 'UTF8' then
+    raise exception 'filestore needs a database encoded in UTF8, this one is %', current_setting('server_encoding')
+      using errcode = 'FS422',
+            hint    = 'Create the database with: create database … encoding ''UTF8'' template template0';
+  end if;
+end
+$$;
+
+create schema if not exists filestore;
+
+comment on schema filestore is
+  'Catalogue of files and directories on local disks and in S3. Grown by graphile-migrate migrations only.';
+
+create table if not exists filestore.backend_mounts (
+  id              bigint      generated always as identity,
+  mount_key       text        collate "C" not null,
+  backend_kind    text        not null,
+  root_path       text        collate "C",
+  bucket          text        collate "C",
+  prefix          text        collate "C",
+  config          jsonb       not null default '{}',
+  credentials_ref text,
+  access_mode     text        not null default 'rw',
+  access_policy   jsonb       not null default '{}',
+  state           text        not null default 'active',
+  version         integer     not null default 1,
+  created_at      timestamptz not null default statement_timestamp(),
+  updated_at      timestamptz not null default statement_timestamp(),
+
+  constraint backend_mounts_pkey
+    primary key (id),
+  constraint backend_mounts_mount_key_key
+    unique (mount_key),
+  constraint backend_mounts_mount_key_check
+    check (mount_key ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'),
+  constraint backend_mounts_backend_kind_check
+    check (backend_kind in ('local', 's3')),
+  constraint backend_mounts_access_mode_check
+    check (access_mode in ('rw', 'ro')),
+  constraint backend_mounts_state_check
+    check (state in ('active', 'inactive', 'offline', 'degraded', 'error')),
+  constraint backend_mounts_version_check
+    check (version >= 1),
+  constraint backend_mounts_place_check
+    check (
+      case backend_kind
+        when 'local' then root_path is not null and bucket is null and prefix is null
+        when 's3'    then root_path is null and bucket is not null
+      end
+    ),
+  -- Absolute and canonical: one spelling a directory, so that the unique
+  -- index on it means what it says.
+  constraint backend_mounts_root_path_check
+    check (
+      root_path = '/'
+      or (root_path ~ '^(/[^/]+)+$' and root_path !~ '/\.{1,2}(/|$)' and root_path !~ '[\u0001-\u001f\u007f-\u009f]')
+    ),
+  constraint backend_mounts_bucket_check
+    check (bucket ~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$'),
+  -- No prefix is null, never '': one spelling for "the whole bucket".
+  constraint backend_mounts_prefix_check
+    check (prefix ~ '^[^/]+(/[^/]+)*$' and octet_length(prefix) <= 1024 and prefix !~ '[\u0001-\u001f\u007f-\u009f]'),
+  constraint backend_mounts_config_check
+    check (jsonb_typeof(config) = 'object'),
+  constraint backend_mounts_access_policy_check
+    check (jsonb_typeof(access_policy) = 'object'),
+  -- A name that smells of a secret, at any depth. The secret itself belongs
+  -- into a secret store, its name into credentials_ref.
+  constraint backend_mounts_config_secret_check
+    check (
+      not jsonb_path_exists(
+        config,
+        '$.** ? (@.type() == "object").keyvalue().key ? (@ like_regex "secret|passw|passphrase|credential|token|(private|access|api)[_ -]?key" flag "i")'
+      )
+    )
+);
+
+-- Lookup of the mount that owns a place; two mounts never claim the same one.
+create unique index if not exists backend_mounts_root_path_key
+  on filestore.backend_mounts (root_path)
+  where backend_kind = 'local';
+create unique index if not exists backend_mounts_bucket_prefix_key
+  on filestore.backend_mounts (bucket, prefix) nulls not distinct
+  where backend_kind = 's3';
+
+comment on table  filestore.backend_mounts                 is 'A configured root: a directory of a local disk, or a bucket (and prefix) in S3. Inserting one creates the root node of its tree.';
+comment on column filestore.backend_mounts.id              is 'Stable number of the mount; never reused.';
+comment on column filestore.backend_mounts.mount_key       is 'Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes.';
+comment on column filestore.backend_mounts.backend_kind    is 'local or s3. Never changes.';
+comment on column filestore.backend_mounts.root_path       is 'Local mounts: absolute, canonical path of the directory. Null on S3.';
+comment on column filestore.backend_mounts.bucket          is 'S3 mounts: name of the bucket. Null on local mounts.';
+comment on column filestore.backend_mounts.prefix          is 'S3 mounts: key prefix without leading or trailing slash; null for the whole bucket.';
+comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as region or endpoint. A key that names a secret is refused.';
+comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret that opens the backend; never the secret.';
+comment on column filestore.backend_mounts.access_mode     is 'rw, or ro for a mount that commands must not change.';
+comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it.';
+comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded or error: what the service last knew of the backend.';
+comment on column filestore.backend_mounts.version         is 'Optimistic version: counted by a trigger, +1 on every change.';
+comment on column filestore.backend_mounts.created_at      is 'When the row was inserted.';
+comment on column filestore.backend_mounts.updated_at      is 'When version last moved.';
+
+comment on constraint backend_mounts_place_check         on filestore.backend_mounts is 'Local: root_path and nothing else. S3: bucket, perhaps prefix, no root_path.';
+comment on constraint backend_mounts_root_path_check     on filestore.backend_mounts is 'root_path is absolute, without empty, "." or ".." segments, without a trailing slash or control characters.';
+comment on constraint backend_mounts_config_secret_check on filestore.backend_mounts is 'config carries no key that names a secret: put the name of the secret into credentials_ref.';
+comment on index filestore.backend_mounts_root_path_key     is 'One local mount a directory.';
+comment on index filestore.backend_mounts_bucket_prefix_key is 'One S3 mount a bucket and prefix.';
+
+create table if not exists filestore.nodes (
+  id                 bigint      generated always as identity,
+  backend_mount_id   bigint      not null,
+  parent_id          bigint,
+  parent_path        text        collate "C",
+  parent_live        boolean,
+  name               text        collate "C" not null,
+  path               text        collate "C" not null generated always as (
+                       case
+                         when parent_id is null then ''
+                         when parent_path = ''  then name
+                         else parent_path || '/' || name
+                       end
+                     ) stored,
+  depth              integer     not null generated always as (
+                       case
+                         when parent_id is null then 0
+                         when parent_path = ''  then 1
+                         else length(parent_path) - length(replace(parent_path, '/', '')) + 2
+                       end
+                     ) stored,
+  directory_path     text        collate "C",
+  live               boolean     not null default true,
+  kind               text        not null,
+  size_bytes         bigint      not null default 0,
+  checksum           text        collate "C",
+  content_hash       text        collate "C",
+  storage_class      text,
+  metadata           jsonb       not null default '{}',
+  state              text        not null default 'active',
+  version            integer     not null default 1,
+  last_seen_at       timestamptz,
+  last_modified_at   timestamptz,
+  last_reconciled_at timestamptz,
+  created_at         timestamptz not null default statement_timestamp(),
+  updated_at         timestamptz not null default statement_timestamp(),
+  deleted_at         timestamptz,
+
+  constraint nodes_pkey
+    primary key (id),
+  -- What a child's key refers to. A file has no directory_path, so nothing
+  -- can be its child; a tombstone is not live, so no live row can be below it.
+  constraint nodes_directory_key
+    unique (backend_mount_id, id, directory_path, live),
+  -- Proves for every live node but a root: the parent exists, is on the same
+  -- mount, is a directory, is alive, and stands at parent_path. The cascade
+  -- carries a renamed or moved directory's subtree.
+  -- Its columns are plain, not generated: with generated columns in a
+  -- referenced key any before-update trigger makes any update of a directory
+  -- take the strongest row lock, and creates in it wait for a heartbeat.
+  constraint nodes_parent_fkey
+    foreign key (backend_mount_id, parent_id, parent_path, parent_live)
+    references filestore.nodes (backend_mount_id, id, directory_path, live)
+    on update cascade,
+  -- No action: a mount is deleted by its own trigger, and only when it holds
+  -- nothing. A cascade here would erase a populated mount in one statement.
+  constraint nodes_backend_mount_fkey
+    foreign key (backend_mount_id)
+    references filestore.backend_mounts (id),
+  constraint nodes_kind_check
+    check (kind in ('file', 'directory')),
+  constraint nodes_state_check
+    check (state in ('active', 'inconsistent', 'missing', 'deleted')),
+  constraint nodes_deleted_check
+    check ((state = 'deleted') = (deleted_at is not null)),
+  constraint nodes_live_check
+    check (live = (deleted_at is null)),
+  constraint nodes_root_check
+    check (
+      case
+        when parent_id is null then parent_path is null and name = '' and kind = 'directory' and deleted_at is null
+        else parent_path is not null
+      end
+    ),
+  constraint nodes_parent_live_check
+    check (parent_live is not distinct from case when parent_id is not null and deleted_at is null then true end),
+  constraint nodes_directory_path_check
+    check (directory_path is not distinct from case when kind = 'directory' then path end),
+  constraint nodes_name_check
+    check (
+      parent_id is null
+      or (name not in ('', '.', '..') and octet_length(name) <= 1024 and name !~ '[/\u0001-\u001f\u007f-\u009f]')
+    ),
+  -- A btree key ends near 2 704 bytes. It is also what ends a cascade that two
+  -- directories moved into each other in one statement would run for ever.
+  constraint nodes_path_length_check
+    check (octet_length(path) <= 2600),
+  constraint nodes_size_bytes_check
+    check (size_bytes >= 0 and (kind = 'file' or size_bytes = 0)),
+  constraint nodes_checksum_check
+    check (checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$'),
+  constraint nodes_metadata_check
+    check (jsonb_typeof(metadata) = 'object'),
+  constraint nodes_version_check
+    check (version >= 1)
+);
+
+-- One root a mount.
+create unique index if not exists nodes_root_key
+  on filestore.nodes (backend_mount_id)
+  where parent_id is null;
+-- One live name a directory; lists a directory by keyset; serves the cascade's
+-- own lookup. The predicate is parent_live, not deleted_at: the cascade
+-- compares all four key columns by equality, which implies "parent_live is not
+-- null" and nothing about deleted_at, so with that predicate it would read
+-- the whole table once per moved directory. Both select the same rows.
+create unique index if not exists nodes_live_child_key
+  on filestore.nodes (backend_mount_id, parent_id, name)
+  where parent_live is not null;
+-- Lookup and prefix scan by path. Not unique: the tree makes live paths unique
+-- already, and a second unique index would leak 23505 past "on conflict".
+create index if not exists nodes_live_path_idx
+  on filestore.nodes (backend_mount_id, path)
+  where live;
+-- Tombstones below a directory: purge and restore.
+create index if not exists nodes_tombstone_parent_idx
+  on filestore.nodes (parent_id)
+  where deleted_at is not null;
+-- Which nodes hold this content.
+create index if not exists nodes_checksum_idx
+  on filestore.nodes (checksum)
+  where checksum is not null;
+-- Work list of the reconciler. A state change of these few rows is not a HOT
+-- update; a heartbeat on an active node is.
+create index if not exists nodes_unsettled_idx
+  on filestore.nodes (backend_mount_id, state, id)
+  where state in ('inconsistent', 'missing');
+-- metadata @> '{"key": "value"}'.
+create index if not exists nodes_metadata_idx
+  on filestore.nodes using gin (metadata jsonb_path_ops)
+  where metadata <> '{}';
+
+comment on table  filestore.nodes                    is 'One row a file or directory, living or tombstoned. The tree proves itself: nodes_parent_fkey ties every live row to a live directory of the same mount at parent_path.';
+comment on column filestore.nodes.id                 is 'Stable number of the node; other services attach to it. Never reused: a path used again has a new id.';
+comment on column filestore.nodes.backend_mount_id   is 'The mount whose tree the node belongs to. Never changes.';
+comment on column filestore.nodes.parent_id          is 'The directory that holds the node; null for the root of a mount only.';
+comment on column filestore.nodes.parent_path        is 'Path of the parent, kept equal to it by nodes_parent_fkey while the node lives; on a tombstone, where the parent stood when the node was deleted. Filled by trigger when null.';
+comment on column filestore.nodes.parent_live        is 'True while the node lives; null on a root and on a tombstone, which so leaves the key. Filled by trigger when null.';
+comment on column filestore.nodes.name               is 'Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3.';
+comment on column filestore.nodes.path               is 'Path below the mount''s root, without leading slash; empty for the root. At most 2600 bytes.';
+comment on column filestore.nodes.depth              is 'Number of segments in path: 0 for the root.';
+comment on column filestore.nodes.directory_path     is 'path for a directory, null for a file: what the keys of children refer to. Filled by trigger when null.';
+comment on column filestore.nodes.live               is 'deleted_at is null, as a plain column that keys can refer to. Filled by trigger.';
+comment on column filestore.nodes.kind               is 'file or directory. Never changes.';
+comment on column filestore.nodes.size_bytes         is 'Size of the content in bytes; 0 for a directory.';
+comment on column filestore.nodes.checksum           is 'Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86….';
+comment on column filestore.nodes.content_hash       is 'The backend''s own identity of the content, such as an ETag: comparable with itself only.';
+comment on column filestore.nodes.storage_class      is 'The backend''s storage class, such as STANDARD_IA.';
+comment on column filestore.nodes.metadata           is 'A JSON object of the service''s own.';
+comment on column filestore.nodes.state              is 'active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone).';
+comment on column filestore.nodes.version            is 'Optimistic version: counted by trigger, +1 on every change but a heartbeat.';
+comment on column filestore.nodes.last_seen_at       is 'Heartbeat: when a watcher last saw the node. Does not move version.';
+comment on column filestore.nodes.last_modified_at   is 'When the backend says the content was last modified.';
+comment on column filestore.nodes.last_reconciled_at is 'Heartbeat: when a reconciler last compared the node with the backend. Does not move version.';
+comment on column filestore.nodes.created_at         is 'When the row was inserted. Never changes.';
+comment on column filestore.nodes.updated_at         is 'When version last moved; strictly later than before.';
+comment on column filestore.nodes.deleted_at         is 'When the node was deleted; all rows of one recursive delete share it. Null while the node lives.';
+
+comment on constraint nodes_directory_key        on filestore.nodes is 'What nodes_parent_fkey refers to: a live directory at its path.';
+comment on constraint nodes_parent_fkey          on filestore.nodes is 'The parent exists, on the same mount, is a live directory, and stands at parent_path. Carries moves to the subtree.';
+comment on constraint nodes_backend_mount_fkey   on filestore.nodes is 'The mount exists; it cannot be deleted while it holds nodes.';
+comment on constraint nodes_deleted_check        on filestore.nodes is 'A node is in state deleted exactly when it has deleted_at.';
+comment on constraint nodes_root_check           on filestore.nodes is 'A root is a nameless live directory without parent; every other node has a parent.';
+comment on constraint nodes_parent_live_check    on filestore.nodes is 'A live node has a live parent; a tombstone leaves the key.';
+comment on constraint nodes_directory_path_check on filestore.nodes is 'directory_path equals path for a directory and is null for a file.';
+comment on constraint nodes_live_check           on filestore.nodes is 'live says the same as deleted_at.';
+comment on constraint nodes_name_check           on filestore.nodes is 'A name is not empty, "." or "..", holds no "/" and no control character, and has at most 1024 bytes.';
+comment on constraint nodes_path_length_check    on filestore.nodes is 'A path has at most 2600 bytes, the most an index entry can hold.';
+comment on constraint nodes_size_bytes_check     on filestore.nodes is 'A size is not negative, and 0 for a directory.';
+comment on constraint nodes_checksum_check       on filestore.nodes is 'A checksum reads algorithm:hex, in lower case.';
+comment on index filestore.nodes_root_key             is 'One root a mount.';
+comment on index filestore.nodes_live_child_key       is 'One live name a directory; lists a directory; serves the cascade.';
+comment on index filestore.nodes_live_path_idx        is 'Lookup and prefix scan by path.';
+comment on index filestore.nodes_tombstone_parent_idx is 'Tombstones below a directory.';
+comment on index filestore.nodes_checksum_idx         is 'Nodes with a given content.';
+comment on index filestore.nodes_unsettled_idx        is 'Inconsistent and missing nodes of a mount.';
+comment on index filestore.nodes_metadata_idx         is 'Nodes whose metadata contains a given object.';
+
+--! Included functions/percent_encode.sql
+create or replace function filestore.percent_encode(value text)
+returns text
+language sql
+stable strict parallel safe
+begin atomic
+  -- RFC 3986: the characters of a path segment and "/" stay, every other
+  -- character becomes its UTF-8 bytes in hexadecimal.
+  select case
+    when value ~ '^[A-Za-z0-9._~!$&''()*+,;=:@/-]*$' then value
+    else (
+      select string_agg(
+        case
+          when c.character ~ '[A-Za-z0-9._~!$&''()*+,;=:@/-]' then c.character
+          else upper(regexp_replace(encode(convert_to(c.character, 'UTF8'), 'hex'), '(..)', '%\1', 'g'))
+        end,
+        '' order by c.position
+      )
+      from string_to_table(value, null) with ordinality as c (character, position)
+    )
+  end;
+end;
+
+comment on function filestore.percent_encode(text) is
+  'A path as it stands in a URI: percent_encode(''a b/é'') is ''a%20b/%C3%A9''.';
+
+revoke all on function filestore.percent_encode(text) from public;
+--! EndIncluded functions/percent_encode.sql
+--! Included functions/location_uri.sql
+create or replace function filestore.location_uri(backend_kind text, root_path text, bucket text, prefix text, path text)
+returns text
+language sql
+stable parallel safe
+begin atomic
+  select case backend_kind
+    -- A root_path of '/' brings the slash that stands between it and path.
+    when 'local' then 'file://' || filestore.percent_encode(
+      rtrim(root_path, '/') || case when path <> '' or root_path = '/' then '/' else '' end || path
+    )
+    when 's3'    then 's3://' || filestore.percent_encode(concat_ws('/', bucket, prefix, nullif(path, '')))
+  end;
+end;
+
+comment on function filestore.location_uri(text, text, text, text, text) is
+  'Where a path of a mount is, as a URI: file:///root/path or s3://bucket/prefix/path.';
+
+revoke all on function filestore.location_uri(text, text, text, text, text) from public;
+--! EndIncluded functions/location_uri.sql
+--! Included functions/guard_version.sql
+create or replace function filestore.guard_version()
+returns trigger
+language plpgsql
+as $$
+begin
+  if new.version is null or new.version not in (old.version, old.version + 1) then
+    raise exception '% % is at version %, it cannot be set to version %', tg_table_name, old.id, old.version, new.version
+      using errcode = 'FS409',
+            hint    = 'Leave version out of the update: it is counted by the database. To detect a lost race, add "where version = …" and look at the number of rows changed.';
+  end if;
+  new.updated_at := old.updated_at;
+  return new;
+end
+$$;
+
+comment on function filestore.guard_version() is
+  'Refuses a version that a caller sets to anything but the one it read or the next one.';
+
+revoke all on function filestore.guard_version() from public;
+--! EndIncluded functions/guard_version.sql
+--! Included functions/count_version.sql
+create or replace function filestore.count_version()
+returns trigger
+language plpgsql
+as $$
+begin
+  new.version    := old.version + 1;
+  -- The later of the two, so that the rows of one move change at one moment
+  -- and two changes of a row in one statement still have an order.
+  new.updated_at := greatest(statement_timestamp(), old.updated_at + interval '1 microsecond');
+  return new;
+end
+$$;
+
+comment on function filestore.count_version() is
+  'Moves version by one and updated_at forward.';
+
+revoke all on function filestore.count_version() from public;
+--! EndIncluded functions/count_version.sql
+--! Included functions/refuse_unearned_version.sql
+create or replace function filestore.refuse_unearned_version()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception '% % did not change, so its version stays at %', tg_table_name, old.id, old.version
+    using errcode = 'FS422',
+          hint    = 'Leave version out of the update: it is counted by the database.';
+end
+$$;
+
+comment on function filestore.refuse_unearned_version() is
+  'Refuses a version that moves although nothing changed that versions count.';
+
+revoke all on function filestore.refuse_unearned_version() from public;
+--! EndIncluded functions/refuse_unearned_version.sql
+--! Included functions/refuse_truncate.sql
+create or replace function filestore.refuse_truncate()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception 'filestore.% cannot be truncated', tg_table_name
+    using errcode = 'FS409',
+          hint    = 'Delete rows instead: truncate runs no row trigger.';
+end
+$$;
+
+comment on function filestore.refuse_truncate() is
+  'Refuses truncate, which would bypass every guard on rows.';
+
+revoke all on function filestore.refuse_truncate() from public;
+--! EndIncluded functions/refuse_truncate.sql
+--! Included functions/guard_mount_identity.sql
+create or replace function filestore.guard_mount_identity()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception 'mount "%" cannot change its id, backend_kind or created_at', old.mount_key
+    using errcode = 'FS422',
+          hint    = 'Insert another mount for another backend.';
+end
+$$;
+
+comment on function filestore.guard_mount_identity() is
+  'Refuses a change of what a mount is.';
+
+revoke all on function filestore.guard_mount_identity() from public;
+--! EndIncluded functions/guard_mount_identity.sql
+--! Included functions/create_mount_root.sql
+create or replace function filestore.create_mount_root()
+returns trigger
+language plpgsql
+as $$
+begin
+  insert into filestore.nodes (backend_mount_id, name, directory_path, kind)
+  values (new.id, '', '', 'directory');
+  return null;
+end
+$$;
+
+comment on function filestore.create_mount_root() is
+  'Gives a new mount the root node of its tree.';
+
+revoke all on function filestore.create_mount_root() from public;
+--! EndIncluded functions/create_mount_root.sql
+--! Included functions/remove_mount_root.sql
+create or replace function filestore.remove_mount_root()
+returns trigger
+language plpgsql
+as $$
+begin
+  if exists (
+    select
+    from filestore.nodes n
+    where n.backend_mount_id = old.id
+      and n.parent_id is not null
+  ) then
+    raise exception 'mount "%" still holds nodes', old.mount_key
+      using errcode = 'FS409',
+            hint    = 'Delete and purge its nodes first; tombstones count.';
+  end if;
+  -- What a concurrent writer adds meanwhile is refused here: a live child by
+  -- nodes_parent_fkey, a tombstone by nodes_refuse_orphans.
+  delete from filestore.nodes n
+  where n.backend_mount_id = old.id
+    and n.parent_id is null;
+  return old;
+end
+$$;
+
+comment on function filestore.remove_mount_root() is
+  'Removes the lone root of a mount that is being deleted; refuses when the mount holds anything else.';
+
+revoke all on function filestore.remove_mount_root() from public;
+--! EndIncluded functions/remove_mount_root.sql
+--! Included functions/guard_new_node.sql
+create or replace function filestore.guard_new_node()
+returns trigger
+language plpgsql
+as $$
+begin
+  if new.state = 'deleted' then
+    raise exception 'node "%" cannot be created in state deleted', new.name
+      using errcode = 'FS422',
+            hint    = 'Insert it active and delete it.';
+  end if;
+  raise exception 'node "%" has no parent', new.name
+    using errcode = 'FS422',
+          hint    = 'Set parent_id; the root of a mount, where parent_id is null, comes with the mount.';
+end
+$$;
+
+comment on function filestore.guard_new_node() is
+  'Refuses a node that is born without a parent or dead.';
+
+revoke all on function filestore.guard_new_node() from public;
+--! EndIncluded functions/guard_new_node.sql
+--! Included functions/guard_node_name.sql
+create or replace function filestore.guard_node_name()
+returns trigger
+language plpgsql
+as $$
+declare
+  kind text;
+begin
+  select m.backend_kind into kind
+  from filestore.backend_mounts m
+  where m.id = new.backend_mount_id;
+
+  if kind = 'local' then
+    raise exception 'name "%…" has % bytes', left(new.name, 40), octet_length(new.name)
+      using errcode = 'FS422',
+            hint    = 'A name on a local mount has at most 255 bytes.';
+  end if;
+  return new;
+end
+$$;
+
+comment on function filestore.guard_node_name() is
+  'Refuses a name longer than 255 bytes on a local mount.';
+
+revoke all on function filestore.guard_node_name() from public;
+--! EndIncluded functions/guard_node_name.sql
+--! Included functions/guard_node_identity.sql
+create or replace function filestore.guard_node_identity()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception 'node % ("%") cannot change its id, backend_mount_id, kind or created_at, nor become or cease to be a root', old.id, old.path
+    using errcode = 'FS422',
+          hint    = 'Delete the node and create another one; the new node has a new id.';
+end
+$$;
+
+comment on function filestore.guard_node_identity() is
+  'Refuses a change of what a node is.';
+
+revoke all on function filestore.guard_node_identity() from public;
+--! EndIncluded functions/guard_node_identity.sql
+--! Included functions/guard_node_state.sql
+create or replace function filestore.guard_node_state()
+returns trigger
+language plpgsql
+as $$
+begin
+  if old.parent_id is null and new.state = 'deleted' then
+    raise exception 'the root of a mount cannot be deleted (node %)', old.id
+      using errcode = 'FS422',
+            hint    = 'Delete the mount; its root goes with it.';
+  end if;
+
+  -- A value that is no state at all is left to nodes_state_check.
+  if (new.state = 'inconsistent' and old.state <> 'active')
+     or (new.state = 'missing' and old.state not in ('active', 'inconsistent')) then
+    raise exception 'node % ("%") cannot go from % to %', old.id, old.path, old.state, new.state
+      using errcode = 'FS422',
+            hint    = 'Legal: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
+  end if;
+
+  if new.state = 'deleted' then
+    new.deleted_at := coalesce(new.deleted_at, statement_timestamp());
+  elsif old.state = 'deleted' then
+    new.deleted_at := null;
+  end if;
+  return new;
+end
+$$;
+
+comment on function filestore.guard_node_state() is
+  'Lets a state change only along the legal transitions, and keeps deleted_at in step.';
+
+revoke all on function filestore.guard_node_state() from public;
+--! EndIncluded functions/guard_node_state.sql
+--! Included functions/place_node.sql
+create or replace function filestore.place_node()
+returns trigger
+language plpgsql
+as $$
+declare
+  parent record;
+begin
+  new.live := new.deleted_at is null;
+
+  if new.parent_id is not null
+     and (tg_op = 'INSERT' or new.parent_id <> old.parent_id or (new.live and not old.live)) then
+    -- Without the lock, a create that races a move of the parent reads the old
+    -- path and fails at the key; with it, it waits and reads the new one.
+    select p.backend_mount_id, p.path, p.directory_path, p.live
+    into parent
+    from filestore.nodes p
+    where p.id = new.parent_id
+    for key share;
+
+    if parent.backend_mount_id is distinct from new.backend_mount_id
+       or parent.directory_path is null
+       or (new.live and not parent.live) then
+      raise exception '%', case
+        when parent.backend_mount_id is null
+          then format('parent %s of node "%s" does not exist', new.parent_id, new.name)
+        when parent.backend_mount_id <> new.backend_mount_id
+          then format('parent %s ("%s") of node "%s" is on mount %s, not on mount %s',
+                      new.parent_id, parent.path, new.name, parent.backend_mount_id, new.backend_mount_id)
+        when parent.directory_path is null
+          then format('parent %s ("%s") of node "%s" is a file', new.parent_id, parent.path, new.name)
+        else format('parent %s ("%s") of node "%s" is deleted', new.parent_id, parent.path, new.name)
+      end
+        using errcode = 'FS404',
+              hint    = 'A node needs a live directory of its own mount as parent.';
+    end if;
+    new.parent_path := parent.directory_path;
+  elsif tg_op = 'UPDATE' and not new.live and not old.live and new.parent_path is distinct from old.parent_path then
+    -- The key does not see tombstones, so nothing else would notice.
+    raise exception 'parent_path of the deleted node % ("%") cannot be set by hand', old.id, old.path
+      using errcode = 'FS422',
+            hint    = 'Restore the node, or set its parent_id.';
+  elsif tg_op = 'UPDATE' and old.live and new.live and old.parent_live and not new.parent_live then
+    -- The cascade of a directory that is being deleted has reached a live child.
+    raise exception 'directory "%" is not empty: it holds "%"', old.parent_path, old.name
+      using errcode = 'FS409',
+            hint    = 'Delete what it holds in the same statement, or first.';
+  end if;
+
+  if new.parent_id is not null then
+    new.parent_live := case when new.live then coalesce(new.parent_live, true) end;
+  end if;
+  if new.kind = 'directory' then
+    -- Not new.path: a generated column is not yet computed here.
+    new.directory_path := case
+      when new.parent_id is null then ''
+      when new.parent_path = ''  then new.name
+      else new.parent_path || '/' || new.name
+    end;
+  end if;
+  return new;
+end
+$$;
+
+comment on function filestore.place_node() is
+  'Fills what follows from a node''s parent, name and deleted_at.';
+
+revoke all on function filestore.place_node() from public;
+--! EndIncluded functions/place_node.sql
+--! Included functions/refuse_cycle.sql
+create or replace function filestore.refuse_cycle()
+returns trigger
+language plpgsql
+as $$
+begin
+  raise exception 'directory "%" cannot be moved into itself ("%")', old.path, new.parent_path
+    using errcode = 'FS422',
+          hint    = 'Choose a parent outside of the directory that moves.';
+end
+$$;
+
+comment on function filestore.refuse_cycle() is
+  'Refuses to move a directory below itself, which would make the cascade run on.';
+
+revoke all on function filestore.refuse_cycle() from public;
+--! EndIncluded functions/refuse_cycle.sql
+--! Included functions/guard_node_purge.sql
+create or replace function filestore.guard_node_purge()
+returns trigger
+language plpgsql
+as $$
+begin
+  -- Depth 1 is a delete on nodes itself; deeper, the mount's own trigger
+  -- removes the root of a mount that goes.
+  if old.parent_id is not null or pg_trigger_depth() = 1 then
+    raise exception 'node % ("%") is alive: only tombstones can be removed', old.id, old.path
+      using errcode = 'FS409',
+            hint    = 'Set its state to deleted first.';
+  end if;
+  return old;
+end
+$$;
+
+comment on function filestore.guard_node_purge() is
+  'Refuses to remove a row that is not a tombstone.';
+
+revoke all on function filestore.guard_node_purge() from public;
+--! EndIncluded functions/guard_node_purge.sql
+--! Included functions/refuse_orphans.sql
+create or replace function filestore.refuse_orphans()
+returns trigger
+language plpgsql
+as $$
+declare
+  orphan record;
+begin
+  -- The key sees live children only; a tombstone below a removed tombstone is
+  -- found here. Whoever gives a row a parent locks that parent, so in READ
+  -- COMMITTED, where this statement has a snapshot of its own, none can slip
+  -- in; an older snapshot would miss the one that did.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'nodes cannot be removed in a % transaction', current_setting('transaction_isolation')
+      using errcode = 'FS409',
+            hint    = 'Remove them in a READ COMMITTED transaction.';
+  end if;
+
+  select c.id, c.path, c.parent_id
+  into orphan
+  from removed r
+  join filestore.nodes c on c.parent_id = r.id
+  where c.deleted_at is not null
+  limit 1;
+
+  if found then
+    raise exception 'node % cannot be removed: node % ("%") is below it', orphan.parent_id, orphan.id, orphan.path
+      using errcode = 'FS409',
+            hint    = 'Remove children first, or all in one statement.';
+  end if;
+  return null;
+end
+$$;
+
+comment on function filestore.refuse_orphans() is
+  'Refuses to remove a row while another one names it as its parent.';
+
+revoke all on function filestore.refuse_orphans() from public;
+--! EndIncluded functions/refuse_orphans.sql
+
+--! Included triggers/backend_mounts_create_root.sql
+drop trigger if exists backend_mounts_create_root on filestore.backend_mounts;
+
+create trigger backend_mounts_create_root
+  after insert on filestore.backend_mounts
+  for each row
+  execute function filestore.create_mount_root();
+
+comment on trigger backend_mounts_create_root on filestore.backend_mounts is
+  'A mount comes with the root of its tree.';
+--! EndIncluded triggers/backend_mounts_create_root.sql
+--! Included triggers/backend_mounts_guard_identity.sql
+drop trigger if exists backend_mounts_guard_identity on filestore.backend_mounts;
+
+create trigger backend_mounts_guard_identity
+  before update on filestore.backend_mounts
+  for each row
+  when (
+    old.id is distinct from new.id
+    or old.backend_kind is distinct from new.backend_kind
+    or old.created_at is distinct from new.created_at
+  )
+  execute function filestore.guard_mount_identity();
+
+comment on trigger backend_mounts_guard_identity on filestore.backend_mounts is
+  'What a mount is never changes.';
+--! EndIncluded triggers/backend_mounts_guard_identity.sql
+--! Included triggers/backend_mounts_guard_version.sql
+drop trigger if exists backend_mounts_guard_version on filestore.backend_mounts;
+
+create trigger backend_mounts_guard_version
+  before update of version, updated_at on filestore.backend_mounts
+  for each row
+  execute function filestore.guard_version();
+
+comment on trigger backend_mounts_guard_version on filestore.backend_mounts is
+  'Callers do not choose versions. Runs before backend_mounts_version.';
+--! EndIncluded triggers/backend_mounts_guard_version.sql
+--! Included triggers/backend_mounts_version.sql
+drop trigger if exists backend_mounts_version on filestore.backend_mounts;
+
+create trigger backend_mounts_version
+  before update on filestore.backend_mounts
+  for each row
+  when (
+    old.mount_key is distinct from new.mount_key
+    or old.root_path is distinct from new.root_path
+    or old.bucket is distinct from new.bucket
+    or old.prefix is distinct from new.prefix
+    or old.config is distinct from new.config
+    or old.credentials_ref is distinct from new.credentials_ref
+    or old.access_mode is distinct from new.access_mode
+    or old.access_policy is distinct from new.access_policy
+    or old.state is distinct from new.state
+  )
+  execute function filestore.count_version();
+
+comment on trigger backend_mounts_version on filestore.backend_mounts is
+  'Every change of a mount counts.';
+--! EndIncluded triggers/backend_mounts_version.sql
+--! Included triggers/backend_mounts_version_unearned.sql
+drop trigger if exists backend_mounts_version_unearned on filestore.backend_mounts;
+
+create trigger backend_mounts_version_unearned
+  before update on filestore.backend_mounts
+  for each row
+  when (
+    old.version is distinct from new.version
+    and old.updated_at is not distinct from new.updated_at
+  )
+  execute function filestore.refuse_unearned_version();
+
+comment on trigger backend_mounts_version_unearned on filestore.backend_mounts is
+  'A version moves only with a change. Runs after backend_mounts_version, which moves updated_at along.';
+--! EndIncluded triggers/backend_mounts_version_unearned.sql
+--! Included triggers/backend_mounts_remove_root.sql
+drop trigger if exists backend_mounts_remove_root on filestore.backend_mounts;
+
+create trigger backend_mounts_remove_root
+  before delete on filestore.backend_mounts
+  for each row
+  execute function filestore.remove_mount_root();
+
+comment on trigger backend_mounts_remove_root on filestore.backend_mounts is
+  'A mount that holds nothing can be deleted, its root with it.';
+--! EndIncluded triggers/backend_mounts_remove_root.sql
+--! Included triggers/backend_mounts_refuse_truncate.sql
+drop trigger if exists backend_mounts_refuse_truncate on filestore.backend_mounts;
+
+create trigger backend_mounts_refuse_truncate
+  before truncate on filestore.backend_mounts
+  for each statement
+  execute function filestore.refuse_truncate();
+
+comment on trigger backend_mounts_refuse_truncate on filestore.backend_mounts is
+  'Truncate would bypass the guards on rows.';
+--! EndIncluded triggers/backend_mounts_refuse_truncate.sql
+--! Included triggers/nodes_guard_new.sql
+drop trigger if exists nodes_guard_new on filestore.nodes;
+
+create trigger nodes_guard_new
+  before insert on filestore.nodes
+  for each row
+  when (
+    new.state = 'deleted'
+    or (new.parent_id is null and new.name <> '')
+  )
+  execute function filestore.guard_new_node();
+
+comment on trigger nodes_guard_new on filestore.nodes is
+  'A node is born alive and below a parent.';
+--! EndIncluded triggers/nodes_guard_new.sql
+--! Included triggers/nodes_guard_name_insert.sql
+drop trigger if exists nodes_guard_name_insert on filestore.nodes;
+
+create trigger nodes_guard_name_insert
+  before insert on filestore.nodes
+  for each row
+  when (
+    octet_length(new.name) > 255
+  )
+  execute function filestore.guard_node_name();
+
+comment on trigger nodes_guard_name_insert on filestore.nodes is
+  'Names on local mounts have at most 255 bytes; shorter ones cost nothing here.';
+--! EndIncluded triggers/nodes_guard_name_insert.sql
+--! Included triggers/nodes_place_insert.sql
+drop trigger if exists nodes_place_insert on filestore.nodes;
+
+create trigger nodes_place_insert
+  before insert on filestore.nodes
+  for each row
+  when (
+    new.parent_id is not null
+    and (
+      new.parent_path is null
+      or new.parent_live is null
+      or (new.directory_path is null and new.kind = 'directory')
+    )
+  )
+  execute function filestore.place_node();
+
+comment on trigger nodes_place_insert on filestore.nodes is
+  'Fills what the writer left out; a loader that fills it all pays nothing.';
+--! EndIncluded triggers/nodes_place_insert.sql
+--! Included triggers/nodes_guard_identity.sql
+drop trigger if exists nodes_guard_identity on filestore.nodes;
+
+create trigger nodes_guard_identity
+  before update on filestore.nodes
+  for each row
+  when (
+    old.id is distinct from new.id
+    or old.backend_mount_id is distinct from new.backend_mount_id
+    or old.kind is distinct from new.kind
+    or old.created_at is distinct from new.created_at
+    or (old.parent_id is null) <> (new.parent_id is null)
+  )
+  execute function filestore.guard_node_identity();
+
+comment on trigger nodes_guard_identity on filestore.nodes is
+  'What a node is never changes.';
+--! EndIncluded triggers/nodes_guard_identity.sql
+--! Included triggers/nodes_guard_name_update.sql
+drop trigger if exists nodes_guard_name_update on filestore.nodes;
+
+create trigger nodes_guard_name_update
+  before update of name on filestore.nodes
+  for each row
+  when (
+    octet_length(new.name) > 255
+  )
+  execute function filestore.guard_node_name();
+
+comment on trigger nodes_guard_name_update on filestore.nodes is
+  'Names on local mounts have at most 255 bytes.';
+--! EndIncluded triggers/nodes_guard_name_update.sql
+--! Included triggers/nodes_guard_state.sql
+drop trigger if exists nodes_guard_state on filestore.nodes;
+
+create trigger nodes_guard_state
+  before update on filestore.nodes
+  for each row
+  when (
+    old.state is distinct from new.state
+  )
+  execute function filestore.guard_node_state();
+
+comment on trigger nodes_guard_state on filestore.nodes is
+  'States change along the legal transitions only. Runs before nodes_place_update, which reads deleted_at.';
+--! EndIncluded triggers/nodes_guard_state.sql
+--! Included triggers/nodes_guard_version.sql
+drop trigger if exists nodes_guard_version on filestore.nodes;
+
+create trigger nodes_guard_version
+  before update of version, updated_at on filestore.nodes
+  for each row
+  execute function filestore.guard_version();
+
+comment on trigger nodes_guard_version on filestore.nodes is
+  'Callers do not choose versions. Runs before nodes_version.';
+--! EndIncluded triggers/nodes_guard_version.sql
+--! Included triggers/nodes_place_update.sql
+drop trigger if exists nodes_place_update on filestore.nodes;
+
+create trigger nodes_place_update
+  before update on filestore.nodes
+  for each row
+  when (
+    old.parent_id is distinct from new.parent_id
+    or old.name is distinct from new.name
+    or old.deleted_at is distinct from new.deleted_at
+    or old.parent_path is distinct from new.parent_path
+    or old.parent_live is distinct from new.parent_live
+    or old.directory_path is distinct from new.directory_path
+    or old.live is distinct from new.live
+  )
+  execute function filestore.place_node();
+
+comment on trigger nodes_place_update on filestore.nodes is
+  'Keeps parent_path, parent_live, directory_path and live in step. Runs after the guards, before nodes_refuse_cycle.';
+--! EndIncluded triggers/nodes_place_update.sql
+--! Included triggers/nodes_refuse_cycle.sql
+drop trigger if exists nodes_refuse_cycle on filestore.nodes;
+
+create trigger nodes_refuse_cycle
+  before update on filestore.nodes
+  for each row
+  when (
+    old.deleted_at is null
+    and old.kind = 'directory'
+    and (new.parent_path = old.path or starts_with(new.parent_path, old.path || '/'))
+  )
+  execute function filestore.refuse_cycle();
+
+comment on trigger nodes_refuse_cycle on filestore.nodes is
+  'A directory cannot be moved below itself. Two directories moved into each other by one statement evade this; nodes_path_length_check ends them.';
+--! EndIncluded triggers/nodes_refuse_cycle.sql
+--! Included triggers/nodes_version.sql
+drop trigger if exists nodes_version on filestore.nodes;
+
+create trigger nodes_version
+  before update on filestore.nodes
+  for each row
+  when (
+    old.parent_id is distinct from new.parent_id
+    or old.parent_path is distinct from new.parent_path
+    or old.name is distinct from new.name
+    or old.size_bytes is distinct from new.size_bytes
+    or old.checksum is distinct from new.checksum
+    or old.content_hash is distinct from new.content_hash
+    or old.storage_class is distinct from new.storage_class
+    or old.metadata is distinct from new.metadata
+    or old.state is distinct from new.state
+    or old.last_modified_at is distinct from new.last_modified_at
+    or old.deleted_at is distinct from new.deleted_at
+  )
+  execute function filestore.count_version();
+
+comment on trigger nodes_version on filestore.nodes is
+  'Every change but a heartbeat counts. Runs last, after every trigger that fills a column.';
+--! EndIncluded triggers/nodes_version.sql
+--! Included triggers/nodes_version_unearned.sql
+drop trigger if exists nodes_version_unearned on filestore.nodes;
+
+create trigger nodes_version_unearned
+  before update on filestore.nodes
+  for each row
+  when (
+    old.version is distinct from new.version
+    and old.updated_at is not distinct from new.updated_at
+  )
+  execute function filestore.refuse_unearned_version();
+
+comment on trigger nodes_version_unearned on filestore.nodes is
+  'A version moves only with a change. Runs after nodes_version, which moves updated_at along.';
+--! EndIncluded triggers/nodes_version_unearned.sql
+--! Included triggers/nodes_guard_purge.sql
+drop trigger if exists nodes_guard_purge on filestore.nodes;
+
+create trigger nodes_guard_purge
+  before delete on filestore.nodes
+  for each row
+  when (
+    old.deleted_at is null
+  )
+  execute function filestore.guard_node_purge();
+
+comment on trigger nodes_guard_purge on filestore.nodes is
+  'Only tombstones can be removed.';
+--! EndIncluded triggers/nodes_guard_purge.sql
+--! Included triggers/nodes_refuse_orphans.sql
+drop trigger if exists nodes_refuse_orphans on filestore.nodes;
+
+create trigger nodes_refuse_orphans
+  after delete on filestore.nodes
+  referencing old table as removed
+  for each statement
+  execute function filestore.refuse_orphans();
+
+comment on trigger nodes_refuse_orphans on filestore.nodes is
+  'No row may lose its parent.';
+--! EndIncluded triggers/nodes_refuse_orphans.sql
+--! Included triggers/nodes_refuse_truncate.sql
+drop trigger if exists nodes_refuse_truncate on filestore.nodes;
+
+create trigger nodes_refuse_truncate
+  before truncate on filestore.nodes
+  for each statement
+  execute function filestore.refuse_truncate();
+
+comment on trigger nodes_refuse_truncate on filestore.nodes is
+  'Truncate would bypass the guards on rows.';
+--! EndIncluded triggers/nodes_refuse_truncate.sql
+
+--! Included views/view_filestore_active_nodes.sql
+drop view if exists filestore.view_filestore_active_nodes;
+
+create view filestore.view_filestore_active_nodes as
+select
+  n.id,
+  n.backend_mount_id,
+  m.mount_key,
+  m.backend_kind,
+  m.state as mount_state,
+  n.parent_id,
+  n.name,
+  n.path,
+  n.depth,
+  n.kind,
+  n.size_bytes,
+  n.checksum,
+  n.content_hash,
+  n.storage_class,
+  n.metadata,
+  n.state,
+  n.version,
+  filestore.location_uri(m.backend_kind, m.root_path, m.bucket, m.prefix, n.path) as location,
+  n.last_seen_at,
+  n.last_modified_at,
+  n.last_reconciled_at,
+  n.created_at,
+  n.updated_at
+from filestore.nodes n
+join filestore.backend_mounts m on m.id = n.backend_mount_id
+where n.live;
+
+comment on view filestore.view_filestore_active_nodes is
+  'Every node that is not deleted, with the mount that holds it and where it is. mount_key and path address it.';
+
+comment on column filestore.view_filestore_active_nodes.id                 is 'nodes.id.';
+comment on column filestore.view_filestore_active_nodes.backend_mount_id   is 'nodes.backend_mount_id.';
+comment on column filestore.view_filestore_active_nodes.mount_key          is 'backend_mounts.mount_key.';
+comment on column filestore.view_filestore_active_nodes.backend_kind       is 'backend_mounts.backend_kind: local or s3.';
+comment on column filestore.view_filestore_active_nodes.mount_state        is 'backend_mounts.state.';
+comment on column filestore.view_filestore_active_nodes.parent_id          is 'nodes.parent_id; null for a root.';
+comment on column filestore.view_filestore_active_nodes.name               is 'nodes.name; empty for a root.';
+comment on column filestore.view_filestore_active_nodes.path               is 'Canonical path below the mount''s root; empty for the root.';
+comment on column filestore.view_filestore_active_nodes.depth              is 'Number of segments in path.';
+comment on column filestore.view_filestore_active_nodes.kind               is 'file or directory.';
+comment on column filestore.view_filestore_active_nodes.size_bytes         is 'Bytes; 0 for a directory.';
+comment on column filestore.view_filestore_active_nodes.checksum           is 'algorithm:hex.';
+comment on column filestore.view_filestore_active_nodes.content_hash       is 'The backend''s own identity of the content.';
+comment on column filestore.view_filestore_active_nodes.storage_class      is 'The backend''s storage class.';
+comment on column filestore.view_filestore_active_nodes.metadata           is 'A JSON object of the service''s own.';
+comment on column filestore.view_filestore_active_nodes.state              is 'active, inconsistent or missing.';
+comment on column filestore.view_filestore_active_nodes.version            is 'Optimistic version.';
+comment on column filestore.view_filestore_active_nodes.location           is 'URI: file:///root/path or s3://bucket/prefix/path, percent-encoded.';
+comment on column filestore.view_filestore_active_nodes.last_seen_at       is 'Heartbeat of a watcher.';
+comment on column filestore.view_filestore_active_nodes.last_modified_at   is 'What the backend says.';
+comment on column filestore.view_filestore_active_nodes.last_reconciled_at is 'Heartbeat of a reconciler.';
+comment on column filestore.view_filestore_active_nodes.created_at         is 'When the node was inserted.';
+comment on column filestore.view_filestore_active_nodes.updated_at         is 'When version last moved.';
+--! EndIncluded views/view_filestore_active_nodes.sql

@@ -1,0 +1,1 @@
+-- Write the next migration here, then: npm run db:commit -- -m "What it does"

@@ -1,0 +1,89 @@
+import pg, { type Pool, type PoolClient } from 'pg';
+import { missingUrlError, poolConfig, poolSettings, serviceConnection } from '../settings.ts';
+import { connectionError } from './connection-error.ts';
+
+/** The schema that holds everything of this package. Names in SQL are written out with it. */
+export const POSTGRES_SCHEMA = 'filestore';
+
+/** The one pool of the process: the only state that this package keeps in a module. */
+let pool: Pool | undefined;
+
+/**
+ * The pool that services share, made at the first call from FILESTORE_DATABASE_URL (else DATABASE_URL) and
+ * the pool variables of {@link poolSettings}. Connections are opened when they are needed.
+ * @throws {SettingsError} when no URL is set or a value cannot be used.
+ */
+export function getPool(): Pool {
+  pool ??= createPool();
+  return pool;
+}
+
+/**
+ * A connection of the pool; give it back with `release()`. Prefer {@link withConnection}, which does.
+ * @throws {ConnectionError} when the server cannot be reached or refuses.
+ */
+export async function getClient(): Promise<PoolClient> {
+  const connection = requireServiceConnection();
+  try {
+    return await getPool().connect();
+  } catch (cause) {
+    throw connectionError(connection, cause);
+  }
+}
+
+/** Runs `work` with a connection of the pool and gives it back, whatever happens. */
+export async function withConnection<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await getClient();
+  try {
+    return await work(client);
+  } finally {
+    client.release();
+  }
+}
+
+/**
+ * Runs `work` in a READ COMMITTED transaction: committed when it returns, rolled back when it throws. A
+ * connection whose rollback fails is closed, never given back half open.
+ */
+export async function withTransaction<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
+  const client = await getClient();
+  let broken: Error | undefined;
+  try {
+    await client.query('begin isolation level read committed');
+    const result = await work(client);
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    await client.query('rollback').catch((rollbackError: Error) => {
+      broken = rollbackError;
+    });
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+/** Closes the pool once its connections are given back. The next call of {@link getPool} makes a new one. */
+export async function closePool(): Promise<void> {
+  const closing = pool;
+  pool = undefined;
+  await closing?.end();
+}
+
+function createPool(): Pool {
+  const { max, idleTimeoutMs } = poolSettings();
+  const created = new pg.Pool({
+    ...poolConfig(requireServiceConnection()),
+    max,
+    idleTimeoutMillis: idleTimeoutMs,
+  });
+  // Without a listener, an idle connection that the server closes would end the process. The pool drops it by itself.
+  created.on('error', () => undefined);
+  return created;
+}
+
+function requireServiceConnection() {
+  const connection = serviceConnection();
+  if (connection === undefined) throw missingUrlError('a service does not start a database of its own.');
+  return connection;
+}

@@ -1,0 +1,88 @@
+import { MigrationFailedError, type MigrationFailurePlace } from '../../errors.ts';
+import type { CommittedMigration } from '../history.ts';
+import type { SerializedError, WorkerMessage } from './messages.ts';
+
+type Failure = Extract<WorkerMessage, { readonly type: 'failed' }>;
+
+/** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
+const REMEDIES: Readonly<Record<string, string>> = {
+  '42501':
+    'The first run needs the CREATE right on the database, later ones the ownership of the schemas filestore and graphile_migrate: grant create on database … to …, or run as their owner.',
+  '42P07':
+    'An object of that name exists already with another shape. Compare it with the migration, and move it away.',
+  '53100': 'The server has no disk space left. Make some, then run this again.',
+  '55P03': 'Another transaction holds a lock on the table. Run this again when it has ended.',
+  '40P01': 'It ran into a deadlock with another transaction. Run this again.',
+  '57P01': 'The connection was terminated by the server. Run this again.',
+  '25006': 'The server only allows reading (a standby?). Migrate its primary.',
+};
+
+/** The error for a migration that failed: the file, the statement, the position, the server's words, what to do. */
+export function migrationFailure(
+  failure: Failure,
+  pending: readonly CommittedMigration[],
+  applied: readonly string[],
+): MigrationFailedError {
+  const { error } = failure;
+  const place = placeOf(failure, pending);
+  const words = [
+    place === null
+      ? `The migrations could not be applied: ${error.message}`
+      : `Migration ${place.filename} failed${describePlace(place)}: ${error.message}`,
+    error.code === null ? '' : ` (SQLSTATE ${error.code})`,
+    '.',
+    error.detail === null ? '' : ` ${asSentence(error.detail)}`,
+    error.hint === null ? '' : ` ${asSentence(error.hint)}`,
+    error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
+    ` ${describeRest(failure, pending, applied)}`,
+    ` ${REMEDIES[error.code ?? ''] ?? 'Mend the cause and run this again; what is applied is not run twice.'}`,
+  ];
+  return new MigrationFailedError(words.join(''), place, error.code, applied, { cause: causeOf(error) });
+}
+
+function placeOf(failure: Failure, pending: readonly CommittedMigration[]): MigrationFailurePlace | null {
+  const migration = pending.find(({ filename }) => filename === failure.filename);
+  if (migration === undefined) return null;
+  const { position } = failure.error;
+  // A position counts characters of what was sent; without a statement of ours it belongs to another text.
+  if (position === null || failure.statement === null) {
+    return { filename: migration.filename, statement: failure.statement, line: null, column: null };
+  }
+  const before = Array.from(migration.body).slice(0, position - 1);
+  const lastBreak = before.lastIndexOf('\n');
+  return {
+    filename: migration.filename,
+    statement: failure.statement,
+    line: migration.linesBeforeBody + before.filter((character) => character === '\n').length + 1,
+    column: before.length - lastBreak,
+  };
+}
+
+function describePlace(place: MigrationFailurePlace): string {
+  const statement = place.statement === null ? '' : ` at its statement ${place.statement}`;
+  return place.line === null ? statement : `${statement} (line ${place.line}, column ${place.column})`;
+}
+
+function describeRest(
+  failure: Failure,
+  pending: readonly CommittedMigration[],
+  applied: readonly string[],
+): string {
+  const migration = pending.find(({ filename }) => filename === failure.filename);
+  const before =
+    applied.length === 0 ? 'Nothing was applied before it.' : `Applied before it: ${applied.join(', ')}.`;
+  if (migration === undefined) return before;
+  // The rule is graphile-migrate's, dist/header.js.
+  const fate = /^--!\s*no-transaction\b/.test(migration.body)
+    ? 'It runs without a transaction, so that a part of it may stand.'
+    : 'It was rolled back.';
+  return `${fate} ${before}`;
+}
+
+function asSentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+function causeOf(error: SerializedError): Error {
+  return Object.assign(new Error(error.message), error);
+}

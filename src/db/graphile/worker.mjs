@@ -1,0 +1,154 @@
+// Runs graphile-migrate in a thread of its own, where neither the errors it does not catch nor its
+// process.exit reach the host. A plain .mjs file: a .ts worker cannot be started under tsx and vitest.
+// It reaches into graphile-migrate (its own copy of pg, its settings reader), which is why the package
+// pins the version; the tests of the runner fail when these internals move.
+import { createRequire } from 'node:module';
+import { performance } from 'node:perf_hooks';
+import { parentPort, workerData } from 'node:worker_threads';
+
+/** @import { SerializedError, WorkerInput, WorkerMessage } from './messages.ts' */
+
+const input = /** @type {WorkerInput} */ (workerData);
+const requireHere = createRequire(import.meta.url);
+const requireAsGraphile = createRequire(requireHere.resolve('graphile-migrate'));
+
+/** The migration under way, as the library's log and its queries show it. */
+const current = {
+  filename: /** @type {string | null} */ (null),
+  startedAt: 0,
+  inTransaction: false,
+  /** Whether the query under way is the migration's own SQL. */
+  inBody: false,
+  /** Statements of the query under way that are complete. */
+  completed: 0,
+  recorded: false,
+};
+/** The first error of the connection; what follows it is a consequence. */
+let firstError = /** @type {unknown} */ (undefined);
+let failedStatement = /** @type {number | null} */ (null);
+
+/** @param {WorkerMessage} message */
+function post(message) {
+  parentPort?.postMessage(message);
+}
+
+/** The library takes a URL only; this pool stands in and has the whole configuration. */
+function replacePool() {
+  const pg = requireAsGraphile('pg');
+  const Pool = pg.Pool;
+  pg.Pool = class extends Pool {
+    constructor() {
+      super(input.poolConfig);
+      this.on('connect', observe);
+    }
+  };
+}
+
+/** @param {import('pg').PoolClient & { connection: import('node:events').EventEmitter }} client */
+function observe(client) {
+  client.on('error', (error) => {
+    firstError ??= error;
+  });
+  client.connection.on('commandComplete', () => {
+    current.completed += 1;
+  });
+  client.connection.on('errorMessage', () => {
+    if (current.inBody) failedStatement ??= current.completed + 1;
+  });
+  const query = /** @type {(...all: unknown[]) => Promise<unknown>} */ (client.query.bind(client));
+  const observed = async (/** @type {unknown[]} */ ...all) => {
+    const sent = describeQuery(all[0]);
+    current.completed = 0;
+    current.inBody = sent === 'body';
+    const result = await query(...all);
+    noteProgress(sent);
+    return result;
+  };
+  Object.assign(client, { query: observed });
+}
+
+/**
+ * What a query of the library is for: while a migration runs, its SQL is the one sent as an object without a name.
+ * @param {unknown} query
+ * @returns {string}
+ */
+function describeQuery(query) {
+  if (typeof query === 'string') return query;
+  if (typeof query !== 'object' || query === null) return 'other';
+  if ('name' in query) return String(query.name);
+  return current.filename === null ? 'other' : 'body';
+}
+
+/**
+ * A migration has ended once its row is there for good: after the commit, or at once without a transaction.
+ * @param {string} sent
+ */
+function noteProgress(sent) {
+  if (sent === 'begin') current.inTransaction = true;
+  if (sent === 'migration-insert') current.recorded = true;
+  if (sent === 'commit' || sent === 'rollback') current.inTransaction = false;
+  if (current.filename === null || !current.recorded || current.inTransaction) return;
+  const { filename, startedAt } = current;
+  current.filename = null;
+  current.recorded = false;
+  post({ type: 'migration-end', filename, durationMs: performance.now() - startedAt });
+}
+
+/** @param {string} line */
+function noteLogLine(line) {
+  const filename = /Running migration '([^']+)'/.exec(line)?.[1];
+  if (filename === undefined) return;
+  current.filename = filename;
+  current.startedAt = performance.now();
+  post({ type: 'migration-start', filename });
+}
+
+/**
+ * @param {unknown} error
+ * @returns {SerializedError}
+ */
+function serialize(error) {
+  const fields = /** @type {Record<string, unknown>} */ (error instanceof Error ? error : {});
+  const text = (/** @type {string} */ field) => (typeof fields[field] === 'string' ? fields[field] : null);
+  return {
+    message: error instanceof Error ? error.message : String(error),
+    code: text('code'),
+    detail: text('detail'),
+    hint: text('hint'),
+    where: text('where'),
+    position: text('position') === null ? null : Number(text('position')),
+  };
+}
+
+async function run() {
+  replacePool();
+  const { migrate, Logger } = requireHere('graphile-migrate');
+  const { getSettings } = requireHere('graphile-migrate/dist/commands/_common.js');
+  const { clearAllPools } = requireHere('graphile-migrate/dist/pg.js');
+  try {
+    await migrate({
+      ...(await getSettings({ configFile: input.configFile })),
+      // Read for the database's name only: the connection is the replaced pool's.
+      connectionString: `postgres:///${encodeURIComponent(input.poolConfig.database)}`,
+      rootConnectionString: 'postgres:///',
+      databaseOwner: input.poolConfig.user ?? input.poolConfig.database,
+      migrationsFolder: input.migrationsFolder,
+      logger: new Logger(
+        () => (/** @type {string} */ _level, /** @type {string} */ line) => noteLogLine(line),
+      ),
+    });
+    post({ type: 'done' });
+  } catch (error) {
+    post({
+      type: 'failed',
+      error: serialize(firstError ?? error),
+      filename: current.filename,
+      statement: failedStatement,
+    });
+  } finally {
+    // Else the library keeps its pool for another 200 ms.
+    clearAllPools();
+  }
+}
+
+await run();

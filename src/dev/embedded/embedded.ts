@@ -1,0 +1,139 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { PACKAGE_ROOT } from '../../package-root.ts';
+import { reachableFolder, serverAccount } from './account.ts';
+import { findEmbeddedBinaries } from './binaries.ts';
+import { dataFolder, freePort, readPassword, serverConnection, serverUrl, startServer } from './server.ts';
+
+/** Not 5432, where a Postgres of the machine's own would be. */
+const PREFERRED_PORT = 54_329;
+const DATABASE = 'filestore';
+const GUEST = 'filestore guest';
+
+/** The embedded Postgres as a command uses it. */
+export interface Embedded {
+  /** URL of its database `filestore`, with the password: the server is open to this machine only. */
+  readonly url: string;
+  /** Where its files are, as seen from the current folder. */
+  readonly folder: string;
+  /** False when another process runs it. */
+  readonly startedHere: boolean;
+  /** Resolves when the server has ended. Never, when another process runs it. */
+  readonly ended: Promise<void>;
+  /** Lets go of it: stops it when this process started it and no other one uses it any more. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the embedded Postgres: data in `.postgres/` of the package, kept from one run to the next. Uses the
+ * server of another command (such as `npm run db:start`) when one runs on that data already.
+ * @throws {EmbeddedPostgresError} when it is not installed or does not start.
+ */
+export async function openEmbedded(): Promise<Embedded> {
+  const account = serverAccount();
+  const folder = reachableFolder(account, join(PACKAGE_ROOT, '.postgres'));
+  const running = await joinRunning(folder);
+  if (running !== undefined) return running;
+
+  const binaries = await findEmbeddedBinaries(account, folder);
+  const listen = { kind: 'tcp', port: await freePort(PREFERRED_PORT) } as const;
+  try {
+    const server = await startServer({ binaries, folder, account, listen });
+    await createDatabase(listen.port, server.password);
+    return {
+      url: serverUrl(listen, server.password, DATABASE),
+      folder: describeFolder(folder),
+      startedHere: true,
+      ended: server.ended,
+      async close() {
+        // A server that is gone already has no guests.
+        await untilGuestsLeft(listen.port, server.password).catch(() => undefined);
+        await server.stop();
+      },
+    };
+  } catch (error) {
+    // Two commands at once: the other one's server came first and holds the data.
+    const other = await joinRunning(folder);
+    if (other !== undefined) return other;
+    throw error;
+  }
+}
+
+async function joinRunning(folder: string): Promise<Embedded | undefined> {
+  const password = readPassword(folder);
+  const port = runningPort(folder);
+  if (password === undefined || port === undefined) return undefined;
+  // Stays connected to the end: whoever started the server waits for its guests before stopping it.
+  const guest = new pg.Client({ ...connection(port, password, DATABASE), application_name: GUEST });
+  guest.on('error', () => undefined);
+  try {
+    await createDatabase(port, password);
+    await guest.connect();
+  } catch {
+    return undefined;
+  }
+  return {
+    url: serverUrl({ kind: 'tcp', port }, password, DATABASE),
+    folder: describeFolder(folder),
+    startedHere: false,
+    ended: new Promise(() => undefined),
+    close: () => guest.end(),
+  };
+}
+
+/** Line 4 of postmaster.pid (PostgreSQL source, utils/pidfile.h); the file is gone when no server runs. */
+function runningPort(folder: string): number | undefined {
+  const file = join(dataFolder(folder), 'postmaster.pid');
+  if (!existsSync(file)) return undefined;
+  const port = Number(readFileSync(file, 'utf8').split('\n')[3]);
+  return Number.isInteger(port) && port > 0 ? port : undefined;
+}
+
+function connection(port: number, password: string, database: string) {
+  return serverConnection({ kind: 'tcp', port }, password, database);
+}
+
+async function createDatabase(port: number, password: string): Promise<void> {
+  await withClient(port, password, async (client) => {
+    const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE]);
+    if (rowCount === 1) return;
+    await client.query(`create database ${DATABASE}`).catch((error) => {
+      // 42P04, 23505: another command made it meanwhile.
+      if (error.code !== '42P04' && error.code !== '23505') throw error;
+    });
+  });
+}
+
+async function untilGuestsLeft(port: number, password: string): Promise<void> {
+  await withClient(port, password, async (client) => {
+    for (;;) {
+      const { rowCount } = await client.query('select from pg_stat_activity where application_name = $1', [
+        GUEST,
+      ]);
+      if (rowCount === 0) return;
+      await delay(50);
+    }
+  });
+}
+
+async function withClient(
+  port: number,
+  password: string,
+  work: (client: pg.Client) => Promise<void>,
+): Promise<void> {
+  const client = new pg.Client(connection(port, password, 'postgres'));
+  client.on('error', () => undefined);
+  await client.connect();
+  try {
+    await work(client);
+  } finally {
+    await client.end();
+  }
+}
+
+function describeFolder(folder: string): string {
+  const path = relative(process.cwd(), folder);
+  return path.startsWith('..') ? folder : path;
+}

@@ -1,0 +1,227 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { EmbeddedPostgresError } from '../../errors.ts';
+import { type Account, identityOf, makeFolderFor } from './account.ts';
+
+export const SUPERUSER = 'postgres';
+
+/** Where a server listens: on 127.0.0.1, or on a Unix socket in a folder, and nowhere else. */
+export type Listen =
+  | { readonly kind: 'tcp'; readonly port: number }
+  | { readonly kind: 'socket'; readonly folder: string; readonly port: number };
+
+export interface ServerOptions {
+  /** Folder with initdb and postgres. */
+  readonly binaries: string;
+  /** Folder for this server's files: server/data, server/password, postgres.log. */
+  readonly folder: string;
+  readonly account: Account;
+  readonly listen: Listen;
+  /** Server settings, such as `fsync=off`. */
+  readonly settings?: readonly string[];
+}
+
+export interface Server {
+  readonly listen: Listen;
+  readonly password: string;
+  /** Resolves when the server has ended, by itself or because it was told to. */
+  readonly ended: Promise<void>;
+  /** Ends it, disconnecting whoever is connected ("fast shutdown"). */
+  stop(): Promise<void>;
+}
+
+/** Connection for a database of the server, in pg's form. */
+export function serverConnection(listen: Listen, password: string, database: string) {
+  const host = listen.kind === 'tcp' ? '127.0.0.1' : listen.folder;
+  return { host, port: listen.port, user: SUPERUSER, password, database };
+}
+
+/** The same as a URL. */
+export function serverUrl(listen: Listen, password: string, database: string): string {
+  const credentials = `${SUPERUSER}:${encodeURIComponent(password)}`;
+  return listen.kind === 'tcp'
+    ? `postgres://${credentials}@127.0.0.1:${listen.port}/${database}`
+    : `postgres://${credentials}@localhost:${listen.port}/${database}?host=${encodeURIComponent(listen.folder)}`;
+}
+
+/**
+ * Starts a server on the folder's data, made first when there is none, and waits until it answers.
+ * @throws {EmbeddedPostgresError} with the end of its log when it does not start.
+ */
+export async function startServer(options: ServerOptions): Promise<Server> {
+  const password = initializeData(options);
+  const child = spawnGuarded(options);
+  const exit = new Promise<void>((resolve) => {
+    child.once('exit', () => {
+      // Ends the guard as well, which waits for this pipe to close.
+      child.stdin?.destroy();
+      resolve();
+    });
+  });
+  await untilReady(options, password, child);
+  return {
+    listen: options.listen,
+    password,
+    ended: exit,
+    async stop() {
+      child.kill('SIGINT');
+      await exit;
+    },
+  };
+}
+
+/** A port of 127.0.0.1 that is free: the wanted one, else one of the system's choice. */
+export async function freePort(wanted: number): Promise<number> {
+  const probe = (port: number) =>
+    new Promise<number | undefined>((resolve) => {
+      const server = createServer();
+      server.once('error', () => resolve(undefined));
+      server.listen({ port, host: '127.0.0.1', exclusive: true }, () => {
+        const address = server.address();
+        server.close(() => resolve(typeof address === 'object' ? address?.port : undefined));
+      });
+    });
+  const port = (await probe(wanted)) ?? (await probe(0));
+  if (port === undefined)
+    throw new EmbeddedPostgresError('No port of 127.0.0.1 is free for the embedded Postgres.');
+  return port;
+}
+
+/** The password of the folder's server; undefined before its first start. */
+export function readPassword(folder: string): string | undefined {
+  const file = join(folder, 'server', 'password');
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
+}
+
+/** Path of the folder's data. */
+export function dataFolder(folder: string): string {
+  return join(folder, 'server', 'data');
+}
+
+/** No locale but C is on every machine, and LANG may name one that is not on this one. */
+function environment(): NodeJS.ProcessEnv {
+  return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' };
+}
+
+/** Makes data and password together: aside, then moved into place, so that a kill midway leaves no half of it. */
+function initializeData({ binaries, folder, account }: ServerOptions): string {
+  const known = readPassword(folder);
+  if (known !== undefined) return known;
+
+  const draft = mkdtempSync(join(folder, 'draft-'));
+  chmodSync(draft, 0o755);
+  try {
+    const password = randomBytes(18).toString('base64url');
+    makeFolderFor(account, join(draft, 'data'));
+    runInitdb(binaries, account, draft, password);
+    writeFileSync(join(draft, 'password'), password, { mode: 0o600 });
+    renameSync(draft, join(folder, 'server'));
+    return password;
+  } catch (error) {
+    rmSync(draft, { recursive: true, force: true });
+    // Another process was faster: its data is as good.
+    const theirs = readPassword(folder);
+    if (theirs !== undefined) return theirs;
+    throw error;
+  }
+}
+
+function runInitdb(binaries: string, account: Account, draft: string, password: string): void {
+  const passwordFile = join(draft, 'initdb-password');
+  writeFileSync(passwordFile, password, { mode: 0o600 });
+  if (account.kind === 'nobody') chownSync(passwordFile, account.uid, account.gid);
+  const initdb = spawnSync(
+    join(binaries, 'initdb'),
+    [
+      ...['-D', join(draft, 'data'), '-U', SUPERUSER, '-A', 'scram-sha-256', `--pwfile=${passwordFile}`],
+      ...['-E', 'UTF8', '--locale=C', '--no-instructions'],
+    ],
+    { ...identityOf(account), cwd: '/', env: environment(), encoding: 'utf8' },
+  );
+  rmSync(passwordFile);
+  if (initdb.status === 0) return;
+  const reason = initdb.error?.message ?? initdb.stderr.trim();
+  throw new EmbeddedPostgresError(`The embedded Postgres could not make its data in ${draft}: ${reason}`, {
+    cause: initdb.error,
+  });
+}
+
+/**
+ * Starts postgres so that it ends with this process, even when this process is killed: the shell leaves a
+ * guard behind that waits for the pipe to this process to close, and then becomes postgres itself. A session of
+ * its own keeps a Ctrl-C on the terminal from reaching postgres before this process has done its part.
+ */
+function spawnGuarded({ binaries, folder, account, listen, settings = [] }: ServerOptions): ChildProcess {
+  // By way of descriptor 3: a shell gives its background jobs /dev/null for 0.
+  const guard = 'exec 3<&0; (while read -r _; do :; done <&3; kill -INT $$) & exec "$0" "$@" </dev/null 3<&-';
+  const all = [
+    `port=${listen.port}`,
+    `listen_addresses=${listen.kind === 'tcp' ? '127.0.0.1' : ''}`,
+    `unix_socket_directories=${listen.kind === 'socket' ? listen.folder : ''}`,
+    ...settings,
+  ];
+  const log = openSync(logFile(folder), 'w');
+  const child = spawn(
+    '/bin/sh',
+    [
+      '-c',
+      guard,
+      join(binaries, 'postgres'),
+      '-D',
+      dataFolder(folder),
+      ...all.flatMap((setting) => ['-c', setting]),
+    ],
+    { ...identityOf(account), cwd: '/', detached: true, env: environment(), stdio: ['pipe', log, log] },
+  );
+  closeSync(log);
+  // Neither the process nor the pipe keeps this process alive.
+  child.unref();
+  return child;
+}
+
+async function untilReady(
+  { folder, listen }: ServerOptions,
+  password: string,
+  child: ChildProcess,
+): Promise<void> {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    const client = new pg.Client(serverConnection(listen, password, 'postgres'));
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      await client.end();
+      return;
+    } catch (cause) {
+      if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
+        child.kill('SIGKILL');
+        const log = existsSync(logFile(folder)) ? readFileSync(logFile(folder), 'utf8').trim() : '';
+        throw new EmbeddedPostgresError(
+          `The embedded Postgres did not start. The end of its log, ${logFile(folder)}: ${log.split('\n').slice(-5).join(' | ')}`,
+          { cause },
+        );
+      }
+      await delay(20);
+    }
+  }
+}
+
+function logFile(folder: string): string {
+  return join(folder, 'postgres.log');
+}
