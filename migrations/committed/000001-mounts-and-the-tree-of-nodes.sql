@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:29828390ed9136a0d411c8f131be1e41515a0ad7
+--! Hash: sha1:1b8dd5286aa02bf254153cbfc34dd9f482826848
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -196,8 +196,8 @@ create table if not exists filestore.nodes (
       parent_id is null
       or (name not in ('', '.', '..') and octet_length(name) <= 1024 and name !~ '[/\u0001-\u001f\u007f-\u009f]')
     ),
-  -- A btree key ends near 2 704 bytes. It is also what ends a cascade that two
-  -- directories moved into each other in one statement would run for ever.
+  -- A btree key ends near 2 704 bytes. It is also what ends a cascade that
+  -- directories moved in a ring by one statement would run for ever.
   constraint nodes_path_length_check
     check (octet_length(path) <= 2600),
   constraint nodes_size_bytes_check
@@ -960,7 +960,7 @@ create trigger nodes_refuse_cycle
   execute function filestore.refuse_cycle();
 
 comment on trigger nodes_refuse_cycle on filestore.nodes is
-  'A directory cannot be moved below itself. Two directories moved into each other by one statement evade this; nodes_path_length_check ends them.';
+  'A directory cannot be moved below itself. Several moved in a ring by one statement can evade this; nodes_parent_fkey or, at the latest, nodes_path_length_check ends that.';
 --! EndIncluded triggers/nodes_refuse_cycle.sql
 --! Included triggers/nodes_version.sql
 drop trigger if exists nodes_version on filestore.nodes;

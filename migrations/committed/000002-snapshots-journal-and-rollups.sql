@@ -1,5 +1,5 @@
---! Previous: sha1:29828390ed9136a0d411c8f131be1e41515a0ad7
---! Hash: sha1:f933250d388fb4c6dae1d62dd874a1f0945b3d6a
+--! Previous: sha1:1b8dd5286aa02bf254153cbfc34dd9f482826848
+--! Hash: sha1:a171266023b3813ec63ea83f8b0f198dae94bdbe
 --! Message: Snapshots, journal and rollups
 
 create table if not exists filestore.snapshots (

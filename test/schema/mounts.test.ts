@@ -1,0 +1,241 @@
+import { describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { createMount, createNode, deleteNode, one } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+function insertMount(columns: Record<string, unknown>) {
+  const all: Record<string, unknown> = { mount_key: 'media', ...columns };
+  const names = Object.keys(all);
+  return one(
+    database(),
+    `insert into filestore.backend_mounts (${names.join(', ')})
+     values (${names.map((_, index) => `$${index + 1}`).join(', ')}) returning *`,
+    Object.values(all),
+  );
+}
+
+const LOCAL = { backend_kind: 'local', root_path: '/srv/media' };
+const S3 = { backend_kind: 's3', bucket: 'media-eu' };
+
+test('a mount comes with the root node of its tree', async () => {
+  const mount = await insertMount(LOCAL);
+  const root = await one(database(), 'select * from filestore.nodes where backend_mount_id = $1', [mount.id]);
+  expect(root).toMatchObject({
+    parent_id: null,
+    name: '',
+    path: '',
+    depth: 0,
+    kind: 'directory',
+    live: true,
+  });
+});
+
+describe('a place', () => {
+  test.each([
+    ['a local directory', LOCAL],
+    ['the root of the file system', { backend_kind: 'local', root_path: '/' }],
+    [
+      'a directory with spaces, quotes and dots in its name',
+      { backend_kind: 'local', root_path: "/a b/.c/d..e/f'g" },
+    ],
+    ['a whole bucket', S3],
+    ['a prefix of a bucket', { ...S3, prefix: 'photos/2024' }],
+  ])('may be %s', async (_, columns) => {
+    await expect(insertMount(columns)).resolves.toMatchObject(columns);
+  });
+
+  test.each([
+    ['local without root_path', { backend_kind: 'local' }, 'backend_mounts_place_check'],
+    ['local with a bucket', { ...LOCAL, bucket: 'media-eu' }, 'backend_mounts_place_check'],
+    ['local with a prefix', { ...LOCAL, prefix: 'photos' }, 'backend_mounts_place_check'],
+    ['s3 without a bucket', { backend_kind: 's3' }, 'backend_mounts_place_check'],
+    ['s3 with a root_path', { ...S3, root_path: '/srv' }, 'backend_mounts_place_check'],
+    ['relative', { backend_kind: 'local', root_path: 'srv/media' }, 'backend_mounts_root_path_check'],
+    [
+      'with a trailing slash',
+      { backend_kind: 'local', root_path: '/srv/' },
+      'backend_mounts_root_path_check',
+    ],
+    [
+      'with a doubled slash',
+      { backend_kind: 'local', root_path: '/srv//media' },
+      'backend_mounts_root_path_check',
+    ],
+    [
+      'with a . segment',
+      { backend_kind: 'local', root_path: '/srv/./media' },
+      'backend_mounts_root_path_check',
+    ],
+    ['with a .. segment', { backend_kind: 'local', root_path: '/srv/..' }, 'backend_mounts_root_path_check'],
+    ['with a line break', { backend_kind: 'local', root_path: '/srv\n' }, 'backend_mounts_root_path_check'],
+    ['a bucket with a slash', { backend_kind: 's3', bucket: 'media/eu' }, 'backend_mounts_bucket_check'],
+    ['an empty prefix', { ...S3, prefix: '' }, 'backend_mounts_prefix_check'],
+    ['a prefix with a leading slash', { ...S3, prefix: '/photos' }, 'backend_mounts_prefix_check'],
+    ['a prefix with a trailing slash', { ...S3, prefix: 'photos/' }, 'backend_mounts_prefix_check'],
+    ['of an unknown kind', { backend_kind: 'ftp', root_path: '/srv' }, 'backend_mounts_backend_kind_check'],
+  ])('may not be %s', async (_, columns, constraint) => {
+    await expect(insertMount(columns)).rejects.toMatchObject({ code: '23514', constraint });
+  });
+
+  test('belongs to one local mount', async () => {
+    await insertMount(LOCAL);
+    await expect(insertMount({ ...LOCAL, mount_key: 'other' })).rejects.toMatchObject({
+      constraint: 'backend_mounts_root_path_key',
+    });
+  });
+
+  test.each([{ prefix: null }, { prefix: 'photos' }])(
+    'belongs to one S3 mount (prefix $prefix)',
+    async (place) => {
+      await insertMount({ ...S3, ...place });
+      await insertMount({ ...S3, prefix: 'elsewhere', mount_key: 'other' });
+      await expect(insertMount({ ...S3, ...place, mount_key: 'third' })).rejects.toMatchObject({
+        constraint: 'backend_mounts_bucket_prefix_key',
+      });
+    },
+  );
+});
+
+describe('config', () => {
+  test.each([
+    ['region and endpoint', { region: 'eu-west-1', endpoint: { url: 'https://s3.example' } }],
+    ['lists', { replicas: [{ region: 'eu' }, 'x', 1, null] }],
+  ])('holds %s', async (_, config) => {
+    await expect(insertMount({ ...LOCAL, config })).resolves.toMatchObject({ config });
+  });
+
+  test.each([
+    { secretAccessKey: 'x' },
+    { secret_access_key: 'x' },
+    { accessKeyId: 'x' },
+    { password: 'x' },
+    { PASSWORD: 'x' },
+    { dbPasswd: 'x' },
+    { sessionToken: 'x' },
+    { api_key: 'x' },
+    { credentials: { user: 'x' } },
+    { auth: { nested: [{ privateKey: 'x' }] } },
+  ])('does not hold a secret: %j', async (config) => {
+    await expect(insertMount({ ...LOCAL, config })).rejects.toMatchObject({
+      constraint: 'backend_mounts_config_secret_check',
+    });
+  });
+
+  test('is an object', async () => {
+    await expect(insertMount({ ...LOCAL, config: '[]' })).rejects.toMatchObject({
+      constraint: 'backend_mounts_config_check',
+    });
+    await expect(insertMount({ ...LOCAL, access_policy: '"all"' })).rejects.toMatchObject({
+      constraint: 'backend_mounts_access_policy_check',
+    });
+  });
+});
+
+test.each([
+  ['mount_key', 'a/b', 'backend_mounts_mount_key_check'],
+  ['mount_key', '', 'backend_mounts_mount_key_check'],
+  ['access_mode', 'wo', 'backend_mounts_access_mode_check'],
+  ['state', 'sleeping', 'backend_mounts_state_check'],
+  ['version', 0, 'backend_mounts_version_check'],
+])('%s is not %j', async (column, value, constraint) => {
+  await expect(insertMount({ ...LOCAL, [column]: value })).rejects.toMatchObject({ constraint });
+});
+
+test('mount keys are unique', async () => {
+  await insertMount(LOCAL);
+  await expect(insertMount(S3)).rejects.toMatchObject({ constraint: 'backend_mounts_mount_key_key' });
+});
+
+describe('version', () => {
+  test('counts every change and moves updated_at', async () => {
+    const before = await insertMount(LOCAL);
+    const after = await one(database(), "update filestore.backend_mounts set state = 'offline' returning *");
+    expect(after.version).toBe(2);
+    expect(after.updated_at.getTime()).toBeGreaterThanOrEqual(before.updated_at.getTime());
+    const { later } = await one(
+      database(),
+      'select updated_at > created_at as later from filestore.backend_mounts',
+    );
+    expect(later).toBe(true);
+  });
+
+  test('does not count an update that changes nothing', async () => {
+    await insertMount(LOCAL);
+    expect(
+      await one(database(), 'update filestore.backend_mounts set state = state returning version'),
+    ).toEqual({
+      version: 1,
+    });
+  });
+
+  test('is not for callers to choose', async () => {
+    await insertMount(LOCAL);
+    await expect(
+      database().query("update filestore.backend_mounts set state = 'error', version = 9"),
+    ).rejects.toMatchObject({ code: 'FS409', message: expect.stringContaining('version 1') });
+    await expect(
+      database().query('update filestore.backend_mounts set version = version + 1'),
+    ).rejects.toMatchObject({
+      code: 'FS422',
+    });
+  });
+});
+
+test.each(["backend_kind = 's3', root_path = null, bucket = 'media-eu'", "created_at = 'yesterday'"])(
+  'what a mount is never changes: %s',
+  async (change) => {
+    await insertMount(LOCAL);
+    await expect(database().query(`update filestore.backend_mounts set ${change}`)).rejects.toMatchObject({
+      code: 'FS422',
+      message: expect.stringContaining('"media"'),
+    });
+  },
+);
+
+describe('deleting a mount', () => {
+  test('removes its root when it holds nothing else', async () => {
+    await createMount(database());
+    await database().query('delete from filestore.backend_mounts');
+    expect(await database().query('select from filestore.nodes')).toHaveLength(0);
+  });
+
+  test('is refused while it holds a live node or a tombstone', async () => {
+    const mount = await createMount(database());
+    const file = await createNode(database(), mount, mount.rootId, 'a');
+    const remove = () => database().query('delete from filestore.backend_mounts');
+    await expect(remove()).rejects.toMatchObject({ code: 'FS409' });
+    await deleteNode(database(), file);
+    await expect(remove()).rejects.toMatchObject({
+      code: 'FS409',
+      message: expect.stringContaining('still holds'),
+    });
+    await database().query('delete from filestore.nodes where id = $1', [file]);
+    await expect(remove()).resolves.toEqual([]);
+  });
+
+  test.each(['commit', 'rollback'] as const)(
+    'waits for a create under way in it, which ends in %s',
+    async (ending) => {
+      const mount = await createMount(database());
+      const [writer, remover] = [await database().connect(), await database().connect()];
+      await writer.query('begin');
+      await createNode(writer, mount, mount.rootId, 'a');
+      const removal = await sendAndBlock(remover, 'delete from filestore.backend_mounts');
+      expect(removal.waits).toBe(true);
+      await writer.query(ending);
+      expect(await removal.outcome).toMatchObject(
+        ending === 'commit' ? { ok: false, error: { code: 'FS409' } } : { ok: true },
+      );
+    },
+  );
+});
+
+test('mounts and nodes cannot be truncated', async () => {
+  await createMount(database());
+  await expect(database().query('truncate filestore.backend_mounts cascade')).rejects.toMatchObject({
+    code: 'FS409',
+  });
+  await expect(database().query('truncate filestore.nodes cascade')).rejects.toMatchObject({ code: 'FS409' });
+});

@@ -1,0 +1,223 @@
+import type { Client } from 'pg';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import {
+  createDirectory,
+  createMount,
+  createNode,
+  deleteNode,
+  type Mount,
+  moveNode,
+  one,
+  pathOf,
+} from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+let mount: Mount;
+let directory: string;
+let target: string;
+/** Begins first and holds its transaction open. */
+let first: Client;
+let second: Client;
+
+const CREATE = `insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
+  values ($1, $2, 'child', 'file') returning path`;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  directory = await createDirectory(database(), mount, mount.rootId, 'a');
+  target = await createDirectory(database(), mount, mount.rootId, 'b');
+  [first, second] = [await database().connect(), await database().connect()];
+});
+
+describe('a create in a directory that is being moved', () => {
+  test.each([
+    ['commit', 'b/a/child'],
+    ['rollback', 'a/child'],
+  ])('waits for the %s and takes the path from it', async (ending, path) => {
+    await first.query('begin');
+    await moveNode(first, directory, target);
+    const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
+    expect(create.waits).toBe(true);
+    await first.query(ending);
+    expect(await create.outcome).toMatchObject({ ok: true, result: { rows: [{ path }] } });
+  });
+});
+
+describe('a create in a directory that is being deleted', () => {
+  test('waits and is refused when the delete commits', async () => {
+    await first.query('begin');
+    await deleteNode(first, directory);
+    const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
+    expect(create.waits).toBe(true);
+    await first.query('commit');
+    expect(await create.outcome).toMatchObject({ ok: false, error: { code: 'FS404' } });
+  });
+
+  test('waits and succeeds when the delete is rolled back', async () => {
+    await first.query('begin');
+    await deleteNode(first, directory);
+    const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
+    await first.query('rollback');
+    expect(await create.outcome).toMatchObject({ ok: true });
+  });
+});
+
+describe('while a create in a directory is under way', () => {
+  test('a move of the directory waits and carries the new node', async () => {
+    await first.query('begin');
+    const child = await createNode(first, mount, directory, 'child');
+    const move = await sendAndBlock(second, 'update filestore.nodes set parent_id = $2 where id = $1', [
+      directory,
+      target,
+    ]);
+    expect(move.waits).toBe(true);
+    await first.query('commit');
+    expect(await move.outcome).toMatchObject({ ok: true });
+    expect(await pathOf(database(), child)).toBe('b/a/child');
+  });
+
+  test('a delete of the directory waits and is refused', async () => {
+    await first.query('begin');
+    await createNode(first, mount, directory, 'child');
+    const removal = await sendAndBlock(second, "update filestore.nodes set state = 'deleted' where id = $1", [
+      directory,
+    ]);
+    expect(removal.waits).toBe(true);
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({ ok: false, error: { code: 'FS409' } });
+    expect(await one(database(), 'select live from filestore.nodes where id = $1', [directory])).toEqual({
+      live: true,
+    });
+  });
+
+  test('another one in it does not wait', async () => {
+    await first.query('begin');
+    await createNode(first, mount, directory, 'one');
+    const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
+    expect(create.waits).toBe(false);
+    await first.query('commit');
+  });
+
+  test('another one of the same name waits and is refused', async () => {
+    await first.query('begin');
+    await createNode(first, mount, directory, 'child');
+    const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
+    expect(create.waits).toBe(true);
+    await first.query('commit');
+    expect(await create.outcome).toMatchObject({ ok: false, error: { constraint: 'nodes_live_child_key' } });
+  });
+});
+
+test.each([
+  'last_seen_at = now()',
+  'last_reconciled_at = now()',
+  `metadata = '{"note": "x"}'`,
+  "state = 'inconsistent'",
+])('a create in a directory does not wait for an open transaction that sets its %s', async (change) => {
+  await first.query('begin');
+  await first.query(`update filestore.nodes set ${change} where id = $1`, [directory]);
+  const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
+  expect(create.waits).toBe(false);
+  expect(await create.outcome).toMatchObject({ ok: true });
+  await first.query('commit');
+});
+
+test('a bulk loader whose parent moved meanwhile is refused by the key', async () => {
+  await first.query('begin');
+  await moveNode(first, directory, target);
+  const load = await sendAndBlock(
+    second,
+    `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, kind)
+     values ($1, $2, 'a', true, 'child', 'file')`,
+    [mount.id, directory],
+  );
+  expect(load.waits).toBe(true);
+  await first.query('commit');
+  expect(await load.outcome).toMatchObject({ ok: false, error: { constraint: 'nodes_parent_fkey' } });
+});
+
+test('a tombstone put below another one that is being removed is refused', async () => {
+  const file = await createNode(database(), mount, mount.rootId, 'f');
+  await deleteNode(database(), file);
+  await deleteNode(database(), directory);
+  await first.query('begin');
+  await first.query('delete from filestore.nodes where id = $1', [directory]);
+  const move = await sendAndBlock(second, 'update filestore.nodes set parent_id = $2 where id = $1', [
+    file,
+    directory,
+  ]);
+  expect(move.waits).toBe(true);
+  await first.query('commit');
+  expect(await move.outcome).toMatchObject({ ok: false, error: { code: 'FS404' } });
+});
+
+test('a tombstone is not removed when another one is put below it meanwhile', async () => {
+  const file = await createNode(database(), mount, mount.rootId, 'f');
+  await deleteNode(database(), file);
+  await deleteNode(database(), directory);
+  await first.query('begin');
+  await moveNode(first, file, directory);
+  const removal = await sendAndBlock(second, 'delete from filestore.nodes where id = $1', [directory]);
+  expect(removal.waits).toBe(true);
+  await first.query('commit');
+  expect(await removal.outcome).toMatchObject({ ok: false, error: { code: 'FS409' } });
+});
+
+test('of two directories moved into each other at once, one at most arrives', async () => {
+  await first.query('begin');
+  await moveNode(first, directory, target);
+  const other = await sendAndBlock(second, 'update filestore.nodes set parent_id = $2 where id = $1', [
+    target,
+    directory,
+  ]);
+  expect(other.waits).toBe(true);
+  await first.query('commit');
+  expect(await other.outcome).toMatchObject({ ok: false });
+  expect([await pathOf(database(), directory), await pathOf(database(), target)]).toEqual(['b/a', 'b']);
+});
+
+test('creates, moves and deletes at random from many connections leave every path true', async () => {
+  const clients = await Promise.all(Array.from({ length: 6 }, () => database().connect()));
+  const directories = [directory, target];
+  for (let index = 0; index < 6; index += 1) {
+    directories.push(await createDirectory(database(), mount, mount.rootId, `d${index}`));
+  }
+  const random = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;
+  const expected = /^(FS404|FS409|FS422|23505|40P01)$/;
+  const unexpected: string[] = [];
+  await Promise.all(
+    clients.map(async (client, worker) => {
+      for (let step = 0; step < 60; step += 1) {
+        const work = [
+          () => createNode(client, mount, random(directories), `f-${worker}-${step}`),
+          () => createNode(client, mount, random(directories), `g-${worker}-${step}`),
+          () => moveNode(client, random(directories), random([mount.rootId, ...directories])),
+          () =>
+            client.query(
+              "update filestore.nodes set state = 'deleted' where kind = 'file' and live and name like $1",
+              [`f-${worker}-%`],
+            ),
+        ];
+        await random(work)().catch((error) => {
+          if (!expected.test(error.code)) unexpected.push(`${error.code} ${error.message}`);
+        });
+      }
+    }),
+  );
+  expect(unexpected).toEqual([]);
+  const wrong = await database().query(
+    `with recursive tree as (
+       select id, path, live from filestore.nodes where parent_id is null
+       union all
+       select c.id, case tree.path when '' then c.name else tree.path || '/' || c.name end, c.live
+       from tree join filestore.nodes c on c.parent_id = tree.id and c.live
+     )
+     select n.id, n.path, t.path as true_path
+     from filestore.nodes n left join tree t using (id)
+     where n.live and n.path is distinct from t.path`,
+  );
+  expect(wrong).toEqual([]);
+});

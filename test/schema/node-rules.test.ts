@@ -1,0 +1,197 @@
+import { describe, expect, test } from 'vitest';
+import { databaseForEachTest } from '../support/database.ts';
+import { createDirectory, createMount, createNode, deleteNode, one, pathOf } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+describe('a name', () => {
+  test.each([
+    'plain.txt',
+    'with space',
+    ' leading and trailing ',
+    `single ' and double " quotes`,
+    '100% of_it',
+    'back\\slash',
+    'emoji 🗂️',
+    '...',
+    '.hidden',
+    'a'.repeat(255),
+    'é'.repeat(127),
+    'select 1; --',
+  ])('may be %j', async (name) => {
+    const mount = await createMount(database());
+    const directory = await createDirectory(database(), mount, mount.rootId, name);
+    const file = await createNode(database(), mount, directory, name);
+    expect(await pathOf(database(), file)).toBe(`${name}/${name}`);
+  });
+
+  test.each(['', '.', '..', 'a/b', '/', 'line\nbreak', 'tab\t', 'bell\u0007', 'delete\u007f', 'c1\u0085'])(
+    'may not be %j',
+    async (name) => {
+      const mount = await createMount(database());
+      await expect(createNode(database(), mount, mount.rootId, name)).rejects.toMatchObject({
+        code: '23514',
+        constraint: 'nodes_name_check',
+      });
+      const file = await createNode(database(), mount, mount.rootId, 'fine');
+      await expect(
+        database().query('update filestore.nodes set name = $2 where id = $1', [file, name]),
+      ).rejects.toMatchObject({ constraint: 'nodes_name_check' });
+    },
+  );
+
+  test.each([
+    ['local', 255, 'a'.repeat(256)],
+    ['local', 255, 'é'.repeat(128)],
+  ] as const)('has at most 255 bytes on a %s mount', async (kind, limit, name) => {
+    const mount = await createMount(database(), kind);
+    const refusal = {
+      code: 'FS422',
+      message: expect.stringContaining('256 bytes'),
+      hint: expect.stringContaining(`${limit}`),
+    };
+    await expect(createNode(database(), mount, mount.rootId, name)).rejects.toMatchObject(refusal);
+    const file = await createNode(database(), mount, mount.rootId, 'short');
+    await expect(
+      database().query('update filestore.nodes set name = $2 where id = $1', [file, name]),
+    ).rejects.toMatchObject(refusal);
+  });
+
+  test('has at most 1024 bytes on an S3 mount', async () => {
+    const mount = await createMount(database(), 's3');
+    await createNode(database(), mount, mount.rootId, 'a'.repeat(1024));
+    await expect(createNode(database(), mount, mount.rootId, 'b'.repeat(1025))).rejects.toMatchObject({
+      constraint: 'nodes_name_check',
+    });
+  });
+});
+
+test('a path has at most 2600 bytes', async () => {
+  const mount = await createMount(database());
+  let parent = mount.rootId;
+  for (let depth = 0; depth < 10; depth += 1) {
+    parent = await createDirectory(database(), mount, parent, 'd'.repeat(249));
+  }
+  await createNode(database(), mount, parent, 'f'.repeat(100));
+  await expect(createNode(database(), mount, parent, 'g'.repeat(101))).rejects.toMatchObject({
+    constraint: 'nodes_path_length_check',
+  });
+});
+
+describe('a column', () => {
+  const insert = async (columns: Record<string, unknown>) => {
+    const mount = await createMount(database());
+    const all = { backend_mount_id: mount.id, parent_id: mount.rootId, name: 'a', kind: 'file', ...columns };
+    const names = Object.keys(all);
+    return one(
+      database(),
+      `insert into filestore.nodes (${names.join(', ')})
+       values (${names.map((_, index) => `$${index + 1}`).join(', ')}) returning *`,
+      Object.values(all),
+    );
+  };
+
+  test.each([
+    { size_bytes: '0' },
+    { size_bytes: '9223372036854775807' },
+    { kind: 'directory', size_bytes: '0' },
+    { checksum: 'sha256:0123456789abcdef' },
+    { content_hash: '"d41d8cd9-2"' },
+    { metadata: { tags: ['a', 'b'], nested: { deep: null } } },
+    { state: 'inconsistent' },
+    { state: 'missing' },
+    { storage_class: 'STANDARD_IA' },
+  ])('takes %j', async (columns) => {
+    await expect(insert(columns)).resolves.toMatchObject(columns);
+  });
+
+  test.each([
+    [{ size_bytes: -1 }, 'nodes_size_bytes_check'],
+    [{ kind: 'directory', size_bytes: 1 }, 'nodes_size_bytes_check'],
+    [{ kind: 'symlink' }, 'nodes_kind_check'],
+    [{ checksum: 'd41d8cd98f00b204e9800998ecf8427e' }, 'nodes_checksum_check'],
+    [{ checksum: 'sha256:XYZ' }, 'nodes_checksum_check'],
+    [{ checksum: 'sha256:' }, 'nodes_checksum_check'],
+    [{ metadata: '[]' }, 'nodes_metadata_check'],
+    [{ metadata: '"text"' }, 'nodes_metadata_check'],
+    [{ state: 'lost' }, 'nodes_state_check'],
+    [{ version: 0 }, 'nodes_version_check'],
+    [{ deleted_at: '2024-01-01' }, 'nodes_deleted_check'],
+    [{ live: false }, 'nodes_live_check'],
+    [{ parent_live: false, parent_path: '' }, 'nodes_parent_live_check'],
+    [{ directory_path: 'a' }, 'nodes_directory_path_check'],
+  ])('refuses %j', async (columns, constraint) => {
+    // A loader fills the parent's columns itself; then no trigger mends them.
+    const parent =
+      'live' in columns || 'directory_path' in columns ? { parent_path: '', parent_live: true } : {};
+    await expect(insert({ ...parent, ...columns })).rejects.toMatchObject({ code: '23514', constraint });
+  });
+
+  test.each([
+    [{ state: 'deleted', deleted_at: '2024-01-01' }, 'cannot be created in state deleted'],
+    [{ parent_id: null }, 'has no parent'],
+  ])('refuses at birth %j', async (columns, message) => {
+    await expect(insert(columns)).rejects.toMatchObject({
+      code: 'FS422',
+      message: expect.stringContaining(message),
+    });
+  });
+});
+
+describe('the root', () => {
+  test('is one for a mount', async () => {
+    const mount = await createMount(database());
+    await expect(
+      database().query(
+        "insert into filestore.nodes (backend_mount_id, name, kind, directory_path) values ($1, '', 'directory', '')",
+        [mount.id],
+      ),
+    ).rejects.toMatchObject({ constraint: 'nodes_root_key' });
+  });
+
+  test('is a directory', async () => {
+    const mount = await createMount(database());
+    await expect(
+      database().query("insert into filestore.nodes (backend_mount_id, name, kind) values ($1, '', 'file')", [
+        mount.id,
+      ]),
+    ).rejects.toMatchObject({ constraint: 'nodes_root_check' });
+  });
+
+  test('is never deleted, removed, renamed, nor put under a parent', async () => {
+    const mount = await createMount(database());
+    const directory = await createDirectory(database(), mount, mount.rootId, 'a');
+    await expect(deleteNode(database(), mount.rootId)).rejects.toMatchObject({ code: 'FS422' });
+    await expect(
+      database().query('delete from filestore.nodes where id = $1', [mount.rootId]),
+    ).rejects.toMatchObject({ code: 'FS409' });
+    await expect(
+      database().query("update filestore.nodes set name = 'x' where id = $1", [mount.rootId]),
+    ).rejects.toMatchObject({ constraint: 'nodes_root_check' });
+    await expect(
+      database().query("update filestore.nodes set parent_id = $2, name = 'x' where id = $1", [
+        mount.rootId,
+        directory,
+      ]),
+    ).rejects.toMatchObject({ code: 'FS422' });
+    await expect(
+      database().query("update filestore.nodes set parent_id = null, name = '' where id = $1", [directory]),
+    ).rejects.toMatchObject({ code: 'FS422' });
+  });
+});
+
+test.each([
+  ["kind = 'file'", 'its kind'],
+  ["created_at = 'yesterday'", 'its birth'],
+  ['id = default', 'its id'],
+  ['backend_mount_id = $2', 'its mount'],
+])('what a node is never changes: %s', async (change) => {
+  const [mount, other] = [await createMount(database()), await createMount(database())];
+  const directory = await createDirectory(database(), mount, mount.rootId, 'a');
+  await expect(
+    database().query(
+      `update filestore.nodes set ${change} where id = $1${change.includes('$2') ? '' : ' and $2::bigint > 0'}`,
+      [directory, other.id],
+    ),
+  ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"a"') });
+});

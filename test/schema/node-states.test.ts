@@ -1,0 +1,195 @@
+import { describe, expect, test } from 'vitest';
+import { databaseForEachTest } from '../support/database.ts';
+import { createMount, createNode, one } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+const STATES = ['active', 'inconsistent', 'missing', 'deleted'] as const;
+type State = (typeof STATES)[number];
+
+const LEGAL: Readonly<Record<State, readonly State[]>> = {
+  active: ['inconsistent', 'missing', 'deleted'],
+  inconsistent: ['active', 'missing', 'deleted'],
+  missing: ['active', 'deleted'],
+  deleted: ['active'],
+};
+
+const changes = STATES.flatMap((from) => STATES.filter((to) => to !== from).map((to) => [from, to] as const));
+const isLegal = (from: State, to: State) => LEGAL[from].includes(to);
+
+async function createNodeIn(state: State): Promise<string> {
+  const mount = await createMount(database());
+  const id = await createNode(database(), mount, mount.rootId, 'report.pdf');
+  if (state !== 'active') await setState(id, state);
+  return id;
+}
+
+const setState = (id: string, state: State) =>
+  database().query('update filestore.nodes set state = $2 where id = $1', [id, state]);
+
+test.each(changes.filter(([from, to]) => isLegal(from, to)))('%s can become %s', async (from, to) => {
+  const id = await createNodeIn(from);
+  await setState(id, to);
+  const node = await one(
+    database(),
+    'select state, live, deleted_at, parent_live from filestore.nodes where id = $1',
+    [id],
+  );
+  expect(node).toMatchObject(
+    to === 'deleted'
+      ? { state: to, live: false, deleted_at: expect.any(Date), parent_live: null }
+      : { state: to, live: true, deleted_at: null, parent_live: true },
+  );
+});
+
+test.each(changes.filter(([from, to]) => !isLegal(from, to)))('%s cannot become %s', async (from, to) => {
+  const id = await createNodeIn(from);
+  await expect(setState(id, to)).rejects.toMatchObject({
+    code: 'FS422',
+    message: expect.stringMatching(new RegExp(`"report.pdf".* ${from} to ${to}`)),
+  });
+});
+
+test('deleted_at without the state is refused', async () => {
+  const id = await createNodeIn('active');
+  await expect(
+    database().query('update filestore.nodes set deleted_at = now() where id = $1', [id]),
+  ).rejects.toMatchObject({ constraint: 'nodes_deleted_check' });
+});
+
+describe('version', () => {
+  test.each([
+    ["name = 'other'"],
+    ['size_bytes = 5'],
+    ["checksum = 'md5:00'"],
+    ["content_hash = 'x'"],
+    ["storage_class = 'GLACIER'"],
+    [`metadata = '{"a": 1}'`],
+    ["state = 'missing'"],
+    ['last_modified_at = now()'],
+  ])('counts %s', async (change) => {
+    const id = await createNodeIn('active');
+    const after = await one(
+      database(),
+      `update filestore.nodes set ${change} where id = $1 returning version, updated_at > created_at as later`,
+      [id],
+    );
+    expect(after).toEqual({ version: 2, later: true });
+  });
+
+  test.each(['last_seen_at = now()', 'last_reconciled_at = now()', 'size_bytes = size_bytes'])(
+    'does not count %s',
+    async (change) => {
+      const id = await createNodeIn('active');
+      const before = await one(database(), 'select version, updated_at from filestore.nodes where id = $1', [
+        id,
+      ]);
+      const after = await one(
+        database(),
+        `update filestore.nodes set ${change} where id = $1 returning version, updated_at`,
+        [id],
+      );
+      expect(after).toEqual(before);
+    },
+  );
+
+  test('every column is one that counts, a heartbeat, or follows from others', async () => {
+    const heartbeats = ['last_seen_at', 'last_reconciled_at'];
+    const fixed = ['id', 'backend_mount_id', 'kind', 'created_at'];
+    const derived = ['path', 'depth', 'directory_path', 'live', 'parent_live', 'version', 'updated_at'];
+    const { definition } = await one(
+      database(),
+      "select pg_get_triggerdef(oid) as definition from pg_trigger where tgname = 'nodes_version'",
+    );
+    const columns = await database().query(
+      "select attname from pg_attribute where attrelid = 'filestore.nodes'::regclass and attnum > 0",
+    );
+    for (const { attname } of columns) {
+      const counts = new RegExp(`old\\.${attname} IS DISTINCT FROM`).test(definition);
+      expect({ attname, counts }).toEqual({
+        attname,
+        counts: ![...heartbeats, ...fixed, ...derived].includes(attname),
+      });
+    }
+  });
+
+  test('may be counted by the caller too', async () => {
+    const id = await createNodeIn('active');
+    expect(
+      await one(
+        database(),
+        'update filestore.nodes set size_bytes = 1, version = version + 1 where id = $1 returning version',
+        [id],
+      ),
+    ).toEqual({ version: 2 });
+  });
+
+  test.each(['version = 7, size_bytes = 1', 'version = 0, size_bytes = 1', 'version = null, size_bytes = 1'])(
+    'is not for the caller to choose: %s',
+    async (change) => {
+      const id = await createNodeIn('active');
+      await expect(
+        database().query(`update filestore.nodes set ${change} where id = $1`, [id]),
+      ).rejects.toMatchObject({ code: 'FS409' });
+    },
+  );
+
+  test('does not move without a change', async () => {
+    const id = await createNodeIn('active');
+    await expect(
+      database().query(
+        'update filestore.nodes set last_seen_at = now(), version = version + 1 where id = $1',
+        [id],
+      ),
+    ).rejects.toMatchObject({ code: 'FS422' });
+  });
+
+  test('updated_at is not for the caller to choose', async () => {
+    const id = await createNodeIn('active');
+    const before = await one(database(), 'select updated_at from filestore.nodes where id = $1', [id]);
+    expect(
+      await one(
+        database(),
+        "update filestore.nodes set updated_at = 'tomorrow' where id = $1 returning updated_at",
+        [id],
+      ),
+    ).toEqual(before);
+  });
+
+  test('and updated_at move together within one statement and one transaction', async () => {
+    const id = await createNodeIn('active');
+    const client = await database().connect();
+    await client.query('begin');
+    const seen: number[] = [];
+    for (const size of [1, 2, 3]) {
+      const row = await one(
+        client,
+        `update filestore.nodes set size_bytes = $2 where id = $1
+         returning version, extract(epoch from updated_at) * 1000000 as moment`,
+        [id, size],
+      );
+      expect(row.version).toBe(size + 1);
+      seen.push(Number(row.moment));
+    }
+    await client.query('commit');
+    expect(seen).toEqual([...new Set(seen)].sort((a, b) => a - b));
+  });
+
+  test('of two writers who read the same version one wins', async () => {
+    const id = await createNodeIn('active');
+    const [first, second] = [await database().connect(), await database().connect()];
+    const write = (size: number) =>
+      `update filestore.nodes set size_bytes = ${size} where id = ${id} and version = 1 returning version`;
+    await first.query('begin');
+    await first.query(write(1));
+    const late = second.query(write(2));
+    await first.query('commit');
+    expect((await late).rows).toEqual([]);
+    expect(
+      await one(database(), 'select size_bytes, version from filestore.nodes where id = $1', [id]),
+    ).toEqual({
+      size_bytes: '1',
+      version: 2,
+    });
+  });
+});

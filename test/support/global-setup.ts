@@ -1,0 +1,40 @@
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import type { TestProject } from 'vitest/node';
+import { runMigrations } from '../../src/index.ts';
+import { connectionTo, databaseUrl } from './connection.ts';
+import { startTestServer } from './server.ts';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** URL of a database of a role that may create databases and roles. */
+    adminUrl: string;
+    /** Name of the migrated database that tests are cloned from; the names of the clones begin with it. */
+    template: string;
+  }
+}
+
+/** One server a run, and in it one migrated database that every test's own is cloned from. */
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const server = await startTestServer();
+  const template = `filestore_test_${randomBytes(4).toString('hex')}`;
+  const admin = new pg.Client(server.adminUrl);
+  await admin.connect();
+  const { rows } = await admin.query("select current_setting('server_version') as version");
+  console.log(`Tests run on ${server.name}, PostgreSQL ${rows[0].version}`);
+
+  await admin.query(`create database ${template} encoding 'UTF8' template template0`);
+  await runMigrations({ connection: connectionTo(databaseUrl(server.adminUrl, template)) });
+  project.provide('adminUrl', server.adminUrl);
+  project.provide('template', template);
+
+  return async () => {
+    const { rows: left } = await admin.query(
+      'select datname from pg_database where starts_with(datname, $1)',
+      [template],
+    );
+    for (const { datname } of left) await admin.query(`drop database "${datname}" with (force)`);
+    await admin.end();
+    await server.stop();
+  };
+}

@@ -1,0 +1,109 @@
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmod } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { serverAccount } from '../../src/dev/embedded/account.ts';
+import { findEmbeddedBinaries } from '../../src/dev/embedded/binaries.ts';
+import { serverUrl, startServer } from '../../src/dev/embedded/server.ts';
+
+/** A server for one run of the tests. */
+export interface TestServer {
+  /** What it is, for people. */
+  readonly name: string;
+  /** URL of a database of a role that may create databases and roles. */
+  readonly adminUrl: string;
+  stop(): Promise<void>;
+}
+
+/** Nothing a test server holds outlives the run, so it need not survive a crash of the machine. */
+const FAST = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'max_connections=200'];
+
+/**
+ * Starts the first server that is to be had: TEST_DATABASE_URL, a container, the embedded binaries, the
+ * system's. TEST_POSTGRES=container, embedded or system asks for one kind; TEST_POSTGRES_BIN names the
+ * folder of the system's programs.
+ */
+export async function startTestServer(env: NodeJS.ProcessEnv = process.env): Promise<TestServer> {
+  const wanted = env.TEST_POSTGRES;
+  if (wanted === undefined && env.TEST_DATABASE_URL) {
+    return {
+      name: 'the server of TEST_DATABASE_URL',
+      adminUrl: env.TEST_DATABASE_URL,
+      stop: async () => undefined,
+    };
+  }
+  const refusals: string[] = [];
+  for (const [kind, start] of Object.entries(STARTERS)) {
+    if (wanted !== undefined && wanted !== kind) continue;
+    try {
+      return await start(env);
+    } catch (error) {
+      refusals.push(`${kind}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  throw new Error(`No Postgres for the tests (set TEST_DATABASE_URL).\n${refusals.join('\n')}`);
+}
+
+const STARTERS: Readonly<Record<string, (env: NodeJS.ProcessEnv) => Promise<TestServer>>> = {
+  container: startContainer,
+  embedded: () => startLocal('embedded Postgres', (folder) => findEmbeddedBinaries(serverAccount(), folder)),
+  system: (env) => {
+    const binaries = systemBinaries(env);
+    return startLocal(`system Postgres in ${binaries}`, async () => binaries);
+  },
+};
+
+async function startContainer(env: NodeJS.ProcessEnv): Promise<TestServer> {
+  const { getContainerRuntimeClient } = await import('testcontainers');
+  await getContainerRuntimeClient();
+  const { PostgreSqlContainer } = await import('@testcontainers/postgresql');
+  const image = env.TEST_POSTGRES_IMAGE ?? 'postgres:17';
+  const container = await new PostgreSqlContainer(image)
+    .withCommand(['postgres', ...FAST.flatMap((setting) => ['-c', setting])])
+    .start();
+  return {
+    name: `container of ${image}`,
+    adminUrl: container.getConnectionUri(),
+    stop: async () => {
+      await container.stop();
+    },
+  };
+}
+
+async function startLocal(
+  name: string,
+  findBinaries: (folder: string) => Promise<string>,
+): Promise<TestServer> {
+  // Short: the path of a Unix socket has room for about a hundred bytes.
+  const folder = mkdtempSync(join(tmpdir(), 'fs-pg-'));
+  await chmod(folder, 0o777);
+  const account = serverAccount();
+  const server = await startServer({
+    binaries: await findBinaries(folder),
+    folder,
+    account,
+    listen: { kind: 'socket', folder, port: 5432 },
+    settings: FAST,
+  });
+  return {
+    name,
+    adminUrl: serverUrl(server.listen, server.password, 'postgres'),
+    async stop() {
+      await server.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+function systemBinaries(env: NodeJS.ProcessEnv): string {
+  const debian = '/usr/lib/postgresql';
+  const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : [];
+  const folders = [
+    ...(env.TEST_POSTGRES_BIN ? [env.TEST_POSTGRES_BIN] : []),
+    ...versions.map((version) => join(debian, version, 'bin')),
+    ...(env.PATH ?? '').split(delimiter),
+  ];
+  const found = folders.find((folder) => existsSync(join(folder, 'initdb')));
+  if (found === undefined) throw new Error('initdb is not in the PATH');
+  return found;
+}

@@ -1,0 +1,70 @@
+import type { QueryResult, QueryResultRow } from 'pg';
+
+/** Whatever runs SQL: a test's database, a connection. */
+export interface Sql {
+  query(text: string, values?: unknown[]): Promise<QueryResult<QueryResultRow> | readonly QueryResultRow[]>;
+}
+
+export interface Mount {
+  readonly id: string;
+  readonly rootId: string;
+}
+
+let mounts = 0;
+
+/** Runs a statement that returns one row, and returns it. */
+export async function one(sql: Sql, text: string, values: unknown[] = []): Promise<QueryResultRow> {
+  const result = await sql.query(text, values);
+  const rows = 'rows' in result ? result.rows : result;
+  if (rows.length !== 1 || rows[0] === undefined)
+    throw new Error(`${rows.length} rows instead of one: ${text}`);
+  return rows[0];
+}
+
+export async function createMount(sql: Sql, kind: 'local' | 's3' = 'local'): Promise<Mount> {
+  mounts += 1;
+  const place = kind === 'local' ? { root_path: `/data/${mounts}` } : { bucket: `bucket-${mounts}` };
+  const { id } = await one(
+    sql,
+    `insert into filestore.backend_mounts (mount_key, backend_kind, root_path, bucket)
+     values ($1, $2, $3, $4) returning id`,
+    [`mount-${mounts}`, kind, place.root_path ?? null, place.bucket ?? null],
+  );
+  const root = await one(
+    sql,
+    'select id from filestore.nodes where backend_mount_id = $1 and parent_id is null',
+    [id],
+  );
+  return { id, rootId: root.id };
+}
+
+/** Creates a node and returns its id. */
+export async function createNode(
+  sql: Sql,
+  mount: Mount,
+  parentId: string,
+  name: string,
+  kind: 'file' | 'directory' = 'file',
+): Promise<string> {
+  const { id } = await one(
+    sql,
+    'insert into filestore.nodes (backend_mount_id, parent_id, name, kind) values ($1, $2, $3, $4) returning id',
+    [mount.id, parentId, name, kind],
+  );
+  return id;
+}
+
+export const createDirectory = (sql: Sql, mount: Mount, parentId: string, name: string) =>
+  createNode(sql, mount, parentId, name, 'directory');
+
+export async function pathOf(sql: Sql, id: string): Promise<string> {
+  return (await one(sql, 'select path from filestore.nodes where id = $1', [id])).path;
+}
+
+export async function deleteNode(sql: Sql, id: string): Promise<void> {
+  await sql.query("update filestore.nodes set state = 'deleted' where id = $1", [id]);
+}
+
+export async function moveNode(sql: Sql, id: string, parentId: string): Promise<void> {
+  await sql.query('update filestore.nodes set parent_id = $2 where id = $1', [id, parentId]);
+}

@@ -1,0 +1,11 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    globalSetup: ['test/support/global-setup.ts'],
+    // Servers and processes are started: on a busy machine a second is not long.
+    testTimeout: 60_000,
+    hookTimeout: 120_000,
+  },
+});
