@@ -77,7 +77,9 @@ function createPool(): Pool {
     max,
     idleTimeoutMillis: idleTimeoutMs,
   });
-  // Without a listener, an idle connection that the server closes would end the process. The pool drops it by itself.
+  // Without listeners, a connection that the server closes would end the process: the pool listens to idle ones
+  // only, and passes on what it hears. Queries on a lost connection are rejected all the same.
+  created.on('connect', (client) => client.on('error', () => undefined));
   created.on('error', () => undefined);
   return created;
 }

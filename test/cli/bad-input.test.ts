@@ -1,0 +1,224 @@
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, inject, test } from 'vitest';
+import { type CliResult, runCli } from '../support/cli.ts';
+import { databaseUrl } from '../support/connection.ts';
+import { asAdmin, databaseForEachTest } from '../support/database.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { one } from '../support/tree.ts';
+
+const SECRET = 'hunter2-sesame';
+const database = databaseForEachTest('empty');
+
+const migrate = (env: Record<string, string>) => runCli(['migrate'], { env });
+
+/** What holds for every failure: its exit code, a message that says all of these, no stack trace, no secret. */
+function expectFailure(result: CliResult, exitCode: number, ...parts: readonly (string | RegExp)[]): void {
+  expect(result).toMatchObject({ exitCode });
+  for (const part of parts) expect(result.stderr).toMatch(part);
+  expect(result.output).not.toMatch(/^\s+at /m);
+  expect(result.output).not.toContain(SECRET);
+}
+
+/** The same URL with other credentials. */
+function urlAs(user: string, password: string): string {
+  const url = new URL(database().url);
+  url.username = user;
+  url.password = password;
+  return url.href;
+}
+
+async function expectUntouched(): Promise<void> {
+  const schemas = await database().query(
+    "select nspname from pg_namespace where nspname in ('filestore', 'graphile_migrate')",
+  );
+  expect(schemas).toEqual([]);
+}
+
+describe('a server', () => {
+  test('that nobody runs', async () => {
+    const result = await migrate({ DATABASE_URL: `postgres://app:${SECRET}@127.0.0.1:1/app` });
+    expectFailure(result, 1, /Cannot connect to database "app" on 127\.0\.0\.1:1/, /nothing listens there/);
+  });
+
+  test('whose name is not known', async () => {
+    const result = await migrate({ DATABASE_URL: `postgres://app:${SECRET}@db.invalid/app` });
+    expectFailure(result, 1, /db\.invalid:5432/);
+  });
+
+  test('that does not let the password in', async ({ skip }) => {
+    await asAdmin((admin) => admin.query(`create role ${database().name}_app login password 'another'`));
+    try {
+      const result = await migrate({ DATABASE_URL: urlAs(`${database().name}_app`, SECRET) });
+      skip(result.exitCode === 1 && result.output.includes('42501'), 'this server asks for no password');
+      expectFailure(result, 1, /password for user ".*_app" is wrong/);
+    } finally {
+      await asAdmin((admin) => admin.query(`drop role ${database().name}_app`));
+    }
+  });
+
+  test('without the database', async () => {
+    const result = await migrate({ DATABASE_URL: databaseUrl(inject('adminUrl'), 'no_such_database') });
+    expectFailure(result, 1, /"no_such_database"/, /Create it/);
+  });
+
+  test('where the user has no CREATE right: nothing is applied', async () => {
+    const role = `${database().name}_app`;
+    await asAdmin((admin) => admin.query(`create role ${role} login password '${SECRET}'`));
+    try {
+      const result = await migrate({ DATABASE_URL: urlAs(role, SECRET) });
+      expectFailure(result, 1, /permission denied for database/, /42501/, /grant create on database/);
+      await expectUntouched();
+    } finally {
+      await asAdmin((admin) => admin.query(`drop role ${role}`));
+    }
+  });
+});
+
+describe('a setting', () => {
+  test.each([
+    ['PGPOOL_MAX', 'many'],
+    ['FILESTORE_PGPOOL_MAX', '0'],
+    ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', '-1'],
+    ['PGPOOL_IDLE_TIMEOUT_MS', '1e3'],
+    ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', '10s'],
+    ['PGPOOL_CONNECTION_TIMEOUT_MS', '99999999999'],
+  ])('%s=%s is named', async (variable, value) => {
+    const result = await migrate({ DATABASE_URL: database().url, [variable]: value });
+    expectFailure(result, 2, variable, `"${value}"`, /whole number/);
+    await expectUntouched();
+  });
+
+  test.each([
+    ['not a URL', `app ${SECRET}`],
+    ['a raw @ and # in the password', `postgres://app:${SECRET}@#@host/app`],
+    ['a raw / in the password', `postgres://app:${SECRET}/x@host/app`],
+    ['a raw % in the password', `postgres://app:${SECRET}%zz@host/app`],
+    ['another scheme', `mysql://app:${SECRET}@host/app`],
+    ['no database', `postgres://app:${SECRET}@host`],
+    ['a bad port', `postgres://app:${SECRET}@host:port/app`],
+    ['a mistyped TLS parameter', `postgres://app:${SECRET}@host/app?sslmod=require`],
+    ['an unknown sslmode', `postgres://app:${SECRET}@host/app?sslmode=yes`],
+  ])('a database URL with %s is refused and never quoted', async (_, url) => {
+    expectFailure(
+      await migrate({ FILESTORE_MIGRATION_DATABASE_URL: url }),
+      2,
+      'FILESTORE_MIGRATION_DATABASE_URL',
+    );
+  });
+
+  test('a missing URL is an error in production', async () => {
+    expectFailure(await migrate({ NODE_ENV: 'production' }), 2, /FILESTORE_DATABASE_URL/, /production/);
+  });
+});
+
+describe('arguments', () => {
+  test.each([
+    [['migrate', '--force'], '--force'],
+    [['migrate', 'now'], '"now"'],
+    [['mgirate'], '"mgirate"'],
+    [[], 'No command'],
+    [['constructor'], '"constructor"'],
+  ])('%j are refused with the usage', async (args, part) => {
+    expectFailure(await runCli(args), 2, part, 'Usage:');
+  });
+
+  test('--help is not an error', async () => {
+    expect(await runCli(['--help'])).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('Exit codes'),
+    });
+  });
+});
+
+describe('the migrations of the package', () => {
+  let copy: PackageCopy | undefined;
+  afterEach(() => copy?.remove());
+
+  const spoil = (work: (committed: string, files: readonly string[]) => void): PackageCopy => {
+    copy = copyPackage();
+    const committed = join(copy.folder, 'migrations', 'committed');
+    work(committed, readdirSync(committed).sort());
+    return copy;
+  };
+  const migrateCopy = (from: PackageCopy) =>
+    runCli(['migrate'], { folder: from.folder, env: { DATABASE_URL: database().url } });
+
+  test('may not be missing', async () => {
+    const empty = spoil((committed, files) => {
+      for (const file of files) rmSync(join(committed, file));
+    });
+    expectFailure(await migrateCopy(empty), 1, /no committed migration/);
+    await expectUntouched();
+  });
+
+  test('may not be edited', async () => {
+    const edited = spoil((committed, files) => {
+      const file = join(committed, files[1] ?? '');
+      writeFileSync(file, readFileSync(file, 'utf8').replace('file_count', 'files'));
+    });
+    expectFailure(await migrateCopy(edited), 4, /000002-.*was edited after it was committed/);
+    await expectUntouched();
+  });
+
+  test('may not be other ones than the database has', async () => {
+    await migrate({ DATABASE_URL: database().url });
+    await database().query(
+      "update graphile_migrate.migrations set hash = 'sha1:00' where filename = '000002.sql'",
+    );
+    expectFailure(await migrate({ DATABASE_URL: database().url }), 4, /000002-.*applied with other content/);
+    await database().query('delete from graphile_migrate.migrations');
+    await database().query(
+      "insert into graphile_migrate.migrations (hash, filename) values ('sha1:11', '000001.sql'), ('sha1:22', '000007.sql')",
+    );
+    expectFailure(
+      await migrate({ DATABASE_URL: database().url }),
+      4,
+      /000001-/,
+      /the database has 000007.sql/,
+    );
+  });
+
+  test('may not be older than the database', async () => {
+    await migrate({ DATABASE_URL: database().url });
+    const older = spoil((committed, files) => rmSync(join(committed, files[1] ?? '')));
+    expectFailure(await migrateCopy(older), 4, /later version/, /000002\.sql/);
+  });
+
+  test('stop at the one that fails, which leaves nothing, and say where', async () => {
+    const broken = spoil(() => undefined);
+    const filename = broken.addMigration(
+      'broken',
+      "create table filestore.half_done ();\n\nselect 'é';\n-- the next line is line 8 of the file\nselect  nothing from filestore.nodes;",
+    );
+    const result = await migrateCopy(broken);
+    expectFailure(
+      result,
+      1,
+      `${filename} failed at its statement 3 (line 8, column 9)`,
+      /column "nothing" does not exist/,
+      /42703/,
+      /rolled back/,
+      /Applied before it: 000001-.*, 000002-/,
+    );
+    expect(await one(database(), "select to_regclass('filestore.half_done') as half")).toEqual({
+      half: null,
+    });
+    expect(await one(database(), 'select count(*) from graphile_migrate.migrations')).toEqual({ count: '2' });
+  });
+
+  test('say which statement failed when the server gives no position', async () => {
+    const broken = spoil(() => undefined);
+    broken.addMigration(
+      'broken',
+      "select 1;\ninsert into filestore.backend_mounts (mount_key, backend_kind) values ('x', 'local');",
+    );
+    expectFailure(await migrateCopy(broken), 1, /at its statement 2: .*backend_mounts_place_check/, /23514/);
+  });
+
+  test('wait for no one: a second migrator is told of the first', async () => {
+    const client = await database().connect();
+    await client.query('select pg_advisory_lock(4727445306447283)');
+    expectFailure(await migrate({ DATABASE_URL: database().url }), 5, /Another migrator is at work/);
+  });
+});

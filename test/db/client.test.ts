@@ -1,0 +1,116 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import {
+  closePool,
+  getClient,
+  getPool,
+  POSTGRES_SCHEMA,
+  withConnection,
+  withTransaction,
+} from '../../src/index.ts';
+import { asAdmin, databaseForEachTest } from '../support/database.ts';
+import { createMount, one } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+beforeEach(() => {
+  vi.stubEnv('FILESTORE_DATABASE_URL', database().url);
+  vi.stubEnv('FILESTORE_PGPOOL_MAX', '2');
+});
+afterEach(async () => {
+  await closePool();
+  vi.unstubAllEnvs();
+});
+
+const mountCount = async () =>
+  (await one(database(), `select count(*)::integer as count from ${POSTGRES_SCHEMA}.backend_mounts`)).count;
+
+describe('the pool', () => {
+  test('is one for the process, with the settings of the environment', () => {
+    expect(getPool()).toBe(getPool());
+    expect(getPool().options).toMatchObject({
+      max: 2,
+      idleTimeoutMillis: 30_000,
+      connectionTimeoutMillis: 10_000,
+    });
+  });
+
+  test('names itself and pins READ COMMITTED, whatever the database says', async () => {
+    await database().query(
+      `alter database ${database().name} set default_transaction_isolation = 'serializable'`,
+    );
+    const { rows } = await getPool().query(
+      "select current_setting('application_name') as name, current_setting('transaction_isolation') as isolation",
+    );
+    expect(rows).toEqual([{ name: expect.stringMatching(/^filestore /), isolation: 'read committed' }]);
+  });
+
+  test('is made anew after it was closed', async () => {
+    const before = getPool();
+    await closePool();
+    expect(getPool()).not.toBe(before);
+    await expect(getPool().query('select 1')).resolves.toMatchObject({ rowCount: 1 });
+  });
+
+  test('survives an idle connection that the server ends', async () => {
+    const { rows } = await getPool().query('select pg_backend_pid() as pid');
+    await asAdmin((admin) => admin.query('select pg_terminate_backend($1, 5000)', [rows[0].pid]));
+    await vi.waitFor(() => expect(getPool().totalCount).toBe(0));
+    await expect(getPool().query('select 1')).resolves.toMatchObject({ rowCount: 1 });
+  });
+
+  test('without a URL says which variable to set', () => {
+    vi.stubEnv('FILESTORE_DATABASE_URL', '');
+    vi.stubEnv('DATABASE_URL', '');
+    expect(() => getPool()).toThrow(/FILESTORE_DATABASE_URL/);
+  });
+});
+
+test('a connection that is refused is an error of this package, without the password', async () => {
+  vi.stubEnv('FILESTORE_DATABASE_URL', 'postgres://app:hunter2@127.0.0.1:1/app');
+  await expect(getClient()).rejects.toMatchObject({
+    code: 'CONNECTION_FAILED',
+    message: expect.not.stringContaining('hunter2'),
+  });
+});
+
+describe('withConnection', () => {
+  test('gives the connection back, also after an error', async () => {
+    for (let turn = 0; turn < 5; turn += 1) {
+      await withConnection((client) => client.query('select 1 / 0')).catch(() => undefined);
+    }
+    expect(getPool().idleCount).toBe(getPool().totalCount);
+    expect(await withConnection(async () => 'result')).toBe('result');
+  });
+});
+
+describe('withTransaction', () => {
+  test('commits what its work did', async () => {
+    await withTransaction((client) => createMount(client));
+    expect(await mountCount()).toBe(1);
+  });
+
+  test('rolls back when its work throws, and throws the same', async () => {
+    const failure = new Error('changed my mind');
+    const work = withTransaction(async (client) => {
+      await createMount(client);
+      throw failure;
+    });
+    await expect(work).rejects.toBe(failure);
+    expect(await mountCount()).toBe(0);
+    expect(getPool().idleCount).toBe(1);
+  });
+
+  test('throws away a connection that broke midway', async () => {
+    const work = withTransaction(async (client) => {
+      await createMount(client);
+      const { rows } = await client.query('select pg_backend_pid() as pid');
+      await asAdmin((admin) => admin.query('select pg_terminate_backend($1, 5000)', [rows[0].pid]));
+      await client.query('select 1');
+    });
+    await expect(work).rejects.toThrow();
+    expect(await mountCount()).toBe(0);
+    await expect(withTransaction((client) => client.query('select 1'))).resolves.toMatchObject({
+      rowCount: 1,
+    });
+  });
+});

@@ -1,0 +1,82 @@
+import { expect, test } from 'vitest';
+import { databaseForFile } from '../support/database.ts';
+
+const database = databaseForFile();
+
+test('every object of the schema has a comment', async () => {
+  const missing = await database().query(
+    `select object from (
+       select 'table or view ' || c.oid::regclass as object, obj_description(c.oid, 'pg_class') as comment
+       from pg_class c where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
+       union all
+       select 'column ' || c.oid::regclass || '.' || a.attname, col_description(c.oid, a.attnum)
+       from pg_class c join pg_attribute a on a.attrelid = c.oid
+       where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
+         and a.attnum > 0 and not a.attisdropped
+       union all
+       select 'function ' || p.oid::regprocedure, obj_description(p.oid, 'pg_proc')
+       from pg_proc p where p.pronamespace = 'filestore'::regnamespace
+       union all
+       select 'trigger ' || t.tgname, obj_description(t.oid, 'pg_trigger')
+       from pg_trigger t join pg_class c on c.oid = t.tgrelid
+       where c.relnamespace = 'filestore'::regnamespace and not t.tgisinternal
+       union all
+       select 'index ' || i.indexrelid::regclass, obj_description(i.indexrelid, 'pg_class')
+       from pg_index i join pg_class c on c.oid = i.indrelid
+       where c.relnamespace = 'filestore'::regnamespace
+         and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
+       union all
+       select 'schema filestore', obj_description('filestore'::regnamespace, 'pg_namespace')
+     ) objects
+     where comment is null or comment = ''`,
+  );
+  expect(missing).toEqual([]);
+});
+
+test('PUBLIC may execute and read nothing', async () => {
+  const open = await database().query(
+    `select p.oid::regprocedure::text as object from pg_proc p
+     where p.pronamespace = 'filestore'::regnamespace and has_function_privilege('public', p.oid, 'execute')
+     union all
+     select c.oid::regclass::text from pg_class c
+     where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v', 'S')
+       and exists (select from aclexplode(c.relacl) a where a.grantee = 0)
+     union all
+     select 'schema filestore' where has_schema_privilege('public', 'filestore', 'usage')`,
+  );
+  expect(open).toEqual([]);
+});
+
+test('names of constraints, indexes and triggers begin with their table', async () => {
+  const strange = await database().query(
+    `select c.relname as table, o.name
+     from pg_class c
+     cross join lateral (
+       select conname as name from pg_constraint where conrelid = c.oid and contype <> 'n'
+       union all select tgname from pg_trigger where tgrelid = c.oid and not tgisinternal
+       union all select indexrelid::regclass::text from pg_index where indrelid = c.oid
+     ) o
+     where c.relnamespace = 'filestore'::regnamespace and c.relkind = 'r'
+       and not starts_with(replace(o.name, 'filestore.', ''), c.relname || '_')`,
+  );
+  expect(strange).toEqual([]);
+});
+
+test('triggers on nodes run in the order their comments rely on', async () => {
+  const rows = await database().query(
+    `select tgname from pg_trigger
+     where tgrelid = 'filestore.nodes'::regclass and not tgisinternal
+       and tgtype & 1 = 1 and tgtype & 2 = 2 and tgtype & 16 = 16
+     order by tgname collate "C"`,
+  );
+  expect(rows.map(({ tgname }) => tgname)).toEqual([
+    'nodes_guard_identity',
+    'nodes_guard_name_update',
+    'nodes_guard_state',
+    'nodes_guard_version',
+    'nodes_place_update',
+    'nodes_refuse_cycle',
+    'nodes_version',
+    'nodes_version_unearned',
+  ]);
+});

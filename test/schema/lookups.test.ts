@@ -1,0 +1,129 @@
+import { beforeAll, expect, test } from 'vitest';
+import { databaseForFile } from '../support/database.ts';
+import { createMount, type Mount, one } from '../support/tree.ts';
+
+const database = databaseForFile();
+let mount: Mount;
+
+/** 100 directories of 1 000 files each, a few of them unsettled, tagged or deleted. */
+beforeAll(async () => {
+  mount = await createMount(database(), 's3');
+  await database().query(
+    `insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
+     select $1, $2, 'd' || g, 'directory' from generate_series(1, 100) g`,
+    [mount.id, mount.rootId],
+  );
+  await database().query(
+    `insert into filestore.nodes
+       (backend_mount_id, parent_id, parent_path, parent_live, name, kind, size_bytes, checksum, state, metadata)
+     select $1, d.id, d.path, true, 'f' || g, 'file', g, 'md5:' || md5(d.name || g),
+            case when g % 500 = 1 then 'missing' when g % 500 = 2 then 'inconsistent' else 'active' end,
+            case when g % 100 = 3 then jsonb_build_object('tag', d.name) else '{}' end
+     from filestore.nodes d, generate_series(1, 1000) g
+     where d.parent_id = $2`,
+    [mount.id, mount.rootId],
+  );
+  await database().query("update filestore.nodes set state = 'deleted' where name = 'f7'");
+  await database().query('vacuum analyze filestore.nodes');
+  await database().query('analyze filestore.backend_mounts');
+});
+
+/** Every index a statement's plan uses; a sequential scan of nodes fails the test. */
+async function indexesOf(statement: string): Promise<readonly string[]> {
+  const rows = await database().query(`explain (format json) ${statement}`);
+  const text = JSON.stringify(rows);
+  expect(text).not.toMatch(/"Node Type":"Seq Scan"[^{}]*"Relation Name":"nodes"/);
+  return [...text.matchAll(/"Index Name":"([^"]+)"/g)].map((match) => match[1] ?? '');
+}
+
+const ACTIVE = 'select id, path, location from filestore.view_filestore_active_nodes';
+
+test.each([
+  [
+    'a path',
+    () => `${ACTIVE} where mount_key = (select mount_key from filestore.backend_mounts) and path = 'd5/f9'`,
+    'nodes_live_path_idx',
+  ],
+  [
+    'a path of a mount by id',
+    () => `${ACTIVE} where backend_mount_id = ${mount.id} and path = 'd5/f9'`,
+    'nodes_live_path_idx',
+  ],
+  [
+    'everything below a path',
+    () => `${ACTIVE} where backend_mount_id = ${mount.id} and path >= 'd5/' and path < 'd50'`,
+    'nodes_live_path_idx',
+  ],
+  [
+    'the first page of a directory',
+    () =>
+      `select id, name from filestore.nodes where backend_mount_id = ${mount.id} and parent_id = 60 and parent_live order by name limit 50`,
+    'nodes_live_child_key',
+  ],
+  [
+    'the next page of a directory',
+    () =>
+      `select id, name from filestore.nodes where backend_mount_id = ${mount.id} and parent_id = 60 and parent_live and name > 'f5' order by name limit 50`,
+    'nodes_live_child_key',
+  ],
+  ['a checksum', () => `${ACTIVE} where checksum = 'md5:abc'`, 'nodes_checksum_idx'],
+  [
+    'the missing nodes of a mount',
+    () =>
+      `select id from filestore.nodes where backend_mount_id = ${mount.id} and state = 'missing' order by id limit 100`,
+    'nodes_unsettled_idx',
+  ],
+  [
+    'metadata',
+    () => `${ACTIVE} where metadata @> '{"tag": "d5"}' and metadata <> '{}'`,
+    'nodes_metadata_idx',
+  ],
+  [
+    'the tombstones below a directory',
+    () => 'select id from filestore.nodes where parent_id = 60 and deleted_at is not null',
+    'nodes_tombstone_parent_idx',
+  ],
+  ['a node', () => `${ACTIVE} where id = 500`, 'nodes_pkey'],
+  [
+    'the root of a mount',
+    () => `select id from filestore.nodes where backend_mount_id = ${mount.id} and parent_id is null`,
+    'nodes_root_key',
+  ],
+  [
+    "the children that a directory's move carries (the cascade's own statement)",
+    () =>
+      `update only filestore.nodes set parent_path = 'z' where ${mount.id} = backend_mount_id and 60 = parent_id and 'd5' collate "C" = parent_path and true = parent_live`,
+    'nodes_live_child_key',
+  ],
+])('%s is found by an index at 100 000 rows', async (_, statement, index) => {
+  expect(await indexesOf(statement())).toContain(index);
+});
+
+test('a listing by keyset is in order without a sort', async () => {
+  const [plan] = await database().query(
+    `explain (format json) select id, name from filestore.nodes
+     where backend_mount_id = ${mount.id} and parent_id = 60 and parent_live order by name limit 50`,
+  );
+  expect(JSON.stringify(plan)).not.toContain('"Sort"');
+});
+
+test('the active nodes leave out what is deleted', async () => {
+  const { total } = await one(
+    database(),
+    'select count(*) as total from filestore.view_filestore_active_nodes',
+  );
+  expect(total).toBe(String(1 + 100 + 100 * 999));
+});
+
+test('every foreign key has an index on its referencing side', async () => {
+  const rows = await database().query(
+    `select c.conname
+     from pg_constraint c
+     where c.contype = 'f' and c.connamespace = 'filestore'::regnamespace
+       and not exists (
+         select from pg_index i
+         where i.indrelid = c.conrelid and i.indisvalid and i.indkey[0] = any (c.conkey)
+       )`,
+  );
+  expect(rows).toEqual([]);
+});

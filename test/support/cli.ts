@@ -1,0 +1,51 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+
+export interface CliResult {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+  /** Both, as a person sees them. */
+  readonly output: string;
+}
+
+export interface CliOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** Folder of the package whose command line is run; default: this one. */
+  readonly folder?: string;
+  /** Default: the package's folder. */
+  readonly cwd?: string;
+}
+
+/** Starts the command line as a process, with nothing of this environment but what a process needs. */
+export function startCli(args: readonly string[], options: CliOptions = {}): ChildProcess {
+  const folder = options.folder ?? PACKAGE_ROOT;
+  return spawn(process.execPath, ['--import', 'tsx', join(folder, 'src', 'cli.ts'), ...args], {
+    cwd: options.cwd ?? folder,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+/** Runs the command line to its end. */
+export function runCli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  return collect(startCli(args, options));
+}
+
+/** Waits for a process to end and gathers what it said. */
+export async function collect(child: ChildProcess): Promise<CliResult> {
+  let stdout = '';
+  let stderr = '';
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+    stdout += chunk;
+  });
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+    stderr += chunk;
+  });
+  const exitCode = await new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  return { exitCode, stdout, stderr, output: stdout + stderr };
+}
