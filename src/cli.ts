@@ -3,7 +3,7 @@ import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { type MigrationEvent, migrationStatus, runMigrations } from './db/migrations.ts';
-import { FilestoreError, type FilestoreErrorCode } from './errors.ts';
+import { FilestoreError, type FilestoreErrorCode, HistoryDivergedError } from './errors.ts';
 import {
   type ConnectionSettings,
   describeConnection,
@@ -71,6 +71,10 @@ async function start(): Promise<number> {
   const embedded = await openEmbedded();
   say(`Embedded Postgres: data in ${embedded.folder}`);
   say(`URL: ${embedded.url}`);
+  say('For graphile-migrate in another terminal:');
+  say(`  export DATABASE_URL='${embedded.url}'`);
+  say(`  export SHADOW_DATABASE_URL='${embedded.shadowUrl}'`);
+  say(`  export ROOT_DATABASE_URL='${embedded.rootUrl}'`);
   if (!embedded.startedHere) {
     say('Another command runs it already, and it ends with that command.');
     await embedded.close();
@@ -117,6 +121,11 @@ async function withDatabase(work: (connection: ConnectionSettings) => Promise<nu
         : `It keeps running: ${embedded.url}`,
     );
     return exitCode;
+  } catch (error) {
+    // Until a release, developers rewrite migrations; a database of their own is then the one to go.
+    if (error instanceof HistoryDivergedError)
+      say(`To start with a new database, remove ${embedded.folder}.`);
+    throw error;
   } finally {
     await embedded.close();
   }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import {
+  chmodSync,
   cpSync,
   mkdirSync,
   mkdtempSync,
@@ -22,15 +23,31 @@ export interface PackageCopy {
   remove(): void;
 }
 
-/** Copies the package; `node_modules` is shared by a link. The folder's name holds a space. */
-export function copyPackage(): PackageCopy {
+export interface CopyOptions {
+  /** Top entries of node_modules that the copy shall not have. */
+  readonly without?: readonly string[];
+}
+
+const COPIED = [
+  ...['src', 'examples', 'migrations', '.gmrc', '.squawk.toml', 'README.md'],
+  ...['package.json', 'tsconfig.json', 'tsconfig.build.json'],
+];
+
+/** Copies the package; `node_modules` is shared by links. The folder's name holds a space. */
+export function copyPackage({ without = [] }: CopyOptions = {}): PackageCopy {
   const parent = realpathSync(mkdtempSync(join(tmpdir(), 'filestore ')));
+  // mkdtemp closes it to others; a checkout is open, so that root can let nobody run the server in it.
+  chmodSync(parent, 0o755);
   const folder = join(parent, 'the package');
   mkdirSync(folder);
-  for (const entry of ['src', 'migrations', '.gmrc', '.squawk.toml', 'package.json', 'tsconfig.json']) {
+  for (const entry of COPIED) {
     cpSync(join(PACKAGE_ROOT, entry), join(folder, entry), { recursive: true });
   }
-  symlinkSync(join(PACKAGE_ROOT, 'node_modules'), join(folder, 'node_modules'));
+  mkdirSync(join(folder, 'node_modules'));
+  for (const entry of readdirSync(join(PACKAGE_ROOT, 'node_modules'))) {
+    if (without.includes(entry)) continue;
+    symlinkSync(join(PACKAGE_ROOT, 'node_modules', entry), join(folder, 'node_modules', entry));
+  }
   const committed = join(folder, 'migrations', 'committed');
   return {
     folder,

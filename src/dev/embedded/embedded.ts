@@ -16,6 +16,9 @@ const GUEST = 'filestore guest';
 export interface Embedded {
   /** URL of its database `filestore`, with the password: the server is open to this machine only. */
   readonly url: string;
+  /** The same of the database that graphile-migrate tries commits in, and of the one it makes databases from. */
+  readonly shadowUrl: string;
+  readonly rootUrl: string;
   /** Where its files are, as seen from the current folder. */
   readonly folder: string;
   /** False when another process runs it. */
@@ -43,7 +46,7 @@ export async function openEmbedded(): Promise<Embedded> {
     const server = await startServer({ binaries, folder, account, listen });
     await createDatabase(listen.port, server.password);
     return {
-      url: serverUrl(listen, server.password, DATABASE),
+      ...urls(listen.port, server.password),
       folder: describeFolder(folder),
       startedHere: true,
       ended: server.ended,
@@ -75,7 +78,7 @@ async function joinRunning(folder: string): Promise<Embedded | undefined> {
     return undefined;
   }
   return {
-    url: serverUrl({ kind: 'tcp', port }, password, DATABASE),
+    ...urls(port, password),
     folder: describeFolder(folder),
     startedHere: false,
     ended: new Promise(() => undefined),
@@ -89,6 +92,11 @@ function runningPort(folder: string): number | undefined {
   if (!existsSync(file)) return undefined;
   const port = Number(readFileSync(file, 'utf8').split('\n')[3]);
   return Number.isInteger(port) && port > 0 ? port : undefined;
+}
+
+function urls(port: number, password: string) {
+  const urlOf = (database: string) => serverUrl({ kind: 'tcp', port }, password, database);
+  return { url: urlOf(DATABASE), shadowUrl: urlOf(`${DATABASE}_shadow`), rootUrl: urlOf('postgres') };
 }
 
 function connection(port: number, password: string, database: string) {

@@ -80,6 +80,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     password,
     ended: exit,
     async stop() {
+      // From here on the process has something to wait for.
+      child.ref();
       child.kill('SIGINT');
       await exit;
     },

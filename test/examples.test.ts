@@ -1,0 +1,63 @@
+import { execFile } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { databaseForEachTest } from './support/database.ts';
+import { one } from './support/tree.ts';
+
+const run = promisify(execFile);
+const database = databaseForEachTest('empty');
+let tree: string;
+
+beforeEach(() => {
+  tree = mkdtempSync(join(tmpdir(), 'a tree '));
+});
+afterEach(() => rmSync(tree, { recursive: true, force: true }));
+
+const catalogue = async (folder: string) => {
+  const { stdout } = await run(
+    process.execPath,
+    ['--import', 'tsx', join(PACKAGE_ROOT, 'examples', 'catalogue-a-tree.ts'), folder],
+    { cwd: PACKAGE_ROOT, env: { PATH: process.env.PATH, DATABASE_URL: database().url } },
+  );
+  return stdout;
+};
+
+test('a tree is catalogued as it is, and again without changes', async () => {
+  mkdirSync(join(tree, 'a', 'b c', "d'e%_"), { recursive: true });
+  mkdirSync(join(tree, 'empty'));
+  const names = ['plain', 'with space', 'back\\slash', '"quoted"', 'tab\there', '🗂️', 'x'.repeat(255)];
+  for (const name of names) writeFileSync(join(tree, 'a', 'b c', name), name);
+  for (let index = 0; index < 200; index += 1) writeFileSync(join(tree, 'a', "b c/d'e%_", `f${index}`), 'x');
+  symlinkSync('/', join(tree, 'a', 'link'));
+
+  const first = await catalogue(tree);
+  expect(first).toContain('Found 206 files in 4 directories.');
+  expect(first).toContain('Left out: 1 × symbolic link.');
+  expect(first).toContain('Left out: 1 × name or path that has no node.');
+  expect(first).toMatch(/Catalogued 210 rows in .* rows\/s.*\nA bare copy of the files .*: \d+ rows\/s/);
+  expect(first.match(/^ {2}node \d+, \d+ bytes, file:\/\/\//gm)).toHaveLength(3);
+
+  const snapshot = () =>
+    database().query('select path, version, size_bytes, xmin::text from filestore.nodes order by path');
+  const before = await snapshot();
+  expect(before).toHaveLength(211);
+  await catalogue(tree);
+  expect(await snapshot()).toEqual(before);
+
+  writeFileSync(join(tree, 'a', 'b c', 'plain'), 'longer than before');
+  await catalogue(tree);
+  expect(
+    await one(database(), "select size_bytes, version from filestore.nodes where path = 'a/b c/plain'"),
+  ).toEqual({ size_bytes: '18', version: 2 });
+});
+
+test('a folder that is not there is an error in one line', async () => {
+  await expect(catalogue(join(tree, 'missing'))).rejects.toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/^ENOENT.*missing'\n$/),
+  });
+});

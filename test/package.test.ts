@@ -1,0 +1,134 @@
+import { execFile } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { databaseForEachTest } from './support/database.ts';
+import { one } from './support/tree.ts';
+
+const run = promisify(execFile);
+const database = databaseForEachTest('empty');
+
+/** A service's folder in which the packed package is installed. */
+let service: string;
+let contents: readonly string[];
+
+beforeAll(async () => {
+  service = mkdtempSync(join(tmpdir(), 'filestore-service-'));
+  // A copy is built, so that the test changes nothing in the checkout.
+  const source = join(service, 'source');
+  cpSync(PACKAGE_ROOT, source, {
+    recursive: true,
+    filter: (path) => !/\/(node_modules|dist|\.git|\.postgres)$/.test(path),
+  });
+  symlinkSync(join(PACKAGE_ROOT, 'node_modules'), join(source, 'node_modules'));
+  const { stdout } = await run('npm', ['pack', '--json', '--silent', '--pack-destination', service], {
+    cwd: source,
+  });
+  const report = JSON.parse(
+    stdout.slice(stdout.indexOf('[') === -1 ? stdout.indexOf('{') : stdout.indexOf('[')),
+  );
+  const [packed] = Object.values(report) as [{ filename: string; files: readonly { path: string }[] }];
+  contents = packed.files.map(({ path }) => path);
+
+  const modules = join(service, 'node_modules');
+  mkdirSync(join(modules, '@apphub'), { recursive: true });
+  const tarball = readdirSync(service).find((entry) => entry.endsWith('.tgz')) ?? '';
+  await run('tar', ['-xzf', join(service, tarball), '-C', modules]);
+  await run('mv', [join(modules, 'package'), join(modules, '@apphub', 'filestore')]);
+  // What npm would install next to it: its dependencies, and of the development tools none but the compiler.
+  for (const name of ['graphile-migrate', 'pg', '@types', 'typescript']) {
+    symlinkSync(join(PACKAGE_ROOT, 'node_modules', name), join(modules, name));
+  }
+  writeFileSync(join(service, 'package.json'), '{ "type": "module" }');
+});
+afterAll(() => rmSync(service, { recursive: true, force: true }));
+
+/** Runs a module of the service and returns what it printed. */
+async function runService(code: string, env: Record<string, string>): Promise<string> {
+  writeFileSync(join(service, 'service.js'), code);
+  const { stdout } = await run(process.execPath, ['service.js'], {
+    cwd: service,
+    env: { PATH: process.env.PATH, ...env },
+  });
+  return stdout.trim();
+}
+
+describe('the packed package', () => {
+  test('holds the built code, the migrations and the settings, and nothing else', () => {
+    const groups = new Set(contents.map((path) => path.replace(/^(dist|migrations\/committed)\/.*/, '$1')));
+    expect([...groups].sort()).toEqual([
+      '.gmrc',
+      'README.md',
+      'dist',
+      'migrations/committed',
+      'package.json',
+    ]);
+    expect(contents).toContain('dist/db/graphile/worker.mjs');
+    expect(contents.filter((path) => path.startsWith('migrations/committed/'))).toEqual(
+      readdirSync(join(PACKAGE_ROOT, 'migrations', 'committed')).map(
+        (file) => `migrations/committed/${file}`,
+      ),
+    );
+  });
+
+  test('migrates and serves a database when imported', async () => {
+    const code = `
+      import { closePool, migrationStatus, POSTGRES_SCHEMA, runMigrations, withTransaction } from '@apphub/filestore';
+      const { applied } = await runMigrations();
+      const { state } = await migrationStatus();
+      const mounts = await withTransaction(async (client) => {
+        const { rows } = await client.query(\`select count(*)::integer as count from \${POSTGRES_SCHEMA}.backend_mounts\`);
+        return rows[0].count;
+      });
+      await closePool();
+      console.log(JSON.stringify({ applied: applied.length, state, mounts }));
+    `;
+    const printed = await runService(code, { FILESTORE_DATABASE_URL: database().url });
+    expect(JSON.parse(printed)).toEqual({ applied: 2, state: 'current', mounts: 0 });
+  });
+
+  test('throws errors that can be told apart', async () => {
+    const code = `
+      import { FilestoreError, runMigrations, SettingsError } from '@apphub/filestore';
+      try {
+        await runMigrations();
+      } catch (error) {
+        console.log(error instanceof SettingsError, error instanceof FilestoreError, error.name, error.code);
+      }
+    `;
+    expect(await runService(code, {})).toBe('true true SettingsError SETTINGS_INVALID');
+  });
+
+  test('migrates from its command line, without tsx', async () => {
+    const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
+    const { stdout } = await run(process.execPath, [cli, 'migrate'], {
+      cwd: service,
+      env: { PATH: process.env.PATH, DATABASE_URL: database().url },
+    });
+    expect(stdout).toMatch(/applied 2 migrations/);
+    expect(await one(database(), 'select count(*) from filestore.nodes')).toEqual({ count: '0' });
+  });
+
+  test('has types that a strict service compiles against', async () => {
+    writeFileSync(
+      join(service, 'service.ts'),
+      `import { getPool, type MigrationReport, MigrationFailedError, runMigrations } from '@apphub/filestore';
+       export const report: Promise<MigrationReport> = runMigrations({ onEvent: (event) => console.log(event.type) });
+       export const statement = (error: MigrationFailedError): number | null => error.place?.statement ?? null;
+       export const max: number | undefined = getPool().options.max;
+       // @ts-expect-error the report is read-only
+       report.then((value) => { value.alreadyApplied = 1; });`,
+    );
+    const flags =
+      '--noEmit --strict --module nodenext --target es2022 --types node --exactOptionalPropertyTypes';
+    const { stdout } = await run(
+      process.execPath,
+      [join(PACKAGE_ROOT, 'node_modules', 'typescript', 'bin', 'tsc'), ...flags.split(' '), 'service.ts'],
+      { cwd: service },
+    ).catch((error) => ({ stdout: `${error.stdout}${error.stderr}` }));
+    expect(stdout).toBe('');
+  });
+});

@@ -1,0 +1,121 @@
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import pg from 'pg';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { copyPackage, type PackageCopy } from './support/package.ts';
+
+const run = promisify(execFile);
+
+interface Block {
+  readonly language: string;
+  readonly text: string;
+}
+
+const readme = readFileSync(join(PACKAGE_ROOT, 'README.md'), 'utf8');
+const blocks: readonly Block[] = [...readme.matchAll(/^( *)```(\w+)\n([\s\S]*?)^\1```$/gm)].map(
+  ([, indent = '', language = '', text = '']) => ({
+    language,
+    text: text.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
+  }),
+);
+let copy: PackageCopy;
+let env: Record<string, string | undefined>;
+let server: ChildProcess | undefined;
+
+beforeAll(() => {
+  copy = copyPackage();
+  env = { PATH: process.env.PATH, HOME: process.env.HOME };
+});
+afterAll(async () => {
+  server?.kill('SIGINT');
+  const pidFile = join(copy.folder, '.postgres', 'server', 'data', 'postmaster.pid');
+  await vi.waitFor(() => expect(existsSync(pidFile)).toBe(false), { timeout: 20_000 });
+  copy.remove();
+});
+
+const shell = async (command: string) => (await run('sh', ['-c', command], { cwd: copy.folder, env })).stdout;
+
+/** Runs db:start until it has printed its lines, and takes them over as a person would paste them. */
+async function startServer(command: string): Promise<void> {
+  const child = spawn('sh', ['-c', `exec ${command}`], {
+    cwd: copy.folder,
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  server = child;
+  let output = '';
+  child.stdout.on('data', (chunk) => {
+    output += chunk;
+  });
+  await vi.waitFor(() => expect(output).toContain('Ctrl-C stops it.'), { timeout: 60_000 });
+  const exports = [...output.matchAll(/export (\w+)='(.*)'/g)];
+  expect(exports).toHaveLength(3);
+  for (const [, name = '', value] of exports) env[name] = value;
+}
+
+async function query(text: string): Promise<readonly Record<string, unknown>[]> {
+  const client = new pg.Client(env.DATABASE_URL);
+  await client.connect();
+  try {
+    return (await client.query(text)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+/** What each command of the README must have done. */
+const effects: Readonly<Record<string, (output: string) => void | Promise<void>>> = {
+  'npm run db:migrate:filestore': (output) =>
+    expect(output).toMatch(/applied 2 migrations|Up to date: 3 migrations/),
+  'npm run example -- node_modules': (output) => expect(output).toMatch(/Catalogued \d+ rows/),
+  'npx graphile-migrate watch --once': async () =>
+    expect(await query("select from pg_attribute where attname = 'owner_hint'")).toHaveLength(1),
+  'npx graphile-migrate commit --message "Owner hints"': () =>
+    expect(readdirSync(join(copy.folder, 'migrations', 'committed'))).toContain('000003-owner-hints.sql'),
+  'npm run db:check': (output) => expect(output.match(/^OK {2}/gm)).toHaveLength(3),
+  'npm run db:status:filestore': (output) => expect(output).toContain('3 migrations applied, 0 pending'),
+};
+
+async function runCommand(command: string): Promise<void> {
+  if (command === 'npm run db:start') return startServer(command);
+  if (command === 'npm ci' || command === 'npm test') {
+    // These two are what runs this test.
+    return expect(readFileSync(join(PACKAGE_ROOT, '.ci', 'run'), 'utf8').split('\n')).toContain(command);
+  }
+  const check = effects[command] ?? expect.fail(`what "${command}" does is not checked`);
+  await check(await shell(command));
+}
+
+async function runServiceCode(code: string): Promise<void> {
+  await query(
+    "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('media', 'local', '/srv/media')",
+  );
+  await shell('npm run build');
+  writeFileSync(join(copy.folder, 'service.ts'), code);
+  expect(await shell('node --import tsx service.ts')).toMatch(/^\d+\n$/);
+  const nodes = await query(
+    "select path from filestore.view_filestore_active_nodes where mount_key = 'media'",
+  );
+  expect(nodes).toContainEqual({ path: 'report.pdf' });
+}
+
+test('every command and every piece of code runs as written, in order, and does what the text says', async () => {
+  const ran = { sh: 0, sql: 0, ts: 0 };
+  for (const { language, text } of blocks) {
+    if (language === 'sh') for (const command of text.trim().split('\n')) await runCommand(command);
+    else if (language === 'sql') writeFileSync(join(copy.folder, 'migrations', 'current.sql'), text);
+    else if (language === 'ts') await runServiceCode(text);
+    else expect(language, 'a language that this test cannot run').toBe('mermaid');
+    if (language in ran) ran[language as keyof typeof ran] += 1;
+  }
+  expect(ran).toEqual({ sh: 7, sql: 1, ts: 1 });
+});
+
+test('every link leads to a file', () => {
+  const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map((match) => match[1] ?? '');
+  expect(links.length).toBeGreaterThan(3);
+  for (const link of links) expect(existsSync(join(PACKAGE_ROOT, link)), link).toBe(true);
+});
