@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseForFile } from '../support/database.ts';
 import {
   createDirectory,
   createMount,
@@ -13,7 +13,7 @@ import {
   pathOf,
 } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseForFile();
 
 let mount: Mount;
 let directory: string;

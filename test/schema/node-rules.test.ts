@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseForFile } from '../support/database.ts';
 import { createDirectory, createMount, createNode, deleteNode, one, pathOf } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseForFile();
 
 describe('a name', () => {
   test.each([

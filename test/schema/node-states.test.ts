@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseForFile } from '../support/database.ts';
 import { createMount, createNode, one } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseForFile();
 
 const STATES = ['active', 'inconsistent', 'missing', 'deleted'] as const;
 type State = (typeof STATES)[number];

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseForFile } from '../support/database.ts';
 import {
   createDirectory,
   createMount,
@@ -11,7 +11,7 @@ import {
   pathOf,
 } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseForFile();
 
 /** Makes a chain of directories below the root and returns their ids, top first. */
 async function createChain(mount: Mount, ...names: readonly string[]): Promise<string[]> {
@@ -283,7 +283,11 @@ describe('deleting', () => {
     expect(Number(second)).toBeGreaterThan(Number(first));
     await deleteNode(database(), second);
     await createNode(database(), mount, mount.rootId, 'a');
-    expect(await database().query("select from filestore.nodes where path = 'a'")).toHaveLength(3);
+    expect(
+      await database().query("select from filestore.nodes where path = 'a' and backend_mount_id = $1", [
+        mount.id,
+      ]),
+    ).toHaveLength(3);
   });
 });
 

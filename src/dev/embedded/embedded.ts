@@ -1,11 +1,10 @@
-import { existsSync, readFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { PACKAGE_ROOT } from '../../package-root.ts';
 import { reachableFolder, serverAccount } from './account.ts';
 import { findEmbeddedBinaries } from './binaries.ts';
-import { dataFolder, freePort, readPassword, serverConnection, serverUrl, startServer } from './server.ts';
+import { freePort, readPassword, runningServer, serverConnection, serverUrl, startServer } from './server.ts';
 
 /** Not 5432, where a Postgres of the machine's own would be. */
 const PREFERRED_PORT = 54_329;
@@ -66,7 +65,7 @@ export async function openEmbedded(): Promise<Embedded> {
 
 async function joinRunning(folder: string): Promise<Embedded | undefined> {
   const password = readPassword(folder);
-  const port = runningPort(folder);
+  const port = runningServer(folder)?.port;
   if (password === undefined || port === undefined) return undefined;
   // Stays connected to the end: whoever started the server waits for its guests before stopping it.
   const guest = new pg.Client({ ...connection(port, password, DATABASE), application_name: GUEST });
@@ -84,14 +83,6 @@ async function joinRunning(folder: string): Promise<Embedded | undefined> {
     ended: new Promise(() => undefined),
     close: () => guest.end(),
   };
-}
-
-/** Line 4 of postmaster.pid (PostgreSQL source, utils/pidfile.h); the file is gone when no server runs. */
-function runningPort(folder: string): number | undefined {
-  const file = join(dataFolder(folder), 'postmaster.pid');
-  if (!existsSync(file)) return undefined;
-  const port = Number(readFileSync(file, 'utf8').split('\n')[3]);
-  return Number.isInteger(port) && port > 0 ? port : undefined;
 }
 
 function urls(port: number, password: string) {

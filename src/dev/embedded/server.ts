@@ -111,8 +111,17 @@ export function readPassword(folder: string): string | undefined {
   return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
 }
 
-/** Path of the folder's data. */
-export function dataFolder(folder: string): string {
+/** Process and port of the server that runs on the folder's data, by its own account; it may have crashed since. */
+export function runningServer(folder: string): { readonly pid: number; readonly port: number } | undefined {
+  const file = join(dataFolder(folder), 'postmaster.pid');
+  if (!existsSync(file)) return undefined;
+  // Lines 1 and 4 (PostgreSQL source, utils/pidfile.h).
+  const lines = readFileSync(file, 'utf8').split('\n');
+  const [pid, port] = [Number(lines[0]), Number(lines[3])];
+  return port > 0 ? { pid, port } : undefined;
+}
+
+function dataFolder(folder: string): string {
   return join(folder, 'server', 'data');
 }
 
@@ -209,7 +218,9 @@ async function untilReady(
     try {
       await client.connect();
       await client.end();
-      return;
+      // Another process's server on the same data may be what answered.
+      if (runningServer(folder)?.pid === child.pid) return;
+      throw new Error('another server runs on this data');
     } catch (cause) {
       if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
         child.kill('SIGKILL');
