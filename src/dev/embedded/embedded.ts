@@ -2,12 +2,13 @@ import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { PACKAGE_ROOT } from '../../package-root.ts';
-import { reachableFolder, serverAccount } from './account.ts';
+import { type Account, reachableFolder, serverAccount } from './account.ts';
 import { findEmbeddedBinaries } from './binaries.ts';
 import { freePort, readPassword, runningServer, serverConnection, serverUrl, startServer } from './server.ts';
 
 /** Not 5432, where a Postgres of the machine's own would be. */
 const PREFERRED_PORT = 54_329;
+const ANY_PORT = 0;
 const DATABASE = 'filestore';
 const GUEST = 'filestore guest';
 
@@ -40,27 +41,41 @@ export async function openEmbedded(): Promise<Embedded> {
   if (running !== undefined) return running;
 
   const binaries = await findEmbeddedBinaries(account, folder);
-  const listen = { kind: 'tcp', port: await freePort(PREFERRED_PORT) } as const;
-  try {
-    const server = await startServer({ binaries, folder, account, listen });
-    await createDatabase(listen.port, server.password);
-    return {
-      ...urls(listen.port, server.password),
-      folder: describeFolder(folder),
-      startedHere: true,
-      ended: server.ended,
-      async close() {
-        // A server that is gone already has no guests.
-        await untilGuestsLeft(listen.port, server.password).catch(() => undefined);
-        await server.stop();
-      },
-    };
-  } catch (error) {
-    // Two commands at once: the other one's server came first and holds the data.
-    const other = await joinRunning(folder);
-    if (other !== undefined) return other;
-    throw error;
+  let failure: unknown;
+  // A port that was free a moment ago may be taken by the time the server wants it.
+  for (const port of [PREFERRED_PORT, ANY_PORT, ANY_PORT]) {
+    try {
+      return await startHere({ binaries, folder, account, port: await freePort(port) });
+    } catch (error) {
+      failure ??= error;
+      // Two commands at once: the other one's server came first and holds the data.
+      const other = await joinRunning(folder);
+      if (other !== undefined) return other;
+    }
   }
+  throw failure;
+}
+
+async function startHere(options: {
+  readonly binaries: string;
+  readonly folder: string;
+  readonly account: Account;
+  readonly port: number;
+}): Promise<Embedded> {
+  const { folder, port } = options;
+  const server = await startServer({ ...options, listen: { kind: 'tcp', port } });
+  await createDatabase(port, server.password);
+  return {
+    ...urls(port, server.password),
+    folder: describeFolder(folder),
+    startedHere: true,
+    ended: server.ended,
+    async close() {
+      // A server that is gone already has no guests.
+      await untilGuestsLeft(port, server.password).catch(() => undefined);
+      await server.stop();
+    },
+  };
 }
 
 async function joinRunning(folder: string): Promise<Embedded | undefined> {

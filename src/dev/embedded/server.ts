@@ -180,7 +180,8 @@ function runInitdb(binaries: string, account: Account, draft: string, password: 
  */
 function spawnGuarded({ binaries, folder, account, listen, settings = [] }: ServerOptions): ChildProcess {
   // By way of descriptor 3: a shell gives its background jobs /dev/null for 0.
-  const guard = 'exec 3<&0; (while read -r _; do :; done <&3; kill -INT $$) & exec "$0" "$@" </dev/null 3<&-';
+  const guard =
+    'exec 3<&0; (while read -r _; do :; done <&3; kill -INT $$ 2>/dev/null) & exec "$0" "$@" </dev/null 3<&-';
   const all = [
     `port=${listen.port}`,
     `listen_addresses=${listen.kind === 'tcp' ? '127.0.0.1' : ''}`,
