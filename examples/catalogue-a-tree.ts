@@ -71,7 +71,7 @@ async function openMount(client: PoolClient, root: string): Promise<Mount> {
   const { rows } = await client.query<Mount>(
     `select m.id, m.mount_key as key, n.id as "rootId"
      from filestore.backend_mounts m
-     join filestore.nodes n on n.backend_mount_id = m.id and n.parent_id is null
+     join filestore.nodes n on n.root_of_mount_id = m.id
      where m.backend_kind = 'local' and m.root_path = $1`,
     [root],
   );

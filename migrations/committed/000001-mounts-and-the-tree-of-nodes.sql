@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1b8dd5286aa02bf254153cbfc34dd9f482826848
+--! Hash: sha1:3e80109891596167eca6bed20b58a88833b09fe2
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -113,43 +113,85 @@ comment on constraint backend_mounts_config_secret_check on filestore.backend_mo
 comment on index filestore.backend_mounts_root_path_key     is 'One local mount a directory.';
 comment on index filestore.backend_mounts_bucket_prefix_key is 'One S3 mount a bucket and prefix.';
 
+-- The rules for one column stand in domains, not in checks of the table: the
+-- server reads a table's checks anew from the catalog at every statement and
+-- keeps a domain's for the session, which is a fifth of an insert's time.
+do $$
+begin
+  if to_regtype('filestore.node_kind') is null then
+    create domain filestore.node_kind as text
+      constraint node_kind_check check (value in ('file', 'directory'));
+  end if;
+  if to_regtype('filestore.node_state') is null then
+    create domain filestore.node_state as text
+      constraint node_state_check check (value in ('active', 'inconsistent', 'missing', 'deleted'));
+  end if;
+  if to_regtype('filestore.node_name') is null then
+    create domain filestore.node_name as text collate "C"
+      constraint node_name_check check (value not in ('.', '..') and octet_length(value) <= 1024 and value !~ '[/\u0001-\u001f\u007f-\u009f]');
+  end if;
+  if to_regtype('filestore.checksum') is null then
+    create domain filestore.checksum as text collate "C"
+      constraint checksum_check check (value ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$');
+  end if;
+  if to_regtype('filestore.byte_count') is null then
+    create domain filestore.byte_count as bigint
+      constraint byte_count_check check (value >= 0);
+  end if;
+  if to_regtype('filestore.json_object') is null then
+    create domain filestore.json_object as jsonb
+      constraint json_object_check check (jsonb_typeof(value) = 'object');
+  end if;
+  if to_regtype('filestore.version_number') is null then
+    create domain filestore.version_number as integer
+      constraint version_number_check check (value >= 1);
+  end if;
+end
+$$;
+
+comment on domain filestore.node_kind      is 'What a node is: file or directory.';
+comment on domain filestore.node_state     is 'What the catalogue last knew of a node.';
+comment on domain filestore.node_name      is 'A segment of a path: not "." or "..", without "/" and control characters, at most 1024 bytes. Empty for roots only.';
+comment on domain filestore.checksum       is 'A verified digest, as algorithm:hex in lower case.';
+comment on domain filestore.byte_count     is 'A number of bytes, not negative.';
+comment on domain filestore.json_object    is 'A JSON object.';
+comment on domain filestore.version_number is 'An optimistic version, counted from 1.';
+
 create table if not exists filestore.nodes (
-  id                 bigint      generated always as identity,
-  backend_mount_id   bigint      not null,
+  id                 bigint                   generated always as identity,
+  backend_mount_id   bigint                   not null,
   parent_id          bigint,
-  parent_path        text        collate "C",
+  parent_path        text                     collate "C",
   parent_live        boolean,
-  name               text        collate "C" not null,
-  path               text        collate "C" not null generated always as (
-                       case
-                         when parent_id is null then ''
-                         when parent_path = ''  then name
-                         else parent_path || '/' || name
-                       end
+  name               filestore.node_name      not null,
+  path               text                     collate "C" not null generated always as (
+                       coalesce(nullif(parent_path, '') || '/', '') || name
                      ) stored,
-  depth              integer     not null generated always as (
-                       case
-                         when parent_id is null then 0
-                         when parent_path = ''  then 1
-                         else length(parent_path) - length(replace(parent_path, '/', '')) + 2
-                       end
+  depth              integer                  not null generated always as (
+                       coalesce(cardinality(string_to_array(parent_path, '/')) + 1, 0)
                      ) stored,
-  directory_path     text        collate "C",
-  live               boolean     not null default true,
-  kind               text        not null,
-  size_bytes         bigint      not null default 0,
-  checksum           text        collate "C",
-  content_hash       text        collate "C",
+  directory_path     text                     collate "C",
+  live               boolean                  not null default true,
+  kind               filestore.node_kind      not null,
+  size_bytes         filestore.byte_count     not null default 0,
+  checksum           filestore.checksum,
+  content_hash       text                     collate "C",
   storage_class      text,
-  metadata           jsonb       not null default '{}',
-  state              text        not null default 'active',
-  version            integer     not null default 1,
+  metadata           filestore.json_object    not null default '{}',
+  state              filestore.node_state     not null default 'active',
+  version            filestore.version_number not null default 1,
   last_seen_at       timestamptz,
   last_modified_at   timestamptz,
   last_reconciled_at timestamptz,
-  created_at         timestamptz not null default statement_timestamp(),
-  updated_at         timestamptz not null default statement_timestamp(),
+  created_at         timestamptz              not null default statement_timestamp(),
+  updated_at         timestamptz              not null default statement_timestamp(),
   deleted_at         timestamptz,
+  -- The mount, on its root node only: what the other nodes' mount is follows
+  -- from their parents', and a key on all of them would make every writer of a
+  -- mount lock that one row.
+  root_of_mount_id   bigint                   generated always as (
+                       case when parent_id is null then backend_mount_id end
+                     ) stored,
 
   constraint nodes_pkey
     primary key (id),
@@ -170,50 +212,39 @@ create table if not exists filestore.nodes (
   -- No action: a mount is deleted by its own trigger, and only when it holds
   -- nothing. A cascade here would erase a populated mount in one statement.
   constraint nodes_backend_mount_fkey
-    foreign key (backend_mount_id)
+    foreign key (root_of_mount_id)
     references filestore.backend_mounts (id),
-  constraint nodes_kind_check
-    check (kind in ('file', 'directory')),
-  constraint nodes_state_check
-    check (state in ('active', 'inconsistent', 'missing', 'deleted')),
-  constraint nodes_deleted_check
-    check ((state = 'deleted') = (deleted_at is not null)),
-  constraint nodes_live_check
-    check (live = (deleted_at is null)),
+  -- A btree key ends near 2 704 bytes. At the latest it ends the cascade of
+  -- directories that one statement moved in a ring.
+  constraint nodes_path_length_check
+    check (octet_length(path) <= 2600),
+  -- In these checks a null, such as a file's directory_path, counts as true.
   constraint nodes_root_check
     check (
       case
-        when parent_id is null then parent_path is null and name = '' and kind = 'directory' and deleted_at is null
-        else parent_path is not null
+        when parent_id is null then parent_path is null and name = '' and kind = 'directory' and live
+        else parent_path is not null and name <> ''
       end
     ),
-  constraint nodes_parent_live_check
-    check (parent_live is not distinct from case when parent_id is not null and deleted_at is null then true end),
-  constraint nodes_directory_path_check
-    check (directory_path is not distinct from case when kind = 'directory' then path end),
-  constraint nodes_name_check
+  constraint nodes_live_check
     check (
-      parent_id is null
-      or (name not in ('', '.', '..') and octet_length(name) <= 1024 and name !~ '[/\u0001-\u001f\u007f-\u009f]')
+      live = (deleted_at is null)
+      and live = (state <> 'deleted')
+      and (parent_live is not null) = (live and parent_id is not null)
+      and parent_live
     ),
-  -- A btree key ends near 2 704 bytes. It is also what ends a cascade that
-  -- directories moved in a ring by one statement would run for ever.
-  constraint nodes_path_length_check
-    check (octet_length(path) <= 2600),
-  constraint nodes_size_bytes_check
-    check (size_bytes >= 0 and (kind = 'file' or size_bytes = 0)),
-  constraint nodes_checksum_check
-    check (checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$'),
-  constraint nodes_metadata_check
-    check (jsonb_typeof(metadata) = 'object'),
-  constraint nodes_version_check
-    check (version >= 1)
+  constraint nodes_directory_check
+    check (
+      (kind = 'directory') = (directory_path is not null)
+      and directory_path = path
+      and (kind = 'file' or size_bytes = 0)
+    )
 );
 
 -- One root a mount.
 create unique index if not exists nodes_root_key
-  on filestore.nodes (backend_mount_id)
-  where parent_id is null;
+  on filestore.nodes (root_of_mount_id)
+  where root_of_mount_id is not null;
 -- One live name a directory; lists a directory by keyset; serves the cascade's
 -- own lookup. The predicate is parent_live, not deleted_at: the cascade
 -- compares all four key columns by equality, which implies "parent_live is not
@@ -269,20 +300,16 @@ comment on column filestore.nodes.last_modified_at   is 'When the backend says t
 comment on column filestore.nodes.last_reconciled_at is 'Heartbeat: when a reconciler last compared the node with the backend. Does not move version.';
 comment on column filestore.nodes.created_at         is 'When the row was inserted. Never changes.';
 comment on column filestore.nodes.updated_at         is 'When version last moved; strictly later than before.';
+comment on column filestore.nodes.root_of_mount_id   is 'backend_mount_id on a root, null elsewhere: the side of nodes_backend_mount_fkey that refers.';
 comment on column filestore.nodes.deleted_at         is 'When the node was deleted; all rows of one recursive delete share it. Null while the node lives.';
 
 comment on constraint nodes_directory_key        on filestore.nodes is 'What nodes_parent_fkey refers to: a live directory at its path.';
 comment on constraint nodes_parent_fkey          on filestore.nodes is 'The parent exists, on the same mount, is a live directory, and stands at parent_path. Carries moves to the subtree.';
 comment on constraint nodes_backend_mount_fkey   on filestore.nodes is 'The mount exists; it cannot be deleted while it holds nodes.';
-comment on constraint nodes_deleted_check        on filestore.nodes is 'A node is in state deleted exactly when it has deleted_at.';
-comment on constraint nodes_root_check           on filestore.nodes is 'A root is a nameless live directory without parent; every other node has a parent.';
-comment on constraint nodes_parent_live_check    on filestore.nodes is 'A live node has a live parent; a tombstone leaves the key.';
-comment on constraint nodes_directory_path_check on filestore.nodes is 'directory_path equals path for a directory and is null for a file.';
-comment on constraint nodes_live_check           on filestore.nodes is 'live says the same as deleted_at.';
-comment on constraint nodes_name_check           on filestore.nodes is 'A name is not empty, "." or "..", holds no "/" and no control character, and has at most 1024 bytes.';
 comment on constraint nodes_path_length_check    on filestore.nodes is 'A path has at most 2600 bytes, the most an index entry can hold.';
-comment on constraint nodes_size_bytes_check     on filestore.nodes is 'A size is not negative, and 0 for a directory.';
-comment on constraint nodes_checksum_check       on filestore.nodes is 'A checksum reads algorithm:hex, in lower case.';
+comment on constraint nodes_root_check           on filestore.nodes is 'A root is a nameless live directory without parent; every other node has a name and a parent.';
+comment on constraint nodes_live_check           on filestore.nodes is 'live, deleted_at, state and parent_live say the same.';
+comment on constraint nodes_directory_check      on filestore.nodes is 'A directory, and no file, has its path in directory_path; its size is 0.';
 comment on index filestore.nodes_root_key             is 'One root a mount.';
 comment on index filestore.nodes_live_child_key       is 'One live name a directory; lists a directory; serves the cascade.';
 comment on index filestore.nodes_live_path_idx        is 'Lookup and prefix scan by path.';
@@ -339,63 +366,33 @@ comment on function filestore.location_uri(text, text, text, text, text) is
 
 revoke all on function filestore.location_uri(text, text, text, text, text) from public;
 --! EndIncluded functions/location_uri.sql
---! Included functions/guard_version.sql
-create or replace function filestore.guard_version()
-returns trigger
+--! Included functions/next_version.sql
+create or replace function filestore.next_version(row_name text, current_version integer, given_version integer, changed boolean)
+returns integer
 language plpgsql
+immutable
 as $$
 begin
-  if new.version is null or new.version not in (old.version, old.version + 1) then
-    raise exception '% % is at version %, it cannot be set to version %', tg_table_name, old.id, old.version, new.version
-      using errcode = 'FS409',
-            hint    = 'Leave version out of the update: it is counted by the database. To detect a lost race, add "where version = …" and look at the number of rows changed.';
+  if given_version = current_version then
+    return current_version + changed::integer;
+  elsif given_version = current_version + 1 and changed then
+    return given_version;
+  elsif given_version = current_version + 1 then
+    raise exception '% did not change, so its version stays at %', row_name, current_version
+      using errcode = 'FS422',
+            hint    = 'Leave version out of the update: it is counted by the database.';
   end if;
-  new.updated_at := old.updated_at;
-  return new;
+  raise exception '% is at version %, it cannot be set to version %', row_name, current_version, given_version
+    using errcode = 'FS409',
+          hint    = 'Leave version out of the update: it is counted by the database. To detect a lost race, add "where version = …" and look at the number of rows changed.';
 end
 $$;
 
-comment on function filestore.guard_version() is
-  'Refuses a version that a caller sets to anything but the one it read or the next one.';
+comment on function filestore.next_version(text, integer, integer, boolean) is
+  'The version of a row after an update: one more when it changed. Refuses a version that the caller chose otherwise.';
 
-revoke all on function filestore.guard_version() from public;
---! EndIncluded functions/guard_version.sql
---! Included functions/count_version.sql
-create or replace function filestore.count_version()
-returns trigger
-language plpgsql
-as $$
-begin
-  new.version    := old.version + 1;
-  -- The later of the two, so that the rows of one move change at one moment
-  -- and two changes of a row in one statement still have an order.
-  new.updated_at := greatest(statement_timestamp(), old.updated_at + interval '1 microsecond');
-  return new;
-end
-$$;
-
-comment on function filestore.count_version() is
-  'Moves version by one and updated_at forward.';
-
-revoke all on function filestore.count_version() from public;
---! EndIncluded functions/count_version.sql
---! Included functions/refuse_unearned_version.sql
-create or replace function filestore.refuse_unearned_version()
-returns trigger
-language plpgsql
-as $$
-begin
-  raise exception '% % did not change, so its version stays at %', tg_table_name, old.id, old.version
-    using errcode = 'FS422',
-          hint    = 'Leave version out of the update: it is counted by the database.';
-end
-$$;
-
-comment on function filestore.refuse_unearned_version() is
-  'Refuses a version that moves although nothing changed that versions count.';
-
-revoke all on function filestore.refuse_unearned_version() from public;
---! EndIncluded functions/refuse_unearned_version.sql
+revoke all on function filestore.next_version(text, integer, integer, boolean) from public;
+--! EndIncluded functions/next_version.sql
 --! Included functions/refuse_truncate.sql
 create or replace function filestore.refuse_truncate()
 returns trigger
@@ -413,23 +410,6 @@ comment on function filestore.refuse_truncate() is
 
 revoke all on function filestore.refuse_truncate() from public;
 --! EndIncluded functions/refuse_truncate.sql
---! Included functions/guard_mount_identity.sql
-create or replace function filestore.guard_mount_identity()
-returns trigger
-language plpgsql
-as $$
-begin
-  raise exception 'mount "%" cannot change its id, backend_kind or created_at', old.mount_key
-    using errcode = 'FS422',
-          hint    = 'Insert another mount for another backend.';
-end
-$$;
-
-comment on function filestore.guard_mount_identity() is
-  'Refuses a change of what a mount is.';
-
-revoke all on function filestore.guard_mount_identity() from public;
---! EndIncluded functions/guard_mount_identity.sql
 --! Included functions/create_mount_root.sql
 create or replace function filestore.create_mount_root()
 returns trigger
@@ -453,6 +433,13 @@ returns trigger
 language plpgsql
 as $$
 begin
+  -- Waits for whoever is creating something at the top; the next statement
+  -- then sees it.
+  perform
+  from filestore.nodes n
+  where n.root_of_mount_id = old.id
+  for update;
+
   if exists (
     select
     from filestore.nodes n
@@ -463,11 +450,8 @@ begin
       using errcode = 'FS409',
             hint    = 'Delete and purge its nodes first; tombstones count.';
   end if;
-  -- What a concurrent writer adds meanwhile is refused here: a live child by
-  -- nodes_parent_fkey, a tombstone by nodes_refuse_orphans.
   delete from filestore.nodes n
-  where n.backend_mount_id = old.id
-    and n.parent_id is null;
+  where n.root_of_mount_id = old.id;
   return old;
 end
 $$;
@@ -477,8 +461,130 @@ comment on function filestore.remove_mount_root() is
 
 revoke all on function filestore.remove_mount_root() from public;
 --! EndIncluded functions/remove_mount_root.sql
---! Included functions/guard_new_node.sql
-create or replace function filestore.guard_new_node()
+--! Included functions/prepare_mount_update.sql
+create or replace function filestore.prepare_mount_update()
+returns trigger
+language plpgsql
+as $$
+declare
+  changed boolean;
+begin
+  if new.id is distinct from old.id
+     or new.backend_kind is distinct from old.backend_kind
+     or new.created_at is distinct from old.created_at then
+    raise exception 'mount "%" cannot change its id, backend_kind or created_at', old.mount_key
+      using errcode = 'FS422',
+            hint    = 'Insert another mount for another backend.';
+  end if;
+
+  changed := (new.mount_key, new.root_path, new.bucket, new.prefix, new.config, new.credentials_ref,
+              new.access_mode, new.access_policy, new.state)
+             is distinct from
+             (old.mount_key, old.root_path, old.bucket, old.prefix, old.config, old.credentials_ref,
+              old.access_mode, old.access_policy, old.state);
+  new.version    := filestore.next_version(format('mount "%s"', old.mount_key), old.version, new.version, changed);
+  new.updated_at := case
+    when changed then greatest(statement_timestamp(), old.updated_at + interval '1 microsecond')
+    else old.updated_at
+  end;
+  return new;
+end
+$$;
+
+comment on function filestore.prepare_mount_update() is
+  'Refuses a change of what a mount is; counts the version of every other change.';
+
+revoke all on function filestore.prepare_mount_update() from public;
+--! EndIncluded functions/prepare_mount_update.sql
+--! Included functions/find_parent.sql
+create or replace function filestore.find_parent(node_mount_id bigint, node_parent_id bigint, node_name text, node_live boolean)
+returns text
+language plpgsql
+as $$
+declare
+  parent record;
+begin
+  -- Without the lock, a create that races a move of the parent reads the old
+  -- path and fails at the key; with it, it waits and reads the new one.
+  select p.backend_mount_id, p.path, p.directory_path, p.live
+  into parent
+  from filestore.nodes p
+  where p.id = node_parent_id
+  for key share;
+
+  if parent.backend_mount_id = node_mount_id and parent.directory_path is not null and (parent.live or not node_live) then
+    return parent.directory_path;
+  end if;
+
+  raise exception '%', case
+    when node_parent_id is null
+      then format('node "%s" has no parent', node_name)
+    when parent.backend_mount_id is null
+      then format('parent %s of node "%s" does not exist', node_parent_id, node_name)
+    when parent.backend_mount_id <> node_mount_id
+      then format('parent %s ("%s") of node "%s" is on mount %s, not on mount %s',
+                  node_parent_id, parent.path, node_name, parent.backend_mount_id, node_mount_id)
+    when parent.directory_path is null
+      then format('parent %s ("%s") of node "%s" is a file', node_parent_id, parent.path, node_name)
+    else format('parent %s ("%s") of node "%s" is deleted', node_parent_id, parent.path, node_name)
+  end
+    using errcode = 'FS404',
+          hint    = 'A node needs a live directory of its own mount as parent; only a mount''s own root has none, and it comes with the mount.';
+end
+$$;
+
+comment on function filestore.find_parent(bigint, bigint, text, boolean) is
+  'The path of a directory that is to be a node''s parent, locked against moves; FS404 when it cannot be.';
+
+revoke all on function filestore.find_parent(bigint, bigint, text, boolean) from public;
+--! EndIncluded functions/find_parent.sql
+--! Included functions/refuse_long_name.sql
+create or replace function filestore.refuse_long_name(node_mount_id bigint, node_name text)
+returns void
+language plpgsql
+as $$
+begin
+  if exists (select from filestore.backend_mounts m where m.id = node_mount_id and m.backend_kind = 'local') then
+    raise exception 'name "%…" has % bytes', left(node_name, 40), octet_length(node_name)
+      using errcode = 'FS422',
+            hint    = 'A name on a local mount has at most 255 bytes.';
+  end if;
+end
+$$;
+
+comment on function filestore.refuse_long_name(bigint, text) is
+  'Raises FS422 when the mount is a local one: called for names longer than 255 bytes only.';
+
+revoke all on function filestore.refuse_long_name(bigint, text) from public;
+--! EndIncluded functions/refuse_long_name.sql
+--! Included functions/check_state_change.sql
+create or replace function filestore.check_state_change(node_name text, is_root boolean, old_state text, new_state text)
+returns void
+language plpgsql
+immutable
+as $$
+begin
+  if is_root and new_state = 'deleted' then
+    raise exception 'the root of a mount cannot be deleted (%)', node_name
+      using errcode = 'FS422',
+            hint    = 'Delete the mount; its root goes with it.';
+  end if;
+  if (new_state = 'inconsistent' and old_state <> 'active')
+     or (new_state = 'missing' and old_state not in ('active', 'inconsistent')) then
+    raise exception '% cannot go from % to %', node_name, old_state, new_state
+      using errcode = 'FS422',
+            hint    = 'Legal: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
+  end if;
+end
+$$;
+
+comment on function filestore.check_state_change(text, boolean, text, text) is
+  'Lets a node''s state change only along the legal transitions.';
+
+revoke all on function filestore.check_state_change(text, boolean, text, text) from public;
+--! EndIncluded functions/check_state_change.sql
+--! Included functions/prepare_node_insert.sql
+create or replace function filestore.prepare_node_insert()
 returns trigger
 language plpgsql
 as $$
@@ -488,180 +594,108 @@ begin
       using errcode = 'FS422',
             hint    = 'Insert it active and delete it.';
   end if;
-  raise exception 'node "%" has no parent', new.name
-    using errcode = 'FS422',
-          hint    = 'Set parent_id; the root of a mount, where parent_id is null, comes with the mount.';
-end
-$$;
+  if octet_length(new.name) > 255 then
+    perform filestore.refuse_long_name(new.backend_mount_id, new.name);
+  end if;
 
-comment on function filestore.guard_new_node() is
-  'Refuses a node that is born without a parent or dead.';
-
-revoke all on function filestore.guard_new_node() from public;
---! EndIncluded functions/guard_new_node.sql
---! Included functions/guard_node_name.sql
-create or replace function filestore.guard_node_name()
-returns trigger
-language plpgsql
-as $$
-declare
-  kind text;
-begin
-  select m.backend_kind into kind
-  from filestore.backend_mounts m
-  where m.id = new.backend_mount_id;
-
-  if kind = 'local' then
-    raise exception 'name "%…" has % bytes', left(new.name, 40), octet_length(new.name)
-      using errcode = 'FS422',
-            hint    = 'A name on a local mount has at most 255 bytes.';
+  -- Only the mount's own trigger makes a node without name and parent.
+  if new.parent_id is not null or new.name <> '' then
+    if new.parent_path is null then
+      new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name, true);
+    end if;
+    new.parent_live := coalesce(new.parent_live, true);
+  end if;
+  if new.kind = 'directory' then
+    -- Not new.path: a generated column is not yet computed here.
+    new.directory_path := coalesce(new.directory_path, coalesce(nullif(new.parent_path, '') || '/', '') || new.name);
   end if;
   return new;
 end
 $$;
 
-comment on function filestore.guard_node_name() is
-  'Refuses a name longer than 255 bytes on a local mount.';
+comment on function filestore.prepare_node_insert() is
+  'Fills what the writer of a node left out; refuses one that is born dead, without a parent, or with too long a name.';
 
-revoke all on function filestore.guard_node_name() from public;
---! EndIncluded functions/guard_node_name.sql
---! Included functions/guard_node_identity.sql
-create or replace function filestore.guard_node_identity()
-returns trigger
-language plpgsql
-as $$
-begin
-  raise exception 'node % ("%") cannot change its id, backend_mount_id, kind or created_at, nor become or cease to be a root', old.id, old.path
-    using errcode = 'FS422',
-          hint    = 'Delete the node and create another one; the new node has a new id.';
-end
-$$;
-
-comment on function filestore.guard_node_identity() is
-  'Refuses a change of what a node is.';
-
-revoke all on function filestore.guard_node_identity() from public;
---! EndIncluded functions/guard_node_identity.sql
---! Included functions/guard_node_state.sql
-create or replace function filestore.guard_node_state()
-returns trigger
-language plpgsql
-as $$
-begin
-  if old.parent_id is null and new.state = 'deleted' then
-    raise exception 'the root of a mount cannot be deleted (node %)', old.id
-      using errcode = 'FS422',
-            hint    = 'Delete the mount; its root goes with it.';
-  end if;
-
-  -- A value that is no state at all is left to nodes_state_check.
-  if (new.state = 'inconsistent' and old.state <> 'active')
-     or (new.state = 'missing' and old.state not in ('active', 'inconsistent')) then
-    raise exception 'node % ("%") cannot go from % to %', old.id, old.path, old.state, new.state
-      using errcode = 'FS422',
-            hint    = 'Legal: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
-  end if;
-
-  if new.state = 'deleted' then
-    new.deleted_at := coalesce(new.deleted_at, statement_timestamp());
-  elsif old.state = 'deleted' then
-    new.deleted_at := null;
-  end if;
-  return new;
-end
-$$;
-
-comment on function filestore.guard_node_state() is
-  'Lets a state change only along the legal transitions, and keeps deleted_at in step.';
-
-revoke all on function filestore.guard_node_state() from public;
---! EndIncluded functions/guard_node_state.sql
---! Included functions/place_node.sql
-create or replace function filestore.place_node()
+revoke all on function filestore.prepare_node_insert() from public;
+--! EndIncluded functions/prepare_node_insert.sql
+--! Included functions/prepare_node_update.sql
+create or replace function filestore.prepare_node_update()
 returns trigger
 language plpgsql
 as $$
 declare
-  parent record;
+  changed   boolean;
+  node_name text := format('node %s ("%s")', old.id, old.path);
 begin
+  if new.id is distinct from old.id
+     or new.backend_mount_id is distinct from old.backend_mount_id
+     or new.kind is distinct from old.kind
+     or new.created_at is distinct from old.created_at
+     or (new.parent_id is null) <> (old.parent_id is null) then
+    raise exception '% cannot change its id, backend_mount_id, kind or created_at, nor become or cease to be a root', node_name
+      using errcode = 'FS422',
+            hint    = 'Delete the node and create another one; the new node has a new id.';
+  end if;
+  if new.name is distinct from old.name and octet_length(new.name) > 255 then
+    perform filestore.refuse_long_name(new.backend_mount_id, new.name);
+  end if;
+
+  if new.state is distinct from old.state then
+    perform filestore.check_state_change(node_name, old.parent_id is null, old.state, new.state);
+    new.deleted_at := case when new.state = 'deleted' then coalesce(new.deleted_at, statement_timestamp()) end;
+  end if;
   new.live := new.deleted_at is null;
 
-  if new.parent_id is not null
-     and (tg_op = 'INSERT' or new.parent_id <> old.parent_id or (new.live and not old.live)) then
-    -- Without the lock, a create that races a move of the parent reads the old
-    -- path and fails at the key; with it, it waits and reads the new one.
-    select p.backend_mount_id, p.path, p.directory_path, p.live
-    into parent
-    from filestore.nodes p
-    where p.id = new.parent_id
-    for key share;
-
-    if parent.backend_mount_id is distinct from new.backend_mount_id
-       or parent.directory_path is null
-       or (new.live and not parent.live) then
-      raise exception '%', case
-        when parent.backend_mount_id is null
-          then format('parent %s of node "%s" does not exist', new.parent_id, new.name)
-        when parent.backend_mount_id <> new.backend_mount_id
-          then format('parent %s ("%s") of node "%s" is on mount %s, not on mount %s',
-                      new.parent_id, parent.path, new.name, parent.backend_mount_id, new.backend_mount_id)
-        when parent.directory_path is null
-          then format('parent %s ("%s") of node "%s" is a file', new.parent_id, parent.path, new.name)
-        else format('parent %s ("%s") of node "%s" is deleted', new.parent_id, parent.path, new.name)
-      end
-        using errcode = 'FS404',
-              hint    = 'A node needs a live directory of its own mount as parent.';
-    end if;
-    new.parent_path := parent.directory_path;
-  elsif tg_op = 'UPDATE' and not new.live and not old.live and new.parent_path is distinct from old.parent_path then
+  if new.parent_id <> old.parent_id or (new.live and not old.live) then
+    new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name, new.live);
+  elsif not new.live and not old.live and new.parent_path is distinct from old.parent_path then
     -- The key does not see tombstones, so nothing else would notice.
-    raise exception 'parent_path of the deleted node % ("%") cannot be set by hand', old.id, old.path
+    raise exception 'parent_path of the deleted % cannot be set by hand', node_name
       using errcode = 'FS422',
             hint    = 'Restore the node, or set its parent_id.';
-  elsif tg_op = 'UPDATE' and old.live and new.live and old.parent_live and not new.parent_live then
+  elsif new.live and not new.parent_live then
     -- The cascade of a directory that is being deleted has reached a live child.
     raise exception 'directory "%" is not empty: it holds "%"', old.parent_path, old.name
       using errcode = 'FS409',
             hint    = 'Delete what it holds in the same statement, or first.';
   end if;
+  new.parent_live := case when new.live and new.parent_id is not null then true end;
 
-  if new.parent_id is not null then
-    new.parent_live := case when new.live then coalesce(new.parent_live, true) end;
-  end if;
   if new.kind = 'directory' then
     -- Not new.path: a generated column is not yet computed here.
-    new.directory_path := case
-      when new.parent_id is null then ''
-      when new.parent_path = ''  then new.name
-      else new.parent_path || '/' || new.name
-    end;
+    new.directory_path := coalesce(nullif(new.parent_path, '') || '/', '') || new.name;
+    -- The cascade of a directory below itself would run on. Several moved in a
+    -- ring by one statement can evade this; nodes_parent_fkey or, at the
+    -- latest, nodes_path_length_check ends that.
+    if old.live and (new.parent_path = old.path or starts_with(new.parent_path, old.path || '/')) then
+      raise exception 'directory "%" cannot be moved into itself ("%")', old.path, new.parent_path
+        using errcode = 'FS422',
+              hint    = 'Choose a parent outside of the directory that moves.';
+    end if;
   end if;
+
+  -- last_seen_at and last_reconciled_at are heartbeats; they do not count.
+  changed := (new.parent_id, new.parent_path, new.name, new.size_bytes, new.checksum, new.content_hash,
+              new.storage_class, new.metadata, new.state, new.last_modified_at, new.deleted_at)
+             is distinct from
+             (old.parent_id, old.parent_path, old.name, old.size_bytes, old.checksum, old.content_hash,
+              old.storage_class, old.metadata, old.state, old.last_modified_at, old.deleted_at);
+  new.version    := filestore.next_version(node_name, old.version, new.version, changed);
+  -- The later of the two, so that the rows of one move change at one moment
+  -- and two changes of a row in one statement still have an order.
+  new.updated_at := case
+    when changed then greatest(statement_timestamp(), old.updated_at + interval '1 microsecond')
+    else old.updated_at
+  end;
   return new;
 end
 $$;
 
-comment on function filestore.place_node() is
-  'Fills what follows from a node''s parent, name and deleted_at.';
+comment on function filestore.prepare_node_update() is
+  'Fills what follows from a node''s parent, name and state, counts its version, and refuses what is never legal.';
 
-revoke all on function filestore.place_node() from public;
---! EndIncluded functions/place_node.sql
---! Included functions/refuse_cycle.sql
-create or replace function filestore.refuse_cycle()
-returns trigger
-language plpgsql
-as $$
-begin
-  raise exception 'directory "%" cannot be moved into itself ("%")', old.path, new.parent_path
-    using errcode = 'FS422',
-          hint    = 'Choose a parent outside of the directory that moves.';
-end
-$$;
-
-comment on function filestore.refuse_cycle() is
-  'Refuses to move a directory below itself, which would make the cascade run on.';
-
-revoke all on function filestore.refuse_cycle() from public;
---! EndIncluded functions/refuse_cycle.sql
+revoke all on function filestore.prepare_node_update() from public;
+--! EndIncluded functions/prepare_node_update.sql
 --! Included functions/guard_node_purge.sql
 create or replace function filestore.guard_node_purge()
 returns trigger
@@ -735,70 +769,17 @@ create trigger backend_mounts_create_root
 comment on trigger backend_mounts_create_root on filestore.backend_mounts is
   'A mount comes with the root of its tree.';
 --! EndIncluded triggers/backend_mounts_create_root.sql
---! Included triggers/backend_mounts_guard_identity.sql
-drop trigger if exists backend_mounts_guard_identity on filestore.backend_mounts;
+--! Included triggers/backend_mounts_prepare_update.sql
+drop trigger if exists backend_mounts_prepare_update on filestore.backend_mounts;
 
-create trigger backend_mounts_guard_identity
+create trigger backend_mounts_prepare_update
   before update on filestore.backend_mounts
   for each row
-  when (
-    old.id is distinct from new.id
-    or old.backend_kind is distinct from new.backend_kind
-    or old.created_at is distinct from new.created_at
-  )
-  execute function filestore.guard_mount_identity();
+  execute function filestore.prepare_mount_update();
 
-comment on trigger backend_mounts_guard_identity on filestore.backend_mounts is
-  'What a mount is never changes.';
---! EndIncluded triggers/backend_mounts_guard_identity.sql
---! Included triggers/backend_mounts_guard_version.sql
-drop trigger if exists backend_mounts_guard_version on filestore.backend_mounts;
-
-create trigger backend_mounts_guard_version
-  before update of version, updated_at on filestore.backend_mounts
-  for each row
-  execute function filestore.guard_version();
-
-comment on trigger backend_mounts_guard_version on filestore.backend_mounts is
-  'Callers do not choose versions. Runs before backend_mounts_version.';
---! EndIncluded triggers/backend_mounts_guard_version.sql
---! Included triggers/backend_mounts_version.sql
-drop trigger if exists backend_mounts_version on filestore.backend_mounts;
-
-create trigger backend_mounts_version
-  before update on filestore.backend_mounts
-  for each row
-  when (
-    old.mount_key is distinct from new.mount_key
-    or old.root_path is distinct from new.root_path
-    or old.bucket is distinct from new.bucket
-    or old.prefix is distinct from new.prefix
-    or old.config is distinct from new.config
-    or old.credentials_ref is distinct from new.credentials_ref
-    or old.access_mode is distinct from new.access_mode
-    or old.access_policy is distinct from new.access_policy
-    or old.state is distinct from new.state
-  )
-  execute function filestore.count_version();
-
-comment on trigger backend_mounts_version on filestore.backend_mounts is
-  'Every change of a mount counts.';
---! EndIncluded triggers/backend_mounts_version.sql
---! Included triggers/backend_mounts_version_unearned.sql
-drop trigger if exists backend_mounts_version_unearned on filestore.backend_mounts;
-
-create trigger backend_mounts_version_unearned
-  before update on filestore.backend_mounts
-  for each row
-  when (
-    old.version is distinct from new.version
-    and old.updated_at is not distinct from new.updated_at
-  )
-  execute function filestore.refuse_unearned_version();
-
-comment on trigger backend_mounts_version_unearned on filestore.backend_mounts is
-  'A version moves only with a change. Runs after backend_mounts_version, which moves updated_at along.';
---! EndIncluded triggers/backend_mounts_version_unearned.sql
+comment on trigger backend_mounts_prepare_update on filestore.backend_mounts is
+  'What a mount is never changes; every other change counts.';
+--! EndIncluded triggers/backend_mounts_prepare_update.sql
 --! Included triggers/backend_mounts_remove_root.sql
 drop trigger if exists backend_mounts_remove_root on filestore.backend_mounts;
 
@@ -821,186 +802,34 @@ create trigger backend_mounts_refuse_truncate
 comment on trigger backend_mounts_refuse_truncate on filestore.backend_mounts is
   'Truncate would bypass the guards on rows.';
 --! EndIncluded triggers/backend_mounts_refuse_truncate.sql
---! Included triggers/nodes_guard_new.sql
-drop trigger if exists nodes_guard_new on filestore.nodes;
+--! Included triggers/nodes_prepare_insert.sql
+drop trigger if exists nodes_prepare_insert on filestore.nodes;
 
-create trigger nodes_guard_new
+create trigger nodes_prepare_insert
   before insert on filestore.nodes
   for each row
   when (
-    new.state = 'deleted'
-    or (new.parent_id is null and new.name <> '')
+    new.parent_path is null
+    or new.parent_live is null
+    or new.kind = 'directory'
+    or octet_length(new.name) > 255
   )
-  execute function filestore.guard_new_node();
+  execute function filestore.prepare_node_insert();
 
-comment on trigger nodes_guard_new on filestore.nodes is
-  'A node is born alive and below a parent.';
---! EndIncluded triggers/nodes_guard_new.sql
---! Included triggers/nodes_guard_name_insert.sql
-drop trigger if exists nodes_guard_name_insert on filestore.nodes;
+comment on trigger nodes_prepare_insert on filestore.nodes is
+  'Fills what the writer left out. A loader of files that fills the parent''s columns pays nothing.';
+--! EndIncluded triggers/nodes_prepare_insert.sql
+--! Included triggers/nodes_prepare_update.sql
+drop trigger if exists nodes_prepare_update on filestore.nodes;
 
-create trigger nodes_guard_name_insert
-  before insert on filestore.nodes
-  for each row
-  when (
-    octet_length(new.name) > 255
-  )
-  execute function filestore.guard_node_name();
-
-comment on trigger nodes_guard_name_insert on filestore.nodes is
-  'Names on local mounts have at most 255 bytes; shorter ones cost nothing here.';
---! EndIncluded triggers/nodes_guard_name_insert.sql
---! Included triggers/nodes_place_insert.sql
-drop trigger if exists nodes_place_insert on filestore.nodes;
-
-create trigger nodes_place_insert
-  before insert on filestore.nodes
-  for each row
-  when (
-    new.parent_id is not null
-    and (
-      new.parent_path is null
-      or new.parent_live is null
-      or (new.directory_path is null and new.kind = 'directory')
-    )
-  )
-  execute function filestore.place_node();
-
-comment on trigger nodes_place_insert on filestore.nodes is
-  'Fills what the writer left out; a loader that fills it all pays nothing.';
---! EndIncluded triggers/nodes_place_insert.sql
---! Included triggers/nodes_guard_identity.sql
-drop trigger if exists nodes_guard_identity on filestore.nodes;
-
-create trigger nodes_guard_identity
+create trigger nodes_prepare_update
   before update on filestore.nodes
   for each row
-  when (
-    old.id is distinct from new.id
-    or old.backend_mount_id is distinct from new.backend_mount_id
-    or old.kind is distinct from new.kind
-    or old.created_at is distinct from new.created_at
-    or (old.parent_id is null) <> (new.parent_id is null)
-  )
-  execute function filestore.guard_node_identity();
+  execute function filestore.prepare_node_update();
 
-comment on trigger nodes_guard_identity on filestore.nodes is
-  'What a node is never changes.';
---! EndIncluded triggers/nodes_guard_identity.sql
---! Included triggers/nodes_guard_name_update.sql
-drop trigger if exists nodes_guard_name_update on filestore.nodes;
-
-create trigger nodes_guard_name_update
-  before update of name on filestore.nodes
-  for each row
-  when (
-    octet_length(new.name) > 255
-  )
-  execute function filestore.guard_node_name();
-
-comment on trigger nodes_guard_name_update on filestore.nodes is
-  'Names on local mounts have at most 255 bytes.';
---! EndIncluded triggers/nodes_guard_name_update.sql
---! Included triggers/nodes_guard_state.sql
-drop trigger if exists nodes_guard_state on filestore.nodes;
-
-create trigger nodes_guard_state
-  before update on filestore.nodes
-  for each row
-  when (
-    old.state is distinct from new.state
-  )
-  execute function filestore.guard_node_state();
-
-comment on trigger nodes_guard_state on filestore.nodes is
-  'States change along the legal transitions only. Runs before nodes_place_update, which reads deleted_at.';
---! EndIncluded triggers/nodes_guard_state.sql
---! Included triggers/nodes_guard_version.sql
-drop trigger if exists nodes_guard_version on filestore.nodes;
-
-create trigger nodes_guard_version
-  before update of version, updated_at on filestore.nodes
-  for each row
-  execute function filestore.guard_version();
-
-comment on trigger nodes_guard_version on filestore.nodes is
-  'Callers do not choose versions. Runs before nodes_version.';
---! EndIncluded triggers/nodes_guard_version.sql
---! Included triggers/nodes_place_update.sql
-drop trigger if exists nodes_place_update on filestore.nodes;
-
-create trigger nodes_place_update
-  before update on filestore.nodes
-  for each row
-  when (
-    old.parent_id is distinct from new.parent_id
-    or old.name is distinct from new.name
-    or old.deleted_at is distinct from new.deleted_at
-    or old.parent_path is distinct from new.parent_path
-    or old.parent_live is distinct from new.parent_live
-    or old.directory_path is distinct from new.directory_path
-    or old.live is distinct from new.live
-  )
-  execute function filestore.place_node();
-
-comment on trigger nodes_place_update on filestore.nodes is
-  'Keeps parent_path, parent_live, directory_path and live in step. Runs after the guards, before nodes_refuse_cycle.';
---! EndIncluded triggers/nodes_place_update.sql
---! Included triggers/nodes_refuse_cycle.sql
-drop trigger if exists nodes_refuse_cycle on filestore.nodes;
-
-create trigger nodes_refuse_cycle
-  before update on filestore.nodes
-  for each row
-  when (
-    old.deleted_at is null
-    and old.kind = 'directory'
-    and (new.parent_path = old.path or starts_with(new.parent_path, old.path || '/'))
-  )
-  execute function filestore.refuse_cycle();
-
-comment on trigger nodes_refuse_cycle on filestore.nodes is
-  'A directory cannot be moved below itself. Several moved in a ring by one statement can evade this; nodes_parent_fkey or, at the latest, nodes_path_length_check ends that.';
---! EndIncluded triggers/nodes_refuse_cycle.sql
---! Included triggers/nodes_version.sql
-drop trigger if exists nodes_version on filestore.nodes;
-
-create trigger nodes_version
-  before update on filestore.nodes
-  for each row
-  when (
-    old.parent_id is distinct from new.parent_id
-    or old.parent_path is distinct from new.parent_path
-    or old.name is distinct from new.name
-    or old.size_bytes is distinct from new.size_bytes
-    or old.checksum is distinct from new.checksum
-    or old.content_hash is distinct from new.content_hash
-    or old.storage_class is distinct from new.storage_class
-    or old.metadata is distinct from new.metadata
-    or old.state is distinct from new.state
-    or old.last_modified_at is distinct from new.last_modified_at
-    or old.deleted_at is distinct from new.deleted_at
-  )
-  execute function filestore.count_version();
-
-comment on trigger nodes_version on filestore.nodes is
-  'Every change but a heartbeat counts. Runs last, after every trigger that fills a column.';
---! EndIncluded triggers/nodes_version.sql
---! Included triggers/nodes_version_unearned.sql
-drop trigger if exists nodes_version_unearned on filestore.nodes;
-
-create trigger nodes_version_unearned
-  before update on filestore.nodes
-  for each row
-  when (
-    old.version is distinct from new.version
-    and old.updated_at is not distinct from new.updated_at
-  )
-  execute function filestore.refuse_unearned_version();
-
-comment on trigger nodes_version_unearned on filestore.nodes is
-  'A version moves only with a change. Runs after nodes_version, which moves updated_at along.';
---! EndIncluded triggers/nodes_version_unearned.sql
+comment on trigger nodes_prepare_update on filestore.nodes is
+  'Keeps derived columns, state and version in step.';
+--! EndIncluded triggers/nodes_prepare_update.sql
 --! Included triggers/nodes_guard_purge.sql
 drop trigger if exists nodes_guard_purge on filestore.nodes;
 
@@ -1042,6 +871,8 @@ comment on trigger nodes_refuse_truncate on filestore.nodes is
 --! Included views/view_filestore_active_nodes.sql
 drop view if exists filestore.view_filestore_active_nodes;
 
+-- Base types, not domains: a recursive query or a union over a domain's column
+-- needs casts.
 create view filestore.view_filestore_active_nodes as
 select
   n.id,
@@ -1050,17 +881,17 @@ select
   m.backend_kind,
   m.state as mount_state,
   n.parent_id,
-  n.name,
+  n.name::text as name,
   n.path,
   n.depth,
-  n.kind,
-  n.size_bytes,
-  n.checksum,
+  n.kind::text as kind,
+  n.size_bytes::bigint as size_bytes,
+  n.checksum::text as checksum,
   n.content_hash,
   n.storage_class,
-  n.metadata,
-  n.state,
-  n.version,
+  n.metadata::jsonb as metadata,
+  n.state::text as state,
+  n.version::integer as version,
   filestore.location_uri(m.backend_kind, m.root_path, m.bucket, m.prefix, n.path) as location,
   n.last_seen_at,
   n.last_modified_at,

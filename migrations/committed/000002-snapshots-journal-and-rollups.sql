@@ -1,5 +1,5 @@
---! Previous: sha1:1b8dd5286aa02bf254153cbfc34dd9f482826848
---! Hash: sha1:a171266023b3813ec63ea83f8b0f198dae94bdbe
+--! Previous: sha1:3e80109891596167eca6bed20b58a88833b09fe2
+--! Hash: sha1:b77180827b2503e13fcf13e803766688943c9975
 --! Message: Snapshots, journal and rollups
 
 create table if not exists filestore.snapshots (

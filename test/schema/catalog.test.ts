@@ -26,6 +26,9 @@ test('every object of the schema has a comment', async () => {
        where c.relnamespace = 'filestore'::regnamespace
          and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
        union all
+       select 'domain ' || t.oid::regtype, obj_description(t.oid, 'pg_type')
+       from pg_type t where t.typnamespace = 'filestore'::regnamespace and t.typtype = 'd'
+       union all
        select 'schema filestore', obj_description('filestore'::regnamespace, 'pg_namespace')
      ) objects
      where comment is null or comment = ''`,
@@ -60,23 +63,4 @@ test('names of constraints, indexes and triggers begin with their table', async 
        and not starts_with(replace(o.name, 'filestore.', ''), c.relname || '_')`,
   );
   expect(strange).toEqual([]);
-});
-
-test('triggers on nodes run in the order their comments rely on', async () => {
-  const rows = await database().query(
-    `select tgname from pg_trigger
-     where tgrelid = 'filestore.nodes'::regclass and not tgisinternal
-       and tgtype & 1 = 1 and tgtype & 2 = 2 and tgtype & 16 = 16
-     order by tgname collate "C"`,
-  );
-  expect(rows.map(({ tgname }) => tgname)).toEqual([
-    'nodes_guard_identity',
-    'nodes_guard_name_update',
-    'nodes_guard_state',
-    'nodes_guard_version',
-    'nodes_place_update',
-    'nodes_refuse_cycle',
-    'nodes_version',
-    'nodes_version_unearned',
-  ]);
 });

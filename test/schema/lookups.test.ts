@@ -86,7 +86,7 @@ test.each([
   ['a node', () => `${ACTIVE} where id = 500`, 'nodes_pkey'],
   [
     'the root of a mount',
-    () => `select id from filestore.nodes where backend_mount_id = ${mount.id} and parent_id is null`,
+    () => `select id from filestore.nodes where root_of_mount_id = ${mount.id}`,
     'nodes_root_key',
   ],
   [

@@ -30,11 +30,7 @@ export async function createMount(sql: Sql, kind: 'local' | 's3' = 'local'): Pro
      values ($1, $2, $3, $4) returning id`,
     [`mount-${mounts}`, kind, place.root_path ?? null, place.bucket ?? null],
   );
-  const root = await one(
-    sql,
-    'select id from filestore.nodes where backend_mount_id = $1 and parent_id is null',
-    [id],
-  );
+  const root = await one(sql, 'select id from filestore.nodes where root_of_mount_id = $1', [id]);
   return { id, rootId: root.id };
 }
 
