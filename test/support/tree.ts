@@ -53,6 +53,13 @@ export async function createNode(
 export const createDirectory = (sql: Sql, mount: Mount, parentId: string, name: string) =>
   createNode(sql, mount, parentId, name, 'directory');
 
+/** Makes a chain of directories below the root and returns their ids, top first. */
+export async function createChain(sql: Sql, mount: Mount, ...names: readonly string[]): Promise<string[]> {
+  const ids: string[] = [];
+  for (const name of names) ids.push(await createDirectory(sql, mount, ids.at(-1) ?? mount.rootId, name));
+  return ids;
+}
+
 export async function pathOf(sql: Sql, id: string): Promise<string> {
   return (await one(sql, 'select path from filestore.nodes where id = $1', [id])).path;
 }

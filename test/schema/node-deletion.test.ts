@@ -1,0 +1,146 @@
+import { describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/database.ts';
+import {
+  createChain,
+  createDirectory,
+  createMount,
+  createNode,
+  deleteNode,
+  moveNode,
+  one,
+  pathOf,
+} from '../support/tree.ts';
+
+const database = databaseForFile();
+
+describe('deleting', () => {
+  test('a directory with a live child is refused by name', async () => {
+    const mount = await createMount(database());
+    const [a] = await createChain(database(), mount, 'a', 'b');
+    await expect(deleteNode(database(), a ?? '')).rejects.toMatchObject({
+      code: 'FS409',
+      message: expect.stringContaining('"a" is not empty'),
+    });
+  });
+
+  test('a tree is one statement', async () => {
+    const mount = await createMount(database());
+    const [a, b] = await createChain(database(), mount, 'a', 'b');
+    const file = await createNode(database(), mount, b ?? '', 'f');
+    await database().query("update filestore.nodes set state = 'deleted' where id = any($1)", [[a, b, file]]);
+    const rows = await database().query(
+      'select live, parent_live, path, deleted_at from filestore.nodes where id = any($1)',
+      [[a, b, file]],
+    );
+    expect(rows.map(({ live, parent_live }) => ({ live, parent_live }))).toEqual(
+      Array(3).fill({ live: false, parent_live: null }),
+    );
+    expect(rows.map(({ path }) => path).sort()).toEqual(['a', 'a/b', 'a/b/f']);
+    expect(new Set(rows.map((row) => row.deleted_at.getTime())).size).toBe(1);
+  });
+
+  test('frees the path; the next node there has a new id', async () => {
+    const mount = await createMount(database());
+    const first = await createNode(database(), mount, mount.rootId, 'a');
+    await deleteNode(database(), first);
+    const second = await createNode(database(), mount, mount.rootId, 'a');
+    expect(Number(second)).toBeGreaterThan(Number(first));
+    await deleteNode(database(), second);
+    await createNode(database(), mount, mount.rootId, 'a');
+    expect(
+      await database().query("select from filestore.nodes where path = 'a' and backend_mount_id = $1", [
+        mount.id,
+      ]),
+    ).toHaveLength(3);
+  });
+});
+
+describe('restoring', () => {
+  test('brings a tombstone back where its parent is now', async () => {
+    const mount = await createMount(database());
+    const [a] = await createChain(database(), mount, 'a');
+    const file = await createNode(database(), mount, a ?? '', 'f');
+    await deleteNode(database(), file);
+    await database().query("update filestore.nodes set name = 'z' where id = $1", [a]);
+    expect(await pathOf(database(), file)).toBe('a/f');
+    await database().query("update filestore.nodes set state = 'active' where id = $1", [file]);
+    expect(
+      await one(database(), 'select path, live, parent_live, deleted_at from filestore.nodes where id = $1', [
+        file,
+      ]),
+    ).toEqual({
+      path: 'z/f',
+      live: true,
+      parent_live: true,
+      deleted_at: null,
+    });
+  });
+
+  test('is refused while the name is taken', async () => {
+    const mount = await createMount(database());
+    const file = await createNode(database(), mount, mount.rootId, 'f');
+    await deleteNode(database(), file);
+    await createNode(database(), mount, mount.rootId, 'f');
+    await expect(
+      database().query("update filestore.nodes set state = 'active' where id = $1", [file]),
+    ).rejects.toMatchObject({ constraint: 'nodes_live_child_key' });
+  });
+
+  test('is refused while the parent is deleted', async () => {
+    const mount = await createMount(database());
+    const [a] = await createChain(database(), mount, 'a');
+    const file = await createNode(database(), mount, a ?? '', 'f');
+    await deleteNode(database(), file);
+    await deleteNode(database(), a ?? '');
+    await expect(
+      database().query("update filestore.nodes set state = 'active' where id = $1", [file]),
+    ).rejects.toMatchObject({ code: 'FS404', message: expect.stringContaining('is deleted') });
+  });
+});
+
+describe('a tombstone', () => {
+  test('can be given another parent, but no other parent_path', async () => {
+    const mount = await createMount(database());
+    const [a, b] = [
+      await createDirectory(database(), mount, mount.rootId, 'a'),
+      await createDirectory(database(), mount, mount.rootId, 'b'),
+    ];
+    const file = await createNode(database(), mount, a, 'f');
+    await deleteNode(database(), file);
+    await moveNode(database(), file, b);
+    expect(await pathOf(database(), file)).toBe('b/f');
+    await expect(
+      database().query("update filestore.nodes set parent_path = 'x' where id = $1", [file]),
+    ).rejects.toMatchObject({ code: 'FS422' });
+  });
+
+  test('alone can be removed, children first', async () => {
+    const mount = await createMount(database());
+    const [a] = await createChain(database(), mount, 'a');
+    const file = await createNode(database(), mount, a ?? '', 'f');
+    const remove = (...ids: readonly (string | undefined)[]) =>
+      database().query('delete from filestore.nodes where id = any($1)', [ids]);
+    await expect(remove(file)).rejects.toMatchObject({
+      code: 'FS409',
+      message: expect.stringContaining('is alive'),
+    });
+    await deleteNode(database(), file);
+    await deleteNode(database(), a ?? '');
+    await expect(remove(a)).rejects.toMatchObject({
+      code: 'FS409',
+      message: expect.stringContaining('"a/f"'),
+    });
+    await expect(remove(a, file)).resolves.toEqual([]);
+  });
+
+  test('is not removed in a transaction that cannot see what others did', async () => {
+    const mount = await createMount(database());
+    const file = await createNode(database(), mount, mount.rootId, 'f');
+    await deleteNode(database(), file);
+    const client = await database().connect();
+    await client.query('begin isolation level repeatable read');
+    await expect(client.query('delete from filestore.nodes where id = $1', [file])).rejects.toMatchObject({
+      code: 'FS409',
+    });
+  });
+});
