@@ -146,6 +146,14 @@ describe('a column', () => {
 });
 
 describe('the root', () => {
+  test('belongs to a mount that exists', async () => {
+    await expect(
+      database().query(
+        "insert into filestore.nodes (backend_mount_id, name, kind, directory_path) values (999999, '', 'directory', '')",
+      ),
+    ).rejects.toMatchObject({ code: '23503', constraint: 'nodes_backend_mount_fkey' });
+  });
+
   test('is one for a mount', async () => {
     const mount = await createMount(database());
     await expect(
