@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3e80109891596167eca6bed20b58a88833b09fe2
+--! Hash: sha1:a6bcff3516b8741c932c5d132c2fb0d4fa4c5170
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -262,6 +262,10 @@ create index if not exists nodes_live_path_idx
 create index if not exists nodes_tombstone_parent_idx
   on filestore.nodes (parent_id)
   where deleted_at is not null;
+-- Purge: the oldest tombstones of a mount, what is deepest first.
+create index if not exists nodes_purge_idx
+  on filestore.nodes (backend_mount_id, deleted_at, depth desc)
+  where deleted_at is not null;
 -- Which nodes hold this content.
 create index if not exists nodes_checksum_idx
   on filestore.nodes (checksum)
@@ -314,6 +318,7 @@ comment on index filestore.nodes_root_key             is 'One root a mount.';
 comment on index filestore.nodes_live_child_key       is 'One live name a directory; lists a directory; serves the cascade.';
 comment on index filestore.nodes_live_path_idx        is 'Lookup and prefix scan by path.';
 comment on index filestore.nodes_tombstone_parent_idx is 'Tombstones below a directory.';
+comment on index filestore.nodes_purge_idx is 'Tombstones in the order in which they are purged.';
 comment on index filestore.nodes_checksum_idx         is 'Nodes with a given content.';
 comment on index filestore.nodes_unsettled_idx        is 'Inconsistent and missing nodes of a mount.';
 comment on index filestore.nodes_metadata_idx         is 'Nodes whose metadata contains a given object.';
@@ -366,6 +371,26 @@ comment on function filestore.location_uri(text, text, text, text, text) is
 
 revoke all on function filestore.location_uri(text, text, text, text, text) from public;
 --! EndIncluded functions/location_uri.sql
+--! Included functions/lock_tree.sql
+create or replace function filestore.lock_tree(mount_id bigint, exclusive boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exclusive then
+    perform pg_advisory_xact_lock(hashtextextended('filestore.tree', mount_id));
+  else
+    perform pg_advisory_xact_lock_shared(hashtextextended('filestore.tree', mount_id));
+  end if;
+end
+$$;
+
+comment on function filestore.lock_tree(bigint, boolean) is
+  'Locks the shape of a mount''s tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves files, or writes several existing rows (in order of id). Nobody else. Never shared first and then exclusive.';
+
+revoke all on function filestore.lock_tree(bigint, boolean) from public;
+--! EndIncluded functions/lock_tree.sql
 --! Included functions/next_version.sql
 create or replace function filestore.next_version(row_name text, current_version integer, given_version integer, changed boolean)
 returns integer
@@ -397,6 +422,8 @@ revoke all on function filestore.next_version(text, integer, integer, boolean) f
 create or replace function filestore.refuse_truncate()
 returns trigger
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'filestore.% cannot be truncated', tg_table_name
@@ -414,6 +441,8 @@ revoke all on function filestore.refuse_truncate() from public;
 create or replace function filestore.create_mount_root()
 returns trigger
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into filestore.nodes (backend_mount_id, name, directory_path, kind)
@@ -431,8 +460,11 @@ revoke all on function filestore.create_mount_root() from public;
 create or replace function filestore.remove_mount_root()
 returns trigger
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform filestore.lock_tree(old.id, true);
   -- Waits for whoever is creating something at the top; the next statement
   -- then sees it.
   perform
@@ -450,6 +482,9 @@ begin
       using errcode = 'FS409',
             hint    = 'Delete and purge its nodes first; tombstones count.';
   end if;
+  -- They add up to nothing, and there is nothing left to add them to.
+  delete from filestore.rollup_deltas d
+  where d.backend_mount_id = old.id;
   delete from filestore.nodes n
   where n.root_of_mount_id = old.id;
   return old;
@@ -465,6 +500,8 @@ revoke all on function filestore.remove_mount_root() from public;
 create or replace function filestore.prepare_mount_update()
 returns trigger
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   changed boolean;
@@ -497,7 +534,7 @@ comment on function filestore.prepare_mount_update() is
 revoke all on function filestore.prepare_mount_update() from public;
 --! EndIncluded functions/prepare_mount_update.sql
 --! Included functions/find_parent.sql
-create or replace function filestore.find_parent(node_mount_id bigint, node_parent_id bigint, node_name text, node_live boolean)
+create or replace function filestore.find_parent(node_mount_id bigint, node_parent_id bigint, node_name text)
 returns text
 language plpgsql
 as $$
@@ -512,7 +549,7 @@ begin
   where p.id = node_parent_id
   for key share;
 
-  if parent.backend_mount_id = node_mount_id and parent.directory_path is not null and (parent.live or not node_live) then
+  if parent.backend_mount_id = node_mount_id and parent.directory_path is not null and parent.live then
     return parent.directory_path;
   end if;
 
@@ -533,10 +570,10 @@ begin
 end
 $$;
 
-comment on function filestore.find_parent(bigint, bigint, text, boolean) is
+comment on function filestore.find_parent(bigint, bigint, text) is
   'The path of a directory that is to be a node''s parent, locked against moves; FS404 when it cannot be.';
 
-revoke all on function filestore.find_parent(bigint, bigint, text, boolean) from public;
+revoke all on function filestore.find_parent(bigint, bigint, text) from public;
 --! EndIncluded functions/find_parent.sql
 --! Included functions/refuse_long_name.sql
 create or replace function filestore.refuse_long_name(node_mount_id bigint, node_name text)
@@ -587,6 +624,8 @@ revoke all on function filestore.check_state_change(text, boolean, text, text) f
 create or replace function filestore.prepare_node_insert()
 returns trigger
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.state = 'deleted' then
@@ -601,7 +640,7 @@ begin
   -- Only the mount's own trigger makes a node without name and parent.
   if new.parent_id is not null or new.name <> '' then
     if new.parent_path is null then
-      new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name, true);
+      new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
     end if;
     new.parent_live := coalesce(new.parent_live, true);
   end if;
@@ -622,6 +661,8 @@ revoke all on function filestore.prepare_node_insert() from public;
 create or replace function filestore.prepare_node_update()
 returns trigger
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   changed   boolean;
@@ -646,13 +687,19 @@ begin
   end if;
   new.live := new.deleted_at is null;
 
-  if new.parent_id <> old.parent_id or (new.live and not old.live) then
-    new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name, new.live);
-  elsif not new.live and not old.live and new.parent_path is distinct from old.parent_path then
-    -- The key does not see tombstones, so nothing else would notice.
-    raise exception 'parent_path of the deleted % cannot be set by hand', node_name
+  if not new.live and (new.parent_id, new.parent_path, new.name) is distinct from (old.parent_id, old.parent_path, old.name) then
+    -- The key does not see tombstones: two moved into each other would be a ring.
+    raise exception 'deleted % stays where it was', node_name
       using errcode = 'FS422',
-            hint    = 'Restore the node, or set its parent_id.';
+            hint    = 'Restore it first, or in the same statement by setting its state to active.';
+  end if;
+  if new.kind = 'directory' and (new.parent_id <> old.parent_id or new.name <> old.name) then
+    -- For SQL that does not come through move_node, which takes it before any row.
+    perform filestore.lock_tree(new.backend_mount_id, true);
+  end if;
+
+  if new.parent_id <> old.parent_id or (new.live and not old.live) then
+    new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
   elsif new.live and not new.parent_live then
     -- The cascade of a directory that is being deleted has reached a live child.
     raise exception 'directory "%" is not empty: it holds "%"', old.parent_path, old.name
@@ -700,6 +747,8 @@ revoke all on function filestore.prepare_node_update() from public;
 create or replace function filestore.guard_node_purge()
 returns trigger
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Depth 1 is a delete on nodes itself; deeper, the mount's own trigger
@@ -722,6 +771,8 @@ revoke all on function filestore.guard_node_purge() from public;
 create or replace function filestore.refuse_orphans()
 returns trigger
 language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   orphan record;

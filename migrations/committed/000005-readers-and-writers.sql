@@ -1,0 +1,750 @@
+--! Previous: sha1:dd8731c67dbf3c834b996596653193c946465d53
+--! Hash: sha1:4da55f5bf6903e7fefea40dc6fc6f3adea2dc0c9
+--! Message: Readers and writers
+
+--! Included functions/node_by_path.sql
+create or replace function filestore.node_by_path(mount_key text, path text)
+returns setof filestore.nodes
+language plpgsql
+stable
+rows 1
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select n.*
+  from filestore.nodes n
+  where n.backend_mount_id = filestore.find_mount(node_by_path.mount_key)
+    and n.path = filestore.canonical_path(node_by_path.path)
+    and n.live;
+end
+$$;
+
+comment on function filestore.node_by_path(text, text) is
+  'The live node at a path of a mount, or no row. The path need not be canonical; FS404 when the mount does not exist.';
+
+revoke all on function filestore.node_by_path(text, text) from public;
+--! EndIncluded functions/node_by_path.sql
+--! Included functions/node_location.sql
+create or replace function filestore.node_location(node_id bigint)
+returns text
+language sql
+stable
+begin atomic
+  select filestore.location_uri(m.backend_kind, m.root_path, m.bucket, m.prefix, n.path)
+  from filestore.nodes n
+  join filestore.backend_mounts m on m.id = n.backend_mount_id
+  where n.id = node_id;
+end;
+
+comment on function filestore.node_location(bigint) is
+  'Where a node is, or for a deleted one was, as a URI: file:///root/path or s3://bucket/prefix/path. Null when there is no such node.';
+
+revoke all on function filestore.node_location(bigint) from public;
+--! EndIncluded functions/node_location.sql
+--! Included functions/list_directory.sql
+create or replace function filestore.list_directory(directory_id bigint, after_name text default '', page_size integer default 1000)
+returns setof filestore.nodes
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  directory filestore.nodes;
+begin
+  select *
+  into directory
+  from filestore.nodes n
+  where n.id = list_directory.directory_id
+    and n.live;
+
+  if directory.directory_path is null then
+    raise exception '%', case
+      when directory.id is null then format('directory %s does not exist', directory_id)
+      else format('node %s ("%s") is a file', directory.id, directory.path)
+    end
+      using errcode = 'FS404',
+            hint    = 'Only a live directory can be listed.';
+  end if;
+
+  return query
+  select n.*
+  from filestore.nodes n
+  where n.backend_mount_id = directory.backend_mount_id
+    and n.parent_id = directory.id
+    and n.parent_live
+    and n.name > coalesce(after_name, '')
+  order by n.name
+  limit page_size;
+end
+$$;
+
+comment on function filestore.list_directory(bigint, text, integer) is
+  'A page of what a live directory holds, in order of name. The next page begins after the last name of this one. FS404 when there is no such directory.';
+
+revoke all on function filestore.list_directory(bigint, text, integer) from public;
+--! EndIncluded functions/list_directory.sql
+--! Included functions/find_by_checksum.sql
+create or replace function filestore.find_by_checksum(checksum text)
+returns setof filestore.nodes
+language plpgsql
+stable
+rows 10
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  select n.*
+  from filestore.nodes n
+  where n.checksum = find_by_checksum.checksum
+    and n.live
+  order by n.id;
+end
+$$;
+
+comment on function filestore.find_by_checksum(text) is
+  'The live files that hold a content, given as algorithm:hex in lower case.';
+
+revoke all on function filestore.find_by_checksum(text) from public;
+--! EndIncluded functions/find_by_checksum.sql
+--! Included functions/refuse_stale.sql
+create or replace function filestore.refuse_stale(node_id bigint, expected_version integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  node filestore.nodes;
+begin
+  select *
+  into node
+  from filestore.nodes n
+  where n.id = refuse_stale.node_id;
+
+  if node.id is null then
+    raise exception 'node % does not exist', node_id
+      using errcode = 'FS404',
+            hint    = 'It was never there, or it was deleted and purged.';
+  elsif node.version = coalesce(expected_version, node.version) and not node.live then
+    raise exception 'node % ("%") is deleted', node.id, node.path
+      using errcode = 'FS404',
+            hint    = 'filestore.restore_node brings it back.';
+  elsif node.version = coalesce(expected_version, node.version) then
+    raise exception 'node % ("%") was changed or restored meanwhile', node.id, node.path
+      using errcode = 'FS409',
+            hint    = 'Read it again and decide anew.';
+  end if;
+  raise exception 'node % ("%") is at version %, not %', node.id, node.path, node.version, expected_version
+    using errcode = 'FS409',
+          hint    = 'It was changed since you read it: read it again and decide anew.';
+end
+$$;
+
+comment on function filestore.refuse_stale(bigint, integer) is
+  'Says why a writer found no live node of the expected version: FS404 or FS409.';
+
+revoke all on function filestore.refuse_stale(bigint, integer) from public;
+--! EndIncluded functions/refuse_stale.sql
+--! Included functions/refuse_taken_name.sql
+create or replace function filestore.refuse_taken_name(directory_id bigint, name text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'name "%" is taken in directory % ("%")', name, directory_id,
+    (select n.path from filestore.nodes n where n.id = refuse_taken_name.directory_id)
+    using errcode = 'FS409',
+          hint    = 'Choose another name, or move or delete the node that has it.';
+end
+$$;
+
+comment on function filestore.refuse_taken_name(bigint, text) is
+  'Raises FS409: a live node of the directory has the name.';
+
+revoke all on function filestore.refuse_taken_name(bigint, text) from public;
+--! EndIncluded functions/refuse_taken_name.sql
+--! Included functions/create_node.sql
+create or replace function filestore.create_node(
+  parent_id        bigint,
+  name             text,
+  kind             text        default 'file',
+  size_bytes       bigint      default 0,
+  checksum         text        default null,
+  content_hash     text        default null,
+  storage_class    text        default null,
+  metadata         jsonb       default '{}',
+  last_modified_at timestamptz default null
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id bigint;
+  node     filestore.nodes;
+begin
+  perform filestore.check_name(create_node.name);
+  select n.backend_mount_id
+  into mount_id
+  from filestore.nodes n
+  where n.id = create_node.parent_id;
+
+  -- No arbiter is named: another one's unique index would then still raise 23505.
+  insert into filestore.nodes (
+    backend_mount_id,
+    parent_id,
+    name,
+    kind,
+    size_bytes,
+    checksum,
+    content_hash,
+    storage_class,
+    metadata,
+    last_modified_at
+  )
+  values (
+    mount_id,
+    create_node.parent_id,
+    create_node.name,
+    create_node.kind,
+    create_node.size_bytes,
+    create_node.checksum,
+    create_node.content_hash,
+    create_node.storage_class,
+    create_node.metadata,
+    create_node.last_modified_at
+  )
+  on conflict do nothing
+  returning * into node;
+
+  if node.id is null then
+    perform filestore.refuse_taken_name(create_node.parent_id, create_node.name);
+  end if;
+  return node;
+end
+$$;
+
+comment on function filestore.create_node(bigint, text, text, bigint, text, text, text, jsonb, timestamptz) is
+  'Creates a file or directory and returns it. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name.';
+
+revoke all on function filestore.create_node(bigint, text, text, bigint, text, text, text, jsonb, timestamptz) from public;
+--! EndIncluded functions/create_node.sql
+--! Included functions/ensure_child.sql
+create or replace function filestore.ensure_child(directory filestore.nodes, name text)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  child filestore.nodes;
+begin
+  for attempt in 1..2 loop
+    select *
+    into child
+    from filestore.nodes n
+    where n.backend_mount_id = directory.backend_mount_id
+      and n.parent_id = directory.id
+      and n.parent_live
+      and n.name = ensure_child.name;
+    exit when child.id is not null or attempt = 2;
+
+    -- It may have moved since it was read: what is created in it would stand
+    -- elsewhere. The lock keeps it where it is until the transaction ends.
+    perform
+    from filestore.nodes n
+    where n.id = directory.id
+      and n.live
+      and n.path = directory.path
+    for key share;
+    exit when not found;
+
+    -- No arbiter is named: another unique index would then still raise 23505.
+    -- Another caller's node is not returned; the second look finds it.
+    insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
+    values (directory.backend_mount_id, directory.id, ensure_child.name, 'directory')
+    on conflict do nothing
+    returning * into child;
+    exit when child.id is not null;
+  end loop;
+  return child;
+end
+$$;
+
+comment on function filestore.ensure_child(filestore.nodes, text) is
+  'The live node of a name in a directory, created as a directory when there is none; null when the directory moved or went meanwhile.';
+
+revoke all on function filestore.ensure_child(filestore.nodes, text) from public;
+--! EndIncluded functions/ensure_child.sql
+--! Included functions/ensure_directory.sql
+create or replace function filestore.ensure_directory(mount_key text, path text)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id  bigint := filestore.find_mount(ensure_directory.mount_key);
+  wanted    text   := filestore.canonical_path(ensure_directory.path);
+  segment   text;
+  directory filestore.nodes;
+  child     filestore.nodes;
+begin
+  -- Again, when somebody moves or deletes a part of the way meanwhile.
+  for attempt in 1..100 loop
+    child := null;
+    select *
+    into directory
+    from filestore.nodes n
+    where n.backend_mount_id = mount_id
+      and n.path = wanted
+      and n.live;
+
+    if directory.id is null then
+      select *
+      into directory
+      from filestore.nodes n
+      where n.root_of_mount_id = mount_id;
+
+      foreach segment in array string_to_array(wanted, '/') loop
+        child := filestore.ensure_child(directory, segment);
+        exit when child.directory_path is null;
+        directory := child;
+      end loop;
+    end if;
+
+    if directory.path = wanted and directory.directory_path is not null then
+      return directory;
+    elsif directory.path = wanted or child.kind = 'file' then
+      raise exception '"%" on mount "%" is a file', coalesce(child.path, directory.path), mount_key
+        using errcode = 'FS409',
+              hint    = format('It stands where directory "%s" needs a directory: move or delete it.', wanted);
+    end if;
+  end loop;
+
+  raise exception 'directory "%" on mount "%" keeps being moved or deleted', wanted, mount_key
+    using errcode = 'FS409',
+          hint    = 'Try again.';
+end
+$$;
+
+comment on function filestore.ensure_directory(text, text) is
+  'Returns the directory at a path of a mount, and creates it and the directories above it that are missing. Any number of callers may ask for the same one at once. FS404 when the mount does not exist, FS409 when a file is in the way, FS422 when it is no path.';
+
+revoke all on function filestore.ensure_directory(text, text) from public;
+--! EndIncluded functions/ensure_directory.sql
+--! Included functions/move_node.sql
+create or replace function filestore.move_node(
+  node_id          bigint,
+  new_parent_id    bigint  default null,
+  new_name         text    default null,
+  expected_version integer default null
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  taken text;
+  node  filestore.nodes;
+begin
+  if new_name is not null then
+    perform filestore.check_name(new_name);
+  end if;
+  perform filestore.lock_tree(n.backend_mount_id, n.directory_path is not null)
+  from filestore.nodes n
+  where n.id = move_node.node_id;
+
+  begin
+    update filestore.nodes n
+    set parent_id = coalesce(new_parent_id, n.parent_id),
+        name      = coalesce(new_name, n.name)
+    where n.id = move_node.node_id
+      and n.live
+      and n.version = coalesce(expected_version, n.version)
+    returning * into node;
+  exception
+    when unique_violation then
+      get stacked diagnostics taken = constraint_name;
+      if taken <> 'nodes_live_child_key' then
+        raise;
+      end if;
+      select *
+      into node
+      from filestore.nodes n
+      where n.id = move_node.node_id;
+      perform filestore.refuse_taken_name(coalesce(new_parent_id, node.parent_id), coalesce(new_name, node.name));
+  end;
+
+  if node.id is null then
+    perform filestore.refuse_stale(node_id, expected_version);
+  end if;
+  return node;
+end
+$$;
+
+comment on function filestore.move_node(bigint, bigint, text, integer) is
+  'Moves a node below another directory of its mount, renames it, or both, with everything below it; null leaves the parent or the name as it is. Returns the node. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself.';
+
+revoke all on function filestore.move_node(bigint, bigint, text, integer) from public;
+--! EndIncluded functions/move_node.sql
+--! Included functions/freeze_tree.sql
+create or replace function filestore.freeze_tree(mount_id bigint, top_path text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  frozen bigint := 0;
+  before bigint;
+begin
+  -- A create needs a key share lock on its parent, so a locked directory gets
+  -- no new child. Directories that were created meanwhile are found by the
+  -- next look, until there are no new ones.
+  loop
+    before := frozen;
+    select count(*)
+    into frozen
+    from (
+      select
+      from filestore.nodes n
+      where n.backend_mount_id = freeze_tree.mount_id
+        and n.live
+        and n.directory_path is not null
+        and (n.path = top_path or (n.path >= top_path || '/' and n.path < top_path || '0'))
+      order by n.id
+      for update
+    ) locked;
+    exit when frozen = before;
+  end loop;
+end
+$$;
+
+comment on function filestore.freeze_tree(bigint, text) is
+  'Locks every live directory at and below a path, so that nothing can be created there until the transaction ends. Who calls it holds the exclusive tree lock, which keeps everything else from moving in.';
+
+revoke all on function filestore.freeze_tree(bigint, text) from public;
+--! EndIncluded functions/freeze_tree.sql
+--! Included functions/delete_node.sql
+create or replace function filestore.delete_node(
+  node_id          bigint,
+  expected_version integer default null,
+  recursive        boolean default false
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  node filestore.nodes;
+begin
+  if recursive then
+    perform filestore.lock_tree(n.backend_mount_id, true)
+    from filestore.nodes n
+    where n.id = delete_node.node_id;
+  end if;
+
+  select *
+  into node
+  from filestore.nodes n
+  where n.id = delete_node.node_id
+    and n.live
+    and n.version = coalesce(expected_version, n.version)
+  for update;
+  if node.id is null then
+    perform filestore.refuse_stale(node_id, expected_version);
+  end if;
+
+  if recursive and node.directory_path <> '' then
+    perform filestore.freeze_tree(node.backend_mount_id, node.path);
+    update filestore.nodes n
+    set state = 'deleted'
+    where n.backend_mount_id = node.backend_mount_id
+      and n.live
+      and (n.path = node.path or (n.path >= node.path || '/' and n.path < node.path || '0'));
+  else
+    update filestore.nodes n
+    set state = 'deleted'
+    where n.id = node.id;
+  end if;
+
+  select *
+  into node
+  from filestore.nodes n
+  where n.id = delete_node.node_id;
+  return node;
+end
+$$;
+
+comment on function filestore.delete_node(bigint, integer, boolean) is
+  'Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any).';
+
+revoke all on function filestore.delete_node(bigint, integer, boolean) from public;
+--! EndIncluded functions/delete_node.sql
+--! Included functions/delete_batch.sql
+create or replace function filestore.delete_batch(
+  node_id   bigint,
+  max_nodes integer     default 10000,
+  moment    timestamptz default statement_timestamp()
+)
+returns integer
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  top    record;
+  batch  bigint[];
+  before bigint[];
+begin
+  perform filestore.lock_tree(n.backend_mount_id, true)
+  from filestore.nodes n
+  where n.id = delete_batch.node_id;
+
+  select n.backend_mount_id, n.path
+  into top
+  from filestore.nodes n
+  where n.id = delete_batch.node_id
+    and n.live
+    and n.parent_id is not null;
+
+  -- From the last path backwards, so that what a directory holds comes before
+  -- it. A locked directory gets no new child; what was created before the lock
+  -- is found by the next look.
+  loop
+    before := batch;
+    batch  := array(
+      select n.id
+      from filestore.nodes n
+      where n.backend_mount_id = top.backend_mount_id
+        and n.live
+        and (n.path = top.path or (n.path >= top.path || '/' and n.path < top.path || '0'))
+      order by n.path desc
+      limit max_nodes
+      for update
+    );
+    exit when batch = before;
+  end loop;
+
+  update filestore.nodes n
+  set state      = 'deleted',
+      deleted_at = moment
+  where n.id = any (batch);
+  return cardinality(batch);
+end
+$$;
+
+comment on function filestore.delete_batch(bigint, integer, timestamptz) is
+  'Deletes at most max_nodes of a tree, what is deepest first, and says how many: repeat it, each time in a transaction of its own and with the same moment, until it says 0. What is left is a tree at every moment, and restore_node brings back as one tree what was deleted with one moment.';
+
+revoke all on function filestore.delete_batch(bigint, integer, timestamptz) from public;
+--! EndIncluded functions/delete_batch.sql
+--! Included functions/restore_node.sql
+create or replace function filestore.restore_node(
+  node_id          bigint,
+  expected_version integer default null,
+  with_tree        boolean default false
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  level bigint[] := array[restore_node.node_id];
+  taken text;
+  tomb  filestore.nodes;
+  node  filestore.nodes;
+begin
+  if with_tree then
+    perform filestore.lock_tree(n.backend_mount_id, true)
+    from filestore.nodes n
+    where n.id = restore_node.node_id;
+  end if;
+
+  select *
+  into tomb
+  from filestore.nodes n
+  where n.id = restore_node.node_id
+    and n.version = coalesce(expected_version, n.version)
+  for update;
+  if tomb.id is null then
+    perform filestore.refuse_stale(node_id, expected_version);
+  elsif tomb.live then
+    raise exception 'node % ("%") is not deleted', tomb.id, tomb.path
+      using errcode = 'FS409',
+            hint    = 'There is nothing to restore; filestore.revert_node brings an old version back.';
+  end if;
+
+  begin
+    update filestore.nodes n
+    set state = 'active'
+    where n.id = tomb.id
+    returning * into node;
+  exception
+    when unique_violation then
+      get stacked diagnostics taken = constraint_name;
+      if taken <> 'nodes_live_child_key' then
+        raise;
+      end if;
+      perform filestore.refuse_taken_name(tomb.parent_id, tomb.name);
+  end;
+
+  -- Downwards, since a node needs a live parent.
+  while with_tree loop
+    level := array(
+      select n.id
+      from filestore.nodes n
+      where n.parent_id = any (level)
+        and n.deleted_at = tomb.deleted_at
+    );
+    exit when level = '{}';
+    update filestore.nodes n
+    set state = 'active'
+    where n.id = any (level);
+  end loop;
+  return node;
+end
+$$;
+
+comment on function filestore.restore_node(bigint, integer, boolean) is
+  'Brings a deleted node back to where it was and returns it; with_tree, everything below it too that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any).';
+
+revoke all on function filestore.restore_node(bigint, integer, boolean) from public;
+--! EndIncluded functions/restore_node.sql
+--! Included functions/revert_node.sql
+create or replace function filestore.revert_node(
+  node_id          bigint,
+  version          integer,
+  expected_version integer default null
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  taken text;
+  past  filestore.snapshots;
+  node  filestore.nodes;
+begin
+  perform filestore.lock_tree(n.backend_mount_id, n.directory_path is not null)
+  from filestore.nodes n
+  where n.id = revert_node.node_id;
+
+  select *
+  into past
+  from filestore.snapshots s
+  where s.node_id = revert_node.node_id
+    and s.version = revert_node.version;
+  if past.node_id is null then
+    raise exception 'node % has no past version %', node_id, version
+      using errcode = 'FS404',
+            hint    = 'filestore.view_filestore_node_versions lists its versions.';
+  elsif not past.live then
+    raise exception 'in version % node % ("%") was deleted', version, node_id, past.path
+      using errcode = 'FS422',
+            hint    = 'To delete it, call filestore.delete_node.';
+  end if;
+
+  begin
+    update filestore.nodes n
+    set parent_id        = past.parent_id,
+        name             = past.name,
+        size_bytes       = past.size_bytes,
+        checksum         = past.checksum,
+        content_hash     = past.content_hash,
+        storage_class    = past.storage_class,
+        metadata         = past.metadata,
+        last_modified_at = past.last_modified_at,
+        state            = case when n.live then n.state else 'active' end
+    where n.id = past.node_id
+      and n.version = coalesce(expected_version, n.version)
+    returning * into node;
+  exception
+    when unique_violation then
+      get stacked diagnostics taken = constraint_name;
+      if taken <> 'nodes_live_child_key' then
+        raise;
+      end if;
+      perform filestore.refuse_taken_name(past.parent_id, past.name);
+  end;
+
+  if node.id is null then
+    perform filestore.refuse_stale(node_id, expected_version);
+  end if;
+  return node;
+end
+$$;
+
+comment on function filestore.revert_node(bigint, integer, integer) is
+  'Brings an old version of a node back as a new version and returns it: its place, name, content and metadata. Its state stays what it is, but a deleted node is restored. FS404 when there is no such version or the parent of then is gone, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version.';
+
+revoke all on function filestore.revert_node(bigint, integer, integer) from public;
+--! EndIncluded functions/revert_node.sql
+--! Included functions/purge_deleted.sql
+create or replace function filestore.purge_deleted(older_than interval, batch integer default 1000)
+returns integer
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  deadline timestamptz := statement_timestamp() - older_than;
+  mount_id bigint;
+  pending  bigint[];
+  chosen   bigint[];
+  purged   integer     := 0;
+begin
+  perform filestore.check_retention(older_than, batch);
+  -- In order of id: purges that meet do not deadlock.
+  for mount_id in
+    select m.id
+    from filestore.backend_mounts m
+    where exists (
+      select
+      from filestore.nodes n
+      where n.backend_mount_id = m.id
+        and n.deleted_at < deadline
+    )
+    order by m.id
+  loop
+    perform filestore.lock_tree(mount_id, true);
+    -- Totals that are not folded climb through their directory.
+    pending := array(
+      select distinct d.directory_id
+      from filestore.rollup_deltas d
+      where d.backend_mount_id = mount_id
+    );
+
+    -- Chosen first and then removed by id: right after a mass delete the
+    -- statistics would lead one statement astray. What holds nothing goes
+    -- first, and then what held only that.
+    while purged < batch loop
+      chosen := array(
+        select n.id
+        from filestore.nodes n
+        where n.backend_mount_id = mount_id
+          and n.deleted_at < deadline
+          and n.id <> all (pending)
+          and not exists (
+            select
+            from filestore.nodes c
+            where c.parent_id = n.id
+              and c.deleted_at is not null
+          )
+        order by n.deleted_at, n.depth desc
+        limit batch - purged
+      );
+      exit when chosen = '{}';
+      delete from filestore.nodes n
+      where n.id = any (chosen);
+      purged := purged + cardinality(chosen);
+    end loop;
+    exit when purged >= batch;
+  end loop;
+  return purged;
+end
+$$;
+
+comment on function filestore.purge_deleted(interval, integer) is
+  'Removes at most batch nodes that were deleted longer than older_than ago, with their history, the oldest and deepest first, and says how many: repeat it until it says 0. Leaves directories whose totals are not folded yet.';
+
+revoke all on function filestore.purge_deleted(interval, integer) from public;
+--! EndIncluded functions/purge_deleted.sql
