@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a6bcff3516b8741c932c5d132c2fb0d4fa4c5170
+--! Hash: sha1:d2c88882d6e12f194776fe36f22c788f1eecede8
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -778,15 +778,8 @@ declare
   orphan record;
 begin
   -- The key sees live children only; a tombstone below a removed tombstone is
-  -- found here. Whoever gives a row a parent locks that parent, so in READ
-  -- COMMITTED, where this statement has a snapshot of its own, none can slip
-  -- in; an older snapshot would miss the one that did.
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'nodes cannot be removed in a % transaction', current_setting('transaction_isolation')
-      using errcode = 'FS409',
-            hint    = 'Remove them in a READ COMMITTED transaction.';
-  end if;
-
+  -- found here. None can slip in meanwhile: a tombstone gets no child, and a
+  -- deleted child never moves.
   select c.id, c.path, c.parent_id
   into orphan
   from removed r

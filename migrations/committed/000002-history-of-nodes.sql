@@ -1,5 +1,5 @@
---! Previous: sha1:a6bcff3516b8741c932c5d132c2fb0d4fa4c5170
---! Hash: sha1:017d3c4592c11f52b449c432e26eb28d51e8e5ec
+--! Previous: sha1:d2c88882d6e12f194776fe36f22c788f1eecede8
+--! Hash: sha1:683320c975cd9d69f1f965161a98f037ae3a2313
 --! Message: History of nodes
 
 create table if not exists filestore.snapshots (

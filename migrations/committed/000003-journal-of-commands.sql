@@ -1,5 +1,5 @@
---! Previous: sha1:017d3c4592c11f52b449c432e26eb28d51e8e5ec
---! Hash: sha1:f9b9791a758e1fc97e2ce26fb9158556b3dfa95f
+--! Previous: sha1:683320c975cd9d69f1f965161a98f037ae3a2313
+--! Hash: sha1:586ecd5c54e122c072a4392597110320be82f024
 --! Message: Journal of commands
 
 -- No foreign key to nodes or mounts: the journal outlives what it describes.

@@ -1,5 +1,5 @@
---! Previous: sha1:f9b9791a758e1fc97e2ce26fb9158556b3dfa95f
---! Hash: sha1:dd8731c67dbf3c834b996596653193c946465d53
+--! Previous: sha1:586ecd5c54e122c072a4392597110320be82f024
+--! Hash: sha1:f028530e70881cee144f3c080b674a2b9d17731c
 --! Message: Totals of directories
 
 -- No check that a total is not negative: totals are folded from appended

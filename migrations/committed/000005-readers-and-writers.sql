@@ -1,5 +1,5 @@
---! Previous: sha1:dd8731c67dbf3c834b996596653193c946465d53
---! Hash: sha1:4da55f5bf6903e7fefea40dc6fc6f3adea2dc0c9
+--! Previous: sha1:f028530e70881cee144f3c080b674a2b9d17731c
+--! Hash: sha1:902bec12505bce5891c8506485d9309718b51140
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:4da55f5bf6903e7fefea40dc6fc6f3adea2dc0c9
---! Hash: sha1:876aa958db59e0784b5a0a747a271f964542180e
+--! Previous: sha1:902bec12505bce5891c8506485d9309718b51140
+--! Hash: sha1:fd5bdc70c91f047e910d625e88b7f25c940627dd
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql

@@ -7,6 +7,7 @@ import {
   createMount,
   createNode,
   deleteNode,
+  foldAll,
   type Mount,
   moveNode,
   one,
@@ -139,31 +140,32 @@ test('a bulk loader whose parent moved meanwhile is refused by the key', async (
   expect(await load.outcome).toMatchObject({ ok: false, error: { constraint: 'nodes_parent_fkey' } });
 });
 
-test('a tombstone put below another one that is being removed is refused', async () => {
-  const file = await createNode(database(), mount, mount.rootId, 'f');
-  await deleteNode(database(), file);
-  await deleteNode(database(), directory);
-  await first.query('begin');
-  await first.query('delete from filestore.nodes where id = $1', [directory]);
-  const move = await sendAndBlock(second, 'update filestore.nodes set parent_id = $2 where id = $1', [
-    file,
-    directory,
-  ]);
-  expect(move.waits).toBe(true);
-  await first.query('commit');
-  expect(await move.outcome).toMatchObject({ ok: false, error: { code: 'FS404' } });
-});
+describe('a tombstone that is being removed', () => {
+  const RESTORE = "update filestore.nodes set state = 'active' where id = $1";
+  const REMOVE = 'delete from filestore.nodes where id = $1';
 
-test('a tombstone is not removed when another one is put below it meanwhile', async () => {
-  const file = await createNode(database(), mount, mount.rootId, 'f');
-  await deleteNode(database(), file);
-  await deleteNode(database(), directory);
-  await first.query('begin');
-  await moveNode(first, file, directory);
-  const removal = await sendAndBlock(second, 'delete from filestore.nodes where id = $1', [directory]);
-  expect(removal.waits).toBe(true);
-  await first.query('commit');
-  expect(await removal.outcome).toMatchObject({ ok: false, error: { code: 'FS409' } });
+  test('is gone for who wants to restore it, or something in it', async () => {
+    const file = await createNode(database(), mount, directory, 'f');
+    await deleteNode(database(), file);
+    await deleteNode(database(), directory);
+    await foldAll(database());
+    await first.query('begin');
+    await first.query('delete from filestore.nodes where id = any($1)', [[directory, file]]);
+    const restore = await sendAndBlock(second, RESTORE, [directory]);
+    expect(restore.waits).toBe(true);
+    await first.query('commit');
+    expect(await restore.outcome).toMatchObject({ ok: true, result: { rowCount: 0 } });
+  });
+
+  test('stays when it is restored meanwhile', async () => {
+    await deleteNode(database(), directory);
+    await first.query('begin');
+    await first.query(RESTORE, [directory]);
+    const removal = await sendAndBlock(second, REMOVE, [directory]);
+    expect(removal.waits).toBe(true);
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({ ok: false, error: { code: 'FS409' } });
+  });
 });
 
 test('of two directories moved into each other at once, one at most arrives', async () => {

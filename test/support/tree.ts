@@ -71,3 +71,8 @@ export async function deleteNode(sql: Sql, id: string): Promise<void> {
 export async function moveNode(sql: Sql, id: string, parentId: string): Promise<void> {
   await sql.query('update filestore.nodes set parent_id = $2 where id = $1', [id, parentId]);
 }
+
+/** Folds what is pending, until nothing is. */
+export async function foldAll(sql: Sql): Promise<void> {
+  while ((await one(sql, 'select filestore.fold_rollups() as folded')).folded > 0);
+}
