@@ -1,0 +1,158 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { databaseForEachTest } from '../support/database.ts';
+import { createChain, createMount, createNode, deleteNode, foldAll, type Mount } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+let mount: Mount;
+let other: Mount;
+/** The directories a and a/b, the file a/b/f with two versions; everything is folded. */
+let a: string;
+let b: string;
+let f: string;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  other = await createMount(database());
+  [a, b] = (await createChain(database(), mount, 'a', 'b')) as [string, string];
+  f = await createNode(database(), mount, b, 'f');
+  await database().query('update filestore.nodes set size_bytes = 5 where id = $1', [f]);
+  await foldAll(database());
+});
+
+const problems = async () =>
+  (
+    await database().query<{ problem: string }>(
+      'select distinct problem from filestore.check_integrity() order by 1',
+    )
+  ).map((row) => row.problem);
+
+/** Runs statements past every trigger and foreign key, as a restore or a careless session would. */
+async function pastTheGuards(...statements: readonly string[]): Promise<void> {
+  const client = await database().connect();
+  await client.query('begin');
+  await client.query('set local session_replication_role = replica');
+  for (const statement of statements) await client.query(statement);
+  await client.query('commit');
+}
+
+test('a catalogue with moved, deleted, restored and purged nodes has no problem', async () => {
+  const g = await createNode(database(), mount, a, 'g');
+  await deleteNode(database(), f);
+  await database().query('select filestore.move_node($1, $2)', [b, mount.rootId]);
+  await database().query('select filestore.restore_node($1)', [f]);
+  await deleteNode(database(), g);
+  await foldAll(database());
+  await database().query("select filestore.purge_deleted('0')");
+  expect(await problems()).toEqual([]);
+});
+
+describe('check_integrity finds', () => {
+  test.each<[string, () => readonly string[], readonly string[]]>([
+    [
+      'a path that is not its parent’s and its name',
+      () => [`update filestore.nodes set parent_path = 'elsewhere' where id = ${f}`],
+      ['path mismatch'],
+    ],
+    [
+      'a node whose parent is gone',
+      () => [`delete from filestore.nodes where id = ${b}`],
+      ['orphan', 'wrong totals'],
+    ],
+    [
+      'history of a node that is gone',
+      () => [`delete from filestore.nodes where id = ${f}`],
+      ['history of no node', 'wrong totals'],
+    ],
+    [
+      'a node below a deleted one',
+      () => [
+        `update filestore.nodes set state = 'deleted', deleted_at = now(), live = false, parent_live = null where id = ${b}`,
+      ],
+      ['live below deleted', 'wrong totals'],
+    ],
+    [
+      'a node below a file',
+      () => [
+        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, kind)
+         values (${mount.id}, ${f}, 'a/b/f', true, 'g', 'file')`,
+      ],
+      ['parent is a file', 'wrong totals'],
+    ],
+    [
+      'a node below one of another mount',
+      () => [`update filestore.nodes set backend_mount_id = ${other.id} where id = ${f}`],
+      ['parent on another mount', 'wrong totals'],
+    ],
+    [
+      'directories in a ring',
+      () => [
+        `update filestore.nodes set parent_id = ${b}, parent_path = 'a/b', directory_path = 'a/b/a' where id = ${a}`,
+      ],
+      ['cycle', 'path mismatch', 'wrong totals'],
+    ],
+    [
+      'two live nodes at one path',
+      () => [
+        `update filestore.nodes set parent_id = ${other.rootId}, parent_path = 'a/b', name = 'f' where id = ${f}`,
+        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, kind)
+         values (${mount.id}, ${b}, 'a/b', true, 'f', 'file')`,
+      ],
+      ['duplicate live path', 'parent on another mount', 'wrong totals'],
+    ],
+    [
+      'a mount without a root',
+      () => [`delete from filestore.nodes where id = ${other.rootId}`],
+      ['mount without a root'],
+    ],
+    [
+      'a version that is missing',
+      () => [`delete from filestore.snapshots where node_id = ${f}`],
+      ['missing version'],
+    ],
+    [
+      'versions that overlap',
+      () => [`update filestore.snapshots set valid_to = valid_to + interval '1 hour' where node_id = ${f}`],
+      ['overlapping versions'],
+    ],
+    [
+      'a gap between versions',
+      () => [`update filestore.nodes set updated_at = updated_at + interval '1 hour' where id = ${f}`],
+      ['gap between versions'],
+    ],
+    [
+      'a total that is wrong',
+      () => [`update filestore.nodes set size_bytes = 6 where id = ${f}`],
+      ['wrong totals'],
+    ],
+    [
+      'a delta that leads nowhere',
+      () => [
+        `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
+         values (${mount.id}, 999999, 0, 0, 0)`,
+      ],
+      ['delta of no directory'],
+    ],
+    [
+      'a trigger that is switched off',
+      () => ['alter table filestore.nodes disable trigger nodes_prepare_update'],
+      ['guard switched off'],
+    ],
+  ])('%s', async (_, spoil, expected) => {
+    expect(await problems()).toEqual([]);
+    await pastTheGuards(...spoil());
+    expect(await problems()).toEqual(expected);
+  });
+});
+
+test('what it finds names the node and says what is wrong with it', async () => {
+  await pastTheGuards(`update filestore.nodes set parent_path = 'elsewhere' where id = ${f}`);
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([
+    {
+      problem: 'path mismatch',
+      backend_mount_id: mount.id,
+      node_id: f,
+      detail: `"elsewhere/f", parent ${b} ("a/b")`,
+    },
+  ]);
+});

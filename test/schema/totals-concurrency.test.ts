@@ -1,0 +1,177 @@
+import type { Client } from 'pg';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { asAdmin, databaseForEachTest } from '../support/database.ts';
+import { totalsOf, wrongTotals } from '../support/totals.ts';
+import {
+  createChain,
+  createDirectory,
+  createMount,
+  createNode,
+  foldAll,
+  type Mount,
+  one,
+} from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+const FOLD = 'select filestore.fold_rollups() as folded';
+const MOVE = 'select filestore.move_node($1, $2)';
+
+let mount: Mount;
+/** The directories a and a/b, with one file in a/b: nothing of it is folded. */
+let a: string;
+let b: string;
+let target: string;
+/** Begins first and holds its transaction open. */
+let first: Client;
+let second: Client;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  [a, b] = (await createChain(database(), mount, 'a', 'b')) as [string, string];
+  target = await createDirectory(database(), mount, mount.rootId, 'target');
+  await createNode(database(), mount, b, 'f');
+  [first, second] = [await database().connect(), await database().connect()];
+  await first.query('begin');
+});
+
+/** Ends what is open, folds what is left, and compares everything with a count. */
+async function expectExactInTheEnd(): Promise<void> {
+  expect(await wrongTotals(database())).toEqual([]);
+  await foldAll(database());
+  expect(await wrongTotals(database())).toEqual([]);
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+}
+
+describe('while a fold is under way', () => {
+  beforeEach(async () => {
+    await first.query(FOLD);
+  });
+
+  test('another one leaves its deltas alone and does not wait', async () => {
+    const fold = await sendAndBlock(second, FOLD);
+    expect(fold.waits).toBe(false);
+    expect(await fold.outcome).toMatchObject({ ok: true, result: { rows: [{ folded: 0 }] } });
+    await first.query('commit');
+    await expectExactInTheEnd();
+  });
+
+  test('another one of newer deltas waits at the directories that both change, and both count', async () => {
+    await createNode(database(), mount, b, 'g');
+    const fold = await sendAndBlock(second, FOLD);
+    expect(fold.waits).toBe(true);
+    await first.query('commit');
+    expect(await fold.outcome).toMatchObject({ ok: true, result: { rows: [{ folded: 1 }] } });
+    expect(await totalsOf(database(), mount.rootId)).toEqual([0, 2, 3]);
+    await expectExactInTheEnd();
+  });
+
+  test('creates, writes and readings do not wait, and readings are exact', async () => {
+    const create = await sendAndBlock(second, 'select filestore.create_node($1, $2, size_bytes => 5)', [
+      b,
+      'g',
+    ]);
+    expect(create.waits).toBe(false);
+    const write = await sendAndBlock(second, 'update filestore.nodes set size_bytes = 7 where name = $1', [
+      'f',
+    ]);
+    expect(write.waits).toBe(false);
+    expect(await totalsOf(database(), a)).toEqual([12, 2, 1]);
+    await first.query('commit');
+    expect(await totalsOf(database(), a)).toEqual([12, 2, 1]);
+    await expectExactInTheEnd();
+  });
+
+  test.each([
+    ['move of a directory by the function', MOVE],
+    ['move of a directory by hand', 'update filestore.nodes set parent_id = $2 where id = $1'],
+  ])('the %s waits', async (_, move) => {
+    const moved = await sendAndBlock(second, move, [b, target]);
+    expect(moved.waits).toBe(true);
+    await first.query('commit');
+    expect(await moved.outcome).toMatchObject({ ok: true });
+    expect([await totalsOf(database(), a), await totalsOf(database(), target)]).toEqual([
+      [0, 0, 0],
+      [0, 1, 1],
+    ]);
+    await expectExactInTheEnd();
+  });
+
+  test('its death loses nothing', async () => {
+    const { pid } = await one(first, 'select pg_backend_pid() as pid');
+    await asAdmin((admin) => admin.query('select pg_terminate_backend($1, 10000)', [pid]));
+    expect(await totalsOf(database(), mount.rootId)).toEqual([0, 1, 3]);
+    expect((await one(database(), FOLD)).folded).toBe(4);
+    await expectExactInTheEnd();
+  });
+});
+
+describe('while a directory is being moved', () => {
+  beforeEach(async () => {
+    await first.query(MOVE, [b, target]);
+  });
+
+  test('a fold waits, and what it climbs is the new way up', async () => {
+    const fold = await sendAndBlock(second, FOLD);
+    expect(fold.waits).toBe(true);
+    await first.query('commit');
+    expect(await fold.outcome).toMatchObject({ ok: true });
+    expect(await totalsOf(database(), target)).toEqual([0, 1, 1]);
+    await expectExactInTheEnd();
+  });
+
+  test('readings are those of before, and of after when it is done', async () => {
+    expect([await totalsOf(second, a), await totalsOf(second, target)]).toEqual([
+      [0, 1, 1],
+      [0, 0, 0],
+    ]);
+    await first.query('commit');
+    expect([await totalsOf(second, a), await totalsOf(second, target)]).toEqual([
+      [0, 0, 0],
+      [0, 1, 1],
+    ]);
+    await expectExactInTheEnd();
+  });
+
+  test('a move on another mount, and a fold of another mount, do not wait', async () => {
+    await first.query('commit');
+    await foldAll(database());
+    await first.query('begin');
+    await first.query(MOVE, [b, a]);
+    const other = await createMount(database());
+    const [from, to] = [
+      await createDirectory(database(), other, other.rootId, 'from'),
+      await createDirectory(database(), other, other.rootId, 'to'),
+    ];
+    expect((await sendAndBlock(second, MOVE, [from, to])).waits).toBe(false);
+    expect((await sendAndBlock(second, FOLD)).waits).toBe(false);
+    await first.query('commit');
+    await expectExactInTheEnd();
+  });
+});
+
+test('a delta that commits after newer ones were folded is folded later', async () => {
+  await createNode(first, mount, b, 'slow');
+  await createNode(database(), mount, b, 'quick');
+  await foldAll(database());
+  await first.query('commit');
+  expect(await totalsOf(database(), a)).toEqual([0, 3, 1]);
+  expect((await one(database(), FOLD)).folded).toBe(1);
+  await expectExactInTheEnd();
+});
+
+test('a mount is not deleted under a fold of it', async () => {
+  const other = await createMount(database());
+  const file = await createNode(database(), other, other.rootId, 'f');
+  await database().query('select filestore.delete_node($1)', [file]);
+  await database().query("select filestore.purge_deleted('0')");
+  await first.query(FOLD);
+  const removal = await sendAndBlock(second, 'delete from filestore.backend_mounts where id = $1', [
+    other.id,
+  ]);
+  expect(removal.waits).toBe(true);
+  await first.query('commit');
+  expect(await removal.outcome).toMatchObject({ ok: true });
+  await expectExactInTheEnd();
+});
