@@ -1,0 +1,91 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Client } from 'pg';
+import { describe, expect, test } from 'vitest';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { databaseForFile } from './support/database.ts';
+
+const database = databaseForFile();
+
+interface Example {
+  readonly statement: string;
+  /** One line a row, columns separated by " | "; undefined when the document says nothing about it. */
+  readonly expected: readonly string[] | undefined;
+}
+
+/** The statements in a document's SQL blocks; a statement ends with a line's ";", and comment lines after it are its rows. */
+function examplesOf(document: string): readonly Example[] {
+  const text = readFileSync(join(PACKAGE_ROOT, document), 'utf8');
+  const blocks = [...text.matchAll(/^```sql\n([\s\S]*?)^```$/gm)].map((match) => match[1] ?? '');
+  return blocks.flatMap((block) =>
+    [...block.matchAll(/([\s\S]+?;)\n((?:-- ?.*\n)*)/g)].map(([, statement = '', rows = '']) => ({
+      statement: statement.trim(),
+      expected:
+        rows === ''
+          ? undefined
+          : rows
+              .trimEnd()
+              .split('\n')
+              .map((row) => row.slice(3).trimEnd()),
+    })),
+  );
+}
+
+async function outcomeOf(client: Client, statement: string): Promise<readonly string[]> {
+  try {
+    const { rows } = await client.query<string[]>({ text: statement, rowMode: 'array' });
+    return rows.map((row) => row.join(' | ').trimEnd());
+  } catch (error) {
+    const { code, message } = error as { readonly code: string; readonly message: string };
+    return [`ERROR ${code}: ${message}`];
+  }
+}
+
+describe.each(['docs/functions.md', 'docs/operations.md'])('%s', (document) => {
+  test('its examples run and return what it says', async () => {
+    const client = await database().connect();
+    // As psql would print them: no dates or booleans of JavaScript.
+    client.setTypeParser(16, String);
+    client.setTypeParser(3802, String);
+    const examples = examplesOf(document);
+    expect(examples.length).toBeGreaterThan(0);
+    for (const { statement, expected } of examples) {
+      const outcome = await outcomeOf(client, statement);
+      if (expected !== undefined) expect(outcome, statement).toEqual(expected);
+      else expect(outcome.join('\n'), statement).not.toMatch(/^ERROR/);
+    }
+  });
+});
+
+test('every function that a level may call has its place in docs/functions.md', async () => {
+  const text = readFileSync(join(PACKAGE_ROOT, 'docs/functions.md'), 'utf8');
+  await database().query('create role documented_level');
+  await database().query("select filestore.grant_access('documented_level', 'operator')");
+  const granted = await database().query<{ name: string }>(
+    `select p.proname as name from pg_proc p
+     where p.pronamespace = 'filestore'::regnamespace and has_function_privilege('documented_level', p.oid, 'execute')`,
+  );
+  await database().query('drop owned by documented_level');
+  await database().query('drop role documented_level');
+  expect(granted.map(({ name }) => name).filter((name) => !text.includes(name))).toEqual([]);
+});
+
+test('every table, view, constraint, index and trigger has its place in docs/schema.md', async () => {
+  const text = readFileSync(join(PACKAGE_ROOT, 'docs/schema.md'), 'utf8');
+  const named = await database().query<{ name: string }>(
+    `select o.name
+     from pg_class c
+     cross join lateral (
+       select c.relname as name
+       union select conname from pg_constraint where conrelid = c.oid and contype <> 'n'
+       union select tgname from pg_trigger where tgrelid = c.oid and not tgisinternal
+       union select i.relname from pg_index x join pg_class i on i.oid = x.indexrelid where x.indrelid = c.oid
+     ) o
+     where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')`,
+  );
+  expect(
+    named
+      .map(({ name }) => name)
+      .filter((name) => !text.includes(`\`${name}\``) && !text.includes(`### ${name}`)),
+  ).toEqual([]);
+});
