@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/database.ts';
-import { createDirectory, createMount, deleteNode, one } from '../support/tree.ts';
+import { createMount, one } from '../support/tree.ts';
 
 const database = databaseForEachTest();
 
@@ -68,41 +68,4 @@ describe('a journal entry', () => {
     await database().query('delete from filestore.backend_mounts');
     expect(await database().query('select from filestore.journal_entries')).toHaveLength(1);
   });
-});
-
-test('snapshots and rollups go with their node, and need one', async () => {
-  const mount = await createMount(database());
-  const directory = await createDirectory(database(), mount, mount.rootId, 'a');
-  const insertSnapshot = (id: string, validTo: string) =>
-    database().query(
-      `insert into filestore.snapshots
-         (node_id, version, backend_mount_id, name, path, kind, size_bytes, metadata, state, valid_from, valid_to)
-       values ($1, 1, $2, 'a', 'a', 'directory', 0, '{}', 'active', '2024-01-01', $3)`,
-      [id, mount.id, validTo],
-    );
-  const insertRollup = (id: string, state = 'stale') =>
-    database().query('insert into filestore.rollups (node_id, consistency_state) values ($1, $2)', [
-      id,
-      state,
-    ]);
-
-  await insertSnapshot(directory, '2024-01-02');
-  await insertRollup(directory);
-  await expect(insertSnapshot(directory, '2024-01-02')).rejects.toMatchObject({
-    constraint: 'snapshots_pkey',
-  });
-  await expect(insertSnapshot(mount.rootId, '2024-01-01')).rejects.toMatchObject({
-    constraint: 'snapshots_valid_check',
-  });
-  await expect(insertSnapshot('999999', '2024-01-02')).rejects.toMatchObject({
-    constraint: 'snapshots_node_fkey',
-  });
-  await expect(insertRollup('999999')).rejects.toMatchObject({ constraint: 'rollups_node_fkey' });
-  await expect(insertRollup(mount.rootId, 'pending')).rejects.toMatchObject({
-    constraint: 'rollups_consistency_state_check',
-  });
-  await deleteNode(database(), directory);
-  await database().query('delete from filestore.nodes where id = $1', [directory]);
-  expect(await database().query('select from filestore.snapshots')).toEqual([]);
-  expect(await database().query('select from filestore.rollups')).toEqual([]);
 });

@@ -1,0 +1,71 @@
+import { beforeEach, expect, test } from 'vitest';
+import { databaseForEachTest } from '../support/database.ts';
+import { createDirectory, createMount, deleteNode, foldAll, type Mount } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+let mount: Mount;
+let directory: string;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  directory = await createDirectory(database(), mount, mount.rootId, 'a');
+});
+
+const insertSnapshot = (nodeId: string, validTo: string) =>
+  database().query(
+    `insert into filestore.snapshots
+       (node_id, version, backend_mount_id, name, path, kind, size_bytes, metadata, state, live, valid_from, valid_to)
+     values ($1, 1, $2, 'a', 'a', 'directory', 0, '{}', 'active', true, '2024-01-01', $3)`,
+    [nodeId, mount.id, validTo],
+  );
+
+const insertRollup = (nodeId: string) =>
+  database().query('insert into filestore.rollups (node_id) values ($1)', [nodeId]);
+
+test('a version of a node is there once, of a node that exists, and was valid for some time', async () => {
+  await insertSnapshot(directory, '2024-01-02');
+  for (const [nodeId, validTo, constraint] of [
+    [directory, '2024-01-02', 'snapshots_pkey'],
+    [mount.rootId, '2024-01-01', 'snapshots_valid_check'],
+    ['999999', '2024-01-02', 'snapshots_node_fkey'],
+  ] as const)
+    await expect(insertSnapshot(nodeId, validTo)).rejects.toMatchObject({ constraint });
+});
+
+test('totals are there once, of a node that exists, in a state that is known', async () => {
+  await expect(insertRollup(directory)).rejects.toMatchObject({ constraint: 'rollups_pkey' });
+  await expect(insertRollup('999999')).rejects.toMatchObject({ constraint: 'rollups_node_fkey' });
+  await expect(
+    database().query("update filestore.rollups set consistency_state = 'pending'"),
+  ).rejects.toMatchObject({ constraint: 'rollups_consistency_state_check' });
+});
+
+test('history and totals go with their node', async () => {
+  await deleteNode(database(), directory);
+  await foldAll(database());
+  await database().query('delete from filestore.nodes where id = $1', [directory]);
+  expect(await database().query('select from filestore.snapshots where node_id = $1', [directory])).toEqual(
+    [],
+  );
+  expect(await database().query('select from filestore.rollups where node_id = $1', [directory])).toEqual([]);
+});
+
+test.each(['backend_mounts', 'nodes', 'snapshots', 'journal_entries', 'rollups', 'rollup_deltas'])(
+  '%s cannot be truncated',
+  async (table) => {
+    await expect(database().query(`truncate filestore.${table} cascade`)).rejects.toMatchObject({
+      code: 'FS409',
+      message: expect.stringContaining('cannot be truncated'),
+    });
+  },
+);
+
+test('a node is not created at a version of its writer’s', async () => {
+  await expect(
+    database().query(
+      `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, version) values ($1, $2, 'f', 'file', 2)`,
+      [mount.id, directory],
+    ),
+  ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"a/f"') });
+});
