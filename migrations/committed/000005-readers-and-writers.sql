@@ -1,5 +1,5 @@
 --! Previous: sha1:f028530e70881cee144f3c080b674a2b9d17731c
---! Hash: sha1:902bec12505bce5891c8506485d9309718b51140
+--! Hash: sha1:3bc602adf2178e013d1e00812ace68c49bbf4014
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql
@@ -713,9 +713,10 @@ begin
       where d.backend_mount_id = mount_id
     );
 
-    -- Chosen first and then removed by id: right after a mass delete the
-    -- statistics would lead one statement astray. What holds nothing goes
-    -- first, and then what held only that.
+    -- Chosen first and then removed by id, and "offset 0" keeps the look for
+    -- children a lookup: right after a mass delete, statistics that know of no
+    -- tombstones would turn it into a join of all with all. What holds nothing
+    -- goes first, and then what held only that.
     while purged < batch loop
       chosen := array(
         select n.id
@@ -728,6 +729,7 @@ begin
             from filestore.nodes c
             where c.parent_id = n.id
               and c.deleted_at is not null
+            offset 0
           )
         order by n.deleted_at, n.depth desc
         limit batch - purged

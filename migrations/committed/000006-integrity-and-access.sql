@@ -1,5 +1,5 @@
---! Previous: sha1:902bec12505bce5891c8506485d9309718b51140
---! Hash: sha1:fd5bdc70c91f047e910d625e88b7f25c940627dd
+--! Previous: sha1:3bc602adf2178e013d1e00812ace68c49bbf4014
+--! Hash: sha1:19273ebb9f0ffa28ca96174590bdac87628796bf
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql
