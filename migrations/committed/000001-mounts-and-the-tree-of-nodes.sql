@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:d2c88882d6e12f194776fe36f22c788f1eecede8
+--! Hash: sha1:02de8ae5945fd44ec0116cf49e2127c40364f048
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -687,9 +687,10 @@ begin
   end if;
   new.live := new.deleted_at is null;
 
-  if not new.live and (new.parent_id, new.parent_path, new.name) is distinct from (old.parent_id, old.parent_path, old.name) then
+  if not new.live and (new.parent_id, new.parent_path, new.name) is distinct from (old.parent_id, old.parent_path, old.name)
+     or not old.live and not new.live and new.deleted_at <> old.deleted_at then
     -- The key does not see tombstones: two moved into each other would be a ring.
-    raise exception 'deleted % stays where it was', node_name
+    raise exception 'deleted % keeps its place and its deleted_at', node_name
       using errcode = 'FS422',
             hint    = 'Restore it first, or in the same statement by setting its state to active.';
   end if;

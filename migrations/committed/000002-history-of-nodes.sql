@@ -1,5 +1,5 @@
---! Previous: sha1:d2c88882d6e12f194776fe36f22c788f1eecede8
---! Hash: sha1:683320c975cd9d69f1f965161a98f037ae3a2313
+--! Previous: sha1:02de8ae5945fd44ec0116cf49e2127c40364f048
+--! Hash: sha1:e7e904dffffcf742afc5237989a9fec05dcb1544
 --! Message: History of nodes
 
 create table if not exists filestore.snapshots (

@@ -1,5 +1,5 @@
---! Previous: sha1:683320c975cd9d69f1f965161a98f037ae3a2313
---! Hash: sha1:586ecd5c54e122c072a4392597110320be82f024
+--! Previous: sha1:e7e904dffffcf742afc5237989a9fec05dcb1544
+--! Hash: sha1:0f0e090dfc477a07f251798d9e48c00990d619a3
 --! Message: Journal of commands
 
 -- No foreign key to nodes or mounts: the journal outlives what it describes.
@@ -111,6 +111,28 @@ comment on index filestore.journal_entries_open_idx        is 'Unfinished comman
 comment on index filestore.journal_entries_affected_idx    is 'Commands that changed a node.';
 comment on index filestore.journal_entries_correlation_idx is 'Commands of one correlation.';
 
+--! Included functions/require_read_committed.sql
+create or replace function filestore.require_read_committed(function_name text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Who waits for a lock and then looks must see what was done meanwhile.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'filestore.% cannot work in a % transaction', function_name, current_setting('transaction_isolation')
+      using errcode = 'FS409',
+            hint    = 'Call it in a READ COMMITTED transaction.';
+  end if;
+end
+$$;
+
+comment on function filestore.require_read_committed(text) is
+  'Raises FS409 in a transaction whose snapshot is older than the locks it takes.';
+
+revoke all on function filestore.require_read_committed(text) from public;
+--! EndIncluded functions/require_read_committed.sql
 --! Included functions/check_retention.sql
 create or replace function filestore.check_retention(older_than interval, batch integer)
 returns void
@@ -233,6 +255,7 @@ as $$
 begin
   is_new := true;
   if idempotency_key is not null then
+    perform filestore.require_read_committed('begin_command');
     -- Two callers with one key: the second looks when the first has committed.
     perform pg_advisory_xact_lock(hashtextextended('filestore.command', 0) # hashtextextended(command || '/' || idempotency_key, 1));
 
@@ -390,7 +413,9 @@ begin
   set status       = 'failed',
       error        = jsonb_build_object('code', 'expired', 'message', format('no word of it since it started, longer than %s ago', older_than)),
       completed_at = greatest(clock_timestamp(), j.started_at)
-  where j.id in (
+  -- An array, not "in (select …)": planned as a join, the choice would be made
+  -- anew for each row, and more than batch would go.
+  where j.id = any (array(
     select o.id
     from filestore.journal_entries o
     where o.status = 'running'
@@ -398,7 +423,7 @@ begin
     order by o.created_at
     limit batch
     for update skip locked
-  )
+  ))
   returning j.*;
 end
 $$;

@@ -1,5 +1,5 @@
---! Previous: sha1:586ecd5c54e122c072a4392597110320be82f024
---! Hash: sha1:f028530e70881cee144f3c080b674a2b9d17731c
+--! Previous: sha1:0f0e090dfc477a07f251798d9e48c00990d619a3
+--! Hash: sha1:5130251a0bcb30b39be66f506634ec05759e880f
 --! Message: Totals of directories
 
 -- No check that a total is not negative: totals are folded from appended
@@ -211,11 +211,8 @@ declare
   dirs       bigint[];
   changed    bigint;
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'totals cannot be folded in a % transaction', current_setting('transaction_isolation')
-      using errcode = 'FS409',
-            hint    = 'Fold them in a READ COMMITTED transaction.';
-  elsif max_deltas is null or max_deltas < 1 then
+  perform filestore.require_read_committed('fold_rollups');
+  if max_deltas is null or max_deltas < 1 then
     raise exception 'max_deltas is %', coalesce(max_deltas::text, 'null')
       using errcode = 'FS422',
             hint    = 'Give the number of deltas that one call may fold, at least 1.';
@@ -499,11 +496,7 @@ declare
   mount_id bigint := filestore.find_mount(recount_rollups.mount_key);
   wrong    bigint;
 begin
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'totals cannot be recounted in a % transaction', current_setting('transaction_isolation')
-      using errcode = 'FS409',
-            hint    = 'Recount them in a READ COMMITTED transaction.';
-  end if;
+  perform filestore.require_read_committed('recount_rollups');
   perform filestore.lock_tree(mount_id, true);
 
   insert into filestore.rollups (node_id)

@@ -1,5 +1,5 @@
---! Previous: sha1:f028530e70881cee144f3c080b674a2b9d17731c
---! Hash: sha1:3bc602adf2178e013d1e00812ace68c49bbf4014
+--! Previous: sha1:5130251a0bcb30b39be66f506634ec05759e880f
+--! Hash: sha1:6009cf3afacb6a6c18c2a7b49cf614291e732e07
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql

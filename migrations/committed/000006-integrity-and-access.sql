@@ -1,5 +1,5 @@
---! Previous: sha1:3bc602adf2178e013d1e00812ace68c49bbf4014
---! Hash: sha1:19273ebb9f0ffa28ca96174590bdac87628796bf
+--! Previous: sha1:6009cf3afacb6a6c18c2a7b49cf614291e732e07
+--! Hash: sha1:fe490a567abed33c98c2dcffae48e418d86a902a
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql
@@ -140,10 +140,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   grantee   text;
+  owner     constant regrole := (select n.nspowner from pg_namespace n where n.nspname = 'filestore');
   readers   constant text := 'percent_encode, location_uri, canonical_path, check_name, find_mount, node_by_path, node_location, list_directory, '
     || 'find_by_checksum, node_at, tree_at, directory_totals';
   writers   constant text := 'lock_tree, refuse_stale, refuse_taken_name, create_node, ensure_child, ensure_directory, move_node, freeze_tree, '
-    || 'delete_node, delete_batch, restore_node, revert_node, begin_command, start_command, finish_command, refuse_entry, fold_rollups';
+    || 'delete_node, delete_batch, restore_node, revert_node, require_read_committed, begin_command, start_command, finish_command, refuse_entry, fold_rollups';
   operators constant text := 'check_retention, expire_commands, prune_journal, purge_deleted, audit_rollups, recount_rollups, check_integrity';
 begin
   if level is null or level not in ('reader', 'service', 'operator') then
@@ -154,6 +155,10 @@ begin
     raise exception 'role "%" does not exist', coalesce(role_name, 'null')
       using errcode = 'FS404',
             hint    = 'Create it first: roles belong to the cluster, not to the schema.';
+  elsif role_name::name = (select r.rolname from pg_roles r where r.oid = owner) then
+    raise exception 'role "%" owns the schema', role_name
+      using errcode = 'FS422',
+            hint    = 'The owner may do everything, and triggers and functions work as the owner: a level would take that away.';
   end if;
   grantee := quote_ident(role_name);
 
@@ -165,7 +170,7 @@ begin
 
   execute format('grant usage on schema filestore to %s', grantee);
   execute format('grant select on all tables in schema filestore to %s', grantee);
-  execute format('alter default privileges in schema filestore grant select on tables to %s', grantee);
+  execute format('alter default privileges for role %s in schema filestore grant select on tables to %s', owner, grantee);
   execute format('grant execute on function filestore.%s to %s', replace(readers, ', ', ', filestore.'), grantee);
   -- So that a service can ask at its start whether the schema is up to date.
   if to_regclass('graphile_migrate.migrations') is not null then
@@ -174,9 +179,15 @@ begin
   end if;
 
   if level in ('service', 'operator') then
-    execute format('grant insert, update on filestore.backend_mounts to %s', grantee);
-    execute format('grant insert, update on filestore.journal_entries to %s', grantee);
-    -- What a bulk loader fills is among it; what the database counts is not.
+    -- Column by column: what the database counts and stamps is not among them.
+    execute format('grant update on filestore.backend_mounts, filestore.journal_entries to %s', grantee);
+    execute format(
+      'grant insert (mount_key, backend_kind, root_path, bucket, prefix, config, credentials_ref, access_mode, access_policy, state) '
+      || 'on filestore.backend_mounts to %s', grantee);
+    execute format(
+      'grant insert (backend_mount_id, command, status, executor_kind, principal, request_id, correlation_id, idempotency_key, '
+      || 'primary_node_id, secondary_node_id, affected_node_ids, parameters, result, error, started_at, completed_at) '
+      || 'on filestore.journal_entries to %s', grantee);
     execute format(
       'grant insert (backend_mount_id, parent_id, parent_path, parent_live, name, directory_path, kind, size_bytes, checksum, '
       || 'content_hash, storage_class, metadata, state, last_seen_at, last_modified_at, last_reconciled_at) on filestore.nodes to %s', grantee);

@@ -1,0 +1,276 @@
+import type { Client } from 'pg';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/database.ts';
+import { migrateAs, rolesForFile } from '../support/roles.ts';
+
+const database = databaseForFile('empty');
+const createRole = rolesForFile(database);
+
+const LEVELS = ['none', 'reader', 'service', 'operator'] as const;
+type Level = (typeof LEVELS)[number];
+
+const sessions = new Map<Level, Client>();
+
+beforeAll(async () => {
+  const owner = await createRole();
+  await migrateAs(owner, database());
+  const client = await owner.connect();
+  for (const level of LEVELS) {
+    const role = await createRole();
+    if (level !== 'none') await client.query('select filestore.grant_access($1, $2)', [role.name, level]);
+    sessions.set(level, await role.connect());
+  }
+  await client.query(`
+    insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('main', 'local', '/main'), ('empty', 'local', '/empty');
+    select filestore.ensure_directory('main', 'docs/old');
+    select filestore.create_node(d.id, f.name)
+      from filestore.node_by_path('main', 'docs') d, unnest(array['a', 'gone']) f (name);
+    update filestore.nodes set size_bytes = 5 where path = 'docs/a';
+    select filestore.delete_node(id) from filestore.node_by_path('main', 'docs/gone');
+    select filestore.fold_rollups();
+    update filestore.nodes set size_bytes = 6 where path = 'docs/a';
+    select filestore.begin_command('running');
+    select filestore.begin_command('queued', queue => true);
+    select filestore.finish_command((entry).id, 'succeeded', '{}') from filestore.begin_command('finished');
+  `);
+});
+
+/** Runs a statement as a role of a level and undoes it. */
+async function attempt(level: Level, statement: string) {
+  const client = sessions.get(level);
+  if (client === undefined) throw new Error(`nobody is ${level}`);
+  await client.query('begin');
+  try {
+    return await client.query(statement);
+  } finally {
+    await client.query('rollback');
+  }
+}
+
+const TABLES = [
+  ...['backend_mounts', 'nodes', 'snapshots', 'journal_entries', 'rollups', 'rollup_deltas'],
+  ...['view_filestore_active_nodes', 'view_filestore_node_versions', 'view_filestore_directories'],
+].map((name) => `filestore.${name}`);
+
+/** Numbers of what beforeAll made, in a database in which nothing was numbered before. */
+const MAIN = 1;
+const [DOCS, A, GONE] = [3, 5, 6];
+const [RUNNING, QUEUED, FINISHED] = [1, 2, 3];
+
+const NEW_FILE = '(backend_mount_id, parent_id, name, kind';
+
+/** What a level may do that the one before it may not. */
+const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
+  reader: [
+    ...TABLES.map((table) => `select * from ${table}`),
+    'select * from graphile_migrate.migrations',
+    `select filestore.canonical_path('/a/')`,
+    `select filestore.check_name('a')`,
+    `select filestore.percent_encode('a b')`,
+    `select filestore.location_uri('local', '/main', null, null, 'a b')`,
+    `select filestore.find_mount('main')`,
+    `select filestore.node_location(${A})`,
+    `select * from filestore.node_by_path('main', 'docs')`,
+    `select * from filestore.list_directory(${DOCS})`,
+    `select count(*) from filestore.find_by_checksum('md5:ab')`,
+    `select * from filestore.node_at(${A}, now())`,
+    `select * from filestore.tree_at('main', '', now())`,
+    `select * from filestore.directory_totals(${DOCS})`,
+  ],
+  service: [
+    `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('new', 's3', 'new')`,
+    `update filestore.backend_mounts set state = 'offline' where mount_key = 'main'`,
+    `insert into filestore.nodes ${NEW_FILE}) values (${MAIN}, ${DOCS}, 'b', 'file')`,
+    `insert into filestore.nodes ${NEW_FILE}, parent_path, parent_live) values (${MAIN}, ${DOCS}, 'b', 'file', 'docs', true)`,
+    `update filestore.nodes set state = 'missing', last_seen_at = now(), metadata = '{"a": 1}' where id = ${A}`,
+    `update filestore.nodes set state = 'deleted' where id = ${A}`,
+    `select filestore.lock_tree(${MAIN}, true)`,
+    `select filestore.create_node(${DOCS}, 'b')`,
+    `select filestore.ensure_directory('main', 'x/y/z')`,
+    `select filestore.move_node(${A}, new_name => 'b')`,
+    `select filestore.move_node(${DOCS}, new_name => 'papers')`,
+    `select filestore.delete_node(${A})`,
+    `select filestore.delete_node(${DOCS}, recursive => true)`,
+    `select filestore.delete_batch(${DOCS}, 1)`,
+    `select filestore.restore_node(${GONE}, with_tree => true)`,
+    `select filestore.revert_node(${A}, 1)`,
+    `select filestore.begin_command('move', idempotency_key => 'k')`,
+    `select filestore.start_command(${QUEUED})`,
+    `select filestore.finish_command(${RUNNING}, 'failed', error => '{}')`,
+    `insert into filestore.journal_entries (command) values ('by hand')`,
+    `update filestore.journal_entries set status = 'canceled', completed_at = now() where id = ${QUEUED}`,
+    'select filestore.fold_rollups()',
+  ],
+  operator: [
+    `select filestore.purge_deleted('0')`,
+    `select filestore.prune_journal('0')`,
+    `select * from filestore.expire_commands('0')`,
+    `select count(*) from filestore.audit_rollups('main')`,
+    `select filestore.recount_rollups('main')`,
+    'select count(*) from filestore.check_integrity()',
+    `delete from filestore.backend_mounts where mount_key = 'empty'`,
+    `update filestore.rollups set consistency_state = 'stale' where node_id = ${DOCS}`,
+  ],
+};
+
+/** What nobody but the owner may do. */
+const FORBIDDEN: readonly string[] = [
+  ...TABLES.slice(0, 6).map((table) => `truncate ${table} cascade`),
+  'delete from filestore.nodes',
+  `delete from filestore.nodes where state = 'deleted'`,
+  'delete from filestore.journal_entries',
+  ...['snapshots', 'rollup_deltas'].map((table) => `delete from filestore.${table}`),
+  'delete from filestore.rollups',
+  'insert into filestore.snapshots select * from filestore.view_filestore_node_versions',
+  `update filestore.snapshots set name = 'b'`,
+  `insert into filestore.rollups (node_id) values (${A})`,
+  'update filestore.rollups set size_bytes = 0',
+  `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta) values (1, 1, 1, 1, 1)`,
+  'update filestore.rollup_deltas set size_delta = 0',
+  ...[
+    'version = version',
+    'live = false',
+    'created_at = now()',
+    'updated_at = now()',
+    'path = default',
+    'id = default',
+    'backend_mount_id = 2',
+    `kind = 'file'`,
+    `parent_path = ''`,
+    'parent_live = null',
+    `directory_path = 'x'`,
+  ].map((change) => `update filestore.nodes set ${change}`),
+  ...['version', 'created_at', 'updated_at', 'deleted_at', 'live'].map(
+    (column) =>
+      `insert into filestore.nodes ${NEW_FILE}, ${column}) values (${MAIN}, ${DOCS}, 'b', 'file', default)`,
+  ),
+  `insert into filestore.nodes (id, backend_mount_id, parent_id, name, kind) overriding system value values (99, ${MAIN}, ${DOCS}, 'b', 'file')`,
+  `insert into filestore.nodes ${NEW_FILE}) values (${MAIN}, ${DOCS}, 'b', 'file') returning filestore.next_version('', 1, 1, true)`,
+  `insert into filestore.nodes ${NEW_FILE}) values (${MAIN}, ${DOCS}, 'a', 'file') on conflict (id) do update set version = 1`,
+  `insert into filestore.backend_mounts (mount_key, backend_kind, bucket, version) values ('new', 's3', 'new', 7)`,
+  `insert into filestore.backend_mounts (mount_key, backend_kind, bucket, created_at) values ('new', 's3', 'new', '2000-01-01')`,
+  `insert into filestore.journal_entries (id, command) overriding system value values (1000000, 'x')`,
+  `insert into filestore.journal_entries (command, created_at) values ('x', '2000-01-01')`,
+  'insert into graphile_migrate.migrations select * from graphile_migrate.migrations',
+  `update graphile_migrate.migrations set hash = ''`,
+  'delete from graphile_migrate.migrations',
+  'create table graphile_migrate.mine ()',
+  `select filestore.grant_access(current_user, 'operator')`,
+  // Without the right to give, a grant gives nothing, and only warns.
+  'grant delete on filestore.nodes to current_user; delete from filestore.nodes',
+  'create table filestore.mine ()',
+  'create view filestore.mine as select 1',
+  `create function filestore.mine() returns int language sql as 'select 1'`,
+  'create trigger mine before update on filestore.nodes for each row execute function suppress_redundant_updates_trigger()',
+  'create rule mine as on insert to filestore.nodes do instead nothing',
+  'create index on filestore.nodes (id)',
+  'alter table filestore.nodes add column mine int',
+  'alter table filestore.nodes disable trigger all',
+  'alter table filestore.nodes disable trigger nodes_prepare_update',
+  'alter table filestore.nodes drop constraint nodes_parent_fkey',
+  'alter function filestore.prune_journal(interval, integer) reset search_path',
+  'alter domain filestore.node_state drop constraint node_state_check',
+  'drop trigger nodes_prepare_update on filestore.nodes',
+  'drop table filestore.nodes cascade',
+  'drop function filestore.next_version',
+  'drop schema filestore cascade',
+  'alter schema filestore rename to mine',
+  `comment on table filestore.nodes is ''`,
+  `select nextval('filestore.nodes_id_seq')`,
+  `select setval('filestore.nodes_id_seq', 1)`,
+  `set session_replication_role = 'replica'`,
+  'lock table filestore.nodes in access exclusive mode',
+];
+
+describe.each(LEVELS)('to %s', (level) => {
+  const rank = LEVELS.indexOf(level);
+  const upTo = (first: Level, statements: readonly string[]) =>
+    rank >= LEVELS.indexOf(first) ? statements : [];
+  const beyond = (first: Level, statements: readonly string[]) =>
+    rank < LEVELS.indexOf(first) ? statements : [];
+  const each = Object.entries(ALLOWED) as [Exclude<Level, 'none'>, readonly string[]][];
+
+  test.each(each.flatMap(([first, statements]) => upTo(first, statements)))(
+    'is allowed: %s',
+    async (statement) => {
+      expect((await attempt(level, statement)).rowCount).toBeGreaterThan(0);
+    },
+  );
+
+  test.each([...each.flatMap(([first, statements]) => beyond(first, statements)), ...FORBIDDEN])(
+    'is forbidden: %s',
+    async (statement) => {
+      await expect(attempt(level, statement)).rejects.toMatchObject({ code: '42501' });
+    },
+  );
+});
+
+describe.each(['service', 'operator'] as const)('for %s the guards hold:', (level) => {
+  test.each([
+    [`update filestore.journal_entries set result = '{"a": 1}' where id = ${FINISHED}`, 'FS409'],
+    [
+      `update filestore.journal_entries set status = 'running', completed_at = null where id = ${FINISHED}`,
+      'FS409',
+    ],
+    [`update filestore.journal_entries set principal = 'another' where id = ${RUNNING}`, 'FS422'],
+    [`update filestore.nodes set state = 'missing' where id = ${GONE}`, 'FS422'],
+    [`update filestore.nodes set deleted_at = now() where id = ${A}`, '23514'],
+    [`update filestore.nodes set parent_id = 4 where id = ${DOCS}`, 'FS422'],
+    [
+      `insert into filestore.nodes ${NEW_FILE}, state) values (${MAIN}, ${DOCS}, 'b', 'file', 'deleted')`,
+      'FS422',
+    ],
+    [
+      `insert into filestore.nodes ${NEW_FILE}, parent_path, parent_live) values (${MAIN}, ${DOCS}, 'b', 'file', 'x', true)`,
+      '23503',
+    ],
+    [
+      `insert into filestore.nodes (backend_mount_id, name, kind, directory_path) values (${MAIN}, '', 'directory', '')`,
+      '23505',
+    ],
+    [`update filestore.backend_mounts set backend_kind = 's3'`, 'FS422'],
+  ])('%s', async (statement, code) => {
+    await expect(attempt(level, statement)).rejects.toMatchObject({ code });
+  });
+});
+
+test('an operator removes no mount that holds something', async () => {
+  await expect(attempt('operator', 'delete from filestore.backend_mounts')).rejects.toMatchObject({
+    code: 'FS409',
+  });
+});
+
+test.each(LEVELS)('%s does not become the owner or another role', async (level) => {
+  const roles = await database().query<{ name: string }>(
+    `select quote_ident(rolname) as name from pg_roles
+     where starts_with(rolname, current_database()) and rolname <> $1 or rolname = current_user`,
+    [sessions.get(level)?.user],
+  );
+  expect(roles).toHaveLength(LEVELS.length + 1);
+  for (const { name } of roles) {
+    for (const statement of [
+      `set role ${name}`,
+      `set session authorization ${name}`,
+      `grant ${name} to current_user`,
+    ]) {
+      await expect(attempt(level, statement)).rejects.toMatchObject({ code: '42501' });
+    }
+  }
+});
+
+/** Without a function of ours for a trigger, a table of one's own does not get the owner's rights. */
+test('a trigger function is called by nobody, not by a trigger on a table of their own either', async () => {
+  const functions = await database().query<{ name: string }>(
+    `select oid::regproc::text as name from pg_proc
+     where pronamespace = 'filestore'::regnamespace and prorettype = 'trigger'::regtype`,
+  );
+  expect(functions.length).toBeGreaterThan(5);
+  for (const { name } of functions) {
+    for (const statement of [
+      `select ${name}()`,
+      `create temp table nodes (id bigint); create trigger mine before insert on nodes for each row execute function ${name}()`,
+    ]) {
+      await expect(attempt('operator', statement)).rejects.toMatchObject({ code: '42501' });
+    }
+  }
+});

@@ -1,0 +1,149 @@
+import type { Client } from 'pg';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { migrationStatus } from '../../src/index.ts';
+import { connectionTo } from '../support/connection.ts';
+import { databaseForFile } from '../support/database.ts';
+import { type LoginRole, migrateAs, rolesForFile } from '../support/roles.ts';
+
+const database = databaseForFile('empty');
+const createRole = rolesForFile(database);
+
+const LEVELS = ['reader', 'service', 'operator'] as const;
+type Level = (typeof LEVELS)[number];
+
+let owner: LoginRole;
+let session: Client;
+
+beforeAll(async () => {
+  owner = await createRole();
+  await migrateAs(owner, database());
+  session = await owner.connect();
+});
+
+const grantAccess = (role: string | null, level: string | null) =>
+  session.query('select filestore.grant_access($1, $2)', [role, level]);
+
+async function createRoleWith(...levels: readonly Level[]): Promise<LoginRole> {
+  const role = await createRole();
+  for (const level of levels) await grantAccess(role.name, level);
+  return role;
+}
+
+/** Everything in the database that the role was given, one line each. */
+async function privilegesOf(role: LoginRole): Promise<readonly string[]> {
+  const rows = await database().query<{ privilege: string }>(
+    `select concat_ws(' ', o.object, a.privilege_type, a.is_grantable) as privilege
+     from (
+       select oid::regclass::text as object, relacl as acl from pg_class
+       union all select a.attrelid::regclass || '.' || a.attname, a.attacl from pg_attribute a
+       union all select oid::regprocedure::text, proacl from pg_proc
+       union all select oid::regtype::text, typacl from pg_type
+       union all select oid::regnamespace::text, nspacl from pg_namespace
+       union all select 'later ' || defaclobjtype::text || ' of ' || defaclrole::regrole, defaclacl from pg_default_acl
+     ) o
+     cross join lateral aclexplode(o.acl) a
+     where a.grantee = (select oid from pg_roles where rolname = $1)
+     order by 1`,
+    [role.name],
+  );
+  return rows.map(({ privilege }) => privilege);
+}
+
+describe('grant_access', () => {
+  test.each(LEVELS.flatMap((before) => LEVELS.map((after) => [before, after] as const)))(
+    'to %s and then to %s gives what the second gives alone',
+    async (before, after) => {
+      const privileges = await privilegesOf(await createRoleWith(before, after));
+      expect(privileges).toEqual(await privilegesOf(await createRoleWith(after)));
+      expect(privileges.length).toBeGreaterThan(20);
+    },
+  );
+
+  test('gives each level all that the one before it has', async () => {
+    for (const [index, level] of LEVELS.slice(1).entries()) {
+      const below = await privilegesOf(await createRoleWith(LEVELS[index] ?? level));
+      expect(await privilegesOf(await createRoleWith(level))).toEqual(expect.arrayContaining([...below]));
+    }
+  });
+
+  test('lets nobody pass on what it gave', async () => {
+    const privileges = await privilegesOf(await createRoleWith('operator'));
+    expect(privileges.filter((privilege) => !privilege.endsWith(' f'))).toEqual([]);
+  });
+
+  test('takes from one role and leaves the others what they have', async () => {
+    const other = await createRoleWith('operator');
+    const before = await privilegesOf(other);
+    await createRoleWith('operator', 'reader');
+    expect(await privilegesOf(other)).toEqual(before);
+  });
+
+  test.each([
+    ['nobody', 'FS404'],
+    ['public', 'FS404'],
+    [null, 'FS404'],
+  ])('refuses role %s', async (role, code) => {
+    await expect(grantAccess(role, 'reader')).rejects.toMatchObject({ code });
+  });
+
+  test.each(['admin', 'Reader', '', null])('refuses level %s', async (level) => {
+    const role = await createRole();
+    await expect(grantAccess(role.name, level)).rejects.toMatchObject({ code: 'FS422' });
+    expect(await privilegesOf(role)).toEqual([]);
+  });
+
+  test.each([' With Capitals', `"quoted"'`, '; drop schema a; --', '%I%s$$'])(
+    'takes a role named …%s',
+    async (suffix) => {
+      const role = await createRole(suffix);
+      await grantAccess(role.name, 'service');
+      const client = await role.connect();
+      expect((await client.query('select filestore.fold_rollups()')).rowCount).toBe(1);
+    },
+  );
+
+  test('refuses the owner, whose own rights the triggers work with, even to a superuser', async () => {
+    const superuser = await database().connect();
+    await superuser.query('begin');
+    const grant = superuser.query('select filestore.grant_access($1, $2)', [owner.name, 'service']);
+    await expect(grant.finally(() => superuser.query('rollback'))).rejects.toMatchObject({ code: 'FS422' });
+  });
+});
+
+test.each([
+  ['the owner', async (role: LoginRole) => grantAccess(role.name, 'reader')],
+  [
+    'a superuser',
+    async (role: LoginRole) =>
+      database().query('select filestore.grant_access($1, $2)', [role.name, 'reader']),
+  ],
+])('what the owner makes later can be read when access was granted by %s', async (_, grant) => {
+  const role = await createRole();
+  await grant(role);
+  await session.query('begin');
+  await session.query(
+    'create table filestore.later (id bigint); create view filestore.later_still as select * from filestore.later',
+  );
+  const { rows } = await session.query(
+    `select has_table_privilege($1, 'filestore.later', 'select') as reads_table, has_table_privilege($1, 'filestore.later_still', 'select') as reads_view,
+       has_table_privilege($1, 'filestore.later', 'insert, update, delete, truncate') as writes`,
+    [role.name],
+  );
+  await session.query('rollback');
+  expect(rows).toEqual([{ reads_table: true, reads_view: true, writes: false }]);
+});
+
+test.each(LEVELS)('%s can ask whether the schema is up to date', async (level) => {
+  const role = await createRoleWith(level);
+  expect(await migrationStatus({ connection: connectionTo(role.url) })).toMatchObject({
+    state: 'current',
+    pending: [],
+  });
+});
+
+test('a role without a level is refused, not told that the database is empty', async () => {
+  const role = await createRole();
+  await expect(migrationStatus({ connection: connectionTo(role.url) })).rejects.toMatchObject({
+    code: '42501',
+  });
+});

@@ -1,0 +1,67 @@
+import { randomBytes } from 'node:crypto';
+import pg, { type Client } from 'pg';
+import { afterAll } from 'vitest';
+import { runMigrations } from '../../src/index.ts';
+import { connectionTo } from './connection.ts';
+import { asAdmin, type TestDatabase } from './database.ts';
+
+/** A role that can log in to a test's database. */
+export interface LoginRole {
+  readonly name: string;
+  /** The name as it stands in SQL. */
+  readonly quotedName: string;
+  readonly url: string;
+  connect(): Promise<Client>;
+}
+
+/**
+ * Login roles for the tests of a file, dropped after it with everything they own and were given. Ask for them
+ * after the database of the file: what is asked for last is given back first.
+ */
+export function rolesForFile(database: () => TestDatabase): (suffix?: string) => Promise<LoginRole> {
+  const names: string[] = [];
+  const clients: Client[] = [];
+
+  afterAll(async () => {
+    await Promise.allSettled(clients.map((client) => client.end()));
+    // The latest first: an owner comes before those it gave something to.
+    for (const name of names.reverse().map(pg.escapeIdentifier)) {
+      // What it owns and was given in the database would keep the role.
+      await database().query(`drop owned by ${name} cascade`);
+      await asAdmin((admin) => admin.query(`drop role ${name}`));
+    }
+  });
+
+  return async (suffix = '') => {
+    // Roles are the cluster's: the database's name, which is unique in it, makes theirs unique too.
+    const name = `${database().name}_${names.length}${suffix}`;
+    const quotedName = pg.escapeIdentifier(name);
+    const password = randomBytes(9).toString('hex');
+    names.push(name);
+    await asAdmin((admin) => admin.query(`create role ${quotedName} login password '${password}'`));
+    const url = new URL(database().url);
+    url.username = encodeURIComponent(name);
+    url.password = password;
+    return {
+      name,
+      quotedName,
+      url: url.href,
+      async connect() {
+        const client = new pg.Client(url.href);
+        client.on('error', () => undefined);
+        await client.connect();
+        clients.push(client);
+        return client;
+      },
+    };
+  };
+}
+
+/**
+ * Migrates an empty database as a role that may do nothing else, as in production: what the schema's functions
+ * lack would not show with a superuser as their owner.
+ */
+export async function migrateAs(owner: LoginRole, database: TestDatabase): Promise<void> {
+  await database.query(`grant create on database ${database.name} to ${owner.quotedName}`);
+  await runMigrations({ connection: connectionTo(owner.url) });
+}
