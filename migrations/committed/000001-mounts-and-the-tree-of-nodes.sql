@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:02de8ae5945fd44ec0116cf49e2127c40364f048
+--! Hash: sha1:8342d44f40f148e993606f23d35d839b93323730
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -253,6 +253,13 @@ create unique index if not exists nodes_root_key
 create unique index if not exists nodes_live_child_key
   on filestore.nodes (backend_mount_id, parent_id, name)
   where parent_live is not null;
+-- Always empty, and looked into when a directory is restored or purged: the key
+-- then asks for children whose parent_live is false. With the value in the
+-- plan that becomes "not parent_live", which implies no "is not null", and
+-- without this index all nodes would be read.
+create index if not exists nodes_dead_child_idx
+  on filestore.nodes (backend_mount_id, parent_id)
+  where not parent_live;
 -- Lookup and prefix scan by path. Not unique: the tree makes live paths unique
 -- already, and a second unique index would leak 23505 past "on conflict".
 create index if not exists nodes_live_path_idx
@@ -316,6 +323,7 @@ comment on constraint nodes_live_check           on filestore.nodes is 'live, de
 comment on constraint nodes_directory_check      on filestore.nodes is 'A directory, and no file, has its path in directory_path; its size is 0.';
 comment on index filestore.nodes_root_key             is 'One root a mount.';
 comment on index filestore.nodes_live_child_key       is 'One live name a directory; lists a directory; serves the cascade.';
+comment on index filestore.nodes_dead_child_idx is 'Always empty: what the tree''s key asks for when a directory is restored or purged.';
 comment on index filestore.nodes_live_path_idx        is 'Lookup and prefix scan by path.';
 comment on index filestore.nodes_tombstone_parent_idx is 'Tombstones below a directory.';
 comment on index filestore.nodes_purge_idx is 'Tombstones in the order in which they are purged.';
@@ -387,7 +395,7 @@ end
 $$;
 
 comment on function filestore.lock_tree(bigint, boolean) is
-  'Locks the shape of a mount''s tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves files, or writes several existing rows (in order of id). Nobody else. Never shared first and then exclusive.';
+  'Locks the shape of a mount''s tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves a file, deletes a directory that is empty, restores one node, or writes several existing rows (in order of id). Nobody else. Never shared first and then exclusive.';
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql

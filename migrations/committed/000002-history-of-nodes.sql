@@ -1,5 +1,5 @@
---! Previous: sha1:02de8ae5945fd44ec0116cf49e2127c40364f048
---! Hash: sha1:e7e904dffffcf742afc5237989a9fec05dcb1544
+--! Previous: sha1:8342d44f40f148e993606f23d35d839b93323730
+--! Hash: sha1:9280e273d3d0cf956d4479ca65acf7bd5e016320
 --! Message: History of nodes
 
 create table if not exists filestore.snapshots (
@@ -201,6 +201,27 @@ comment on function filestore.find_mount(text) is
 
 revoke all on function filestore.find_mount(text) from public;
 --! EndIncluded functions/find_mount.sql
+--! Included functions/check_limit.sql
+create or replace function filestore.check_limit(argument text, value integer)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if value is null or value < 1 then
+    raise exception '% is %', argument, coalesce(value::text, 'null')
+      using errcode = 'FS422',
+            hint    = 'Give the number of rows that one call may take, at least 1.';
+  end if;
+end
+$$;
+
+comment on function filestore.check_limit(text, integer) is
+  'Raises FS422 when the number of rows that a call may take makes no sense.';
+
+revoke all on function filestore.check_limit(text, integer) from public;
+--! EndIncluded functions/check_limit.sql
 --! Included functions/check_name.sql
 create or replace function filestore.check_name(name text)
 returns void

@@ -1,5 +1,5 @@
---! Previous: sha1:e7e904dffffcf742afc5237989a9fec05dcb1544
---! Hash: sha1:0f0e090dfc477a07f251798d9e48c00990d619a3
+--! Previous: sha1:9280e273d3d0cf956d4479ca65acf7bd5e016320
+--! Hash: sha1:64d85feac09af7afb64cd200e4903b910c782b2c
 --! Message: Journal of commands
 
 -- No foreign key to nodes or mounts: the journal outlives what it describes.
@@ -145,11 +145,8 @@ begin
     raise exception 'older_than is %', coalesce(older_than::text, 'null')
       using errcode = 'FS422',
             hint    = 'Give an age, such as interval ''30 days''.';
-  elsif batch is null or batch < 1 then
-    raise exception 'batch is %', coalesce(batch::text, 'null')
-      using errcode = 'FS422',
-            hint    = 'Give the number of rows that one call may remove, at least 1.';
   end if;
+  perform filestore.check_limit('batch', batch);
 end
 $$;
 

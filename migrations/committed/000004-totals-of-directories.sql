@@ -1,5 +1,5 @@
---! Previous: sha1:0f0e090dfc477a07f251798d9e48c00990d619a3
---! Hash: sha1:5130251a0bcb30b39be66f506634ec05759e880f
+--! Previous: sha1:64d85feac09af7afb64cd200e4903b910c782b2c
+--! Hash: sha1:6850a6588ac565ebe5238ac8839a813177793c8a
 --! Message: Totals of directories
 
 -- No check that a total is not negative: totals are folded from appended
@@ -212,11 +212,7 @@ declare
   changed    bigint;
 begin
   perform filestore.require_read_committed('fold_rollups');
-  if max_deltas is null or max_deltas < 1 then
-    raise exception 'max_deltas is %', coalesce(max_deltas::text, 'null')
-      using errcode = 'FS422',
-            hint    = 'Give the number of deltas that one call may fold, at least 1.';
-  end if;
+  perform filestore.check_limit('max_deltas', max_deltas);
 
   mount_ids := array(
     select distinct d.backend_mount_id

@@ -1,5 +1,5 @@
---! Previous: sha1:5130251a0bcb30b39be66f506634ec05759e880f
---! Hash: sha1:6009cf3afacb6a6c18c2a7b49cf614291e732e07
+--! Previous: sha1:6850a6588ac565ebe5238ac8839a813177793c8a
+--! Hash: sha1:17368ce35a034107af0897faa1fbcb3fa22aa08b
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql
@@ -52,6 +52,7 @@ as $$
 declare
   directory filestore.nodes;
 begin
+  perform filestore.check_limit('page_size', page_size);
   select *
   into directory
   from filestore.nodes n
@@ -289,6 +290,12 @@ declare
   directory filestore.nodes;
   child     filestore.nodes;
 begin
+  if wanted is null then
+    raise exception 'path is null'
+      using errcode = 'FS422',
+            hint    = 'Give the path of the directory; the root is ''/''.';
+  end if;
+
   -- Again, when somebody moves or deletes a part of the way meanwhile.
   for attempt in 1..100 loop
     child := null;
@@ -307,14 +314,16 @@ begin
 
       foreach segment in array string_to_array(wanted, '/') loop
         child := filestore.ensure_child(directory, segment);
-        exit when child.directory_path is null;
+        -- A part that moved meanwhile is off the way: nothing is made below it.
+        exit when child.directory_path is null
+               or child.path <> concat_ws('/', nullif(directory.path, ''), segment);
         directory := child;
       end loop;
     end if;
 
     if directory.path = wanted and directory.directory_path is not null then
       return directory;
-    elsif directory.path = wanted or child.kind = 'file' then
+    elsif directory.path = wanted or (child.kind = 'file' and starts_with(wanted || '/', child.path || '/')) then
       raise exception '"%" on mount "%" is a file', coalesce(child.path, directory.path), mount_key
         using errcode = 'FS409',
               hint    = format('It stands where directory "%s" needs a directory: move or delete it.', wanted);
@@ -353,6 +362,17 @@ begin
   perform filestore.lock_tree(n.backend_mount_id, n.directory_path is not null)
   from filestore.nodes n
   where n.id = move_node.node_id;
+
+  if exists (
+    select
+    from filestore.nodes n
+    where n.id = move_node.node_id
+      and n.parent_id is null
+  ) then
+    raise exception 'node % is the root of a mount: it cannot be moved or renamed', node_id
+      using errcode = 'FS422',
+            hint    = 'Move or rename what is below it, or the mount.';
+  end if;
 
   begin
     update filestore.nodes n
@@ -437,11 +457,12 @@ as $$
 declare
   node filestore.nodes;
 begin
-  if recursive then
-    perform filestore.lock_tree(n.backend_mount_id, true)
-    from filestore.nodes n
-    where n.id = delete_node.node_id;
-  end if;
+  -- A directory's delete looks at its children even when it is refused, from
+  -- above; one of a whole tree locks in order of id.
+  perform filestore.lock_tree(n.backend_mount_id, recursive)
+  from filestore.nodes n
+  where n.id = delete_node.node_id
+    and (recursive or n.directory_path is not null);
 
   select *
   into node
@@ -495,6 +516,7 @@ declare
   batch  bigint[];
   before bigint[];
 begin
+  perform filestore.check_limit('max_nodes', max_nodes);
   perform filestore.lock_tree(n.backend_mount_id, true)
   from filestore.nodes n
   where n.id = delete_batch.node_id;
@@ -553,11 +575,9 @@ declare
   tomb  filestore.nodes;
   node  filestore.nodes;
 begin
-  if with_tree then
-    perform filestore.lock_tree(n.backend_mount_id, true)
-    from filestore.nodes n
-    where n.id = restore_node.node_id;
-  end if;
+  perform filestore.lock_tree(n.backend_mount_id, with_tree)
+  from filestore.nodes n
+  where n.id = restore_node.node_id;
 
   select *
   into tomb
@@ -587,13 +607,15 @@ begin
       perform filestore.refuse_taken_name(tomb.parent_id, tomb.name);
   end;
 
-  -- Downwards, since a node needs a live parent.
+  -- Downwards, since a node needs a live parent. Of two of one name, which
+  -- batches of one moment can leave, the later one is what was there last.
   while with_tree loop
     level := array(
-      select n.id
+      select distinct on (n.parent_id, n.name) n.id
       from filestore.nodes n
       where n.parent_id = any (level)
         and n.deleted_at = tomb.deleted_at
+      order by n.parent_id, n.name, n.id desc
     );
     exit when level = '{}';
     update filestore.nodes n
@@ -690,6 +712,7 @@ declare
   mount_id bigint;
   pending  bigint[];
   chosen   bigint[];
+  removed  integer;
   purged   integer     := 0;
 begin
   perform filestore.check_retention(older_than, batch);
@@ -723,7 +746,7 @@ begin
         from filestore.nodes n
         where n.backend_mount_id = mount_id
           and n.deleted_at < deadline
-          and n.id <> all (pending)
+          and n.id not in (select unnest(pending))
           and not exists (
             select
             from filestore.nodes c
@@ -736,8 +759,11 @@ begin
       );
       exit when chosen = '{}';
       delete from filestore.nodes n
-      where n.id = any (chosen);
-      purged := purged + cardinality(chosen);
+      -- Once more: one that was restored and deleted again meanwhile is young.
+      where n.id = any (chosen)
+        and n.deleted_at < deadline;
+      get diagnostics removed = row_count;
+      purged := purged + removed;
     end loop;
     exit when purged >= batch;
   end loop;

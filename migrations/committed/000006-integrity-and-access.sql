@@ -1,5 +1,5 @@
---! Previous: sha1:6009cf3afacb6a6c18c2a7b49cf614291e732e07
---! Hash: sha1:fe490a567abed33c98c2dcffae48e418d86a902a
+--! Previous: sha1:17368ce35a034107af0897faa1fbcb3fa22aa08b
+--! Hash: sha1:7691a71efeafa98622aa0f5e7ec97d50bf068b4c
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql
@@ -141,7 +141,7 @@ as $$
 declare
   grantee   text;
   owner     constant regrole := (select n.nspowner from pg_namespace n where n.nspname = 'filestore');
-  readers   constant text := 'percent_encode, location_uri, canonical_path, check_name, find_mount, node_by_path, node_location, list_directory, '
+  readers   constant text := 'percent_encode, location_uri, canonical_path, check_name, check_limit, find_mount, node_by_path, node_location, list_directory, '
     || 'find_by_checksum, node_at, tree_at, directory_totals';
   writers   constant text := 'lock_tree, refuse_stale, refuse_taken_name, create_node, ensure_child, ensure_directory, move_node, freeze_tree, '
     || 'delete_node, delete_batch, restore_node, revert_node, require_read_committed, begin_command, start_command, finish_command, refuse_entry, fold_rollups';

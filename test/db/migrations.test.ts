@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { type MigrationEvent, migrationStatus, runMigrations } from '../../src/index.ts';
 import { connectionTo } from '../support/connection.ts';
 import { databaseForEachTest } from '../support/database.ts';
+import { committedMigrations, migrationNumber } from '../support/migrations.ts';
 import { one } from '../support/tree.ts';
 
 const database = databaseForEachTest('empty');
@@ -11,20 +12,20 @@ describe('runMigrations', () => {
   test('reports what it applied and what was there', async () => {
     const first = await runMigrations({ env: env() });
     expect(first).toMatchObject({
-      applied: [
-        {
-          filename: expect.stringMatching(/^000001-/),
-          message: expect.any(String),
-          hash: expect.stringMatching(/^sha1:/),
-        },
-        { filename: expect.stringMatching(/^000002-/) },
-      ],
+      applied: committedMigrations().map((filename) => ({
+        filename,
+        message: expect.any(String),
+        hash: expect.stringMatching(/^sha1:/),
+      })),
       alreadyApplied: 0,
       database: database().name,
       serverVersion: expect.stringMatching(/^\d+/),
     });
     expect(first.applied.every(({ durationMs }) => durationMs > 0)).toBe(true);
-    expect(await runMigrations({ env: env() })).toMatchObject({ applied: [], alreadyApplied: 2 });
+    expect(await runMigrations({ env: env() })).toMatchObject({
+      applied: [],
+      alreadyApplied: committedMigrations().length,
+    });
   });
 
   test('tells what happens as it happens', async () => {
@@ -32,10 +33,7 @@ describe('runMigrations', () => {
     await runMigrations({ env: env(), onEvent: (event) => events.push(event) });
     expect(events.map(({ type }) => type)).toEqual([
       'plan',
-      'migration-start',
-      'migration-end',
-      'migration-start',
-      'migration-end',
+      ...committedMigrations().flatMap(() => ['migration-start', 'migration-end']),
     ]);
   });
 
@@ -44,10 +42,9 @@ describe('runMigrations', () => {
     const rows = await database().query(
       'select filename, hash from graphile_migrate.migrations order by filename',
     );
-    expect(rows).toEqual([
-      { filename: '000001.sql', hash: applied[0]?.hash },
-      { filename: '000002.sql', hash: applied[1]?.hash },
-    ]);
+    expect(rows).toEqual(
+      applied.map(({ filename, hash }) => ({ filename: `${migrationNumber(filename)}.sql`, hash })),
+    );
   });
 
   test('leaves no connection behind', async () => {
@@ -71,10 +68,14 @@ describe('runMigrations', () => {
     const reports = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
     const errors = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
     // Who comes second fails or finds nothing to do; it never applies anything again.
-    expect(reports.reduce((sum, report) => sum + report.applied.length, 0)).toBe(2);
+    expect(reports.reduce((sum, report) => sum + report.applied.length, 0)).toBe(
+      committedMigrations().length,
+    );
     for (const error of errors)
       expect(error).toMatchObject({ code: expect.stringMatching(/^(LOCK_NOT_ACQUIRED|MIGRATION_FAILED)$/) });
-    expect(await one(database(), 'select count(*) from graphile_migrate.migrations')).toEqual({ count: '2' });
+    expect(await one(database(), 'select count(*) from graphile_migrate.migrations')).toEqual({
+      count: String(committedMigrations().length),
+    });
   });
 
   test('without a URL says which variable to set', async () => {
@@ -90,7 +91,7 @@ describe('migrationStatus', () => {
     expect(await migrationStatus({ env: env() })).toMatchObject({
       state: 'empty',
       applied: [],
-      pending: [{}, {}].map(() => expect.any(String)),
+      pending: committedMigrations(),
     });
     await runMigrations({ env: env() });
     expect(await migrationStatus({ env: env() })).toMatchObject({
@@ -98,12 +99,17 @@ describe('migrationStatus', () => {
       pending: [],
       problems: [],
     });
-    await database().query("delete from graphile_migrate.migrations where filename = '000002.sql'");
+    const last = committedMigrations().slice(-1);
+    await database().query('delete from graphile_migrate.migrations where filename = any ($1)', [
+      last.map((filename) => `${migrationNumber(filename)}.sql`),
+    ]);
     expect(await migrationStatus({ env: env() })).toMatchObject({
       state: 'pending',
-      pending: [expect.stringMatching(/^000002/)],
+      pending: last,
     });
-    await database().query("update graphile_migrate.migrations set hash = 'sha1:00'");
+    await database().query(
+      "update graphile_migrate.migrations set hash = 'sha1:00' where filename = (select max(filename) from graphile_migrate.migrations)",
+    );
     expect(await migrationStatus({ env: env() })).toMatchObject({
       state: 'diverged',
       problems: [expect.any(String)],

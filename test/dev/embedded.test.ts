@@ -6,6 +6,7 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { collect, runCli, startCli } from '../support/cli.ts';
+import { committedMigrations } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
 
 const asRoot = process.getuid?.() === 0;
@@ -62,14 +63,14 @@ describe('migrate without a database URL', () => {
     const first = await migrate();
     expect(first).toMatchObject({ exitCode: 0, stderr: '' });
     expect(first.stdout).toMatch(/^No database URL is set: using the embedded Postgres\.\n/);
-    expect(first.stdout).toMatch(/applied 2 migrations/);
+    expect(first.stdout).toContain(`applied ${committedMigrations().length} migrations`);
     expect(first.stdout).toMatch(
       /The data is in \.postgres and stays there\.\nTo open it: npm run db:start.*\n$/,
     );
     await untilStopped(join(copy.folder, '.postgres'));
 
     const second = await migrate();
-    expect(second.stdout).toMatch(/Up to date: 2 migrations applied earlier/);
+    expect(second.stdout).toContain(`Up to date: ${committedMigrations().length} migrations applied earlier`);
   });
 
   test('works with a LANG that is not installed, and with the usual port taken', async () => {
@@ -90,7 +91,7 @@ describe('migrate without a database URL', () => {
     // One of them may find the other at work.
     for (const { exitCode, output } of results) expect([0, 5], output).toContain(exitCode);
     expect(results.map(({ exitCode }) => exitCode)).toContain(0);
-    expect((await migrate()).stdout).toMatch(/Up to date: 2 migrations/);
+    expect((await migrate()).stdout).toContain(`Up to date: ${committedMigrations().length} migrations`);
   });
 
   test('makes the links between libraries that an install without scripts leaves out', async () => {
@@ -140,9 +141,9 @@ describe('start', () => {
     const result = await migrate();
     expect(result).toMatchObject({ exitCode: 0 });
     expect(result.stdout).toContain(`It keeps running: ${url}`);
-    expect(
-      await query(url, 'select count(*)::integer as tables from pg_tables where schemaname = $$filestore$$'),
-    ).toEqual([{ tables: 5 }]);
+    expect(await query(url, "select to_regclass('filestore.nodes') is not null as migrated")).toEqual([
+      { migrated: true },
+    ]);
     child.kill('SIGINT');
     expect((await collect(child)).exitCode).toBe(0);
     expect(said()).toContain('Stopped.');

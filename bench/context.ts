@@ -1,0 +1,18 @@
+import type { LoadGenerator } from './load.ts';
+import type { Result } from './measure.ts';
+import type { BenchServer } from './server.ts';
+
+/** What a comparison works with. */
+export interface Context {
+  readonly server: BenchServer;
+  readonly load: LoadGenerator;
+  /** Of one measurement under load. */
+  readonly seconds: number;
+  readonly rounds: number;
+  /** Size of the tree that is checked, deleted, restored and purged. */
+  readonly nodes: number;
+  /** Takes results as soon as they are there. */
+  readonly report: (...results: readonly Result[]) => void;
+}
+
+export type Comparison = (context: Context) => Promise<void>;

@@ -1,0 +1,123 @@
+import { randomBytes } from 'node:crypto';
+import type { Comparison, Context } from './context.ts';
+import type { Statement } from './load.ts';
+import { atLeast, atMost, compare, inTurns, seconds, settle } from './measure.ts';
+import { type BenchDatabase, withDatabase } from './server.ts';
+import { createTree, foldAll, loadFiles, stageFiles, type Tree } from './tree.ts';
+import { createTwin } from './twin.ts';
+
+const DIRECTORIES = 1_000;
+const BULK = 100_000;
+
+export type Writer = 'service' | 'loader' | 'twin';
+
+/** Inserts of one file each, into directories chosen at random among the first so many. */
+export function createStatement(tree: Tree, writer: Writer, directories: number): Statement {
+  // Names of this statement's files alone.
+  const run = randomBytes(4).toString('hex');
+  const name = `'report-${run}-' || :client_id || '-' || :counter || '.dat'`;
+  const parentPath = `'${tree.topPath}/d' || :directory`;
+  const extra: Readonly<Record<Writer, readonly (readonly [string, string])[]>> = {
+    service: [],
+    loader: [
+      ['parent_path', parentPath],
+      ['parent_live', 'true'],
+    ],
+    // Without triggers and generated columns the writer derives them.
+    twin: [
+      ['parent_path', parentPath],
+      ['parent_live', 'true'],
+      ['path', `${parentPath} || '/' || ${name}`],
+      ['depth', '6'],
+    ],
+  };
+  const columns = [
+    ['backend_mount_id', tree.mountId],
+    ['parent_id', `${tree.beforeFirst} + :directory::bigint`],
+    ['name', name],
+    ['kind', "'file'"],
+    ['size_bytes', ':size::bigint'],
+    ['checksum', `'sha256:' || md5('${run}' || :client_id) || md5('${run}' || :counter)`],
+    ['last_modified_at', 'now()'],
+    ...extra[writer],
+  ] as const;
+  return {
+    text: `insert into ${writer === 'twin' ? 'twin' : 'filestore'}.nodes (${columns.map(([column]) => column).join(', ')})
+           values (${columns.map(([, value]) => value).join(', ')})`,
+    variables: {
+      counter: { kind: 'counter' },
+      directory: { kind: 'random', from: 1, to: directories },
+      size: { kind: 'random', from: 1, to: 1_000_000 },
+    },
+  };
+}
+
+/** Creates a second, on a database with nothing pending. */
+export async function createRate(
+  { load, seconds: duration }: Context,
+  { client, url }: BenchDatabase,
+  statement: Statement,
+  connections: number,
+): Promise<number> {
+  await foldAll(client);
+  await settle(client);
+  return load.run(url, statement, connections, duration);
+}
+
+/** A file as a service writes it, and as a loader does that knows the parent, against the same table without guards. */
+export const create: Comparison = (context) =>
+  withDatabase(context.server, async (database) => {
+    const tree = await createTree(database.client, DIRECTORIES);
+    await createTwin(database.client);
+    for (const connections of [1, 8, 32]) {
+      const by = (writer: Writer) => () =>
+        createRate(context, database, createStatement(tree, writer, DIRECTORIES), connections);
+      const rates = await inTurns(context.rounds, {
+        service: by('service'),
+        loader: by('loader'),
+        twin: by('twin'),
+      });
+      const where = `${connections} connection${connections === 1 ? '' : 's'}`;
+      context.report(
+        compare(`create a file, ${where}`, '/s', rates.service, rates.twin, atLeast(0.6)),
+        compare(`create a file, filled, ${where}`, '/s', rates.loader, rates.twin, atLeast(0.6)),
+      );
+    }
+  });
+
+/** All creates in one directory, against spread over a thousand. */
+export const hot: Comparison = (context) =>
+  withDatabase(context.server, async (database) => {
+    const tree = await createTree(database.client, DIRECTORIES);
+    for (const connections of [8, 32]) {
+      const over = (directories: number) => () =>
+        createRate(context, database, createStatement(tree, 'service', directories), connections);
+      const rates = await inTurns(context.rounds, { one: over(1), spread: over(DIRECTORIES) });
+      context.report(
+        compare(
+          `create in one directory against spread, ${connections} connections`,
+          '/s',
+          rates.one,
+          rates.spread,
+          atLeast(0.9),
+        ),
+      );
+    }
+  });
+
+/** A statement that inserts many files. */
+export const bulk: Comparison = (context) =>
+  withDatabase(context.server, async ({ client }) => {
+    const tree = await createTree(client, DIRECTORIES);
+    await createTwin(client);
+    await stageFiles(client, tree, BULK);
+    const into = (table: 'filestore.nodes' | 'twin.nodes') => async () => {
+      await foldAll(client);
+      await settle(client);
+      return seconds(() => loadFiles(client, table, `-${randomBytes(4).toString('hex')}`));
+    };
+    const times = await inTurns(context.rounds, { here: into('filestore.nodes'), twin: into('twin.nodes') });
+    context.report(
+      compare(`insert … select of ${BULK} files, filled`, 's', times.here, times.twin, atMost(2)),
+    );
+  });

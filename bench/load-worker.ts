@@ -1,0 +1,54 @@
+import { once } from 'node:events';
+import pg, { type Client } from 'pg';
+import type { Statement } from './load.ts';
+
+/** A process's part of a load. */
+export interface Job extends Statement {
+  readonly url: string;
+  readonly seconds: number;
+  readonly clientIds: readonly number[];
+}
+
+/** Connects, says 0, waits for the word, and says how many calls a second there were. */
+async function work(job: Job): Promise<void> {
+  const clients = await Promise.all(
+    job.clientIds.map(async () => {
+      const client = new pg.Client(job.url);
+      await client.connect();
+      return client;
+    }),
+  );
+  const go = once(process, 'message');
+  process.send?.(0);
+  await go;
+  const startedAt = performance.now();
+  const end = startedAt + job.seconds * 1000;
+  const counts = await Promise.all(
+    clients.map((client, index) => repeat(client, job.clientIds[index] ?? 0, job, end)),
+  );
+  const calls = counts.reduce((sum, count) => sum + count, 0);
+  process.send?.(calls / ((performance.now() - startedAt) / 1000));
+  await Promise.all(clients.map((client) => client.end()));
+}
+
+async function repeat(client: Client, clientId: number, job: Job, end: number): Promise<number> {
+  const order: string[] = [];
+  const text = job.text.replaceAll(/(?<!:):([a-z_]+)/g, (_, name: string) => `$${order.push(name)}`);
+  let count = 0;
+  while (performance.now() < end) {
+    count += 1;
+    const call: Record<string, number> = { client_id: clientId };
+    for (const [name, variable] of Object.entries(job.variables)) {
+      call[name] =
+        variable.kind === 'counter'
+          ? count
+          : variable.from + Math.floor(Math.random() * (variable.to - variable.from + 1));
+    }
+    await client.query({ name: 'load', text, values: order.map((name) => call[name]) });
+  }
+  return count;
+}
+
+const [job] = (await once(process, 'message')) as [Job];
+await work(job);
+process.disconnect();

@@ -1,0 +1,127 @@
+import { type ChildProcess, fork, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { availableParallelism, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Job } from './load-worker.ts';
+
+/** A number that a statement takes anew at each call; written `:name` in its text. */
+export type Variable =
+  | { readonly kind: 'counter' }
+  | { readonly kind: 'random'; readonly from: number; readonly to: number };
+
+/** A statement that many connections run at once. `:client_id` is the connection's number. */
+export interface Statement {
+  readonly text: string;
+  readonly variables: Readonly<Record<string, Variable>>;
+}
+
+/** Runs a statement on that many connections for a time, prepared, and returns how often a second. */
+export type Load = (
+  url: string,
+  statement: Statement,
+  connections: number,
+  seconds: number,
+) => Promise<number>;
+
+export interface LoadGenerator {
+  readonly name: string;
+  readonly run: Load;
+}
+
+/** pgbench where it is, since it leaves the most of the machine to the server; else processes of Node. */
+export function findLoadGenerator(env: NodeJS.ProcessEnv): LoadGenerator {
+  const { status, stdout } = spawnSync('pgbench', ['--version'], { encoding: 'utf8' });
+  return status === 0 && env.BENCH_LOAD !== 'node'
+    ? { name: stdout.trim(), run: runPgbench }
+    : { name: `Node.js ${process.version}`, run: runProcesses };
+}
+
+async function runPgbench(
+  url: string,
+  { text, variables }: Statement,
+  connections: number,
+  seconds: number,
+): Promise<number> {
+  const folder = mkdtempSync(join(tmpdir(), 'fs-load-'));
+  try {
+    const script = join(folder, 'script.sql');
+    const lines = Object.entries(variables).map(([name, variable]) =>
+      variable.kind === 'counter'
+        ? `\\set ${name} :${name} + 1`
+        : `\\set ${name} random(${variable.from}, ${variable.to})`,
+    );
+    writeFileSync(script, [...lines, `${text.replaceAll(/\s+/g, ' ').trim()};`].join('\n'));
+    const counters = Object.entries(variables).filter(([, { kind }]) => kind === 'counter');
+    const output = await capture('pgbench', [
+      ...['--no-vacuum', '--protocol=prepared', `--file=${script}`, `--time=${seconds}`],
+      ...[`--client=${connections}`, `--jobs=${Math.min(connections, availableParallelism())}`],
+      ...counters.map(([name]) => `--define=${name}=0`),
+      url,
+    ]);
+    const rate = /^tps = ([\d.]+) \(without initial/m.exec(output)?.[1];
+    if (rate === undefined) throw new Error(`pgbench said no rate:\n${output}`);
+    return Number(rate);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function capture(program: string, args: readonly string[]): Promise<string> {
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk) => {
+    stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    stderr += chunk;
+  });
+  const [code] = await once(child, 'close');
+  if (code !== 0) throw new Error(`${program} failed:\n${stderr}`);
+  return stdout;
+}
+
+/** The same from processes of this program: one is too slow for many connections. */
+async function runProcesses(
+  url: string,
+  statement: Statement,
+  connections: number,
+  seconds: number,
+): Promise<number> {
+  const number = Math.min(connections, availableParallelism());
+  const shares = Array.from({ length: number }, (_, index) =>
+    Array.from({ length: connections }, (__, client) => client).filter((client) => client % number === index),
+  );
+  const children = shares.map(() => fork(fileURLToPath(new URL('load-worker.ts', import.meta.url))));
+  try {
+    await Promise.all(
+      children.map(async (child, index) => {
+        const job: Job = { url, ...statement, seconds, clientIds: shares[index] ?? [] };
+        child.send(job);
+        await answer(child);
+      }),
+    );
+    const rates = await Promise.all(
+      children.map((child) => {
+        child.send('go');
+        return answer(child);
+      }),
+    );
+    return rates.reduce((sum, rate) => sum + rate, 0);
+  } finally {
+    for (const child of children) child.kill();
+  }
+}
+
+async function answer(child: ChildProcess): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const ended = () => reject(new Error('a process that makes load ended early'));
+    child.once('exit', ended);
+    child.once('message', (message) => {
+      child.off('exit', ended);
+      resolve(Number(message));
+    });
+  });
+}

@@ -1,0 +1,123 @@
+import { parseArgs } from 'node:util';
+import type { Comparison, Context } from './context.ts';
+import { bulk, create, hot } from './create.ts';
+import { findLoadGenerator } from './load.ts';
+import type { Result } from './measure.ts';
+import { renderEnvironment, renderTable } from './report.ts';
+import { describeServer, openServer } from './server.ts';
+import { fold, totals } from './totals.ts';
+import { trees } from './trees.ts';
+import { move, update } from './update.ts';
+
+const COMPARISONS: Readonly<Record<string, Comparison>> = {
+  create,
+  bulk,
+  hot,
+  fold,
+  totals,
+  update,
+  move,
+  trees,
+};
+
+const HELP = `Usage: npm run bench -- [options]
+
+What the guards of the schema cost, measured side by side: in each round here and then the twin (or the other way
+round), a table with the same columns, rows and indexes, but without keys, checks, domains, triggers and generated
+columns. Every ratio is the median of the ratios of the rounds. A line without a target is for information.
+
+  --only <name,…>     which of: ${Object.keys(COMPARISONS).join(', ')}
+  --rounds <n>        rounds of each comparison (5)
+  --seconds <n>       length of one measurement under load (10)
+  --nodes <n>         size of the tree that "trees" checks, deletes and purges (1000000)
+  --fsync on|off      of the server that is started here (on, as in production)
+  --json              the same for programs
+  --help
+
+  create   a file as a service inserts it; "filled": as a loader does that gives parent_path and parent_live
+  bulk     100000 files in one statement
+  hot      creates in one directory against creates spread over a thousand
+  fold     how fast fold_rollups() is, and what creates notice of it
+  totals   directory_totals() with much pending, against adding up what is pending
+  update   heartbeats and content writes
+  move     a directory with 20000 and with 100000 nodes below it
+  trees    check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree
+
+DATABASE_URL       a server to use, by a role that may create databases; default: one of its own for this run
+TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one
+BENCH_LOAD         node: make load from Node.js although pgbench is there
+
+Run it on a machine that does nothing else. The exit code is 0 also when a target is missed.`;
+
+interface Options extends Omit<Context, 'server' | 'load' | 'report'> {
+  readonly names: readonly string[];
+  readonly fsync: 'on' | 'off';
+  readonly json: boolean;
+}
+
+function readOptions(args: readonly string[]): Options | 'help' {
+  const { values } = parseArgs({
+    args: [...args],
+    options: {
+      only: { type: 'string', default: Object.keys(COMPARISONS).join(',') },
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '10' },
+      nodes: { type: 'string', default: '1000000' },
+      fsync: { type: 'string', default: 'on' },
+      json: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) return 'help';
+  const { fsync, json } = values;
+  const names = values.only.split(',');
+  const unknown = names.find((name) => !Object.hasOwn(COMPARISONS, name));
+  if (unknown !== undefined) throw new Error(`--only: there is no "${unknown}"`);
+  if (fsync !== 'on' && fsync !== 'off') throw new Error(`--fsync is on or off, not "${fsync}"`);
+  return {
+    names,
+    fsync,
+    json,
+    rounds: wholeNumber('--rounds', values.rounds, 1),
+    seconds: wholeNumber('--seconds', values.seconds, 1),
+    nodes: wholeNumber('--nodes', values.nodes, 1_000),
+  };
+}
+
+function wholeNumber(option: string, text: string, least: number): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < least) {
+    throw new Error(`${option} is a whole number, at least ${least}, not "${text}"`);
+  }
+  return value;
+}
+
+async function run({ names, fsync, json, ...context }: Options): Promise<void> {
+  const load = findLoadGenerator(process.env);
+  const server = await openServer(fsync, process.env);
+  try {
+    const environment = { ...(await describeServer(server)), load: load.name };
+    const results: Result[] = [];
+    const report = (...found: readonly Result[]) => {
+      results.push(...found);
+      for (const { what } of found) process.stderr.write(`measured: ${what}\n`);
+    };
+    try {
+      for (const name of names) await COMPARISONS[name]?.({ ...context, server, load, report });
+    } finally {
+      const text = [renderEnvironment(environment, context), renderTable(results)].join('\n');
+      console.log(json ? JSON.stringify({ environment, ...context, results }, null, 2) : text);
+    }
+  } finally {
+    await server.stop();
+  }
+}
+
+try {
+  const options = readOptions(process.argv.slice(2));
+  if (options === 'help') console.log(HELP);
+  else await run(options);
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}

@@ -1,0 +1,108 @@
+import type { Client } from 'pg';
+
+export interface Target {
+  readonly bound: 'at least' | 'at most';
+  readonly value: number;
+  /** What is bound: the ratio, or the figure itself. */
+  readonly of: 'ratio' | 'here';
+}
+
+/** One line of the report. */
+export interface Result {
+  readonly what: string;
+  readonly unit: '/s' | 's' | 'ms';
+  readonly here: number;
+  /** The same, measured in turns with `here`, on what it is compared with. */
+  readonly other: number | null;
+  readonly ratio: number | null;
+  readonly target: Target | null;
+  /** Null without a target. */
+  readonly reached: boolean | null;
+}
+
+export const atLeast = (value: number): Target => ({ bound: 'at least', value, of: 'ratio' });
+export const atMost = (value: number): Target => ({ bound: 'at most', value, of: 'ratio' });
+
+/**
+ * Measures all variants once a round, each round beginning with another one, so that what the machine does
+ * meanwhile falls on all of them.
+ */
+export async function inTurns<Name extends string>(
+  rounds: number,
+  variants: Readonly<Record<Name, () => Promise<number>>>,
+): Promise<Readonly<Record<Name, readonly number[]>>> {
+  const names = Object.keys(variants) as Name[];
+  const samples = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
+  for (let round = 0; round < rounds; round += 1) {
+    for (let turn = 0; turn < names.length; turn += 1) {
+      const name = names[(round + turn) % names.length] as Name;
+      samples[name].push(await variants[name]());
+    }
+  }
+  return samples;
+}
+
+/** The medians, and the median of the rounds' ratios. */
+export function compare(
+  what: string,
+  unit: Result['unit'],
+  here: readonly number[],
+  other: readonly number[],
+  target: Target | null = null,
+): Result {
+  const ratio = median(here.map((value, round) => value / (other[round] ?? Number.NaN)));
+  return judge({ what, unit, here: median(here), other: median(other), ratio, target });
+}
+
+/** A figure that stands alone. */
+export function single(
+  what: string,
+  unit: Result['unit'],
+  here: readonly number[],
+  target: Target | null = null,
+): Result {
+  return judge({ what, unit, here: median(here), other: null, ratio: null, target });
+}
+
+function judge(result: Omit<Result, 'reached'>): Result {
+  const { target } = result;
+  if (target === null) return { ...result, reached: null };
+  const value = target.of === 'ratio' ? (result.ratio ?? Number.NaN) : result.here;
+  return { ...result, reached: target.bound === 'at least' ? value >= target.value : value <= target.value };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length / 2;
+  return ((sorted[Math.ceil(middle) - 1] ?? Number.NaN) + (sorted[Math.floor(middle)] ?? Number.NaN)) / 2;
+}
+
+/** Seconds that the work takes. */
+export async function seconds(work: () => Promise<unknown>): Promise<number> {
+  const startedAt = performance.now();
+  await work();
+  return (performance.now() - startedAt) / 1000;
+}
+
+/** Median milliseconds of a statement, called again and again for a time, at least three times. */
+export async function callTime(
+  client: Client,
+  text: string,
+  values: unknown[],
+  duration: number,
+): Promise<number> {
+  const times: number[] = [];
+  const end = performance.now() + duration * 1000;
+  while (times.length < 3 || performance.now() < end) {
+    times.push((await seconds(() => client.query({ name: text.slice(0, 60), text, values }))) * 1000);
+  }
+  return median(times);
+}
+
+/** Begins a measurement with nothing left to write from the one before. */
+export async function settle(client: Client): Promise<void> {
+  await client.query('checkpoint').catch((error: { readonly code?: string }) => {
+    // A role that may not: the measurements are as good, only less even.
+    if (error.code !== '42501') throw error;
+  });
+}

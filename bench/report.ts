@@ -1,0 +1,48 @@
+import type { Context } from './context.ts';
+import type { Result, Target } from './measure.ts';
+import type { Environment } from './server.ts';
+
+export function renderEnvironment(
+  environment: Environment & { readonly load: string },
+  { rounds, seconds }: Pick<Context, 'rounds' | 'seconds'>,
+): string {
+  const { postgres, fsync, settings, cores, loadBefore, load } = environment;
+  return [
+    `PostgreSQL ${postgres}, fsync ${fsync}, ${settings}`,
+    `${cores} cores, load before ${loadBefore.toFixed(1)}, load made by ${load}, ${rounds} rounds of ${seconds} s\n`,
+  ].join('\n');
+}
+
+export function renderTable(results: readonly Result[]): string {
+  const rows = [
+    ['what', 'here', 'twin', 'ratio', 'target', 'reached'],
+    ...results.map(({ what, unit, here, other, ratio, target, reached }) => [
+      what,
+      figure(here, unit),
+      other === null ? '' : figure(other, unit),
+      ratio === null ? '' : ratio.toFixed(2),
+      target === null ? '' : renderTarget(target, unit),
+      reached === null ? '' : reached ? 'yes' : 'no',
+    ]),
+  ];
+  const widths = [0, 1, 2, 3, 4, 5].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) =>
+          column === 0 || column > 3 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+        )
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+function renderTarget({ bound, value, of }: Target, unit: Result['unit']): string {
+  return `${bound === 'at least' ? '≥' : '≤'} ${of === 'ratio' ? value.toFixed(1) : figure(value, unit)}`;
+}
+
+function figure(value: number, unit: Result['unit']): string {
+  const digits = unit === '/s' ? 0 : value < 10 ? 2 : 1;
+  return `${value.toFixed(digits)} ${unit}`;
+}

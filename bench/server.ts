@@ -1,0 +1,122 @@
+import { randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { availableParallelism, loadavg, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg, { type Client } from 'pg';
+import { serverAccount } from '../src/dev/embedded/account.ts';
+import { findEmbeddedBinaries } from '../src/dev/embedded/binaries.ts';
+import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
+import { migrationConnection, runMigrations } from '../src/index.ts';
+
+export interface BenchServer {
+  /** URL of a database of a role that may create databases. */
+  readonly adminUrl: string;
+  stop(): Promise<void>;
+}
+
+export interface BenchDatabase {
+  readonly url: string;
+  readonly client: Client;
+}
+
+/** What a reader must know to judge the figures. */
+export interface Environment {
+  readonly postgres: string;
+  readonly fsync: string;
+  readonly settings: string;
+  readonly cores: number;
+  /** Load of the machine before the first measurement: near 0 when nothing else runs. */
+  readonly loadBefore: number;
+}
+
+// Room for the working set and no checkpoint in the middle of a measurement; what it promises is production's.
+const SETTINGS = [
+  'shared_buffers=1GB',
+  'max_wal_size=16GB',
+  'checkpoint_timeout=1h',
+  'max_connections=100',
+  'jit=off',
+];
+
+/** The server of DATABASE_URL, or one of its own: the embedded binaries, or with TEST_POSTGRES=system the system's. */
+export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): Promise<BenchServer> {
+  if (env.DATABASE_URL) return { adminUrl: env.DATABASE_URL, stop: async () => undefined };
+  // Short: the path of a Unix socket has room for about a hundred bytes.
+  const folder = mkdtempSync(join(tmpdir(), 'fs-bench-'));
+  chmodSync(folder, 0o777);
+  const account = serverAccount();
+  const server = await startServer({
+    binaries:
+      env.TEST_POSTGRES === 'system' ? systemBinaries(env) : await findEmbeddedBinaries(account, folder),
+    folder,
+    account,
+    listen: { kind: 'socket', folder, port: 5432 },
+    settings: [...SETTINGS, `fsync=${fsync}`],
+  });
+  const stop = async () => {
+    await server.stop();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  // A large tree is not left lying in the folder for temporary files.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => void stop().then(() => process.exit(130)));
+  }
+  return { adminUrl: serverUrl(server.listen, server.password, 'postgres'), stop };
+}
+
+function systemBinaries(env: NodeJS.ProcessEnv): string {
+  if (env.TEST_POSTGRES_BIN) return env.TEST_POSTGRES_BIN;
+  const debian = '/usr/lib/postgresql';
+  const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : [];
+  const found = versions.map((version) => join(debian, version, 'bin')).find(existsSync);
+  if (found === undefined) throw new Error(`no PostgreSQL in ${debian}: set TEST_POSTGRES_BIN`);
+  return found;
+}
+
+/** Gives the work a new database with the whole schema, and drops it afterwards. */
+export async function withDatabase<T>(
+  server: BenchServer,
+  work: (database: BenchDatabase) => Promise<T>,
+): Promise<T> {
+  const name = `filestore_bench_${randomBytes(4).toString('hex')}`;
+  const url = new URL(server.adminUrl);
+  url.pathname = `/${name}`;
+  const connection = migrationConnection({ DATABASE_URL: url.href });
+  if (connection === undefined) throw new Error('no URL');
+
+  await asAdmin(server, (admin) => admin.query(`create database ${name} encoding 'UTF8' template template0`));
+  const client = new pg.Client(url.href);
+  try {
+    await runMigrations({ connection });
+    await client.connect();
+    return await work({ url: url.href, client });
+  } finally {
+    await client.end();
+    await asAdmin(server, (admin) => admin.query(`drop database ${name} with (force)`));
+  }
+}
+
+export function describeServer(server: BenchServer): Promise<Environment> {
+  return asAdmin(server, async (admin) => {
+    const { rows } = await admin.query(`
+      select
+        current_setting('server_version') as postgres,
+        current_setting('fsync')          as fsync,
+        concat_ws(', ',
+          'synchronous_commit ' || current_setting('synchronous_commit'),
+          'full_page_writes '   || current_setting('full_page_writes'),
+          'shared_buffers '     || current_setting('shared_buffers')
+        ) as settings`);
+    return { ...rows[0], cores: availableParallelism(), loadBefore: loadavg()[0] ?? 0 };
+  });
+}
+
+async function asAdmin<T>(server: BenchServer, work: (admin: Client) => Promise<T>): Promise<T> {
+  const admin = new pg.Client(server.adminUrl);
+  await admin.connect();
+  try {
+    return await work(admin);
+  } finally {
+    await admin.end();
+  }
+}

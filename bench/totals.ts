@@ -1,0 +1,89 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import type { Comparison } from './context.ts';
+import { createRate, createStatement } from './create.ts';
+import { atLeast, atMost, callTime, compare, inTurns, seconds, settle, single } from './measure.ts';
+import { type BenchDatabase, withDatabase } from './server.ts';
+import { createFilledTree, createTree, foldAll, loadFiles, stageFiles } from './tree.ts';
+
+const DIRECTORIES = 1_000;
+const DELTAS = 200_000;
+const PENDING = 100_000;
+const FOLD_EVERY_MS = 100;
+
+const label = () => `-${randomBytes(4).toString('hex')}`;
+
+/** How fast deltas are folded, and what creates notice of it. */
+export const fold: Comparison = async (context) => {
+  await withDatabase(context.server, async ({ client }) => {
+    const tree = await createTree(client, DIRECTORIES);
+    await stageFiles(client, tree, DELTAS);
+    const { rate } = await inTurns(context.rounds, {
+      async rate() {
+        await loadFiles(client, 'filestore.nodes', label());
+        await settle(client);
+        return DELTAS / (await seconds(() => foldAll(client)));
+      },
+    });
+    const target = { bound: 'at least', value: 50_000, of: 'here' } as const;
+    context.report(
+      single(`fold ${DELTAS} deltas of ${DIRECTORIES} directories at depth 5`, '/s', rate, target),
+    );
+  });
+  await withDatabase(context.server, async (database) => {
+    const tree = await createTree(database.client, DIRECTORIES);
+    const rate = () => createRate(context, database, createStatement(tree, 'service', DIRECTORIES), 8);
+    const rates = await inTurns(context.rounds, {
+      folding: () => whileFolding(database, rate),
+      alone: rate,
+    });
+    const what = `create beside folds every ${FOLD_EVERY_MS} ms against alone, 8 connections`;
+    context.report(compare(what, '/s', rates.folding, rates.alone, atLeast(0.8)));
+  });
+};
+
+async function whileFolding({ url }: BenchDatabase, work: () => Promise<number>): Promise<number> {
+  const client = new pg.Client(url);
+  await client.connect();
+  const stop = new AbortController();
+  const folding = (async () => {
+    while (!stop.signal.aborted) {
+      await foldAll(client);
+      await delay(FOLD_EVERY_MS);
+    }
+  })();
+  try {
+    return await work();
+  } finally {
+    stop.abort();
+    await folding;
+    await client.end();
+  }
+}
+
+const BARE_SUM =
+  'select sum(size_delta), sum(file_delta), sum(dir_delta), count(*) from filestore.rollup_deltas';
+
+/** Reading exact totals while much is pending, against adding up what is pending and nothing else. */
+export const totals: Comparison = (context) =>
+  withDatabase(context.server, async ({ client }) => {
+    const tree = await createFilledTree(client, DIRECTORIES, PENDING);
+    await loadFiles(client, 'filestore.nodes', label());
+    await client.query('vacuum analyze');
+    const read = (text: string, values: unknown[]) => () => callTime(client, text, values, context.seconds);
+    const directoryTotals = 'select * from filestore.directory_totals($1)';
+    const times = await inTurns(context.rounds, {
+      root: read(directoryTotals, [tree.rootId]),
+      middle: read(directoryTotals, [tree.topId]),
+      leaf: read(directoryTotals, [tree.beforeFirst + 1]),
+      sum: read(BARE_SUM, []),
+    });
+    const of = (which: string) => `totals of ${which} against a bare sum, ${PENDING} deltas pending`;
+    context.report(
+      compare(of('the root'), 'ms', times.root, times.sum, atMost(2)),
+      compare(of('a directory in the middle'), 'ms', times.middle, times.sum),
+      compare(of('a directory of files'), 'ms', times.leaf, times.sum),
+    );
+    await foldAll(client);
+  });

@@ -1,0 +1,226 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { refusal } from '../support/refusals.ts';
+import { createMount, foldAll, type Mount, one } from '../support/tree.ts';
+import { keyOf, type Writers, writersOn } from '../support/writers.ts';
+
+const database = databaseForEachTest();
+
+let mount: Mount;
+let key: string;
+let writers: Writers;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  key = await keyOf(database(), mount.id);
+  writers = writersOn(database());
+});
+
+const PURGE = 'select filestore.purge_deleted($1, $2) as purged';
+
+const purge = async (olderThan: string | null = '0', batch: number | null = 1000): Promise<number> =>
+  (await one(database(), PURGE, [olderThan, batch])).purged;
+
+/** What is left beside the root, living or not, as paths. */
+async function left(): Promise<readonly string[]> {
+  const rows = await database().query(
+    'select path from filestore.nodes where parent_id is not null order by path, id',
+  );
+  return rows.map(({ path }) => path);
+}
+
+/** Tombstones these nodes as if it had been days ago. */
+const deleteDaysAgo = (days: number, ...ids: readonly string[]) =>
+  database().query(
+    "update filestore.nodes set state = 'deleted', deleted_at = now() - $2 * interval '1 day' where id = any($1)",
+    [ids, days],
+  );
+
+/** A directory of files. */
+async function fill(path: string, files: number): Promise<string> {
+  const { id } = await writers.ensure(key, path);
+  await database().query(
+    "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) select $1, $2, 'f' || g, 'file' from generate_series(1, $3) g",
+    [mount.id, id, files],
+  );
+  return id;
+}
+
+describe('purge_deleted', () => {
+  test('takes the oldest first', async () => {
+    const [young, old, middle] = [
+      await writers.create(mount.rootId, 'young'),
+      await writers.create(mount.rootId, 'old'),
+      await writers.create(mount.rootId, 'middle'),
+    ];
+    await deleteDaysAgo(40, young.id);
+    await deleteDaysAgo(60, old.id);
+    await deleteDaysAgo(50, middle.id);
+    expect(await purge('30 days', 1)).toBe(1);
+    expect(await left()).toEqual(['middle', 'young']);
+    expect(await purge('30 days', 1)).toBe(1);
+    expect(await left()).toEqual(['young']);
+  });
+
+  test('takes a tree from its leaves, never a parent before what is below it', async () => {
+    const { id } = await writers.ensure(key, 'a/b/c');
+    await writers.create(id, 'f');
+    await writers.remove((await writers.ensure(key, 'a')).id, { recursive: true });
+    await foldAll(database());
+    for (const rest of [['a', 'a/b', 'a/b/c'], ['a', 'a/b'], ['a'], []]) {
+      expect(await purge('0', 1)).toBe(1);
+      expect(await left()).toEqual(rest);
+    }
+    expect(await purge('0', 1)).toBe(0);
+  });
+
+  test('takes a whole tree in one batch when it has room for it', async () => {
+    await writers.create((await writers.ensure(key, 'a/b/c')).id, 'f');
+    await writers.remove((await writers.ensure(key, 'a')).id, { recursive: true });
+    await foldAll(database());
+    expect(await purge('0', 4)).toBe(4);
+    expect(await left()).toEqual([]);
+  });
+
+  test('keeps a directory while a younger tombstone is below it', async () => {
+    const directory = await writers.ensure(key, 'd');
+    const file = await writers.create(directory.id, 'f');
+    await deleteDaysAgo(10, file.id);
+    await deleteDaysAgo(50, directory.id);
+    await foldAll(database());
+    expect(await purge('30 days')).toBe(0);
+    expect(await left()).toEqual(['d', 'd/f']);
+  });
+
+  test('says how many it took, at most a batch, of all mounts together', async () => {
+    await writers.remove(await fill('d', 15), { recursive: true });
+    const other = await createMount(database(), 's3');
+    const { id } = await writers.ensure(await keyOf(database(), other.id), 'd');
+    for (const name of ['f1', 'f2', 'f3']) await writers.create(id, name);
+    await writers.remove(id, { recursive: true });
+    await foldAll(database());
+    expect([await purge('0', 8), await purge('0', 8), await purge('0', 8)]).toEqual([8, 8, 4]);
+    expect(await purge('0', 8)).toBe(0);
+    expect(await left()).toEqual([]);
+  });
+
+  test('takes nothing that is alive, or was deleted later than asked', async () => {
+    const [alive, now, before] = [
+      await writers.create(mount.rootId, 'alive'),
+      await writers.create(mount.rootId, 'now'),
+      await writers.create(mount.rootId, 'before'),
+    ];
+    await deleteDaysAgo(29, before.id);
+    await writers.remove(now.id);
+    expect(await purge('30 days')).toBe(0);
+    expect(await purge('28 days')).toBe(1);
+    expect(await left()).toEqual(['alive', 'now']);
+    expect(await purge('0')).toBe(1);
+    expect(await left()).toEqual(['alive']);
+    expect(await one(database(), 'select version from filestore.nodes where id = $1', [alive.id])).toEqual({
+      version: 1,
+    });
+  });
+
+  test('leaves directories whose totals are pending, and takes them once these are folded', async () => {
+    await writers.remove(await fill('a/d', 3), { recursive: true });
+    expect(await purge()).toBe(3);
+    expect(await left()).toEqual(['a', 'a/d']);
+    expect(await purge()).toBe(0);
+    await foldAll(database());
+    expect(await purge()).toBe(1);
+    expect(await left()).toEqual(['a']);
+    expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+  });
+
+  test('takes the history of a node along, and leaves the journal', async () => {
+    const file = await writers.create(mount.rootId, 'f');
+    await database().query("select filestore.begin_command('delete', primary_node_id => $1)", [file.id]);
+    await writers.remove(file.id);
+    const history = () => database().query('select from filestore.snapshots where node_id = $1', [file.id]);
+    expect(await history()).toHaveLength(1);
+    expect(await purge()).toBe(1);
+    expect(await history()).toEqual([]);
+    expect(
+      await database().query('select command from filestore.journal_entries where primary_node_id = $1', [
+        file.id,
+      ]),
+    ).toEqual([{ command: 'delete' }]);
+  });
+
+  test.each([
+    [null, 1, 'null'],
+    ['-1 day', 1, '-1 days'],
+    ['1 day', null, 'null'],
+    ['1 day', 0, '0'],
+    ['1 day', -1, '-1'],
+  ])('refuses older_than %s and batch %s', async (olderThan, batch, names) => {
+    await expect(purge(olderThan, batch)).rejects.toMatchObject(refusal('FS422', names));
+  });
+
+  test('gets to its end right after a mass delete of which the statistics know nothing', async () => {
+    await database().query('alter table filestore.nodes set (autovacuum_enabled = off)');
+    for (let directory = 0; directory < 50; directory += 1) await fill(`d/${directory}`, 1000);
+    await writers.remove((await writers.ensure(key, 'd')).id, { recursive: true });
+    // Every directory is pending, and the files are in the way of all of them.
+    expect(await purge('0', 20_000)).toBe(20_000);
+    await foldAll(database());
+    expect([await purge('0', 20_000), await purge('0', 20_000), await purge('0', 20_000)]).toEqual([
+      20_000, 10_051, 0,
+    ]);
+    expect(await left()).toEqual([]);
+  });
+});
+
+describe('beside others', () => {
+  test('leaves a node that is being restored, and takes the rest', async () => {
+    const [restored, rest] = [
+      await writers.create(mount.rootId, 'restored'),
+      await writers.create(mount.rootId, 'rest'),
+    ];
+    for (const { id } of [restored, rest]) await writers.remove(id);
+    const [first, second] = [await database().connect(), await database().connect()];
+    await first.query('begin');
+    await writersOn(first).restore(restored.id);
+    const purging = await sendAndBlock(second, PURGE, ['0', 10]);
+    await first.query('commit');
+    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 1 }] } });
+    expect(await left()).toEqual(['restored']);
+  });
+
+  test('leaves a node that is restored and deleted again meanwhile: it is as old as its last deletion', async () => {
+    const file = await writers.create(mount.rootId, 'f');
+    await deleteDaysAgo(50, file.id);
+    const [first, second] = [await database().connect(), await database().connect()];
+    await first.query('begin');
+    await writersOn(first).restore(file.id);
+    await writersOn(first).remove(file.id);
+    const purging = await sendAndBlock(second, PURGE, ['30 days', 10]);
+    await first.query('commit');
+    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 0 }] } });
+    expect(await left()).toEqual(['f']);
+  });
+
+  test('waits for a tree that is being restored, and takes nothing of it', async () => {
+    const id = await fill('d', 3);
+    await writers.remove(id, { recursive: true });
+    const [first, second] = [await database().connect(), await database().connect()];
+    await first.query('begin');
+    await writersOn(first).restore(id, { withTree: true });
+    const purging = await sendAndBlock(second, PURGE, ['0', 10]);
+    expect(purging.waits).toBe(true);
+    await first.query('commit');
+    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 0 }] } });
+    expect(await left()).toHaveLength(4);
+  });
+
+  test('of two purges at once, none fails, and what they took adds up', async () => {
+    await writers.remove(await fill('d', 30), { recursive: true });
+    await foldAll(database());
+    const clients = await Promise.all([database().connect(), database().connect(), database().connect()]);
+    const taken = await Promise.all(clients.map((client) => one(client, PURGE, ['0', 20])));
+    expect(taken.reduce((sum, { purged }) => sum + purged, 0)).toBe(31);
+    expect(await left()).toEqual([]);
+  });
+});

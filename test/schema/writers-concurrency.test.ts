@@ -1,0 +1,288 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Client } from 'pg';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { databaseForFile } from '../support/database.ts';
+import { refusal } from '../support/refusals.ts';
+import { createMount, type Mount } from '../support/tree.ts';
+import { keyOf, livePaths, type Writers, writersOn } from '../support/writers.ts';
+
+const database = databaseForFile();
+
+let mount: Mount;
+let key: string;
+/** Begins first and holds its transaction open. */
+let first: Client;
+let second: Client;
+let writers: Writers;
+
+const ENSURE = 'select * from filestore.ensure_directory($1, $2)';
+const MOVE = 'select * from filestore.move_node($1, $2, $3, $4)';
+const RESTORE = 'select * from filestore.restore_node($1, null, $2)';
+const REMOVE = 'select * from filestore.delete_node($1, null, $2)';
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  key = await keyOf(database(), mount.id);
+  [first, second] = [await database().connect(), await database().connect()];
+  writers = writersOn(database());
+});
+
+const ensure = (path: string) => writers.ensure(key, path);
+const connections = (count: number) => Promise.all(Array.from({ length: count }, () => database().connect()));
+
+async function problems() {
+  return database().query('select * from filestore.check_integrity() where backend_mount_id = $1', [
+    mount.id,
+  ]);
+}
+
+/** Runs turns of work on every connection for that long; refusals in the schema's own words are part of it. */
+async function storm(
+  clients: readonly Client[],
+  milliseconds: number,
+  work: (client: Client, random: <T>(values: readonly T[]) => T, turn: number) => Promise<unknown>,
+): Promise<readonly string[]> {
+  const deadline = Date.now() + milliseconds;
+  const random = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;
+  const failures: string[] = [];
+  await Promise.all(
+    clients.map(async (client) => {
+      for (let turn = 0; Date.now() < deadline; turn += 1) {
+        await work(client, random, turn).catch((error) => {
+          if (!/^FS4/.test(error.code)) failures.push(`${error.code} ${error.message}`);
+        });
+      }
+    }),
+  );
+  return failures;
+}
+
+describe('ensure_directory', () => {
+  test('of one chain by twenty callers at once makes one chain, and all get the same node', async () => {
+    const clients = await connections(20);
+    const path = 'a/b/c/d/e/f/g/h';
+    const nodes = await Promise.all(clients.map((client) => writersOn(client).ensure(key, path)));
+    expect(new Set(nodes.map(({ id }) => id)).size).toBe(1);
+    expect(nodes[0]).toMatchObject({ path });
+    expect(await livePaths(database(), mount.id)).toHaveLength(8);
+  });
+
+  test('of chains that share their beginning by twenty callers at once makes each once', async () => {
+    const clients = await connections(20);
+    const nodes = await Promise.all(
+      clients.map((client, index) => writersOn(client).ensure(key, `a/b/${index % 4}/c`)),
+    );
+    expect(nodes.map(({ path }) => path)).toEqual(clients.map((_, index) => `a/b/${index % 4}/c`));
+    expect(await livePaths(database(), mount.id)).toHaveLength(2 + 4 * 2);
+  });
+
+  test.each([
+    ['moved', MOVE, [null, 'z', null], ['a', 'a/b', 'a/b/c', 'z']],
+    ['deleted', REMOVE, [true], ['a', 'a/b', 'a/b/c']],
+  ])(
+    'below a directory that is being %s waits, and stands where it was wanted',
+    async (_, call, values, paths) => {
+      const { id } = await ensure('a');
+      await first.query('begin');
+      await first.query(call, [id, ...values]);
+      const ensuring = await sendAndBlock(second, ENSURE, [key, 'a/b/c']);
+      expect(ensuring.waits).toBe(true);
+      await first.query('commit');
+      expect(await ensuring.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'a/b/c' }] } });
+      expect(await livePaths(database(), mount.id)).toEqual(paths);
+    },
+  );
+
+  test.each(['move', 'delete'])('below a directory whose %s is rolled back uses it', async (what) => {
+    const { id } = await ensure('a');
+    await first.query('begin');
+    await (what === 'move' ? first.query(MOVE, [id, null, 'z', null]) : first.query(REMOVE, [id, true]));
+    const ensuring = await sendAndBlock(second, ENSURE, [key, 'a/b']);
+    expect(ensuring.waits).toBe(true);
+    await first.query('rollback');
+    expect(await ensuring.outcome).toMatchObject({ ok: true, result: { rows: [{ parent_id: id }] } });
+  });
+
+  test('keeps a directory where it is until its own transaction ends', async () => {
+    const { id } = await ensure('a');
+    await first.query('begin');
+    await first.query(ENSURE, [key, 'a/b']);
+    const moving = await sendAndBlock(second, MOVE, [id, null, 'z', null]);
+    expect(moving.waits).toBe(true);
+    await first.query('commit');
+    expect(await moving.outcome).toMatchObject({ ok: true });
+    expect(await livePaths(database(), mount.id)).toEqual(['z', 'z/b']);
+  });
+
+  test('creates on the wanted path only, while the way there is moved aside again and again', async () => {
+    const path = 'a/b/c/d/e/f';
+    const clients = await connections(4);
+    const failures = await storm([first, ...clients], 1500, async (client, _, turn) => {
+      if (client !== first) return writersOn(client).ensure(key, `${path}/${turn}`);
+      const { rows } = await client.query("select id from filestore.node_by_path($1, 'a')", [key]);
+      return rows[0] && writersOn(client).move(rows[0].id, { name: `aside-${turn}` });
+    });
+    expect(failures).toEqual([]);
+    const strays = await database().query(
+      `select node_id, path from filestore.view_filestore_node_versions
+       where backend_mount_id = $1 and version = 1 and path like 'aside%'`,
+      [mount.id],
+    );
+    expect(strays).toEqual([]);
+  });
+});
+
+test('of two creates of one name, one is refused', async () => {
+  await first.query('begin');
+  await writersOn(first).create(mount.rootId, 'f');
+  const create = await sendAndBlock(second, "select filestore.create_node($1, 'f')", [mount.rootId]);
+  expect(create.waits).toBe(true);
+  await first.query('commit');
+  expect(await create.outcome).toMatchObject({ ok: false, error: refusal('FS409', '"f"') });
+});
+
+test.each(['file', 'directory'])('of two moves of one %s at one version, one is refused', async (kind) => {
+  const { id } = await writers.create(mount.rootId, 'n', kind);
+  await first.query('begin');
+  await first.query(MOVE, [id, null, 'one', 1]);
+  const move = await sendAndBlock(second, MOVE, [id, null, 'two', 1]);
+  expect(move.waits).toBe(true);
+  await first.query('commit');
+  expect(await move.outcome).toMatchObject({ ok: false, error: refusal('FS409', 'is at version 2, not 1') });
+  expect(await livePaths(database(), mount.id)).toEqual(['one']);
+});
+
+test('of two directories moved into each other at once, one arrives and one is refused', async () => {
+  const [a, b] = [await ensure('a'), await ensure('b')];
+  await first.query('begin');
+  await first.query(MOVE, [a.id, b.id, null, null]);
+  const other = await sendAndBlock(second, MOVE, [b.id, a.id, null, null]);
+  expect(other.waits).toBe(true);
+  await first.query('commit');
+  expect(await other.outcome).toMatchObject({ ok: false, error: refusal('FS422', '"b"') });
+  expect(await livePaths(database(), mount.id)).toEqual(['b', 'b/a']);
+});
+
+/** Directories three levels deep and three wide, in no order of id. */
+async function grove(): Promise<string[]> {
+  const paths = ['x', 'y', 'z'].flatMap((a) =>
+    ['x', 'y', 'z'].flatMap((b) => [`${a}/${b}/x`, `${a}/${b}/y`]),
+  );
+  for (const path of paths.reverse()) await ensure(path);
+  const rows = await database().query(
+    "select id from filestore.nodes where backend_mount_id = $1 and parent_id is not null and kind = 'directory'",
+    [mount.id],
+  );
+  return rows.map(({ id }) => id);
+}
+
+describe('delete_node of a tree', () => {
+  test('never fails while others create in it, and leaves nothing alive below', async () => {
+    const [clients, ids] = [await connections(6), await grove()];
+    const top = (await ensure('x')).id;
+    let creating = true;
+    const creates = clients.map(async (client, worker) => {
+      for (let turn = 0; creating; turn += 1) {
+        const directory = ids[(turn * 7 + worker) % ids.length] ?? '';
+        await writersOn(client)
+          .create(directory, `${worker}-${turn}`, turn % 2 === 0 ? 'directory' : 'file')
+          .then((node) => node.kind === 'directory' && ids.push(node.id))
+          .catch((error) => expect(error).toMatchObject({ code: 'FS404' }));
+      }
+    });
+    while ((await livePaths(database(), mount.id)).length < 200) await delay(5);
+    const tombstone = await writersOn(first).remove(top, { recursive: true });
+    creating = false;
+    await Promise.all(creates);
+    expect(tombstone).toMatchObject({ path: 'x', state: 'deleted' });
+    expect((await livePaths(database(), mount.id)).filter((path) => path.startsWith('x'))).toEqual([]);
+    expect(await problems()).toEqual([]);
+  });
+
+  test('waits for a create in it and takes that along', async () => {
+    const [top, deep] = [await ensure('a'), await ensure('a/b/c')];
+    await first.query('begin');
+    await writersOn(first).create(deep.id, 'f');
+    const removal = await sendAndBlock(second, REMOVE, [top.id, true]);
+    expect(removal.waits).toBe(true);
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({ ok: true });
+    expect(await livePaths(database(), mount.id)).toEqual([]);
+  });
+});
+
+describe('nothing deadlocks', () => {
+  /** Holds up who wants to lock a row, as any open transaction that changed it does. */
+  const touch = (id: string) =>
+    first.query(`update filestore.nodes set metadata = '{"touched": true}' where id = $1`, [id]);
+
+  test('when a directory in a tree that is being deleted is refused to be deleted alone', async () => {
+    const [top, inner, between, outer] = [
+      await ensure('top'),
+      await ensure('top/inner'),
+      await ensure('top/between'),
+      await ensure('top/outer'),
+    ];
+    await writers.move(inner.id, { parent: outer.id });
+    await first.query('begin');
+    await writersOn(first).create(between.id, 'f');
+    const tree = await sendAndBlock(second, REMOVE, [top.id, true]);
+    const single = await sendAndBlock(await database().connect(), REMOVE, [outer.id, false]);
+    await first.query('commit');
+    expect(await tree.outcome).toMatchObject({ ok: true });
+    expect(await single.outcome).toMatchObject({ ok: false, error: { code: expect.stringMatching(/^FS4/) } });
+  });
+
+  test('when a node of a tree that is being restored is restored alone', async () => {
+    const [top, before, node] = [await ensure('top'), await ensure('top/before'), await ensure('top/node')];
+    await writers.remove(top.id, { recursive: true });
+    await first.query('begin');
+    await touch(before.id);
+    const tree = await sendAndBlock(second, RESTORE, [top.id, true]);
+    const single = await sendAndBlock(await database().connect(), RESTORE, [node.id, false]);
+    await first.query('commit');
+    expect(await tree.outcome).toMatchObject({ ok: true });
+    expect(await single.outcome).toMatchObject({ ok: false, error: refusal('FS409', '"top/node"') });
+    expect(await livePaths(database(), mount.id)).toEqual(['top', 'top/before', 'top/node']);
+  });
+});
+
+describe('many connections that change overlapping trees', () => {
+  test('by moves, deletes and restores of trees do not deadlock, and leave nothing wrong', async () => {
+    const [clients, ids] = [await connections(8), await grove()];
+    const failures = await storm(clients, 3000, (client, random) => {
+      const sql = writersOn(client);
+      return random([
+        () =>
+          sql.move(random(ids), {
+            parent: random([mount.rootId, ...ids]),
+            name: random(['x', 'y', 'z', 'w']),
+          }),
+        () => sql.move(random(ids), { name: random(['x', 'y', 'z', 'w']) }),
+        () => sql.remove(random(ids), { recursive: true }),
+        () => sql.restore(random(ids), { withTree: true }),
+        () => sql.restore(random(ids), { withTree: true }),
+        () => sql.create(random(ids), random(['f', 'g'])),
+      ])();
+    });
+    expect(failures).toEqual([]);
+    expect(await problems()).toEqual([]);
+  });
+
+  test('and by deletes and restores of single nodes do not deadlock either', async () => {
+    const [clients, ids] = [await connections(8), await grove()];
+    const failures = await storm(clients, 2000, (client, random) => {
+      const sql = writersOn(client);
+      return random([
+        () => sql.remove(random(ids)),
+        () => sql.restore(random(ids)),
+        () => sql.remove(random(ids), { recursive: true }),
+        () => sql.restore(random(ids), { withTree: true }),
+        () => sql.move(random(ids), { parent: random([mount.rootId, ...ids]) }),
+      ])();
+    });
+    expect(failures).toEqual([]);
+    expect(await problems()).toEqual([]);
+  });
+});

@@ -1,0 +1,221 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/database.ts';
+import { refusal } from '../support/refusals.ts';
+import { createMount, type Mount, one } from '../support/tree.ts';
+import { keyOf, livePaths, type Writers, writersOn } from '../support/writers.ts';
+
+const database = databaseForFile();
+
+let mount: Mount;
+let key: string;
+let writers: Writers;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  key = await keyOf(database(), mount.id);
+  writers = writersOn(database());
+});
+
+const UNKNOWN = '999999999';
+
+const live = () => livePaths(database(), mount.id);
+const ensure = (path: string, mountKey = key) => writers.ensure(mountKey, path);
+
+describe('delete_node', () => {
+  test('leaves a tombstone of a file, or of an empty directory', async () => {
+    for (const node of [await writers.create(mount.rootId, 'f'), await ensure('d')]) {
+      expect(await writers.remove(node.id, { version: 1 })).toMatchObject({
+        id: node.id,
+        state: 'deleted',
+        version: 2,
+        deleted_at: expect.any(Date),
+      });
+    }
+    expect(await live()).toEqual([]);
+  });
+
+  test('refuses a directory that is not empty', async () => {
+    const directory = await ensure('a/b');
+    await expect(writers.remove(directory.parent_id)).rejects.toMatchObject(
+      refusal('FS409', '"a" is not empty'),
+    );
+  });
+
+  test('with recursive deletes what is below, nothing beside, all with one deleted_at', async () => {
+    await writers.create((await ensure('a/b/c')).id, 'f');
+    for (const name of ['a!', 'a-b', 'a0']) await writers.create(mount.rootId, name);
+    const a = await ensure('a');
+    await writers.remove(a.id, { recursive: true });
+    expect(await live()).toEqual(['a!', 'a-b', 'a0']);
+    const moments = await database().query(
+      'select deleted_at::text as moment from filestore.nodes where backend_mount_id = $1 and not live',
+      [mount.id],
+    );
+    expect(moments).toHaveLength(4);
+    expect(new Set(moments.map(({ moment }) => moment)).size).toBe(1);
+  });
+
+  test.each([false, true])('refuses the root (recursive: %s)', async (recursive) => {
+    await ensure('a');
+    await expect(writers.remove(mount.rootId, { recursive })).rejects.toMatchObject(
+      refusal('FS422', mount.rootId),
+    );
+    expect(await live()).toEqual(['a']);
+  });
+
+  test.each([false, true])(
+    'refuses what is missing, deleted already, or not at the expected version (recursive: %s)',
+    async (recursive) => {
+      const node = await ensure('d');
+      await expect(writers.remove(UNKNOWN, { recursive })).rejects.toMatchObject(refusal('FS404', UNKNOWN));
+      await expect(writers.remove(node.id, { recursive, version: 7 })).rejects.toMatchObject(
+        refusal('FS409', '"d"'),
+      );
+      await writers.remove(node.id, { recursive });
+      await expect(writers.remove(node.id, { recursive })).rejects.toMatchObject(refusal('FS404', '"d"'));
+    },
+  );
+});
+
+/** Deletes a tree in batches of one moment; says after each what is left. */
+async function removeInBatches(id: string, size: number, afterEach: () => Promise<void>): Promise<void> {
+  const { moment } = await one(database(), 'select clock_timestamp()::text as moment');
+  for (;;) {
+    const { deleted } = await one(database(), 'select filestore.delete_batch($1, $2, $3) as deleted', [
+      id,
+      size,
+      moment,
+    ]);
+    expect(deleted).toBeLessThanOrEqual(size);
+    if (deleted === 0) return;
+    await afterEach();
+  }
+}
+
+describe('delete_batch', () => {
+  const orphans = () =>
+    database().query(
+      `select n.path from filestore.nodes n join filestore.nodes p on p.id = n.parent_id
+       where n.backend_mount_id = $1 and n.live and not p.live`,
+      [mount.id],
+    );
+
+  test('leaves a tree after every batch, and nothing but what is beside it in the end', async () => {
+    for (const path of ['a/b/c', 'a/b!/c', 'a/b0', 'a-b', 'a!', 'a0']) await ensure(path);
+    const before = (await live()).length;
+    let batches = 0;
+    await removeInBatches((await ensure('a')).id, 2, async () => {
+      batches += 1;
+      expect(await orphans()).toEqual([]);
+      expect(await live()).toHaveLength(before - Math.min(batches * 2, 6));
+    });
+    expect(batches).toBe(3);
+    expect(await live()).toEqual(['a!', 'a-b', 'a0']);
+  });
+
+  test('with one moment deletes what restore_node brings back as one tree', async () => {
+    for (const path of ['a/b/c', 'a/d', 'a/e']) await ensure(path);
+    const before = await live();
+    const a = await ensure('a');
+    await removeInBatches(a.id, 2, async () => undefined);
+    expect(await live()).toEqual([]);
+    await writers.restore(a.id, { withTree: true });
+    expect(await live()).toEqual(before);
+  });
+
+  test('can be restored although a name was used again between two batches', async () => {
+    const a = await ensure('a');
+    await writers.create(a.id, 'f');
+    let again: string | undefined;
+    await removeInBatches(a.id, 1, async () => {
+      again ??= (await writers.create(a.id, 'f')).id;
+    });
+    await writers.restore(a.id, { withTree: true });
+    expect(await live()).toEqual(['a', 'a/f']);
+    expect(await one(database(), 'select live from filestore.nodes where id = $1', [again])).toEqual({
+      live: true,
+    });
+  });
+
+  test('of what is missing or deleted deletes nothing', async () => {
+    const node = await ensure('d');
+    await writers.remove(node.id);
+    for (const id of [UNKNOWN, node.id]) {
+      expect(await one(database(), 'select filestore.delete_batch($1) as deleted', [id])).toEqual({
+        deleted: 0,
+      });
+    }
+  });
+
+  test('of the root deletes nothing', async () => {
+    await ensure('a');
+    expect(await one(database(), 'select filestore.delete_batch($1) as deleted', [mount.rootId])).toEqual({
+      deleted: 0,
+    });
+    expect(await live()).toEqual(['a']);
+  });
+
+  test.each([0, -1])('refuses a batch of %d, which would look like the end', async (size) => {
+    const node = await ensure('a');
+    await expect(
+      database().query('select filestore.delete_batch($1, $2)', [node.id, size]),
+    ).rejects.toMatchObject(refusal('FS422', String(size)));
+  });
+});
+
+describe('restore_node', () => {
+  test('brings a node back, active, where its parent is now', async () => {
+    const file = await writers.create((await ensure('a')).id, 'f');
+    await database().query("update filestore.nodes set state = 'missing' where id = $1", [file.id]);
+    await writers.remove(file.id);
+    await writers.move(file.parent_id, { name: 'z' });
+    expect(await writers.restore(file.id, { version: 3 })).toMatchObject({
+      state: 'active',
+      path: 'z/f',
+      version: 4,
+      deleted_at: null,
+    });
+  });
+
+  test('brings back the node alone, unless told otherwise', async () => {
+    const { parent_id } = await ensure('a/b');
+    await writers.remove(parent_id, { recursive: true });
+    await writers.restore(parent_id);
+    expect(await live()).toEqual(['a']);
+  });
+
+  test('with_tree brings back what was deleted together with it, not what was deleted earlier', async () => {
+    const a = await ensure('a');
+    const earlier = await writers.create(a.id, 'earlier');
+    await writers.create((await ensure('a/b')).id, 'g');
+    await writers.remove(earlier.id);
+    await writers.remove(a.id, { recursive: true });
+    expect(await writers.restore(a.id, { withTree: true })).toMatchObject({ path: 'a', state: 'active' });
+    expect(await live()).toEqual(['a', 'a/b', 'a/b/g']);
+  });
+
+  test('refuses while the parent is deleted', async () => {
+    const node = await ensure('a/b');
+    await writers.remove(node.parent_id, { recursive: true });
+    for (const withTree of [false, true]) {
+      await expect(writers.restore(node.id, { withTree })).rejects.toMatchObject(refusal('FS404', '"a"'));
+    }
+  });
+
+  test('refuses while the name is taken', async () => {
+    const node = await ensure('a');
+    await writers.remove(node.id);
+    await ensure('a');
+    for (const withTree of [false, true]) {
+      await expect(writers.restore(node.id, { withTree })).rejects.toMatchObject(refusal('FS409', '"a"'));
+    }
+  });
+
+  test('refuses what is missing, alive, or not at the expected version', async () => {
+    const node = await ensure('a');
+    await expect(writers.restore(node.id)).rejects.toMatchObject(refusal('FS409', '"a"'));
+    await writers.remove(node.id);
+    await expect(writers.restore(node.id, { version: 1 })).rejects.toMatchObject(refusal('FS409', '"a"'));
+    await expect(writers.restore(UNKNOWN)).rejects.toMatchObject(refusal('FS404', UNKNOWN));
+  });
+});
