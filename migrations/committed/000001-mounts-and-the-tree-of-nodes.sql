@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8342d44f40f148e993606f23d35d839b93323730
+--! Hash: sha1:e81e5a11731e814f52f6b18eebd7cead168c2bc4
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -395,7 +395,7 @@ end
 $$;
 
 comment on function filestore.lock_tree(bigint, boolean) is
-  'Locks the shape of a mount''s tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves a file, deletes a directory that is empty, restores one node, or writes several existing rows (in order of id). Nobody else. Never shared first and then exclusive.';
+  'Locks the shape of a mount''s tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves a file, restores one node, writes several existing rows (in order of id), or creates in several existing directories. Nobody else. Never shared first and then exclusive.';
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql
@@ -641,9 +641,6 @@ begin
       using errcode = 'FS422',
             hint    = 'Insert it active and delete it.';
   end if;
-  if octet_length(new.name) > 255 then
-    perform filestore.refuse_long_name(new.backend_mount_id, new.name);
-  end if;
 
   -- Only the mount's own trigger makes a node without name and parent.
   if new.parent_id is not null or new.name <> '' then
@@ -661,7 +658,7 @@ end
 $$;
 
 comment on function filestore.prepare_node_insert() is
-  'Fills what the writer of a node left out; refuses one that is born dead, without a parent, or with too long a name.';
+  'Fills what the writer of a node left out; refuses one that is born dead or without a parent.';
 
 revoke all on function filestore.prepare_node_insert() from public;
 --! EndIncluded functions/prepare_node_insert.sql
@@ -792,8 +789,17 @@ begin
   select c.id, c.path, c.parent_id
   into orphan
   from removed r
-  join filestore.nodes c on c.parent_id = r.id
-  where c.deleted_at is not null
+  -- "Offset 0" keeps this a lookup: right after a mass delete, statistics that
+  -- know of no tombstones would turn it into a join of all with all.
+  cross join lateral (
+    select n.id, n.path, n.parent_id
+    from filestore.nodes n
+    where n.parent_id = r.id
+      and n.deleted_at is not null
+    limit 1
+    offset 0
+  ) c
+  where r.directory_path is not null
   limit 1;
 
   if found then
@@ -865,7 +871,6 @@ create trigger nodes_prepare_insert
     new.parent_path is null
     or new.parent_live is null
     or new.kind = 'directory'
-    or octet_length(new.name) > 255
   )
   execute function filestore.prepare_node_insert();
 
@@ -875,8 +880,31 @@ comment on trigger nodes_prepare_insert on filestore.nodes is
 --! Included triggers/nodes_prepare_update.sql
 drop trigger if exists nodes_prepare_update on filestore.nodes;
 
+-- Every column that can be set, but for the heartbeats: an update that sets
+-- these alone has nothing to prepare.
 create trigger nodes_prepare_update
-  before update on filestore.nodes
+  before update of
+    id,
+    backend_mount_id,
+    parent_id,
+    parent_path,
+    parent_live,
+    name,
+    directory_path,
+    live,
+    kind,
+    size_bytes,
+    checksum,
+    content_hash,
+    storage_class,
+    metadata,
+    state,
+    version,
+    last_modified_at,
+    created_at,
+    updated_at,
+    deleted_at
+  on filestore.nodes
   for each row
   execute function filestore.prepare_node_update();
 

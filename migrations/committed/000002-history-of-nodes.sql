@@ -1,5 +1,5 @@
---! Previous: sha1:8342d44f40f148e993606f23d35d839b93323730
---! Hash: sha1:9280e273d3d0cf956d4479ca65acf7bd5e016320
+--! Previous: sha1:e81e5a11731e814f52f6b18eebd7cead168c2bc4
+--! Hash: sha1:c41b275a2466687827e2f4b4fdb217ccb5b0f7fb
 --! Message: History of nodes
 
 create table if not exists filestore.snapshots (
@@ -291,10 +291,32 @@ revoke all on function filestore.canonical_path(text) from public;
 --! Included triggers/nodes_record_version.sql
 drop trigger if exists nodes_record_version on filestore.nodes;
 
--- A trigger for each row, so that a heartbeat, which supersedes nothing, costs
--- next to nothing: a statement's trigger cannot look into its rows beforehand.
+-- For each row and for these columns, so that a heartbeat, which supersedes
+-- nothing, costs nothing: a statement's trigger with transition tables cannot
+-- name columns, and cannot look into its rows beforehand.
 create trigger nodes_record_version
-  after update on filestore.nodes
+  after update of
+    id,
+    backend_mount_id,
+    parent_id,
+    parent_path,
+    parent_live,
+    name,
+    directory_path,
+    live,
+    kind,
+    size_bytes,
+    checksum,
+    content_hash,
+    storage_class,
+    metadata,
+    state,
+    version,
+    last_modified_at,
+    created_at,
+    updated_at,
+    deleted_at
+  on filestore.nodes
   for each row
   when (
     old.version <> new.version

@@ -1,5 +1,5 @@
---! Previous: sha1:9280e273d3d0cf956d4479ca65acf7bd5e016320
---! Hash: sha1:64d85feac09af7afb64cd200e4903b910c782b2c
+--! Previous: sha1:c41b275a2466687827e2f4b4fdb217ccb5b0f7fb
+--! Hash: sha1:93b594add544c488f1bc223d14d4e2b712bad559
 --! Message: Journal of commands
 
 -- No foreign key to nodes or mounts: the journal outlives what it describes.

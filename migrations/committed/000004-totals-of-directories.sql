@@ -1,5 +1,5 @@
---! Previous: sha1:64d85feac09af7afb64cd200e4903b910c782b2c
---! Hash: sha1:6850a6588ac565ebe5238ac8839a813177793c8a
+--! Previous: sha1:93b594add544c488f1bc223d14d4e2b712bad559
+--! Hash: sha1:54ae8364835cb9f656d13dd442c7361d32971456
 --! Message: Totals of directories
 
 -- No check that a total is not negative: totals are folded from appended
@@ -71,6 +71,9 @@ begin
       using errcode = 'FS422',
             hint    = 'Leave version out of the insert: it is counted by the database, from 1.';
   end if;
+  if octet_length(new.name) > 255 then
+    perform filestore.refuse_long_name(new.backend_mount_id, new.name);
+  end if;
   if new.directory_path is not null then
     insert into filestore.rollups (node_id)
     values (new.id);
@@ -90,7 +93,7 @@ end
 $$;
 
 comment on function filestore.record_created_node() is
-  'Adds a new node to the totals of the directories above it, by appending a delta; gives a directory totals of its own.';
+  'Adds a new node to the totals of the directories above it, by appending a delta; gives a directory totals of its own. Refuses a version of the writer''s and a name that is too long.';
 
 revoke all on function filestore.record_created_node() from public;
 --! EndIncluded functions/record_created_node.sql
@@ -546,9 +549,16 @@ comment on trigger nodes_record_created on filestore.nodes is
 --! Included triggers/nodes_record_changed.sql
 drop trigger if exists nodes_record_changed on filestore.nodes;
 
+-- live follows state and deleted_at. What the cascade moves keeps its parent.
 -- A root never moves or dies: its parent_id is null and this is not true.
 create trigger nodes_record_changed
-  after update on filestore.nodes
+  after update of
+    parent_id,
+    size_bytes,
+    state,
+    deleted_at,
+    live
+  on filestore.nodes
   for each row
   when (
     old.parent_id <> new.parent_id

@@ -1,5 +1,5 @@
---! Previous: sha1:6850a6588ac565ebe5238ac8839a813177793c8a
---! Hash: sha1:17368ce35a034107af0897faa1fbcb3fa22aa08b
+--! Previous: sha1:54ae8364835cb9f656d13dd442c7361d32971456
+--! Hash: sha1:88bf38511834d47e984ac1895a4757208f4cb55a
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql
@@ -455,14 +455,14 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  node filestore.nodes;
+  node  filestore.nodes;
+  child text;
 begin
-  -- A directory's delete looks at its children even when it is refused, from
-  -- above; one of a whole tree locks in order of id.
-  perform filestore.lock_tree(n.backend_mount_id, recursive)
-  from filestore.nodes n
-  where n.id = delete_node.node_id
-    and (recursive or n.directory_path is not null);
+  if recursive then
+    perform filestore.lock_tree(n.backend_mount_id, true)
+    from filestore.nodes n
+    where n.id = delete_node.node_id;
+  end if;
 
   select *
   into node
@@ -473,9 +473,13 @@ begin
   for update;
   if node.id is null then
     perform filestore.refuse_stale(node_id, expected_version);
+  elsif node.parent_id is null then
+    raise exception 'node % is the root of a mount: it cannot be deleted', node_id
+      using errcode = 'FS422',
+            hint    = 'Delete the mount; its root goes with it.';
   end if;
 
-  if recursive and node.directory_path <> '' then
+  if recursive and node.directory_path is not null then
     perform filestore.freeze_tree(node.backend_mount_id, node.path);
     update filestore.nodes n
     set state = 'deleted'
@@ -483,6 +487,20 @@ begin
       and n.live
       and (n.path = node.path or (n.path >= node.path || '/' and n.path < node.path || '0'));
   else
+    -- Before the update, whose cascade would wait for the children's locks
+    -- while it holds the directory's: two that wait for each other.
+    select n.name
+    into child
+    from filestore.nodes n
+    where n.backend_mount_id = node.backend_mount_id
+      and n.parent_id = node.id
+      and n.parent_live
+    limit 1;
+    if found then
+      raise exception 'directory "%" is not empty: it holds "%"', node.path, child
+        using errcode = 'FS409',
+              hint    = 'Delete what it holds first, or everything with recursive => true.';
+    end if;
     update filestore.nodes n
     set state = 'deleted'
     where n.id = node.id;

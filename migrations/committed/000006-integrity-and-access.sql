@@ -1,5 +1,5 @@
---! Previous: sha1:17368ce35a034107af0897faa1fbcb3fa22aa08b
---! Hash: sha1:7691a71efeafa98622aa0f5e7ec97d50bf068b4c
+--! Previous: sha1:88bf38511834d47e984ac1895a4757208f4cb55a
+--! Hash: sha1:6c8570b6a870335c262073c50bab0c74b8baaa77
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql

@@ -64,3 +64,23 @@ test('names of constraints, indexes and triggers begin with their table', async 
   );
   expect(strange).toEqual([]);
 });
+
+test('every column of nodes that can be set, but for the heartbeats, is prepared and kept as a version', async () => {
+  const triggers = await database().query(
+    `select t.tgname as name,
+            (select array_agg(a.attname::text order by a.attnum)
+             from pg_attribute a where a.attrelid = t.tgrelid and a.attnum = any (t.tgattr)) as columns
+     from pg_trigger t
+     where t.tgrelid = 'filestore.nodes'::regclass and t.tgname in ('nodes_prepare_update', 'nodes_record_version')
+     order by t.tgname`,
+  );
+  const [settable] = await database().query<{ columns: readonly string[] }>(
+    `select array_agg(a.attname::text order by a.attnum) as columns
+     from pg_attribute a
+     where a.attrelid = 'filestore.nodes'::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+       and a.attname not in ('last_seen_at', 'last_reconciled_at')`,
+  );
+  expect(triggers).toEqual(
+    ['nodes_prepare_update', 'nodes_record_version'].map((name) => ({ name, columns: settable?.columns })),
+  );
+});

@@ -1,0 +1,185 @@
+import type { Client } from 'pg';
+import { describeEnding, type Ending, isSameEnding, type Recorder, type WrittenNode } from './recorder.ts';
+
+/** What must not be there, and how often it is. */
+export interface Check {
+  readonly name: string;
+  readonly count: number;
+  readonly examples: readonly string[];
+}
+
+const CHUNK = 5000;
+
+/** Holds the database against what was acknowledged. To be called when all workers have stopped. */
+export async function checkEverything(admin: Client, recorder: Recorder): Promise<readonly Check[]> {
+  await untilNone(admin, `select count(*)::integer as n from filestore.expire_commands('0')`);
+  const checks = [
+    ...(await checkIntegrity(admin, 'after the run')),
+    ...(await checkJournal(admin, recorder)),
+    ...(await checkNodes(admin, recorder)),
+  ];
+  await untilNone(admin, 'select filestore.fold_rollups() as n');
+  await untilNone(admin, `select filestore.purge_deleted('0') as n`);
+  await untilNone(admin, 'select filestore.fold_rollups() as n');
+  return [
+    ...checks,
+    ...(await checkIntegrity(admin, 'after fold and purge')),
+    ...(await checkRemains(admin)),
+  ];
+}
+
+async function checkIntegrity(admin: Client, when: string): Promise<readonly Check[]> {
+  const { rows } = await admin.query<{ problem: string; node_id: string; detail: string }>(
+    'select problem, node_id, detail from filestore.check_integrity()',
+  );
+  const problems = [...new Set(rows.map((row) => row.problem))];
+  if (problems.length === 0) return [verdict(`check_integrity ${when}`, [])];
+  return problems.map((problem) =>
+    verdict(
+      `check_integrity ${when}: ${problem}`,
+      rows.filter((row) => row.problem === problem).map((row) => `node ${row.node_id}: ${row.detail}`),
+    ),
+  );
+}
+
+async function checkJournal(admin: Client, recorder: Recorder): Promise<readonly Check[]> {
+  const { endings, failures, claims, contradictions, prunedBefore } = recorder;
+  const found = await readJournal(admin, [
+    ...new Set([
+      ...endings.keys(),
+      ...failures,
+      ...[...claims.values()].flatMap((all) => all.map(({ entryId }) => entryId)),
+    ]),
+  ]);
+  const mayBePruned = (id: string) => {
+    const ending = endings.get(id);
+    return ending !== undefined && ending.completedAt < prunedBefore;
+  };
+  const vanished = [...endings.keys()].filter((id) => !found.has(id) && !mayBePruned(id));
+  const changed = [...endings].flatMap(([id, ending]) => {
+    const now = found.get(id);
+    if (now === undefined || isSameEnding(now, ending)) return [];
+    return [`entry ${id}: ${describeEnding(ending)} became ${describeEnding(now)}`];
+  });
+  const unwritten = [...failures].filter((id) => !mayBePruned(id) && found.get(id)?.status !== 'failed');
+  const { rows: open } = await admin.query<{ id: string }>(
+    'select id from filestore.journal_entries where completed_at is null',
+  );
+  const statusOf = (id: string) => found.get(id)?.status ?? endings.get(id)?.status ?? 'failed';
+  const doubled = [...claims].flatMap(([key, all]) => {
+    const sorted = [...all].sort((one, other) => Number(one.entryId) - Number(other.entryId));
+    const unasked = sorted.slice(1).filter(
+      // When what came before was pruned, the key was new again.
+      (claim, index) =>
+        !claim.retryFailed && !sorted.slice(0, index + 1).every(({ entryId }) => mayBePruned(entryId)),
+    );
+    const run = sorted.filter(({ entryId }) => !mayBePruned(entryId) && statusOf(entryId) !== 'failed');
+    return unasked.length > 0 || run.length > 1
+      ? [`${key}: ${sorted.map(({ entryId }) => `${entryId} ${statusOf(entryId)}`).join(', ')}`]
+      : [];
+  });
+  return [
+    verdict('acknowledged commands that vanished', vanished),
+    verdict('acknowledged commands that changed', changed),
+    verdict('commands that ended in two ways', contradictions),
+    verdict('failures without a failed entry', unwritten),
+    verdict(
+      'commands still open after expiry',
+      open.map(({ id }) => id),
+    ),
+    verdict('idempotency keys run twice', doubled),
+  ];
+}
+
+async function readJournal(admin: Client, ids: readonly string[]): Promise<ReadonlyMap<string, Ending>> {
+  const found = new Map<string, Ending>();
+  for (let start = 0; start < ids.length; start += CHUNK) {
+    const { rows } = await admin.query<Ending & { id: string }>(
+      `select id, status, result, error, completed_at as "completedAt"
+       from filestore.journal_entries where id = any($1)`,
+      [ids.slice(start, start + CHUNK)],
+    );
+    for (const { id, ...ending } of rows) found.set(id, ending);
+  }
+  return found;
+}
+
+async function checkNodes(admin: Client, { created, written }: Recorder): Promise<readonly Check[]> {
+  const lost = await missing(
+    admin,
+    `select c.id
+     from unnest($1::bigint[]) as c (id)
+     where not exists (select from filestore.nodes n where n.id = c.id)
+       and not exists (select from torture.purged p where p.node_id = c.id)`,
+    [...created].map((id) => [id]),
+  );
+  const spoiled = await missing(
+    admin,
+    `select w.id || ' version ' || w.version || ' "' || w.path || '"' as id
+     from unnest($1::bigint[], $2::integer[], $3::text[], $4::bigint[], $5::boolean[]) as w (id, version, path, size_bytes, live)
+     where not exists (
+         select from filestore.view_filestore_node_versions v
+         where v.node_id = w.id and v.version = w.version
+           and (v.path, v.size_bytes, v.live) = (w.path, w.size_bytes, w.live)
+       )
+       and not exists (select from torture.purged p where p.node_id = w.id)`,
+    [...written.values()].map((node: WrittenNode) => [
+      node.id,
+      node.version,
+      node.path,
+      node.size_bytes,
+      node.live,
+    ]),
+  );
+  return [
+    verdict('acknowledged creates that are lost', lost),
+    verdict('acknowledged versions that vanished or changed', spoiled),
+  ];
+}
+
+/** The ids that a query over columns of values complains about. */
+async function missing(admin: Client, sql: string, rows: readonly (readonly unknown[])[]): Promise<string[]> {
+  const bad: string[] = [];
+  for (let start = 0; start < rows.length; start += CHUNK) {
+    const chunk = rows.slice(start, start + CHUNK);
+    const columns = (chunk[0] ?? []).map((_, column) => chunk.map((row) => row[column]));
+    const result = await admin.query<{ id: string }>(sql, columns);
+    bad.push(...result.rows.map(({ id }) => id));
+  }
+  return bad;
+}
+
+/** Nothing pending, no tombstone left, and the folded totals themselves are what the nodes add up to. */
+async function checkRemains(admin: Client): Promise<readonly Check[]> {
+  const ids = async (sql: string) => (await admin.query<{ id: string }>(sql)).rows.map(({ id }) => id);
+  return [
+    verdict('deltas left after the fold', await ids('select id from filestore.rollup_deltas')),
+    verdict('tombstones left after the purge', await ids('select id from filestore.nodes where not live')),
+    verdict(
+      'folded totals that differ from the recomputed ones',
+      await ids(
+        `select d.id
+         from filestore.nodes d
+         join filestore.rollups r on r.node_id = d.id
+         left join filestore.nodes n on n.backend_mount_id = d.backend_mount_id
+           and n.parent_id is not null and n.live
+           and (d.path = '' or (n.path >= d.path || '/' and n.path < d.path || '0'))
+         group by d.id, r.size_bytes, r.file_count, r.dir_count
+         having (r.size_bytes, r.file_count, r.dir_count) is distinct from
+           (coalesce(sum(n.size_bytes), 0)::bigint, count(n.id) filter (where n.kind = 'file'),
+            count(n.id) filter (where n.kind = 'directory'))`,
+      ),
+    ),
+  ];
+}
+
+async function untilNone(admin: Client, sql: string): Promise<void> {
+  for (;;) {
+    const { rows } = await admin.query<{ n: number }>(sql);
+    if (rows[0]?.n === 0) return;
+  }
+}
+
+function verdict(name: string, found: readonly string[]): Check {
+  return { name, count: found.length, examples: found.slice(0, 5) };
+}

@@ -1,0 +1,99 @@
+import type { Client } from 'pg';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { createDirectory, createMount, createNode, type Mount, moveNode, one } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+let mount: Mount;
+let first: Client;
+let second: Client;
+let third: Client;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  [first, second, third] = [
+    await database().connect(),
+    await database().connect(),
+    await database().connect(),
+  ];
+});
+
+const HEARTBEAT = 'update filestore.nodes set last_seen_at = now() where id = $1';
+const DELETE = 'select id from filestore.delete_node($1)';
+
+describe('the delete of a directory that is not empty', () => {
+  test('does not deadlock with a transaction that writes several nodes in order of id', async () => {
+    const elsewhere = await createDirectory(database(), mount, mount.rootId, 'elsewhere');
+    const child = await createNode(database(), mount, elsewhere, 'child');
+    const directory = await createDirectory(database(), mount, mount.rootId, 'younger than its child');
+    await moveNode(database(), child, directory);
+
+    await first.query('begin');
+    await first.query('select filestore.lock_tree($1, false)', [mount.id]);
+    await first.query(HEARTBEAT, [child]);
+    const removal = await sendAndBlock(second, DELETE, [directory]);
+    const heartbeat = await sendAndBlock(first, HEARTBEAT, [directory]);
+    expect(await heartbeat.outcome).toMatchObject({ ok: true });
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({ ok: false, error: { code: 'FS409' } });
+  });
+
+  test('does not deadlock with the delete of its parent and a move between them', async () => {
+    const parent = await createDirectory(database(), mount, mount.rootId, 'parent');
+    const directory = await createDirectory(database(), mount, parent, 'directory');
+    const file = await createNode(database(), mount, directory, 'file');
+
+    await first.query('begin');
+    await first.query(HEARTBEAT, [file]);
+    const removal = await sendAndBlock(second, DELETE, [directory]);
+    const removalOfParent = await sendAndBlock(third, DELETE, [parent]);
+    const move = await sendAndBlock(first, 'select id from filestore.move_node($1, $2)', [file, parent]);
+    expect(await move.outcome).toMatchObject({ ok: true });
+    await first.query('commit');
+    const codes = [await removal.outcome, await removalOfParent.outcome].map((outcome) =>
+      outcome.ok ? 'done' : outcome.error.code,
+    );
+    expect(codes).not.toContain('40P01');
+  });
+});
+
+describe('a purge', () => {
+  test('leaves alone what is restored meanwhile', async () => {
+    const restored = await createNode(database(), mount, mount.rootId, 'restored');
+    const purged = await createNode(database(), mount, mount.rootId, 'purged');
+    await database().query('select filestore.fold_rollups()');
+    for (const id of [restored, purged]) await database().query(DELETE, [id]);
+    await database().query('select filestore.fold_rollups()');
+
+    await first.query('begin');
+    await first.query('select from filestore.restore_node($1)', [restored]);
+    const purge = await sendAndBlock(second, "select filestore.purge_deleted('0') as purged");
+    expect(purge.waits).toBe(true);
+    await first.query('commit');
+    expect(await purge.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 1 }] } });
+  });
+});
+
+describe('a tree that was deleted in batches of one moment', () => {
+  test('can be restored although one of its names was deleted twice', async () => {
+    const tree = await createDirectory(database(), mount, mount.rootId, 'tree');
+    await createNode(database(), mount, tree, 'first');
+    await createNode(database(), mount, tree, 'twice');
+    const { moment } = await one(database(), 'select now()::text as moment');
+    const deleteBatch = async () =>
+      (await one(database(), 'select filestore.delete_batch($1, 1, $2) as n', [tree, moment])).n;
+
+    await deleteBatch();
+    await createNode(database(), mount, tree, 'twice');
+    while ((await deleteBatch()) > 0);
+
+    await database().query('select from filestore.restore_node($1, with_tree => true)', [tree]);
+    expect(
+      await database().query('select name from filestore.nodes where parent_id = $1 and live order by name', [
+        tree,
+      ]),
+    ).toEqual([{ name: 'first' }, { name: 'twice' }]);
+  });
+});

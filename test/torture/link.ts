@@ -1,0 +1,58 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import pg, { type Client } from 'pg';
+
+/** One worker's connection, opened again whenever it was lost. */
+export interface Link {
+  /** The open connection, or a new one; waits while the server is away. Rejects once the run is given up. */
+  client(): Promise<Client>;
+  /** Forgets a connection that broke. */
+  drop(): void;
+  close(): Promise<void>;
+}
+
+export function createLink(url: string, givenUp: AbortSignal, onReconnect: () => void): Link {
+  let current: Client | undefined;
+  let connectedOnce = false;
+  return {
+    async client() {
+      for (let attempt = 0; current === undefined; attempt += 1) {
+        givenUp.throwIfAborted();
+        const candidate = new pg.Client(url);
+        // Its queries are rejected all the same.
+        candidate.on('error', () => undefined);
+        try {
+          await candidate.connect();
+          current = candidate;
+          if (connectedOnce) onReconnect();
+          connectedOnce = true;
+        } catch (error) {
+          if (!isConnectionLoss(errorCode(error))) throw error;
+          await delay(Math.min(20 * 2 ** attempt, 500));
+        }
+      }
+      return current;
+    },
+    drop() {
+      current?.end().catch(() => undefined);
+      current = undefined;
+    },
+    async close() {
+      await current?.end().catch(() => undefined);
+      current = undefined;
+    },
+  };
+}
+
+const CONNECTION_LOST = 'connection lost';
+
+/** The SQLSTATE, the system's code, or what stands for the driver's own "Connection terminated". */
+export function errorCode(error: unknown): string {
+  if (!(error instanceof Error)) return 'no error';
+  if ('code' in error && typeof error.code === 'string') return error.code;
+  return /connection|not queryable/i.test(error.message) ? CONNECTION_LOST : error.name;
+}
+
+/** Whether the connection is gone, so that nobody was told what became of the statement. */
+export function isConnectionLoss(code: string): boolean {
+  return code === CONNECTION_LOST || code === 'ENOENT' || /^(57P0[123]|08|ECONN|EPIPE)/.test(code);
+}

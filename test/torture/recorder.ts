@@ -1,0 +1,89 @@
+/** What the server said about a command's end. */
+export interface Ending {
+  readonly status: string;
+  readonly result: unknown;
+  readonly error: unknown;
+  readonly completedAt: Date;
+}
+
+/** A node as a writer got it back. */
+export interface WrittenNode {
+  readonly id: string;
+  readonly version: number;
+  readonly path: string;
+  readonly size_bytes: string;
+  readonly live: boolean;
+}
+
+export interface Claim {
+  readonly entryId: string;
+  readonly retryFailed: boolean;
+}
+
+/** Keeps, outside of the server, what the server acknowledged: it must be there to the end. */
+export interface Recorder {
+  readonly endings: ReadonlyMap<string, Ending>;
+  /** Commands whose work failed in front of the worker's eyes. */
+  readonly failures: ReadonlySet<string>;
+  readonly created: ReadonlySet<string>;
+  readonly written: ReadonlyMap<string, WrittenNode>;
+  /** Who was told to run the command of an idempotency key. */
+  readonly claims: ReadonlyMap<string, readonly Claim[]>;
+  /** Commands that were said to have ended in two ways. */
+  readonly contradictions: readonly string[];
+  /** Entries that ended before may have been pruned. */
+  readonly prunedBefore: Date;
+  ended(entryId: string, ending: Ending): void;
+  failed(entryId: string): void;
+  wrote(node: WrittenNode, created: boolean): void;
+  claimed(key: string, claim: Claim): void;
+  pruned(before: Date): void;
+}
+
+export function createRecorder(): Recorder {
+  const endings = new Map<string, Ending>();
+  const failures = new Set<string>();
+  const created = new Set<string>();
+  const written = new Map<string, WrittenNode>();
+  const claims = new Map<string, Claim[]>();
+  const contradictions: string[] = [];
+  let prunedBefore = new Date(0);
+  return {
+    endings,
+    failures,
+    created,
+    written,
+    claims,
+    contradictions,
+    get prunedBefore() {
+      return prunedBefore;
+    },
+    ended(entryId, ending) {
+      const known = endings.get(entryId);
+      if (known !== undefined && !isSameEnding(known, ending)) {
+        contradictions.push(`entry ${entryId}: ${describeEnding(known)}, then ${describeEnding(ending)}`);
+      }
+      endings.set(entryId, known ?? ending);
+    },
+    failed: (entryId) => failures.add(entryId),
+    wrote(node, isNew) {
+      written.set(`${node.id}/${node.version}`, node);
+      if (isNew) created.add(node.id);
+    },
+    claimed: (key, claim) => claims.set(key, [...(claims.get(key) ?? []), claim]),
+    pruned(before) {
+      if (before > prunedBefore) prunedBefore = before;
+    },
+  };
+}
+
+export function isSameEnding(one: Ending, other: Ending): boolean {
+  return (
+    one.completedAt.getTime() === other.completedAt.getTime() && describeEnding(one) === describeEnding(other)
+  );
+}
+
+/** Objects come from `jsonb`, which has one order of keys. */
+export function describeEnding({ status, result, error }: Ending): string {
+  return `${status} ${JSON.stringify(result)} ${JSON.stringify(error)}`;
+}

@@ -1,0 +1,97 @@
+import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { serverAccount } from '../../src/dev/embedded/account.ts';
+import { findEmbeddedBinaries } from '../../src/dev/embedded/binaries.ts';
+import {
+  runningServer,
+  type Server,
+  type ServerOptions,
+  serverUrl,
+  startServer,
+} from '../../src/dev/embedded/server.ts';
+
+/** A server of the run's own, which it may kill. Unlike the tests' server it writes durably. */
+export interface TortureServer {
+  readonly adminUrl: string;
+  readonly password: string;
+  /** Kills the postmaster with SIGKILL, so that nothing of it has time to end well. */
+  kill(): Promise<void>;
+  /** Starts it again on the same data; what it was doing is recovered from its log. */
+  restart(): Promise<void>;
+  /** Stops it and removes its files. */
+  remove(): Promise<void>;
+}
+
+const SETTINGS = ['max_connections=200', 'deadlock_timeout=200ms', 'statement_timeout=60s'];
+
+export async function startTortureServer(): Promise<TortureServer> {
+  // Short: the path of a Unix socket has room for about a hundred bytes.
+  const folder = mkdtempSync(join(tmpdir(), 'fs-pg-'));
+  chmodSync(folder, 0o777);
+  try {
+    const options: ServerOptions = {
+      binaries: await findBinaries(folder),
+      folder,
+      account: serverAccount(),
+      listen: { kind: 'socket', folder, port: 5432 },
+      settings: SETTINGS,
+    };
+    let server = await startServer(options);
+    return {
+      adminUrl: serverUrl(server.listen, server.password, 'postgres'),
+      password: server.password,
+      async kill() {
+        const running = runningServer(folder);
+        if (running === undefined) throw new Error('the server that is to be killed does not run');
+        process.kill(running.pid, 'SIGKILL');
+        await untilEnded(server);
+      },
+      async restart() {
+        server = await untilStarted(() => startServer(options));
+      },
+      async remove() {
+        await server.stop();
+        rmSync(folder, { recursive: true, force: true });
+      },
+    };
+  } catch (error) {
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Keeps this process alive meanwhile, which the server's own process does not. */
+async function untilEnded(server: Server): Promise<void> {
+  const keepAlive = setInterval(() => undefined, 1000);
+  await server.ended;
+  clearInterval(keepAlive);
+}
+
+/** A server does not start while processes of the one that was killed still hold its shared memory. */
+async function untilStarted(start: () => Promise<Server>): Promise<Server> {
+  const deadline = Date.now() + 60_000;
+  for (;;) {
+    try {
+      return await start();
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await delay(100);
+    }
+  }
+}
+
+async function findBinaries(folder: string): Promise<string> {
+  if (process.env.TEST_POSTGRES !== 'system') return findEmbeddedBinaries(serverAccount(), folder);
+  const debian = '/usr/lib/postgresql';
+  const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : [];
+  const folders = [
+    ...(process.env.TEST_POSTGRES_BIN ? [process.env.TEST_POSTGRES_BIN] : []),
+    ...versions.map((version) => join(debian, version, 'bin')),
+    ...(process.env.PATH ?? '').split(delimiter),
+  ];
+  const found = folders.find((candidate) => existsSync(join(candidate, 'initdb')));
+  if (found === undefined) throw new Error('initdb is not in the PATH');
+  return found;
+}

@@ -1,0 +1,29 @@
+import { describe, expect, test } from 'vitest';
+import { renderResult } from './report.ts';
+import { torture } from './run.ts';
+import { total } from './tally.ts';
+
+const QUIET = { seed: 31, workers: 8, kills: 0, backendsPerMinute: 0 };
+
+describe('under many writers at once', () => {
+  test('nothing is lost, doubled or wrong, though the server is killed', { timeout: 120_000 }, async () => {
+    const result = await torture({ ...QUIET, seconds: 12, kills: 1, backendsPerMinute: 30 });
+    const summary = renderResult(result);
+    expect(result.tally.serverKills, summary).toBe(1);
+    expect(result.recorder.endings.size, summary).toBeGreaterThan(0);
+    expect(result.recorder.created.size, summary).toBeGreaterThan(0);
+    expect(result.tally.readings, summary).toBeGreaterThan(0);
+    expect(summary).toContain('Nothing was lost.');
+  });
+
+  test('wrong totals or deadlocks are seen when nobody locks the tree', { timeout: 120_000 }, async () => {
+    const result = await torture({
+      ...QUIET,
+      seconds: 40,
+      withoutTreeLock: true,
+      stopAtFirstCollision: true,
+    });
+    expect(total(result.tally.operations)).toBeGreaterThan(0);
+    expect(result.tally.wrongReadings + result.tally.deadlocks, renderResult(result)).toBeGreaterThan(0);
+  });
+});

@@ -1,0 +1,187 @@
+import { type Operation, WRITTEN, writeOne } from './operation.ts';
+import type { Random } from './random.ts';
+import type { WrittenNode } from './recorder.ts';
+import { anyDirectory, anyLive, anyMount, directoryName, fileName, isFull, type Scene } from './scene.ts';
+
+const INSERT = `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes)
+  values ($1, $2, $3, $4, $5) returning ${WRITTEN}`;
+
+/** What a service does all day to nodes that stay where they are. */
+export const WRITES: readonly Operation[] = [
+  writeOne({
+    kind: 'create_node',
+    weight: 14,
+    expected: ['FS404', 'FS409'],
+    creates: true,
+    choose(scene, random) {
+      if (isFull(scene)) return undefined;
+      const directory = anyDirectory(scene, random);
+      const values = random.chance(0.3)
+        ? [directory.id, directoryName(random), 'directory', 0]
+        : [directory.id, fileName(random), 'file', size(random)];
+      const sql = `select ${WRITTEN} from filestore.create_node($1, $2, $3, $4)`;
+      return { mountId: directory.mountId, sql, values };
+    },
+  }),
+  writeOne({
+    kind: 'create_node with a shared key',
+    weight: 8,
+    expected: ['FS404', 'FS409'],
+    creates: true,
+    choose(scene, random) {
+      const { key, directory, name } = keyedFile(scene, random);
+      const sql = `select ${WRITTEN} from filestore.create_node($1, $2, 'file', 7)`;
+      return { mountId: directory.mountId, sql, values: [directory.id, name], key };
+    },
+  }),
+  writeOne({
+    kind: 'ensure_directory',
+    weight: 8,
+    expected: ['FS409'],
+    choose(scene, random) {
+      if (isFull(scene)) return undefined;
+      const mount = anyMount(scene, random);
+      const base = anyDirectory(scene, random, mount);
+      const chain = Array.from({ length: random.between(1, 8) }, () => directoryName(random));
+      const path = [...(base.path === '' ? [] : [base.path]), ...chain].join('/');
+      const sql = `select ${WRITTEN} from filestore.ensure_directory($1, $2)`;
+      return { mountId: mount.id, sql, values: [mount.key, path] };
+    },
+  }),
+  writeOne({
+    kind: 'plain insert',
+    weight: 6,
+    expected: ['FS404', '23505'],
+    creates: true,
+    choose(scene, random) {
+      if (isFull(scene)) return undefined;
+      const directory = anyDirectory(scene, random);
+      const values = [directory.mountId, directory.id, fileName(random), 'file', size(random)];
+      return { mountId: directory.mountId, sql: INSERT, values };
+    },
+  }),
+  writeOne({
+    kind: 'bulk insert',
+    weight: 3,
+    expected: ['FS404', '23505'],
+    creates: true,
+    choose(scene, random) {
+      if (isFull(scene)) return undefined;
+      const directory = anyDirectory(scene, random);
+      // Sorted: two that meet in one directory wait for each other's names in one order.
+      const prefix = random.between(0, 9);
+      const names = Array.from({ length: random.between(5, 30) }, (_, index) => `b${prefix}-${index}`).sort();
+      const sql = `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes)
+        select $1, $2, name, 'file', length(name) from unnest($3::text[]) as name returning ${WRITTEN}`;
+      return { mountId: directory.mountId, sql, values: [directory.mountId, directory.id, names] };
+    },
+  }),
+  writeOne({
+    kind: 'content update',
+    weight: 12,
+    expected: [],
+    choose(scene, random) {
+      const file = random.pickEarly(scene.files);
+      if (file === undefined) return undefined;
+      const sql = `update filestore.nodes set size_bytes = $2, metadata = $3, last_modified_at = now()
+        where id = $1 and live returning ${WRITTEN}`;
+      return { mountId: file.mountId, sql, values: [file.id, size(random), { tag: random.between(1, 9) }] };
+    },
+  }),
+  writeOne({
+    kind: 'state change',
+    weight: 5,
+    expected: ['FS422'],
+    choose(scene, random) {
+      const node = anyLive(scene, random);
+      if (node === undefined) return undefined;
+      const sql = `update filestore.nodes set state = $2 where id = $1 and live returning ${WRITTEN}`;
+      return {
+        mountId: node.mountId,
+        sql,
+        values: [node.id, random.pick(['active', 'inconsistent', 'missing'])],
+      };
+    },
+  }),
+  severalRows(
+    'content update of several',
+    3,
+    true,
+    (random) => `size_bytes = case kind when 'file' then ${size(random)} else 0 end`,
+  ),
+  severalRows('heartbeat of several', 3, false, () => 'last_seen_at = now()'),
+  {
+    kind: 'heartbeat',
+    weight: 8,
+    journalled: false,
+    expected: [],
+    plan(scene, random) {
+      const node = anyLive(scene, random);
+      if (node === undefined) return undefined;
+      return {
+        mountId: node.mountId,
+        parameters: {},
+        work: (client) =>
+          client.query('update filestore.nodes set last_seen_at = now() where id = $1', [node.id]),
+      };
+    },
+  },
+];
+
+/** Writes several existing rows as the schema asks: under the shared tree lock, and in order of id. */
+function severalRows(
+  kind: string,
+  weight: number,
+  journalled: boolean,
+  change: (random: Random) => string,
+): Operation {
+  return {
+    kind,
+    weight,
+    journalled,
+    expected: [],
+    plan(scene, random) {
+      const mount = anyMount(scene, random);
+      const nodes = [...scene.files, ...scene.directories].filter((node) => node.mountId === mount.id);
+      const chosen = Array.from(
+        { length: random.between(2, 12) },
+        () => random.pickEarly(nodes)?.id ?? mount.rootId,
+      );
+      const ids = [...new Set(chosen)].sort((one, other) => Number(one) - Number(other));
+      const set = change(random);
+      return {
+        mountId: mount.id,
+        parameters: { ids, set },
+        async work(client, effects) {
+          await client.query('select filestore.lock_tree($1, false)', [mount.id]);
+          const written: WrittenNode[] = [];
+          // One by one, as a service does that writes what it finds.
+          for (const id of ids) {
+            const { rows } = await client.query<WrittenNode>(
+              `update filestore.nodes set ${set} where id = $1 and live returning ${WRITTEN}`,
+              [id],
+            );
+            written.push(...rows);
+          }
+          effects.wrote(written);
+          return { count: written.length };
+        },
+      };
+    },
+  };
+}
+
+const size = (random: Random) => random.between(0, 5000);
+
+/** The key of another worker, more often than not. */
+function keyedFile(scene: Scene, random: Random) {
+  const known = random.chance(0.7) ? random.pick(scene.keyed) : undefined;
+  if (known !== undefined) return known;
+  const fresh = {
+    key: `key-${random.next()}`,
+    directory: anyDirectory(scene, random),
+    name: fileName(random),
+  };
+  scene.keyed = [fresh, ...scene.keyed].slice(0, 6);
+  return fresh;
+}
