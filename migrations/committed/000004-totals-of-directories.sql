@@ -1,5 +1,5 @@
 --! Previous: sha1:93b594add544c488f1bc223d14d4e2b712bad559
---! Hash: sha1:54ae8364835cb9f656d13dd442c7361d32971456
+--! Hash: sha1:1fb5f76f203f3c09e42756243fd0f1e1c244a325
 --! Message: Totals of directories
 
 -- No check that a total is not negative: totals are folded from appended
@@ -203,6 +203,7 @@ returns integer
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   mount_ids  bigint[];
@@ -316,6 +317,7 @@ language plpgsql
 stable
 rows 1
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   directory filestore.nodes;
@@ -399,6 +401,7 @@ returns table (
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   mount_id bigint := filestore.find_mount(audit_rollups.mount_key);

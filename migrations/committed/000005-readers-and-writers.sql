@@ -1,5 +1,5 @@
---! Previous: sha1:54ae8364835cb9f656d13dd442c7361d32971456
---! Hash: sha1:88bf38511834d47e984ac1895a4757208f4cb55a
+--! Previous: sha1:1fb5f76f203f3c09e42756243fd0f1e1c244a325
+--! Hash: sha1:fe7d093a8aae0018c3713d45b5c73eb9beeb9ea6
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql
@@ -633,7 +633,7 @@ begin
       from filestore.nodes n
       where n.parent_id = any (level)
         and n.deleted_at = tomb.deleted_at
-      order by n.parent_id, n.name, n.id desc
+      order by n.parent_id, n.name, n.updated_at desc, n.id desc
     );
     exit when level = '{}';
     update filestore.nodes n

@@ -1,5 +1,5 @@
---! Previous: sha1:88bf38511834d47e984ac1895a4757208f4cb55a
---! Hash: sha1:6c8570b6a870335c262073c50bab0c74b8baaa77
+--! Previous: sha1:fe7d093a8aae0018c3713d45b5c73eb9beeb9ea6
+--! Hash: sha1:ac388803846898429847a46b55847209d175564f
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql

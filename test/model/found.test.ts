@@ -1,0 +1,25 @@
+import { expect, test } from 'vitest';
+import { databaseForEachTest } from '../support/database.ts';
+import { createDirectory, createMount, createNode } from '../support/tree.ts';
+
+// What random sequences found, in as few steps as show it.
+
+const database = databaseForEachTest();
+
+test('a tree in which a name was deleted twice comes back with what had the name last', async () => {
+  const mount = await createMount(database());
+  const directory = await createDirectory(database(), mount, mount.rootId, 'd');
+  const moment = new Date();
+  const deleteOne = () => database().query('select filestore.delete_batch($1, 1, $2)', [directory, moment]);
+  const older = await createNode(database(), mount, mount.rootId, 'g');
+  await createNode(database(), mount, directory, 'f');
+  await deleteOne();
+  // Between two batches of one deletion somebody moves another file to where the first one was.
+  await database().query("select filestore.move_node($1, $2, 'f')", [older, directory]);
+  await deleteOne();
+  await deleteOne();
+  await database().query('select filestore.restore_node($1, null, true)', [directory]);
+  expect(await database().query("select id, path from filestore.nodes where live and kind = 'file'")).toEqual(
+    [{ id: older, path: 'd/f' }],
+  );
+});

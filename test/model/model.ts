@@ -1,0 +1,210 @@
+import {
+  type Change,
+  CONTENT_COLUMNS,
+  type Content,
+  isLive,
+  isLiveDirectory,
+  isMalformed,
+  isRoot,
+  type Kind,
+  type Mount,
+  type Node,
+  type Nodes,
+  Refused,
+  refuseLongName,
+  refuseMalformedRow,
+  requireParent,
+  updatedRow,
+} from './node.ts';
+
+export interface NewNode {
+  readonly id: number;
+  readonly mountId: number;
+  readonly parentId: number;
+  readonly name: string;
+  readonly kind: Kind;
+  readonly content: Content;
+  /** Where the writer says that the parent is; without it, the parent is looked up. */
+  readonly parentPath?: string;
+}
+
+/**
+ * What the catalogue should hold, as maps and walks over them: no keys, no cascades, no deltas. Ids and
+ * moments are the database's choice and are told to it. Methods refuse before they change anything.
+ */
+export class Model {
+  readonly mounts: readonly Mount[];
+  nodes: Nodes = new Map();
+  /** The journal entry that the session's changes belong to. */
+  journalEntry: number | null = null;
+  #deletions = 0;
+  #statements = 0;
+  readonly #moments = new Map<number, string>();
+
+  constructor(mounts: readonly Mount[], roots: readonly NewNode[]) {
+    this.mounts = mounts;
+    const nodes = new Map<number, Node>();
+    for (const root of roots) nodes.set(root.id, { ...freshRow(root), parentId: null });
+    this.nodes = settled(new Map(), nodes, null, 0);
+  }
+
+  /** Several rows of one statement. */
+  insert(rows: readonly NewNode[]): void {
+    try {
+      this.#insertInOrder(rows);
+    } catch (error) {
+      // A malformed value may be found before the rows that come first are inserted.
+      const malformed = error instanceof Refused && rows.some(({ name }) => isMalformed(name));
+      throw malformed ? new Refused(...error.codes, '23514') : error;
+    }
+  }
+
+  #insertInOrder(rows: readonly NewNode[]): void {
+    const draft = new Map(this.nodes);
+    for (const row of rows) {
+      if (isMalformed(row.name)) throw new Refused('23514');
+      refuseLongName(this.#mount(row.mountId), row.name);
+      if (row.parentPath === undefined) requireParent(draft, row.parentId, row.mountId);
+      const node = freshRow(row);
+      refuseMalformedRow(node);
+      if (liveChild(draft, row.mountId, row.parentId, row.name)) throw new Refused('23505');
+      draft.set(node.id, node);
+    }
+    for (const { parentPath, parentId, mountId } of rows) {
+      if (parentPath === undefined) continue;
+      const parent = draft.get(parentId);
+      const stands = parent && isLiveDirectory(parent) && parent.mountId === mountId;
+      if (!stands || parent.path !== parentPath) throw new Refused('23503');
+    }
+    this.#settle(draft);
+  }
+
+  /** One statement over nodes that may or may not be there. */
+  update(ids: readonly number[], change: Change, deletion = this.newDeletion()): void {
+    // A malformed value is found whether or not there is a row for it.
+    if (change.name !== undefined && isMalformed(change.name)) throw new Refused('23514');
+    const draft = new Map(this.nodes);
+    const refusals: string[] = [];
+    for (const id of new Set(ids)) {
+      const node = draft.get(id);
+      if (node === undefined) continue;
+      try {
+        draft.set(id, updatedRow(draft, this.#mount(node.mountId), node, change, deletion));
+      } catch (error) {
+        if (!(error instanceof Refused)) throw error;
+        refusals.push(...error.codes);
+      }
+    }
+    if (hasTakenName(draft)) refusals.push('23505');
+    if (leavesOrphans(draft)) refusals.push('FS409');
+    // Which of several rows comes first is the database's choice.
+    if (refusals.length > 0) throw new Refused(...(ids.length > 1 ? refusals : refusals.slice(0, 1)));
+    this.#settle(draft);
+  }
+
+  remove(ids: readonly number[]): void {
+    const draft = new Map(this.nodes);
+    for (const id of ids) draft.delete(id);
+    this.nodes = draft;
+  }
+
+  newDeletion(): number {
+    this.#deletions += 1;
+    return this.#deletions;
+  }
+
+  /** When a deletion was; undefined until the database has said so. */
+  momentOf(deletion: number): string | undefined {
+    return this.#moments.get(deletion);
+  }
+
+  /** Learns when a deletion was; says whether that fits what it knows. */
+  learnMoment(deletion: number, moment: string): boolean {
+    const known = this.#moments.get(deletion);
+    if (known !== undefined) return known === moment;
+    if ([...this.#moments.values()].includes(moment)) return false;
+    this.#moments.set(deletion, moment);
+    return true;
+  }
+
+  /** A live node at and below which everything live is returned, the last path first. */
+  treeOf(top: Node): Node[] {
+    return [...this.nodes.values()]
+      .filter((node) => isLive(node) && node.mountId === top.mountId)
+      .filter(({ path }) => isRoot(top) || path === top.path || path.startsWith(`${top.path}/`))
+      .sort((a, b) => (a.path < b.path ? 1 : -1));
+  }
+
+  liveChild(directory: Node, name: string): Node | undefined {
+    return liveChild(this.nodes, directory.mountId, directory.id, name);
+  }
+
+  #mount(id: number): Mount | undefined {
+    return this.mounts.find((mount) => mount.id === id);
+  }
+
+  #settle(draft: ReadonlyMap<number, Node>): void {
+    this.#statements += 1;
+    this.nodes = settled(this.nodes, draft, this.journalEntry, this.#statements);
+  }
+}
+
+function freshRow({ id, mountId, parentId, name, kind, content }: NewNode): Node {
+  const row = { id, mountId, parentId, name, kind, content };
+  return { ...row, path: '', state: 'active', deletion: null, version: 1, statement: 0, past: [] };
+}
+
+/** The nodes after a statement: paths follow their parents, and whatever differs from before has a new version. */
+function settled(before: Nodes, draft: Nodes, journalEntry: number | null, statement: number): Nodes {
+  const paths = new Map<number, string>();
+  const pathOf = (node: Node): string => {
+    const known = paths.get(node.id) ?? (isLive(node) ? undefined : node.path);
+    if (known !== undefined) return known;
+    const parent = node.parentId === null ? undefined : draft.get(node.parentId);
+    const above = parent === undefined ? '' : pathOf(parent);
+    const path = above === '' ? node.name : `${above}/${node.name}`;
+    paths.set(node.id, path);
+    return path;
+  };
+  const after = new Map<number, Node>();
+  for (const [id, row] of draft) {
+    const old = before.get(id);
+    const node = { ...row, path: pathOf(row) };
+    if (old === undefined || !differs(old, node)) {
+      after.set(id, old ?? node);
+    } else {
+      const past = [...old.past, { version: old, journalEntry }];
+      after.set(id, { ...node, version: old.version + 1, statement, past });
+    }
+  }
+  return after;
+}
+
+function differs(old: Node, node: Node): boolean {
+  return (
+    old.parentId !== node.parentId ||
+    old.path !== node.path ||
+    old.state !== node.state ||
+    CONTENT_COLUMNS.some((column) => old.content[column] !== node.content[column])
+  );
+}
+
+function liveChild(nodes: Nodes, mountId: number, parentId: number, name: string): Node | undefined {
+  return [...nodes.values()].find(
+    (node) => node.mountId === mountId && node.parentId === parentId && node.name === name && isLive(node),
+  );
+}
+
+function hasTakenName(nodes: Nodes): boolean {
+  const names = [...nodes.values()]
+    .filter((node) => isLive(node) && !isRoot(node))
+    .map(({ parentId, name }) => `${parentId}/${name}`);
+  return new Set(names).size < names.length;
+}
+
+function leavesOrphans(nodes: Nodes): boolean {
+  return [...nodes.values()].some((node) => {
+    const parent = nodes.get(node.parentId ?? 0);
+    return isLive(node) && parent !== undefined && !isLive(parent);
+  });
+}

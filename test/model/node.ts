@@ -1,0 +1,146 @@
+export type Kind = 'file' | 'directory';
+export type State = 'active' | 'inconsistent' | 'missing' | 'deleted';
+
+/** The columns that describe a file's content, in the order in which lines show them. */
+export const CONTENT_COLUMNS = [
+  'size_bytes',
+  'checksum',
+  'content_hash',
+  'storage_class',
+  'metadata',
+  'last_modified_at',
+] as const;
+
+export type ContentColumn = (typeof CONTENT_COLUMNS)[number];
+export type Content = Readonly<Record<ContentColumn, string | null>>;
+
+export const NO_CONTENT: Content = {
+  size_bytes: '0',
+  checksum: null,
+  content_hash: null,
+  storage_class: null,
+  metadata: '{}',
+  last_modified_at: null,
+};
+
+export interface Mount {
+  readonly id: number;
+  readonly key: string;
+  readonly kind: 'local' | 's3';
+}
+
+/** A node as one of its versions has it. */
+export interface Version {
+  readonly id: number;
+  readonly mountId: number;
+  readonly kind: Kind;
+  readonly parentId: number | null;
+  readonly name: string;
+  /** Of a tombstone: where it was when it was deleted. */
+  readonly path: string;
+  readonly state: State;
+  /** Which moment it was deleted at; nodes deleted together share it. */
+  readonly deletion: number | null;
+  readonly content: Content;
+  readonly version: number;
+}
+
+export interface Superseded {
+  readonly version: Version;
+  readonly journalEntry: number | null;
+}
+
+export interface Node extends Version {
+  /** The statement that made this version; they are counted. */
+  readonly statement: number;
+  readonly past: readonly Superseded[];
+}
+
+export type Nodes = ReadonlyMap<number, Node>;
+
+/** What a row of an update is to be. */
+export interface Change {
+  readonly parentId?: number;
+  readonly name?: string;
+  readonly state?: State;
+  readonly content?: Partial<Content>;
+}
+
+/** The model's word that a statement fails, and with which SQLSTATE: any of them, where the order of rows decides. */
+export class Refused extends Error {
+  readonly codes: readonly string[];
+
+  constructor(...codes: readonly string[]) {
+    super(codes.join(' or '));
+    this.codes = codes;
+  }
+}
+
+export const isLive = (node: Version): boolean => node.deletion === null;
+export const isRoot = (node: Version): boolean => node.parentId === null;
+export const isLiveDirectory = (node: Version): boolean => isLive(node) && node.kind === 'directory';
+
+/** What no segment of any path can be. Empty is another matter: a root's name is. */
+export const isMalformed = (name: string): boolean =>
+  name === '.' || name === '..' || name.includes('/') || name.includes('\t') || name.length > 1024;
+
+const LEGAL_STATES: Readonly<Record<State, readonly State[]>> = {
+  active: ['active', 'inconsistent', 'missing', 'deleted'],
+  inconsistent: ['active', 'inconsistent', 'missing', 'deleted'],
+  missing: ['active', 'missing', 'deleted'],
+  deleted: ['active', 'deleted'],
+};
+
+/** Names are ASCII here, so that a character is a byte. */
+export function refuseLongName(mount: Mount | undefined, name: string): void {
+  if (name.length > 255 && mount?.kind === 'local') throw new Refused('FS422');
+}
+
+export function requireParent(nodes: Nodes, parentId: number | null, mountId: number): void {
+  const parent = nodes.get(parentId ?? 0);
+  if (parent === undefined || !isLiveDirectory(parent) || parent.mountId !== mountId) {
+    throw new Refused('FS404');
+  }
+}
+
+export function refuseMalformedRow(node: Version): void {
+  if ((node.name === '') !== isRoot(node)) throw new Refused('23514');
+  if (node.kind === 'directory' && node.content.size_bytes !== '0') throw new Refused('23514');
+}
+
+/** The row that an update makes of another one, or its refusal; what it does to other rows is not looked at. */
+export function updatedRow(
+  nodes: Nodes,
+  mount: Mount | undefined,
+  old: Node,
+  change: Change,
+  deletion: number,
+) {
+  const state = change.state ?? old.state;
+  const row: Node = {
+    ...old,
+    parentId: change.parentId ?? old.parentId,
+    name: change.name ?? old.name,
+    content: { ...old.content, ...change.content },
+    state,
+    deletion: state === 'deleted' ? (old.deletion ?? deletion) : null,
+  };
+  if (isRoot(row) !== isRoot(old)) throw new Refused('FS422');
+  if (row.name !== old.name) refuseLongName(mount, row.name);
+  if (!LEGAL_STATES[old.state].includes(state) || (isRoot(row) && state === 'deleted')) {
+    throw new Refused('FS422');
+  }
+  const moves = row.parentId !== old.parentId;
+  if (!isLive(row) && (moves || row.name !== old.name)) throw new Refused('FS422');
+  if (moves || (isLive(row) && !isLive(old))) requireParent(nodes, row.parentId, row.mountId);
+  if (moves && isLiveDirectory(old) && isWithin(nodes, row.parentId, old.id)) throw new Refused('FS422');
+  refuseMalformedRow(row);
+  return row;
+}
+
+function isWithin(nodes: Nodes, id: number | null, directoryId: number): boolean {
+  for (let at = id; at !== null; at = nodes.get(at)?.parentId ?? null) {
+    if (at === directoryId) return true;
+  }
+  return false;
+}

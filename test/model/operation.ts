@@ -1,0 +1,155 @@
+import type { Client, QueryResultRow } from 'pg';
+import type { Model } from './model.ts';
+import {
+  CONTENT_COLUMNS,
+  type Content,
+  type ContentColumn,
+  isLive,
+  isLiveDirectory,
+  isRoot,
+  type Mount,
+  NO_CONTENT,
+  type Node,
+} from './node.ts';
+import type { Random } from './random.ts';
+
+export type Rows = readonly QueryResultRow[];
+
+export interface Operation {
+  readonly name: string;
+  /** What is done, for whoever reads a failure. */
+  readonly text: string;
+  run(sql: Client): Promise<Rows>;
+  /** Does the same to the model, or refuses; throws when the rows are not what they should be. */
+  expect(rows: Rows): void;
+}
+
+/** Where an operation takes its victims from. */
+export interface Choice {
+  readonly model: Model;
+  readonly random: Random;
+}
+
+/** One statement; what it returns goes to the model. */
+export function statement(
+  name: string,
+  text: string,
+  values: readonly unknown[],
+  expect: (rows: Rows) => void,
+): Operation {
+  return {
+    name,
+    text: text.replace(/\s+/g, ' ').replace(/\$(\d+)/g, (_, place) => literal(values[Number(place) - 1])),
+    run: async (sql) => (await sql.query(text, [...values])).rows,
+    expect,
+  };
+}
+
+/** A value as it can be pasted into psql. */
+function literal(value: unknown): string {
+  if (value === null || value === undefined) return 'null';
+  if (Array.isArray(value)) return `'{${value}}'`;
+  return typeof value === 'number' || typeof value === 'boolean' ? `${value}` : `'${value}'`;
+}
+
+/** Checks the node that a function returned against the model's. */
+export function expectNode(model: Model, [row]: Rows, id: number): void {
+  const node = model.nodes.get(id);
+  const found = `${row?.id} version ${row?.version} ${row?.state} "${row?.path}"`;
+  const expected = `${id} version ${node?.version} ${node?.state} "${node?.path}"`;
+  if (found !== expected) throw new Error(`returned node ${found} instead of ${expected}`);
+}
+
+export function expectNumber(found: unknown, expected: number): void {
+  if (Number(found) !== expected) throw new Error(`returned ${found} instead of ${expected}`);
+}
+
+/** Few, so that they collide; and neighbours of "/" in the order of bytes. */
+const NAMES = ['a', 'b', 'c', 'a0', 'a.', 'a!b'] as const;
+const BAD_NAMES = ['', '.', '..', 'a/b', 'a\tb', 'x'.repeat(1025)] as const;
+/** Too long on a local mount, but not in S3. */
+const LONG_NAME = 'x'.repeat(300);
+const NOBODY = 999_999;
+
+export function anyName({ random }: Choice): string {
+  if (random.chance(0.02)) return random.pick(BAD_NAMES);
+  return random.chance(0.01) ? LONG_NAME : random.pick(NAMES);
+}
+
+export const liveNodes = ({ model }: Choice): Node[] =>
+  [...model.nodes.values()].filter((node) => isLive(node) && !isRoot(node));
+
+const tombstones = ({ model }: Choice): Node[] => [...model.nodes.values()].filter((node) => !isLive(node));
+
+function idOf(choice: Choice, nodes: readonly Node[]): number {
+  return nodes.length > 0 ? choice.random.pick(nodes).id : NOBODY;
+}
+
+/** Mostly a live node; also tombstones, roots and what was never there. */
+export function anyNode(choice: Choice, kind?: Node['kind']): number {
+  const roll = choice.random.next();
+  if (roll < 0.02) return NOBODY;
+  if (roll < 0.04) return idOf(choice, [...choice.model.nodes.values()].filter(isRoot));
+  if (roll < 0.1) return idOf(choice, tombstones(choice));
+  return idOf(
+    choice,
+    liveNodes(choice).filter((node) => kind === undefined || node.kind === kind),
+  );
+}
+
+/** Mostly one whose parent lives: it can be restored, and what was below it. */
+export function anyTombstone(choice: Choice): number {
+  const { model, random } = choice;
+  if (random.chance(0.05)) return anyNode(choice);
+  const all = tombstones(choice);
+  const restorable = all.filter((node) => model.nodes.get(node.parentId ?? 0)?.deletion === null);
+  const directories = restorable.filter((node) => node.kind === 'directory');
+  return idOf(choice, random.pick([all, restorable, directories]));
+}
+
+/** Mostly a live directory of the mount, its root included; also anything else. */
+export function anyParent(choice: Choice, mountId?: number): number {
+  const { model, random } = choice;
+  if (random.chance(0.08)) return random.chance(0.2) ? NOBODY : idOf(choice, [...model.nodes.values()]);
+  const directories = [...model.nodes.values()].filter(isLiveDirectory);
+  return idOf(
+    choice,
+    directories.filter((node) => mountId === undefined || node.mountId === mountId),
+  );
+}
+
+/** The mount that a node is on; any, when there is no such node. */
+export function mountOf({ model, random }: Choice, id: number): Mount {
+  const mountId = model.nodes.get(id)?.mountId;
+  return model.mounts.find((mount) => mount.id === mountId) ?? random.pick(model.mounts);
+}
+
+/** A version to expect: mostly none or the node's own, sometimes another. */
+export function anyExpectedVersion({ model, random }: Choice, id: number): number | null {
+  if (random.chance(0.6)) return null;
+  return (model.nodes.get(id)?.version ?? 1) + (random.chance(0.15) ? random.pick([-1, 1]) : 0);
+}
+
+const VALUES: Readonly<Record<ContentColumn, readonly (string | null)[]>> = {
+  size_bytes: ['0', '1', '10', '200', '3000'],
+  checksum: [null, 'sha256:00ff', 'sha256:ab12'],
+  content_hash: [null, '"etag-1"', '"etag-2"'],
+  storage_class: [null, 'STANDARD_IA'],
+  metadata: ['{}', '{"tag": 1}', '{"tag": 2}'],
+  last_modified_at: [null, '2024-01-01 00:00:00+00', '2024-05-05 05:05:05.000005+00'],
+};
+
+/** Some columns of a node's content; a directory's size stays mostly what it must be. */
+export function anyContent({ random }: Choice, kind: Node['kind'] | undefined): Partial<Content> {
+  const columns = random.some(CONTENT_COLUMNS, 1 + random.below(3));
+  const values = columns.map((column) => {
+    const empty = kind === 'directory' && column === 'size_bytes' && random.chance(0.9);
+    return [column, empty ? '0' : random.pick(VALUES[column])];
+  });
+  return Object.fromEntries(values) as Partial<Content>;
+}
+
+export const fullContent = (choice: Choice, kind: Node['kind']): Content => ({
+  ...NO_CONTENT,
+  ...anyContent(choice, kind),
+});

@@ -1,0 +1,69 @@
+import {
+  callMoveNode,
+  callRevertNode,
+  changeState,
+  changeWhatStays,
+  chooseVersion,
+  heartbeat,
+  moveSeveral,
+  plainMove,
+  plainRename,
+  renameWithChild,
+  writeContent,
+  writeContents,
+  writeIfUnchanged,
+} from './changing.ts';
+import { callCreateNode, callEnsureDirectory, insertInBulk, insertRows } from './creating.ts';
+import {
+  callDeleteBatch,
+  callDeleteNode,
+  callPurge,
+  callRestoreNode,
+  moveTombstone,
+  plainDelete,
+  plainDeleteTree,
+  plainPurge,
+  plainRestore,
+} from './deleting.ts';
+import { type Choice, liveNodes, type Operation } from './operation.ts';
+import { callFold, callRecount, changeJournalEntry } from './upkeep.ts';
+
+/** So many live nodes there are, more or less: enough for depth, few enough to compare all of them each time. */
+const FULL = 45;
+
+export function anyOperation(choice: Choice): Operation {
+  const live = liveNodes(choice).length;
+  const creating = live < FULL / 3 ? 3 : live < FULL ? 1 : 0.2;
+  const deleting = live < FULL / 3 ? 0.3 : live < FULL ? 1 : 2;
+  return choice.random.weighted<(choice: Choice) => Operation>([
+    [6 * creating, callCreateNode],
+    [4 * creating, callEnsureDirectory],
+    [6 * creating, insertRows],
+    [3 * creating, insertInBulk],
+    [6, writeContent],
+    [3, writeContents],
+    [3, writeIfUnchanged],
+    [3, heartbeat],
+    [4, changeState],
+    [10, callMoveNode],
+    [4, plainRename],
+    [10, plainMove],
+    [3, moveSeveral],
+    [2, renameWithChild],
+    [6, callRevertNode],
+    [2, chooseVersion],
+    [1, changeWhatStays],
+    [7 * deleting, callDeleteNode],
+    [5 * deleting, plainDelete],
+    [2 * deleting, plainDeleteTree],
+    [3 * deleting, callDeleteBatch],
+    [10, callRestoreNode],
+    [6, plainRestore],
+    [2, moveTombstone],
+    [2, callPurge],
+    [2, plainPurge],
+    [7, callFold],
+    [1, callRecount],
+    [3, changeJournalEntry],
+  ])(choice);
+}

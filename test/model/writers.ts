@@ -1,0 +1,172 @@
+/** What the helper functions of the schema do, in the model's terms. */
+import type { Model, NewNode } from './model.ts';
+import {
+  type Change,
+  isLive,
+  isLiveDirectory,
+  isMalformed,
+  isRoot,
+  type Mount,
+  NO_CONTENT,
+  type Node,
+  Refused,
+} from './node.ts';
+
+export function createNode(model: Model, row: NewNode): void {
+  refuseName(row.name);
+  takenIsConflict(() => model.insert([row]));
+}
+
+/** The ids of what it creates are consecutive, and the last of them is the directory's. */
+export function ensureDirectory(model: Model, mount: Mount | undefined, path: string, lastId: number): void {
+  if (mount === undefined) throw new Refused('FS404');
+  const segments = path.split('/').filter((segment) => segment !== '' && segment !== '.');
+  for (const segment of segments) refuseName(segment);
+  const root = [...model.nodes.values()].find((node) => isRoot(node) && node.mountId === mount.id);
+  let directory = root as Node;
+  let missing = 0;
+  for (const [index, segment] of segments.entries()) {
+    const child = model.liveChild(directory, segment);
+    if (child?.kind === 'file') throw new Refused('FS409');
+    if (child === undefined) {
+      missing = segments.length - index;
+      break;
+    }
+    directory = child;
+  }
+  let parentId = directory.id;
+  const created = segments.slice(segments.length - missing);
+  const rows = created.map((name, index): NewNode => {
+    const id = lastId - (created.length - 1 - index);
+    const row = { id, mountId: mount.id, parentId, name, kind: 'directory', content: NO_CONTENT } as const;
+    parentId = id;
+    return row;
+  });
+  model.insert(rows);
+}
+
+export function moveNode(
+  model: Model,
+  id: number,
+  parentId: number | null,
+  name: string | null,
+  expected: number | null,
+): void {
+  if (name !== null) refuseName(name);
+  const node = model.nodes.get(id);
+  if (node !== undefined && isRoot(node)) throw new Refused('FS422');
+  if (!matches(node, expected)) refuseStale(model, id, expected);
+  const change: Change = { ...(parentId !== null && { parentId }), ...(name !== null && { name }) };
+  takenIsConflict(() => model.update([id], change));
+}
+
+export function deleteNode(model: Model, id: number, expected: number | null, recursive: boolean): void {
+  const node = model.nodes.get(id);
+  if (node === undefined || !matches(node, expected)) refuseStale(model, id, expected);
+  const whole = recursive && !isRoot(node) && node.kind === 'directory';
+  model.update(whole ? model.treeOf(node).map((below) => below.id) : [id], { state: 'deleted' });
+}
+
+/** Says how many it deletes. */
+export function deleteBatch(model: Model, id: number, max: number, deletion: number): number {
+  const node = model.nodes.get(id);
+  if (node === undefined || !isLive(node) || isRoot(node)) return 0;
+  const batch = model.treeOf(node).slice(0, max);
+  model.update(
+    batch.map((below) => below.id),
+    { state: 'deleted' },
+    deletion,
+  );
+  return batch.length;
+}
+
+export function restoreNode(model: Model, id: number, expected: number | null, withTree: boolean): void {
+  const tomb = model.nodes.get(id);
+  if (tomb === undefined) throw new Refused('FS404');
+  if (tomb.version !== (expected ?? tomb.version) || isLive(tomb)) throw new Refused('FS409');
+  takenIsConflict(() => {
+    model.update([id], { state: 'active' });
+    if (withTree) model.update(deletedTogether(model, tomb), { state: 'active' });
+  });
+}
+
+export function revertNode(model: Model, id: number, version: number, expected: number | null): void {
+  const node = model.nodes.get(id);
+  const past = node?.past.find((superseded) => superseded.version.version === version)?.version;
+  if (node === undefined || past === undefined) throw new Refused('FS404');
+  if (!isLive(past)) throw new Refused('FS422');
+  if (node.version !== (expected ?? node.version)) throw new Refused('FS409');
+  takenIsConflict(() =>
+    model.update([id], {
+      ...(past.parentId !== null && { parentId: past.parentId }),
+      name: past.name,
+      content: past.content,
+      ...(!isLive(node) && { state: 'active' }),
+    }),
+  );
+}
+
+/** What can be purged: nothing that totals have yet to climb through, nor what holds something that stays. */
+export function purgeable(model: Model, pending: ReadonlySet<number>): Set<number> {
+  const chosen = new Set<number>();
+  const tombs = [...model.nodes.values()].filter((node) => !isLive(node));
+  for (let before = -1; chosen.size > before; ) {
+    before = chosen.size;
+    for (const { id } of tombs) {
+      const holds = tombs.some((below) => below.parentId === id && !chosen.has(below.id));
+      if (!pending.has(id) && !holds) chosen.add(id);
+    }
+  }
+  return chosen;
+}
+
+/** The number of live nodes below a directory, and their bytes. */
+export function totalsOf(model: Model, directory: Node) {
+  const below = isLiveDirectory(directory)
+    ? model.treeOf(directory).filter((node) => node !== directory && !isRoot(node))
+    : [];
+  const files = below.filter((node) => node.kind === 'file');
+  return {
+    bytes: files.reduce((sum, file) => sum + Number(file.content.size_bytes), 0),
+    files: files.length,
+    directories: below.length - files.length,
+  };
+}
+
+/** Of several of one name, which batches of one deletion can leave, the one that was there last. */
+function deletedTogether(model: Model, tomb: Node): number[] {
+  const found = [tomb.id];
+  for (const id of found) {
+    const last = new Map<string, Node>();
+    for (const node of model.nodes.values()) {
+      if (node.parentId !== id || node.deletion !== tomb.deletion) continue;
+      const other = last.get(node.name);
+      if (other === undefined || other.statement < node.statement) last.set(node.name, node);
+    }
+    found.push(...[...last.values()].map((node) => node.id));
+  }
+  return found.slice(1);
+}
+
+const matches = (node: Node | undefined, expected: number | null): boolean =>
+  node !== undefined && isLive(node) && node.version === (expected ?? node.version);
+
+function refuseStale(model: Model, id: number, expected: number | null): never {
+  const node = model.nodes.get(id);
+  const another = node !== undefined && node.version !== (expected ?? node.version);
+  throw new Refused(another ? 'FS409' : 'FS404');
+}
+
+function refuseName(name: string): void {
+  if (name === '' || isMalformed(name)) throw new Refused('FS422');
+}
+
+/** Helper functions report a taken name as a conflict of their own. */
+function takenIsConflict(work: () => void): void {
+  try {
+    work();
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    throw new Refused(...error.codes.map((code) => (code === '23505' ? 'FS409' : code)));
+  }
+}
