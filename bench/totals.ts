@@ -10,7 +10,7 @@ import { createFilledTree, createTree, foldAll, loadFiles, stageFiles } from './
 const DIRECTORIES = 1_000;
 const DELTAS = 200_000;
 const PENDING = 100_000;
-const FOLD_EVERY_MS = 100;
+const FOLD_EVERY_MS = 1000;
 
 const label = () => `-${randomBytes(4).toString('hex')}`;
 

@@ -1,5 +1,5 @@
 --! Previous: sha1:93b594add544c488f1bc223d14d4e2b712bad559
---! Hash: sha1:1fb5f76f203f3c09e42756243fd0f1e1c244a325
+--! Hash: sha1:ac5945b387a0d1ae3eef549fdcc3e5d0c6c4f5c2
 --! Message: Totals of directories
 
 -- No check that a total is not negative: totals are folded from appended
@@ -24,7 +24,9 @@ create table if not exists filestore.rollups (
     on delete cascade,
   constraint rollups_consistency_state_check
     check (consistency_state in ('up_to_date', 'stale'))
-);
+)
+-- Room for the next version of a row on its page: every fold is a HOT update.
+with (fillfactor = 70);
 
 comment on table  filestore.rollups                    is 'Totals of the live nodes in the whole subtree below a directory, itself not counted, as far as they are folded.';
 comment on column filestore.rollups.node_id            is 'The directory.';

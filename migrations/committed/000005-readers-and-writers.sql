@@ -1,5 +1,5 @@
---! Previous: sha1:1fb5f76f203f3c09e42756243fd0f1e1c244a325
---! Hash: sha1:fe7d093a8aae0018c3713d45b5c73eb9beeb9ea6
+--! Previous: sha1:ac5945b387a0d1ae3eef549fdcc3e5d0c6c4f5c2
+--! Hash: sha1:b8b34f071bdc3183267b2a59919afae9bde3f6e6
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql

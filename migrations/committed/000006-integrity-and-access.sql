@@ -1,5 +1,5 @@
---! Previous: sha1:fe7d093a8aae0018c3713d45b5c73eb9beeb9ea6
---! Hash: sha1:ac388803846898429847a46b55847209d175564f
+--! Previous: sha1:b8b34f071bdc3183267b2a59919afae9bde3f6e6
+--! Hash: sha1:f9bd891ccbfe3ce0e41125ee8298a8391f8540e0
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql
