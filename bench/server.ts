@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg, { type Client } from 'pg';
@@ -7,6 +7,7 @@ import { serverAccount } from '../src/dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../src/dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
+import { systemBinaries } from '../test/support/system-binaries.ts';
 
 export interface BenchServer {
   /** URL of a database of a role that may create databases. */
@@ -62,15 +63,6 @@ export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): P
     process.once(signal, () => void stop().then(() => process.exit(130)));
   }
   return { adminUrl: serverUrl(server.listen, server.password, 'postgres'), stop };
-}
-
-function systemBinaries(env: NodeJS.ProcessEnv): string {
-  if (env.TEST_POSTGRES_BIN) return env.TEST_POSTGRES_BIN;
-  const debian = '/usr/lib/postgresql';
-  const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : [];
-  const found = versions.map((version) => join(debian, version, 'bin')).find(existsSync);
-  if (found === undefined) throw new Error(`no PostgreSQL in ${debian}: set TEST_POSTGRES_BIN`);
-  return found;
 }
 
 /** Gives the work a new database with the whole schema, and drops it afterwards. */

@@ -69,13 +69,27 @@ async function runOne(url: string, seed: number, steps: number, tally: Tally): P
   }
 }
 
-const { values } = parseArgs({
-  options: { steps: { type: 'string' }, seed: { type: 'string' } },
-  // npm hands "--" on.
-  args: process.argv.slice(2).filter((argument) => argument !== '--'),
-});
+const USAGE = `npm run model -- [--steps 20000] [--seed N]
+It runs on the server of TEST_DATABASE_URL or DATABASE_URL, else on one of its own. A seed repeats a run.`;
+
+function readNumber(name: string, value: string | undefined, otherwise: number): number {
+  const number = Number(value ?? otherwise);
+  if (value !== '' && Number.isInteger(number) && number >= 0) return number;
+  throw new Error(`--${name} is a number, not "${value}"\n${USAGE}`);
+}
+
 try {
-  await main(Number(values.steps ?? 20_000), Number(values.seed ?? Math.floor(Math.random() * 2 ** 31)));
+  const { values } = parseArgs({
+    options: { steps: { type: 'string' }, seed: { type: 'string' }, help: { type: 'boolean' } },
+    // npm hands "--" on.
+    args: process.argv.slice(2).filter((argument) => argument !== '--'),
+  });
+  if (values.help) console.log(USAGE);
+  else
+    await main(
+      readNumber('steps', values.steps, 20_000),
+      readNumber('seed', values.seed, Math.floor(Math.random() * 2 ** 31)),
+    );
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;

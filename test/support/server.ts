@@ -1,10 +1,11 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { serverAccount } from '../../src/dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../../src/dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../../src/dev/embedded/server.ts';
+import { systemBinaries } from './system-binaries.ts';
 
 /** A server for one run of the tests. */
 export interface TestServer {
@@ -93,17 +94,4 @@ async function startLocal(
       rmSync(folder, { recursive: true, force: true });
     },
   };
-}
-
-function systemBinaries(env: NodeJS.ProcessEnv): string {
-  const debian = '/usr/lib/postgresql';
-  const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : [];
-  const folders = [
-    ...(env.TEST_POSTGRES_BIN ? [env.TEST_POSTGRES_BIN] : []),
-    ...versions.map((version) => join(debian, version, 'bin')),
-    ...(env.PATH ?? '').split(delimiter),
-  ];
-  const found = folders.find((folder) => existsSync(join(folder, 'initdb')));
-  if (found === undefined) throw new Error('initdb is not in the PATH');
-  return found;
 }

@@ -5,7 +5,7 @@ import { type TortureOptions, torture } from './run.ts';
 const USAGE = `npm run torture -- [--minutes 10] [--workers 32] [--seed N] [--kills 3] [--backends-per-minute 20] [--without-tree-lock]
 A seed fixes what the workers choose, not what becomes of it: a concurrent run cannot be repeated.`;
 
-function readOptions(): TortureOptions | undefined {
+function readOptions(): TortureOptions | 'help' | undefined {
   try {
     const { values } = parseArgs({
       options: {
@@ -15,9 +15,15 @@ function readOptions(): TortureOptions | undefined {
         kills: { type: 'string', default: '3' },
         'backends-per-minute': { type: 'string', default: '20' },
         'without-tree-lock': { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
       },
     });
-    const number = (name: Exclude<keyof typeof values, 'without-tree-lock'>, low: number, high: number) => {
+    if (values.help) return 'help';
+    const number = (
+      name: Exclude<keyof typeof values, 'without-tree-lock' | 'help'>,
+      low: number,
+      high: number,
+    ) => {
       const value = Number(values[name]);
       if (values[name] !== '' && value >= low && value <= high) return value;
       throw new Error(`--${name} is a number from ${low} to ${high}, not "${values[name]}"`);
@@ -39,6 +45,10 @@ function readOptions(): TortureOptions | undefined {
 async function main(): Promise<number> {
   const options = readOptions();
   if (options === undefined) return 2;
+  if (options === 'help') {
+    console.log(USAGE);
+    return 0;
+  }
   const interrupt = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => interrupt.abort());
   console.log(`${options.workers} workers for ${Math.round(options.seconds)} s, seed ${options.seed}`);

@@ -1,6 +1,6 @@
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { serverAccount } from '../../src/dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../../src/dev/embedded/binaries.ts';
@@ -11,6 +11,7 @@ import {
   serverUrl,
   startServer,
 } from '../../src/dev/embedded/server.ts';
+import { systemBinaries } from '../support/system-binaries.ts';
 
 /** A server of the run's own, which it may kill. Unlike the tests' server it writes durably. */
 export interface TortureServer {
@@ -83,15 +84,7 @@ async function untilStarted(start: () => Promise<Server>): Promise<Server> {
 }
 
 async function findBinaries(folder: string): Promise<string> {
-  if (process.env.TEST_POSTGRES !== 'system') return findEmbeddedBinaries(serverAccount(), folder);
-  const debian = '/usr/lib/postgresql';
-  const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : [];
-  const folders = [
-    ...(process.env.TEST_POSTGRES_BIN ? [process.env.TEST_POSTGRES_BIN] : []),
-    ...versions.map((version) => join(debian, version, 'bin')),
-    ...(process.env.PATH ?? '').split(delimiter),
-  ];
-  const found = folders.find((candidate) => existsSync(join(candidate, 'initdb')));
-  if (found === undefined) throw new Error('initdb is not in the PATH');
-  return found;
+  return process.env.TEST_POSTGRES === 'system'
+    ? systemBinaries(process.env)
+    : findEmbeddedBinaries(serverAccount(), folder);
 }
