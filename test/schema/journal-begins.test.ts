@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
 import { databaseForFile } from '../support/database.ts';
-import { BEGIN, begin, emptyJournal, finish, valuesOf } from '../support/journal.ts';
+import { BEGIN, begin, type CommandRequest, emptyJournal, finish, valuesOf } from '../support/journal.ts';
 import { one } from '../support/tree.ts';
 
 const database = databaseForFile();

@@ -16,6 +16,7 @@ beforeEach(async () => {
 });
 
 const read = (id: string) => one(database(), 'select * from filestore.journal_entries where id = $1', [id]);
+
 describe('start_command', () => {
   test('gives a queued command to one of many callers', async () => {
     const id = await queueCommand(first);
