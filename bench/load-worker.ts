@@ -1,13 +1,6 @@
 import { once } from 'node:events';
 import pg, { type Client } from 'pg';
-import type { Statement } from './load.ts';
-
-/** A process's part of a load. */
-export interface Job extends Statement {
-  readonly url: string;
-  readonly seconds: number;
-  readonly clientIds: readonly number[];
-}
+import type { Job } from './load.ts';
 
 /** Connects, says 0, waits for the word, and says how many calls a second there were. */
 async function work(job: Job): Promise<void> {

@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Job } from './load-worker.ts';
 
 /** A number that a statement takes anew at each call; written `:name` in its text. */
 export type Variable =
@@ -15,6 +14,13 @@ export type Variable =
 export interface Statement {
   readonly text: string;
   readonly variables: Readonly<Record<string, Variable>>;
+}
+
+/** A process's part of a load. */
+export interface Job extends Statement {
+  readonly url: string;
+  readonly seconds: number;
+  readonly clientIds: readonly number[];
 }
 
 /** Runs a statement on that many connections for a time, prepared, and returns how often a second. */
