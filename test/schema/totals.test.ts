@@ -271,10 +271,10 @@ test('a mount that is deleted leaves no delta and no total', async () => {
 });
 
 test('a moved directory takes its totals along in a transaction of any isolation, or fails', async () => {
+  await createFile(c, 'f', 10);
   const client = await database().connect();
   await client.query('begin isolation level repeatable read');
   await client.query('select count(*) from filestore.rollups');
-  await createFile(c, 'f', 10);
   await foldAll(database());
   await expect(moveNode(client, c, mount.rootId)).rejects.toMatchObject({ code: '40001' });
   await client.query('rollback');
