@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e81e5a11731e814f52f6b18eebd7cead168c2bc4
+--! Hash: sha1:1f2961120cdb2c5713488fa1025638e0a9c33c33
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -61,7 +61,7 @@ create table if not exists filestore.backend_mounts (
   constraint backend_mounts_root_path_check
     check (
       root_path = '/'
-      or (root_path ~ '^(/[^/]+)+$' and root_path !~ '/\.{1,2}(/|$)' and root_path !~ '[\u0001-\u001f\u007f-\u009f]')
+      or (octet_length(root_path) <= 2048 and root_path ~ '^(/[^/]+)+$' and root_path !~ '/\.{1,2}(/|$)' and root_path !~ '[\u0001-\u001f\u007f-\u009f]')
     ),
   constraint backend_mounts_bucket_check
     check (bucket ~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$'),
@@ -132,7 +132,7 @@ begin
   end if;
   if to_regtype('filestore.checksum') is null then
     create domain filestore.checksum as text collate "C"
-      constraint checksum_check check (value ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$');
+      constraint checksum_check check (value ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$' and octet_length(value) <= 1024);
   end if;
   if to_regtype('filestore.byte_count') is null then
     create domain filestore.byte_count as bigint
@@ -265,10 +265,12 @@ create index if not exists nodes_dead_child_idx
 create index if not exists nodes_live_path_idx
   on filestore.nodes (backend_mount_id, path)
   where live;
--- Tombstones below a directory: purge and restore.
+-- Tombstones below a directory: purge and restore. Its predicate is not that of
+-- nodes_purge_idx, which right after a mass delete looks as good to the planner
+-- and reads every tombstone at every look.
 create index if not exists nodes_tombstone_parent_idx
   on filestore.nodes (parent_id)
-  where deleted_at is not null;
+  where not live;
 -- Purge: the oldest tombstones of a mount, what is deepest first.
 create index if not exists nodes_purge_idx
   on filestore.nodes (backend_mount_id, deleted_at, depth desc)
@@ -386,7 +388,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if exclusive then
+  if mount_id is null or exclusive is null then
+    raise exception 'the % of lock_tree is null', case when mount_id is null then 'mount' else 'mode' end
+      using errcode = 'FS422',
+            hint    = 'Give the id of a mount, and whether the lock is exclusive.';
+  elsif exclusive then
     perform pg_advisory_xact_lock(hashtextextended('filestore.tree', mount_id));
   else
     perform pg_advisory_xact_lock_shared(hashtextextended('filestore.tree', mount_id));
@@ -399,6 +405,28 @@ comment on function filestore.lock_tree(bigint, boolean) is
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql
+--! Included functions/require_read_committed.sql
+create or replace function filestore.require_read_committed(action text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Who waits for a lock and then looks must see what was done meanwhile.
+  if current_setting('transaction_isolation') <> 'read committed' then
+    raise exception '% is not possible in a % transaction', action, current_setting('transaction_isolation')
+      using errcode = 'FS409',
+            hint    = 'Do it in a READ COMMITTED transaction.';
+  end if;
+end
+$$;
+
+comment on function filestore.require_read_committed(text) is
+  'Raises FS409 in a transaction whose snapshot is older than the locks it takes.';
+
+revoke all on function filestore.require_read_committed(text) from public;
+--! EndIncluded functions/require_read_committed.sql
 --! Included functions/next_version.sql
 create or replace function filestore.next_version(row_name text, current_version integer, given_version integer, changed boolean)
 returns integer
@@ -472,6 +500,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  perform filestore.require_read_committed('deleting a mount');
   perform filestore.lock_tree(old.id, true);
   -- Waits for whoever is creating something at the top; the next statement
   -- then sees it.
@@ -689,6 +718,11 @@ begin
   if new.state is distinct from old.state then
     perform filestore.check_state_change(node_name, old.parent_id is null, old.state, new.state);
     new.deleted_at := case when new.state = 'deleted' then coalesce(new.deleted_at, statement_timestamp()) end;
+    if not isfinite(new.deleted_at) or new.deleted_at > clock_timestamp() then
+      raise exception '% cannot be deleted at %', node_name, new.deleted_at
+        using errcode = 'FS422',
+              hint    = 'Leave deleted_at out of the update, or give a moment that has been.';
+    end if;
   end if;
   new.live := new.deleted_at is null;
 
@@ -795,7 +829,7 @@ begin
     select n.id, n.path, n.parent_id
     from filestore.nodes n
     where n.parent_id = r.id
-      and n.deleted_at is not null
+      and not n.live
     limit 1
     offset 0
   ) c

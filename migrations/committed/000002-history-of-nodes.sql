@@ -1,5 +1,5 @@
---! Previous: sha1:e81e5a11731e814f52f6b18eebd7cead168c2bc4
---! Hash: sha1:c41b275a2466687827e2f4b4fdb217ccb5b0f7fb
+--! Previous: sha1:1f2961120cdb2c5713488fa1025638e0a9c33c33
+--! Hash: sha1:ba33b91c4d96382b5c93f79fad08c6f47bae993a
 --! Message: History of nodes
 
 create table if not exists filestore.snapshots (
@@ -161,6 +161,11 @@ begin
   if tg_op = 'DELETE' and not exists (select from filestore.nodes n where n.id = old.node_id) then
     return old;
   end if;
+  if tg_op = 'INSERT' then
+    raise exception 'history of node % cannot be written by hand', new.node_id
+      using errcode = 'FS409',
+            hint    = 'It is kept by the database when a node changes.';
+  end if;
   raise exception 'version % of node % ("%") is history and cannot be changed', old.version, old.node_id, old.path
     using errcode = 'FS409',
           hint    = 'To bring an old version back, call filestore.revert_node; history goes when its node is purged.';
@@ -168,7 +173,7 @@ end
 $$;
 
 comment on function filestore.guard_snapshot() is
-  'Refuses to change history, or to remove it while its node exists.';
+  'Refuses to write or change history, or to remove it while its node exists.';
 
 revoke all on function filestore.guard_snapshot() from public;
 --! EndIncluded functions/guard_snapshot.sql
@@ -337,6 +342,20 @@ create trigger snapshots_guard
 comment on trigger snapshots_guard on filestore.snapshots is
   'History is never changed; it goes with its node.';
 --! EndIncluded triggers/snapshots_guard.sql
+--! Included triggers/snapshots_guard_insert.sql
+drop trigger if exists snapshots_guard_insert on filestore.snapshots;
+
+create trigger snapshots_guard_insert
+  before insert on filestore.snapshots
+  for each row
+  when (
+    pg_trigger_depth() = 0
+  )
+  execute function filestore.guard_snapshot();
+
+comment on trigger snapshots_guard_insert on filestore.snapshots is
+  'History is written by the trigger on nodes only.';
+--! EndIncluded triggers/snapshots_guard_insert.sql
 --! Included triggers/snapshots_refuse_truncate.sql
 drop trigger if exists snapshots_refuse_truncate on filestore.snapshots;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c41b275a2466687827e2f4b4fdb217ccb5b0f7fb
---! Hash: sha1:93b594add544c488f1bc223d14d4e2b712bad559
+--! Previous: sha1:ba33b91c4d96382b5c93f79fad08c6f47bae993a
+--! Hash: sha1:23936c4c26f2e2708e456fd1996977233c9f25bb
 --! Message: Journal of commands
 
 -- No foreign key to nodes or mounts: the journal outlives what it describes.
@@ -44,7 +44,7 @@ create table if not exists filestore.journal_entries (
   constraint journal_entries_completed_check
     check ((completed_at is not null) = (status in ('succeeded', 'failed', 'canceled'))),
   constraint journal_entries_order_check
-    check (completed_at >= started_at),
+    check (completed_at >= started_at and isfinite(started_at) and isfinite(completed_at)),
   constraint journal_entries_outcome_check
     check (
       (result is null or status = 'succeeded')
@@ -52,7 +52,9 @@ create table if not exists filestore.journal_entries (
       and (error is not null or status <> 'failed')
     ),
   constraint journal_entries_idempotency_key_check
-    check (idempotency_key <> '')
+    check (idempotency_key <> '' and octet_length(command) + octet_length(idempotency_key) <= 1024),
+  constraint journal_entries_correlation_id_check
+    check (octet_length(correlation_id) <= 1024)
 );
 
 -- A retry finds the first entry. One that failed or was canceled leaves its key
@@ -102,7 +104,7 @@ comment on column filestore.journal_entries.duration_ms       is 'completed_at -
 comment on column filestore.journal_entries.created_at        is 'When it was written down.';
 comment on constraint journal_entries_started_check   on filestore.journal_entries is 'A queued command has not started; a running or succeeded one has.';
 comment on constraint journal_entries_completed_check on filestore.journal_entries is 'A command has completed_at exactly when it is succeeded, failed or canceled.';
-comment on constraint journal_entries_order_check     on filestore.journal_entries is 'A command does not end before it starts.';
+comment on constraint journal_entries_order_check     on filestore.journal_entries is 'A command does not end before it starts, and both are moments.';
 comment on constraint journal_entries_outcome_check   on filestore.journal_entries is 'result belongs to success; error to failure, which needs one, or cancellation.';
 comment on index filestore.journal_entries_idempotency_key is 'A command runs and succeeds once for a key.';
 comment on index filestore.journal_entries_attempts_idx    is 'The entries of a key, the latest last.';
@@ -111,28 +113,6 @@ comment on index filestore.journal_entries_open_idx        is 'Unfinished comman
 comment on index filestore.journal_entries_affected_idx    is 'Commands that changed a node.';
 comment on index filestore.journal_entries_correlation_idx is 'Commands of one correlation.';
 
---! Included functions/require_read_committed.sql
-create or replace function filestore.require_read_committed(function_name text)
-returns void
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- Who waits for a lock and then looks must see what was done meanwhile.
-  if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'filestore.% cannot work in a % transaction', function_name, current_setting('transaction_isolation')
-      using errcode = 'FS409',
-            hint    = 'Call it in a READ COMMITTED transaction.';
-  end if;
-end
-$$;
-
-comment on function filestore.require_read_committed(text) is
-  'Raises FS409 in a transaction whose snapshot is older than the locks it takes.';
-
-revoke all on function filestore.require_read_committed(text) from public;
---! EndIncluded functions/require_read_committed.sql
 --! Included functions/check_retention.sql
 create or replace function filestore.check_retention(older_than interval, batch integer)
 returns void
@@ -141,7 +121,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if older_than is null or older_than < interval '0' then
+  if older_than is null or older_than < interval '0' or older_than > interval '1000 years' then
     raise exception 'older_than is %', coalesce(older_than::text, 'null')
       using errcode = 'FS422',
             hint    = 'Give an age, such as interval ''30 days''.';
@@ -218,9 +198,9 @@ begin
       using errcode = 'FS404',
             hint    = 'It was never there, or it was pruned.';
   end if;
-  raise exception 'journal entry % (%) is % already', entry.id, entry.command, entry.status
+  raise exception 'journal entry % (%) is %', entry.id, entry.command, entry.status
     using errcode = 'FS409',
-          hint    = 'Another caller was faster, or it expired. Read it: what it says is what counts.';
+          hint    = 'Only a queued entry starts, only a running one succeeds, and what has ended stays: another caller was faster, or it expired.';
 end
 $$;
 
@@ -250,9 +230,17 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  is_new := true;
+  if command is null or command = '' or idempotency_key = '' then
+    raise exception 'the % is empty', case when idempotency_key = '' then 'idempotency key' else 'command' end
+      using errcode = 'FS422',
+            hint    = 'Name the command; without a key, leave idempotency_key out.';
+  end if;
+  is_new       := true;
+  parameters   := coalesce(parameters, '{}');
+  queue        := coalesce(queue, false);
+  retry_failed := coalesce(retry_failed, false);
   if idempotency_key is not null then
-    perform filestore.require_read_committed('begin_command');
+    perform filestore.require_read_committed('filestore.begin_command with an idempotency key');
     -- Two callers with one key: the second looks when the first has committed.
     perform pg_advisory_xact_lock(hashtextextended('filestore.command', 0) # hashtextextended(command || '/' || idempotency_key, 1));
 
@@ -261,7 +249,8 @@ begin
     from filestore.journal_entries j
     where j.command = begin_command.command
       and j.idempotency_key = begin_command.idempotency_key
-    order by j.id desc
+    -- The one that holds the key, else the latest that failed.
+    order by j.status in ('failed', 'canceled'), j.id desc
     limit 1;
 
     if entry.id is not null
@@ -372,7 +361,7 @@ begin
       primary_node_id   = coalesce(finish_command.primary_node_id, j.primary_node_id),
       secondary_node_id = coalesce(finish_command.secondary_node_id, j.secondary_node_id)
   where j.id = entry_id
-    and j.status in ('queued', 'running')
+    and (j.status = 'running' or (j.status = 'queued' and finish_command.status <> 'succeeded'))
   returning * into entry;
 
   if entry.id is null then
@@ -438,10 +427,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  deadline timestamptz := statement_timestamp() - older_than;
+  deadline timestamptz;
   pruned   integer;
 begin
   perform filestore.check_retention(older_than, batch);
+  deadline := statement_timestamp() - older_than;
   delete from filestore.journal_entries j
   where j.ctid = any (array(
     select o.ctid

@@ -1,5 +1,5 @@
---! Previous: sha1:93b594add544c488f1bc223d14d4e2b712bad559
---! Hash: sha1:ac5945b387a0d1ae3eef549fdcc3e5d0c6c4f5c2
+--! Previous: sha1:23936c4c26f2e2708e456fd1996977233c9f25bb
+--! Hash: sha1:2eee520e789878e72854e2a03195cee56b9e9496
 --! Message: Totals of directories
 
 -- No check that a total is not negative: totals are folded from appended
@@ -8,7 +8,8 @@
 -- they change at every fold.
 create table if not exists filestore.rollups (
   node_id            bigint      not null,
-  size_bytes         bigint      not null default 0,
+  -- Not bigint: no sum of sizes, however wrong, can stop a fold.
+  size_bytes         numeric     not null default 0,
   file_count         bigint      not null default 0,
   dir_count          bigint      not null default 0,
   consistency_state  text        not null default 'up_to_date',
@@ -41,12 +42,12 @@ comment on constraint rollups_node_fkey on filestore.rollups is 'The directory e
 -- Appended, never updated: a row that everybody changes would be the one that
 -- everybody waits for. No foreign key: an append must not lock its directory.
 create table if not exists filestore.rollup_deltas (
-  id               bigint generated always as identity,
-  backend_mount_id bigint not null,
-  directory_id     bigint not null,
-  size_delta       bigint not null,
-  file_delta       bigint not null,
-  dir_delta        bigint not null,
+  id               bigint  generated always as identity,
+  backend_mount_id bigint  not null,
+  directory_id     bigint  not null,
+  size_delta       numeric not null,
+  file_delta       bigint  not null,
+  dir_delta        bigint  not null,
 
   constraint rollup_deltas_pkey
     primary key (id)
@@ -60,6 +61,30 @@ comment on column filestore.rollup_deltas.size_delta       is 'Bytes that were a
 comment on column filestore.rollup_deltas.file_delta       is 'Files that were added; negative when removed.';
 comment on column filestore.rollup_deltas.dir_delta        is 'Directories that were added; negative when removed.';
 
+--! Included functions/require_first_write.sql
+create or replace function filestore.require_first_write(action text)
+returns void
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform filestore.require_read_committed(action);
+  -- Inside of a statement that writes nodes, as by "returning", it would meet
+  -- rows whose deltas are not appended yet: these triggers run at its end.
+  if pg_current_xact_id_if_assigned() is not null then
+    raise exception '% must be the first to write in its transaction', action
+      using errcode = 'FS409',
+            hint    = 'Call it in a transaction of its own.';
+  end if;
+end
+$$;
+
+comment on function filestore.require_first_write(text) is
+  'Raises FS409 in a transaction that has written something, or whose snapshot is older than the locks it takes.';
+
+revoke all on function filestore.require_first_write(text) from public;
+--! EndIncluded functions/require_first_write.sql
 --! Included functions/record_created_node.sql
 create or replace function filestore.record_created_node()
 returns trigger
@@ -72,6 +97,12 @@ begin
     raise exception 'node "%" cannot be created at version %', new.path, new.version
       using errcode = 'FS422',
             hint    = 'Leave version out of the insert: it is counted by the database, from 1.';
+  end if;
+  -- Its next version would begin after the end of time, or before this one.
+  if not isfinite(new.updated_at) or new.updated_at > clock_timestamp() then
+    raise exception 'node "%" cannot be created with updated_at %', new.path, new.updated_at
+      using errcode = 'FS422',
+            hint    = 'Leave updated_at out of the insert, or give a moment that has been.';
   end if;
   if octet_length(new.name) > 255 then
     perform filestore.refuse_long_name(new.backend_mount_id, new.name);
@@ -125,6 +156,20 @@ begin
     return null;
   end if;
 
+  if not old.live then
+    -- What it leaves behind there needs a way up: the parent, deleted too, may
+    -- be purged meanwhile.
+    perform
+    from filestore.nodes n
+    where n.id = old.parent_id
+    for key share;
+    if not found then
+      raise exception 'node % ("%") cannot be restored elsewhere: directory % is gone', old.id, old.path, old.parent_id
+        using errcode = 'FS404',
+              hint    = 'It was purged meanwhile.';
+    end if;
+  end if;
+
   -- A directory takes along what is folded into its own totals. What is not
   -- folded yet follows by itself: it will climb from the new place. "For share"
   -- makes a repeatable-read transaction fail that would read old totals.
@@ -137,7 +182,8 @@ begin
   end if;
 
   insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
-  values
+  select d.*
+  from (values
     (
       old.backend_mount_id,
       old.parent_id,
@@ -151,7 +197,9 @@ begin
       new.size_bytes * is_live + coalesce(below.size_bytes, 0),
       is_file * is_live + coalesce(below.file_count, 0),
       is_directory * is_live + coalesce(below.dir_count, 0)
-    );
+    )
+  ) d (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
+  where (d.size_delta, d.file_delta, d.dir_delta) <> (0, 0, 0);
   return null;
 end
 $$;
@@ -179,6 +227,8 @@ begin
   if directory_ids = '{}' then
     return null;
   end if;
+  -- An older snapshot would miss a delta that was appended meanwhile.
+  perform filestore.require_read_committed('removing directories');
   select d.directory_id
   into directory_id
   from filestore.rollup_deltas d
@@ -212,12 +262,12 @@ declare
   mount_id   bigint;
   taken      integer;
   node_ids   bigint[];
-  sizes      bigint[];
+  sizes      numeric[];
   files      bigint[];
   dirs       bigint[];
   changed    bigint;
 begin
-  perform filestore.require_read_committed('fold_rollups');
+  perform filestore.require_first_write('filestore.fold_rollups');
   perform filestore.check_limit('max_deltas', max_deltas);
 
   mount_ids := array(
@@ -314,7 +364,7 @@ revoke all on function filestore.fold_rollups(integer) from public;
 --! EndIncluded functions/fold_rollups.sql
 --! Included functions/directory_totals.sql
 create or replace function filestore.directory_totals(node_id bigint)
-returns table (size_bytes bigint, file_count bigint, dir_count bigint, consistency_state text)
+returns table (size_bytes numeric, file_count bigint, dir_count bigint, consistency_state text)
 language plpgsql
 stable
 rows 1
@@ -335,7 +385,7 @@ begin
     -- Everything that is pending on the mount is below its root.
     return query
     select
-      (r.size_bytes + coalesce(p.size_delta, 0))::bigint,
+      r.size_bytes + coalesce(p.size_delta, 0),
       (r.file_count + coalesce(p.file_delta, 0))::bigint,
       (r.dir_count + coalesce(p.dir_delta, 0))::bigint,
       case when r.consistency_state = 'stale' then 'stale' when p.deltas > 0 then 'pending' else 'up_to_date' end
@@ -369,7 +419,7 @@ begin
       and c.node_id <> directory.id
   )
   select
-    (r.size_bytes + coalesce(p.size_delta, 0))::bigint,
+    r.size_bytes + coalesce(p.size_delta, 0),
     (r.file_count + coalesce(p.file_delta, 0))::bigint,
     (r.dir_count + coalesce(p.dir_delta, 0))::bigint,
     case when r.consistency_state = 'stale' then 'stale' when p.deltas > 0 then 'pending' else 'up_to_date' end
@@ -393,10 +443,10 @@ create or replace function filestore.audit_rollups(mount_key text)
 returns table (
   node_id             bigint,
   path                text,
-  size_bytes          bigint,
+  size_bytes          numeric,
   file_count          bigint,
   dir_count           bigint,
-  expected_size_bytes bigint,
+  expected_size_bytes numeric,
   expected_file_count bigint,
   expected_dir_count  bigint
 )
@@ -443,9 +493,10 @@ begin
       where n.id = c.node_id
       offset 0
     ) p
-    -- No path has more segments: this ends a ring, should there be one.
+    -- Ends a ring, should there be one. A path has at most 1300 segments, but
+    -- deleted directories stay below a parent that moves deeper.
     where p.parent_id is not null
-      and c.steps < 1300
+      and c.steps < 20000
   ),
   totals as (
     select
@@ -463,10 +514,10 @@ begin
     select
       n.id,
       n.path,
-      (r.size_bytes + coalesce(t.size_pending, 0))::bigint as size_bytes,
+      r.size_bytes + coalesce(t.size_pending, 0)           as size_bytes,
       (r.file_count + coalesce(t.file_pending, 0))::bigint as file_count,
       (r.dir_count + coalesce(t.dir_pending, 0))::bigint   as dir_count,
-      coalesce(t.size_sum, 0)::bigint                      as expected_size_bytes,
+      coalesce(t.size_sum, 0)                              as expected_size_bytes,
       coalesce(t.file_sum, 0)::bigint                      as expected_file_count,
       coalesce(t.dir_sum, 0)::bigint                       as expected_dir_count
     from filestore.nodes n
@@ -500,7 +551,7 @@ declare
   mount_id bigint := filestore.find_mount(recount_rollups.mount_key);
   wrong    bigint;
 begin
-  perform filestore.require_read_committed('recount_rollups');
+  perform filestore.require_first_write('filestore.recount_rollups');
   perform filestore.lock_tree(mount_id, true);
 
   insert into filestore.rollups (node_id)
@@ -644,7 +695,7 @@ select
   n.name::text as name,
   n.path,
   n.depth,
-  (r.size_bytes + coalesce(p.size_delta, 0))::bigint as size_bytes,
+  r.size_bytes + coalesce(p.size_delta, 0) as size_bytes,
   (r.file_count + coalesce(p.file_delta, 0))::bigint as file_count,
   (r.dir_count + coalesce(p.dir_delta, 0))::bigint as dir_count,
   case

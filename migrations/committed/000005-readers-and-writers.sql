@@ -1,5 +1,5 @@
---! Previous: sha1:ac5945b387a0d1ae3eef549fdcc3e5d0c6c4f5c2
---! Hash: sha1:b8b34f071bdc3183267b2a59919afae9bde3f6e6
+--! Previous: sha1:2eee520e789878e72854e2a03195cee56b9e9496
+--! Hash: sha1:c813ba939e07acea38737f4a64045dd78c644060
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql
@@ -632,6 +632,7 @@ begin
       select distinct on (n.parent_id, n.name) n.id
       from filestore.nodes n
       where n.parent_id = any (level)
+        and not n.live
         and n.deleted_at = tomb.deleted_at
       order by n.parent_id, n.name, n.updated_at desc, n.id desc
     );
@@ -726,7 +727,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  deadline timestamptz := statement_timestamp() - older_than;
+  deadline timestamptz;
   mount_id bigint;
   pending  bigint[];
   chosen   bigint[];
@@ -734,6 +735,8 @@ declare
   purged   integer     := 0;
 begin
   perform filestore.check_retention(older_than, batch);
+  perform filestore.require_first_write('filestore.purge_deleted');
+  deadline := statement_timestamp() - older_than;
   -- In order of id: purges that meet do not deadlock.
   for mount_id in
     select m.id
@@ -769,7 +772,7 @@ begin
             select
             from filestore.nodes c
             where c.parent_id = n.id
-              and c.deleted_at is not null
+              and not c.live
             offset 0
           )
         order by n.deleted_at, n.depth desc
@@ -778,8 +781,9 @@ begin
       exit when chosen = '{}';
       delete from filestore.nodes n
       -- Once more: one that was restored and deleted again meanwhile is young.
+      -- By id only: "coalesce" keeps the indexes on tombstones out of it.
       where n.id = any (chosen)
-        and n.deleted_at < deadline;
+        and coalesce(n.deleted_at, 'infinity') < deadline;
       get diagnostics removed = row_count;
       purged := purged + removed;
     end loop;

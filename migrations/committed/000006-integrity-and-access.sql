@@ -1,5 +1,5 @@
---! Previous: sha1:b8b34f071bdc3183267b2a59919afae9bde3f6e6
---! Hash: sha1:f9bd891ccbfe3ce0e41125ee8298a8391f8540e0
+--! Previous: sha1:c813ba939e07acea38737f4a64045dd78c644060
+--! Hash: sha1:c6f384b4b7bc4079ca1de3112f932c4f96fecd58
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql
@@ -108,8 +108,15 @@ begin
     select
     from filestore.nodes n
     where n.id = d.directory_id
+      and n.backend_mount_id = d.backend_mount_id
       and n.directory_path is not null
   );
+
+  return query
+  select 'totals of no directory', n.backend_mount_id, r.node_id, format('"%s"', n.path)
+  from filestore.rollups r
+  left join filestore.nodes n on n.id = r.node_id
+  where n.directory_path is null;
 
   return query
   select 'guard switched off', null::bigint, null::bigint, format('%s %s on %s', g.what, g.name, g.owner::regclass)
@@ -144,7 +151,7 @@ declare
   readers   constant text := 'percent_encode, location_uri, canonical_path, check_name, check_limit, find_mount, node_by_path, node_location, list_directory, '
     || 'find_by_checksum, node_at, tree_at, directory_totals';
   writers   constant text := 'lock_tree, refuse_stale, refuse_taken_name, create_node, ensure_child, ensure_directory, move_node, freeze_tree, '
-    || 'delete_node, delete_batch, restore_node, revert_node, require_read_committed, begin_command, start_command, finish_command, refuse_entry, fold_rollups';
+    || 'delete_node, delete_batch, restore_node, revert_node, require_read_committed, require_first_write, begin_command, start_command, finish_command, refuse_entry, fold_rollups';
   operators constant text := 'check_retention, expire_commands, prune_journal, purge_deleted, audit_rollups, recount_rollups, check_integrity';
 begin
   if level is null or level not in ('reader', 'service', 'operator') then
