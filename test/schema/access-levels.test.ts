@@ -27,7 +27,9 @@ beforeAll(async () => {
       from filestore.node_by_path('main', 'docs') d, unnest(array['a', 'gone']) f (name);
     update filestore.nodes set size_bytes = 5 where path = 'docs/a';
     select filestore.delete_node(id) from filestore.node_by_path('main', 'docs/gone');
-    select filestore.fold_rollups();
+  `);
+  await client.query('select filestore.fold_rollups()');
+  await client.query(`
     update filestore.nodes set size_bytes = 6 where path = 'docs/a';
     select filestore.begin_command('running');
     select filestore.begin_command('queued', queue => true);

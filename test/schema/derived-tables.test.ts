@@ -12,25 +12,33 @@ beforeEach(async () => {
   directory = await createDirectory(database(), mount, mount.rootId, 'a');
 });
 
-const insertSnapshot = (nodeId: string, validTo: string) =>
-  database().query(
-    `insert into filestore.snapshots
-       (node_id, version, backend_mount_id, name, path, kind, size_bytes, metadata, state, live, valid_from, valid_to)
-     values ($1, 1, $2, 'a', 'a', 'directory', 0, '{}', 'active', true, '2024-01-01', $3)`,
-    [nodeId, mount.id, validTo],
-  );
-
 const insertRollup = (nodeId: string) =>
   database().query('insert into filestore.rollups (node_id) values ($1)', [nodeId]);
 
-test('a version of a node is there once, of a node that exists, and was valid for some time', async () => {
-  await insertSnapshot(directory, '2024-01-02');
-  for (const [nodeId, validTo, constraint] of [
-    [directory, '2024-01-02', 'snapshots_pkey'],
-    [mount.rootId, '2024-01-01', 'snapshots_valid_check'],
-    ['999999', '2024-01-02', 'snapshots_node_fkey'],
-  ] as const)
-    await expect(insertSnapshot(nodeId, validTo)).rejects.toMatchObject({ constraint });
+test('history is not written by hand, not even by its owner', async () => {
+  await expect(
+    database().query(
+      `insert into filestore.snapshots
+         (node_id, version, backend_mount_id, name, path, kind, size_bytes, metadata, state, live, valid_from, valid_to)
+       values ($1, 1, $2, 'a', 'a', 'directory', 0, '{}', 'active', true, '2024-01-01', '2024-01-02')`,
+      [directory, mount.id],
+    ),
+  ).rejects.toMatchObject({ code: 'FS409', message: expect.stringContaining(directory) });
+});
+
+test.each(['infinity', '-infinity', '2999-01-01'])('no node begins or ends at %s', async (moment) => {
+  await expect(
+    database().query(
+      `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, updated_at) values ($1, $2, 'f', 'file', $3)`,
+      [mount.id, directory, moment],
+    ),
+  ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"a/f"') });
+  await expect(
+    database().query(`update filestore.nodes set state = 'deleted', deleted_at = $2 where id = $1`, [
+      directory,
+      moment,
+    ]),
+  ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"a"') });
 });
 
 test('totals are there once, of a node that exists, in a state that is known', async () => {

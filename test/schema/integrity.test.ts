@@ -57,7 +57,7 @@ describe('check_integrity finds', () => {
     [
       'a node whose parent is gone',
       () => [`delete from filestore.nodes where id = ${b}`],
-      ['orphan', 'wrong totals'],
+      ['orphan', 'totals of no directory', 'wrong totals'],
     ],
     [
       'history of a node that is gone',
@@ -103,7 +103,7 @@ describe('check_integrity finds', () => {
     [
       'a mount without a root',
       () => [`delete from filestore.nodes where id = ${other.rootId}`],
-      ['mount without a root'],
+      ['mount without a root', 'totals of no directory'],
     ],
     [
       'a version that is missing',

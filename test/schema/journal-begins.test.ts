@@ -91,17 +91,36 @@ describe('begin_command', () => {
     });
   });
 
-  test.each([
-    [{ command: '' }, '23514'],
-    [{ key: '' }, '23514'],
-  ])('refuses %j', async (request, code) => {
-    await expect(begin(first, request)).rejects.toMatchObject({ code });
+  test.each(["''", 'null', "null, idempotency_key => 'k'", "'move', idempotency_key => ''"])(
+    'refuses (%s)',
+    async (given) => {
+      await expect(first.query(`select filestore.begin_command(${given})`)).rejects.toMatchObject({
+        code: 'FS422',
+        hint: expect.stringMatching(/\w/),
+      });
+      expect(await count()).toBe(0);
+    },
+  );
+
+  test('takes null for what can be left out', async () => {
+    expect(
+      await one(
+        first,
+        `select (b.entry).status, (b.entry).parameters
+         from filestore.begin_command('move', null, queue => null, retry_failed => null) b`,
+      ),
+    ).toEqual({ status: 'running', parameters: {} });
   });
 
-  test.each(['null', "'move', null", "null, idempotency_key => 'k'"])('refuses (%s)', async (given) => {
-    await expect(first.query(`select filestore.begin_command(${given})`)).rejects.toMatchObject({
-      code: '23502',
-    });
+  test('finds the entry that holds the key, not one that failed later', async () => {
+    const { id } = await begin(first, MOVE);
+    await first.query(
+      `insert into filestore.journal_entries (command, idempotency_key, backend_mount_id, principal, parameters, status, error, completed_at)
+       select command, idempotency_key, backend_mount_id, principal, parameters, 'failed', '{}', now()
+       from filestore.journal_entries where id = $1`,
+      [id],
+    );
+    expect(await begin(first, { ...MOVE, retryFailed: true })).toMatchObject({ is_new: false, id });
   });
 });
 

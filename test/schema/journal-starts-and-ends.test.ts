@@ -126,7 +126,8 @@ describe('finish_command', () => {
   test('ends what is queued as canceled or failed, but not as succeeded: it never ran', async () => {
     const id = await queueCommand(first);
     await expect(finish(first, id, 'succeeded')).rejects.toMatchObject({
-      constraint: 'journal_entries_started_check',
+      code: 'FS409',
+      message: expect.stringContaining('is queued'),
     });
     expect(await finish(first, id, 'canceled')).toMatchObject({
       status: 'canceled',

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/database.ts';
 import { totalsOf, wrongTotals } from '../support/totals.ts';
-import { createChain, createMount, createNode, foldAll, type Mount, moveNode, one } from '../support/tree.ts';
+import { createChain, createMount, createNode, foldAll, type Mount, one } from '../support/tree.ts';
 
 const database = databaseForEachTest();
 
@@ -244,39 +244,4 @@ describe('a wrong total', () => {
       });
     },
   );
-});
-
-test('a directory through which totals have yet to climb is not removed', async () => {
-  await foldAll(database());
-  await run('select filestore.delete_node($1, recursive => true)', [b]);
-  await expect(run('delete from filestore.nodes where id = any($1)', [[b, c]])).rejects.toMatchObject({
-    code: 'FS409',
-    hint: expect.stringContaining('fold_rollups'),
-  });
-  await foldAll(database());
-  await run('delete from filestore.nodes where id = any($1)', [[b, c]]);
-  expect(await audit()).toEqual([]);
-});
-
-test('a mount that is deleted leaves no delta and no total', async () => {
-  const other = await createMount(database());
-  const file = await createNode(database(), other, other.rootId, 'f');
-  await run('select filestore.delete_node($1)', [file]);
-  await run("select filestore.purge_deleted('0')");
-  await run('delete from filestore.backend_mounts where id = $1', [other.id]);
-  expect(await run('select from filestore.rollup_deltas where backend_mount_id = $1', [other.id])).toEqual(
-    [],
-  );
-  expect(await run('select from filestore.rollups where node_id = $1', [other.rootId])).toEqual([]);
-});
-
-test('a moved directory takes its totals along in a transaction of any isolation, or fails', async () => {
-  await createFile(c, 'f', 10);
-  const client = await database().connect();
-  await client.query('begin isolation level repeatable read');
-  await client.query('select count(*) from filestore.rollups');
-  await foldAll(database());
-  await expect(moveNode(client, c, mount.rootId)).rejects.toMatchObject({ code: '40001' });
-  await client.query('rollback');
-  expect(await wrongTotals(database())).toEqual([]);
 });

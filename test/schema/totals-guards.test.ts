@@ -1,0 +1,117 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { databaseForEachTest } from '../support/database.ts';
+import { wrongTotals } from '../support/totals.ts';
+import { createChain, createMount, createNode, foldAll, type Mount, moveNode, one } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+
+let mount: Mount;
+/** The directories a, a/b and a/b/c. */
+let a: string;
+let b: string;
+let c: string;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  [a, b, c] = (await createChain(database(), mount, 'a', 'b', 'c')) as [string, string, string];
+});
+
+const run = (text: string, values: readonly unknown[] = []) => database().query(text, values);
+
+const audit = () =>
+  run('select a.* from filestore.backend_mounts m cross join filestore.audit_rollups(m.mount_key) a');
+
+test('a directory through which totals have yet to climb is not removed', async () => {
+  await foldAll(database());
+  await run('select filestore.delete_node($1, recursive => true)', [b]);
+  await expect(run('delete from filestore.nodes where id = any($1)', [[b, c]])).rejects.toMatchObject({
+    code: 'FS409',
+    hint: expect.stringContaining('fold_rollups'),
+  });
+  await foldAll(database());
+  await run('delete from filestore.nodes where id = any($1)', [[b, c]]);
+  expect(await audit()).toEqual([]);
+});
+
+test('a mount that is deleted leaves no delta and no total', async () => {
+  const other = await createMount(database());
+  const file = await createNode(database(), other, other.rootId, 'f');
+  await run('select filestore.delete_node($1)', [file]);
+  await run("select filestore.purge_deleted('0')");
+  await run('delete from filestore.backend_mounts where id = $1', [other.id]);
+  expect(await run('select from filestore.rollup_deltas where backend_mount_id = $1', [other.id])).toEqual(
+    [],
+  );
+  expect(await run('select from filestore.rollups where node_id = $1', [other.rootId])).toEqual([]);
+});
+
+test('a moved directory takes its totals along in a transaction of any isolation, or fails', async () => {
+  await createNode(database(), mount, c, 'f');
+  const client = await database().connect();
+  await client.query('begin isolation level repeatable read');
+  await client.query('select count(*) from filestore.rollups');
+  await foldAll(database());
+  await expect(moveNode(client, c, mount.rootId)).rejects.toMatchObject({ code: '40001' });
+  await client.query('rollback');
+  expect(await wrongTotals(database())).toEqual([]);
+});
+
+describe('inside of a statement that writes nodes, whose deltas are not appended yet', () => {
+  test.each([
+    ['fold', 'filestore.fold_rollups()'],
+    ['recount', 'filestore.recount_rollups((select mount_key from filestore.backend_mounts limit 1))'],
+    ['purge', "filestore.purge_deleted('0')"],
+  ])('a %s is refused', async (_, call) => {
+    await createNode(database(), mount, c, 'f');
+    const refused = { code: 'FS409', message: expect.stringContaining('must be the first to write') };
+    await expect(
+      run(`update filestore.nodes set parent_id = $2 where id = $1 returning ${call}`, [b, mount.rootId]),
+    ).rejects.toMatchObject(refused);
+    await expect(
+      run(
+        `insert into filestore.nodes (backend_mount_id, parent_id, name, kind) values ($1, $2, 'n', 'file') returning ${call}`,
+        [mount.id, b],
+      ),
+    ).rejects.toMatchObject(refused);
+    expect(await wrongTotals(database())).toEqual([]);
+  });
+});
+
+test('sizes that add up beyond a bigint are added up, folded and taken away again', async () => {
+  const most = '9223372036854775807';
+  for (const name of ['f', 'g'])
+    await run('select filestore.create_node($1, $2, size_bytes => $3)', [c, name, most]);
+  const sizeOf = async () =>
+    (await one(database(), 'select size_bytes from filestore.directory_totals($1)', [a])).size_bytes;
+  expect(await sizeOf()).toBe('18446744073709551614');
+  await foldAll(database());
+  expect(await sizeOf()).toBe('18446744073709551614');
+  expect(await run('select * from filestore.check_integrity()')).toEqual([]);
+  await run('select filestore.delete_node($1, recursive => true)', [b]);
+  expect(await sizeOf()).toBe('0');
+});
+
+test('a directory that holds nothing of what moved out of it as a tombstone gets no delta', async () => {
+  const file = await createNode(database(), mount, b, 'f');
+  await run('select filestore.delete_node($1)', [file]);
+  await foldAll(database());
+  await run("update filestore.nodes set state = 'active', parent_id = $2 where id = $1", [file, a]);
+  expect(await run('select directory_id from filestore.rollup_deltas')).toEqual([{ directory_id: a }]);
+});
+
+describe('in a transaction with an older snapshot', () => {
+  test.each([
+    ['a directory is not removed', 'delete from filestore.nodes where id = $1'],
+    ['a mount is not deleted', 'delete from filestore.backend_mounts where id = $1'],
+  ])('%s', async (_, statement) => {
+    const other = await createMount(database());
+    const d = await createNode(database(), mount, mount.rootId, 'd', 'directory');
+    await run('select filestore.delete_node($1)', [d]);
+    await foldAll(database());
+    const client = await database().connect();
+    await client.query('begin isolation level repeatable read');
+    await expect(client.query(statement, [statement.includes('nodes') ? d : other.id])).rejects.toMatchObject(
+      { code: 'FS409', message: expect.stringContaining('repeatable read') },
+    );
+  });
+});
