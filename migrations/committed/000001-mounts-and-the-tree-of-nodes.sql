@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1f2961120cdb2c5713488fa1025638e0a9c33c33
+--! Hash: sha1:b67c2843c26cf3ed4d0eddbdde1ce8e32d7e5bfc
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -616,6 +616,7 @@ revoke all on function filestore.find_parent(bigint, bigint, text) from public;
 create or replace function filestore.refuse_long_name(node_mount_id bigint, node_name text)
 returns void
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (select from filestore.backend_mounts m where m.id = node_mount_id and m.backend_kind = 'local') then

@@ -1,5 +1,5 @@
---! Previous: sha1:1f2961120cdb2c5713488fa1025638e0a9c33c33
---! Hash: sha1:ba33b91c4d96382b5c93f79fad08c6f47bae993a
+--! Previous: sha1:b67c2843c26cf3ed4d0eddbdde1ce8e32d7e5bfc
+--! Hash: sha1:b4377166120a2bad9a19648ae200101956806ed1
 --! Message: History of nodes
 
 create table if not exists filestore.snapshots (

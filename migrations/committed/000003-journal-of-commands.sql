@@ -1,5 +1,5 @@
---! Previous: sha1:ba33b91c4d96382b5c93f79fad08c6f47bae993a
---! Hash: sha1:23936c4c26f2e2708e456fd1996977233c9f25bb
+--! Previous: sha1:b4377166120a2bad9a19648ae200101956806ed1
+--! Hash: sha1:0cb7e3f3f0aad8198572f2c2a7693189b24fe89c
 --! Message: Journal of commands
 
 -- No foreign key to nodes or mounts: the journal outlives what it describes.

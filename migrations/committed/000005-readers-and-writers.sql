@@ -1,5 +1,5 @@
---! Previous: sha1:2eee520e789878e72854e2a03195cee56b9e9496
---! Hash: sha1:c813ba939e07acea38737f4a64045dd78c644060
+--! Previous: sha1:754eb321131341de6a513b9feb7b8503c828d92f
+--! Hash: sha1:546a28077cbc424defba6a163126b1f4ebc737a9
 --! Message: Readers and writers
 
 --! Included functions/node_by_path.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:c813ba939e07acea38737f4a64045dd78c644060
---! Hash: sha1:c6f384b4b7bc4079ca1de3112f932c4f96fecd58
+--! Previous: sha1:546a28077cbc424defba6a163126b1f4ebc737a9
+--! Hash: sha1:a1c229c388403e949072d79041dcfdc03701296f
 --! Message: Integrity and access
 
 --! Included functions/check_integrity.sql

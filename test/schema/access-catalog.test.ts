@@ -12,16 +12,12 @@ const INTERNAL: Readonly<Record<string, string>> = {
   find_parent: 'part of a trigger, which calls it as the owner; it locks rows',
   grant_access: 'for the owner, who alone has something to grant',
   next_version: 'part of a trigger, which calls it as the owner',
+  refuse_created_node: 'part of a trigger, which calls it as the owner',
   refuse_long_name: 'part of a trigger, which calls it as the owner',
 };
 
 /** Without a search_path of their own, since a setting costs a call more than the function: they have the trigger's. */
-const PINNED_BY_CALLER: readonly string[] = [
-  'check_state_change',
-  'find_parent',
-  'next_version',
-  'refuse_long_name',
-];
+const PINNED_BY_CALLER: readonly string[] = ['check_state_change', 'find_parent', 'next_version'];
 
 async function namesOf(condition: string, values: readonly unknown[] = []): Promise<readonly string[]> {
   const rows = await database().query<{ name: string }>(
