@@ -2,8 +2,6 @@ import { expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/database.ts';
 import { createDirectory, createMount, createNode } from '../support/tree.ts';
 
-// What random sequences found, in as few steps as show it.
-
 const database = databaseForEachTest();
 
 test('a tree in which a name was deleted twice comes back with what had the name last', async () => {
