@@ -115,3 +115,17 @@ describe('in a transaction with an older snapshot', () => {
     );
   });
 });
+
+test('a node is not restored elsewhere by the statement that removes the directory it lay in', async () => {
+  const file = await createNode(database(), mount, c, 'f');
+  await run('select filestore.delete_node($1, recursive => true)', [c]);
+  await foldAll(database());
+  await expect(
+    run(
+      `with gone as (delete from filestore.nodes where id = $1)
+       update filestore.nodes set state = 'active', parent_id = $2 where id = $3`,
+      [c, a, file],
+    ),
+  ).rejects.toMatchObject({ code: 'FS404', message: expect.stringContaining('"a/b/c/f"') });
+  expect(await run('select * from filestore.check_integrity()')).toEqual([]);
+});
