@@ -4,13 +4,24 @@ import pg from 'pg';
 import { PACKAGE_ROOT } from '../../package-root.ts';
 import { type Account, reachableFolder, serverAccount } from './account.ts';
 import { findEmbeddedBinaries } from './binaries.ts';
-import { freePort, readPassword, runningServer, serverConnection, serverUrl, startServer } from './server.ts';
+import {
+  freePort,
+  readPassword,
+  runningServer,
+  serverConnection,
+  serverIsAlive,
+  serverUrl,
+  startServer,
+} from './server.ts';
 
 /** Not 5432, where a Postgres of the machine's own would be. */
 const PREFERRED_PORT = 54_329;
 const ANY_PORT = 0;
 const DATABASE = 'filestore';
 const GUEST = 'filestore guest';
+/** How long a server of another command may take to start or to stop. */
+const PATIENCE_MS = 60_000;
+const MOST_FAILURES = 3;
 
 /** The embedded Postgres as a command uses it. */
 export interface Embedded {
@@ -37,23 +48,27 @@ export interface Embedded {
 export async function openEmbedded(): Promise<Embedded> {
   const account = serverAccount();
   const folder = reachableFolder(account, join(PACKAGE_ROOT, '.postgres'));
-  const running = await joinRunning(folder);
-  if (running !== undefined) return running;
-
-  const binaries = await findEmbeddedBinaries(account, folder);
-  let failure: unknown;
-  // A port that was free a moment ago may be taken by the time the server wants it.
-  for (const port of [PREFERRED_PORT, ANY_PORT, ANY_PORT]) {
+  const deadline = Date.now() + PATIENCE_MS;
+  let binaries: string | undefined;
+  for (let failures = 0; ; ) {
+    const running = await joinRunning(folder);
+    if (running !== undefined) return running;
+    // Another command's server that is starting or stopping lets nobody in, and nobody else have the data.
+    if (serverIsAlive(folder) && Date.now() < deadline) {
+      await delay(50);
+      continue;
+    }
+    binaries ??= await findEmbeddedBinaries(account, folder);
     try {
-      return await startHere({ binaries, folder, account, port: await freePort(port) });
+      // A port that was free a moment ago may be taken by the time the server wants it.
+      const port = await freePort(failures === 0 ? PREFERRED_PORT : ANY_PORT);
+      return await startHere({ binaries, folder, account, port });
     } catch (error) {
-      failure ??= error;
-      // Two commands at once: the other one's server came first and holds the data.
-      const other = await joinRunning(folder);
-      if (other !== undefined) return other;
+      failures += 1;
+      if (failures >= MOST_FAILURES && !serverIsAlive(folder)) throw error;
+      if (Date.now() >= deadline) throw error;
     }
   }
-  throw failure;
 }
 
 async function startHere(options: {
@@ -65,6 +80,7 @@ async function startHere(options: {
   const { folder, port } = options;
   const server = await startServer({ ...options, listen: { kind: 'tcp', port } });
   await createDatabase(port, server.password);
+  await withClient(port, server.password, (client) => letGuestsIn(client, true));
   return {
     ...urls(port, server.password),
     folder: describeFolder(folder),
@@ -120,16 +136,29 @@ async function createDatabase(port: number, password: string): Promise<void> {
   });
 }
 
+/** Waits for the last guest, and shuts the door behind it: a guest that came now would lose its server midway. */
 async function untilGuestsLeft(port: number, password: string): Promise<void> {
   await withClient(port, password, async (client) => {
     for (;;) {
-      const { rowCount } = await client.query('select from pg_stat_activity where application_name = $1', [
-        GUEST,
-      ]);
-      if (rowCount === 0) return;
+      if (!(await hasGuests(client))) {
+        await letGuestsIn(client, false);
+        if (!(await hasGuests(client))) return;
+        await letGuestsIn(client, true);
+      }
       await delay(50);
     }
   });
+}
+
+async function hasGuests(client: pg.Client): Promise<boolean> {
+  const { rowCount } = await client.query('select from pg_stat_activity where application_name = $1', [
+    GUEST,
+  ]);
+  return rowCount !== 0;
+}
+
+async function letGuestsIn(client: pg.Client, open: boolean): Promise<void> {
+  await client.query(`alter database ${DATABASE} allow_connections ${open}`);
 }
 
 async function withClient(

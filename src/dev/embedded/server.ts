@@ -113,12 +113,31 @@ export function readPassword(folder: string): string | undefined {
 
 /** Process and port of the server that runs on the folder's data, by its own account; it may have crashed since. */
 export function runningServer(folder: string): { readonly pid: number; readonly port: number } | undefined {
-  const file = join(dataFolder(folder), 'postmaster.pid');
-  if (!existsSync(file)) return undefined;
   // Lines 1 and 4 (PostgreSQL source, utils/pidfile.h).
-  const lines = readFileSync(file, 'utf8').split('\n');
+  const lines = readPidFile(folder);
   const [pid, port] = [Number(lines[0]), Number(lines[3])];
   return port > 0 ? { pid, port } : undefined;
+}
+
+/** Whether a server has the folder's data, be it that it still starts, or already stops. */
+export function serverIsAlive(folder: string): boolean {
+  const pid = Number(readPidFile(folder)[0]);
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM: it runs, under another account.
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
+}
+
+function readPidFile(folder: string): readonly string[] {
+  try {
+    return readFileSync(join(dataFolder(folder), 'postmaster.pid'), 'utf8').split('\n');
+  } catch {
+    return [];
+  }
 }
 
 function dataFolder(folder: string): string {
