@@ -5,9 +5,10 @@ import { runSequence, type Tally } from './sequence.ts';
 const database = databaseForEachTest();
 
 const steps = Number(process.env.MODEL_STEPS ?? 400);
-const random = Math.floor(Math.random() * 2 ** 31);
+// The same each time: a change is not to blame for what another seed would have found before it. New seeds are for
+// `npm run model`.
 const seeds =
-  process.env.MODEL_SEED === undefined ? [1, 2, 3, 4, 5, 6, 7, random] : [Number(process.env.MODEL_SEED)];
+  process.env.MODEL_SEED === undefined ? [1, 2, 3, 4, 5, 6, 7, 8] : [Number(process.env.MODEL_SEED)];
 console.log(`Seeds of the model test: ${seeds.join(', ')}`);
 
 test.each(seeds)('the database does what a plain model does: seed %i', async (seed) => {

@@ -63,18 +63,18 @@ export class Model {
     const draft = new Map(this.nodes);
     for (const row of rows) {
       if (isMalformed(row.name)) throw new Refused('23514');
-      refuseLongName(this.#mount(row.mountId), row.name);
       if (row.parentPath === undefined) requireParent(draft, row.parentId, row.mountId);
       const node = freshRow(row);
       refuseMalformedRow(node);
       if (liveChild(draft, row.mountId, row.parentId, row.name)) throw new Refused('23505');
       draft.set(node.id, node);
     }
-    for (const { parentPath, parentId, mountId } of rows) {
-      if (parentPath === undefined) continue;
+    // What keys and after-triggers refuse comes when every row stands, row by row, the key first.
+    for (const { parentPath, parentId, mountId, name } of rows) {
       const parent = draft.get(parentId);
       const stands = parent && isLiveDirectory(parent) && parent.mountId === mountId;
-      if (!stands || parent.path !== parentPath) throw new Refused('23503');
+      if (parentPath !== undefined && (!stands || parent.path !== parentPath)) throw new Refused('23503');
+      refuseLongName(this.#mount(mountId), name);
     }
     this.#settle(draft);
   }
