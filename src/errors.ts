@@ -2,18 +2,44 @@
 export type FilestoreErrorCode =
   | 'SETTINGS_INVALID'
   | 'CONNECTION_FAILED'
+  | 'CONNECTION_LOST'
+  | 'POOLER_IN_BETWEEN'
+  | 'DATABASE_READ_ONLY'
   | 'MIGRATIONS_MISSING'
-  | 'MIGRATIONS_INVALID'
-  | 'HISTORY_DIVERGED'
+  | MigrationsInvalidCode
+  | HistoryDivergedCode
+  | 'HISTORY_UNREADABLE'
   | 'DATABASE_AHEAD'
+  | 'SCHEMA_CONFLICT'
+  | 'SCHEMA_DRIFTED'
+  | 'SCHEMA_MODEL_INVALID'
   | 'LOCK_NOT_ACQUIRED'
   | 'MIGRATION_FAILED'
+  | 'RUN_ABORTED'
+  | 'NOT_MIGRATED'
   | 'EMBEDDED_POSTGRES_FAILED'
   | 'CHECK_FAILED';
+
+/** What is wrong with a committed migration file. */
+export type MigrationsInvalidCode =
+  | 'MIGRATION_EDITED'
+  | 'MIGRATION_CRLF'
+  | 'MIGRATION_MALFORMED'
+  | 'MIGRATION_NUMBER_TAKEN'
+  | 'MIGRATION_OUT_OF_CHAIN';
+
+/** How a database's history differs from the files. */
+export type HistoryDivergedCode =
+  | 'HISTORY_REWRITTEN'
+  | 'HISTORY_RENUMBERED'
+  | 'HISTORY_ROW_MISSING'
+  | 'HISTORY_ROW_UNKNOWN'
+  | 'HISTORY_FOREIGN';
 
 /**
  * Base of every error this package throws. `message` is one paragraph that names the thing, says why,
  * and what to do; it never holds a secret. `cause` is the error underneath, where there is one.
+ * docs/operations.md has each code with its cause and remedy.
  */
 export abstract class FilestoreError extends Error {
   abstract readonly code: FilestoreErrorCode;
@@ -39,6 +65,21 @@ export class ConnectionError extends FilestoreError {
   readonly code = 'CONNECTION_FAILED';
 }
 
+/** A connection was there and is gone: the server was stopped, or the network, or somebody ended it. */
+export class ConnectionLostError extends FilestoreError {
+  readonly code = 'CONNECTION_LOST';
+}
+
+/** The connection goes through a pooler, which hands one session's locks and settings to another. */
+export class PoolerError extends FilestoreError {
+  readonly code = 'POOLER_IN_BETWEEN';
+}
+
+/** The database only allows reading: a standby, or a session whose transactions are read-only. */
+export class ReadOnlyError extends FilestoreError {
+  readonly code = 'DATABASE_READ_ONLY';
+}
+
 /** The package has no committed migrations. */
 export class MigrationsMissingError extends FilestoreError {
   readonly code = 'MIGRATIONS_MISSING';
@@ -46,9 +87,8 @@ export class MigrationsMissingError extends FilestoreError {
 
 /** The committed migrations of the package are damaged or edited. */
 export class MigrationsInvalidError extends FilestoreError {
-  readonly code = 'MIGRATIONS_INVALID';
-
   constructor(
+    readonly code: MigrationsInvalidCode,
     message: string,
     readonly filename: string,
   ) {
@@ -56,17 +96,29 @@ export class MigrationsInvalidError extends FilestoreError {
   }
 }
 
-/** The database was migrated by other files than the ones at hand. */
+/** One difference between a database's history and the files. */
+export interface HistoryProblem {
+  readonly code: HistoryDivergedCode;
+  /** One line that names the file or row. */
+  readonly description: string;
+}
+
+/** The database was migrated by other files than the ones at hand. `code` is that of the first problem. */
 export class HistoryDivergedError extends FilestoreError {
-  readonly code = 'HISTORY_DIVERGED';
+  readonly code: HistoryDivergedCode;
 
   constructor(
     message: string,
-    readonly problems: readonly string[],
-    options?: ErrorOptions,
+    readonly problems: readonly HistoryProblem[],
   ) {
-    super(message, options);
+    super(message);
+    this.code = problems[0]?.code ?? 'HISTORY_FOREIGN';
   }
+}
+
+/** The bookkeeping of migrations is there, and this role may not read it. */
+export class HistoryUnreadableError extends FilestoreError {
+  readonly code = 'HISTORY_UNREADABLE';
 }
 
 /** The database holds migrations that this version of the package does not know yet. */
@@ -75,15 +127,66 @@ export class DatabaseAheadError extends FilestoreError {
 
   constructor(
     message: string,
+    /** Names of the recorded migrations that are not among the files. */
     readonly unknown: readonly string[],
   ) {
     super(message);
   }
 }
 
-/** Another migrator is at work on the same database. */
+/** Tables exist that nobody migrated, and they are not what the migrations would make. */
+export class SchemaConflictError extends FilestoreError {
+  readonly code = 'SCHEMA_CONFLICT';
+
+  constructor(
+    message: string,
+    /** One line for each. */
+    readonly conflicts: readonly string[],
+  ) {
+    super(message);
+  }
+}
+
+/** The schema in the database is not the one that its migrations make. */
+export class SchemaDriftedError extends FilestoreError {
+  readonly code = 'SCHEMA_DRIFTED';
+
+  constructor(
+    message: string,
+    /** One line for each object that is missing, extra or changed. */
+    readonly differences: readonly string[],
+    /** Names of the files that this run applied before the comparison. */
+    readonly applied: readonly string[],
+  ) {
+    super(message);
+  }
+}
+
+/** The package's model of the schema is missing or damaged, so that nothing can be compared with it. */
+export class SchemaModelError extends FilestoreError {
+  readonly code = 'SCHEMA_MODEL_INVALID';
+}
+
+/** A server process as pg_stat_activity shows it to any role. */
+export interface ServerProcess {
+  readonly pid: number;
+  readonly role: string | null;
+  /** A migrator of this package puts the time of its start and its host there. */
+  readonly applicationName: string | null;
+}
+
+/** Another migrator was at work on the same database for longer than this one was told to wait. */
 export class LockNotAcquiredError extends FilestoreError {
   readonly code = 'LOCK_NOT_ACQUIRED';
+
+  constructor(
+    message: string,
+    /** Who has the lock; null when it changed hands while it was looked up. */
+    readonly holder: ServerProcess | null,
+    readonly applied: readonly string[],
+  ) {
+    super(message);
+  }
 }
 
 /** Where in a migration file the server stopped. Lines and columns count from 1. */
@@ -111,6 +214,31 @@ export class MigrationFailedError extends FilestoreError {
     options?: ErrorOptions,
   ) {
     super(message, options);
+  }
+}
+
+/** The run was told to stop. What it had committed stays, the migration under way was rolled back. */
+export class RunAbortedError extends FilestoreError {
+  readonly code = 'RUN_ABORTED';
+
+  constructor(
+    message: string,
+    readonly applied: readonly string[],
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** A service was started on a database that lacks migrations. The message is the command that applies them. */
+export class NotMigratedError extends FilestoreError {
+  readonly code = 'NOT_MIGRATED';
+
+  constructor(
+    message: string,
+    readonly pending: readonly string[],
+  ) {
+    super(message);
   }
 }
 

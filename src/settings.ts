@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { hostname } from 'node:os';
-import type { PoolConfig } from 'pg';
+import type { ClientConfig, PoolConfig } from 'pg';
 import { type DatabaseUrl, parseDatabaseUrl, type TlsSettings } from './database-url.ts';
+import { type Environment, isSet, milliseconds, wholeNumber } from './environment.ts';
 import { SettingsError } from './errors.ts';
-
-/** Environment variables by name; `process.env` has this shape. */
-export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * One way into one database, for the pool of a service and for the migration runner alike. What is absent is
@@ -30,9 +29,6 @@ export interface PoolSettings {
 
 const SERVICE_URL_VARIABLES = ['FILESTORE_DATABASE_URL', 'DATABASE_URL'] as const;
 const MIGRATION_URL_VARIABLES = ['FILESTORE_MIGRATION_DATABASE_URL', ...SERVICE_URL_VARIABLES] as const;
-
-/** The longest delay that Node's timers take; pg hands these settings to one. */
-const LONGEST_TIMEOUT_MS = 2_147_483_647;
 
 /**
  * Connection for services, from FILESTORE_DATABASE_URL, else DATABASE_URL.
@@ -68,39 +64,92 @@ export function missingUrlError(reason: string): SettingsError {
 export function poolSettings(env: Environment = process.env): PoolSettings {
   return {
     max: wholeNumber(env, ['FILESTORE_PGPOOL_MAX', 'PGPOOL_MAX'], 5, 1, 10_000),
-    idleTimeoutMs: wholeNumber(
-      env,
-      ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', 'PGPOOL_IDLE_TIMEOUT_MS'],
-      30_000,
-      0,
-      LONGEST_TIMEOUT_MS,
-    ),
-    connectionTimeoutMs: wholeNumber(
+    idleTimeoutMs: milliseconds(env, ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', 'PGPOOL_IDLE_TIMEOUT_MS'], 30_000),
+    connectionTimeoutMs: milliseconds(
       env,
       ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'],
       10_000,
       1,
-      LONGEST_TIMEOUT_MS,
     ),
   };
 }
 
+/** How patient a run of the migrations is, and what it puts up with. */
+export interface MigrationSettings {
+  /**
+   * Milliseconds to wait for another migrator, and to go on trying for a lock on a table that others use.
+   * FILESTORE_MIGRATION_LOCK_WAIT_MS, default 300 000.
+   */
+  readonly lockWaitMs: number;
+  /**
+   * Milliseconds that one statement waits for a table's lock before it gives way: for that long it can hold up
+   * everybody else who uses the table. FILESTORE_MIGRATION_LOCK_TIMEOUT_MS, default 5 000; 0: no limit.
+   */
+  readonly lockTimeoutMs: number;
+  /** Milliseconds that one migration may run. FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS, default 0: no limit. */
+  readonly statementTimeoutMs: number;
+  /** Milliseconds to wait for a server that is starting. FILESTORE_MIGRATION_CONNECT_WAIT_MS, default 30 000. */
+  readonly connectWaitMs: number;
+  /**
+   * What to do about a pooler: refuse it, or trust that it gives each connection a session of its own.
+   * FILESTORE_MIGRATION_POOLER, `refuse` (default) or `session`.
+   */
+  readonly pooler: 'refuse' | 'session';
+}
+
 /**
- * The settings in pg's form. The session's transactions are pinned to READ COMMITTED, which the schema's
- * functions assume.
+ * Migration settings from the environment.
+ * @throws {SettingsError} naming the variable that cannot be used.
+ */
+export function migrationSettings(env: Environment = process.env): MigrationSettings {
+  return {
+    lockWaitMs: milliseconds(env, ['FILESTORE_MIGRATION_LOCK_WAIT_MS'], 300_000),
+    lockTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_LOCK_TIMEOUT_MS'], 5_000),
+    statementTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS'], 0),
+    connectWaitMs: milliseconds(env, ['FILESTORE_MIGRATION_CONNECT_WAIT_MS'], 30_000),
+    pooler: readPooler(env.FILESTORE_MIGRATION_POOLER),
+  };
+}
+
+function readPooler(value: string | undefined): MigrationSettings['pooler'] {
+  const text = value?.trim() ?? '';
+  if (text === '' || text === 'refuse') return 'refuse';
+  if (text === 'session') return 'session';
+  throw new SettingsError(
+    'FILESTORE_MIGRATION_POOLER',
+    `FILESTORE_MIGRATION_POOLER is "${text}". It is refuse (the default), or session for a pooler in session mode.`,
+  );
+}
+
+/**
+ * The connection in pg's form, without settings for the session.
  * @throws {SettingsError} when a certificate file named by the URL cannot be read.
  */
-export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
+export function clientConfig(connection: ConnectionSettings): ClientConfig & { readonly database: string } {
   const { tls } = connection;
   return {
     ...(connection.host !== undefined && { host: connection.host }),
     ...(connection.port !== undefined && { port: connection.port }),
     ...(connection.user !== undefined && { user: connection.user }),
     ...(connection.password !== undefined && { password: connection.password }),
-    ...(tls !== undefined && { ssl: tls.mode === 'disable' ? false : tlsConfig(tls) }),
+    ...(tls !== undefined && { ssl: tls.mode === 'disable' ? false : tlsConfig(tls, connection.host) }),
+    ...(connection.options !== undefined && { options: connection.options }),
     database: connection.database,
     application_name: connection.applicationName,
     connectionTimeoutMillis: connection.connectTimeoutMs,
+    // Else a server that vanished without a word is never noticed missing.
+    keepAlive: true,
+  };
+}
+
+/**
+ * The same for a service's pool, whose transactions are pinned to READ COMMITTED, which the schema's functions
+ * assume.
+ * @throws {SettingsError} when a certificate file named by the URL cannot be read.
+ */
+export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
+  return {
+    ...clientConfig(connection),
     // A startup option, not a "set" on connecting: that would cost a round trip and outlive the session in a pooler.
     options: `-c default_transaction_isolation=read\\ committed${connection.options === undefined ? '' : ` ${connection.options}`}`,
   };
@@ -121,16 +170,27 @@ function connectionFrom(
   const variable = variables.find((name) => isSet(env[name]));
   if (variable === undefined) return undefined;
   return {
-    // Host and process, so that whoever waits for this session's locks knows where to look.
-    applicationName: `${purpose} ${hostname()} ${process.pid}`,
+    applicationName: nameSession(purpose),
     ...parseDatabaseUrl(variable, env[variable] ?? ''),
     connectTimeoutMs: poolSettings(env).connectionTimeoutMs,
   };
 }
 
-function tlsConfig(tls: TlsSettings) {
+/**
+ * What other roles see of this session, so that whoever waits for its locks knows where to look: when it began and
+ * on which host. The server keeps 63 bytes; what tells pods apart stands at the end of their names.
+ */
+function nameSession(purpose: string): string {
+  const start = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
+  const name = `${purpose} ${start} `;
+  return name + hostname().slice(-(63 - name.length));
+}
+
+function tlsConfig(tls: TlsSettings, host: string | undefined) {
   return {
     rejectUnauthorized: tls.mode === 'verify',
+    // pg names the host to TLS unless it is an address; Node would then check the certificate for "localhost".
+    ...(host !== undefined && isIP(host) !== 0 && { host }),
     ...(tls.rootCertificate !== undefined && { ca: readPem('sslrootcert', tls.rootCertificate) }),
     ...(tls.certificate !== undefined && { cert: readPem('sslcert', tls.certificate) }),
     ...(tls.key !== undefined && { key: readPem('sslkey', tls.key) }),
@@ -147,29 +207,4 @@ function readPem(parameter: string, path: string): string {
       { cause },
     );
   }
-}
-
-function wholeNumber(
-  env: Environment,
-  variables: readonly string[],
-  fallback: number,
-  least: number,
-  most: number,
-): number {
-  const variable = variables.find((name) => isSet(env[name]));
-  if (variable === undefined) return fallback;
-  const text = (env[variable] ?? '').trim();
-  const value = Number(text);
-  if (!/^\d+$/.test(text) || value < least || value > most) {
-    throw new SettingsError(
-      variable,
-      `${variable} is "${text}", which is not a whole number from ${least} to ${most}. Correct it, or unset it for the default of ${fallback}.`,
-    );
-  }
-  return value;
-}
-
-/** A variable set to nothing counts as not set: that is how compose files and CI systems leave one out. */
-function isSet(value: string | undefined): boolean {
-  return value !== undefined && value.trim() !== '';
 }

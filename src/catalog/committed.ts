@@ -1,0 +1,26 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SchemaModelError } from '../errors.ts';
+import { PACKAGE_ROOT } from '../package-root.ts';
+import { parseModel, type SchemaModel } from './render.ts';
+
+/** Where a package keeps the model that its migrations lead to. */
+export const MODEL_FILE = join('schema', 'filestore.txt');
+
+/**
+ * Reads the model of the schema that ships with the package.
+ * @throws {SchemaModelError} when it is missing or damaged.
+ */
+export async function readCommittedModel(root: string = PACKAGE_ROOT): Promise<SchemaModel> {
+  const path = join(root, MODEL_FILE);
+  let text: string;
+  try {
+    text = await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new SchemaModelError(
+      `The model of the schema cannot be read: ${path}. It is part of the package: install it again, or in a checkout, write it: npm run db:docs.`,
+      { cause },
+    );
+  }
+  return parseModel(text, MODEL_FILE);
+}

@@ -1,0 +1,77 @@
+import { type CatalogObject, type LiveCatalog, OBJECT_KINDS, type ObjectKind } from './model.ts';
+import { CATALOG_QUERY } from './query.ts';
+
+/** A connection as far as reading the catalog needs one: pg's Client, Pool or PoolClient. */
+export interface CatalogClient {
+  query(text: string): Promise<unknown>;
+}
+
+interface Row {
+  readonly owner_kind: ObjectKind | null;
+  readonly owner_name: string | null;
+  readonly kind: ObjectKind;
+  readonly name: string;
+  readonly position: number;
+  readonly definition: string;
+}
+
+/**
+ * Reads everything in the schema in one message to the server. Changes nothing and needs no privilege: works on a hot
+ * standby, in a read-only session, and for a role that may not even use the schema. The same text whatever
+ * the session's settings are; when a transaction is open, it has the settings of this query to its end.
+ */
+export async function readCatalog(client: CatalogClient): Promise<LiveCatalog> {
+  const results = (await client.query(CATALOG_QUERY)) as readonly { readonly rows: readonly unknown[] }[];
+  const [version, rows] = results.slice(-2).map((result) => result.rows) as [
+    readonly { readonly major: number }[],
+    readonly Row[],
+  ];
+  const partsOf = new Map<string, Row[]>();
+  for (const row of rows.map(normalize).toSorted(compareRows)) {
+    const owner = row.owner_kind === null ? '' : `${row.owner_kind} ${row.owner_name}`;
+    const parts = partsOf.get(owner);
+    if (parts === undefined) partsOf.set(owner, [row]);
+    else parts.push(row);
+  }
+  const build = (rows: readonly Row[] | undefined): readonly CatalogObject[] =>
+    (rows ?? []).map(({ owner_kind, kind, name, definition }) => ({
+      kind,
+      name,
+      definition,
+      parts: owner_kind === null ? build(partsOf.get(`${kind} ${name}`)) : [],
+    }));
+  return { serverMajor: version[0]?.major ?? 0, objects: build(partsOf.get('')) };
+}
+
+/**
+ * Servers quote a name that is a keyword to them, and each version has its own keywords: `json_object` is one from
+ * PostgreSQL 16 on. They also break an expression into lines, and a column is to stand in one.
+ */
+function normalize(row: Row): Row {
+  return {
+    ...row,
+    owner_name: row.owner_name === null ? null : withoutNeedlessQuotes(row.owner_name),
+    name: withoutNeedlessQuotes(row.name),
+    definition: withoutNeedlessQuotes(row.kind === 'column' ? inOneLine(row.definition) : row.definition),
+  };
+}
+
+// Both leave string literals and other quoted names as they are.
+function withoutNeedlessQuotes(text: string): string {
+  const tokens = /'(?:[^']|'')*'|"([a-z_][a-z0-9_$]*)"|"(?:[^"]|"")*"/g;
+  return text.replace(tokens, (token, name?: string) => name ?? token);
+}
+
+function inOneLine(text: string): string {
+  const tokens = /'(?:[^']|'')*'|"(?:[^"]|"")*"|(\s*\n\s*)/g;
+  return text.replace(tokens, (token, lineBreak?: string) => (lineBreak === undefined ? token : ' '));
+}
+
+/** By code points and not by a locale, so that the order is the same everywhere. */
+function compareRows(a: Row, b: Row): number {
+  return (
+    OBJECT_KINDS.indexOf(a.kind) - OBJECT_KINDS.indexOf(b.kind) ||
+    a.position - b.position ||
+    (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+  );
+}

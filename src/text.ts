@@ -1,0 +1,13 @@
+/** `1 migration`, `2 migrations`. */
+export function count(number: number, noun: string): string {
+  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+}
+
+/** Milliseconds as seconds, such as `0.5 s`. */
+export function seconds(milliseconds: number): string {
+  return `${milliseconds < 9_950 ? Math.round(milliseconds / 100) / 10 : Math.round(milliseconds / 1000)} s`;
+}
+
+export function capitalized(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
+}

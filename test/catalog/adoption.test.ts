@@ -1,0 +1,82 @@
+import { expect, test } from 'vitest';
+import { adoptionConflicts } from '../../src/catalog/adoption.ts';
+import { readCommittedModel } from '../../src/catalog/committed.ts';
+import { readCatalog } from '../../src/catalog/read.ts';
+import { databaseForEachTest } from '../support/database.ts';
+
+const migrated = databaseForEachTest();
+const empty = databaseForEachTest('empty');
+
+async function conflicts(database: ReturnType<typeof migrated>): Promise<readonly string[]> {
+  const { model } = await readCommittedModel();
+  return adoptionConflicts(model, await readCatalog(await database.connect()));
+}
+
+test('nothing is in the way in an empty database', async () => {
+  expect(await conflicts(empty())).toEqual([]);
+});
+
+test('nothing is in the way in a database that holds what the migrations make', async () => {
+  expect(await conflicts(migrated())).toEqual([]);
+});
+
+test('what is missing, and what migrations make again, is not in the way', async () => {
+  await migrated().query(`
+    drop view filestore.view_filestore_directories;
+    drop function filestore.check_integrity();
+    drop trigger nodes_guard_purge on filestore.nodes;
+    drop index filestore.nodes_checksum_idx;
+    drop table filestore.rollup_deltas;
+    alter table filestore.nodes drop constraint nodes_path_length_check;
+    alter table filestore.journal_entries drop column principal;
+    alter table filestore.journal_entries alter column status set default 'running';
+    create table filestore.of_somebody_else (id bigint);
+  `);
+  expect(await conflicts(migrated())).toEqual([]);
+});
+
+test.each([
+  [
+    'a column of another type',
+    'alter table filestore.journal_entries alter column request_id type varchar(40)',
+    'column filestore.journal_entries.request_id is character varying(40), should be text',
+  ],
+  [
+    'a column that may be null',
+    'alter table filestore.journal_entries alter column status drop not null',
+    'column filestore.journal_entries.status is text, should be text not null',
+  ],
+  [
+    'an identity that is none',
+    'alter table filestore.journal_entries alter column id drop identity',
+    'column filestore.journal_entries.id is bigint not null, should be bigint not null generated always as identity',
+  ],
+  [
+    'a generated column that is a plain one',
+    'alter table filestore.journal_entries alter column duration_ms drop expression',
+    'column filestore.journal_entries.duration_ms is bigint, should be bigint generated always as (((EXTRACT(epoch FROM (completed_at - started_at)) * (1000)::numeric))::bigint) stored',
+  ],
+  [
+    'a column that the model does not have',
+    "alter table filestore.journal_entries add column owner text not null default 'nobody'",
+    'column filestore.journal_entries.owner is not in the model: text not null',
+  ],
+  [
+    'a view in the place of a table',
+    'drop table filestore.snapshots cascade; create view filestore.snapshots as select 1 as node_id',
+    'filestore.snapshots is a view, should be a table',
+  ],
+  [
+    'a table in the place of a view',
+    'drop view filestore.view_filestore_active_nodes; create table filestore.view_filestore_active_nodes (id bigint)',
+    'filestore.view_filestore_active_nodes is a table, should be a view',
+  ],
+])('%s is in the way', async (_what, change, ...lines) => {
+  await migrated().query(change);
+  expect(await conflicts(migrated())).toEqual(lines);
+});
+
+test('a domain over another type is in the way', async () => {
+  await empty().query('create schema filestore; create domain filestore.byte_count as integer');
+  expect(await conflicts(empty())).toEqual(['domain filestore.byte_count is integer, should be bigint']);
+});
