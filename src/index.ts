@@ -7,35 +7,56 @@ export {
   withConnection,
   withTransaction,
 } from './db/client.ts';
+export { describeEvent, type IndexBuild, type MigrationEvent } from './db/events.ts';
 export type { AppliedMigration } from './db/history.ts';
 export {
-  type MigrationEvent,
+  assertMigrated,
+  type MigrationLogger,
   type MigrationOptions,
   type MigrationReport,
   type MigrationStatus,
   migrationStatus,
+  type PendingMigration,
+  pendingMigrations,
   type RunMigrationsOptions,
   runMigrations,
+  verifySchema,
 } from './db/migrations.ts';
+export type { SchemaCheck } from './db/verify.ts';
+export type { Environment } from './environment.ts';
 export {
   CheckFailedError,
   ConnectionError,
+  ConnectionLostError,
   DatabaseAheadError,
   EmbeddedPostgresError,
   FilestoreError,
   type FilestoreErrorCode,
+  type HistoryDivergedCode,
   HistoryDivergedError,
+  type HistoryProblem,
+  HistoryUnreadableError,
   LockNotAcquiredError,
   MigrationFailedError,
   type MigrationFailurePlace,
+  type MigrationsInvalidCode,
   MigrationsInvalidError,
   MigrationsMissingError,
+  NotMigratedError,
+  PoolerError,
+  ReadOnlyError,
+  RunAbortedError,
+  SchemaConflictError,
+  SchemaDriftedError,
+  SchemaModelError,
+  type ServerProcess,
   SettingsError,
 } from './errors.ts';
 export {
   type ConnectionSettings,
-  type Environment,
+  type MigrationSettings,
   migrationConnection,
+  migrationSettings,
   type PoolSettings,
   poolConfig,
   poolSettings,

@@ -66,6 +66,7 @@ describe('the packed package', () => {
       'dist',
       'migrations/committed',
       'package.json',
+      'schema/filestore.txt',
     ]);
     expect(contents).toContain('dist/db/graphile/worker.mjs');
     expect(contents.filter((path) => path.startsWith('migrations/committed/'))).toEqual(

@@ -78,7 +78,8 @@ const effects: Readonly<Record<string, (output: string) => void | Promise<void>>
     expect(await query("select from pg_attribute where attname = 'owner_hint'")).toHaveLength(1),
   'npx graphile-migrate commit --message "Owner hints"': () =>
     expect(committedMigrations(copy.folder).at(-1)).toMatch(/^\d+-owner-hints\.sql$/),
-  'npm run db:check': (output) => expect(output.match(/^OK {2}/gm)).toHaveLength(3),
+  'npm run db:docs': (output) => expect(output).toContain('schema/filestore.txt'),
+  'npm run db:check': (output) => expect(output.match(/^OK {2}/gm)).toHaveLength(4),
   'npm run db:status:filestore': (output) =>
     expect(output).toContain(`${committedMigrations(copy.folder).length} migrations applied, 0 pending`),
 };

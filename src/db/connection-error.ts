@@ -1,4 +1,4 @@
-import { ConnectionError } from '../errors.ts';
+import { ConnectionError, ConnectionLostError } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
@@ -22,8 +22,34 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
   ENETUNREACH: 'the network cannot be reached',
   ETIMEDOUT: 'it does not answer',
   ECONNRESET: 'it closed the connection',
+  EPIPE: 'it closed the connection',
   EACCES: 'the socket may not be opened',
 };
+
+/** Codes of Node and OpenSSL for a certificate that does not convince. */
+const UNTRUSTED: Readonly<Record<string, string>> = {
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    "the server's certificate is for another host name. Use a name that it is issued for in the database URL",
+  CERT_HAS_EXPIRED: "the server's certificate has expired. Renew it",
+  CERT_NOT_YET_VALID: "the server's certificate is not valid yet. Check the clocks",
+  ...Object.fromEntries(
+    [
+      'SELF_SIGNED_CERT_IN_CHAIN',
+      'DEPTH_ZERO_SELF_SIGNED_CERT',
+      'UNABLE_TO_GET_ISSUER_CERT',
+      'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+      'CERT_UNTRUSTED',
+      'CERT_SIGNATURE_FAILURE',
+    ].map((code) => [
+      code,
+      "the authority that issued the server's certificate is not known here. Name its certificate with sslrootcert in the database URL",
+    ]),
+  ),
+};
+
+/** What pg says, without a code of its own, about a connection that went away. */
+const GONE = /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout e)/;
 
 /** The error for a failed attempt to connect: which database, why, and what to do. */
 export function connectionError(connection: ConnectionSettings, cause: unknown): ConnectionError {
@@ -34,11 +60,53 @@ export function connectionError(connection: ConnectionSettings, cause: unknown):
     const user = connection.user === undefined ? 'of this process' : `"${connection.user}"`;
     return new ConnectionError(`Cannot use ${where}: ${refusal(user)}`, { cause });
   }
+  const distrust = UNTRUSTED[code];
+  if (distrust !== undefined) {
+    return new ConnectionError(`Cannot trust ${where}: ${distrust} (${code}).`, { cause });
+  }
+  if (messageOf(cause).includes('does not support SSL')) {
+    return new ConnectionError(
+      `Cannot connect to ${where} with TLS: the server offers none. Switch it on there, or write sslmode=disable in the database URL.`,
+      { cause },
+    );
+  }
+  // PgBouncer refuses what it does not know, and a pool's connections bring their isolation level along.
+  if (code === '08P01' && messageOf(cause).includes('startup parameter')) {
+    return new ConnectionError(
+      `Cannot connect to ${where}: the pooler refuses the session's options (${messageOf(cause)}). Let it pass them over: ignore_startup_parameters = options in pgbouncer.ini.`,
+      { cause },
+    );
+  }
   const reason = UNREACHABLE[code] ?? messageOf(cause);
   return new ConnectionError(
     `Cannot connect to ${where}: ${reason}. Check that the server runs, and the host and port in the database URL.`,
     { cause },
   );
+}
+
+/** The error for a connection that went away while it was used. */
+export function connectionLostError(connection: ConnectionSettings, cause: unknown): ConnectionLostError {
+  const code = codeOf(cause);
+  const reason = UNREACHABLE[code] ?? messageOf(cause);
+  return new ConnectionLostError(
+    `The connection to ${describeConnection(connection)} was lost: ${reason}. Run this again when the server is back; what was committed stays and is not run twice.`,
+    { cause },
+  );
+}
+
+/** Whether a failed attempt to connect may succeed by waiting: the server starts, or its name is not known yet. */
+export function isPassing(cause: unknown): boolean {
+  const code = codeOf(cause);
+  if (code === '57P03' || code === '53300') return true;
+  if (code === 'EACCES') return false;
+  return code in UNREACHABLE || (code === '' && GONE.test(messageOf(cause)));
+}
+
+/** Whether an error means that the connection is gone, rather than that the statement was wrong. */
+export function isConnectionLoss(cause: unknown): boolean {
+  const code = codeOf(cause);
+  // Class 08: connection exceptions; 57P01 to 57P05: the server ended the session.
+  return /^(08...|57P0[1-5])$/.test(code) || code in UNREACHABLE || GONE.test(messageOf(cause));
 }
 
 function codeOf(error: unknown): string {

@@ -1,14 +1,17 @@
 import { join } from 'node:path';
-import { DatabaseAheadError, HistoryDivergedError } from '../errors.ts';
+import type { Environment } from '../environment.ts';
+import { NotMigratedError } from '../errors.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 import {
   type ConnectionSettings,
   describeConnection,
-  type Environment,
+  type MigrationSettings,
   migrationConnection,
+  migrationSettings,
   missingUrlError,
 } from '../settings.ts';
-import { type ApplyEvent, applyMigrations } from './graphile/apply.ts';
+import { capitalized, count } from '../text.ts';
+import { describeEvent, type MigrationEvent } from './events.ts';
 import {
   type AppliedMigration,
   type CommittedMigration,
@@ -16,7 +19,11 @@ import {
   planMigrations,
   readCommittedMigrations,
 } from './history.ts';
-import { readPreflight } from './preflight.ts';
+import { type Preflight, readPreflight } from './preflight.ts';
+import { appliedIn, pendingIn } from './refuse.ts';
+import { run } from './run.ts';
+import { withSession } from './session.ts';
+import { checkSchema, type SchemaCheck } from './verify.ts';
 
 /** The migrations that ship with the package. */
 const MIGRATIONS_FOLDER = join(PACKAGE_ROOT, 'migrations');
@@ -29,19 +36,23 @@ export interface MigrationOptions {
 }
 
 export interface RunMigrationsOptions extends MigrationOptions {
+  /** Takes the place of single settings of the environment ({@link migrationSettings}). */
+  readonly settings?: Partial<MigrationSettings>;
+  /** Stops the run: what is committed stays, the migration under way is rolled back, the lock is free. */
+  readonly signal?: AbortSignal;
   /** Told what happens as it happens. */
   readonly onEvent?: (event: MigrationEvent) => void;
+  /** Told the same in lines for people. */
+  readonly logger?: MigrationLogger;
+  /** Compare the schema with the package's model after applying. Default: true. */
+  readonly verifySchema?: boolean;
 }
 
-/** What a run tells while it works. `plan` comes first, with the files that will be run. */
-export type MigrationEvent =
-  | {
-      readonly type: 'plan';
-      readonly database: string;
-      readonly serverVersion: string;
-      readonly pending: readonly string[];
-    }
-  | ApplyEvent;
+/** `console` is one. */
+export interface MigrationLogger {
+  info(line: string): void;
+  warn(line: string): void;
+}
 
 /** What a run did. */
 export interface MigrationReport {
@@ -56,6 +67,12 @@ export interface MigrationReport {
   readonly alreadyApplied: number;
   readonly database: string;
   readonly serverVersion: string;
+  /** Milliseconds spent waiting for other migrators. */
+  readonly waitedForLockMs: number;
+  /** 1, and one more for each time that something passing got in the way. */
+  readonly attempts: number;
+  /** Whether the schema is what the migrations make; compared only when something was applied. */
+  readonly schema: SchemaCheck;
   readonly durationMs: number;
 }
 
@@ -71,100 +88,166 @@ export interface MigrationStatus {
   readonly pending: readonly string[];
   /** One line each; empty unless `ahead` or `diverged`. */
   readonly problems: readonly string[];
+  readonly serverVersion: string;
+  /** True on a hot standby, which gets its migrations by replication. */
+  readonly standby: boolean;
+  /** Who migrates the database at this moment. */
+  readonly migrators: Preflight['migrators'];
+}
+
+/** A migration that a run would apply. */
+export interface PendingMigration {
+  readonly filename: string;
+  readonly message: string | null;
+  /** The SQL as the server would get it. */
+  readonly sql: string;
+  /** False for one that begins with `--! no-transaction`. */
+  readonly transaction: boolean;
 }
 
 /**
- * Applies the committed migrations that the database does not have yet, each in a transaction of its own.
+ * Applies the committed migrations that the database does not have yet, each in a transaction of its own. Of many
+ * runs at once one works and the others wait for it. Safe to run at every deploy: with nothing to apply, it is one
+ * connection and one message.
  * @throws {SettingsError} no database URL, or a setting that cannot be used.
- * @throws {ConnectionError} the server cannot be reached or refuses.
+ * @throws {ConnectionError | ConnectionLostError} the server cannot be reached, refuses, or went away for good.
+ * @throws {PoolerError | ReadOnlyError} the connection is not one that migrations can go through.
  * @throws {MigrationsMissingError | MigrationsInvalidError} the migration files are missing, damaged or edited.
- * @throws {HistoryDivergedError | DatabaseAheadError} the database has a history other than the files'.
- * @throws {LockNotAcquiredError} another migrator is at work.
+ * @throws {HistoryDivergedError | DatabaseAheadError | HistoryUnreadableError} the database has a history other
+ * than the files', or one that may not be read.
+ * @throws {SchemaConflictError} tables of another shape are there without a history. Nothing was changed.
+ * @throws {LockNotAcquiredError} another migrator was at work for too long.
  * @throws {MigrationFailedError} a migration failed and was rolled back; carries what was applied before it.
+ * @throws {SchemaDriftedError} everything is applied, and the schema is not what the migrations make.
+ * @throws {RunAbortedError} `signal` was aborted; carries what was applied.
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
-  const { connection, committed, preflight, plan } = await survey(options);
-  refuseForeignHistory(plan, connection);
-  const pending = plan.state === 'empty' || plan.state === 'pending' ? plan.pending : [];
-  const { serverVersion } = preflight;
-  options.onEvent?.({
-    type: 'plan',
-    database: describeConnection(connection),
-    serverVersion,
-    pending: pending.map(({ filename }) => filename),
+  const connection = resolveConnection(options);
+  const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
+  const { progress, serverVersion, schema } = await run({
+    connection,
+    settings: { ...migrationSettings(options.env), ...options.settings },
+    committed,
+    migrationsFolder: MIGRATIONS_FOLDER,
+    configFile: join(PACKAGE_ROOT, '.gmrc'),
+    verifySchema: options.verifySchema ?? true,
+    signal: options.signal ?? new AbortController().signal,
+    emit: (event) => tell(event, options),
   });
-
-  const durations = new Map<string, number>();
-  if (pending.length > 0) {
-    await applyMigrations({
-      connection,
-      migrationsFolder: MIGRATIONS_FOLDER,
-      configFile: join(PACKAGE_ROOT, '.gmrc'),
-      pending,
-      onEvent: (event) => {
-        if (event.type === 'migration-end') durations.set(event.filename, event.durationMs);
-        options.onEvent?.(event);
-      },
-    });
-  }
   return {
-    applied: pending.flatMap(({ filename, message, hash }) => {
-      const durationMs = durations.get(filename);
-      // Absent when another migrator applied it between our look and our turn.
+    applied: committed.flatMap(({ filename, message, hash }) => {
+      const durationMs = progress.durations.get(filename);
       return durationMs === undefined ? [] : [{ filename, message, hash, durationMs }];
     }),
-    alreadyApplied: committed.length - durations.size,
+    alreadyApplied: committed.length - progress.durations.size,
     database: connection.database,
     serverVersion,
+    waitedForLockMs: progress.waitedForLockMs,
+    attempts: progress.attempts,
+    schema,
     durationMs: performance.now() - startedAt,
   };
 }
 
 /**
- * Compares the database with the migrations of this package. Reads only.
+ * Compares the database with the migrations of this package. Reads only: works on a hot standby, and for a role that
+ * may read nothing but the history (`grant usage on schema graphile_migrate`, `grant select on
+ * graphile_migrate.migrations`).
  * @throws {SettingsError} no database URL, or a setting that cannot be used.
- * @throws {ConnectionError} the server cannot be reached or refuses.
+ * @throws {ConnectionError | ConnectionLostError} the server cannot be reached, refuses, or went away.
  * @throws {MigrationsMissingError | MigrationsInvalidError} the migration files are missing, damaged or edited.
+ * @throws {HistoryUnreadableError} the role may not read the history.
  */
 export async function migrationStatus(options: MigrationOptions = {}): Promise<MigrationStatus> {
-  const { preflight, plan } = await survey(options);
+  const { preflight, plan, applied } = await survey(options);
   return {
     state: plan.state,
-    applied: preflight.applied,
+    applied,
     pending:
       plan.state === 'empty' || plan.state === 'pending' ? plan.pending.map(({ filename }) => filename) : [],
     problems: problemsOf(plan),
+    serverVersion: preflight.serverVersion,
+    standby: preflight.standby,
+    migrators: preflight.migrators,
   };
 }
 
+/**
+ * What {@link runMigrations} would apply, with its SQL. Reads only, and refuses what a run would refuse by its look
+ * at the history.
+ */
+export async function pendingMigrations(
+  options: MigrationOptions = {},
+): Promise<readonly PendingMigration[]> {
+  const { connection, committed, preflight } = await survey(options);
+  return pendingIn(connection, committed, preflight).map(({ filename, message, body, transaction }) => ({
+    filename,
+    message,
+    sql: body,
+    transaction,
+  }));
+}
+
+/**
+ * For a service's start: passes when the database has every migration of this package. A database that is ahead
+ * passes too: in a rolling deploy the old version goes on beside the new one's schema, which is made for that.
+ * @throws {NotMigratedError} whose message is the command that applies what is missing.
+ * @throws what {@link migrationStatus} and a diverged history do.
+ */
+export async function assertMigrated(options: MigrationOptions = {}): Promise<void> {
+  const { connection, committed, preflight, plan } = await survey(options);
+  if (plan.state === 'current' || plan.state === 'ahead') return;
+  const pending = pendingIn(connection, committed, preflight).map(({ filename }) => filename);
+  throw new NotMigratedError(
+    `${capitalized(describeConnection(connection))} lacks ${count(pending.length, 'migration')} (${pending.join(', ')}). Apply them: npm run db:migrate:filestore, or node node_modules/@apphub/filestore/dist/cli.js migrate`,
+    pending,
+  );
+}
+
+/**
+ * Compares the live schema with the model that ships with the package, object by object. Reads only. Of a database
+ * that lacks migrations, or has more of them, nothing is compared.
+ * @throws what {@link migrationStatus} does, and {SchemaModelError} when the model is missing or damaged.
+ */
+export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {
+  const connection = resolveConnection(options);
+  const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
+  return withSession(connection, async (session) => {
+    const plan = planMigrations(committed, appliedIn(connection, await readPreflight(session)));
+    if (plan.state === 'current') return checkSchema(session, committed);
+    const reason = `${capitalized(describeConnection(connection))} is ${plan.state}, not current; the model is of the last migration.`;
+    return { state: 'unchecked', reason };
+  });
+}
+
 async function survey(options: MigrationOptions) {
+  const connection = resolveConnection(options);
+  const committed: readonly CommittedMigration[] = await readCommittedMigrations(MIGRATIONS_FOLDER);
+  const preflight = await withSession(connection, readPreflight);
+  const applied = appliedIn(connection, preflight);
+  return { connection, committed, preflight, applied, plan: planMigrations(committed, applied) };
+}
+
+function resolveConnection(options: MigrationOptions): ConnectionSettings {
   const connection = options.connection ?? migrationConnection(options.env);
   if (connection === undefined) throw missingUrlError('migrations need a database to go to.');
-  const committed: readonly CommittedMigration[] = await readCommittedMigrations(MIGRATIONS_FOLDER);
-  const preflight = await readPreflight(connection);
-  return { connection, committed, preflight, plan: planMigrations(committed, preflight.applied) };
+  return connection;
 }
 
 function problemsOf(plan: MigrationPlan): readonly string[] {
-  if (plan.state === 'diverged') return plan.problems;
+  if (plan.state === 'diverged') return plan.problems.map(({ description }) => description);
   if (plan.state === 'ahead') return plan.unknown.map(({ filename }) => `${filename} is not among the files`);
   return [];
 }
 
-function refuseForeignHistory(plan: MigrationPlan, connection: ConnectionSettings): void {
-  const problems = problemsOf(plan);
-  const list = problems.join('; ');
-  if (plan.state === 'diverged') {
-    throw new HistoryDivergedError(
-      `The migrations in ${describeConnection(connection)} are not the ones of this package: ${list}. Nothing was changed. Deploy the version of the package that migrated it, or check whether this is the right database.`,
-      problems,
-    );
-  }
-  if (plan.state === 'ahead') {
-    throw new DatabaseAheadError(
-      `A later version of this package has migrated ${describeConnection(connection)}: ${list}. Nothing was changed. Deploy that version.`,
-      problems,
-    );
+function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions): void {
+  try {
+    onEvent?.(event);
+    const isWarning = event.type === 'warning' || event.type === 'retry';
+    logger?.[isWarning ? 'warn' : 'info'](describeEvent(event));
+  } catch (error) {
+    // Who only listens cannot stop a migration midway, nor bring the process down.
+    process.emitWarning(error instanceof Error ? error : String(error));
   }
 }

@@ -1,55 +1,132 @@
-import pg from 'pg';
-import { type ConnectionSettings, poolConfig } from '../settings.ts';
-import { connectionError } from './connection-error.ts';
+import type pg from 'pg';
+import type { ServerProcess } from '../errors.ts';
 import type { AppliedMigration } from './history.ts';
+import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock.ts';
+import type { Queryable } from './session.ts';
 
 /** What a database says before anything is done to it. */
 export interface Preflight {
   /** As the server names it, such as `18.4`. */
   readonly serverVersion: string;
-  /** Rows of graphile_migrate.migrations; none when the table does not exist. */
-  readonly applied: readonly AppliedMigration[];
+  /** Process that answers, which is another than the one connected to where a pooler stands in between. */
+  readonly pid: number;
+  /** True on a hot standby. */
+  readonly standby: boolean;
+  /** True where transactions cannot write: on a standby, or by the role's or database's settings. */
+  readonly readOnly: boolean;
+  readonly bookkeeping: Bookkeeping;
+  /** Whether both tables of graphile-migrate are there. */
+  readonly bookkeepingIsWhole: boolean;
+  /** Whether anything stands in the schema, migrated or not. */
+  readonly hasObjects: boolean;
+  /** Who migrates this database at the moment, by this package or by graphile-migrate itself. */
+  readonly migrators: readonly (ServerProcess & { readonly lock: 'filestore' | 'graphile-migrate' })[];
 }
+
+/** What the database remembers of its migrations: the table graphile_migrate.migrations. */
+export type Bookkeeping =
+  | { readonly state: 'absent' }
+  | { readonly state: 'unreadable' }
+  | { readonly state: 'read'; readonly applied: readonly AppliedMigration[] };
 
 /**
- * Asks a database for its version and for the migrations it remembers. Read-only.
- * @throws {ConnectionError} when the server cannot be reached or refuses.
+ * All of it in one message, which leaves no error in the server's log, and works on a standby, in a read-only
+ * session, and for a role that may only read. The table is looked up by oid, since to_regclass raises an error
+ * for who may not use the schema, and it is read from within a block, since a query that names it would not
+ * even be planned where it is absent.
  */
-export async function readPreflight(connection: ConnectionSettings): Promise<Preflight> {
-  const client = new pg.Client(poolConfig(connection));
-  // A connection that breaks also rejects the query under way; without a listener it would end the process too.
-  client.on('error', () => undefined);
-  try {
-    await client.connect();
-  } catch (cause) {
-    throw connectionError(connection, cause);
-  }
-  try {
-    return { serverVersion: await readServerVersion(client), applied: await readApplied(client) };
-  } finally {
-    await client.end();
-  }
-}
+const LOOK = `
+do $look$
+declare
+  history constant oid := (
+    select c.oid
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'graphile_migrate' and c.relname = 'migrations' and c.relkind = 'r'
+  );
+  answer text := '{"state": "absent"}';
+begin
+  if history is not null then
+    if pg_catalog.has_schema_privilege('graphile_migrate', 'usage') and pg_catalog.has_table_privilege(history, 'select') then
+      execute $rows$
+        select pg_catalog.json_build_object(
+          'state', 'read',
+          'applied', coalesce(
+            pg_catalog.json_agg(
+              pg_catalog.json_build_object(
+                'filename', filename, 'hash', hash, 'previousHash', previous_hash, 'appliedAt', date
+              )
+              order by filename collate "C"
+            ),
+            '[]'
+          )
+        )
+        from graphile_migrate.migrations
+      $rows$ into answer;
+    else
+      answer := '{"state": "unreadable"}';
+    end if;
+  end if;
+  perform pg_catalog.set_config('filestore.preflight', answer, true);
+end
+$look$;
+select
+  pg_catalog.current_setting('filestore.preflight')::json as bookkeeping,
+  pg_catalog.current_setting('server_version') as "serverVersion",
+  pg_catalog.pg_backend_pid() as pid,
+  pg_catalog.pg_is_in_recovery() as standby,
+  pg_catalog.current_setting('transaction_read_only') = 'on' as "readOnly",
+  (
+    select pg_catalog.count(*) = 2
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'graphile_migrate' and c.relname in ('migrations', 'current') and c.relkind = 'r'
+  ) as "bookkeepingIsWhole",
+  exists (
+    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'filestore'
+  ) as "hasObjects",
+  (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'pid', l.pid,
+      'role', a.usename,
+      'applicationName', a.application_name,
+      'lock', case k.key when ${MIGRATION_LOCK_KEY} then 'filestore' else 'graphile-migrate' end
+    )), '[]')
+    from pg_catalog.pg_locks l
+    -- The two halves of a key, as the server stores it (PostgreSQL manual, view pg_locks).
+    join (values (${MIGRATION_LOCK_KEY}::bigint), (${GRAPHILE_LOCK_KEY}::bigint)) k (key)
+      on l.classid::bigint = k.key >> 32 and l.objid::bigint = k.key & 4294967295
+    join pg_catalog.pg_database d on d.oid = l.database and d.datname = pg_catalog.current_database()
+    left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+  ) as migrators
+`;
 
-async function readServerVersion(client: pg.Client): Promise<string> {
-  const { rows } = await client.query<{ version: string }>(
-    "select current_setting('server_version') as version",
-  );
-  return rows[0]?.version.split(' ')[0] ?? 'unknown';
-}
+type Row = Omit<Preflight, 'bookkeeping'> & {
+  readonly bookkeeping:
+    | Exclude<Bookkeeping, { readonly state: 'read' }>
+    | {
+        readonly state: 'read';
+        readonly applied: readonly (Omit<AppliedMigration, 'appliedAt'> & { readonly appliedAt: string })[];
+      };
+};
 
-async function readApplied(client: pg.Client): Promise<readonly AppliedMigration[]> {
-  const { rows: tables } = await client.query(
-    `select
-     from pg_catalog.pg_class c
-     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-     where n.nspname = 'graphile_migrate' and c.relname = 'migrations'`,
-  );
-  if (tables.length === 0) return [];
-  const { rows } = await client.query<AppliedMigration>(
-    `select filename, hash, previous_hash as "previousHash", date as "appliedAt"
-     from graphile_migrate.migrations
-     order by filename`,
-  );
-  return rows;
+/** Asks a database how it stands. Reads only. */
+export async function readPreflight(session: Queryable): Promise<Preflight> {
+  // Two statements are two results, which pg's types do not know.
+  const results = (await session.query(LOOK)) as unknown as readonly pg.QueryResult<Row>[];
+  const row = results[1]?.rows[0];
+  if (row === undefined) throw new Error('the server answered nothing');
+  const { bookkeeping } = row;
+  return {
+    ...row,
+    serverVersion: row.serverVersion.split(' ')[0] ?? row.serverVersion,
+    bookkeeping:
+      bookkeeping.state === 'read'
+        ? {
+            state: 'read',
+            applied: bookkeeping.applied.map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) })),
+          }
+        : bookkeeping,
+  };
 }

@@ -2,22 +2,31 @@ import { spawnSync } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { MODEL_FILE } from '../catalog/committed.ts';
 import { readCommittedMigrations } from '../db/history.ts';
 import { CheckFailedError, FilestoreError } from '../errors.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
+import { checkSchemaModel } from './schema-model.ts';
 
 /** Something to mend, as one line that names the file. */
 type Problem = string;
 
 /**
- * The gate for a schema change: the chain of committed migrations is whole, nothing is left in current.sql, and
- * the linter has no complaint.
+ * The gate for a schema change: the chain of committed migrations is whole, nothing is left in current.sql, the
+ * linter has no complaint, and the committed model of the schema is what the migrations make.
  * @returns what was checked, one line each.
  * @throws {CheckFailedError} with every problem found.
  */
 export async function checkMigrations(): Promise<readonly string[]> {
   const migrations = join(PACKAGE_ROOT, 'migrations');
-  const problems = [...(await checkChain(migrations)), ...(await checkCurrent(migrations)), ...checkLint()];
+  const chain = await checkChain(migrations);
+  const problems = [
+    ...chain,
+    ...(await checkCurrent(migrations)),
+    ...checkLint(),
+    // A broken chain cannot be applied.
+    ...(chain.length === 0 ? await checkSchemaModel() : []),
+  ];
   if (problems.length > 0) {
     throw new CheckFailedError(`The migrations are not ready:\n${problems.join('\n')}`, problems);
   }
@@ -25,6 +34,7 @@ export async function checkMigrations(): Promise<readonly string[]> {
     'committed migrations: unedited, each following the one before',
     'current.sql: empty',
     'squawk: no complaint that is not waived in .squawk.toml',
+    `${MODEL_FILE}: what the migrations make of an empty database`,
   ];
 }
 

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,6 +12,9 @@ const { calculateHash } = requireGraphile('graphile-migrate/dist/hash.js') as {
 };
 const { getAllMigrations } = requireGraphile('graphile-migrate/dist/migration.js') as {
   getAllMigrations: (settings: { migrationsFolder: string }) => Promise<readonly Record<string, unknown>[]>;
+};
+const { isNoTransactionDefined } = requireGraphile('graphile-migrate/dist/header.js') as {
+  isNoTransactionDefined: (sql: string) => boolean;
 };
 
 let folder: string;
@@ -40,10 +43,10 @@ function commit(...bodies: readonly string[]): readonly string[] {
 const name = (number: number) => `${String(number).padStart(6, '0')}-step.sql`;
 const write = (number: number, text: string) => writeFileSync(join(folder, 'committed', name(number)), text);
 
-const row = (number: number, hash: string): AppliedMigration => ({
+const row = (number: number, hash: string, previousHash: string | null = null): AppliedMigration => ({
   filename: `${String(number).padStart(6, '0')}.sql`,
   hash,
-  previousHash: null,
+  previousHash,
   appliedAt: new Date(0),
 });
 
@@ -87,11 +90,22 @@ describe('reading the committed migrations', () => {
   });
 
   test.each([
-    ['an edited file', () => write(2, '--! Previous: sha1:00\n--! Hash: sha1:00\n\nselect 9;\n'), 'edited'],
-    ['CRLF line ends', () => write(2, '--! Previous: -\r\n--! Hash: sha1:00\r\n\r\nselect 9;\r\n'), 'CRLF'],
-    ['a file without header', () => write(2, 'select 9;\n'), 'header'],
+    [
+      'an edited file',
+      'MIGRATION_EDITED',
+      () => write(2, '--! Previous: sha1:00\n--! Hash: sha1:00\n\nselect 9;\n'),
+      'edited',
+    ],
+    [
+      'CRLF line ends',
+      'MIGRATION_CRLF',
+      () => write(2, '--! Previous: -\r\n--! Hash: sha1:00\r\n\r\nselect 9;\r\n'),
+      'CRLF',
+    ],
+    ['a file without header', 'MIGRATION_MALFORMED', () => write(2, 'select 9;\n'), 'header'],
     [
       'a second file of the same number',
+      'MIGRATION_NUMBER_TAKEN',
       () =>
         writeFileSync(
           join(folder, 'committed', '000001-another.sql'),
@@ -101,23 +115,49 @@ describe('reading the committed migrations', () => {
     ],
     [
       'a file that follows another one',
+      'MIGRATION_OUT_OF_CHAIN',
       () => write(4, `--! Previous: sha1:77\n--! Hash: ${calculateHash('x', 'sha1:77')}\n\nx\n`),
       'does not follow',
     ],
     [
       'an invalid hash, allowed or not',
+      'MIGRATION_MALFORMED',
       () => write(4, '--! Previous: -\n--! Hash: sha1:00\n--! AllowInvalidHash\n\nx\n'),
       'invalid hash',
     ],
-    ['a gap at the start', () => rmSync(join(folder, 'committed', name(1))), 'does not follow'],
-  ])('refuses %s', async (_, spoil, reason) => {
+    [
+      'a missing file',
+      'MIGRATION_OUT_OF_CHAIN',
+      () => rmSync(join(folder, 'committed', name(2))),
+      'does not follow',
+    ],
+    [
+      'a gap at the start',
+      'MIGRATION_OUT_OF_CHAIN',
+      () => rmSync(join(folder, 'committed', name(1))),
+      'does not follow',
+    ],
+    [
+      'a renumbered file',
+      'MIGRATION_OUT_OF_CHAIN',
+      () => renameSync(join(folder, 'committed', name(2)), join(folder, 'committed', name(4))),
+      'renumbered',
+    ],
+  ])('refuses %s', async (_, code, spoil, reason) => {
     commit('select 1;', 'select 2;', 'select 3;');
     spoil();
     await expect(readCommittedMigrations(folder)).rejects.toMatchObject({
-      code: 'MIGRATIONS_INVALID',
+      code,
       message: expect.stringContaining(reason),
       filename: expect.stringMatching(/\.sql$/),
     });
+  });
+
+  test('knows which run without a transaction, as graphile-migrate does', async () => {
+    commit('select 1;', '--! no-transaction\nselect 2;', '-- --! no-transaction\nselect 3;');
+    const files = await readCommittedMigrations(folder);
+    expect(files.map(({ transaction }) => transaction)).toEqual([true, false, true]);
+    expect(files.map(({ body }) => !isNoTransactionDefined(body))).toEqual([true, false, true]);
   });
 
   test.each(['committed', ''])('refuses a folder with nothing in it (%j missing)', async (missing) => {
@@ -152,32 +192,60 @@ describe('the plan', () => {
     expect(await plan((h) => [row(3, h3(h)), row(1, h1(h)), row(2, h2(h))])).toEqual({ state: 'current' });
   });
 
+  const all = (h: readonly string[]) => h.map((hash, index) => row(index + 1, hash));
+
   test('names what a later version applied', async () => {
-    expect(await plan((h) => [row(1, h1(h)), row(2, h2(h)), row(3, h3(h)), row(4, 'sha1:44')])).toMatchObject(
-      {
-        state: 'ahead',
-        unknown: [{ filename: '000004.sql' }],
-      },
-    );
+    expect(
+      await plan((h) => [...all(h), row(4, 'sha1:44', h3(h)), row(5, 'sha1:55', 'sha1:44')]),
+    ).toMatchObject({
+      state: 'ahead',
+      unknown: [{ filename: '000004.sql' }, { filename: '000005.sql' }],
+    });
   });
 
   test.each([
     [
       'other content',
       (h: readonly string[]) => [row(1, 'sha1:99'), row(2, h2(h))],
-      'applied with other content',
+      [['HISTORY_REWRITTEN', /^000001-step\.sql was applied with other content/]],
     ],
-    ['another number', (h: readonly string[]) => [row(2, h1(h))], 'under another number'],
-    ['a foreign history', () => [row(7, 'sha1:99')], 'the database has 000007.sql'],
+    [
+      'another number',
+      (h: readonly string[]) => [row(2, h1(h))],
+      [['HISTORY_RENUMBERED', /under another number, as 000002\.sql/]],
+    ],
+    [
+      'a foreign history',
+      () => [row(1, 'sha1:98'), row(7, 'sha1:99')],
+      [['HISTORY_FOREIGN', /000001\.sql \(sha1:98\), 000007\.sql/]],
+    ],
     [
       'a missing row',
       (h: readonly string[]) => [row(1, h1(h)), row(3, h3(h))],
-      'the database has 000003.sql',
+      [['HISTORY_ROW_MISSING', /^000002-step\.sql is not recorded/]],
     ],
-  ])('says where the database diverged: %s', async (_, makeRows, problem) => {
-    expect(await plan(makeRows)).toMatchObject({
+    [
+      'an extra row between ours',
+      (h: readonly string[]) => [...all(h), { ...row(2, 'sha1:77', h2(h)), filename: '000002a.sql' }],
+      [['HISTORY_ROW_UNKNOWN', /000002a\.sql \(sha1:77\)/]],
+    ],
+    [
+      'an extra row at the end that continues nothing',
+      (h: readonly string[]) => [...all(h), row(4, 'sha1:44', h1(h))],
+      [['HISTORY_ROW_UNKNOWN', /000004\.sql .* does not continue them/]],
+    ],
+    [
+      'several things, each of them',
+      (h: readonly string[]) => [row(1, 'sha1:99'), row(3, h3(h)), row(9, h2(h))],
+      [
+        ['HISTORY_REWRITTEN', /000001/],
+        ['HISTORY_RENUMBERED', /as 000009\.sql/],
+      ],
+    ],
+  ] as const)('says where the database diverged: %s', async (_, makeRows, problems) => {
+    expect(await plan(makeRows)).toEqual({
       state: 'diverged',
-      problems: expect.arrayContaining([expect.stringContaining(problem)]),
+      problems: problems.map(([code, words]) => ({ code, description: expect.stringMatching(words) })),
     });
   });
 });

@@ -144,6 +144,6 @@ test.each(LEVELS)('%s can ask whether the schema is up to date', async (level) =
 test('a role without a level is refused, not told that the database is empty', async () => {
   const role = await createRole();
   await expect(migrationStatus({ connection: connectionTo(role.url) })).rejects.toMatchObject({
-    code: '42501',
+    code: 'HISTORY_UNREADABLE',
   });
 });

@@ -29,7 +29,7 @@ export interface CopyOptions {
 }
 
 const COPIED = [
-  ...['src', 'examples', 'migrations', '.gmrc', '.squawk.toml', 'README.md'],
+  ...['src', 'examples', 'migrations', 'schema', '.gmrc', '.squawk.toml', 'README.md'],
   ...['package.json', 'tsconfig.json', 'tsconfig.build.json'],
 ];
 

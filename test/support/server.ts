@@ -1,5 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { chmod } from 'node:fs/promises';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serverAccount } from '../../src/dev/embedded/account.ts';
@@ -47,12 +46,33 @@ export async function startTestServer(env: NodeJS.ProcessEnv = process.env): Pro
 
 const STARTERS: Readonly<Record<string, (env: NodeJS.ProcessEnv) => Promise<TestServer>>> = {
   container: startContainer,
-  embedded: () => startLocal('embedded Postgres', (folder) => findEmbeddedBinaries(serverAccount(), folder)),
+  embedded: () => startLocal('embedded Postgres', embeddedBinaries),
   system: (env) => {
     const binaries = systemBinaries(env);
     return startLocal(`system Postgres in ${binaries}`, async () => binaries);
   },
 };
+
+/**
+ * Folder of initdb and postgres for a server beside that of the run: the system's with TEST_POSTGRES=system, else
+ * the embedded ones.
+ * @param folder A folder that the server's account can reach, for a copy of the embedded ones.
+ */
+export async function findBinaries(folder: string, env: NodeJS.ProcessEnv = process.env): Promise<string> {
+  return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : embeddedBinaries(folder);
+}
+
+/** Makes a folder for a server's files that the server's account gets into. */
+export function makeServerFolder(): string {
+  // Short: the path of a Unix socket has room for about a hundred bytes.
+  const folder = mkdtempSync(join(tmpdir(), 'fs-pg-'));
+  chmodSync(folder, 0o777);
+  return folder;
+}
+
+function embeddedBinaries(folder: string): Promise<string> {
+  return findEmbeddedBinaries(serverAccount(), folder);
+}
 
 async function startContainer(env: NodeJS.ProcessEnv): Promise<TestServer> {
   const { getContainerRuntimeClient } = await import('testcontainers');
@@ -75,9 +95,7 @@ async function startLocal(
   name: string,
   findBinaries: (folder: string) => Promise<string>,
 ): Promise<TestServer> {
-  // Short: the path of a Unix socket has room for about a hundred bytes.
-  const folder = mkdtempSync(join(tmpdir(), 'fs-pg-'));
-  await chmod(folder, 0o777);
+  const folder = makeServerFolder();
   const account = serverAccount();
   const server = await startServer({
     binaries: await findBinaries(folder),

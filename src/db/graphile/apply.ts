@@ -1,72 +1,104 @@
 import { Worker } from 'node:worker_threads';
-import { LockNotAcquiredError, type MigrationFailedError } from '../../errors.ts';
-import { type ConnectionSettings, describeConnection, poolConfig } from '../../settings.ts';
-import type { CommittedMigration } from '../history.ts';
-import { migrationFailure } from './failure.ts';
-import type { WorkerInput, WorkerMessage } from './messages.ts';
+import { type ConnectionSettings, clientConfig, type MigrationSettings } from '../../settings.ts';
+import type { WorkerCommand, WorkerFailure, WorkerInput, WorkerMessage } from './messages.ts';
 
-/** What {@link applyMigrations} tells while it works. */
+/** What {@link Applier.run} tells while it works. */
 export type ApplyEvent = Extract<WorkerMessage, { readonly type: 'migration-start' | 'migration-end' }>;
 
-export interface ApplyOptions {
+/** How applying ended. */
+export type ApplyOutcome =
+  | { readonly type: 'done' }
+  | WorkerFailure
+  /** graphile-migrate found its own lock taken. Nothing was done. */
+  | { readonly type: 'locked-out' };
+
+/** graphile-migrate in a thread of its own, loading while the host does other things. */
+export interface Applier {
+  /** Applies what the database does not have yet. Never throws for what goes wrong in there. */
+  run(options: {
+    readonly makeBookkeeping: boolean;
+    readonly onEvent: (event: ApplyEvent) => void;
+  }): Promise<ApplyOutcome>;
+  /** Process id of its session on the server, once it has one. */
+  pid(): number | undefined;
+  hasEnded(): boolean;
+  /** Tells it to begin nothing more. What is under way goes on until it is cancelled on the server. */
+  stop(): void;
+  /** Ends the thread, whatever it does. */
+  end(): Promise<void>;
+}
+
+export interface ApplierOptions {
   readonly connection: ConnectionSettings;
+  readonly settings: MigrationSettings;
   readonly migrationsFolder: string;
   readonly configFile: string;
-  /** The migrations to run, for naming the place of a failure. */
-  readonly pending: readonly CommittedMigration[];
-  readonly onEvent: (event: ApplyEvent) => void;
 }
 
-/**
- * Applies the pending migrations through graphile-migrate, in a thread of its own.
- * @throws {MigrationFailedError} with the file, statement and position at which the server stopped.
- * @throws {LockNotAcquiredError} when another migrator is at work.
- */
-export async function applyMigrations(options: ApplyOptions): Promise<void> {
-  const applied: string[] = [];
-  const outcome = await runWorker(options, (event) => {
-    if (event.type === 'migration-end') applied.push(event.filename);
-    options.onEvent(event);
-  });
-  if (outcome.type === 'failed') throw errorOf(outcome, options, applied);
-}
+/** What graphile-migrate says when its lock is taken (dist/pgReal.js). */
+const LOCKED_OUT = 'Failed to get exclusive lock';
 
-type Failure = Extract<WorkerMessage, { readonly type: 'failed' }>;
-
-function errorOf(
-  failure: Failure,
-  options: ApplyOptions,
-  applied: readonly string[],
-): MigrationFailedError | LockNotAcquiredError {
-  if (failure.error.message === 'Failed to get exclusive lock') {
-    return new LockNotAcquiredError(
-      `Another migrator is at work on ${describeConnection(options.connection)}. Wait until it is done and run this again; nothing is applied twice.`,
-    );
-  }
-  return migrationFailure(failure, options.pending, applied);
-}
-
-function runWorker(
-  options: ApplyOptions,
-  onEvent: (event: ApplyEvent) => void,
-): Promise<Failure | { readonly type: 'done' }> {
+/** Starts the thread. */
+export function startApplier(options: ApplierOptions): Applier {
   const input: WorkerInput = {
-    poolConfig: poolConfig(options.connection),
+    clientConfig: clientConfig(options.connection),
     migrationsFolder: options.migrationsFolder,
     configFile: options.configFile,
+    serverSettings: serverSettings(options.settings),
   };
   // Without the host's loader options (--import tsx), which a plain .mjs file does not need.
   const worker = new Worker(new URL('./worker.mjs', import.meta.url), { workerData: input, execArgv: [] });
-  return new Promise((resolve, reject) => {
-    let outcome: Failure | { readonly type: 'done' } | undefined;
+  const state = { pid: undefined as number | undefined, ended: false, report: (_: ApplyEvent) => {} };
+  const tell = (command: WorkerCommand) => worker.postMessage(command);
+  const outcome = new Promise<ApplyOutcome>((resolve) => {
+    let told: { readonly type: 'done' } | WorkerFailure | undefined;
+    let crash: Error | undefined;
     worker.on('message', (message: WorkerMessage) => {
-      if (message.type === 'done' || message.type === 'failed') outcome = message;
-      else onEvent(message);
+      if (message.type === 'connected') state.pid = message.pid;
+      else if (message.type === 'done' || message.type === 'failed') told = message;
+      else state.report(message);
     });
-    worker.on('error', reject);
+    worker.on('error', (error) => {
+      crash = error;
+    });
     worker.on('exit', (code) => {
-      if (outcome !== undefined) resolve(outcome);
-      else reject(new Error(`graphile-migrate's thread ended with code ${code} and said nothing`));
+      state.ended = true;
+      resolve(interpret(told ?? endedWithoutAWord(code, crash)));
     });
   });
+  return {
+    run({ makeBookkeeping, onEvent }) {
+      state.report = onEvent;
+      tell({ type: 'go', makeBookkeeping });
+      return outcome;
+    },
+    pid: () => state.pid,
+    hasEnded: () => state.ended,
+    stop: () => tell({ type: 'stop' }),
+    async end() {
+      await worker.terminate();
+    },
+  };
+}
+
+/** Settings of the session that migrates; whatever the role's or the database's defaults are. */
+function serverSettings(settings: MigrationSettings): Readonly<Record<string, string>> {
+  return {
+    lock_timeout: String(settings.lockTimeoutMs),
+    statement_timeout: String(settings.statementTimeoutMs),
+    idle_in_transaction_session_timeout: '0',
+    default_transaction_isolation: 'read committed',
+    // Else a server process goes on, and holds its locks, though this one was killed.
+    client_connection_check_interval: '500',
+  };
+}
+
+function interpret(told: { readonly type: 'done' } | WorkerFailure): ApplyOutcome {
+  return told.type === 'failed' && told.error.message === LOCKED_OUT ? { type: 'locked-out' } : told;
+}
+
+function endedWithoutAWord(exitCode: number, crash: Error | undefined): WorkerFailure {
+  const message = crash?.message ?? `graphile-migrate ended its thread with exit code ${exitCode}`;
+  const error = { message, code: null, detail: null, hint: null, where: null, position: null };
+  return { type: 'failed', error, filename: null, statement: null };
 }

@@ -1,8 +1,6 @@
 import { MigrationFailedError, type MigrationFailurePlace } from '../../errors.ts';
 import type { CommittedMigration } from '../history.ts';
-import type { SerializedError, WorkerMessage } from './messages.ts';
-
-type Failure = Extract<WorkerMessage, { readonly type: 'failed' }>;
+import type { SerializedError, WorkerFailure } from './messages.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -11,15 +9,18 @@ const REMEDIES: Readonly<Record<string, string>> = {
   '42P07':
     'An object of that name exists already with another shape. Compare it with the migration, and move it away.',
   '53100': 'The server has no disk space left. Make some, then run this again.',
-  '55P03': 'Another transaction holds a lock on the table. Run this again when it has ended.',
+  '55P03':
+    'Another transaction holds a lock on the table (select * from pg_stat_activity where xact_start is not null order by xact_start). Run this again when it has ended.',
   '40P01': 'It ran into a deadlock with another transaction. Run this again.',
-  '57P01': 'The connection was terminated by the server. Run this again.',
+  '57014':
+    'It was cancelled: by somebody, or by a time limit (FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS). Run this again when the reason is gone.',
+  '57P01': 'An administrator ended its session. Ask why, then run this again.',
   '25006': 'The server only allows reading (a standby?). Migrate its primary.',
 };
 
 /** The error for a migration that failed: the file, the statement, the position, the server's words, what to do. */
 export function migrationFailure(
-  failure: Failure,
+  failure: WorkerFailure,
   pending: readonly CommittedMigration[],
   applied: readonly string[],
 ): MigrationFailedError {
@@ -40,7 +41,10 @@ export function migrationFailure(
   return new MigrationFailedError(words.join(''), place, error.code, applied, { cause: causeOf(error) });
 }
 
-function placeOf(failure: Failure, pending: readonly CommittedMigration[]): MigrationFailurePlace | null {
+function placeOf(
+  failure: WorkerFailure,
+  pending: readonly CommittedMigration[],
+): MigrationFailurePlace | null {
   const migration = pending.find(({ filename }) => filename === failure.filename);
   if (migration === undefined) return null;
   const { position } = failure.error;
@@ -64,7 +68,7 @@ function describePlace(place: MigrationFailurePlace): string {
 }
 
 function describeRest(
-  failure: Failure,
+  failure: WorkerFailure,
   pending: readonly CommittedMigration[],
   applied: readonly string[],
 ): string {
@@ -72,10 +76,9 @@ function describeRest(
   const before =
     applied.length === 0 ? 'Nothing was applied before it.' : `Applied before it: ${applied.join(', ')}.`;
   if (migration === undefined) return before;
-  // The rule is graphile-migrate's, dist/header.js.
-  const fate = /^--!\s*no-transaction\b/.test(migration.body)
-    ? 'It runs without a transaction, so that a part of it may stand.'
-    : 'It was rolled back.';
+  const fate = migration.transaction
+    ? 'It was rolled back.'
+    : 'It runs without a transaction; the next run clears away what an index build may have left.';
   return `${fate} ${before}`;
 }
 
@@ -83,6 +86,7 @@ function asSentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
-function causeOf(error: SerializedError): Error {
+/** The server's error with its fields, as an Error of this thread. */
+export function causeOf(error: SerializedError): Error {
   return Object.assign(new Error(error.message), error);
 }

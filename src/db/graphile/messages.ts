@@ -1,13 +1,25 @@
-import type { PoolConfig } from 'pg';
+import type { ClientConfig } from 'pg';
 
 /** What the worker is started with. */
 export interface WorkerInput {
   /** Connection in pg's form, password included: it takes the place of the URL inside. */
-  readonly poolConfig: PoolConfig & { readonly database: string };
+  readonly clientConfig: ClientConfig & { readonly database: string };
   readonly migrationsFolder: string;
   /** Path of the package's .gmrc. */
   readonly configFile: string;
+  /** Server settings of the session, by name; times in milliseconds. */
+  readonly serverSettings: Readonly<Record<string, string>>;
 }
+
+/** What the worker is told once it runs. */
+export type WorkerCommand =
+  | {
+      readonly type: 'go';
+      /** Whether to make graphile-migrate's own tables, which takes the CREATE right even where they exist. */
+      readonly makeBookkeeping: boolean;
+    }
+  /** Begin nothing more. */
+  | { readonly type: 'stop' };
 
 /** An error as it survives the way between threads, which strips Postgres errors of their own fields. */
 export interface SerializedError {
@@ -23,14 +35,18 @@ export interface SerializedError {
 
 /** What the worker tells while it works. */
 export type WorkerMessage =
+  /** Process id of its session on the server. */
+  | { readonly type: 'connected'; readonly pid: number }
   | { readonly type: 'migration-start'; readonly filename: string }
   | { readonly type: 'migration-end'; readonly filename: string; readonly durationMs: number }
   | { readonly type: 'done' }
-  | {
-      readonly type: 'failed';
-      readonly error: SerializedError;
-      /** The migration that was running, if one was. */
-      readonly filename: string | null;
-      /** Number of the statement at which the server stopped, from 1; null when it was not one of the migration's. */
-      readonly statement: number | null;
-    };
+  | WorkerFailure;
+
+export interface WorkerFailure {
+  readonly type: 'failed';
+  readonly error: SerializedError;
+  /** The migration that was running, if one was. */
+  readonly filename: string | null;
+  /** Number of the statement at which the server stopped, from 1; null when it was not one of the migration's. */
+  readonly statement: number | null;
+}

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 
-/** @import { SerializedError, WorkerInput, WorkerMessage } from './messages.ts' */
+/** @import { SerializedError, WorkerCommand, WorkerInput, WorkerMessage } from './messages.ts' */
 
 const input = /** @type {WorkerInput} */ (workerData);
 const requireHere = createRequire(import.meta.url);
@@ -26,6 +26,7 @@ const current = {
 /** The first error of the connection; what follows it is a consequence. */
 let firstError = /** @type {unknown} */ (undefined);
 let failedStatement = /** @type {number | null} */ (null);
+let stopped = false;
 
 /** @param {WorkerMessage} message */
 function post(message) {
@@ -38,7 +39,7 @@ function replacePool() {
   const Pool = pg.Pool;
   pg.Pool = class extends Pool {
     constructor() {
-      super(input.poolConfig);
+      super(input.clientConfig);
       this.on('connect', observe);
     }
   };
@@ -48,6 +49,8 @@ function replacePool() {
 function observe(client) {
   client.on('error', (error) => {
     firstError ??= error;
+    // At once: what the library does next may be to exit.
+    postFailure(error);
   });
   client.connection.on('commandComplete', () => {
     current.completed += 1;
@@ -55,16 +58,49 @@ function observe(client) {
   client.connection.on('errorMessage', () => {
     if (current.inBody) failedStatement ??= current.completed + 1;
   });
-  const query = /** @type {(...all: unknown[]) => Promise<unknown>} */ (client.query.bind(client));
+  const query = /** @type {(...all: unknown[]) => Promise<{ rows: { pid: number }[] }>} */ (
+    client.query.bind(client)
+  );
+  let announced = false;
   const observed = async (/** @type {unknown[]} */ ...all) => {
+    if (!announced) {
+      announced = true;
+      // Asked, since behind a pooler the id that the connection was given is not the server process's.
+      const { rows } = await query('select pg_catalog.pg_backend_pid() as pid');
+      post({ type: 'connected', pid: rows[0]?.pid ?? 0 });
+    }
     const sent = describeQuery(all[0]);
+    if (stopped && (sent === 'begin' || sent === 'body')) throw new Error('stopped on request');
+    if (sent !== 'body' || current.inTransaction) return send(sent, all);
+    // A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. It blocks
+    // nobody while it waits, and the host watches over it.
+    await query(setting({ lock_timeout: '0', statement_timeout: '0' }));
+    const result = await send(sent, all);
+    await query(setting(input.serverSettings));
+    return result;
+  };
+  /** @param {string} sent @param {unknown[]} all */
+  const send = async (sent, all) => {
     current.completed = 0;
     current.inBody = sent === 'body';
     const result = await query(...all);
+    current.inBody = false;
     noteProgress(sent);
     return result;
   };
   Object.assign(client, { query: observed });
+}
+
+/**
+ * The statement that sets server settings for the session.
+ * @param {Readonly<Record<string, string>>} settings
+ */
+function setting(settings) {
+  const entries = Object.entries(settings);
+  return {
+    text: `select ${entries.map((_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, false)`).join(', ')}`,
+    values: entries.flat(),
+  };
 }
 
 /**
@@ -120,34 +156,56 @@ function serialize(error) {
   };
 }
 
+/** @param {unknown} error */
+function postFailure(error) {
+  post({
+    type: 'failed',
+    error: serialize(firstError ?? error),
+    filename: current.filename,
+    statement: failedStatement,
+  });
+}
+
+/** @returns {Promise<Extract<WorkerCommand, { type: 'go' }>>} */
+function untilToldToGo() {
+  return new Promise((resolve) => {
+    parentPort?.on('message', (/** @type {WorkerCommand} */ command) => {
+      if (command.type === 'go') resolve(command);
+      else stopped = true;
+    });
+  });
+}
+
 async function run() {
+  const told = untilToldToGo();
+  // Loaded while the host still asks the database and waits for its lock.
   replacePool();
   const { migrate, Logger } = requireHere('graphile-migrate');
   const { getSettings } = requireHere('graphile-migrate/dist/commands/_common.js');
   const { clearAllPools } = requireHere('graphile-migrate/dist/pg.js');
+  const settings = await getSettings({ configFile: input.configFile });
+  const { makeBookkeeping } = await told;
   try {
     await migrate({
-      ...(await getSettings({ configFile: input.configFile })),
+      ...settings,
+      ...(!makeBookkeeping && { manageGraphileMigrateSchema: false }),
       // Read for the database's name only: the connection is the replaced pool's.
-      connectionString: `postgres:///${encodeURIComponent(input.poolConfig.database)}`,
+      connectionString: `postgres:///${encodeURIComponent(input.clientConfig.database)}`,
       rootConnectionString: 'postgres:///',
-      databaseOwner: input.poolConfig.user ?? input.poolConfig.database,
+      databaseOwner: input.clientConfig.user ?? input.clientConfig.database,
       migrationsFolder: input.migrationsFolder,
+      pgSettings: input.serverSettings,
       logger: new Logger(
         () => (/** @type {string} */ _level, /** @type {string} */ line) => noteLogLine(line),
       ),
     });
     post({ type: 'done' });
   } catch (error) {
-    post({
-      type: 'failed',
-      error: serialize(firstError ?? error),
-      filename: current.filename,
-      statement: failedStatement,
-    });
+    postFailure(error);
   } finally {
     // Else the library keeps its pool for another 200 ms.
     clearAllPools();
+    parentPort?.close();
   }
 }
 

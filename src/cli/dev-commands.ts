@@ -1,0 +1,48 @@
+import { DONE, FAILED } from './exit-codes.ts';
+import type { Output } from './output.ts';
+import { signalsAsAbort } from './signals.ts';
+
+export async function start(output: Output): Promise<number> {
+  const { openEmbedded } = await import('../dev/embedded/embedded.ts');
+  const embedded = await openEmbedded();
+  output.say(`Embedded Postgres: data in ${embedded.folder}`);
+  output.say(`URL: ${embedded.url}`);
+  output.say('For graphile-migrate in another terminal:');
+  output.say(`  export DATABASE_URL='${embedded.url}'`);
+  output.say(`  export SHADOW_DATABASE_URL='${embedded.shadowUrl}'`);
+  output.say(`  export ROOT_DATABASE_URL='${embedded.rootUrl}'`);
+  if (!embedded.startedHere) {
+    output.say('Another command runs it already, and it ends with that command.');
+    await embedded.close();
+    return DONE;
+  }
+  output.say('Ctrl-C stops it.');
+  // Pending promises alone do not keep Node running.
+  const alive = setInterval(() => undefined, 60_000);
+  const { signal, release } = signalsAsAbort();
+  const asked = new Promise<'asked'>((resolve) => {
+    signal.addEventListener('abort', () => resolve('asked'));
+  });
+  const reason = await Promise.race([embedded.ended.then(() => 'ended' as const), asked]);
+  clearInterval(alive);
+  release();
+  if (reason === 'ended') {
+    output.warn(`The server ended by itself; its log is in ${embedded.folder}.`);
+    return FAILED;
+  }
+  await embedded.close();
+  output.say('Stopped.');
+  return DONE;
+}
+
+export async function check(output: Output): Promise<number> {
+  const { checkMigrations } = await import('../dev/check.ts');
+  for (const line of await checkMigrations()) output.say(`OK  ${line}`);
+  return DONE;
+}
+
+export async function docs(output: Output): Promise<number> {
+  const { writeSchemaModel } = await import('../dev/schema-model.ts');
+  output.say(`Written: ${await writeSchemaModel()}`);
+  return DONE;
+}

@@ -1,0 +1,42 @@
+import type { FilestoreErrorCode } from '../errors.ts';
+
+/** What the process exits with, by the code of the error. */
+const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
+  SETTINGS_INVALID: 2,
+  CONNECTION_FAILED: 1,
+  CONNECTION_LOST: 1,
+  POOLER_IN_BETWEEN: 2,
+  DATABASE_READ_ONLY: 1,
+  MIGRATIONS_MISSING: 1,
+  MIGRATION_EDITED: 4,
+  MIGRATION_CRLF: 4,
+  MIGRATION_MALFORMED: 4,
+  MIGRATION_NUMBER_TAKEN: 4,
+  MIGRATION_OUT_OF_CHAIN: 4,
+  HISTORY_REWRITTEN: 4,
+  HISTORY_RENUMBERED: 4,
+  HISTORY_ROW_MISSING: 4,
+  HISTORY_ROW_UNKNOWN: 4,
+  HISTORY_FOREIGN: 4,
+  HISTORY_UNREADABLE: 1,
+  DATABASE_AHEAD: 4,
+  SCHEMA_CONFLICT: 4,
+  SCHEMA_DRIFTED: 4,
+  SCHEMA_MODEL_INVALID: 1,
+  LOCK_NOT_ACQUIRED: 5,
+  MIGRATION_FAILED: 1,
+  RUN_ABORTED: 1,
+  NOT_MIGRATED: 3,
+  EMBEDDED_POSTGRES_FAILED: 1,
+  CHECK_FAILED: 1,
+};
+
+export const DONE = 0;
+export const FAILED = 1;
+export const WRONG_USAGE = 2;
+export const PENDING = 3;
+export const DIVERGED = 4;
+
+export function exitCodeOf(code: FilestoreErrorCode): number {
+  return EXIT_CODES[code];
+}

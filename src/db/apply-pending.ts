@@ -1,0 +1,235 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { LockNotAcquiredError, MigrationFailedError } from '../errors.ts';
+import { describeConnection } from '../settings.ts';
+import { seconds } from '../text.ts';
+import { isConnectionLoss } from './connection-error.ts';
+import type { Applier, ApplyOutcome } from './graphile/apply.ts';
+import { causeOf, migrationFailure } from './graphile/failure.ts';
+import type { WorkerFailure } from './graphile/messages.ts';
+import type { CommittedMigration } from './history.ts';
+import {
+  concurrentIndexOf,
+  dropInvalidIndex,
+  dropInvalidIndexIfPossible,
+  IndexBusyError,
+} from './invalid-index.ts';
+import { describeProcess } from './lock.ts';
+import type { Preflight } from './preflight.ts';
+import { PassingFailure } from './retry.ts';
+import type { Progress, Run } from './run.ts';
+import { openSession, type Session } from './session.ts';
+import { type Sight, watchSession } from './watch-session.ts';
+
+export interface Application {
+  readonly run: Run;
+  readonly progress: Progress;
+  /** The session that has the lock. */
+  readonly session: Session;
+  readonly applier: Applier;
+  readonly preflight: Preflight;
+  readonly pending: readonly CommittedMigration[];
+}
+
+/** SQLSTATEs of a lock that was not to be had: it may be next time (PostgreSQL manual, appendix A). */
+const LOCK_FAILURES: Readonly<Record<string, string>> = {
+  '55P03': 'did not get the lock it needs within its lock timeout',
+  '40P01': 'ran into a deadlock',
+};
+
+/** How long a cancelled statement may take to end before its session is ended, and then its thread. */
+const CANCEL_MS = 600;
+const TERMINATE_MS = 900;
+const CANCEL_EVERY_MS = 50;
+
+/** Applies what is pending, watching over it. Ends with everything applied, or throws. */
+export async function applyPending(application: Application): Promise<void> {
+  await clearInvalidIndexes(application);
+  const watch = startWatch(application);
+  const { outcome } = await untilApplied(application, watch);
+  if (outcome.type === 'done') return;
+  if (outcome.type === 'locked-out') throw lockedOut(application);
+  await fail(application, outcome, watch.blockedTooLong());
+}
+
+async function clearInvalidIndexes(application: Application): Promise<void> {
+  const { run, session, pending } = application;
+  for (const migration of pending) {
+    const name = concurrentIndexOf(migration);
+    if (name === undefined) continue;
+    try {
+      if (await dropInvalidIndex(session, name)) {
+        run.emit({
+          type: 'warning',
+          message: `Dropped the invalid index ${name.schema}.${name.index}, which a failed build had left.`,
+        });
+      }
+    } catch (error) {
+      if (!(error instanceof IndexBusyError)) throw error;
+      const failure = new MigrationFailedError(
+        `Migration ${migration.filename} cannot run yet: ${error.message}. Run this again when that is done.`,
+        { filename: migration.filename, statement: null, line: null, column: null },
+        null,
+        appliedBy(application),
+        { cause: error },
+      );
+      throw new PassingFailure(`${migration.filename} cannot run yet: ${error.message}.`, failure);
+    }
+  }
+}
+
+/** What is under way, and who is in its way. */
+interface Watch {
+  start(filename: string): void;
+  end(): void;
+  /** Description of who blocked a migration without a transaction for longer than the run waits for locks. */
+  blockedTooLong(): string | undefined;
+  stop(): void;
+}
+
+function startWatch(application: Application): Watch {
+  const { run, session, applier, pending } = application;
+  const stop = new AbortController();
+  const state = {
+    current: undefined as { readonly migration: CommittedMigration; readonly startedAt: number } | undefined,
+    blockedSince: undefined as number | undefined,
+    blockers: undefined as string | undefined,
+  };
+  const onSight = (sight: Sight) => {
+    const { current } = state;
+    if (current === undefined) return;
+    if (sight.blockedBy.length > 0 || sight.indexBuild !== null) {
+      const { filename } = current.migration;
+      run.emit({ type: 'progress', filename, runningMs: performance.now() - current.startedAt, ...sight });
+    }
+    // A migration in a transaction has its lock timeout; the others are watched.
+    if (current.migration.transaction || sight.blockedBy.length === 0) {
+      state.blockedSince = undefined;
+      return;
+    }
+    state.blockedSince ??= performance.now();
+    if (performance.now() - state.blockedSince < run.settings.lockWaitMs) return;
+    state.blockers = sight.blockedBy.map(describeProcess).join('; ');
+    cancel(application).catch(() => undefined);
+  };
+  watchSession({ session, pid: applier.pid, signal: stop.signal, onSight }).catch(() =>
+    run.emit({
+      type: 'warning',
+      message:
+        "The connection that holds this run's lock is lost. graphile-migrate's own lock still keeps others out.",
+    }),
+  );
+  return {
+    start(filename) {
+      const migration = pending.find((one) => one.filename === filename);
+      state.current = migration && { migration, startedAt: performance.now() };
+      state.blockedSince = undefined;
+    },
+    end() {
+      state.current = undefined;
+    },
+    blockedTooLong: () => state.blockers,
+    stop: () => stop.abort(),
+  };
+}
+
+async function untilApplied(
+  application: Application,
+  watch: Watch,
+): Promise<{ readonly outcome: ApplyOutcome }> {
+  const { run, progress, applier, preflight } = application;
+  const { signal } = run;
+  const onAbort = () => {
+    cancel(application).catch(() => undefined);
+  };
+  signal.throwIfAborted();
+  signal.addEventListener('abort', onAbort);
+  try {
+    const outcome = await applier.run({
+      makeBookkeeping: !preflight.bookkeepingIsWhole,
+      onEvent(event) {
+        if (event.type === 'migration-start') watch.start(event.filename);
+        else {
+          watch.end();
+          progress.durations.set(event.filename, event.durationMs);
+        }
+        run.emit(event);
+      },
+    });
+    return { outcome };
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+    watch.stop();
+  }
+}
+
+/**
+ * Ends what the applier does: first the statement on the server, so that its transaction rolls back and its locks are
+ * free, then the thread. A thread that just ended would leave the server working.
+ */
+async function cancel({ run, session, applier }: Application): Promise<void> {
+  applier.stop();
+  if (applier.pid() === undefined) return applier.end();
+  const startedAt = performance.now();
+  const canceller = (await session.isAlive()) ? session : await openSession(run.connection, { waitMs: 0 });
+  try {
+    // Again and again: between two statements there is nothing to cancel.
+    for (;;) {
+      const passedMs = performance.now() - startedAt;
+      const pid = applier.hasEnded() ? undefined : applier.pid();
+      if (pid === undefined) return;
+      if (passedMs > TERMINATE_MS) return await applier.end();
+      const end = passedMs > CANCEL_MS ? 'pg_terminate_backend' : 'pg_cancel_backend';
+      await canceller.query(`select pg_catalog.${end}(${pid})`);
+      await delay(CANCEL_EVERY_MS);
+    }
+  } finally {
+    if (canceller !== session) await canceller.close();
+  }
+}
+
+/** Throws the error for a failure; a passing one when it is worth another attempt. */
+async function fail(
+  application: Application,
+  failure: WorkerFailure,
+  blockers: string | undefined,
+): Promise<never> {
+  const { run, session, pending } = application;
+  const alive = await session.isAlive();
+  const migration = pending.find(({ filename }) => filename === failure.filename);
+  const index = migration && concurrentIndexOf(migration);
+  if (alive && index !== undefined) await dropInvalidIndexIfPossible(session, index);
+  const error = migrationFailure(failure, pending, appliedBy(application));
+  if (blockers !== undefined) {
+    throw new MigrationFailedError(
+      `Migration ${failure.filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was given up. End that transaction, or wait for it, and run this again.`,
+      error.place,
+      error.sqlState,
+      error.applied,
+      { cause: error },
+    );
+  }
+  const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
+  if (lockFailure !== undefined) {
+    throw new PassingFailure(`${failure.filename ?? 'The run'} ${lockFailure}.`, error);
+  }
+  // A session that was ended while the other one lives was ended by somebody, who had a reason.
+  const byHand = alive && failure.error.code === '57P01';
+  if (isConnectionLoss(causeOf(failure.error)) && !byHand) {
+    throw new PassingFailure(`The connection to ${describeConnection(run.connection)} was lost.`, error);
+  }
+  throw error;
+}
+
+function lockedOut(application: Application): PassingFailure {
+  const reason = `graphile-migrate itself is at work on ${describeConnection(application.run.connection)}.`;
+  const error = new LockNotAcquiredError(
+    `${reason} Run this again when it is done; nothing is applied twice.`,
+    null,
+    appliedBy(application),
+  );
+  return new PassingFailure(reason, error);
+}
+
+function appliedBy({ progress }: Application): readonly string[] {
+  return [...progress.durations.keys()];
+}

@@ -1,0 +1,84 @@
+import type { ServerProcess } from '../errors.ts';
+import { capitalized, count, seconds } from '../text.ts';
+import { describeProcess } from './lock.ts';
+
+/** How far an index build is, from pg_stat_progress_create_index. */
+export interface IndexBuild {
+  /** As the server calls it, such as `building index: scanning table`. */
+  readonly phase: string;
+  readonly done: number;
+  /** 0 while the server does not know. */
+  readonly total: number;
+}
+
+/** What a run tells while it works. Durations in milliseconds. */
+export type MigrationEvent =
+  /** What will be done. First of all, and once. */
+  | {
+      readonly type: 'plan';
+      /** In words, such as `database "app" on db.example:5432`. */
+      readonly database: string;
+      readonly serverVersion: string;
+      /** Names of the files that will be run. */
+      readonly pending: readonly string[];
+      /** True where objects exist without a history: they are kept, and the migrations run over them. */
+      readonly adopting: boolean;
+    }
+  /** The server does not answer yet, or another migrator is at work. */
+  | { readonly type: 'waiting'; readonly for: 'server'; readonly reason: string; readonly atMostMs: number }
+  | {
+      readonly type: 'waiting';
+      readonly for: 'lock';
+      /** Null when it changed hands while it was looked up. */
+      readonly holder: ServerProcess | null;
+      readonly atMostMs: number;
+    }
+  | { readonly type: 'migration-start'; readonly filename: string }
+  /** A migration has been running for a while; about once a second when there is something new to tell. */
+  | {
+      readonly type: 'progress';
+      readonly filename: string;
+      readonly runningMs: number;
+      /** Who holds the lock that it waits for. */
+      readonly blockedBy: readonly ServerProcess[];
+      readonly indexBuild: IndexBuild | null;
+    }
+  | { readonly type: 'migration-end'; readonly filename: string; readonly durationMs: number }
+  /** Something passing got in the way, and it will be tried again. */
+  | { readonly type: 'retry'; readonly attempt: number; readonly reason: string; readonly delayMs: number }
+  /** Something that the person on call should know and that stops nothing. */
+  | { readonly type: 'warning'; readonly message: string };
+
+/** An event as a line for people. */
+export function describeEvent(event: MigrationEvent): string {
+  switch (event.type) {
+    case 'plan':
+      return `${capitalized(event.database)} (PostgreSQL ${event.serverVersion}): ${count(event.pending.length, 'migration')} to apply${event.adopting ? ', over tables that exist without a history' : ''}`;
+    case 'waiting':
+      return event.for === 'server'
+        ? `Waiting up to ${seconds(event.atMostMs)}: ${event.reason}`
+        : `Waiting up to ${seconds(event.atMostMs)} for another migrator: ${event.holder === null ? 'not known' : describeProcess(event.holder)}`;
+    case 'migration-start':
+      return `Applying ${event.filename}`;
+    case 'progress':
+      return `${event.filename}: running for ${seconds(event.runningMs)}${describeProgress(event)}`;
+    case 'migration-end':
+      return `OK  ${event.filename}  (${Math.round(event.durationMs)} ms)`;
+    case 'retry':
+      return `${event.reason} Trying again in ${seconds(event.delayMs)} (attempt ${event.attempt}).`;
+    case 'warning':
+      return `Warning: ${event.message}`;
+  }
+}
+
+function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
+  const parts: string[] = [];
+  if (event.indexBuild !== null) {
+    const { phase, done, total } = event.indexBuild;
+    parts.push(`, ${phase}${total > 0 ? ` ${Math.floor((100 * done) / total)} %` : ''}`);
+  }
+  if (event.blockedBy.length > 0) {
+    parts.push(`, waits for ${event.blockedBy.map(describeProcess).join('; ')}`);
+  }
+  return parts.join('');
+}

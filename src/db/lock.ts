@@ -1,0 +1,79 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ServerProcess } from '../errors.ts';
+import type { Preflight } from './preflight.ts';
+import type { Queryable } from './session.ts';
+
+/** Key of this package's advisory lock: the letters "filestor" as one number. */
+export const MIGRATION_LOCK_KEY = '7379548647407775602';
+/** Key of graphile-migrate's own (dist/pgReal.js), which its command line takes as well. */
+export const GRAPHILE_LOCK_KEY = '4727445306447283';
+
+/** Between two looks: long enough to be no load, short enough not to be noticed. */
+const POLL_MS = 200;
+
+/** Somebody who holds up a run, or nobody that can be named. */
+export type Holder = ServerProcess | null;
+
+export interface LockWait {
+  readonly session: Queryable;
+  /** Looks at the database again. */
+  readonly look: () => Promise<Preflight>;
+  /** True when there is nothing left to wait for: the other one did the work. */
+  readonly isDone: (preflight: Preflight) => boolean;
+  /** Milliseconds to wait at most. */
+  readonly waitMs: number;
+  readonly signal: AbortSignal;
+  /** Told at the first look that finds the lock taken, and whenever its holder changes. */
+  readonly onWaiting: (holder: Holder) => void;
+}
+
+/** How the wait ended. */
+export type LockOutcome =
+  | { readonly type: 'acquired'; readonly preflight: Preflight; readonly waitedMs: number }
+  | { readonly type: 'not-needed'; readonly preflight: Preflight; readonly waitedMs: number }
+  | { readonly type: 'gave-up'; readonly holder: Holder; readonly waitedMs: number };
+
+/**
+ * Waits until this session is the one migrator. By asking again and again, never by a blocking
+ * pg_advisory_lock: a statement that waits holds a snapshot, and "create index concurrently" in the holder's
+ * session would wait for that snapshot, so that both hang. The lock belongs to the session and goes with it.
+ */
+export async function waitForLock(wait: LockWait): Promise<LockOutcome> {
+  const startedAt = performance.now();
+  let told: number | null | undefined;
+  let locked = false;
+  for (;;) {
+    locked ||= await tryLock(wait.session);
+    const preflight = await wait.look();
+    const waitedMs = performance.now() - startedAt;
+    if (wait.isDone(preflight)) return { type: 'not-needed', preflight, waitedMs };
+    // With ours in hand, there may still be graphile-migrate's command line, or a server process whose
+    // client died and which still works.
+    const holder = preflight.migrators.find(
+      ({ lock }) => lock === (locked ? 'graphile-migrate' : 'filestore'),
+    );
+    if (locked && holder === undefined) return { type: 'acquired', preflight, waitedMs };
+    if (waitedMs >= wait.waitMs) return { type: 'gave-up', holder: holder ?? null, waitedMs };
+    if (told !== (holder?.pid ?? null)) {
+      told = holder?.pid ?? null;
+      wait.onWaiting(holder ?? null);
+    }
+    const pause = Math.min(POLL_MS * (0.5 + Math.random()), wait.waitMs - waitedMs);
+    await delay(pause, undefined, { signal: wait.signal });
+  }
+}
+
+async function tryLock(session: Queryable): Promise<boolean> {
+  const { rows } = await session.query<{ locked: boolean }>(
+    `select pg_catalog.pg_try_advisory_lock(${MIGRATION_LOCK_KEY}) as locked`,
+  );
+  return rows[0]?.locked ?? false;
+}
+
+/** A server process in words, such as `process 4711, role "deployer", application "filestore migrate …"`. */
+export function describeProcess({ pid, role, applicationName }: ServerProcess): string {
+  const parts = [`server process ${pid}`];
+  if (role !== null) parts.push(`role "${role}"`);
+  if (applicationName !== null && applicationName !== '') parts.push(`application "${applicationName}"`);
+  return parts.join(', ');
+}

@@ -1,0 +1,102 @@
+import {
+  DatabaseAheadError,
+  HistoryDivergedError,
+  HistoryUnreadableError,
+  PoolerError,
+  ReadOnlyError,
+} from '../errors.ts';
+import { type ConnectionSettings, describeConnection } from '../settings.ts';
+import { capitalized } from '../text.ts';
+import {
+  type AppliedMigration,
+  type CommittedMigration,
+  type MigrationPlan,
+  planMigrations,
+} from './history.ts';
+import type { Preflight } from './preflight.ts';
+import { openSession, type Session } from './session.ts';
+
+/** The migrations that a database remembers; none when it remembers nothing. */
+export function appliedIn(
+  connection: ConnectionSettings,
+  { bookkeeping }: Preflight,
+): readonly AppliedMigration[] {
+  if (bookkeeping.state === 'unreadable') {
+    throw new HistoryUnreadableError(
+      `${capitalized(describeConnection(connection))} was migrated, and this role may not read its history. Grant it: grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….`,
+    );
+  }
+  return bookkeeping.state === 'read' ? bookkeeping.applied : [];
+}
+
+/** What is left to do on a database; refuses one with another history than the files'. */
+export function pendingIn(
+  connection: ConnectionSettings,
+  committed: readonly CommittedMigration[],
+  preflight: Preflight,
+): readonly CommittedMigration[] {
+  const plan = planMigrations(committed, appliedIn(connection, preflight));
+  refuseForeignHistory(plan, connection);
+  return plan.state === 'empty' || plan.state === 'pending' ? plan.pending : [];
+}
+
+function refuseForeignHistory(plan: MigrationPlan, connection: ConnectionSettings): void {
+  if (plan.state === 'diverged') {
+    const list = plan.problems.map(({ description }) => description).join('; ');
+    throw new HistoryDivergedError(
+      `The migrations in ${describeConnection(connection)} are not the ones of this package: ${list}. Nothing was changed. Deploy the version of the package that migrated it, or check whether this is the right database.`,
+      plan.problems,
+    );
+  }
+  if (plan.state === 'ahead') {
+    const unknown = plan.unknown.map(({ filename }) => filename);
+    throw new DatabaseAheadError(
+      `A later version of this package has migrated ${describeConnection(connection)}: ${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed. Deploy that version; where an older one is to go on running beside it, let it pass with --allow-ahead.`,
+      unknown,
+    );
+  }
+}
+
+/** Refuses to migrate a database that can only be read. */
+export function refuseReadOnly(connection: ConnectionSettings, preflight: Preflight): void {
+  if (preflight.standby) {
+    throw new ReadOnlyError(
+      `${capitalized(describeConnection(connection))} is a hot standby, which only allows reading, and it lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); they arrive by replication.`,
+    );
+  }
+  if (preflight.readOnly) {
+    throw new ReadOnlyError(
+      `Sessions of this role in ${describeConnection(connection)} are read-only, and it lacks migrations. Set default_transaction_read_only to off for the role that migrates.`,
+    );
+  }
+}
+
+/**
+ * Refuses a pooler: in transaction mode it gives one session's locks and settings to another, and the same migration
+ * can run twice. It shows by the process id: a pooler makes one up for the connection.
+ * @throws {PoolerError} unless the caller trusts it to be in session mode, and it is not seen to be in another.
+ */
+export async function refusePooler(
+  connection: ConnectionSettings,
+  session: Session,
+  preflight: Preflight,
+  trust: 'refuse' | 'session',
+): Promise<void> {
+  if (session.announcedPid === preflight.pid) return;
+  const where = describeConnection(connection);
+  if (trust === 'refuse') {
+    throw new PoolerError(
+      `The connection to ${where} goes through a pooler, which can give this run's locks and settings to others. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself; for a pooler in session mode, set FILESTORE_MIGRATION_POOLER=session.`,
+    );
+  }
+  const second = await openSession(connection, { waitMs: 0 });
+  try {
+    const { rows } = await second.query<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
+    if (rows[0]?.pid !== preflight.pid) return;
+  } finally {
+    await second.close();
+  }
+  throw new PoolerError(
+    `The pooler in front of ${where} is not in session mode: two connections at once were served by one session of the server. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
+  );
+}

@@ -1,0 +1,212 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type FilestoreError,
+  LockNotAcquiredError,
+  MigrationFailedError,
+  RunAbortedError,
+  type ServerProcess,
+} from '../errors.ts';
+import { type ConnectionSettings, describeConnection, type MigrationSettings } from '../settings.ts';
+import { seconds } from '../text.ts';
+import { applyPending } from './apply-pending.ts';
+import { connectionLostError, isConnectionLoss } from './connection-error.ts';
+import type { MigrationEvent } from './events.ts';
+import { startApplier } from './graphile/apply.ts';
+import type { CommittedMigration } from './history.ts';
+import { describeProcess, type LockOutcome, waitForLock } from './lock.ts';
+import { type Preflight, readPreflight } from './preflight.ts';
+import { appliedIn, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts';
+import { PassingFailure, startBackoff } from './retry.ts';
+import { openSession, type Session } from './session.ts';
+import { checkSchema, driftError, refuseConflicts, type SchemaCheck } from './verify.ts';
+
+/** Everything a run goes by. */
+export interface Run {
+  readonly connection: ConnectionSettings;
+  readonly settings: MigrationSettings;
+  readonly committed: readonly CommittedMigration[];
+  readonly migrationsFolder: string;
+  readonly configFile: string;
+  readonly verifySchema: boolean;
+  readonly signal: AbortSignal;
+  readonly emit: (event: MigrationEvent) => void;
+}
+
+/** What a run has done so far, over all its attempts. */
+export interface Progress {
+  /** Milliseconds of each migration that this run applied, by file name. */
+  readonly durations: Map<string, number>;
+  waitedForLockMs: number;
+  attempts: number;
+  planTold: boolean;
+}
+
+/** How a run ended. */
+export interface RunResult {
+  readonly progress: Readonly<Progress>;
+  readonly serverVersion: string;
+  readonly schema: SchemaCheck;
+}
+
+/** Runs until everything is applied; tries again when what got in the way may pass. */
+export async function run(options: Run): Promise<RunResult> {
+  const progress: Progress = { durations: new Map(), waitedForLockMs: 0, attempts: 0, planTold: false };
+  const backoff = startBackoff(options.settings.lockWaitMs);
+  for (;;) {
+    const before = progress.durations.size;
+    progress.attempts += 1;
+    try {
+      return await attempt(options, progress);
+    } catch (error) {
+      if (options.signal.aborted) throw abortedError(options, progress, error);
+      if (!(error instanceof PassingFailure)) throw error;
+      if (progress.durations.size > before) backoff.reset();
+      const delayMs = backoff.next();
+      if (delayMs === undefined) throw error.error;
+      const next = progress.attempts + 1;
+      options.emit({ type: 'retry', attempt: next, reason: error.reason, delayMs });
+      await pause(options, progress, delayMs);
+    }
+  }
+}
+
+async function pause(options: Run, progress: Progress, delayMs: number): Promise<void> {
+  await delay(delayMs, undefined, { signal: options.signal }).catch((cause) => {
+    throw abortedError(options, progress, cause);
+  });
+}
+
+/** One attempt, on connections of its own: whatever went wrong before, it begins by looking. */
+async function attempt(run: Run, progress: Progress): Promise<RunResult> {
+  const { connection, settings, committed } = run;
+  const session = await openSession(connection, {
+    waitMs: settings.connectWaitMs,
+    signal: run.signal,
+    onWaiting: (reason) =>
+      run.emit({ type: 'waiting', for: 'server', reason, atMostMs: settings.connectWaitMs }),
+  });
+  try {
+    const preflight = await readPreflight(session);
+    await refusePooler(connection, session, preflight, settings.pooler);
+    const pending = pendingIn(connection, committed, preflight);
+    if (pending.length > 0) refuseReadOnly(connection, preflight);
+    tellPlan(run, progress, preflight, pending);
+    if (pending.length > 0) await migrate(run, progress, session);
+    const { serverVersion } = preflight;
+    return { progress, serverVersion, schema: await verify(run, progress, session) };
+  } catch (error) {
+    throw isConnectionLoss(error) ? lost(connection, error) : error;
+  } finally {
+    await session.close();
+  }
+}
+
+function tellPlan(
+  run: Run,
+  progress: Progress,
+  preflight: Preflight,
+  pending: readonly CommittedMigration[],
+): void {
+  if (progress.planTold) return;
+  progress.planTold = true;
+  run.emit({
+    type: 'plan',
+    database: describeConnection(run.connection),
+    serverVersion: preflight.serverVersion,
+    pending: pending.map(({ filename }) => filename),
+    adopting: isAdopting(run, preflight),
+  });
+}
+
+function isAdopting(run: Run, preflight: Preflight): boolean {
+  return preflight.hasObjects && appliedIn(run.connection, preflight).length === 0;
+}
+
+/** Applies what is pending, as the one migrator. */
+async function migrate(run: Run, progress: Progress, session: Session): Promise<void> {
+  const applier = startApplier(run);
+  try {
+    // The lock lives as long as this session, which has nothing to say for as long as a migration takes.
+    await session.query("select pg_catalog.set_config('idle_session_timeout', '0', false)");
+    const preflight = await becomeTheOne(run, progress, session);
+    if (preflight === undefined) return;
+    if (isAdopting(run, preflight)) await refuseConflicts(session, run.committed, run.connection);
+    const pending = pendingIn(run.connection, run.committed, preflight);
+    await applyPending({ run, progress, session, applier, preflight, pending });
+  } finally {
+    await applier.end();
+  }
+}
+
+/** @returns what the database says under the lock; undefined when another migrator has done everything meanwhile. */
+async function becomeTheOne(run: Run, progress: Progress, session: Session): Promise<Preflight | undefined> {
+  const { connection, settings, committed } = run;
+  const outcome = await waitForLock({
+    session,
+    look: () => readPreflight(session),
+    isDone: (preflight) => pendingIn(connection, committed, preflight).length === 0,
+    waitMs: settings.lockWaitMs,
+    signal: run.signal,
+    onWaiting: (holder) => run.emit({ type: 'waiting', for: 'lock', holder, atMostMs: settings.lockWaitMs }),
+  });
+  progress.waitedForLockMs += outcome.waitedMs;
+  if (outcome.type === 'gave-up') throw lockError(run, progress, outcome);
+  return outcome.type === 'acquired' ? outcome.preflight : undefined;
+}
+
+/** Only after work of its own: where nothing was to do, nothing is read. */
+async function verify(run: Run, progress: Progress, session: Session): Promise<SchemaCheck> {
+  if (!run.verifySchema) return { state: 'unchecked', reason: 'it was not asked for' };
+  if (progress.durations.size === 0) return { state: 'unchecked', reason: 'nothing was applied' };
+  const check = await checkSchema(session, run.committed);
+  if (check.state === 'drifted') {
+    throw driftError(run.connection, check.differences, [...progress.durations.keys()]);
+  }
+  if (check.state === 'unchecked') {
+    run.emit({ type: 'warning', message: `The schema was not checked: ${check.reason}` });
+  } else {
+    for (const note of check.notes) run.emit({ type: 'warning', message: note });
+  }
+  return check;
+}
+
+function lost(connection: ConnectionSettings, cause: unknown): PassingFailure {
+  const error = connectionLostError(connection, cause);
+  return new PassingFailure(`The connection to ${describeConnection(connection)} was lost.`, error);
+}
+
+function lockError(
+  run: Run,
+  progress: Progress,
+  { holder, waitedMs }: Extract<LockOutcome, { readonly type: 'gave-up' }>,
+): LockNotAcquiredError {
+  const where = describeConnection(run.connection);
+  return new LockNotAcquiredError(
+    `Gave up after ${seconds(waitedMs)}: another migrator is at work on ${where}, ${describeHolder(holder)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
+    holder,
+    [...progress.durations.keys()],
+  );
+}
+
+function describeHolder(holder: ServerProcess | null): string {
+  return holder === null
+    ? 'and who it is cannot be told. Run this again.'
+    : `${describeProcess(holder)}. Run this again when it is done; if the program behind it is dead, end it: select pg_terminate_backend(${holder.pid}).`;
+}
+
+/** The error of a run that was told to stop; `cause` is what it was doing. */
+function abortedError(run: Run, progress: Progress, cause: unknown): FilestoreError {
+  if (cause instanceof RunAbortedError) return cause;
+  const applied = [...progress.durations.keys()];
+  const underWay =
+    cause instanceof MigrationFailedError && cause.place !== null
+      ? ` ${cause.place.filename} was under way and was not completed.`
+      : '';
+  const reason: unknown = run.signal.reason;
+  const why = reason instanceof Error && reason.name !== 'AbortError' ? ` (${reason.message})` : '';
+  return new RunAbortedError(
+    `Stopped on request${why}. Applied and kept: ${applied.length === 0 ? 'nothing' : applied.join(', ')}.${underWay} Run this again to apply the rest.`,
+    applied,
+    { cause },
+  );
+}

@@ -1,0 +1,108 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { type ConnectionSettings, clientConfig } from '../settings.ts';
+import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
+
+/** A server that says nothing for so long is as good as gone. */
+const ANSWER_MS = 5_000;
+
+/** Anything that runs a statement the way pg does. */
+export interface Queryable {
+  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string): Promise<pg.QueryResult<Row>>;
+}
+
+/** A connection of the runner's own, which nothing that happens to it can turn into an uncaught error. */
+export interface Session extends Queryable {
+  /** Process id that the server gave at the start; a pooler makes one up. */
+  readonly announcedPid: number;
+  /** Whether the server is still there, asked by trying. */
+  isAlive(): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+export interface Patience {
+  /** Milliseconds to wait for a server that cannot be reached yet. 0: one attempt. */
+  readonly waitMs: number;
+  readonly signal?: AbortSignal;
+  /** Told once, when the first attempt failed and there is time for another. */
+  readonly onWaiting?: (reason: string) => void;
+}
+
+/**
+ * Connects, and waits for a server that is starting or cannot be reached yet. What will not pass by itself, such as
+ * a wrong password, is an error at once.
+ * @throws {ConnectionError} when the server cannot be reached or refuses.
+ */
+export async function openSession(connection: ConnectionSettings, patience: Patience): Promise<Session> {
+  const startedAt = performance.now();
+  for (let attempt = 1; ; attempt += 1) {
+    patience.signal?.throwIfAborted();
+    try {
+      return await connect(connection, patience.signal);
+    } catch (cause) {
+      const error = connectionError(connection, cause);
+      const leftMs = startedAt + patience.waitMs - performance.now();
+      if (!isPassing(cause) || leftMs <= 0) throw error;
+      if (attempt === 1) patience.onWaiting?.(error.message);
+      await delay(Math.min(100 * attempt, 1_000, leftMs), undefined, {
+        ...(patience.signal !== undefined && { signal: patience.signal }),
+      });
+    }
+  }
+}
+
+async function connect(connection: ConnectionSettings, signal?: AbortSignal): Promise<Session> {
+  const client = new pg.Client(clientConfig(connection));
+  // A connection that breaks also rejects the query under way; without a listener it would end the process too.
+  client.on('error', () => undefined);
+  const giveUp = () => {
+    client.end().catch(() => undefined);
+  };
+  signal?.addEventListener('abort', giveUp, { once: true });
+  try {
+    await client.connect();
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
+  }
+  // One statement after the other: who watches a migration, cancels it or compares the schema does not know of the rest.
+  let last: Promise<unknown> = Promise.resolve();
+  const query: Session['query'] = <Row extends pg.QueryResultRow>(text: string) => {
+    const result = last.then(() => client.query<Row>(text));
+    last = result.catch(() => undefined);
+    return result;
+  };
+  return {
+    announcedPid: processIdOf(client),
+    query,
+    isAlive() {
+      const answer = query('select').then(
+        () => true,
+        () => false,
+      );
+      return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
+    },
+    async close() {
+      await client.end().catch(() => undefined);
+    },
+  };
+}
+
+/** From the server's BackendKeyData message; pg keeps it, and its types do not say so. */
+function processIdOf(client: pg.Client): number {
+  return 'processID' in client && typeof client.processID === 'number' ? client.processID : 0;
+}
+
+/** Runs `work` on a connection of its own, at the first attempt or not at all. */
+export async function withSession<T>(
+  connection: ConnectionSettings,
+  work: (session: Session) => Promise<T>,
+): Promise<T> {
+  const session = await openSession(connection, { waitMs: 0 });
+  try {
+    return await work(session);
+  } catch (error) {
+    throw isConnectionLoss(error) ? connectionLostError(connection, error) : error;
+  } finally {
+    await session.close();
+  }
+}

@@ -1,0 +1,70 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { serverAccount } from '../../src/dev/embedded/account.ts';
+
+/** PEM files of a server with the host name `localhost`, which its address 127.0.0.1 is not. */
+export interface Certificates {
+  /** Certificate of the authority that signed the server's. */
+  readonly authority: string;
+  /** Certificate of one that did not. */
+  readonly otherAuthority: string;
+  /** Settings that make a server offer TLS with its certificate. */
+  readonly serverSettings: readonly string[];
+  remove(): void;
+}
+
+/** Not from the system's openssl.cnf, which may lack what an authority's certificate needs. */
+const CONFIGURATION = `
+[req]
+distinguished_name = name
+x509_extensions = authority
+[name]
+[authority]
+basicConstraints = critical, CA:true
+[server]
+subjectAltName = DNS:localhost
+`;
+
+export function hasOpenssl(): boolean {
+  return spawnSync('openssl', ['version'], { stdio: 'ignore' }).status === 0;
+}
+
+export function makeCertificates(): Certificates {
+  const folder = mkdtempSync(join(tmpdir(), 'fs-tls-'));
+  const file = (name: string) => join(folder, name);
+  // Open, for the server's account; the keys are closed one by one.
+  chmodSync(folder, 0o755);
+  writeFileSync(file('openssl.cnf'), CONFIGURATION);
+  const openssl = (...args: readonly string[]) =>
+    execFileSync('openssl', args, { cwd: folder, stdio: 'pipe' });
+  const request = (name: string, subject: string, ...args: readonly string[]) =>
+    openssl(
+      ...['req', '-config', 'openssl.cnf', '-newkey', 'rsa:2048', '-nodes', '-subj', `/CN=${subject}`],
+      ...['-keyout', `${name}.key`, ...args],
+    );
+
+  request('authority', 'authority of the tests', '-x509', '-days', '2', '-out', 'authority.crt');
+  request('other', 'another authority', '-x509', '-days', '2', '-out', 'other.crt');
+  request('server', 'localhost', '-new', '-out', 'server.csr');
+  openssl(
+    ...['x509', '-req', '-in', 'server.csr', '-days', '2', '-out', 'server.crt'],
+    ...['-CA', 'authority.crt', '-CAkey', 'authority.key', '-CAcreateserial'],
+    ...['-extfile', 'openssl.cnf', '-extensions', 'server'],
+  );
+  giveToServer(file('server.key'));
+  return {
+    authority: file('authority.crt'),
+    otherAuthority: file('other.crt'),
+    serverSettings: ['ssl=on', `ssl_cert_file=${file('server.crt')}`, `ssl_key_file=${file('server.key')}`],
+    remove: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+/** A server refuses a key that others than its own account may read. */
+function giveToServer(key: string): void {
+  chmodSync(key, 0o600);
+  const account = serverAccount();
+  if (account.kind === 'nobody') chownSync(key, account.uid, account.gid);
+}

@@ -1,0 +1,121 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chownSync, closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import pg from 'pg';
+import { parseDatabaseUrl } from '../../src/database-url.ts';
+import { identityOf, serverAccount } from '../../src/dev/embedded/account.ts';
+import { freePort } from '../../src/dev/embedded/server.ts';
+import { makeServerFolder } from './server.ts';
+
+/** A PgBouncer in front of a server. */
+export interface PgBouncer {
+  /** URL of a database of the server, by way of the pooler. */
+  url(database: string): string;
+  stop(): Promise<void>;
+}
+
+export interface PgBouncerOptions {
+  /** URL of the server, with the role and password that the pooler logs in with, whoever comes. */
+  readonly server: string;
+  readonly mode: 'transaction' | 'session';
+  /** Most connections to the server for each database. Default: PgBouncer's own, 20. */
+  readonly poolSize?: number;
+}
+
+/** Where Debian puts it stands in no ordinary user's PATH. */
+export function pgbouncerBinary(env: NodeJS.ProcessEnv = process.env): string | undefined {
+  const folders = [...(env.PATH ?? '').split(delimiter), '/usr/sbin'];
+  return folders.map((folder) => join(folder, 'pgbouncer')).find((path) => existsSync(path));
+}
+
+export async function startPgbouncer(options: PgBouncerOptions): Promise<PgBouncer> {
+  const binary = pgbouncerBinary();
+  if (binary === undefined) throw new Error('pgbouncer is not installed');
+  const folder = makeServerFolder();
+  const port = await freePort(0);
+  writeConfiguration(folder, port, options);
+  const child = spawnGuarded(binary, folder);
+  const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
+  const stop = async () => {
+    child.ref();
+    // The guard kills it then: it keeps nothing that an end in order would save.
+    child.stdin?.destroy();
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  };
+  const url = (database: string) => `postgres://anybody@127.0.0.1:${port}/${encodeURIComponent(database)}`;
+  try {
+    await untilReady(url('pgbouncer'), child, folder);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  return { url, stop };
+}
+
+/** What is not set here, ignore_startup_parameters above all, is as people find it. */
+function writeConfiguration(
+  folder: string,
+  port: number,
+  { server, mode, poolSize }: PgBouncerOptions,
+): void {
+  const { host, port: serverPort, user, password } = parseDatabaseUrl('the server', server);
+  const target = Object.entries({ host, port: serverPort, user, password }).flatMap(([key, value]) =>
+    value === undefined ? [] : [`${key}='${String(value).replaceAll("'", "''")}'`],
+  );
+  const file = join(folder, 'pgbouncer.ini');
+  writeFileSync(
+    file,
+    `[databases]
+* = ${target.join(' ')}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = ${port}
+unix_socket_dir =
+auth_type = any
+pool_mode = ${mode}
+${poolSize === undefined ? '' : `default_pool_size = ${poolSize}`}
+`,
+    { mode: 0o600 },
+  );
+  const account = serverAccount();
+  if (account.kind === 'nobody') chownSync(file, account.uid, account.gid);
+}
+
+/** Starts it so that it ends with this process: what the shell leaves behind waits for the pipe to close. */
+function spawnGuarded(binary: string, folder: string): ChildProcess {
+  const guard = 'exec 3<&0; (read -r _ <&3; kill -KILL $$ 2>/dev/null) & exec "$0" "$@" </dev/null 3<&-';
+  const log = openSync(logFile(folder), 'w');
+  const child = spawn('/bin/sh', ['-c', guard, binary, join(folder, 'pgbouncer.ini')], {
+    ...identityOf(serverAccount()),
+    cwd: '/',
+    detached: true,
+    stdio: ['pipe', log, log],
+  });
+  closeSync(log);
+  child.unref();
+  return child;
+}
+
+async function untilReady(url: string, child: ChildProcess, folder: string): Promise<void> {
+  const deadline = Date.now() + 20_000;
+  for (;;) {
+    const client = new pg.Client(url);
+    client.on('error', () => undefined);
+    try {
+      await client.connect();
+      await client.end();
+      return;
+    } catch (cause) {
+      if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
+        throw new Error(`pgbouncer did not start: ${readFileSync(logFile(folder), 'utf8')}`, { cause });
+      }
+      await delay(20);
+    }
+  }
+}
+
+function logFile(folder: string): string {
+  return join(folder, 'pgbouncer.log');
+}

@@ -1,0 +1,57 @@
+const BACKEND_KEY_DATA = 'K'.charCodeAt(0);
+const READY_FOR_QUERY = 'Z'.charCodeAt(0);
+
+/** Length of a message's type and of its length field, which counts itself. */
+const HEADER = 5;
+
+/**
+ * Whether what a client has sent ends where the server is to act: with the zero of a query's text, or with Sync.
+ * Given in lower case.
+ */
+export function questionIsComplete(heard: string): boolean {
+  return heard.endsWith('\0') || heard.endsWith('s\0\0\0\x04');
+}
+
+/** Whether a server's answers end with ReadyForQuery, after which it waits for the client. */
+export function answersAreComplete(answers: Buffer): boolean {
+  return (
+    answers.length >= HEADER + 1 &&
+    answers.at(-HEADER - 1) === READY_FOR_QUERY &&
+    answers.readInt32BE(answers.length - HEADER) === HEADER
+  );
+}
+
+/**
+ * Rewrites the process id in the BackendKeyData of a connection's answers, which are given piece by piece, and
+ * returns what may be passed on. With TLS nothing can be rewritten.
+ */
+export function rewriteProcessId(): (chunk: Buffer) => Buffer {
+  let pending = Buffer.alloc(0);
+  let begun = false;
+  let done = false;
+  return (chunk) => {
+    if (done) return chunk;
+    pending = Buffer.concat([pending, chunk]);
+    const passed: Buffer[] = [];
+    const pass = (length: number) => {
+      passed.push(pending.subarray(0, length));
+      pending = pending.subarray(length);
+    };
+    // One byte without a length says whether TLS follows; a first message never begins like it.
+    if (!begun && pending[0] === 'S'.charCodeAt(0)) done = true;
+    while (!begun && !done && pending[0] === 'N'.charCodeAt(0)) pass(1);
+    while (!done && pending.length >= HEADER) {
+      begun = true;
+      const length = 1 + pending.readInt32BE(1);
+      if (pending.length < length) break;
+      if (pending[0] === BACKEND_KEY_DATA) {
+        // Beyond the ids that a system gives, so that it is never that of another process.
+        pending.writeInt32BE(pending.readInt32BE(HEADER) ^ 0x40000000, HEADER);
+      }
+      done = pending[0] === BACKEND_KEY_DATA;
+      pass(length);
+    }
+    if (done) pass(pending.length);
+    return Buffer.concat(passed);
+  };
+}
