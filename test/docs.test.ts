@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
@@ -41,7 +41,7 @@ async function outcomeOf(client: Client, statement: string): Promise<readonly st
   }
 }
 
-describe.each(['docs/functions.md', 'docs/operations.md'])('%s', (document) => {
+describe.each(['docs/functions.md', 'docs/operations.md', 'docs/upkeep.md'])('%s', (document) => {
   test('its examples run and return what it says', async () => {
     const client = await database().connect();
     // As psql would print them: no dates or booleans of JavaScript.
@@ -89,3 +89,27 @@ test('every table, view, constraint, index and trigger has its place in docs/sch
       .filter((name) => !text.includes(`\`${name}\``) && !text.includes(`### ${name}`)),
   ).toEqual([]);
 });
+
+/** The places that a document can be linked to, as GitHub names them: its headings. */
+function anchorsOf(path: string): readonly string[] {
+  const headings = [...readFileSync(path, 'utf8').matchAll(/^#+ (.+)$/gm)].map((match) => match[1] ?? '');
+  return headings.map((heading) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w -]/g, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+test.each(['README.md', ...readdirSync(join(PACKAGE_ROOT, 'docs')).map((file) => `docs/${file}`)])(
+  'every link of %s leads to a file, and to a heading in it',
+  (document) => {
+    const path = join(PACKAGE_ROOT, document);
+    const links = readFileSync(path, 'utf8').matchAll(/\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)/g);
+    for (const [link, file = '', anchor = ''] of links) {
+      const target = file === '' ? path : join(dirname(path), file);
+      expect(existsSync(target), link).toBe(true);
+      if (anchor !== '') expect(anchorsOf(target), link).toContain(anchor);
+    }
+  },
+);

@@ -1,0 +1,185 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { readArguments } from '../src/cli/arguments.ts';
+import { DIVERGED, DONE, EXIT_CODES } from '../src/cli/exit-codes.ts';
+import { MIGRATION_LOCK_KEY } from '../src/db/lock.ts';
+import { migrationSettings, poolSettings } from '../src/index.ts';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { runCli } from './support/cli.ts';
+import { databaseForEachTest, type TestDatabase } from './support/database.ts';
+import { createMount, createNode } from './support/tree.ts';
+
+const runbook = readFileSync(join(PACKAGE_ROOT, 'docs', 'operations.md'), 'utf8');
+
+/** The text below a heading, up to the next one of its level. */
+function section(heading: string): string {
+  const [, level = '', text = ''] =
+    new RegExp(`^(#+) ${heading}\\n([\\s\\S]*?)(?=^\\1 |(?![\\s\\S]))`, 'm').exec(runbook) ??
+    expect.fail(`there is no section "${heading}"`);
+  expect(level).not.toBe('');
+  return text;
+}
+
+/** What stands in the blocks of one language, in order. */
+function blocks(text: string, language: string): readonly string[] {
+  return [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([\\s\\S]*?)^\\1\`\`\`$`, 'gm'))].map(
+    ([, indent = '', block = '']) => block.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
+  );
+}
+
+const statements = (text: string) =>
+  blocks(text, 'sql').flatMap((block) => block.split(/(?<=;)\n/).filter((statement) => statement !== ''));
+
+const commands = (text: string) =>
+  [...text.matchAll(/filestore-db((?: -{0,2}[a-z][a-z-]*)+)/g)].map(([, words = '']) =>
+    words.trim().split(' '),
+  );
+
+describe('the runbook has', () => {
+  test('each error with its exit code, and nothing else', () => {
+    const rows = [...section('Errors').matchAll(/^\| `([A-Z_]+)` +\| (\d) +\| (\S.*?) +\| (\S.*?) +\|$/gm)];
+    expect(rows.map(([, code]) => code).sort()).toEqual(Object.keys(EXIT_CODES).sort());
+    expect(Object.fromEntries(rows.map(([, code, exitCode]) => [code, Number(exitCode)]))).toEqual(
+      EXIT_CODES,
+    );
+  });
+
+  test('each exit code', () => {
+    const rows = [...section('It failed, what now').matchAll(/^ *\| (\d) +\|/gm)].map((match) =>
+      Number(match[1]),
+    );
+    expect(rows).toEqual([...new Set([DONE, ...Object.values(EXIT_CODES)])].sort());
+  });
+
+  test('each variable, with its default', () => {
+    const rows = [...section('Variables').matchAll(/^\| `(\w+)`.* (\S+) +\|$/gm)];
+    const defaults = Object.fromEntries(rows.map(([, variable, value]) => [variable, value]));
+    const migration = migrationSettings({});
+    const pool = poolSettings({});
+    expect(defaults).toMatchObject({
+      FILESTORE_MIGRATION_CONNECT_WAIT_MS: String(migration.connectWaitMs),
+      FILESTORE_MIGRATION_LOCK_WAIT_MS: String(migration.lockWaitMs),
+      FILESTORE_MIGRATION_LOCK_TIMEOUT_MS: String(migration.lockTimeoutMs),
+      FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS: String(migration.statementTimeoutMs),
+      FILESTORE_MIGRATION_POOLER: migration.pooler,
+      FILESTORE_PGPOOL_MAX: String(pool.max),
+      FILESTORE_PGPOOL_IDLE_TIMEOUT_MS: String(pool.idleTimeoutMs),
+      FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS: String(pool.connectionTimeoutMs),
+    });
+    expect(Object.keys(defaults).sort()).toEqual(variablesOfTheSource());
+  });
+
+  test('commands that exist', () => {
+    const containers = [...runbook.matchAll(/dist\/cli\.js, ([a-z, -]+)\]/g)].map(([, words = '']) =>
+      words.split(', '),
+    );
+    const all = [...commands(runbook), ...containers];
+    expect(containers).toHaveLength(2);
+    expect(all.length).toBeGreaterThan(10);
+    for (const args of all) expect(readArguments(args), args.join(' ')).toMatchObject({ type: 'command' });
+  });
+});
+
+/** The variables with this package's prefix that its source reads. */
+function variablesOfTheSource(): readonly string[] {
+  const folder = join(PACKAGE_ROOT, 'src');
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) =>
+    file.endsWith('.ts'),
+  );
+  const text = files.map((file) => readFileSync(join(folder, file), 'utf8')).join('\n');
+  return [...new Set(text.match(/\bFILESTORE_[A-Z_]+\b/g))].sort();
+}
+
+// Each failure is staged, and mended by nothing but what the runbook says.
+describe('who follows the runbook', () => {
+  const migrated = databaseForEachTest();
+  const empty = databaseForEachTest('empty');
+
+  const run = (database: TestDatabase, args: readonly string[], env: Readonly<Record<string, string>> = {}) =>
+    runCli(args, { env: { ...env, DATABASE_URL: database.url } });
+
+  async function runCommands(database: TestDatabase, text: string): Promise<void> {
+    const found = blocks(text, 'sh').flatMap(commands);
+    expect(found.length).toBeGreaterThan(0);
+    for (const args of found)
+      expect(await run(database, args), args.join(' ')).toMatchObject({ exitCode: DONE });
+  }
+
+  test('mends a history that diverged, and keeps every row', async () => {
+    const database = migrated();
+    const mount = await createMount(database);
+    await createNode(database, mount, mount.rootId, 'kept.txt');
+    await database.query(`update graphile_migrate.migrations set hash = 'sha1:${'0'.repeat(40)}'
+      where filename = (select max(filename) from graphile_migrate.migrations)`);
+    const failed = await run(database, ['migrate']);
+    expect(failed).toMatchObject({
+      exitCode: DIVERGED,
+      stderr: expect.stringMatching(/^HISTORY_REWRITTEN: /),
+    });
+
+    const steps = section('The history diverged');
+    for (const statement of statements(steps)) await database.query(statement);
+    await runCommands(database, steps);
+    expect(await database.query('select path from filestore.nodes order by path')).toEqual([
+      { path: '' },
+      { path: 'kept.txt' },
+    ]);
+    expect(await run(database, ['status'])).toMatchObject({ exitCode: DONE });
+  });
+
+  test('frees a lock that a dead pod holds', async () => {
+    const database = empty();
+    const steps = section('The lock is held');
+    const [find = '', end = ''] = statements(steps);
+    const application =
+      /application_name = '(.*)'/.exec(end)?.[1] ?? expect.fail('whose sessions to end is not said');
+    const dead = await database.connect();
+    await dead.query(`set application_name = '${application}'`);
+    await dead.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
+    const failed = await run(database, ['migrate'], { FILESTORE_MIGRATION_LOCK_WAIT_MS: '0' });
+    expect(failed.exitCode).toBe(EXIT_CODES.LOCK_NOT_ACQUIRED);
+    expect(failed.stderr).toContain(application);
+    expect((await run(database, ['status'])).stdout).toMatch(new RegExp(`^AT WORK .*${application}`, 'm'));
+
+    expect(await database.query(find)).toMatchObject([{ application_name: application }]);
+    expect(await database.query(end)).toMatchObject([{ pg_terminate_backend: true }]);
+    expect(await run(database, ['migrate'])).toMatchObject({ exitCode: DONE });
+  });
+
+  test('undoes drift made by hand', async () => {
+    const database = migrated();
+    await database.query(`
+      drop index filestore.nodes_checksum_idx;
+      alter table filestore.nodes add column owner_hint text;
+      create or replace function filestore.refuse_truncate() returns trigger language plpgsql security definer
+        set search_path = pg_catalog, pg_temp as $$ begin return null; end $$`);
+    const steps = section('Drift made by hand');
+    const [example = ''] = blocks(steps, 'text');
+    const drifted = await run(database, ['verify']);
+    expect(drifted.exitCode).toBe(DIVERGED);
+    const shown = (text: string) =>
+      text
+        .match(/^DRIFT .*$/gm)
+        ?.map((line) => line.replace(/sha256:[^,\s]+/g, 'sha256:…'))
+        .sort();
+    expect(shown(drifted.stdout)).toEqual(shown(example));
+
+    for (const statement of statements(steps)) await database.query(statement);
+    await database.query(statementAgain());
+    expect(await run(database, ['verify'])).toMatchObject({ exitCode: DONE });
+  });
+
+  /** As a person copies it: from the place that the runbook's command finds, to its end. */
+  function statementAgain(): string {
+    const [grep = ''] = blocks(section('A function, view or trigger again'), 'sh');
+    const command = grep.replace('node_modules/@apphub/filestore', '.');
+    const found = execFileSync('sh', ['-c', command], { cwd: PACKAGE_ROOT, encoding: 'utf8' });
+    const [file = '', line = ''] = found.split(':');
+    const rest = readFileSync(join(PACKAGE_ROOT, file), 'utf8')
+      .split('\n')
+      .slice(Number(line) - 1);
+    return rest.slice(0, rest.findIndex((text) => text.endsWith('$$;')) + 1).join('\n');
+  }
+});
