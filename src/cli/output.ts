@@ -27,7 +27,8 @@ export function openOutput({
   readonly json: boolean;
   readonly quietStdout: boolean;
 }): Output {
-  const terminal = process.stderr.isTTY === true && !json;
+  // A dumb terminal, such as an editor's, does not obey the codes that erase a line.
+  const terminal = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !json;
   const state = { progressAt: Number.NEGATIVE_INFINITY, onLine: false };
   const endProgress = () => {
     if (state.onLine) process.stderr.write(ERASE_LINE);
@@ -41,7 +42,8 @@ export function openOutput({
   const warn = (line: string) => write(process.stderr, line);
   const progress = (line: string) => {
     if (terminal) {
-      process.stderr.write(`${ERASE_LINE}${line.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+      // A longer one would wrap, and only its last row be erased. Some terminals say that they have no columns.
+      process.stderr.write(`${ERASE_LINE}${line.slice(0, (process.stderr.columns || 80) - 1)}`);
       state.onLine = true;
     } else if (performance.now() - state.progressAt > PROGRESS_EVERY_MS) {
       state.progressAt = performance.now();

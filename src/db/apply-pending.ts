@@ -2,18 +2,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { LockNotAcquiredError, MigrationFailedError } from '../errors.ts';
 import { describeConnection } from '../settings.ts';
 import { seconds } from '../text.ts';
+import { clearAfterFailure, clearInvalidIndexes } from './clear-indexes.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import type { Applier, ApplyOutcome } from './graphile/apply.ts';
 import { causeOf, migrationFailure } from './graphile/failure.ts';
 import type { WorkerFailure } from './graphile/messages.ts';
 import type { CommittedMigration } from './history.ts';
-import {
-  concurrentIndexOf,
-  dropInvalidIndex,
-  dropInvalidIndexIfPossible,
-  IndexBusyError,
-} from './invalid-index.ts';
-import { describeProcess } from './lock.ts';
+import { worksConcurrently } from './invalid-index.ts';
+import { describeProcesses } from './lock.ts';
 import type { Preflight } from './preflight.ts';
 import { PassingFailure } from './retry.ts';
 import type { Progress, Run } from './run.ts';
@@ -43,46 +39,22 @@ const CANCEL_EVERY_MS = 50;
 
 /** Applies what is pending, watching over it. Ends with everything applied, or throws. */
 export async function applyPending(application: Application): Promise<void> {
-  await clearInvalidIndexes(application);
+  await clearInvalidIndexes(application, appliedBy(application));
   const watch = startWatch(application);
   const { outcome } = await untilApplied(application, watch);
   if (outcome.type === 'done') return;
   if (outcome.type === 'locked-out') throw lockedOut(application);
-  await fail(application, outcome, watch.blockedTooLong());
-}
-
-async function clearInvalidIndexes(application: Application): Promise<void> {
-  const { run, session, pending } = application;
-  for (const migration of pending) {
-    const name = concurrentIndexOf(migration);
-    if (name === undefined) continue;
-    try {
-      if (await dropInvalidIndex(session, name)) {
-        run.emit({
-          type: 'warning',
-          message: `Dropped the invalid index ${name.schema}.${name.index}, which a failed build had left.`,
-        });
-      }
-    } catch (error) {
-      if (!(error instanceof IndexBusyError)) throw error;
-      const failure = new MigrationFailedError(
-        `Migration ${migration.filename} cannot run yet: ${error.message}. Run this again when that is done.`,
-        { filename: migration.filename, statement: null, line: null, column: null },
-        null,
-        appliedBy(application),
-        { cause: error },
-      );
-      throw new PassingFailure(`${migration.filename} cannot run yet: ${error.message}.`, failure);
-    }
-  }
+  await fail(application, outcome, watch);
 }
 
 /** What is under way, and who is in its way. */
 interface Watch {
   start(filename: string): void;
   end(): void;
-  /** Description of who blocked a migration without a transaction for longer than the run waits for locks. */
-  blockedTooLong(): string | undefined;
+  /** Who was last seen in the way of the migration, in words; empty for nobody. */
+  blockers(): string;
+  /** Whether they held up a migration without a transaction for longer than the run waits for locks. */
+  gaveUp(): boolean;
   stop(): void;
 }
 
@@ -92,11 +64,13 @@ function startWatch(application: Application): Watch {
   const state = {
     current: undefined as { readonly migration: CommittedMigration; readonly startedAt: number } | undefined,
     blockedSince: undefined as number | undefined,
-    blockers: undefined as string | undefined,
+    blockers: '',
+    gaveUp: false,
   };
   const onSight = (sight: Sight) => {
     const { current } = state;
-    if (current === undefined) return;
+    if (current === undefined || state.gaveUp) return;
+    state.blockers = describeProcesses(sight.blockedBy);
     if (sight.blockedBy.length > 0 || sight.indexBuild !== null) {
       const { filename } = current.migration;
       run.emit({ type: 'progress', filename, runningMs: performance.now() - current.startedAt, ...sight });
@@ -108,26 +82,29 @@ function startWatch(application: Application): Watch {
     }
     state.blockedSince ??= performance.now();
     if (performance.now() - state.blockedSince < run.settings.lockWaitMs) return;
-    state.blockers = sight.blockedBy.map(describeProcess).join('; ');
+    state.gaveUp = true;
     cancel(application).catch(() => undefined);
   };
-  watchSession({ session, pid: applier.pid, signal: stop.signal, onSight }).catch(() =>
+  watchSession({ session, pid: applier.pid, signal: stop.signal, onSight }).catch(() => {
+    if (stop.signal.aborted) return;
     run.emit({
       type: 'warning',
       message:
         "The connection that holds this run's lock is lost. graphile-migrate's own lock still keeps others out.",
-    }),
-  );
+    });
+  });
   return {
     start(filename) {
       const migration = pending.find((one) => one.filename === filename);
       state.current = migration && { migration, startedAt: performance.now() };
       state.blockedSince = undefined;
+      state.blockers = '';
     },
     end() {
       state.current = undefined;
     },
-    blockedTooLong: () => state.blockers,
+    blockers: () => state.blockers,
+    gaveUp: () => state.gaveUp,
     stop: () => stop.abort(),
   };
 }
@@ -136,7 +113,7 @@ async function untilApplied(
   application: Application,
   watch: Watch,
 ): Promise<{ readonly outcome: ApplyOutcome }> {
-  const { run, progress, applier, preflight } = application;
+  const { run, progress, applier, preflight, pending } = application;
   const { signal } = run;
   const onAbort = () => {
     cancel(application).catch(() => undefined);
@@ -146,6 +123,7 @@ async function untilApplied(
   try {
     const outcome = await applier.run({
       makeBookkeeping: !preflight.bookkeepingIsWhole,
+      unlimited: pending.filter(worksConcurrently).map(({ filename }) => filename),
       onEvent(event) {
         if (event.type === 'migration-start') watch.start(event.filename);
         else {
@@ -188,29 +166,29 @@ async function cancel({ run, session, applier }: Application): Promise<void> {
 }
 
 /** Throws the error for a failure; a passing one when it is worth another attempt. */
-async function fail(
-  application: Application,
-  failure: WorkerFailure,
-  blockers: string | undefined,
-): Promise<never> {
+async function fail(application: Application, failure: WorkerFailure, watch: Watch): Promise<never> {
   const { run, session, pending } = application;
   const alive = await session.isAlive();
   const migration = pending.find(({ filename }) => filename === failure.filename);
-  const index = migration && concurrentIndexOf(migration);
-  if (alive && index !== undefined) await dropInvalidIndexIfPossible(session, index);
-  const error = migrationFailure(failure, pending, appliedBy(application));
-  if (blockers !== undefined) {
+  if (alive && migration !== undefined) {
+    await clearAfterFailure(application, migration, { briefly: watch.gaveUp() });
+  }
+  const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
+  // Who was in the way before another failure has nothing to do with it.
+  const blockers = lockFailure !== undefined || watch.gaveUp() ? watch.blockers() : '';
+  const error = migrationFailure(failure, pending, appliedBy(application), blockers);
+  if (watch.gaveUp()) {
     throw new MigrationFailedError(
-      `Migration ${failure.filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was given up. End that transaction, or wait for it, and run this again.`,
+      `Migration ${failure.filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was given up. End that transaction, or wait for it, and run this again. It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS.`,
       error.place,
       error.sqlState,
       error.applied,
       { cause: error },
     );
   }
-  const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
   if (lockFailure !== undefined) {
-    throw new PassingFailure(`${failure.filename ?? 'The run'} ${lockFailure}.`, error);
+    const who = blockers === '' ? '' : `; in its way: ${blockers}`;
+    throw new PassingFailure(`${failure.filename ?? 'The run'} ${lockFailure}${who}.`, error);
   }
   // A session that was ended while the other one lives was ended by somebody, who had a reason.
   const byHand = alive && failure.error.code === '57P01';

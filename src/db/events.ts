@@ -1,6 +1,6 @@
 import type { ServerProcess } from '../errors.ts';
 import { capitalized, count, seconds } from '../text.ts';
-import { describeProcess } from './lock.ts';
+import { describeProcess, describeProcesses } from './lock.ts';
 
 /** How far an index build is, from pg_stat_progress_create_index. */
 export interface IndexBuild {
@@ -78,7 +78,7 @@ function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progr
     parts.push(`, ${phase}${total > 0 ? ` ${Math.floor((100 * done) / total)} %` : ''}`);
   }
   if (event.blockedBy.length > 0) {
-    parts.push(`, waits for ${event.blockedBy.map(describeProcess).join('; ')}`);
+    parts.push(`, waits for ${describeProcesses(event.blockedBy)}`);
   }
   return parts.join('');
 }

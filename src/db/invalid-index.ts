@@ -1,45 +1,59 @@
-import { isConnectionLoss } from './connection-error.ts';
+import type { ServerProcess } from '../errors.ts';
 import type { CommittedMigration } from './history.ts';
+import { describeProcesses } from './lock.ts';
 import type { Queryable } from './session.ts';
 
-/** Names of an index and its table as SQL writes them, quotes and all. */
-interface IndexName {
+/** An index and its schema, as the catalog has them. */
+export interface IndexName {
   readonly schema: string;
   readonly index: string;
 }
 
-const IDENTIFIER = String.raw`(?:"(?:[^"]|"")+"|[a-z_][\w$]*)`;
-/** The one statement that a migration without a transaction holds. */
+const IDENTIFIER = String.raw`(?:"(?:[^"]|"")+"|[a-z_\u0080-\uffff][\w$\u0080-\uffff]*)`;
 const CREATE_INDEX = new RegExp(
-  String.raw`create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?<index>${IDENTIFIER})\s+on\s+(?:only\s+)?(?<schema>${IDENTIFIER})\s*\.`,
+  String.raw`^\s*create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?<index>${IDENTIFIER})\s+on\s+(?:only\s+)?(?<schema>${IDENTIFIER})\s*\.`,
   'i',
 );
+const WORKS_CONCURRENTLY =
+  /^\s*(?:create\s+(?:unique\s+)?index|drop\s+index|reindex\s[^;]*?)\s+concurrently\b/i;
 
 /** The index that a migration builds concurrently, if it is one that does. */
 export function concurrentIndexOf(migration: CommittedMigration): IndexName | undefined {
   if (migration.transaction) return undefined;
-  const sql = migration.body.replace(/--.*$/gm, '').replace(/\/\*[\s\S]*?\*\//g, '');
-  const { index, schema } = CREATE_INDEX.exec(sql)?.groups ?? {};
+  const { index, schema } = CREATE_INDEX.exec(withoutComments(migration.body))?.groups ?? {};
   return index === undefined || schema === undefined
     ? undefined
     : { schema: fold(schema), index: fold(index) };
 }
 
 /**
+ * Whether a migration works on an index "concurrently": it waits for others without standing in anybody's way, and
+ * breaking the wait off would leave an invalid index. Any other statement that waits for a lock holds up all that come
+ * after it.
+ */
+export function worksConcurrently(migration: CommittedMigration): boolean {
+  return !migration.transaction && WORKS_CONCURRENTLY.test(withoutComments(migration.body));
+}
+
+function withoutComments(sql: string): string {
+  return sql.replace(/--.*$/gm, '').replace(/\/\*[\s\S]*?\*\//g, '');
+}
+
+/**
  * Drops what a concurrent index build left behind when it failed or was killed: an invalid index, over which
  * "create index concurrently if not exists" would pass in silence. Only an invalid index of that very schema and
- * name goes, and not while its table is being worked on by another build or a vacuum.
+ * name goes, and not while somebody may be building it.
+ * @param patienceMs Milliseconds to wait for those who use the table; at least 1.
  * @returns whether there was one.
+ * @throws {IndexBusyError} somebody works on the table, or has used it for longer than that.
  */
-export async function dropInvalidIndex(session: Queryable, { schema, index }: IndexName): Promise<boolean> {
-  const { rows } = await session.query<{ name: string; builders: string | null }>(
-    `select
-       pg_catalog.format('%I.%I', n.nspname, c.relname) as name,
-       (
-         select pg_catalog.string_agg(l.pid::text, ', ')
-         from pg_catalog.pg_locks l
-         where l.relation = i.indrelid and l.mode = 'ShareUpdateExclusiveLock' and l.granted
-       ) as builders
+export async function dropInvalidIndex(
+  session: Queryable,
+  { schema, index }: IndexName,
+  patienceMs: number,
+): Promise<boolean> {
+  const { rows } = await session.query<{ name: string; table: number }>(
+    `select pg_catalog.format('%I.%I', n.nspname, c.relname) as name, i.indrelid as table
      from pg_catalog.pg_index i
      join pg_catalog.pg_class c on c.oid = i.indexrelid
      join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -47,26 +61,55 @@ export async function dropInvalidIndex(session: Queryable, { schema, index }: In
   );
   const [found] = rows;
   if (found === undefined) return false;
-  if (found.builders !== null) throw new IndexBusyError(found.name, found.builders);
-  // Concurrently, so that it waits for readers of the table without holding anybody up.
-  await session.query(`drop index concurrently if exists ${found.name}`);
+  // A vacuum of the server's own has no role. It builds nothing, and makes way for a drop that waits.
+  const builders = await usersOf(
+    session,
+    found.table,
+    "l.mode = 'ShareUpdateExclusiveLock' and a.usesysid is not null",
+  );
+  if (builders.length > 0) {
+    throw new IndexBusyError(
+      `index ${found.name} is not complete, and its table is worked on by ${describeProcesses(builders)}`,
+    );
+  }
+  await session.query(limits(patienceMs));
+  try {
+    // Concurrently, so that it waits for those who use the table without holding anybody up.
+    await session.query(`drop index concurrently if exists ${found.name}`);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === '55P03')) throw error;
+    const users = describeProcesses(await usersOf(session, found.table, 'true'));
+    throw new IndexBusyError(
+      `the invalid index ${found.name}, which a failed build left, cannot be dropped while its table is used by ${users === '' ? 'others' : users}`,
+      { cause: error },
+    );
+  }
+  await session.query('reset lock_timeout; reset statement_timeout');
   return true;
 }
 
-/** An invalid index is there, and somebody may be building it at this moment. Passes by itself. */
-export class IndexBusyError extends Error {
-  constructor(name: string, builders: string) {
-    super(`index ${name} is not complete, and server process ${builders} works on its table`);
-  }
+/** An invalid index is there, and others are in the way of dropping it. Passes by itself. */
+export class IndexBusyError extends Error {}
+
+/** Who holds a lock on a table. Its oid alone would also be that of a table in a copy of this database. */
+async function usersOf(
+  session: Queryable,
+  table: number,
+  condition: string,
+): Promise<readonly ServerProcess[]> {
+  const { rows } = await session.query<ServerProcess>(
+    `select distinct coalesce(l.pid, 0) as pid, a.usename as role, a.application_name as "applicationName"
+     from pg_catalog.pg_locks l
+     join pg_catalog.pg_database d on d.oid = l.database and d.datname = pg_catalog.current_database()
+     left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+     where l.relation = ${table} and l.granted and l.pid is distinct from pg_catalog.pg_backend_pid()
+       and ${condition}`,
+  );
+  return rows;
 }
 
-/** Tries to clear away what a failed build left. A server that is gone is left to the next run. */
-export async function dropInvalidIndexIfPossible(session: Queryable, name: IndexName): Promise<void> {
-  try {
-    await dropInvalidIndex(session, name);
-  } catch (error) {
-    if (!(error instanceof IndexBusyError) && !isConnectionLoss(error)) throw error;
-  }
+function limits(lockTimeoutMs: number): string {
+  return `select pg_catalog.set_config('lock_timeout', '${Math.max(1, Math.round(lockTimeoutMs))}', false), pg_catalog.set_config('statement_timeout', '0', false)`;
 }
 
 /** An identifier as the catalog has it (PostgreSQL manual, section 4.1.1). */

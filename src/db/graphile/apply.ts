@@ -17,6 +17,8 @@ export interface Applier {
   /** Applies what the database does not have yet. Never throws for what goes wrong in there. */
   run(options: {
     readonly makeBookkeeping: boolean;
+    /** Names of the files that run without lock and statement timeout. */
+    readonly unlimited: readonly string[];
     readonly onEvent: (event: ApplyEvent) => void;
   }): Promise<ApplyOutcome>;
   /** Process id of its session on the server, once it has one. */
@@ -67,9 +69,9 @@ export function startApplier(options: ApplierOptions): Applier {
     });
   });
   return {
-    run({ makeBookkeeping, onEvent }) {
+    run({ onEvent, ...go }) {
       state.report = onEvent;
-      tell({ type: 'go', makeBookkeeping });
+      tell({ type: 'go', ...go });
       return outcome;
     },
     pid: () => state.pid,

@@ -4,6 +4,8 @@ import type { SerializedError, WorkerFailure } from './messages.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {
+  '25001':
+    'What works concurrently stands alone: in a migration that begins with "--! no-transaction" and holds that one statement. Write it as one of its own.',
   '42501':
     'The first run needs the CREATE right on the database, later ones the ownership of the schemas filestore and graphile_migrate: grant create on database … to …, or run as their owner.',
   '42P07':
@@ -18,11 +20,15 @@ const REMEDIES: Readonly<Record<string, string>> = {
   '25006': 'The server only allows reading (a standby?). Migrate its primary.',
 };
 
-/** The error for a migration that failed: the file, the statement, the position, the server's words, what to do. */
+/**
+ * The error for a migration that failed: the file, the statement, the position, the server's words, what to do.
+ * @param blockers Who was last seen in its way, in words; empty for nobody.
+ */
 export function migrationFailure(
   failure: WorkerFailure,
   pending: readonly CommittedMigration[],
   applied: readonly string[],
+  blockers: string,
 ): MigrationFailedError {
   const { error } = failure;
   const place = placeOf(failure, pending);
@@ -35,6 +41,7 @@ export function migrationFailure(
     error.detail === null ? '' : ` ${asSentence(error.detail)}`,
     error.hint === null ? '' : ` ${asSentence(error.hint)}`,
     error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
+    blockers === '' ? '' : ` It waited for ${blockers}.`,
     ` ${describeRest(failure, pending, applied)}`,
     ` ${REMEDIES[error.code ?? ''] ?? 'Mend the cause and run this again; what is applied is not run twice.'}`,
   ];

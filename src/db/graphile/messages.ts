@@ -17,6 +17,8 @@ export type WorkerCommand =
       readonly type: 'go';
       /** Whether to make graphile-migrate's own tables, which takes the CREATE right even where they exist. */
       readonly makeBookkeeping: boolean;
+      /** Names of the files that run without lock and statement timeout. */
+      readonly unlimited: readonly string[];
     }
   /** Begin nothing more. */
   | { readonly type: 'stop' };

@@ -27,6 +27,8 @@ const current = {
 let firstError = /** @type {unknown} */ (undefined);
 let failedStatement = /** @type {number | null} */ (null);
 let stopped = false;
+/** Names of the files that run without lock and statement timeout. */
+let unlimited = /** @type {readonly string[]} */ ([]);
 
 /** @param {WorkerMessage} message */
 function post(message) {
@@ -71,7 +73,8 @@ function observe(client) {
     }
     const sent = describeQuery(all[0]);
     if (stopped && (sent === 'begin' || sent === 'body')) throw new Error('stopped on request');
-    if (sent !== 'body' || current.inTransaction) return send(sent, all);
+    const isUnlimited = sent === 'body' && current.filename !== null && unlimited.includes(current.filename);
+    if (!isUnlimited) return send(sent, all);
     // A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. It blocks
     // nobody while it waits, and the host watches over it.
     await query(setting({ lock_timeout: '0', statement_timeout: '0' }));
@@ -184,7 +187,8 @@ async function run() {
   const { getSettings } = requireHere('graphile-migrate/dist/commands/_common.js');
   const { clearAllPools } = requireHere('graphile-migrate/dist/pg.js');
   const settings = await getSettings({ configFile: input.configFile });
-  const { makeBookkeeping } = await told;
+  const { makeBookkeeping, ...go } = await told;
+  unlimited = go.unlimited;
   try {
     await migrate({
       ...settings,

@@ -1,0 +1,103 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { MigrationFailedError } from '../errors.ts';
+import type { ConnectionSettings } from '../settings.ts';
+import type { Application } from './apply-pending.ts';
+import { isConnectionLoss } from './connection-error.ts';
+import type { CommittedMigration } from './history.ts';
+import { concurrentIndexOf, dropInvalidIndex, IndexBusyError, type IndexName } from './invalid-index.ts';
+import { PassingFailure } from './retry.ts';
+import { withSession } from './session.ts';
+
+/** Where there is no time left, or somebody is known to be in the way. */
+const BRIEFLY_MS = 300;
+const CANCEL_EVERY_MS = 50;
+
+/**
+ * Drops what failed builds of pending indexes have left.
+ * @param applied Names of the files that this run applied already, for the error.
+ * @throws {PassingFailure} others are in the way of that.
+ */
+export async function clearInvalidIndexes(
+  application: Application,
+  applied: readonly string[],
+): Promise<void> {
+  const { run, pending } = application;
+  for (const migration of pending) {
+    const name = concurrentIndexOf(migration);
+    if (name === undefined) continue;
+    run.signal.throwIfAborted();
+    try {
+      if (await drop(application, name, patienceOf(application))) {
+        run.emit({
+          type: 'warning',
+          message: `Dropped the invalid index ${name.schema}.${name.index}, which a failed build had left.`,
+        });
+      }
+    } catch (error) {
+      if (run.signal.aborted || isConnectionLoss(error)) throw error;
+      throw cannotRun(migration, error, applied);
+    }
+  }
+}
+
+/** Tries to drop what a migration that failed has left. What it cannot, the next run does. */
+export async function clearAfterFailure(
+  application: Application,
+  migration: CommittedMigration,
+  { briefly }: { readonly briefly: boolean },
+): Promise<void> {
+  const name = concurrentIndexOf(migration);
+  if (name === undefined) return;
+  const isBrief = briefly || application.run.signal.aborted;
+  // Whatever gets in the way of this: what is told is why the migration failed.
+  await drop(application, name, isBrief ? BRIEFLY_MS : patienceOf(application)).catch(() => undefined);
+}
+
+/** As long as a migration waits for a lock; a lock timeout of 0 is none. */
+function patienceOf({ run }: Application): number {
+  return run.settings.lockTimeoutMs || run.settings.lockWaitMs;
+}
+
+async function drop(
+  { run, session, preflight }: Application,
+  name: IndexName,
+  patienceMs: number,
+): Promise<boolean> {
+  const done = new AbortController();
+  const onAbort = () => {
+    cancelUntil(done.signal, run.connection, preflight.pid).catch(() => undefined);
+  };
+  run.signal.addEventListener('abort', onAbort);
+  try {
+    return await dropInvalidIndex(session, name, patienceMs);
+  } finally {
+    run.signal.removeEventListener('abort', onAbort);
+    done.abort();
+  }
+}
+
+/** Cancels what a session does, again and again: between two statements there is nothing to cancel. */
+async function cancelUntil(done: AbortSignal, connection: ConnectionSettings, pid: number): Promise<void> {
+  await withSession(connection, async (other) => {
+    while (!done.aborted) {
+      await other.query(`select pg_catalog.pg_cancel_backend(${pid})`);
+      await delay(CANCEL_EVERY_MS);
+    }
+  });
+}
+
+function cannotRun(migration: CommittedMigration, cause: unknown, applied: readonly string[]): Error {
+  const isBusy = cause instanceof IndexBusyError;
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const reason = isBusy
+    ? `${migration.filename} cannot run yet: ${why}.`
+    : `${migration.filename} cannot run, for the invalid index that it left before cannot be dropped: ${why}.`;
+  const error = new MigrationFailedError(
+    `Migration ${reason} Run this again when that is ${isBusy ? 'done' : 'mended'}.`,
+    { filename: migration.filename, statement: null, line: null, column: null },
+    cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : null,
+    applied,
+    { cause },
+  );
+  return isBusy ? new PassingFailure(reason, error) : error;
+}

@@ -1,0 +1,164 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { type CliResult, collect, runCli, startCli } from '../support/cli.ts';
+import { BUILD_INDEX, createItems, startReport, untilBlocked } from '../support/concurrent-index.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { until } from '../support/until.ts';
+
+const database = databaseForEachTest();
+let copy: PackageCopy;
+let filename: string;
+
+beforeEach(async () => {
+  copy = copyPackage();
+  filename = copy.addMigration('items', BUILD_INDEX);
+  await createItems(database());
+});
+afterEach(() => copy.remove());
+
+const ESCAPE = '\u001b';
+const ERASE_LINE = `\r${ESCAPE}[2K`;
+
+const environment = (env: Readonly<Record<string, string>> = {}) => ({
+  DATABASE_URL: database().url,
+  ...env,
+});
+
+/** Migrates, held up until stderr has said that of the report as often as asked for. */
+async function migrateHeldUp(
+  times: number,
+  env: Readonly<Record<string, string>> = {},
+  ...args: readonly string[]
+): Promise<CliResult> {
+  const report = await startReport(database());
+  const child = startCli(['migrate', ...args], { folder: copy.folder, env: environment(env) });
+  let heard = '';
+  child.stderr?.on('data', (chunk) => {
+    heard += chunk;
+  });
+  const ended = collect(child);
+  try {
+    await until(() => heard.split('running for').length > times);
+  } finally {
+    await report.query('commit');
+  }
+  return ended;
+}
+
+/**
+ * A stderr that says it is a terminal. What goes with a real one, its driver, changes nothing in what is written.
+ * @param columns As wide as that.
+ */
+function terminal(columns: number): Readonly<Record<string, string>> {
+  const preload = `process.stderr.isTTY = true; process.stderr.columns = ${columns};`;
+  return { TERM: 'xterm', NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(preload)}` };
+}
+
+/** What stands on a terminal's lines when everything is written. */
+function screen(text: string): readonly string[] {
+  return text.split('\n').map((line) => line.split(ERASE_LINE).at(-1) ?? '');
+}
+
+describe('on a terminal', () => {
+  test('progress is one line that changes, and is gone in the end', async () => {
+    const { exitCode, stdout, stderr } = await migrateHeldUp(3, terminal(60));
+    expect(exitCode).toBe(0);
+    // What is erased; lines that stay end with a line break.
+    const states = stderr.split(ERASE_LINE).filter((state) => !state.includes('\n'));
+    expect(states.filter((state) => state.includes('running for')).length).toBeGreaterThanOrEqual(3);
+    // A longer one would wrap, and only its last row be erased.
+    expect(Math.max(...states.map(({ length }) => length))).toBe(59);
+    expect(screen(stderr).join('\n')).not.toContain('running for');
+    expect(screen(stderr).at(-1)).toBe('');
+    expect(stdout).not.toContain(ESCAPE);
+    expect(stdout).toMatch(new RegExp(`OK {2}${filename} {2}\\(\\d+ ms\\)\\nDone: applied 1 migration`));
+  });
+
+  test('that does not say how wide it is, a line is as long as on a usual one', async () => {
+    const { stderr } = await migrateHeldUp(1, terminal(0));
+    const states = stderr.split(ERASE_LINE).filter((state) => !state.includes('\n'));
+    expect(Math.max(...states.map(({ length }) => length))).toBe(79);
+  });
+
+  test('that cannot erase, lines are plain', async () => {
+    const { stderr } = await migrateHeldUp(1, { ...terminal(60), TERM: 'dumb' });
+    expect(stderr).not.toContain(ESCAPE);
+    expect(stderr).toMatch(/running for .*\n/);
+  });
+});
+
+test('without a terminal, progress is a plain line now and then', async () => {
+  const report = await startReport(database());
+  const child = startCli(['migrate'], { folder: copy.folder, env: environment() });
+  const ended = collect(child);
+  await untilBlocked(database(), 'create index concurrently');
+  // It is looked at about once a second, and a line is written at most every ten.
+  const startedAt = performance.now();
+  await until(() => performance.now() - startedAt > 4_000);
+  await report.query('commit');
+  const { exitCode, stdout, stderr } = await ended;
+  expect(exitCode).toBe(0);
+  expect(stdout + stderr).not.toContain(ESCAPE);
+  expect(stdout + stderr).not.toContain('\r');
+  expect(stderr.split('\n').filter((line) => line.includes('running for'))).toEqual([
+    expect.stringMatching(
+      new RegExp(
+        `^${filename}: running for .* s, waiting for .*, waits for server process \\d+, .*"nightly report"$`,
+      ),
+    ),
+  ]);
+  expect(stdout).toMatch(new RegExp(`OK {2}${filename}`));
+});
+
+describe('with --json', () => {
+  /** The one document that stdout is. */
+  const documentOf = ({ stdout }: CliResult) => JSON.parse(stdout);
+  const cli = (...args: readonly string[]) => runCli(args, { folder: copy.folder, env: environment() });
+
+  test('stdout is the report, and stderr has the rest, plain even on a terminal', async () => {
+    const result = await migrateHeldUp(1, terminal(60), '--json');
+    expect(documentOf(result)).toMatchObject({
+      ok: true,
+      command: 'migrate',
+      report: { applied: [{ filename }], alreadyApplied: committedMigrations().length, attempts: 1 },
+    });
+    expect(result.stderr).toMatch(/1 migration to apply\n/);
+    expect(result.stderr).toMatch(/running for .*"nightly report"\n/);
+    expect(result.stderr).toMatch(`OK  ${filename}`);
+    expect(result.output).not.toContain(ESCAPE);
+  });
+
+  test.each(['migrate --dry-run', 'status', 'verify'])('stdout is one document of %s', async (command) => {
+    const args = command.split(' ');
+    expect(documentOf(await cli(...args, '--json'))).toMatchObject({ command: args[0] });
+  });
+
+  test('stdout is the error, with what was applied, of a run that fails', async () => {
+    const broken = copy.addMigration('broken', 'select nothing;');
+    const result = await cli('migrate', '--json');
+    expect(result.exitCode).toBe(1);
+    expect(documentOf(result)).toMatchObject({
+      ok: false,
+      command: 'migrate',
+      error: {
+        code: 'MIGRATION_FAILED',
+        sqlState: '42703',
+        applied: [filename],
+        place: { filename: broken },
+      },
+    });
+    expect(result.stderr).toContain('MIGRATION_FAILED: ');
+  });
+
+  test('stdout is the error of a run that is told to stop', async () => {
+    const report = await startReport(database());
+    const child = startCli(['migrate', '--json'], { folder: copy.folder, env: environment() });
+    const ended = collect(child);
+    await untilBlocked(database(), 'create index concurrently');
+    child.kill('SIGTERM');
+    const result = await ended;
+    await report.query('commit');
+    expect(documentOf(result)).toMatchObject({ ok: false, error: { code: 'RUN_ABORTED', applied: [] } });
+  });
+});

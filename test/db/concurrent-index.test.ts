@@ -1,0 +1,179 @@
+import type { ChildProcess } from 'node:child_process';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { collect, runCli, startCli } from '../support/cli.ts';
+import {
+  BUILD_INDEX,
+  createItems,
+  findIndex,
+  pidOf,
+  startReport,
+  timesRecorded,
+  untilBlocked,
+} from '../support/concurrent-index.ts';
+import { asAdmin, databaseForEachTest } from '../support/database.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { eventsOf, startRun } from '../support/run-copy.ts';
+import { one } from '../support/tree.ts';
+import { until } from '../support/until.ts';
+
+const database = databaseForEachTest();
+let copy: PackageCopy;
+let filename: string;
+const runners: ChildProcess[] = [];
+
+beforeEach(async () => {
+  copy = copyPackage();
+  filename = copy.addMigration('items', BUILD_INDEX);
+  await createItems(database());
+});
+afterEach(() => {
+  for (const runner of runners.splice(0)) runner.kill('SIGKILL');
+  copy.remove();
+});
+
+/** Without much patience for those who are in the way of clearing up. */
+const environment = () => ({ DATABASE_URL: database().url, FILESTORE_MIGRATION_LOCK_TIMEOUT_MS: '300' });
+
+/** Starts the copy's command line; `heard` is what it has said on stderr so far. */
+function startRunner() {
+  const runner = startCli(['migrate'], { folder: copy.folder, env: environment() });
+  runners.push(runner);
+  let heard = '';
+  runner.stderr?.on('data', (chunk) => {
+    heard += chunk;
+  });
+  return { runner, ended: collect(runner), heard: () => heard };
+}
+
+async function expectBuiltOnce(): Promise<void> {
+  expect(await findIndex(database(), 'app.items_note_idx')).toMatchObject({ valid: true });
+  expect(await timesRecorded(database(), filename)).toBe(1);
+  const builds = await database().query(
+    "select from pg_index where indrelid = 'app.items'::regclass and not indisvalid",
+  );
+  expect(builds).toEqual([]);
+}
+
+test('an index is built while other runners wait for that', async () => {
+  // A transaction of theirs would keep a snapshot, for which the build would wait as they do for it.
+  await asAdmin((admin) =>
+    admin.query(`alter database ${database().name} set default_transaction_isolation = 'repeatable read'`),
+  );
+  const report = await startReport(database());
+  const first = startRunner();
+  await untilBlocked(database(), 'create index concurrently');
+  const others = [startRunner(), startRunner(), startRunner()];
+  await until(() => others.every(({ heard }) => heard().includes('for another migrator')));
+  await report.query('commit');
+  const results = await Promise.all([first, ...others].map(({ ended }) => ended));
+  expect(results.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0]);
+  await expectBuiltOnce();
+});
+
+describe('a build that is interrupted midway is done by the next run', () => {
+  /** How it is interrupted, and what the run says of it with what exit code. */
+  const INTERRUPTIONS: readonly (readonly [
+    string,
+    (runner: ChildProcess, pid: number) => Promise<unknown>,
+    { readonly exitCode: number | null; readonly stderr: RegExp },
+  ])[] = [
+    ['SIGKILL to the process', async (runner) => runner.kill('SIGKILL'), { exitCode: null, stderr: /^/ }],
+    [
+      'SIGTERM to the process',
+      async (runner) => runner.kill('SIGTERM'),
+      { exitCode: 1, stderr: /RUN_ABORTED: Stopped on request \(SIGTERM\).*was under way/ },
+    ],
+    [
+      'pg_cancel_backend',
+      (_, pid) => database().query('select pg_cancel_backend($1)', [pid]),
+      { exitCode: 1, stderr: /MIGRATION_FAILED: .*SQLSTATE 57014.*the next run clears away/ },
+    ],
+    [
+      'pg_terminate_backend',
+      (_, pid) => database().query('select pg_terminate_backend($1)', [pid]),
+      { exitCode: 1, stderr: /MIGRATION_FAILED: .*SQLSTATE 57P01.*the next run clears away/ },
+    ],
+  ];
+
+  test.each(INTERRUPTIONS)('%s', async (_, interrupt, said) => {
+    const report = await startReport(database());
+    const { runner, ended } = startRunner();
+    const pid = await untilBlocked(database(), 'create index concurrently');
+    await interrupt(runner, pid);
+    // Though the transaction that is in the way goes on.
+    const { exitCode, stderr } = await ended;
+    expect({ exitCode, stderr }).toEqual({
+      exitCode: said.exitCode,
+      stderr: expect.stringMatching(said.stderr),
+    });
+    // The server's process, too: it would go on building when the way is free.
+    await until(async () => {
+      const left = await database().query('select from pg_stat_activity where pid = $1', [pid]);
+      return left.length === 0;
+    });
+    expect(await findIndex(database(), 'app.items_note_idx')).toMatchObject({ valid: false });
+    expect(await timesRecorded(database(), filename)).toBe(0);
+
+    await report.query('commit');
+    const again = await runCli(['migrate'], { folder: copy.folder, env: environment() });
+    expect(again).toMatchObject({ exitCode: 0 });
+    expect(again.stderr).toContain('Dropped the invalid index app.items_note_idx');
+    await expectBuiltOnce();
+  });
+});
+
+describe('a build that somebody holds up', () => {
+  test.each([
+    ['writes the table', false, 'waiting for writers before build'],
+    ['has an older snapshot', true, 'waiting for old snapshots'],
+  ])('since it %s, tells who that is, and how far it is', async (_, reads, phase) => {
+    const report = await startReport(database(), { reads });
+    const run = startRun(copy, database().url);
+    const { blockedBy, indexBuild } = await until(() => eventsOf(run, 'progress')[0]);
+    const { role } = await one(database(), 'select current_user as role');
+    expect(blockedBy).toEqual([{ pid: await pidOf(report), role, applicationName: 'nightly report' }]);
+    expect(indexBuild).toEqual({ phase, done: 0, total: 1 });
+    await report.query('commit');
+    await run.ended;
+    await expectBuiltOnce();
+  });
+
+  test('for longer than the run waits, is given up with their names', async () => {
+    const report = await startReport(database());
+    const run = startRun(copy, database().url, { settings: { lockWaitMs: 500, lockTimeoutMs: 60_000 } });
+    const { role } = await one(database(), 'select current_user as role');
+    // Though they go on.
+    await expect(run.ended).rejects.toMatchObject({
+      code: 'MIGRATION_FAILED',
+      place: { filename },
+      message: expect.stringMatching(
+        new RegExp(
+          `${filename} waited 0\\.5 s for server process ${await pidOf(report)}, role "${role}", application "nightly report", and was given up\\. End that transaction`,
+        ),
+      ),
+    });
+    expect(await timesRecorded(database(), filename)).toBe(0);
+    await report.query('commit');
+    await startRun(copy, database().url).ended;
+    await expectBuiltOnce();
+  });
+
+  test('for as long as its own deadlock with them, is tried again', async () => {
+    // Found by the build, which looks once: after the other one waits too.
+    await asAdmin((admin) => admin.query(`alter database ${database().name} set deadlock_timeout = '4s'`));
+    const other = await database().connect();
+    await other.query("set deadlock_timeout = '10min'");
+    await other.query('begin');
+    await other.query('insert into app.items default values');
+    const run = startRun(copy, database().url);
+    await untilBlocked(database(), 'create index concurrently');
+    // It waits for the lock that the build has, and the build for its transaction.
+    const lock = other.query('lock table app.items in share update exclusive mode');
+    await until(() => eventsOf(run, 'retry').length > 0);
+    await lock;
+    await other.query('commit');
+    await run.ended;
+    expect(eventsOf(run, 'retry')[0]?.reason).toMatch(`${filename} ran into a deadlock`);
+    await expectBuiltOnce();
+  });
+});

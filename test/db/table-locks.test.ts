@@ -1,0 +1,169 @@
+import type { Client } from 'pg';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { databaseForEachTest } from '../support/database.ts';
+import { migrationNumber } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { eventsOf, startRun } from '../support/run-copy.ts';
+import { one } from '../support/tree.ts';
+import { until } from '../support/until.ts';
+
+const database = databaseForEachTest();
+let copy: PackageCopy;
+
+beforeEach(async () => {
+  copy = copyPackage();
+  await database().query('create table public.busy (id bigint generated always as identity, note text)');
+  await database().query("insert into public.busy (note) values ('first')");
+});
+afterEach(() => copy.remove());
+
+/** Opens a transaction that has read the table, as a long report does. */
+async function startReport(): Promise<Client> {
+  const report = await database().connect();
+  await report.query("set application_name = 'nightly report'");
+  await report.query('begin');
+  await report.query('select from public.busy');
+  return report;
+}
+
+/** Reads and writes the table without a pause, until told to stop; then says how long the longest wait was. */
+async function startTraffic(): Promise<{ readonly stop: () => Promise<number> }> {
+  const client = await database().connect();
+  let stopped = false;
+  let longestMs = 0;
+  const work = async () => {
+    while (!stopped) {
+      for (const statement of ["update public.busy set note = 'written'", 'select note from public.busy']) {
+        const startedAt = performance.now();
+        await client.query(statement);
+        longestMs = Math.max(longestMs, performance.now() - startedAt);
+      }
+    }
+  };
+  const ended = work();
+  return {
+    async stop() {
+      stopped = true;
+      await ended;
+      return longestMs;
+    },
+  };
+}
+
+async function pidOf(client: Client): Promise<number> {
+  return (await one(client, 'select pg_backend_pid() as pid')).pid;
+}
+
+/** How often a migration is recorded, and whether its column is there. */
+async function outcomeOf(filename: string) {
+  return one(
+    database(),
+    `select
+       (select count(*)::int from graphile_migrate.migrations where filename = $1) as recorded,
+       exists (
+         select from pg_attribute where attrelid = 'public.busy'::regclass and attname = 'more' and not attisdropped
+       ) as done`,
+    [`${migrationNumber(filename)}.sql`],
+  );
+}
+
+describe('a table that another transaction uses', () => {
+  test.each([
+    ['in a transaction', ''],
+    ['without a transaction', '--! no-transaction\n'],
+  ])(
+    'is altered %s once that has ended, and never closed to its traffic for longer than the lock timeout',
+    async (_, header) => {
+      const filename = copy.addMigration('more', `${header}alter table public.busy add column more text;`);
+      const report = await startReport();
+      const traffic = await startTraffic();
+      const lockTimeoutMs = 300;
+      const startedAt = performance.now();
+      const run = startRun(copy, database().url, { settings: { lockTimeoutMs } });
+      // Between five attempts lie waits of about 0.2, 0.4, 0.8 and 1.6 s.
+      await until(() => eventsOf(run, 'retry').length >= 5);
+      const heldMs = performance.now() - startedAt;
+      await report.query('commit');
+      const { progress } = await run.ended;
+      const longestMs = await traffic.stop();
+
+      expect(progress.attempts).toBeGreaterThan(5);
+      expect(await outcomeOf(filename)).toEqual({ recorded: 1, done: true });
+      expect(heldMs).toBeGreaterThan(3_000);
+      // It did queue behind the migration, but only for a part of the time.
+      expect(longestMs).toBeGreaterThan(lockTimeoutMs / 3);
+      expect(longestMs).toBeLessThan(heldMs / 2);
+      for (const { reason } of eventsOf(run, 'retry')) {
+        expect(reason).toMatch(`${filename} did not get the lock it needs within its lock timeout`);
+      }
+    },
+  );
+
+  test('for longer than the run waits, is named with who uses it, and nothing is left behind', async () => {
+    const filename = copy.addMigration(
+      'more',
+      'create table public.half_done ();\nalter table public.busy add column more text;',
+    );
+    const report = await startReport();
+    // The migration's session is looked at once a second.
+    const run = startRun(copy, database().url, { settings: { lockTimeoutMs: 2_500, lockWaitMs: 1_000 } });
+    const { role } = await one(database(), 'select current_user as role');
+    const who = `server process ${await pidOf(report)}, role "${role}", application "nightly report"`;
+    await expect(run.ended).rejects.toMatchObject({
+      code: 'MIGRATION_FAILED',
+      sqlState: '55P03',
+      place: { filename, statement: 2 },
+      applied: [],
+      message: expect.stringMatching(
+        new RegExp(
+          `${filename} failed at its statement 2.*waited for ${who}.*Run this again when it has ended`,
+        ),
+      ),
+    });
+    expect(eventsOf(run, 'retry')[0]?.reason).toContain(who);
+    expect(eventsOf(run, 'progress')[0]?.blockedBy).toEqual([
+      { pid: await pidOf(report), role, applicationName: 'nightly report' },
+    ]);
+    expect(await outcomeOf(filename)).toEqual({ recorded: 0, done: false });
+    expect(await one(database(), "select to_regclass('public.half_done') as half")).toEqual({ half: null });
+  });
+});
+
+test('a deadlock with another transaction is tried again', async () => {
+  await database().query('create table public.other ()');
+  const filename = copy.addMigration(
+    'more',
+    `alter table public.busy add column more text;
+do $wait$
+begin
+  -- Until the other transaction waits for this one; in the next attempt it is gone.
+  while exists (select from pg_locks where relation = 'public.other'::regclass and granted)
+    and not exists (select from pg_locks where relation = 'public.busy'::regclass and not granted)
+  loop
+    perform pg_sleep(0.01);
+  end loop;
+end
+$wait$;
+alter table public.other add column more text;`,
+  );
+  const other = await database().connect();
+  // It leaves it to the migration to find the deadlock.
+  await other.query("set deadlock_timeout = '10min'");
+  await other.query('begin; lock table public.other');
+  const run = startRun(copy, database().url, { settings: { lockTimeoutMs: 30_000 } });
+  await until(async () => {
+    const held = await database().query(
+      "select from pg_locks where relation = 'public.busy'::regclass and mode = 'AccessExclusiveLock' and granted",
+    );
+    return held.length > 0;
+  });
+  await other.query('select from public.busy');
+  await other.query('commit');
+
+  const { progress } = await run.ended;
+  expect(progress.attempts).toBe(2);
+  expect(eventsOf(run, 'retry').map(({ reason }) => reason)).toEqual([
+    expect.stringMatching(`${filename} ran into a deadlock`),
+  ]);
+  expect(await outcomeOf(filename)).toEqual({ recorded: 1, done: true });
+});

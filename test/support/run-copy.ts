@@ -1,0 +1,51 @@
+import { join } from 'node:path';
+import { readCommittedMigrations } from '../../src/db/history.ts';
+import { type RunResult, run } from '../../src/db/run.ts';
+import type { MigrationEvent } from '../../src/index.ts';
+import { type MigrationSettings, migrationSettings } from '../../src/settings.ts';
+import { connectionTo } from './connection.ts';
+import type { PackageCopy } from './package.ts';
+
+/** A run of a copy's migrations in this process. */
+export interface CopyRun {
+  /** What it has told so far. */
+  readonly events: readonly MigrationEvent[];
+  /** Rejects as a run does. */
+  readonly ended: Promise<RunResult>;
+}
+
+export interface CopyRunOptions {
+  readonly settings?: Partial<MigrationSettings>;
+  readonly signal?: AbortSignal;
+}
+
+/** Starts to apply a copy's migrations, with all that a run tells; its schema has no model to be compared with. */
+export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions = {}): CopyRun {
+  const events: MigrationEvent[] = [];
+  const migrationsFolder = join(copy.folder, 'migrations');
+  const start = async () =>
+    run({
+      connection: connectionTo(url),
+      settings: { ...migrationSettings({}), ...options.settings },
+      committed: await readCommittedMigrations(migrationsFolder),
+      migrationsFolder,
+      configFile: join(copy.folder, '.gmrc'),
+      verifySchema: false,
+      signal: options.signal ?? new AbortController().signal,
+      emit: (event) => events.push(event),
+    });
+  const ended = start();
+  // Whoever looks at it later still sees the failure.
+  ended.catch(() => undefined);
+  return { events, ended };
+}
+
+/** Those of a type among the events. */
+export function eventsOf<Type extends MigrationEvent['type']>(
+  { events }: CopyRun,
+  type: Type,
+): readonly Extract<MigrationEvent, { readonly type: Type }>[] {
+  return events.filter(
+    (event): event is Extract<MigrationEvent, { readonly type: Type }> => event.type === type,
+  );
+}
