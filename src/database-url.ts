@@ -48,12 +48,13 @@ const TLS_PARAMETERS: ReadonlySet<string> = new Set(['sslmode', 'sslrootcert', '
 export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
   const url = readUrl(variable, text);
   const parameters = url.searchParams;
+  refuseCredentials(variable, parameters);
   const database = decode(variable, 'database name', url.pathname.replace(/^\//, ''));
   if (database === '') {
     throw new SettingsError(variable, `${variable} names no database. It has the form ${EXAMPLE}.`);
   }
   const host = parameters.get('host') ?? decode(variable, 'host', url.hostname).replace(/^\[(.*)\]$/, '$1');
-  const port = url.port === '' ? readPort(variable, parameters.get('port')) : Number(url.port);
+  const port = readPort(variable, url.port === '' ? parameters.get('port') : url.port);
   const user = decode(variable, 'user name', url.username);
   const password = decode(variable, 'password', url.password);
   const tls = readTls(variable, parameters);
@@ -96,7 +97,24 @@ function readUrl(variable: string, text: string): URL {
       `${variable} holds a "#". If it belongs to the password, write it as %23 (encodeURIComponent does it).`,
     );
   }
+  // A "/" or "?" in the password ends the host there, and the rest of it would be shown as the database's name.
+  if (`${url.pathname}${url.search}`.includes('@')) {
+    throw new SettingsError(
+      variable,
+      `${variable} holds an "@" after the host. In user and password, write characters such as / and ? percent-encoded (encodeURIComponent does it); elsewhere write an "@" as %40.`,
+    );
+  }
   return url;
+}
+
+/** Passed over, they would be missed at the server, by a message that blames something else. */
+function refuseCredentials(variable: string, parameters: URLSearchParams): void {
+  const found = ['user', 'password'].find((name) => parameters.has(name));
+  if (found === undefined) return;
+  throw new SettingsError(
+    variable,
+    `${variable} gives the ${found} as a parameter. Write it before the host: ${EXAMPLE}.`,
+  );
 }
 
 function readPort(variable: string, text: string | null): number | undefined {
@@ -122,12 +140,16 @@ function readTls(variable: string, parameters: URLSearchParams): TlsSettings | u
   if (name !== null && mode === undefined) {
     throw new SettingsError(
       variable,
-      `sslmode in ${variable} is "${name}". It is one of ${Object.keys(TLS_MODES).join(', ')}.`,
+      `sslmode in ${variable} is none of ${Object.keys(TLS_MODES).join(', ')}. Correct it.`,
     );
   }
   const rootCertificate = parameters.get('sslrootcert');
   const certificate = parameters.get('sslcert');
   const key = parameters.get('sslkey');
+  if ((certificate === null) !== (key === null)) {
+    const [given, missing] = key === null ? ['sslcert', 'sslkey'] : ['sslkey', 'sslcert'];
+    throw new SettingsError(variable, `${variable} has ${given} without ${missing}. Name both files.`);
+  }
   if (mode === undefined && rootCertificate === null && certificate === null) return undefined;
   return {
     mode: mode ?? 'verify',

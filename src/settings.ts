@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs';
-import { isIP } from 'node:net';
+import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import type { ClientConfig, PoolConfig } from 'pg';
-import { type DatabaseUrl, parseDatabaseUrl, type TlsSettings } from './database-url.ts';
+import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
 import { type Environment, isSet, milliseconds, wholeNumber } from './environment.ts';
 import { SettingsError } from './errors.ts';
+import { tlsConfig } from './tls.ts';
 
 /**
  * One way into one database, for the pool of a service and for the migration runner alike. What is absent is
@@ -115,15 +115,16 @@ function readPooler(value: string | undefined): MigrationSettings['pooler'] {
   const text = value?.trim() ?? '';
   if (text === '' || text === 'refuse') return 'refuse';
   if (text === 'session') return 'session';
+  // Not quoted: it may be the pooler's URL.
   throw new SettingsError(
     'FILESTORE_MIGRATION_POOLER',
-    `FILESTORE_MIGRATION_POOLER is "${text}". It is refuse (the default), or session for a pooler in session mode.`,
+    'FILESTORE_MIGRATION_POOLER has no value that is known. It is refuse (the default), or session for a pooler in session mode.',
   );
 }
 
 /**
  * The connection in pg's form, without settings for the session.
- * @throws {SettingsError} when a certificate file named by the URL cannot be read.
+ * @throws {SettingsError} when a certificate file named by the URL cannot be used.
  */
 export function clientConfig(connection: ConnectionSettings): ClientConfig & { readonly database: string } {
   const { tls } = connection;
@@ -145,7 +146,7 @@ export function clientConfig(connection: ConnectionSettings): ClientConfig & { r
 /**
  * The same for a service's pool, whose transactions are pinned to READ COMMITTED, which the schema's functions
  * assume.
- * @throws {SettingsError} when a certificate file named by the URL cannot be read.
+ * @throws {SettingsError} when a certificate file named by the URL cannot be used.
  */
 export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
   return {
@@ -159,7 +160,8 @@ export function poolConfig(connection: ConnectionSettings): PoolConfig & { reado
 export function describeConnection(connection: ConnectionSettings): string {
   const host = connection.host ?? process.env.PGHOST ?? 'localhost';
   const port = connection.port ?? process.env.PGPORT ?? 5432;
-  return `database "${connection.database}" on ${host.startsWith('/') ? `the socket in ${host}` : `${host}:${port}`}`;
+  const address = isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
+  return `database "${connection.database}" on ${host.startsWith('/') ? `the socket in ${host}` : address}`;
 }
 
 function connectionFrom(
@@ -184,27 +186,4 @@ function nameSession(purpose: string): string {
   const start = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
   const name = `${purpose} ${start} `;
   return name + hostname().slice(-(63 - name.length));
-}
-
-function tlsConfig(tls: TlsSettings, host: string | undefined) {
-  return {
-    rejectUnauthorized: tls.mode === 'verify',
-    // pg names the host to TLS unless it is an address; Node would then check the certificate for "localhost".
-    ...(host !== undefined && isIP(host) !== 0 && { host }),
-    ...(tls.rootCertificate !== undefined && { ca: readPem('sslrootcert', tls.rootCertificate) }),
-    ...(tls.certificate !== undefined && { cert: readPem('sslcert', tls.certificate) }),
-    ...(tls.key !== undefined && { key: readPem('sslkey', tls.key) }),
-  };
-}
-
-function readPem(parameter: string, path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new SettingsError(
-      parameter,
-      `The database URL's ${parameter} names a file that cannot be read: ${path}. Correct the path, or leave the parameter out.`,
-      { cause },
-    );
-  }
 }
