@@ -1,5 +1,11 @@
 import pg, { type Pool, type PoolClient } from 'pg';
-import { missingUrlError, poolConfig, poolSettings, serviceConnection } from '../settings.ts';
+import {
+  type ConnectionSettings,
+  missingUrlError,
+  poolConfig,
+  poolSettings,
+  serviceConnection,
+} from '../settings.ts';
 import { connectionError } from './connection-error.ts';
 
 /** The schema that holds everything of this package. Names in SQL are written out with it. */
@@ -72,8 +78,10 @@ export async function closePool(): Promise<void> {
 
 function createPool(): Pool {
   const { max, idleTimeoutMs } = poolSettings();
+  const connection = requireServiceConnection();
   const created = new pg.Pool({
-    ...poolConfig(requireServiceConnection()),
+    ...poolConfig(connection),
+    Client: clientOf(connection),
     max,
     idleTimeoutMillis: idleTimeoutMs,
   });
@@ -82,6 +90,24 @@ function createPool(): Pool {
   created.on('connect', (client) => client.on('error', () => undefined));
   created.on('error', () => undefined);
   return created;
+}
+
+/** A client whose refusals say which database and what to do, also to who uses the pool's own `query` and `connect`. */
+function clientOf(connection: ConnectionSettings) {
+  return class extends pg.Client {
+    override connect(): Promise<pg.Client>;
+    override connect(callback: (error: Error) => void): void;
+    override connect(callback?: (error: Error) => void): Promise<pg.Client> | undefined {
+      if (callback === undefined) {
+        return super.connect().catch((cause) => {
+          throw connectionError(connection, cause);
+        });
+      }
+      // Called with null when all is well.
+      super.connect((cause: Error) => callback(cause && connectionError(connection, cause)));
+      return undefined;
+    }
+  };
 }
 
 function requireServiceConnection() {
