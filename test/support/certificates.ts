@@ -10,6 +10,8 @@ export interface Certificates {
   readonly authority: string;
   /** Certificate of one that did not. */
   readonly otherAuthority: string;
+  /** Certificate and key of a client that is the role `name`, by the authority that the server knows. */
+  client(name: string): { readonly certificate: string; readonly key: string };
   /** Settings that make a server offer TLS with its certificate. */
   readonly serverSettings: readonly string[];
   remove(): void;
@@ -25,6 +27,8 @@ x509_extensions = authority
 basicConstraints = critical, CA:true
 [server]
 subjectAltName = DNS:localhost
+[client]
+extendedKeyUsage = clientAuth
 `;
 
 export function hasOpenssl(): boolean {
@@ -45,19 +49,30 @@ export function makeCertificates(): Certificates {
       ...['-keyout', `${name}.key`, ...args],
     );
 
+  const issue = (name: string, subject: string, extensions: string) => {
+    request(name, subject, '-new', '-out', `${name}.csr`);
+    openssl(
+      ...['x509', '-req', '-in', `${name}.csr`, '-days', '2', '-out', `${name}.crt`],
+      ...['-CA', 'authority.crt', '-CAkey', 'authority.key', '-CAcreateserial'],
+      ...['-extfile', 'openssl.cnf', '-extensions', extensions],
+    );
+  };
+
   request('authority', 'authority of the tests', '-x509', '-days', '2', '-out', 'authority.crt');
   request('other', 'another authority', '-x509', '-days', '2', '-out', 'other.crt');
-  request('server', 'localhost', '-new', '-out', 'server.csr');
-  openssl(
-    ...['x509', '-req', '-in', 'server.csr', '-days', '2', '-out', 'server.crt'],
-    ...['-CA', 'authority.crt', '-CAkey', 'authority.key', '-CAcreateserial'],
-    ...['-extfile', 'openssl.cnf', '-extensions', 'server'],
-  );
+  issue('server', 'localhost', 'server');
   giveToServer(file('server.key'));
   return {
     authority: file('authority.crt'),
     otherAuthority: file('other.crt'),
-    serverSettings: ['ssl=on', `ssl_cert_file=${file('server.crt')}`, `ssl_key_file=${file('server.key')}`],
+    client(name) {
+      issue('client', name, 'client');
+      return { certificate: file('client.crt'), key: file('client.key') };
+    },
+    serverSettings: [
+      ...['ssl=on', `ssl_cert_file=${file('server.crt')}`, `ssl_key_file=${file('server.key')}`],
+      `ssl_ca_file=${file('authority.crt')}`,
+    ],
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
 }

@@ -21,6 +21,8 @@ export interface PgBouncerOptions {
   readonly mode: 'transaction' | 'session';
   /** Most connections to the server for each database. Default: PgBouncer's own, 20. */
   readonly poolSize?: number;
+  /** More lines for pgbouncer.ini, such as `ignore_startup_parameters = options`. */
+  readonly settings?: readonly string[];
 }
 
 /** Where Debian puts it stands in no ordinary user's PATH. */
@@ -54,11 +56,11 @@ export async function startPgbouncer(options: PgBouncerOptions): Promise<PgBounc
   return { url, stop };
 }
 
-/** What is not set here, ignore_startup_parameters above all, is as people find it. */
+/** What is set neither here nor by a test, ignore_startup_parameters above all, is as people find it. */
 function writeConfiguration(
   folder: string,
   port: number,
-  { server, mode, poolSize }: PgBouncerOptions,
+  { server, mode, poolSize, settings = [] }: PgBouncerOptions,
 ): void {
   const { host, port: serverPort, user, password } = parseDatabaseUrl('the server', server);
   const target = Object.entries({ host, port: serverPort, user, password }).flatMap(([key, value]) =>
@@ -76,6 +78,7 @@ unix_socket_dir =
 auth_type = any
 pool_mode = ${mode}
 ${poolSize === undefined ? '' : `default_pool_size = ${poolSize}`}
+${settings.join('\n')}
 `,
     { mode: 0o600 },
   );

@@ -1,8 +1,36 @@
 const BACKEND_KEY_DATA = 'K'.charCodeAt(0);
+const PASSWORD = 'p';
 const READY_FOR_QUERY = 'Z'.charCodeAt(0);
 
 /** Length of a message's type and of its length field, which counts itself. */
 const HEADER = 5;
+
+/** Code in the place of the protocol's version with which a client asks for TLS; the start of the connection follows. */
+const TLS_REQUEST = 80_877_103;
+
+/**
+ * Reads the messages that a client sends, which are given piece by piece, and returns the types of those that are
+ * complete: `Q` for a query, `X` for the end. The start of a connection and its passwords, which belong to the
+ * handshake, have none. With TLS nothing can be read.
+ */
+export function readMessageTypes(): (chunk: Buffer) => readonly string[] {
+  let pending = Buffer.alloc(0);
+  let begun = false;
+  return (chunk) => {
+    pending = Buffer.concat([pending, chunk]);
+    const types: string[] = [];
+    for (;;) {
+      const lengthAt = begun ? 1 : 0;
+      if (pending.length < lengthAt + 4) break;
+      const length = lengthAt + pending.readInt32BE(lengthAt);
+      if (pending.length < length) break;
+      if (begun) types.push(String.fromCharCode(pending[0] ?? 0));
+      else begun = pending.readInt32BE(4) !== TLS_REQUEST;
+      pending = pending.subarray(length);
+    }
+    return types.filter((type) => type !== PASSWORD);
+  };
+}
 
 /**
  * Whether what a client has sent ends where the server is to act: with the zero of a query's text, or with Sync.

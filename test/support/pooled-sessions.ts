@@ -1,0 +1,48 @@
+import pg, { type Client } from 'pg';
+
+/** What a session of the server has that the next client of a pooler would find in it. */
+export interface SessionState {
+  readonly pid: number;
+  /** What was set for the session, beyond what the pooler sets for each client. */
+  readonly settings: Readonly<Record<string, string>>;
+  readonly applicationName: string;
+  readonly advisoryLocks: number;
+  readonly preparedStatements: number;
+  readonly temporaryTables: number;
+}
+
+/** Connects as many clients at once by way of a pooler, and looks at the sessions that they are given. */
+export async function lookAtSessions(url: string, count: number): Promise<readonly SessionState[]> {
+  const clients = Array.from({ length: count }, () => new pg.Client(url));
+  try {
+    // One after the other: each keeps the session that it was given.
+    for (const client of clients) {
+      client.on('error', () => undefined);
+      await client.connect();
+      await client.query('select');
+    }
+    return await Promise.all(clients.map(look));
+  } finally {
+    await Promise.all(clients.map((client) => client.end()));
+  }
+}
+
+async function look(client: Client): Promise<SessionState> {
+  const { rows } = await client.query<SessionState>(`
+    select
+      pg_backend_pid() as pid,
+      (
+        select coalesce(json_object_agg(name, setting order by name), '{}')
+        from pg_settings
+        where source = 'session' and name <> 'application_name' and setting <> ''
+      ) as settings,
+      current_setting('application_name') as "applicationName",
+      (
+        select count(*)::integer from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()
+      ) as "advisoryLocks",
+      (select count(*)::integer from pg_prepared_statements) as "preparedStatements",
+      (select count(*)::integer from pg_class where relpersistence = 't') as "temporaryTables"
+  `);
+  if (rows[0] === undefined) throw new Error('the server answered nothing');
+  return rows[0];
+}
