@@ -1,0 +1,111 @@
+import pg from 'pg';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type CliOptions, collect, runCli, startCli } from '../support/cli.ts';
+import { databaseUrl } from '../support/connection.ts';
+import { mistypedUrls } from '../support/mistyped.ts';
+import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { copyPackage } from '../support/package.ts';
+import { ENCODED_SECRET, leaksIn, SECRET } from '../support/secret.ts';
+
+let server: OwnServer;
+/** The server's database `app` as the role `app`, whose password is the secret. */
+let url: string;
+
+beforeAll(async () => {
+  server = await startOwnServer({ listen: 'tcp' });
+  const client = new pg.Client(server.url);
+  await client.connect();
+  await client.query(`create role app login password ${pg.escapeLiteral(SECRET)}`);
+  await client.query("create role other login password 'another'");
+  await client.query('create database app owner app');
+  await client.end();
+  url = databaseUrl(server.url, 'app').replace(/\/\/[^@]*@/, `//app:${ENCODED_SECRET}@`);
+});
+afterAll(() => server?.stop());
+
+const IMPATIENT = { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0', FILESTORE_MIGRATION_LOCK_WAIT_MS: '0' };
+
+/** Runs a command with that URL; it has to say this, and no piece of the password. */
+async function expectSecrecy(
+  args: readonly string[],
+  from: string,
+  said: RegExp,
+  options: CliOptions = {},
+): Promise<void> {
+  const env = { ...IMPATIENT, DATABASE_URL: from, ...options.env };
+  const { output } = await runCli(args, { ...options, env });
+  expect(output).toMatch(said);
+  expect(leaksIn(output)).toEqual([]);
+}
+
+const COMMANDS = [['migrate', '--dry-run'], ['migrate'], ['migrate'], ['status'], ['verify']] as const;
+
+test('every command that works keeps the password to itself, in words and as a document', async () => {
+  for (const command of COMMANDS) {
+    await expectSecrecy(command, url, /app/);
+    await expectSecrecy([...command, '--json'], url, /"ok": true/);
+  }
+});
+
+test('commands that may not come in or find nobody do too', async () => {
+  const refusals: readonly [string, RegExp][] = [
+    [url.replace('//app:', '//other:'), /password for user "other" is wrong/],
+    [url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
+    [databaseUrl(url, 'nowhere'), /no such database/],
+    [`${url}?sslmode=verify-full`, /offers none/],
+  ];
+  for (const [from, said] of refusals) {
+    // A document on stdout, and the words on stderr.
+    await expectSecrecy(['migrate', '--json'], from, said);
+    await expectSecrecy(['status'], from, said);
+  }
+});
+
+test('a migration that fails does too', async () => {
+  const broken = copyPackage();
+  broken.addMigration('broken', 'select 1 / 0;');
+  try {
+    for (const args of [['migrate'], ['migrate', '--json']]) {
+      await expectSecrecy(args, url, /division by zero/, { folder: broken.folder });
+    }
+  } finally {
+    broken.remove();
+  }
+});
+
+test('a run that is stopped while it waits does too', async () => {
+  const holder = new pg.Client(url);
+  await holder.connect();
+  await holder.query('select pg_advisory_lock(7379548647407775602)');
+  await holder.query('delete from graphile_migrate.migrations');
+  const child = startCli(['migrate', '--json'], { env: { DATABASE_URL: url } });
+  const result = collect(child);
+  child.stderr?.on('data', (chunk: string) => {
+    if (chunk.includes('Waiting')) child.kill('SIGTERM');
+  });
+  const { output } = await result;
+  await holder.end();
+  expect(output).toMatch(/RUN_ABORTED/);
+  expect(leaksIn(output)).toEqual([]);
+});
+
+test('the password in other variables is shown as little', async () => {
+  const bad = `postgres://app:${SECRET}@127.0.0.1:1/app`;
+  await expectSecrecy(['migrate'], url.replace(`:${ENCODED_SECRET}@`, '@'), /migrations? /, {
+    env: { PGPASSWORD: SECRET, SHADOW_DATABASE_URL: bad, ROOT_DATABASE_URL: bad },
+  });
+  await expectSecrecy(['migrate'], url, /FILESTORE_MIGRATION_POOLER/, {
+    env: { FILESTORE_MIGRATION_POOLER: bad },
+  });
+  await expectSecrecy(['migrate'], url.replace(`:${ENCODED_SECRET}@`, '@'), /asks user "app" for a password/);
+});
+
+test('a mistyped URL is shown by no command', async () => {
+  // The package is asked about all of them elsewhere; a process each takes its time.
+  const some = mistypedUrls().filter((_, index) => index % 15 === 0);
+  for (const mistyped of some) {
+    for (const args of [['migrate', '--json'], ['status']]) {
+      await expectSecrecy(args, mistyped, /SETTINGS_INVALID|CONNECTION_FAILED/);
+    }
+  }
+});

@@ -1,0 +1,97 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { migrationStatus, runMigrations } from '../../src/index.ts';
+import { runCli } from '../support/cli.ts';
+import { databaseForFile, type TestDatabase } from '../support/database.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { type LoginRole, rolesForFile } from '../support/roles.ts';
+import { one } from '../support/tree.ts';
+
+const database = databaseForFile('empty');
+const createRole = rolesForFile(database);
+const envOf = (role: LoginRole) => ({ DATABASE_URL: role.url });
+
+async function schemasIn(sql: TestDatabase): Promise<readonly string[]> {
+  const rows = await sql.query<{ nspname: string }>(
+    "select nspname from pg_namespace where nspname in ('filestore', 'graphile_migrate') order by nspname",
+  );
+  return rows.map(({ nspname }) => nspname);
+}
+
+describe('the role that migrates', () => {
+  let migrator: LoginRole;
+  let later: PackageCopy;
+  beforeEach(async () => {
+    migrator = await createRole();
+    later = copyPackage();
+    later.addMigration('later', "comment on schema filestore is 'Of a later version.';");
+  });
+  afterEach(async () => {
+    later.remove();
+    await database().query('drop schema if exists filestore, graphile_migrate cascade');
+  });
+
+  const grant = (role: LoginRole) =>
+    database().query(`grant create on database ${database().name} to ${role.quotedName}`);
+  const revoke = (role: LoginRole) =>
+    database().query(`revoke create on database ${database().name} from ${role.quotedName}`);
+
+  test('needs the CREATE right on the database for the first run, which changes nothing without it', async () => {
+    await expect(runMigrations({ env: envOf(migrator) })).rejects.toMatchObject({
+      code: 'MIGRATION_FAILED',
+      sqlState: '42501',
+      message: expect.stringContaining('grant create on database'),
+      applied: [],
+    });
+    expect(await schemasIn(database())).toEqual([]);
+    await grant(migrator);
+    expect(await runMigrations({ env: envOf(migrator) })).toMatchObject({
+      applied: { length: committedMigrations().length },
+      schema: { state: 'same' },
+    });
+    await revoke(migrator);
+  });
+
+  test('needs nothing but its schemas for later runs, with and without something to apply', async () => {
+    await grant(migrator);
+    await runMigrations({ env: envOf(migrator) });
+    await revoke(migrator);
+    expect(await runMigrations({ env: envOf(migrator) })).toMatchObject({ applied: [] });
+    const { exitCode, stdout } = await runCli(['migrate'], { folder: later.folder, env: envOf(migrator) });
+    expect(stdout).toContain('Done: applied 1 migration');
+    // The model of the copy is of the migration before.
+    expect(exitCode).toBe(0);
+    expect(await one(database(), "select obj_description('filestore'::regnamespace) as comment")).toEqual({
+      comment: 'Of a later version.',
+    });
+  });
+
+  test('may be another one than before when it is a member of it', async () => {
+    await grant(migrator);
+    await runMigrations({ env: envOf(migrator) });
+    await revoke(migrator);
+    const successor = await createRole('_successor');
+    await database().query(`grant ${migrator.quotedName} to ${successor.quotedName}`);
+    expect(await runCli(['migrate'], { folder: later.folder, env: envOf(successor) })).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('Done: applied 1 migration'),
+    });
+  });
+
+  test('that is not the owner is refused, and told so', async () => {
+    await runMigrations({ env: { DATABASE_URL: database().url } });
+    await database().query(`grant usage on schema graphile_migrate to ${migrator.quotedName}`);
+    await database().query(`grant select on graphile_migrate.migrations to ${migrator.quotedName}`);
+    expect(await migrationStatus({ env: envOf(migrator) })).toMatchObject({ state: 'current' });
+    const { exitCode, stderr } = await runCli(['migrate'], { folder: later.folder, env: envOf(migrator) });
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(
+      /MIGRATION_FAILED: .*42501.*ownership of the schemas filestore and graphile_migrate/,
+    );
+    expect(
+      await one(database(), 'select count(*)::integer as count from graphile_migrate.migrations'),
+    ).toEqual({
+      count: committedMigrations().length,
+    });
+  });
+});

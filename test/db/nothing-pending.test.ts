@@ -1,0 +1,76 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { assertMigrated, migrationStatus, runMigrations } from '../../src/index.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { collect } from '../support/cli.ts';
+import { createDatabase, databaseForEachTest } from '../support/database.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { type Proxy as Cable, startProxy } from '../support/proxy.ts';
+
+const database = databaseForEachTest();
+
+describe('with nothing pending', () => {
+  let cable: Cable;
+  beforeEach(async () => {
+    cable = await startProxy(database().url);
+  });
+  afterEach(() => cable.stop());
+
+  test.each([
+    ['a run', runMigrations],
+    ['status', migrationStatus],
+    ['the check at the start of a service', assertMigrated],
+  ])('%s is one connection and one message, then the end', async (_, ask) => {
+    await ask({ env: { DATABASE_URL: cable.url } });
+    expect(cable.conversations).toEqual([['Q', 'X']]);
+  });
+});
+
+/** Runs the migrations in a process of its own, which then tells what it has loaded. */
+async function runInProcess(url: string): Promise<unknown> {
+  const index = pathToFileURL(join(PACKAGE_ROOT, 'src', 'index.ts')).href;
+  const script = `
+    import { createRequire } from 'node:module';
+    let threads = 0;
+    process.on('worker', () => { threads += 1; });
+    const { runMigrations } = await import('${index}');
+    const { applied } = await runMigrations();
+    const { cache } = createRequire('${index}');
+    const loaded = (name) => Object.keys(cache).some((path) => path.includes('/node_modules/' + name + '/'));
+    console.log(JSON.stringify({ applied: applied.length, threads, pg: loaded('pg'), graphileMigrate: loaded('graphile-migrate') }));
+  `;
+  const { stdout, stderr } = await collect(
+    spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script], {
+      cwd: PACKAGE_ROOT,
+      env: { PATH: process.env.PATH, DATABASE_URL: url },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    }),
+  );
+  expect(stderr).toBe('');
+  return JSON.parse(stdout);
+}
+
+test('with nothing pending no thread is started, and graphile-migrate is not loaded', async () => {
+  expect(await runInProcess(database().url)).toEqual({
+    applied: 0,
+    threads: 0,
+    pg: true,
+    graphileMigrate: false,
+  });
+});
+
+test('with something pending a thread is started, and graphile-migrate is loaded in there only', async () => {
+  const empty = await createDatabase('empty');
+  try {
+    expect(await runInProcess(empty.url)).toEqual({
+      applied: committedMigrations().length,
+      threads: 1,
+      pg: true,
+      graphileMigrate: false,
+    });
+  } finally {
+    await empty.drop();
+  }
+});

@@ -1,0 +1,58 @@
+import { afterEach, beforeEach, describe, expect, inject, test, vi } from 'vitest';
+import { closePool, getClient, getPool, migrationStatus, withTransaction } from '../../src/index.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { type PgBouncer, pgbouncerBinary, startPgbouncer } from '../support/pgbouncer.ts';
+import { canUse } from '../support/programs.ts';
+import { createMount } from '../support/tree.ts';
+
+describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('a service behind PgBouncer', () => {
+  const database = databaseForEachTest();
+  let bouncer: PgBouncer | undefined;
+  afterEach(async () => {
+    await closePool();
+    vi.unstubAllEnvs();
+    await bouncer?.stop();
+  });
+
+  const start = async (settings: readonly string[] = []) => {
+    bouncer = await startPgbouncer({ server: inject('adminUrl'), mode: 'transaction', settings });
+    vi.stubEnv('FILESTORE_DATABASE_URL', bouncer.url(database().name));
+  };
+
+  describe('as it is installed', () => {
+    beforeEach(() => start());
+    const REFUSAL = {
+      code: 'CONNECTION_FAILED',
+      message: expect.stringMatching(/unsupported startup parameter.*ignore_startup_parameters = options/),
+    };
+
+    test.each([
+      ['getClient', () => getClient()],
+      ["the pool's query", () => getPool().query('select 1')],
+      ["the pool's connect", () => getPool().connect()],
+      ['withTransaction', () => withTransaction(async () => undefined)],
+    ])('is told by %s which setting of the pooler lets its options pass', async (_, connect) => {
+      await expect(connect()).rejects.toMatchObject(REFUSAL);
+    });
+
+    test('is told the same of the options of its own URL', async () => {
+      const url = `${bouncer?.url(database().name)}?options=-c%20jit%3Doff`;
+      await expect(migrationStatus({ env: { DATABASE_URL: url } })).rejects.toMatchObject(REFUSAL);
+    });
+  });
+
+  test('that passes options over works, in transactions that are READ COMMITTED all the same', async () => {
+    await database().query(
+      `alter database ${database().name} set default_transaction_isolation = 'serializable'`,
+    );
+    await start(['ignore_startup_parameters = options']);
+    const isolation = await withTransaction(async (client) => {
+      await createMount(client);
+      const { rows } = await client.query("select current_setting('transaction_isolation') as level");
+      return rows[0]?.level;
+    });
+    expect(isolation).toBe('read committed');
+    const { rows } = await getPool().query('select count(*)::integer as count from filestore.backend_mounts');
+    expect(rows).toEqual([{ count: 1 }]);
+  });
+});

@@ -1,0 +1,101 @@
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { runMigrations } from '../../src/index.ts';
+import { runCli } from '../support/cli.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage } from '../support/package.ts';
+import { type PgBouncer, pgbouncerBinary, startPgbouncer } from '../support/pgbouncer.ts';
+import { lookAtSessions } from '../support/pooled-sessions.ts';
+import { canUse } from '../support/programs.ts';
+
+describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBouncer in session mode', () => {
+  const database = databaseForEachTest('empty');
+  let bouncer: PgBouncer;
+  beforeAll(async () => {
+    bouncer = await startPgbouncer({ server: inject('adminUrl'), mode: 'session' });
+  });
+  afterAll(() => bouncer?.stop());
+
+  const trusted = (pooler = bouncer) => ({
+    DATABASE_URL: pooler.url(database().name),
+    FILESTORE_MIGRATION_POOLER: 'session',
+  });
+
+  /** The sessions that the pooler keeps for its next clients. */
+  async function pooledSessions(): Promise<readonly number[]> {
+    const rows = await database().query<{ pid: number }>(
+      'select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() order by pid',
+    );
+    return rows.map(({ pid }) => pid);
+  }
+
+  /** Runs `work` and expects that the sessions it used are as fresh as one was before. */
+  async function expectCleanSessions(work: () => Promise<unknown>): Promise<void> {
+    const url = bouncer.url(database().name);
+    const [fresh] = await lookAtSessions(url, 1);
+    await work();
+    const used = await pooledSessions();
+    expect(used.length).toBeGreaterThan(1);
+    const found = await lookAtSessions(url, used.length);
+    expect(found.map(({ pid }) => pid).sort((a, b) => a - b)).toEqual(used);
+    for (const state of found) expect(state).toEqual({ ...fresh, pid: state.pid });
+  }
+
+  test('is refused, with the two ways out', async () => {
+    await expect(
+      runMigrations({ env: { DATABASE_URL: bouncer.url(database().name) } }),
+    ).rejects.toMatchObject({
+      code: 'POOLER_IN_BETWEEN',
+      message: expect.stringMatching(/FILESTORE_MIGRATION_DATABASE_URL.*FILESTORE_MIGRATION_POOLER=session/),
+    });
+  });
+
+  test('passes when it is said to be in session mode, and its sessions are as fresh afterwards', async () => {
+    await expectCleanSessions(async () => {
+      expect(await runMigrations({ env: trusted() })).toMatchObject({
+        applied: { length: committedMigrations().length },
+        schema: { state: 'same' },
+      });
+    });
+    expect(await runMigrations({ env: trusted() })).toMatchObject({ applied: [] });
+  });
+
+  test('has sessions as fresh after a migration failed', async () => {
+    const broken = copyPackage();
+    const filename = broken.addMigration('broken', 'create table filestore.half_done ();\nselect 1 / 0;');
+    try {
+      await expectCleanSessions(async () => {
+        const result = await runCli(['migrate'], { folder: broken.folder, env: trusted() });
+        expect(result).toMatchObject({ exitCode: 1, stderr: expect.stringContaining(`${filename} failed`) });
+      });
+    } finally {
+      broken.remove();
+    }
+  });
+
+  test('has sessions as fresh after a run was stopped', async () => {
+    await expectCleanSessions(async () => {
+      const stop = new AbortController();
+      const run = runMigrations({
+        env: trusted(),
+        signal: stop.signal,
+        onEvent: ({ type }) => type === 'migration-start' && stop.abort(),
+      });
+      await expect(run).rejects.toMatchObject({ code: 'RUN_ABORTED' });
+    });
+    expect(await runMigrations({ env: trusted() })).toMatchObject({ schema: { state: 'same' } });
+  });
+
+  test('of one session is refused: a run needs two at once', async () => {
+    const narrow = await startPgbouncer({ server: inject('adminUrl'), mode: 'session', poolSize: 1 });
+    try {
+      const env = { ...trusted(narrow), FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS: '1000' };
+      await expect(runMigrations({ env })).rejects.toMatchObject({
+        code: 'POOLER_IN_BETWEEN',
+        message: expect.stringMatching(/no second session.*raise the size of the pool/),
+      });
+    } finally {
+      await narrow.stop();
+    }
+  });
+});

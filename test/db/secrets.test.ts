@@ -1,0 +1,209 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { inspect } from 'node:util';
+import pg from 'pg';
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import {
+  closePool,
+  FilestoreError,
+  getClient,
+  getPool,
+  migrationStatus,
+  type RunMigrationsOptions,
+  runMigrations,
+  verifySchema,
+  withTransaction,
+} from '../../src/index.ts';
+import { databaseUrl } from '../support/connection.ts';
+import { mistypedUrls } from '../support/mistyped.ts';
+import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { startProxy } from '../support/proxy.ts';
+import { ENCODED_SECRET, everythingIn, leaksIn, SECRET, withPassword } from '../support/secret.ts';
+
+let server: OwnServer;
+/** The server's database `app` as the role `app`, whose password is the secret. */
+let url: string;
+const warnings: Error[] = [];
+const noteWarning = (warning: Error) => warnings.push(warning);
+
+beforeAll(async () => {
+  process.on('warning', noteWarning);
+  server = await startOwnServer({
+    listen: 'tcp',
+    settings: ['log_connections=on', 'log_min_messages=debug1', 'log_error_verbosity=verbose'],
+  });
+  await asSuperuser(async (client) => {
+    await client.query(`create role app login password ${pg.escapeLiteral(SECRET)}`);
+    await client.query("create role other login password 'another'");
+    await client.query('create database app owner app');
+    await client.query("alter system set log_statement = 'all'");
+    await client.query('select pg_reload_conf()');
+  });
+  const own = new URL(databaseUrl(server.url, 'app'));
+  own.username = 'app';
+  own.password = ENCODED_SECRET;
+  url = own.href;
+});
+afterEach(async () => {
+  await closePool();
+  vi.unstubAllEnvs();
+});
+afterAll(async () => {
+  process.off('warning', noteWarning);
+  await server?.stop();
+});
+
+async function asSuperuser<T>(work: (client: pg.Client) => Promise<T>, database = 'postgres'): Promise<T> {
+  const client = new pg.Client(databaseUrl(server.url, database));
+  await client.connect();
+  return work(client).finally(() => client.end());
+}
+
+const IMPATIENT = {
+  FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0',
+  FILESTORE_MIGRATION_LOCK_WAIT_MS: '0',
+  FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS: '1000',
+};
+
+/** Runs the migrations and returns everything that it let anybody see. */
+async function see(from: string, options: RunMigrationsOptions = {}): Promise<string> {
+  const seen: unknown[] = [];
+  const note = (value: unknown) => seen.push(value);
+  await runMigrations({
+    env: { ...IMPATIENT, DATABASE_URL: from },
+    ...options,
+    logger: { info: note, warn: note },
+    onEvent(event) {
+      note(event);
+      options.onEvent?.(event);
+    },
+  }).then(note, note);
+  return seen.map(everythingIn).join('\n');
+}
+
+function expectSecrecy(text: string, said: RegExp): void {
+  expect(text).toMatch(said);
+  expect(leaksIn(text)).toEqual([]);
+}
+
+test('a piece of the password is found where there is one', () => {
+  const cause = new Error(`as it is: ${SECRET.slice(3, 7)}`);
+  expect(leaksIn(everythingIn(new Error('outside', { cause })))).toEqual([SECRET.slice(3, 7)]);
+  expect(leaksIn(`postgres://${ENCODED_SECRET.slice(8, 12)}`)).toEqual([ENCODED_SECRET.slice(8, 12)]);
+  expect(leaksIn(inspect(new URL(url)))).not.toEqual([]);
+});
+
+describe('a run lets nobody see the password', () => {
+  test('when all is well, nor in its sessions', async () => {
+    const names: Promise<unknown>[] = [];
+    const look = () =>
+      asSuperuser(async (client) => (await client.query('select * from pg_stat_activity')).rows);
+    expectSecrecy(await see(url, { onEvent: () => names.push(look()) }), /migration-end/);
+    expectSecrecy(inspect(await Promise.all(names), { depth: 9 }), /filestore migrate/);
+    expectSecrecy(await see(url), /applied: \[\]/);
+    const env = { DATABASE_URL: url };
+    expectSecrecy(inspect([await migrationStatus({ env }), await verifySchema({ env })]), /current.*same/s);
+  });
+
+  test.each([
+    ['the password is of another role', () => url.replace('//app:', '//other:'), /password for user "other"/],
+    ['the role is not known', () => url.replace('//app:', '//nobody:'), /password for user "nobody"/],
+    ['there is no such database', () => databaseUrl(url, 'nowhere'), /no such database/],
+    ['nothing listens', () => url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
+    ['there is no such host', () => url.replace('127.0.0.1', 'db.invalid'), /db\.invalid/],
+    ['the server has no TLS', () => `${url}?sslmode=verify-full`, /offers none/],
+    ['a certificate is missing', () => `${url}?sslrootcert=/no/such.pem`, /sslrootcert/],
+    ['an option is wrong', () => `${url}?options=-c%20no_such=1`, /no_such/],
+    ['a "%" of the password is not encoded', () => withPassword(url, SECRET), /hexadecimal/],
+  ])('when %s', async (_, from, said) => {
+    expectSecrecy(await see(from()), said);
+  });
+
+  test('when the server does not answer', async () => {
+    const cable = await startProxy(url);
+    cable.pause();
+    expectSecrecy(await see(cable.url), /CONNECTION_FAILED/);
+    await cable.stop();
+  });
+
+  test('when it is stopped, and when its connections are cut', async () => {
+    await asSuperuser((client) => client.query('drop schema filestore, graphile_migrate cascade'), 'app');
+    const stop = new AbortController();
+    expectSecrecy(
+      await see(url, {
+        signal: stop.signal,
+        onEvent: ({ type }) => type === 'migration-start' && stop.abort(),
+      }),
+      /RUN_ABORTED/,
+    );
+    const cable = await startProxy(url);
+    const cut = cable.cutAt('create table', 'during');
+    expectSecrecy(await see(cable.url), /CONNECTION_LOST|MIGRATION_FAILED|lost/);
+    await cut;
+    await cable.stop();
+    expectSecrecy(await see(url), /migration-end/);
+  });
+
+  test('when another migrator is at work', async () => {
+    await asSuperuser((client) => client.query('truncate graphile_migrate.migrations'), 'app');
+    const holder = new pg.Client(url);
+    await holder.connect();
+    await holder.query('select pg_advisory_lock(7379548647407775602)');
+    expectSecrecy(await see(url), /LOCK_NOT_ACQUIRED/);
+    await holder.end();
+    expectSecrecy(await see(url), /migration-end/);
+  });
+
+  test('when it was written into the URL in every wrong way', async () => {
+    for (const mistyped of mistypedUrls()) {
+      const text = await see(mistyped);
+      expect({ mistyped, leaks: leaksIn(text) }).toEqual({ mistyped, leaks: [] });
+      expect(text, mistyped).toMatch(/SETTINGS_INVALID|CONNECTION_FAILED/);
+    }
+  });
+});
+
+describe('the pool lets nobody see the password', () => {
+  const seen = async (work: Promise<unknown>) => everythingIn(await work.catch((error: unknown) => error));
+
+  test('by itself, by its connections and by what they say when they are lost', async () => {
+    vi.stubEnv('FILESTORE_DATABASE_URL', url);
+    const lost = new Promise<unknown[]>((resolve) => {
+      getPool().once('error', (...all) => resolve(all));
+    });
+    const client = await getClient();
+    const { rows } = await client.query('select pg_backend_pid() as pid');
+    expectSecrecy(everythingIn(client), /127\.0\.0\.1/);
+    client.release();
+    await asSuperuser((admin) => admin.query('select pg_terminate_backend($1, 5000)', [rows[0].pid]));
+    expectSecrecy(everythingIn(await lost), /terminating connection/);
+    expectSecrecy(everythingIn(getPool()), /idleTimeoutMillis/);
+    const work = withTransaction((session) => session.query('select nothing'));
+    expectSecrecy(await seen(work), /"nothing" does not exist/);
+  });
+
+  test.each([
+    ['is let in by nobody', () => url.replace('//app:', '//other:'), /password for user "other"/],
+    ['finds nobody', () => url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
+    ['is asked for TLS', () => `${url}?sslmode=require`, /offers none/],
+  ])('when it %s', async (_, from, said) => {
+    vi.stubEnv('FILESTORE_DATABASE_URL', from());
+    expectSecrecy(await seen(getClient()), said);
+    expectSecrecy(await seen(getPool().query('select 1')), said);
+  });
+
+  test('when its URL is mistyped', async () => {
+    for (const mistyped of mistypedUrls()) {
+      vi.stubEnv('FILESTORE_DATABASE_URL', mistyped);
+      const error = await getClient().catch((cause: unknown) => cause);
+      expect(error).toBeInstanceOf(FilestoreError);
+      expect({ mistyped, leaks: leaksIn(everythingIn(error)) }).toEqual({ mistyped, leaks: [] });
+      await closePool();
+    }
+  });
+});
+
+test("neither the server's log nor a warning of this process has a piece of it", () => {
+  expectSecrecy(readFileSync(join(server.folder, 'postgres.log'), 'utf8'), /create table/);
+  expect(leaksIn(warnings.map(everythingIn).join('\n'))).toEqual([]);
+});

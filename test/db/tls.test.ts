@@ -1,0 +1,190 @@
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { migrationStatus, runMigrations } from '../../src/index.ts';
+import { type Certificates, hasOpenssl, makeCertificates } from '../support/certificates.ts';
+import { runCli } from '../support/cli.ts';
+import { databaseUrl } from '../support/connection.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { canUse } from '../support/programs.ts';
+
+describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
+  let certificates: Certificates;
+  let server: OwnServer;
+  beforeAll(async () => {
+    certificates = makeCertificates();
+    server = await startOwnServer({ listen: 'tcp', settings: certificates.serverSettings });
+  });
+  afterAll(async () => {
+    await server?.stop();
+    certificates?.remove();
+  });
+
+  /** The server's URL, by the host name that its certificate is for unless told otherwise. */
+  function urlWith(
+    parameters: Readonly<Record<string, string>>,
+    host = 'localhost',
+    url = server.url,
+  ): string {
+    const result = new URL(url);
+    result.hostname = host;
+    for (const [name, value] of Object.entries(parameters)) result.searchParams.set(name, value);
+    return result.href;
+  }
+  const statusOf = (url: string) => migrationStatus({ env: { DATABASE_URL: url } });
+
+  async function asSuperuser<T>(work: (client: pg.Client) => Promise<T>): Promise<T> {
+    const client = new pg.Client(server.url);
+    await client.connect();
+    return work(client).finally(() => client.end());
+  }
+
+  /** Whether the sessions of a database's migrators were encrypted, as the server saw them when asked. */
+  const encrypted = (database: string) =>
+    asSuperuser(async (client) => {
+      const { rows } = await client.query(
+        `select s.ssl from pg_stat_ssl s join pg_stat_activity a using (pid)
+         where a.datname = $1 and starts_with(a.application_name, 'filestore migrate')`,
+        [database],
+      );
+      return rows.map(({ ssl }) => ssl);
+    });
+
+  test('is migrated with TLS all the way, the thread that migrates included', async () => {
+    await asSuperuser((client) => client.query('create database verified'));
+    const url = urlWith({ sslmode: 'verify-full', sslrootcert: certificates.authority });
+    const seen: Promise<readonly boolean[]>[] = [];
+    const report = await runMigrations({
+      env: { DATABASE_URL: databaseUrl(url, 'verified') },
+      onEvent: ({ type }) => type === 'migration-start' && seen.push(encrypted('verified')),
+    });
+    expect(report.applied).toHaveLength(committedMigrations().length);
+    // The one that has the lock, and the one that migrates.
+    expect((await Promise.all(seen))[0]).toEqual([true, true]);
+  });
+
+  test.each(['prefer', 'require', 'verify-ca', 'verify-full'])(
+    'is verified with sslmode=%s',
+    async (sslmode) => {
+      expect(await statusOf(urlWith({ sslmode, sslrootcert: certificates.authority }))).toMatchObject({
+        state: 'empty',
+      });
+      await expect(statusOf(urlWith({ sslmode }))).rejects.toThrow(/authority.*not known/);
+    },
+  );
+
+  test('is verified when only an authority is named', async () => {
+    const parameters = { sslrootcert: certificates.authority };
+    expect(await statusOf(urlWith(parameters))).toMatchObject({ state: 'empty' });
+    await expect(statusOf(urlWith(parameters, '127.0.0.1'))).rejects.toThrow(/another host name/);
+  });
+
+  test('whose certificate is for another host is refused, by a message that says what to do', async () => {
+    const url = urlWith({ sslmode: 'verify-full', sslrootcert: certificates.authority }, '127.0.0.1');
+    await expect(statusOf(url)).rejects.toMatchObject({
+      code: 'CONNECTION_FAILED',
+      message: expect.stringMatching(
+        /^Cannot trust .*127\.0\.0\.1.*another host name. Use a name that it is issued for.*ERR_TLS_CERT_ALTNAME_INVALID/,
+      ),
+      cause: { code: 'ERR_TLS_CERT_ALTNAME_INVALID' },
+    });
+  });
+
+  test.each([
+    ['another authority', () => ({ sslrootcert: certificates.otherAuthority })],
+    ["only the system's authorities", () => ({})],
+  ])('is refused where %s is known, by a message that says what to do', async (_, parameters) => {
+    await expect(statusOf(urlWith({ sslmode: 'verify-full', ...parameters() }))).rejects.toMatchObject({
+      code: 'CONNECTION_FAILED',
+      message: expect.stringMatching(/^Cannot trust .*authority.*is not known here. Name .* sslrootcert/),
+    });
+  });
+
+  test('is used without a look at its certificate with sslmode=no-verify, and without TLS with disable', async () => {
+    expect(await statusOf(urlWith({ sslmode: 'no-verify' }, '127.0.0.1'))).toMatchObject({ state: 'empty' });
+    expect(await statusOf(urlWith({ sslmode: 'disable' }))).toMatchObject({ state: 'empty' });
+  });
+
+  test('does not make the command line wait: what is not trusted now is not trusted in a while', async () => {
+    const result = await runCli(['migrate'], {
+      env: {
+        DATABASE_URL: urlWith({ sslmode: 'verify-full' }),
+        FILESTORE_MIGRATION_CONNECT_WAIT_MS: '600000',
+      },
+    });
+    expect(result).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringMatching(/^CONNECTION_FAILED: Cannot trust/),
+    });
+  });
+
+  describe('that asks clients for a certificate', () => {
+    let client: { readonly certificate: string; readonly key: string };
+    let url: string;
+    beforeAll(async () => {
+      client = certificates.client('postgres');
+      await asSuperuser((session) => session.query('create database guarded'));
+      const rules = join(server.folder, 'server', 'data', 'pg_hba.conf');
+      const before = readFileSync(rules, 'utf8');
+      writeFileSync(rules, 'hostssl guarded all all cert\nhostnossl guarded all all reject\n');
+      appendFileSync(rules, before);
+      await server.restart('fast');
+      url = databaseUrl(urlWith({ sslrootcert: certificates.authority }), 'guarded');
+    });
+
+    test('lets the right one in, without a password', async () => {
+      const withoutPassword = new URL(url);
+      withoutPassword.password = '';
+      const parameters = { sslcert: client.certificate, sslkey: client.key };
+      expect(await statusOf(urlWith(parameters, 'localhost', withoutPassword.href))).toMatchObject({
+        state: 'empty',
+      });
+    });
+
+    test('is told from one that refuses the user', async () => {
+      await expect(statusOf(url)).rejects.toThrow(/do not let user "postgres" in.*sslcert/);
+      await expect(statusOf(urlWith({ sslmode: 'disable' }, 'localhost', url))).rejects.toThrow(
+        /do not let user "postgres" in.*demands TLS \(sslmode\)/,
+      );
+    });
+
+    test('does not hear of files that cannot be right', async () => {
+      await expect(statusOf(urlWith({ sslcert: client.certificate }))).rejects.toMatchObject({
+        code: 'SETTINGS_INVALID',
+        message: expect.stringMatching(/sslcert without sslkey/),
+      });
+      const swapped = { sslcert: client.key, sslkey: client.certificate };
+      await expect(statusOf(urlWith(swapped))).rejects.toMatchObject({
+        code: 'SETTINGS_INVALID',
+        setting: 'sslcert',
+        message: expect.stringMatching(/sslcert .* does not hold a certificate in PEM form.*\.key/),
+      });
+      await expect(
+        statusOf(urlWith({ sslcert: client.certificate, sslkey: client.certificate })),
+      ).rejects.toMatchObject({ code: 'SETTINGS_INVALID', setting: 'sslkey' });
+      await expect(statusOf(urlWith({ sslrootcert: client.key }))).rejects.toMatchObject({
+        code: 'SETTINGS_INVALID',
+        setting: 'sslrootcert',
+      });
+    });
+  });
+});
+
+test('a server without TLS is refused when TLS is asked for, by a message that says both ways out', async () => {
+  const server = await startOwnServer({ listen: 'tcp' });
+  try {
+    for (const sslmode of ['require', 'no-verify']) {
+      const url = `${server.url}?sslmode=${sslmode}`;
+      await expect(migrationStatus({ env: { DATABASE_URL: url } })).rejects.toMatchObject({
+        code: 'CONNECTION_FAILED',
+        message: expect.stringMatching(
+          /with TLS: the server offers none. Switch it on there, or .*sslmode=disable/,
+        ),
+      });
+    }
+  } finally {
+    await server.stop();
+  }
+});
