@@ -68,6 +68,15 @@ export class ConnectionError extends FilestoreError {
 /** A connection was there and is gone: the server was stopped, or the network, or somebody ended it. */
 export class ConnectionLostError extends FilestoreError {
   readonly code = 'CONNECTION_LOST';
+
+  constructor(
+    message: string,
+    /** Names of the files that the run had applied before. */
+    readonly applied: readonly string[],
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
 }
 
 /** The connection goes through a pooler, which hands one session's locks and settings to another. */

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { LockNotAcquiredError, MigrationFailedError } from '../errors.ts';
 import { describeConnection } from '../settings.ts';
-import { seconds } from '../text.ts';
+import { capitalized, seconds } from '../text.ts';
 import { clearAfterFailure, clearInvalidIndexes } from './clear-indexes.ts';
-import { isConnectionLoss } from './connection-error.ts';
+import { isConnectionLoss, isPassing } from './connection-error.ts';
 import type { Applier, ApplyOutcome } from './graphile/apply.ts';
 import { causeOf, migrationFailure } from './graphile/failure.ts';
 import type { WorkerFailure } from './graphile/messages.ts';
@@ -34,7 +34,7 @@ const LOCK_FAILURES: Readonly<Record<string, string>> = {
 
 /** How long a cancelled statement may take to end before its session is ended, and then its thread. */
 const CANCEL_MS = 600;
-const TERMINATE_MS = 900;
+const END_MS = 900;
 const CANCEL_EVERY_MS = 50;
 
 /** Applies what is pending, watching over it. Ends with everything applied, or throws. */
@@ -142,21 +142,35 @@ async function untilApplied(
 
 /**
  * Ends what the applier does: first the statement on the server, so that its transaction rolls back and its locks are
- * free, then the thread. A thread that just ended would leave the server working.
+ * free, then the thread, whatever the server says. A thread that just ended would leave the server working.
  */
-async function cancel({ run, session, applier }: Application): Promise<void> {
+async function cancel(application: Application): Promise<void> {
+  const { applier } = application;
   applier.stop();
-  if (applier.pid() === undefined) return applier.end();
+  const overdue = AbortSignal.timeout(END_MS);
+  const onOverdue = () => {
+    applier.end().catch(() => undefined);
+  };
+  overdue.addEventListener('abort', onOverdue);
+  try {
+    await cancelOnServer(application, overdue);
+  } finally {
+    await applier.end();
+    overdue.removeEventListener('abort', onOverdue);
+  }
+}
+
+async function cancelOnServer({ run, session, applier }: Application, overdue: AbortSignal): Promise<void> {
+  const pid = applier.pid();
+  if (pid === undefined) return;
   const startedAt = performance.now();
-  const canceller = (await session.isAlive()) ? session : await openSession(run.connection, { waitMs: 0 });
+  const canceller = (await session.isAlive())
+    ? session
+    : await openSession(run.connection, { waitMs: 0, signal: overdue });
   try {
     // Again and again: between two statements there is nothing to cancel.
-    for (;;) {
-      const passedMs = performance.now() - startedAt;
-      const pid = applier.hasEnded() ? undefined : applier.pid();
-      if (pid === undefined) return;
-      if (passedMs > TERMINATE_MS) return await applier.end();
-      const end = passedMs > CANCEL_MS ? 'pg_terminate_backend' : 'pg_cancel_backend';
+    while (!applier.hasEnded()) {
+      const end = performance.now() - startedAt > CANCEL_MS ? 'pg_terminate_backend' : 'pg_cancel_backend';
       await canceller.query(`select pg_catalog.${end}(${pid})`);
       await delay(CANCEL_EVERY_MS);
     }
@@ -192,8 +206,16 @@ async function fail(application: Application, failure: WorkerFailure, watch: Wat
   }
   // A session that was ended while the other one lives was ended by somebody, who had a reason.
   const byHand = alive && failure.error.code === '57P01';
-  if (isConnectionLoss(causeOf(failure.error)) && !byHand) {
-    throw new PassingFailure(`The connection to ${describeConnection(run.connection)} was lost.`, error);
+  const cause = causeOf(failure.error);
+  const where = describeConnection(run.connection);
+  if (isConnectionLoss(cause) && !byHand) {
+    throw new PassingFailure(`The connection to ${where} was lost.`, error);
+  }
+  if (failure.filename === null && isPassing(cause)) {
+    throw new PassingFailure(
+      `${capitalized(where)} gave the run no second connection: ${cause.message}.`,
+      error,
+    );
   }
   throw error;
 }

@@ -84,12 +84,21 @@ export function connectionError(connection: ConnectionSettings, cause: unknown):
   );
 }
 
-/** The error for a connection that went away while it was used. */
-export function connectionLostError(connection: ConnectionSettings, cause: unknown): ConnectionLostError {
+/**
+ * The error for a connection that went away while it was used.
+ * @param applied Names of the files that were applied before.
+ */
+export function connectionLostError(
+  connection: ConnectionSettings,
+  cause: unknown,
+  applied: readonly string[] = [],
+): ConnectionLostError {
   const code = codeOf(cause);
   const reason = UNREACHABLE[code] ?? messageOf(cause);
+  const kept = applied.length === 0 ? '' : ` Applied before: ${applied.join(', ')}.`;
   return new ConnectionLostError(
-    `The connection to ${describeConnection(connection)} was lost: ${reason}. Run this again when the server is back; what was committed stays and is not run twice.`,
+    `The connection to ${describeConnection(connection)} was lost: ${reason}.${kept} Run this again when the server is back; what was committed stays and is not run twice.`,
+    applied,
     { cause },
   );
 }
@@ -97,7 +106,8 @@ export function connectionLostError(connection: ConnectionSettings, cause: unkno
 /** Whether a failed attempt to connect may succeed by waiting: the server starts, or its name is not known yet. */
 export function isPassing(cause: unknown): boolean {
   const code = codeOf(cause);
-  if (code === '57P03' || code === '53300') return true;
+  // No connection left; a session that ends as it begins, since the server stops or crashed; a server that starts.
+  if (/^(53300|57P0[123])$/.test(code)) return true;
   if (code === 'EACCES') return false;
   return code in UNREACHABLE || (code === '' && GONE.test(messageOf(cause)));
 }

@@ -31,7 +31,12 @@ export interface LockWait {
 export type LockOutcome =
   | { readonly type: 'acquired'; readonly preflight: Preflight; readonly waitedMs: number }
   | { readonly type: 'not-needed'; readonly preflight: Preflight; readonly waitedMs: number }
-  | { readonly type: 'gave-up'; readonly holder: Holder; readonly waitedMs: number };
+  | {
+      readonly type: 'gave-up';
+      /** Everybody who holds one of the two locks; the first is who has the one that was waited for. */
+      readonly holders: readonly ServerProcess[];
+      readonly waitedMs: number;
+    };
 
 /**
  * Waits until this session is the one migrator. By asking again and again, never by a blocking
@@ -49,11 +54,14 @@ export async function waitForLock(wait: LockWait): Promise<LockOutcome> {
     if (wait.isDone(preflight)) return { type: 'not-needed', preflight, waitedMs };
     // With ours in hand, there may still be graphile-migrate's command line, or a server process whose
     // client died and which still works.
-    const holder = preflight.migrators.find(
-      ({ lock }) => lock === (locked ? 'graphile-migrate' : 'filestore'),
-    );
+    const wanted = locked ? 'graphile-migrate' : 'filestore';
+    const others = preflight.migrators.filter(({ pid }) => pid !== preflight.pid);
+    const holder = others.find(({ lock }) => lock === wanted);
     if (locked && holder === undefined) return { type: 'acquired', preflight, waitedMs };
-    if (waitedMs >= wait.waitMs) return { type: 'gave-up', holder: holder ?? null, waitedMs };
+    if (waitedMs >= wait.waitMs) {
+      const holders = [...others].sort((a, b) => Number(b.lock === wanted) - Number(a.lock === wanted));
+      return { type: 'gave-up', holders, waitedMs };
+    }
     if (told !== (holder?.pid ?? null)) {
       told = holder?.pid ?? null;
       wait.onWaiting(holder ?? null);

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import {
+  ConnectionError,
   type FilestoreError,
   LockNotAcquiredError,
   MigrationFailedError,
@@ -13,7 +14,7 @@ import { connectionLostError, isConnectionLoss } from './connection-error.ts';
 import type { MigrationEvent } from './events.ts';
 import { startApplier } from './graphile/apply.ts';
 import type { CommittedMigration } from './history.ts';
-import { describeProcess, type LockOutcome, waitForLock } from './lock.ts';
+import { describeProcesses, type LockOutcome, waitForLock } from './lock.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
 import { appliedIn, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts';
 import { PassingFailure, startBackoff } from './retry.ts';
@@ -41,6 +42,9 @@ export interface Progress {
   planTold: boolean;
 }
 
+/** How long a server may take to answer a run that was told to stop. */
+const STOP_MS = 2_000;
+
 /** How a run ended. */
 export interface RunResult {
   readonly progress: Readonly<Progress>;
@@ -58,8 +62,9 @@ export async function run(options: Run): Promise<RunResult> {
     try {
       return await attempt(options, progress);
     } catch (error) {
-      if (options.signal.aborted) throw abortedError(options, progress, error);
-      if (!(error instanceof PassingFailure)) throw error;
+      const cause = error instanceof PassingFailure ? error.error : error;
+      if (options.signal.aborted) throw abortedError(options, progress, cause);
+      if (!(error instanceof PassingFailure)) throw notBack(options, progress, error);
       if (progress.durations.size > before) backoff.reset();
       const delayMs = backoff.next();
       if (delayMs === undefined) throw error.error;
@@ -85,6 +90,7 @@ async function attempt(run: Run, progress: Progress): Promise<RunResult> {
     onWaiting: (reason) =>
       run.emit({ type: 'waiting', for: 'server', reason, atMostMs: settings.connectWaitMs }),
   });
+  const release = abandonWhenStopped(session, run.signal);
   try {
     const preflight = await readPreflight(session);
     await refusePooler(connection, session, preflight, settings.pooler);
@@ -95,10 +101,25 @@ async function attempt(run: Run, progress: Progress): Promise<RunResult> {
     const { serverVersion } = preflight;
     return { progress, serverVersion, schema: await verify(run, progress, session) };
   } catch (error) {
-    throw isConnectionLoss(error) ? lost(connection, error) : error;
+    throw isConnectionLoss(error) ? lost(run, progress, error) : error;
   } finally {
+    release();
     await session.close();
   }
+}
+
+/** A run that is told to stop waits for a server that says nothing only so long. */
+function abandonWhenStopped(session: Session, signal: AbortSignal): () => void {
+  const stopped = new AbortController();
+  const onAbort = () => {
+    delay(STOP_MS, undefined, { signal: stopped.signal }).then(session.abandon, () => undefined);
+  };
+  if (signal.aborted) onAbort();
+  signal.addEventListener('abort', onAbort);
+  return () => {
+    signal.removeEventListener('abort', onAbort);
+    stopped.abort();
+  };
 }
 
 function tellPlan(
@@ -170,28 +191,35 @@ async function verify(run: Run, progress: Progress, session: Session): Promise<S
   return check;
 }
 
-function lost(connection: ConnectionSettings, cause: unknown): PassingFailure {
-  const error = connectionLostError(connection, cause);
+function lost({ connection }: Run, progress: Progress, cause: unknown): PassingFailure {
+  const error = connectionLostError(connection, cause, [...progress.durations.keys()]);
   return new PassingFailure(`The connection to ${describeConnection(connection)} was lost.`, error);
+}
+
+/** To a run that had a connection, a server that does not let it in again is one that was lost. */
+function notBack({ connection }: Run, progress: Progress, error: unknown): unknown {
+  if (progress.attempts === 1 || !(error instanceof ConnectionError)) return error;
+  return connectionLostError(connection, error.cause, [...progress.durations.keys()]);
 }
 
 function lockError(
   run: Run,
   progress: Progress,
-  { holder, waitedMs }: Extract<LockOutcome, { readonly type: 'gave-up' }>,
+  { holders, waitedMs }: Extract<LockOutcome, { readonly type: 'gave-up' }>,
 ): LockNotAcquiredError {
   const where = describeConnection(run.connection);
   return new LockNotAcquiredError(
-    `Gave up after ${seconds(waitedMs)}: another migrator is at work on ${where}, ${describeHolder(holder)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
-    holder,
+    `Gave up after ${seconds(waitedMs)}: another migrator is at work on ${where}, ${describeHolders(holders)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
+    holders[0] ?? null,
     [...progress.durations.keys()],
   );
 }
 
-function describeHolder(holder: ServerProcess | null): string {
-  return holder === null
-    ? 'and who it is cannot be told. Run this again.'
-    : `${describeProcess(holder)}. Run this again when it is done; if the program behind it is dead, end it: select pg_terminate_backend(${holder.pid}).`;
+/** A run has two sessions, one for each lock: of a dead one, both have to go. */
+function describeHolders(holders: readonly ServerProcess[]): string {
+  if (holders.length === 0) return 'and who it is cannot be told. Run this again.';
+  const ends = holders.map(({ pid }) => `pg_terminate_backend(${pid})`).join(', ');
+  return `${describeProcesses(holders)}. Run this again when it is done; if the program behind it is dead, end it: select ${ends}.`;
 }
 
 /** The error of a run that was told to stop; `cause` is what it was doing. */

@@ -5,6 +5,8 @@ import { connectionError, connectionLostError, isConnectionLoss, isPassing } fro
 
 /** A server that says nothing for so long is as good as gone. */
 const ANSWER_MS = 5_000;
+/** Goodbye takes a moment, or the other side is not there. */
+const CLOSE_MS = 1_000;
 
 /** Anything that runs a statement the way pg does. */
 export interface Queryable {
@@ -17,7 +19,10 @@ export interface Session extends Queryable {
   readonly announcedPid: number;
   /** Whether the server is still there, asked by trying. */
   isAlive(): Promise<boolean>;
+  /** Ends it in order, or where the server says nothing, without one. */
   close(): Promise<void>;
+  /** Ends it at once, and rejects whatever waits for an answer. */
+  abandon(): void;
 }
 
 export interface Patience {
@@ -40,6 +45,7 @@ export async function openSession(connection: ConnectionSettings, patience: Pati
     try {
       return await connect(connection, patience.signal);
     } catch (cause) {
+      patience.signal?.throwIfAborted();
       const error = connectionError(connection, cause);
       const leftMs = startedAt + patience.waitMs - performance.now();
       if (!isPassing(cause) || leftMs <= 0) throw error;
@@ -55,14 +61,19 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
   const client = new pg.Client(clientConfig(connection));
   // A connection that breaks also rejects the query under way; without a listener it would end the process too.
   client.on('error', () => undefined);
-  const giveUp = () => {
-    client.end().catch(() => undefined);
+  // Not by end(): that waits for the server, and never settles the promise of a connect() under way.
+  const abandon = () => {
+    client.connection.stream.destroy(new Error('Connection terminated by this side'));
   };
-  signal?.addEventListener('abort', giveUp, { once: true });
+  signal?.addEventListener('abort', abandon, { once: true });
   try {
     await client.connect();
+  } catch (error) {
+    // Where pg gives up by itself it leaves the socket open.
+    abandon();
+    throw error;
   } finally {
-    signal?.removeEventListener('abort', giveUp);
+    signal?.removeEventListener('abort', abandon);
   }
   // One statement after the other: who watches a migration, cancels it or compares the schema does not know of the rest.
   let last: Promise<unknown> = Promise.resolve();
@@ -82,8 +93,11 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
       return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
     },
     async close() {
+      const deadline = setTimeout(abandon, CLOSE_MS);
       await client.end().catch(() => undefined);
+      clearTimeout(deadline);
     },
+    abandon,
   };
 }
 

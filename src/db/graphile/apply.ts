@@ -89,6 +89,7 @@ function serverSettings(settings: MigrationSettings): Readonly<Record<string, st
     lock_timeout: String(settings.lockTimeoutMs),
     statement_timeout: String(settings.statementTimeoutMs),
     idle_in_transaction_session_timeout: '0',
+    idle_session_timeout: '0',
     default_transaction_isolation: 'read committed',
     // Else a server process goes on, and holds its locks, though this one was killed.
     client_connection_check_interval: '500',

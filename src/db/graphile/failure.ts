@@ -1,4 +1,5 @@
 import { MigrationFailedError, type MigrationFailurePlace } from '../../errors.ts';
+import { isConnectionLoss } from '../connection-error.ts';
 import type { CommittedMigration } from '../history.ts';
 import type { SerializedError, WorkerFailure } from './messages.ts';
 
@@ -10,6 +11,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
     'The first run needs the CREATE right on the database, later ones the ownership of the schemas filestore and graphile_migrate: grant create on database … to …, or run as their owner.',
   '42P07':
     'An object of that name exists already with another shape. Compare it with the migration, and move it away.',
+  '53300':
+    'A run needs two connections at once. Close some, or raise the limit of the server, the database or the role.',
   '53100': 'The server has no disk space left. Make some, then run this again.',
   '55P03':
     'Another transaction holds a lock on the table (select * from pg_stat_activity where xact_start is not null order by xact_start). Run this again when it has ended.',
@@ -84,7 +87,9 @@ function describeRest(
     applied.length === 0 ? 'Nothing was applied before it.' : `Applied before it: ${applied.join(', ')}.`;
   if (migration === undefined) return before;
   const fate = migration.transaction
-    ? 'It was rolled back.'
+    ? failure.statement === null && isConnectionLoss(causeOf(failure.error))
+      ? 'It was rolled back, unless its commit had reached the server: the next run looks.'
+      : 'It was rolled back.'
     : 'It runs without a transaction; the next run clears away what an index build may have left.';
   return `${fate} ${before}`;
 }

@@ -57,7 +57,9 @@ function observe(client) {
   client.connection.on('commandComplete', () => {
     current.completed += 1;
   });
-  client.connection.on('errorMessage', () => {
+  client.connection.on('errorMessage', (error) => {
+    // What the library throws in the end may be that the connection is gone, and not why.
+    firstError ??= error;
     if (current.inBody) failedStatement ??= current.completed + 1;
   });
   const query = /** @type {(...all: unknown[]) => Promise<{ rows: { pid: number }[] }>} */ (
@@ -126,6 +128,8 @@ function noteProgress(sent) {
   if (sent === 'begin') current.inTransaction = true;
   if (sent === 'migration-insert') current.recorded = true;
   if (sent === 'commit' || sent === 'rollback') current.inTransaction = false;
+  // With a commit that fails (a deferred constraint, a cancel) the row goes as well.
+  if (sent === 'rollback') current.recorded = false;
   if (current.filename === null || !current.recorded || current.inTransaction) return;
   const { filename, startedAt } = current;
   current.filename = null;
