@@ -26,6 +26,7 @@ export type MigrationsInvalidCode =
   | 'MIGRATION_CRLF'
   | 'MIGRATION_MALFORMED'
   | 'MIGRATION_NUMBER_TAKEN'
+  | 'MIGRATION_FILE_MISSING'
   | 'MIGRATION_OUT_OF_CHAIN';
 
 /** How a database's history differs from the files. */
@@ -99,9 +100,11 @@ export class MigrationsInvalidError extends FilestoreError {
   constructor(
     readonly code: MigrationsInvalidCode,
     message: string,
+    /** Name of the file at fault; of one that is missing, where that is known. */
     readonly filename: string,
+    options?: ErrorOptions,
   ) {
-    super(message);
+    super(message, options);
   }
 }
 
@@ -110,6 +113,8 @@ export interface HistoryProblem {
   readonly code: HistoryDivergedCode;
   /** One line that names the file or row. */
   readonly description: string;
+  /** What to do about it, in sentences. */
+  readonly remedy: string;
 }
 
 /** The database was migrated by other files than the ones at hand. `code` is that of the first problem. */

@@ -8,7 +8,6 @@ export {
   withTransaction,
 } from './db/client.ts';
 export { describeEvent, type IndexBuild, type MigrationEvent } from './db/events.ts';
-export type { AppliedMigration } from './db/history.ts';
 export {
   assertMigrated,
   type MigrationLogger,
@@ -22,6 +21,7 @@ export {
   runMigrations,
   verifySchema,
 } from './db/migrations.ts';
+export type { AppliedMigration } from './db/plan.ts';
 export type { SchemaCheck } from './db/verify.ts';
 export type { Environment } from './environment.ts';
 export {

@@ -9,21 +9,29 @@ import {
 /** Kinds whose names are of one space: where one stands, no other can be made. */
 const RELATIONS: readonly ObjectKind[] = ['table', 'view', 'materialized view', 'sequence', 'type'];
 /** Kinds that migrations leave as they are when one of that name is there. */
-const KEPT: readonly ObjectKind[] = ['domain', 'type'];
+const KEPT: readonly ObjectKind[] = ['domain', 'type', 'table'];
+/** Parts that are made with what they belong to, and are not made again where that is there. */
+const MADE_WITHIN: readonly ObjectKind[] = ['column', 'constraint'];
 
 /**
  * What stands in the way of migrating a database that has some of the schema already, but no history of it. The
  * migrations make what is missing, and again what holds no data; `if not exists` passes over the rest, be
- * it of another shape. So a missing column, index or trigger is no conflict.
+ * it of another shape. So a missing table, index or trigger is no conflict, and a missing column or constraint is
+ * one, unless a migration adds it to the table that is there.
+ * @param sql The migrations, as they are run.
  * @returns one line for each conflict.
  */
-export function adoptionConflicts(expected: CatalogModel, actual: CatalogModel): readonly string[] {
+export function adoptionConflicts(
+  expected: CatalogModel,
+  actual: CatalogModel,
+  sql: string,
+): readonly string[] {
   return expected.objects.flatMap((should) => {
     const sameKind = actual.objects.find(({ kind, name }) => kind === should.kind && name === should.name);
     if (sameKind === undefined) return conflictOfKind(should, actual);
-    if (should.kind === 'table') return conflictsOfColumns(should, sameKind);
-    if (!KEPT.includes(should.kind) || sameKind.definition === should.definition) return [];
-    return [`${describeObject(should, null)} is ${sameKind.definition}, should be ${should.definition}`];
+    if (!KEPT.includes(should.kind)) return [];
+    const own = should.kind === 'table' ? [] : conflictOfShape(should, null, sameKind);
+    return [...own, ...conflictsOfParts(should, sameKind, sql)];
   });
 }
 
@@ -35,20 +43,47 @@ function conflictOfKind(should: CatalogObject, actual: CatalogModel): readonly s
     : [`${MODELLED_SCHEMA}.${should.name} is a ${other.kind}, should be a ${should.kind}`];
 }
 
-function conflictsOfColumns(should: CatalogObject, is: CatalogObject): readonly string[] {
-  const columnsOf = (table: CatalogObject) => table.parts.filter(({ kind }) => kind === 'column');
-  const wanted = new Map(columnsOf(should).map((column) => [column.name, column]));
-  return columnsOf(is).flatMap((column) => {
-    const expected = wanted.get(column.name);
-    const subject = describeObject(column, should);
-    const found = withoutDefault(column.definition);
-    if (expected === undefined) return [`${subject} is not in the model: ${found}`];
-    const wantedDefinition = withoutDefault(expected.definition);
-    return found === wantedDefinition ? [] : [`${subject} is ${found}, should be ${wantedDefinition}`];
-  });
+function conflictsOfParts(should: CatalogObject, is: CatalogObject, sql: string): readonly string[] {
+  const found = new Map(is.parts.map((part) => [keyOf(part), part]));
+  const wanted = new Set(should.parts.map(keyOf));
+  const missingOrOther = should.parts
+    .filter(({ kind }) => MADE_WITHIN.includes(kind))
+    .flatMap((part) => {
+      const same = found.get(keyOf(part));
+      if (same !== undefined) return conflictOfShape(part, should, same);
+      return isAdded(part, sql) ? [] : [`${describeObject(part, should)} is missing: ${shapeOf(part)}`];
+    });
+  // A column too many can be one that every insert would have to fill; a constraint too many is drift.
+  const extra = is.parts
+    .filter((part) => part.kind === 'column' && !wanted.has(keyOf(part)))
+    .map((part) => `${describeObject(part, should)} is not in the model: ${shapeOf(part)}`);
+  return [...missingOrOther, ...extra];
 }
 
-/** A default comes last in a column's definition, and only one that is not generated has any. */
-function withoutDefault(definition: string): string {
-  return definition.includes(' generated ') ? definition : definition.replace(/ default .*$/s, '');
+function conflictOfShape(
+  should: CatalogObject,
+  owner: CatalogObject | null,
+  is: CatalogObject,
+): readonly string[] {
+  const [found, wanted] = [shapeOf(is), shapeOf(should)];
+  return found === wanted ? [] : [`${describeObject(should, owner)} is ${found}, should be ${wanted}`];
+}
+
+function isAdded({ name }: CatalogObject, sql: string): boolean {
+  const escaped = name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+  return new RegExp(
+    `\\badd\\s+(column|constraint)\\s+(if\\s+not\\s+exists\\s+)?${escaped}(?![\\w$])`,
+    'i',
+  ).test(sql);
+}
+
+function keyOf({ kind, name }: CatalogObject): string {
+  return `${kind} ${name}`;
+}
+
+/** The definition without a column's default, which comes last in it, and only one that is not generated has any. */
+function shapeOf({ kind, definition }: CatalogObject): string {
+  return kind !== 'column' || definition.includes(' generated ')
+    ? definition
+    : definition.replace(/ default .*$/s, '');
 }

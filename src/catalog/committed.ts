@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SchemaModelError } from '../errors.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
-import { parseModel, type SchemaModel } from './render.ts';
+import { type ModelledMigration, modelledMigrationOf, parseModel, type SchemaModel } from './render.ts';
 
 /** Where a package keeps the model that its migrations lead to. */
 export const MODEL_FILE = join('schema', 'filestore.txt');
@@ -23,4 +23,12 @@ export async function readCommittedModel(root: string = PACKAGE_ROOT): Promise<S
     );
   }
   return parseModel(text, MODEL_FILE);
+}
+
+/** The last of the migrations that the package's model has seen; undefined where the model cannot be read. */
+export async function readModelledMigration(
+  root: string = PACKAGE_ROOT,
+): Promise<ModelledMigration | undefined> {
+  const text = await readFile(join(root, MODEL_FILE), 'utf8').catch(() => '');
+  return modelledMigrationOf(text);
 }

@@ -40,6 +40,14 @@ export function renderModel(model: CatalogModel, migration: ModelledMigration): 
   return `${header.join('\n')}\n\n${body}`;
 }
 
+/** The last of the migrations that a model has seen, by its header alone; undefined where that makes no sense. */
+export function modelledMigrationOf(text: string): ModelledMigration | undefined {
+  const [title, , migration = ''] = text.split('\n', HEADER_LINES);
+  const [, filename, hash] = MIGRATION.exec(migration) ?? [];
+  if (title !== TITLE || filename === undefined || hash === undefined) return undefined;
+  return { filename, hash };
+}
+
 /**
  * Reads what {@link renderModel} wrote.
  * @param filename How messages call the text.
@@ -53,17 +61,16 @@ export function parseModel(text: string, filename: string): SchemaModel {
   };
   if (text.includes('\r\n')) return fail('has CRLF line ends, which it is not generated with');
   const lines = text.split('\n');
-  const migration = MIGRATION.exec(lines[2] ?? '');
+  const migration = modelledMigrationOf(text);
   const checksum = CHECKSUM.exec(lines[3] ?? '')?.[1];
-  if (lines[0] !== TITLE || migration === null || checksum === undefined || lines[HEADER_LINES] !== '') {
+  if (migration === undefined || checksum === undefined || lines[HEADER_LINES] !== '') {
     return fail('does not begin as a model of the schema does');
   }
   const body = lines.slice(HEADER_LINES + 1);
   if (checksum !== checksumOf(body.join('\n')))
     return fail('is damaged or was edited: its checksum is wrong');
-  const [, filenameOfMigration = '', hash = ''] = migration;
   return {
-    migration: { filename: filenameOfMigration, hash },
+    migration,
     model: {
       objects: parseObjects(body, (line) => fail(`cannot be read at line ${line + HEADER_LINES + 2}`)),
     },

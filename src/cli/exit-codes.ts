@@ -1,7 +1,7 @@
 import type { FilestoreErrorCode } from '../errors.ts';
 
 /** What the process exits with, by the code of the error. */
-const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
+export const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   SETTINGS_INVALID: 2,
   CONNECTION_FAILED: 1,
   CONNECTION_LOST: 1,
@@ -12,6 +12,7 @@ const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   MIGRATION_CRLF: 4,
   MIGRATION_MALFORMED: 4,
   MIGRATION_NUMBER_TAKEN: 4,
+  MIGRATION_FILE_MISSING: 4,
   MIGRATION_OUT_OF_CHAIN: 4,
   HISTORY_REWRITTEN: 4,
   HISTORY_RENUMBERED: 4,

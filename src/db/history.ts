@@ -1,12 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import {
-  type HistoryProblem,
-  type MigrationsInvalidCode,
-  MigrationsInvalidError,
-  MigrationsMissingError,
-} from '../errors.ts';
+import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
 
 /** A migration as its file in `migrations/committed` tells it. */
 export interface CommittedMigration {
@@ -25,22 +20,6 @@ export interface CommittedMigration {
   /** Number of lines in the file before the first of `body`. */
   readonly linesBeforeBody: number;
 }
-
-/** A migration as the database remembers it: a row of graphile_migrate.migrations. */
-export interface AppliedMigration {
-  readonly filename: string;
-  readonly hash: string;
-  readonly previousHash: string | null;
-  readonly appliedAt: Date;
-}
-
-/** What the files and the database have to say about each other. */
-export type MigrationPlan =
-  | { readonly state: 'empty'; readonly pending: readonly CommittedMigration[] }
-  | { readonly state: 'pending'; readonly pending: readonly CommittedMigration[] }
-  | { readonly state: 'current' }
-  | { readonly state: 'ahead'; readonly unknown: readonly AppliedMigration[] }
-  | { readonly state: 'diverged'; readonly problems: readonly HistoryProblem[] };
 
 // The rules below are graphile-migrate's: dist/migrationFilename.js, dist/header.js, dist/migration.js
 // (parseMigrationText) and dist/hash.js. They stand here again because loading the library takes
@@ -67,102 +46,10 @@ export async function readCommittedMigrations(
   const folder = join(migrationsFolder, 'committed');
   const filenames = await listMigrationFiles(folder);
   const migrations = await Promise.all(
-    filenames.map(async (filename) =>
-      parseMigration(filename, await readFile(join(folder, filename), 'utf8')),
-    ),
+    filenames.map(async (filename) => parseMigration(filename, await readMigrationFile(folder, filename))),
   );
   proveChain(migrations);
   return migrations;
-}
-
-/** Compares the files with what the database remembers, row by row. Reads and changes nothing. */
-export function planMigrations(
-  committed: readonly CommittedMigration[],
-  applied: readonly AppliedMigration[],
-): MigrationPlan {
-  if (applied.length === 0) return { state: 'empty', pending: committed };
-  const rows = [...applied].sort((a, b) => compareNames(a.filename, b.filename));
-  const later = rowsOfLaterVersion(committed, rows);
-  if (later.length > 0) return { state: 'ahead', unknown: later };
-  const problems = findProblems(committed, rows);
-  if (problems.length > 0) return { state: 'diverged', problems };
-  if (rows.length < committed.length) return { state: 'pending', pending: committed.slice(rows.length) };
-  return { state: 'current' };
-}
-
-/** The rows after all of the files', when each of them continues the chain: none, unless they are that and no other. */
-function rowsOfLaterVersion(
-  committed: readonly CommittedMigration[],
-  rows: readonly AppliedMigration[],
-): readonly AppliedMigration[] {
-  const known = committed.every((file, index) => isSame(file, rows[index]));
-  const rest = rows.slice(committed.length);
-  const chained = rest.every((row, index) => row.previousHash === rows[committed.length + index - 1]?.hash);
-  return known && chained ? rest : [];
-}
-
-function findProblems(
-  committed: readonly CommittedMigration[],
-  rows: readonly AppliedMigration[],
-): readonly HistoryProblem[] {
-  const byHash = new Map(committed.map((file) => [file.hash, file]));
-  const byName = new Map(committed.map((file) => [file.recordedName, file]));
-  if (!rows.some(({ hash }) => byHash.has(hash))) {
-    const names = rows.map(({ filename, hash }) => `${filename} (${hash})`).join(', ');
-    return [
-      {
-        code: 'HISTORY_FOREIGN',
-        description: `no migration it has is one of this package, whose first is ${committed[0]?.filename}: it has ${names}`,
-      },
-    ];
-  }
-  const lastKnown = rows.findLastIndex(({ hash }) => byHash.has(hash));
-  const recorded = new Set(rows.slice(0, lastKnown + 1).map(({ hash }) => hash));
-  const expected = committed.slice(0, committed.findLastIndex(({ hash }) => recorded.has(hash)) + 1);
-  const problems = rows.flatMap((row) => describeRow(row, byHash.get(row.hash), byName.get(row.filename)));
-  const named = new Set(rows.map(({ filename }) => filename));
-  for (const file of expected) {
-    if (recorded.has(file.hash) || named.has(file.recordedName)) continue;
-    problems.push({
-      code: 'HISTORY_ROW_MISSING',
-      description: `${file.filename} is not recorded as applied, though later ones are`,
-    });
-  }
-  return problems;
-}
-
-function describeRow(
-  row: AppliedMigration,
-  sameHash: CommittedMigration | undefined,
-  sameName: CommittedMigration | undefined,
-): HistoryProblem[] {
-  if (sameHash?.recordedName === row.filename) return [];
-  if (sameHash !== undefined) {
-    return [
-      {
-        code: 'HISTORY_RENUMBERED',
-        description: `${sameHash.filename} was applied under another number, as ${row.filename}`,
-      },
-    ];
-  }
-  if (sameName !== undefined) {
-    return [
-      {
-        code: 'HISTORY_REWRITTEN',
-        description: `${sameName.filename} was applied with other content: the database has ${row.hash}, the file ${sameName.hash}`,
-      },
-    ];
-  }
-  return [
-    {
-      code: 'HISTORY_ROW_UNKNOWN',
-      description: `the database has ${row.filename} (${row.hash}), which is not among the files and does not continue them`,
-    },
-  ];
-}
-
-function isSame(file: CommittedMigration, row: AppliedMigration | undefined): boolean {
-  return row?.filename === file.recordedName && row.hash === file.hash;
 }
 
 async function listMigrationFiles(folder: string): Promise<readonly string[]> {
@@ -182,6 +69,19 @@ async function listMigrationFiles(folder: string): Promise<readonly string[]> {
     );
   }
   return filenames;
+}
+
+async function readMigrationFile(folder: string, filename: string): Promise<string> {
+  try {
+    return await readFile(join(folder, filename), 'utf8');
+  } catch (cause) {
+    throw new MigrationsInvalidError(
+      'MIGRATION_MALFORMED',
+      `Migration ${filename} cannot be read. It is part of the package; install it again, or restore it from version control.`,
+      filename,
+      { cause },
+    );
+  }
 }
 
 function parseMigration(filename: string, text: string): CommittedMigration {
@@ -237,6 +137,7 @@ function parseMigration(filename: string, text: string): CommittedMigration {
 }
 
 function proveChain(migrations: readonly CommittedMigration[]): void {
+  const byHash = new Map(migrations.map((migration) => [migration.hash, migration]));
   migrations.forEach((migration, index) => {
     const before = migrations[index - 1];
     if (before?.recordedName === migration.recordedName) {
@@ -247,15 +148,46 @@ function proveChain(migrations: readonly CommittedMigration[]): void {
       );
     }
     if (migration.previousHash !== (before?.hash ?? null)) {
-      throw new MigrationsInvalidError(
-        'MIGRATION_OUT_OF_CHAIN',
-        `Migration ${migration.filename} does not follow ${before?.filename ?? 'the start'}: the one before it is missing, renumbered or rewritten. Restore the folder from version control.`,
-        migration.filename,
-      );
+      throw describeBreak(migration, before, byHash.get(migration.previousHash ?? ''));
     }
   });
 }
 
-function compareNames(a: string, b: string): number {
+/**
+ * Why a file does not follow the one before it.
+ * @param follows The one that it follows by its header, when that is among the files.
+ */
+function describeBreak(
+  { filename, recordedName, previousHash }: CommittedMigration,
+  before: CommittedMigration | undefined,
+  follows: CommittedMigration | undefined,
+): MigrationsInvalidError {
+  const restore = 'Restore the folder from version control, or install the package again.';
+  if (follows !== undefined) {
+    return new MigrationsInvalidError(
+      'MIGRATION_OUT_OF_CHAIN',
+      `Migration ${filename} follows ${follows.filename} by its header and ${before?.filename ?? 'the start'} by its number: one of them was renumbered, or comes from another branch. Give it its number back, or uncommit it and commit it again.`,
+      filename,
+    );
+  }
+  const number = Number.parseInt(recordedName, 10);
+  const numberBefore = before === undefined ? 0 : Number.parseInt(before.recordedName, 10);
+  if (previousHash !== null && number > numberBefore + 1) {
+    const missing = String(number - 1).padStart(recordedName.length - '.sql'.length, '0');
+    return new MigrationsInvalidError(
+      'MIGRATION_FILE_MISSING',
+      `Migration ${missing} is missing: ${filename} follows it, and ${before === undefined ? 'nothing' : before.filename} stands before that. ${restore}`,
+      filename,
+    );
+  }
+  return new MigrationsInvalidError(
+    'MIGRATION_OUT_OF_CHAIN',
+    `Migration ${filename} does not follow ${before?.filename ?? 'the start'}: one of them was rewritten. ${restore}`,
+    filename,
+  );
+}
+
+/** By code points and not by a locale, so that the order is the same everywhere. */
+export function compareNames(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -12,18 +12,13 @@ import {
 } from '../settings.ts';
 import { capitalized, count } from '../text.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
-import {
-  type AppliedMigration,
-  type CommittedMigration,
-  type MigrationPlan,
-  planMigrations,
-  readCommittedMigrations,
-} from './history.ts';
+import { type CommittedMigration, readCommittedMigrations } from './history.ts';
+import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
-import { appliedIn, pendingIn } from './refuse.ts';
+import { appliedIn, isAdopting, pendingIn, refuseDiverged } from './refuse.ts';
 import { run } from './run.ts';
 import { withSession } from './session.ts';
-import { checkSchema, type SchemaCheck } from './verify.ts';
+import { checkSchema, refuseConflicts, refuseMissingFile, requireModel, type SchemaCheck } from './verify.ts';
 
 /** The migrations that ship with the package. */
 const MIGRATIONS_FOLDER = join(PACKAGE_ROOT, 'migrations');
@@ -86,7 +81,7 @@ export interface MigrationStatus {
   readonly applied: readonly AppliedMigration[];
   /** Names of the files that are not applied. */
   readonly pending: readonly string[];
-  /** One line each; empty unless `ahead` or `diverged`. */
+  /** One line each, with what to do; empty unless `ahead` or `diverged`. */
   readonly problems: readonly string[];
   readonly serverVersion: string;
   /** True on a hot standby, which gets its migrations by replication. */
@@ -124,14 +119,15 @@ export interface PendingMigration {
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
   const connection = resolveConnection(options);
-  const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
+  const verifies = options.verifySchema ?? true;
+  const committed = verifies ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER);
   const { progress, serverVersion, schema } = await run({
     connection,
     settings: { ...migrationSettings(options.env), ...options.settings },
     committed,
     migrationsFolder: MIGRATIONS_FOLDER,
     configFile: join(PACKAGE_ROOT, '.gmrc'),
-    verifySchema: options.verifySchema ?? true,
+    verifySchema: verifies,
     signal: options.signal ?? new AbortController().signal,
     emit: (event) => tell(event, options),
   });
@@ -175,18 +171,25 @@ export async function migrationStatus(options: MigrationOptions = {}): Promise<M
 
 /**
  * What {@link runMigrations} would apply, with its SQL. Reads only, and refuses what a run would refuse by its look
- * at the history.
+ * at the package, the history, and tables without a history.
  */
 export async function pendingMigrations(
   options: MigrationOptions = {},
 ): Promise<readonly PendingMigration[]> {
-  const { connection, committed, preflight } = await survey(options);
-  return pendingIn(connection, committed, preflight).map(({ filename, message, body, transaction }) => ({
-    filename,
-    message,
-    sql: body,
-    transaction,
-  }));
+  const connection = resolveConnection(options);
+  const committed = await readPackage();
+  return withSession(connection, async (session) => {
+    const preflight = await readPreflight(session);
+    const pending = pendingIn(connection, committed, preflight);
+    if (pending.length > 0) await requireModel();
+    if (isAdopting(connection, preflight)) await refuseConflicts(session, committed, connection);
+    return pending.map(({ filename, message, body, transaction }) => ({
+      filename,
+      message,
+      sql: body,
+      transaction,
+    }));
+  });
 }
 
 /**
@@ -207,23 +210,42 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
 
 /**
  * Compares the live schema with the model that ships with the package, object by object. Reads only. Of a database
- * that lacks migrations, or has more of them, nothing is compared.
- * @throws what {@link migrationStatus} does, and {SchemaModelError} when the model is missing or damaged.
+ * that lacks migrations, or has more of them, nothing is compared, and `reason` says what to do.
+ * @throws what {@link migrationStatus} does; {HistoryDivergedError} other files were applied; {SchemaModelError} the
+ * model is missing or damaged.
  */
 export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {
   const connection = resolveConnection(options);
-  const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
+  const committed = await readPackage();
   return withSession(connection, async (session) => {
     const plan = planMigrations(committed, appliedIn(connection, await readPreflight(session)));
-    if (plan.state === 'current') return checkSchema(session, committed);
-    const reason = `${capitalized(describeConnection(connection))} is ${plan.state}, not current; the model is of the last migration.`;
-    return { state: 'unchecked', reason };
+    refuseDiverged(plan, connection);
+    const reason = whyNotComparable(plan);
+    return reason === undefined ? checkSchema(session, committed) : { state: 'unchecked', reason };
   });
+}
+
+/** The model is of the last migration, and of no other moment. */
+function whyNotComparable(plan: MigrationPlan): string | undefined {
+  if (plan.state === 'empty' || plan.state === 'pending') {
+    return `It lacks ${count(plan.pending.length, 'migration')} (${plan.pending.map(({ filename }) => filename).join(', ')}). Apply them first: npm run db:migrate:filestore.`;
+  }
+  if (plan.state === 'ahead') {
+    return `A later version of this package has migrated it (${plan.unknown.map(({ filename }) => filename).join(', ')}). Compare it with that version.`;
+  }
+  return undefined;
+}
+
+/** The migrations that ship with the package, none of them missing. */
+async function readPackage(): Promise<readonly CommittedMigration[]> {
+  const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
+  await refuseMissingFile(committed);
+  return committed;
 }
 
 async function survey(options: MigrationOptions) {
   const connection = resolveConnection(options);
-  const committed: readonly CommittedMigration[] = await readCommittedMigrations(MIGRATIONS_FOLDER);
+  const committed = await readPackage();
   const preflight = await withSession(connection, readPreflight);
   const applied = appliedIn(connection, preflight);
   return { connection, committed, preflight, applied, plan: planMigrations(committed, applied) };
@@ -236,18 +258,27 @@ function resolveConnection(options: MigrationOptions): ConnectionSettings {
 }
 
 function problemsOf(plan: MigrationPlan): readonly string[] {
-  if (plan.state === 'diverged') return plan.problems.map(({ description }) => description);
-  if (plan.state === 'ahead') return plan.unknown.map(({ filename }) => `${filename} is not among the files`);
+  if (plan.state === 'diverged') {
+    return plan.problems.map(({ description, remedy }) => `${description}. ${remedy}`);
+  }
+  if (plan.state === 'ahead') {
+    return plan.unknown.map(
+      ({ filename }) =>
+        `${filename} is not among the files: a later version of this package applied it. Deploy that version.`,
+    );
+  }
   return [];
 }
 
 function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions): void {
-  try {
-    onEvent?.(event);
-    const isWarning = event.type === 'warning' || event.type === 'retry';
-    logger?.[isWarning ? 'warn' : 'info'](describeEvent(event));
-  } catch (error) {
-    // Who only listens cannot stop a migration midway, nor bring the process down.
-    process.emitWarning(error instanceof Error ? error : String(error));
-  }
+  const isWarning = event.type === 'warning' || event.type === 'retry';
+  listen(() => onEvent?.(event));
+  listen(() => logger?.[isWarning ? 'warn' : 'info'](describeEvent(event)));
+}
+
+/** Who only listens cannot stop a migration midway, nor bring the process down; an async function is one too. */
+function listen(listener: () => unknown): void {
+  new Promise((resolve) => resolve(listener())).catch((error: unknown) =>
+    process.emitWarning(error instanceof Error ? error : String(error)),
+  );
 }

@@ -1,7 +1,7 @@
 import type pg from 'pg';
 import type { ServerProcess } from '../errors.ts';
-import type { AppliedMigration } from './history.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock.ts';
+import type { AppliedMigration } from './plan.ts';
 import type { Queryable } from './session.ts';
 
 /** What a database says before anything is done to it. */
@@ -17,7 +17,7 @@ export interface Preflight {
   readonly bookkeeping: Bookkeeping;
   /** Whether both tables of graphile-migrate are there. */
   readonly bookkeepingIsWhole: boolean;
-  /** Whether anything stands in the schema, migrated or not. */
+  /** Whether any table, view or type stands in the schema, migrated or not. */
   readonly hasObjects: boolean;
   /** Who migrates this database at the moment, by this package or by graphile-migrate itself. */
   readonly migrators: readonly (ServerProcess & { readonly lock: 'filestore' | 'graphile-migrate' })[];
@@ -82,8 +82,11 @@ select
     where n.nspname = 'graphile_migrate' and c.relname in ('migrations', 'current') and c.relkind = 'r'
   ) as "bookkeepingIsWhole",
   exists (
-    select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-    where n.nspname = 'filestore'
+    select from pg_catalog.pg_namespace n
+    where n.nspname = 'filestore' and (
+      exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid)
+      or exists (select from pg_catalog.pg_type t where t.typnamespace = n.oid)
+    )
   ) as "hasObjects",
   (
     select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   DatabaseAheadError,
   HistoryDivergedError,
@@ -6,15 +7,17 @@ import {
   ReadOnlyError,
 } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings.ts';
-import { capitalized } from '../text.ts';
-import {
-  type AppliedMigration,
-  type CommittedMigration,
-  type MigrationPlan,
-  planMigrations,
-} from './history.ts';
+import { capitalized, seconds } from '../text.ts';
+import type { CommittedMigration } from './history.ts';
+import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
 import type { Preflight } from './preflight.ts';
 import { openSession, type Session } from './session.ts';
+
+/**
+ * How often two connections are compared. In transaction mode, other clients' traffic can make one comparison look
+ * like session mode, at most every fourth time.
+ */
+const ROUNDS = 10;
 
 /** The migrations that a database remembers; none when it remembers nothing. */
 export function appliedIn(
@@ -40,14 +43,9 @@ export function pendingIn(
   return plan.state === 'empty' || plan.state === 'pending' ? plan.pending : [];
 }
 
+/** @throws {HistoryDivergedError | DatabaseAheadError} unless the history is that of the files, as far as it goes. */
 function refuseForeignHistory(plan: MigrationPlan, connection: ConnectionSettings): void {
-  if (plan.state === 'diverged') {
-    const list = plan.problems.map(({ description }) => description).join('; ');
-    throw new HistoryDivergedError(
-      `The migrations in ${describeConnection(connection)} are not the ones of this package: ${list}. Nothing was changed. Deploy the version of the package that migrated it, or check whether this is the right database.`,
-      plan.problems,
-    );
-  }
+  refuseDiverged(plan, connection);
   if (plan.state === 'ahead') {
     const unknown = plan.unknown.map(({ filename }) => filename);
     throw new DatabaseAheadError(
@@ -55,6 +53,23 @@ function refuseForeignHistory(plan: MigrationPlan, connection: ConnectionSetting
       unknown,
     );
   }
+}
+
+/** @throws {HistoryDivergedError} when other files than these were applied. */
+export function refuseDiverged(plan: MigrationPlan, connection: ConnectionSettings): void {
+  if (plan.state === 'diverged') {
+    const list = plan.problems.map(({ description }) => description).join('; ');
+    const remedies = new Set(plan.problems.map(({ remedy }) => remedy));
+    throw new HistoryDivergedError(
+      `The migrations in ${describeConnection(connection)} are not the ones of this package: ${list}. Nothing was changed. ${[...remedies].join(' ')}`,
+      plan.problems,
+    );
+  }
+}
+
+/** Whether there are tables that nobody migrated: they are kept, and the migrations run over them. */
+export function isAdopting(connection: ConnectionSettings, preflight: Preflight): boolean {
+  return preflight.hasObjects && appliedIn(connection, preflight).length === 0;
 }
 
 /** Refuses to migrate a database that can only be read. */
@@ -91,12 +106,29 @@ export async function refusePooler(
   }
   const second = await openSession(connection, { waitMs: 0 });
   try {
-    const { rows } = await second.query<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
-    if (rows[0]?.pid !== preflight.pid) return;
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const other = await processIdOf(second, connection.connectTimeoutMs);
+      if (other === undefined) {
+        throw new PoolerError(
+          `The pooler in front of ${where} gave this run no second session of the server within ${seconds(connection.connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the size of the pool, or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
+        );
+      }
+      const own = await processIdOf(session, connection.connectTimeoutMs);
+      if (other !== preflight.pid && own === preflight.pid) continue;
+      throw new PoolerError(
+        `The pooler in front of ${where} is not in session mode: it does not keep one session of the server for one connection. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
+      );
+    }
   } finally {
     await second.close();
   }
-  throw new PoolerError(
-    `The pooler in front of ${where} is not in session mode: two connections at once were served by one session of the server. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
-  );
+}
+
+/** Undefined when there is no answer in time: a pooler lets connections in that it has no session for. */
+async function processIdOf(session: Session, waitMs: number): Promise<number | undefined> {
+  const answer = session.query<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
+  const pid = answer.then(({ rows }) => rows[0]?.pid);
+  // It may fail when nobody waits for it any more.
+  pid.catch(() => undefined);
+  return Promise.race([pid, delay(waitMs, undefined, { ref: false })]);
 }

@@ -16,10 +16,10 @@ import { startApplier } from './graphile/apply.ts';
 import type { CommittedMigration } from './history.ts';
 import { describeProcesses, type LockOutcome, waitForLock } from './lock.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
-import { appliedIn, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts';
+import { isAdopting, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts';
 import { PassingFailure, startBackoff } from './retry.ts';
 import { openSession, type Session } from './session.ts';
-import { checkSchema, driftError, refuseConflicts, type SchemaCheck } from './verify.ts';
+import { checkSchema, driftError, refuseConflicts, requireModel, type SchemaCheck } from './verify.ts';
 
 /** Everything a run goes by. */
 export interface Run {
@@ -135,23 +135,20 @@ function tellPlan(
     database: describeConnection(run.connection),
     serverVersion: preflight.serverVersion,
     pending: pending.map(({ filename }) => filename),
-    adopting: isAdopting(run, preflight),
+    adopting: isAdopting(run.connection, preflight),
   });
-}
-
-function isAdopting(run: Run, preflight: Preflight): boolean {
-  return preflight.hasObjects && appliedIn(run.connection, preflight).length === 0;
 }
 
 /** Applies what is pending, as the one migrator. */
 async function migrate(run: Run, progress: Progress, session: Session): Promise<void> {
+  if (run.verifySchema) await requireModel();
   const applier = startApplier(run);
   try {
     // The lock lives as long as this session, which has nothing to say for as long as a migration takes.
     await session.query("select pg_catalog.set_config('idle_session_timeout', '0', false)");
     const preflight = await becomeTheOne(run, progress, session);
     if (preflight === undefined) return;
-    if (isAdopting(run, preflight)) await refuseConflicts(session, run.committed, run.connection);
+    if (isAdopting(run.connection, preflight)) await refuseConflicts(session, run.committed, run.connection);
     const pending = pendingIn(run.connection, run.committed, preflight);
     await applyPending({ run, progress, session, applier, preflight, pending });
   } finally {

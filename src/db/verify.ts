@@ -1,10 +1,18 @@
 import { adoptionConflicts } from '../catalog/adoption.ts';
-import { readCommittedModel } from '../catalog/committed.ts';
+import { readCommittedModel, readModelledMigration } from '../catalog/committed.ts';
 import { compareModels, describeDifference } from '../catalog/compare.ts';
+import type { LiveCatalog } from '../catalog/model.ts';
 import { readCatalog } from '../catalog/read.ts';
-import { SchemaConflictError, SchemaDriftedError, SchemaModelError } from '../errors.ts';
+import type { ModelledMigration } from '../catalog/render.ts';
+import {
+  MigrationsInvalidError,
+  SchemaConflictError,
+  SchemaDriftedError,
+  SchemaModelError,
+} from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings.ts';
-import type { CommittedMigration } from './history.ts';
+import { isConnectionLoss } from './connection-error.ts';
+import { type CommittedMigration, compareNames } from './history.ts';
 import type { Queryable } from './session.ts';
 
 /** What became of comparing the live schema with the model that ships with the package. */
@@ -30,10 +38,41 @@ export async function checkSchema(
 ): Promise<SchemaCheck> {
   const model = await readModel(committed);
   if ('reason' in model) return { state: 'unchecked', reason: model.reason };
-  const { differences, notes } = compareModels(model.model, await readCatalog(session));
+  const live = await readIfPossible(session);
+  if ('reason' in live) return { state: 'unchecked', reason: live.reason };
+  const { differences, notes } = compareModels(model.model, live);
   return differences.length === 0
     ? { state: 'same', notes }
     : { state: 'drifted', differences: differences.map(describeDifference), notes };
+}
+
+/**
+ * Refuses a package that has lost the file of its last migration, which the chain of the others does not show.
+ * @throws {MigrationsInvalidError} naming the file.
+ */
+export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {
+  const modelled = await readModelledMigration();
+  if (modelled !== undefined) refuseModelOfLaterOne(modelled, committed);
+}
+
+/**
+ * Refuses a package whose model cannot be read, before anything is done that would be compared with it.
+ * @throws {SchemaModelError} when it is missing or damaged.
+ */
+export async function requireModel(): Promise<void> {
+  await readCommittedModel();
+}
+
+/** A lock on a table, or a time limit, can keep the server from describing it. */
+async function readIfPossible(session: Queryable): Promise<LiveCatalog | { readonly reason: string }> {
+  try {
+    return await readCatalog(session);
+  } catch (error) {
+    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
+    return {
+      reason: `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`,
+    };
+  }
 }
 
 /**
@@ -52,10 +91,11 @@ export async function refuseConflicts(
       `Tables exist in ${describeConnection(connection)} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
     );
   }
-  const conflicts = adoptionConflicts(model.model, await readCatalog(session));
+  const sql = committed.map(({ body }) => body).join('\n');
+  const conflicts = adoptionConflicts(model.model, await readCatalog(session), sql);
   if (conflicts.length === 0) return;
   throw new SchemaConflictError(
-    `Schema filestore exists in ${describeConnection(connection)} with another shape, and no migration of it is recorded: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database; move what is in the way to another schema (alter table … set schema …), then run this again.`,
+    `Schema filestore exists in ${describeConnection(connection)} with another shape, and no migration of it is recorded: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database; make it what it should be, or move it to another schema (alter table … set schema …), then run this again.`,
     conflicts,
   );
 }
@@ -67,17 +107,36 @@ export function driftError(
   applied: readonly string[],
 ): SchemaDriftedError {
   return new SchemaDriftedError(
-    `The schema in ${describeConnection(connection)} is not the one that its migrations make:\n${differences.map((line) => `  ${line}`).join('\n')}\nSomebody changed it by hand. Change it back, or write the change as a migration.`,
+    `The schema in ${describeConnection(connection)} is not the one that its migrations make:\n${differences.map((line) => `  ${line}`).join('\n')}\nSomebody changed it by hand. Change it back, or write the change as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
     differences,
     applied,
   );
 }
 
+/**
+ * The model to compare with, or why it cannot be compared with.
+ * @throws {SchemaModelError} it is missing or damaged.
+ * @throws {MigrationsInvalidError} it is of a migration after the last: the file of that one is missing.
+ */
 async function readModel(committed: readonly CommittedMigration[]) {
   const { migration, model } = await readCommittedModel();
   const last = committed.at(-1);
   if (migration.hash === last?.hash) return { model };
+  refuseModelOfLaterOne(migration, committed);
   return {
     reason: `the package's model of the schema is of migration ${migration.filename}, and its last one is ${last?.filename}; write the model again (npm run db:docs).`,
   };
+}
+
+function refuseModelOfLaterOne(
+  { filename }: ModelledMigration,
+  committed: readonly CommittedMigration[],
+): void {
+  const last = committed.at(-1);
+  if (last === undefined || compareNames(filename, last.filename) <= 0) return;
+  throw new MigrationsInvalidError(
+    'MIGRATION_FILE_MISSING',
+    `Migration ${filename} is missing: the package's model of the schema was made with it, and the files end with ${last.filename}. Restore the folder from version control, or install the package again; where it was uncommitted, write the model again (npm run db:docs).`,
+    filename,
+  );
 }

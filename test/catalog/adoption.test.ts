@@ -7,9 +7,10 @@ import { databaseForEachTest } from '../support/database.ts';
 const migrated = databaseForEachTest();
 const empty = databaseForEachTest('empty');
 
-async function conflicts(database: ReturnType<typeof migrated>): Promise<readonly string[]> {
+/** @param sql What the migrations have besides making what is not there. */
+async function conflicts(database: ReturnType<typeof migrated>, sql = ''): Promise<readonly string[]> {
   const { model } = await readCommittedModel();
-  return adoptionConflicts(model, await readCatalog(await database.connect()));
+  return adoptionConflicts(model, await readCatalog(await database.connect()), sql);
 }
 
 test('nothing is in the way in an empty database', async () => {
@@ -27,8 +28,6 @@ test('what is missing, and what migrations make again, is not in the way', async
     drop trigger nodes_guard_purge on filestore.nodes;
     drop index filestore.nodes_checksum_idx;
     drop table filestore.rollup_deltas;
-    alter table filestore.nodes drop constraint nodes_path_length_check;
-    alter table filestore.journal_entries drop column principal;
     alter table filestore.journal_entries alter column status set default 'running';
     create table filestore.of_somebody_else (id bigint);
   `);
@@ -40,6 +39,23 @@ test.each([
     'a column of another type',
     'alter table filestore.journal_entries alter column request_id type varchar(40)',
     'column filestore.journal_entries.request_id is character varying(40), should be text',
+  ],
+  [
+    'a column that is missing',
+    'alter table filestore.journal_entries drop column principal',
+    'column filestore.journal_entries.principal is missing: text',
+  ],
+  [
+    'a constraint that is missing',
+    'alter table filestore.nodes drop constraint nodes_path_length_check',
+    'constraint filestore.nodes.nodes_path_length_check is missing: CHECK ((octet_length(path) <= 2600))',
+  ],
+  [
+    'a constraint that is another one',
+    `alter table filestore.nodes
+       drop constraint nodes_path_length_check,
+       add constraint nodes_path_length_check check (octet_length(path) <= 26)`,
+    'constraint filestore.nodes.nodes_path_length_check is CHECK ((octet_length(path) <= 26)), should be CHECK ((octet_length(path) <= 2600))',
   ],
   [
     'a column that may be null',
@@ -76,7 +92,24 @@ test.each([
   expect(await conflicts(migrated())).toEqual(lines);
 });
 
-test('a domain over another type is in the way', async () => {
+test('a column or constraint that a migration adds to the table is not in the way', async () => {
+  await migrated().query(`
+    alter table filestore.journal_entries drop column principal;
+    alter table filestore.nodes drop constraint nodes_path_length_check;
+  `);
+  const adding = `
+    alter table filestore.journal_entries add column if not exists principal text;
+    alter table filestore.nodes add constraint nodes_path_length_check check (true);`;
+  expect(await conflicts(migrated(), adding)).toEqual([]);
+  expect(await conflicts(migrated(), adding.replace('principal', 'principal_id'))).toEqual([
+    'column filestore.journal_entries.principal is missing: text',
+  ]);
+});
+
+test('a domain over another type is in the way, and so is one without its check', async () => {
   await empty().query('create schema filestore; create domain filestore.byte_count as integer');
-  expect(await conflicts(empty())).toEqual(['domain filestore.byte_count is integer, should be bigint']);
+  expect(await conflicts(empty())).toEqual([
+    'domain filestore.byte_count is integer, should be bigint',
+    'constraint filestore.byte_count.byte_count_check is missing: CHECK ((VALUE >= 0))',
+  ]);
 });

@@ -3,7 +3,8 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type AppliedMigration, planMigrations, readCommittedMigrations } from '../../src/db/history.ts';
+import { readCommittedMigrations } from '../../src/db/history.ts';
+import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 const requireGraphile = createRequire(import.meta.url);
@@ -127,15 +128,15 @@ describe('reading the committed migrations', () => {
     ],
     [
       'a missing file',
-      'MIGRATION_OUT_OF_CHAIN',
+      'MIGRATION_FILE_MISSING',
       () => rmSync(join(folder, 'committed', name(2))),
-      'does not follow',
+      'Migration 000002 is missing: 000003-step.sql follows it, and 000001-step.sql stands before that',
     ],
     [
       'a gap at the start',
-      'MIGRATION_OUT_OF_CHAIN',
+      'MIGRATION_FILE_MISSING',
       () => rmSync(join(folder, 'committed', name(1))),
-      'does not follow',
+      'Migration 000001 is missing: 000002-step.sql follows it, and nothing stands before that',
     ],
     [
       'a renumbered file',
@@ -245,7 +246,11 @@ describe('the plan', () => {
   ] as const)('says where the database diverged: %s', async (_, makeRows, problems) => {
     expect(await plan(makeRows)).toEqual({
       state: 'diverged',
-      problems: problems.map(([code, words]) => ({ code, description: expect.stringMatching(words) })),
+      problems: problems.map(([code, words]) => ({
+        code,
+        description: expect.stringMatching(words),
+        remedy: expect.stringMatching(/[.;]$/),
+      })),
     });
   });
 });

@@ -1,5 +1,8 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type MigrationEvent, migrationStatus, runMigrations } from '../../src/index.ts';
+import { assertMigrated, type MigrationEvent, migrationStatus, runMigrations } from '../../src/index.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { connectionTo } from '../support/connection.ts';
 import { databaseForEachTest } from '../support/database.ts';
 import { committedMigrations, migrationNumber } from '../support/migrations.ts';
@@ -63,21 +66,6 @@ describe('runMigrations', () => {
     });
   });
 
-  test('of four at once applies each migration once', async () => {
-    const outcomes = await Promise.allSettled(Array.from({ length: 4 }, () => runMigrations({ env: env() })));
-    const reports = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
-    const errors = outcomes.flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason] : []));
-    // Who comes second fails or finds nothing to do; it never applies anything again.
-    expect(reports.reduce((sum, report) => sum + report.applied.length, 0)).toBe(
-      committedMigrations().length,
-    );
-    for (const error of errors)
-      expect(error).toMatchObject({ code: expect.stringMatching(/^(LOCK_NOT_ACQUIRED|MIGRATION_FAILED)$/) });
-    expect(await one(database(), 'select count(*) from graphile_migrate.migrations')).toEqual({
-      count: String(committedMigrations().length),
-    });
-  });
-
   test('without a URL says which variable to set', async () => {
     await expect(runMigrations({ env: {} })).rejects.toMatchObject({
       code: 'SETTINGS_INVALID',
@@ -128,5 +116,29 @@ describe('migrationStatus', () => {
     expect(await migrationStatus({ env: { DATABASE_URL: url.href } })).toMatchObject({ state: 'current' });
     await database().query(`drop owned by ${reader}`);
     await database().query(`drop role ${reader}`);
+  });
+});
+
+describe('assertMigrated', () => {
+  test('says which command applies what is missing, and passes when that is done', async () => {
+    const refusal = await assertMigrated({ env: env() }).catch((error) => error);
+    expect(refusal).toMatchObject({ code: 'NOT_MIGRATED', pending: committedMigrations() });
+    expect(refusal.message).toContain(`Database "${database().name}"`);
+    for (const filename of committedMigrations()) expect(refusal.message).toContain(filename);
+
+    const [, script = '', program = ''] = /npm run (\S+), or node (\S+) migrate$/.exec(refusal.message) ?? [];
+    const manifest = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'));
+    expect(manifest.scripts[script]).toMatch(/ src\/cli\.ts migrate$/);
+    expect(join('node_modules', manifest.name, manifest.bin['filestore-db'])).toBe(program);
+
+    await runMigrations({ env: env() });
+    expect(await assertMigrated({ env: env() })).toBeUndefined();
+  });
+
+  test('changes nothing in the database that it refuses', async () => {
+    await expect(assertMigrated({ env: env() })).rejects.toMatchObject({ code: 'NOT_MIGRATED' });
+    expect(await one(database(), "select to_regnamespace('graphile_migrate') as schema")).toEqual({
+      schema: null,
+    });
   });
 });

@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { MODEL_FILE } from '../../src/catalog/committed.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 /** A copy of this package that a test may spoil. */
@@ -20,6 +21,10 @@ export interface PackageCopy {
   readonly folder: string;
   /** Adds a committed migration with a true hash, and returns its file name. */
   addMigration(name: string, sql: string): string;
+  /** Gives a committed migration other SQL and the hash that belongs to it. */
+  rewriteMigration(filename: string, sql: string): void;
+  /** Takes the last committed migration away, and with it what the model knows of it, as the version before was. */
+  removeLastMigration(): void;
   remove(): void;
 }
 
@@ -49,19 +54,35 @@ export function copyPackage({ without = [] }: CopyOptions = {}): PackageCopy {
     symlinkSync(join(PACKAGE_ROOT, 'node_modules', entry), join(folder, 'node_modules', entry));
   }
   const committed = join(folder, 'migrations', 'committed');
+  const headerOf = (filename: string, name: 'Hash' | 'Previous') =>
+    new RegExp(`^--! ${name}: (.*)$`, 'm').exec(readFileSync(join(committed, filename), 'utf8'))?.[1] ?? '-';
+  const write = (filename: string, previous: string, sql: string) => {
+    const hash = createHash('sha1').update(`${previous}\n${sql.trim()}\n`).digest('hex');
+    writeFileSync(
+      join(committed, filename),
+      `--! Previous: ${previous}\n--! Hash: sha1:${hash}\n\n${sql.trim()}\n`,
+    );
+  };
   return {
     folder,
     addMigration(name, sql) {
       const files = readdirSync(committed).sort();
-      const previous =
-        /^--! Hash: (.*)$/m.exec(readFileSync(join(committed, files.at(-1) ?? ''), 'utf8'))?.[1] ?? '-';
-      const hash = createHash('sha1').update(`${previous}\n${sql.trim()}\n`).digest('hex');
       const filename = `${String(files.length + 1).padStart(6, '0')}-${name}.sql`;
-      writeFileSync(
-        join(committed, filename),
-        `--! Previous: ${previous}\n--! Hash: sha1:${hash}\n\n${sql.trim()}\n`,
-      );
+      write(filename, headerOf(files.at(-1) ?? '', 'Hash'), sql);
       return filename;
+    },
+    rewriteMigration(filename, sql) {
+      write(filename, headerOf(filename, 'Previous'), sql);
+    },
+    removeLastMigration() {
+      const [before = '', last = ''] = readdirSync(committed).sort().slice(-2);
+      rmSync(join(committed, last));
+      const model = join(folder, MODEL_FILE);
+      const text = readFileSync(model, 'utf8');
+      writeFileSync(
+        model,
+        text.replace(/^# After migration: .*$/m, `# After migration: ${before} ${headerOf(before, 'Hash')}`),
+      );
     },
     remove: () => rmSync(parent, { recursive: true, force: true }),
   };

@@ -1,0 +1,123 @@
+import type { HistoryProblem } from '../errors.ts';
+import { type CommittedMigration, compareNames } from './history.ts';
+
+/** A migration as the database remembers it: a row of graphile_migrate.migrations. */
+export interface AppliedMigration {
+  readonly filename: string;
+  readonly hash: string;
+  readonly previousHash: string | null;
+  readonly appliedAt: Date;
+}
+
+/** What the files and the database have to say about each other. */
+export type MigrationPlan =
+  | { readonly state: 'empty'; readonly pending: readonly CommittedMigration[] }
+  | { readonly state: 'pending'; readonly pending: readonly CommittedMigration[] }
+  | { readonly state: 'current' }
+  | { readonly state: 'ahead'; readonly unknown: readonly AppliedMigration[] }
+  | { readonly state: 'diverged'; readonly problems: readonly HistoryProblem[] };
+
+/** Compares the files with what the database remembers, row by row. Reads and changes nothing. */
+export function planMigrations(
+  committed: readonly CommittedMigration[],
+  applied: readonly AppliedMigration[],
+): MigrationPlan {
+  if (applied.length === 0) return { state: 'empty', pending: committed };
+  const rows = [...applied].sort((a, b) => compareNames(a.filename, b.filename));
+  const later = rowsOfLaterVersion(committed, rows);
+  if (later.length > 0) return { state: 'ahead', unknown: later };
+  const problems = findProblems(committed, rows);
+  if (problems.length > 0) return { state: 'diverged', problems };
+  if (rows.length < committed.length) return { state: 'pending', pending: committed.slice(rows.length) };
+  return { state: 'current' };
+}
+
+/** The rows after all of the files', when each of them continues the chain: none, unless they are that and no other. */
+function rowsOfLaterVersion(
+  committed: readonly CommittedMigration[],
+  rows: readonly AppliedMigration[],
+): readonly AppliedMigration[] {
+  const known = committed.every((file, index) => isSame(file, rows[index]));
+  const rest = rows.slice(committed.length);
+  const chained = rest.every((row, index) => row.previousHash === rows[committed.length + index - 1]?.hash);
+  return known && chained ? rest : [];
+}
+
+function findProblems(
+  committed: readonly CommittedMigration[],
+  rows: readonly AppliedMigration[],
+): readonly HistoryProblem[] {
+  const byHash = new Map(committed.map((file) => [file.hash, file]));
+  const byName = new Map(committed.map((file) => [file.recordedName, file]));
+  if (!rows.some(({ hash }) => byHash.has(hash))) {
+    const names = rows.map(({ filename, hash }) => `${filename} (${hash})`).join(', ');
+    return [
+      {
+        code: 'HISTORY_FOREIGN',
+        description: `no migration it has is one of this package, whose first is ${committed[0]?.filename}: it has ${names}`,
+        remedy:
+          'Check whether this is the right database: graphile-migrate keeps one history a database, so that two services that use it cannot share one.',
+      },
+    ];
+  }
+  const lastKnown = rows.findLastIndex(({ hash }) => byHash.has(hash));
+  const recorded = new Set(rows.slice(0, lastKnown + 1).map(({ hash }) => hash));
+  const expected = committed.slice(0, committed.findLastIndex(({ hash }) => recorded.has(hash)) + 1);
+  const problems = rows.flatMap((row) => describeRow(row, byHash.get(row.hash), byName.get(row.filename)));
+  const named = new Set(rows.map(({ filename }) => filename));
+  for (const file of expected) {
+    if (recorded.has(file.hash) || named.has(file.recordedName)) continue;
+    problems.push({
+      code: 'HISTORY_ROW_MISSING',
+      description: `${file.filename} is not recorded as applied, though later ones are`,
+      remedy: `If what it makes is there, record it: ${recordingOf(file)}`,
+    });
+  }
+  return problems;
+}
+
+function describeRow(
+  row: AppliedMigration,
+  sameHash: CommittedMigration | undefined,
+  sameName: CommittedMigration | undefined,
+): HistoryProblem[] {
+  if (sameHash?.recordedName === row.filename) return [];
+  if (sameHash !== undefined) {
+    return [
+      {
+        code: 'HISTORY_RENUMBERED',
+        description: `${sameHash.filename} was applied under another number, as ${row.filename}`,
+        remedy:
+          'Give the file the number that it was applied under, or deploy the version of the package that migrated it.',
+      },
+    ];
+  }
+  if (sameName !== undefined) {
+    return [
+      {
+        code: 'HISTORY_REWRITTEN',
+        description: `${sameName.filename} was applied with other content: the database has ${row.hash}, the file ${sameName.hash}`,
+        remedy:
+          'Deploy the version of the package that migrated it, or check whether this is the right database.',
+      },
+    ];
+  }
+  return [
+    {
+      code: 'HISTORY_ROW_UNKNOWN',
+      description: `the database has ${row.filename} (${row.hash}), which is not among the files and does not continue them`,
+      remedy:
+        'Deploy the version of the package that applied it; if somebody added the row by hand, delete it from graphile_migrate.migrations.',
+    },
+  ];
+}
+
+/** The statement that records a migration as graphile-migrate would. Hashes and names hold no quote. */
+function recordingOf({ recordedName, hash, previousHash }: CommittedMigration): string {
+  const previous = previousHash === null ? 'null' : `'${previousHash}'`;
+  return `insert into graphile_migrate.migrations (filename, hash, previous_hash) values ('${recordedName}', '${hash}', ${previous});`;
+}
+
+function isSame(file: CommittedMigration, row: AppliedMigration | undefined): boolean {
+  return row?.filename === file.recordedName && row.hash === file.hash;
+}

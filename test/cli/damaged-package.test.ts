@@ -1,0 +1,265 @@
+import {
+  appendFileSync,
+  copyFileSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MODEL_FILE } from '../../src/catalog/committed.ts';
+import { askFunctionsOf, command, jsonCommand } from '../support/answers.ts';
+import { createDatabase, databaseForEachTest } from '../support/database.ts';
+import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { type Picture, takePicture } from '../support/picture.ts';
+import { createMount, createNode } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+const files = committedMigrations();
+const [first = '', second = '', third = '', fourth = ''] = files;
+const last = files.at(-1) ?? '';
+
+let copy: PackageCopy;
+let before: Picture;
+
+beforeEach(async () => {
+  copy = copyPackage();
+  const mount = await createMount(database());
+  await createNode(database(), mount, mount.rootId, 'kept.txt');
+  before = await takePicture(database());
+});
+afterEach(() => copy.remove());
+
+const pathOf = (filename: string) => join(copy.folder, 'migrations', 'committed', filename);
+const rewrite = (filename: string, change: (text: string) => string) =>
+  writeFileSync(pathOf(filename), change(readFileSync(pathOf(filename), 'utf8')));
+
+/** What became of the files, the code of the error, and words of its message: the thing, the reason, the remedy. */
+const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegExp)[]])[] = [
+  [
+    'an edited file',
+    () => appendFileSync(pathOf(third), '\nselect 1;\n'),
+    'MIGRATION_EDITED',
+    `${third} was edited after it was committed`,
+    /Restore it from version control, and write the change as a new migration/,
+  ],
+  [
+    'a missing file in the middle',
+    () => rmSync(pathOf(third)),
+    'MIGRATION_FILE_MISSING',
+    `Migration ${migrationNumber(third)} is missing: ${fourth} follows it, and ${second} stands before`,
+    /Restore the folder from version control, or install the package again/,
+  ],
+  [
+    'a missing file at the start',
+    () => rmSync(pathOf(first)),
+    'MIGRATION_FILE_MISSING',
+    `Migration ${migrationNumber(first)} is missing: ${second} follows it`,
+    /install the package again/,
+  ],
+  [
+    'a missing file at the end, which the model of the schema knows',
+    () => rmSync(pathOf(last)),
+    'MIGRATION_FILE_MISSING',
+    `Migration ${last} is missing`,
+    /install the package again/,
+  ],
+  [
+    'a renumbered file',
+    () => renameSync(pathOf(third), pathOf('000009-renumbered.sql')),
+    'MIGRATION_OUT_OF_CHAIN',
+    `Migration ${fourth} follows 000009-renumbered.sql by its header and ${second} by its number`,
+    /Give it its number back/,
+  ],
+  [
+    'a file that was rewritten, hash and all, under those that follow it',
+    () => copy.rewriteMigration(third, 'select 1;'),
+    'MIGRATION_OUT_OF_CHAIN',
+    `Migration ${fourth} does not follow ${third}: one of them was rewritten`,
+    /Restore the folder from version control/,
+  ],
+  [
+    'two files of one number',
+    () => copyFileSync(pathOf(third), pathOf(`${migrationNumber(third)}-zzz.sql`)),
+    'MIGRATION_NUMBER_TAKEN',
+    `${third} and ${migrationNumber(third)}-zzz.sql have the same number`,
+    /Uncommit the later one and commit it again/,
+  ],
+  [
+    'a file with CRLF line ends',
+    () => rewrite(third, (text) => text.replaceAll('\n', '\r\n')),
+    'MIGRATION_CRLF',
+    `${third} has CRLF line ends`,
+    /with LF \(see \.gitattributes\)/,
+  ],
+  [
+    'a file without its hash',
+    () => rewrite(third, (text) => text.replace(/^--! Hash: .*\n/m, '')),
+    'MIGRATION_MALFORMED',
+    `${third} has no proper header`,
+    /Restore it from version control/,
+  ],
+  [
+    'a file with a byte order mark',
+    () => rewrite(third, (text) => `\ufeff${text}`),
+    'MIGRATION_MALFORMED',
+    `${third} has no proper header`,
+    /Restore it from version control/,
+  ],
+  [
+    'a folder in the place of a file',
+    () => {
+      rmSync(pathOf(third));
+      mkdirSync(pathOf(third));
+    },
+    'MIGRATION_MALFORMED',
+    `${third} cannot be read`,
+    /install it again, or restore it from version control/,
+  ],
+];
+
+describe('a package is refused, whatever it is asked to do, and the database untouched: it has', () => {
+  test.each(DAMAGES.map(([title, damage, code, ...words]) => [title, { damage, code, words }] as const))(
+    '%s',
+    async (_title, { damage, code, words }) => {
+      damage();
+      const [answers, migrate] = await Promise.all([
+        askFunctionsOf(copy.folder, database().url),
+        command(['migrate'], database().url, { folder: copy.folder }),
+      ]);
+      for (const answer of Object.values(answers)) expect(answer).toMatchObject({ code });
+      expect(migrate).toMatchObject({
+        exitCode: 4,
+        stdout: '',
+        stderr: expect.stringContaining(`${code}: `),
+      });
+      for (const part of words) expect(migrate.stderr).toMatch(part);
+      expect(migrate.stderr).not.toMatch(/^\s+at /m);
+      expect(await takePicture(database())).toEqual(before);
+    },
+  );
+
+  test.each([['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']])(
+    'an edited file, says %s %s with exit code 4 and one document',
+    async (...args) => {
+      appendFileSync(pathOf(third), '\nselect 1;\n');
+      expect(await jsonCommand(args, database().url, { folder: copy.folder })).toMatchObject({
+        exitCode: 4,
+        document: { ok: false, command: args[0], error: { code: 'MIGRATION_EDITED', filename: third } },
+      });
+    },
+  );
+});
+
+describe('nothing is begun in a new database', () => {
+  const emptyDatabase = databaseForEachTest('empty');
+  const expectUntouched = async () => {
+    expect(await takePicture(emptyDatabase())).toEqual({ catalog: [], relations: [], rows: {} });
+  };
+
+  test('by a package without any file', async () => {
+    for (const filename of files) rmSync(pathOf(filename));
+    const answers = await askFunctionsOf(copy.folder, emptyDatabase().url);
+    for (const answer of Object.values(answers)) expect(answer).toMatchObject({ code: 'MIGRATIONS_MISSING' });
+    expect(await command(['migrate'], emptyDatabase().url, { folder: copy.folder })).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringMatching(/MIGRATIONS_MISSING: There is no committed migration in .*install/),
+    });
+    await expectUntouched();
+  });
+
+  test('by a package that has lost its last file', async () => {
+    rmSync(pathOf(last));
+    expect(await command(['migrate'], emptyDatabase().url, { folder: copy.folder })).toMatchObject({
+      exitCode: 4,
+      stderr: expect.stringContaining(`MIGRATION_FILE_MISSING: Migration ${last} is missing`),
+    });
+    await expectUntouched();
+  });
+
+  test.each([
+    ['missing', () => rmSync(join(copy.folder, MODEL_FILE)), /The model of the schema cannot be read/],
+    ['damaged', () => appendFileSync(join(copy.folder, MODEL_FILE), 'x'), /damaged or was edited/],
+  ])(
+    'by a package whose model of the schema is %s, since nothing could be checked',
+    async (_, damage, why) => {
+      damage();
+      for (const args of [['migrate'], ['migrate', '--dry-run'], ['verify']]) {
+        const target = args[0] === 'verify' ? database() : emptyDatabase();
+        const { exitCode, stderr } = await command(args, target.url, { folder: copy.folder });
+        expect({ args, exitCode, stderr }).toEqual({
+          args,
+          exitCode: 1,
+          stderr: expect.stringMatching(/SCHEMA_MODEL_INVALID: .*(install it again|npm run db:docs)/s),
+        });
+        expect(stderr).toMatch(why);
+      }
+      await expectUntouched();
+    },
+  );
+});
+
+test('files of other content than was applied are no damage, but another history', async () => {
+  copy.removeLastMigration();
+  const other = copy.addMigration('another-branch', 'select 1;');
+  const { exitCode, document } = await jsonCommand(['migrate'], database().url, { folder: copy.folder });
+  expect(exitCode).toBe(4);
+  expect(document).toMatchObject({
+    ok: false,
+    error: {
+      code: 'HISTORY_REWRITTEN',
+      message: expect.stringContaining(`${other} was applied with other content`),
+    },
+  });
+  expect(await takePicture(database())).toEqual(before);
+});
+
+test('files that end earlier, as their model does, are an older version', async () => {
+  copy.removeLastMigration();
+  expect(await command(['migrate'], database().url, { folder: copy.folder })).toMatchObject({
+    exitCode: 4,
+    stderr: expect.stringMatching(
+      new RegExp(
+        `^DATABASE_AHEAD: A later version .*: ${migrationNumber(last)}\\.sql is not among the files.*--allow-ahead`,
+      ),
+    ),
+  });
+  expect(await takePicture(database())).toEqual(before);
+});
+
+test('a last file with another number is one that was applied under its old one', async () => {
+  renameSync(pathOf(last), pathOf('000009-renumbered.sql'));
+  const { exitCode, stderr } = await command(['migrate'], database().url, { folder: copy.folder });
+  expect(exitCode).toBe(4);
+  expect(stderr).toMatch(`HISTORY_RENUMBERED: `);
+  expect(stderr).toMatch(
+    new RegExp(`000009-renumbered\\.sql was applied under another number, as ${migrationNumber(last)}\\.sql`),
+  );
+  expect(stderr).toMatch(/Give the file the number that it was applied under/);
+  expect(await takePicture(database())).toEqual(before);
+});
+
+test('a model that lags behind the files is no damage: a developer writes it after committing', async () => {
+  const fresh = await createDatabase('empty');
+  try {
+    const added = copy.addMigration('without-model', 'create table filestore.new_one ();');
+    const migrate = await jsonCommand(['migrate'], fresh.url, { folder: copy.folder });
+    expect(migrate).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringMatching(/^Warning: The schema was not checked: .*npm run db:docs/m),
+      document: {
+        ok: true,
+        report: { schema: { state: 'unchecked', reason: expect.stringContaining(added) } },
+      },
+    });
+    expect(await jsonCommand(['verify'], fresh.url, { folder: copy.folder })).toMatchObject({
+      exitCode: 1,
+      document: { ok: false, state: 'unchecked', reason: expect.stringContaining(added) },
+    });
+  } finally {
+    await fresh.drop();
+  }
+});

@@ -1,0 +1,216 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { askFunctions, command, jsonCommand } from '../support/answers.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { takePicture } from '../support/picture.ts';
+import { createMount, createNode, one } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+const files = committedMigrations();
+const [, second = '', third = ''] = files;
+const last = files.at(-1) ?? '';
+const rowOf = (filename: string) => `${migrationNumber(filename)}.sql`;
+
+beforeEach(async () => {
+  const mount = await createMount(database());
+  await createNode(database(), mount, mount.rootId, 'kept.txt');
+});
+
+const hashOf = async (filename: string) =>
+  (
+    await one(database(), 'select hash from graphile_migrate.migrations where filename = $1', [
+      rowOf(filename),
+    ])
+  ).hash;
+const insertRow = (filename: string, hash: string, previous: string | null) =>
+  database().query(
+    'insert into graphile_migrate.migrations (filename, hash, previous_hash) values ($1, $2, $3)',
+    [filename, hash, previous],
+  );
+/** Past the key between a row and the one before it, as a restore in part does. */
+async function unguarded(statement: string): Promise<void> {
+  await database().query(
+    `set session_replication_role = replica; ${statement}; reset session_replication_role`,
+  );
+}
+
+/** What became of the rows, the code of the error, and words of its message: the thing, the reason, the remedy. */
+const DIVERGED: readonly (readonly [string, () => Promise<unknown>, string, ...(string | RegExp)[]])[] = [
+  [
+    'a row of other content',
+    () =>
+      unguarded(`update graphile_migrate.migrations set hash = 'sha1:00' where filename = '${rowOf(third)}'`),
+    'HISTORY_REWRITTEN',
+    `${third} was applied with other content: the database has sha1:00`,
+    /Deploy the version of the package that migrated it, or check whether this is the right database/,
+  ],
+  [
+    'a row more, between those of the files',
+    async () => insertRow('000002a.sql', 'sha1:77', await hashOf(second)),
+    'HISTORY_ROW_UNKNOWN',
+    'the database has 000002a.sql (sha1:77), which is not among the files',
+    /delete it from graphile_migrate\.migrations/,
+  ],
+  [
+    'a row more, after those of the files, which does not continue them',
+    async () => insertRow('000900.sql', 'sha1:77', await hashOf(second)),
+    'HISTORY_ROW_UNKNOWN',
+    '000900.sql (sha1:77), which is not among the files and does not continue them',
+    /Deploy the version of the package that applied it/,
+  ],
+  [
+    'a row less',
+    () => unguarded(`delete from graphile_migrate.migrations where filename = '${rowOf(third)}'`),
+    'HISTORY_ROW_MISSING',
+    `${third} is not recorded as applied, though later ones are`,
+    /record it: insert into graphile_migrate\.migrations/,
+  ],
+  [
+    'a row of another number',
+    () =>
+      database().query(
+        `update graphile_migrate.migrations set filename = '000009.sql' where filename = '${rowOf(last)}'`,
+      ),
+    'HISTORY_RENUMBERED',
+    `${last} was applied under another number, as 000009.sql`,
+    /Give the file the number that it was applied under/,
+  ],
+  [
+    'the rows of another service',
+    () =>
+      unguarded(
+        `delete from graphile_migrate.migrations;
+         insert into graphile_migrate.migrations (filename, hash) values ('000001.sql', 'sha1:11'), ('000002.sql', 'sha1:22')`,
+      ),
+    'HISTORY_FOREIGN',
+    /no migration it has is one of this package, .*000001\.sql \(sha1:11\), 000002\.sql \(sha1:22\)/,
+    /Check whether this is the right database.*cannot share one/,
+  ],
+];
+
+describe('a database has another history than the files: it is refused and untouched, for', () => {
+  test.each(DIVERGED.map(([title, spoil, code, ...words]) => [title, { spoil, code, words }] as const))(
+    '%s',
+    async (_title, { spoil, code, words }) => {
+      await spoil();
+      const before = await takePicture(database());
+      const { migrationStatus, ...answers } = await askFunctions(database().url);
+      for (const answer of Object.values(answers)) {
+        expect(answer).toMatchObject({ code, problems: [{ code }] });
+      }
+      expect(migrationStatus).toMatchObject({ value: { state: 'diverged', pending: [] } });
+
+      const [migrate, status] = await Promise.all([
+        command(['migrate', '--allow-ahead'], database().url),
+        command(['status', '--allow-ahead'], database().url),
+      ]);
+      expect(migrate).toMatchObject({ exitCode: 4, stdout: '' });
+      expect(migrate.stderr).toMatch(new RegExp(`^${code}: .*"${database().name}".*Nothing was changed\\.`));
+      for (const part of words) expect(migrate.stderr).toMatch(part);
+      expect(status).toMatchObject({ exitCode: 4, stdout: expect.stringMatching(/: diverged\n/) });
+      for (const part of words) expect(status.stdout.match(/^PROBLEM .*$/m)?.[0]).toMatch(part);
+      expect(await takePicture(database())).toEqual(before);
+    },
+  );
+
+  test.each([[['migrate', '--dry-run']], [['verify']]])(
+    'a row of other content, says %j too',
+    async (args) => {
+      await DIVERGED[0]?.[1]();
+      expect(await jsonCommand(args, database().url)).toMatchObject({
+        exitCode: 4,
+        document: { ok: false, command: args[0], error: { code: 'HISTORY_REWRITTEN' } },
+      });
+    },
+  );
+
+  test('several reasons, each of which is told', async () => {
+    await unguarded(
+      `update graphile_migrate.migrations set hash = 'sha1:00' where filename = '${rowOf(second)}'`,
+    );
+    await insertRow('000900.sql', 'sha1:77', await hashOf(third));
+    const { document, stderr } = await jsonCommand(['migrate'], database().url);
+    expect(document).toMatchObject({
+      ok: false,
+      error: {
+        code: 'HISTORY_REWRITTEN',
+        problems: [
+          { code: 'HISTORY_REWRITTEN', description: expect.stringContaining(second) },
+          { code: 'HISTORY_ROW_UNKNOWN', description: expect.stringContaining('000900.sql') },
+        ],
+      },
+    });
+    expect(stderr).toMatch(
+      /Deploy the version of the package that migrated it.* Deploy the version of the package that applied it/,
+    );
+  });
+});
+
+test('the statement that the message offers for a row less puts it back', async () => {
+  const rows = () =>
+    database().query(
+      'select filename, hash, previous_hash from graphile_migrate.migrations order by filename',
+    );
+  const before = await rows();
+  await unguarded(`delete from graphile_migrate.migrations where filename = '${rowOf(third)}'`);
+  const { stderr } = await command(['migrate'], database().url);
+  await database().query(/insert into graphile_migrate\.migrations .*?;/.exec(stderr)?.[0] ?? 'no statement');
+  expect(await rows()).toEqual(before);
+  expect(await command(['verify'], database().url)).toMatchObject({ exitCode: 0 });
+});
+
+describe('a database that a later version has migrated', () => {
+  beforeEach(async () => {
+    await insertRow('000007.sql', 'sha1:77', await hashOf(last));
+    await insertRow('000008.sql', 'sha1:88', 'sha1:77');
+  });
+
+  test('is not migrated, and services may start on it', async () => {
+    const before = await takePicture(database());
+    expect(await askFunctions(database().url)).toMatchObject({
+      runMigrations: { code: 'DATABASE_AHEAD', unknown: ['000007.sql', '000008.sql'] },
+      pendingMigrations: { code: 'DATABASE_AHEAD' },
+      migrationStatus: {
+        value: {
+          state: 'ahead',
+          pending: [],
+          problems: [
+            expect.stringMatching(/^000007\.sql .*Deploy that version/),
+            expect.stringMatching(/^000008/),
+          ],
+        },
+      },
+      verifySchema: {
+        value: {
+          state: 'unchecked',
+          reason: expect.stringMatching(/later version .*\(000007\.sql, 000008\.sql\).*with that version/),
+        },
+      },
+      assertMigrated: { value: undefined },
+    });
+    expect(await takePicture(database())).toEqual(before);
+  });
+
+  test.each([
+    [['migrate'], 4],
+    [['migrate', '--dry-run'], 4],
+    [['migrate', '--allow-ahead'], 0],
+    [['migrate', '--dry-run', '--allow-ahead'], 0],
+    [['status'], 4],
+    [['status', '--allow-ahead'], 0],
+    [['verify'], 1],
+  ])('%j has exit code %i, names the rows, and touches nothing', async (args, exitCode) => {
+    const before = await takePicture(database());
+    const result = await command(args, database().url);
+    expect(result).toMatchObject({ exitCode, output: expect.stringMatching(/000007\.sql.*000008\.sql/s) });
+    expect(await takePicture(database())).toEqual(before);
+  });
+
+  test('--allow-ahead says in its document what the database has', async () => {
+    expect((await jsonCommand(['migrate', '--allow-ahead'], database().url)).document).toEqual({
+      ok: true,
+      command: 'migrate',
+      ahead: ['000007.sql', '000008.sql'],
+    });
+  });
+});

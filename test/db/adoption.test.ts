@@ -1,0 +1,176 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { type MigrationEvent, runMigrations, verifySchema } from '../../src/index.ts';
+import { askFunctions, command, jsonCommand } from '../support/answers.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { takePicture } from '../support/picture.ts';
+import { createMount, createNode, one } from '../support/tree.ts';
+
+const database = databaseForEachTest();
+const env = () => ({ DATABASE_URL: database().url });
+const files = committedMigrations();
+const last = files.at(-1) ?? '';
+
+beforeEach(async () => {
+  const mount = await createMount(database());
+  await createNode(database(), mount, mount.rootId, 'kept.txt');
+});
+
+const loseHistory = () => database().query('drop schema graphile_migrate cascade');
+const loseLastRow = () =>
+  database().query('delete from graphile_migrate.migrations where filename = $1', [
+    `${migrationNumber(last)}.sql`,
+  ]);
+
+describe('tables without a history', () => {
+  test('are adopted: rows and tables stay, what is missing is made, and the result is verified', async () => {
+    await loseHistory();
+    await database().query(`
+      drop view filestore.view_filestore_directories;
+      drop function filestore.check_integrity();
+      drop trigger snapshots_guard on filestore.snapshots;
+      drop index filestore.nodes_checksum_idx;
+      drop table filestore.rollup_deltas;
+    `);
+    const before = await takePicture(database());
+    const events: MigrationEvent[] = [];
+    const report = await runMigrations({ env: env(), onEvent: (event) => events.push(event) });
+    expect(events[0]).toMatchObject({ type: 'plan', pending: files, adopting: true });
+    expect(report).toMatchObject({ alreadyApplied: 0, schema: { state: 'same' } });
+    expect(report.applied.map(({ filename }) => filename)).toEqual(files);
+
+    const after = await takePicture(database());
+    expect(after.rows).toMatchObject(before.rows);
+    const tables = before.relations.filter((line) => Object.hasOwn(before.rows, line.split(' ')[0] ?? ''));
+    expect(tables.length).toBeGreaterThan(3);
+    expect(after.relations).toEqual(expect.arrayContaining(tables));
+    expect(await verifySchema({ env: env() })).toMatchObject({ state: 'same' });
+  });
+
+  test('are announced on the command line', async () => {
+    await loseHistory();
+    expect(await command(['migrate'], database().url)).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringMatching(/: \d+ migrations to apply, over tables that exist without a history\n/),
+    });
+  });
+
+  test('that the migrations cannot make right are adopted, and the rest is told as drift', async () => {
+    await loseHistory();
+    await database().query('create index by_size on filestore.nodes (size_bytes)');
+    await expect(runMigrations({ env: env() })).rejects.toMatchObject({
+      code: 'SCHEMA_DRIFTED',
+      differences: ['index filestore.by_size is not in the model: USING btree (size_bytes)'],
+      applied: files,
+    });
+    expect(await one(database(), "select count(*) from filestore.nodes where name = 'kept.txt'")).toEqual({
+      count: '1',
+    });
+  });
+});
+
+/** Shapes that "if not exists" would pass over, and what is said of them. */
+const CONFLICTS: readonly (readonly [string, string, ...string[]])[] = [
+  [
+    'a table of another shape',
+    'alter table filestore.journal_entries alter column request_id type varchar(40)',
+    'column filestore.journal_entries.request_id is character varying(40), should be text',
+  ],
+  [
+    'a table without a column and without a constraint',
+    `alter table filestore.journal_entries drop column principal;
+     alter table filestore.nodes drop constraint nodes_path_length_check`,
+    'column filestore.journal_entries.principal is missing: text',
+    'constraint filestore.nodes.nodes_path_length_check is missing: CHECK ((octet_length(path) <= 2600))',
+  ],
+  [
+    'a view in the place of a table',
+    'drop table filestore.snapshots cascade; create view filestore.snapshots as select 1 as node_id',
+    'filestore.snapshots is a view, should be a table',
+  ],
+  [
+    'a domain over another type, and no table at all',
+    'drop schema filestore cascade; create schema filestore; create domain filestore.byte_count as integer',
+    'domain filestore.byte_count is integer, should be bigint',
+    'constraint filestore.byte_count.byte_count_check is missing: CHECK ((VALUE >= 0))',
+  ],
+];
+
+describe('what is in the way is named, and nothing is changed:', () => {
+  test.each(CONFLICTS)('%s', async (_title, change, ...conflicts) => {
+    await loseHistory();
+    await database().query(change);
+    const before = await takePicture(database());
+    const refusal = { code: 'SCHEMA_CONFLICT', conflicts };
+    expect(await askFunctions(database().url)).toMatchObject({
+      runMigrations: refusal,
+      pendingMigrations: refusal,
+      migrationStatus: { value: { state: 'empty', applied: [], pending: files } },
+      verifySchema: {
+        value: {
+          state: 'unchecked',
+          reason: expect.stringMatching(/^It lacks \d+ migrations .*db:migrate:filestore/),
+        },
+      },
+      assertMigrated: { code: 'NOT_MIGRATED', pending: files },
+    });
+    expect(await takePicture(database())).toEqual(before);
+  });
+
+  test.each([[['migrate']], [['migrate', '--dry-run']]])('several of them at once, by %j', async (args) => {
+    await loseHistory();
+    const several = [...CONFLICTS.slice(0, 1), ...CONFLICTS.slice(2, 3)];
+    for (const [, change] of several) await database().query(change);
+    const { exitCode, document, stderr } = await jsonCommand(args, database().url);
+    expect({ exitCode, document }).toMatchObject({
+      exitCode: 4,
+      document: {
+        ok: false,
+        error: { code: 'SCHEMA_CONFLICT', conflicts: several.flatMap(([, , ...conflicts]) => conflicts) },
+      },
+    });
+    expect(stderr).toMatch(
+      /^SCHEMA_CONFLICT: Schema filestore exists .*Nothing was changed.*make it what it should be, or move it to another schema/m,
+    );
+    expect(stderr).not.toContain('OK ');
+  });
+});
+
+describe('a schema that is not the model after migrating', () => {
+  beforeEach(async () => {
+    await loseLastRow();
+    await database().query('alter table filestore.nodes add column owner_hint text');
+  });
+  const difference = 'column filestore.nodes.owner_hint is not in the model: text';
+
+  test('is an error with what was applied, which stays', async () => {
+    const { exitCode, document, stderr } = await jsonCommand(['migrate'], database().url);
+    expect(exitCode).toBe(4);
+    expect(document).toMatchObject({
+      ok: false,
+      command: 'migrate',
+      error: { code: 'SCHEMA_DRIFTED', differences: [difference], applied: [last] },
+    });
+    expect(stderr).toContain(`  ${difference}\n`);
+    expect(stderr).toMatch(/Change it back, or write the change as a migration.*db:verify:filestore/);
+    expect(stderr).toContain(`Applied and kept: ${last}.`);
+  });
+
+  test('is left by a second run, which has nothing to apply, and shown by verify until it is mended', async () => {
+    await expect(runMigrations({ env: env() })).rejects.toMatchObject({ code: 'SCHEMA_DRIFTED' });
+    expect(await runMigrations({ env: env() })).toMatchObject({
+      applied: [],
+      schema: { state: 'unchecked', reason: 'nothing was applied' },
+    });
+    expect(await verifySchema({ env: env() })).toMatchObject({ state: 'drifted', differences: [difference] });
+    await database().query('alter table filestore.nodes drop column owner_hint');
+    expect(await verifySchema({ env: env() })).toMatchObject({ state: 'same' });
+  });
+
+  test('is no error for who does not want it compared', async () => {
+    expect(await runMigrations({ env: env(), verifySchema: false })).toMatchObject({
+      applied: [{ filename: last }],
+      schema: { state: 'unchecked', reason: 'it was not asked for' },
+    });
+  });
+});

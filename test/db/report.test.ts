@@ -1,0 +1,210 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MIGRATION_LOCK_KEY } from '../../src/db/lock.ts';
+import {
+  describeEvent,
+  type MigrationEvent,
+  migrationStatus,
+  type RunMigrationsOptions,
+  runMigrations,
+} from '../../src/index.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { one } from '../support/tree.ts';
+
+const database = databaseForEachTest('empty');
+const files = committedMigrations();
+const [first = '', second = '', third = '', fourth = ''] = files;
+
+const env = () => ({ DATABASE_URL: database().url });
+
+/** A run, and what it told meanwhile. */
+async function observe(options: RunMigrationsOptions = {}) {
+  const events: MigrationEvent[] = [];
+  const onEvent = (event: MigrationEvent) => {
+    events.push(event);
+    options.onEvent?.(event);
+  };
+  const outcome = await runMigrations({ env: env(), ...options, onEvent }).then(
+    (report) => ({ report, error: undefined }),
+    (error) => ({ report: undefined, error }),
+  );
+  return { ...outcome, events };
+}
+
+/** Lets the fourth migration fail, at the table that it makes. */
+const refuseRollups = () =>
+  database().query(`
+    create function public.refuse_rollups() returns event_trigger language plpgsql as $$
+    begin
+      if to_regclass('filestore.rollups') is not null then
+        raise exception 'no rollups today' using detail = 'The shop is closed', hint = 'Come again tomorrow';
+      end if;
+    end
+    $$;
+    create event trigger refuse_rollups on ddl_command_end when tag in ('CREATE TABLE')
+    execute function public.refuse_rollups();
+  `);
+
+describe('a run that failed', () => {
+  beforeEach(refuseRollups);
+
+  test('says what it had applied, what failed, where and why', async () => {
+    const { error, events } = await observe();
+    expect(error).toMatchObject({
+      name: 'MigrationFailedError',
+      code: 'MIGRATION_FAILED',
+      applied: [first, second, third],
+      place: { filename: fourth, statement: expect.any(Number) },
+      sqlState: 'P0001',
+      cause: { message: 'no rollups today', detail: 'The shop is closed', code: 'P0001' },
+    });
+    expect(error.place.statement).toBeGreaterThan(0);
+    expect(error.message).toMatch(
+      new RegExp(
+        `^Migration ${fourth} failed at its statement \\d+.*: no rollups today \\(SQLSTATE P0001\\)\\. The shop is closed\\. Come again tomorrow\\..* It was rolled back\\. Applied before it: ${first}, ${second}, ${third}\\.`,
+      ),
+    );
+    expect(events.map((event) => [event.type, 'filename' in event ? event.filename : undefined])).toEqual([
+      ['plan', undefined],
+      ...[first, second, third].flatMap((filename) => [
+        ['migration-start', filename],
+        ['migration-end', filename],
+      ]),
+      ['migration-start', fourth],
+    ]);
+  });
+
+  test('leaves what it had applied, and the next one goes on from there', async () => {
+    await observe();
+    expect(await migrationStatus({ env: env() })).toMatchObject({
+      state: 'pending',
+      applied: [first, second, third].map((filename) => ({ filename: `${migrationNumber(filename)}.sql` })),
+      pending: files.slice(3),
+    });
+    expect(await one(database(), "select to_regclass('filestore.rollups') as rollups")).toEqual({
+      rollups: null,
+    });
+    await database().query('drop event trigger refuse_rollups');
+    const { report, events } = await observe();
+    expect(report).toMatchObject({
+      applied: files.slice(3).map((filename) => ({ filename })),
+      alreadyApplied: 3,
+      schema: { state: 'same' },
+    });
+    expect(events[0]).toMatchObject({ type: 'plan', pending: files.slice(3), adopting: false });
+  });
+});
+
+describe('a run', () => {
+  test('tells the times of its parts, which are no longer than the whole', async () => {
+    const { report, events } = await observe();
+    const durations = report?.applied.map(({ durationMs }) => durationMs) ?? [];
+    expect(durations).toHaveLength(files.length);
+    expect(Math.min(...durations)).toBeGreaterThan(0);
+    expect(durations.reduce((sum, duration) => sum + duration, 0)).toBeLessThan(report?.durationMs ?? 0);
+    const told = events.flatMap((event) => (event.type === 'migration-end' ? [event.durationMs] : []));
+    expect(told).toEqual(durations);
+    expect(report?.attempts).toBe(1);
+  });
+
+  test('that waited for another one says for whom and how long', async () => {
+    const holder = await database().connect();
+    await holder.query("set application_name = 'another migrator'");
+    await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
+    const waited = { since: 0, for: 0 };
+    const { report, events } = await observe({
+      onEvent(event) {
+        if (event.type !== 'waiting') return;
+        waited.since = performance.now();
+        holder.query(`select pg_sleep(0.3), pg_advisory_unlock(${MIGRATION_LOCK_KEY})`).then(() => {
+          waited.for = performance.now() - waited.since;
+        });
+      },
+    });
+    expect(events.slice(0, 3)).toMatchObject([
+      { type: 'plan' },
+      { type: 'waiting', for: 'lock', holder: { applicationName: 'another migrator' } },
+      { type: 'migration-start', filename: first },
+    ]);
+    expect(report?.waitedForLockMs).toBeGreaterThan(300);
+    expect(report?.waitedForLockMs).toBeLessThan(report?.durationMs ?? 0);
+  });
+
+  test('that was held up tells each attempt, and counts what it applied once', async () => {
+    await runMigrations({ env: env() });
+    await database().query('truncate graphile_migrate.migrations');
+    const holder = await database().connect();
+    // Readers get by; a trigger cannot be made.
+    await holder.query('begin; lock table filestore.nodes in row exclusive mode');
+    const { report, events } = await observe({
+      settings: { lockTimeoutMs: 100 },
+      onEvent(event) {
+        if (event.type === 'retry') holder.query('commit');
+      },
+    });
+    const retries = events.filter(({ type }) => type === 'retry');
+    expect(retries[0]).toMatchObject({ attempt: 2, reason: expect.stringContaining(first) });
+    expect(report).toMatchObject({
+      attempts: 1 + retries.length,
+      applied: files.map((filename) => ({ filename })),
+      alreadyApplied: 0,
+    });
+    expect(events.filter(({ type }) => type === 'plan')).toHaveLength(1);
+    expect(events.slice(0, 4).map(({ type }) => type)).toEqual([
+      'plan',
+      'migration-start',
+      'retry',
+      'migration-start',
+    ]);
+  });
+});
+
+describe('a listener', () => {
+  const warnings: Error[] = [];
+  const note = (warning: Error) => warnings.push(warning);
+  beforeEach(() => {
+    warnings.length = 0;
+    process.on('warning', note);
+  });
+  afterEach(() => {
+    process.off('warning', note);
+  });
+
+  test('that throws, or is rejected later, stops nothing and takes nothing from the other one', async () => {
+    for (const listener of [
+      () => {
+        throw new Error('listener broke');
+      },
+      async () => {
+        throw new Error('listener broke');
+      },
+    ]) {
+      const lines: string[] = [];
+      await database().query('drop schema if exists filestore, graphile_migrate cascade');
+      const report = await runMigrations({
+        env: env(),
+        onEvent: listener,
+        logger: { info: (line) => lines.push(line), warn: (line) => lines.push(line) },
+      });
+      expect(report.applied).toHaveLength(files.length);
+      expect(lines).toHaveLength(1 + 2 * files.length);
+      await nextTurn();
+      expect(warnings.splice(0).map(({ message }) => message)).toEqual(lines.map(() => 'listener broke'));
+    }
+  });
+
+  test('that logs is told in lines for people what the other one is told in events', async () => {
+    const lines: string[] = [];
+    const { events } = await observe({
+      logger: {
+        info: (line) => lines.push(line),
+        warn: () => {
+          throw new Error('there was nothing to warn of');
+        },
+      },
+    });
+    expect(lines).toEqual(events.map(describeEvent));
+    expect(warnings).toEqual([]);
+  });
+});

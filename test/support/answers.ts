@@ -1,0 +1,87 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import {
+  assertMigrated,
+  migrationStatus,
+  pendingMigrations,
+  runMigrations,
+  verifySchema,
+} from '../../src/index.ts';
+import { type CliResult, runCli } from './cli.ts';
+
+/** What one of the package's functions returned, or the error that it was rejected with. */
+export type Answer =
+  | { readonly value: unknown }
+  | { readonly code: string; readonly message: string; readonly [field: string]: unknown };
+
+const FUNCTIONS = { runMigrations, pendingMigrations, migrationStatus, verifySchema, assertMigrated };
+
+export type Answers = Readonly<Record<keyof typeof FUNCTIONS, Answer>>;
+
+/** Without patience: what these tests spoil does not mend itself. */
+const environmentOf = (url: string) => ({
+  DATABASE_URL: url,
+  FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0',
+  FILESTORE_MIGRATION_LOCK_WAIT_MS: '0',
+});
+
+/** Asks each function of this package about a database, one after the other. */
+export async function askFunctions(url: string): Promise<Answers> {
+  const answers: Record<string, Answer> = {};
+  for (const [name, ask] of Object.entries(FUNCTIONS)) {
+    answers[name] = await ask({ env: environmentOf(url) }).then(
+      (value): Answer => ({ value }),
+      (error): Answer => ({ ...error, code: error.code, message: error.message }),
+    );
+  }
+  return answers as Answers;
+}
+
+/** The same of a copy of the package, in a process of its own. */
+export async function askFunctionsOf(folder: string, url: string): Promise<Answers> {
+  const script = `
+    const filestore = await import('./src/index.ts');
+    const answers = {};
+    for (const name of ${JSON.stringify(Object.keys(FUNCTIONS))}) {
+      answers[name] = await filestore[name]().then(
+        (value) => ({ value }),
+        (error) => ({ ...error, code: error.code, message: error.message }),
+      );
+    }
+    console.log(JSON.stringify(answers));`;
+  const { stdout } = await promisify(execFile)(
+    process.execPath,
+    ['--import', 'tsx', '--input-type=module', '--eval', script],
+    { cwd: folder, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environmentOf(url) } },
+  );
+  return JSON.parse(stdout);
+}
+
+export interface CommandOptions {
+  /** Folder of the package whose command line is run; default: this one. */
+  readonly folder?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Runs the command line against a database. */
+export function command(args: readonly string[], url: string, options: CommandOptions = {}) {
+  const { folder, env } = options;
+  return runCli(args, {
+    env: { ...environmentOf(url), ...env },
+    ...(folder !== undefined && { folder }),
+  });
+}
+
+export interface JsonResult extends CliResult {
+  readonly document: Readonly<Record<string, unknown>>;
+}
+
+/** The same with `--json`: stdout has to be one document and nothing else. */
+export async function jsonCommand(
+  args: readonly string[],
+  url: string,
+  options: CommandOptions = {},
+): Promise<JsonResult> {
+  const result = await command([...args, '--json'], url, options);
+  return { ...result, document: JSON.parse(result.stdout) };
+}
