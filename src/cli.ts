@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import { type CommandName, type Flags, readArguments, USAGE } from './cli/arguments.ts';
 import { migrate, status, verify } from './cli/commands.ts';
 import { check, docs, start } from './cli/dev-commands.ts';
+import type { FailureDocument } from './cli/documents.ts';
 import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './cli/exit-codes.ts';
 import { errorDocument, type Output, openOutput } from './cli/output.ts';
 import { FilestoreError } from './errors.ts';
@@ -26,6 +27,9 @@ export async function main(args: readonly string[]): Promise<number> {
   }
   if (read.type === 'wrong') {
     process.stderr.write(`${read.why}\n\n${USAGE}`);
+    const output = openOutput({ json: args.includes('--json'), quietStdout: false });
+    const error = { code: 'WRONG_USAGE', message: read.why } as const;
+    output.document({ ok: false, command: null, error } satisfies FailureDocument);
     return WRONG_USAGE;
   }
   const { command, flags } = read;
@@ -35,13 +39,22 @@ export async function main(args: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof FilestoreError) {
       output.warn(`${error.code}: ${error.message}`);
-      output.document({ ok: false, command, error: errorDocument(error) });
+      const { code, message } = error;
+      output.document({
+        ok: false,
+        command,
+        error: { ...errorDocument(error), code, message },
+      } satisfies FailureDocument);
       return exitCodeOf(error.code);
     }
     // The stack alone: what else an unknown error carries may be a secret.
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     output.warn(`Unexpected error, please report it: ${stack}`);
-    output.document({ ok: false, command, error: { code: 'UNEXPECTED', message: String(error) } });
+    output.document({
+      ok: false,
+      command,
+      error: { code: 'UNEXPECTED', message: String(error) },
+    } satisfies FailureDocument);
     return FAILED;
   }
 }

@@ -5,6 +5,13 @@ import { DatabaseAheadError } from '../errors.ts';
 import { describeConnection } from '../settings.ts';
 import { capitalized, count } from '../text.ts';
 import type { Flags } from './arguments.ts';
+import type {
+  AheadDocument,
+  DryRunDocument,
+  MigrateDocument,
+  StatusDocument,
+  VerifyDocument,
+} from './documents.ts';
 import { DIVERGED, DONE, FAILED, PENDING } from './exit-codes.ts';
 import type { Output } from './output.ts';
 import { signalsAsAbort } from './signals.ts';
@@ -22,10 +29,10 @@ export async function migrate(output: Output, flags: Flags): Promise<number> {
           ? `Up to date: ${count(report.alreadyApplied, 'migration')} applied earlier ${took}`
           : `Done: applied ${count(report.applied.length, 'migration')}, ${report.alreadyApplied} applied earlier ${took}`,
       );
-      output.document({ ok: true, command: 'migrate', report });
+      output.document({ ok: true, command: 'migrate', report } satisfies MigrateDocument);
       return DONE;
     } catch (error) {
-      return passAhead(output, flags, 'migrate', error);
+      return passAhead(output, flags, error);
     } finally {
       release();
     }
@@ -40,10 +47,10 @@ async function dryRun(output: Output, flags: Flags): Promise<number> {
         `${capitalized(describeConnection(connection))}: ${count(pending.length, 'migration')} to apply. Nothing was changed.`,
       );
       output.print(pending.map(renderPending).join('\n'));
-      output.document({ ok: true, command: 'migrate', dryRun: true, pending });
+      output.document({ ok: true, command: 'migrate', dryRun: true, pending } satisfies DryRunDocument);
       return DONE;
     } catch (error) {
-      return passAhead(output, flags, 'migrate', error);
+      return passAhead(output, flags, error);
     }
   });
 }
@@ -54,12 +61,12 @@ function renderPending({ filename, sql, transaction }: PendingMigration): string
 }
 
 /** A database that is ahead is what an old version sees in a rolling deploy. */
-function passAhead(output: Output, flags: Flags, command: string, error: unknown): number {
+function passAhead(output: Output, flags: Flags, error: unknown): number {
   if (!(error instanceof DatabaseAheadError) || !flags.allowAhead) throw error;
   output.say(
     `A later version has migrated this database (${error.unknown.join(', ')}): nothing to do for this one.`,
   );
-  output.document({ ok: true, command, ahead: error.unknown });
+  output.document({ ok: true, command: 'migrate', ahead: error.unknown } satisfies AheadDocument);
   return DONE;
 }
 
@@ -74,7 +81,8 @@ export async function status(output: Output, flags: Flags): Promise<number> {
     for (const filename of pending) output.say(`PENDING  ${filename}`);
     for (const problem of problems) output.say(`PROBLEM  ${problem}`);
     for (const migrator of migrators) output.say(`AT WORK  ${describeProcess(migrator)}`);
-    output.document({ ok: true, command: 'status', database: connection.database, ...found });
+    const { database } = connection;
+    output.document({ ok: true, command: 'status', database, ...found } satisfies StatusDocument);
     if (state === 'current' || (state === 'ahead' && flags.allowAhead)) return DONE;
     return state === 'empty' || state === 'pending' ? PENDING : DIVERGED;
   });
@@ -91,7 +99,7 @@ export async function verify(output: Output): Promise<number> {
       for (const difference of check.differences) output.say(`DRIFT  ${difference}`);
     }
     if (check.state !== 'unchecked') for (const note of check.notes) output.warn(`Note: ${note}`);
-    output.document({ ok: check.state === 'same', command: 'verify', ...check });
+    output.document({ ok: check.state === 'same', command: 'verify', ...check } satisfies VerifyDocument);
     return { same: DONE, drifted: DIVERGED, unchecked: FAILED }[check.state];
   });
 }

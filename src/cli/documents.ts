@@ -1,0 +1,54 @@
+import type { MigrationReport, MigrationStatus, PendingMigration } from '../db/migrations.ts';
+import type { SchemaCheck } from '../db/verify.ts';
+import type { FilestoreErrorCode } from '../errors.ts';
+
+// What `--json` prints: one document on stdout, whatever happens, and the exit code beside it. `ok` is false when the
+// command failed, which `error` then says why, or when `verify` did not find the schema to be what it should be.
+// Moments are ISO 8601, durations milliseconds.
+
+/** `migrate`: what was applied. */
+export type MigrateDocument = {
+  readonly ok: true;
+  readonly command: 'migrate';
+  readonly report: MigrationReport;
+};
+
+/** `migrate --dry-run`: what would be applied, each with its SQL. */
+export type DryRunDocument = {
+  readonly ok: true;
+  readonly command: 'migrate';
+  readonly dryRun: true;
+  readonly pending: readonly PendingMigration[];
+};
+
+/** `migrate --allow-ahead`, with or without `--dry-run`, where a later version has migrated the database. */
+export type AheadDocument = {
+  readonly ok: true;
+  readonly command: 'migrate';
+  /** Names of the recorded migrations that are not among the files. */
+  readonly ahead: readonly string[];
+};
+
+/** `status`: `ok` whatever `state` is, which the exit code tells too. */
+export type StatusDocument = {
+  readonly ok: true;
+  readonly command: 'status';
+  readonly database: string;
+} & MigrationStatus;
+
+/** `verify`: `ok` when `state` is `same`, and neither when it is `drifted` nor `unchecked`. */
+export type VerifyDocument = { readonly ok: boolean; readonly command: 'verify' } & SchemaCheck;
+
+/** A failure of any command. */
+export type FailureDocument = {
+  readonly ok: false;
+  /** Null when the command line was not understood. */
+  readonly command: string | null;
+  readonly error: {
+    /** `UNEXPECTED` is a fault of this package. */
+    readonly code: FilestoreErrorCode | 'WRONG_USAGE' | 'UNEXPECTED';
+    readonly message: string;
+    /** What else the error carries, such as `applied`, `place`, `problems`, `differences`, `holder`. */
+    readonly [field: string]: unknown;
+  };
+};

@@ -1,0 +1,232 @@
+import { describe, expect, test } from 'vitest';
+import { command, jsonCommand } from '../support/answers.ts';
+import { collect, runCli, startCli } from '../support/cli.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { takePicture } from '../support/picture.ts';
+
+const database = databaseForEachTest();
+const emptyDatabase = databaseForEachTest('empty');
+const files = committedMigrations();
+const last = files.at(-1) ?? '';
+const recorded = files.map((filename) => `${migrationNumber(filename)}.sql`);
+const forgetLast = () =>
+  database().query('delete from graphile_migrate.migrations where filename = $1', [recorded.at(-1)]);
+
+const HASH = expect.stringMatching(/^sha1:[0-9a-f]{40}$/);
+const MILLISECONDS = expect.any(Number);
+const VERSION = expect.stringMatching(/^\d+\.\d+/);
+const NOWHERE = 'postgres://app@127.0.0.1:1/app';
+
+describe('with --json, stdout is one document:', () => {
+  test('of migrate, the report', async () => {
+    await forgetLast();
+    const { exitCode, document, stderr } = await jsonCommand(['migrate'], database().url);
+    expect({ exitCode, document }).toEqual({
+      exitCode: 0,
+      document: {
+        ok: true,
+        command: 'migrate',
+        report: {
+          applied: [{ filename: last, message: expect.any(String), hash: HASH, durationMs: MILLISECONDS }],
+          alreadyApplied: files.length - 1,
+          database: database().name,
+          serverVersion: VERSION,
+          waitedForLockMs: MILLISECONDS,
+          attempts: 1,
+          schema: { state: 'same', notes: expect.any(Array) },
+          durationMs: MILLISECONDS,
+        },
+      },
+    });
+    expect(stderr).toContain(`OK  ${last}  (`);
+  });
+
+  test('of migrate with nothing to do, the same', async () => {
+    const { exitCode, document } = await jsonCommand(['migrate'], database().url);
+    expect({ exitCode, document }).toMatchObject({
+      exitCode: 0,
+      document: {
+        ok: true,
+        report: { applied: [], alreadyApplied: files.length, schema: { state: 'unchecked' } },
+      },
+    });
+  });
+
+  test('of migrate --dry-run, what would be run, which is not', async () => {
+    await forgetLast();
+    const before = await takePicture(database());
+    const { exitCode, document } = await jsonCommand(['migrate', '--dry-run'], database().url);
+    expect({ exitCode, document }).toEqual({
+      exitCode: 0,
+      document: {
+        ok: true,
+        command: 'migrate',
+        dryRun: true,
+        pending: [
+          {
+            filename: last,
+            message: expect.any(String),
+            sql: expect.stringMatching(/^create or replace function .*;\n/ms),
+            transaction: true,
+          },
+        ],
+      },
+    });
+    expect(await takePicture(database())).toEqual(before);
+  });
+
+  test.each([
+    ['current', async () => undefined, 0],
+    ['pending', forgetLast, 3],
+    ['empty', () => database().query('truncate graphile_migrate.migrations'), 3],
+    [
+      'diverged',
+      () =>
+        database().query(
+          "update graphile_migrate.migrations set filename = '000009.sql' where filename = $1",
+          [recorded.at(-1)],
+        ),
+      4,
+    ],
+    [
+      'ahead',
+      () =>
+        database().query(
+          `insert into graphile_migrate.migrations (filename, hash, previous_hash)
+           select '000007.sql', 'sha1:77', hash from graphile_migrate.migrations where filename = $1`,
+          [recorded.at(-1)],
+        ),
+      4,
+    ],
+  ])('of status of a database that is %s', async (state, prepare, exitCode) => {
+    await prepare();
+    const found = await jsonCommand(['status'], database().url);
+    expect({ exitCode: found.exitCode, document: found.document }).toEqual({
+      exitCode,
+      document: {
+        ok: true,
+        command: 'status',
+        database: database().name,
+        state,
+        applied: expect.any(Array),
+        pending: { pending: [last], empty: files }[state] ?? [],
+        problems: ['ahead', 'diverged'].includes(state) ? [expect.any(String)] : [],
+        serverVersion: VERSION,
+        standby: false,
+        migrators: [],
+      },
+    });
+    for (const row of found.document.applied as readonly unknown[]) {
+      expect(row).toEqual({
+        filename: expect.stringMatching(/^\d{6}\.sql$/),
+        hash: expect.stringMatching(/^sha1:/),
+        previousHash: expect.toSatisfy((hash) => hash === null || /^sha1:/.test(hash)),
+        appliedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+      });
+    }
+  });
+
+  test('of verify, that nothing differs', async () => {
+    const { exitCode, document } = await jsonCommand(['verify'], database().url);
+    expect({ exitCode, document }).toEqual({
+      exitCode: 0,
+      document: { ok: true, command: 'verify', state: 'same', notes: expect.any(Array) },
+    });
+  });
+
+  test.each([['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']])(
+    'of %s %s that failed, the error',
+    async (...args) => {
+      const { exitCode, document, stderr } = await jsonCommand(args, NOWHERE);
+      expect({ exitCode, document }).toEqual({
+        exitCode: 1,
+        document: {
+          ok: false,
+          command: args[0],
+          error: {
+            name: 'ConnectionError',
+            code: 'CONNECTION_FAILED',
+            message: expect.stringMatching(/^Cannot connect to database "app" on 127\.0\.0\.1:1/),
+            cause: expect.any(String),
+          },
+        },
+      });
+      expect(stderr).toMatch(/^CONNECTION_FAILED: /m);
+    },
+  );
+
+  test('of a setting that cannot be used, which one', async () => {
+    const env = { FILESTORE_MIGRATION_LOCK_WAIT_MS: 'long' };
+    expect(await jsonCommand(['migrate'], database().url, { env })).toMatchObject({
+      exitCode: 2,
+      document: {
+        ok: false,
+        error: { code: 'SETTINGS_INVALID', setting: 'FILESTORE_MIGRATION_LOCK_WAIT_MS' },
+      },
+    });
+  });
+
+  test.each([
+    [['mgirate'], 'There is no command "mgirate".'],
+    [[], 'No command is given.'],
+    [['status', '--dry-run'], 'status has no option --dry-run.'],
+    [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],
+    [['check'], 'check has no option --json.'],
+    [['migrate', '--force'], expect.stringContaining("'--force'")],
+  ])('of %j, which is not understood, why', async (args, message) => {
+    const { exitCode, document, stderr } = await jsonCommand(args, database().url);
+    expect({ exitCode, document }).toEqual({
+      exitCode: 2,
+      document: { ok: false, command: null, error: { code: 'WRONG_USAGE', message } },
+    });
+    expect(stderr).toContain('Usage: filestore-db');
+  });
+});
+
+test('migrate --dry-run prints the SQL of each migration alone on stdout, and makes nothing', async () => {
+  const { exitCode, stdout, stderr } = await command(['migrate', '--dry-run'], emptyDatabase().url);
+  expect(exitCode).toBe(0);
+  expect(stderr).toMatch(new RegExp(`: ${files.length} migrations to apply\\. Nothing was changed\\.\\n$`));
+  expect(
+    [...stdout.matchAll(/^-- (\d{6}-\S+) \(in a transaction\)$/gm)].map(([, filename]) => filename),
+  ).toEqual(files);
+  expect(await takePicture(emptyDatabase())).toEqual({ catalog: [], relations: [], rows: {} });
+
+  // It is what would be run: run by hand, it makes what the migrations make.
+  await emptyDatabase().query(stdout);
+  const { catalog } = await takePicture(emptyDatabase());
+  expect(catalog).toEqual((await takePicture(database())).catalog);
+});
+
+test('migrate --dry-run with nothing to do says so', async () => {
+  expect(await command(['migrate', '--dry-run'], database().url)).toMatchObject({
+    exitCode: 0,
+    stdout: '',
+    stderr: expect.stringContaining(': 0 migrations to apply. Nothing was changed.\n'),
+  });
+});
+
+describe('a reader that is gone', () => {
+  /** As `… | head -1` does, only sooner. */
+  async function unread(args: readonly string[], url: string) {
+    const child = startCli(args, { env: { DATABASE_URL: url } });
+    child.stdout?.destroy();
+    return collect(child);
+  }
+
+  test.each([[['status']], [['status', '--json']], [['verify']], [['migrate', '--dry-run']]])(
+    'changes nothing about %j',
+    async (args) => {
+      await forgetLast();
+      const { exitCode, stderr } = await unread(args, database().url);
+      const read = await runCli(args, { env: { DATABASE_URL: database().url } });
+      expect({ exitCode, stderr }).toEqual({ exitCode: read.exitCode, stderr: read.stderr });
+    },
+  );
+
+  test('does not stop a migration', async () => {
+    expect(await unread(['migrate'], emptyDatabase().url)).toMatchObject({ exitCode: 0 });
+    expect((await jsonCommand(['status'], emptyDatabase().url)).document).toMatchObject({ state: 'current' });
+  });
+});

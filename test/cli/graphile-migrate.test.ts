@@ -1,0 +1,118 @@
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { command, jsonCommand } from '../support/answers.ts';
+import { collect } from '../support/cli.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { takePicture } from '../support/picture.ts';
+
+const database = databaseForEachTest('empty');
+const files = committedMigrations();
+const verify = () => command(['verify'], database().url);
+
+/** graphile-migrate's own command line, in the folder of the package, with the variables that it knows. */
+function graphileMigrate(name: 'status' | 'migrate', folder = PACKAGE_ROOT) {
+  const url = database().url;
+  const program = join(PACKAGE_ROOT, 'node_modules', '.bin', 'graphile-migrate');
+  return collect(
+    spawn(process.execPath, [program, name], {
+      cwd: folder,
+      env: {
+        PATH: process.env.PATH,
+        HOME: process.env.HOME,
+        DATABASE_URL: url,
+        // "status" wants one, and does not use it.
+        ...(name === 'status' && { SHADOW_DATABASE_URL: `${url}_shadow` }),
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    }),
+  );
+}
+
+let copy: PackageCopy | undefined;
+afterEach(() => {
+  copy?.remove();
+  copy = undefined;
+});
+
+describe("graphile-migrate's own command line, on a database that this package migrated", () => {
+  test('finds everything applied, and applies nothing', async () => {
+    expect(await command(['migrate'], database().url)).toMatchObject({ exitCode: 0 });
+    const before = await takePicture(database());
+    expect(await graphileMigrate('status')).toMatchObject({ exitCode: 0, stdout: 'Up to date.\n' });
+    expect(await graphileMigrate('migrate')).toMatchObject({
+      exitCode: 0,
+      output: expect.stringContaining('Already up to date'),
+    });
+    expect(await takePicture(database())).toEqual(before);
+  });
+
+  test('goes on where this package left off', async () => {
+    expect(await command(['migrate'], database().url)).toMatchObject({ exitCode: 0 });
+    copy = copyPackage();
+    const added = copy.addMigration('later', 'create table public.later ();');
+    expect(await graphileMigrate('status', copy.folder)).toMatchObject({
+      exitCode: 1,
+      stdout: expect.stringContaining('There are 1 committed migrations pending'),
+    });
+    expect(await graphileMigrate('migrate', copy.folder)).toMatchObject({
+      exitCode: 0,
+      output: expect.stringContaining('1 committed migrations executed'),
+    });
+    expect((await jsonCommand(['status'], database().url, { folder: copy.folder })).document).toMatchObject({
+      state: 'current',
+      pending: [],
+    });
+    expect(added).toMatch(/-later\.sql$/);
+  });
+});
+
+describe("this package, on a database that graphile-migrate's own command line migrated", () => {
+  test('finds everything applied and as it should be, and applies nothing', async () => {
+    expect(await graphileMigrate('migrate')).toMatchObject({
+      exitCode: 0,
+      output: expect.stringContaining(`${files.length} committed migrations executed`),
+    });
+    const before = await takePicture(database());
+    expect((await jsonCommand(['status'], database().url)).document).toMatchObject({
+      state: 'current',
+      problems: [],
+    });
+    expect(await command(['migrate'], database().url)).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining(`Up to date: ${files.length} migrations applied earlier`),
+    });
+    expect(await verify()).toMatchObject({ exitCode: 0 });
+    expect(await takePicture(database())).toEqual(before);
+  });
+
+  test('goes on where the other left off', async () => {
+    copy = copyPackage();
+    copy.removeLastMigration();
+    expect(await graphileMigrate('migrate', copy.folder)).toMatchObject({ exitCode: 0 });
+    expect((await jsonCommand(['migrate'], database().url)).document).toMatchObject({
+      ok: true,
+      report: {
+        applied: [{ filename: files.at(-1) }],
+        alreadyApplied: files.length - 1,
+        schema: { state: 'same' },
+      },
+    });
+    expect(await graphileMigrate('status')).toMatchObject({ exitCode: 0, stdout: 'Up to date.\n' });
+  });
+
+  test('takes the history of the other as its own, row by row', async () => {
+    await graphileMigrate('migrate');
+    const rows = () =>
+      database().query(
+        'select filename, hash, previous_hash from graphile_migrate.migrations order by filename',
+      );
+    const theirs = await rows();
+    await database().query('drop schema filestore, graphile_migrate cascade');
+    await command(['migrate'], database().url);
+    expect(await rows()).toEqual(theirs);
+  });
+});
