@@ -1,7 +1,7 @@
 import { createServer, type NetConnectOpts, type Server, Socket } from 'node:net';
 import { Transform } from 'node:stream';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
-import { answersAreComplete, questionIsComplete, rewriteProcessId } from './wire.ts';
+import { answersAreComplete, questionIsComplete, readMessageTypes, rewriteProcessId } from './wire.ts';
 
 /** A cable to a server that can be cut. What goes through TLS it passes on, but cannot read. */
 export interface Proxy {
@@ -11,10 +11,14 @@ export interface Proxy {
   readonly url: string;
   /** How many clients are connected now. */
   readonly connections: number;
+  /** The types of the messages that clients have sent after the handshake, one list for each connection there was. */
+  readonly conversations: readonly (readonly string[])[];
   /** Resets the connections; given a text, those whose client has sent it, in whatever case. */
   cut(said?: string): void;
   /** Resets the next connection whose client sends the text; resolves when that has happened. */
   cutAt(text: string, moment: Moment): Promise<void>;
+  /** Keeps back the next message that has the text; resolves when it is there, with what lets it go on. */
+  holdAt(text: string): Promise<() => void>;
   /** Passes nothing on any more, in old connections and new ones, and closes none. */
   pause(): void;
   /** Passes on everything that was held back. */
@@ -36,8 +40,10 @@ export interface ProxyOptions {
 
 interface Trap {
   readonly text: string;
-  readonly moment: Moment;
+  readonly moment: Moment | 'hold';
   readonly sprung: () => void;
+  /** Resolves when what is held may go on. */
+  readonly released: Promise<void>;
 }
 
 /** What all connections of a proxy share. */
@@ -53,6 +59,7 @@ interface Switches {
 /** One client and its connection to the server. */
 interface Link {
   readonly live: boolean;
+  readonly messageTypes: readonly string[];
   said(text: string): boolean;
   cut(): void;
 }
@@ -62,6 +69,7 @@ const HOST = '127.0.0.1';
 /** Starts a proxy on a free port, in front of the server of a URL, be it on TCP or on a Unix socket. */
 export async function startProxy(serverUrl: string, options: ProxyOptions = {}): Promise<Proxy> {
   const links = new Set<Link>();
+  const conversations: (readonly string[])[] = [];
   const switches: Switches = {
     options,
     traps: [],
@@ -79,6 +87,7 @@ export async function startProxy(serverUrl: string, options: ProxyOptions = {}):
     }
     const link = connect(client, target, switches);
     links.add(link);
+    conversations.push(link.messageTypes);
     client.once('close', () => links.delete(link));
   });
   const port = await listen(server);
@@ -89,15 +98,21 @@ export async function startProxy(serverUrl: string, options: ProxyOptions = {}):
     host: HOST,
     port,
     url: urlThrough(serverUrl, port),
+    conversations,
     get connections() {
       // A connection that was cut is gone before its close is told.
       return [...links].filter(({ live }) => live).length;
     },
     cut,
-    cutAt: (text, moment) =>
-      new Promise((sprung) => {
-        switches.traps = [...switches.traps, { text: text.toLowerCase(), moment, sprung }];
-      }),
+    cutAt: (text, moment) => setTrap(switches, text, moment, Promise.resolve()),
+    async holdAt(text) {
+      let release = () => {};
+      const released = new Promise<void>((resolve) => {
+        release = resolve;
+      });
+      await setTrap(switches, text, 'hold', released);
+      return release;
+    },
     pause() {
       if (paused) return;
       paused = true;
@@ -123,9 +138,22 @@ export async function startProxy(serverUrl: string, options: ProxyOptions = {}):
   };
 }
 
+function setTrap(
+  switches: Switches,
+  text: string,
+  moment: Trap['moment'],
+  released: Promise<void>,
+): Promise<void> {
+  return new Promise((sprung) => {
+    switches.traps = [...switches.traps, { text: text.toLowerCase(), moment, sprung, released }];
+  });
+}
+
 function connect(client: Socket, target: NetConnectOpts, switches: Switches): Link {
   const upstream = new Socket().connect(target);
   let heard = '';
+  const readTypes = readMessageTypes();
+  const messageTypes: string[] = [];
   /** Once it is there, the server's answers do not reach the client. */
   let lastTrap: Trap | undefined;
 
@@ -138,9 +166,17 @@ function connect(client: Socket, target: NetConnectOpts, switches: Switches): Li
     trap.sprung();
   };
   const toServer = pipeStage(switches, (chunk) => {
+    messageTypes.push(...readTypes(chunk));
     const start = heard.length;
     heard += chunk.toString('latin1').toLowerCase();
-    lastTrap ??= takeTrap(switches, heard, start);
+    if (lastTrap === undefined) {
+      const trap = takeTrap(switches, heard, start);
+      if (trap?.moment === 'hold') {
+        trap.sprung();
+        return trap.released.then(() => chunk);
+      }
+      lastTrap = trap;
+    }
     if (lastTrap?.moment === 'before') {
       spring(lastTrap);
       return undefined;
@@ -169,6 +205,7 @@ function connect(client: Socket, target: NetConnectOpts, switches: Switches): Li
     get live() {
       return !client.destroyed;
     },
+    messageTypes,
     said: (text) => heard.includes(text.toLowerCase()),
     cut,
   };
@@ -184,11 +221,15 @@ function takeTrap(switches: Switches, heard: string, lastPiece: number): Trap | 
   return found;
 }
 
-/** Lets data through while the gate is open; the step may change or keep it. */
-function pipeStage(switches: Switches, step: (chunk: Buffer) => Buffer | undefined): Transform {
+/** Lets data through while the gate is open; the step may change it, keep it, or take its time. */
+function pipeStage(
+  switches: Switches,
+  step: (chunk: Buffer) => Buffer | undefined | Promise<Buffer>,
+): Transform {
   return new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      switches.gate.then(() => done(null, step(chunk)));
+    async transform(chunk: Buffer, _encoding, done) {
+      await switches.gate;
+      done(null, await step(chunk));
     },
   });
 }

@@ -1,0 +1,87 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
+import { hostForFile } from '../support/host.ts';
+import type { Moment } from '../support/proxy.ts';
+import { openScene, type Scene } from '../support/scene.ts';
+import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
+
+let copy: StagedPackage;
+let scene: Scene;
+const host = hostForFile();
+
+beforeAll(() => {
+  copy = copyStagedPackage();
+});
+afterAll(() => copy?.remove());
+beforeEach(async () => {
+  scene = await openScene({ copy, adminUrl: inject('adminUrl'), template: inject('template') });
+});
+afterEach(() => scene.close());
+
+const run = (settings = {}) => host().run({ folder: copy.folder, env: scene.env, settings });
+
+/** Everything that a run says to the server at least once, by a piece of it that nothing else has. */
+const MESSAGES: Readonly<Record<string, string>> = {
+  'its first look': 'filestore.preflight',
+  'its settings': 'idle_session_timeout',
+  'its attempt to get the lock': 'pg_try_advisory_lock(7379548647407775602)',
+  'the question of graphile-migrate for its own': 'pg_try_advisory_lock($1)',
+  'the begin of a transaction': 'begin\0',
+  'a migration': 'create table staged.second_begun',
+  'the record of a migration': 'insert into graphile_migrate.migrations',
+  'the commit': 'commit\0',
+  'the end of a migration': 'pg_advisory_unlock',
+  'the comparison of the schema': 'pg_get_constraintdef',
+};
+const MOMENTS: readonly Moment[] = ['before', 'during', 'after'];
+
+describe.each(MOMENTS)('a connection that is cut %s the server gets', (moment) => {
+  test.each(Object.entries(MESSAGES))('%s costs one attempt and nothing else', async (_, text) => {
+    const cut = scene.proxy.cutAt(text, moment);
+    const running = run();
+    await cut;
+    expect(await running.outcome).toMatchObject({
+      ok: true,
+      report: { attempts: 2, schema: { state: 'same' } },
+    });
+    expect(running.events.filter(({ type }) => type === 'retry')).toHaveLength(1);
+    expect(await scene.state()).toEqual(scene.stateAfter(3));
+    expect(host().faults).toEqual([]);
+    expect(await scene.traces()).toEqual([]);
+  });
+});
+
+test('a server that does not come back is an error that names its cause and what was applied', async () => {
+  const { reached, leave, committed } = await scene.arrange('in a migration');
+  const running = run({ connectWaitMs: 300 });
+  await reached;
+  scene.proxy.refuse();
+  scene.proxy.cut();
+  expect(await running.outcome).toMatchObject({
+    ok: false,
+    error: {
+      isFilestoreError: true,
+      code: 'CONNECTION_LOST',
+      applied: copy.staged.slice(0, committed),
+      cause: { code: 'ECONNRESET' },
+    },
+  });
+  await leave();
+  scene.proxy.accept();
+  expect(host().faults).toEqual([]);
+  expect(await run().outcome).toMatchObject({ ok: true });
+  expect(await scene.state()).toEqual(scene.stateAfter(3));
+});
+
+test('a connection that is lost again and again is given up when the time is over', async () => {
+  const cutting = (async () => {
+    for (;;) await scene.proxy.cutAt('create table staged.second_begun', 'before');
+  })();
+  const running = run({ lockWaitMs: 1_000 });
+  expect(await Promise.race([running.outcome, cutting])).toMatchObject({
+    ok: false,
+    error: { isFilestoreError: true, code: 'MIGRATION_FAILED', applied: [copy.staged[0]], cause: {} },
+  });
+  expect(running.events.filter(({ type }) => type === 'retry').length).toBeGreaterThan(0);
+  expect(host().faults).toEqual([]);
+  expect(await scene.state()).toEqual(scene.stateAfter(1));
+});

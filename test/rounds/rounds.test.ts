@@ -1,0 +1,12 @@
+import { expect, inject, test } from 'vitest';
+import { committedMigrations } from '../support/migrations.ts';
+import { runRound } from './round.ts';
+
+test('of twenty processes at once all succeed, and each migration is applied by one of them', async () => {
+  const result = await runRound({
+    adminUrl: inject('adminUrl'),
+    database: `${inject('template')}_round`,
+    processes: 20,
+  });
+  expect(result).toMatchObject({ faults: [], applied: committedMigrations().length });
+}, 180_000);

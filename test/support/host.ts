@@ -1,0 +1,103 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { afterAll, beforeAll } from 'vitest';
+import type { MigrationEvent } from '../../src/index.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import type { HostCommand, HostMessage, HostOutcome } from './host-messages.ts';
+import { until } from './until.ts';
+
+/** A process that calls runMigrations and must not be harmed by it. */
+export interface Host {
+  run(options: HostRunOptions): HostRun;
+  /** What would have ended the process, so far. */
+  readonly faults: readonly string[];
+}
+
+export interface HostRunOptions {
+  readonly folder: string;
+  readonly env: Readonly<Record<string, string>>;
+  readonly settings?: Extract<HostCommand, { readonly type: 'run' }>['settings'];
+}
+
+/** One call of runMigrations. */
+export interface HostRun {
+  readonly events: readonly MigrationEvent[];
+  /** Resolves with the first event that is like this. */
+  untilEvent<Type extends MigrationEvent['type']>(
+    type: Type,
+  ): Promise<Extract<MigrationEvent, { readonly type: Type }>>;
+  abort(): void;
+  readonly outcome: Promise<HostOutcome>;
+}
+
+/** One process for all tests of a file, which lives through all of them and in the end has nothing left to do. */
+export function hostForFile(): () => Host {
+  let host: (Host & { end(): Promise<void> }) | undefined;
+  beforeAll(() => {
+    host = startHost();
+  });
+  afterAll(() => host?.end());
+  return () => {
+    if (host === undefined) throw new Error('the host is there inside a test only');
+    return host;
+  };
+}
+
+function startHost(): Host & { end(): Promise<void> } {
+  const child = fork(join(PACKAGE_ROOT, 'test', 'support', 'host-process.ts'), {
+    execArgv: ['--import', 'tsx'],
+    env: { PATH: process.env.PATH, HOME: process.env.HOME },
+  });
+  // Two for each run.
+  child.setMaxListeners(0);
+  const faults: string[] = [];
+  child.on('message', (message: HostMessage) => {
+    if (message.type === 'fault') faults.push(message.description);
+  });
+  child.on('exit', (code, signal) => {
+    if (code !== 0) faults.push(`the process ended with exit code ${code}, signal ${signal}`);
+  });
+  let runs = 0;
+  return {
+    faults,
+    run(options) {
+      runs += 1;
+      return startRun(child, runs, options);
+    },
+    async end() {
+      tell(child, { type: 'end' });
+      if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+      if (faults.length > 0) throw new Error(faults.join('\n'));
+    },
+  };
+}
+
+function startRun(child: ChildProcess, run: number, options: HostRunOptions): HostRun {
+  const events: MigrationEvent[] = [];
+  const outcome = new Promise<HostOutcome>((resolve, reject) => {
+    child.on('message', (message: HostMessage) => {
+      if (message.type === 'event' && message.run === run) events.push(message.event);
+      if (message.type === 'outcome' && message.run === run) resolve(message.outcome);
+    });
+    child.once('exit', () => reject(new Error('the host ended while it migrated')));
+  });
+  // Who waits for it hears of it.
+  outcome.catch(() => undefined);
+  tell(child, { type: 'run', run, settings: {}, ...options });
+  return {
+    events,
+    untilEvent: <Type extends MigrationEvent['type']>(type: Type) =>
+      until(() =>
+        events.find(
+          (event): event is Extract<MigrationEvent, { readonly type: Type }> => event.type === type,
+        ),
+      ),
+    abort: () => tell(child, { type: 'abort', run }),
+    outcome,
+  };
+}
+
+function tell(child: ChildProcess, command: HostCommand): void {
+  child.send(command);
+}
