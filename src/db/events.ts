@@ -73,12 +73,11 @@ export function describeEvent(event: MigrationEvent): string {
 
 function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
   const parts: string[] = [];
+  // First, since a terminal shows as much as fits.
+  if (event.blockedBy.length > 0) parts.push(`, waits for ${describeProcesses(event.blockedBy)}`);
   if (event.indexBuild !== null) {
     const { phase, done, total } = event.indexBuild;
     parts.push(`, ${phase}${total > 0 ? ` ${Math.floor((100 * done) / total)} %` : ''}`);
-  }
-  if (event.blockedBy.length > 0) {
-    parts.push(`, waits for ${describeProcesses(event.blockedBy)}`);
   }
   return parts.join('');
 }

@@ -67,6 +67,7 @@ describe('on a terminal', () => {
     // What is erased; lines that stay end with a line break.
     const states = stderr.split(ERASE_LINE).filter((state) => !state.includes('\n'));
     expect(states.filter((state) => state.includes('running for')).length).toBeGreaterThanOrEqual(3);
+    expect(states.join()).toMatch(/waits for server process \d/);
     // A longer one would wrap, and only its last row be erased.
     expect(Math.max(...states.map(({ length }) => length))).toBe(59);
     expect(screen(stderr).join('\n')).not.toContain('running for');
@@ -104,7 +105,7 @@ test('without a terminal, progress is a plain line now and then', async () => {
   expect(stderr.split('\n').filter((line) => line.includes('running for'))).toEqual([
     expect.stringMatching(
       new RegExp(
-        `^${filename}: running for .* s, waiting for .*, waits for server process \\d+, .*"nightly report"$`,
+        `^${filename}: running for .* s, waits for server process \\d+, .*"nightly report", waiting for writers before build 0 %$`,
       ),
     ),
   ]);
@@ -124,7 +125,7 @@ describe('with --json', () => {
       report: { applied: [{ filename }], alreadyApplied: committedMigrations().length, attempts: 1 },
     });
     expect(result.stderr).toMatch(/1 migration to apply\n/);
-    expect(result.stderr).toMatch(/running for .*"nightly report"\n/);
+    expect(result.stderr).toMatch(/running for .*"nightly report", waiting for .*\n/);
     expect(result.stderr).toMatch(`OK  ${filename}`);
     expect(result.output).not.toContain(ESCAPE);
   });

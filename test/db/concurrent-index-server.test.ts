@@ -12,15 +12,7 @@ let client: Client;
 let copy: PackageCopy;
 
 beforeAll(async () => {
-  server = await startOwnServer({
-    // A vacuum comes at once and does not end.
-    settings: [
-      'max_prepared_transactions=2',
-      'autovacuum_naptime=1s',
-      'autovacuum_vacuum_cost_delay=100ms',
-      'autovacuum_vacuum_cost_limit=1',
-    ],
-  });
+  server = await startOwnServer({ settings: ['max_prepared_transactions=2', 'autovacuum_naptime=1s'] });
   client = new pg.Client(server.url);
   await client.connect();
   copy = copyPackage();
@@ -68,8 +60,12 @@ test("an invalid index does not wait for the server's own vacuum of its table", 
   await client.query(
     "update pg_index set indisvalid = false where indexrelid = 'app.items_id_idx'::regclass",
   );
+  // A vacuum comes at once and does not end.
   await client.query(
-    'alter table app.items set (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0)',
+    `alter table app.items set (
+       autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,
+       autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1
+     )`,
   );
   await client.query('delete from app.items where id % 2 = 0');
   await until(async () => {
