@@ -62,14 +62,14 @@ function screen(text: string): readonly string[] {
 
 describe('on a terminal', () => {
   test('progress is one line that changes, and is gone in the end', async () => {
-    const { exitCode, stdout, stderr } = await migrateHeldUp(3, terminal(60));
+    const { exitCode, stdout, stderr } = await migrateHeldUp(3, terminal(72));
     expect(exitCode).toBe(0);
     // What is erased; lines that stay end with a line break.
     const states = stderr.split(ERASE_LINE).filter((state) => !state.includes('\n'));
     expect(states.filter((state) => state.includes('running for')).length).toBeGreaterThanOrEqual(3);
     expect(states.join()).toMatch(/waits for server process \d/);
     // A longer one would wrap, and only its last row be erased.
-    expect(Math.max(...states.map(({ length }) => length))).toBe(59);
+    expect(Math.max(...states.map(({ length }) => length))).toBe(71);
     expect(screen(stderr).join('\n')).not.toContain('running for');
     expect(screen(stderr).at(-1)).toBe('');
     expect(stdout).not.toContain(ESCAPE);
@@ -83,7 +83,7 @@ describe('on a terminal', () => {
   });
 
   test('that cannot erase, lines are plain', async () => {
-    const { stderr } = await migrateHeldUp(1, { ...terminal(60), TERM: 'dumb' });
+    const { stderr } = await migrateHeldUp(1, { ...terminal(72), TERM: 'dumb' });
     expect(stderr).not.toContain(ESCAPE);
     expect(stderr).toMatch(/running for .*\n/);
   });
@@ -118,7 +118,7 @@ describe('with --json', () => {
   const cli = (...args: readonly string[]) => runCli(args, { folder: copy.folder, env: environment() });
 
   test('stdout is the report, and stderr has the rest, plain even on a terminal', async () => {
-    const result = await migrateHeldUp(1, terminal(60), '--json');
+    const result = await migrateHeldUp(1, terminal(72), '--json');
     expect(documentOf(result)).toMatchObject({
       ok: true,
       command: 'migrate',
