@@ -1,11 +1,11 @@
-import { ConnectionError, ConnectionLostError } from '../errors.ts';
+import { ConnectionError, ConnectionLostError, FilestoreError } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
 const REFUSALS: Readonly<Record<string, (user: string) => string>> = {
   '28P01': (user) => `the password for user ${user} is wrong. Correct it in the database URL.`,
   '28000': (user) =>
-    `the server's rules (pg_hba.conf) do not let user ${user} in from here. Check the user, and whether the server demands TLS (sslmode).`,
+    `the server's rules (pg_hba.conf) do not let user ${user} in from here. Check the user, and whether the server demands TLS (sslmode) or a client's certificate (sslcert, sslkey).`,
   '3D000': () => 'there is no such database. Create it (create database …), or correct the name in the URL.',
   '42501': (user) => `user ${user} may not connect to it. Grant connect on the database.`,
   '53300': () => 'the server has no connection left. Close some, or raise max_connections.',
@@ -51,37 +51,36 @@ const UNTRUSTED: Readonly<Record<string, string>> = {
 /** What pg says, without a code of its own, about a connection that went away. */
 const GONE = /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout e)/;
 
-/** The error for a failed attempt to connect: which database, why, and what to do. */
-export function connectionError(connection: ConnectionSettings, cause: unknown): ConnectionError {
+/** The error for a failed attempt to connect: which database, why, and what to do. One of this package is it already. */
+export function connectionError(connection: ConnectionSettings, cause: unknown): FilestoreError {
+  if (cause instanceof FilestoreError) return cause;
+  return new ConnectionError(describeRefusal(connection, cause), { cause });
+}
+
+function describeRefusal(connection: ConnectionSettings, cause: unknown): string {
   const where = describeConnection(connection);
+  const user = connection.user === undefined ? 'of this process' : `"${connection.user}"`;
   const code = codeOf(cause);
+  const message = messageOf(cause);
   const refusal = REFUSALS[code];
-  if (refusal !== undefined) {
-    const user = connection.user === undefined ? 'of this process' : `"${connection.user}"`;
-    return new ConnectionError(`Cannot use ${where}: ${refusal(user)}`, { cause });
-  }
+  if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
   const distrust = UNTRUSTED[code];
-  if (distrust !== undefined) {
-    return new ConnectionError(`Cannot trust ${where}: ${distrust} (${code}).`, { cause });
+  if (distrust !== undefined) return `Cannot trust ${where}: ${distrust} (${code}).`;
+  // Said by pg, which gives these no code.
+  if (message.includes('does not support SSL')) {
+    return `Cannot connect to ${where} with TLS: the server offers none. Switch it on there, or write sslmode=disable in the database URL.`;
   }
-  if (messageOf(cause).includes('does not support SSL')) {
-    return new ConnectionError(
-      `Cannot connect to ${where} with TLS: the server offers none. Switch it on there, or write sslmode=disable in the database URL.`,
-      { cause },
-    );
+  if (message.includes('client password must be a')) {
+    return `Cannot use ${where}: the server asks user ${user} for a password, and there is none. Write it into the database URL.`;
+  }
+  if (code.startsWith('ERR_SSL_')) {
+    return `Cannot connect to ${where} with TLS: ${code}. Check sslcert and sslkey in the database URL, and which versions of TLS the server takes.`;
   }
   // PgBouncer refuses what it does not know, and a pool's connections bring their isolation level along.
-  if (code === '08P01' && messageOf(cause).includes('startup parameter')) {
-    return new ConnectionError(
-      `Cannot connect to ${where}: the pooler refuses the session's options (${messageOf(cause)}). Let it pass them over: ignore_startup_parameters = options in pgbouncer.ini.`,
-      { cause },
-    );
+  if (message.includes('unsupported startup parameter')) {
+    return `Cannot connect to ${where}: the pooler refuses the session's options (${message}). Let it pass them over: ignore_startup_parameters = options in pgbouncer.ini. Where that cannot be set, use the URL of the server itself.`;
   }
-  const reason = UNREACHABLE[code] ?? messageOf(cause);
-  return new ConnectionError(
-    `Cannot connect to ${where}: ${reason}. Check that the server runs, and the host and port in the database URL.`,
-    { cause },
-  );
+  return `Cannot connect to ${where}: ${UNREACHABLE[code] ?? message}. Check that the server runs, and the host and port in the database URL.`;
 }
 
 /**
