@@ -19,8 +19,11 @@ export interface Session extends Queryable {
   readonly announcedPid: number;
   /** Whether the server is still there, asked by trying. */
   isAlive(): Promise<boolean>;
-  /** Ends it in order, or where the server says nothing, without one. */
-  close(): Promise<void>;
+  /**
+   * Ends it in order, or where the server says nothing, without one. Cleared, nothing that was set or locked is left to
+   * a pooler, which may give the session to its next client as it is.
+   */
+  close(options?: { readonly clear: boolean }): Promise<void>;
   /** Ends it at once, and rejects whatever waits for an answer. */
   abandon(): void;
 }
@@ -92,8 +95,9 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
       );
       return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
     },
-    async close() {
+    async close({ clear } = { clear: false }) {
       const deadline = setTimeout(abandon, CLOSE_MS);
+      if (clear) await query('discard all').catch(() => undefined);
       await client.end().catch(() => undefined);
       clearTimeout(deadline);
     },

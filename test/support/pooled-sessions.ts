@@ -6,6 +6,8 @@ export interface SessionState {
   /** What was set for the session, beyond what the pooler sets for each client. */
   readonly settings: Readonly<Record<string, string>>;
   readonly applicationName: string;
+  /** What the look at a database leaves to its own transaction; the server does not list it among its settings. */
+  readonly preflight: string | null;
   readonly advisoryLocks: number;
   readonly preparedStatements: number;
   readonly temporaryTables: number;
@@ -37,6 +39,7 @@ async function look(client: Client): Promise<SessionState> {
         where source = 'session' and name <> 'application_name' and setting <> ''
       ) as settings,
       current_setting('application_name') as "applicationName",
+      nullif(current_setting('filestore.preflight', true), '') as preflight,
       (
         select count(*)::integer from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()
       ) as "advisoryLocks",

@@ -47,6 +47,7 @@ export function startApplier(options: ApplierOptions): Applier {
     migrationsFolder: options.migrationsFolder,
     configFile: options.configFile,
     serverSettings: serverSettings(options.settings),
+    clearSession: options.settings.pooler === 'session',
   };
   // Without the host's loader options (--import tsx), which a plain .mjs file does not need.
   const worker = new Worker(new URL('./worker.mjs', import.meta.url), { workerData: input, execArgv: [] });

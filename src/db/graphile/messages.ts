@@ -9,6 +9,8 @@ export interface WorkerInput {
   readonly configFile: string;
   /** Server settings of the session, by name; times in milliseconds. */
   readonly serverSettings: Readonly<Record<string, string>>;
+  /** Whether to take back all of that at the end, for a pooler that gives the session to its next client as it is. */
+  readonly clearSession: boolean;
 }
 
 /** What the worker is told once it runs. */
