@@ -138,8 +138,9 @@ export function clientConfig(connection: ConnectionSettings): ClientConfig & { r
     database: connection.database,
     application_name: connection.applicationName,
     connectionTimeoutMillis: connection.connectTimeoutMs,
-    // Else a server that vanished without a word is never noticed missing.
+    // Else a server that vanished without a word would be missed only hours later.
     keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
   };
 }
 

@@ -11,7 +11,7 @@ let server: OwnServer;
 
 beforeEach(async () => {
   // Without hot standby, a server in recovery is one that has not started yet.
-  server = await startOwnServer({ settings: ['hot_standby=off'] });
+  server = await startOwnServer({ settings: ['hot_standby=off', 'authentication_timeout=600s'] });
 });
 afterEach(() => server?.stop());
 
@@ -64,6 +64,14 @@ test('a server that stays down is given up after FILESTORE_MIGRATION_CONNECT_WAI
   expect(output).toMatch(
     /^CONNECTION_FAILED: Cannot connect to database "postgres" on the socket in .*Check/m,
   );
+});
+
+test('a password that is missing ends the process, which does not wait until the server gives up as well', async () => {
+  const url = new URL(server.url);
+  url.password = '';
+  const { exitCode, output } = await runCli(['migrate'], { env: { DATABASE_URL: url.href } });
+  expect(exitCode).toBe(1);
+  expect(output).toMatch(/^CONNECTION_FAILED: .*password/m);
 });
 
 test('a wait for a server ends when the process is told to stop', async () => {
