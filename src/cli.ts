@@ -1,4 +1,6 @@
 #!/usr/bin/env node
+// Before anything that loads pg.
+import './cli/navigator.ts';
 import { realpathSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type CommandName, type Flags, readArguments, USAGE } from './cli/arguments.ts';

@@ -116,6 +116,21 @@ describe('the packed package', () => {
     expect(await one(database(), 'select count(*) from filestore.nodes')).toEqual({ count: '0' });
   });
 
+  test('loads what applying takes only where there is something to apply, and an HTTP client never', async () => {
+    const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
+    const report = "process.on('exit', () => console.error(process.moduleLoadList.join('\\n')))";
+    const modulesOfRun = async () => {
+      const { stderr } = await run(
+        process.execPath,
+        ['--import', `data:text/javascript,${encodeURIComponent(report)}`, cli, 'migrate'],
+        { cwd: service, env: { PATH: process.env.PATH, DATABASE_URL: database().url } },
+      );
+      return stderr.split('\n').filter((line) => /worker_threads|undici/.test(line));
+    };
+    expect(await modulesOfRun()).toEqual(['NativeModule worker_threads']);
+    expect(await modulesOfRun()).toEqual([]);
+  });
+
   test('has types that a strict service compiles against', async () => {
     writeFileSync(
       join(service, 'service.ts'),

@@ -13,12 +13,13 @@ import {
 import { capitalized, count } from '../text.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
 import { type CommittedMigration, readCommittedMigrations } from './history.ts';
+import { refuseMissingFile } from './missing-file.ts';
 import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
 import { appliedIn, isAdopting, pendingIn, refuseDiverged } from './refuse.ts';
 import { run } from './run.ts';
 import { withSession } from './session.ts';
-import { checkSchema, refuseConflicts, refuseMissingFile, requireModel, type SchemaCheck } from './verify.ts';
+import type { SchemaCheck } from './verify.ts';
 
 /** The migrations that ship with the package. */
 const MIGRATIONS_FOLDER = join(PACKAGE_ROOT, 'migrations');
@@ -181,6 +182,7 @@ export async function pendingMigrations(
   return withSession(connection, async (session) => {
     const preflight = await readPreflight(session);
     const pending = pendingIn(connection, committed, preflight);
+    const { refuseConflicts, requireModel } = await import('./verify.ts');
     if (pending.length > 0) await requireModel();
     if (isAdopting(connection, preflight)) await refuseConflicts(session, committed, connection);
     return pending.map(({ filename, message, body, transaction }) => ({
@@ -221,7 +223,9 @@ export async function verifySchema(options: MigrationOptions = {}): Promise<Sche
     const plan = planMigrations(committed, appliedIn(connection, await readPreflight(session)));
     refuseDiverged(plan, connection);
     const reason = whyNotComparable(plan);
-    return reason === undefined ? checkSchema(session, committed) : { state: 'unchecked', reason };
+    if (reason !== undefined) return { state: 'unchecked', reason };
+    const { checkSchema } = await import('./verify.ts');
+    return checkSchema(session, committed);
   });
 }
 

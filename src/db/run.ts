@@ -9,17 +9,15 @@ import {
 } from '../errors.ts';
 import { type ConnectionSettings, describeConnection, type MigrationSettings } from '../settings.ts';
 import { seconds } from '../text.ts';
-import { applyPending } from './apply-pending.ts';
 import { connectionLostError, isConnectionLoss } from './connection-error.ts';
 import type { MigrationEvent } from './events.ts';
-import { startApplier } from './graphile/apply.ts';
 import type { CommittedMigration } from './history.ts';
 import { describeProcesses, type LockOutcome, waitForLock } from './lock.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
 import { isAdopting, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts';
 import { PassingFailure, startBackoff } from './retry.ts';
 import { openSession, type Session } from './session.ts';
-import { checkSchema, driftError, refuseConflicts, requireModel, type SchemaCheck } from './verify.ts';
+import type { SchemaCheck } from './verify.ts';
 
 /** Everything a run goes by. */
 export interface Run {
@@ -104,7 +102,7 @@ async function attempt(run: Run, progress: Progress): Promise<RunResult> {
     throw isConnectionLoss(error) ? lost(run, progress, error) : error;
   } finally {
     release();
-    await session.close();
+    await session.close({ clear: settings.pooler === 'session' });
   }
 }
 
@@ -139,8 +137,13 @@ function tellPlan(
   });
 }
 
-/** Applies what is pending, as the one migrator. */
+/** Applies what is pending, as the one migrator. Loads what that takes: most runs find nothing to do. */
 async function migrate(run: Run, progress: Progress, session: Session): Promise<void> {
+  const [{ startApplier }, { applyPending }, { refuseConflicts, requireModel }] = await Promise.all([
+    import('./graphile/apply.ts'),
+    import('./apply-pending.ts'),
+    import('./verify.ts'),
+  ]);
   if (run.verifySchema) await requireModel();
   const applier = startApplier(run);
   try {
@@ -176,6 +179,7 @@ async function becomeTheOne(run: Run, progress: Progress, session: Session): Pro
 async function verify(run: Run, progress: Progress, session: Session): Promise<SchemaCheck> {
   if (!run.verifySchema) return { state: 'unchecked', reason: 'it was not asked for' };
   if (progress.durations.size === 0) return { state: 'unchecked', reason: 'nothing was applied' };
+  const { checkSchema, driftError } = await import('./verify.ts');
   const check = await checkSchema(session, run.committed);
   if (check.state === 'drifted') {
     throw driftError(run.connection, check.differences, [...progress.durations.keys()]);

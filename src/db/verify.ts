@@ -1,18 +1,13 @@
 import { adoptionConflicts } from '../catalog/adoption.ts';
-import { readCommittedModel, readModelledMigration } from '../catalog/committed.ts';
+import { readCommittedModel } from '../catalog/committed.ts';
 import { compareModels, describeDifference } from '../catalog/compare.ts';
 import type { LiveCatalog } from '../catalog/model.ts';
 import { readCatalog } from '../catalog/read.ts';
-import type { ModelledMigration } from '../catalog/render.ts';
-import {
-  MigrationsInvalidError,
-  SchemaConflictError,
-  SchemaDriftedError,
-  SchemaModelError,
-} from '../errors.ts';
+import { SchemaConflictError, SchemaDriftedError, SchemaModelError } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings.ts';
 import { isConnectionLoss } from './connection-error.ts';
-import { type CommittedMigration, compareNames } from './history.ts';
+import type { CommittedMigration } from './history.ts';
+import { refuseModelOfLaterOne } from './missing-file.ts';
 import type { Queryable } from './session.ts';
 
 /** What became of comparing the live schema with the model that ships with the package. */
@@ -44,15 +39,6 @@ export async function checkSchema(
   return differences.length === 0
     ? { state: 'same', notes }
     : { state: 'drifted', differences: differences.map(describeDifference), notes };
-}
-
-/**
- * Refuses a package that has lost the file of its last migration, which the chain of the others does not show.
- * @throws {MigrationsInvalidError} naming the file.
- */
-export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {
-  const modelled = await readModelledMigration();
-  if (modelled !== undefined) refuseModelOfLaterOne(modelled, committed);
 }
 
 /**
@@ -126,17 +112,4 @@ async function readModel(committed: readonly CommittedMigration[]) {
   return {
     reason: `the package's model of the schema is of migration ${migration.filename}, and its last one is ${last?.filename}; write the model again (npm run db:docs).`,
   };
-}
-
-function refuseModelOfLaterOne(
-  { filename }: ModelledMigration,
-  committed: readonly CommittedMigration[],
-): void {
-  const last = committed.at(-1);
-  if (last === undefined || compareNames(filename, last.filename) <= 0) return;
-  throw new MigrationsInvalidError(
-    'MIGRATION_FILE_MISSING',
-    `Migration ${filename} is missing: the package's model of the schema was made with it, and the files end with ${last.filename}. Restore the folder from version control, or install the package again; where it was uncommitted, write the model again (npm run db:docs).`,
-    filename,
-  );
 }

@@ -37,6 +37,8 @@ function post(message) {
 
 /** The library takes a URL only; this pool stands in and has the whole configuration. */
 function replacePool() {
+  // As src/cli/navigator.ts has it, for this thread.
+  if (!('navigator' in globalThis)) Object.assign(globalThis, { navigator: { userAgent: 'Node.js' } });
   const pg = requireAsGraphile('pg');
   const Pool = pg.Pool;
   pg.Pool = class extends Pool {
@@ -94,6 +96,19 @@ function observe(client) {
     return result;
   };
   Object.assign(client, { query: observed });
+  if (input.clearSession) clearAtEnd(client);
+}
+
+/** @param {import('pg').PoolClient & { end: unknown }} client */
+function clearAtEnd(client) {
+  const end = /** @type {(callback?: () => void) => unknown} */ (client.end.bind(client));
+  Object.assign(client, {
+    end: (/** @type {(() => void) | undefined} */ callback) =>
+      client.query('discard all').then(
+        () => end(callback),
+        () => end(callback),
+      ),
+  });
 }
 
 /**
@@ -185,9 +200,11 @@ function untilToldToGo() {
 
 async function run() {
   const told = untilToldToGo();
-  // Loaded while the host still asks the database and waits for its lock.
+  // Loaded while the host still asks the database and waits for its lock. Of the library no more than that: what it
+  // watches files with takes as long again.
   replacePool();
-  const { migrate, Logger } = requireHere('graphile-migrate');
+  const { migrate } = requireHere('graphile-migrate/dist/commands/migrate.js');
+  const { Logger } = requireAsGraphile('@graphile/logger');
   const { getSettings } = requireHere('graphile-migrate/dist/commands/_common.js');
   const { clearAllPools } = requireHere('graphile-migrate/dist/pg.js');
   const settings = await getSettings({ configFile: input.configFile });
