@@ -4,6 +4,7 @@ import { bulk, create, hot } from './create.ts';
 import { findLoadGenerator } from './load.ts';
 import type { Result } from './measure.ts';
 import { renderEnvironment, renderTable } from './report.ts';
+import { runner } from './runner.ts';
 import { describeServer, openServer } from './server.ts';
 import { fold, totals } from './totals.ts';
 import { trees } from './trees.ts';
@@ -18,13 +19,14 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   update,
   move,
   trees,
+  runner,
 };
 
 const HELP = `Usage: npm run bench -- [options]
 
 What the guards of the schema cost, measured side by side: in each round here and then the twin (or the other way
 round), a table with the same columns, rows and indexes, but without keys, checks, domains, triggers and generated
-columns. Every ratio is the median of the ratios of the rounds. A line without a target is for information.
+columns. The runner is compared with other programs. Every ratio is the median of the ratios of the rounds. A line without a target is for information.
 
   --only <name,…>     which of: ${Object.keys(COMPARISONS).join(', ')}
   --rounds <n>        rounds of each comparison (5)
@@ -42,6 +44,7 @@ columns. Every ratio is the median of the ratios of the rounds. A line without a
   update   heartbeats and content writes
   move     a directory with 20000 and with 100000 nodes below it
   trees    check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree
+  runner   processes that migrate a database, with nothing and with everything to do (at least 15 rounds)
 
 DATABASE_URL       a server to use, by a role that may create databases; default: one of its own for this run
 TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one

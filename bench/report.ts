@@ -15,7 +15,7 @@ export function renderEnvironment(
 
 export function renderTable(results: readonly Result[]): string {
   const rows = [
-    ['what', 'here', 'twin', 'ratio', 'target', 'reached'],
+    ['what', 'here', 'other', 'ratio', 'target', 'reached'],
     ...results.map(({ what, unit, here, other, ratio, target, reached }) => [
       what,
       figure(here, unit),
@@ -43,6 +43,7 @@ function renderTarget({ bound, value, of }: Target, unit: Result['unit']): strin
 }
 
 function figure(value: number, unit: Result['unit']): string {
+  if (unit === 'count') return String(value);
   const digits = unit === '/s' ? 0 : value < 10 ? 2 : 1;
   return `${value.toFixed(digits)} ${unit}`;
 }

@@ -70,20 +70,32 @@ export async function withDatabase<T>(
   server: BenchServer,
   work: (database: BenchDatabase) => Promise<T>,
 ): Promise<T> {
+  return withEmptyDatabase(server, async (url) => {
+    const connection = migrationConnection({ DATABASE_URL: url });
+    if (connection === undefined) throw new Error('no URL');
+    const client = new pg.Client(url);
+    try {
+      await runMigrations({ connection });
+      await client.connect();
+      return await work({ url, client });
+    } finally {
+      await client.end();
+    }
+  });
+}
+
+/** Gives the work a new database with nothing in it, and drops it afterwards. */
+export async function withEmptyDatabase<T>(
+  server: BenchServer,
+  work: (url: string) => Promise<T>,
+): Promise<T> {
   const name = `filestore_bench_${randomBytes(4).toString('hex')}`;
   const url = new URL(server.adminUrl);
   url.pathname = `/${name}`;
-  const connection = migrationConnection({ DATABASE_URL: url.href });
-  if (connection === undefined) throw new Error('no URL');
-
   await asAdmin(server, (admin) => admin.query(`create database ${name} encoding 'UTF8' template template0`));
-  const client = new pg.Client(url.href);
   try {
-    await runMigrations({ connection });
-    await client.connect();
-    return await work({ url: url.href, client });
+    return await work(url.href);
   } finally {
-    await client.end();
     await asAdmin(server, (admin) => admin.query(`drop database ${name} with (force)`));
   }
 }

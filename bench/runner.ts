@@ -1,0 +1,109 @@
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { readCommittedMigrations } from '../src/db/history.ts';
+import { migrationConnection, runMigrations } from '../src/index.ts';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { startProxy } from '../test/support/proxy.ts';
+import type { Comparison, Context } from './context.ts';
+import { atMost, compare, inTurns, single } from './measure.ts';
+import { buildPackage, LIBRARY_SCRIPT, type Program, processTime } from './processes.ts';
+import { withDatabase, withEmptyDatabase } from './server.ts';
+
+/** A process takes a fraction of a second, and differs more from one to the next than a load of ten seconds does. */
+const LEAST_PAIRS = 15;
+
+const node = (...args: readonly string[]): Program => ({ command: process.execPath, args });
+const npmRun = (script: string): Program => ({ command: 'npm', args: ['run', script] });
+
+const MIGRATE = node(join('dist', 'cli.js'), 'migrate');
+const LIBRARY: Program = { command: join('node_modules', '.bin', 'graphile-migrate'), args: ['migrate'] };
+const LIBRARY_IS_DONE = 'Already up to date';
+
+/** A process here and one to compare it with, and how many times as long it may take. */
+const WITH_NOTHING_PENDING = [
+  { name: 'pg and one query', here: MIGRATE, other: node(join('bench', 'one-query.mjs')), most: 1.5 },
+  { name: 'graphile-migrate', here: MIGRATE, other: { ...LIBRARY, says: LIBRARY_IS_DONE }, most: 0.5 },
+  {
+    name: 'the same by npm run',
+    here: npmRun('db:migrate:filestore'),
+    other: { ...npmRun(LIBRARY_SCRIPT), says: LIBRARY_IS_DONE },
+    most: 1,
+  },
+] satisfies readonly { name: string; here: Program; other: Program; most: number }[];
+
+/** What a deploy costs: whole processes, from their start to their end. */
+export const runner: Comparison = async (context) => {
+  const folder = buildPackage();
+  await nothingPending(context, folder);
+  await everythingPending(context, folder);
+};
+
+/** What all deploys but one find. */
+async function nothingPending(context: Context, folder: string): Promise<void> {
+  await withDatabase(context.server, async ({ url }) => {
+    for (const { name, here, other, most } of WITH_NOTHING_PENDING) {
+      const samples = await inPairs(context, {
+        here: () => processTime({ ...here, says: 'Up to date: ' }, folder, url),
+        other: () => processTime(other, folder, url),
+      });
+      context.report(
+        compare(`nothing pending, against ${name}`, 'ms', samples.here, samples.other, atMost(most)),
+      );
+    }
+    await countMessages(context, url);
+  });
+}
+
+/** What the function costs a service that runs already, in what does not depend on the machine. */
+async function countMessages({ report }: Context, url: string): Promise<void> {
+  const proxy = await startProxy(url);
+  try {
+    const connection = migrationConnection({ DATABASE_URL: proxy.url });
+    if (connection === undefined) throw new Error('no URL');
+    await runMigrations({ connection });
+    const { conversations } = proxy;
+    // The last message says goodbye, and has no answer.
+    const roundTrips = conversations.flat().filter((type) => type !== 'X').length;
+    const one = { bound: 'at most', value: 1, of: 'here' } as const;
+    report(
+      single('nothing pending, as a function: connections', 'count', [conversations.length], one),
+      single('nothing pending, as a function: round trips', 'count', [roundTrips], one),
+    );
+  } finally {
+    await proxy.stop();
+  }
+}
+
+/** The first deploy, against the least that could do the same. */
+async function everythingPending(context: Context, folder: string): Promise<void> {
+  if (spawnSync('psql', ['--version']).status !== 0) {
+    process.stderr.write('left out: applying everything is compared with psql, which is not installed\n');
+    return;
+  }
+  const migrations = await readCommittedMigrations(join(PACKAGE_ROOT, 'migrations'));
+  const file = join(folder, 'everything.sql');
+  writeFileSync(file, migrations.map(({ body }) => body).join('\n'));
+  const onEmpty = (work: (url: string) => Promise<number>) => withEmptyDatabase(context.server, work);
+  const { here, other } = await inPairs(context, {
+    here: () => onEmpty((url) => processTime({ ...MIGRATE, says: 'Done: ' }, folder, url)),
+    other: () =>
+      onEmpty(async (url) => {
+        const args = ['-1Xqf', file, '-o', '/dev/null', '-v', 'ON_ERROR_STOP=1', url];
+        const applied = await processTime({ command: 'psql', args }, folder, url);
+        return applied + (await processTime(node(join('bench', 'load-libraries.cjs')), folder, url));
+      }),
+  });
+  const what = 'everything pending, against psql -1 and loading the libraries';
+  context.report(compare(what, 'ms', here, other, atMost(1.2)));
+}
+
+async function inPairs(
+  { rounds }: Context,
+  variants: Readonly<Record<'here' | 'other', () => Promise<number>>>,
+): Promise<Readonly<Record<'here' | 'other', readonly number[]>>> {
+  // Once for nothing: files come into memory, and tsx compiles what it then keeps.
+  await variants.here();
+  await variants.other();
+  return inTurns(Math.max(rounds, LEAST_PAIRS), variants);
+}
