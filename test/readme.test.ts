@@ -80,6 +80,8 @@ const effects: Readonly<Record<string, (output: string) => void | Promise<void>>
     expect(committedMigrations(copy.folder).at(-1)).toMatch(/^\d+-owner-hints\.sql$/),
   'npm run db:docs': (output) => expect(output).toContain('schema/filestore.txt'),
   'npm run db:check': (output) => expect(output.match(/^OK {2}/gm)).toHaveLength(4),
+  'npm run db:verify:filestore': (output) =>
+    expect(output).toContain('the schema is the one that its migrations make'),
   'npm run db:status:filestore': (output) =>
     expect(output).toContain(`${committedMigrations(copy.folder).length} migrations applied, 0 pending`),
 };
