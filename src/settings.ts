@@ -86,7 +86,7 @@ export interface MigrationSettings {
    * everybody else who uses the table. FILESTORE_MIGRATION_LOCK_TIMEOUT_MS, default 5 000; 0: no limit.
    */
   readonly lockTimeoutMs: number;
-  /** Milliseconds that one migration may run. FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS, default 0: no limit. */
+  /** Milliseconds that one statement of a migration may run. FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS, default 0: no limit. */
   readonly statementTimeoutMs: number;
   /** Milliseconds to wait for a server that is starting. FILESTORE_MIGRATION_CONNECT_WAIT_MS, default 30 000. */
   readonly connectWaitMs: number;
