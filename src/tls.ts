@@ -11,7 +11,8 @@ import { SettingsError } from './errors.ts';
 export function tlsConfig(tls: TlsSettings, host: string | undefined) {
   return {
     rejectUnauthorized: tls.mode === 'verify',
-    // pg names the host to TLS unless it is an address; Node would then check the certificate for "localhost".
+    // An older pg, which graphile-migrate may come with, does not name an address to TLS; Node would then check the
+    // certificate for "localhost".
     ...(host !== undefined && isIP(host) !== 0 && { host }),
     ...(tls.rootCertificate !== undefined && { ca: readCertificate('sslrootcert', tls.rootCertificate) }),
     ...(tls.certificate !== undefined && { cert: readCertificate('sslcert', tls.certificate) }),

@@ -85,9 +85,9 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
   });
 
   test.each([
-    ['another authority', () => ({ sslrootcert: certificates.otherAuthority })],
-    ["only the system's authorities", () => ({})],
-  ])('is refused where %s is known, by a message that says what to do', async (_, parameters) => {
+    ['another authority is known', () => ({ sslrootcert: certificates.otherAuthority })],
+    ['no authority is named', () => ({})],
+  ])('is refused where %s, by a message that says what to do', async (_, parameters) => {
     await expect(statusOf(urlWith({ sslmode: 'verify-full', ...parameters() }))).rejects.toMatchObject({
       code: 'CONNECTION_FAILED',
       message: expect.stringMatching(/^Cannot trust .*authority.*is not known here. Name .* sslrootcert/),

@@ -36,6 +36,7 @@ export function mistypedUrls(): readonly string[] {
       `postgres://app:${password}@127.0.0.1:1`,
       `postgres://app@127.0.0.1:1/app?password=${password}`,
       `postgres://app@127.0.0.1:1/app?user=app;password=${password}`,
+      `postgres://app@127.0.0.1:1/app?sslmode=require;password=${password}`,
       `host=127.0.0.1 port=1 user=app password=${password} dbname=app`,
     ]),
     // A port that can be one, then a character that ends it.
