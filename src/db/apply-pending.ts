@@ -70,7 +70,8 @@ function startWatch(application: Application): Watch {
   const onSight = (sight: Sight) => {
     const { current } = state;
     if (current === undefined || state.gaveUp) return;
-    state.blockers = describeProcesses(sight.blockedBy);
+    // Kept when nobody is seen any more: the migration may just have failed for them.
+    if (sight.blockedBy.length > 0) state.blockers = describeProcesses(sight.blockedBy);
     if (sight.blockedBy.length > 0 || sight.indexBuild !== null) {
       const { filename } = current.migration;
       run.emit({ type: 'progress', filename, runningMs: performance.now() - current.startedAt, ...sight });

@@ -45,9 +45,8 @@ export async function watchSession({ session, pid, signal, onSight }: WatchOptio
          (
            select pg_catalog.json_build_object(
              'phase', p.phase,
-             -- A phase counts in one of these, and leaves the totals of the others at 0.
-             'done', case when p.lockers_total > 0 then p.lockers_done when p.tuples_total > 0 then p.tuples_done else p.blocks_done end,
-             'total', case when p.lockers_total > 0 then p.lockers_total when p.tuples_total > 0 then p.tuples_total else p.blocks_total end
+             'done', greatest(p.blocks_done, p.tuples_done, p.lockers_done),
+             'total', greatest(p.blocks_total, p.tuples_total, p.lockers_total)
            )
            from pg_catalog.pg_stat_progress_create_index p
            where p.pid = ${watched} and p.phase is not null

@@ -50,13 +50,16 @@ describe('before it builds an index, a run drops', () => {
     ]);
   });
 
-  test('no valid one', async () => {
+  test('no valid one, and none where only another schema has an invalid one', async () => {
     await database().query('create index items_note_idx on app.items (note)');
     const before = await findIndex(database(), NAME);
+    await database().query('create schema other; create table other.items as select note from app.items');
+    const ofOtherSchema = await leaveInvalidIndex(database(), 'items_note_idx', 'other.items');
     const filename = copy.addMigration('items', BUILD_INDEX);
     const run = startRun(copy, database().url, { settings: IMPATIENT });
     await run.ended;
     expect(await findIndex(database(), NAME)).toEqual(before);
+    expect(await findIndex(database(), 'other.items_note_idx')).toEqual({ oid: ofOtherSchema, valid: false });
     expect(await timesRecorded(database(), filename)).toBe(1);
     expect(eventsOf(run, 'warning')).toEqual([]);
   });
@@ -136,9 +139,14 @@ describe('an invalid index', () => {
     const report = await startReport(database());
     const stop = new AbortController();
     const run = startRun(copy, database().url, { settings: { lockTimeoutMs: 0 }, signal: stop.signal });
-    await untilBlocked(database(), 'drop index concurrently');
+    const pid = await untilBlocked(database(), 'drop index concurrently');
     stop.abort();
     await expect(run.ended).rejects.toMatchObject({ code: 'RUN_ABORTED', applied: [] });
+    // And the run's lock with it: nothing goes on at the server.
+    await until(async () => {
+      const left = await database().query('select from pg_stat_activity where pid = $1', [pid]);
+      return left.length === 0;
+    });
     await report.query('commit');
     await startRun(copy, database().url).ended;
     expect(await findIndex(database(), NAME)).toMatchObject({ valid: true });
