@@ -6,6 +6,7 @@ import { migrate, status, verify } from './cli/commands.ts';
 import { check, docs, start } from './cli/dev-commands.ts';
 import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './cli/exit-codes.ts';
 import { errorDocument, type Output, openOutput } from './cli/output.ts';
+import { commit, reset, uncommit, watch } from './cli/workflow-commands.ts';
 import { FilestoreError } from './errors.ts';
 
 const COMMANDS: Readonly<Record<CommandName, (output: Output, flags: Flags) => Promise<number>>> = {
@@ -13,6 +14,10 @@ const COMMANDS: Readonly<Record<CommandName, (output: Output, flags: Flags) => P
   status,
   verify,
   start,
+  watch,
+  commit,
+  uncommit,
+  reset,
   check,
   docs,
 };
@@ -34,7 +39,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return await COMMANDS[command](output, flags);
   } catch (error) {
     if (error instanceof FilestoreError) {
-      output.warn(`${error.code}: ${error.message}`);
+      output.warn(`${output.paint.bad(error.code)}: ${error.message}`);
       output.document({ ok: false, command, error: errorDocument(error) });
       return exitCodeOf(error.code);
     }

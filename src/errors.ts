@@ -18,6 +18,7 @@ export type FilestoreErrorCode =
   | 'RUN_ABORTED'
   | 'NOT_MIGRATED'
   | 'EMBEDDED_POSTGRES_FAILED'
+  | 'SCHEMA_CHANGE_REFUSED'
   | 'CHECK_FAILED';
 
 /** What is wrong with a committed migration file. */
@@ -245,6 +246,11 @@ export class NotMigratedError extends FilestoreError {
 /** The embedded Postgres is not installed, or cannot be started here. */
 export class EmbeddedPostgresError extends FilestoreError {
   readonly code = 'EMBEDDED_POSTGRES_FAILED';
+}
+
+/** A step of changing the schema (commit, uncommit, reset) cannot be done as things stand. Nothing was changed. */
+export class SchemaChangeError extends FilestoreError {
+  readonly code = 'SCHEMA_CHANGE_REFUSED';
 }
 
 /** The checks on the migrations found something to mend. */

@@ -46,6 +46,7 @@ export {
   PoolerError,
   ReadOnlyError,
   RunAbortedError,
+  SchemaChangeError,
   SchemaConflictError,
   SchemaDriftedError,
   SchemaModelError,

@@ -28,6 +28,7 @@ const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   RUN_ABORTED: 1,
   NOT_MIGRATED: 3,
   EMBEDDED_POSTGRES_FAILED: 1,
+  SCHEMA_CHANGE_REFUSED: 1,
   CHECK_FAILED: 1,
 };
 
