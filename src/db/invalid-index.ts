@@ -1,3 +1,4 @@
+import { tokenize } from '../sql-text.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import type { CommittedMigration } from './history.ts';
 import type { Queryable } from './session.ts';
@@ -16,9 +17,13 @@ const CREATE_INDEX = new RegExp(
 );
 
 /** The index that a migration builds concurrently, if it is one that does. */
-export function concurrentIndexOf(migration: CommittedMigration): IndexName | undefined {
+export function concurrentIndexOf(
+  migration: Pick<CommittedMigration, 'body' | 'transaction'>,
+): IndexName | undefined {
   if (migration.transaction) return undefined;
-  const sql = migration.body.replace(/--.*$/gm, '').replace(/\/\*[\s\S]*?\*\//g, '');
+  const sql = tokenize(migration.body)
+    .map(({ text }) => text)
+    .join(' ');
   const { index, schema } = CREATE_INDEX.exec(sql)?.groups ?? {};
   return index === undefined || schema === undefined
     ? undefined
