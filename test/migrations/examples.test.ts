@@ -1,10 +1,17 @@
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { describeSchema } from '../../src/catalog/describe.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
+import { concurrently } from '../../src/dev/check/gates/concurrently.ts';
+import { lint } from '../../src/dev/check/gates/lint.ts';
+import { placeholders } from '../../src/dev/check/gates/placeholders.ts';
+import { sessionSettings } from '../../src/dev/check/gates/session-settings.ts';
+import { style } from '../../src/dev/check/gates/style.ts';
+import { readSources } from '../../src/dev/check/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { linesOf } from '../support/check.ts';
 import { databaseForEachTest, type TestDatabase } from '../support/database.ts';
 import { createDirectory, createMount, createNode, one } from '../support/tree.ts';
 import { applyMigration, migrationsOf, readExamples } from './guide.ts';
@@ -26,7 +33,9 @@ const database = databaseForEachTest();
 let folder: string;
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'filestore-examples-'));
-  cpSync(join(PACKAGE_ROOT, 'migrations'), join(folder, 'migrations'), { recursive: true });
+  for (const entry of ['migrations', '.gmrc', '.squawk.toml']) {
+    cpSync(join(PACKAGE_ROOT, entry), join(folder, entry), { recursive: true });
+  }
 });
 afterEach(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -234,6 +243,16 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, me
       nodes: 0,
     });
   });
+});
+
+test.each(examples.map(({ title }) => title))('"%s" is written as the checks want it', async (title) => {
+  for (const migration of migrationsOf(find(title), folder)) {
+    writeFileSync(join(folder, 'migrations', 'current.sql'), migration);
+    const sources = await readSources(folder, true);
+    for (const gate of [style, lint, concurrently, sessionSettings, placeholders]) {
+      expect(await linesOf(gate.look(sources)), gate.name).toEqual([]);
+    }
+  }
 });
 
 test('a view that another one uses cannot be dropped without it', async () => {
