@@ -25,7 +25,6 @@ export {
 export type { SchemaCheck } from './db/verify.ts';
 export type { Environment } from './environment.ts';
 export {
-  CheckFailedError,
   ConnectionError,
   ConnectionLostError,
   DatabaseAheadError,

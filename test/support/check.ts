@@ -2,7 +2,8 @@ import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
 import type { Finding, Problem } from '../../src/dev/check/gate.ts';
-import { readSources, type Sources } from '../../src/dev/check/sources.ts';
+import { CURRENT, expandIncludes, readSources, type Sources, sourceOf } from '../../src/dev/check/sources.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { copyPackage, type PackageCopy } from './package.ts';
 
 /** A copy of the package that a test spoils before a gate looks at it. */
@@ -14,14 +15,19 @@ export interface SpoiledPackage extends PackageCopy {
   sources(current?: string): Promise<Sources>;
 }
 
+export interface SpoilOptions {
+  /** With everything that it takes to run its command line; default: what gates read. */
+  readonly whole?: boolean;
+}
+
 /** Makes copies that go after the test. */
-export function packageToSpoil(): () => SpoiledPackage {
+export function packageToSpoil(): (options?: SpoilOptions) => SpoiledPackage {
   const copies: PackageCopy[] = [];
   afterEach(() => {
     for (const copy of copies.splice(0)) copy.remove();
   });
-  return () => {
-    const copy = copyPackage({ only: ['migrations', 'schema', '.gmrc', '.squawk.toml'] });
+  return ({ whole = false } = {}) => {
+    const copy = copyPackage(whole ? {} : { only: ['migrations', 'schema', '.gmrc', '.squawk.toml'] });
     copies.push(copy);
     const pathOf = (file: string) => join(copy.folder, file);
     const write = (file: string, text: string) => writeFileSync(pathOf(file), text);
@@ -36,6 +42,13 @@ export function packageToSpoil(): () => SpoiledPackage {
       },
     };
   };
+}
+
+/** The SQL of the checkout, with this as current.sql and the next migration. */
+export async function checkoutWith(text: string): Promise<Sources> {
+  const sources = await readSources(PACKAGE_ROOT, false);
+  const current = sourceOf(CURRENT, text);
+  return { ...sources, current, pending: expandIncludes(current, sources.fixtures) };
 }
 
 export const PASSED: Finding = { state: 'passed' };
