@@ -196,12 +196,17 @@ describe("a view's column", () => {
     ],
     [
       'has the name of a column and comes from elsewhere',
-      "select nullif(n.id, 1) as id, ', n.id AS x' as text from filestore.nodes n",
+      "select ', n.id AS id, ' as text, nullif(n.id, 1) as id from filestore.nodes n",
       'string | null',
     ],
     [
       'is null in one branch of a union',
       'select id from filestore.nodes union all select parent_id from filestore.nodes',
+      'string | null',
+    ],
+    [
+      'is an expression in one branch of a union',
+      'select id from filestore.nodes union all select max(n.id) from filestore.nodes n',
       'string | null',
     ],
     [

@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { describeSchema } from '../../src/catalog/describe.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
+import { comments } from '../../src/dev/check/gates/comments.ts';
 import { concurrently } from '../../src/dev/check/gates/concurrently.ts';
+import { foreignKeys } from '../../src/dev/check/gates/foreign-keys.ts';
 import { lint } from '../../src/dev/check/gates/lint.ts';
 import { placeholders } from '../../src/dev/check/gates/placeholders.ts';
 import { sessionSettings } from '../../src/dev/check/gates/session-settings.ts';
@@ -239,6 +241,10 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, me
     if (given !== undefined) await run(given, undefined);
     const migrations = await run(title, undefined);
     expect(migrations.length).toBeGreaterThan(0);
+    const subject = { sources: await readSources(folder, false), client: await database().connect() };
+    for (const gate of [comments, foreignKeys]) {
+      expect(await linesOf(gate.look(subject)), gate.name).toEqual([]);
+    }
     expect(await one(database(), 'select count(*)::integer as nodes from filestore.nodes')).toEqual({
       nodes: 0,
     });
