@@ -106,6 +106,13 @@ describe('a foreign key', () => {
     );
   });
 
+  test('that goes, or gets its index, needs no excuse any more', async () => {
+    await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
+    expect(await linesOf(foreignKeys.look(subject()))).toEqual([
+      expect.stringMatching(/foreign-keys\.ts:null excuses nodes_parent_fkey/),
+    ]);
+  });
+
   test.each([
     ['its columns first, in any order', '(b, a, id)', true],
     ['its columns, but not first', '(id, a, b)', false],
