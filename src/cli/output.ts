@@ -46,7 +46,7 @@ export function openOutput({
   const warn = (line: string) => write(process.stderr, line);
   const progress = (line: string) => {
     if (terminal) {
-      process.stderr.write(`${ERASE_LINE}${line.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+      process.stderr.write(`${ERASE_LINE}${line.slice(0, (process.stderr.columns || 80) - 1)}`);
       state.onLine = true;
     } else if (performance.now() - state.progressAt > PROGRESS_EVERY_MS) {
       state.progressAt = performance.now();

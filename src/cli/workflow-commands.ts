@@ -26,12 +26,13 @@ export async function watch(output: Output, flags: Flags): Promise<number> {
     if (embedded !== undefined) output.say(`To look into it: ${embedded.url}`);
     await workflow.watch(context, (event) => {
       const time = output.paint.faint(new Date().toTimeString().slice(0, 8));
-      const timed: Output = { ...output, say: (line) => output.say(`${time}  ${line}`) };
+      const timed: Output = {
+        ...output,
+        say: (line) => output.say(`${time}  ${line}`),
+        warn: (line) => output.warn(`${time}  ${line}`),
+      };
       if (event.type === 'result') renderResult(timed, context, event);
-      else {
-        output.warn(`${time}  ${output.paint.bad('REFUSED')}  ${event.error.message}`);
-        output.busy('waiting for the next save');
-      }
+      else timed.warn(`${output.paint.bad('REFUSED')}  ${event.error.message}`);
     });
     output.say('Stopped.');
     return DONE;
@@ -108,7 +109,7 @@ function renderResult(
 ): void {
   const { paint } = output;
   if (result.type === 'failed') {
-    output.say(renderFailure(result.failure, paint));
+    output.warn(renderFailure(result.failure, paint));
     return;
   }
   for (const filename of result.migrations) output.say(`${paint.good('Applied')} ${filename}`);

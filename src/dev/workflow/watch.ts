@@ -31,15 +31,16 @@ export async function watch(context: WorkflowContext, onEvent: (event: WatchEven
   await withGraphile(context, async (graphile) => {
     let snapshot = takeSnapshot(MIGRATIONS_FOLDER);
     let change: Change | undefined;
-    let refusal: string | undefined;
+    let last: WatchEvent | undefined;
     while (!signal.aborted) {
       const event = await attempt(context, graphile, change);
       if (event === undefined) return;
-      if (change === undefined && refusal === undefined && isUnreachable(event)) throw event.error;
+      if (last === undefined && isUnreachable(event)) throw event.error;
       // Tried again without a save, the same answer is no news.
-      if (change !== undefined || refusal !== messageOf(event)) onEvent(event);
-      refusal = messageOf(event);
-      change = await waitForChange(snapshot, signal, refusal !== undefined);
+      const isNews = last === undefined || change !== undefined || refusalOf(event) !== refusalOf(last);
+      if (isNews) onEvent(event);
+      last = event;
+      change = await waitForChange(snapshot, signal, event.type === 'refused');
       snapshot = change?.snapshot ?? snapshot;
     }
   });
@@ -54,7 +55,7 @@ function isUnreachable(event: WatchEvent): event is WatchEvent & { readonly type
   return event.type === 'refused' && event.error instanceof ConnectionError;
 }
 
-function messageOf(event: WatchEvent): string | undefined {
+function refusalOf(event: WatchEvent): string | undefined {
   return event.type === 'refused' ? event.error.message : undefined;
 }
 
