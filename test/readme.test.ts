@@ -128,7 +128,7 @@ test('every command and every piece of code runs as written, in order, and does 
     if (language in ran) ran[language as keyof typeof ran] += 1;
   }
   expect(ran).toEqual({ sh: 7, sql: 1, ts: 1 });
-});
+}, 300_000);
 
 test('every link leads to a file', () => {
   const links = [...readme.matchAll(/\]\((?!https?:)([^)#]+)\)/g)].map((match) => match[1] ?? '');

@@ -75,9 +75,9 @@ describe('on a machine that has nothing yet', () => {
     editor.write('alter table filestore.nodes add column if not exists other_hint text;\n');
     await untilColumn(url, 'nodes', 'other_hint');
 
-    const { exitCode, output } = await watching.interrupt();
+    const { exitCode, stdout, output } = await watching.interrupt();
     expect(exitCode).toBe(0);
-    expect(output).toMatch(/Stopped\.\n$/);
+    expect(stdout).toMatch(/Stopped\.\n$/);
     expect(output).not.toMatch(/^\s+at /m);
     await untilNoServer(copy);
     await expect(query(url, 'select 1')).rejects.toThrow();
@@ -99,13 +99,22 @@ describe('on a machine that has nothing yet', () => {
 
   test('a server that another command runs is used, and its end is told', async () => {
     const host = await watch();
+    const url = /To look into it: (.*)\n/.exec(await host.untilSays(/To look into it: .*\n/))?.[1] ?? '';
     await host.untilSays(/Up to date/);
     const guest = await watch();
     await guest.untilSays(/Up to date/);
-    // A commit comes to an end by itself, and so the server waits for it.
+    // Both watch the same files, and one of them is faster.
     editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');
-    await guest.untilSays(/Applied current\.sql/);
+    await guest.untilSays(/(Applied|Unchanged:) current\.sql/);
+    await host.untilSays(/(Applied|Unchanged:) current\.sql/);
+    // Who is connected to the server is not connected to the database.
+    expect(await runCli(['reset'], { folder: copy.folder })).toMatchObject({ exitCode: 0, stderr: '' });
+    // A commit comes to an end by itself, and so the server waits for it.
     const committing = runCli(['commit', '-m', 'Owner hints'], { folder: copy.folder });
+    const guests = "select from pg_locks where locktype = 'advisory' and mode = 'ShareLock'";
+    await vi.waitFor(async () => expect(await query(databaseUrl(url, 'postgres'), guests)).toHaveLength(1), {
+      timeout: 50_000,
+    });
     const stopped = host.interrupt();
     expect(await committing).toMatchObject({ exitCode: 0, stderr: '' });
     expect(await stopped).toMatchObject({ exitCode: 0 });
@@ -212,9 +221,9 @@ describe('on a database of the developer', () => {
         `select from pg_stat_activity where datname = '${name}' and query like '%pg_sleep(600)%' and state = 'active'`,
       );
     await vi.waitFor(async () => expect(await sleeping()).toHaveLength(1), { timeout: 30_000 });
-    const { exitCode, output } = await watching.interrupt();
+    const { exitCode, stdout } = await watching.interrupt();
     expect(exitCode).toBe(0);
-    expect(output).toMatch(/Stopped\.\n$/);
+    expect(stdout).toMatch(/Stopped\.\n$/);
     expect(await sleeping()).toHaveLength(0);
   });
 
