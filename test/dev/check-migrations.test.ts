@@ -6,21 +6,22 @@ import { repeatable } from '../../src/dev/check/gates/repeatable.ts';
 import { populate } from '../../src/dev/check/populate.ts';
 import { readSources, type Sources } from '../../src/dev/check/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/check.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
 import { createDatabase, databaseForEachTest } from '../support/database.ts';
 
 const database = databaseForEachTest();
+const emptyDatabase = databaseForEachTest('empty');
 const spoil = packageToSpoil();
 const CURRENT = 'migrations/current.sql';
 
 let client: Client;
+let empty: Client;
 let sources: Sources;
 beforeEach(async () => {
   client = await database().connect();
+  empty = await emptyDatabase().connect();
   sources = await readSources(PACKAGE_ROOT, false);
 });
-const subject = () => ({ sources, client });
-
 test('the sample has rows for every table', async () => {
   expect(await populate(client)).toBeUndefined();
   const tables = await database().query<{ name: string }>(
@@ -44,15 +45,6 @@ test('a sample that the schema has outgrown is told with its line', async () => 
 });
 
 describe('the committed migrations', () => {
-  let empty: Client;
-  let drop: () => Promise<void>;
-  beforeEach(async () => {
-    const created = await createDatabase('empty');
-    empty = await created.connect();
-    drop = created.drop;
-    return () => drop();
-  });
-
   test('apply to an empty database', async () => {
     expect(await applies.look({ sources, client: empty })).toEqual(PASSED);
   });
@@ -76,65 +68,91 @@ describe('the committed migrations', () => {
 });
 
 describe('applied again, the migrations', () => {
-  const again = async (sql: string) => {
+  const again = async (...migrations: readonly string[]) => {
     const copy = spoil();
-    const file = copy.addMigration('more', sql);
-    await client.query(sql);
-    return {
-      file: `migrations/committed/${file}`,
-      found: repeatable.look({ sources: await copy.sources(), client }),
-    };
+    const files = migrations.map((sql) => `migrations/committed/${copy.addMigration('more', sql)}`);
+    return { files, found: await repeatable.look({ sources: await copy.sources(), client: empty }) };
   };
 
   test('of the checkout change nothing', async () => {
-    expect(await repeatable.look(subject())).toEqual(PASSED);
+    expect(await repeatable.look({ sources, client: empty })).toEqual(PASSED);
   });
 
   test('may fail', async () => {
-    const { file, found } = await again('select 1;\nalter table filestore.nodes add column owner_hint text;');
+    const { files, found } = await again(
+      'select 1;\nalter table filestore.nodes add column owner_hint text;',
+    );
     expect(await linesOf(found)).toEqual([
       expect.stringMatching(
-        new RegExp(`^${file}:5 the second time, fails: column "owner_hint".*already exists`),
+        new RegExp(`^${files[0]}:5 the second time, fails: column "owner_hint".*already exists`),
       ),
     ]);
   });
 
   test('may make something twice', async () => {
-    const { file, found } = await again('select 1;\ncreate index on filestore.nodes (size_bytes);');
+    const { files, found } = await again('select 1;\ncreate index on filestore.nodes (size_bytes);');
     expect(await linesOf(found)).toEqual([
       expect.stringContaining(
-        `${file}:5 index filestore.nodes_size_bytes_idx1 is there after the second time only: `,
+        `${files[0]}:5 index filestore.nodes_size_bytes_idx1 is there after the second time only: `,
       ),
     ]);
   });
 
   test('may end elsewhere', async () => {
-    const { file, found } = await again(
+    const { files, found } = await again(
       `do $$ begin
          if to_regclass('filestore.marker') is null then create table filestore.marker ();
          else drop table filestore.marker; end if;
        end $$;`,
     );
     expect(await linesOf(found)).toEqual([
-      expect.stringContaining(`${file}:5 table filestore.marker is gone after the second time`),
+      expect.stringContaining(`${files[0]}:5 table filestore.marker is gone after the second time`),
     ]);
+  });
+
+  test('may be in the way of older ones, unless it is said that they are', async () => {
+    const table = 'create table if not exists filestore.labels (old int, new int);';
+    const first = `${table}\ncomment on column filestore.labels.old is 'The old name.';`;
+    const last = 'alter table filestore.labels drop column if exists old;';
+    const { files, found } = await again(first, last);
+    expect(await linesOf(found)).toEqual([
+      expect.stringMatching(
+        new RegExp(
+          `^${files[0]}:5 with the migrations after it applied, the second time, fails: column "old"`,
+        ),
+      ),
+    ]);
+    expect(await problemsOf(found)).toMatchObject([
+      { remedy: expect.stringContaining('-- No replay from before: why') },
+    ]);
+
+    const another = await createDatabase('empty');
+    const copy = spoil();
+    copy.addMigration('more', first);
+    copy.addMigration(
+      'more',
+      `-- No replay from before: the table's first migration comments on this column.\n${last}`,
+    );
+    const client = await another.connect();
+    expect(await repeatable.look({ sources: await copy.sources(), client })).toEqual(PASSED);
+    await another.drop();
   });
 });
 
 describe('current.sql', () => {
   const check = async (text: string) => {
-    const empty = await createDatabase();
+    const withoutRows = await createDatabase();
     try {
       expect(await populate(client)).toBeUndefined();
       return await linesOf(
         currentApplies.look({
           sources: await checkoutWith(text),
-          empty: await empty.connect(),
+          empty: await withoutRows.connect(),
           populated: client,
         }),
       );
     } finally {
-      await empty.drop();
+      await withoutRows.drop();
     }
   };
 

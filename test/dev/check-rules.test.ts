@@ -113,7 +113,12 @@ describe('a setting', () => {
     ['SET SESSION', "SET SESSION lock_timeout = '1s';", 1, '"SET SESSION lock_timeout"'],
     ['set role', 'set role app;', 1, '"set role app"'],
     ['reset', 'reset all;', 1, '"reset all"'],
-    ['set in a block', "do $$\nbegin\n  set lock_timeout = '1s';\nend\n$$;", 3, '"set lock_timeout'],
+    [
+      'set in a block',
+      "select 1;\ndo $$\nbegin\n  set lock_timeout = '1s';\nend\n$$;",
+      4,
+      '"set lock_timeout',
+    ],
     ['set_config for the session', "select set_config('a.b', 'x', false);", 1, '"set_config"'],
     [
       'set_config that says nothing',
@@ -140,6 +145,7 @@ describe('a placeholder', () => {
   test.each([
     ['a cast', 'select 1::INT, 2 :: INT;'],
     ['a time', "select to_char(now(), 'HH24:MI:SS'); -- 12:NN"],
+    ['a slice', 'select (array[1, 2])[1 : LAST] from x;'],
     ['an assignment', 'do $$ declare x int; begin x:=1; end $$;'],
   ])('is not %s', async (_, text) => {
     expect(await placeholders.look(await checkoutWith(text))).toEqual(PASSED);

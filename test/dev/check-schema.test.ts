@@ -10,7 +10,7 @@ import type { Sources } from '../../src/dev/check/sources.ts';
 import { readSources } from '../../src/dev/check/sources.ts';
 import { withTemporaryDatabase } from '../../src/dev/temporary-database.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { linesOf, PASSED, packageToSpoil } from '../support/check.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/check.ts';
 import { databaseForFile } from '../support/database.ts';
 import { committedMigrations } from '../support/migrations.ts';
 
@@ -82,6 +82,17 @@ describe('a comment', () => {
       const source = sources.committed.find((candidate) => candidate.file === file);
       expect(source?.text.split('\n')[Number(number) - 1]).toContain(place);
     }
+  });
+
+  test('on an index that is built concurrently comes with the migration after it', async () => {
+    await client.query('create index nodes_size_idx on filestore.nodes (size_bytes)');
+    const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);';
+    const look = async (text: string) =>
+      linesOf(comments.look({ client, sources: await checkoutWith(text) }));
+    expect(await look(`--! no-transaction\n${index}`)).toEqual([]);
+    expect(await look(index)).toEqual([
+      'migrations/current.sql:1 index filestore.nodes_size_idx has no comment',
+    ]);
   });
 
   test('is missed on what has no file at all', async () => {

@@ -53,7 +53,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
     );
     return { gates: [...before, ...rest], locks };
   }
-  const twice = await createDatabase(url, 'check_twice', 'check_complete');
+  const twice = await createDatabase(url, 'check_twice');
   const [again, ofSchema] = await Promise.all([
     withClient(twice, (client) => pass(repeatable, { sources, client })),
     withClient(complete, async (client) => {

@@ -10,12 +10,33 @@ import type { DatabaseSubject } from '../subject.ts';
 
 const REMEDY =
   'A migration must do no harm where its objects are there already: "if not exists", "create or replace", "drop … if exists" before "create", constraints guarded, every index with a name.';
+/** In the migration that makes it impossible; the ones before it are then left out. */
+const NO_REPLAY = /^-- No replay from before: \S/m;
+const REPLAY_REMEDY =
+  'A database that lost its bookkeeping could no longer be migrated. Where that is meant, write into the migration after which it is so: "-- No replay from before: why".';
 
-/** For a database that has everything applied once. */
+/** For an empty database. */
 export const repeatable: Gate<DatabaseSubject> = {
   name: 'repeatable',
-  proves: 'applied again, without the history of the first time, the migrations change nothing',
-  look: async ({ sources, client }) => judge(await applyAgain(client, sources, migrationsOf(sources))),
+  proves: 'each migration applied twice, and all of them once more, without the history, change nothing',
+  async look({ sources, client }) {
+    const migrations = migrationsOf(sources);
+    for (const migration of migrations) {
+      const failures = await applyAll(client, [migration]);
+      if (failures.length > 0) return judge(failures);
+      const problems = await applyAgain(client, sources, [migration]);
+      if (problems.length > 0) return judge(problems);
+    }
+    const start = migrations.findLastIndex(({ text }) => NO_REPLAY.test(text));
+    const problems = await applyAgain(client, sources, migrations.slice(Math.max(start, 0)));
+    return judge(
+      problems.map((problem) => ({
+        ...problem,
+        what: `with the migrations after it applied, ${problem.what}`,
+        remedy: REPLAY_REMEDY,
+      })),
+    );
+  },
 };
 
 /** Applies migrations to a database that has them, and says what that changed. */
