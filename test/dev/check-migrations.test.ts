@@ -53,7 +53,7 @@ describe('the committed migrations', () => {
     const copy = spoil();
     const file = copy.addMigration(
       'more',
-      `create table filestore.half ();\nselect 'é', 1,\n  nmae\nfrom filestore.backend_mounts;`,
+      `create table filestore.half ();\nselect '😀', 1,\nnmae\nfrom filestore.backend_mounts;`,
     );
     expect(await linesOf(applies.look({ sources: await copy.sources(), client: empty }))).toEqual([
       expect.stringMatching(
