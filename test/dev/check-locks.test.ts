@@ -61,6 +61,11 @@ describe('a statement is told by what it does to a table that exists', () => {
       { lock: 'ShareUpdateExclusiveLock', blocks: 'schema changes' },
     ],
     [
+      'a row of a small table is written, which its index finds in a large one',
+      "update filestore.backend_mounts set state = 'inactive' where mount_key = 'sample-disk'",
+      { table: 'filestore.backend_mounts', lock: null, blocks: 'nothing', rowsWritten: 1 },
+    ],
+    [
       'rows are written by a key',
       'update filestore.nodes set last_seen_at = now() where id = 1',
       { lock: null, blocks: 'nothing', rowsWritten: 1 },
