@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type CliResult, runCli } from '../support/cli.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/cli.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
 import {
@@ -123,6 +123,28 @@ describe('commit', () => {
     await expectRefusal(['commit'], 1, 'FAILED  migrations/current.sql:5:8: column "nothing" does not exist');
     expect(await recorded()).toEqual(before);
     expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
+  });
+
+  test('that Ctrl-C stops leaves every file as it was', async () => {
+    await run('watch', '--once');
+    editor.write('select pg_sleep(600);\n');
+    const before = everyFile();
+    const child = startCli(['commit', '-m', 'Sleep'], { folder: copy.folder, env: { ...env } });
+    const ended = collect(child);
+    const shadow = new URL(env.SHADOW_DATABASE_URL).pathname.slice(1);
+    const sleeping = `select from pg_stat_activity where datname = '${shadow}' and query like '%pg_sleep(600)%' and state = 'active'`;
+    await vi.waitFor(async () => expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(1), {
+      timeout: 50_000,
+    });
+    child.kill('SIGINT');
+    const result = await ended;
+    expect(result).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('RUN_ABORTED: Stopped on request'),
+    });
+    expect(result.output).not.toMatch(/^\s+at /m);
+    expect(everyFile()).toEqual(before);
+    expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(0);
   });
 
   test.each([

@@ -1,5 +1,5 @@
 import type { ChildProcess } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { runCli } from '../support/cli.ts';
@@ -211,22 +211,6 @@ describe('on a database of the developer', () => {
     await watching.interrupt();
   });
 
-  test('Ctrl-C while a statement runs ends it on the server as well', async () => {
-    const watching = await watchOn(env);
-    editor.write('select pg_sleep(600);\n');
-    const name = new URL(env.DATABASE_URL).pathname.slice(1);
-    const sleeping = () =>
-      query(
-        env.ROOT_DATABASE_URL,
-        `select from pg_stat_activity where datname = '${name}' and query like '%pg_sleep(600)%' and state = 'active'`,
-      );
-    await vi.waitFor(async () => expect(await sleeping()).toHaveLength(1), { timeout: 30_000 });
-    const { exitCode, stdout } = await watching.interrupt();
-    expect(exitCode).toBe(0);
-    expect(stdout).toMatch(/Stopped\.\n$/);
-    expect(await sleeping()).toHaveLength(0);
-  });
-
   test('a commit in another terminal is taken in', async () => {
     const watching = await watchOn(env);
     editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');
@@ -253,24 +237,38 @@ describe('on a database of the developer', () => {
   });
 });
 
-describe('a server that goes away', () => {
+describe('while a statement runs', () => {
   let server: OwnServer;
+  let env: WorkflowEnv;
+  let watching: RunningCommand;
   beforeEach(async () => {
     server = await startOwnServer();
+    await query(server.url, 'create database app');
+    env = workflowEnv(server.url, 'app');
+    watching = await watchOn(env);
+    editor.write('select pg_sleep(600);\n');
+    await vi.waitFor(async () => expect(await sleeping()).toHaveLength(1), { timeout: 30_000 });
   });
   afterEach(() => server.stop());
 
-  test('is told in a message, and used again when it is back', async () => {
-    await query(server.url, 'create database app');
-    const env = workflowEnv(server.url, 'app');
-    const watching = await watchOn(env);
-    editor.write('select pg_sleep(600);\n');
-    const sleeping = () =>
-      query(
-        server.url,
-        "select from pg_stat_activity where query like '%pg_sleep(600)%' and datname = 'app' and state = 'active'",
-      );
-    await vi.waitFor(async () => expect(await sleeping()).toHaveLength(1), { timeout: 30_000 });
+  const sleeping = () =>
+    query(
+      server.url,
+      "select from pg_stat_activity where datname = 'app' and query like '%pg_sleep(600)%' and state = 'active'",
+    );
+
+  test('Ctrl-C cancels it on the server', async () => {
+    const { exitCode, stdout, stderr } = await watching.interrupt();
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    expect(stdout).toMatch(/Stopped\.\n$/);
+    expect(await sleeping()).toHaveLength(0);
+    // And not a while later, when the server looks whether anybody is still there.
+    expect(readFileSync(join(server.folder, 'postgres.log'), 'utf8')).toContain(
+      'canceling statement due to user request',
+    );
+  });
+
+  test('a server that goes away is told in a message, and used again when it is back', async () => {
     await server.shutDown('immediate');
     await watching.untilSays(/(FAILED|REFUSED) .*(terminat|lost|connection).*\n/i);
     editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');
