@@ -9,6 +9,7 @@ import { describeServer, openServer } from './server.ts';
 import { fold, totals } from './totals.ts';
 import { trees } from './trees.ts';
 import { move, update } from './update.ts';
+import { watch } from './watch.ts';
 
 const COMPARISONS: Readonly<Record<string, Comparison>> = {
   create,
@@ -20,6 +21,7 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   move,
   trees,
   runner,
+  watch,
 };
 
 const HELP = `Usage: npm run bench -- [options]
@@ -45,6 +47,7 @@ columns. The runner is compared with other programs. Every ratio is the median o
   move     a directory with 20000 and with 100000 nodes below it
   trees    check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree
   runner   processes that migrate a database, with nothing and with everything to do (at least 15 rounds)
+  watch    from a save to the change in the database: db:watch against graphile-migrate's watch (at least 7 rounds)
 
 DATABASE_URL       a server to use, by a role that may create databases; default: one of its own for this run
 TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one

@@ -9,6 +9,7 @@ import { check, docs, start } from './cli/dev-commands.ts';
 import type { FailureDocument } from './cli/documents.ts';
 import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './cli/exit-codes.ts';
 import { errorDocument, type Output, openOutput } from './cli/output.ts';
+import { commit, reset, uncommit, watch } from './cli/workflow-commands.ts';
 import { FilestoreError } from './errors.ts';
 
 const COMMANDS: Readonly<Record<CommandName, (output: Output, flags: Flags) => Promise<number>>> = {
@@ -16,6 +17,10 @@ const COMMANDS: Readonly<Record<CommandName, (output: Output, flags: Flags) => P
   status,
   verify,
   start,
+  watch,
+  commit,
+  uncommit,
+  reset,
   check,
   docs,
 };
@@ -40,7 +45,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return await COMMANDS[command](output, flags);
   } catch (error) {
     if (error instanceof FilestoreError) {
-      output.warn(`${error.code}: ${error.message}`);
+      output.warn(`${output.paint.bad(error.code)}: ${error.message}`);
       const { code, message } = error;
       output.document({
         ok: false,

@@ -18,7 +18,7 @@ export type FilestoreErrorCode =
   | 'RUN_ABORTED'
   | 'NOT_MIGRATED'
   | 'EMBEDDED_POSTGRES_FAILED'
-  | 'CHECK_FAILED';
+  | 'SCHEMA_CHANGE_REFUSED';
 
 /** What is wrong with a committed migration file. */
 export type MigrationsInvalidCode =
@@ -261,15 +261,7 @@ export class EmbeddedPostgresError extends FilestoreError {
   readonly code = 'EMBEDDED_POSTGRES_FAILED';
 }
 
-/** The checks on the migrations found something to mend. */
-export class CheckFailedError extends FilestoreError {
-  readonly code = 'CHECK_FAILED';
-
-  constructor(
-    message: string,
-    readonly problems: readonly string[],
-    options?: ErrorOptions,
-  ) {
-    super(message, options);
-  }
+/** A step of changing the schema (commit, uncommit, reset) cannot be done as things stand. Nothing was changed. */
+export class SchemaChangeError extends FilestoreError {
+  readonly code = 'SCHEMA_CHANGE_REFUSED';
 }

@@ -25,7 +25,6 @@ export type { AppliedMigration } from './db/plan.ts';
 export type { SchemaCheck } from './db/verify.ts';
 export type { Environment } from './environment.ts';
 export {
-  CheckFailedError,
   ConnectionError,
   ConnectionLostError,
   DatabaseAheadError,
@@ -46,6 +45,7 @@ export {
   PoolerError,
   ReadOnlyError,
   RunAbortedError,
+  SchemaChangeError,
   SchemaConflictError,
   SchemaDriftedError,
   SchemaModelError,

@@ -165,7 +165,13 @@ export function describeConnection(connection: ConnectionSettings): string {
   return `database "${connection.database}" on ${host.startsWith('/') ? `the socket in ${host}` : address}`;
 }
 
-function connectionFrom(
+/**
+ * Connection from the first of the variables that is set.
+ * @param purpose First words of the session's name in pg_stat_activity.
+ * @returns undefined when none is set.
+ * @throws {SettingsError} naming the variable whose value cannot be used.
+ */
+export function connectionFrom(
   env: Environment,
   variables: readonly string[],
   purpose: string,

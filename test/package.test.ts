@@ -66,7 +66,10 @@ describe('the packed package', () => {
       'dist',
       'migrations/committed',
       'package.json',
+      'schema/diagram.svg',
+      'schema/dictionary.md',
       'schema/filestore.txt',
+      'schema/rows.d.ts',
     ]);
     expect(contents).toContain('dist/db/graphile/worker.mjs');
     expect(contents.filter((path) => path.startsWith('migrations/committed/'))).toEqual(
@@ -131,16 +134,9 @@ describe('the packed package', () => {
     expect(await modulesOfRun()).toEqual([]);
   });
 
-  test('has types that a strict service compiles against', async () => {
-    writeFileSync(
-      join(service, 'service.ts'),
-      `import { getPool, type MigrationReport, MigrationFailedError, runMigrations } from '@apphub/filestore';
-       export const report: Promise<MigrationReport> = runMigrations({ onEvent: (event) => console.log(event.type) });
-       export const statement = (error: MigrationFailedError): number | null => error.place?.statement ?? null;
-       export const max: number | undefined = getPool().options.max;
-       // @ts-expect-error the report is read-only
-       report.then((value) => { value.alreadyApplied = 1; });`,
-    );
+  /** What the compiler says of a module of the service, the package's declarations included. */
+  async function compile(code: string): Promise<string> {
+    writeFileSync(join(service, 'service.ts'), code);
     const flags =
       '--noEmit --strict --module nodenext --target es2022 --types node --exactOptionalPropertyTypes';
     const { stdout } = await run(
@@ -148,6 +144,38 @@ describe('the packed package', () => {
       [join(PACKAGE_ROOT, 'node_modules', 'typescript', 'bin', 'tsc'), ...flags.split(' '), 'service.ts'],
       { cwd: service },
     ).catch((error) => ({ stdout: `${error.stdout}${error.stderr}` }));
-    expect(stdout).toBe('');
+    return stdout;
+  }
+
+  test('has types that a strict service compiles against', async () => {
+    const said = await compile(
+      `import { getPool, type MigrationReport, MigrationFailedError, runMigrations } from '@apphub/filestore';
+       export const report: Promise<MigrationReport> = runMigrations({ onEvent: (event) => console.log(event.type) });
+       export const statement = (error: MigrationFailedError): number | null => error.place?.statement ?? null;
+       export const max: number | undefined = getPool().options.max;
+       // @ts-expect-error the report is read-only
+       report.then((value) => { value.alreadyApplied = 1; });`,
+    );
+    expect(said).toBe('');
+  });
+
+  test('has types of its rows for a service that queries', async () => {
+    const said = await compile(
+      `import { withConnection } from '@apphub/filestore';
+       import type { ActiveNodeRow, CreateNodeArguments, NodeInsert, NodeRow } from '@apphub/filestore/rows';
+       export const find = (path: string): Promise<readonly ActiveNodeRow[]> => withConnection(async (client) =>
+         (await client.query<ActiveNodeRow>('select * from filestore.view_filestore_active_nodes where path = $1', [path])).rows);
+       export const insert: NodeInsert = { backend_mount_id: 1n, parent_id: '2', name: 'a', kind: 'file' };
+       export const create: CreateNodeArguments = { parent_id: '2', name: 'a' };
+       export const size = (row: NodeRow): bigint => BigInt(row.size_bytes);
+       export const days = (row: NodeRow): number => row.deleted_at?.getUTCDate() ?? 0;
+       // @ts-expect-error a kind is one of two
+       export const link: NodeInsert = { backend_mount_id: 1, name: 'a', kind: 'link' };
+       // @ts-expect-error the database counts ids
+       export const numbered: NodeInsert = { id: '1', backend_mount_id: 1, name: 'a', kind: 'file' };
+       // @ts-expect-error a file need not have a checksum
+       export const checksum = (row: NodeRow): string => row.checksum;`,
+    );
+    expect(said).toBe('');
   });
 });

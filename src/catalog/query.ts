@@ -2,7 +2,7 @@
  * What the server's deparsing depends on, for the length of the transaction: outside of one, that is this query.
  * Literals of the second statement hold no backslash, since it is parsed by the session's own settings.
  */
-const PINNED_SETTINGS = `
+export const PINNED_SETTINGS = `
 select
   pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
   pg_catalog.set_config('quote_all_identifiers', 'off', true),
@@ -17,7 +17,7 @@ select
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 as major;`;
 
 /** The schema, its relations, types and routines by the names they have in a model. */
-const NAMED_OBJECTS = `
+export const NAMED_OBJECTS = `
   schema_ as materialized (
     select oid, nspowner, nspacl from pg_namespace where nspname = 'filestore'
   ),

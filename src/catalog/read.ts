@@ -1,4 +1,5 @@
 import { type CatalogObject, type LiveCatalog, OBJECT_KINDS, type ObjectKind } from './model.ts';
+import { inOneLine, withoutNeedlessQuotes } from './normalize.ts';
 import { CATALOG_QUERY } from './query.ts';
 
 /** A connection as far as reading the catalog needs one: pg's Client, Pool or PoolClient. */
@@ -43,10 +44,7 @@ export async function readCatalog(client: CatalogClient): Promise<LiveCatalog> {
   return { serverMajor: version[0]?.major ?? 0, objects: build(partsOf.get('')) };
 }
 
-/**
- * Servers quote a name that is a keyword to them, and each version has its own keywords: `json_object` is one from
- * PostgreSQL 16 on. They also break an expression into lines, and a column is to stand in one.
- */
+/** A column is to stand in one line. */
 function normalize(row: Row): Row {
   return {
     ...row,
@@ -54,17 +52,6 @@ function normalize(row: Row): Row {
     name: withoutNeedlessQuotes(row.name),
     definition: withoutNeedlessQuotes(row.kind === 'column' ? inOneLine(row.definition) : row.definition),
   };
-}
-
-// Both leave string literals and other quoted names as they are.
-function withoutNeedlessQuotes(text: string): string {
-  const tokens = /'(?:[^']|'')*'|"([a-z_][a-z0-9_$]*)"|"(?:[^"]|"")*"/g;
-  return text.replace(tokens, (token, name?: string) => name ?? token);
-}
-
-function inOneLine(text: string): string {
-  const tokens = /'(?:[^']|'')*'|"(?:[^"]|"")*"|(\s*\n\s*)/g;
-  return text.replace(tokens, (token, lineBreak?: string) => (lineBreak === undefined ? token : ' '));
 }
 
 /** By code points and not by a locale, so that the order is the same everywhere. */

@@ -9,24 +9,38 @@ Commands:
   status    say how the database stands to the migrations of this package; changes nothing
             --allow-ahead  as above
   verify    compare the schema with the one that the migrations make; changes nothing
-  start     run the embedded Postgres in the foreground and print its URL
+  start     run the embedded Postgres in the foreground and print its URLs
+  watch     apply migrations/current.sql to the development database, again at every save
+            --once         apply it once
+  commit    make a committed migration of current.sql, tried on the shadow database
+            -m, --message <text>  what it does, which also names its file
+  uncommit  move the last committed migration back into current.sql
+  reset     erase the development database and make it anew with the committed migrations
+            --yes-erase <database>  (also commit, uncommit) erase it, though it is not on this machine
   check     check that the migrations are ready to be merged
+            --current  check migrations/current.sql as the next one, and tell what it locks
   docs      write what is generated from the migrations: schema/
 
-  --json    one JSON document on stdout, everything else on stderr (migrate, status, verify)
+  --json    one JSON document on stdout, everything else on stderr (migrate, status, verify, check)
 
 The database: FILESTORE_MIGRATION_DATABASE_URL, else FILESTORE_DATABASE_URL, else DATABASE_URL,
-else the embedded Postgres (not with NODE_ENV=production).
+else the embedded Postgres (not with NODE_ENV=production). For watch, commit, uncommit and reset: DATABASE_URL,
+SHADOW_DATABASE_URL and ROOT_DATABASE_URL, or none of them for the embedded Postgres.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 migrations pending (status);
 4 history diverged, database ahead, or schema drifted; 5 gave up waiting for the lock.
 `;
 
-/** Options of a command, all off by default. */
+/** Options of a command; none by default. */
 export interface Flags {
   readonly json: boolean;
   readonly dryRun: boolean;
   readonly allowAhead: boolean;
+  readonly current: boolean;
+  readonly once: boolean;
+  readonly message: string | undefined;
+  /** Name of a database. */
+  readonly yesErase: string | undefined;
 }
 
 export type Arguments =
@@ -34,14 +48,28 @@ export type Arguments =
   | { readonly type: 'wrong'; readonly why: string }
   | { readonly type: 'command'; readonly command: CommandName; readonly flags: Flags };
 
-export type CommandName = 'migrate' | 'status' | 'verify' | 'start' | 'check' | 'docs';
+export type CommandName =
+  | 'migrate'
+  | 'status'
+  | 'verify'
+  | 'start'
+  | 'watch'
+  | 'commit'
+  | 'uncommit'
+  | 'reset'
+  | 'check'
+  | 'docs';
 
 const ALLOWED: Readonly<Record<CommandName, readonly string[]>> = {
   migrate: ['json', 'dry-run', 'allow-ahead'],
   status: ['json', 'allow-ahead'],
   verify: ['json'],
   start: [],
-  check: [],
+  watch: ['once'],
+  commit: ['message', 'yes-erase'],
+  uncommit: ['yes-erase'],
+  reset: ['yes-erase'],
+  check: ['json', 'current'],
   docs: [],
 };
 
@@ -68,6 +96,10 @@ export function readArguments(args: readonly string[]): Arguments {
       json: values.json ?? false,
       dryRun: values['dry-run'] ?? false,
       allowAhead: values['allow-ahead'] ?? false,
+      current: values.current ?? false,
+      once: values.once ?? false,
+      message: values.message,
+      yesErase: values['yes-erase'],
     },
   };
 }
@@ -81,6 +113,10 @@ function parse(args: readonly string[]) {
       json: { type: 'boolean' },
       'dry-run': { type: 'boolean' },
       'allow-ahead': { type: 'boolean' },
+      current: { type: 'boolean' },
+      once: { type: 'boolean' },
+      message: { type: 'string', short: 'm' },
+      'yes-erase': { type: 'string' },
     },
   });
 }

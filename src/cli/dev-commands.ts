@@ -1,3 +1,4 @@
+import type { Flags } from './arguments.ts';
 import { DONE, FAILED } from './exit-codes.ts';
 import type { Output } from './output.ts';
 import { signalsAsAbort } from './signals.ts';
@@ -35,14 +36,17 @@ export async function start(output: Output): Promise<number> {
   return DONE;
 }
 
-export async function check(output: Output): Promise<number> {
-  const { checkMigrations } = await import('../dev/check.ts');
-  for (const line of await checkMigrations()) output.say(`OK  ${line}`);
-  return DONE;
+export async function check(output: Output, flags: Flags): Promise<number> {
+  const { checkMigrations } = await import('../dev/check/run.ts');
+  const { describeReport } = await import('../dev/check/describe.ts');
+  const report = await checkMigrations({ current: flags.current });
+  for (const line of describeReport(report)) output.say(line);
+  output.document({ command: 'check', ...report });
+  return report.ok ? DONE : FAILED;
 }
 
 export async function docs(output: Output): Promise<number> {
-  const { writeSchemaModel } = await import('../dev/schema-model.ts');
-  output.say(`Written: ${await writeSchemaModel()}`);
+  const { writeGeneratedFiles } = await import('../dev/generated.ts');
+  for (const file of await writeGeneratedFiles()) output.say(`Written: ${file}`);
   return DONE;
 }

@@ -29,7 +29,7 @@ export const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   RUN_ABORTED: 1,
   NOT_MIGRATED: 3,
   EMBEDDED_POSTGRES_FAILED: 1,
-  CHECK_FAILED: 1,
+  SCHEMA_CHANGE_REFUSED: 1,
 };
 
 export const DONE = 0;

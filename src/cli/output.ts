@@ -1,15 +1,20 @@
 import type { MigrationEvent } from '../db/events.ts';
 import { describeEvent } from '../db/events.ts';
 import type { FilestoreError } from '../errors.ts';
+import { type Paint, paintFor } from './paint.ts';
 
 /** Where a command's words go. With `--json`, stdout has one document and stderr everything else. */
 export interface Output {
+  /** Colours for the lines; none without a terminal. */
+  readonly paint: Paint;
   /** A line of the command's result. */
   say(line: string): void;
   /** A line that something is not as it should be. */
   warn(line: string): void;
   /** Text that is the result itself, such as SQL; what is said goes to stderr then. */
   print(text: string): void;
+  /** That something is under way; on a terminal only, in one line that changes. */
+  busy(line: string): void;
   /** What happens meanwhile. On a terminal, progress is one line that changes. */
   render(event: MigrationEvent): void;
   /** The document that a command ends with; printed with `--json` only. */
@@ -51,8 +56,12 @@ export function openOutput({
     }
   };
   return {
+    paint: paintFor(terminal && process.stdout.isTTY === true, process.env),
     say,
     warn,
+    busy(line) {
+      if (terminal) progress(line);
+    },
     print(text) {
       if (!json) process.stdout.write(text);
     },

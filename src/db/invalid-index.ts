@@ -1,4 +1,5 @@
 import type { ServerProcess } from '../errors.ts';
+import { tokenize } from '../sql-text.ts';
 import type { CommittedMigration } from './history.ts';
 import { describeProcesses } from './lock.ts';
 import type { Queryable } from './session.ts';
@@ -18,9 +19,11 @@ const WORKS_CONCURRENTLY =
   /^\s*(?:create\s+(?:unique\s+)?index|drop\s+index|reindex\s[^;]*?)\s+concurrently\b/i;
 
 /** The index that a migration builds concurrently, if it is one that does. */
-export function concurrentIndexOf(migration: CommittedMigration): IndexName | undefined {
+export function concurrentIndexOf(
+  migration: Pick<CommittedMigration, 'body' | 'transaction'>,
+): IndexName | undefined {
   if (migration.transaction) return undefined;
-  const { index, schema } = CREATE_INDEX.exec(withoutComments(migration.body))?.groups ?? {};
+  const { index, schema } = CREATE_INDEX.exec(statementText(migration.body))?.groups ?? {};
   return index === undefined || schema === undefined
     ? undefined
     : { schema: fold(schema), index: fold(index) };
@@ -32,11 +35,14 @@ export function concurrentIndexOf(migration: CommittedMigration): IndexName | un
  * after it.
  */
 export function worksConcurrently(migration: CommittedMigration): boolean {
-  return !migration.transaction && WORKS_CONCURRENTLY.test(withoutComments(migration.body));
+  return !migration.transaction && WORKS_CONCURRENTLY.test(statementText(migration.body));
 }
 
-function withoutComments(sql: string): string {
-  return sql.replace(/--.*$/gm, '').replace(/\/\*[\s\S]*?\*\//g, '');
+/** The SQL without its comments. */
+function statementText(sql: string): string {
+  return tokenize(sql)
+    .map(({ text }) => text)
+    .join(' ');
 }
 
 /**

@@ -3,39 +3,6 @@ import { databaseForFile } from '../support/database.ts';
 
 const database = databaseForFile();
 
-test('every object of the schema has a comment', async () => {
-  const missing = await database().query(
-    `select object from (
-       select 'table or view ' || c.oid::regclass as object, obj_description(c.oid, 'pg_class') as comment
-       from pg_class c where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
-       union all
-       select 'column ' || c.oid::regclass || '.' || a.attname, col_description(c.oid, a.attnum)
-       from pg_class c join pg_attribute a on a.attrelid = c.oid
-       where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
-         and a.attnum > 0 and not a.attisdropped
-       union all
-       select 'function ' || p.oid::regprocedure, obj_description(p.oid, 'pg_proc')
-       from pg_proc p where p.pronamespace = 'filestore'::regnamespace
-       union all
-       select 'trigger ' || t.tgname, obj_description(t.oid, 'pg_trigger')
-       from pg_trigger t join pg_class c on c.oid = t.tgrelid
-       where c.relnamespace = 'filestore'::regnamespace and not t.tgisinternal
-       union all
-       select 'index ' || i.indexrelid::regclass, obj_description(i.indexrelid, 'pg_class')
-       from pg_index i join pg_class c on c.oid = i.indrelid
-       where c.relnamespace = 'filestore'::regnamespace
-         and not exists (select from pg_constraint k where k.conindid = i.indexrelid)
-       union all
-       select 'domain ' || t.oid::regtype, obj_description(t.oid, 'pg_type')
-       from pg_type t where t.typnamespace = 'filestore'::regnamespace and t.typtype = 'd'
-       union all
-       select 'schema filestore', obj_description('filestore'::regnamespace, 'pg_namespace')
-     ) objects
-     where comment is null or comment = ''`,
-  );
-  expect(missing).toEqual([]);
-});
-
 test('PUBLIC may execute and read nothing', async () => {
   const open = await database().query(
     `select p.oid::regprocedure::text as object from pg_proc p

@@ -31,6 +31,8 @@ export interface PackageCopy {
 export interface CopyOptions {
   /** Top entries of node_modules that the copy shall not have. */
   readonly without?: readonly string[];
+  /** Copy these entries alone, and no node_modules: for what reads the package's files and runs none of them. */
+  readonly only?: readonly string[];
 }
 
 const COPIED = [
@@ -39,20 +41,16 @@ const COPIED = [
 ];
 
 /** Copies the package; `node_modules` is shared by links. The folder's name holds a space. */
-export function copyPackage({ without = [] }: CopyOptions = {}): PackageCopy {
+export function copyPackage({ without = [], only }: CopyOptions = {}): PackageCopy {
   const parent = realpathSync(mkdtempSync(join(tmpdir(), 'filestore ')));
   // mkdtemp closes it to others; a checkout is open, so that root can let nobody run the server in it.
   chmodSync(parent, 0o755);
   const folder = join(parent, 'the package');
   mkdirSync(folder);
-  for (const entry of COPIED) {
+  for (const entry of only ?? COPIED) {
     cpSync(join(PACKAGE_ROOT, entry), join(folder, entry), { recursive: true });
   }
-  mkdirSync(join(folder, 'node_modules'));
-  for (const entry of readdirSync(join(PACKAGE_ROOT, 'node_modules'))) {
-    if (without.includes(entry)) continue;
-    symlinkSync(join(PACKAGE_ROOT, 'node_modules', entry), join(folder, 'node_modules', entry));
-  }
+  if (only === undefined) linkModules(folder, without);
   const committed = join(folder, 'migrations', 'committed');
   const headerOf = (filename: string, name: 'Hash' | 'Previous') =>
     new RegExp(`^--! ${name}: (.*)$`, 'm').exec(readFileSync(join(committed, filename), 'utf8'))?.[1] ?? '-';
@@ -86,4 +84,12 @@ export function copyPackage({ without = [] }: CopyOptions = {}): PackageCopy {
     },
     remove: () => rmSync(parent, { recursive: true, force: true }),
   };
+}
+
+function linkModules(folder: string, without: readonly string[]): void {
+  mkdirSync(join(folder, 'node_modules'));
+  for (const entry of readdirSync(join(PACKAGE_ROOT, 'node_modules'))) {
+    if (without.includes(entry)) continue;
+    symlinkSync(join(PACKAGE_ROOT, 'node_modules', entry), join(folder, 'node_modules', entry));
+  }
 }

@@ -2,15 +2,13 @@
 // process.exit reach the host. A plain .mjs file: a .ts worker cannot be started under tsx and vitest.
 // It reaches into graphile-migrate (its own copy of pg, its settings reader), which is why the package
 // pins the version; the tests of the runner fail when these internals move.
-import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
+import { replacePool, requireAsGraphile, requireHere, serialize } from './library.mjs';
 
-/** @import { SerializedError, WorkerCommand, WorkerInput, WorkerMessage } from './messages.ts' */
+/** @import { WorkerCommand, WorkerInput, WorkerMessage } from './messages.ts' */
 
 const input = /** @type {WorkerInput} */ (workerData);
-const requireHere = createRequire(import.meta.url);
-const requireAsGraphile = createRequire(requireHere.resolve('graphile-migrate'));
 
 /** The migration under way, as the library's log and its queries show it. */
 const current = {
@@ -33,20 +31,6 @@ let unlimited = /** @type {readonly string[]} */ ([]);
 /** @param {WorkerMessage} message */
 function post(message) {
   parentPort?.postMessage(message);
-}
-
-/** The library takes a URL only; this pool stands in and has the whole configuration. */
-function replacePool() {
-  // As src/cli/navigator.ts has it, for this thread.
-  if (!('navigator' in globalThis)) Object.assign(globalThis, { navigator: { userAgent: 'Node.js' } });
-  const pg = requireAsGraphile('pg');
-  const Pool = pg.Pool;
-  pg.Pool = class extends Pool {
-    constructor() {
-      super(input.clientConfig);
-      this.on('connect', observe);
-    }
-  };
 }
 
 /** @param {import('pg').PoolClient & { connection: import('node:events').EventEmitter }} client */
@@ -161,23 +145,6 @@ function noteLogLine(line) {
   post({ type: 'migration-start', filename });
 }
 
-/**
- * @param {unknown} error
- * @returns {SerializedError}
- */
-function serialize(error) {
-  const fields = /** @type {Record<string, unknown>} */ (error instanceof Error ? error : {});
-  const text = (/** @type {string} */ field) => (typeof fields[field] === 'string' ? fields[field] : null);
-  return {
-    message: error instanceof Error ? error.message : String(error),
-    code: text('code'),
-    detail: text('detail'),
-    hint: text('hint'),
-    where: text('where'),
-    position: text('position') === null ? null : Number(text('position')),
-  };
-}
-
 /** @param {unknown} error */
 function postFailure(error) {
   post({
@@ -202,7 +169,7 @@ async function run() {
   const told = untilToldToGo();
   // Loaded while the host still asks the database and waits for its lock. Of the library no more than that: what it
   // watches files with takes as long again.
-  replacePool();
+  replacePool(() => input.clientConfig, observe);
   const { migrate } = requireHere('graphile-migrate/dist/commands/migrate.js');
   const { Logger } = requireAsGraphile('@graphile/logger');
   const { getSettings } = requireHere('graphile-migrate/dist/commands/_common.js');

@@ -18,7 +18,11 @@ import {
 const PREFERRED_PORT = 54_329;
 const ANY_PORT = 0;
 const DATABASE = 'filestore';
-const GUEST = 'filestore guest';
+const SHADOW_DATABASE = 'filestore_shadow';
+/** Where databases are made from. Guests stay connected to it, so that the others can be dropped and made anew. */
+const ROOT_DATABASE = 'postgres';
+/** Key of the advisory lock that guests share: the letters "fs guest" as one number. */
+const GUEST_LOCK_KEY = '7382279842913678196';
 /** How long a server of another command may take to start or to stop. */
 const PATIENCE_MS = 60_000;
 const MOST_FAILURES = 3;
@@ -34,10 +38,18 @@ export interface Embedded {
   readonly folder: string;
   /** False when another process runs it. */
   readonly startedHere: boolean;
-  /** Resolves when the server has ended. Never, when another process runs it. */
+  /** Resolves when the server has ended, or the connection to another process's is gone. */
   readonly ended: Promise<void>;
   /** Lets go of it: stops it when this process started it and no other one uses it any more. */
   close(): Promise<void>;
+}
+
+export interface EmbeddedOptions {
+  /**
+   * Whether another process's server waits for this one before it stops. True for a command that comes to an end by
+   * itself, the default; false for one that runs until somebody stops it.
+   */
+  readonly awaited?: boolean;
 }
 
 /**
@@ -45,13 +57,13 @@ export interface Embedded {
  * server of another command (such as `npm run db:start`) when one runs on that data already.
  * @throws {EmbeddedPostgresError} when it is not installed or does not start.
  */
-export async function openEmbedded(): Promise<Embedded> {
+export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Promise<Embedded> {
   const account = serverAccount();
   const folder = reachableFolder(account, join(PACKAGE_ROOT, '.postgres'));
   const deadline = Date.now() + PATIENCE_MS;
   let binaries: string | undefined;
   for (let failures = 0; ; ) {
-    const running = await joinRunning(folder);
+    const running = await joinRunning(folder, awaited);
     if (running !== undefined) return running;
     // Another command's server that is starting or stopping lets nobody in, and nobody else have the data.
     if (serverIsAlive(folder) && Date.now() < deadline) {
@@ -79,8 +91,7 @@ async function startHere(options: {
 }): Promise<Embedded> {
   const { folder, port } = options;
   const server = await startServer({ ...options, listen: { kind: 'tcp', port } });
-  await createDatabase(port, server.password);
-  await withClient(port, server.password, (client) => letGuestsIn(client, true));
+  for (const database of [DATABASE, SHADOW_DATABASE]) await createDatabase(port, server.password, database);
   return {
     ...urls(port, server.password),
     folder: describeFolder(folder),
@@ -94,86 +105,87 @@ async function startHere(options: {
   };
 }
 
-async function joinRunning(folder: string): Promise<Embedded | undefined> {
+async function joinRunning(folder: string, awaited: boolean): Promise<Embedded | undefined> {
   const password = readPassword(folder);
   const port = runningServer(folder)?.port;
   if (password === undefined || port === undefined) return undefined;
-  // Stays connected to the end: whoever started the server waits for its guests before stopping it.
-  const guest = new pg.Client({ ...connection(port, password, DATABASE), application_name: GUEST });
+  // Stays connected to the end, and so learns of the server's.
+  const guest = new pg.Client({
+    ...connection(port, password, ROOT_DATABASE),
+    application_name: 'filestore guest',
+  });
   guest.on('error', () => undefined);
+  const ended = new Promise<void>((resolve) => {
+    guest.once('end', resolve);
+  });
   try {
-    await createDatabase(port, password);
+    await createDatabase(port, password, DATABASE);
     await guest.connect();
+    // Refused once the server's own process waits for the last guest to leave.
+    if (awaited && !(await becomeGuest(guest))) {
+      await guest.end();
+      return undefined;
+    }
   } catch {
+    await guest.end().catch(() => undefined);
     return undefined;
   }
   return {
     ...urls(port, password),
     folder: describeFolder(folder),
     startedHere: false,
-    ended: new Promise(() => undefined),
+    ended,
     close: () => guest.end(),
   };
 }
 
 function urls(port: number, password: string) {
   const urlOf = (database: string) => serverUrl({ kind: 'tcp', port }, password, database);
-  return { url: urlOf(DATABASE), shadowUrl: urlOf(`${DATABASE}_shadow`), rootUrl: urlOf('postgres') };
+  return { url: urlOf(DATABASE), shadowUrl: urlOf(SHADOW_DATABASE), rootUrl: urlOf(ROOT_DATABASE) };
 }
 
 function connection(port: number, password: string, database: string) {
   return serverConnection({ kind: 'tcp', port }, password, database);
 }
 
-async function createDatabase(port: number, password: string): Promise<void> {
-  await withClient(port, password, async (client) => {
-    const { rowCount } = await client.query('select from pg_database where datname = $1', [DATABASE]);
-    if (rowCount === 1) return;
-    await client.query(`create database ${DATABASE}`).catch((error) => {
-      // 42P04, 23505: another command made it meanwhile.
-      if (error.code !== '42P04' && error.code !== '23505') throw error;
-    });
-  });
-}
-
-/** Waits for the last guest, and shuts the door behind it: a guest that came now would lose its server midway. */
-async function untilGuestsLeft(port: number, password: string): Promise<void> {
-  await withClient(port, password, async (client) => {
-    for (;;) {
-      if (!(await hasGuests(client))) {
-        await letGuestsIn(client, false);
-        if (!(await hasGuests(client))) return;
-        await letGuestsIn(client, true);
-      }
-      await delay(50);
-    }
-  });
-}
-
-async function hasGuests(client: pg.Client): Promise<boolean> {
-  const { rowCount } = await client.query('select from pg_stat_activity where application_name = $1', [
-    GUEST,
-  ]);
-  return rowCount !== 0;
-}
-
-async function letGuestsIn(client: pg.Client, open: boolean): Promise<void> {
-  await client.query(`alter database ${DATABASE} allow_connections ${open}`);
-}
-
-async function withClient(
-  port: number,
-  password: string,
-  work: (client: pg.Client) => Promise<void>,
-): Promise<void> {
-  const client = new pg.Client(connection(port, password, 'postgres'));
+async function createDatabase(port: number, password: string, database: string): Promise<void> {
+  const client = new pg.Client(connection(port, password, ROOT_DATABASE));
   client.on('error', () => undefined);
   await client.connect();
   try {
-    await work(client);
+    const { rows } = await client.query<{ open: boolean }>(
+      'select datallowconn as open from pg_database where datname = $1',
+      [database],
+    );
+    if (rows[0]?.open) return;
+    // Up to version 0.1.0 a stop left it closed.
+    if (rows[0] !== undefined) await client.query(`alter database ${database} allow_connections true`);
+    else await client.query(`create database ${database}`);
+  } catch (error) {
+    // 42P04, 23505: another command made it meanwhile.
+    if (!(error instanceof pg.DatabaseError && (error.code === '42P04' || error.code === '23505')))
+      throw error;
   } finally {
     await client.end();
   }
+}
+
+async function becomeGuest(client: pg.Client): Promise<boolean> {
+  const { rows } = await client.query<{ admitted: boolean }>(
+    `select pg_try_advisory_lock_shared(${GUEST_LOCK_KEY}) as admitted`,
+  );
+  return rows[0]?.admitted ?? false;
+}
+
+/**
+ * Waits for the last guest, and lets no other in: one that came now would lose its server midway. The connection that
+ * shuts the door stays open, and ends with the server.
+ */
+async function untilGuestsLeft(port: number, password: string): Promise<void> {
+  const door = new pg.Client(connection(port, password, ROOT_DATABASE));
+  door.on('error', () => undefined);
+  await door.connect();
+  await door.query(`select pg_advisory_lock(${GUEST_LOCK_KEY})`);
 }
 
 function describeFolder(folder: string): string {

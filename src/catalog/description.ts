@@ -1,0 +1,84 @@
+/**
+ * The schema as its documents tell of it: with comments, and in parts. Names of types, functions and tables in texts
+ * are without the schema; texts are the server's, the same from 15 to 18.
+ */
+export interface SchemaDescription {
+  readonly comment: string | null;
+  readonly domains: readonly DomainDescription[];
+  /** Tables first, then views; by name. */
+  readonly relations: readonly RelationDescription[];
+  readonly routines: readonly RoutineDescription[];
+}
+
+export interface DomainDescription {
+  readonly name: string;
+  /** What it is a domain of, such as `text`. */
+  readonly base: string;
+  readonly notNull: boolean;
+  readonly default: string | null;
+  /** Definitions, such as `CHECK ((VALUE >= 0))`. */
+  readonly checks: readonly string[];
+  readonly comment: string | null;
+}
+
+export interface RelationDescription {
+  readonly kind: 'table' | 'view' | 'materialized view';
+  readonly name: string;
+  readonly comment: string | null;
+  /** The query of a view; null for a table. */
+  readonly query: string | null;
+  readonly columns: readonly ColumnDescription[];
+  /** Keys first, then checks. */
+  readonly constraints: readonly ConstraintDescription[];
+  /** Those that belong to no constraint. */
+  readonly indexes: readonly PartDescription[];
+  readonly triggers: readonly PartDescription[];
+}
+
+export interface ColumnDescription {
+  readonly name: string;
+  /** Such as `bigint`, `node_kind`, `text[]`. */
+  readonly type: string;
+  /** Always false for a view's. */
+  readonly notNull: boolean;
+  readonly identity: 'always' | 'by default' | null;
+  /** Expression of a generated column. */
+  readonly generated: string | null;
+  readonly default: string | null;
+  readonly comment: string | null;
+}
+
+export interface PartDescription {
+  readonly name: string;
+  readonly definition: string;
+  readonly comment: string | null;
+}
+
+export interface ConstraintDescription extends PartDescription {
+  readonly kind: 'primary key' | 'unique' | 'foreign key' | 'check' | 'exclusion';
+  /** In the order of the definition. */
+  readonly columns: readonly string[];
+  /** What a foreign key refers to. */
+  readonly references: { readonly table: string; readonly columns: readonly string[] } | null;
+}
+
+export interface RoutineDescription {
+  readonly kind: 'function' | 'procedure' | 'aggregate';
+  readonly name: string;
+  readonly comment: string | null;
+  readonly arguments: readonly ArgumentDescription[];
+  /** Such as `integer`, `SETOF nodes`, `trigger`; `record` when the arguments say what. */
+  readonly result: string;
+  readonly setReturning: boolean;
+  readonly volatility: 'immutable' | 'stable' | 'volatile';
+  /** It works with the rights of its owner. */
+  readonly securityDefiner: boolean;
+}
+
+export interface ArgumentDescription {
+  readonly name: string | null;
+  readonly type: string;
+  /** `table`: a column of `returns table`. */
+  readonly mode: 'in' | 'out' | 'inout' | 'variadic' | 'table';
+  readonly default: string | null;
+}

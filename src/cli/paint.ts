@@ -1,0 +1,27 @@
+import { styleText } from 'node:util';
+import type { Environment } from '../environment.ts';
+import { isSet } from '../environment.ts';
+
+/** How words look that mean something. */
+export interface Paint {
+  good(text: string): string;
+  bad(text: string): string;
+  /** What may need a look. */
+  odd(text: string): string;
+  /** What is read last. */
+  faint(text: string): string;
+}
+
+/** Colours on a terminal, unless it has none (TERM=dumb) or somebody wants none (NO_COLOR, https://no-color.org). */
+export function paintFor(terminal: boolean, env: Environment): Paint {
+  if (!terminal || isSet(env.NO_COLOR) || env.TERM === 'dumb') {
+    const plain = (text: string) => text;
+    return { good: plain, bad: plain, odd: plain, faint: plain };
+  }
+  return {
+    good: (text) => styleText('green', text),
+    bad: (text) => styleText(['red', 'bold'], text),
+    odd: (text) => styleText('yellow', text),
+    faint: (text) => styleText('gray', text),
+  };
+}

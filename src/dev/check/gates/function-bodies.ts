@@ -1,0 +1,61 @@
+import { type Gate, judge, type Place } from '../gate.ts';
+import { locate } from '../locate.ts';
+import type { Sources } from '../sources.ts';
+import type { DatabaseSubject } from '../subject.ts';
+
+interface Complaint {
+  readonly name: string;
+  readonly body: string;
+  readonly subject: string;
+  /** In the body, from 1; null where it is about the whole. */
+  readonly line: number | null;
+  readonly level: string;
+  readonly message: string;
+  readonly detail: string | null;
+  readonly hint: string | null;
+}
+
+// A trigger function is checked once for each table that it is a trigger of, with the transition tables it has there.
+const CHECK = `
+  select p.proname as name, p.prosrc as body,
+         p.oid::regprocedure || case when t.tgrelid is null then '' else ' as trigger of ' || t.tgrelid::regclass end as subject,
+         c.lineno as line, c.level, c.message, c.detail, c.hint
+  from pg_proc p
+  join pg_language l on l.oid = p.prolang
+  left join (
+    select distinct tgfoid, tgrelid, tgoldtable, tgnewtable from pg_trigger where not tgisinternal
+  ) t on t.tgfoid = p.oid
+  cross join lateral plpgsql_check_function_tb(
+    funcoid => p.oid, relid => coalesce(t.tgrelid, 0), oldtable => t.tgoldtable, newtable => t.tgnewtable,
+    fatal_errors => false, extra_warnings => true, performance_warnings => false, security_warnings => true
+  ) c
+  where p.pronamespace = 'filestore'::regnamespace and l.lanname = 'plpgsql'
+    and (t.tgfoid is not null or p.prorettype <> 'trigger'::regtype)
+    -- Said of every function that returns a row beside something else.
+    and c.message not like 'composite OUT variable % is not single argument'
+  order by 3, 4`;
+
+/** For a database that has everything applied, on a server that has the extension; installs it. */
+export const functionBodies: Gate<DatabaseSubject> = {
+  name: 'function bodies',
+  proves: 'plpgsql_check has no complaint about a function',
+  async look({ sources, client }) {
+    await client.query('create extension if not exists plpgsql_check');
+    const { rows } = await client.query<Complaint>(CHECK);
+    return judge(
+      rows.map(({ name, body, subject, line, level, message, detail, hint }) => ({
+        ...placeIn(sources, name, body, line ?? 1),
+        what: `${subject}: ${level}: ${[message, detail].filter(Boolean).join('. ')}`,
+        remedy: hint ?? 'Correct the function.',
+      })),
+    );
+  },
+};
+
+function placeIn(sources: Sources, name: string, body: string, line: number): Place {
+  const { file, line: start } = locate(sources, 'function', name);
+  const text = [...sources.fixtures, sources.current].find((source) => source.file === file)?.text ?? '';
+  const offset = text.indexOf(body);
+  if (offset === -1) return { file, line: start };
+  return { file, line: text.slice(0, offset).split('\n').length + line - 1 };
+}

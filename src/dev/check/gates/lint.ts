@@ -1,0 +1,89 @@
+import { spawn } from 'node:child_process';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { type Gate, judge, type Problem } from '../gate.ts';
+import { isSource, type Sources, type SqlSource } from '../sources.ts';
+
+/** What squawk's JSON has of each complaint. Lines count from 0. */
+interface Complaint {
+  readonly file: string;
+  readonly line: number;
+  readonly message: string;
+  readonly help: string | null;
+  readonly rule_name: string;
+}
+
+const REMEDY =
+  'Change the migration; where the rule is wrong about it, write "-- squawk-ignore RULE" above the statement, and why.';
+
+export const lint: Gate<Sources> = {
+  name: 'lint',
+  proves: 'squawk has no complaint that is not waived in .squawk.toml',
+  async look({ root, committed, pending }) {
+    const squawk = findSquawk();
+    if (squawk === undefined) {
+      const remedy = 'Install the development dependencies: npm ci.';
+      return judge([{ file: 'package.json', line: null, what: 'squawk is not installed', remedy }]);
+    }
+    const runs = [
+      // Without files it would wait for its input.
+      ...(committed.length === 0 ? [] : [runSquawk(squawk, root, committed)]),
+      ...(isSource(pending) ? [runSquawk(squawk, root, [pending], pending.text)] : []),
+    ];
+    return judge((await Promise.all(runs)).flat());
+  },
+};
+
+/** @param input The text of the one source, when its file holds another. */
+async function runSquawk(
+  squawk: string,
+  root: string,
+  sources: readonly SqlSource[],
+  input?: string,
+): Promise<readonly Problem[]> {
+  const files = sources.map(({ file }) => file);
+  const child = spawn(
+    process.execPath,
+    [squawk, '--reporter', 'json', ...(input === undefined ? files : ['--stdin-filepath', ...files])],
+    { cwd: root },
+  );
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  // A program that failed at its start reads nothing.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(input ?? '');
+  const [said, complained, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+  const complaints = parseComplaints(said);
+  if (complaints === undefined || (exitCode !== 0 && complaints.length === 0)) {
+    const what = `cannot be read by squawk: ${complained.trim() || said.trim() || `it ended with ${exitCode}`}`;
+    return [{ file: files[0] ?? '', line: null, what, remedy: 'Correct .squawk.toml or the SQL.' }];
+  }
+  return complaints.map(({ file, line, rule_name, message, help }) => {
+    const source = sources.find((candidate) => file.endsWith(candidate.file)) ?? sources[0];
+    return {
+      ...(source?.placeOf(line + 1) ?? { file, line: line + 1 }),
+      what: `${rule_name}: ${message}`,
+      remedy: [help, REMEDY.replace('RULE', rule_name)].filter(Boolean).join(' '),
+    };
+  });
+}
+
+function parseComplaints(json: string): readonly Complaint[] | undefined {
+  try {
+    return json.trim() === '' ? [] : JSON.parse(json);
+  } catch {
+    return undefined;
+  }
+}
+
+function findSquawk(): string | undefined {
+  try {
+    const manifest = createRequire(import.meta.url).resolve('squawk-cli/package.json');
+    return join(dirname(manifest), 'js', 'bin', 'squawk');
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,55 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type Gate, judge, type Problem } from '../gate.ts';
+import { type Sources, type SqlSource, writtenSources } from '../sources.ts';
+
+const REMEDY =
+  'Write the name out: the schema is fixed, and what belongs to a database is asked of the server.';
+/** These graphile-migrate replaces anywhere, in strings and comments too (dist/migration.js). */
+const RESERVED = /:DATABASE_(?:NAME|OWNER)\b/g;
+const PLACEHOLDER = /^[A-Z][A-Z0-9_]*$/;
+/** The one key of .gmrc that matters here, when it holds anything. */
+const DECLARED = /^\s*"?placeholders"?\s*:\s*\{\s*[^\s}]/m;
+
+export const placeholders: Gate<Sources> = {
+  name: 'placeholders',
+  proves: 'no migration has a placeholder',
+  async look(sources) {
+    const settings = await readFile(join(sources.root, '.gmrc'), 'utf8');
+    return judge([
+      ...declarationIn(settings),
+      ...writtenSources(sources).flatMap((source) => [...reservedIn(source), ...othersIn(source)]),
+    ]);
+  },
+};
+
+function declarationIn(settings: string): readonly Problem[] {
+  const found = DECLARED.exec(settings);
+  if (found === null) return [];
+  const line = settings.slice(0, found.index + found[0].length).split('\n').length;
+  const what = 'declares placeholders, which are replaced in string literals too and break linters';
+  return [{ file: '.gmrc', line, what, remedy: 'Leave "placeholders" empty.' }];
+}
+
+function reservedIn(source: SqlSource): readonly Problem[] {
+  return [...source.text.matchAll(RESERVED)].map((found) =>
+    problem(source, source.text.slice(0, found.index).split('\n').length, found[0]),
+  );
+}
+
+/** A colon before a name in capitals, which is neither a cast nor a slice of an array. */
+function othersIn(source: SqlSource): readonly Problem[] {
+  return source.statements.flatMap(({ tokens }) =>
+    tokens.flatMap((token, index) => {
+      const next = tokens[index + 1];
+      const adjacent = token.text === ':' && next?.offset === token.offset + 1;
+      if (!adjacent || next.kind !== 'word' || !PLACEHOLDER.test(next.text)) return [];
+      if (`:${next.text}`.match(RESERVED) !== null) return [];
+      return [problem(source, token.line, `:${next.text}`)];
+    }),
+  );
+}
+
+function problem(source: SqlSource, line: number, name: string): Problem {
+  return { ...source.placeOf(line), what: `has the placeholder ${name}`, remedy: REMEDY };
+}

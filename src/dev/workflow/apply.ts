@@ -1,0 +1,55 @@
+import type { WorkflowContext } from './context.ts';
+import { isBlank, readCurrent } from './current-sql.ts';
+import { explainFailure, type SqlFailure } from './failure.ts';
+import { MIGRATIONS_FOLDER } from './folders.ts';
+import type { Graphile } from './graphile.ts';
+import { readMigrations, refuseOtherBranch } from './history.ts';
+import { leftoversOfCommitted } from './leftovers.ts';
+import { runCommand } from './run-command.ts';
+
+/** How applying current.sql to the development database ended. */
+export type ApplyResult =
+  | {
+      readonly type: 'applied';
+      /** Committed migrations that it lacked and got first. */
+      readonly migrations: readonly string[];
+      /** Nothing is being written. */
+      readonly blank: boolean;
+      /** The same as at its last run, but for comments: nothing was run. */
+      readonly unchanged: boolean;
+      /** What the database holds and the files do not make, as far as it can be told: only when `blank`. */
+      readonly leftovers: readonly string[];
+      readonly durationMs: number;
+    }
+  | { readonly type: 'failed'; readonly failure: SqlFailure };
+
+/**
+ * Brings the development database to the committed migrations and applies current.sql, as `graphile-migrate watch
+ * --once` does.
+ * @throws {DatabaseAheadError | HistoryDivergedError} when the database was made of other files.
+ * @throws {ConnectionError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
+ */
+export async function applyCurrent(context: WorkflowContext, graphile: Graphile): Promise<ApplyResult> {
+  const startedAt = performance.now();
+  const { main } = context.databases;
+  const committed = await readMigrations();
+  const pending = await refuseOtherBranch(main, committed);
+  const text = await readCurrent(MIGRATIONS_FOLDER);
+  const outcome = await runCommand(context, graphile, async () => ({
+    type: 'apply',
+    migrationsFolder: MIGRATIONS_FOLDER,
+  }));
+  if (outcome.type === 'failed') {
+    return { type: 'failed', failure: await explainFailure(outcome, committed, MIGRATIONS_FOLDER) };
+  }
+  const durationMs = performance.now() - startedAt;
+  const blank = isBlank(text);
+  return {
+    type: 'applied',
+    migrations: pending.map(({ filename }) => filename),
+    blank,
+    unchanged: outcome.unchanged,
+    leftovers: blank ? await leftoversOfCommitted(main, committed) : [],
+    durationMs,
+  };
+}

@@ -1,0 +1,35 @@
+import { compareModels, describeDifference } from '../../catalog/compare.ts';
+import { readCatalog } from '../../catalog/read.ts';
+import type { CommittedMigration } from '../../db/history.ts';
+import { withSession } from '../../db/session.ts';
+import { checkSchema } from '../../db/verify.ts';
+import { SchemaModelError } from '../../errors.ts';
+import type { ConnectionSettings } from '../../settings.ts';
+import type { WorkflowDatabases } from './databases.ts';
+
+// current.sql is run again and again as it is written, and nothing takes back what an earlier save, or a migration
+// being written on another branch, has made.
+
+/**
+ * In what the database differs from the model of the committed migrations, one line each. None where there is no model
+ * of the last migration to compare with, as between a commit and `npm run db:docs`.
+ */
+export async function leftoversOfCommitted(
+  main: ConnectionSettings,
+  committed: readonly CommittedMigration[],
+): Promise<readonly string[]> {
+  try {
+    const check = await withSession(main, (session) => checkSchema(session, committed));
+    return check.state === 'drifted' ? check.differences : [];
+  } catch (error) {
+    if (error instanceof SchemaModelError) return [];
+    throw error;
+  }
+}
+
+/** In what the development database differs from the shadow database, which a commit has just made of the files. */
+export async function leftoversOfCommit({ main, shadow }: WorkflowDatabases): Promise<readonly string[]> {
+  const expected = await withSession(shadow, readCatalog);
+  const { differences } = compareModels(expected, await withSession(main, readCatalog));
+  return differences.map(describeDifference);
+}

@@ -1,0 +1,83 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { LockNotAcquiredError, RunAbortedError } from '../../errors.ts';
+import { describeConnection } from '../../settings.ts';
+import type { WorkflowContext } from './context.ts';
+import { type Graphile, isLockedOut, startGraphile, type WorkflowOutcome } from './graphile.ts';
+import type { WorkflowCommand, WorkflowTarget } from './messages.ts';
+
+/** Another command on the same database is a matter of seconds. */
+const LOCK_PATIENCE_MS = 20_000;
+const LOCK_RETRY_MS = 200;
+/** For the server to roll back what is cancelled. */
+const CANCEL_PATIENCE_MS = 5_000;
+
+/** Runs `work` with graphile-migrate at hand, and leaves nothing of it behind. */
+export async function withGraphile<T>(
+  { databases }: WorkflowContext,
+  work: (graphile: Graphile) => Promise<T>,
+): Promise<T> {
+  const graphile = startGraphile(databases);
+  try {
+    return await work(graphile);
+  } finally {
+    await graphile.end();
+  }
+}
+
+/**
+ * Runs one command of graphile-migrate; waits while another one is at work on the same database.
+ * @param command Made anew for each attempt, since a failed one may leave its folder changed.
+ * @throws {LockNotAcquiredError} when that takes too long.
+ * @throws {RunAbortedError} when the signal came; what was under way is rolled back then.
+ */
+export async function runCommand(
+  { databases, signal, onStep }: WorkflowContext,
+  graphile: Graphile,
+  command: () => Promise<WorkflowCommand>,
+): Promise<WorkflowOutcome> {
+  const deadline = performance.now() + LOCK_PATIENCE_MS;
+  for (;;) {
+    const stopped = () => new RunAbortedError('Stopped on request. What was under way was rolled back.', []);
+    if (signal.aborted) throw stopped();
+    const outcome = await withCancel(graphile, signal, async () =>
+      graphile.run(await command(), (target) => onStep(describeTarget(target))),
+    );
+    if (signal.aborted && outcome?.type !== 'done') throw stopped();
+    if (outcome === undefined) throw stopped();
+    if (!isLockedOut(outcome)) return outcome;
+    if (performance.now() > deadline) {
+      throw new LockNotAcquiredError(
+        `Another migrator is at work on ${describeConnection(databases.main)}. Nothing was changed. Run this again when it has ended.`,
+        null,
+        [],
+      );
+    }
+    await delay(LOCK_RETRY_MS);
+  }
+}
+
+/** Cancels the work when the signal comes; undefined when it does not end then. */
+async function withCancel<T>(
+  graphile: Graphile,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T | undefined> {
+  const given = new AbortController();
+  const cancelled = new Promise<undefined>((resolve) => {
+    const cancel = async () => {
+      await graphile.cancel();
+      await delay(CANCEL_PATIENCE_MS, undefined, { signal: given.signal }).catch(() => undefined);
+      resolve(undefined);
+    };
+    signal.addEventListener('abort', () => void cancel(), { once: true, signal: given.signal });
+  });
+  try {
+    return await Promise.race([work(), cancelled]);
+  } finally {
+    given.abort();
+  }
+}
+
+function describeTarget({ committed, database }: WorkflowTarget): string {
+  return `running ${committed ?? 'current.sql'} on the ${database === 'main' ? 'development' : 'shadow'} database`;
+}

@@ -1,0 +1,34 @@
+import { cp, mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { MIGRATIONS_FOLDER } from './folders.ts';
+
+/**
+ * A copy of migrations/ for graphile-migrate to commit and uncommit in. In the folder itself it writes a file first and
+ * tries it afterwards: watching would apply it meanwhile, and a failure or a kill would leave current.sql with its
+ * includes written out.
+ */
+export interface Staging {
+  /** A new copy, in place of the last one. */
+  refresh(): Promise<string>;
+}
+
+export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Promise<T> {
+  const parent = await realpath(await mkdtemp(join(tmpdir(), 'filestore-migrations-')));
+  const folder = join(parent, 'migrations');
+  try {
+    return await work({
+      async refresh() {
+        await rm(folder, { recursive: true, force: true });
+        await cp(MIGRATIONS_FOLDER, folder, { recursive: true });
+        return folder;
+      },
+    });
+  } finally {
+    await rm(parent, { recursive: true, force: true });
+  }
+}
+
+export async function committedFiles(migrationsFolder: string): Promise<readonly string[]> {
+  return (await readdir(join(migrationsFolder, 'committed')).catch(() => [])).sort();
+}

@@ -1,0 +1,153 @@
+/** A piece of SQL that is one to the server. Blanks and comments are none. */
+export interface SqlToken {
+  /** `word`: a keyword or a plain name; `name`: a quoted one; `body`: what stands between dollar quotes. */
+  readonly kind: 'word' | 'name' | 'string' | 'body' | 'number' | 'symbol';
+  /** As it is written, quotes and all. */
+  readonly text: string;
+  /** What it means: a word in lower case, what stands between the quotes of anything quoted. */
+  readonly value: string;
+  /** Of its first character, from 1. */
+  readonly line: number;
+  /** Of its first character, from 0. */
+  readonly offset: number;
+}
+
+/** One statement, without the semicolon that ends it. */
+export interface SqlStatement {
+  /** From its first token to its last. */
+  readonly text: string;
+  /** Of its first token, from 1. */
+  readonly line: number;
+  /** Where the text stands, from 0; the end is that of the character after it. */
+  readonly start: number;
+  readonly end: number;
+  /** At least one. */
+  readonly tokens: readonly SqlToken[];
+}
+
+// PostgreSQL manual, section 4.1, with standard_conforming_strings on. What is not closed is a symbol, and for the
+// server to complain about.
+const WORD = String.raw`[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*`;
+const TOKEN = new RegExp(
+  [
+    String.raw`(?<blank>\s+|--[^\n]*)`,
+    String.raw`(?<comment>/\*)`,
+    String.raw`(?<escaped>[eE]'(?:[^'\\]|\\[\s\S]|'')*')`,
+    "(?<string>(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*')",
+    '(?<name>(?:[uU]&)?"(?:[^"]|"")*")',
+    String.raw`(?<tag>\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$)`,
+    `(?<word>${WORD})`,
+    String.raw`(?<number>\d[\w.]*)`,
+    String.raw`(?<symbol>::|:=|[\s\S])`,
+  ].join('|'),
+  'y',
+);
+
+/** The tokens of SQL as it stands in a file: several statements, comments, bodies of functions. */
+export function tokenize(sql: string): readonly SqlToken[] {
+  const tokens: SqlToken[] = [];
+  const pattern = new RegExp(TOKEN);
+  let line = 1;
+  for (let offset = 0; offset < sql.length; ) {
+    pattern.lastIndex = offset;
+    const groups = pattern.exec(sql)?.groups ?? {};
+    const end = endOf(sql, offset, pattern.lastIndex, groups);
+    const text = sql.slice(offset, end);
+    if (groups.blank === undefined && groups.comment === undefined) {
+      tokens.push({ ...meaningOf(text, groups), text, line, offset });
+    }
+    line += text.split('\n').length - 1;
+    offset = end;
+  }
+  return tokens;
+}
+
+/** The statements of a file, split where the server splits them. */
+export function splitStatements(sql: string): readonly SqlStatement[] {
+  const statements: SqlStatement[] = [];
+  let tokens: SqlToken[] = [];
+  let parentheses = 0;
+  /** How deep in a body that is no string: `begin atomic … end`, with its `case … end`. */
+  let blocks = 0;
+  const finish = () => {
+    const [first, last] = [tokens[0], tokens.at(-1)];
+    if (first !== undefined && last !== undefined) {
+      const [start, end] = [first.offset, last.offset + last.text.length];
+      statements.push({ text: sql.slice(start, end), line: first.line, start, end, tokens });
+    }
+    tokens = [];
+    parentheses = 0;
+    blocks = 0;
+  };
+  for (const token of tokenize(sql)) {
+    if (token.text === ';' && parentheses <= 0 && blocks === 0) {
+      finish();
+      continue;
+    }
+    if (token.text === '(') parentheses += 1;
+    else if (token.text === ')') parentheses -= 1;
+    else if (isWord(token, 'atomic') && isWord(tokens.at(-1), 'begin')) blocks += 1;
+    else if (blocks > 0 && isWord(token, 'case')) blocks += 1;
+    else if (blocks > 0 && isWord(token, 'end')) blocks -= 1;
+    tokens.push(token);
+  }
+  finish();
+  return statements;
+}
+
+/** The token, or where it is the body of a function or block, those of the code in it, as they stand in the whole text. */
+export function tokensWithin(token: SqlToken): readonly SqlToken[] {
+  if (token.kind !== 'body') return [token];
+  const linesBefore = token.line - 1;
+  const charactersBefore = token.offset + token.text.indexOf('$', 1) + 1;
+  return tokenize(token.value)
+    .flatMap(tokensWithin)
+    .map((part) => ({ ...part, line: part.line + linesBefore, offset: part.offset + charactersBefore }));
+}
+
+/** Whether the token is one of these keywords. */
+export function isWord(token: SqlToken | undefined, ...words: readonly string[]): boolean {
+  return token?.kind === 'word' && words.includes(token.value);
+}
+
+function endOf(
+  sql: string,
+  offset: number,
+  end: number,
+  { comment, tag }: Readonly<Record<string, string | undefined>>,
+): number {
+  if (comment !== undefined) return endOfComment(sql, offset);
+  if (tag === undefined) return end;
+  const close = sql.indexOf(tag, end);
+  return close === -1 ? sql.length : close + tag.length;
+}
+
+/** Comments of this kind stand in each other. */
+function endOfComment(sql: string, offset: number): number {
+  const marks = /\/\*|\*\//g;
+  marks.lastIndex = offset;
+  let depth = 0;
+  for (let mark = marks.exec(sql); mark !== null; mark = marks.exec(sql)) {
+    depth += mark[0] === '/*' ? 1 : -1;
+    if (depth === 0) return marks.lastIndex;
+  }
+  return sql.length;
+}
+
+function meaningOf(
+  text: string,
+  { escaped, string, name, tag, word, number }: Readonly<Record<string, string | undefined>>,
+): Pick<SqlToken, 'kind' | 'value'> {
+  if (word !== undefined) return { kind: 'word', value: text.toLowerCase() };
+  if (tag !== undefined) {
+    const end = text.length > tag.length && text.endsWith(tag) ? -tag.length : undefined;
+    return { kind: 'body', value: text.slice(tag.length, end) };
+  }
+  if (name !== undefined) return { kind: 'name', value: insideOf(text, '"') };
+  if (string !== undefined || escaped !== undefined) return { kind: 'string', value: insideOf(text, "'") };
+  return { kind: number === undefined ? 'symbol' : 'number', value: text };
+}
+
+function insideOf(text: string, quote: string): string {
+  return text.slice(text.indexOf(quote) + 1, -1).replaceAll(quote + quote, quote);
+}

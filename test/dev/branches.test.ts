@@ -1,0 +1,122 @@
+import { execFileSync } from 'node:child_process';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { runCli } from '../support/cli.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import {
+  columnsOf,
+  type Editor,
+  editorOf,
+  makeWorkflowDatabases,
+  type RunningCommand,
+  startWatch,
+  untilColumn,
+  type WorkflowEnv,
+} from '../support/workflow.ts';
+
+// A person's afternoon: many commands, and each starts a process and often a server.
+vi.setConfig({ testTimeout: 180_000 });
+
+let copy: PackageCopy;
+let editor: Editor;
+let env: WorkflowEnv;
+let watching: RunningCommand;
+
+beforeEach(async () => {
+  copy = copyPackage();
+  editor = editorOf(copy);
+  env = await makeWorkflowDatabases();
+  git('init', '--quiet', '--initial-branch', 'base');
+  commitAll('Base');
+});
+afterEach(() => {
+  watching.child.kill('SIGKILL');
+  copy.remove();
+});
+
+function git(...args: readonly string[]): void {
+  const identity = ['-c', 'user.name=Developer', '-c', 'user.email=developer@example.com'];
+  execFileSync('git', [...identity, ...args], { cwd: copy.folder, stdio: 'pipe' });
+}
+
+function commitAll(message: string): void {
+  git('add', 'migrations', 'schema');
+  git('commit', '--quiet', '--message', message);
+}
+
+const run = (...args: readonly string[]) => runCli(args, { folder: copy.folder, env: { ...env } });
+const addColumn = (name: string) => `alter table filestore.nodes add column if not exists ${name} text;\n`;
+
+/** A branch "mine" with a committed migration, and a branch "other" with one that is being written. */
+async function makeBranches(): Promise<void> {
+  git('checkout', '--quiet', '-b', 'other');
+  editor.write(addColumn('other_hint'));
+  commitAll('Other');
+  git('checkout', '--quiet', '-b', 'mine', 'base');
+  editor.write(addColumn('owner_hint'));
+  expect(await run('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0 });
+  commitAll('Mine');
+}
+
+test('a switch to a branch with other migrations is told and applies nothing; the way back goes on, and so does a reset', async () => {
+  await makeBranches();
+  watching = startWatch(copy, { ...env });
+  await watching.untilSays(/Up to date/);
+
+  git('checkout', '--quiet', 'other');
+  await watching.untilSays(
+    /REFUSED .*it has 000007\.sql, which is not among the files.*Switch back.*npm run db:reset\n/,
+  );
+  expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('other_hint');
+  // No other way in either.
+  const once = await run('watch', '--once');
+  expect(once).toMatchObject({
+    exitCode: 4,
+    stderr: expect.stringMatching(/DATABASE_AHEAD.*npm run db:reset/),
+  });
+  expect(await run('commit', '-m', 'Other hints')).toMatchObject({ exitCode: 4 });
+  expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('other_hint');
+
+  git('checkout', '--quiet', 'mine');
+  await watching.untilSays(/Up to date/);
+
+  git('checkout', '--quiet', 'other');
+  await watching.untilSays(/REFUSED/);
+  expect(await run('reset')).toMatchObject({ exitCode: 0 });
+  await untilColumn(env.DATABASE_URL, 'nodes', 'other_hint');
+  expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
+  expect((await watching.interrupt()).exitCode).toBe(0);
+});
+
+test('a branch that rewrote a migration is told as well', async () => {
+  await makeBranches();
+  git('checkout', '--quiet', '-b', 'rewritten', 'base');
+  await run('reset');
+  editor.write(addColumn('another_hint'));
+  expect(await run('commit', '-m', 'Another hint')).toMatchObject({ exitCode: 0 });
+  commitAll('Rewritten');
+
+  git('checkout', '--quiet', 'mine');
+  watching = startWatch(copy, { ...env });
+  await watching.untilSays(
+    /REFUSED .*000007-owner-hints\.sql was applied with other content.*npm run db:reset\n/,
+  );
+  expect((await watching.interrupt()).exitCode).toBe(0);
+});
+
+test('what was being written on another branch is told by the next commit', async () => {
+  await makeBranches();
+  git('checkout', '--quiet', 'other');
+  await run('reset');
+  watching = startWatch(copy, { ...env });
+  await watching.untilSays(/Applied current\.sql/);
+
+  git('checkout', '--quiet', 'base');
+  await watching.untilSays(/DRIFT [\s\S]*column filestore\.nodes\.other_hint is not in the model/);
+  editor.write(addColumn('third_hint'));
+  await watching.untilSays(/Applied current\.sql/);
+  const committed = await run('commit', '-m', 'Third hint');
+  expect(committed.exitCode).toBe(0);
+  expect(committed.stderr).toMatch(
+    /^DRIFT .*\n {2}column filestore\.nodes\.other_hint is not in the model: text\n.*npm run db:reset\n$/,
+  );
+});

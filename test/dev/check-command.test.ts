@@ -1,0 +1,62 @@
+import { describe, expect, test } from 'vitest';
+import type { CheckReport } from '../../src/dev/check/run.ts';
+import { packageToSpoil } from '../support/check.ts';
+import { runCli } from '../support/cli.ts';
+
+const spoil = packageToSpoil();
+
+describe('check', () => {
+  test('passes on the checkout, in one document with --json', async () => {
+    const { exitCode, stdout, stderr } = await runCli(['check', '--json']);
+    const report: CheckReport & { readonly command: string } = JSON.parse(stdout);
+    expect(report.gates.filter(({ state }) => state === 'failed')).toEqual([]);
+    expect(report).toMatchObject({ command: 'check', ok: true, locks: null });
+    expect(exitCode).toBe(0);
+    // What was not run depends on the machine and on releases; everything else ran.
+    const skipped = report.gates.filter(({ state }) => state === 'not run').map(({ name }) => name);
+    expect(['released', 'function bodies']).toEqual(expect.arrayContaining(skipped));
+    expect(new Set(report.gates.map(({ name }) => name)).size).toBe(report.gates.length);
+    expect(stderr.match(/^OK {2}/gm)).toHaveLength(report.gates.length - skipped.length);
+    for (const name of skipped) expect(stderr).toMatch(new RegExp(`^NOT RUN {2}${name}: .+`, 'm'));
+  });
+
+  test('takes current.sql for the next migration with --current, and tells what is missing and what it locks', async () => {
+    const copy = spoil({ whole: true });
+    copy.write(
+      'migrations/current.sql',
+      'alter table filestore.nodes add column if not exists owner_hint text;\n',
+    );
+    const { exitCode, stdout } = await runCli(['check', '--current'], { folder: copy.folder });
+    expect(exitCode).toBe(1);
+    expect(stdout).toMatch(
+      /^FAILED {2}comments: .*\n {2}migrations\/current\.sql:1 {2}column filestore\.nodes\.owner_hint has no comment\n/m,
+    );
+    expect(stdout.match(/^FAILED/gm)).toHaveLength(1);
+    expect(stdout).toMatch(
+      /^LOCKS .*\n {2}migrations\/current\.sql:1 {2}filestore\.nodes: AccessExclusiveLock blocks reads and writes\n/m,
+    );
+  });
+
+  test('goes on where it can when the committed migrations do not apply', async () => {
+    const copy = spoil({ whole: true });
+    const file = copy.addMigration('broken', 'select 1;\nselect nothing;');
+    const { exitCode, stdout } = await runCli(['check', '--current', '--json'], { folder: copy.folder });
+    expect(exitCode).toBe(1);
+    const { ok, gates, locks }: CheckReport = JSON.parse(stdout);
+    expect(ok).toBe(false);
+    const reason = 'the committed migrations do not apply';
+    expect(gates).toContainEqual(
+      expect.objectContaining({
+        name: 'applies',
+        problems: [expect.objectContaining({ file: `migrations/committed/${file}`, line: 5 })],
+      }),
+    );
+    expect(gates).toContainEqual(expect.objectContaining({ name: 'chain', state: 'passed' }));
+    expect(gates).toContainEqual(expect.objectContaining({ name: 'comments', state: 'not run', reason }));
+    expect(locks).toEqual({ state: 'not measured', reason });
+  });
+
+  test('knows no other options', async () => {
+    expect(await runCli(['check', '--dry-run'])).toMatchObject({ exitCode: 2 });
+  });
+});

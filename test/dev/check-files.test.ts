@@ -1,0 +1,201 @@
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { chain } from '../../src/dev/check/gates/chain.ts';
+import { currentEmpty } from '../../src/dev/check/gates/current-empty.ts';
+import { fixtureTexts } from '../../src/dev/check/gates/fixture-texts.ts';
+import { released } from '../../src/dev/check/gates/released.ts';
+import { isSource } from '../../src/dev/check/sources.ts';
+import { linesOf, PASSED, packageToSpoil, type SpoiledPackage } from '../support/check.ts';
+import { committedMigrations } from '../support/migrations.ts';
+
+const spoil = packageToSpoil();
+const last = `migrations/committed/${committedMigrations().at(-1)}`;
+const CURRENT = 'migrations/current.sql';
+const FIXTURE = 'migrations/fixtures/functions/check_limit.sql';
+
+describe('the chain', () => {
+  test('is whole in the checkout', async () => {
+    expect(await chain.look(await spoil().sources())).toEqual(PASSED);
+  });
+
+  test('is broken by an edit', async () => {
+    const copy = spoil();
+    copy.append(last, '\nselect 1;\n');
+    expect(await linesOf(chain.look(await copy.sources()))).toEqual([
+      expect.stringMatching(new RegExp(`^${last}:2 .*edited after it was committed`)),
+    ]);
+  });
+
+  test('is broken by a file that is missing', async () => {
+    const copy = spoil();
+    const [first] = committedMigrations();
+    rmSync(join(copy.folder, 'migrations', 'committed', first ?? ''));
+    expect(await linesOf(chain.look(await copy.sources()))).toEqual([
+      expect.stringMatching(/000002-.*\.sql:1 .*does not follow the start/),
+    ]);
+  });
+});
+
+describe('the last release', () => {
+  const git = (copy: Pick<SpoiledPackage, 'folder'>, ...args: readonly string[]) =>
+    execFileSync('git', ['-C', copy.folder, '-c', 'user.name=A', '-c', 'user.email=a@example', ...args], {
+      stdio: 'pipe',
+    });
+  /** A repository whose one commit is released, unless told otherwise. */
+  const release = (tag: string | null = 'v1.0.0') => {
+    const copy = spoil();
+    git(copy, 'init', '--quiet');
+    git(copy, 'add', 'migrations');
+    git(copy, 'commit', '--quiet', '--message', 'All');
+    if (tag !== null) git(copy, 'tag', tag);
+    return copy;
+  };
+
+  test('leaves room for new migrations', async () => {
+    const copy = release();
+    copy.addMigration('more', 'select 1;');
+    expect(await released.look(await copy.sources())).toEqual(PASSED);
+  });
+
+  test('has its migrations, also rewritten ones whose hashes are right', async () => {
+    const copy = release();
+    copy.append(last, 'select 2;\n');
+    git(copy, 'commit', '--quiet', '--all', '--message', 'Rewritten');
+    const line = copy.read(last).split('\n').length - 1;
+    expect(await linesOf(released.look(await copy.sources()))).toEqual([
+      `${last}:${line} was changed since v1.0.0, and databases have it as it was released`,
+    ]);
+  });
+
+  test('has all of its migrations', async () => {
+    const copy = release();
+    rmSync(join(copy.folder, last));
+    expect(await linesOf(released.look(await copy.sources()))).toEqual([
+      expect.stringContaining(`${last}:null is gone since v1.0.0`),
+    ]);
+  });
+
+  test('is looked for by its tag, and where there is none, it is said that nothing was checked', async () => {
+    const copy = release('draft');
+    copy.append(last, 'select 2;\n');
+    expect(await released.look(await copy.sources())).toMatchObject({
+      state: 'not run',
+      reason: expect.stringContaining('no release yet'),
+    });
+    expect(await released.look(await spoil().sources())).toMatchObject({
+      state: 'not run',
+      reason: expect.stringContaining('not a git repository'),
+    });
+  });
+
+  test('is not known to a shallow clone, which is told how to get it', async () => {
+    const copy = release();
+    git(copy, 'commit', '--quiet', '--allow-empty', '--message', 'Later');
+    const parent = mkdtempSync(join(tmpdir(), 'filestore-clone-'));
+    try {
+      const clone = { folder: join(parent, 'clone') };
+      execFileSync('git', ['clone', '--quiet', '--depth=1', `file://${copy.folder}`, clone.folder]);
+      const sources = await copy.sources();
+      expect(await released.look({ ...sources, root: clone.folder })).toMatchObject({
+        state: 'not run',
+        reason: expect.stringContaining('git fetch --unshallow --tags'),
+      });
+      git(clone, 'fetch', '--quiet', '--unshallow', '--tags');
+      expect(await released.look({ ...sources, root: clone.folder })).toEqual(PASSED);
+    } finally {
+      rmSync(parent, { recursive: true, force: true });
+    }
+  });
+});
+
+describe('current.sql', () => {
+  test.each([
+    ['a statement', '-- Why.\n\nselect 1;\n', 3],
+    ['an include', '-- Why.\n--!include functions/check_limit.sql\n', 2],
+  ])('with %s is not empty', async (_, text, line) => {
+    const copy = spoil();
+    copy.write(CURRENT, text);
+    expect(await linesOf(currentEmpty.look(await copy.sources()))).toEqual([
+      `${CURRENT}:${line} holds a migration that is not committed`,
+    ]);
+  });
+
+  test('with comments is empty', async () => {
+    const copy = spoil();
+    copy.write(CURRENT, "-- select 1;\n/* select 2; /* it's */ */\n");
+    expect(await currentEmpty.look(await copy.sources())).toEqual(PASSED);
+  });
+});
+
+describe('an include', () => {
+  test('is put in as graphile-migrate puts it in, and its lines are known', async () => {
+    const copy = spoil();
+    copy.write(
+      'migrations/fixtures/functions/nested.sql',
+      '\n\n-- Two above.\n--!include functions/check_limit.sql\n',
+    );
+    const text =
+      'select 1;\n--!include functions/nested.sql\n--!  include functions/check_name.sql  \nselect 2;\n';
+    const { pending } = await copy.sources(text);
+    if (!isSource(pending)) throw new Error(pending?.what);
+    const { compileIncludes } = createRequire(import.meta.url)('graphile-migrate/dist/migration.js');
+    const settings = { migrationsFolder: join(copy.folder, 'migrations') };
+    expect(pending.text).toBe(await compileIncludes(settings, text, new Set([join(copy.folder, CURRENT)])));
+
+    const lines = pending.text.split('\n');
+    const placeOf = (line: string) => pending.placeOf(lines.indexOf(line) + 1);
+    expect(placeOf('select 2;')).toEqual({ file: CURRENT, line: 4 });
+    expect(placeOf('-- Two above.')).toEqual({ file: 'migrations/fixtures/functions/nested.sql', line: 3 });
+    expect(placeOf('immutable')).toEqual({ file: FIXTURE, line: 4 });
+  });
+
+  test('of a file that is not there, or of itself, is a problem of its line', async () => {
+    const copy = spoil();
+    expect((await copy.sources('\n--!include functions/none.sql\n')).pending).toMatchObject({
+      file: CURRENT,
+      line: 2,
+      what: 'includes functions/none.sql, which does not exist',
+    });
+    copy.append(FIXTURE, '--!include functions/check_limit.sql\n');
+    expect((await copy.sources('--!include functions/check_limit.sql\n')).pending).toMatchObject({
+      file: FIXTURE,
+      what: 'includes itself by functions/check_limit.sql',
+    });
+  });
+});
+
+describe('a fixture', () => {
+  test('in the checkout is what its last migration has', async () => {
+    expect(await fixtureTexts.look(await spoil().sources())).toEqual(PASSED);
+  });
+
+  test('that was edited is stale until current.sql pulls it in', async () => {
+    const copy = spoil();
+    copy.write(FIXTURE, copy.read(FIXTURE).replace('value < 1', 'value < 2'));
+    const line =
+      copy
+        .read(FIXTURE)
+        .split('\n')
+        .findIndex((text) => text.includes('value < 2')) + 1;
+    const stale = [
+      expect.stringMatching(new RegExp(`^${FIXTURE}:${line} is not what .*committed.* has of it`)),
+    ];
+    expect(await linesOf(fixtureTexts.look(await copy.sources()))).toEqual(stale);
+    expect(await linesOf(fixtureTexts.look(await copy.sources('select 1;')))).toEqual(stale);
+    const pulledIn = await copy.sources('--!include functions/check_limit.sql\n');
+    expect(await fixtureTexts.look(pulledIn)).toEqual(PASSED);
+  });
+
+  test('that no migration ever had is told', async () => {
+    const copy = spoil();
+    const added = 'migrations/fixtures/functions/added.sql';
+    cpSync(join(copy.folder, FIXTURE), join(copy.folder, added));
+    expect(await linesOf(fixtureTexts.look(await copy.sources()))).toEqual([
+      `${added}:1 was never part of a migration`,
+    ]);
+  });
+});

@@ -1,0 +1,147 @@
+import type { Client } from 'pg';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { measureLocks, type TableImpact } from '../../src/dev/check/locks.ts';
+import { populate } from '../../src/dev/check/populate.ts';
+import { sourceOf } from '../../src/dev/check/sources.ts';
+import { databaseForFile } from '../support/database.ts';
+
+const database = databaseForFile();
+let client: Client;
+beforeAll(async () => {
+  client = await database().connect();
+  if ((await populate(client)) !== undefined) throw new Error('the sample does not fit');
+});
+
+async function impactsOf(sql: string): Promise<readonly TableImpact[]> {
+  const report = await measureLocks(client, sourceOf('migrations/current.sql', sql));
+  if (report.state !== 'measured') throw new Error(report.reason);
+  return report.impacts;
+}
+
+const QUIET = { rewrites: false, scans: false, drops: false, rowsWritten: 0 };
+const EXCLUSIVE = { lock: 'AccessExclusiveLock', blocks: 'reads and writes' };
+const NODES = { table: 'filestore.nodes', file: 'migrations/current.sql', line: 1 };
+
+describe('a statement is told by what it does to a table that exists', () => {
+  test.each([
+    ['a column is added', 'alter table filestore.nodes add column hint text', { ...EXCLUSIVE }],
+    [
+      'a column with a constant default is added',
+      "alter table filestore.nodes add column hint text not null default 'none'",
+      { ...EXCLUSIVE },
+    ],
+    [
+      'a column with a volatile default is added',
+      'alter table filestore.nodes add column hint uuid default gen_random_uuid()',
+      { ...EXCLUSIVE, rewrites: true, scans: true },
+    ],
+    [
+      'a check is added',
+      'alter table filestore.nodes add constraint nodes_hint_check check (size_bytes >= 0)',
+      { ...EXCLUSIVE, scans: true },
+    ],
+    [
+      'a check is added that is not validated',
+      'alter table filestore.nodes add constraint nodes_hint_check check (size_bytes >= 0) not valid',
+      { ...EXCLUSIVE },
+    ],
+    [
+      'an index is built',
+      'create index nodes_hint_idx on filestore.nodes (size_bytes)',
+      { lock: 'ShareLock', blocks: 'writes', scans: true },
+    ],
+    [
+      'the type of a column changes',
+      'alter table filestore.journal_entries alter column principal type bytea using principal::bytea',
+      { ...EXCLUSIVE, table: 'filestore.journal_entries', rewrites: true, scans: true },
+    ],
+    [
+      'a comment changes',
+      "comment on table filestore.nodes is 'x'",
+      { lock: 'ShareUpdateExclusiveLock', blocks: 'schema changes' },
+    ],
+    [
+      'a row of a small table is written, which its index finds in a large one',
+      "update filestore.backend_mounts set state = 'inactive' where mount_key = 'sample-disk'",
+      { table: 'filestore.backend_mounts', lock: null, blocks: 'nothing', rowsWritten: 1 },
+    ],
+    [
+      'rows are written by a key',
+      'update filestore.nodes set last_seen_at = now() where id = 1',
+      { lock: null, blocks: 'nothing', rowsWritten: 1 },
+    ],
+    [
+      'a view is dropped',
+      'drop view filestore.view_filestore_directories',
+      { ...EXCLUSIVE, table: 'filestore.view_filestore_directories', drops: true },
+    ],
+  ])('%s', async (_, sql, expected) => {
+    expect(await impactsOf(sql)).toEqual([{ ...NODES, statement: sql, ...QUIET, ...expected }]);
+  });
+
+  test('rows are written that no index finds', async () => {
+    const [impact, ...others] = await impactsOf(
+      'update filestore.nodes set last_seen_at = now() where size_bytes > 3',
+    );
+    expect(others).toEqual([]);
+    expect(impact).toMatchObject({ ...NODES, scans: true, lock: null });
+    expect(impact?.rowsWritten).toBeGreaterThan(10);
+  });
+
+  test('a foreign key is added: to both tables', async () => {
+    const impacts = await impactsOf(
+      'alter table filestore.rollup_deltas add constraint x foreign key (directory_id) references filestore.nodes (id)',
+    );
+    expect(impacts).toEqual([
+      expect.objectContaining({ table: 'filestore.nodes', lock: 'ShareRowExclusiveLock', blocks: 'writes' }),
+      expect.objectContaining({
+        table: 'filestore.rollup_deltas',
+        lock: 'ShareRowExclusiveLock',
+        scans: true,
+      }),
+    ]);
+  });
+
+  test('what a block does counts as well', async () => {
+    expect(
+      await impactsOf('do $$ begin alter table filestore.nodes add check (size_bytes >= 0); end $$'),
+    ).toMatchObject([{ ...NODES, ...EXCLUSIVE, scans: true }]);
+  });
+});
+
+test('a lock is told once, by the statement that takes it, and a stronger one again', async () => {
+  const impacts = await impactsOf(
+    `create index a on filestore.nodes (size_bytes);
+     create table filestore.added (id int);
+     alter table filestore.added add column b int;
+
+     alter table filestore.nodes add column hint text;
+     comment on column filestore.nodes.hint is 'x';
+     alter table filestore.nodes add constraint c check (hint <> '');`,
+  );
+  expect(impacts.map(({ line, lock, scans }) => [line, lock, scans])).toEqual([
+    [1, 'ShareLock', true],
+    [5, 'AccessExclusiveLock', false],
+    [7, null, true],
+  ]);
+});
+
+test('nothing stays of what was measured', async () => {
+  await impactsOf('drop view filestore.view_filestore_directories; delete from filestore.rollup_deltas');
+  expect(await database().query('select from filestore.view_filestore_directories limit 1')).toHaveLength(1);
+  expect(await database().query('select from filestore.rollup_deltas limit 1')).toHaveLength(1);
+});
+
+test('what cannot be measured is said', async () => {
+  const measure = (sql: string) => measureLocks(client, sourceOf('migrations/current.sql', sql));
+  expect(
+    await measure('--! no-transaction\ncreate index concurrently if not exists a on filestore.nodes (path)'),
+  ).toEqual({
+    state: 'not measured',
+    reason: expect.stringContaining('without a transaction'),
+  });
+  expect(await measure('select 1;\nselect 1/0;')).toEqual({
+    state: 'not measured',
+    reason: expect.stringContaining('migrations/current.sql:2 fails: division by zero'),
+  });
+});

@@ -1,0 +1,189 @@
+import type { Client } from 'pg';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { applies } from '../../src/dev/check/gates/applies.ts';
+import { currentApplies } from '../../src/dev/check/gates/current-applies.ts';
+import { repeatable } from '../../src/dev/check/gates/repeatable.ts';
+import { populate } from '../../src/dev/check/populate.ts';
+import { readSources, type Sources } from '../../src/dev/check/sources.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
+import { createDatabase, databaseForEachTest } from '../support/database.ts';
+
+const database = databaseForEachTest();
+const emptyDatabase = databaseForEachTest('empty');
+const spoil = packageToSpoil();
+const CURRENT = 'migrations/current.sql';
+
+let client: Client;
+let empty: Client;
+let sources: Sources;
+beforeEach(async () => {
+  client = await database().connect();
+  empty = await emptyDatabase().connect();
+  sources = await readSources(PACKAGE_ROOT, false);
+});
+test('the sample has rows for every table', async () => {
+  expect(await populate(client)).toBeUndefined();
+  const tables = await database().query<{ name: string }>(
+    "select oid::regclass::text as name from pg_class where relnamespace = 'filestore'::regnamespace and relkind = 'r'",
+  );
+  expect(tables.length).toBeGreaterThan(0);
+  for (const { name } of tables) {
+    expect(await database().query(`select from ${name} limit 1`), name).toHaveLength(1);
+  }
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+});
+
+test('a sample that the schema has outgrown is told with its line', async () => {
+  await client.query('alter table filestore.nodes add constraint nodes_test_check check (size_bytes < 3)');
+  expect(await populate(client)).toMatchObject({
+    file: 'src/dev/check/population.sql',
+    line: 13,
+    what: expect.stringContaining('nodes_test_check'),
+    remedy: expect.stringContaining('up to date'),
+  });
+});
+
+describe('the committed migrations', () => {
+  test('apply to an empty database', async () => {
+    expect(await applies.look({ sources, client: empty })).toEqual(PASSED);
+  });
+
+  test('that do not are told with line, reason and hint', async () => {
+    const copy = spoil();
+    const file = copy.addMigration(
+      'more',
+      `create table filestore.half ();\nselect '😀', 1,\nnmae\nfrom filestore.backend_mounts;`,
+    );
+    expect(await linesOf(applies.look({ sources: await copy.sources(), client: empty }))).toEqual([
+      expect.stringMatching(
+        new RegExp(
+          `^migrations/committed/${file}:6 fails: column "nmae" does not exist \\(SQLSTATE 42703\\)`,
+        ),
+      ),
+    ]);
+    const { rows } = await empty.query("select to_regclass('filestore.half') as half");
+    expect(rows).toEqual([{ half: null }]);
+  });
+});
+
+describe('applied again, the migrations', () => {
+  const again = async (...migrations: readonly string[]) => {
+    const copy = spoil();
+    const files = migrations.map((sql) => `migrations/committed/${copy.addMigration('more', sql)}`);
+    return { files, found: await repeatable.look({ sources: await copy.sources(), client: empty }) };
+  };
+
+  test('of the checkout change nothing', async () => {
+    expect(await repeatable.look({ sources, client: empty })).toEqual(PASSED);
+  });
+
+  test('may fail', async () => {
+    const { files, found } = await again(
+      'select 1;\nalter table filestore.nodes add column owner_hint text;',
+    );
+    expect(await linesOf(found)).toEqual([
+      expect.stringMatching(
+        new RegExp(`^${files[0]}:5 the second time, fails: column "owner_hint".*already exists`),
+      ),
+    ]);
+  });
+
+  test('may make something twice', async () => {
+    const { files, found } = await again('select 1;\ncreate index on filestore.nodes (size_bytes);');
+    expect(await linesOf(found)).toEqual([
+      expect.stringContaining(
+        `${files[0]}:5 index filestore.nodes_size_bytes_idx1 is there after the second time only: `,
+      ),
+    ]);
+  });
+
+  test('may end elsewhere', async () => {
+    const { files, found } = await again(
+      `do $$ begin
+         if to_regclass('filestore.marker') is null then create table filestore.marker ();
+         else drop table filestore.marker; end if;
+       end $$;`,
+    );
+    expect(await linesOf(found)).toEqual([
+      expect.stringContaining(`${files[0]}:5 table filestore.marker is gone after the second time`),
+    ]);
+  });
+
+  test('may be in the way of older ones, unless it is said that they are', async () => {
+    const table = 'create table if not exists filestore.labels (old int, new int);';
+    const first = `${table}\ncomment on column filestore.labels.old is 'The old name.';`;
+    const last = 'alter table filestore.labels drop column if exists old;';
+    const { files, found } = await again(first, last);
+    expect(await linesOf(found)).toEqual([
+      expect.stringMatching(
+        new RegExp(
+          `^${files[0]}:5 with the migrations after it applied, the second time, fails: column "old"`,
+        ),
+      ),
+    ]);
+    expect(await problemsOf(found)).toMatchObject([
+      { remedy: expect.stringContaining('-- No replay from before: why') },
+    ]);
+
+    const another = await createDatabase('empty');
+    const copy = spoil();
+    copy.addMigration('more', first);
+    copy.addMigration(
+      'more',
+      `-- No replay from before: the table's first migration comments on this column.\n${last}`,
+    );
+    const client = await another.connect();
+    expect(await repeatable.look({ sources: await copy.sources(), client })).toEqual(PASSED);
+    await another.drop();
+  });
+});
+
+describe('current.sql', () => {
+  const check = async (text: string) => {
+    const withoutRows = await createDatabase();
+    try {
+      expect(await populate(client)).toBeUndefined();
+      return await linesOf(
+        currentApplies.look({
+          sources: await checkoutWith(text),
+          empty: await withoutRows.connect(),
+          populated: client,
+        }),
+      );
+    } finally {
+      await withoutRows.drop();
+    }
+  };
+
+  test('that can be repeated passes, with includes', async () => {
+    expect(
+      await check(
+        'alter table filestore.nodes add column if not exists owner_hint text;\n--!include functions/check_limit.sql\n',
+      ),
+    ).toEqual([]);
+  });
+
+  test.each([
+    ['fails', 'select 1;\nselect 1/0;', `${CURRENT}:2 fails: division by zero`],
+    [
+      'fails on rows',
+      'alter table filestore.nodes add column if not exists owner_hint text not null;',
+      `${CURRENT}:1 with rows in the tables, fails: column "owner_hint"`,
+    ],
+    [
+      'cannot be repeated',
+      'alter table filestore.nodes add column owner_hint text;',
+      `${CURRENT}:1 the second time, fails: column "owner_hint"`,
+    ],
+    [
+      'makes something twice',
+      'create index on filestore.nodes (size_bytes);',
+      'nodes_size_bytes_idx1 is there',
+    ],
+    ['includes what is not there', '\n--!include views/none.sql\n', `${CURRENT}:2 includes views/none.sql`],
+    ['is empty', '-- Nothing.\n', `${CURRENT}:null holds no migration to check`],
+  ])('that %s does not', async (_, text, what) => {
+    expect(await check(text)).toEqual([expect.stringContaining(what)]);
+  });
+});

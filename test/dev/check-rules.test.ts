@@ -1,0 +1,172 @@
+import { describe, expect, test } from 'vitest';
+import { concurrently } from '../../src/dev/check/gates/concurrently.ts';
+import { lint } from '../../src/dev/check/gates/lint.ts';
+import { placeholders } from '../../src/dev/check/gates/placeholders.ts';
+import { sessionSettings } from '../../src/dev/check/gates/session-settings.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
+
+const spoil = packageToSpoil();
+const CURRENT = 'migrations/current.sql';
+const FIXTURE = 'migrations/fixtures/functions/check_limit.sql';
+
+describe('squawk', () => {
+  test('has no complaint about the checkout', async () => {
+    expect(await lint.look(await spoil().sources())).toEqual(PASSED);
+  });
+
+  test('complains of the line in a committed migration', async () => {
+    const copy = spoil();
+    const file = copy.addMigration(
+      'more',
+      '-- Why.\n\nalter table filestore.nodes drop column if exists metadata;',
+    );
+    expect(await linesOf(lint.look(await copy.sources()))).toEqual([
+      expect.stringContaining(`migrations/committed/${file}:6 ban-drop-column: `),
+    ]);
+  });
+
+  test('complains of the line in the fixture that current.sql pulls in', async () => {
+    const copy = spoil();
+    copy.append(FIXTURE, '\nalter table filestore.nodes drop column if exists metadata;\n');
+    const lines = copy.read(FIXTURE).split('\n').length - 1;
+    const found = await linesOf(
+      lint.look(await copy.sources('select 1;\n--!include functions/check_limit.sql\n')),
+    );
+    expect(found).toEqual([expect.stringContaining(`${FIXTURE}:${lines} ban-drop-column: `)]);
+  });
+
+  test('has none about an index that is built concurrently and alone', async () => {
+    const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);\n';
+    expect(await lint.look(await checkoutWith(`--! no-transaction\n${index}`))).toEqual(PASSED);
+  });
+
+  test('whose settings cannot be read is a failure', async () => {
+    const copy = spoil();
+    copy.write('.squawk.toml', 'excluded_rules = 3\n');
+    expect((await problemsOf(lint.look(await copy.sources()))).map(({ remedy }) => remedy)).toEqual(
+      expect.arrayContaining([expect.stringContaining('.squawk.toml')]),
+    );
+  });
+});
+
+describe('an index that is built concurrently', () => {
+  const INDEX = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);\n';
+
+  test.each([
+    ['stands alone', `--! no-transaction\n-- Why.\n${INDEX}`],
+    ['may be unique', `--! no-transaction\n${INDEX.replace('index', 'unique index')}`],
+    ['may be dropped', '--! no-transaction\ndrop index concurrently if exists filestore.nodes_size_idx;\n'],
+    ['is not one in a comment or a string', "select 'concurrently'; -- concurrently\n"],
+    ['is not a view that is refreshed', 'refresh materialized view concurrently filestore.some_view;\n'],
+  ])('%s', async (_, text) => {
+    expect(await concurrently.look(await checkoutWith(text))).toEqual(PASSED);
+  });
+
+  test.each([
+    ['in a transaction', `select 1;\n${INDEX}`, 2, 'is built concurrently, which the server refuses'],
+    ['beside another statement', `--! no-transaction\n${INDEX}select 1;\n`, 3, 'is the second statement'],
+    [
+      'not concurrently after all',
+      '--! no-transaction\nselect 1;\n',
+      2,
+      'runs without a transaction and is not built concurrently',
+    ],
+    ['only once', `--! no-transaction\n${INDEX.replace(' if not exists', '')}`, 2, 'cannot be run again'],
+    [
+      'on a table of no schema',
+      `--! no-transaction\n${INDEX.replace('filestore.', '')}`,
+      2,
+      'cannot be run again',
+    ],
+  ])('is not built %s', async (_, text, line, what) => {
+    expect(await linesOf(concurrently.look(await checkoutWith(text)))).toEqual([
+      expect.stringContaining(`${CURRENT}:${line} ${what}`),
+    ]);
+  });
+
+  test('is looked for in committed migrations', async () => {
+    const copy = spoil();
+    const file = copy.addMigration('more', INDEX);
+    expect(await linesOf(concurrently.look(await copy.sources()))).toEqual([
+      expect.stringContaining(`migrations/committed/${file}:4 `),
+    ]);
+  });
+});
+
+describe('a setting', () => {
+  test.each([
+    ['set local', "set local statement_timeout = '1s';"],
+    ['set constraints', 'set constraints all deferred;'],
+    ['set_config for the transaction', "select set_config('a.b', coalesce('x', 'y'), true);"],
+    ['set of an update', "update filestore.nodes\nset metadata = '{}'\nwhere false;"],
+    [
+      'set of a function',
+      'alter function filestore.check_limit(text, integer)\nset search_path = pg_catalog, pg_temp;',
+    ],
+    ['words in a string', "select 'set x = 1; set_config(a, b, false)';"],
+  ])('%s is let through', async (_, text) => {
+    expect(await sessionSettings.look(await checkoutWith(text))).toEqual(PASSED);
+  });
+
+  test.each([
+    ['set', "select 1;\nset statement_timeout = '1s';", 2, '"set statement_timeout'],
+    ['SET SESSION', "SET SESSION lock_timeout = '1s';", 1, '"SET SESSION lock_timeout"'],
+    ['set role', 'set role app;', 1, '"set role app"'],
+    ['reset', 'reset all;', 1, '"reset all"'],
+    [
+      'set in a block',
+      "select 1;\ndo $$\nbegin\n  set lock_timeout = '1s';\nend\n$$;",
+      4,
+      '"set lock_timeout',
+    ],
+    ['set_config for the session', "select set_config('a.b', 'x', false);", 1, '"set_config"'],
+    [
+      'set_config that says nothing',
+      "do $$\nbegin\n  perform set_config('a.b',\n    'x', is_local => false);\nend\n$$;",
+      3,
+      '"set_config"',
+    ],
+  ])('%s is not', async (_, text, line, what) => {
+    expect(await linesOf(sessionSettings.look(await checkoutWith(text)))).toEqual([
+      expect.stringContaining(`${CURRENT}:${line} ${what}`),
+    ]);
+  });
+
+  test('is looked for in fixtures', async () => {
+    const copy = spoil();
+    copy.append(FIXTURE, "\nset lock_timeout = '1s';\n");
+    expect(await linesOf(sessionSettings.look(await copy.sources()))).toEqual([
+      expect.stringContaining(`${FIXTURE}:${copy.read(FIXTURE).split('\n').length - 1} `),
+    ]);
+  });
+});
+
+describe('a placeholder', () => {
+  test.each([
+    ['a cast', 'select 1::INT, 2 :: INT;'],
+    ['a time', "select to_char(now(), 'HH24:MI:SS'); -- 12:NN"],
+    ['a slice', 'select (array[1, 2])[1 : LAST] from x;'],
+    ['an assignment', 'do $$ declare x int; begin x:=1; end $$;'],
+  ])('is not %s', async (_, text) => {
+    expect(await placeholders.look(await checkoutWith(text))).toEqual(PASSED);
+  });
+
+  test.each([
+    ['in SQL', 'select 1;\ncreate schema :SCHEMA;', ':SCHEMA'],
+    ['in a string', "select 1;\nselect ':DATABASE_NAME';", ':DATABASE_NAME'],
+    ['in a comment', 'select 1;\n-- grant to :DATABASE_OWNER', ':DATABASE_OWNER'],
+    ['once', 'select 1;\ngrant all on schema filestore to :DATABASE_OWNER;', ':DATABASE_OWNER'],
+  ])('is found %s', async (_, text, name) => {
+    expect(await linesOf(placeholders.look(await checkoutWith(text)))).toEqual([
+      `${CURRENT}:2 has the placeholder ${name}`,
+    ]);
+  });
+
+  test('is not declared', async () => {
+    const copy = spoil();
+    copy.write('.gmrc', '{\n  "placeholders": {\n    ":SCHEMA": "filestore"\n  }\n}\n');
+    expect(await linesOf(placeholders.look(await copy.sources()))).toEqual([
+      expect.stringMatching(/^\.gmrc:3 declares placeholders/),
+    ]);
+  });
+});

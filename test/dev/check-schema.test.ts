@@ -1,0 +1,240 @@
+import type { Client } from 'pg';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { findServerWith } from '../../src/dev/check/extension-server.ts';
+import { comments } from '../../src/dev/check/gates/comments.ts';
+import { definitions } from '../../src/dev/check/gates/definitions.ts';
+import { foreignKeys } from '../../src/dev/check/gates/foreign-keys.ts';
+import { generated } from '../../src/dev/check/gates/generated.ts';
+import { passFunctionBodies } from '../../src/dev/check/on-server.ts';
+import type { Sources } from '../../src/dev/check/sources.ts';
+import { readSources } from '../../src/dev/check/sources.ts';
+import { withTemporaryDatabase } from '../../src/dev/temporary-database.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/check.ts';
+import { databaseForFile } from '../support/database.ts';
+import { committedMigrations } from '../support/migrations.ts';
+
+const database = databaseForFile();
+const spoil = packageToSpoil();
+const FIXTURES = 'migrations/fixtures';
+/** What is in the database only stands in no file: the last one is named. */
+const UNKNOWN_PLACE = `migrations/committed/${committedMigrations().at(-1)}:null`;
+
+let client: Client;
+let sources: Sources;
+beforeAll(async () => {
+  client = await database().connect();
+  sources = await readSources(PACKAGE_ROOT, false);
+});
+// What a test changes goes with its transaction.
+beforeEach(async () => {
+  await client.query('begin');
+});
+afterEach(async () => {
+  await client.query('rollback');
+});
+const subject = () => ({ sources, client });
+
+describe('what is generated', () => {
+  test('is up to date in the checkout', async () => {
+    expect(await generated.look(subject())).toEqual(PASSED);
+  });
+
+  test('is stale after a change of the schema', async () => {
+    await client.query('drop index filestore.nodes_checksum_idx');
+    expect(await linesOf(generated.look(subject()))).toContainEqual(
+      expect.stringMatching(/^schema\/filestore\.txt:\d+ .*nodes_checksum_idx/),
+    );
+  });
+
+  test('is not looked at when the chain is broken', async () => {
+    const copy = spoil();
+    copy.append(`migrations/committed/${committedMigrations().at(-1)}`, '\nselect 1;\n');
+    expect(await generated.look({ client, sources: await copy.sources() })).toMatchObject({
+      state: 'not run',
+    });
+  });
+});
+
+describe('a comment', () => {
+  test('is on every object of the checkout', async () => {
+    expect(await comments.look(subject())).toEqual(PASSED);
+  });
+
+  test.each([
+    ['table filestore.rollups', 'rollups'],
+    ['column filestore.nodes.checksum', 'checksum'],
+    ['view filestore.view_filestore_directories', 'views/view_filestore_directories.sql:1'],
+    ['function filestore.check_limit(argument text, value integer)', 'functions/check_limit.sql:1'],
+    ['trigger nodes_guard_purge on filestore.nodes', 'triggers/nodes_guard_purge.sql:1'],
+    ['index filestore.nodes_checksum_idx', 'nodes_checksum_idx'],
+    ['domain filestore.node_kind', 'node_kind'],
+    ['schema filestore', 'filestore'],
+  ])('is missed on %s', async (subjectOfComment, place) => {
+    await client.query(`comment on ${subjectOfComment} is null`);
+    const [line = '', ...others] = await linesOf(comments.look(subject()));
+    expect(others).toEqual([]);
+    expect(line).toContain(`${subjectOfComment} has no comment`);
+    // Of an object without a file of its own, the line of its definition.
+    if (place.includes('.sql')) expect(line).toContain(`${FIXTURES}/${place}`);
+    else {
+      const [, file, number] = /^(\S+):(\d+) /.exec(line) ?? [];
+      const source = sources.committed.find((candidate) => candidate.file === file);
+      expect(source?.text.split('\n')[Number(number) - 1]).toContain(place);
+    }
+  });
+
+  test('on an index that is built concurrently comes with the migration after it', async () => {
+    await client.query('create index nodes_size_idx on filestore.nodes (size_bytes)');
+    const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);';
+    const look = async (text: string) =>
+      linesOf(comments.look({ client, sources: await checkoutWith(text) }));
+    expect(await look(`--! no-transaction\n${index}`)).toEqual([]);
+    expect(await look(index)).toEqual([
+      'migrations/current.sql:1 index filestore.nodes_size_idx has no comment',
+    ]);
+  });
+
+  test('is missed on what has no file at all', async () => {
+    await client.query('alter table filestore.nodes add column owner_hint text');
+    expect(await linesOf(comments.look(subject()))).toEqual([
+      `${UNKNOWN_PLACE} column filestore.nodes.owner_hint has no comment`,
+    ]);
+  });
+});
+
+describe('a foreign key', () => {
+  test('has its index in the checkout, or its reason', async () => {
+    expect(await foreignKeys.look(subject())).toEqual(PASSED);
+  });
+
+  test('whose index goes is told where it is defined', async () => {
+    await client.query('drop index filestore.nodes_root_key');
+    const [line = '', ...others] = await linesOf(foreignKeys.look(subject()));
+    expect(others).toEqual([]);
+    expect(line).toMatch(
+      /^migrations\/committed\/000001-.*:\d+ foreign key nodes_backend_mount_fkey of filestore\.nodes/,
+    );
+  });
+
+  test('that goes, or gets its index, needs no excuse any more', async () => {
+    await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
+    expect(await linesOf(foreignKeys.look(subject()))).toEqual([
+      expect.stringMatching(/foreign-keys\.ts:null excuses nodes_parent_fkey/),
+    ]);
+  });
+
+  test.each([
+    ['its columns first, in any order', '(b, a, id)', true],
+    ['its columns, but not first', '(id, a, b)', false],
+    ['one of its columns', '(a)', false],
+    ['the rows in which one is not null', '(a, b) where b is not null', true],
+    ['other rows', '(a, b) where id > 1', false],
+    ['summaries', 'using brin (a, b)', false],
+  ])('is served or not by an index with %s', async (_, index, served) => {
+    await client.query(
+      `create table filestore.referred (a int, b int, primary key (a, b));
+       create table filestore.referring (id int, a int, b int,
+         constraint referring_fkey foreign key (a, b) references filestore.referred);
+       create index on filestore.referring ${index}`,
+    );
+    const found = await linesOf(foreignKeys.look(subject()));
+    expect(found).toEqual(served ? [] : [expect.stringContaining('foreign key referring_fkey')]);
+  });
+});
+
+describe('a definition in the database', () => {
+  test('is its file in the checkout, which leaves no trace', async () => {
+    expect(await definitions.look(subject())).toEqual(PASSED);
+    expect(await definitions.look(subject())).toEqual(PASSED);
+  });
+
+  test.each([
+    [
+      'a function with another body',
+      `do $$ begin execute replace(pg_get_functiondef('filestore.check_limit'::regproc), 'value < 1', 'value < 2'); end $$`,
+      `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text, integer) is another`,
+    ],
+    [
+      'a view with other options',
+      'alter view filestore.view_filestore_node_versions set (security_barrier = true)',
+      `${FIXTURES}/views/view_filestore_node_versions.sql:1 view filestore.view_filestore_node_versions is another`,
+    ],
+    [
+      'a trigger that fires at other times',
+      `drop trigger nodes_refuse_truncate on filestore.nodes;
+       create trigger nodes_refuse_truncate after truncate on filestore.nodes execute function filestore.refuse_truncate()`,
+      `${FIXTURES}/triggers/nodes_refuse_truncate.sql:1 trigger filestore.nodes.nodes_refuse_truncate is another`,
+    ],
+    [
+      'a function that PUBLIC may call',
+      'grant execute on function filestore.check_limit(text, integer) to public',
+      `${FIXTURES}/functions/check_limit.sql:1 privilege EXECUTE of function filestore.check_limit(text, integer) is made by the migrations`,
+    ],
+    [
+      'a function without a file',
+      'create function filestore.added() returns int language sql return 1; revoke all on function filestore.added() from public',
+      `${UNKNOWN_PLACE} function filestore.added() has no file in migrations/fixtures`,
+    ],
+    [
+      'a view without a file',
+      'create view filestore.added as select 1 as one',
+      `${UNKNOWN_PLACE} view filestore.added has no file in migrations/fixtures`,
+    ],
+    [
+      'another function of the same name',
+      `create function filestore.check_limit(argument text) returns int language sql return 1;
+       revoke all on function filestore.check_limit(text) from public`,
+      `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text) is made by the migrations`,
+    ],
+    [
+      'a file whose object is not there',
+      'drop trigger nodes_refuse_truncate on filestore.nodes',
+      `${FIXTURES}/triggers/nodes_refuse_truncate.sql:1 trigger filestore.nodes.nodes_refuse_truncate is made by the file`,
+    ],
+  ])('may be %s', async (_, sql, expected) => {
+    await client.query(sql);
+    expect(await linesOf(definitions.look(subject()))).toEqual([expect.stringContaining(expected)]);
+  });
+
+  test('whose file does not run is told with the line', async () => {
+    const copy = spoil();
+    const file = `${FIXTURES}/views/view_filestore_directories.sql`;
+    copy.write(file, copy.read(file).replace('from filestore.nodes', 'from filestore.noodles'));
+    const found = await linesOf(definitions.look({ client, sources: await copy.sources() }));
+    const line =
+      copy
+        .read(file)
+        .split('\n')
+        .findIndex((text) => text.includes('noodles')) + 1;
+    expect(found).toContainEqual(
+      expect.stringContaining(`${file}:${line} fails: relation "filestore.noodles"`),
+    );
+  });
+});
+
+describe('plpgsql_check', () => {
+  const binaries = findServerWith('plpgsql_check');
+
+  test('complains of the line in the file of a function', async ({ skip }) => {
+    skip(binaries === undefined, 'no server on this machine has it');
+    const copy = spoil();
+    const file = `${FIXTURES}/functions/check_limit.sql`;
+    copy.write(
+      file,
+      copy.read(file).replace('if value is null', 'perform size from filestore.nodes;\n  if value is null'),
+    );
+    const line =
+      copy
+        .read(file)
+        .split('\n')
+        .findIndex((text) => text.includes('perform size')) + 1;
+    const spoilt = await copy.sources('--!include functions/check_limit.sql\n');
+    const found = await withTemporaryDatabase((url) => passFunctionBodies(url, spoilt), binaries);
+    expect(await linesOf(found)).toEqual([
+      expect.stringMatching(
+        new RegExp(`^${file}:${line} filestore\\.check_limit.* column "size" does not exist`),
+      ),
+    ]);
+  });
+});

@@ -1,0 +1,251 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type CliResult, collect, runCli, startCli } from '../support/cli.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import {
+  columnsOf,
+  type Editor,
+  editorOf,
+  makeWorkflowDatabases,
+  query,
+  untilNoServer,
+  type WorkflowEnv,
+} from '../support/workflow.ts';
+
+const ADD_COLUMN = 'alter table filestore.nodes add column if not exists owner_hint text;\n';
+const WITH_INCLUDE = `${ADD_COLUMN}--!include views/view_filestore_active_nodes.sql\n`;
+const VIEW = 'fixtures/views/view_filestore_active_nodes.sql';
+
+// A person's afternoon: many commands, and each starts a process and often a server.
+vi.setConfig({ testTimeout: 180_000 });
+
+let copy: PackageCopy;
+let editor: Editor;
+let env: WorkflowEnv;
+let blank: string;
+
+beforeEach(async () => {
+  copy = copyPackage();
+  editor = editorOf(copy);
+  blank = editor.read();
+  env = await makeWorkflowDatabases();
+});
+afterEach(() => copy.remove());
+
+const run = (...args: readonly string[]): Promise<CliResult> =>
+  runCli(args, { folder: copy.folder, env: { ...env } });
+
+/** The last committed migration: its file's name, text, and what its header says. */
+function lastCommitted() {
+  const filename = committedMigrations(copy.folder).at(-1) ?? '';
+  const text = readFileSync(join(copy.folder, 'migrations', 'committed', filename), 'utf8');
+  const header = (name: string) => new RegExp(`^--! ${name}: (.*)$`, 'm').exec(text)?.[1];
+  return { filename, text, hash: header('Hash'), previous: header('Previous'), message: header('Message') };
+}
+
+function everyFile(): Readonly<Record<string, string>> {
+  const folder = join(copy.folder, 'migrations');
+  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    path.endsWith('.sql'),
+  );
+  return Object.fromEntries(files.map((path) => [path, readFileSync(join(folder, path), 'utf8')]));
+}
+
+async function recorded(): Promise<readonly string[]> {
+  const rows = await query<{ hash: string }>(
+    env.DATABASE_URL,
+    'select hash from graphile_migrate.migrations order by filename',
+  );
+  return rows.map(({ hash }) => hash);
+}
+
+/** The command fails with this exit code and message, and the files are as they were. */
+async function expectRefusal(
+  args: readonly string[],
+  exitCode: number,
+  part: string | RegExp,
+): Promise<void> {
+  const before = everyFile();
+  const result = await run(...args);
+  expect(result, result.output).toMatchObject({ exitCode });
+  expect(result.stderr).toMatch(part);
+  expect(result.output).not.toMatch(/^\s+at /m);
+  expect(everyFile()).toEqual(before);
+}
+
+describe('commit', () => {
+  test('makes a hashed migration, empties current.sql, and records it; uncommit takes it back; a second commit has the same hash', async () => {
+    const before = lastCommitted();
+    editor.write(WITH_INCLUDE);
+    const first = await run('commit', '-m', 'Owner hints');
+    expect(first).toMatchObject({ exitCode: 0, stderr: '' });
+    const committed = lastCommitted();
+    expect(committed).toMatchObject({ message: 'Owner hints', previous: before.hash });
+    expect(committed.filename).toMatch(/^\d{6}-owner-hints\.sql$/);
+    expect(first.stdout).toContain(
+      `Committed migrations/committed/${committed.filename} (${committed.hash}, `,
+    );
+    const body = committed.text.slice(committed.text.indexOf('\n\n') + 2);
+    expect(committed.hash).toBe(
+      `sha1:${createHash('sha1').update(`${before.hash}\n${body.trim()}\n`).digest('hex')}`,
+    );
+    expect(body).toContain('create view filestore.view_filestore_active_nodes');
+    expect(editor.read()).toBe(blank);
+    expect((await recorded()).at(-1)).toBe(committed.hash);
+    expect(await columnsOf(env.SHADOW_DATABASE_URL, 'nodes')).toContain('owner_hint');
+
+    expect(await run('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(lastCommitted()).toEqual(before);
+    expect(editor.read()).toBe(`--! Message: Owner hints\n\n${WITH_INCLUDE}`);
+    expect((await recorded()).at(-1)).toBe(before.hash);
+    expect(await columnsOf(env.SHADOW_DATABASE_URL, 'nodes')).not.toContain('owner_hint');
+
+    // The message is kept.
+    expect(await run('commit')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(lastCommitted()).toEqual(committed);
+    expect((await recorded()).at(-1)).toBe(committed.hash);
+  });
+
+  test('of SQL that fails leaves every file as it was, and says where it failed', async () => {
+    await run('watch', '--once');
+    const before = await recorded();
+    editor.write(`--! Message: Owner hints\n\n${WITH_INCLUDE}`);
+    editor.replace(VIEW, 'n.version::integer', 'n.verzion::integer');
+    await expectRefusal(
+      ['commit'],
+      1,
+      `FAILED  migrations/${VIEW}:23:3: column n.verzion does not exist (SQLSTATE 42703), on the shadow database\n`,
+    );
+    editor.write(`--! Message: Owner hints\n\n\n${ADD_COLUMN}select nothing;\n`);
+    await expectRefusal(['commit'], 1, 'FAILED  migrations/current.sql:5:8: column "nothing" does not exist');
+    expect(await recorded()).toEqual(before);
+    expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
+  });
+
+  test('that Ctrl-C stops leaves every file as it was', async () => {
+    await run('watch', '--once');
+    editor.write('select pg_sleep(600);\n');
+    const before = everyFile();
+    const child = startCli(['commit', '-m', 'Sleep'], { folder: copy.folder, env: { ...env } });
+    const ended = collect(child);
+    const shadow = new URL(env.SHADOW_DATABASE_URL).pathname.slice(1);
+    const sleeping = `select from pg_stat_activity where datname = '${shadow}' and query like '%pg_sleep(600)%' and state = 'active'`;
+    await vi.waitFor(async () => expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(1), {
+      timeout: 50_000,
+    });
+    child.kill('SIGINT');
+    const result = await ended;
+    expect(result).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('RUN_ABORTED: Stopped on request'),
+    });
+    expect(result.output).not.toMatch(/^\s+at /m);
+    expect(everyFile()).toEqual(before);
+    expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(0);
+  });
+
+  test.each([
+    [['commit', '-m', 'Nothing'], 1, /SCHEMA_CHANGE_REFUSED: There is nothing to commit/, ''],
+    [['commit', '-m', 'Nothing'], 1, /There is nothing to commit/, '-- only /* words\n'],
+    [['commit'], 2, /A commit needs a message/, ADD_COLUMN],
+    [['commit', '-m', ' '], 2, /The message is empty/, ADD_COLUMN],
+    [['commit', '-m', 'one\ntwo'], 2, /line end/, ADD_COLUMN],
+    [['commit', '-m', 'x'.repeat(513)], 2, /more than 512 characters/, ADD_COLUMN],
+    [['commit', '-m', '!?'], 2, /no letter/, ADD_COLUMN],
+    [['commit', 'Owner hints'], 2, /"Owner hints" is not expected after commit/, ADD_COLUMN],
+    [['watch', '-m', 'x'], 2, /watch has no option --message/, ADD_COLUMN],
+    [['uncommit'], 1, /cannot be moved back: migrations\/current\.sql holds another change/, ADD_COLUMN],
+  ])('%j is refused', async (args, exitCode, part, current) => {
+    editor.write(current);
+    await expectRefusal(args, exitCode, part);
+  });
+
+  test('waits for nobody forever: a shadow database in use is told with who uses it', async () => {
+    editor.write(ADD_COLUMN);
+    expect(await run('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0 });
+    expect(await run('uncommit')).toMatchObject({ exitCode: 0 });
+    const { default: pg } = await import('pg');
+    const user = new pg.Client({
+      connectionString: env.SHADOW_DATABASE_URL,
+      application_name: 'psql of a colleague',
+    });
+    await user.connect();
+    try {
+      await expectRefusal(
+        ['commit'],
+        1,
+        /cannot be erased while somebody is connected.*application "psql of a colleague"/,
+      );
+    } finally {
+      await user.end();
+    }
+  });
+
+  test('of the very first migration works, and so does taking it back', async () => {
+    rmSync(join(copy.folder, 'migrations', 'committed'), { recursive: true });
+    editor.write('create schema if not exists filestore;\n');
+    expect(await run('commit', '-m', 'The schema')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(lastCommitted()).toMatchObject({ filename: '000001-the-schema.sql', previous: '-' });
+    expect(await run('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(committedMigrations(copy.folder)).toEqual([]);
+    await query(
+      env.DATABASE_URL,
+      "insert into graphile_migrate.migrations (hash, filename) values ('sha1:00', '000001.sql')",
+    );
+    await expectRefusal(['commit'], 4, /DATABASE_AHEAD: .*it has 000001\.sql/);
+    await query(env.DATABASE_URL, 'delete from graphile_migrate.migrations');
+    editor.write(blank);
+    await expectRefusal(['uncommit'], 1, /There is no committed migration/);
+  });
+});
+
+describe('the three URLs', () => {
+  test.each([['DATABASE_URL'], ['SHADOW_DATABASE_URL'], ['ROOT_DATABASE_URL']] as const)(
+    'without %s are an error that names it',
+    async (missing) => {
+      const some = Object.fromEntries(Object.entries(env).filter(([name]) => name !== missing));
+      for (const command of ['watch', 'commit', 'uncommit', 'reset']) {
+        const result = await runCli([command], { folder: copy.folder, env: some });
+        expect(result).toMatchObject({
+          exitCode: 2,
+          stderr: expect.stringContaining(`and ${missing} is not`),
+        });
+      }
+    },
+  );
+
+  test('may not lead to one database', async () => {
+    const twice = { ...env, SHADOW_DATABASE_URL: env.DATABASE_URL };
+    const result = await runCli(['reset'], { folder: copy.folder, env: twice });
+    expect(result).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining('DATABASE_URL and SHADOW_DATABASE_URL lead to the same database'),
+    });
+  });
+
+  test('are wanted with NODE_ENV=production', async () => {
+    const result = await runCli(['reset'], { folder: copy.folder, env: { NODE_ENV: 'production' } });
+    expect(result).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('production') });
+  });
+});
+
+test('without any URL every step works on the embedded Postgres, and leaves no server behind', async () => {
+  const alone = (...args: readonly string[]) => runCli(args, { folder: copy.folder });
+  editor.write(WITH_INCLUDE);
+  expect(await alone('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0, stderr: '' });
+  const { hash } = lastCommitted();
+  await untilNoServer(copy);
+  expect(await alone('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(await alone('commit')).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(lastCommitted().hash).toBe(hash);
+  const reset = await alone('reset');
+  expect(reset).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(reset.stdout).toMatch(
+    /Erasing database "filestore" on 127\.0\.0\.1:\d+, with all that is in it \(\d+ [kM]B\)\./,
+  );
+  expect(reset.stdout).toContain(`Made anew with ${committedMigrations(copy.folder).length} migrations`);
+  await untilNoServer(copy);
+});

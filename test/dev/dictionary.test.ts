@@ -1,0 +1,171 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { describeSchema } from '../../src/catalog/describe.ts';
+import type { SchemaDescription } from '../../src/catalog/description.ts';
+import { renderMermaid } from '../../src/dev/documents/diagram.ts';
+import { renderDictionary } from '../../src/dev/documents/dictionary.ts';
+import { CHARACTER_WIDTH, layOut, PADDING } from '../../src/dev/documents/layout.ts';
+import { renderSvg } from '../../src/dev/documents/svg.ts';
+import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+
+const database = databaseForFile();
+const changed = databaseForEachTest();
+let schema: SchemaDescription;
+let dictionary: string;
+beforeAll(async () => {
+  schema = await describeSchema(await database().connect());
+  dictionary = renderDictionary(schema, 'diagram.svg');
+});
+
+/** The part of the dictionary below a heading. */
+const section = (text: string, title: string) =>
+  text.split(/^(?=#{2,3} )/m).find((part) => part.startsWith(`### ${title}\n`)) ?? expect.fail(`no ${title}`);
+
+describe('the data dictionary', () => {
+  test('has every table, view, column, domain and function with its comment', async () => {
+    const objects = await database().query<{ name: string; comment: string }>(
+      `select c.relname as name, obj_description(c.oid, 'pg_class') as comment
+       from pg_class c where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
+       union all
+       select a.attname, col_description(c.oid, a.attnum)
+       from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+       where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
+       union all
+       select proname, obj_description(oid, 'pg_proc') from pg_proc where pronamespace = 'filestore'::regnamespace
+       union all
+       select typname, obj_description(oid, 'pg_type') from pg_type
+       where typnamespace = 'filestore'::regnamespace and typtype = 'd'`,
+    );
+    expect(objects.length).toBeGreaterThan(150);
+    for (const { name, comment } of objects) {
+      expect(dictionary).toContain(name);
+      expect(dictionary).toContain(comment.replaceAll('|', '\\|'));
+    }
+  });
+
+  test('says of a column what it holds and where it has it from', () => {
+    const lines = section(dictionary, 'nodes').split('\n');
+    expect(lines).toContainEqual(
+      expect.stringMatching(/^\| `id` \| bigint \| {2}\| PK UK \| identity, always \| Stable number/),
+    );
+    expect(lines).toContainEqual(
+      expect.stringMatching(
+        /^\| `parent_id` \| bigint \| null \| FK \| {2}\| The directory that holds the node/,
+      ),
+    );
+    expect(lines).toContainEqual(
+      expect.stringMatching(/^\| `state` \| \[node_state\]\(#domains\) \| {2}\| {2}\| `'active'::text` \|/),
+    );
+    expect(lines).toContainEqual(
+      expect.stringMatching(/^\| `path` \| text \| {2}\| {2}\| generated: `\(COALESCE.*\\\|\\\| /),
+    );
+  });
+
+  test('says of a function what it takes and returns', () => {
+    expect(section(dictionary, 'list_directory')).toContain(
+      "list_directory(\n  directory_id bigint,\n  after_name text default ''::text,\n  page_size integer default 1000\n)\nreturns setof nodes\n",
+    );
+    expect(section(dictionary, 'begin_command')).toContain('returns is_new boolean, entry journal_entries\n');
+  });
+
+  test('has tables whose rows all have as many cells as the head', () => {
+    for (const table of dictionary.match(/(?:^\|.*\n)+/gm) ?? []) {
+      const cells = table
+        .trim()
+        .split('\n')
+        .map((line) => line.split(/(?<!\\)\|/).length);
+      expect(new Set(cells).size, table).toBe(1);
+    }
+  });
+
+  test('has links that lead to headings', () => {
+    const headings = [...dictionary.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>
+      title.toLowerCase().replaceAll(' ', '-'),
+    );
+    const links = [...dictionary.matchAll(/\]\(#([^)]+)\)/g)].map(([, link]) => link);
+    expect(links.length).toBeGreaterThan(10);
+    for (const link of links) expect(headings).toContain(link);
+  });
+
+  test('survives names and comments that are not plain', async () => {
+    await changed().query(
+      `create table filestore."odd | name" ("a|b" text default 'x|y'); comment on table filestore."odd | name" is E'two\\nlines'`,
+    );
+    const text = renderDictionary(await describeSchema(await changed().connect()), 'diagram.svg');
+    expect(section(text, 'odd | name')).toContain("| `a\\|b` | text | null |  | `'x\\|y'::text` |  |");
+  });
+});
+
+describe('the diagram', () => {
+  test('has every table, column and foreign key, in Mermaid', async () => {
+    const text = renderMermaid(schema);
+    expect(text).toMatch(/^erDiagram\n/);
+    for (const line of text.split('\n').slice(1)) {
+      expect(line).toMatch(
+        /^ {2}(?:\w+ (?:\|\||\|o)--(?:o\{|o\|) \w+ : \w+|\w+ \{|\}| {2}[a-z]\w*(?:\[\])? \w+(?: (?:PK|FK|UK)(?:, (?:PK|FK|UK))*)?)$/,
+      );
+    }
+    expect(text).toContain('  nodes ||--o| rollups : rollups_node_fkey\n');
+    expect(text).toContain('  nodes ||--o{ snapshots : snapshots_node_fkey\n');
+    expect(text).toContain('  nodes |o--o{ nodes : nodes_parent_fkey\n');
+    const [{ columns } = { columns: 0 }] = await database().query<{ columns: number }>(
+      `select count(*)::integer as columns from pg_class c join pg_attribute a on a.attrelid = c.oid
+       where c.relnamespace = 'filestore'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped`,
+    );
+    expect(text.match(/^ {4}\S/gm)).toHaveLength(columns);
+  });
+
+  test('has them as a picture too, none on top of another, and all inside', () => {
+    const { boxes, width, height } = layOut(schema);
+    expect(boxes.map(({ table }) => table.name).sort()).toEqual(
+      schema.relations.filter(({ kind }) => kind === 'table').map(({ name }) => name),
+    );
+    for (const box of boxes) {
+      expect(box.x + box.width).toBeLessThan(width);
+      expect(box.y + box.height).toBeLessThan(height);
+      for (const { name, type, keys } of box.rows) {
+        expect(PADDING + name.length * CHARACTER_WIDTH).toBeLessThan(box.typeAt);
+        expect(box.typeAt + (type.length + keys.length) * CHARACTER_WIDTH).toBeLessThan(box.width);
+      }
+      for (const other of boxes.filter((candidate) => candidate !== box)) {
+        const apart =
+          box.x + box.width < other.x ||
+          other.x + other.width < box.x ||
+          box.y + box.height < other.y ||
+          other.y + other.height < box.y;
+        expect(apart, `${box.table.name} and ${other.table.name}`).toBe(true);
+      }
+    }
+  });
+
+  test('is well-formed, with a line for every foreign key', async () => {
+    await changed().query(
+      `create table filestore.odd (node_id bigint references filestore.nodes (id), "<&>" text default '"');
+       comment on table filestore.odd is 'a < b & "c"'`,
+    );
+    const odd = await describeSchema(await changed().connect());
+    const svg = renderSvg(odd);
+    const keys = odd.relations.flatMap(({ constraints }) =>
+      constraints.filter(({ kind }) => kind === 'foreign key'),
+    );
+    expect(svg.match(/<g class="line">/g)).toHaveLength(keys.length);
+    // Every "&" and "<" is markup, every element is closed.
+    expect(svg).not.toMatch(/&(?!(?:amp|lt|gt|quot);)/);
+    const open: string[] = [];
+    for (const [, slash, name = '', closed] of svg.matchAll(/<(\/?)([a-z]\w*)\b[^<>]*?(\/?)>/g)) {
+      if (slash === '/') expect(open.pop()).toBe(name);
+      else if (closed !== '/') open.push(name);
+    }
+    expect(open).toEqual([]);
+    expect(svg).toContain('&lt;&amp;&gt;');
+  });
+
+  test('draws tables that refer to each other', async () => {
+    await changed().query(
+      `create table filestore.egg (id bigint primary key, hen_id bigint);
+       create table filestore.hen (id bigint primary key, egg_id bigint references filestore.egg (id));
+       alter table filestore.egg add constraint egg_hen_fkey foreign key (hen_id) references filestore.hen (id)`,
+    );
+    const { boxes } = layOut(await describeSchema(await changed().connect()));
+    expect(boxes.map(({ table }) => table.name)).toEqual(expect.arrayContaining(['egg', 'hen']));
+  });
+});

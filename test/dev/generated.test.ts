@@ -1,0 +1,109 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { readCommittedModel } from '../../src/catalog/committed.ts';
+import { describeStaleness, findStaleFiles, generateFiles } from '../../src/dev/generated.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+
+const database = databaseForEachTest();
+
+async function generate() {
+  const { migration } = await readCommittedModel();
+  return generateFiles(await database().connect(), migration);
+}
+
+describe('what is generated', () => {
+  test('is what is committed, whatever the version of the server', async () => {
+    for (const { file, text } of await generate()) {
+      expect(text, file).toBe(readFileSync(join(PACKAGE_ROOT, file), 'utf8'));
+    }
+  });
+
+  test('is the same whatever the settings of the session', async () => {
+    const { migration } = await readCommittedModel();
+    const client = await database().connect();
+    await client.query(
+      `set search_path = filestore, public; set quote_all_identifiers = on; set "DateStyle" = 'SQL, DMY'; set bytea_output = 'escape'`,
+    );
+    expect(await findStaleFiles(await generateFiles(client, migration))).toEqual([]);
+  });
+});
+
+describe('a stale file is found', () => {
+  let copy: PackageCopy;
+  beforeEach(() => {
+    copy = copyPackage({ only: ['schema'] });
+  });
+  afterEach(() => copy.remove());
+
+  test.each([
+    [
+      'a column',
+      'alter table filestore.nodes add column owner_hint text',
+      ['filestore.txt', 'dictionary.md', 'diagram.svg', 'rows.d.ts'],
+    ],
+    [
+      'a comment',
+      "comment on column filestore.nodes.name is 'Another word.'",
+      ['dictionary.md', 'rows.d.ts'],
+    ],
+    [
+      "a table's comment",
+      "comment on table filestore.nodes is 'A < B'",
+      ['dictionary.md', 'diagram.svg', 'rows.d.ts'],
+    ],
+    [
+      'a function',
+      'drop function filestore.check_integrity()',
+      ['filestore.txt', 'dictionary.md', 'rows.d.ts'],
+    ],
+    ['an index', 'drop index filestore.nodes_checksum_idx', ['filestore.txt', 'dictionary.md']],
+    [
+      'a value of a domain',
+      `alter domain filestore.node_kind drop constraint node_kind_check;
+       alter domain filestore.node_kind add constraint node_kind_check check (value in ('file', 'directory', 'link'))`,
+      ['filestore.txt', 'dictionary.md', 'rows.d.ts'],
+    ],
+  ])('when %s changes', async (_what, change, stale) => {
+    await database().query(change);
+    const problems = await findStaleFiles(await generate(), copy.folder);
+    expect(problems.map(({ file }) => file)).toEqual(stale.map((file) => `schema/${file}`));
+  });
+});
+
+describe('a stale file is described', () => {
+  const text = 'a title\na checksum\n\nfirst\n  second\n';
+  const file = { file: 'schema/filestore.txt', text };
+
+  test.each([
+    ['by the line that differs', text.replace('second', '2nd'), 5, 'has "2nd", a new one has "second"'],
+    ['by the line that it lacks', text.replace('first\n', ''), 4, 'has "second", a new one has "first"'],
+    ['by where it goes on', `${text}third\n`, 6, 'has "third", a new one has ""'],
+    ['by where it goes on after its end', `${text}\n`, 7, 'has "", a new one ends'],
+    [
+      'by its header when nothing else differs',
+      text.replace('checksum', 'hash'),
+      2,
+      'has "a hash", a new one has "a checksum"',
+    ],
+  ])('%s', (_how, stale, line, what) => {
+    expect(describeStaleness(file, stale)).toEqual([
+      {
+        file: 'schema/filestore.txt',
+        line,
+        what: `is not what the migrations make: this line ${what}`,
+        remedy: 'Write it again: npm run db:docs.',
+      },
+    ]);
+  });
+
+  test('by its absence', () => {
+    expect(describeStaleness(file, undefined)).toMatchObject([{ line: null, what: 'is missing' }]);
+  });
+
+  test('not when it is what it should be', () => {
+    expect(describeStaleness(file, text)).toEqual([]);
+  });
+});

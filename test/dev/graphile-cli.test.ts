@@ -1,0 +1,93 @@
+import { execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { runCli } from '../support/cli.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import {
+  columnsOf,
+  type Editor,
+  editorOf,
+  follow,
+  makeWorkflowDatabases,
+  untilColumn,
+  type WorkflowEnv,
+} from '../support/workflow.ts';
+
+let copy: PackageCopy;
+let editor: Editor;
+let env: WorkflowEnv;
+
+beforeEach(async () => {
+  copy = copyPackage();
+  editor = editorOf(copy);
+  env = await makeWorkflowDatabases();
+});
+afterEach(() => copy.remove());
+
+function options() {
+  return { cwd: copy.folder, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env } };
+}
+
+/** Runs graphile-migrate's own command line from the package's folder; its exit code and what it said. */
+function graphile(
+  ...args: readonly string[]
+): Promise<{ readonly exitCode: number; readonly output: string }> {
+  return new Promise((resolve) => {
+    execFile('npx', ['--no-install', 'graphile-migrate', ...args], options(), (error, stdout, stderr) => {
+      resolve({ exitCode: typeof error?.code === 'number' ? error.code : 0, output: stdout + stderr });
+    });
+  });
+}
+
+const last = () => {
+  const filename = committedMigrations(copy.folder).at(-1) ?? '';
+  const path = join(copy.folder, 'migrations', 'committed', filename);
+  return { filename, text: readFileSync(path, 'utf8') };
+};
+
+test('npx graphile-migrate does every step by itself, and in turns with the commands of this package', async () => {
+  const blank = editor.read();
+  const before = last();
+  expect(await graphile('migrate')).toMatchObject({ exitCode: 0 });
+  expect(await graphile('status')).toMatchObject({ exitCode: 0 });
+  editor.write(
+    '--!include views/view_filestore_active_nodes.sql\nalter table filestore.nodes add column if not exists owner_hint text;\n',
+  );
+  expect(await graphile('watch', '--once')).toMatchObject({ exitCode: 0 });
+  expect(await columnsOf(env.DATABASE_URL, 'nodes')).toContain('owner_hint');
+  expect(await graphile('status')).toMatchObject({ exitCode: 2 });
+  expect(await graphile('commit', '--message', 'Owner hints')).toMatchObject({ exitCode: 0 });
+  const committed = last();
+  expect(committed.filename).toMatch(/-owner-hints\.sql$/);
+  expect(editor.read()).toBe(blank);
+  expect(await graphile('uncommit')).toMatchObject({ exitCode: 0 });
+  expect(last()).toEqual(before);
+
+  const run = (...args: readonly string[]) => runCli(args, { folder: copy.folder, env: { ...env } });
+  expect(await run('watch', '--once')).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringContaining('Unchanged'),
+  });
+  expect(await run('commit')).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(last()).toEqual(committed);
+  expect(await graphile('uncommit')).toMatchObject({ exitCode: 0 });
+  expect(await graphile('commit')).toMatchObject({ exitCode: 0 });
+  expect(last()).toEqual(committed);
+  expect(await run('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
+  expect(await graphile('reset', '--erase')).toMatchObject({ exitCode: 0 });
+  expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
+});
+
+test('npx graphile-migrate watch applies a save', async () => {
+  const child = spawn('node_modules/.bin/graphile-migrate', ['watch'], options());
+  const watching = follow(child, () => child.kill('SIGINT'));
+  try {
+    await watching.untilSays(/Finished/);
+    editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');
+    await untilColumn(env.DATABASE_URL, 'nodes', 'owner_hint');
+  } finally {
+    await watching.interrupt();
+  }
+});

@@ -1,0 +1,134 @@
+import { appendFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { runCli } from '../support/cli.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import {
+  editorOf,
+  makeWorkflowDatabases,
+  query,
+  type WorkflowEnv,
+  workflowEnv,
+} from '../support/workflow.ts';
+
+const SECRET = 'hunter2-sesame';
+let copy: PackageCopy;
+
+beforeEach(() => {
+  copy = copyPackage();
+});
+afterEach(() => copy.remove());
+
+const run = (env: WorkflowEnv, ...args: readonly string[]) =>
+  runCli(args, { folder: copy.folder, env: { ...env } });
+
+async function tablesOf(url: string): Promise<readonly unknown[]> {
+  return query(url, "select relname from pg_class where relname in ('precious', 'nodes') and relkind = 'r'");
+}
+
+describe('reset', () => {
+  test('erases the database and makes it anew, and says so', async () => {
+    const env = await makeWorkflowDatabases();
+    await query(env.DATABASE_URL, 'create table precious (n integer)');
+    const result = await run(env, 'reset');
+    expect(result).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(result.stdout).toMatch(/^Erasing database "\w+" on .*, with all that is in it \(\d+ kB\)\.\n/);
+    expect(result.stdout).toContain(`Made anew with ${committedMigrations().length} migrations`);
+    expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
+  });
+
+  test('makes a database that is not there', async () => {
+    const there = await makeWorkflowDatabases();
+    const env = workflowEnv(there.ROOT_DATABASE_URL, `${new URL(there.DATABASE_URL).pathname.slice(1)}_new`);
+    const result = await run(env, 'reset');
+    expect(result).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(result.stdout).toMatch(/^There is no database ".*_new" on .* yet: making it\.\n/);
+    expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
+  });
+
+  test('erases nothing when the migrations could not be applied afterwards', async () => {
+    const env = await makeWorkflowDatabases();
+    await query(env.DATABASE_URL, 'create table precious (n integer)');
+    const last = committedMigrations(copy.folder).at(-1) ?? '';
+    appendFileSync(join(copy.folder, 'migrations', 'committed', last), '\nselect 1;\n');
+    expect(await run(env, 'reset')).toMatchObject({
+      exitCode: 4,
+      stderr: expect.stringContaining('was edited after it was committed'),
+    });
+    expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'precious' }]);
+  });
+
+  test('erases nothing while somebody is connected, and names them', async () => {
+    const env = await makeWorkflowDatabases();
+    const { default: pg } = await import('pg');
+    const user = new pg.Client({ connectionString: env.DATABASE_URL, application_name: 'a service' });
+    await user.connect();
+    try {
+      await user.query('create table precious (n integer)');
+      expect(await run(env, 'reset')).toMatchObject({
+        exitCode: 1,
+        stderr: expect.stringMatching(/SCHEMA_CHANGE_REFUSED: .*connected to it: .*application "a service"/),
+      });
+      expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'precious' }]);
+    } finally {
+      await user.end();
+    }
+  });
+});
+
+describe('a database that is not on this machine', () => {
+  const remote = workflowEnv(`postgres://app:${SECRET}@db.invalid/postgres`, 'app');
+
+  test.each([
+    ['reset', [], 'DATABASE_URL', '--yes-erase app\n'],
+    ['reset', ['--yes-erase', 'postgres'], 'DATABASE_URL', 'names "postgres"'],
+    ['uncommit', [], 'SHADOW_DATABASE_URL', '--yes-erase app_shadow\n'],
+    ['commit', ['-m', 'Owner hints'], 'SHADOW_DATABASE_URL', '--yes-erase app_shadow\n'],
+    ['commit', ['-m', 'Owner hints', '--yes-erase', 'app'], 'SHADOW_DATABASE_URL', 'names "app"'],
+  ])('is not erased by %s %j', async (command, options, variable, part) => {
+    if (command === 'commit') editorOf(copy).write('select 1;\n');
+    const result = await run(remote, command, ...options);
+    expect(result).toMatchObject({ exitCode: 2, stdout: '' });
+    expect(result.stderr).toContain(part);
+    expect(result.stderr).toContain(`(${variable})`);
+    expect(result.output).not.toContain(SECRET);
+  });
+
+  test('is asked for by a root URL on another machine too', async () => {
+    const env = { ...remote, DATABASE_URL: 'postgres://app@127.0.0.1/app' };
+    expect(await run(env, 'reset')).toMatchObject({
+      exitCode: 2,
+      stderr: expect.stringContaining('--yes-erase app'),
+    });
+  });
+
+  test('given its name, is connected to', async () => {
+    expect(await run(remote, 'reset', '--yes-erase', 'app')).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('Cannot connect to database "app" on db.invalid:5432'),
+    });
+  });
+
+  describe('but can be reached', () => {
+    let server: OwnServer;
+    beforeEach(async () => {
+      server = await startOwnServer({ listen: 'tcp' });
+    });
+    afterEach(() => server.stop());
+
+    test('is erased when its name is given, and only then', async () => {
+      // Leads to this machine, but not by a name that says so.
+      const url = new URL(server.url);
+      url.hostname = '0.0.0.0';
+      const env = workflowEnv(url.href, 'app');
+      await query(env.ROOT_DATABASE_URL, 'create database app');
+      await query(env.DATABASE_URL, 'create table precious (n integer)');
+      expect(await run(env, 'reset')).toMatchObject({ exitCode: 2 });
+      expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'precious' }]);
+      expect(await run(env, 'reset', '--yes-erase', 'app')).toMatchObject({ exitCode: 0 });
+      expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
+    });
+  });
+});

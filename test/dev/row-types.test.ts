@@ -1,0 +1,278 @@
+import { beforeAll, describe, expect, test } from 'vitest';
+import { describeSchema } from '../../src/catalog/describe.ts';
+import { renderRowTypes } from '../../src/dev/documents/row-types.ts';
+import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { createDirectory, createMount, createNode, foldAll } from '../support/tree.ts';
+
+const filled = databaseForFile();
+const changed = databaseForEachTest();
+
+/** Fields of an interface and their types. */
+function fieldsOf(types: string, name: string): Readonly<Record<string, string>> {
+  const alias = new RegExp(`^export type ${name} = (\\w+);$`, 'm').exec(types)?.[1];
+  if (alias !== undefined) return fieldsOf(types, alias);
+  const except = new RegExp(`^export type ${name} = Omit<(\\w+), .*> & \\{ (\\w+): (.*) \\};$`, 'm').exec(
+    types,
+  );
+  if (except !== null) {
+    const [, table = '', field = '', type = ''] = except;
+    return { ...fieldsOf(types, table), [field]: type };
+  }
+  const body = new RegExp(`^export interface ${name} \\{\\n([\\s\\S]*?)^\\}`, 'm').exec(types)?.[1];
+  if (body === undefined) throw new Error(`there is no ${name}`);
+  return Object.fromEntries(
+    [...body.matchAll(/^ {2}(\w+)\??: (.*);$/gm)].map(([, field = '', type = '']) => [field, type]),
+  );
+}
+
+/** Whether a value that pg returned is of a type, as far as one can see it. */
+function isOf(value: unknown, type: string): boolean {
+  const choices = type.split(' | ');
+  if (choices.includes('JsonValue')) return true;
+  return choices.some((choice) => {
+    if (choice === 'null') return value === null;
+    if (choice === 'string') return typeof value === 'string';
+    if (choice === 'number') return typeof value === 'number';
+    if (choice === 'boolean') return typeof value === 'boolean';
+    if (choice === 'Date') return value instanceof Date;
+    if (choice === 'JsonObject') return typeof value === 'object' && value !== null && !Array.isArray(value);
+    if (choice === 'string[]') return Array.isArray(value) && value.every((item) => typeof item === 'string');
+    if (choice === 'NodeKind') return ['file', 'directory'].includes(value as string);
+    if (choice === 'NodeState')
+      return ['active', 'inconsistent', 'missing', 'deleted'].includes(value as string);
+    return choice === `'${value}'`;
+  });
+}
+
+async function typesOf(database: typeof filled): Promise<string> {
+  return renderRowTypes(await describeSchema(await database().connect()));
+}
+
+describe('a row that pg returns', () => {
+  let types: string;
+  beforeAll(async () => {
+    const database = filled();
+    types = await typesOf(filled);
+    const [local, s3] = [await createMount(database), await createMount(database, 's3')];
+    for (const mount of [local, s3]) {
+      const directory = await createDirectory(database, mount, mount.rootId, 'a directory');
+      const file = await createNode(database, mount, directory, 'a file');
+      await database.query(
+        `update filestore.nodes set checksum = 'sha256:00', content_hash = 'tag', storage_class = 'cold', size_bytes = 7,
+                metadata = '{"a": [1]}', last_modified_at = now(), last_seen_at = now(), last_reconciled_at = now() where id = $1`,
+        [file],
+      );
+      const gone = await createNode(database, mount, directory, 'a tombstone');
+      await database.query("update filestore.nodes set state = 'deleted' where id = $1", [gone]);
+    }
+    await foldAll(database);
+    await createNode(database, local, local.rootId, 'pending');
+    const [begun] = await database.query(
+      "select (entry).id from filestore.begin_command('scan', '{\"a\": 1}', idempotency_key => 'k')",
+    );
+    await database.query(
+      "select filestore.finish_command($1, 'failed', error => '{\"code\": 1}', affected_node_ids => array[1, 2])",
+      [begun?.id],
+    );
+    await database.query("select filestore.begin_command('scan')");
+  });
+
+  const calls: Readonly<Record<string, string>> = {
+    BackendMountRow: 'filestore.backend_mounts',
+    JournalEntryRow: 'filestore.journal_entries',
+    NodeRow: 'filestore.nodes',
+    RollupDeltaRow: 'filestore.rollup_deltas',
+    RollupRow: 'filestore.rollups',
+    SnapshotRow: 'filestore.snapshots',
+    ActiveNodeRow: 'filestore.view_filestore_active_nodes',
+    DirectoryRow: 'filestore.view_filestore_directories',
+    NodeVersionRow: 'filestore.view_filestore_node_versions',
+    BeginCommandRow: "filestore.begin_command('look')",
+    CanonicalPathRow: "filestore.canonical_path('a')",
+    CheckNameRow: "filestore.check_name('a')",
+    CreateNodeRow:
+      "filestore.create_node((select id from filestore.nodes where parent_id is null limit 1), 'new')",
+    DirectoryTotalsRow: 'filestore.directory_totals((select min(id) from filestore.nodes))',
+    ExpireCommandsRow: "filestore.expire_commands('0 seconds')",
+    FoldRollupsRow: 'filestore.fold_rollups(0 + 1)',
+    ListDirectoryRow: 'filestore.list_directory((select min(id) from filestore.nodes))',
+    LocationUriRow: "filestore.location_uri('local', '/a', null, null, 'b')",
+    NodeAtRow: 'filestore.node_at((select min(id) from filestore.nodes), now())',
+    RestoreNodeRow:
+      'filestore.restore_node((select min(id) from filestore.nodes where deleted_at is not null))',
+    TreeAtRow: "filestore.tree_at((select min(mount_key) from filestore.backend_mounts), '', now())",
+  };
+
+  test.each(Object.entries(calls))('is a %s, from %s', async (name, from) => {
+    const rows = await filled().query(`select * from ${from}`);
+    const fields = fieldsOf(types, name);
+    expect(rows.length).toBeGreaterThan(0);
+    for (const row of rows) {
+      expect(Object.keys(row)).toEqual(Object.keys(fields));
+      for (const [field, type] of Object.entries(fields)) {
+        expect(isOf(row[field], type), `${field}: ${row[field]} is no ${type}`).toBe(true);
+      }
+    }
+  });
+
+  test('has a type, whatever table, view or function it is of', async () => {
+    const objects = await filled().query<{ kind: string; name: string }>(
+      `select 'relation' as kind, relname as name from pg_class
+       where relnamespace = 'filestore'::regnamespace and relkind in ('r', 'v', 'm')
+       union all
+       select 'function', proname from pg_proc
+       where pronamespace = 'filestore'::regnamespace and prorettype <> 'trigger'::regtype`,
+    );
+    for (const { name } of objects) {
+      expect(types).toMatch(
+        new RegExp(`/\\*\\* A row of (?:${name}\\.|"select \\* from filestore\\.${name}\\()`),
+      );
+    }
+    expect(types).not.toMatch(/: unknown/);
+  });
+
+  test('is what an insert of the same type makes', () => {
+    expect(fieldsOf(types, 'NodeInsert')).toMatchObject({
+      backend_mount_id: 'string | number | bigint',
+      kind: 'NodeKind',
+      last_seen_at: 'Date | string | null',
+    });
+    expect(fieldsOf(types, 'NodeInsert')).not.toHaveProperty('id');
+    expect(fieldsOf(types, 'NodeInsert')).not.toHaveProperty('path');
+    expect(types).toMatch(/export interface NodeInsert \{[^}]* backend_mount_id: [^}]* size_bytes\?: /);
+  });
+});
+
+describe("a view's column", () => {
+  const view = async (query: string) => {
+    await changed().query(`create view filestore.odd_views as ${query}`);
+    return fieldsOf(await typesOf(changed), 'OddViewRow');
+  };
+
+  test.each([
+    ['comes from a column that is never null', 'select id from filestore.nodes', 'string'],
+    [
+      'is cast from one',
+      'select n.size_bytes::numeric::bigint as id from filestore.nodes n',
+      'string | null',
+    ],
+    ['is cast once', 'select n.name::text as id from filestore.nodes n', 'string'],
+    [
+      'has the values that its check lists',
+      'select m.access_mode as id from filestore.backend_mounts m',
+      "'rw' | 'ro'",
+    ],
+    ['comes from a column that may be null', 'select parent_id as id from filestore.nodes', 'string | null'],
+    [
+      'comes from the near side of an outer join',
+      'select n.id from filestore.nodes n left join filestore.rollups r on r.node_id = n.id',
+      'string',
+    ],
+    [
+      'comes from the far side of an outer join',
+      'select r.node_id as id from filestore.nodes n left join filestore.rollups r on r.node_id = n.id',
+      'string | null',
+    ],
+    [
+      'comes from the far side of a right join',
+      'select r.node_id as id from filestore.rollups r right join filestore.nodes n on r.node_id = n.id',
+      'string | null',
+    ],
+    [
+      'comes from a join on the far side of an outer join',
+      `select s.node_id as id from filestore.nodes n
+       left join (filestore.rollups r join filestore.snapshots s on s.node_id = r.node_id) on r.node_id = n.id`,
+      'string | null',
+    ],
+    [
+      'comes from a full join',
+      'select n.id from filestore.nodes n full join filestore.rollups r on r.node_id = n.id',
+      'string | null',
+    ],
+    [
+      'comes from a subquery',
+      'select q.id from (select r.node_id as id from filestore.nodes n left join filestore.rollups r on r.node_id = n.id) q',
+      'string | null',
+    ],
+    [
+      'has the name of a column and comes from elsewhere',
+      "select ', n.id AS id, ' as text, nullif(n.id, 1) as id from filestore.nodes n",
+      'string | null',
+    ],
+    [
+      'is null in one branch of a union',
+      'select id from filestore.nodes union all select parent_id from filestore.nodes',
+      'string | null',
+    ],
+    [
+      'is an expression in one branch of a union',
+      'select id from filestore.nodes union all select max(n.id) from filestore.nodes n',
+      'string | null',
+    ],
+    [
+      'is never null in any branch of a union',
+      'select id from filestore.nodes union all select r.node_id from filestore.rollups r',
+      'string',
+    ],
+    [
+      'is of another type in another branch',
+      'select kind::text as id from filestore.nodes union all select s.kind from filestore.snapshots s',
+      'string',
+    ],
+    [
+      'is grouped in sets',
+      'select kind::text as id from filestore.nodes group by rollup (kind)',
+      'string | null',
+    ],
+    ['is an aggregate', 'select max(id) as id from filestore.nodes', 'string | null'],
+    ['comes from another view', 'select id from filestore.view_filestore_active_nodes', 'string | null'],
+    [
+      'comes from a scalar subquery',
+      'select (select n.id from filestore.nodes n limit 1) as id',
+      'string | null',
+    ],
+  ])('that %s', async (_what, query, type) => {
+    expect((await view(query)).id).toBe(type);
+  });
+});
+
+describe('a type of SQL', () => {
+  test.each([
+    ['smallint', 'number | null'],
+    ['double precision', 'number | null'],
+    ['numeric(10, 2)', 'string | null'],
+    ['bigint[]', 'string[] | null'],
+    ['timestamp', 'Date | null'],
+    ['date', 'Date | null'],
+    ['bytea', 'Uint8Array | null'],
+    ['json', 'JsonValue'],
+    ['jsonb[]', 'JsonValue[] | null'],
+    ['uuid', 'string | null'],
+    ['point', 'unknown'],
+    ['filestore.node_kind[]', 'NodeKind[] | null'],
+    ['filestore.byte_count', 'string | null'],
+  ])('%s is %s', async (sql, type) => {
+    await changed().query(`create table filestore.odd_things (it ${sql})`);
+    expect(fieldsOf(await typesOf(changed), 'OddThingRow').it).toBe(type);
+  });
+
+  test('has values with quotes in them, and columns with odd names', async () => {
+    await changed().query(
+      `create table filestore.odd_things (
+         "a name" text not null default 'x',
+         it text constraint odd_things_it_check check (it in ('it''s', 'back\\slash')))`,
+    );
+    await changed().query("comment on table filestore.odd_things is 'Ends */ here'");
+    const types = await typesOf(changed);
+    expect(types).toContain("  'a name': string;\n");
+    expect(types).toContain("it?: 'it\\'s' | 'back\\\\slash' | null;");
+    expect(types).toContain('Ends * / here');
+  });
+});
+
+test('two functions of one name are refused, since they would have one type', async () => {
+  await changed().query(
+    'create function filestore.check_name(name integer) returns void language sql as $$ $$',
+  );
+  await expect(typesOf(changed)).rejects.toThrow('would have the row type CheckNameArguments');
+});

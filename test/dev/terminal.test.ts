@@ -1,0 +1,78 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { hasTerminal, startInTerminal } from '../support/terminal.ts';
+import {
+  type Editor,
+  editorOf,
+  follow,
+  makeWorkflowDatabases,
+  type RunningCommand,
+  startWatch,
+  type WorkflowEnv,
+} from '../support/workflow.ts';
+
+const ESCAPE = '\u001b';
+const CTRL_C = '\u0003';
+
+let copy: PackageCopy;
+let editor: Editor;
+let env: WorkflowEnv;
+let watching: RunningCommand | undefined;
+
+beforeEach(async () => {
+  copy = copyPackage();
+  editor = editorOf(copy);
+  env = await makeWorkflowDatabases();
+});
+afterEach(() => {
+  watching?.child.kill('SIGKILL');
+  copy.remove();
+});
+
+function watchInTerminal(more: Readonly<Record<string, string>> = {}): RunningCommand {
+  const child = startInTerminal(['npm', 'run', '--silent', 'db:watch'], {
+    cwd: copy.folder,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, TERM: 'xterm-256color', ...env, ...more },
+  });
+  return follow(child, () => child.stdin?.write(CTRL_C));
+}
+
+/** Applies something, breaks it, and ends by Ctrl-C; all that a person sees. */
+async function session(command: RunningCommand): Promise<string> {
+  watching = command;
+  await command.untilSays('current.sql is empty');
+  editor.write('select 1;\n');
+  await command.untilSays('current.sql');
+  editor.write('select nothing;\n');
+  await command.untilSays('column "nothing" does not exist');
+  const { exitCode, output } = await command.interrupt();
+  expect(output).toContain('Stopped.');
+  expect(exitCode).toBe(0);
+  return output;
+}
+
+describe('on a terminal', () => {
+  beforeEach(({ skip }) => skip(!hasTerminal(), 'python3 is not installed, which makes the terminal'));
+
+  test('results have colours, what is under way is one line that changes, and Ctrl-C ends it', async () => {
+    const output = await session(watchInTerminal());
+    expect(output).toContain(`${ESCAPE}[32mApplied${ESCAPE}[39m current.sql`);
+    expect(output).toMatch(/\[31m.*FAILED.*migrations\/current\.sql:1:8/);
+    const [first = ''] = committedMigrations();
+    const eraseLine = `\r${ESCAPE}[2K`;
+    expect(output).toContain(`${eraseLine}running ${first} on the development database${eraseLine}`);
+  });
+
+  test('NO_COLOR takes the colours away', async () => {
+    const output = await session(watchInTerminal({ NO_COLOR: '1' }));
+    expect(output).toContain('Applied current.sql');
+    for (const colour of [31, 32, 33, 39, 90]) expect(output).not.toContain(`${ESCAPE}[${colour}m`);
+  });
+});
+
+test('without a terminal there is no escape sequence, and no line about what is under way', async () => {
+  const output = await session(startWatch(copy, { ...env, TERM: 'xterm-256color' }));
+  expect(output).not.toContain(ESCAPE);
+  expect(output).not.toContain('running 0000');
+});

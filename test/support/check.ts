@@ -1,0 +1,70 @@
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach } from 'vitest';
+import type { Finding, Problem } from '../../src/dev/check/gate.ts';
+import { CURRENT, expandIncludes, readSources, type Sources, sourceOf } from '../../src/dev/check/sources.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { copyPackage, type PackageCopy } from './package.ts';
+
+/** A copy of the package that a test spoils before a gate looks at it. */
+export interface SpoiledPackage extends PackageCopy {
+  write(file: string, text: string): void;
+  append(file: string, text: string): void;
+  read(file: string): string;
+  /** With current.sql as the next migration, when it is given. */
+  sources(current?: string): Promise<Sources>;
+}
+
+export interface SpoilOptions {
+  /** With everything that it takes to run its command line; default: what gates read. */
+  readonly whole?: boolean;
+}
+
+/** Makes copies that go after the test. */
+export function packageToSpoil(): (options?: SpoilOptions) => SpoiledPackage {
+  const copies: PackageCopy[] = [];
+  afterEach(() => {
+    for (const copy of copies.splice(0)) copy.remove();
+  });
+  return ({ whole = false } = {}) => {
+    const copy = copyPackage(whole ? {} : { only: ['migrations', 'schema', '.gmrc', '.squawk.toml'] });
+    copies.push(copy);
+    const pathOf = (file: string) => join(copy.folder, file);
+    const write = (file: string, text: string) => writeFileSync(pathOf(file), text);
+    return {
+      ...copy,
+      write,
+      append: (file, text) => appendFileSync(pathOf(file), text),
+      read: (file) => readFileSync(pathOf(file), 'utf8'),
+      sources(current) {
+        if (current !== undefined) write('migrations/current.sql', current);
+        return readSources(copy.folder, current !== undefined);
+      },
+    };
+  };
+}
+
+/** The SQL of the checkout, with this as current.sql and the next migration. */
+export async function checkoutWith(text: string): Promise<Sources> {
+  const sources = await readSources(PACKAGE_ROOT, false);
+  const current = sourceOf(CURRENT, text);
+  return { ...sources, current, pending: expandIncludes(current, sources.fixtures) };
+}
+
+export const PASSED: Finding = { state: 'passed' };
+
+/** The problems that a gate found; none where it passed. Each says where it is and what to do. */
+export async function problemsOf(finding: Finding | Promise<Finding>): Promise<readonly Problem[]> {
+  const found = await finding;
+  if (found.state === 'not run') throw new Error(`the gate did not run: ${found.reason}`);
+  const problems = found.state === 'failed' ? found.problems : [];
+  for (const { file, what, remedy } of problems) {
+    if (file === '' || what === '' || remedy === '') throw new Error(`not told in full: ${file}: ${what}`);
+  }
+  return problems;
+}
+
+/** The same as short lines. */
+export async function linesOf(finding: Finding | Promise<Finding>): Promise<readonly string[]> {
+  return (await problemsOf(finding)).map(({ file, line, what }) => `${file}:${line} ${what}`);
+}

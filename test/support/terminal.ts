@@ -1,0 +1,23 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+
+/** Python's module does what `script` does, but on every Unix in the same way. */
+const RUN = 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))';
+
+/** Whether a command can be run on a terminal here; what it takes is Python 3.9 or later. */
+export function hasTerminal(): boolean {
+  return (
+    spawnSync('python3', ['-c', 'import os, pty; os.waitstatus_to_exitcode'], { stdio: 'ignore' }).status ===
+    0
+  );
+}
+
+/**
+ * Starts a command on a terminal of its own. What is written to its stdin is typed there: "\u0003" is Ctrl-C.
+ * Its stdout has everything that would be seen.
+ */
+export function startInTerminal(
+  command: readonly string[],
+  options: { readonly cwd: string; readonly env: Readonly<Record<string, string | undefined>> },
+): ChildProcess {
+  return spawn('python3', ['-c', RUN, ...command], { ...options, stdio: ['pipe', 'pipe', 'pipe'] });
+}
