@@ -172,7 +172,7 @@ describe('with --json, stdout is one document:', () => {
     [[], 'No command is given.'],
     [['status', '--dry-run'], 'status has no option --dry-run.'],
     [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],
-    [['check'], 'check has no option --json.'],
+    [['docs'], 'docs has no option --json.'],
     [['migrate', '--force'], expect.stringContaining("'--force'")],
   ])('of %j, which is not understood, why', async (args, message) => {
     const { exitCode, document, stderr } = await jsonCommand(args, database().url);

@@ -35,7 +35,7 @@ describe('the chain', () => {
     const [first] = committedMigrations();
     rmSync(join(copy.folder, 'migrations', 'committed', first ?? ''));
     expect(await linesOf(chain.look(await copy.sources()))).toEqual([
-      expect.stringMatching(/000002-.*\.sql:1 .*does not follow the start/),
+      expect.stringMatching(/000002-.*\.sql:1 Migration 000001 is missing/),
     ]);
   });
 });

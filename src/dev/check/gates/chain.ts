@@ -6,6 +6,9 @@ import { COMMITTED, type Sources } from '../sources.ts';
 
 const REMEDY = 'Only "npm run db:commit" and "npm run db:uncommit" write in this folder.';
 
+/** Seen by what a file says of the one before it. */
+const BROKEN_LINKS: readonly string[] = ['MIGRATION_OUT_OF_CHAIN', 'MIGRATION_FILE_MISSING'];
+
 export const chain: Gate<Sources> = {
   name: 'chain',
   proves: 'the committed migrations are unedited, each following the one before',
@@ -20,7 +23,7 @@ export const chain: Gate<Sources> = {
       if (!(error instanceof MigrationsInvalidError)) throw error;
       const file = `${COMMITTED}/${error.filename}`;
       const lines = committed.find((source) => source.file === file)?.text.split('\n') ?? [];
-      const header = error.code === 'MIGRATION_OUT_OF_CHAIN' ? '--! Previous' : '--! Hash';
+      const header = BROKEN_LINKS.includes(error.code) ? '--! Previous' : '--! Hash';
       // Where the header is what is wrong, there is none to find.
       const line = Math.max(lines.findIndex((text) => text.startsWith(header)) + 1, 1);
       return judge([{ file, line, what: error.message, remedy: REMEDY }]);
