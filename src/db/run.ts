@@ -16,7 +16,7 @@ import { describeProcesses, type LockOutcome, waitForLock } from './lock.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
 import { isAdopting, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts';
 import { PassingFailure, startBackoff } from './retry.ts';
-import { openSession, type Session } from './session.ts';
+import { LONG_SESSION, openSession, type Session } from './session.ts';
 import type { SchemaCheck } from './verify.ts';
 
 /** Everything a run goes by. */
@@ -139,16 +139,16 @@ function tellPlan(
 
 /** Applies what is pending, as the one migrator. Loads what that takes: most runs find nothing to do. */
 async function migrate(run: Run, progress: Progress, session: Session): Promise<void> {
-  const [{ startApplier }, { applyPending }, { refuseConflicts, requireModel }] = await Promise.all([
-    import('./graphile/apply.ts'),
-    import('./apply-pending.ts'),
-    import('./verify.ts'),
-  ]);
-  if (run.verifySchema) await requireModel();
+  const { startApplier } = await import('./graphile/apply.ts');
+  // First of all: its thread loads graphile-migrate meanwhile, which takes longer than all of the rest.
   const applier = startApplier(run);
   try {
-    // The lock lives as long as this session, which has nothing to say for as long as a migration takes.
-    await session.query("select pg_catalog.set_config('idle_session_timeout', '0', false)");
+    const [{ applyPending }, { refuseConflicts, requireModel }] = await Promise.all([
+      import('./apply-pending.ts'),
+      import('./verify.ts'),
+    ]);
+    if (run.verifySchema) await requireModel();
+    await prepareLongSession(session);
     const preflight = await becomeTheOne(run, progress, session);
     if (preflight === undefined) return;
     if (isAdopting(run.connection, preflight)) await refuseConflicts(session, run.committed, run.connection);
@@ -157,6 +157,14 @@ async function migrate(run: Run, progress: Progress, session: Session): Promise<
   } finally {
     await applier.end();
   }
+}
+
+/** The lock lives as long as this session. */
+async function prepareLongSession(session: Session): Promise<void> {
+  const calls = Object.entries(LONG_SESSION).map(
+    ([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`,
+  );
+  await session.query(`select ${calls.join(', ')}`);
 }
 
 /** @returns what the database says under the lock; undefined when another migrator has done everything meanwhile. */

@@ -3,6 +3,18 @@ import pg from 'pg';
 import { type ConnectionSettings, clientConfig } from '../settings.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
+/**
+ * Server settings of a session that lives as long as a run, and may have nothing to say for as long as a migration
+ * takes: it is kept, and yet the server notices within half a minute that its host is gone, and frees its locks.
+ * By default that takes two hours. On a Unix socket the last three do nothing.
+ */
+export const LONG_SESSION: Readonly<Record<string, string>> = {
+  idle_session_timeout: '0',
+  tcp_keepalives_idle: '10',
+  tcp_keepalives_interval: '5',
+  tcp_keepalives_count: '3',
+};
+
 /** A server that says nothing for so long is as good as gone. */
 const ANSWER_MS = 5_000;
 /** Goodbye takes a moment, or the other side is not there. */

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { type ConnectionSettings, clientConfig, type MigrationSettings } from '../../settings.ts';
+import { LONG_SESSION } from '../session.ts';
 import type { WorkerCommand, WorkerFailure, WorkerInput, WorkerMessage } from './messages.ts';
 
 /** What {@link Applier.run} tells while it works. */
@@ -90,7 +91,7 @@ function serverSettings(settings: MigrationSettings): Readonly<Record<string, st
     lock_timeout: String(settings.lockTimeoutMs),
     statement_timeout: String(settings.statementTimeoutMs),
     idle_in_transaction_session_timeout: '0',
-    idle_session_timeout: '0',
+    ...LONG_SESSION,
     default_transaction_isolation: 'read committed',
     // Else a server process goes on, and holds its locks, though this one was killed.
     client_connection_check_interval: '500',

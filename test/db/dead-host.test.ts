@@ -1,0 +1,24 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { LONG_SESSION } from '../../src/db/session.ts';
+import { runMigrations } from '../../src/index.ts';
+import { connectionTo } from '../support/connection.ts';
+import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+
+let server: OwnServer;
+
+beforeAll(async () => {
+  server = await startOwnServer({ listen: 'tcp', settings: ['log_statement=all', 'log_line_prefix=<%p> '] });
+});
+afterAll(() => server?.stop());
+
+test('both sessions of a run ask the server to notice soon that their host is gone', async () => {
+  await runMigrations({ connection: connectionTo(server.url) });
+  const log = readFileSync(join(server.folder, 'postgres.log'), 'utf8');
+  for (const [name, value] of Object.entries(LONG_SESSION)) {
+    const asked = log.matchAll(new RegExp(`^<(\\d+)> .*'${name}'.*'${value}'`, 'gm'));
+    const sessions = new Set([...asked].map(([, pid]) => pid));
+    expect(sessions.size, name).toBe(2);
+  }
+});
