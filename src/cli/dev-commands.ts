@@ -1,4 +1,5 @@
 import type { Flags } from './arguments.ts';
+import type { CheckDocument } from './documents.ts';
 import { DONE, FAILED } from './exit-codes.ts';
 import type { Output } from './output.ts';
 import { signalsAsAbort } from './signals.ts';
@@ -41,7 +42,7 @@ export async function check(output: Output, flags: Flags): Promise<number> {
   const { describeReport } = await import('../dev/check/describe.ts');
   const report = await checkMigrations({ current: flags.current });
   for (const line of describeReport(report)) output.say(line);
-  output.document({ command: 'check', ...report });
+  output.document({ command: 'check', ...report } satisfies CheckDocument);
   return report.ok ? DONE : FAILED;
 }
 

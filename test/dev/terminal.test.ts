@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { committedMigrations } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { canUse } from '../support/programs.ts';
 import { hasTerminal, startInTerminal } from '../support/terminal.ts';
 import {
   type Editor,
@@ -52,9 +53,7 @@ async function session(command: RunningCommand): Promise<string> {
   return output;
 }
 
-describe('on a terminal', () => {
-  beforeEach(({ skip }) => skip(!hasTerminal(), 'python3 is not installed, which makes the terminal'));
-
+describe.skipIf(!canUse('python3', hasTerminal()))('on a terminal', () => {
   test('results have colours, what is under way is one line that changes, and Ctrl-C ends it', async () => {
     const output = await session(watchInTerminal());
     expect(output).toContain(`${ESCAPE}[32mApplied${ESCAPE}[39m current.sql`);

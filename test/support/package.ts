@@ -25,6 +25,8 @@ export interface PackageCopy {
   rewriteMigration(filename: string, sql: string): void;
   /** Takes the last committed migration away, and with it what the model knows of it, as the version before was. */
   removeLastMigration(): void;
+  /** Lets the model of the schema be that of a committed migration, which then changes nothing that it is of. */
+  modelIsOf(filename: string): void;
   remove(): void;
 }
 
@@ -61,6 +63,17 @@ export function copyPackage({ without = [], only }: CopyOptions = {}): PackageCo
       `--! Previous: ${previous}\n--! Hash: sha1:${hash}\n\n${sql.trim()}\n`,
     );
   };
+  const modelIsOf = (filename: string) => {
+    const model = join(folder, MODEL_FILE);
+    const text = readFileSync(model, 'utf8');
+    writeFileSync(
+      model,
+      text.replace(
+        /^# After migration: .*$/m,
+        `# After migration: ${filename} ${headerOf(filename, 'Hash')}`,
+      ),
+    );
+  };
   return {
     folder,
     addMigration(name, sql) {
@@ -75,13 +88,9 @@ export function copyPackage({ without = [], only }: CopyOptions = {}): PackageCo
     removeLastMigration() {
       const [before = '', last = ''] = readdirSync(committed).sort().slice(-2);
       rmSync(join(committed, last));
-      const model = join(folder, MODEL_FILE);
-      const text = readFileSync(model, 'utf8');
-      writeFileSync(
-        model,
-        text.replace(/^# After migration: .*$/m, `# After migration: ${before} ${headerOf(before, 'Hash')}`),
-      );
+      modelIsOf(before);
     },
+    modelIsOf,
     remove: () => rmSync(parent, { recursive: true, force: true }),
   };
 }

@@ -1,7 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Client } from 'pg';
-import { MODEL_FILE } from '../../src/catalog/committed.ts';
 import { committedMigrations, migrationNumber } from './migrations.ts';
 import { copyPackage, type PackageCopy } from './package.ts';
 import { until } from './until.ts';
@@ -57,19 +54,8 @@ export function copyStagedPackage(): StagedPackage {
   const [first = '', second = '', third = ''] = Object.entries(MIGRATIONS).map(([name, sql]) =>
     copy.addMigration(name, sql),
   );
-  claimModel(copy.folder, third);
+  copy.modelIsOf(third);
   return { ...copy, staged: [first, second, third] };
-}
-
-/** The staged migrations change nothing in the schema that the model is of, so that it is theirs as well. */
-function claimModel(folder: string, filename: string): void {
-  const header = readFileSync(join(folder, 'migrations', 'committed', filename), 'utf8');
-  const hash = /^--! Hash: (.*)$/m.exec(header)?.[1] ?? '';
-  const model = join(folder, MODEL_FILE);
-  writeFileSync(
-    model,
-    readFileSync(model, 'utf8').replace(/^# After migration: .*$/m, `# After migration: ${filename} ${hash}`),
-  );
 }
 
 /** Closes a gate until it is opened, or the connection ends. */
