@@ -27,7 +27,7 @@ export const VARIABLES: Readonly<Record<DatabaseKind, string>> = {
 /**
  * The databases of the environment.
  * @returns undefined when none of the three variables is set.
- * @throws {SettingsError} when only some are set, or two of them lead to one database.
+ * @throws {SettingsError} when only some are set, or two of them name one database.
  */
 export function configuredDatabases(env: Environment = process.env): WorkflowDatabases | undefined {
   const names = Object.values(VARIABLES);
@@ -70,28 +70,24 @@ function open(env: Environment, kind: DatabaseKind): ConnectionSettings {
   return connection;
 }
 
-/** One of them is erased without being asked for, and no database can be dropped from inside of itself. */
+/**
+ * The shadow database is erased without being asked for, and none can be dropped from inside of itself. Names alone
+ * count: graphile-migrate drops by name, on the server that the root URL leads to, and one server has many addresses.
+ */
 function refuseSharing(databases: WorkflowDatabases): void {
   const kinds = Object.keys(VARIABLES) as DatabaseKind[];
   for (const [index, kind] of kinds.entries()) {
-    const other = kinds.slice(index + 1).find((later) => isSame(databases[kind], databases[later]));
+    const { database } = databases[kind];
+    const other = kinds.slice(index + 1).find((later) => databases[later].database === database);
     if (other === undefined) continue;
     throw new SettingsError(
       VARIABLES[other],
-      `${VARIABLES[kind]} and ${VARIABLES[other]} lead to the same database, "${databases[kind].database}". The shadow database is erased at every commit, and none can be dropped from inside of itself: name three different ones.`,
+      `The databases of ${VARIABLES[kind]} and ${VARIABLES[other]} have the same name, "${database}". The shadow database is erased at every commit, by its name, and none can be dropped from inside of itself: name three different ones.`,
     );
   }
-}
-
-function isSame(one: ConnectionSettings, other: ConnectionSettings): boolean {
-  return one.database === other.database && hostOf(one) === hostOf(other) && portOf(one) === portOf(other);
 }
 
 /** Where pg connects to when the URL names no host. */
 export function hostOf({ host }: ConnectionSettings): string {
   return host ?? process.env.PGHOST ?? 'localhost';
-}
-
-function portOf({ port }: ConnectionSettings): number {
-  return port ?? Number(process.env.PGPORT ?? 5432);
 }
