@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readArguments } from '../src/cli/arguments.ts';
@@ -92,6 +93,9 @@ function variablesOfTheSource(): readonly string[] {
   return [...new Set(text.match(/\bFILESTORE_[A-Z_]+\b/g))].sort();
 }
 
+const COMMENT_OF_FUNCTION =
+  "select obj_description('filestore.refuse_truncate()'::regprocedure, 'pg_proc') as comment";
+
 // Each failure is staged, and mended by nothing but what the runbook says.
 describe('who follows the runbook', () => {
   const migrated = databaseForEachTest();
@@ -152,6 +156,7 @@ describe('who follows the runbook', () => {
     const database = migrated();
     await database.query(`
       drop index filestore.nodes_checksum_idx;
+      comment on function filestore.refuse_truncate() is null;
       alter table filestore.nodes add column owner_hint text;
       create or replace function filestore.refuse_truncate() returns trigger language plpgsql security definer
         set search_path = pg_catalog, pg_temp as $$ begin return null; end $$`);
@@ -168,18 +173,21 @@ describe('who follows the runbook', () => {
 
     for (const statement of statements(steps)) await database.query(statement);
     await database.query(statementAgain());
+    expect(await database.query(COMMENT_OF_FUNCTION)).toEqual([{ comment: expect.any(String) }]);
     expect(await run(database, ['verify'])).toMatchObject({ exitCode: DONE });
   });
 
-  /** As a person copies it: from the place that the runbook's command finds, to its end. */
+  /** What the runbook's commands put into a file, for psql to run. */
   function statementAgain(): string {
-    const [grep = ''] = blocks(section('A function, view or trigger again'), 'sh');
-    const command = grep.replace('node_modules/@apphub/filestore', '.');
-    const found = execFileSync('sh', ['-c', command], { cwd: PACKAGE_ROOT, encoding: 'utf8' });
-    const [file = '', line = ''] = found.split(':');
-    const rest = readFileSync(join(PACKAGE_ROOT, file), 'utf8')
-      .split('\n')
-      .slice(Number(line) - 1);
-    return rest.slice(0, rest.findIndex((text) => text.endsWith('$$;')) + 1).join('\n');
+    const [script = ''] = blocks(section('A function, view or trigger again'), 'sh');
+    const folder = mkdtempSync(join(tmpdir(), 'filestore-runbook-'));
+    try {
+      const here = script.replace('node_modules/@apphub/filestore', `'${PACKAGE_ROOT}'`);
+      expect(here).toContain('-f again.sql');
+      execFileSync('sh', ['-euc', `psql() { :; }\nDATABASE_URL=\n${here}`], { cwd: folder });
+      return readFileSync(join(folder, 'again.sql'), 'utf8');
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   }
 });
