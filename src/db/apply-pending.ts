@@ -40,8 +40,10 @@ const CANCEL_EVERY_MS = 50;
 /** Applies what is pending, watching over it. Ends with everything applied, or throws. */
 export async function applyPending(application: Application): Promise<void> {
   await clearInvalidIndexes(application, appliedBy(application));
+  // The run may have been told to stop before anything here listened to that.
+  application.run.signal.throwIfAborted();
   const watch = startWatch(application);
-  const { outcome } = await untilApplied(application, watch);
+  const outcome = await untilApplied(application, watch);
   if (outcome.type === 'done') return;
   if (outcome.type === 'locked-out') throw lockedOut(application);
   await fail(application, outcome, watch);
@@ -110,19 +112,15 @@ function startWatch(application: Application): Watch {
   };
 }
 
-async function untilApplied(
-  application: Application,
-  watch: Watch,
-): Promise<{ readonly outcome: ApplyOutcome }> {
+async function untilApplied(application: Application, watch: Watch): Promise<ApplyOutcome> {
   const { run, progress, applier, preflight, pending } = application;
   const { signal } = run;
   const onAbort = () => {
     cancel(application).catch(() => undefined);
   };
-  signal.throwIfAborted();
   signal.addEventListener('abort', onAbort);
   try {
-    const outcome = await applier.run({
+    return await applier.run({
       makeBookkeeping: !preflight.bookkeepingIsWhole,
       unlimited: pending.filter(worksConcurrently).map(({ filename }) => filename),
       onEvent(event) {
@@ -134,7 +132,6 @@ async function untilApplied(
         run.emit(event);
       },
     });
-    return { outcome };
   } finally {
     signal.removeEventListener('abort', onAbort);
     watch.stop();

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { type MigrationEvent, runMigrations } from '../../src/index.ts';
 import { hostForFile } from '../support/host.ts';
@@ -112,3 +114,45 @@ describe('a run that is told to stop, and whose server says nothing', () => {
     await expectRerunFinishes();
   });
 });
+
+// Held back, and let go as soon as the run is told to stop: the answer comes, and the run sees only then that it is to.
+const ANSWERED = ['filestore.preflight', 'pg_get_constraintdef'] as const;
+
+describe('a run that is told to stop just before it applies anything', () => {
+  beforeEach(async () => {
+    const client = await scene.connect();
+    await client.query('drop schema graphile_migrate cascade');
+  });
+
+  test.each(ANSWERED)('and gets its answer to %s leaves nothing running in the process', async (text) => {
+    const listener = await runAndStop(text);
+    setFlagsFromString('--expose-gc');
+    const collectGarbage: () => void = runInNewContext('gc');
+    await until(() => {
+      collectGarbage();
+      return listener.deref() === undefined;
+    });
+    expect(await scene.traces()).toEqual([]);
+  });
+});
+
+/** @returns its listener, which whatever is left of the run holds on to. */
+async function runAndStop(text: string): Promise<WeakRef<(event: MigrationEvent) => void>> {
+  const stop = new AbortController();
+  const events: MigrationEvent[] = [];
+  const onEvent = (event: MigrationEvent) => {
+    events.push(event);
+  };
+  const firstLook = scene.proxy.holdAt('filestore.preflight');
+  const running = runMigrations({ env: scene.env, signal: stop.signal, onEvent });
+  const outcome = expect(running).rejects.toMatchObject({ code: 'RUN_ABORTED', applied: [] });
+  const release = await firstLook;
+  const held = scene.proxy.holdAt(text);
+  release();
+  const answer = await held;
+  stop.abort();
+  answer();
+  await outcome;
+  expect(events).toMatchObject([{ type: 'plan', adopting: true }]);
+  return new WeakRef(onEvent);
+}
