@@ -197,6 +197,7 @@ export class LockNotAcquiredError extends FilestoreError {
     message: string,
     /** Who has the lock; null when it changed hands while it was looked up. */
     readonly holder: ServerProcess | null,
+    /** Names of the files that this run applied before. */
     readonly applied: readonly string[],
   ) {
     super(message);
@@ -212,7 +213,10 @@ export interface MigrationFailurePlace {
   readonly column: number | null;
 }
 
-/** A migration failed. What it did was rolled back; the migrations before it stay applied. */
+/**
+ * A migration failed. What it did was rolled back, unless it runs without a transaction (`--! no-transaction`); the
+ * migrations before it stay applied.
+ */
 export class MigrationFailedError extends FilestoreError {
   readonly code = 'MIGRATION_FAILED';
 
@@ -231,12 +235,16 @@ export class MigrationFailedError extends FilestoreError {
   }
 }
 
-/** The run was told to stop. What it had committed stays, the migration under way was rolled back. */
+/**
+ * The run was told to stop. What it had committed stays; the migration under way was rolled back, unless it runs
+ * without a transaction (`--! no-transaction`).
+ */
 export class RunAbortedError extends FilestoreError {
   readonly code = 'RUN_ABORTED';
 
   constructor(
     message: string,
+    /** Names of the files that this run applied before it stopped. */
     readonly applied: readonly string[],
     options?: ErrorOptions,
   ) {
@@ -250,6 +258,7 @@ export class NotMigratedError extends FilestoreError {
 
   constructor(
     message: string,
+    /** Names of the files that are not applied. */
     readonly pending: readonly string[],
   ) {
     super(message);
@@ -264,4 +273,9 @@ export class EmbeddedPostgresError extends FilestoreError {
 /** A step of changing the schema (commit, uncommit, reset) cannot be done as things stand. Nothing was changed. */
 export class SchemaChangeError extends FilestoreError {
   readonly code = 'SCHEMA_CHANGE_REFUSED';
+}
+
+/** SQLSTATE of a server's error, or Node's code; undefined for an error that has none. */
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }

@@ -21,7 +21,8 @@ export {
   runMigrations,
   verifySchema,
 } from './db/migrations.ts';
-export type { AppliedMigration } from './db/plan.ts';
+export type { AppliedMigration, MigrationState } from './db/plan.ts';
+export type { Migrator } from './db/preflight.ts';
 export type { SchemaCheck } from './db/verify.ts';
 export type { Environment } from './environment.ts';
 export {

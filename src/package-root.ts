@@ -1,4 +1,11 @@
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** Folder of this package: src/ and dist/ stand equally deep below it. */
 export const PACKAGE_ROOT: string = fileURLToPath(new URL('..', import.meta.url));
+
+/** The migrations that ship with the package. */
+export const MIGRATIONS_FOLDER: string = join(PACKAGE_ROOT, 'migrations');
+
+/** graphile-migrate's settings. */
+export const CONFIG_FILE: string = join(PACKAGE_ROOT, '.gmrc');

@@ -2,6 +2,7 @@ import {
   type CatalogModel,
   type CatalogObject,
   describeObject,
+  keyOf,
   MODELLED_SCHEMA,
   type ObjectKind,
 } from './model.ts';
@@ -75,10 +76,6 @@ function isAdded({ name }: CatalogObject, sql: string): boolean {
     `\\badd\\s+(column|constraint)\\s+(if\\s+not\\s+exists\\s+)?${escaped}(?![\\w$])`,
     'i',
   ).test(sql);
-}
-
-function keyOf({ kind, name }: CatalogObject): string {
-  return `${kind} ${name}`;
 }
 
 /** The definition without a column's default, which comes last in it, and only one that is not generated has any. */

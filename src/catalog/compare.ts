@@ -2,6 +2,7 @@ import {
   type CatalogModel,
   type CatalogObject,
   describeObject,
+  keyOf,
   type LiveCatalog,
   type ObjectKind,
 } from './model.ts';
@@ -89,10 +90,6 @@ function compareObjects(
       .filter((object) => !wanted.has(keyOf(object)))
       .map((object): CatalogDifference => ({ change: 'extra', object, owner, actual: object.definition })),
   ];
-}
-
-function keyOf({ kind, name }: CatalogObject): string {
-  return `${kind} ${name}`;
 }
 
 /** Up to 15 the server prints `nodes.id` where later ones print `id`. String literals keep what they hold. */

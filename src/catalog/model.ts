@@ -45,6 +45,11 @@ export interface CatalogObject {
   readonly parts: readonly CatalogObject[];
 }
 
+/** What tells an object from its neighbours. */
+export function keyOf({ kind, name }: Pick<CatalogObject, 'kind' | 'name'>): string {
+  return `${kind} ${name}`;
+}
+
 /** Everything in the schema but comments, owners, and privileges of named roles, which are an operator's business. */
 export interface CatalogModel {
   /** By kind and name. Empty when there is no such schema. */

@@ -1,4 +1,5 @@
-import { type CatalogObject, type LiveCatalog, OBJECT_KINDS, type ObjectKind } from './model.ts';
+import { compareNames } from '../text.ts';
+import { type CatalogObject, keyOf, type LiveCatalog, OBJECT_KINDS, type ObjectKind } from './model.ts';
 import { inOneLine, withoutNeedlessQuotes } from './normalize.ts';
 import { CATALOG_QUERY } from './query.ts';
 
@@ -39,7 +40,7 @@ export async function readCatalog(client: CatalogClient): Promise<LiveCatalog> {
       kind,
       name,
       definition,
-      parts: owner_kind === null ? build(partsOf.get(`${kind} ${name}`)) : [],
+      parts: owner_kind === null ? build(partsOf.get(keyOf({ kind, name }))) : [],
     }));
   return { serverMajor: version[0]?.major ?? 0, objects: build(partsOf.get('')) };
 }
@@ -54,11 +55,10 @@ function normalize(row: Row): Row {
   };
 }
 
-/** By code points and not by a locale, so that the order is the same everywhere. */
 function compareRows(a: Row, b: Row): number {
   return (
     OBJECT_KINDS.indexOf(a.kind) - OBJECT_KINDS.indexOf(b.kind) ||
     a.position - b.position ||
-    (a.name < b.name ? -1 : a.name > b.name ? 1 : 0)
+    compareNames(a.name, b.name)
   );
 }

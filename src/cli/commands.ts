@@ -1,6 +1,6 @@
-import { describeProcess } from '../db/lock.ts';
 import type { PendingMigration } from '../db/migrations.ts';
 import { migrationStatus, pendingMigrations, runMigrations, verifySchema } from '../db/migrations.ts';
+import { describeProcess } from '../db/server-process.ts';
 import { DatabaseAheadError } from '../errors.ts';
 import { describeConnection } from '../settings.ts';
 import { capitalized, count } from '../text.ts';

@@ -1,30 +1,19 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { LockNotAcquiredError, MigrationFailedError } from '../errors.ts';
 import { describeConnection } from '../settings.ts';
 import { capitalized, seconds } from '../text.ts';
+import { cancelUntil } from './cancel-until.ts';
 import { clearAfterFailure, clearInvalidIndexes } from './clear-indexes.ts';
 import { isConnectionLoss, isPassing } from './connection-error.ts';
-import type { Applier, ApplyOutcome } from './graphile/apply.ts';
+import type { ApplyOutcome } from './graphile/apply.ts';
 import { causeOf, migrationFailure } from './graphile/failure.ts';
 import type { WorkerFailure } from './graphile/messages.ts';
 import type { CommittedMigration } from './history.ts';
 import { worksConcurrently } from './invalid-index.ts';
-import { describeProcesses } from './lock.ts';
-import type { Preflight } from './preflight.ts';
 import { PassingFailure } from './retry.ts';
-import type { Progress, Run } from './run.ts';
-import { openSession, type Session } from './session.ts';
+import type { Application } from './run-state.ts';
+import { describeProcesses } from './server-process.ts';
+import { openSession } from './session.ts';
 import { type Sight, watchSession } from './watch-session.ts';
-
-export interface Application {
-  readonly run: Run;
-  readonly progress: Progress;
-  /** The session that has the lock. */
-  readonly session: Session;
-  readonly applier: Applier;
-  readonly preflight: Preflight;
-  readonly pending: readonly CommittedMigration[];
-}
 
 /** SQLSTATEs of a lock that was not to be had: it may be next time (PostgreSQL manual, appendix A). */
 const LOCK_FAILURES: Readonly<Record<string, string>> = {
@@ -35,7 +24,6 @@ const LOCK_FAILURES: Readonly<Record<string, string>> = {
 /** How long a cancelled statement may take to end before its session is ended, and then its thread. */
 const CANCEL_MS = 600;
 const END_MS = 900;
-const CANCEL_EVERY_MS = 50;
 
 /** Applies what is pending, watching over it. Ends with everything applied, or throws. */
 export async function applyPending(application: Application): Promise<void> {
@@ -161,17 +149,12 @@ async function cancel(application: Application): Promise<void> {
 async function cancelOnServer({ run, session, applier }: Application, overdue: AbortSignal): Promise<void> {
   const pid = applier.pid();
   if (pid === undefined) return;
-  const startedAt = performance.now();
+  const endSessionAt = performance.now() + CANCEL_MS;
   const canceller = (await session.isAlive())
     ? session
     : await openSession(run.connection, { waitMs: 0, signal: overdue });
   try {
-    // Again and again: between two statements there is nothing to cancel.
-    while (!applier.hasEnded()) {
-      const end = performance.now() - startedAt > CANCEL_MS ? 'pg_terminate_backend' : 'pg_cancel_backend';
-      await canceller.query(`select pg_catalog.${end}(${pid})`);
-      await delay(CANCEL_EVERY_MS);
-    }
+    await cancelUntil(canceller, pid, applier.hasEnded, endSessionAt);
   } finally {
     if (canceller !== session) await canceller.close();
   }

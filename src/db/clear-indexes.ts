@@ -1,16 +1,14 @@
-import { setTimeout as delay } from 'node:timers/promises';
-import { MigrationFailedError } from '../errors.ts';
-import type { ConnectionSettings } from '../settings.ts';
-import type { Application } from './apply-pending.ts';
+import { codeOf, MigrationFailedError } from '../errors.ts';
+import { cancelUntil } from './cancel-until.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import type { CommittedMigration } from './history.ts';
 import { concurrentIndexOf, dropInvalidIndex, IndexBusyError, type IndexName } from './invalid-index.ts';
 import { PassingFailure } from './retry.ts';
+import type { Application } from './run-state.ts';
 import { withSession } from './session.ts';
 
 /** Where there is no time left, or somebody is known to be in the way. */
 const BRIEFLY_MS = 300;
-const CANCEL_EVERY_MS = 50;
 
 /**
  * Drops what failed builds of pending indexes have left.
@@ -65,7 +63,9 @@ async function drop(
 ): Promise<boolean> {
   const done = new AbortController();
   const onAbort = () => {
-    cancelUntil(done.signal, run.connection, preflight.pid).catch(() => undefined);
+    withSession(run.connection, (other) =>
+      cancelUntil(other, preflight.pid, () => done.signal.aborted),
+    ).catch(() => undefined);
   };
   run.signal.addEventListener('abort', onAbort);
   try {
@@ -74,16 +74,6 @@ async function drop(
     run.signal.removeEventListener('abort', onAbort);
     done.abort();
   }
-}
-
-/** Cancels what a session does, again and again: between two statements there is nothing to cancel. */
-async function cancelUntil(done: AbortSignal, connection: ConnectionSettings, pid: number): Promise<void> {
-  await withSession(connection, async (other) => {
-    while (!done.aborted) {
-      await other.query(`select pg_catalog.pg_cancel_backend(${pid})`);
-      await delay(CANCEL_EVERY_MS);
-    }
-  });
 }
 
 function cannotRun(migration: CommittedMigration, cause: unknown, applied: readonly string[]): Error {
@@ -95,7 +85,7 @@ function cannotRun(migration: CommittedMigration, cause: unknown, applied: reado
   const error = new MigrationFailedError(
     `Migration ${reason} Run this again when that is ${isBusy ? 'done' : 'mended'}.`,
     { filename: migration.filename, statement: null, line: null, column: null },
-    cause instanceof Error && 'code' in cause && typeof cause.code === 'string' ? cause.code : null,
+    codeOf(cause) ?? null,
     applied,
     { cause },
   );

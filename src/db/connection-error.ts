@@ -1,4 +1,4 @@
-import { ConnectionError, ConnectionLostError, FilestoreError } from '../errors.ts';
+import { ConnectionError, ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
@@ -60,7 +60,7 @@ export function connectionError(connection: ConnectionSettings, cause: unknown):
 function describeRefusal(connection: ConnectionSettings, cause: unknown): string {
   const where = describeConnection(connection);
   const user = connection.user === undefined ? 'of this process' : `"${connection.user}"`;
-  const code = codeOf(cause);
+  const code = codeOfConnecting(cause);
   const message = messageOf(cause);
   const refusal = REFUSALS[code];
   if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
@@ -92,7 +92,7 @@ export function connectionLostError(
   cause: unknown,
   applied: readonly string[] = [],
 ): ConnectionLostError {
-  const code = codeOf(cause);
+  const code = codeOfConnecting(cause);
   const reason = UNREACHABLE[code] ?? messageOf(cause);
   const kept = applied.length === 0 ? '' : ` Applied before: ${applied.join(', ')}.`;
   return new ConnectionLostError(
@@ -104,7 +104,7 @@ export function connectionLostError(
 
 /** Whether a failed attempt to connect may succeed by waiting: the server starts, or its name is not known yet. */
 export function isPassing(cause: unknown): boolean {
-  const code = codeOf(cause);
+  const code = codeOfConnecting(cause);
   // No connection left; a session that ends as it begins, since the server stops or crashed; a server that starts.
   if (/^(53300|57P0[123])$/.test(code)) return true;
   if (code === 'EACCES') return false;
@@ -113,15 +113,14 @@ export function isPassing(cause: unknown): boolean {
 
 /** Whether an error means that the connection is gone, rather than that the statement was wrong. */
 export function isConnectionLoss(cause: unknown): boolean {
-  const code = codeOf(cause);
+  const code = codeOfConnecting(cause);
   // Class 08: connection exceptions; 57P01 to 57P05: the server ended the session.
   return /^(08...|57P0[1-5])$/.test(code) || code in UNREACHABLE || GONE.test(messageOf(cause));
 }
 
-function codeOf(error: unknown): string {
+function codeOfConnecting(error: unknown): string {
   // One error for each address that was tried, when a host name has several.
-  if (error instanceof AggregateError) return codeOf(error.errors[0]);
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+  return codeOf(error instanceof AggregateError ? error.errors[0] : error) ?? '';
 }
 
 function messageOf(error: unknown): string {

@@ -1,6 +1,6 @@
 import type { ServerProcess } from '../errors.ts';
 import { capitalized, count, seconds } from '../text.ts';
-import { describeProcess, describeProcesses } from './lock.ts';
+import { describeProcess, describeProcesses } from './server-process.ts';
 
 /** How far an index build is, from pg_stat_progress_create_index. */
 export interface IndexBuild {

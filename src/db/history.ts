@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
+import { compareNames } from '../text.ts';
 
 /** A migration as its file in `migrations/committed` tells it. */
 export interface CommittedMigration {
@@ -185,9 +186,4 @@ function describeBreak(
     `Migration ${filename} does not follow ${before?.filename ?? 'the start'}: one of them was rewritten. ${restore}`,
     filename,
   );
-}
-
-/** By code points and not by a locale, so that the order is the same everywhere. */
-export function compareNames(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }

@@ -1,7 +1,7 @@
-import type { ServerProcess } from '../errors.ts';
+import { codeOf, type ServerProcess } from '../errors.ts';
 import { tokenize } from '../sql-text.ts';
 import type { CommittedMigration } from './history.ts';
-import { describeProcesses } from './lock.ts';
+import { describeProcesses } from './server-process.ts';
 import type { Queryable } from './session.ts';
 
 /** An index and its schema, as the catalog has them. */
@@ -83,7 +83,7 @@ export async function dropInvalidIndex(
     // Concurrently, so that it waits for those who use the table without holding anybody up.
     await session.query(`drop index concurrently if exists ${found.name}`);
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === '55P03')) throw error;
+    if (codeOf(error) !== '55P03') throw error;
     const users = describeProcesses(await usersOf(session, found.table, 'true'));
     throw new IndexBusyError(
       `the invalid index ${found.name}, which a failed build left, cannot be dropped while its table is used by ${users === '' ? 'others' : users}`,

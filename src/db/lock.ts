@@ -1,18 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServerProcess } from '../errors.ts';
+import { MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import type { Preflight } from './preflight.ts';
 import type { Queryable } from './session.ts';
 
-/** Key of this package's advisory lock: the letters "filestor" as one number. */
-export const MIGRATION_LOCK_KEY = '7379548647407775602';
-/** Key of graphile-migrate's own (dist/pgReal.js), which its command line takes as well. */
-export const GRAPHILE_LOCK_KEY = '4727445306447283';
-
 /** Between two looks: long enough to be no load, short enough not to be noticed. */
 const POLL_MS = 200;
-
-/** Somebody who holds up a run, or nobody that can be named. */
-export type Holder = ServerProcess | null;
 
 export interface LockWait {
   readonly session: Queryable;
@@ -23,8 +16,8 @@ export interface LockWait {
   /** Milliseconds to wait at most. */
   readonly waitMs: number;
   readonly signal: AbortSignal;
-  /** Told at the first look that finds the lock taken, and whenever its holder changes. */
-  readonly onWaiting: (holder: Holder) => void;
+  /** Told at the first look that finds the lock taken, and whenever its holder changes; null: it cannot be named. */
+  readonly onWaiting: (holder: ServerProcess | null) => void;
 }
 
 /** How the wait ended. */
@@ -76,19 +69,4 @@ async function tryLock(session: Queryable): Promise<boolean> {
     `select pg_catalog.pg_try_advisory_lock(${MIGRATION_LOCK_KEY}) as locked`,
   );
   return rows[0]?.locked ?? false;
-}
-
-/** A server process in words, such as `process 4711, role "deployer", application "filestore migrate …"`. */
-export function describeProcess({ pid, role, applicationName }: ServerProcess): string {
-  // The server's number for a transaction that was prepared and has no process any more.
-  if (pid === 0) return 'a prepared transaction (select * from pg_prepared_xacts)';
-  const parts = [`server process ${pid}`];
-  if (role !== null) parts.push(`role "${role}"`);
-  if (applicationName !== null && applicationName !== '') parts.push(`application "${applicationName}"`);
-  return parts.join(', ');
-}
-
-/** Several of them; empty for none. */
-export function describeProcesses(processes: readonly ServerProcess[]): string {
-  return processes.map(describeProcess).join('; ');
 }

@@ -1,7 +1,6 @@
-import { join } from 'node:path';
 import type { Environment } from '../environment.ts';
 import { NotMigratedError } from '../errors.ts';
-import { PACKAGE_ROOT } from '../package-root.ts';
+import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
 import {
   type ConnectionSettings,
   describeConnection,
@@ -14,15 +13,12 @@ import { capitalized, count } from '../text.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
 import { type CommittedMigration, readCommittedMigrations } from './history.ts';
 import { refuseMissingFile } from './missing-file.ts';
-import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
-import { type Preflight, readPreflight } from './preflight.ts';
+import { type AppliedMigration, type MigrationPlan, type MigrationState, planMigrations } from './plan.ts';
+import { type Migrator, readPreflight } from './preflight.ts';
 import { appliedIn, isAdopting, pendingIn, refuseDiverged } from './refuse.ts';
 import { run } from './run.ts';
 import { withSession } from './session.ts';
 import type { SchemaCheck } from './verify.ts';
-
-/** The migrations that ship with the package. */
-const MIGRATIONS_FOLDER = join(PACKAGE_ROOT, 'migrations');
 
 export interface MigrationOptions {
   /** Where to; default: {@link migrationConnection} of the environment. */
@@ -34,13 +30,19 @@ export interface MigrationOptions {
 export interface RunMigrationsOptions extends MigrationOptions {
   /** Takes the place of single settings of the environment ({@link migrationSettings}). */
   readonly settings?: Partial<MigrationSettings>;
-  /** Stops the run: what is committed stays, the migration under way is rolled back, the lock is free. */
+  /**
+   * Stops the run: what is committed stays, the migration under way is rolled back (unless it runs without a
+   * transaction), the lock is free.
+   */
   readonly signal?: AbortSignal;
   /** Told what happens as it happens. */
   readonly onEvent?: (event: MigrationEvent) => void;
   /** Told the same in lines for people. */
   readonly logger?: MigrationLogger;
-  /** Compare the schema with the package's model after applying. Default: true. */
+  /**
+   * Compare the schema with the package's model after applying. Default: true. Without it, the loss of
+   * the last migration's file is not noticed either: only the model shows it.
+   */
   readonly verifySchema?: boolean;
 }
 
@@ -74,13 +76,9 @@ export interface MigrationReport {
 
 /** How a database stands to the migrations of this package. */
 export interface MigrationStatus {
-  /**
-   * `empty`: nothing applied; `pending`: some to apply; `current`: nothing to do; `ahead`: a later version of
-   * the package was here; `diverged`: other files were applied.
-   */
-  readonly state: MigrationPlan['state'];
+  readonly state: MigrationState;
   readonly applied: readonly AppliedMigration[];
-  /** Names of the files that are not applied. */
+  /** Names of the files that a run would apply; none when `ahead` or `diverged`, since a run refuses those. */
   readonly pending: readonly string[];
   /** One line each, with what to do; empty unless `ahead` or `diverged`. */
   readonly problems: readonly string[];
@@ -88,7 +86,7 @@ export interface MigrationStatus {
   /** True on a hot standby, which gets its migrations by replication. */
   readonly standby: boolean;
   /** Who migrates the database at this moment. */
-  readonly migrators: Preflight['migrators'];
+  readonly migrators: readonly Migrator[];
 }
 
 /** A migration that a run would apply. */
@@ -113,7 +111,9 @@ export interface PendingMigration {
  * than the files', or one that may not be read.
  * @throws {SchemaConflictError} tables of another shape are there without a history. Nothing was changed.
  * @throws {LockNotAcquiredError} another migrator was at work for too long.
- * @throws {MigrationFailedError} a migration failed and was rolled back; carries what was applied before it.
+ * @throws {MigrationFailedError} a migration failed; carries what was applied before it.
+ * @throws {SchemaModelError} the package's model is missing or damaged, or of another migration than the last where
+ * tables without a history would be compared with it. Nothing was changed.
  * @throws {SchemaDriftedError} everything is applied, and the schema is not what the migrations make.
  * @throws {RunAbortedError} `signal` was aborted; carries what was applied.
  */
@@ -127,7 +127,7 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
     settings: { ...migrationSettings(options.env), ...options.settings },
     committed,
     migrationsFolder: MIGRATIONS_FOLDER,
-    configFile: join(PACKAGE_ROOT, '.gmrc'),
+    configFile: CONFIG_FILE,
     verifySchema: verifies,
     signal: options.signal ?? new AbortController().signal,
     emit: (event) => tell(event, options),

@@ -1,7 +1,8 @@
 import { readModelledMigration } from '../catalog/committed.ts';
 import type { ModelledMigration } from '../catalog/render.ts';
 import { MigrationsInvalidError } from '../errors.ts';
-import { type CommittedMigration, compareNames } from './history.ts';
+import { compareNames } from '../text.ts';
+import type { CommittedMigration } from './history.ts';
 
 /**
  * Refuses a package that has lost the file of its last migration, which the chain of the others does not show.

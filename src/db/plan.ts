@@ -1,10 +1,13 @@
 import type { HistoryProblem } from '../errors.ts';
-import { type CommittedMigration, compareNames } from './history.ts';
+import { compareNames } from '../text.ts';
+import type { CommittedMigration } from './history.ts';
 
 /** A migration as the database remembers it: a row of graphile_migrate.migrations. */
 export interface AppliedMigration {
+  /** As graphile-migrate records it, such as `000001.sql`: the number of the file's name without the rest. */
   readonly filename: string;
   readonly hash: string;
+  /** Hash of the migration before it; null for the first. */
   readonly previousHash: string | null;
   readonly appliedAt: Date;
 }
@@ -16,6 +19,12 @@ export type MigrationPlan =
   | { readonly state: 'current' }
   | { readonly state: 'ahead'; readonly unknown: readonly AppliedMigration[] }
   | { readonly state: 'diverged'; readonly problems: readonly HistoryProblem[] };
+
+/**
+ * `empty`: nothing applied; `pending`: some to apply; `current`: nothing to do; `ahead`: a later version of
+ * the package was here; `diverged`: other files were applied.
+ */
+export type MigrationState = MigrationPlan['state'];
 
 /** Compares the files with what the database remembers, row by row. Reads and changes nothing. */
 export function planMigrations(

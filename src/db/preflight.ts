@@ -1,6 +1,6 @@
 import type pg from 'pg';
 import type { ServerProcess } from '../errors.ts';
-import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock.ts';
+import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import type { AppliedMigration } from './plan.ts';
 import type { Queryable } from './session.ts';
 
@@ -19,9 +19,12 @@ export interface Preflight {
   readonly bookkeepingIsWhole: boolean;
   /** Whether any table, view or type stands in the schema, migrated or not. */
   readonly hasObjects: boolean;
-  /** Who migrates this database at the moment, by this package or by graphile-migrate itself. */
-  readonly migrators: readonly (ServerProcess & { readonly lock: 'filestore' | 'graphile-migrate' })[];
+  /** Who migrates this database at the moment. */
+  readonly migrators: readonly Migrator[];
 }
+
+/** A server process that migrates, by this package or by graphile-migrate itself, as the lock that it holds tells. */
+export type Migrator = ServerProcess & { readonly lock: 'filestore' | 'graphile-migrate' };
 
 /** What the database remembers of its migrations: the table graphile_migrate.migrations. */
 export type Bookkeeping =

@@ -7,38 +7,18 @@ import {
   RunAbortedError,
   type ServerProcess,
 } from '../errors.ts';
-import { type ConnectionSettings, describeConnection, type MigrationSettings } from '../settings.ts';
+import { describeConnection } from '../settings.ts';
 import { seconds } from '../text.ts';
 import { connectionLostError, isConnectionLoss } from './connection-error.ts';
-import type { MigrationEvent } from './events.ts';
 import type { CommittedMigration } from './history.ts';
-import { describeProcesses, type LockOutcome, waitForLock } from './lock.ts';
+import { type LockOutcome, waitForLock } from './lock.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
 import { isAdopting, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts';
 import { PassingFailure, startBackoff } from './retry.ts';
+import type { Progress, Run } from './run-state.ts';
+import { describeProcesses } from './server-process.ts';
 import { LONG_SESSION, openSession, type Session } from './session.ts';
 import type { SchemaCheck } from './verify.ts';
-
-/** Everything a run goes by. */
-export interface Run {
-  readonly connection: ConnectionSettings;
-  readonly settings: MigrationSettings;
-  readonly committed: readonly CommittedMigration[];
-  readonly migrationsFolder: string;
-  readonly configFile: string;
-  readonly verifySchema: boolean;
-  readonly signal: AbortSignal;
-  readonly emit: (event: MigrationEvent) => void;
-}
-
-/** What a run has done so far, over all its attempts. */
-export interface Progress {
-  /** Milliseconds of each migration that this run applied, by file name. */
-  readonly durations: Map<string, number>;
-  waitedForLockMs: number;
-  attempts: number;
-  planTold: boolean;
-}
 
 /** How long a server may take to answer a run that was told to stop. */
 const STOP_MS = 2_000;

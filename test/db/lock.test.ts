@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import type { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock.ts';
+import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { collect, runCli, startCli } from '../support/cli.ts';
 import { hostForFile } from '../support/host.ts';
 import { type Arrangement, openScene, type Scene } from '../support/scene.ts';

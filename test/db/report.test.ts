@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { MIGRATION_LOCK_KEY } from '../../src/db/lock.ts';
+import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import {
   describeEvent,
   type MigrationEvent,

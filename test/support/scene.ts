@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import pg, { type Client } from 'pg';
-import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock.ts';
+import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { databaseUrl } from './connection.ts';
 import { type Proxy as Cable, startProxy } from './proxy.ts';
 import {

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { describeProcess } from '../../db/lock.ts';
+import { describeProcess } from '../../db/server-process.ts';
 import { withSession } from '../../db/session.ts';
 import { SchemaChangeError, type ServerProcess, SettingsError } from '../../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../../settings.ts';

@@ -1,0 +1,38 @@
+import type { ConnectionSettings, MigrationSettings } from '../settings.ts';
+import type { MigrationEvent } from './events.ts';
+import type { Applier } from './graphile/apply.ts';
+import type { CommittedMigration } from './history.ts';
+import type { Preflight } from './preflight.ts';
+import type { Session } from './session.ts';
+
+/** Everything a run goes by. */
+export interface Run {
+  readonly connection: ConnectionSettings;
+  readonly settings: MigrationSettings;
+  readonly committed: readonly CommittedMigration[];
+  readonly migrationsFolder: string;
+  readonly configFile: string;
+  readonly verifySchema: boolean;
+  readonly signal: AbortSignal;
+  readonly emit: (event: MigrationEvent) => void;
+}
+
+/** What a run has done so far, over all its attempts. */
+export interface Progress {
+  /** Milliseconds of each migration that this run applied, by file name. */
+  readonly durations: Map<string, number>;
+  waitedForLockMs: number;
+  attempts: number;
+  planTold: boolean;
+}
+
+/** What is to be applied, and everything that it takes. */
+export interface Application {
+  readonly run: Run;
+  readonly progress: Progress;
+  /** The session that has the lock. */
+  readonly session: Session;
+  readonly applier: Applier;
+  readonly preflight: Preflight;
+  readonly pending: readonly CommittedMigration[];
+}
