@@ -13,7 +13,7 @@ import { tlsConfig } from './tls.ts';
 export interface ConnectionSettings extends DatabaseUrl {
   /** What pg_stat_activity shows. */
   readonly applicationName: string;
-  /** Milliseconds to wait for a connection. */
+  /** Milliseconds to wait for a connection, as {@link PoolSettings} has it. */
   readonly connectTimeoutMs: number;
 }
 
@@ -24,7 +24,7 @@ export interface PoolSettings {
   /** Milliseconds after which an unused connection is closed. FILESTORE_PGPOOL_IDLE_TIMEOUT_MS, else PGPOOL_IDLE_TIMEOUT_MS, else 30 000. */
   readonly idleTimeoutMs: number;
   /** Milliseconds to wait for a connection. FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS, else PGPOOL_CONNECTION_TIMEOUT_MS, else 10 000. */
-  readonly connectionTimeoutMs: number;
+  readonly connectTimeoutMs: number;
 }
 
 const SERVICE_URL_VARIABLES = ['FILESTORE_DATABASE_URL', 'DATABASE_URL'] as const;
@@ -65,13 +65,13 @@ export function poolSettings(env: Environment = process.env): PoolSettings {
   return {
     max: wholeNumber(env, ['FILESTORE_PGPOOL_MAX', 'PGPOOL_MAX'], 5, 1, 10_000),
     idleTimeoutMs: milliseconds(env, ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', 'PGPOOL_IDLE_TIMEOUT_MS'], 30_000),
-    connectionTimeoutMs: milliseconds(
-      env,
-      ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'],
-      10_000,
-      1,
-    ),
+    connectTimeoutMs: connectTimeout(env),
   };
+}
+
+function connectTimeout(env: Environment): number {
+  const variables = ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'];
+  return milliseconds(env, variables, 10_000, 1);
 }
 
 /** How patient a run of the migrations is, and what it puts up with. */
@@ -181,7 +181,7 @@ export function connectionFrom(
   return {
     applicationName: nameSession(purpose),
     ...parseDatabaseUrl(variable, env[variable] ?? ''),
-    connectTimeoutMs: poolSettings(env).connectionTimeoutMs,
+    connectTimeoutMs: connectTimeout(env),
   };
 }
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readArguments } from '../src/cli/arguments.ts';
 import { DIVERGED, DONE, EXIT_CODES } from '../src/cli/exit-codes.ts';
-import { MIGRATION_LOCK_KEY } from '../src/db/lock.ts';
+import { MIGRATION_LOCK_KEY } from '../src/db/lock-keys.ts';
 import { migrationSettings, poolSettings } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { runCli } from './support/cli.ts';
@@ -67,7 +67,7 @@ describe('the runbook has', () => {
       FILESTORE_MIGRATION_POOLER: migration.pooler,
       FILESTORE_PGPOOL_MAX: String(pool.max),
       FILESTORE_PGPOOL_IDLE_TIMEOUT_MS: String(pool.idleTimeoutMs),
-      FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS: String(pool.connectionTimeoutMs),
+      FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS: String(pool.connectTimeoutMs),
     });
     expect(Object.keys(defaults).sort()).toEqual(variablesOfTheSource());
   });
@@ -157,7 +157,7 @@ describe('who follows the runbook', () => {
     await database.query(`
       drop index filestore.nodes_checksum_idx;
       comment on function filestore.refuse_truncate() is null;
-      alter table filestore.nodes add column owner_hint text;
+      alter table filestore.nodes add column reviewed_by text;
       create or replace function filestore.refuse_truncate() returns trigger language plpgsql security definer
         set search_path = pg_catalog, pg_temp as $$ begin return null; end $$`);
     const steps = section('Drift made by hand');

@@ -1,5 +1,6 @@
-import { describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import {
+  getClient,
   migrationConnection,
   poolConfig,
   poolSettings,
@@ -10,6 +11,10 @@ import {
 const URL_1 = 'postgres://one@host1/db1';
 const URL_2 = 'postgres://two@host2/db2';
 const URL_3 = 'postgres://three@host3/db3';
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
 
 describe('the database URL', () => {
   test.each([
@@ -71,7 +76,7 @@ describe('the database URL', () => {
 
 describe('the pool', () => {
   test('has defaults', () => {
-    expect(poolSettings({})).toEqual({ max: 5, idleTimeoutMs: 30_000, connectionTimeoutMs: 10_000 });
+    expect(poolSettings({})).toEqual({ max: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 10_000 });
   });
 
   test('takes the variables, the ones of filestore first', () => {
@@ -80,12 +85,43 @@ describe('the pool', () => {
       PGPOOL_IDLE_TIMEOUT_MS: '0',
       PGPOOL_CONNECTION_TIMEOUT_MS: '500',
     };
-    expect(poolSettings(shared)).toEqual({ max: 7, idleTimeoutMs: 0, connectionTimeoutMs: 500 });
+    expect(poolSettings(shared)).toEqual({ max: 7, idleTimeoutMs: 0, connectTimeoutMs: 500 });
     expect(poolSettings({ ...shared, FILESTORE_PGPOOL_MAX: '9' }).max).toBe(9);
   });
 
-  test('refuses a value by the name of its variable', () => {
-    expect(() => poolSettings({ PGPOOL_MAX: 'x' })).toThrow(SettingsError);
-    expect(() => poolSettings({ PGPOOL_MAX: '5.5' })).toThrow(/PGPOOL_MAX/);
+  const MISTYPED = [
+    ['PGPOOL_MAX', 'x'],
+    ['PGPOOL_MAX', '5.5'],
+    ['FILESTORE_PGPOOL_MAX', '0'],
+    ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', '-1'],
+    ['PGPOOL_IDLE_TIMEOUT_MS', '1e3'],
+  ] as const;
+
+  test.each(MISTYPED)('refuses %s=%s by name', async (variable, value) => {
+    expect(() => poolSettings({ [variable]: value })).toThrow(SettingsError);
+    vi.stubEnv('DATABASE_URL', URL_1);
+    vi.stubEnv(variable, value);
+    await expect(getClient()).rejects.toMatchObject({
+      code: 'SETTINGS_INVALID',
+      setting: variable,
+      message: expect.stringContaining(`${variable} is "${value}", which is not a whole number`),
+    });
   });
+
+  test.each(MISTYPED)(
+    'alone has a use for %s: a connection is made with %s all the same',
+    (variable, value) => {
+      expect(migrationConnection({ DATABASE_URL: URL_1, [variable]: value })?.database).toBe('db1');
+    },
+  );
+
+  test.each(['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'])(
+    'shares %s with the migrations',
+    (variable) => {
+      const env = { DATABASE_URL: URL_1, [variable]: '700' };
+      expect(poolSettings(env).connectTimeoutMs).toBe(700);
+      expect(migrationConnection(env)?.connectTimeoutMs).toBe(700);
+      expect(() => migrationConnection({ ...env, [variable]: 'soon' })).toThrow(variable);
+    },
+  );
 });

@@ -78,10 +78,6 @@ describe('a server', () => {
 
 describe('a setting', () => {
   test.each([
-    ['PGPOOL_MAX', 'many'],
-    ['FILESTORE_PGPOOL_MAX', '0'],
-    ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', '-1'],
-    ['PGPOOL_IDLE_TIMEOUT_MS', '1e3'],
     ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', '10s'],
     ['PGPOOL_CONNECTION_TIMEOUT_MS', '99999999999'],
     ['FILESTORE_MIGRATION_LOCK_WAIT_MS', '5m'],
