@@ -53,7 +53,8 @@ export async function commit(output: Output, { message, yesErase }: Flags): Prom
         'migrations/current.sql was written to meanwhile, and was left as it is: take out what is committed.',
       );
     }
-    renderLeftovers(output, context, leftovers);
+    if (leftovers.type === 'known') renderLeftovers(output, context, leftovers.differences);
+    else output.warn(`Whether the development database has more than that is not known. ${leftovers.reason}`);
     output.say('Next: npm run db:docs, then npm run db:check.');
     return DONE;
   });
@@ -63,10 +64,13 @@ export async function uncommit(output: Output, { yesErase }: Flags): Promise<num
   return withWorkflow(output, {}, async (context) => {
     const { uncommitLast } = await import('../dev/workflow/uncommit.ts');
     const result = await uncommitLast(context, { yesErase });
-    if (result.type === 'failed') return fail(output, result.failure, 'Nothing was uncommitted.');
+    if (result.type === 'failed') return fail(output, result.failure, result.consequence);
     output.say(
       `${output.paint.good('Uncommitted')} ${result.filename}: it is in migrations/current.sql again (${seconds(result.durationMs)})`,
     );
+    if (result.currentKept) {
+      output.warn('migrations/current.sql was written to meanwhile; what was saved stands at its end.');
+    }
     return DONE;
   });
 }

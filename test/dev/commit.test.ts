@@ -147,6 +147,19 @@ describe('commit', () => {
     expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(0);
   });
 
+  test('is told as done though the shadow database cannot be compared with afterwards', async () => {
+    editor.write(
+      `${ADD_COLUMN}do $$ begin\n  if current_database() not like '%shadow' then\n    execute format('alter database %I allow_connections false', current_database() || '_shadow');\n  end if;\nend $$;\n`,
+    );
+    const result = await run('commit', '-m', 'Owner hints');
+    expect(result, result.output).toMatchObject({ exitCode: 0 });
+    expect(result.stdout).toContain(`Committed migrations/committed/${lastCommitted().filename}`);
+    expect(result.stderr).toMatch(
+      /^Whether the development database has more .* not known\. Cannot connect to/,
+    );
+    expect(editor.read()).toBe(blank);
+  });
+
   test.each([
     [['commit', '-m', 'Nothing'], 1, /SCHEMA_CHANGE_REFUSED: There is nothing to commit/, ''],
     [['commit', '-m', 'Nothing'], 1, /There is nothing to commit/, '-- only /* words\n'],

@@ -1,7 +1,7 @@
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { runCli } from '../support/cli.ts';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { collect, runCli, startCli } from '../support/cli.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
@@ -58,6 +58,26 @@ describe('reset', () => {
       stderr: expect.stringContaining('was edited after it was committed'),
     });
     expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'precious' }]);
+  });
+
+  test('that Ctrl-C stops midway says that the database may be erased', async () => {
+    const env = await makeWorkflowDatabases();
+    await query(env.DATABASE_URL, 'create table precious (n integer)');
+    copy.addMigration('slow', 'select pg_sleep(600);');
+    const child = startCli(['reset'], { folder: copy.folder, env: { ...env } });
+    const ended = collect(child);
+    const sleeping = `select from pg_stat_activity where datname = '${new URL(env.DATABASE_URL).pathname.slice(1)}' and query like '%pg_sleep(600)%' and state = 'active'`;
+    await vi.waitFor(async () => expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(1), {
+      timeout: 50_000,
+    });
+    child.kill('SIGINT');
+    expect(await ended).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringMatching(
+        /RUN_ABORTED: Stopped on request\. The database may be erased already, .*: run npm run db:reset again\./,
+      ),
+    });
+    expect(await tablesOf(env.DATABASE_URL)).not.toContainEqual({ relname: 'precious' });
   });
 
   test('erases nothing while somebody is connected, and names them', async () => {

@@ -225,6 +225,18 @@ describe('on a database of the developer', () => {
     expect(output).not.toMatch(/FAILED|REFUSED|DRIFT/);
   });
 
+  test('an emptied current.sql after an uncommit is applied, though the model is of the migration taken back', async () => {
+    const watching = await watchOn(env);
+    const blank = editor.read();
+    const uncommitted = await runCli(['uncommit'], { folder: copy.folder, env: { ...env } });
+    expect(uncommitted).toMatchObject({ exitCode: 0, stderr: '' });
+    await watching.untilSays(/(Applied|Unchanged:|FAILED) /);
+    editor.write(blank);
+    await watching.untilSays(/Up to date: current\.sql is empty/);
+    const { output } = await watching.interrupt();
+    expect(output).not.toContain('REFUSED');
+  });
+
   test('a database that is not there at the start is an error', async () => {
     const result = await runCli(['watch'], {
       folder: copy.folder,

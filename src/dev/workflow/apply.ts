@@ -35,10 +35,11 @@ export async function applyCurrent(context: WorkflowContext, graphile: Graphile)
   const committed = await readMigrations();
   const pending = await refuseOtherBranch(main, committed);
   const text = await readCurrent(MIGRATIONS_FOLDER);
-  const outcome = await runCommand(context, graphile, async () => ({
-    type: 'apply',
-    migrationsFolder: MIGRATIONS_FOLDER,
-  }));
+  const outcome = await runCommand(context, graphile, {
+    make: async () => ({ type: 'apply', migrationsFolder: MIGRATIONS_FOLDER }),
+    onceStopped:
+      'What had not ended was cancelled: it is rolled back where it runs in a transaction, and run again by the next apply.',
+  });
   if (outcome.type === 'failed') {
     return { type: 'failed', failure: await explainFailure(outcome, committed, MIGRATIONS_FOLDER) };
   }

@@ -7,7 +7,7 @@ import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './failure.ts';
 import { MIGRATIONS_FOLDER } from './folders.ts';
 import { readMigrations, refuseOtherBranch } from './history.ts';
-import { leftoversOfCommit } from './leftovers.ts';
+import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 import { committedFiles, withStaging } from './staging.ts';
 
@@ -23,8 +23,7 @@ export type CommitResult =
       readonly type: 'committed';
       readonly filename: string;
       readonly hash: string;
-      /** In what the development database differs from what the migrations make, one line each. */
-      readonly leftovers: readonly string[];
+      readonly leftovers: Leftovers;
       /** Whether current.sql was written to meanwhile, and therefore left as it is. */
       readonly currentKept: boolean;
       readonly durationMs: number;
@@ -57,11 +56,14 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
   await untilUnused(databases, 'shadow');
   onStep('making the shadow database anew');
   return withStaging(async (staging) => {
-    let folder = '';
+    const { folder } = staging;
     const outcome = await withGraphile(context, (graphile) =>
-      runCommand(context, graphile, async () => {
-        folder = await staging.refresh();
-        return { type: 'commit', migrationsFolder: folder, message };
+      runCommand(context, graphile, {
+        async make() {
+          await staging.refresh();
+          return { type: 'commit', migrationsFolder: folder, message };
+        },
+        onceStopped: 'No file was changed; the shadow database is made anew by the next commit.',
       }),
     );
     if (outcome.type === 'failed') {

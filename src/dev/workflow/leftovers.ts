@@ -3,16 +3,21 @@ import { readCatalog } from '../../catalog/read.ts';
 import type { CommittedMigration } from '../../db/history.ts';
 import { withSession } from '../../db/session.ts';
 import { checkSchema } from '../../db/verify.ts';
-import { SchemaModelError } from '../../errors.ts';
+import { FilestoreError, MigrationsInvalidError, SchemaModelError } from '../../errors.ts';
 import type { ConnectionSettings } from '../../settings.ts';
 import type { WorkflowDatabases } from './databases.ts';
 
 // current.sql is run again and again as it is written, and nothing takes back what an earlier save, or a migration
 // being written on another branch, has made.
 
+/** In what a database differs from what the migrations make, one line each, or why that is not known. */
+export type Leftovers =
+  | { readonly type: 'known'; readonly differences: readonly string[] }
+  | { readonly type: 'unknown'; readonly reason: string };
+
 /**
  * In what the database differs from the model of the committed migrations, one line each. None where there is no model
- * of the last migration to compare with, as between a commit and `npm run db:docs`.
+ * of the last migration to compare with, as between a commit or an uncommit and `npm run db:docs`.
  */
 export async function leftoversOfCommitted(
   main: ConnectionSettings,
@@ -22,14 +27,23 @@ export async function leftoversOfCommitted(
     const check = await withSession(main, (session) => checkSchema(session, committed));
     return check.state === 'drifted' ? check.differences : [];
   } catch (error) {
-    if (error instanceof SchemaModelError) return [];
+    // The latter: the model is of a migration that was uncommitted.
+    if (error instanceof SchemaModelError || error instanceof MigrationsInvalidError) return [];
     throw error;
   }
 }
 
-/** In what the development database differs from the shadow database, which a commit has just made of the files. */
-export async function leftoversOfCommit({ main, shadow }: WorkflowDatabases): Promise<readonly string[]> {
-  const expected = await withSession(shadow, readCatalog);
-  const { differences } = compareModels(expected, await withSession(main, readCatalog));
-  return differences.map(describeDifference);
+/**
+ * In what the development database differs from the shadow database, which a commit has just made of the files. Never
+ * fails for want of a connection: the commit is done by then.
+ */
+export async function leftoversOfCommit({ main, shadow }: WorkflowDatabases): Promise<Leftovers> {
+  try {
+    const expected = await withSession(shadow, readCatalog);
+    const { differences } = compareModels(expected, await withSession(main, readCatalog));
+    return { type: 'known', differences: differences.map(describeDifference) };
+  } catch (error) {
+    if (error instanceof FilestoreError) return { type: 'unknown', reason: error.message };
+    throw error;
+  }
 }

@@ -37,7 +37,11 @@ export async function resetDatabase(
   onErase(await sizeOf(context));
   await untilUnused(databases, 'main');
   const outcome = await withGraphile(context, (graphile) =>
-    runCommand(context, graphile, async () => ({ type: 'reset', migrationsFolder: MIGRATIONS_FOLDER })),
+    runCommand(context, graphile, {
+      make: async () => ({ type: 'reset', migrationsFolder: MIGRATIONS_FOLDER }),
+      onceStopped:
+        'The database may be erased already, and is not complete then: run npm run db:reset again.',
+    }),
   );
   if (outcome.type === 'failed') {
     return { type: 'failed', failure: await explainFailure(outcome, committed, MIGRATIONS_FOLDER) };

@@ -24,26 +24,33 @@ export async function withGraphile<T>(
   }
 }
 
+export interface StoppableCommand {
+  /** Made anew for each attempt, since a failed one may leave its folder changed. */
+  readonly make: () => Promise<WorkflowCommand>;
+  /** How things stand once it was stopped midway, in sentences. */
+  readonly onceStopped: string;
+}
+
 /**
  * Runs one command of graphile-migrate; waits while another one is at work on the same database.
- * @param command Made anew for each attempt, since a failed one may leave its folder changed.
  * @throws {LockNotAcquiredError} when that takes too long.
- * @throws {RunAbortedError} when the signal came; what was under way is rolled back then.
+ * @throws {RunAbortedError} when the signal came. The statement under way is cancelled then; what the command had
+ * done before it stays.
  */
 export async function runCommand(
   { databases, signal, onStep }: WorkflowContext,
   graphile: Graphile,
-  command: () => Promise<WorkflowCommand>,
+  { make, onceStopped }: StoppableCommand,
 ): Promise<WorkflowOutcome> {
   const deadline = performance.now() + LOCK_PATIENCE_MS;
   for (;;) {
-    const stopped = () => new RunAbortedError('Stopped on request. What was under way was rolled back.', []);
-    if (signal.aborted) throw stopped();
+    const stopped = (how: string) => new RunAbortedError(`Stopped on request${how}. ${onceStopped}`, []);
+    if (signal.aborted) throw stopped('');
     const outcome = await withCancel(graphile, signal, async () =>
-      graphile.run(await command(), (target) => onStep(describeTarget(target))),
+      graphile.run(await make(), (target) => onStep(describeTarget(target))),
     );
-    if (signal.aborted && outcome?.type !== 'done') throw stopped();
-    if (outcome === undefined) throw stopped();
+    if (outcome === undefined) throw stopped(', and whether the server has ended its work is not known');
+    if (signal.aborted && outcome.type !== 'done') throw stopped('');
     if (!isLockedOut(outcome)) return outcome;
     if (performance.now() > deadline) {
       throw new LockNotAcquiredError(

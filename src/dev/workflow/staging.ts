@@ -9,8 +9,10 @@ import { MIGRATIONS_FOLDER } from './folders.ts';
  * includes written out.
  */
 export interface Staging {
-  /** A new copy, in place of the last one. */
-  refresh(): Promise<string>;
+  /** Where the copy is; there is none before the first refresh. */
+  readonly folder: string;
+  /** Makes the copy anew. */
+  refresh(): Promise<void>;
 }
 
 export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Promise<T> {
@@ -18,10 +20,10 @@ export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Pr
   const folder = join(parent, 'migrations');
   try {
     return await work({
+      folder,
       async refresh() {
         await rm(folder, { recursive: true, force: true });
         await cp(MIGRATIONS_FOLDER, folder, { recursive: true });
-        return folder;
       },
     });
   } finally {

@@ -1,0 +1,111 @@
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { type CliResult, collect, runCli, startCli } from '../support/cli.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import {
+  type Editor,
+  editorOf,
+  makeWorkflowDatabases,
+  query,
+  type WorkflowEnv,
+} from '../support/workflow.ts';
+
+const ADD_COLUMN = 'alter table filestore.nodes add column if not exists owner_hint text;\n';
+
+// A person's afternoon: many commands, and each starts a process and often a server.
+vi.setConfig({ testTimeout: 180_000 });
+
+let copy: PackageCopy;
+let editor: Editor;
+let env: WorkflowEnv;
+let blank: string;
+
+beforeEach(async () => {
+  copy = copyPackage();
+  editor = editorOf(copy);
+  blank = editor.read();
+  env = await makeWorkflowDatabases();
+});
+afterEach(() => copy.remove());
+
+const run = (...args: readonly string[]): Promise<CliResult> =>
+  runCli(args, { folder: copy.folder, env: { ...env } });
+
+/** The library records a migration by its number alone. */
+const recordOf = (filename: string) => `${filename.slice(0, 6)}.sql`;
+
+async function recorded(): Promise<readonly string[]> {
+  const rows = await query<{ filename: string }>(
+    env.DATABASE_URL,
+    'select filename from graphile_migrate.migrations order by filename',
+  );
+  return rows.map(({ filename }) => filename);
+}
+
+describe('uncommit, while it tries the shadow database,', () => {
+  const SHADOW_ONLY = "if current_database() like '%shadow' then";
+
+  /** A migration that does this on the shadow database alone, and the last one after it. */
+  async function addMigrations(body: string): Promise<string> {
+    copy.addMigration('slow', `do $$ begin\n  ${SHADOW_ONLY}\n    ${body}\n  end if;\nend $$;`);
+    const last = copy.addMigration('owner-hints', ADD_COLUMN.trim());
+    expect(await run('watch', '--once')).toMatchObject({ exitCode: 0 });
+    expect((await recorded()).at(-1)).toBe(recordOf(last));
+    return last;
+  }
+
+  const slow = () =>
+    query<{ pid: number }>(
+      env.ROOT_DATABASE_URL,
+      `select pid from pg_stat_activity where datname = '${new URL(env.SHADOW_DATABASE_URL).pathname.slice(1)}' and query like '%pg_sleep(600)%' and state = 'active'`,
+    );
+  const untilSlow = () => vi.waitFor(async () => expect(await slow()).toHaveLength(1), { timeout: 50_000 });
+
+  test('keeps what is saved to current.sql meanwhile', async () => {
+    const last = await addMigrations(
+      'begin perform pg_sleep(600); exception when query_canceled then null; end;',
+    );
+    const ended = run('uncommit');
+    await untilSlow();
+    editor.write('select 1;\n');
+    const [{ pid } = { pid: 0 }] = await slow();
+    await query(env.ROOT_DATABASE_URL, `select pg_cancel_backend(${pid})`);
+    const result = await ended;
+    expect(result, result.output).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining(`Uncommitted ${last}`),
+      stderr: expect.stringContaining('migrations/current.sql was written to meanwhile'),
+    });
+    expect(editor.read()).toBe(`${ADD_COLUMN}\nselect 1;\n`);
+    expect(committedMigrations(copy.folder)).not.toContain(last);
+  });
+
+  test('and is stopped says that the record may be gone', async () => {
+    const last = await addMigrations('perform pg_sleep(600);');
+    const files = committedMigrations(copy.folder);
+    const child = startCli(['uncommit'], { folder: copy.folder, env: { ...env } });
+    const ended = collect(child);
+    await untilSlow();
+    child.kill('SIGINT');
+    expect(await ended).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(
+        `RUN_ABORTED: Stopped on request. No file was changed. The development database may have lost its record of ${last}`,
+      ),
+    });
+    expect(committedMigrations(copy.folder)).toEqual(files);
+    expect(editor.read()).toBe(blank);
+    expect(await recorded()).not.toContain(recordOf(last));
+  });
+
+  test('and fails says that the record may be gone', async () => {
+    const last = await addMigrations("raise exception 'not here';");
+    expect(await run('uncommit')).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining(`may have lost its record of ${last}`),
+    });
+    expect(committedMigrations(copy.folder)).toContain(last);
+    expect(editor.read()).toBe(blank);
+    expect(await recorded()).not.toContain(recordOf(last));
+  });
+});
