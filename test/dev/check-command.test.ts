@@ -31,7 +31,10 @@ describe('check', () => {
     expect(stdout).toMatch(
       /^FAILED {2}comments: .*\n {2}migrations\/current\.sql:1 {2}column filestore\.nodes\.owner_hint has no comment\n/m,
     );
-    expect(stdout.match(/^FAILED/gm)).toHaveLength(1);
+    expect(stdout).toMatch(
+      /^FAILED {2}node columns: .*\n {2}migrations\/current\.sql:1 {2}column filestore\.nodes\.owner_hint is left out of/m,
+    );
+    expect(stdout.match(/^FAILED/gm)).toHaveLength(2);
     expect(stdout).toMatch(
       /^LOCKS .*\n {2}migrations\/current\.sql:1 {2}filestore\.nodes: AccessExclusiveLock blocks reads and writes\n/m,
     );

@@ -5,6 +5,7 @@ import { comments } from '../../src/dev/check/gates/comments.ts';
 import { definitions } from '../../src/dev/check/gates/definitions.ts';
 import { foreignKeys } from '../../src/dev/check/gates/foreign-keys.ts';
 import { generated } from '../../src/dev/check/gates/generated.ts';
+import { nodeColumns } from '../../src/dev/check/gates/node-columns.ts';
 import { passFunctionBodies } from '../../src/dev/check/on-server.ts';
 import type { Sources } from '../../src/dev/check/sources.ts';
 import { readSources } from '../../src/dev/check/sources.ts';
@@ -140,6 +141,40 @@ describe('a foreign key', () => {
     );
     const found = await linesOf(foreignKeys.look(subject()));
     expect(found).toEqual(served ? [] : [expect.stringContaining('foreign key referring_fkey')]);
+  });
+});
+
+describe('a column of nodes', () => {
+  test('is counted, kept, restored and granted in the checkout', async () => {
+    expect(await nodeColumns.look(subject())).toEqual(PASSED);
+  });
+
+  test('that is new is in none of the places, and each is named', async () => {
+    await client.query('alter table filestore.nodes add column owner_hint text');
+    expect(await linesOf(nodeColumns.look(subject()))).toEqual([
+      `${UNKNOWN_PLACE} column filestore.nodes.owner_hint is left out of ${[
+        'function create_node',
+        'function grant_access (insert by a service)',
+        'function grant_access (update by a service)',
+        'function prepare_node_update',
+        'function record_node_version',
+        'function revert_node',
+        'relation snapshots',
+        'relation view_filestore_node_versions',
+        'trigger nodes_prepare_update',
+        'trigger nodes_record_version',
+      ].join(', ')}`,
+    ]);
+  });
+
+  test('that a place loses is told', async () => {
+    await client.query('drop view filestore.view_filestore_node_versions');
+    await client.query('alter table filestore.snapshots drop column storage_class');
+    expect(await linesOf(nodeColumns.look(subject()))).toContainEqual(
+      expect.stringMatching(
+        /column filestore\.nodes\.storage_class is left out of relation snapshots, relation view_filestore_node_versions$/,
+      ),
+    );
   });
 });
 
