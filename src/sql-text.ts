@@ -105,6 +105,29 @@ export function tokensWithin(token: SqlToken): readonly SqlToken[] {
     .map((part) => ({ ...part, line: part.line + linesBefore, offset: part.offset + charactersBefore }));
 }
 
+/** A character of a text. */
+export interface TextPlace {
+  /** In the string, from 0. */
+  readonly offset: number;
+  /** From 1. */
+  readonly line: number;
+  /** In characters, from 1. */
+  readonly column: number;
+}
+
+/**
+ * The character that a server points to in what was sent.
+ * @param position In characters, from 1: one outside of the basic plane is one here, and two in a string.
+ */
+export function placeAt(text: string, position: number): TextPlace {
+  const before = Array.from(text).slice(0, Math.max(position - 1, 0));
+  return {
+    offset: before.join('').length,
+    line: before.filter((character) => character === '\n').length + 1,
+    column: before.length - before.lastIndexOf('\n'),
+  };
+}
+
 /** Whether the token is one of these keywords. */
 export function isWord(token: SqlToken | undefined, ...words: readonly string[]): boolean {
   return token?.kind === 'word' && words.includes(token.value);

@@ -12,6 +12,11 @@ export function capitalized(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
+/** Number of lines before the first that is not blank. */
+export function blankLinesBefore(text: string): number {
+  return text.slice(0, text.search(/\S|$/)).split('\n').length - 1;
+}
+
 /** For sorting; by code points and not by a locale, so that the order is the same everywhere. */
 export function compareNames(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;

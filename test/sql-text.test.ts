@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readCommittedMigrations } from '../src/db/history.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { splitStatements, tokenize, tokensWithin } from '../src/sql-text.ts';
+import { placeAt, splitStatements, tokenize, tokensWithin } from '../src/sql-text.ts';
 import { databaseForFile } from './support/database.ts';
 
 const database = databaseForFile('empty');
@@ -50,6 +50,24 @@ test('a statement is told with its place', () => {
     ['select\n2', 4, 23, 31],
   ]);
 });
+
+test.each(['nothing', 'select *\n  from nothing', "select '🗂\n🗂', 🗂.a from nothing 🗂;\nselect 1"])(
+  'a position that the server tells is the place of that character: %j',
+  async (sql) => {
+    const client = await database().connect();
+    const position = await client.query(sql).then(
+      () => undefined,
+      (error: { readonly position: string }) => Number(error.position),
+    );
+    const { offset, line, column } = placeAt(sql, position ?? 0);
+    expect(sql.slice(offset)).toMatch(/^nothing/);
+    const lastLine = sql.slice(0, offset).split('\n').at(-1) ?? '';
+    expect({ line, column }).toEqual({
+      line: sql.slice(0, offset).split('\n').length,
+      column: [...lastLine].length + 1,
+    });
+  },
+);
 
 test('what is not closed goes to the end, and nothing is lost', () => {
   expect(textsOf('select $$ ; select 1')).toEqual(['select $$ ; select 1']);

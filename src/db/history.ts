@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
 import { compareNames } from '../text.ts';
+import { parseMigrationText } from './graphile/migration-text.ts';
 
 /** A migration as its file in `migrations/committed` tells it. */
 export interface CommittedMigration {
@@ -22,12 +23,9 @@ export interface CommittedMigration {
   readonly linesBeforeBody: number;
 }
 
-// The rules below are graphile-migrate's: dist/migrationFilename.js, dist/header.js, dist/migration.js
-// (parseMigrationText) and dist/hash.js. They stand here again because loading the library takes
-// longer than everything else that a deploy with nothing to do does; a test holds them together.
+// Both rules are graphile-migrate's: dist/migrationFilename.js and dist/hash.js. Why they stand here again says
+// graphile/migration-text.ts, which has the others.
 const FILENAME = /^([0-9]+)(-[-_a-zA-Z0-9]*)?\.sql$/;
-const NO_TRANSACTION = /^--!\s*no-transaction\b/;
-const HEADER_LINE = /^--! ([A-Z][a-zA-Z0-9_]*)(?::(.*))?$/;
 
 function hashOf(body: string, previousHash: string | null): string {
   const text = `${`${previousHash ?? ''}\n${body.trim()}`.trim()}\n`;
@@ -95,16 +93,11 @@ function parseMigration(filename: string, text: string): CommittedMigration {
       'has CRLF line ends, and its hash is over its bytes. Check it out again with LF (see .gitattributes).',
     );
   }
-  const lines = text.split('\n');
-  const headers = new Map<string, string>();
-  for (const line of lines) {
-    const match = HEADER_LINE.exec(line);
-    if (match === null) break;
-    headers.set(match[1] ?? '', (match[2] ?? '').trim());
-  }
+  const { headers, headerLines, body, linesBeforeBody, transaction } = parseMigrationText(text);
   const hash = headers.get('Hash');
   const previous = headers.get('Previous');
-  if (hash === undefined || previous === undefined || lines[headers.size] !== '') {
+  const isProper = headers.size === headerLines && text.split('\n')[headerLines] === '';
+  if (hash === undefined || previous === undefined || !isProper) {
     return fail(
       'MIGRATION_MALFORMED',
       'has no proper header (--! Previous, --! Hash, an empty line). Restore it from version control.',
@@ -115,16 +108,12 @@ function parseMigration(filename: string, text: string): CommittedMigration {
   }
 
   const previousHash = previous === '-' ? null : previous;
-  const afterHeader = lines.slice(headers.size).join('\n');
-  const body = `${afterHeader.trim()}\n`;
   if (hashOf(body, previousHash) !== hash) {
     fail(
       'MIGRATION_EDITED',
       'was edited after it was committed: its hash does not match. Restore it from version control, and write the change as a new migration.',
     );
   }
-  const blankLines =
-    afterHeader.slice(0, afterHeader.length - afterHeader.trimStart().length).split('\n').length - 1;
   return {
     filename,
     recordedName: `${FILENAME.exec(filename)?.[1]}.sql`,
@@ -132,8 +121,8 @@ function parseMigration(filename: string, text: string): CommittedMigration {
     hash,
     previousHash,
     body,
-    transaction: !NO_TRANSACTION.test(body),
-    linesBeforeBody: headers.size + blankLines,
+    transaction,
+    linesBeforeBody,
   };
 }
 

@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import { type ConnectionSettings, clientConfig, type MigrationSettings } from '../../settings.ts';
 import { LONG_SESSION } from '../session.ts';
 import type { WorkerCommand, WorkerFailure, WorkerInput, WorkerMessage } from './messages.ts';
+import { endedWithoutAWord, isLockedOut, withoutFields } from './thread.ts';
 
 /** What {@link Applier.run} tells while it works. */
 export type ApplyEvent = Extract<WorkerMessage, { readonly type: 'migration-start' | 'migration-end' }>;
@@ -38,9 +39,6 @@ export interface ApplierOptions {
   readonly configFile: string;
 }
 
-/** What graphile-migrate says when its lock is taken (dist/pgReal.js). */
-const LOCKED_OUT = 'Failed to get exclusive lock';
-
 /** Starts the thread. */
 export function startApplier(options: ApplierOptions): Applier {
   const input: WorkerInput = {
@@ -67,7 +65,7 @@ export function startApplier(options: ApplierOptions): Applier {
     });
     worker.on('exit', (code) => {
       state.ended = true;
-      resolve(interpret(told ?? endedWithoutAWord(code, crash)));
+      resolve(interpret(told ?? failureOf(code, crash)));
     });
   });
   return {
@@ -99,11 +97,10 @@ function serverSettings(settings: MigrationSettings): Readonly<Record<string, st
 }
 
 function interpret(told: { readonly type: 'done' } | WorkerFailure): ApplyOutcome {
-  return told.type === 'failed' && told.error.message === LOCKED_OUT ? { type: 'locked-out' } : told;
+  return told.type === 'failed' && isLockedOut(told.error) ? { type: 'locked-out' } : told;
 }
 
-function endedWithoutAWord(exitCode: number, crash: Error | undefined): WorkerFailure {
-  const message = crash?.message ?? `graphile-migrate ended its thread with exit code ${exitCode}`;
-  const error = { message, code: null, detail: null, hint: null, where: null, position: null };
+function failureOf(exitCode: number, crash: Error | undefined): WorkerFailure {
+  const error = crash === undefined ? endedWithoutAWord(exitCode) : withoutFields(crash.message);
   return { type: 'failed', error, filename: null, statement: null };
 }

@@ -1,4 +1,5 @@
 import { MigrationFailedError, type MigrationFailurePlace } from '../../errors.ts';
+import { placeAt } from '../../sql-text.ts';
 import { isConnectionLoss } from '../connection-error.ts';
 import type { CommittedMigration } from '../history.ts';
 import type { SerializedError, WorkerFailure } from './messages.ts';
@@ -62,13 +63,12 @@ function placeOf(
   if (position === null || failure.statement === null) {
     return { filename: migration.filename, statement: failure.statement, line: null, column: null };
   }
-  const before = Array.from(migration.body).slice(0, position - 1);
-  const lastBreak = before.lastIndexOf('\n');
+  const { line, column } = placeAt(migration.body, position);
   return {
     filename: migration.filename,
     statement: failure.statement,
-    line: migration.linesBeforeBody + before.filter((character) => character === '\n').length + 1,
-    column: before.length - lastBreak,
+    line: migration.linesBeforeBody + line,
+    column,
   };
 }
 
