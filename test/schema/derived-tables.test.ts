@@ -15,15 +15,27 @@ beforeEach(async () => {
 const insertRollup = (nodeId: string) =>
   database().query('insert into filestore.rollups (node_id) values ($1)', [nodeId]);
 
+const insertVersion = (from: string, to: string) =>
+  database().query(
+    `insert into filestore.snapshots
+       (node_id, version, backend_mount_id, name, path, kind, size_bytes, metadata, state, live, valid_from, valid_to)
+     values ($1, 1, $2, 'a', 'a', 'directory', 0, '{}', 'active', true, $3, $4)`,
+    [directory, mount.id, from, to],
+  );
+
 test('history is not written by hand, not even by its owner', async () => {
-  await expect(
-    database().query(
-      `insert into filestore.snapshots
-         (node_id, version, backend_mount_id, name, path, kind, size_bytes, metadata, state, live, valid_from, valid_to)
-       values ($1, 1, $2, 'a', 'a', 'directory', 0, '{}', 'active', true, '2024-01-01', '2024-01-02')`,
-      [directory, mount.id],
-    ),
-  ).rejects.toMatchObject({ code: 'FS409', message: expect.stringContaining(directory) });
+  await expect(insertVersion('2024-01-01', '2024-01-02')).rejects.toMatchObject({
+    code: 'FS409',
+    message: expect.stringContaining(directory),
+  });
+});
+
+test('a version ends after it begins, also where triggers are switched off', async () => {
+  await database().query('set session_replication_role = replica');
+  await expect(insertVersion('2024-01-01', '2024-01-01')).rejects.toMatchObject({
+    code: '23514',
+    constraint: 'snapshots_valid_check',
+  });
 });
 
 test.each(['infinity', '-infinity', '2999-01-01'])('no node begins or ends at %s', async (moment) => {
