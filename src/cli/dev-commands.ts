@@ -40,7 +40,7 @@ export async function start(output: Output): Promise<number> {
 export async function check(output: Output, flags: Flags): Promise<number> {
   const { checkMigrations } = await import('../dev/check/run.ts');
   const { describeReport } = await import('../dev/check/describe.ts');
-  const report = await checkMigrations({ current: flags.current });
+  const report = await untilSignal((signal) => checkMigrations({ current: flags.current, signal }));
   for (const line of describeReport(report)) output.say(line);
   output.document({ command: 'check', ...report } satisfies CheckDocument);
   return report.ok ? DONE : FAILED;
@@ -48,6 +48,16 @@ export async function check(output: Output, flags: Flags): Promise<number> {
 
 export async function docs(output: Output): Promise<number> {
   const { writeGeneratedFiles } = await import('../dev/generated.ts');
-  for (const file of await writeGeneratedFiles()) output.say(`Written: ${file}`);
+  for (const file of await untilSignal(writeGeneratedFiles)) output.say(`Written: ${file}`);
   return DONE;
+}
+
+/** A signal ends the work in order: it has servers and folders of its own, which must not be left behind. */
+async function untilSignal<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const { signal, release } = signalsAsAbort();
+  try {
+    return await work(signal);
+  } finally {
+    release();
+  }
 }

@@ -1,5 +1,6 @@
-import { HistoryDivergedError } from '../errors.ts';
+import { DatabaseAheadError, HistoryDivergedError } from '../errors.ts';
 import { type ConnectionSettings, migrationConnection, missingUrlError } from '../settings.ts';
+import { openEmbeddedInstead } from './open-embedded.ts';
 import type { Output } from './output.ts';
 
 /** Runs `work` against the database of the environment, or in its absence against the embedded one. */
@@ -9,12 +10,10 @@ export async function withDatabase(
 ): Promise<number> {
   const configured = migrationConnection();
   if (configured !== undefined) return work(configured);
-  if (process.env.NODE_ENV === 'production') {
-    throw missingUrlError('with NODE_ENV=production the embedded Postgres is not used.');
-  }
-  const { openEmbedded } = await import('../dev/embedded/embedded.ts');
-  output.say('No database URL is set: using the embedded Postgres.');
-  const embedded = await openEmbedded();
+  const embedded = await openEmbeddedInstead(output, {
+    because: 'No database URL is set',
+    refusal: missingUrlError,
+  });
   try {
     const connection = migrationConnection({ ...process.env, DATABASE_URL: embedded.url });
     if (connection === undefined) throw missingUrlError('the embedded Postgres has none.');
@@ -27,9 +26,9 @@ export async function withDatabase(
     );
     return exitCode;
   } catch (error) {
-    // Until a release, developers rewrite migrations; a database of their own is then the one to go.
-    if (error instanceof HistoryDivergedError) {
-      output.warn(`To start with a new database, remove ${embedded.folder}.`);
+    // Developers rewrite migrations and switch branches; a database of their own is then the one to go.
+    if (error instanceof HistoryDivergedError || error instanceof DatabaseAheadError) {
+      output.warn('Where another branch has left it so: npm run db:reset makes the database anew.');
     }
     throw error;
   } finally {

@@ -1,10 +1,13 @@
 import type { Embedded, EmbeddedOptions } from '../dev/embedded/embedded.ts';
 import type { WorkflowContext } from '../dev/workflow/context.ts';
 import type { WorkflowDatabases } from '../dev/workflow/databases.ts';
-import { EmbeddedPostgresError } from '../errors.ts';
-import { missingUrlError } from '../settings.ts';
+import { EmbeddedPostgresError, SettingsError } from '../errors.ts';
+import { openEmbeddedInstead } from './open-embedded.ts';
 import type { Output } from './output.ts';
 import { signalsAsAbort } from './signals.ts';
+
+/** The only ones that these commands read, for they are graphile-migrate's. */
+const VARIABLES = 'DATABASE_URL, SHADOW_DATABASE_URL and ROOT_DATABASE_URL';
 
 type Work = (context: WorkflowContext, embedded: Embedded | undefined) => Promise<number>;
 
@@ -20,13 +23,11 @@ export async function withWorkflow(output: Output, options: EmbeddedOptions, wor
   try {
     const configured = configuredDatabases();
     if (configured !== undefined) return await work(contextOf(configured, signal), undefined);
-    if (process.env.NODE_ENV === 'production') {
-      throw missingUrlError('with NODE_ENV=production the embedded Postgres is not used.');
-    }
-    const { openEmbedded } = await import('../dev/embedded/embedded.ts');
-    output.say('No database URL is set: using the embedded Postgres.');
-    output.busy('starting it');
-    const embedded = await openEmbedded(options);
+    const embedded = await openEmbeddedInstead(
+      output,
+      { because: `${VARIABLES} are not set`, refusal: missingUrlsError },
+      options,
+    );
     const gone = new AbortController();
     void embedded.ended.then(() => gone.abort());
     const context = contextOf(embeddedDatabases(embedded), AbortSignal.any([signal, gone.signal]));
@@ -43,6 +44,13 @@ export async function withWorkflow(output: Output, options: EmbeddedOptions, wor
   } finally {
     release();
   }
+}
+
+function missingUrlsError(reason: string): SettingsError {
+  return new SettingsError(
+    'DATABASE_URL',
+    `No databases to change the schema in: ${reason} Set ${VARIABLES}.`,
+  );
 }
 
 function goneError({ startedHere, folder }: Embedded): EmbeddedPostgresError {

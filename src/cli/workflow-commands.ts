@@ -71,6 +71,7 @@ export async function uncommit(output: Output, { yesErase }: Flags): Promise<num
     if (result.currentKept) {
       output.warn('migrations/current.sql was written to meanwhile; what was saved stands at its end.');
     }
+    output.say('Next: commit it again, or npm run db:docs, since schema/ still has it.');
     return DONE;
   });
 }

@@ -1,6 +1,5 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import pg from 'pg';
 import { MODEL_FILE } from '../catalog/committed.ts';
 import { describeSchema } from '../catalog/describe.ts';
 import { type CatalogClient, readCatalog } from '../catalog/read.ts';
@@ -14,6 +13,7 @@ import { renderDictionary } from './documents/dictionary.ts';
 import { renderRowTypes } from './documents/row-types.ts';
 import { renderSvg } from './documents/svg.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
+import { withClient } from './with-client.ts';
 
 /** A file that is made of the schema and committed with it. */
 export interface GeneratedFile {
@@ -42,9 +42,10 @@ export async function generateFiles(
 /**
  * Writes everything anew: what the committed migrations make of an empty database.
  * @returns the files, as seen from the package.
+ * @throws {RunAbortedError} when the signal came before they were made.
  */
-export async function writeGeneratedFiles(): Promise<readonly string[]> {
-  const generated = await generateFromCommitted();
+export async function writeGeneratedFiles(signal?: AbortSignal): Promise<readonly string[]> {
+  const generated = await generateFromCommitted(signal);
   for (const { file, text } of generated) {
     await mkdir(dirname(join(PACKAGE_ROOT, file)), { recursive: true });
     await writeFile(join(PACKAGE_ROOT, file), text);
@@ -94,18 +95,13 @@ export function describeStaleness(
   return [{ file, line: at + 1, what, remedy }];
 }
 
-async function generateFromCommitted(): Promise<readonly GeneratedFile[]> {
+async function generateFromCommitted(signal: AbortSignal | undefined): Promise<readonly GeneratedFile[]> {
   const migration = (await readCommittedMigrations(join(PACKAGE_ROOT, 'migrations'))).at(-1);
   if (migration === undefined) throw new MigrationsMissingError('There is no committed migration.');
-  return withTemporaryDatabase(async (url) => {
+  const generate = async (url: string) => {
     // Verified, it would be against the very model that is about to be written.
     await runMigrations({ env: { DATABASE_URL: url }, verifySchema: false });
-    const client = new pg.Client(url);
-    await client.connect();
-    try {
-      return await generateFiles(client, migration);
-    } finally {
-      await client.end();
-    }
-  });
+    return withClient(url, (client) => generateFiles(client, migration));
+  };
+  return withTemporaryDatabase(generate, undefined, signal);
 }

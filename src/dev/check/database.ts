@@ -1,17 +1,5 @@
-import pg from 'pg';
-
-/** Runs `work` with a connection of its own. */
-export async function withClient<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client(url);
-  // Whoever waits for an answer is told; without a listener the process would end.
-  client.on('error', () => undefined);
-  await client.connect();
-  try {
-    return await work(client);
-  } finally {
-    await client.end();
-  }
-}
+import type pg from 'pg';
+import { withClient } from '../with-client.ts';
 
 /**
  * Makes a database beside the one of the URL.

@@ -1,5 +1,6 @@
+import { withClient } from '../with-client.ts';
 import { applyAll } from './apply.ts';
-import { createDatabase, withClient } from './database.ts';
+import { createDatabase } from './database.ts';
 import { type Gate, type GateReport, judge, notRun, pass, report } from './gate.ts';
 import { applies } from './gates/applies.ts';
 import { comments } from './gates/comments.ts';

@@ -36,11 +36,14 @@ export interface CheckOptions {
   readonly current?: boolean;
   /** Folder of the package; default: this one. */
   readonly root?: string;
+  /** Ends it, and the servers with it. */
+  readonly signal?: AbortSignal;
 }
 
 /**
  * The gate for a change of the schema. Starts servers of its own and touches nobody's database.
  * @throws {EmbeddedPostgresError} a server for it does not start.
+ * @throws {RunAbortedError} the signal came.
  */
 export async function checkMigrations(options: CheckOptions = {}): Promise<CheckReport> {
   const startedAt = performance.now();
@@ -48,8 +51,8 @@ export async function checkMigrations(options: CheckOptions = {}): Promise<Check
   const ofFiles = sources.pending === null ? [...OF_FILES, currentEmpty] : OF_FILES;
   const [files, onServer, bodies] = await Promise.all([
     Promise.all(ofFiles.map((gate) => pass(gate, sources))),
-    withTemporaryDatabase((url) => passOnServer(url, sources)),
-    checkFunctionBodies(sources),
+    withTemporaryDatabase((url) => passOnServer(url, sources), undefined, options.signal),
+    checkFunctionBodies(sources, options.signal),
   ]);
   const gates = [...files, ...onServer.gates, bodies];
   return {
@@ -60,11 +63,11 @@ export async function checkMigrations(options: CheckOptions = {}): Promise<Check
   };
 }
 
-async function checkFunctionBodies(sources: Sources): Promise<GateReport> {
+async function checkFunctionBodies(sources: Sources, signal: AbortSignal | undefined): Promise<GateReport> {
   const binaries = findServerWith(EXTENSION);
   if (binaries === undefined) {
     const reason = `no server on this machine has ${EXTENSION}. On Debian: apt-get install postgresql-17 postgresql-17-plpgsql-check`;
     return report(functionBodies, notRun(reason));
   }
-  return withTemporaryDatabase((url) => passFunctionBodies(url, sources), binaries);
+  return withTemporaryDatabase((url) => passFunctionBodies(url, sources), binaries, signal);
 }

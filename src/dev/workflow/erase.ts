@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { describeProcess } from '../../db/server-process.ts';
+import { describeProcesses } from '../../db/server-process.ts';
 import { withSession } from '../../db/session.ts';
 import { SchemaChangeError, type ServerProcess, SettingsError } from '../../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../../settings.ts';
@@ -54,7 +54,7 @@ export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKi
     const users = await usersOf(databases.root, database);
     if (users.length === 0) return;
     if (performance.now() > deadline) {
-      const list = users.map(describeProcess).join('; ');
+      const list = describeProcesses(users);
       throw new SchemaChangeError(
         `${capitalized(describeConnection(databases[kind]))} cannot be erased while somebody is connected to it: ${list}. Nothing was changed. End that, and run this again.`,
       );
