@@ -37,10 +37,11 @@ export async function watch(context: WorkflowContext, onEvent: (event: WatchEven
       if (event === undefined) return;
       if (last === undefined && isUnreachable(event)) throw event.error;
       // Tried again without a save, the same answer is no news.
-      const isNews = last === undefined || change !== undefined || refusalOf(event) !== refusalOf(last);
+      const isNews =
+        last === undefined || change !== undefined || passingReason(event) !== passingReason(last);
       if (isNews) onEvent(event);
       last = event;
-      change = await waitForChange(snapshot, signal, event.type === 'refused');
+      change = await waitForChange(snapshot, signal, passingReason(event) !== undefined);
       snapshot = change?.snapshot ?? snapshot;
     }
   });
@@ -55,8 +56,14 @@ function isUnreachable(event: WatchEvent): event is WatchEvent & { readonly type
   return event.type === 'refused' && event.error instanceof ConnectionError;
 }
 
-function refusalOf(event: WatchEvent): string | undefined {
-  return event.type === 'refused' ? event.error.message : undefined;
+/**
+ * Why it did not work, where that may pass without a save: a database that cannot be used, or a failure in none of the
+ * files, such as of a schema that a reset makes at the same moment.
+ */
+function passingReason(event: WatchEvent): string | undefined {
+  if (event.type === 'refused') return event.error.message;
+  const { result } = event;
+  return result.type === 'failed' && result.failure.place === null ? result.failure.message : undefined;
 }
 
 async function attempt(
