@@ -89,12 +89,20 @@ async function waitForChange(
   signal: AbortSignal,
   impatient: boolean,
 ): Promise<Change | undefined> {
-  const until = impatient ? AbortSignal.any([signal, AbortSignal.timeout(RETRY_MS)]) : signal;
+  // Not AbortSignal.timeout() within AbortSignal.any(): Node.js 20 may collect it as garbage, and it never fires.
+  const enough = new AbortController();
+  const giveUp = () => enough.abort();
+  const timer = impatient ? setTimeout(giveUp, RETRY_MS) : undefined;
+  signal.addEventListener('abort', giveUp);
+  if (signal.aborted) giveUp();
   try {
-    return await nextChange(MIGRATIONS_FOLDER, before, until);
+    return await nextChange(MIGRATIONS_FOLDER, before, enough.signal);
   } catch (error) {
-    if (until.aborted) return undefined;
+    if (enough.signal.aborted) return undefined;
     throw error;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', giveUp);
   }
 }
 
