@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:b67c2843c26cf3ed4d0eddbdde1ce8e32d7e5bfc
+--! Hash: sha1:dbf87c532f2fe8f124f7ea1965ee7c251302ea9d
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -20,20 +20,21 @@ comment on schema filestore is
   'Catalogue of files and directories on local disks and in S3. Grown by graphile-migrate migrations only.';
 
 create table if not exists filestore.backend_mounts (
-  id              bigint      generated always as identity,
-  mount_key       text        collate "C" not null,
-  backend_kind    text        not null,
-  root_path       text        collate "C",
-  bucket          text        collate "C",
-  prefix          text        collate "C",
-  config          jsonb       not null default '{}',
+  id              bigint         generated always as identity (maxvalue 1099511627775),
+  mount_key       text           collate "C" not null,
+  backend_kind    text           not null,
+  root_path       text           collate "C",
+  bucket          text           collate "C",
+  prefix          text           collate "C",
+  config          jsonb          not null default '{}',
   credentials_ref text,
-  access_mode     text        not null default 'rw',
-  access_policy   jsonb       not null default '{}',
-  state           text        not null default 'active',
-  version         integer     not null default 1,
-  created_at      timestamptz not null default statement_timestamp(),
-  updated_at      timestamptz not null default statement_timestamp(),
+  access_mode     text           not null default 'rw',
+  access_policy   jsonb          not null default '{}',
+  state           text           not null default 'active',
+  erasing_since   timestamptz(3),
+  version         integer        not null default 1,
+  created_at      timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
+  updated_at      timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
 
   constraint backend_mounts_pkey
     primary key (id),
@@ -56,7 +57,7 @@ create table if not exists filestore.backend_mounts (
         when 's3'    then root_path is null and bucket is not null
       end
     ),
-  -- Absolute and canonical: one spelling a directory, so that the unique
+  -- Absolute and canonical: one spelling for each directory, so that the unique
   -- index on it means what it says.
   constraint backend_mounts_root_path_check
     check (
@@ -71,19 +72,9 @@ create table if not exists filestore.backend_mounts (
   constraint backend_mounts_config_check
     check (jsonb_typeof(config) = 'object'),
   constraint backend_mounts_access_policy_check
-    check (jsonb_typeof(access_policy) = 'object'),
-  -- A name that smells of a secret, at any depth. The secret itself belongs
-  -- into a secret store, its name into credentials_ref.
-  constraint backend_mounts_config_secret_check
-    check (
-      not jsonb_path_exists(
-        config,
-        '$.** ? (@.type() == "object").keyvalue().key ? (@ like_regex "secret|passw|passphrase|credential|token|(private|access|api)[_ -]?key" flag "i")'
-      )
-    )
+    check (jsonb_typeof(access_policy) = 'object')
 );
 
--- Lookup of the mount that owns a place; two mounts never claim the same one.
 create unique index if not exists backend_mounts_root_path_key
   on filestore.backend_mounts (root_path)
   where backend_kind = 'local';
@@ -98,24 +89,22 @@ comment on column filestore.backend_mounts.backend_kind    is 'local or s3. Neve
 comment on column filestore.backend_mounts.root_path       is 'Local mounts: absolute, canonical path of the directory. Null on S3.';
 comment on column filestore.backend_mounts.bucket          is 'S3 mounts: name of the bucket. Null on local mounts.';
 comment on column filestore.backend_mounts.prefix          is 'S3 mounts: key prefix without leading or trailing slash; null for the whole bucket.';
-comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as region or endpoint. A key that names a secret is refused.';
+comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as region or endpoint. A secret in it is refused; at most 64 KiB.';
 comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret that opens the backend; never the secret.';
 comment on column filestore.backend_mounts.access_mode     is 'rw, or ro for a mount that commands must not change.';
 comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it.';
 comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded or error: what the service last knew of the backend.';
+comment on column filestore.backend_mounts.erasing_since   is 'When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only.';
 comment on column filestore.backend_mounts.version         is 'Optimistic version: counted by a trigger, +1 on every change.';
 comment on column filestore.backend_mounts.created_at      is 'When the row was inserted.';
 comment on column filestore.backend_mounts.updated_at      is 'When version last moved.';
 
 comment on constraint backend_mounts_place_check         on filestore.backend_mounts is 'Local: root_path and nothing else. S3: bucket, perhaps prefix, no root_path.';
 comment on constraint backend_mounts_root_path_check     on filestore.backend_mounts is 'root_path is absolute, without empty, "." or ".." segments, without a trailing slash or control characters.';
-comment on constraint backend_mounts_config_secret_check on filestore.backend_mounts is 'config carries no key that names a secret: put the name of the secret into credentials_ref.';
-comment on index filestore.backend_mounts_root_path_key     is 'One local mount a directory.';
-comment on index filestore.backend_mounts_bucket_prefix_key is 'One S3 mount a bucket and prefix.';
+comment on index filestore.backend_mounts_root_path_key     is 'At most one local mount per directory; the mount that owns a path.';
+comment on index filestore.backend_mounts_bucket_prefix_key is 'At most one S3 mount per bucket and prefix.';
 
--- The rules for one column stand in domains, not in checks of the table: the
--- server reads a table's checks anew from the catalog at every statement and
--- keeps a domain's for the session, which is a fifth of an insert's time.
+-- The two enumerations are domains: their checks are kept for the session, and name the values in the types of rows.
 do $$
 begin
   if to_regtype('filestore.node_kind') is null then
@@ -126,72 +115,41 @@ begin
     create domain filestore.node_state as text
       constraint node_state_check check (value in ('active', 'inconsistent', 'missing', 'deleted'));
   end if;
-  if to_regtype('filestore.node_name') is null then
-    create domain filestore.node_name as text collate "C"
-      constraint node_name_check check (value not in ('.', '..') and octet_length(value) <= 1024 and value !~ '[/\u0001-\u001f\u007f-\u009f]');
-  end if;
-  if to_regtype('filestore.checksum') is null then
-    create domain filestore.checksum as text collate "C"
-      constraint checksum_check check (value ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$' and octet_length(value) <= 1024);
-  end if;
-  if to_regtype('filestore.byte_count') is null then
-    create domain filestore.byte_count as bigint
-      constraint byte_count_check check (value >= 0);
-  end if;
-  if to_regtype('filestore.json_object') is null then
-    create domain filestore.json_object as jsonb
-      constraint json_object_check check (jsonb_typeof(value) = 'object');
-  end if;
-  if to_regtype('filestore.version_number') is null then
-    create domain filestore.version_number as integer
-      constraint version_number_check check (value >= 1);
-  end if;
 end
 $$;
 
-comment on domain filestore.node_kind      is 'What a node is: file or directory.';
-comment on domain filestore.node_state     is 'What the catalogue last knew of a node.';
-comment on domain filestore.node_name      is 'A segment of a path: not "." or "..", without "/" and control characters, at most 1024 bytes. Empty for roots only.';
-comment on domain filestore.checksum       is 'A verified digest, as algorithm:hex in lower case.';
-comment on domain filestore.byte_count     is 'A number of bytes, not negative.';
-comment on domain filestore.json_object    is 'A JSON object.';
-comment on domain filestore.version_number is 'An optimistic version, counted from 1.';
+comment on domain filestore.node_kind  is 'What a node is: file or directory.';
+comment on domain filestore.node_state is 'What the catalogue last knew of a node.';
 
+-- No generated column: the server reads its expression from the catalog at every statement, and a table with one cannot
+-- be replicated whole.
 create table if not exists filestore.nodes (
-  id                 bigint                   generated always as identity,
-  backend_mount_id   bigint                   not null,
-  parent_id          bigint,
-  parent_path        text                     collate "C",
-  parent_live        boolean,
-  name               filestore.node_name      not null,
-  path               text                     collate "C" not null generated always as (
-                       coalesce(nullif(parent_path, '') || '/', '') || name
-                     ) stored,
-  depth              integer                  not null generated always as (
-                       coalesce(cardinality(string_to_array(parent_path, '/')) + 1, 0)
-                     ) stored,
-  directory_path     text                     collate "C",
-  live               boolean                  not null default true,
-  kind               filestore.node_kind      not null,
-  size_bytes         filestore.byte_count     not null default 0,
-  checksum           filestore.checksum,
-  content_hash       text                     collate "C",
-  storage_class      text,
-  metadata           filestore.json_object    not null default '{}',
-  state              filestore.node_state     not null default 'active',
-  version            filestore.version_number not null default 1,
-  last_seen_at       timestamptz,
-  last_modified_at   timestamptz,
-  last_reconciled_at timestamptz,
-  created_at         timestamptz              not null default statement_timestamp(),
-  updated_at         timestamptz              not null default statement_timestamp(),
-  deleted_at         timestamptz,
-  -- The mount, on its root node only: what the other nodes' mount is follows
-  -- from their parents', and a key on all of them would make every writer of a
+  id               bigint               generated always as identity (maxvalue 1099511627775),
+  backend_mount_id bigint               not null,
+  parent_id        bigint,
+  parent_path      text                 collate "C",
+  parent_live      boolean,
+  name             text                 collate "C" not null,
+  path             text                 collate "C" not null,
+  depth            integer              not null,
+  directory_path   text                 collate "C",
+  live             boolean              not null default true,
+  kind             filestore.node_kind  not null,
+  size_bytes       bigint               not null default 0,
+  checksum         text                 collate "C",
+  content_hash     text                 collate "C",
+  storage_class    text,
+  metadata         jsonb                not null default '{}',
+  state            filestore.node_state not null default 'active',
+  version          integer              not null default 1,
+  last_modified_at timestamptz(3),
+  created_at       timestamptz(3)       not null default date_trunc('milliseconds', statement_timestamp()),
+  updated_at       timestamptz(3)       not null default date_trunc('milliseconds', statement_timestamp()),
+  deleted_at       timestamptz(3),
+  -- The mount, on its root node only: the mount of every other node follows
+  -- from its parents, and a key on all of them would make every writer of a
   -- mount lock that one row.
-  root_of_mount_id   bigint                   generated always as (
-                       case when parent_id is null then backend_mount_id end
-                     ) stored,
+  root_of_mount_id bigint,
 
   constraint nodes_pkey
     primary key (id),
@@ -199,12 +157,9 @@ create table if not exists filestore.nodes (
   -- can be its child; a tombstone is not live, so no live row can be below it.
   constraint nodes_directory_key
     unique (backend_mount_id, id, directory_path, live),
-  -- Proves for every live node but a root: the parent exists, is on the same
-  -- mount, is a directory, is alive, and stands at parent_path. The cascade
-  -- carries a renamed or moved directory's subtree.
   -- Its columns are plain, not generated: with generated columns in a
   -- referenced key any before-update trigger makes any update of a directory
-  -- take the strongest row lock, and creates in it wait for a heartbeat.
+  -- take the strongest row lock, and creates in it wait.
   constraint nodes_parent_fkey
     foreign key (backend_mount_id, parent_id, parent_path, parent_live)
     references filestore.nodes (backend_mount_id, id, directory_path, live)
@@ -213,125 +168,287 @@ create table if not exists filestore.nodes (
   -- nothing. A cascade here would erase a populated mount in one statement.
   constraint nodes_backend_mount_fkey
     foreign key (root_of_mount_id)
-    references filestore.backend_mounts (id),
-  -- A btree key ends near 2 704 bytes. At the latest it ends the cascade of
-  -- directories that one statement moved in a ring.
-  constraint nodes_path_length_check
-    check (octet_length(path) <= 2600),
-  -- In these checks a null, such as a file's directory_path, counts as true.
-  constraint nodes_root_check
-    check (
-      case
-        when parent_id is null then parent_path is null and name = '' and kind = 'directory' and live
-        else parent_path is not null and name <> ''
-      end
-    ),
-  constraint nodes_live_check
-    check (
-      live = (deleted_at is null)
-      and live = (state <> 'deleted')
-      and (parent_live is not null) = (live and parent_id is not null)
-      and parent_live
-    ),
-  constraint nodes_directory_check
-    check (
-      (kind = 'directory') = (directory_path is not null)
-      and directory_path = path
-      and (kind = 'file' or size_bytes = 0)
-    )
+    references filestore.backend_mounts (id)
 );
 
--- One root a mount.
 create unique index if not exists nodes_root_key
   on filestore.nodes (root_of_mount_id)
   where root_of_mount_id is not null;
--- One live name a directory; lists a directory by keyset; serves the cascade's
--- own lookup. The predicate is parent_live, not deleted_at: the cascade
--- compares all four key columns by equality, which implies "parent_live is not
--- null" and nothing about deleted_at, so with that predicate it would read
--- the whole table once per moved directory. Both select the same rows.
+-- The predicate is parent_live, not deleted_at: the cascade compares all four
+-- key columns by equality, which implies "parent_live is not null" and nothing
+-- about deleted_at, so with that predicate it would read the whole table once
+-- per moved directory. Both select the same rows.
 create unique index if not exists nodes_live_child_key
   on filestore.nodes (backend_mount_id, parent_id, name)
   where parent_live is not null;
--- Always empty, and looked into when a directory is restored or purged: the key
--- then asks for children whose parent_live is false. With the value in the
--- plan that becomes "not parent_live", which implies no "is not null", and
--- without this index all nodes would be read.
+-- Always empty. The key asks for children whose parent_live is false. With the
+-- value in the plan that becomes "not parent_live", which implies no "is not
+-- null", and without this index all nodes would be read.
 create index if not exists nodes_dead_child_idx
   on filestore.nodes (backend_mount_id, parent_id)
   where not parent_live;
--- Lookup and prefix scan by path. Not unique: the tree makes live paths unique
--- already, and a second unique index would leak 23505 past "on conflict".
+-- Not unique: the tree makes live paths unique already, and a second unique
+-- index would leak 23505 past "on conflict".
 create index if not exists nodes_live_path_idx
   on filestore.nodes (backend_mount_id, path)
   where live;
--- Tombstones below a directory: purge and restore. Its predicate is not that of
--- nodes_purge_idx, which right after a mass delete looks as good to the planner
--- and reads every tombstone at every look.
+-- Its predicate is not that of nodes_purge_idx, which right after a mass delete
+-- looks as good to the planner and reads every tombstone at every lookup.
 create index if not exists nodes_tombstone_parent_idx
   on filestore.nodes (parent_id)
   where not live;
--- Purge: the oldest tombstones of a mount, what is deepest first.
 create index if not exists nodes_purge_idx
-  on filestore.nodes (backend_mount_id, deleted_at, depth desc)
+  on filestore.nodes (backend_mount_id, updated_at, depth desc)
   where deleted_at is not null;
--- Which nodes hold this content.
+-- Eight bytes of each digest: a fifth of an index over the text. Not a hash
+-- index, which slows down without limit when many files are equal.
 create index if not exists nodes_checksum_idx
-  on filestore.nodes (checksum)
+  on filestore.nodes (hashtextextended(checksum, 0))
   where checksum is not null;
--- Work list of the reconciler. A state change of these few rows is not a HOT
--- update; a heartbeat on an active node is.
 create index if not exists nodes_unsettled_idx
   on filestore.nodes (backend_mount_id, state, id)
   where state in ('inconsistent', 'missing');
--- metadata @> '{"key": "value"}'.
 create index if not exists nodes_metadata_idx
   on filestore.nodes using gin (metadata jsonb_path_ops)
   where metadata <> '{}';
 
-comment on table  filestore.nodes                    is 'One row a file or directory, living or tombstoned. The tree proves itself: nodes_parent_fkey ties every live row to a live directory of the same mount at parent_path.';
-comment on column filestore.nodes.id                 is 'Stable number of the node; other services attach to it. Never reused: a path used again has a new id.';
-comment on column filestore.nodes.backend_mount_id   is 'The mount whose tree the node belongs to. Never changes.';
-comment on column filestore.nodes.parent_id          is 'The directory that holds the node; null for the root of a mount only.';
-comment on column filestore.nodes.parent_path        is 'Path of the parent, kept equal to it by nodes_parent_fkey while the node lives; on a tombstone, where the parent stood when the node was deleted. Filled by trigger when null.';
-comment on column filestore.nodes.parent_live        is 'True while the node lives; null on a root and on a tombstone, which so leaves the key. Filled by trigger when null.';
-comment on column filestore.nodes.name               is 'Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3.';
-comment on column filestore.nodes.path               is 'Path below the mount''s root, without leading slash; empty for the root. At most 2600 bytes.';
-comment on column filestore.nodes.depth              is 'Number of segments in path: 0 for the root.';
-comment on column filestore.nodes.directory_path     is 'path for a directory, null for a file: what the keys of children refer to. Filled by trigger when null.';
-comment on column filestore.nodes.live               is 'deleted_at is null, as a plain column that keys can refer to. Filled by trigger.';
-comment on column filestore.nodes.kind               is 'file or directory. Never changes.';
-comment on column filestore.nodes.size_bytes         is 'Size of the content in bytes; 0 for a directory.';
-comment on column filestore.nodes.checksum           is 'Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86….';
-comment on column filestore.nodes.content_hash       is 'The backend''s own identity of the content, such as an ETag: comparable with itself only.';
-comment on column filestore.nodes.storage_class      is 'The backend''s storage class, such as STANDARD_IA.';
-comment on column filestore.nodes.metadata           is 'A JSON object of the service''s own.';
-comment on column filestore.nodes.state              is 'active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone).';
-comment on column filestore.nodes.version            is 'Optimistic version: counted by trigger, +1 on every change but a heartbeat.';
-comment on column filestore.nodes.last_seen_at       is 'Heartbeat: when a watcher last saw the node. Does not move version.';
-comment on column filestore.nodes.last_modified_at   is 'When the backend says the content was last modified.';
-comment on column filestore.nodes.last_reconciled_at is 'Heartbeat: when a reconciler last compared the node with the backend. Does not move version.';
-comment on column filestore.nodes.created_at         is 'When the row was inserted. Never changes.';
-comment on column filestore.nodes.updated_at         is 'When version last moved; strictly later than before.';
-comment on column filestore.nodes.root_of_mount_id   is 'backend_mount_id on a root, null elsewhere: the side of nodes_backend_mount_fkey that refers.';
-comment on column filestore.nodes.deleted_at         is 'When the node was deleted; all rows of one recursive delete share it. Null while the node lives.';
+comment on table  filestore.nodes                  is 'One row per file or directory, live or tombstone. The tree proves itself: nodes_parent_fkey ties every live row to a live directory of the same mount at parent_path.';
+comment on column filestore.nodes.id               is 'Stable number of the node; other services attach to it. Never reused: a path used again has a new id.';
+comment on column filestore.nodes.backend_mount_id is 'The mount whose tree the node belongs to. Never changes.';
+comment on column filestore.nodes.parent_id        is 'The directory that holds the node; null for the root of a mount only.';
+comment on column filestore.nodes.parent_path      is 'Path of the parent, kept equal to it by nodes_parent_fkey while the node lives; on a tombstone, where the parent was when the node was deleted. Set by trigger when null.';
+comment on column filestore.nodes.parent_live      is 'True while the node lives; null on a root and on a tombstone, which takes it out of the key. Set by trigger.';
+comment on column filestore.nodes.name             is 'Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3.';
+comment on column filestore.nodes.path             is 'Path below the mount''s root, without leading slash; empty for the root. At most 2600 bytes. Set by trigger.';
+comment on column filestore.nodes.depth            is 'Number of segments in path: 0 for the root. Set by trigger.';
+comment on column filestore.nodes.directory_path   is 'path for a directory, null for a file: what the keys of children refer to. Set by trigger.';
+comment on column filestore.nodes.live             is 'deleted_at is null, as a plain column that keys can refer to. Set by trigger.';
+comment on column filestore.nodes.kind             is 'file or directory. Never changes.';
+comment on column filestore.nodes.size_bytes       is 'Size of the content in bytes; 0 for a directory.';
+comment on column filestore.nodes.checksum         is 'Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86….';
+comment on column filestore.nodes.content_hash     is 'The backend''s own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes.';
+comment on column filestore.nodes.storage_class    is 'The backend''s storage class, such as STANDARD_IA. At most 256 bytes.';
+comment on column filestore.nodes.metadata         is 'A JSON object that belongs to the service. At most 64 KiB.';
+comment on column filestore.nodes.state            is 'active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone).';
+comment on column filestore.nodes.version          is 'Optimistic version: counted by trigger, +1 on every change.';
+comment on column filestore.nodes.last_modified_at is 'When the backend says the content was last modified.';
+comment on column filestore.nodes.created_at       is 'When the row was inserted. Never changes.';
+comment on column filestore.nodes.updated_at       is 'When version last changed, in whole milliseconds; strictly later than before. On a tombstone, retention counts from here.';
+comment on column filestore.nodes.deleted_at       is 'When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node lives.';
+comment on column filestore.nodes.root_of_mount_id is 'backend_mount_id on a root, null elsewhere: the referencing side of nodes_backend_mount_fkey. Set by trigger.';
 
-comment on constraint nodes_directory_key        on filestore.nodes is 'What nodes_parent_fkey refers to: a live directory at its path.';
-comment on constraint nodes_parent_fkey          on filestore.nodes is 'The parent exists, on the same mount, is a live directory, and stands at parent_path. Carries moves to the subtree.';
-comment on constraint nodes_backend_mount_fkey   on filestore.nodes is 'The mount exists; it cannot be deleted while it holds nodes.';
-comment on constraint nodes_path_length_check    on filestore.nodes is 'A path has at most 2600 bytes, the most an index entry can hold.';
-comment on constraint nodes_root_check           on filestore.nodes is 'A root is a nameless live directory without parent; every other node has a name and a parent.';
-comment on constraint nodes_live_check           on filestore.nodes is 'live, deleted_at, state and parent_live say the same.';
-comment on constraint nodes_directory_check      on filestore.nodes is 'A directory, and no file, has its path in directory_path; its size is 0.';
-comment on index filestore.nodes_root_key             is 'One root a mount.';
-comment on index filestore.nodes_live_child_key       is 'One live name a directory; lists a directory; serves the cascade.';
-comment on index filestore.nodes_dead_child_idx is 'Always empty: what the tree''s key asks for when a directory is restored or purged.';
+comment on constraint nodes_directory_key      on filestore.nodes is 'What nodes_parent_fkey refers to: a live directory at its path.';
+comment on constraint nodes_parent_fkey        on filestore.nodes is 'The parent exists, on the same mount, is a live directory, and is at parent_path. Carries moves to the subtree.';
+comment on constraint nodes_backend_mount_fkey on filestore.nodes is 'The mount exists; it cannot be deleted while it holds nodes.';
+comment on index filestore.nodes_root_key             is 'One root per mount.';
+comment on index filestore.nodes_live_child_key       is 'At most one live node per name and directory; lists a directory by keyset; serves the cascade.';
+comment on index filestore.nodes_dead_child_idx       is 'What the tree''s key asks for when a directory is restored or purged.';
 comment on index filestore.nodes_live_path_idx        is 'Lookup and prefix scan by path.';
-comment on index filestore.nodes_tombstone_parent_idx is 'Tombstones below a directory.';
-comment on index filestore.nodes_purge_idx is 'Tombstones in the order in which they are purged.';
-comment on index filestore.nodes_checksum_idx         is 'Nodes with a given content.';
-comment on index filestore.nodes_unsettled_idx        is 'Inconsistent and missing nodes of a mount.';
-comment on index filestore.nodes_metadata_idx         is 'Nodes whose metadata contains a given object.';
+comment on index filestore.nodes_tombstone_parent_idx is 'Tombstones below a directory: purge and restore.';
+comment on index filestore.nodes_purge_idx            is 'Tombstones of a mount in the order in which they are purged: the oldest first, and of those the deepest.';
+comment on index filestore.nodes_checksum_idx         is 'Nodes with a given content, by filestore.find_by_checksum.';
+comment on index filestore.nodes_unsettled_idx        is 'Work list of the reconciler: inconsistent and missing nodes of a mount.';
+comment on index filestore.nodes_metadata_idx         is 'Nodes whose metadata contains a given object: metadata @> ''{"key": "value"}''.';
+
+--! Included functions/refuse_unsound.sql
+create or replace function filestore.refuse_unsound(node filestore.nodes)
+returns void
+language plpgsql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  shown text := left(regexp_replace(node.name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40);
+  fault record;
+begin
+  -- The first rule that the row breaks. A null counts as broken.
+  select *
+  into fault
+  from (values
+    (
+      'nodes_root_check',
+      case
+        when node.parent_id is null then
+          node.parent_path is null and node.name = '' and node.kind = 'directory' and node.live and node.root_of_mount_id = node.backend_mount_id
+        else node.name <> '' and node.parent_path is not null and node.root_of_mount_id is null
+      end,
+      'has either a name and a parent, or is the nameless live root directory of its mount',
+      'Insert it below a directory; the root comes with the mount.'
+    ),
+    (
+      'nodes_name_check',
+      node.name not in ('.', '..') and octet_length(node.name) <= 1024 and node.name !~ '[/\u0001-\u001f\u007f-\u009f]',
+      'must have a name that is one segment of a path',
+      'A name is not "." or "..", has no "/" and no control character, and at most 1024 bytes.'
+    ),
+    (
+      'nodes_path_length_check',
+      octet_length(node.path) <= 2600,
+      format('has a path of %s bytes', octet_length(node.path)),
+      'A path has at most 2600 bytes, which is what an index entry can hold.'
+    ),
+    (
+      'nodes_path_check',
+      node.path = coalesce(nullif(node.parent_path, '') || '/', '') || node.name
+        and node.depth = coalesce(cardinality(string_to_array(node.parent_path, '/')) + 1, 0),
+      'must have the path and depth that follow from its parent and name',
+      'Leave path and depth out: the database sets them.'
+    ),
+    (
+      'nodes_live_check',
+      node.live = (node.deleted_at is null)
+        and node.live = (node.state <> 'deleted')
+        and case when node.live and node.parent_id is not null then node.parent_live else node.parent_live is null end,
+      'must be either live or deleted in all of live, state, deleted_at and parent_live',
+      'Set state only: the database sets the others.'
+    ),
+    (
+      'nodes_size_check',
+      node.size_bytes >= 0 and (node.kind = 'file' or node.size_bytes = 0),
+      format('cannot have size %s', node.size_bytes),
+      'A file has a size of 0 or more, a directory 0.'
+    ),
+    (
+      'nodes_directory_check',
+      case node.kind when 'directory' then node.directory_path = node.path else node.directory_path is null end,
+      'must have its path in directory_path if it is a directory, and nothing if it is a file',
+      'Leave directory_path out: the database sets it.'
+    ),
+    (
+      'nodes_checksum_check',
+      node.checksum is null or (octet_length(node.checksum) <= 1024 and node.checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$'),
+      'has a checksum that is not algorithm:hex in lower case',
+      'Write it like sha256:9f86d081…, at most 1024 bytes.'
+    ),
+    (
+      'nodes_content_hash_check',
+      node.content_hash is null or octet_length(node.content_hash) <= 1024,
+      format('has a content_hash of %s bytes', octet_length(node.content_hash)),
+      'It has at most 1024 bytes.'
+    ),
+    (
+      'nodes_storage_class_check',
+      node.storage_class is null or octet_length(node.storage_class) <= 256,
+      format('has a storage_class of %s bytes', octet_length(node.storage_class)),
+      'It has at most 256 bytes.'
+    ),
+    (
+      'nodes_metadata_check',
+      jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536,
+      format('has metadata of type %s and %s bytes', jsonb_typeof(node.metadata), octet_length(node.metadata::text)),
+      'Metadata is a JSON object of at most 65536 bytes, as jsonb stores it.'
+    ),
+    (
+      'nodes_last_modified_check',
+      node.last_modified_at is null or node.last_modified_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999Z',
+      format('cannot have last_modified_at %s', node.last_modified_at),
+      'Give a moment from year 1 to year 9999, or null.'
+    ),
+    (
+      'nodes_deleted_at_check',
+      node.deleted_at is null or node.deleted_at >= '0001-01-01T00:00:00Z',
+      format('cannot have deleted_at %s', node.deleted_at),
+      'Give a moment from year 1 on, or leave it out.'
+    ),
+    (
+      'nodes_version_check',
+      node.version >= 1,
+      format('cannot have version %s', node.version),
+      'Leave version out: the database counts it from 1.'
+    )
+  ) as rules (name, holds, complaint, remedy)
+  where rules.holds is not true
+  limit 1;
+
+  raise exception 'node "%" %', shown, fault.complaint
+    using errcode    = 'check_violation',
+          constraint = fault.name,
+          schema     = 'filestore',
+          table      = 'nodes',
+          hint       = fault.remedy;
+end
+$$;
+
+comment on function filestore.refuse_unsound(filestore.nodes) is
+  'Names the rule that a row of nodes breaks, and its remedy.';
+
+revoke all on function filestore.refuse_unsound(filestore.nodes) from public;
+--! EndIncluded functions/refuse_unsound.sql
+--! Included functions/is_sound.sql
+create or replace function filestore.is_sound(node filestore.nodes)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- One expression, since the server keeps it for the session. Only an unsound row pays for the explanation.
+  if (
+    case
+      when node.parent_id is null then
+        node.parent_path is null
+        and node.name = ''
+        and node.path = ''
+        and node.depth = 0
+        and node.kind = 'directory'
+        and node.live
+        and node.root_of_mount_id = node.backend_mount_id
+      else
+        node.name not in ('', '.', '..')
+        and octet_length(node.name) <= 1024
+        and node.name !~ '[/\u0001-\u001f\u007f-\u009f]'
+        and node.path = case node.parent_path when '' then '' else node.parent_path || '/' end || node.name
+        and node.depth = cardinality(string_to_array(node.parent_path, '/')) + 1
+        and octet_length(node.path) <= 2600
+        and node.root_of_mount_id is null
+    end
+    and node.live = (node.deleted_at is null)
+    and node.live = (node.state <> 'deleted')
+    and case when node.live and node.parent_id is not null then node.parent_live else node.parent_live is null end
+    and case node.kind
+          when 'directory' then node.directory_path = node.path and node.size_bytes = 0
+          else node.directory_path is null and node.size_bytes >= 0
+        end
+    and (node.checksum is null or (octet_length(node.checksum) <= 1024 and node.checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$'))
+    and (node.content_hash is null or octet_length(node.content_hash) <= 1024)
+    and (node.storage_class is null or octet_length(node.storage_class) <= 256)
+    -- The concatenation uncompresses, so that the bound is on what a reader gets.
+    and (node.metadata = '{}' or (jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536))
+    and (node.last_modified_at is null or node.last_modified_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999Z')
+    and (node.deleted_at is null or node.deleted_at >= '0001-01-01T00:00:00Z')
+    and node.version >= 1
+  ) then
+    return true;
+  end if;
+  perform filestore.refuse_unsound(node);
+  return false;
+end
+$$;
+
+comment on function filestore.is_sound(filestore.nodes) is
+  'Whether a row of nodes is well formed by itself: nodes_sound_check. Raises 23514 with the name of the broken rule otherwise.';
+
+revoke all on function filestore.is_sound(filestore.nodes) from public;
+--! EndIncluded functions/is_sound.sql
+
+-- One check that calls one function, for the whole row. The server parses the text of a check at every statement, and
+-- keeps a compiled function for the session.
+do $$
+begin
+  if not exists (
+    select from pg_constraint k
+    where k.conrelid = 'filestore.nodes'::regclass
+      and k.conname = 'nodes_sound_check'
+  ) then
+    alter table filestore.nodes
+      add constraint nodes_sound_check check (filestore.is_sound(nodes.*));
+  end if;
+end
+$$;
+
+comment on constraint nodes_sound_check on filestore.nodes is 'Every rule that a row can break by itself. The error names the rule in its constraint field.';
 
 --! Included functions/percent_encode.sql
 create or replace function filestore.percent_encode(value text)
@@ -390,8 +507,9 @@ as $$
 begin
   if mount_id is null or exclusive is null then
     raise exception 'the % of lock_tree is null', case when mount_id is null then 'mount' else 'mode' end
-      using errcode = 'FS422',
-            hint    = 'Give the id of a mount, and whether the lock is exclusive.';
+      using errcode    = 'FS422',
+            constraint = 'tree_lock_check',
+            hint       = 'Give the id of a mount, and whether the lock is exclusive.';
   elsif exclusive then
     perform pg_advisory_xact_lock(hashtextextended('filestore.tree', mount_id));
   else
@@ -416,8 +534,9 @@ begin
   -- Who waits for a lock and then looks must see what was done meanwhile.
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception '% is not possible in a % transaction', action, current_setting('transaction_isolation')
-      using errcode = 'FS409',
-            hint    = 'Do it in a READ COMMITTED transaction.';
+      using errcode    = 'FS409',
+            constraint = 'read_committed_check',
+            hint       = 'Do it in a READ COMMITTED transaction.';
   end if;
 end
 $$;
@@ -427,33 +546,31 @@ comment on function filestore.require_read_committed(text) is
 
 revoke all on function filestore.require_read_committed(text) from public;
 --! EndIncluded functions/require_read_committed.sql
---! Included functions/next_version.sql
-create or replace function filestore.next_version(row_name text, current_version integer, given_version integer, changed boolean)
-returns integer
+--! Included functions/refuse_version.sql
+create or replace function filestore.refuse_version(row_name text, current_version integer, given_version integer)
+returns void
 language plpgsql
 immutable
 as $$
 begin
-  if given_version = current_version then
-    return current_version + changed::integer;
-  elsif given_version = current_version + 1 and changed then
-    return given_version;
-  elsif given_version = current_version + 1 then
+  if given_version = current_version + 1 then
     raise exception '% did not change, so its version stays at %', row_name, current_version
-      using errcode = 'FS422',
-            hint    = 'Leave version out of the update: it is counted by the database.';
+      using errcode    = 'FS422',
+            constraint = 'version_check',
+            hint       = 'Leave version out of the update: the database counts it.';
   end if;
   raise exception '% is at version %, it cannot be set to version %', row_name, current_version, given_version
-    using errcode = 'FS409',
-          hint    = 'Leave version out of the update: it is counted by the database. To detect a lost race, add "where version = …" and look at the number of rows changed.';
+    using errcode    = 'FS409',
+          constraint = 'version_check',
+          hint       = 'Leave version out of the update: the database counts it. To detect a lost race, add "where version = …" and look at the number of rows changed.';
 end
 $$;
 
-comment on function filestore.next_version(text, integer, integer, boolean) is
-  'The version of a row after an update: one more when it changed. Refuses a version that the caller chose otherwise.';
+comment on function filestore.refuse_version(text, integer, integer) is
+  'Explains why an update cannot set the version that it gave.';
 
-revoke all on function filestore.next_version(text, integer, integer, boolean) from public;
---! EndIncluded functions/next_version.sql
+revoke all on function filestore.refuse_version(text, integer, integer) from public;
+--! EndIncluded functions/refuse_version.sql
 --! Included functions/refuse_truncate.sql
 create or replace function filestore.refuse_truncate()
 returns trigger
@@ -463,8 +580,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   raise exception 'filestore.% cannot be truncated', tg_table_name
-    using errcode = 'FS409',
-          hint    = 'Delete rows instead: truncate runs no row trigger.';
+    using errcode    = 'FS409',
+          constraint = 'truncate_check',
+          hint       = 'Delete rows instead: truncate runs no row trigger.';
 end
 $$;
 
@@ -473,6 +591,128 @@ comment on function filestore.refuse_truncate() is
 
 revoke all on function filestore.refuse_truncate() from public;
 --! EndIncluded functions/refuse_truncate.sql
+--! Included functions/find_secret.sql
+create or replace function filestore.find_secret(settings jsonb)
+returns text
+language plpgsql
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Matched against the end of a key whose words are separated by blanks.
+  secret_key   constant text := '(secret|password|passwd|passphrase|credential|token)s?$'
+    || '|(^| )(pwd|pass|auth|authorization|dsn|conn(ection)? ?str(ing)?)$'
+    || '|(^| )(private|secret|access|api|signing|encryption|hmac|shared|master|account|session|storage|client|service) ?keys?$';
+  secret_value constant text := '://[^/?#[:space:]]*:[^/?#[:space:]]*@'
+    || '|(^|[?&;[:space:]])(password|passwd|pwd|secret|token|accountkey|sharedaccesskey)=[^&;[:space:]]'
+    || '|-----BEGIN [A-Z ]*PRIVATE KEY-----';
+  part         record;
+begin
+  for part in
+    with recursive parts (path, key, value, level) as (
+      select null::text, null::text, find_secret.settings, 0
+      union all
+      select concat_ws('.', p.path, c.key), c.key, c.value, p.level + 1
+      from parts p
+      cross join lateral (
+        select o.key, o.value
+        from jsonb_each(case jsonb_typeof(p.value) when 'object' then p.value end) o
+        union all
+        select (a.position - 1)::text, a.value
+        from jsonb_array_elements(case jsonb_typeof(p.value) when 'array' then p.value end) with ordinality as a (value, position)
+      ) c
+      where p.level <= 32
+    )
+    select
+      p.path,
+      p.level,
+      p.value,
+      -- "dbPassword2" and "DB_PASSWORD" become "db password".
+      regexp_replace(
+        btrim(regexp_replace(lower(regexp_replace(p.key, '([a-z0-9])([A-Z])', '\1 \2', 'g')), '[^a-z0-9]+', ' ', 'g')),
+        ' ?[0-9]+$', ''
+      ) as words
+    from parts p
+  loop
+    if part.level > 32 then
+      raise exception 'the value nests deeper than 32 levels'
+        using errcode    = 'FS422',
+              constraint = 'backend_mounts_settings_depth_check',
+              hint       = 'Store it flatter.';
+    elsif part.words ~ secret_key and part.value not in ('null', 'true', 'false', '""') then
+      return part.path;
+    elsif jsonb_typeof(part.value) = 'string' and part.value #>> '{}' ~* secret_value then
+      return coalesce(part.path, 'the value');
+    end if;
+  end loop;
+  return null;
+end
+$$;
+
+comment on function filestore.find_secret(jsonb) is
+  'The path of the first part of a JSON value that looks like a secret, or null. A key names a secret by its last words (password, token, auth, signing key, connection string, …); a string is one when it is a URL or connection string with a password, or a private key. Keys that end otherwise, such as tokenBucketRate or accessKeyId, pass. FS422 below 32 levels.';
+
+revoke all on function filestore.find_secret(jsonb) from public;
+--! EndIncluded functions/find_secret.sql
+--! Included functions/check_settings.sql
+create or replace function filestore.check_settings(column_name text, settings jsonb)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  size   integer := octet_length(settings::text);
+  secret text;
+begin
+  if size > 65536 then
+    raise exception '% has % bytes', column_name, size
+      using errcode    = 'FS422',
+            constraint = 'backend_mounts_settings_size_check',
+            hint       = 'At most 65536 bytes of JSON text are kept for a mount.';
+  end if;
+  secret := filestore.find_secret(settings);
+  if secret is not null then
+    -- A check would quote the row, and so the secret, to the client and in the server's log.
+    raise exception '% contains a secret: %', column_name, left(secret, 200)
+      using errcode    = 'FS422',
+            constraint = 'backend_mounts_secret_check',
+            hint       = 'Put the secret into a secret store, and its name into credentials_ref. docs/schema.md has the rule.';
+  end if;
+end
+$$;
+
+comment on function filestore.check_settings(text, jsonb) is
+  'Raises FS422 when settings of a mount are too big, nest too deeply or contain a secret, without quoting it.';
+
+revoke all on function filestore.check_settings(text, jsonb) from public;
+--! EndIncluded functions/check_settings.sql
+--! Included functions/is_backfill.sql
+create or replace function filestore.is_backfill(before jsonb, after jsonb)
+returns boolean
+language plpgsql
+stable
+as $$
+begin
+  -- Only the owner can write backfills, and the batch's own transaction is on record: the setting alone is no pass.
+  return exists (
+    select
+    from filestore.backfills b
+    where b.id::text = current_setting('filestore.backfill_id', true)
+      and b.transaction_id = pg_current_xact_id_if_assigned()
+      and before -> b.column_name = 'null'
+      and before - b.column_name = after - b.column_name
+  );
+end
+$$;
+
+comment on function filestore.is_backfill(jsonb, jsonb) is
+  'Whether a row changes only by a batch of filestore.backfill, which counts no version. Called when the setting filestore.backfill_id is set.';
+
+revoke all on function filestore.is_backfill(jsonb, jsonb) from public;
+--! EndIncluded functions/is_backfill.sql
 --! Included functions/create_mount_root.sql
 create or replace function filestore.create_mount_root()
 returns trigger
@@ -516,8 +756,9 @@ begin
       and n.parent_id is not null
   ) then
     raise exception 'mount "%" still holds nodes', old.mount_key
-      using errcode = 'FS409',
-            hint    = 'Delete and purge its nodes first; tombstones count.';
+      using errcode    = 'FS409',
+            constraint = 'nodes_not_empty',
+            hint       = 'Delete and purge its nodes first; tombstones count.';
   end if;
   -- They add up to nothing, and there is nothing left to add them to.
   delete from filestore.rollup_deltas d
@@ -533,43 +774,74 @@ comment on function filestore.remove_mount_root() is
 
 revoke all on function filestore.remove_mount_root() from public;
 --! EndIncluded functions/remove_mount_root.sql
---! Included functions/prepare_mount_update.sql
-create or replace function filestore.prepare_mount_update()
+--! Included functions/prepare_mount.sql
+create or replace function filestore.prepare_mount()
 returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  changed boolean;
+  given_version integer := new.version;
 begin
+  if new.config is distinct from old.config then
+    perform filestore.check_settings('config', new.config);
+  end if;
+  if new.access_policy is distinct from old.access_policy then
+    perform filestore.check_settings('access_policy', new.access_policy);
+  end if;
+  if new.credentials_ref is distinct from old.credentials_ref then
+    perform filestore.check_settings('credentials_ref', to_jsonb(new.credentials_ref));
+  end if;
+  if tg_op = 'INSERT' then
+    return new;
+  end if;
+
   if new.id is distinct from old.id
      or new.backend_kind is distinct from old.backend_kind
      or new.created_at is distinct from old.created_at then
     raise exception 'mount "%" cannot change its id, backend_kind or created_at', old.mount_key
-      using errcode = 'FS422',
-            hint    = 'Insert another mount for another backend.';
+      using errcode    = 'FS422',
+            constraint = 'backend_mounts_fixed_check',
+            hint       = 'Register another mount instead.';
   end if;
 
-  changed := (new.mount_key, new.root_path, new.bucket, new.prefix, new.config, new.credentials_ref,
-              new.access_mode, new.access_policy, new.state)
-             is distinct from
-             (old.mount_key, old.root_path, old.bucket, old.prefix, old.config, old.credentials_ref,
-              old.access_mode, old.access_policy, old.state);
-  new.version    := filestore.next_version(format('mount "%s"', old.mount_key), old.version, new.version, changed);
-  new.updated_at := case
-    when changed then greatest(statement_timestamp(), old.updated_at + interval '1 microsecond')
-    else old.updated_at
-  end;
+  -- The whole row is compared, so that a new column counts without being named here.
+  new.version    := old.version;
+  new.updated_at := old.updated_at;
+  if new *<> old
+     and not (current_setting('filestore.backfill_id', true) <> '' and filestore.is_backfill(to_jsonb(old), to_jsonb(new))) is true then
+    new.version    := old.version + 1;
+    new.updated_at := greatest(date_trunc('milliseconds', statement_timestamp()), old.updated_at + interval '1 millisecond');
+  end if;
+  if given_version not in (old.version, new.version) then
+    perform filestore.refuse_version(format('mount "%s"', old.mount_key), old.version, given_version);
+  end if;
   return new;
 end
 $$;
 
-comment on function filestore.prepare_mount_update() is
-  'Refuses a change of what a mount is; counts the version of every other change.';
+comment on function filestore.prepare_mount() is
+  'Refuses a secret in a mount''s settings and a change of what a mount is; counts the version of every other change.';
 
-revoke all on function filestore.prepare_mount_update() from public;
---! EndIncluded functions/prepare_mount_update.sql
+revoke all on function filestore.prepare_mount() from public;
+--! EndIncluded functions/prepare_mount.sql
+--! Included functions/describe_node.sql
+create or replace function filestore.describe_node(node filestore.nodes)
+returns text
+language plpgsql
+immutable
+as $$
+begin
+  return format('node %s ("%s")', node.id, node.path);
+end
+$$;
+
+comment on function filestore.describe_node(filestore.nodes) is
+  'A node as error messages name it: its id and path.';
+
+revoke all on function filestore.describe_node(filestore.nodes) from public;
+--! EndIncluded functions/describe_node.sql
 --! Included functions/find_parent.sql
 create or replace function filestore.find_parent(node_mount_id bigint, node_parent_id bigint, node_name text)
 returns text
@@ -602,8 +874,9 @@ begin
       then format('parent %s ("%s") of node "%s" is a file', node_parent_id, parent.path, node_name)
     else format('parent %s ("%s") of node "%s" is deleted', node_parent_id, parent.path, node_name)
   end
-    using errcode = 'FS404',
-          hint    = 'A node needs a live directory of its own mount as parent; only a mount''s own root has none, and it comes with the mount.';
+    using errcode    = 'FS404',
+          constraint = 'nodes_parent_check',
+          hint       = 'A node needs a live directory of its own mount as parent; only a mount''s own root has none, and it comes with the mount.';
 end
 $$;
 
@@ -621,8 +894,9 @@ as $$
 begin
   if exists (select from filestore.backend_mounts m where m.id = node_mount_id and m.backend_kind = 'local') then
     raise exception 'name "%…" has % bytes', left(node_name, 40), octet_length(node_name)
-      using errcode = 'FS422',
-            hint    = 'A name on a local mount has at most 255 bytes.';
+      using errcode    = 'FS422',
+            constraint = 'nodes_local_name_check',
+            hint       = 'A name on a local mount has at most 255 bytes.';
   end if;
 end
 $$;
@@ -633,31 +907,66 @@ comment on function filestore.refuse_long_name(bigint, text) is
 revoke all on function filestore.refuse_long_name(bigint, text) from public;
 --! EndIncluded functions/refuse_long_name.sql
 --! Included functions/check_state_change.sql
-create or replace function filestore.check_state_change(node_name text, is_root boolean, old_state text, new_state text)
+create or replace function filestore.check_state_change(node filestore.nodes, new_state text)
 returns void
 language plpgsql
 immutable
 as $$
 begin
-  if is_root and new_state = 'deleted' then
-    raise exception 'the root of a mount cannot be deleted (%)', node_name
-      using errcode = 'FS422',
-            hint    = 'Delete the mount; its root goes with it.';
+  if node.parent_id is null and new_state = 'deleted' then
+    raise exception 'the root of a mount cannot be deleted (%)', filestore.describe_node(node)
+      using errcode    = 'FS422',
+            constraint = 'nodes_root_check',
+            hint       = 'Delete the mount; its root goes with it.';
   end if;
-  if (new_state = 'inconsistent' and old_state <> 'active')
-     or (new_state = 'missing' and old_state not in ('active', 'inconsistent')) then
-    raise exception '% cannot go from % to %', node_name, old_state, new_state
-      using errcode = 'FS422',
-            hint    = 'Legal: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
+  if (new_state = 'inconsistent' and node.state <> 'active')
+     or (new_state = 'missing' and node.state not in ('active', 'inconsistent')) then
+    raise exception '% cannot go from % to %', filestore.describe_node(node), node.state, new_state
+      using errcode    = 'FS422',
+            constraint = 'nodes_state_change_check',
+            hint       = 'Legal: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
   end if;
 end
 $$;
 
-comment on function filestore.check_state_change(text, boolean, text, text) is
+comment on function filestore.check_state_change(filestore.nodes, text) is
   'Lets a node''s state change only along the legal transitions.';
 
-revoke all on function filestore.check_state_change(text, boolean, text, text) from public;
+revoke all on function filestore.check_state_change(filestore.nodes, text) from public;
 --! EndIncluded functions/check_state_change.sql
+--! Included functions/refuse_created_node.sql
+create or replace function filestore.refuse_created_node(node filestore.nodes)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if node.state = 'deleted' then
+    raise exception 'node "%" cannot be created in state deleted', node.name
+      using errcode    = 'FS422',
+            constraint = 'nodes_born_live_check',
+            hint       = 'Insert it as active and delete it.';
+  elsif node.version <> 1 then
+    raise exception 'node "%" cannot be created at version %', node.path, node.version
+      using errcode    = 'FS422',
+            constraint = 'version_check',
+            hint       = 'Leave version out of the insert: the database counts it, from 1.';
+  elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
+    -- Its next version would begin after the end of time, or before this one.
+    raise exception 'node "%" cannot be created with updated_at %', node.path, node.updated_at
+      using errcode    = 'FS422',
+            constraint = 'nodes_updated_at_check',
+            hint       = 'Leave updated_at out of the insert, or give a moment in the past.';
+  end if;
+  perform filestore.refuse_long_name(node.backend_mount_id, node.name);
+end
+$$;
+
+comment on function filestore.refuse_created_node(filestore.nodes) is
+  'Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
+
+revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
+--! EndIncluded functions/refuse_created_node.sql
 --! Included functions/prepare_node_insert.sql
 create or replace function filestore.prepare_node_insert()
 returns trigger
@@ -666,32 +975,89 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if new.state = 'deleted' then
-    raise exception 'node "%" cannot be created in state deleted', new.name
-      using errcode = 'FS422',
-            hint    = 'Insert it active and delete it.';
-  end if;
-
-  -- Only the mount's own trigger makes a node without name and parent.
-  if new.parent_id is not null or new.name <> '' then
+  if new.parent_id is null and new.name = '' then
+    -- Only the mount's own trigger creates a node without name and parent.
+    new.path             := '';
+    new.depth            := 0;
+    new.root_of_mount_id := new.backend_mount_id;
+  else
     if new.parent_path is null then
       new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
     end if;
-    new.parent_live := coalesce(new.parent_live, true);
+    new.parent_live      := true;
+    new.path             := case new.parent_path when '' then '' else new.parent_path || '/' end || new.name;
+    new.depth            := cardinality(string_to_array(new.parent_path, '/')) + 1;
+    new.root_of_mount_id := null;
   end if;
   if new.kind = 'directory' then
-    -- Not new.path: a generated column is not yet computed here.
-    new.directory_path := coalesce(new.directory_path, coalesce(nullif(new.parent_path, '') || '/', '') || new.name);
+    new.directory_path := new.path;
+  end if;
+  if new.state = 'deleted'
+     or new.version <> 1
+     or octet_length(new.name) > 255
+     or new.updated_at > clock_timestamp() + interval '1 millisecond'
+     or new.updated_at = '-infinity' then
+    perform filestore.refuse_created_node(new);
   end if;
   return new;
 end
 $$;
 
 comment on function filestore.prepare_node_insert() is
-  'Fills what the writer of a node left out; refuses one that is born dead or without a parent.';
+  'Sets what follows from a new node''s parent, name and kind; refuses a node without a parent, in state deleted, or with a version or moment that the writer chose.';
 
 revoke all on function filestore.prepare_node_insert() from public;
 --! EndIncluded functions/prepare_node_insert.sql
+--! Included functions/place_node.sql
+create or replace function filestore.place_node(before filestore.nodes, after filestore.nodes, restored boolean)
+returns filestore.nodes
+language plpgsql
+as $$
+begin
+  if after.name is distinct from before.name and octet_length(after.name) > 255 then
+    perform filestore.refuse_long_name(after.backend_mount_id, after.name);
+  end if;
+  if after.kind = 'directory' and (after.parent_id <> before.parent_id or after.name <> before.name) then
+    -- For SQL that does not use move_node, which takes it before any row.
+    perform filestore.lock_tree(after.backend_mount_id, true);
+  end if;
+
+  -- Whoever restores a node with parent_live has read parent_path under the tree lock: restore_node does so for a whole
+  -- tree. The key proves it.
+  if after.parent_id <> before.parent_id or (restored and after.parent_live is not true) then
+    after.parent_path := filestore.find_parent(after.backend_mount_id, after.parent_id, after.name);
+  elsif after.live and not after.parent_live then
+    -- The cascade of a directory that is being deleted has reached a live child.
+    raise exception 'directory "%" is not empty: it holds "%"', before.parent_path, before.name
+      using errcode    = 'FS409',
+            constraint = 'nodes_not_empty',
+            hint       = 'Delete what it holds in the same statement, or first.';
+  end if;
+  after.parent_live := case when after.live and after.parent_id is not null then true end;
+  after.path        := coalesce(nullif(after.parent_path, '') || '/', '') || after.name;
+  after.depth       := coalesce(cardinality(string_to_array(after.parent_path, '/')) + 1, 0);
+
+  if after.kind = 'directory' then
+    after.directory_path := after.path;
+    -- The cascade of a directory below itself would run on. Several moved in a
+    -- ring by one statement can evade this; nodes_parent_fkey or, at the
+    -- latest, the bound on the path's length ends that.
+    if before.live and (after.parent_path = before.path or starts_with(after.parent_path, before.path || '/')) then
+      raise exception 'directory "%" cannot be moved into itself ("%")', before.path, after.parent_path
+        using errcode    = 'FS422',
+              constraint = 'nodes_cycle_check',
+              hint       = 'Choose a parent outside of the directory that moves.';
+    end if;
+  end if;
+  return after;
+end
+$$;
+
+comment on function filestore.place_node(filestore.nodes, filestore.nodes, boolean) is
+  'A node at its new place: parent_path, path, depth and directory_path that follow from its parent and name. For prepare_node_update only.';
+
+revoke all on function filestore.place_node(filestore.nodes, filestore.nodes, boolean) from public;
+--! EndIncluded functions/place_node.sql
 --! Included functions/prepare_node_update.sql
 create or replace function filestore.prepare_node_update()
 returns trigger
@@ -700,129 +1066,116 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  changed   boolean;
-  node_name text := format('node %s ("%s")', old.id, old.path);
+  given_version integer := new.version;
+  restored      boolean := new.state <> 'deleted' and not old.live;
 begin
   if new.id is distinct from old.id
      or new.backend_mount_id is distinct from old.backend_mount_id
+     or new.root_of_mount_id is distinct from old.root_of_mount_id
      or new.kind is distinct from old.kind
      or new.created_at is distinct from old.created_at
      or (new.parent_id is null) <> (old.parent_id is null) then
-    raise exception '% cannot change its id, backend_mount_id, kind or created_at, nor become or cease to be a root', node_name
-      using errcode = 'FS422',
-            hint    = 'Delete the node and create another one; the new node has a new id.';
-  end if;
-  if new.name is distinct from old.name and octet_length(new.name) > 255 then
-    perform filestore.refuse_long_name(new.backend_mount_id, new.name);
+    raise exception '% cannot change its id, backend_mount_id, kind or created_at, nor become or cease to be a root', filestore.describe_node(old)
+      using errcode    = 'FS422',
+            constraint = 'nodes_fixed_check',
+            hint       = 'Delete the node and create another one; the new node has a new id.';
   end if;
 
   if new.state is distinct from old.state then
-    perform filestore.check_state_change(node_name, old.parent_id is null, old.state, new.state);
-    new.deleted_at := case when new.state = 'deleted' then coalesce(new.deleted_at, statement_timestamp()) end;
-    if not isfinite(new.deleted_at) or new.deleted_at > clock_timestamp() then
-      raise exception '% cannot be deleted at %', node_name, new.deleted_at
-        using errcode = 'FS422',
-              hint    = 'Leave deleted_at out of the update, or give a moment that has been.';
+    perform filestore.check_state_change(old, new.state);
+    new.deleted_at := case when new.state = 'deleted' then coalesce(new.deleted_at, date_trunc('milliseconds', statement_timestamp())) end;
+    if not isfinite(new.deleted_at) or new.deleted_at > clock_timestamp() + interval '1 millisecond' then
+      raise exception '% cannot be deleted at %', filestore.describe_node(old), new.deleted_at
+        using errcode    = 'FS422',
+              constraint = 'nodes_deleted_at_check',
+              hint       = 'Leave deleted_at out of the update, or give a moment in the past.';
     end if;
   end if;
   new.live := new.deleted_at is null;
 
-  if not new.live and (new.parent_id, new.parent_path, new.name) is distinct from (old.parent_id, old.parent_path, old.name)
-     or not old.live and not new.live and new.deleted_at <> old.deleted_at then
+  if not new.live
+     and (
+       (new.parent_id, new.parent_path, new.name) is distinct from (old.parent_id, old.parent_path, old.name)
+       or (not old.live and new.deleted_at <> old.deleted_at)
+     ) then
     -- The key does not see tombstones: two moved into each other would be a ring.
-    raise exception 'deleted % keeps its place and its deleted_at', node_name
-      using errcode = 'FS422',
-            hint    = 'Restore it first, or in the same statement by setting its state to active.';
-  end if;
-  if new.kind = 'directory' and (new.parent_id <> old.parent_id or new.name <> old.name) then
-    -- For SQL that does not come through move_node, which takes it before any row.
-    perform filestore.lock_tree(new.backend_mount_id, true);
+    raise exception 'deleted % keeps its place and its deleted_at', filestore.describe_node(old)
+      using errcode    = 'FS422',
+            constraint = 'nodes_tombstone_check',
+            hint       = 'Restore it first, or in the same statement by setting its state to active.';
   end if;
 
-  if new.parent_id <> old.parent_id or (new.live and not old.live) then
-    new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
-  elsif new.live and not new.parent_live then
-    -- The cascade of a directory that is being deleted has reached a live child.
-    raise exception 'directory "%" is not empty: it holds "%"', old.parent_path, old.name
-      using errcode = 'FS409',
-            hint    = 'Delete what it holds in the same statement, or first.';
-  end if;
-  new.parent_live := case when new.live and new.parent_id is not null then true end;
-
-  if new.kind = 'directory' then
-    -- Not new.path: a generated column is not yet computed here.
-    new.directory_path := coalesce(nullif(new.parent_path, '') || '/', '') || new.name;
-    -- The cascade of a directory below itself would run on. Several moved in a
-    -- ring by one statement can evade this; nodes_parent_fkey or, at the
-    -- latest, nodes_path_length_check ends that.
-    if old.live and (new.parent_path = old.path or starts_with(new.parent_path, old.path || '/')) then
-      raise exception 'directory "%" cannot be moved into itself ("%")', old.path, new.parent_path
-        using errcode = 'FS422',
-              hint    = 'Choose a parent outside of the directory that moves.';
-    end if;
+  if new.parent_id is distinct from old.parent_id
+     or new.parent_path is distinct from old.parent_path
+     or new.name is distinct from old.name
+     or new.live <> old.live
+     or new.parent_live is distinct from old.parent_live then
+    new := filestore.place_node(old, new, restored);
+  else
+    new.path           := old.path;
+    new.depth          := old.depth;
+    new.directory_path := old.directory_path;
   end if;
 
-  -- last_seen_at and last_reconciled_at are heartbeats; they do not count.
-  changed := (new.parent_id, new.parent_path, new.name, new.size_bytes, new.checksum, new.content_hash,
-              new.storage_class, new.metadata, new.state, new.last_modified_at, new.deleted_at)
-             is distinct from
-             (old.parent_id, old.parent_path, old.name, old.size_bytes, old.checksum, old.content_hash,
-              old.storage_class, old.metadata, old.state, old.last_modified_at, old.deleted_at);
-  new.version    := filestore.next_version(node_name, old.version, new.version, changed);
-  -- The later of the two, so that the rows of one move change at one moment
-  -- and two changes of a row in one statement still have an order.
-  new.updated_at := case
-    when changed then greatest(statement_timestamp(), old.updated_at + interval '1 microsecond')
-    else old.updated_at
-  end;
+  -- The whole row is compared, so that a new column counts without being named here.
+  new.version    := old.version;
+  new.updated_at := old.updated_at;
+  if new *<> old
+     and not (current_setting('filestore.backfill_id', true) <> '' and filestore.is_backfill(to_jsonb(old), to_jsonb(new))) is true then
+    new.version    := old.version + 1;
+    -- The later of the two, so that the rows of one move change at one moment
+    -- and two changes of a row in one statement still have an order.
+    new.updated_at := greatest(date_trunc('milliseconds', statement_timestamp()), old.updated_at + interval '1 millisecond');
+  end if;
+  if given_version not in (old.version, new.version) then
+    perform filestore.refuse_version(filestore.describe_node(old), old.version, given_version);
+  end if;
   return new;
 end
 $$;
 
 comment on function filestore.prepare_node_update() is
-  'Fills what follows from a node''s parent, name and state, counts its version, and refuses what is never legal.';
+  'Sets what follows from a node''s parent, name and state, counts its version, and refuses what is never legal.';
 
 revoke all on function filestore.prepare_node_update() from public;
 --! EndIncluded functions/prepare_node_update.sql
---! Included functions/guard_node_purge.sql
-create or replace function filestore.guard_node_purge()
-returns trigger
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- Depth 1 is a delete on nodes itself; deeper, the mount's own trigger
-  -- removes the root of a mount that goes.
-  if old.parent_id is not null or pg_trigger_depth() = 1 then
-    raise exception 'node % ("%") is alive: only tombstones can be removed', old.id, old.path
-      using errcode = 'FS409',
-            hint    = 'Set its state to deleted first.';
-  end if;
-  return old;
-end
-$$;
-
-comment on function filestore.guard_node_purge() is
-  'Refuses to remove a row that is not a tombstone.';
-
-revoke all on function filestore.guard_node_purge() from public;
---! EndIncluded functions/guard_node_purge.sql
---! Included functions/refuse_orphans.sql
-create or replace function filestore.refuse_orphans()
+--! Included functions/guard_node_removal.sql
+create or replace function filestore.guard_node_removal()
 returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  orphan record;
+  -- While the owner erases a mount, its nodes go in any order.
+  erasing bigint[] := array(
+    select m.id
+    from filestore.backend_mounts m
+    where m.erasing_since is not null
+  );
+  stray   record;
 begin
+  select r.id, r.path
+  into stray
+  from removed r
+  where r.live
+    and r.backend_mount_id <> all (erasing)
+    -- Depth 1 is a delete on nodes itself; deeper, the mount's own trigger
+    -- removes the root of a mount that is deleted.
+    and (r.parent_id is not null or pg_trigger_depth() = 1)
+  limit 1;
+  if found then
+    raise exception 'node % ("%") is alive: only tombstones can be removed', stray.id, stray.path
+      using errcode    = 'FS409',
+            constraint = 'nodes_alive',
+            hint       = 'Set its state to deleted first.';
+  end if;
+
   -- The key sees live children only; a tombstone below a removed tombstone is
-  -- found here. None can slip in meanwhile: a tombstone gets no child, and a
-  -- deleted child never moves.
+  -- found here. No new one can appear: a tombstone gets no child, and a deleted
+  -- child never moves.
   select c.id, c.path, c.parent_id
-  into orphan
+  into stray
   from removed r
   -- "Offset 0" keeps this a lookup: right after a mass delete, statistics that
   -- know of no tombstones would turn it into a join of all with all.
@@ -835,22 +1188,23 @@ begin
     offset 0
   ) c
   where r.directory_path is not null
+    and r.backend_mount_id <> all (erasing)
   limit 1;
-
   if found then
-    raise exception 'node % cannot be removed: node % ("%") is below it', orphan.parent_id, orphan.id, orphan.path
-      using errcode = 'FS409',
-            hint    = 'Remove children first, or all in one statement.';
+    raise exception 'node % cannot be removed: node % ("%") is below it', stray.parent_id, stray.id, stray.path
+      using errcode    = 'FS409',
+            constraint = 'nodes_not_empty',
+            hint       = 'Remove children first, or all in one statement.';
   end if;
   return null;
 end
 $$;
 
-comment on function filestore.refuse_orphans() is
-  'Refuses to remove a row while another one names it as its parent.';
+comment on function filestore.guard_node_removal() is
+  'Refuses to remove a row that is not a tombstone, or that another row names as its parent.';
 
-revoke all on function filestore.refuse_orphans() from public;
---! EndIncluded functions/refuse_orphans.sql
+revoke all on function filestore.guard_node_removal() from public;
+--! EndIncluded functions/guard_node_removal.sql
 
 --! Included triggers/backend_mounts_create_root.sql
 drop trigger if exists backend_mounts_create_root on filestore.backend_mounts;
@@ -863,17 +1217,17 @@ create trigger backend_mounts_create_root
 comment on trigger backend_mounts_create_root on filestore.backend_mounts is
   'A mount comes with the root of its tree.';
 --! EndIncluded triggers/backend_mounts_create_root.sql
---! Included triggers/backend_mounts_prepare_update.sql
-drop trigger if exists backend_mounts_prepare_update on filestore.backend_mounts;
+--! Included triggers/backend_mounts_prepare.sql
+drop trigger if exists backend_mounts_prepare on filestore.backend_mounts;
 
-create trigger backend_mounts_prepare_update
-  before update on filestore.backend_mounts
+create trigger backend_mounts_prepare
+  before insert or update on filestore.backend_mounts
   for each row
-  execute function filestore.prepare_mount_update();
+  execute function filestore.prepare_mount();
 
-comment on trigger backend_mounts_prepare_update on filestore.backend_mounts is
-  'What a mount is never changes; every other change counts.';
---! EndIncluded triggers/backend_mounts_prepare_update.sql
+comment on trigger backend_mounts_prepare on filestore.backend_mounts is
+  'A mount contains no secret, its identity never changes, and every other change counts.';
+--! EndIncluded triggers/backend_mounts_prepare.sql
 --! Included triggers/backend_mounts_remove_root.sql
 drop trigger if exists backend_mounts_remove_root on filestore.backend_mounts;
 
@@ -902,76 +1256,34 @@ drop trigger if exists nodes_prepare_insert on filestore.nodes;
 create trigger nodes_prepare_insert
   before insert on filestore.nodes
   for each row
-  when (
-    new.parent_path is null
-    or new.parent_live is null
-    or new.kind = 'directory'
-  )
   execute function filestore.prepare_node_insert();
 
 comment on trigger nodes_prepare_insert on filestore.nodes is
-  'Fills what the writer left out. A loader of files that fills the parent''s columns pays nothing.';
+  'Sets what follows from parent, name and kind. A loader that gives parent_path saves the lookup of the parent.';
 --! EndIncluded triggers/nodes_prepare_insert.sql
 --! Included triggers/nodes_prepare_update.sql
 drop trigger if exists nodes_prepare_update on filestore.nodes;
 
--- Every column that can be set, but for the heartbeats: an update that sets
--- these alone has nothing to prepare.
 create trigger nodes_prepare_update
-  before update of
-    id,
-    backend_mount_id,
-    parent_id,
-    parent_path,
-    parent_live,
-    name,
-    directory_path,
-    live,
-    kind,
-    size_bytes,
-    checksum,
-    content_hash,
-    storage_class,
-    metadata,
-    state,
-    version,
-    last_modified_at,
-    created_at,
-    updated_at,
-    deleted_at
-  on filestore.nodes
+  before update on filestore.nodes
   for each row
   execute function filestore.prepare_node_update();
 
 comment on trigger nodes_prepare_update on filestore.nodes is
   'Keeps derived columns, state and version in step.';
 --! EndIncluded triggers/nodes_prepare_update.sql
---! Included triggers/nodes_guard_purge.sql
-drop trigger if exists nodes_guard_purge on filestore.nodes;
+--! Included triggers/nodes_guard_removal.sql
+drop trigger if exists nodes_guard_removal on filestore.nodes;
 
-create trigger nodes_guard_purge
-  before delete on filestore.nodes
-  for each row
-  when (
-    old.deleted_at is null
-  )
-  execute function filestore.guard_node_purge();
-
-comment on trigger nodes_guard_purge on filestore.nodes is
-  'Only tombstones can be removed.';
---! EndIncluded triggers/nodes_guard_purge.sql
---! Included triggers/nodes_refuse_orphans.sql
-drop trigger if exists nodes_refuse_orphans on filestore.nodes;
-
-create trigger nodes_refuse_orphans
+create trigger nodes_guard_removal
   after delete on filestore.nodes
   referencing old table as removed
   for each statement
-  execute function filestore.refuse_orphans();
+  execute function filestore.guard_node_removal();
 
-comment on trigger nodes_refuse_orphans on filestore.nodes is
-  'No row may lose its parent.';
---! EndIncluded triggers/nodes_refuse_orphans.sql
+comment on trigger nodes_guard_removal on filestore.nodes is
+  'Only tombstones can be removed, and no row may lose its parent.';
+--! EndIncluded triggers/nodes_guard_removal.sql
 --! Included triggers/nodes_refuse_truncate.sql
 drop trigger if exists nodes_refuse_truncate on filestore.nodes;
 
@@ -983,65 +1295,3 @@ create trigger nodes_refuse_truncate
 comment on trigger nodes_refuse_truncate on filestore.nodes is
   'Truncate would bypass the guards on rows.';
 --! EndIncluded triggers/nodes_refuse_truncate.sql
-
---! Included views/view_filestore_active_nodes.sql
-drop view if exists filestore.view_filestore_active_nodes;
-
--- Base types, not domains: a recursive query or a union over a domain's column
--- needs casts.
-create view filestore.view_filestore_active_nodes as
-select
-  n.id,
-  n.backend_mount_id,
-  m.mount_key,
-  m.backend_kind,
-  m.state as mount_state,
-  n.parent_id,
-  n.name::text as name,
-  n.path,
-  n.depth,
-  n.kind::text as kind,
-  n.size_bytes::bigint as size_bytes,
-  n.checksum::text as checksum,
-  n.content_hash,
-  n.storage_class,
-  n.metadata::jsonb as metadata,
-  n.state::text as state,
-  n.version::integer as version,
-  filestore.location_uri(m.backend_kind, m.root_path, m.bucket, m.prefix, n.path) as location,
-  n.last_seen_at,
-  n.last_modified_at,
-  n.last_reconciled_at,
-  n.created_at,
-  n.updated_at
-from filestore.nodes n
-join filestore.backend_mounts m on m.id = n.backend_mount_id
-where n.live;
-
-comment on view filestore.view_filestore_active_nodes is
-  'Every node that is not deleted, with the mount that holds it and where it is. mount_key and path address it.';
-
-comment on column filestore.view_filestore_active_nodes.id                 is 'nodes.id.';
-comment on column filestore.view_filestore_active_nodes.backend_mount_id   is 'nodes.backend_mount_id.';
-comment on column filestore.view_filestore_active_nodes.mount_key          is 'backend_mounts.mount_key.';
-comment on column filestore.view_filestore_active_nodes.backend_kind       is 'backend_mounts.backend_kind: local or s3.';
-comment on column filestore.view_filestore_active_nodes.mount_state        is 'backend_mounts.state.';
-comment on column filestore.view_filestore_active_nodes.parent_id          is 'nodes.parent_id; null for a root.';
-comment on column filestore.view_filestore_active_nodes.name               is 'nodes.name; empty for a root.';
-comment on column filestore.view_filestore_active_nodes.path               is 'Canonical path below the mount''s root; empty for the root.';
-comment on column filestore.view_filestore_active_nodes.depth              is 'Number of segments in path.';
-comment on column filestore.view_filestore_active_nodes.kind               is 'file or directory.';
-comment on column filestore.view_filestore_active_nodes.size_bytes         is 'Bytes; 0 for a directory.';
-comment on column filestore.view_filestore_active_nodes.checksum           is 'algorithm:hex.';
-comment on column filestore.view_filestore_active_nodes.content_hash       is 'The backend''s own identity of the content.';
-comment on column filestore.view_filestore_active_nodes.storage_class      is 'The backend''s storage class.';
-comment on column filestore.view_filestore_active_nodes.metadata           is 'A JSON object of the service''s own.';
-comment on column filestore.view_filestore_active_nodes.state              is 'active, inconsistent or missing.';
-comment on column filestore.view_filestore_active_nodes.version            is 'Optimistic version.';
-comment on column filestore.view_filestore_active_nodes.location           is 'URI: file:///root/path or s3://bucket/prefix/path, percent-encoded.';
-comment on column filestore.view_filestore_active_nodes.last_seen_at       is 'Heartbeat of a watcher.';
-comment on column filestore.view_filestore_active_nodes.last_modified_at   is 'What the backend says.';
-comment on column filestore.view_filestore_active_nodes.last_reconciled_at is 'Heartbeat of a reconciler.';
-comment on column filestore.view_filestore_active_nodes.created_at         is 'When the node was inserted.';
-comment on column filestore.view_filestore_active_nodes.updated_at         is 'When version last moved.';
---! EndIncluded views/view_filestore_active_nodes.sql

@@ -1,65 +1,33 @@
---! Previous: sha1:b67c2843c26cf3ed4d0eddbdde1ce8e32d7e5bfc
---! Hash: sha1:b4377166120a2bad9a19648ae200101956806ed1
+--! Previous: sha1:dbf87c532f2fe8f124f7ea1965ee7c251302ea9d
+--! Hash: sha1:fbb900c537bd931099b7b703fb7a1810c8b25d7e
 --! Message: History of nodes
 
+-- Three columns of its own and then those of nodes, in the same order: a new column is added to both tables, at the end.
 create table if not exists filestore.snapshots (
-  node_id                  bigint      not null,
-  version                  integer     not null,
-  backend_mount_id         bigint      not null,
-  parent_id                bigint,
-  name                     text        collate "C" not null,
-  path                     text        collate "C" not null,
-  kind                     text        not null,
-  size_bytes               bigint      not null,
-  checksum                 text        collate "C",
-  content_hash             text        collate "C",
-  storage_class            text,
-  metadata                 jsonb       not null,
-  state                    text        not null,
-  live                     boolean     not null,
-  last_modified_at         timestamptz,
-  deleted_at               timestamptz,
-  valid_from               timestamptz not null,
-  valid_to                 timestamptz not null,
+  valid_from               timestamptz(3) not null,
+  valid_to                 timestamptz(3) not null,
   superseded_by_journal_id bigint,
+  like filestore.nodes including comments,
 
   constraint snapshots_pkey
-    primary key (node_id, version),
-  -- Purging a node erases its history; the journal keeps the fact.
+    primary key (id, version),
   constraint snapshots_node_fkey
-    foreign key (node_id)
+    foreign key (id)
     references filestore.nodes (id)
     on delete cascade,
   constraint snapshots_valid_check
     check (valid_from < valid_to)
 );
 
--- The tree of a mount as it was at a moment.
 create index if not exists snapshots_path_idx
   on filestore.snapshots (backend_mount_id, path, valid_to);
 
-comment on table  filestore.snapshots                          is 'Superseded versions of nodes, one row a node and version: what the row said from valid_from until valid_to.';
-comment on column filestore.snapshots.node_id                  is 'The node.';
-comment on column filestore.snapshots.version                  is 'The version that was superseded.';
-comment on column filestore.snapshots.backend_mount_id         is 'Its mount.';
-comment on column filestore.snapshots.parent_id                is 'Its parent then; null for a root.';
-comment on column filestore.snapshots.name                     is 'Its name then.';
-comment on column filestore.snapshots.path                     is 'Its path then.';
-comment on column filestore.snapshots.kind                     is 'file or directory.';
-comment on column filestore.snapshots.size_bytes               is 'Its size then, in bytes.';
-comment on column filestore.snapshots.checksum                 is 'Its checksum then.';
-comment on column filestore.snapshots.content_hash             is 'Its content_hash then.';
-comment on column filestore.snapshots.storage_class            is 'Its storage class then.';
-comment on column filestore.snapshots.metadata                 is 'Its metadata then.';
-comment on column filestore.snapshots.state                    is 'Its state then.';
-comment on column filestore.snapshots.live                     is 'False when it was deleted.';
-comment on column filestore.snapshots.last_modified_at         is 'Its last_modified_at then.';
-comment on column filestore.snapshots.deleted_at               is 'Its deleted_at then.';
+comment on table  filestore.snapshots                          is 'Superseded versions of nodes, one row per node and version: the columns of nodes as they were from valid_from until valid_to. id is the id of the node.';
 comment on column filestore.snapshots.valid_from               is 'First moment at which this version was the current one.';
 comment on column filestore.snapshots.valid_to                 is 'First moment at which it no longer was.';
 comment on column filestore.snapshots.superseded_by_journal_id is 'Journal entry of the command that superseded it; null when none was named.';
-comment on constraint snapshots_pkey        on filestore.snapshots is 'One row a node and version.';
-comment on constraint snapshots_node_fkey   on filestore.snapshots is 'The node exists, living or tombstoned; purging it erases its history.';
+comment on constraint snapshots_pkey        on filestore.snapshots is 'One row per node and version.';
+comment on constraint snapshots_node_fkey   on filestore.snapshots is 'The node exists, live or as a tombstone; purging it erases its history.';
 comment on constraint snapshots_valid_check on filestore.snapshots is 'A version was valid for some time.';
 comment on index filestore.snapshots_path_idx is 'The tree of a mount as it was at a moment.';
 
@@ -68,25 +36,35 @@ create or replace function filestore.current_journal_entry()
 returns bigint
 language plpgsql
 stable
-set search_path = pg_catalog, pg_temp
 as $$
 declare
   setting text := current_setting('filestore.journal_entry_id', true);
+  entry   bigint;
 begin
   -- After the transaction that set it, it is '' and not null.
   if setting is null or setting = '' then
     return null;
-  elsif setting !~ '^[0-9]{1,18}$' then
-    raise exception 'the setting filestore.journal_entry_id is "%", not the number of a journal entry', left(setting, 40)
-      using errcode = 'FS422',
-            hint    = 'select set_config(''filestore.journal_entry_id'', entry_id::text, true)';
   end if;
-  return setting::bigint;
+  -- begin_work adds the transaction's number, so that a value which outlives its transaction is noticed.
+  if setting ~ '^[0-9]{1,18}/[0-9]{1,20}$' and split_part(setting, '/', 2) = pg_current_xact_id_if_assigned()::text then
+    select j.id
+    into entry
+    from filestore.journal_entries j
+    where j.id = split_part(setting, '/', 1)::bigint
+      and j.status = 'running';
+  end if;
+  if entry is null then
+    raise exception 'the setting filestore.journal_entry_id is "%", which is no running journal entry that this transaction works on', left(setting, 40)
+      using errcode    = 'FS422',
+            constraint = 'journal_entry_id_check',
+            hint       = 'Call filestore.begin_work(entry_id) at the start of the transaction, and filestore.finish_command at its end.';
+  end if;
+  return entry;
 end
 $$;
 
 comment on function filestore.current_journal_entry() is
-  'The journal entry of the command that this transaction carries out, from the setting filestore.journal_entry_id; null when none is named.';
+  'The running journal entry that this transaction works on, as filestore.begin_work said; null when none is named. FS422 when the setting names another.';
 
 revoke all on function filestore.current_journal_entry() from public;
 --! EndIncluded functions/current_journal_entry.sql
@@ -98,48 +76,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  insert into filestore.snapshots (
-    node_id,
-    version,
-    backend_mount_id,
-    parent_id,
-    name,
-    path,
-    kind,
-    size_bytes,
-    checksum,
-    content_hash,
-    storage_class,
-    metadata,
-    state,
-    live,
-    last_modified_at,
-    deleted_at,
-    valid_from,
-    valid_to,
-    superseded_by_journal_id
-  )
-  values (
-    old.id,
-    old.version,
-    old.backend_mount_id,
-    old.parent_id,
-    old.name,
-    old.path,
-    old.kind,
-    old.size_bytes,
-    old.checksum,
-    old.content_hash,
-    old.storage_class,
-    old.metadata,
-    old.state,
-    old.live,
-    old.last_modified_at,
-    old.deleted_at,
-    old.updated_at,
-    new.updated_at,
-    filestore.current_journal_entry()
-  );
+  if new.version <> old.version then
+    -- snapshots has three columns of its own and then those of nodes, in the same order.
+    insert into filestore.snapshots
+    select old.updated_at, new.updated_at, filestore.current_journal_entry(), old.*;
+  end if;
   return null;
 end
 $$;
@@ -157,18 +98,20 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- A purged node takes its history along: then it is gone already.
-  if tg_op = 'DELETE' and not exists (select from filestore.nodes n where n.id = old.node_id) then
+  -- A purged node takes its history along; by then the node is gone.
+  if tg_op = 'DELETE' and not exists (select from filestore.nodes n where n.id = old.id) then
     return old;
   end if;
   if tg_op = 'INSERT' then
-    raise exception 'history of node % cannot be written by hand', new.node_id
-      using errcode = 'FS409',
-            hint    = 'It is kept by the database when a node changes.';
+    raise exception 'history of node % cannot be written by hand', new.id
+      using errcode    = 'FS409',
+            constraint = 'snapshots_fixed',
+            hint       = 'It is kept by the database when a node changes.';
   end if;
-  raise exception 'version % of node % ("%") is history and cannot be changed', old.version, old.node_id, old.path
-    using errcode = 'FS409',
-          hint    = 'To bring an old version back, call filestore.revert_node; history goes when its node is purged.';
+  raise exception 'version % of node % ("%") is history and cannot be changed', old.version, old.id, old.path
+    using errcode    = 'FS409',
+          constraint = 'snapshots_fixed',
+          hint       = 'To bring an old version back, call filestore.revert_node; history goes when its node is purged.';
 end
 $$;
 
@@ -194,8 +137,9 @@ begin
 
   if mount_id is null then
     raise exception 'mount "%" does not exist', mount_key
-      using errcode = 'FS404',
-            hint    = 'select mount_key from filestore.backend_mounts lists the mounts.';
+      using errcode    = 'FS404',
+            constraint = 'backend_mounts_missing',
+            hint       = 'select mount_key from filestore.backend_mounts lists the mounts.';
   end if;
   return mount_id;
 end
@@ -216,8 +160,9 @@ as $$
 begin
   if value is null or value < 1 then
     raise exception '% is %', argument, coalesce(value::text, 'null')
-      using errcode = 'FS422',
-            hint    = 'Give the number of rows that one call may take, at least 1.';
+      using errcode    = 'FS422',
+            constraint = 'limit_check',
+            hint       = 'Give the number of rows that one call may take, at least 1.';
   end if;
 end
 $$;
@@ -245,8 +190,9 @@ declare
 begin
   if fault is not null then
     raise exception 'name "%" %', left(regexp_replace(name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40), fault
-      using errcode = 'FS422',
-            hint    = 'A name is a segment of a path: not empty, "." or "..", without "/" and control characters, at most 1024 bytes.';
+      using errcode    = 'FS422',
+            constraint = 'nodes_name_check',
+            hint       = 'A name is a segment of a path: not empty, "." or "..", without "/" and control characters, at most 1024 bytes.';
   end if;
 end
 $$;
@@ -273,15 +219,17 @@ begin
   foreach segment in array segments loop
     if segment = '..' then
       raise exception 'path "%" contains ".."', left(path, 200)
-        using errcode = 'FS422',
-              hint    = 'Resolve it first: where ".." leads is the backend''s business.';
+        using errcode    = 'FS422',
+              constraint = 'nodes_path_check',
+              hint       = 'Resolve it first: where ".." leads is the backend''s business.';
     end if;
     perform filestore.check_name(segment);
   end loop;
   if octet_length(canonical) > 2600 then
     raise exception 'path "%…" has % bytes', left(canonical, 40), octet_length(canonical)
-      using errcode = 'FS422',
-            hint    = 'A path has at most 2600 bytes.';
+      using errcode    = 'FS422',
+            constraint = 'nodes_path_check',
+            hint       = 'A path has at most 2600 bytes.';
   end if;
   return canonical;
 end
@@ -296,36 +244,10 @@ revoke all on function filestore.canonical_path(text) from public;
 --! Included triggers/nodes_record_version.sql
 drop trigger if exists nodes_record_version on filestore.nodes;
 
--- For each row and for these columns, so that a heartbeat, which supersedes
--- nothing, costs nothing: a statement's trigger with transition tables cannot
--- name columns, and cannot look into its rows beforehand.
+-- No "when": the server reads its expression from the catalog at every statement.
 create trigger nodes_record_version
-  after update of
-    id,
-    backend_mount_id,
-    parent_id,
-    parent_path,
-    parent_live,
-    name,
-    directory_path,
-    live,
-    kind,
-    size_bytes,
-    checksum,
-    content_hash,
-    storage_class,
-    metadata,
-    state,
-    version,
-    last_modified_at,
-    created_at,
-    updated_at,
-    deleted_at
-  on filestore.nodes
+  after update on filestore.nodes
   for each row
-  when (
-    old.version <> new.version
-  )
   execute function filestore.record_node_version();
 
 comment on trigger nodes_record_version on filestore.nodes is
@@ -371,73 +293,20 @@ comment on trigger snapshots_refuse_truncate on filestore.snapshots is
 --! Included views/view_filestore_node_versions.sql
 drop view if exists filestore.view_filestore_node_versions;
 
+-- Both lists of columns are the same by position: the check "history columns" compares them.
 create view filestore.view_filestore_node_versions as
-select
-  s.node_id,
-  s.version,
-  s.backend_mount_id,
-  s.parent_id,
-  s.name,
-  s.path,
-  s.kind,
-  s.size_bytes,
-  s.checksum,
-  s.content_hash,
-  s.storage_class,
-  s.metadata,
-  s.state,
-  s.live,
-  s.last_modified_at,
-  s.deleted_at,
-  s.valid_from,
-  s.valid_to,
-  s.superseded_by_journal_id
+select s.*
 from filestore.snapshots s
 union all
 select
-  n.id,
-  n.version::integer,
-  n.backend_mount_id,
-  n.parent_id,
-  n.name::text,
-  n.path,
-  n.kind::text,
-  n.size_bytes::bigint,
-  n.checksum::text,
-  n.content_hash,
-  n.storage_class,
-  n.metadata::jsonb,
-  n.state::text,
-  n.live,
-  n.last_modified_at,
-  n.deleted_at,
   n.updated_at,
-  null,
-  null
+  null::timestamptz(3),
+  null::bigint,
+  n.*
 from filestore.nodes n;
 
 comment on view filestore.view_filestore_node_versions is
-  'Every version of every node, the current one included: its valid_to is null.';
-
-comment on column filestore.view_filestore_node_versions.node_id                  is 'nodes.id.';
-comment on column filestore.view_filestore_node_versions.version                  is 'Optimistic version, counted from 1.';
-comment on column filestore.view_filestore_node_versions.backend_mount_id         is 'nodes.backend_mount_id.';
-comment on column filestore.view_filestore_node_versions.parent_id                is 'Its parent in this version; null for a root.';
-comment on column filestore.view_filestore_node_versions.name                     is 'Its name in this version; empty for a root.';
-comment on column filestore.view_filestore_node_versions.path                     is 'Its path in this version.';
-comment on column filestore.view_filestore_node_versions.kind                     is 'file or directory.';
-comment on column filestore.view_filestore_node_versions.size_bytes               is 'Bytes; 0 for a directory.';
-comment on column filestore.view_filestore_node_versions.checksum                 is 'algorithm:hex.';
-comment on column filestore.view_filestore_node_versions.content_hash             is 'The backend''s own identity of the content.';
-comment on column filestore.view_filestore_node_versions.storage_class            is 'The backend''s storage class.';
-comment on column filestore.view_filestore_node_versions.metadata                 is 'A JSON object of the service''s own.';
-comment on column filestore.view_filestore_node_versions.state                    is 'active, inconsistent, missing or deleted.';
-comment on column filestore.view_filestore_node_versions.live                     is 'False when it was deleted.';
-comment on column filestore.view_filestore_node_versions.last_modified_at         is 'What the backend said.';
-comment on column filestore.view_filestore_node_versions.deleted_at               is 'When it was deleted.';
-comment on column filestore.view_filestore_node_versions.valid_from               is 'First moment at which this version was the current one.';
-comment on column filestore.view_filestore_node_versions.valid_to                 is 'First moment at which it no longer was; null for the current one.';
-comment on column filestore.view_filestore_node_versions.superseded_by_journal_id is 'Journal entry of the command that superseded it; null when none was named.';
+  'Every version of every node. The current version, which is the row of nodes itself, has no valid_to.';
 --! EndIncluded views/view_filestore_node_versions.sql
 
 --! Included functions/node_at.sql
@@ -452,14 +321,14 @@ begin
   return query
   select v.*
   from filestore.view_filestore_node_versions v
-  where v.node_id = node_at.node_id
+  where v.id = node_at.node_id
     and v.valid_from <= moment
     and (v.valid_to > moment or v.valid_to is null);
 end
 $$;
 
 comment on function filestore.node_at(bigint, timestamptz) is
-  'The version of a node that was current at a moment; no row when the node was not there yet.';
+  'The version of a node that was current at a moment; no row when the node did not exist yet.';
 
 revoke all on function filestore.node_at(bigint, timestamptz) from public;
 --! EndIncluded functions/node_at.sql
@@ -491,7 +360,7 @@ end
 $$;
 
 comment on function filestore.tree_at(text, text, timestamptz) is
-  'The tree at and below a path as it was at a moment, in order of path; what was deleted then is left out.';
+  'The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then.';
 
 revoke all on function filestore.tree_at(text, text, timestamptz) from public;
 --! EndIncluded functions/tree_at.sql

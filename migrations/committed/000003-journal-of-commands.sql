@@ -1,13 +1,24 @@
---! Previous: sha1:b4377166120a2bad9a19648ae200101956806ed1
---! Hash: sha1:0cb7e3f3f0aad8198572f2c2a7693189b24fe89c
+--! Previous: sha1:fbb900c537bd931099b7b703fb7a1810c8b25d7e
+--! Hash: sha1:2692b56622826cc9cc021d4be0df37614f9bde9a
 --! Message: Journal of commands
+
+do $$
+begin
+  if to_regtype('filestore.command_status') is null then
+    create domain filestore.command_status as text
+      constraint command_status_check check (value in ('queued', 'running', 'succeeded', 'failed', 'canceled'));
+  end if;
+end
+$$;
+
+comment on domain filestore.command_status is 'How far a command is.';
 
 -- No foreign key to nodes or mounts: the journal outlives what it describes.
 create table if not exists filestore.journal_entries (
-  id                bigint      generated always as identity,
+  id                bigint                   generated always as identity (maxvalue 1099511627775),
   backend_mount_id  bigint,
-  command           text        not null,
-  status            text        not null default 'queued',
+  command           text                     not null,
+  status            filestore.command_status not null default 'queued',
   executor_kind     text,
   principal         text,
   request_id        text,
@@ -15,103 +26,172 @@ create table if not exists filestore.journal_entries (
   idempotency_key   text,
   primary_node_id   bigint,
   secondary_node_id bigint,
-  affected_node_ids bigint[]    not null default '{}',
-  parameters        jsonb       not null default '{}',
+  affected_node_ids bigint[]                 not null default '{}',
+  parameters        jsonb                    not null default '{}',
   result            jsonb,
   error             jsonb,
-  started_at        timestamptz,
-  completed_at      timestamptz,
-  duration_ms       bigint      generated always as (
-                      (extract(epoch from completed_at - started_at) * 1000)::bigint
-                    ) stored,
-  created_at        timestamptz not null default statement_timestamp(),
+  started_at        timestamptz(3),
+  completed_at      timestamptz(3),
+  duration_ms       bigint,
+  created_at        timestamptz(3)           not null default date_trunc('milliseconds', statement_timestamp()),
 
   constraint journal_entries_pkey
-    primary key (id),
-  constraint journal_entries_command_check
-    check (command <> ''),
-  constraint journal_entries_status_check
-    check (status in ('queued', 'running', 'succeeded', 'failed', 'canceled')),
-  constraint journal_entries_started_check
-    check (
-      case status
-        when 'queued'    then started_at is null
-        when 'running'   then started_at is not null
-        when 'succeeded' then started_at is not null
-        else true
-      end
-    ),
-  constraint journal_entries_completed_check
-    check ((completed_at is not null) = (status in ('succeeded', 'failed', 'canceled'))),
-  constraint journal_entries_order_check
-    check (completed_at >= started_at and isfinite(started_at) and isfinite(completed_at)),
-  constraint journal_entries_outcome_check
-    check (
-      (result is null or status = 'succeeded')
-      and (error is null or status in ('failed', 'canceled'))
-      and (error is not null or status <> 'failed')
-    ),
-  constraint journal_entries_idempotency_key_check
-    check (idempotency_key <> '' and octet_length(command) + octet_length(idempotency_key) <= 1024),
-  constraint journal_entries_correlation_id_check
-    check (octet_length(correlation_id) <= 1024)
+    primary key (id)
 );
 
--- A retry finds the first entry. One that failed or was canceled leaves its key
--- free, for a caller that wants to run the command again.
+-- A failed or canceled entry leaves its key free, for a caller that wants to run the command again.
 create unique index if not exists journal_entries_idempotency_key
   on filestore.journal_entries (command, idempotency_key)
   where idempotency_key is not null and status not in ('failed', 'canceled');
--- The entries of a key, those that failed among them.
 create index if not exists journal_entries_attempts_idx
   on filestore.journal_entries (command, idempotency_key, id)
   where idempotency_key is not null;
--- Rows arrive in the order of created_at, so that pruning and "what happened
--- between" need a few kilobytes of index, not a btree.
+-- Rows arrive in the order of created_at, so a few kilobytes of index are enough.
 create index if not exists journal_entries_created_idx
   on filestore.journal_entries using brin (created_at);
--- Unfinished commands: the few that are open, out of millions.
 create index if not exists journal_entries_open_idx
   on filestore.journal_entries (status, created_at)
   where status in ('queued', 'running');
--- What happened to a node: affected_node_ids @> array[42].
 create index if not exists journal_entries_affected_idx
   on filestore.journal_entries using gin (affected_node_ids);
--- All commands of one request across services.
 create index if not exists journal_entries_correlation_idx
   on filestore.journal_entries (correlation_id)
   where correlation_id is not null;
 
 comment on table  filestore.journal_entries                   is 'Append-only log of commands. It outlives the nodes and mounts it names, so it has no foreign keys.';
 comment on column filestore.journal_entries.id                is 'Stable, monotonic number of the command.';
-comment on column filestore.journal_entries.backend_mount_id  is 'Mount the command worked on, if one.';
+comment on column filestore.journal_entries.backend_mount_id  is 'Mount the command works on; null when it concerns none.';
 comment on column filestore.journal_entries.command           is 'Name of the command, such as move_node.';
 comment on column filestore.journal_entries.status            is 'queued, running, succeeded, failed or canceled.';
 comment on column filestore.journal_entries.executor_kind     is 'Which kind of backend executed it, such as local or s3.';
-comment on column filestore.journal_entries.principal         is 'Who asked for it.';
+comment on column filestore.journal_entries.principal         is 'The user or service that asked for it.';
 comment on column filestore.journal_entries.request_id        is 'The request that carried it.';
-comment on column filestore.journal_entries.correlation_id    is 'What ties it to commands of other services.';
+comment on column filestore.journal_entries.correlation_id    is 'Id that the commands of one request share across services.';
 comment on column filestore.journal_entries.idempotency_key   is 'Key by which a retry finds this entry; unique for a command.';
-comment on column filestore.journal_entries.primary_node_id   is 'The node it is about.';
+comment on column filestore.journal_entries.primary_node_id   is 'The node that the command is about.';
 comment on column filestore.journal_entries.secondary_node_id is 'The other node, such as the target of a move.';
 comment on column filestore.journal_entries.affected_node_ids is 'Every node it changed.';
 comment on column filestore.journal_entries.parameters        is 'The payload.';
-comment on column filestore.journal_entries.result            is 'What it returned; only of one that succeeded.';
-comment on column filestore.journal_entries.error             is 'Why it failed or was canceled.';
-comment on column filestore.journal_entries.started_at        is 'When the executor began.';
-comment on column filestore.journal_entries.completed_at      is 'When it ended, one way or another.';
-comment on column filestore.journal_entries.duration_ms       is 'completed_at - started_at in milliseconds.';
-comment on column filestore.journal_entries.created_at        is 'When it was written down.';
-comment on constraint journal_entries_started_check   on filestore.journal_entries is 'A queued command has not started; a running or succeeded one has.';
-comment on constraint journal_entries_completed_check on filestore.journal_entries is 'A command has completed_at exactly when it is succeeded, failed or canceled.';
-comment on constraint journal_entries_order_check     on filestore.journal_entries is 'A command does not end before it starts, and both are moments.';
-comment on constraint journal_entries_outcome_check   on filestore.journal_entries is 'result belongs to success; error to failure, which needs one, or cancellation.';
-comment on index filestore.journal_entries_idempotency_key is 'A command runs and succeeds once for a key.';
-comment on index filestore.journal_entries_attempts_idx    is 'The entries of a key, the latest last.';
+comment on column filestore.journal_entries.result            is 'What the command returned, if it succeeded.';
+comment on column filestore.journal_entries.error             is 'Why the command failed or was canceled.';
+comment on column filestore.journal_entries.started_at        is 'When it started running. Set by trigger.';
+comment on column filestore.journal_entries.completed_at      is 'When it succeeded, failed or was canceled. Set by trigger.';
+comment on column filestore.journal_entries.duration_ms       is 'completed_at - started_at in milliseconds. Set by trigger.';
+comment on column filestore.journal_entries.created_at        is 'When the entry was inserted. Set by trigger.';
+comment on index filestore.journal_entries_idempotency_key is 'A command runs and succeeds at most once per key.';
+comment on index filestore.journal_entries_attempts_idx    is 'All entries of an idempotency key, failed ones included.';
 comment on index filestore.journal_entries_created_idx     is 'Entries of a span of time; pruning.';
 comment on index filestore.journal_entries_open_idx        is 'Unfinished commands.';
-comment on index filestore.journal_entries_affected_idx    is 'Commands that changed a node.';
-comment on index filestore.journal_entries_correlation_idx is 'Commands of one correlation.';
+comment on index filestore.journal_entries_affected_idx    is 'Commands that changed a node: affected_node_ids @> array[42].';
+comment on index filestore.journal_entries_correlation_idx is 'Commands that share a correlation_id.';
+
+--! Included functions/is_sound_entry.sql
+create or replace function filestore.is_sound_entry(entry filestore.journal_entries)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  fault record;
+begin
+  -- One expression, since the server keeps it for the session. Only an unsound entry pays for the explanation.
+  if (
+    entry.command <> ''
+    and (entry.started_at is not null or entry.status not in ('running', 'succeeded'))
+    and (entry.started_at is null or entry.status <> 'queued')
+    and (entry.completed_at is not null) = (entry.status in ('succeeded', 'failed', 'canceled'))
+    and (entry.completed_at >= entry.started_at) is not false
+    and (entry.result is null or entry.status = 'succeeded')
+    and case entry.status when 'failed' then entry.error is not null when 'canceled' then true else entry.error is null end
+    and (entry.idempotency_key is null
+         or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024))
+    and octet_length(concat_ws('/', entry.command, entry.principal, entry.request_id, entry.correlation_id, entry.executor_kind)) <= 4096
+    and (entry.correlation_id is null or octet_length(entry.correlation_id) <= 1024)
+    -- The concatenation uncompresses, so that the bound is on what a reader gets.
+    and (entry.parameters = '{}' or pg_column_size(entry.parameters || '{}') <= 1048576)
+    and (entry.result is null or pg_column_size(jsonb_build_array(entry.result)) <= 1048576)
+    and (entry.error is null or pg_column_size(jsonb_build_array(entry.error)) <= 1048576)
+  ) then
+    return true;
+  end if;
+
+  select *
+  into fault
+  from (values
+    (
+      'journal_entries_command_check',
+      entry.command <> '',
+      'has no command',
+      'Give the name of the command, such as move_node.'
+    ),
+    (
+      'journal_entries_started_check',
+      (entry.started_at is not null or entry.status not in ('running', 'succeeded')) and (entry.started_at is null or entry.status <> 'queued'),
+      format('is %s and has started_at %s', entry.status, coalesce(entry.started_at::text, 'null')),
+      'A queued command has not started; a running or succeeded one has. The database sets started_at.'
+    ),
+    (
+      'journal_entries_completed_check',
+      (entry.completed_at is not null) = (entry.status in ('succeeded', 'failed', 'canceled'))
+        and (entry.completed_at >= entry.started_at) is not false,
+      format('is %s and has completed_at %s', entry.status, coalesce(entry.completed_at::text, 'null')),
+      'A command has completed_at exactly when it has ended, and not before it started. The database sets it.'
+    ),
+    (
+      'journal_entries_outcome_check',
+      (entry.result is null or entry.status = 'succeeded')
+        and case entry.status when 'failed' then entry.error is not null when 'canceled' then true else entry.error is null end,
+      format('is %s and has %s', entry.status, case when entry.result is not null then 'a result' when entry.error is not null then 'an error' else 'no error' end),
+      'A result belongs to success; an error belongs to failure, which needs one, or to cancellation.'
+    ),
+    (
+      'journal_entries_idempotency_key_check',
+      entry.idempotency_key is null or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024),
+      'has an idempotency key that is empty or too long',
+      'Command and key have at most 1024 bytes together; without a key, leave it out.'
+    ),
+    (
+      'journal_entries_size_check',
+      false,
+      'is too big',
+      'parameters, result and error have at most 1 MiB each, correlation_id 1024 bytes, the other texts 4096 bytes together.'
+    )
+  ) as rules (name, holds, complaint, remedy)
+  where rules.holds is not true
+  limit 1;
+
+  raise exception 'journal entry "%" %', left(entry.command, 40), fault.complaint
+    using errcode    = 'check_violation',
+          constraint = fault.name,
+          schema     = 'filestore',
+          table      = 'journal_entries',
+          hint       = fault.remedy;
+end
+$$;
+
+comment on function filestore.is_sound_entry(filestore.journal_entries) is
+  'Whether a journal entry is well formed by itself: journal_entries_sound_check. Raises 23514 with the name of the broken rule otherwise.';
+
+revoke all on function filestore.is_sound_entry(filestore.journal_entries) from public;
+--! EndIncluded functions/is_sound_entry.sql
+
+-- One check for the whole row, as of nodes.
+do $$
+begin
+  if not exists (
+    select from pg_constraint k
+    where k.conrelid = 'filestore.journal_entries'::regclass
+      and k.conname = 'journal_entries_sound_check'
+  ) then
+    alter table filestore.journal_entries
+      add constraint journal_entries_sound_check check (filestore.is_sound_entry(journal_entries.*));
+  end if;
+end
+$$;
+
+comment on constraint journal_entries_sound_check on filestore.journal_entries is 'Every rule that an entry can break by itself. The error names the rule in its constraint field.';
 
 --! Included functions/check_retention.sql
 create or replace function filestore.check_retention(older_than interval, batch integer)
@@ -123,8 +203,9 @@ as $$
 begin
   if older_than is null or older_than < interval '0' or older_than > interval '1000 years' then
     raise exception 'older_than is %', coalesce(older_than::text, 'null')
-      using errcode = 'FS422',
-            hint    = 'Give an age, such as interval ''30 days''.';
+      using errcode    = 'FS422',
+            constraint = 'retention_check',
+            hint       = 'Give an age, such as interval ''30 days''.';
   end if;
   perform filestore.check_limit('batch', batch);
 end
@@ -142,43 +223,85 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  request filestore.journal_entries := new;
 begin
-  if tg_op = 'DELETE' then
-    if old.completed_at is null then
-      raise exception 'journal entry % (%) is % and cannot be removed', old.id, old.command, old.status
-        using errcode = 'FS409',
-              hint    = 'Finish it first, or let filestore.expire_commands do so.';
+  if tg_op = 'INSERT' then
+    if new.status not in ('queued', 'running') then
+      raise exception 'journal entry "%" cannot be inserted as %', left(new.command, 40), new.status
+        using errcode    = 'FS422',
+              constraint = 'journal_entries_born_open',
+              hint       = 'Insert it as queued or running, and finish it with filestore.finish_command.';
     end if;
-    return old;
+    new.created_at   := date_trunc('milliseconds', statement_timestamp());
+    new.started_at   := case new.status when 'running' then new.created_at end;
+    new.completed_at := null;
+    new.duration_ms  := null;
+    return new;
   end if;
+
+  -- What is left after everything that an update may set, or the database sets, is the request.
+  request.status            := old.status;
+  request.result            := old.result;
+  request.error             := old.error;
+  request.affected_node_ids := old.affected_node_ids;
+  request.primary_node_id   := old.primary_node_id;
+  request.secondary_node_id := old.secondary_node_id;
+  request.started_at        := old.started_at;
+  request.completed_at      := old.completed_at;
+  request.duration_ms       := old.duration_ms;
 
   if old.completed_at is not null then
     raise exception 'journal entry % (%) is % and never changes', old.id, old.command, old.status
-      using errcode = 'FS409',
-            hint    = 'What happens next is another entry.';
+      using errcode    = 'FS409',
+            constraint = 'journal_entries_ended',
+            hint       = 'Write another entry for what happens next.';
   elsif new.status = old.status or new.status = 'queued' then
     raise exception 'journal entry % (%) can only go on from %', old.id, old.command, old.status
-      using errcode = 'FS422',
-            hint    = 'An entry is written to start or to finish it: queued to running, and both to succeeded, failed or canceled.';
-  elsif (new.id, new.backend_mount_id, new.command, new.executor_kind, new.principal, new.request_id,
-         new.correlation_id, new.idempotency_key, new.parameters, new.created_at)
-        is distinct from
-        (old.id, old.backend_mount_id, old.command, old.executor_kind, old.principal, old.request_id,
-         old.correlation_id, old.idempotency_key, old.parameters, old.created_at)
-        or new.started_at is distinct from coalesce(old.started_at, new.started_at) then
-    raise exception 'journal entry % (%) cannot change what was asked for, by whom and when', old.id, old.command
-      using errcode = 'FS422',
-            hint    = 'Its status, result, error, nodes and times of start and end are all that is still open.';
+      using errcode    = 'FS422',
+            constraint = 'journal_entries_status_change',
+            hint       = 'An entry is updated to start or to finish it: queued to running, and both to succeeded, failed or canceled.';
+  elsif request *<> old then
+    raise exception 'journal entry % (%) cannot change its request', old.id, old.command
+      using errcode    = 'FS422',
+            constraint = 'journal_entries_fixed',
+            hint       = 'Only status, result, error and node ids are still open.';
   end if;
+  new.started_at   := case when new.status = 'running' then date_trunc('milliseconds', statement_timestamp()) else old.started_at end;
+  new.completed_at := case when new.status <> 'running' then greatest(date_trunc('milliseconds', clock_timestamp()), new.started_at) end;
+  new.duration_ms  := (extract(epoch from new.completed_at - new.started_at) * 1000)::bigint;
   return new;
 end
 $$;
 
 comment on function filestore.guard_journal_entry() is
-  'Lets a journal entry only go forward, and never change once it is finished.';
+  'Lets a journal entry begin open, only go forward, and never change once it is finished; sets its times.';
 
 revoke all on function filestore.guard_journal_entry() from public;
 --! EndIncluded functions/guard_journal_entry.sql
+--! Included functions/guard_journal_removal.sql
+create or replace function filestore.guard_journal_removal()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if old.completed_at is null then
+    raise exception 'journal entry % (%) is % and cannot be removed', old.id, old.command, old.status
+      using errcode    = 'FS409',
+            constraint = 'journal_entries_open',
+            hint       = 'Finish it first, or let filestore.expire_commands do so.';
+  end if;
+  return old;
+end
+$$;
+
+comment on function filestore.guard_journal_removal() is
+  'Refuses to remove a journal entry that has not ended.';
+
+revoke all on function filestore.guard_journal_removal() from public;
+--! EndIncluded functions/guard_journal_removal.sql
 --! Included functions/refuse_entry.sql
 create or replace function filestore.refuse_entry(entry_id bigint)
 returns void
@@ -195,12 +318,14 @@ begin
 
   if entry.id is null then
     raise exception 'journal entry % does not exist', entry_id
-      using errcode = 'FS404',
-            hint    = 'It was never there, or it was pruned.';
+      using errcode    = 'FS404',
+            constraint = 'journal_entries_missing',
+            hint       = 'It was never there, or it was pruned.';
   end if;
   raise exception 'journal entry % (%) is %', entry.id, entry.command, entry.status
-    using errcode = 'FS409',
-          hint    = 'Only a queued entry starts, only a running one succeeds, and what has ended stays: another caller was faster, or it expired.';
+    using errcode    = 'FS409',
+          constraint = 'journal_entries_ended',
+          hint       = 'Only a queued entry starts, only a running one is worked on, and an ended one never changes. Another caller was faster, or it expired.';
 end
 $$;
 
@@ -232,8 +357,9 @@ as $$
 begin
   if command is null or command = '' or idempotency_key = '' then
     raise exception 'the % is empty', case when idempotency_key = '' then 'idempotency key' else 'command' end
-      using errcode = 'FS422',
-            hint    = 'Name the command; without a key, leave idempotency_key out.';
+      using errcode    = 'FS422',
+            constraint = 'journal_entries_command_check',
+            hint       = 'Name the command; without a key, leave idempotency_key out.';
   end if;
   is_new       := true;
   parameters   := coalesce(parameters, '{}');
@@ -241,7 +367,7 @@ begin
   retry_failed := coalesce(retry_failed, false);
   if idempotency_key is not null then
     perform filestore.require_read_committed('filestore.begin_command with an idempotency key');
-    -- Two callers with one key: the second looks when the first has committed.
+    -- Of two callers with one key, the second looks after the first has committed.
     perform pg_advisory_xact_lock(hashtextextended('filestore.command', 0) # hashtextextended(command || '/' || idempotency_key, 1));
 
     select j.*
@@ -249,15 +375,16 @@ begin
     from filestore.journal_entries j
     where j.command = begin_command.command
       and j.idempotency_key = begin_command.idempotency_key
-    -- The one that holds the key, else the latest that failed.
+    -- The entry that holds the key, else the latest that failed.
     order by j.status in ('failed', 'canceled'), j.id desc
     limit 1;
 
     if entry.id is not null
        and (entry.backend_mount_id, entry.principal, entry.parameters) is distinct from (mount_id, principal, parameters) then
       raise exception 'idempotency key "%" of command % belongs to entry %, which has another mount, principal or parameters', idempotency_key, command, entry.id
-        using errcode = 'FS409',
-              hint    = 'A retry repeats all of them; another command needs another key.';
+        using errcode    = 'FS409',
+              constraint = 'journal_entries_key_taken',
+              hint       = 'A retry repeats all of them; another command needs another key.';
     end if;
     is_new := entry.id is null or (retry_failed and entry.status in ('failed', 'canceled'));
   end if;
@@ -274,8 +401,7 @@ begin
       idempotency_key,
       primary_node_id,
       secondary_node_id,
-      parameters,
-      started_at
+      parameters
     )
     values (
       begin_command.mount_id,
@@ -288,8 +414,7 @@ begin
       begin_command.idempotency_key,
       begin_command.primary_node_id,
       begin_command.secondary_node_id,
-      begin_command.parameters,
-      case when not queue then statement_timestamp() end
+      begin_command.parameters
     )
     returning * into entry;
   end if;
@@ -297,7 +422,7 @@ end
 $$;
 
 comment on function filestore.begin_command(text, jsonb, bigint, text, text, text, text, text, bigint, bigint, boolean, boolean) is
-  'Writes a command down before it runs, in a transaction of its own: is_new says that the caller is to run it. With an idempotency key that was used before, is_new is false and entry is the earlier one, running or finished; one that failed or was canceled runs again as a new entry with retry_failed. FS409 when the key was used with another mount, principal or parameters.';
+  'Records a command before it runs, in a separate transaction. The caller runs the command when is_new is true. With an idempotency key that was used before, is_new is false and entry is the earlier one, running or finished; with retry_failed, a failed or canceled command runs again as a new entry. FS409 when the key was used with another mount, principal or parameters.';
 
 revoke all on function filestore.begin_command(text, jsonb, bigint, text, text, text, text, text, bigint, bigint, boolean, boolean) from public;
 --! EndIncluded functions/begin_command.sql
@@ -311,8 +436,7 @@ declare
   entry filestore.journal_entries;
 begin
   update filestore.journal_entries j
-  set status     = 'running',
-      started_at = statement_timestamp()
+  set status = 'running'
   where j.id = entry_id
     and j.status = 'queued'
   returning * into entry;
@@ -329,6 +453,31 @@ comment on function filestore.start_command(bigint) is
 
 revoke all on function filestore.start_command(bigint) from public;
 --! EndIncluded functions/start_command.sql
+--! Included functions/begin_work.sql
+create or replace function filestore.begin_work(entry_id bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- The lock keeps expire_commands and a second worker from ending the entry before this transaction does.
+  perform
+  from filestore.journal_entries j
+  where j.id = entry_id
+    and j.status = 'running'
+  for share;
+  if not found then
+    perform filestore.refuse_entry(entry_id);
+  end if;
+  perform set_config('filestore.journal_entry_id', format('%s/%s', entry_id, pg_current_xact_id()), true);
+end
+$$;
+
+comment on function filestore.begin_work(bigint) is
+  'Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. FS404 when there is no such entry, FS409 when it is not running.';
+
+revoke all on function filestore.begin_work(bigint) from public;
+--! EndIncluded functions/begin_work.sql
 --! Included functions/finish_command.sql
 create or replace function filestore.finish_command(
   entry_id          bigint,
@@ -348,15 +497,15 @@ declare
 begin
   if status is null or status not in ('succeeded', 'failed', 'canceled') then
     raise exception 'a command cannot finish as %', coalesce(status, 'null')
-      using errcode = 'FS422',
-            hint    = 'It is succeeded, failed or canceled.';
+      using errcode    = 'FS422',
+            constraint = 'journal_entries_status_change',
+            hint       = 'It is succeeded, failed or canceled.';
   end if;
 
   update filestore.journal_entries j
   set status            = finish_command.status,
       result            = finish_command.result,
       error             = finish_command.error,
-      completed_at      = greatest(clock_timestamp(), j.started_at),
       affected_node_ids = coalesce(finish_command.affected_node_ids, j.affected_node_ids),
       primary_node_id   = coalesce(finish_command.primary_node_id, j.primary_node_id),
       secondary_node_id = coalesce(finish_command.secondary_node_id, j.secondary_node_id)
@@ -365,7 +514,7 @@ begin
   returning * into entry;
 
   if entry.id is null then
-    -- Said twice, as after a connection that broke before the answer came.
+    -- A repeated call, as after a connection that broke before the answer came.
     select *
     into entry
     from filestore.journal_entries j
@@ -382,7 +531,7 @@ end
 $$;
 
 comment on function filestore.finish_command(bigint, text, jsonb, jsonb, bigint[], bigint, bigint) is
-  'Writes down how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Success belongs into the transaction of the work; failure into one of its own, after the work rolled back. Repeating it with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise.';
+  'Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Success belongs to the transaction of the work, as its last statement; failure belongs to a separate one, after the work rolled back. Repeating it with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise.';
 
 revoke all on function filestore.finish_command(bigint, text, jsonb, jsonb, bigint[], bigint, bigint) from public;
 --! EndIncluded functions/finish_command.sql
@@ -396,11 +545,10 @@ begin
   perform filestore.check_retention(older_than, batch);
   return query
   update filestore.journal_entries j
-  set status       = 'failed',
-      error        = jsonb_build_object('code', 'expired', 'message', format('no word of it since it started, longer than %s ago', older_than)),
-      completed_at = greatest(clock_timestamp(), j.started_at)
-  -- An array, not "in (select …)": planned as a join, the choice would be made
-  -- anew for each row, and more than batch would go.
+  set status = 'failed',
+      error  = jsonb_build_object('code', 'expired', 'message', format('started longer than %s ago and never finished', older_than))
+  -- An array, not "in (select …)": planned as a join, the subquery would run
+  -- again for each row, and more than batch rows would change.
   where j.id = any (array(
     select o.id
     from filestore.journal_entries o
@@ -415,7 +563,7 @@ end
 $$;
 
 comment on function filestore.expire_commands(interval, integer) is
-  'Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. Who was to end one and comes back late gets FS409.';
+  'Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409.';
 
 revoke all on function filestore.expire_commands(interval, integer) from public;
 --! EndIncluded functions/expire_commands.sql
@@ -457,13 +605,24 @@ revoke all on function filestore.prune_journal(interval, integer) from public;
 drop trigger if exists journal_entries_guard on filestore.journal_entries;
 
 create trigger journal_entries_guard
-  before update or delete on filestore.journal_entries
+  before insert or update on filestore.journal_entries
   for each row
   execute function filestore.guard_journal_entry();
 
 comment on trigger journal_entries_guard on filestore.journal_entries is
-  'The journal only goes forward.';
+  'The journal begins open and only goes forward; the database sets its times.';
 --! EndIncluded triggers/journal_entries_guard.sql
+--! Included triggers/journal_entries_guard_removal.sql
+drop trigger if exists journal_entries_guard_removal on filestore.journal_entries;
+
+create trigger journal_entries_guard_removal
+  before delete on filestore.journal_entries
+  for each row
+  execute function filestore.guard_journal_removal();
+
+comment on trigger journal_entries_guard_removal on filestore.journal_entries is
+  'Only ended commands are removed.';
+--! EndIncluded triggers/journal_entries_guard_removal.sql
 --! Included triggers/journal_entries_refuse_truncate.sql
 drop trigger if exists journal_entries_refuse_truncate on filestore.journal_entries;
 

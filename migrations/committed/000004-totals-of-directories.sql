@@ -1,20 +1,20 @@
---! Previous: sha1:0cb7e3f3f0aad8198572f2c2a7693189b24fe89c
---! Hash: sha1:754eb321131341de6a513b9feb7b8503c828d92f
+--! Previous: sha1:2692b56622826cc9cc021d4be0df37614f9bde9a
+--! Hash: sha1:07639b0cbafd7eccb5d69e77957f5255f018b94e
 --! Message: Totals of directories
 
--- No check that a total is not negative: totals are folded from appended
--- changes in any order, so that one may dip below zero before the rest of its
--- changes arrive, and clamping it would lose that. No index on the counters:
+-- No check that a total is not negative: deltas are folded in any order, so a
+-- total may be negative until the rest of its deltas are folded, and clamping it
+-- would lose that. No index on the counters:
 -- they change at every fold.
 create table if not exists filestore.rollups (
-  node_id            bigint      not null,
+  node_id            bigint         not null,
   -- Not bigint: no sum of sizes, however wrong, can stop a fold.
-  size_bytes         numeric     not null default 0,
-  file_count         bigint      not null default 0,
-  dir_count          bigint      not null default 0,
-  consistency_state  text        not null default 'up_to_date',
-  last_calculated_at timestamptz not null default statement_timestamp(),
-  updated_at         timestamptz not null default statement_timestamp(),
+  size_bytes         numeric        not null default 0,
+  file_count         bigint         not null default 0,
+  dir_count          bigint         not null default 0,
+  consistency_state  text           not null default 'up_to_date',
+  last_calculated_at timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
+  updated_at         timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
 
   constraint rollups_pkey
     primary key (node_id),
@@ -39,10 +39,10 @@ comment on column filestore.rollups.last_calculated_at is 'When the totals were 
 comment on column filestore.rollups.updated_at         is 'When the totals last changed.';
 comment on constraint rollups_node_fkey on filestore.rollups is 'The directory exists, living or tombstoned; its totals go with it.';
 
--- Appended, never updated: a row that everybody changes would be the one that
--- everybody waits for. No foreign key: an append must not lock its directory.
+-- Appended, never updated: a counter on each directory would be a hot row that
+-- every writer locks. No foreign key: an append must not lock its directory.
 create table if not exists filestore.rollup_deltas (
-  id               bigint  generated always as identity,
+  id               bigint  generated always as identity (maxvalue 1099511627775),
   backend_mount_id bigint  not null,
   directory_id     bigint  not null,
   size_delta       numeric not null,
@@ -51,6 +51,15 @@ create table if not exists filestore.rollup_deltas (
 
   constraint rollup_deltas_pkey
     primary key (id)
+)
+-- A queue: millions of rows come and go, and readers scan what vacuum has not removed. A share of the rows means
+-- nothing here, and a vacuum that sleeps falls behind.
+with (
+  autovacuum_vacuum_scale_factor  = 0,
+  autovacuum_vacuum_threshold     = 5000,
+  autovacuum_vacuum_cost_delay    = 0,
+  autovacuum_analyze_scale_factor = 0,
+  autovacuum_analyze_threshold    = 50000
 );
 
 comment on table  filestore.rollup_deltas                  is 'Changes of totals that are not folded into rollups yet: what was added below a directory, to be added to it and to every directory above it.';
@@ -74,8 +83,9 @@ begin
   -- rows whose deltas are not appended yet: these triggers run at its end.
   if pg_current_xact_id_if_assigned() is not null then
     raise exception '% must be the first to write in its transaction', action
-      using errcode = 'FS409',
-            hint    = 'Call it in a transaction of its own.';
+      using errcode    = 'FS409',
+            constraint = 'first_write_check',
+            hint       = 'Call it in a transaction of its own.';
   end if;
 end
 $$;
@@ -92,22 +102,29 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if node.version <> 1 then
+  if node.state = 'deleted' then
+    raise exception 'node "%" cannot be created in state deleted', node.name
+      using errcode    = 'FS422',
+            constraint = 'nodes_born_live_check',
+            hint       = 'Insert it as active and delete it.';
+  elsif node.version <> 1 then
     raise exception 'node "%" cannot be created at version %', node.path, node.version
-      using errcode = 'FS422',
-            hint    = 'Leave version out of the insert: it is counted by the database, from 1.';
-  elsif node.updated_at > clock_timestamp() or node.updated_at = '-infinity' then
+      using errcode    = 'FS422',
+            constraint = 'version_check',
+            hint       = 'Leave version out of the insert: the database counts it, from 1.';
+  elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
     -- Its next version would begin after the end of time, or before this one.
     raise exception 'node "%" cannot be created with updated_at %', node.path, node.updated_at
-      using errcode = 'FS422',
-            hint    = 'Leave updated_at out of the insert, or give a moment that has been.';
+      using errcode    = 'FS422',
+            constraint = 'nodes_updated_at_check',
+            hint       = 'Leave updated_at out of the insert, or give a moment in the past.';
   end if;
   perform filestore.refuse_long_name(node.backend_mount_id, node.name);
 end
 $$;
 
 comment on function filestore.refuse_created_node(filestore.nodes) is
-  'Says what is wrong with a node that was inserted with a version or a moment of the writer''s, or with too long a name.';
+  'Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
 
 revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
 --! EndIncluded functions/refuse_created_node.sql
@@ -119,13 +136,6 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- One look, since it is one for every row of a load.
-  if new.version <> 1
-     or octet_length(new.name) > 255
-     or new.updated_at > clock_timestamp()
-     or new.updated_at = '-infinity' then
-    perform filestore.refuse_created_node(new);
-  end if;
   if new.directory_path is not null then
     insert into filestore.rollups (node_id)
     values (new.id);
@@ -145,7 +155,7 @@ end
 $$;
 
 comment on function filestore.record_created_node() is
-  'Adds a new node to the totals of the directories above it, by appending a delta; gives a directory totals of its own. Refuses a version or a moment of the writer''s, and a name that is too long.';
+  'Adds a new node to the totals of the directories above it, by appending a delta; gives a directory a row of totals.';
 
 revoke all on function filestore.record_created_node() from public;
 --! EndIncluded functions/record_created_node.sql
@@ -157,12 +167,21 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  is_file      integer          := (new.directory_path is null)::integer;
-  is_directory integer          := (new.directory_path is not null)::integer;
-  was_live     integer          := old.live::integer;
-  is_live      integer          := new.live::integer;
+  is_file      integer;
+  is_directory integer;
+  was_live     integer;
+  is_live      integer;
   below        filestore.rollups;
 begin
+  -- A root, whose parent_id is null, never moves or dies.
+  if (new.parent_id = old.parent_id and new.size_bytes = old.size_bytes and new.live = old.live) is not false then
+    return null;
+  end if;
+  is_file      := (new.directory_path is null)::integer;
+  is_directory := (new.directory_path is not null)::integer;
+  was_live     := old.live::integer;
+  is_live      := new.live::integer;
+
   if new.parent_id = old.parent_id then
     insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
     values (
@@ -176,22 +195,23 @@ begin
   end if;
 
   if not old.live then
-    -- What it leaves behind there needs a way up: the parent, deleted too, may
-    -- be purged meanwhile.
+    -- Its delta has to climb from the old parent, which is deleted too and may
+    -- be purged.
     perform
     from filestore.nodes n
     where n.id = old.parent_id
     for key share;
     if not found then
       raise exception 'node % ("%") cannot be restored elsewhere: directory % is gone', old.id, old.path, old.parent_id
-        using errcode = 'FS404',
-              hint    = 'It was purged meanwhile.';
+        using errcode    = 'FS404',
+              constraint = 'nodes_parent_check',
+              hint       = 'The directory was purged.';
     end if;
   end if;
 
-  -- A directory takes along what is folded into its own totals. What is not
-  -- folded yet follows by itself: it will climb from the new place. "For share"
-  -- makes a repeatable-read transaction fail that would read old totals.
+  -- A directory takes along its folded totals. Pending deltas follow on their
+  -- own: they will climb from the new place. "For share" makes a repeatable-read
+  -- transaction fail that would read old totals.
   if is_directory = 1 then
     select *
     into strict below
@@ -256,8 +276,9 @@ begin
 
   if found then
     raise exception 'directory % cannot be removed: totals below it are not folded yet', directory_id
-      using errcode = 'FS409',
-            hint    = 'select filestore.fold_rollups() first, until it says 0; filestore.purge_deleted leaves such directories out by itself.';
+      using errcode    = 'FS409',
+            constraint = 'rollup_deltas_pending',
+            hint       = 'Call filestore.fold_rollups() until it returns 0; filestore.purge_deleted skips such directories.';
   end if;
   return null;
 end
@@ -369,8 +390,9 @@ begin
   get diagnostics changed = row_count;
   if changed <> coalesce(cardinality(node_ids), 0) then
     raise exception '% directories have totals to change, but only % of them have a row in rollups', cardinality(node_ids), changed
-      using errcode = 'FS409',
-            hint    = 'If it happens again, filestore.check_integrity() says which, and filestore.recount_rollups mends them.';
+      using errcode    = 'FS409',
+            constraint = 'rollups_missing',
+            hint       = 'If it happens again, filestore.check_integrity() says which, and filestore.recount_rollups mends them.';
   end if;
   return taken;
 end
@@ -578,6 +600,10 @@ begin
   from filestore.nodes n
   where n.backend_mount_id = mount_id
     and n.directory_path is not null
+    and not exists (select from filestore.rollups r where r.node_id = n.id)
+  order by n.id
+  -- The owner may remove tombstones at the same time: the key of a row for one would fail.
+  for key share of n
   on conflict do nothing;
 
   -- The folded row takes the difference. What is pending stays pending, so
@@ -619,31 +645,19 @@ create trigger nodes_record_created
   execute function filestore.record_created_node();
 
 comment on trigger nodes_record_created on filestore.nodes is
-  'A new node counts in the totals above it.';
+  'The totals above a new node count it.';
 --! EndIncluded triggers/nodes_record_created.sql
 --! Included triggers/nodes_record_changed.sql
 drop trigger if exists nodes_record_changed on filestore.nodes;
 
--- live follows state and deleted_at. What the cascade moves keeps its parent.
--- A root never moves or dies: its parent_id is null and this is not true.
+-- No "when": the server reads its expression from the catalog at every statement.
 create trigger nodes_record_changed
-  after update of
-    parent_id,
-    size_bytes,
-    state,
-    deleted_at,
-    live
-  on filestore.nodes
+  after update on filestore.nodes
   for each row
-  when (
-    old.parent_id <> new.parent_id
-    or old.size_bytes <> new.size_bytes
-    or old.live <> new.live
-  )
   execute function filestore.record_changed_node();
 
 comment on trigger nodes_record_changed on filestore.nodes is
-  'A node that moves, grows, shrinks, goes or returns does so in the totals above it.';
+  'The totals above a node follow its size, life and place.';
 --! EndIncluded triggers/nodes_record_changed.sql
 --! Included triggers/nodes_guard_totals.sql
 drop trigger if exists nodes_guard_totals on filestore.nodes;
@@ -679,72 +693,3 @@ create trigger rollup_deltas_refuse_truncate
 comment on trigger rollup_deltas_refuse_truncate on filestore.rollup_deltas is
   'Truncate would lose totals that are not folded yet.';
 --! EndIncluded triggers/rollup_deltas_refuse_truncate.sql
-
---! Included views/view_filestore_directories.sql
-drop view if exists filestore.view_filestore_directories;
-
--- What is pending climbs once, for all directories together.
-create view filestore.view_filestore_directories as
-with recursive climbing (node_id, size_delta, file_delta, dir_delta) as (
-  select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta)
-  from filestore.rollup_deltas d
-  group by d.directory_id
-  union all
-  select p.parent_id, c.size_delta, c.file_delta, c.dir_delta
-  from climbing c
-  -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
-  cross join lateral (
-    select n.parent_id
-    from filestore.nodes n
-    where n.id = c.node_id
-    offset 0
-  ) p
-  where p.parent_id is not null
-),
-pending as (
-  select c.node_id, sum(c.size_delta) as size_delta, sum(c.file_delta) as file_delta, sum(c.dir_delta) as dir_delta
-  from climbing c
-  group by c.node_id
-)
-select
-  n.id,
-  n.backend_mount_id,
-  m.mount_key,
-  n.parent_id,
-  n.name::text as name,
-  n.path,
-  n.depth,
-  r.size_bytes + coalesce(p.size_delta, 0) as size_bytes,
-  (r.file_count + coalesce(p.file_delta, 0))::bigint as file_count,
-  (r.dir_count + coalesce(p.dir_delta, 0))::bigint as dir_count,
-  case
-    when r.consistency_state = 'stale' then 'stale'
-    when p.node_id is not null         then 'pending'
-    else 'up_to_date'
-  end as consistency_state,
-  r.last_calculated_at,
-  r.updated_at
-from filestore.nodes n
-join filestore.backend_mounts m on m.id = n.backend_mount_id
-join filestore.rollups r on r.node_id = n.id
-left join pending p on p.node_id = n.id
-where n.live
-  and n.directory_path is not null;
-
-comment on view filestore.view_filestore_directories is
-  'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, directory_totals is faster.';
-
-comment on column filestore.view_filestore_directories.id                 is 'nodes.id.';
-comment on column filestore.view_filestore_directories.backend_mount_id   is 'nodes.backend_mount_id.';
-comment on column filestore.view_filestore_directories.mount_key          is 'backend_mounts.mount_key.';
-comment on column filestore.view_filestore_directories.parent_id          is 'nodes.parent_id; null for a root.';
-comment on column filestore.view_filestore_directories.name               is 'nodes.name; empty for a root.';
-comment on column filestore.view_filestore_directories.path               is 'Canonical path below the mount''s root; empty for the root.';
-comment on column filestore.view_filestore_directories.depth              is 'Number of segments in path.';
-comment on column filestore.view_filestore_directories.size_bytes         is 'Bytes of the files below.';
-comment on column filestore.view_filestore_directories.file_count         is 'Number of files below.';
-comment on column filestore.view_filestore_directories.dir_count          is 'Number of directories below, itself not counted.';
-comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when a part is not folded yet, which changes nothing in the totals given here; stale when somebody marked it so, until filestore.recount_rollups.';
-comment on column filestore.view_filestore_directories.last_calculated_at is 'When the totals were last recounted from the nodes.';
-comment on column filestore.view_filestore_directories.updated_at         is 'When something was last folded into them.';
---! EndIncluded views/view_filestore_directories.sql

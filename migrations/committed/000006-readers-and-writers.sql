@@ -1,6 +1,91 @@
---! Previous: sha1:754eb321131341de6a513b9feb7b8503c828d92f
---! Hash: sha1:546a28077cbc424defba6a163126b1f4ebc737a9
+--! Previous: sha1:7edede68f7ff6f99a35763cea930202ca3045d6a
+--! Hash: sha1:e4031dc79bd1a75469d6ebd5ebd8bb7187a66c4f
 --! Message: Readers and writers
+
+--! Included views/view_filestore_active_nodes.sql
+drop view if exists filestore.view_filestore_active_nodes;
+
+-- All columns of nodes: include this file again in the migration that adds one.
+create view filestore.view_filestore_active_nodes as
+select
+  n.*,
+  m.mount_key,
+  m.backend_kind,
+  m.state as mount_state,
+  filestore.location_uri(m.backend_kind, m.root_path, m.bucket, m.prefix, n.path) as location,
+  s.last_seen_at,
+  s.last_reconciled_at
+from filestore.nodes n
+join filestore.backend_mounts m on m.id = n.backend_mount_id
+left join filestore.node_sightings s on s.node_id = n.id
+where n.live;
+
+comment on view filestore.view_filestore_active_nodes is
+  'Every node that is not deleted, with its mount, its location and its last sightings. mount_key and path address it.';
+
+comment on column filestore.view_filestore_active_nodes.mount_state is 'backend_mounts.state.';
+comment on column filestore.view_filestore_active_nodes.location    is 'URI: file:///root/path or s3://bucket/prefix/path, percent-encoded.';
+--! EndIncluded views/view_filestore_active_nodes.sql
+--! Included views/view_filestore_directories.sql
+drop view if exists filestore.view_filestore_directories;
+
+-- Pending deltas climb once, for all directories together.
+create view filestore.view_filestore_directories as
+with recursive climbing (node_id, size_delta, file_delta, dir_delta) as (
+  select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta)
+  from filestore.rollup_deltas d
+  group by d.directory_id
+  union all
+  select p.parent_id, c.size_delta, c.file_delta, c.dir_delta
+  from climbing c
+  -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
+  cross join lateral (
+    select n.parent_id
+    from filestore.nodes n
+    where n.id = c.node_id
+    offset 0
+  ) p
+  where p.parent_id is not null
+),
+pending as (
+  select c.node_id, sum(c.size_delta) as size_delta, sum(c.file_delta) as file_delta, sum(c.dir_delta) as dir_delta
+  from climbing c
+  group by c.node_id
+)
+select
+  n.id,
+  n.backend_mount_id,
+  m.mount_key,
+  n.parent_id,
+  n.name,
+  n.path,
+  n.depth,
+  r.size_bytes + coalesce(p.size_delta, 0) as size_bytes,
+  (r.file_count + coalesce(p.file_delta, 0))::bigint as file_count,
+  (r.dir_count + coalesce(p.dir_delta, 0))::bigint as dir_count,
+  case
+    when r.consistency_state = 'stale' then 'stale'
+    when p.node_id is not null         then 'pending'
+    else 'up_to_date'
+  end as consistency_state,
+  r.last_calculated_at,
+  r.updated_at
+from filestore.nodes n
+join filestore.backend_mounts m on m.id = n.backend_mount_id
+join filestore.rollups r on r.node_id = n.id
+left join pending p on p.node_id = n.id
+where n.live
+  and n.directory_path is not null;
+
+comment on view filestore.view_filestore_directories is
+  'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster.';
+
+comment on column filestore.view_filestore_directories.size_bytes         is 'Bytes of the files below.';
+comment on column filestore.view_filestore_directories.file_count         is 'Number of files below.';
+comment on column filestore.view_filestore_directories.dir_count          is 'Number of directories below, itself not counted.';
+comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when deltas were added to the folded totals to get these exact ones; stale when marked so, until filestore.recount_rollups.';
+comment on column filestore.view_filestore_directories.updated_at         is 'When deltas were last folded into them.';
+--! EndIncluded views/view_filestore_directories.sql
 
 --! Included functions/node_by_path.sql
 create or replace function filestore.node_by_path(mount_key text, path text)
@@ -64,8 +149,9 @@ begin
       when directory.id is null then format('directory %s does not exist', directory_id)
       else format('node %s ("%s") is a file', directory.id, directory.path)
     end
-      using errcode = 'FS404',
-            hint    = 'Only a live directory can be listed.';
+      using errcode    = 'FS404',
+            constraint = 'nodes_directory_check',
+            hint       = 'Only a live directory can be listed.';
   end if;
 
   return query
@@ -97,7 +183,9 @@ begin
   return query
   select n.*
   from filestore.nodes n
-  where n.checksum = find_by_checksum.checksum
+  -- The first condition is that of nodes_checksum_idx, which holds eight bytes of each digest.
+  where hashtextextended(n.checksum, 0) = hashtextextended(find_by_checksum.checksum, 0)
+    and n.checksum = find_by_checksum.checksum
     and n.live
   order by n.id;
 end
@@ -124,20 +212,24 @@ begin
 
   if node.id is null then
     raise exception 'node % does not exist', node_id
-      using errcode = 'FS404',
-            hint    = 'It was never there, or it was deleted and purged.';
+      using errcode    = 'FS404',
+            constraint = 'nodes_missing',
+            hint       = 'It was never there, or it was deleted and purged.';
   elsif node.version = coalesce(expected_version, node.version) and not node.live then
     raise exception 'node % ("%") is deleted', node.id, node.path
-      using errcode = 'FS404',
-            hint    = 'filestore.restore_node brings it back.';
+      using errcode    = 'FS404',
+            constraint = 'nodes_deleted',
+            hint       = 'filestore.restore_node brings it back.';
   elsif node.version = coalesce(expected_version, node.version) then
-    raise exception 'node % ("%") was changed or restored meanwhile', node.id, node.path
-      using errcode = 'FS409',
-            hint    = 'Read it again and decide anew.';
+    raise exception 'node % ("%") was changed or restored at the same time', node.id, node.path
+      using errcode    = 'FS409',
+            constraint = 'nodes_stale',
+            hint       = 'Read it again and decide again.';
   end if;
   raise exception 'node % ("%") is at version %, not %', node.id, node.path, node.version, expected_version
-    using errcode = 'FS409',
-          hint    = 'It was changed since you read it: read it again and decide anew.';
+    using errcode    = 'FS409',
+          constraint = 'nodes_stale',
+          hint       = 'It was changed since you read it: read it again and decide again.';
 end
 $$;
 
@@ -155,8 +247,9 @@ as $$
 begin
   raise exception 'name "%" is taken in directory % ("%")', name, directory_id,
     (select n.path from filestore.nodes n where n.id = refuse_taken_name.directory_id)
-    using errcode = 'FS409',
-          hint    = 'Choose another name, or move or delete the node that has it.';
+    using errcode    = 'FS409',
+          constraint = 'nodes_name_taken',
+          hint       = 'Choose another name, or move or delete the node that has it.';
 end
 $$;
 
@@ -181,6 +274,8 @@ returns filestore.nodes
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+-- The columns of "on conflict" have the names of arguments and cannot be qualified.
+#variable_conflict use_column
 declare
   mount_id bigint;
   node     filestore.nodes;
@@ -191,7 +286,6 @@ begin
   from filestore.nodes n
   where n.id = create_node.parent_id;
 
-  -- No arbiter is named: another one's unique index would then still raise 23505.
   insert into filestore.nodes (
     backend_mount_id,
     parent_id,
@@ -216,7 +310,8 @@ begin
     create_node.metadata,
     create_node.last_modified_at
   )
-  on conflict do nothing
+  -- Named, so that an id that exists already (its sequence is behind) raises 23505 instead of "the name is taken".
+  on conflict (backend_mount_id, parent_id, name) where parent_live is not null do nothing
   returning * into node;
 
   if node.id is null then
@@ -237,6 +332,8 @@ returns filestore.nodes
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+-- The columns of "on conflict" have the names of arguments and cannot be qualified.
+#variable_conflict use_column
 declare
   child filestore.nodes;
 begin
@@ -250,21 +347,28 @@ begin
       and n.name = ensure_child.name;
     exit when child.id is not null or attempt = 2;
 
-    -- It may have moved since it was read: what is created in it would stand
-    -- elsewhere. The lock keeps it where it is until the transaction ends.
-    perform
-    from filestore.nodes n
-    where n.id = directory.id
-      and n.live
-      and n.path = directory.path
-    for key share;
-    exit when not found;
+    -- The directory may have moved since it was read, and its new child would be elsewhere. The lock keeps it in place
+    -- until the transaction ends. A directory that did move must be unlocked again, or locks would be taken out of
+    -- order: the exception undoes the lock.
+    begin
+      perform
+      from filestore.nodes n
+      where n.id = directory.id
+        and n.live
+        and n.path = directory.path
+      for key share;
+      if not found then
+        raise sqlstate 'FS000';
+      end if;
+    exception
+      when sqlstate 'FS000' then
+        exit;
+    end;
 
-    -- No arbiter is named: another unique index would then still raise 23505.
-    -- Another caller's node is not returned; the second look finds it.
+    -- The second look finds the node of another caller.
     insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
     values (directory.backend_mount_id, directory.id, ensure_child.name, 'directory')
-    on conflict do nothing
+    on conflict (backend_mount_id, parent_id, name) where parent_live is not null do nothing
     returning * into child;
     exit when child.id is not null;
   end loop;
@@ -273,7 +377,7 @@ end
 $$;
 
 comment on function filestore.ensure_child(filestore.nodes, text) is
-  'The live node of a name in a directory, created as a directory when there is none; null when the directory moved or went meanwhile.';
+  'The live node of a name in a directory, created as a directory when there is none; null when the directory has moved or is deleted.';
 
 revoke all on function filestore.ensure_child(filestore.nodes, text) from public;
 --! EndIncluded functions/ensure_child.sql
@@ -292,11 +396,12 @@ declare
 begin
   if wanted is null then
     raise exception 'path is null'
-      using errcode = 'FS422',
-            hint    = 'Give the path of the directory; the root is ''/''.';
+      using errcode    = 'FS422',
+            constraint = 'nodes_path_check',
+            hint       = 'Give the path of the directory; the root is ''/''.';
   end if;
 
-  -- Again, when somebody moves or deletes a part of the way meanwhile.
+  -- Again, when a directory on the way is moved or deleted at the same time.
   for attempt in 1..100 loop
     child := null;
     select *
@@ -314,7 +419,7 @@ begin
 
       foreach segment in array string_to_array(wanted, '/') loop
         child := filestore.ensure_child(directory, segment);
-        -- A part that moved meanwhile is off the way: nothing is made below it.
+        -- Nothing is created below a directory that has moved.
         exit when child.directory_path is null
                or child.path <> concat_ws('/', nullif(directory.path, ''), segment);
         directory := child;
@@ -325,19 +430,21 @@ begin
       return directory;
     elsif directory.path = wanted or (child.kind = 'file' and starts_with(wanted || '/', child.path || '/')) then
       raise exception '"%" on mount "%" is a file', coalesce(child.path, directory.path), mount_key
-        using errcode = 'FS409',
-              hint    = format('It stands where directory "%s" needs a directory: move or delete it.', wanted);
+        using errcode    = 'FS409',
+              constraint = 'nodes_file_in_the_way',
+              hint       = format('The path "%s" needs a directory there: move or delete the file.', wanted);
     end if;
   end loop;
 
   raise exception 'directory "%" on mount "%" keeps being moved or deleted', wanted, mount_key
-    using errcode = 'FS409',
-          hint    = 'Try again.';
+    using errcode    = 'FS409',
+          constraint = 'nodes_busy',
+          hint       = 'Try again.';
 end
 $$;
 
 comment on function filestore.ensure_directory(text, text) is
-  'Returns the directory at a path of a mount, and creates it and the directories above it that are missing. Any number of callers may ask for the same one at once. FS404 when the mount does not exist, FS409 when a file is in the way, FS422 when it is no path.';
+  'Returns the directory at a path of a mount, and creates it and the missing directories above it. Any number of callers may ask for the same one at once. FS404 when the mount does not exist, FS409 when a file is in the way, FS422 when the path is not valid.';
 
 revoke all on function filestore.ensure_directory(text, text) from public;
 --! EndIncluded functions/ensure_directory.sql
@@ -370,8 +477,9 @@ begin
       and n.parent_id is null
   ) then
     raise exception 'node % is the root of a mount: it cannot be moved or renamed', node_id
-      using errcode = 'FS422',
-            hint    = 'Move or rename what is below it, or the mount.';
+      using errcode    = 'FS422',
+            constraint = 'nodes_root_check',
+            hint       = 'Move or rename what is below it, or the mount.';
   end if;
 
   begin
@@ -475,8 +583,9 @@ begin
     perform filestore.refuse_stale(node_id, expected_version);
   elsif node.parent_id is null then
     raise exception 'node % is the root of a mount: it cannot be deleted', node_id
-      using errcode = 'FS422',
-            hint    = 'Delete the mount; its root goes with it.';
+      using errcode    = 'FS422',
+            constraint = 'nodes_root_check',
+            hint       = 'Delete the mount; its root goes with it.';
   end if;
 
   if recursive and node.directory_path is not null then
@@ -487,8 +596,8 @@ begin
       and n.live
       and (n.path = node.path or (n.path >= node.path || '/' and n.path < node.path || '0'));
   else
-    -- Before the update, whose cascade would wait for the children's locks
-    -- while it holds the directory's: two that wait for each other.
+    -- Before the update: its cascade waits for the children's locks while it
+    -- holds the directory's, which can deadlock.
     select n.name
     into child
     from filestore.nodes n
@@ -498,8 +607,9 @@ begin
     limit 1;
     if found then
       raise exception 'directory "%" is not empty: it holds "%"', node.path, child
-        using errcode = 'FS409',
-              hint    = 'Delete what it holds first, or everything with recursive => true.';
+        using errcode    = 'FS409',
+              constraint = 'nodes_not_empty',
+              hint       = 'Delete what it holds first, or everything with recursive => true.';
     end if;
     update filestore.nodes n
     set state = 'deleted'
@@ -523,7 +633,7 @@ revoke all on function filestore.delete_node(bigint, integer, boolean) from publ
 create or replace function filestore.delete_batch(
   node_id   bigint,
   max_nodes integer     default 10000,
-  moment    timestamptz default statement_timestamp()
+  moment    timestamptz default date_trunc('milliseconds', statement_timestamp())
 )
 returns integer
 language plpgsql
@@ -546,9 +656,9 @@ begin
     and n.live
     and n.parent_id is not null;
 
-  -- From the last path backwards, so that what a directory holds comes before
-  -- it. A locked directory gets no new child; what was created before the lock
-  -- is found by the next look.
+  -- From the last path backwards, so that children come before their directory.
+  -- A locked directory gets no new child; the next look finds a child that was
+  -- created before the lock.
   loop
     before := batch;
     batch  := array(
@@ -573,10 +683,49 @@ end
 $$;
 
 comment on function filestore.delete_batch(bigint, integer, timestamptz) is
-  'Deletes at most max_nodes of a tree, what is deepest first, and says how many: repeat it, each time in a transaction of its own and with the same moment, until it says 0. What is left is a tree at every moment, and restore_node brings back as one tree what was deleted with one moment.';
+  'Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment, which becomes deleted_at: restore_node brings nodes deleted with one moment back as one tree. The rest is a valid tree at all times.';
 
 revoke all on function filestore.delete_batch(bigint, integer, timestamptz) from public;
 --! EndIncluded functions/delete_batch.sql
+--! Included functions/restore_tree.sql
+create or replace function filestore.restore_tree(top filestore.nodes, moment timestamptz)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  level bigint[] := array[top.id];
+begin
+  -- Downwards, since a node needs a live parent. Two tombstones can have the same parent, name and moment when batches
+  -- deleted them; the later one is the last that was there.
+  loop
+    level := array(
+      select distinct on (n.parent_id, n.name) n.id
+      from filestore.nodes n
+      where n.parent_id = any (level)
+        and not n.live
+        and n.deleted_at = moment
+      order by n.parent_id, n.name, n.updated_at desc, n.id desc
+    );
+    exit when level = '{}';
+    -- With parent_live given, the trigger does not look up the parent of each node.
+    update filestore.nodes n
+    set state       = 'active',
+        parent_live = true,
+        parent_path = p.directory_path
+    from filestore.nodes p
+    where n.id = any (level)
+      and p.id = n.parent_id;
+  end loop;
+end
+$$;
+
+comment on function filestore.restore_tree(filestore.nodes, timestamptz) is
+  'Brings back everything below a restored directory that was deleted at a moment. The caller, filestore.restore_node, holds the exclusive tree lock.';
+
+revoke all on function filestore.restore_tree(filestore.nodes, timestamptz) from public;
+--! EndIncluded functions/restore_tree.sql
 --! Included functions/restore_node.sql
 create or replace function filestore.restore_node(
   node_id          bigint,
@@ -588,7 +737,6 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  level bigint[] := array[restore_node.node_id];
   taken text;
   tomb  filestore.nodes;
   node  filestore.nodes;
@@ -607,8 +755,9 @@ begin
     perform filestore.refuse_stale(node_id, expected_version);
   elsif tomb.live then
     raise exception 'node % ("%") is not deleted', tomb.id, tomb.path
-      using errcode = 'FS409',
-            hint    = 'There is nothing to restore; filestore.revert_node brings an old version back.';
+      using errcode    = 'FS409',
+            constraint = 'nodes_alive',
+            hint       = 'There is nothing to restore; filestore.revert_node brings an old version back.';
   end if;
 
   begin
@@ -625,31 +774,45 @@ begin
       perform filestore.refuse_taken_name(tomb.parent_id, tomb.name);
   end;
 
-  -- Downwards, since a node needs a live parent. Of two of one name, which
-  -- batches of one moment can leave, the later one is what was there last.
-  while with_tree loop
-    level := array(
-      select distinct on (n.parent_id, n.name) n.id
-      from filestore.nodes n
-      where n.parent_id = any (level)
-        and not n.live
-        and n.deleted_at = tomb.deleted_at
-      order by n.parent_id, n.name, n.updated_at desc, n.id desc
-    );
-    exit when level = '{}';
-    update filestore.nodes n
-    set state = 'active'
-    where n.id = any (level);
-  end loop;
+  if with_tree then
+    perform filestore.restore_tree(node, tomb.deleted_at);
+  end if;
   return node;
 end
 $$;
 
 comment on function filestore.restore_node(bigint, integer, boolean) is
-  'Brings a deleted node back to where it was and returns it; with_tree, everything below it too that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any).';
+  'Brings a deleted node back to its directory and returns it; with_tree also brings back everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any).';
 
 revoke all on function filestore.restore_node(bigint, integer, boolean) from public;
 --! EndIncluded functions/restore_node.sql
+--! Included functions/content_columns.sql
+create or replace function filestore.content_columns()
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select a.attname::text
+    from pg_attribute a
+    where a.attrelid = 'filestore.nodes'::regclass
+      and a.attnum > 0
+      and not a.attisdropped
+      -- Identity, place and life of a node, which the database keeps. Every other column is content.
+      and a.attname <> all ('{id,backend_mount_id,root_of_mount_id,parent_id,parent_path,parent_live,name,path,depth,directory_path,kind}'
+        || '{live,state,version,created_at,updated_at,deleted_at}'::text[])
+    order by a.attnum
+  );
+end
+$$;
+
+comment on function filestore.content_columns() is
+  'The columns of nodes that hold content: services write them, and filestore.revert_node restores them. Read from the catalog, so that a new column is one of them.';
+
+revoke all on function filestore.content_columns() from public;
+--! EndIncluded functions/content_columns.sql
 --! Included functions/revert_node.sql
 create or replace function filestore.revert_node(
   node_id          bigint,
@@ -672,32 +835,33 @@ begin
   select *
   into past
   from filestore.snapshots s
-  where s.node_id = revert_node.node_id
+  where s.id = revert_node.node_id
     and s.version = revert_node.version;
-  if past.node_id is null then
+  if past.id is null then
     raise exception 'node % has no past version %', node_id, version
-      using errcode = 'FS404',
-            hint    = 'filestore.view_filestore_node_versions lists its versions.';
+      using errcode    = 'FS404',
+            constraint = 'snapshots_missing',
+            hint       = 'filestore.view_filestore_node_versions lists its versions.';
   elsif not past.live then
     raise exception 'in version % node % ("%") was deleted', version, node_id, past.path
-      using errcode = 'FS422',
-            hint    = 'To delete it, call filestore.delete_node.';
+      using errcode    = 'FS422',
+            constraint = 'snapshots_deleted',
+            hint       = 'To delete it, call filestore.delete_node.';
   end if;
 
   begin
-    update filestore.nodes n
-    set parent_id        = past.parent_id,
-        name             = past.name,
-        size_bytes       = past.size_bytes,
-        checksum         = past.checksum,
-        content_hash     = past.content_hash,
-        storage_class    = past.storage_class,
-        metadata         = past.metadata,
-        last_modified_at = past.last_modified_at,
-        state            = case when n.live then n.state else 'active' end
-    where n.id = past.node_id
-      and n.version = coalesce(expected_version, n.version)
-    returning * into node;
+    execute format(
+      'update filestore.nodes n
+       set (parent_id, name, %s) = row ($1.parent_id, $1.name, %s),
+           state = case when n.live then n.state else ''active'' end
+       where n.id = $1.id
+         and n.version = coalesce($2, n.version)
+       returning *',
+      (select string_agg(quote_ident(c.name), ', ' order by c.position) from unnest(filestore.content_columns()) with ordinality as c (name, position)),
+      (select string_agg('$1.' || quote_ident(c.name), ', ' order by c.position) from unnest(filestore.content_columns()) with ordinality as c (name, position))
+    )
+    using past, expected_version
+    into node;
   exception
     when unique_violation then
       get stacked diagnostics taken = constraint_name;
@@ -736,6 +900,7 @@ declare
 begin
   perform filestore.check_retention(older_than, batch);
   perform filestore.require_first_write('filestore.purge_deleted');
+  -- updated_at and not deleted_at, which the writer of a deletion chooses.
   deadline := statement_timestamp() - older_than;
   -- In order of id: purges that meet do not deadlock.
   for mount_id in
@@ -745,7 +910,8 @@ begin
       select
       from filestore.nodes n
       where n.backend_mount_id = m.id
-        and n.deleted_at < deadline
+        and n.deleted_at is not null
+        and n.updated_at < deadline
     )
     order by m.id
   loop
@@ -759,14 +925,15 @@ begin
 
     -- Chosen first and then removed by id, and "offset 0" keeps the look for
     -- children a lookup: right after a mass delete, statistics that know of no
-    -- tombstones would turn it into a join of all with all. What holds nothing
-    -- goes first, and then what held only that.
+    -- tombstones would turn it into a join of all with all. Tombstones without
+    -- children go first, and in the next round their parents.
     while purged < batch loop
       chosen := array(
         select n.id
         from filestore.nodes n
         where n.backend_mount_id = mount_id
-          and n.deleted_at < deadline
+          and n.deleted_at is not null
+          and n.updated_at < deadline
           and n.id not in (select unnest(pending))
           and not exists (
             select
@@ -775,15 +942,16 @@ begin
               and not c.live
             offset 0
           )
-        order by n.deleted_at, n.depth desc
+        order by n.updated_at, n.depth desc
         limit batch - purged
       );
       exit when chosen = '{}';
       delete from filestore.nodes n
-      -- Once more: one that was restored and deleted again meanwhile is young.
+      -- Once more: a node that was restored and deleted again is young.
       -- By id only: "coalesce" keeps the indexes on tombstones out of it.
       where n.id = any (chosen)
-        and coalesce(n.deleted_at, 'infinity') < deadline;
+        and coalesce(n.deleted_at, 'infinity') < 'infinity'
+        and coalesce(n.updated_at, 'infinity') < deadline;
       get diagnostics removed = row_count;
       purged := purged + removed;
     end loop;
@@ -794,7 +962,7 @@ end
 $$;
 
 comment on function filestore.purge_deleted(interval, integer) is
-  'Removes at most batch nodes that were deleted longer than older_than ago, with their history, the oldest and deepest first, and says how many: repeat it until it says 0. Leaves directories whose totals are not folded yet.';
+  'Removes at most batch nodes, with their history, that the database saw deleted or changed as tombstones longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories whose totals are not folded yet.';
 
 revoke all on function filestore.purge_deleted(interval, integer) from public;
 --! EndIncluded functions/purge_deleted.sql

@@ -1,0 +1,498 @@
+--! Previous: sha1:e4031dc79bd1a75469d6ebd5ebd8bb7187a66c4f
+--! Hash: sha1:520f8bc95ea3d34887679e7a4d7134484f3fec49
+--! Message: Integrity and access
+
+create table if not exists filestore.access_levels (
+  role_name  text           not null,
+  level      text           not null,
+  granted_at timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
+
+  constraint access_levels_pkey
+    primary key (role_name),
+  constraint access_levels_level_check
+    check (level in ('reader', 'service', 'operator'))
+);
+
+comment on table  filestore.access_levels            is 'The level that filestore.grant_access gave to each role. After migrations, filestore.renew_access grants it again.';
+comment on column filestore.access_levels.role_name  is 'Name of the role in the cluster.';
+comment on column filestore.access_levels.level      is 'reader, service or operator.';
+comment on column filestore.access_levels.granted_at is 'When the level was last given.';
+
+--! Included functions/check_sequences.sql
+create or replace function filestore.check_sequences()
+returns table (table_name text, next_id bigint, highest_id bigint, problem text)
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  own record;
+begin
+  for own in
+    select c.relname, a.attname, s.seqmin, s.seqmax, s.seqincrement, s.seqrelid::regclass as sequence
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid and a.attidentity <> ''
+    join pg_depend d on d.refobjid = c.oid and d.refobjsubid = a.attnum and d.deptype = 'i' and d.classid = 'pg_class'::regclass
+    join pg_sequence s on s.seqrelid = d.objid
+    where c.relnamespace = 'filestore'::regnamespace
+    order by c.relname
+  loop
+    table_name := own.relname;
+    next_id    := coalesce(pg_sequence_last_value(own.sequence) + own.seqincrement, own.seqmin);
+    -- Ids of another database's range may be there too, with a mount that came from it.
+    execute format('select max(%I) from filestore.%I where %I between $1 and $2', own.attname, own.relname, own.attname)
+    using own.seqmin, own.seqmax
+    into highest_id;
+    if highest_id >= next_id then
+      problem := format('the next id is %s, but row %s exists', next_id, highest_id);
+      return next;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function filestore.check_sequences() is
+  'The tables whose next id is not above their rows: after a logical subscriber took over, since sequences are not replicated. No row means that every sequence is ahead. Remedy: select setval of the sequence, as docs/upkeep.md shows.';
+
+revoke all on function filestore.check_sequences() from public;
+--! EndIncluded functions/check_sequences.sql
+--! Included functions/check_integrity.sql
+create or replace function filestore.check_integrity()
+returns table (problem text, backend_mount_id bigint, node_id bigint, detail text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Their nodes are being removed in any order.
+  erasing bigint[] := array(
+    select m.id
+    from filestore.backend_mounts m
+    where m.erasing_since is not null
+  );
+begin
+  -- Stable: all of it reads one snapshot, so that it can run beside any traffic.
+  return query
+  select
+    case
+      when p.id is null                                                     then 'orphan'
+      when p.backend_mount_id <> n.backend_mount_id                         then 'parent on another mount'
+      when p.kind <> 'directory'                                            then 'parent is a file'
+      when n.live and not p.live                                            then 'live below deleted'
+      else 'path mismatch'
+    end,
+    n.backend_mount_id,
+    n.id,
+    format('"%s", parent %s ("%s")', n.path, n.parent_id, p.path)
+  from filestore.nodes n
+  left join filestore.nodes p on p.id = n.parent_id
+  where n.parent_id is not null
+    and n.backend_mount_id <> all (erasing)
+    and (
+      p.id is null
+      or p.backend_mount_id <> n.backend_mount_id
+      or p.kind <> 'directory'
+      or (n.live and (not p.live or n.path <> coalesce(nullif(p.path, '') || '/', '') || n.name))
+    );
+
+  -- A node whose parent exists and that a walk down from the roots does not
+  -- reach is in a ring.
+  return query
+  with recursive reached (id) as (
+    select n.id
+    from filestore.nodes n
+    where n.parent_id is null
+       or not exists (select from filestore.nodes p where p.id = n.parent_id)
+    union all
+    select n.id
+    from reached r
+    join filestore.nodes n on n.parent_id = r.id
+    where n.directory_path is not null
+  )
+  select 'cycle', n.backend_mount_id, n.id, format('"%s" is below itself', n.path)
+  from filestore.nodes n
+  where n.directory_path is not null
+    and not exists (select from reached r where r.id = n.id);
+
+  return query
+  select 'duplicate live path', n.backend_mount_id, min(n.id), format('"%s", %s times', n.path, count(*))
+  from filestore.nodes n
+  where n.live
+  group by n.backend_mount_id, n.path
+  having count(*) > 1;
+
+  return query
+  select 'mount without a root', m.id, null::bigint, format('mount "%s"', m.mount_key)
+  from filestore.backend_mounts m
+  where not exists (select from filestore.nodes n where n.root_of_mount_id = m.id);
+
+  return query
+  select v.problem, v.backend_mount_id, v.id, format('"%s", version %s', v.path, v.version)
+  from (
+    select
+      w.*,
+      case
+        when w.previous_version is null and w.version <> 1       then 'missing version'
+        when w.previous_version <> w.version - 1                 then 'missing version'
+        when w.previous_valid_to > w.valid_from                  then 'overlapping versions'
+        when w.previous_valid_to < w.valid_from                  then 'gap between versions'
+      end as problem
+    from (
+      select
+        u.*,
+        lag(u.version) over one_node  as previous_version,
+        lag(u.valid_to) over one_node as previous_valid_to
+      from filestore.view_filestore_node_versions u
+      window one_node as (partition by u.id order by u.version, u.valid_to nulls last)
+    ) w
+  ) v
+  where v.problem is not null;
+
+  return query
+  select 'history of no node', s.backend_mount_id, s.id, format('"%s", version %s', s.path, s.version)
+  from filestore.snapshots s
+  where not exists (select from filestore.nodes n where n.id = s.id);
+
+  return query
+  select
+    'wrong totals',
+    m.id,
+    a.node_id,
+    format('"%s": %s bytes, %s files, %s directories instead of %s, %s, %s', a.path, a.size_bytes, a.file_count, a.dir_count,
+           a.expected_size_bytes, a.expected_file_count, a.expected_dir_count)
+  from filestore.backend_mounts m
+  cross join lateral filestore.audit_rollups(m.mount_key) a
+  where m.erasing_since is null;
+
+  return query
+  select 'delta of no directory', d.backend_mount_id, d.directory_id, format('delta %s', d.id)
+  from filestore.rollup_deltas d
+  where d.backend_mount_id <> all (erasing)
+    and not exists (
+      select
+      from filestore.nodes n
+      where n.id = d.directory_id
+        and n.backend_mount_id = d.backend_mount_id
+        and n.directory_path is not null
+    );
+
+  return query
+  select 'totals of no directory', n.backend_mount_id, r.node_id, format('"%s"', n.path)
+  from filestore.rollups r
+  left join filestore.nodes n on n.id = r.node_id
+  where n.directory_path is null;
+
+  return query
+  select 'sighting of no node', null::bigint, s.node_id, format('last seen at %s', s.last_seen_at)
+  from filestore.node_sightings s
+  where not exists (select from filestore.nodes n where n.id = s.node_id);
+
+  return query
+  select 'secret in a mount', m.id, null::bigint, format('mount "%s"', m.mount_key)
+  from filestore.backend_mounts m
+  where filestore.find_secret(m.config) is not null
+     or filestore.find_secret(m.access_policy) is not null
+     or filestore.find_secret(to_jsonb(m.credentials_ref)) is not null;
+
+  return query
+  select 'sequence behind its table', null::bigint, null::bigint, format('filestore.%s: %s', i.table_name, i.problem)
+  from filestore.check_sequences() i;
+
+  return query
+  select 'guard switched off', null::bigint, null::bigint, format('%s %s on %s', g.what, g.name, g.owner::regclass)
+  from (
+    select 'trigger' as what, t.tgname as name, t.tgrelid as owner
+    from pg_trigger t
+    where t.tgenabled not in ('O', 'A')
+    union all
+    select 'constraint', k.conname, k.conrelid
+    from pg_constraint k
+    where not k.convalidated
+  ) g
+  join pg_class c on c.oid = g.owner
+  where c.relnamespace = 'filestore'::regnamespace;
+end
+$$;
+
+comment on function filestore.check_integrity() is
+  'Reads the whole catalogue and returns one row per problem: no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks no one. Mounts that are being erased are left out.';
+
+revoke all on function filestore.check_integrity() from public;
+--! EndIncluded functions/check_integrity.sql
+--! Included functions/access_rights.sql
+create or replace function filestore.access_rights(level text)
+returns table (kind text, object text, column_name text, privilege text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  readers   constant text[] := '{access_rights,canonical_path,check_access,check_limit,check_name,content_columns,directory_totals,find_by_checksum,find_mount,'
+    || 'list_directory,location_uri,node_at,node_by_path,node_location,percent_encode,tree_at}';
+  services  constant text[] := '{begin_command,begin_work,create_node,delete_batch,delete_node,ensure_child,ensure_directory,finish_command,is_sound,is_sound_entry,'
+    || 'fold_rollups,freeze_tree,lock_tree,move_node,record_sightings,refuse_entry,refuse_stale,refuse_taken_name,refuse_unsound,require_first_write,'
+    || 'require_read_committed,restore_node,restore_tree,revert_node,start_command}';
+  operators constant text[] := '{audit_rollups,check_integrity,check_retention,check_sequences,expire_commands,find_secret,prune_journal,purge_deleted,recount_rollups}';
+begin
+  if level is null or level not in ('reader', 'service', 'operator') then
+    raise exception 'there is no level "%"', coalesce(level, 'null')
+      using errcode    = 'FS422',
+            constraint = 'access_level_check',
+            hint       = 'The levels are reader, service and operator.';
+  end if;
+
+  return query
+  select 'schema', 'filestore', null::text, 'USAGE'
+  union all
+  select 'table', format('filestore.%I', c.relname), null, 'SELECT'
+  from pg_class c
+  where c.relnamespace = 'filestore'::regnamespace
+    and c.relkind in ('r', 'p', 'v', 'm')
+  union all
+  select 'function', p.oid::regprocedure::text, null, 'EXECUTE'
+  from pg_proc p
+  where p.pronamespace = 'filestore'::regnamespace
+    and p.proname = any (
+      readers
+      || case when level in ('service', 'operator') then services end
+      || case when level = 'operator' then operators end
+    );
+
+  -- Column by column, all columns except those that belong to the database: table-wide, update would also permit
+  -- "lock table … in access exclusive mode".
+  return query
+  select 'column', format('filestore.%I', own.table_name), a.attname::text, own.privilege
+  from (values
+    ('backend_mounts', 'INSERT', '{id,erasing_since,version,created_at,updated_at}'::text[]),
+    ('backend_mounts', 'UPDATE', '{id,backend_kind,erasing_since,version,created_at,updated_at}'),
+    ('nodes', 'INSERT', '{id,root_of_mount_id,parent_live,path,depth,directory_path,live,version,created_at,updated_at,deleted_at}'),
+    ('nodes', 'UPDATE', '{id,backend_mount_id,root_of_mount_id,parent_path,parent_live,path,depth,directory_path,kind,live,version,created_at,updated_at}'),
+    ('node_sightings', 'INSERT', '{}'),
+    ('node_sightings', 'UPDATE', '{node_id}'),
+    ('journal_entries', 'INSERT', '{id,result,error,started_at,completed_at,duration_ms,created_at}'),
+    ('journal_entries', 'UPDATE', '{id,backend_mount_id,command,executor_kind,principal,request_id,correlation_id,idempotency_key,parameters,'
+      'started_at,completed_at,duration_ms,created_at}')
+  ) as own (table_name, privilege, columns)
+  join pg_attribute a on a.attrelid = format('filestore.%I', own.table_name)::regclass
+  where level in ('service', 'operator')
+    and a.attnum > 0
+    and not a.attisdropped
+    and a.attname <> all (own.columns);
+
+  if level = 'operator' then
+    return query
+    values
+      ('table', 'filestore.backend_mounts', null::text, 'DELETE'),
+      ('column', 'filestore.rollups', 'consistency_state', 'UPDATE');
+  end if;
+end
+$$;
+
+comment on function filestore.access_rights(text) is
+  'The rights that a level needs, read from the catalog, so that a new table or column is among them. reader: sees everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts.';
+
+revoke all on function filestore.access_rights(text) from public;
+--! EndIncluded functions/access_rights.sql
+--! Included functions/apply_access.sql
+create or replace function filestore.apply_access(role_name text, level text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  owner     constant regrole := (select n.nspowner from pg_namespace n where n.nspname = 'filestore');
+  statement text;
+begin
+  -- Rights of an earlier level, and rights that were granted by hand.
+  execute format('revoke all on schema filestore from %I', role_name);
+  execute format('revoke all on all tables in schema filestore from %I', role_name);
+  execute format('revoke all on all sequences in schema filestore from %I', role_name);
+  execute format('revoke all on all routines in schema filestore from %I', role_name);
+  execute format('alter default privileges for role %s in schema filestore revoke all on tables from %I', owner, role_name);
+  if level is null then
+    return;
+  end if;
+
+  for statement in
+    select format(
+      'grant %s%s on %s %s to %I',
+      r.privilege,
+      ' (' || string_agg(quote_ident(r.column_name), ', ' order by r.column_name) || ')',
+      case r.kind when 'column' then 'table' else r.kind end,
+      r.object,
+      role_name
+    )
+    from filestore.access_rights(level) r
+    group by r.kind, r.object, r.privilege
+  loop
+    execute statement;
+  end loop;
+  -- A view that a migration creates again stays readable from the start.
+  execute format('alter default privileges for role %s in schema filestore grant select on tables to %I', owner, role_name);
+  -- So that a service can ask at its start whether the schema is up to date.
+  if to_regclass('graphile_migrate.migrations') is not null then
+    execute format('grant usage on schema graphile_migrate to %I', role_name);
+    execute format('grant select on graphile_migrate.migrations to %I', role_name);
+  end if;
+end
+$$;
+
+comment on function filestore.apply_access(text, text) is
+  'Grants a role exactly the rights of a level, or with null takes all rights on the schema away.';
+
+revoke all on function filestore.apply_access(text, text) from public;
+--! EndIncluded functions/apply_access.sql
+--! Included functions/grant_access.sql
+create or replace function filestore.grant_access(role_name text, level text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Refuses an unknown level.
+  perform filestore.access_rights(level);
+  if not exists (select from pg_roles r where r.rolname = role_name) then
+    raise exception 'role "%" does not exist', coalesce(role_name, 'null')
+      using errcode    = 'FS404',
+            constraint = 'access_role_missing',
+            hint       = 'Create it first: roles belong to the cluster, not to the schema.';
+  elsif role_name::name = (select r.rolname from pg_roles r join pg_namespace n on n.nspowner = r.oid where n.nspname = 'filestore') then
+    raise exception 'role "%" owns the schema', role_name
+      using errcode    = 'FS422',
+            constraint = 'access_owner_check',
+            hint       = 'The owner may do everything, and triggers and functions run as the owner: a level would take that away.';
+  end if;
+
+  insert into filestore.access_levels (role_name, level)
+  values (grant_access.role_name, grant_access.level)
+  on conflict on constraint access_levels_pkey do update
+  set level      = excluded.level,
+      granted_at = excluded.granted_at;
+  perform filestore.apply_access(grant_access.role_name, grant_access.level);
+end
+$$;
+
+comment on function filestore.grant_access(text, text) is
+  'Gives a role the rights of a level (reader, service or operator), takes away what it had beyond it, and records the level, so that the rights are granted again after migrations. To be called by the owner of the schema.';
+
+revoke all on function filestore.grant_access(text, text) from public;
+--! EndIncluded functions/grant_access.sql
+--! Included functions/revoke_access.sql
+create or replace function filestore.revoke_access(role_name text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from filestore.access_levels a
+  where a.role_name = revoke_access.role_name;
+  if exists (select from pg_roles r where r.rolname = revoke_access.role_name) then
+    perform filestore.apply_access(role_name, null);
+  end if;
+end
+$$;
+
+comment on function filestore.revoke_access(text) is
+  'Takes all rights on the schema from a role and forgets its level. To be called by the owner of the schema.';
+
+revoke all on function filestore.revoke_access(text) from public;
+--! EndIncluded functions/revoke_access.sql
+--! Included functions/renew_access.sql
+create or replace function filestore.renew_access()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  grantee filestore.access_levels;
+begin
+  for grantee in
+    select *
+    from filestore.access_levels a
+    order by a.role_name
+  loop
+    if exists (select from pg_roles r where r.rolname = grantee.role_name) then
+      perform filestore.apply_access(grantee.role_name, grantee.level);
+    else
+      raise notice 'role "%" no longer exists: its level % is forgotten', grantee.role_name, grantee.level;
+      delete from filestore.access_levels a
+      where a.role_name = grantee.role_name;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function filestore.renew_access() is
+  'Grants every recorded role the rights of its level again, on the tables, columns and functions that exist now. Migrations end with it.';
+
+revoke all on function filestore.renew_access() from public;
+--! EndIncluded functions/renew_access.sql
+--! Included functions/check_access.sql
+create or replace function filestore.check_access()
+returns table (problem text, role_name text, kind text, object text, column_name text, privilege text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+  with expected as (
+    select l.role_name, r.kind, r.object, r.column_name, r.privilege
+    from filestore.access_levels l
+    join pg_roles g on g.rolname = l.role_name
+    cross join lateral filestore.access_rights(l.level) r
+  ),
+  objects as (
+    select n.nspowner as owner, 'schema' as kind, 'filestore' as object, null::text as column_name, n.nspacl as acl
+    from pg_namespace n
+    where n.nspname = 'filestore'
+    union all
+    select c.relowner, case c.relkind when 'S' then 'sequence' else 'table' end, format('filestore.%I', c.relname), null, c.relacl
+    from pg_class c
+    where c.relnamespace = 'filestore'::regnamespace
+      and c.relkind in ('r', 'p', 'v', 'm', 'S')
+    union all
+    select c.relowner, 'column', format('filestore.%I', c.relname), a.attname::text, a.attacl
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid
+    where c.relnamespace = 'filestore'::regnamespace
+      and not a.attisdropped
+      and a.attacl is not null
+    union all
+    select p.proowner, 'function', p.oid::regprocedure::text, null, p.proacl
+    from pg_proc p
+    where p.pronamespace = 'filestore'::regnamespace
+  ),
+  granted as (
+    select distinct g.rolname::text as role_name, o.kind, o.object, o.column_name, x.privilege_type as privilege
+    from objects o
+    cross join lateral aclexplode(o.acl) x
+    join pg_roles g on g.oid = x.grantee
+    where x.grantee <> o.owner
+  )
+  select
+    case when g.role_name is null then 'missing' else 'beyond its level' end,
+    coalesce(e.role_name, g.role_name),
+    coalesce(e.kind, g.kind),
+    coalesce(e.object, g.object),
+    coalesce(e.column_name, g.column_name),
+    coalesce(e.privilege, g.privilege)
+  from expected e
+  full join granted g
+    on g.role_name = e.role_name
+    and g.kind = e.kind
+    and g.object = e.object
+    and coalesce(g.column_name, '') = coalesce(e.column_name, '')
+    and g.privilege = e.privilege
+  where e.role_name is null
+     or g.role_name is null
+  order by 2, 3, 4, 5, 6;
+end
+$$;
+
+comment on function filestore.check_access() is
+  'The rights on the schema that differ from the recorded levels: granted to a role by hand, or missing. No row means that every role has exactly the rights of its level.';
+
+revoke all on function filestore.check_access() from public;
+--! EndIncluded functions/check_access.sql

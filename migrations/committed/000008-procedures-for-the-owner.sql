@@ -1,0 +1,371 @@
+--! Previous: sha1:520f8bc95ea3d34887679e7a4d7134484f3fec49
+--! Hash: sha1:c5827fcda6e0cc7a1ae1aa1ef8ef24681822111a
+--! Message: Procedures for the owner
+
+create table if not exists filestore.backfills (
+  id             bigint         generated always as identity (maxvalue 1099511627775),
+  table_name     text           not null,
+  column_name    text           not null,
+  expression     text           not null,
+  last_key       bigint         not null default 0,
+  filled         bigint         not null default 0,
+  transaction_id xid8,
+  started_at     timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
+  updated_at     timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
+  finished_at    timestamptz(3),
+
+  constraint backfills_pkey
+    primary key (id)
+);
+
+comment on table  filestore.backfills                is 'Progress of filestore.backfill, one row per run over a table.';
+comment on column filestore.backfills.id             is 'Number of the backfill.';
+comment on column filestore.backfills.table_name     is 'Table, without the schema.';
+comment on column filestore.backfills.column_name    is 'Column that is filled where it is null.';
+comment on column filestore.backfills.expression     is 'SQL expression over the columns of the row.';
+comment on column filestore.backfills.last_key       is 'Primary key of the last row that was looked at.';
+comment on column filestore.backfills.filled         is 'Number of rows filled so far.';
+comment on column filestore.backfills.transaction_id is 'Transaction of the last batch, whose changes count no version.';
+comment on column filestore.backfills.started_at     is 'When it was first called.';
+comment on column filestore.backfills.updated_at     is 'When the last batch ended.';
+comment on column filestore.backfills.finished_at    is 'When the last row was looked at; null while it is unfinished.';
+
+--! Included functions/set_database_number.sql
+create or replace function filestore.set_database_number(number integer)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  range_size constant bigint := 1099511627776;
+  identity   record;
+  has_rows   boolean;
+begin
+  if number is null or number not between 0 and 8191 then
+    raise exception 'a database cannot have number %', coalesce(number::text, 'null')
+      using errcode    = 'FS422',
+            constraint = 'database_number_check',
+            hint       = 'Numbers go from 0, the default, to 8191, so that ids stay below 2^53.';
+  end if;
+
+  for identity in
+    select c.relname as table_name, a.attname as column_name
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid
+    where c.relnamespace = 'filestore'::regnamespace
+      and c.relkind = 'r'
+      and a.attidentity <> ''
+      and not a.attisdropped
+    order by c.relname
+  loop
+    execute format('select exists (select from filestore.%I)', identity.table_name)
+    into has_rows;
+    if has_rows then
+      raise exception 'table filestore.% has rows', identity.table_name
+        using errcode    = 'FS409',
+              constraint = 'database_number_check',
+              hint       = 'A database gets its number while it is empty, right after the first migration.';
+    end if;
+    execute format(
+      'alter table filestore.%I alter column %I set minvalue %s set maxvalue %s set start with %s restart',
+      identity.table_name, identity.column_name,
+      number * range_size + 1, (number + 1) * range_size - 1, number * range_size + 1
+    );
+  end loop;
+end
+$$;
+
+comment on function filestore.set_database_number(integer) is
+  'Lets every id of this database count from number * 2^40 + 1, so that ids of several databases never meet and a mount can move between them. For the owner, on an empty database. FS409 when it has rows.';
+
+revoke all on function filestore.set_database_number(integer) from public;
+--! EndIncluded functions/set_database_number.sql
+--! Included functions/lagging_replica.sql
+create or replace function filestore.lagging_replica(max_lag_bytes bigint)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Bytes and not replay_lag, which keeps its last value when a replica is stuck.
+  return (
+    select format('%s is %s behind', coalesce(nullif(r.application_name, ''), 'a replica'), pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)))
+    from pg_stat_replication r
+    where pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn) > max_lag_bytes
+    order by r.replay_lsn
+    limit 1
+  );
+end
+$$;
+
+comment on function filestore.lagging_replica(bigint) is
+  'The replica that is most and more than a number of bytes behind, in words; null when there is none. A role without pg_monitor sees no replica.';
+
+revoke all on function filestore.lagging_replica(bigint) from public;
+--! EndIncluded functions/lagging_replica.sql
+--! Included functions/check_backfill.sql
+create or replace function filestore.check_backfill(table_name text, column_name text, expression text, batch integer, pause interval)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  relation regclass := to_regclass(format('filestore.%I', table_name));
+  key_name text;
+begin
+  perform filestore.check_limit('batch', batch);
+  if pause is null or pause < interval '0' or pause > interval '1 hour' then
+    raise exception 'pause is %', coalesce(pause::text, 'null')
+      using errcode    = 'FS422',
+            constraint = 'backfill_pause_check',
+            hint       = 'Give a time from 0 to 1 hour, such as interval ''100 ms''.';
+  elsif relation is null or column_name is null or expression is null or not exists (
+    select
+    from pg_attribute a
+    where a.attrelid = relation
+      and a.attname = column_name
+      and a.attnum > 0
+      and not a.attisdropped
+  ) then
+    raise exception 'there is no column filestore.%.% to fill, or no expression', coalesce(table_name, 'null'), coalesce(column_name, 'null')
+      using errcode    = 'FS404',
+            constraint = 'backfill_column_missing',
+            hint       = 'Add the column first, nullable; name table and column without the schema.';
+  end if;
+
+  select a.attname
+  into key_name
+  from pg_index i
+  join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+  where i.indrelid = relation
+    and i.indisprimary
+    and i.indnkeyatts = 1
+    and a.atttypid = 'bigint'::regtype;
+  if key_name is null then
+    raise exception 'filestore.% has no primary key of one bigint', table_name
+      using errcode    = 'FS422',
+            constraint = 'backfill_key_check',
+            hint       = 'A backfill walks along such a key. Fill another table with a procedure of its own.';
+  end if;
+  return key_name;
+end
+$$;
+
+comment on function filestore.check_backfill(text, text, text, integer, interval) is
+  'The column of the primary key along which a backfill walks. FS404 or FS422 when an argument of filestore.backfill makes no sense.';
+
+revoke all on function filestore.check_backfill(text, text, text, integer, interval) from public;
+--! EndIncluded functions/check_backfill.sql
+--! Included functions/fill_batch.sql
+create or replace function filestore.fill_batch(job_id bigint, key_name text, batch integer)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  job      filestore.backfills;
+  found_key bigint;
+  changed  bigint;
+begin
+  update filestore.backfills b
+  set transaction_id = pg_current_xact_id()
+  where b.id = job_id
+  returning * into job;
+  if job.finished_at is not null then
+    return false;
+  end if;
+  perform set_config('filestore.backfill_id', job_id::text, true);
+
+  if job.table_name = 'nodes' then
+    -- As every transaction that writes several existing nodes: tree locks first, then rows in order of id.
+    perform filestore.lock_tree(m.backend_mount_id, false)
+    from (
+      select distinct p.backend_mount_id
+      from (
+        select n.backend_mount_id
+        from filestore.nodes n
+        where n.id > job.last_key
+        order by n.id
+        limit batch
+      ) p
+      order by p.backend_mount_id
+    ) m;
+  end if;
+
+  execute format(
+    'with part as (
+       select t.%1$I as backfill_key
+       from filestore.%2$I t
+       where t.%1$I > $1
+       order by t.%1$I
+       limit $2
+       for no key update
+     ),
+     filled as (
+       update filestore.%2$I
+       set %3$I = (%4$s)
+       from part
+       where %1$I = part.backfill_key
+         and %3$I is null
+         and (%4$s) is not null
+       returning 1
+     )
+     select (select max(p.backfill_key) from part p), (select count(*) from filled)',
+    key_name, job.table_name, job.column_name, job.expression
+  )
+  using job.last_key, batch
+  into found_key, changed;
+
+  update filestore.backfills b
+  set last_key    = coalesce(found_key, b.last_key),
+      filled      = b.filled + changed,
+      updated_at  = date_trunc('milliseconds', clock_timestamp()),
+      finished_at = case when found_key is null then date_trunc('milliseconds', clock_timestamp()) end
+  where b.id = job_id;
+  return found_key is not null;
+end
+$$;
+
+comment on function filestore.fill_batch(bigint, text, integer) is
+  'Fills the next batch of a backfill in the current transaction, and returns whether there may be more. For filestore.backfill.';
+
+revoke all on function filestore.fill_batch(bigint, text, integer) from public;
+--! EndIncluded functions/fill_batch.sql
+--! Included functions/backfill.sql
+create or replace procedure filestore.backfill(
+  table_name    text,
+  column_name   text,
+  expression    text,
+  batch         integer  default 1000,
+  pause         interval default '100 ms',
+  max_lag_bytes bigint   default 67108864
+)
+language plpgsql
+as $$
+declare
+  key_name text := filestore.check_backfill(table_name, column_name, expression, batch, pause);
+  job      filestore.backfills;
+  lagging  text;
+begin
+  select *
+  into job
+  from filestore.backfills b
+  where b.table_name = backfill.table_name
+    and b.column_name = backfill.column_name
+    and b.finished_at is null
+  order by b.id
+  limit 1;
+  if job.id is null then
+    insert into filestore.backfills (table_name, column_name, expression)
+    values (backfill.table_name, backfill.column_name, backfill.expression)
+    returning * into job;
+  elsif job.expression <> expression then
+    raise exception 'backfill % of filestore.%.% is unfinished and has another expression', job.id, table_name, column_name
+      using errcode    = 'FS409',
+            constraint = 'backfill_expression_check',
+            hint       = 'Call it with the expression of before, or delete its row from filestore.backfills to start again.';
+  else
+    raise notice 'backfill % of filestore.%.% goes on after key %', job.id, table_name, column_name, job.last_key;
+  end if;
+  commit;
+
+  while filestore.fill_batch(job.id, key_name, batch) loop
+    commit;
+    select *
+    into job
+    from filestore.backfills b
+    where b.id = job.id;
+    raise notice 'backfill % of filestore.%.%: % rows filled, up to key %', job.id, table_name, column_name, job.filled, job.last_key;
+    perform pg_sleep(extract(epoch from pause));
+    loop
+      lagging := filestore.lagging_replica(max_lag_bytes);
+      exit when lagging is null;
+      raise notice 'backfill % waits: replica %', job.id, lagging;
+      -- A new transaction for each look, so that waiting holds back no vacuum.
+      commit;
+      perform pg_sleep(1);
+    end loop;
+    commit;
+  end loop;
+  commit;
+end
+$$;
+
+comment on procedure filestore.backfill(text, text, text, integer, interval, bigint) is
+  'Fills the nulls of a column with an expression over the row, in batches in order of the primary key, with a commit after each. Counts no version and writes no history. Pauses after each batch, and while a replica is more than max_lag_bytes behind. It can be stopped or killed at any moment: the same call goes on where it ended. Progress: filestore.backfills. For the owner.';
+
+revoke all on procedure filestore.backfill(text, text, text, integer, interval, bigint) from public;
+--! EndIncluded functions/backfill.sql
+--! Included functions/erase_mount.sql
+create or replace procedure filestore.erase_mount(mount_key text, batch integer default 10000)
+language plpgsql
+as $$
+declare
+  mount  filestore.backend_mounts;
+  chosen bigint[];
+  erased bigint := 0;
+begin
+  perform filestore.check_limit('batch', batch);
+  select *
+  into mount
+  from filestore.backend_mounts m
+  where m.id = filestore.find_mount(erase_mount.mount_key)
+  for update;
+  if mount.state = 'active' then
+    raise exception 'mount "%" is active: it cannot be erased', mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_active',
+            hint       = 'Set its state to inactive first, when no service uses it any more.';
+  end if;
+  update filestore.backend_mounts m
+  set erasing_since = coalesce(m.erasing_since, date_trunc('milliseconds', statement_timestamp()))
+  where m.id = mount.id;
+  commit;
+
+  loop
+    perform filestore.lock_tree(mount.id, true);
+    delete from filestore.rollup_deltas d
+    where d.backend_mount_id = mount.id;
+    -- Tombstones in any order, then live nodes from the last path backwards, so that children come before their
+    -- directory, as the tree's key wants it.
+    chosen := array(
+      select n.id
+      from filestore.nodes n
+      where n.backend_mount_id = mount.id
+        and n.deleted_at is not null
+      order by n.updated_at
+      limit batch
+    );
+    if chosen = '{}' then
+      chosen := array(
+        select n.id
+        from filestore.nodes n
+        where n.backend_mount_id = mount.id
+          and n.live
+          and n.path > ''
+        order by n.path desc
+        limit batch
+      );
+    end if;
+    exit when chosen = '{}';
+    delete from filestore.nodes n
+    where n.id = any (chosen);
+    erased := erased + cardinality(chosen);
+    commit;
+    raise notice 'mount "%": % nodes erased', mount_key, erased;
+  end loop;
+
+  delete from filestore.backend_mounts m
+  where m.id = mount.id;
+  commit;
+  raise notice 'mount "%" is erased', mount_key;
+end
+$$;
+
+comment on procedure filestore.erase_mount(text, integer) is
+  'Removes a mount that is not active, with all its nodes and their history, in batches with a commit after each: for a bucket or disk that is gone. It can be killed at any moment: the same call goes on. The journal stays. For the owner. FS409 when the mount is active.';
+
+revoke all on procedure filestore.erase_mount(text, integer) from public;
+--! EndIncluded functions/erase_mount.sql
