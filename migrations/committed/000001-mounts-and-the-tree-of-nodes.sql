@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:dbf87c532f2fe8f124f7ea1965ee7c251302ea9d
+--! Hash: sha1:51d25ad801fad6a8d6912411f314c099b20aa7d5
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -197,8 +197,9 @@ create index if not exists nodes_live_path_idx
 create index if not exists nodes_tombstone_parent_idx
   on filestore.nodes (parent_id)
   where not live;
+-- Not over updated_at, from which retention counts: every update would write to all indexes.
 create index if not exists nodes_purge_idx
-  on filestore.nodes (backend_mount_id, updated_at, depth desc)
+  on filestore.nodes (backend_mount_id, deleted_at, depth desc)
   where deleted_at is not null;
 -- Eight bytes of each digest: a fifth of an index over the text. Not a hash
 -- index, which slows down without limit when many files are equal.
@@ -810,7 +811,7 @@ begin
   new.version    := old.version;
   new.updated_at := old.updated_at;
   if new *<> old
-     and not (current_setting('filestore.backfill_id', true) <> '' and filestore.is_backfill(to_jsonb(old), to_jsonb(new))) is true then
+     and (coalesce(current_setting('filestore.backfill_id', true), '') = '' or not filestore.is_backfill(to_jsonb(old), to_jsonb(new))) then
     new.version    := old.version + 1;
     new.updated_at := greatest(date_trunc('milliseconds', statement_timestamp()), old.updated_at + interval '1 millisecond');
   end if;
@@ -1121,7 +1122,7 @@ begin
   new.version    := old.version;
   new.updated_at := old.updated_at;
   if new *<> old
-     and not (current_setting('filestore.backfill_id', true) <> '' and filestore.is_backfill(to_jsonb(old), to_jsonb(new))) is true then
+     and (coalesce(current_setting('filestore.backfill_id', true), '') = '' or not filestore.is_backfill(to_jsonb(old), to_jsonb(new))) then
     new.version    := old.version + 1;
     -- The later of the two, so that the rows of one move change at one moment
     -- and two changes of a row in one statement still have an order.

@@ -1,5 +1,5 @@
---! Previous: sha1:dbf87c532f2fe8f124f7ea1965ee7c251302ea9d
---! Hash: sha1:fbb900c537bd931099b7b703fb7a1810c8b25d7e
+--! Previous: sha1:51d25ad801fad6a8d6912411f314c099b20aa7d5
+--! Hash: sha1:76fd498b38d2b408c721f34315c231b0f0f9d433
 --! Message: History of nodes
 
 -- Three columns of its own and then those of nodes, in the same order: a new column is added to both tables, at the end.

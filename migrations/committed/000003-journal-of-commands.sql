@@ -1,5 +1,5 @@
---! Previous: sha1:fbb900c537bd931099b7b703fb7a1810c8b25d7e
---! Hash: sha1:2692b56622826cc9cc021d4be0df37614f9bde9a
+--! Previous: sha1:76fd498b38d2b408c721f34315c231b0f0f9d433
+--! Hash: sha1:ae23399f6670cc724de1b1734f3f286a639da8ed
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:2692b56622826cc9cc021d4be0df37614f9bde9a
---! Hash: sha1:07639b0cbafd7eccb5d69e77957f5255f018b94e
+--! Previous: sha1:ae23399f6670cc724de1b1734f3f286a639da8ed
+--! Hash: sha1:11be3628c17ed6165121bc24fad3a25ad1bddac9
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a

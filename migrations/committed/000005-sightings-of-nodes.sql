@@ -1,5 +1,5 @@
---! Previous: sha1:07639b0cbafd7eccb5d69e77957f5255f018b94e
---! Hash: sha1:7edede68f7ff6f99a35763cea930202ca3045d6a
+--! Previous: sha1:11be3628c17ed6165121bc24fad3a25ad1bddac9
+--! Hash: sha1:388be0e77b5cdf7a593c639db178f98c327d8efa
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

@@ -1,5 +1,5 @@
---! Previous: sha1:7edede68f7ff6f99a35763cea930202ca3045d6a
---! Hash: sha1:e4031dc79bd1a75469d6ebd5ebd8bb7187a66c4f
+--! Previous: sha1:388be0e77b5cdf7a593c639db178f98c327d8efa
+--! Hash: sha1:a7a3ed4058304e949a86f7e2005be83004ed92f5
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -900,7 +900,8 @@ declare
 begin
   perform filestore.check_retention(older_than, batch);
   perform filestore.require_first_write('filestore.purge_deleted');
-  -- updated_at and not deleted_at, which the writer of a deletion chooses.
+  -- Retention counts from updated_at, since the writer of a deletion chooses deleted_at. That is never the later of the
+  -- two, so the condition on it only leads to the index.
   deadline := statement_timestamp() - older_than;
   -- In order of id: purges that meet do not deadlock.
   for mount_id in
@@ -910,7 +911,7 @@ begin
       select
       from filestore.nodes n
       where n.backend_mount_id = m.id
-        and n.deleted_at is not null
+        and n.deleted_at < deadline
         and n.updated_at < deadline
     )
     order by m.id
@@ -932,7 +933,7 @@ begin
         select n.id
         from filestore.nodes n
         where n.backend_mount_id = mount_id
-          and n.deleted_at is not null
+          and n.deleted_at < deadline
           and n.updated_at < deadline
           and n.id not in (select unnest(pending))
           and not exists (
@@ -942,7 +943,7 @@ begin
               and not c.live
             offset 0
           )
-        order by n.updated_at, n.depth desc
+        order by n.deleted_at, n.depth desc
         limit batch - purged
       );
       exit when chosen = '{}';
@@ -950,8 +951,8 @@ begin
       -- Once more: a node that was restored and deleted again is young.
       -- By id only: "coalesce" keeps the indexes on tombstones out of it.
       where n.id = any (chosen)
-        and coalesce(n.deleted_at, 'infinity') < 'infinity'
-        and coalesce(n.updated_at, 'infinity') < deadline;
+        and coalesce(n.deleted_at, 'infinity') < deadline
+        and n.updated_at < deadline;
       get diagnostics removed = row_count;
       purged := purged + removed;
     end loop;

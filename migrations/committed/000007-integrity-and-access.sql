@@ -1,5 +1,5 @@
---! Previous: sha1:e4031dc79bd1a75469d6ebd5ebd8bb7187a66c4f
---! Hash: sha1:520f8bc95ea3d34887679e7a4d7134484f3fec49
+--! Previous: sha1:a7a3ed4058304e949a86f7e2005be83004ed92f5
+--! Hash: sha1:748ec945bc08eb49a065c878a2297e5882e85a22
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

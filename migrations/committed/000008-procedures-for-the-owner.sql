@@ -1,5 +1,5 @@
---! Previous: sha1:520f8bc95ea3d34887679e7a4d7134484f3fec49
---! Hash: sha1:c5827fcda6e0cc7a1ae1aa1ef8ef24681822111a
+--! Previous: sha1:748ec945bc08eb49a065c878a2297e5882e85a22
+--! Hash: sha1:af65c0da34dfbb22a124182f9ed354e6318e0ae1
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -335,7 +335,7 @@ begin
       from filestore.nodes n
       where n.backend_mount_id = mount.id
         and n.deleted_at is not null
-      order by n.updated_at
+      order by n.deleted_at
       limit batch
     );
     if chosen = '{}' then
