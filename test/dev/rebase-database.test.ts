@@ -96,6 +96,16 @@ describe('a rebase', () => {
     expect(await query(env.DATABASE_URL, 'select filestore.whose()')).toEqual([{ whose: 'mine' }]);
   });
 
+  test('names a fixture that both branches bring', async () => {
+    const include = (column: string) =>
+      `${addColumn(column)}--! Included views/some.sql\nselect '${column}';\n--! EndIncluded views/some.sql`;
+    const { theirs, moved } = await makeMerge(include('their_hint'), include('my_hint'));
+    expect(await run('rebase')).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringContaining(`Look at fixtures/views/some.sql: ${theirs} and ${moved} both have it`),
+    });
+  });
+
   test('applies nothing of current.sql', async () => {
     await makeMerge(addColumn('their_hint'), addColumn('my_hint'));
     writeFileSync(join(checkout.folder, 'migrations', 'current.sql'), addColumn('unfinished'));

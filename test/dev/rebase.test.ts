@@ -180,22 +180,6 @@ describe('a rebase', () => {
     expect(result.stdout).toContain('Keeping the numbers of HEAD^1: it is named by --onto.');
     await expectOrder(...Object.values(mine), ...Object.values(theirs));
   });
-
-  test('of migrations that bring one fixture names it', async () => {
-    const include = (name: string) =>
-      `${addColumn(name)}--! Included views/some.sql\nselect '${name}';\n--! EndIncluded views/some.sql`;
-    branch('theirs');
-    const theirs = checkout.add('their_a', include('their_a'));
-    checkout.record('Theirs');
-    branch('mine');
-    const mine = checkout.add('my_a', include('my_a'));
-    checkout.record('Mine');
-    checkout.git('merge', '--quiet', '--no-commit', 'theirs');
-    const result = await rebase();
-    expect(result.stderr).toContain(
-      `Look at fixtures/views/some.sql: ${theirs} and ${renumbered(mine, checkout, 2)} both have it`,
-    );
-  });
 });
 
 describe('a rebase is refused, and changes nothing,', () => {
