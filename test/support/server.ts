@@ -90,19 +90,24 @@ async function startLocal(
 ): Promise<TestServer> {
   const account = serverAccount();
   const folder = await makeServerFolder(account, SERVER_FOLDER_PREFIX);
-  const server = await startServer({
-    binaries: await findBinaries(folder.path),
-    folder: folder.path,
-    account,
-    listen: folder.listen,
-    settings: FAST,
-  });
-  return {
-    name,
-    adminUrl: serverUrl(server.listen, server.password, 'postgres'),
-    async stop() {
-      await server.stop();
-      await folder.remove();
-    },
-  };
+  try {
+    const server = await startServer({
+      binaries: await findBinaries(folder.path),
+      folder: folder.path,
+      account,
+      listen: folder.listen,
+      settings: FAST,
+    });
+    return {
+      name,
+      adminUrl: serverUrl(server.listen, server.password, 'postgres'),
+      async stop() {
+        await server.stop();
+        await folder.remove();
+      },
+    };
+  } catch (error) {
+    await folder.remove();
+    throw error;
+  }
 }

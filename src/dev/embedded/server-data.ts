@@ -91,9 +91,10 @@ export async function initializeData({ binaries, folder, account }: DataOptions)
   try {
     const server = join(draft.path, 'server');
     const password = randomBytes(18).toString('base64url');
-    // The account gets through both to its data.
+    mkdirSync(server);
+    // The account gets through both to its data, whatever the umask.
     chmodSync(draft.path, 0o711);
-    mkdirSync(server, { mode: 0o755 });
+    chmodSync(server, 0o755);
     makeFolderFor(account, join(server, 'data'));
     runInitdb(binaries, account, server, password);
     writeFileSync(join(server, 'password'), password, { mode: 0o600 });
