@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { abandonFolder } from '../support/abandoned-folder.ts';
 import { collect, runCli, startCli } from '../support/cli.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
@@ -67,9 +68,16 @@ describe('migrate without a database URL', () => {
     expect(first.stdout).toMatch(
       /The data is in \.postgres and stays there\.\nTo open it: npm run db:start.*\n$/,
     );
-    await untilStopped(join(copy.folder, '.postgres'));
+    const folder = join(copy.folder, '.postgres');
+    await untilStopped(folder);
+    // As an earlier version left it.
+    const log = join(folder, 'postgres.log');
+    chmodSync(log, 0o644);
+    await abandonFolder(join(folder, 'draft-abandoned'));
 
     const second = await migrate();
+    expect(lstatSync(log).mode & 0o777).toBe(0o600);
+    expect(existsSync(join(folder, 'draft-abandoned'))).toBe(false);
     expect(second.stdout).toContain(`Up to date: ${committedMigrations().length} migrations applied earlier`);
   });
 
