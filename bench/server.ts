@@ -3,7 +3,7 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg, { type Client } from 'pg';
-import { serverAccount } from '../src/dev/embedded/account.ts';
+import { type Account, serverAccount } from '../src/dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../src/dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
@@ -39,6 +39,15 @@ const SETTINGS = [
   'jit=off',
 ];
 
+/** Folder of initdb and postgres: the embedded ones, or with TEST_POSTGRES=system the system's. */
+export async function findBinaries(
+  account: Account,
+  folder: string,
+  env: NodeJS.ProcessEnv,
+): Promise<string> {
+  return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : findEmbeddedBinaries(account, folder);
+}
+
 /** The server of DATABASE_URL, or one of its own: the embedded binaries, or with TEST_POSTGRES=system the system's. */
 export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): Promise<BenchServer> {
   if (env.DATABASE_URL) return { adminUrl: env.DATABASE_URL, stop: async () => undefined };
@@ -47,8 +56,7 @@ export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): P
   chmodSync(folder, 0o777);
   const account = serverAccount();
   const server = await startServer({
-    binaries:
-      env.TEST_POSTGRES === 'system' ? systemBinaries(env) : await findEmbeddedBinaries(account, folder),
+    binaries: await findBinaries(account, folder, env),
     folder,
     account,
     listen: { kind: 'socket', folder, port: 5432 },
