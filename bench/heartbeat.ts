@@ -1,16 +1,16 @@
 import type { Client } from 'pg';
 
-/** How a schema takes down that a node was seen. */
+/** How a schema records that a node was seen. */
 export interface Heartbeat {
-  /** The table whose rows it writes, in the schema filestore. */
+  /** The table of the schema filestore whose rows it writes. */
   readonly table: string;
-  /** Of one node, by an expression for its id. */
+  /** Statement for one node, whose id is the expression. */
   readonly one: (nodeId: string) => string;
-  /** Of the ids in $1. */
+  /** Statement for the ids in $1. */
   readonly many: string;
 }
 
-/** A set-based function where the schema has it, else an update of the nodes' own column. */
+/** Looks which form the schema has: a function for a set of nodes, or a column of nodes to update. */
 export async function readHeartbeat(client: Client): Promise<Heartbeat> {
   const { rows } = await client.query<{ readonly found: boolean }>(
     "select to_regprocedure('filestore.record_sightings(bigint[], timestamptz, timestamptz)') is not null as found",

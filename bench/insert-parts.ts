@@ -6,7 +6,7 @@ export interface Part {
   readonly name: string;
   /** Statements that take it away. */
   readonly removal: readonly string[];
-  /** The columns that the insert has to give itself once the part is gone. */
+  /** The columns that the insert has to fill once the part is gone. */
   readonly gives: 'nothing' | 'generated' | 'derived' | 'everything';
 }
 
@@ -33,7 +33,7 @@ interface Column {
   readonly value: unknown;
 }
 
-/** Inserts of file number $1: as a service writes it, and with columns filled that the schema would fill. */
+/** Inserts of file number $1: as a service writes it, and with columns that the schema would fill. */
 export async function readInserts(client: Client, tree: Tree): Promise<Insert> {
   const { rows: columns } = await client.query<Column>(COLUMNS, [tree.beforeFirst + 1]);
   const given = givenColumns(tree);
@@ -68,7 +68,7 @@ export async function readInserts(client: Client, tree: Tree): Promise<Insert> {
   };
 }
 
-/** The value as another file of that directory has it, with the new file's name in the place of its own. */
+/** The value that another file of that directory has; in a path, with the new file's name. */
 function literal(value: unknown, name: string): string {
   const text = typeof value === 'object' ? JSON.stringify(value) : String(value);
   return text.endsWith(`/${name}`)
@@ -76,7 +76,7 @@ function literal(value: unknown, name: string): string {
     : pg.escapeLiteral(text);
 }
 
-/** What the catalog says that an insert of a file pays for, whatever the schema looks like. */
+/** Reads from the catalog, for any form of the schema, the parts that an insert of a file pays for. */
 export async function readParts(client: Client): Promise<readonly Part[]> {
   const { rows } = await client.query<Piece>(PIECES);
   const of = (...kinds: readonly Piece['kind'][]) => rows.filter(({ kind }) => kinds.includes(kind));

@@ -26,14 +26,14 @@ interface Prepared {
   readonly parts: readonly Part[];
 }
 
-/** What the server's processor does for one statement of a warm session, and for which part of an insert. */
+/** Counts the instructions of one statement in a warm session, and how many each part of an insert takes. */
 export const instructions: Comparison = async ({ report }) => {
   if (!hasValgrind()) {
     process.stderr.write('left out: instructions are counted by valgrind, which is not installed\n');
     return;
   }
   const folder = mkdtempSync(join(tmpdir(), 'fs-bench-'));
-  const remove = () => rmSync(folder, { recursive: true, force: true });
+  const remove = () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
   process.once('exit', remove);
   chmodSync(folder, 0o755);
   const account = serverAccount();
@@ -81,7 +81,7 @@ function insertSession(text: string, table = 'filestore.nodes'): Session {
   };
 }
 
-/** Makes a server's data with the schema, a tree, its twin and a first heartbeat of each node, and stops the server. */
+/** Makes a data directory with the schema, a tree, its twin and one heartbeat of each file. */
 async function prepareData({ binaries, account }: StoppedServer, folder: string): Promise<Prepared> {
   // Where its socket is.
   chmodSync(folder, 0o777);
@@ -157,7 +157,7 @@ async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<R
     'begin_command() and finish_command()': {
       setup: [
         "prepare start as select from filestore.begin_command('measured')",
-        // The id that the statement before took from the sequence.
+        // lastval() is the id of the entry that the statement before inserted.
         "prepare finish as select from filestore.finish_command(lastval(), 'succeeded')",
       ],
       call: () => ['execute start', 'execute finish'],

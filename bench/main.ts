@@ -41,9 +41,8 @@ columns. The runner is compared with other programs. Every ratio is the median o
   --only <name,…>     which of: ${Object.keys(COMPARISONS).join(', ')}
   --rounds <n>        rounds of each comparison (5)
   --seconds <n>       length of one measurement under load (10)
-  --against <folder>  another checkout, whose committed migrations "versions" compares with the ones here; without --only
-                      it measures only that
-  --connections <n,…> of creates, writes and commands in "versions" (1,8,32)
+  --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
+  --connections <n,…> numbers of connections in "versions" (1,8,32)
   --nodes <n>         size of the tree that "trees" checks, deletes and purges (1000000)
   --fsync on|off      of the server that is started here (on, as in production)
   --json              the same for programs
@@ -59,11 +58,10 @@ columns. The runner is compared with other programs. Every ratio is the median o
   trees    check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree
   runner   processes that migrate a database, with nothing and with everything to do (at least 15 rounds)
   watch    from a save to the change in the database: db:watch against graphile-migrate's watch (at least 7 rounds)
-  instructions
-           what the server's processor does for a statement, by valgrind and in one round: other is the insert into the
-           twin; of a part of the insert, here is what the insert saves without it, and other the whole insert
-  versions this checkout's schema against that of --against, on one server: single writes, commands, a bulk load,
-           totals, folds, heartbeats, and a tree of 20000 nodes that moves, goes, returns and is purged
+  instructions  how many instructions a statement takes, counted once by valgrind. "other" is the insert into the twin.
+           For a part of the insert, "here" is what the insert saves without it, and "other" the whole insert
+  versions the schema here against the committed migrations of --against, in databases of one server: creates, content
+           writes, commands, a bulk load, totals, folds, heartbeats; moving, deleting, restoring and purging 20000 nodes
 
 DATABASE_URL       a server to use, by a role that may create databases; default: one of its own for this run
 TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one

@@ -36,10 +36,13 @@ export function hasValgrind(): boolean {
  * fresh copy of the data. Start, set-up and shutdown cancel out, so that the count depends on no clock and no load.
  */
 export async function countInstructions(server: StoppedServer, session: Session): Promise<number> {
-  const [short, long] = await Promise.all([
+  const sessions = [
     runSession(server, 'short', session, WARM_UP),
     runSession(server, 'long', session, WARM_UP + CALLS),
-  ]);
+  ] as const;
+  // Both have ended before their files can be used again, also when one of them failed.
+  await Promise.allSettled(sessions);
+  const [short, long] = await Promise.all(sessions);
   return Math.round((long - short) / CALLS);
 }
 
@@ -105,8 +108,9 @@ async function run(
       child.once('error', reject);
       child.once('close', resolve);
     });
-    if (code !== 0) throw new Error(`${program} ended with ${code}: ${stderr.trim().slice(-2_000)}`);
-    return stderr;
+    const said = stderr.replaceAll(/^==\d+==.*\n?/gm, '').trim();
+    if (code !== 0) throw new Error(`${program} ended with ${code}: ${said.slice(-1_000)}`);
+    return said;
   } finally {
     running.delete(child);
   }

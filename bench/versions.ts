@@ -16,9 +16,9 @@ import { contentStatement } from './update.ts';
 
 const DIRECTORIES = 1_000;
 const FILES = 100_000;
-/** Of the tree that moves, goes and returns. */
+/** Size of the tree that is moved, deleted, restored and purged. */
 const NODES = 20_000;
-/** Ids in one statement of heartbeats, and rows in one of purges. */
+/** Number of nodes for one statement of heartbeats and for one call of purge_deleted(). */
 const BATCH = 10_000;
 
 /** Gives the work a database of one of the two schemas. */
@@ -75,11 +75,11 @@ const COMMAND: Statement = {
   variables: {},
 };
 
-/** Figures of one run through a database, each under its name. */
+/** What one run in a fresh database measured, by name. */
 type Figures<Name extends string> = Readonly<Record<Name, number>>;
 type Described<Name extends string> = Readonly<Record<Name, readonly [what: string, unit: Result['unit']]>>;
 
-/** Runs the work in a new database of each schema by turns, and reports its figures. */
+/** Runs the work by turns in new databases of the two schemas, and reports its figures. */
 async function inFreshDatabases<Name extends string>(
   { rounds, report }: Context,
   schemas: Readonly<Record<'here' | 'other', Open>>,
@@ -112,7 +112,7 @@ const LOADS = {
   laterHot: [`later heartbeats of ${FILES} files, HOT share`, '%'],
 } satisfies Described<string>;
 
-/** A bulk load, its totals, and two passes of a watcher over what was loaded. */
+/** Loads files in bulk, reads and folds totals, and records two rounds of heartbeats. */
 async function loads(client: Client): Promise<Figures<keyof typeof LOADS>> {
   const tree = await createTree(client, DIRECTORIES);
   await stageFiles(client, tree, FILES);
@@ -166,7 +166,7 @@ async function readWritten(
   client: Client,
   table: string,
 ): Promise<{ readonly bytes: number; readonly updates: number; readonly hot: number }> {
-  // Counted rows are there for others only after a while, unless the session is told to hand them in.
+  // Without this, a session reports its counts only once a second or later.
   await client.query('select pg_stat_force_next_flush()');
   const { rows } = await client.query(
     `select
@@ -188,7 +188,7 @@ const TREES = {
   purge: [`purge_deleted() of ${NODES} nodes`, 's'],
 } satisfies Described<string>;
 
-/** A directory that moves, goes, returns, goes again and is purged. */
+/** Moves a directory, deletes it, restores it, deletes it again and purges it. */
 async function trees(client: Client): Promise<Figures<keyof typeof TREES>> {
   const directories = NODES / 100;
   const tree = await createFilledTree(client, directories, NODES - directories);
