@@ -146,7 +146,9 @@ const PIECES = `
   select 'domain check', c.conname, format('alter domain %s drop constraint %I', c.contypid::regtype, c.conname)
   from pg_constraint c
   where c.contype = 'c'
-    and c.contypid in (select a.atttypid from pg_attribute a join nodes on a.attrelid = nodes.oid)
+    and c.contypid in (
+      select a.atttypid from pg_attribute a join nodes on a.attrelid = nodes.oid where not a.attisdropped
+    )
   union all
   select 'generated column', a.attname, format('alter table filestore.nodes alter column %I drop expression', a.attname)
   from pg_attribute a
