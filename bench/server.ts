@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, loadavg } from 'node:os';
 import pg, { type Client } from 'pg';
-import { serverAccount } from '../src/dev/embedded/account.ts';
+import { type Account, serverAccount } from '../src/dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../src/dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
 import { makeServerFolder } from '../src/dev/embedded/server-folder.ts';
@@ -38,14 +38,22 @@ const SETTINGS = [
   'jit=off',
 ];
 
+/** Folder of initdb and postgres: the embedded ones, or with TEST_POSTGRES=system the system's. */
+export async function findBinaries(
+  account: Account,
+  folder: string,
+  env: NodeJS.ProcessEnv,
+): Promise<string> {
+  return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : findEmbeddedBinaries(account, folder);
+}
+
 /** The server of DATABASE_URL, or one of its own: the embedded binaries, or with TEST_POSTGRES=system the system's. */
 export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): Promise<BenchServer> {
   if (env.DATABASE_URL) return { adminUrl: env.DATABASE_URL, stop: async () => undefined };
   const account = serverAccount();
   const folder = await makeServerFolder(account, 'fs-bench-');
   const server = await startServer({
-    binaries:
-      env.TEST_POSTGRES === 'system' ? systemBinaries(env) : await findEmbeddedBinaries(account, folder.path),
+    binaries: await findBinaries(account, folder.path, env),
     folder: folder.path,
     account,
     listen: folder.listen,
