@@ -1,10 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg, { type Client } from 'pg';
-import { makeFolderFor, serverAccount } from '../src/dev/embedded/account.ts';
+import { type Account, makeFolderFor, serverAccount } from '../src/dev/embedded/account.ts';
 import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
+import { makeServerFolder, type ServerFolder } from '../src/dev/embedded/server-folder.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
 import type { Comparison } from './context.ts';
 import { readHeartbeat } from './heartbeat.ts';
@@ -26,27 +25,38 @@ interface Prepared {
   readonly parts: readonly Part[];
 }
 
+interface Counting {
+  readonly account: Account;
+  readonly folder: ServerFolder;
+  readonly report: Parameters<Comparison>[0]['report'];
+}
+
 /** Counts the instructions of one statement in a warm session, and how many each part of an insert takes. */
 export const instructions: Comparison = async ({ report }) => {
   if (!hasValgrind()) {
     process.stderr.write('left out: instructions are counted by valgrind, which is not installed\n');
     return;
   }
-  const folder = mkdtempSync(join(tmpdir(), 'fs-bench-'));
-  const remove = () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 });
-  process.once('exit', remove);
-  chmodSync(folder, 0o755);
   const account = serverAccount();
-  const work = join(folder, 'work');
+  const folder = await makeServerFolder(account, 'fs-bench-');
+  try {
+    await countAll({ account, folder, report });
+  } finally {
+    await folder.remove();
+  }
+};
+
+async function countAll({ account, folder, report }: Counting): Promise<void> {
+  const work = join(folder.path, 'work');
   makeFolderFor(account, work);
-  const binaries = await findBinaries(account, folder, process.env);
+  const binaries = await findBinaries(account, folder.path, process.env);
   const version = spawnSync(join(binaries, 'postgres'), ['--version'], { encoding: 'utf8' }).stdout.trim();
   process.stderr.write(`counting instructions of ${version}\n`);
   const server: StoppedServer = {
     binaries,
     account,
     folder: work,
-    data: join(folder, 'server', 'data'),
+    data: join(folder.path, 'server', 'data'),
     database: DATABASE,
   };
   const { statements, inserts, parts } = await prepareData(server, folder);
@@ -70,8 +80,7 @@ export const instructions: Comparison = async ({ report }) => {
       process.stderr.write(`left out: an insert without ${name}: ${error.message}\n`);
     });
   }
-  remove();
-};
+}
 
 function insertSession(text: string, table = 'filestore.nodes'): Session {
   return {
@@ -82,14 +91,12 @@ function insertSession(text: string, table = 'filestore.nodes'): Session {
 }
 
 /** Makes a data directory with the schema, a tree, its twin and one heartbeat of each file. */
-async function prepareData({ binaries, account }: StoppedServer, folder: string): Promise<Prepared> {
-  // Where its socket is.
-  chmodSync(folder, 0o777);
+async function prepareData({ binaries, account }: StoppedServer, folder: ServerFolder): Promise<Prepared> {
   const server = await startServer({
     binaries,
-    folder,
+    folder: folder.path,
     account,
-    listen: { kind: 'socket', folder, port: 5432 },
+    listen: folder.listen,
     settings: ['fsync=off'],
   });
   try {
