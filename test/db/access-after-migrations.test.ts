@@ -145,6 +145,16 @@ describe.each(EACH_WAY)('roles with a level, after %s', (_, start) => {
     );
   });
 
+  test('can read the bookkeeping again when it was lost, and migrations renew rights as before', async () => {
+    await database().query('drop schema graphile_migrate cascade');
+    expect(await collect(start(PACKAGE_ROOT))).toMatchObject({ exitCode: 0 });
+    const reader = await roles.reader.connect();
+    await expect(reader.query('select * from graphile_migrate.migrations')).resolves.toBeDefined();
+    expect(await database().query('select * from filestore.check_access()')).toEqual([]);
+    expect(await collect(start(grown.folder))).toMatchObject({ exitCode: 0 });
+    await expectUsable();
+  });
+
   test('have them as soon as a migration is applied, whatever happens to the run', async () => {
     const gatekeeper = await database().connect();
     await closeGate(gatekeeper, 'midway');
