@@ -96,10 +96,16 @@ export async function verify(output: Output): Promise<number> {
   return withDatabase(output, async (connection) => {
     const check = await verifySchema({ connection });
     const where = capitalized(describeConnection(connection));
-    if (check.state === 'same') output.say(`${where}: the schema is the one that its migrations make.`);
-    if (check.state === 'unchecked') output.warn(`${where}: nothing was compared. ${check.reason}`);
+    if (check.state === 'same') {
+      output.say(
+        `${where}: the schema is the one that its migrations make, and each role has the rights of its level.`,
+      );
+    }
+    if (check.state === 'unchecked') output.warn(`${where}: could not check. ${check.reason}`);
     if (check.state === 'drifted') {
-      output.say(`${where}: ${count(check.differences.length, 'difference')} to what its migrations make:`);
+      output.say(
+        `${where}: ${count(check.differences.length, 'difference')} to what its migrations make and grant_access granted:`,
+      );
       for (const difference of check.differences) output.say(`DRIFT  ${difference}`);
     }
     if (check.state !== 'unchecked') for (const note of check.notes) output.warn(`Note: ${note}`);

@@ -113,7 +113,7 @@ async function untilApplied(application: Application, watch: Watch): Promise<App
       unlimited: pending.filter(worksConcurrently).map(({ filename }) => filename),
       onEvent(event) {
         if (event.type === 'migration-start') watch.start(event.filename);
-        else {
+        else if (event.type === 'migration-end') {
           watch.end();
           progress.durations.set(event.filename, event.durationMs);
         }

@@ -176,8 +176,18 @@ async function verify(run: Run, progress: Progress, session: Session): Promise<S
     run.emit({ type: 'warning', message: `The schema was not checked: ${check.reason}` });
   } else {
     for (const note of check.notes) run.emit({ type: 'warning', message: note });
+    await warnOfRights(run, session);
   }
   return check;
+}
+
+/** Rights that someone granted by hand are no reason to fail a deploy. */
+async function warnOfRights(run: Run, session: Session): Promise<void> {
+  const { checkRights } = await import('./rights.ts');
+  const rights = await checkRights(session);
+  if (rights.state === 'unchecked') run.emit({ type: 'warning', message: rights.reason });
+  if (rights.state !== 'drifted') return;
+  for (const message of rights.differences) run.emit({ type: 'warning', message });
 }
 
 function lost({ connection }: Run, progress: Progress, cause: unknown): PassingFailure {

@@ -47,7 +47,10 @@ test('a function that runs as the owner finds what it names in pg_catalog first,
 });
 
 test('a trigger runs as the owner, and not by the search_path of whoever writes', async () => {
-  expect(await namesOf(`p.prorettype = 'trigger'::regtype and (not p.prosecdef or ${UNPINNED})`)).toEqual([]);
+  const unguarded = await namesOf(`p.prorettype = 'trigger'::regtype and (not p.prosecdef or ${UNPINNED})`);
+  // On graphile-migrate's tables, which only a migrator writes: it may own what the owner of the schema does not.
+  expect(unguarded).toEqual(['renew_after_migration']);
+  expect(await namesOf(`p.proname = 'renew_after_migration' and ${UNPINNED}`)).toEqual([]);
 });
 
 test('no other function reads the search_path of its caller either', async () => {

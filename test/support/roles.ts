@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import pg, { type Client } from 'pg';
-import { afterAll } from 'vitest';
+import { afterAll, afterEach } from 'vitest';
 import { runMigrations } from '../../src/index.ts';
 import { connectionTo } from './connection.ts';
 import { asAdmin, type TestDatabase } from './database.ts';
@@ -19,13 +19,25 @@ export interface LoginRole {
  * after the database of the file: what is asked for last is given back first.
  */
 export function rolesForFile(database: () => TestDatabase): (suffix?: string) => Promise<LoginRole> {
+  return provideRoles(database, afterAll);
+}
+
+/** The same for each test of a file. */
+export function rolesForEachTest(database: () => TestDatabase): (suffix?: string) => Promise<LoginRole> {
+  return provideRoles(database, afterEach);
+}
+
+function provideRoles(
+  database: () => TestDatabase,
+  after: (work: () => Promise<void>) => void,
+): (suffix?: string) => Promise<LoginRole> {
   const names: string[] = [];
   const clients: Client[] = [];
 
-  afterAll(async () => {
-    await Promise.allSettled(clients.map((client) => client.end()));
+  after(async () => {
+    await Promise.allSettled(clients.splice(0).map((client) => client.end()));
     // The latest first: an owner comes before those it gave something to.
-    for (const name of names.reverse().map(pg.escapeIdentifier)) {
+    for (const name of names.splice(0).reverse().map(pg.escapeIdentifier)) {
       // What it owns and was given in the database would keep the role.
       await database().query(`drop owned by ${name} cascade`);
       await asAdmin((admin) => admin.query(`drop role ${name}`));
