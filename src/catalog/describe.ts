@@ -119,20 +119,19 @@ export async function describeSchema(client: CatalogClient): Promise<SchemaDescr
   return withCommentsOfTables(normalize(row.description));
 }
 
-/** Gives a view's column without a comment that of the table's column of the same name which it is. */
+/** Gives a view's column without a comment that of the column of the same name which it is in every branch. */
 function withCommentsOfTables(schema: SchemaDescription): SchemaDescription {
   const commentOf = (relation: RelationDescription, column: string): string | null => {
-    const origins = originsOfColumns(relation.query ?? '').get(column) ?? [];
+    const own = relation.columns.find(({ name }) => name === column)?.comment ?? null;
+    if (own !== null || relation.query === null) return own;
+    const origins = originsOfColumns(relation.query).get(column) ?? [];
     const [origin] = origins.every((one) => one.column === column) ? origins : [];
-    const table = schema.relations.find(({ kind, name }) => kind === 'table' && name === origin?.table);
-    return table?.columns.find(({ name }) => name === column)?.comment ?? null;
+    const source = schema.relations.find(({ name }) => name === origin?.table);
+    return source === undefined ? null : commentOf(source, column);
   };
   const relations = schema.relations.map((relation) => ({
     ...relation,
-    columns: relation.columns.map((column) => ({
-      ...column,
-      comment: column.comment ?? commentOf(relation, column.name),
-    })),
+    columns: relation.columns.map((column) => ({ ...column, comment: commentOf(relation, column.name) })),
   }));
   return { ...schema, relations };
 }

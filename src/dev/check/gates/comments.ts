@@ -66,7 +66,7 @@ export const comments: Gate<DatabaseSubject> = {
   },
 };
 
-/** A view's column that is a table's column of the same name has its comment in the data dictionary. */
+/** A view's column that is another relation's column of the same name has that one's comment. */
 function hasCommentOfTable({ kind, names }: Uncommented, schema: SchemaDescription): boolean {
   if (kind !== 'column') return false;
   const [relation, column] = names;
