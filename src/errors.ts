@@ -270,7 +270,7 @@ export class EmbeddedPostgresError extends FilestoreError {
   readonly code = 'EMBEDDED_POSTGRES_FAILED';
 }
 
-/** A step of changing the schema (commit, uncommit, reset) cannot be done as things stand. Nothing was changed. */
+/** A step of changing the schema (commit, uncommit, rebase, reset) cannot be done as things stand. Nothing was changed. */
 export class SchemaChangeError extends FilestoreError {
   readonly code = 'SCHEMA_CHANGE_REFUSED';
 }

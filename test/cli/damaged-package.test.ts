@@ -86,7 +86,7 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
     () => copyFileSync(pathOf(third), pathOf(`${migrationNumber(third)}-zzz.sql`)),
     'MIGRATION_NUMBER_TAKEN',
     `${third} and ${migrationNumber(third)}-zzz.sql have the same number`,
-    /Uncommit the later one and commit it again/,
+    /give yours the next number: npm run db:rebase/,
   ],
   [
     'a file with CRLF line ends',
