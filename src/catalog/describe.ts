@@ -3,7 +3,7 @@ import { MODELLED_SCHEMA } from './model.ts';
 import { inOneLine, withoutNeedlessQuotes } from './normalize.ts';
 import { NAMED_OBJECTS, PINNED_SETTINGS } from './query.ts';
 import type { CatalogClient } from './read.ts';
-import { originsOfColumns } from './view-columns.ts';
+import { sourceOfColumn } from './view-columns.ts';
 
 const COLUMNS = `
   select coalesce(json_agg(json_build_object(
@@ -119,14 +119,13 @@ export async function describeSchema(client: CatalogClient): Promise<SchemaDescr
   return withCommentsOfTables(normalize(row.description));
 }
 
-/** Gives a view's column without a comment that of the column of the same name which it is in every branch. */
+/** Gives a view's column without a comment the comment of the column that it is. */
 function withCommentsOfTables(schema: SchemaDescription): SchemaDescription {
   const commentOf = (relation: RelationDescription, column: string): string | null => {
     const own = relation.columns.find(({ name }) => name === column)?.comment ?? null;
     if (own !== null || relation.query === null) return own;
-    const origins = originsOfColumns(relation.query).get(column) ?? [];
-    const [origin] = origins.every((one) => one.column === column) ? origins : [];
-    const source = schema.relations.find(({ name }) => name === origin?.table);
+    const sourceName = sourceOfColumn(relation.query, column);
+    const source = schema.relations.find(({ name }) => name === sourceName);
     return source === undefined ? null : commentOf(source, column);
   };
   const relations = schema.relations.map((relation) => ({

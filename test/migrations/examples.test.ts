@@ -151,6 +151,8 @@ const proofs: Readonly<Record<string, Proof>> = {
         found.push((await values(`select name from filestore.find_by_checksum(${call})`)).join());
       }
       expect(found).toEqual(['a file', 'a file', '']);
+      // As at the end of each migration.
+      await database().query('select filestore.renew_access()');
       expect(
         await values(
           `select has_function_privilege('example_reader', p.oid, 'execute'), has_function_privilege('public', p.oid, 'execute')

@@ -29,6 +29,7 @@ const BASE_TYPES: Readonly<Record<string, ValueType>> = {
   text: TEXT,
   name: TEXT,
   uuid: TEXT,
+  xid8: TEXT,
   // A function that returns nothing returns this to pg.
   void: { read: "''", write: "''" },
   'timestamp with time zone': MOMENT,

@@ -1,5 +1,6 @@
 import { describeSchema } from '../../../catalog/describe.ts';
 import type { SchemaDescription } from '../../../catalog/description.ts';
+import { sourceOfColumn } from '../../../catalog/view-columns.ts';
 import { concurrentIndexOf } from '../../../db/invalid-index.ts';
 import { type Gate, judge, type Problem } from '../gate.ts';
 import { locate } from '../locate.ts';
@@ -49,7 +50,7 @@ const UNCOMMENTED = `
   order by 1, 2`;
 
 /** A line of SQL that says something to people, and nothing to graphile-migrate. */
-const PURPOSE = /^--(?!!)\s*\S/m;
+const PURPOSE = /^--(?!!)[ \t]*\S/m;
 
 /** For a database that has everything applied. */
 export const comments: Gate<DatabaseSubject> = {
@@ -60,18 +61,18 @@ export const comments: Gate<DatabaseSubject> = {
     const schema = await describeSchema(client);
     return judge(
       rows
-        .filter((object) => !hasCommentOfTable(object, schema))
+        .filter((object) => !isTakenFromTable(object, schema))
         .flatMap((object) => problemsOf(object, sources)),
     );
   },
 };
 
-/** A view's column that is another relation's column of the same name has that one's comment. */
-function hasCommentOfTable({ kind, names }: Uncommented, schema: SchemaDescription): boolean {
+/** A view's column that is another relation's column of the same name has that one's comment in the data dictionary. */
+function isTakenFromTable({ kind, names }: Uncommented, schema: SchemaDescription): boolean {
   if (kind !== 'column') return false;
-  const [relation, column] = names;
-  const found = schema.relations.find(({ name }) => name === relation)?.columns;
-  return Boolean(found?.find(({ name }) => name === column)?.comment?.trim());
+  const [relation, column = ''] = names;
+  const query = schema.relations.find(({ name }) => name === relation)?.query ?? null;
+  return query !== null && sourceOfColumn(query, column) !== undefined;
 }
 
 function problemsOf({ kind, subject, names }: Uncommented, sources: Sources): readonly Problem[] {
