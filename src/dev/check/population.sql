@@ -41,7 +41,7 @@ select filestore.finish_command(((filestore.begin_command('scan')).entry).id, 'f
 select filestore.begin_command('move', queue => true);
 
 -- What a watcher and a reconciler saw.
-select filestore.record_sightings(array(select n.id from filestore.nodes n where n.kind = 'file'), now(), now());
+select filestore.record_sightings(array(select n.id from filestore.nodes n where n.live), now(), now());
 
 -- A role that every server has.
 select filestore.grant_access('pg_monitor', 'service');

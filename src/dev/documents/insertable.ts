@@ -3,7 +3,7 @@ import type { CatalogClient } from '../../catalog/read.ts';
 import type { InsertableColumns } from './row-types.ts';
 
 const COLUMNS = `
-  select split_part(object, '.', 2) as table_name, column_name
+  select (parse_ident(object))[2] as table_name, column_name
   from ${MODELLED_SCHEMA}.access_rights('service')
   where kind = 'column' and privilege = 'INSERT'`;
 
