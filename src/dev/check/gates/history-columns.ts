@@ -54,7 +54,7 @@ function compare(
     what: `filestore.${relation} ${what}`,
     remedy:
       relation === VERSIONS
-        ? `Write "--!include views/${VERSIONS}.sql" in migrations/current.sql: the view takes the columns anew.`
+        ? `Write "--!include views/${VERSIONS}.sql" in migrations/current.sql, which recreates the view with all columns.`
         : change,
   });
   const missing = nodes.filter(({ name }) => !columns.some((column) => column.name === name));
