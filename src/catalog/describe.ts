@@ -1,8 +1,9 @@
-import type { SchemaDescription } from './description.ts';
+import type { RelationDescription, SchemaDescription } from './description.ts';
 import { MODELLED_SCHEMA } from './model.ts';
 import { inOneLine, withoutNeedlessQuotes } from './normalize.ts';
 import { NAMED_OBJECTS, PINNED_SETTINGS } from './query.ts';
 import type { CatalogClient } from './read.ts';
+import { sourceOfColumn } from './view-columns.ts';
 
 const COLUMNS = `
   select coalesce(json_agg(json_build_object(
@@ -115,7 +116,23 @@ export async function describeSchema(client: CatalogClient): Promise<SchemaDescr
   const results = (await client.query(DESCRIPTION_QUERY)) as readonly { readonly rows: readonly unknown[] }[];
   const [row] = (results.at(-1)?.rows ?? []) as readonly { readonly description: SchemaDescription }[];
   if (row === undefined) throw new Error('the server described nothing');
-  return normalize(row.description);
+  return withCommentsOfTables(normalize(row.description));
+}
+
+/** Gives a view's column without a comment the comment of the column that it is. */
+function withCommentsOfTables(schema: SchemaDescription): SchemaDescription {
+  const commentOf = (relation: RelationDescription, column: string): string | null => {
+    const own = relation.columns.find(({ name }) => name === column)?.comment ?? null;
+    if (own !== null || relation.query === null) return own;
+    const sourceName = sourceOfColumn(relation.query, column);
+    const source = schema.relations.find(({ name }) => name === sourceName);
+    return source === undefined ? null : commentOf(source, column);
+  };
+  const relations = schema.relations.map((relation) => ({
+    ...relation,
+    columns: relation.columns.map((column) => ({ ...column, comment: commentOf(relation, column.name) })),
+  }));
+  return { ...schema, relations };
 }
 
 /** Texts of the server that depend on its version; comments and queries are left as they are. */

@@ -45,6 +45,7 @@ export interface ColumnDescription {
   /** Expression of a generated column. */
   readonly generated: string | null;
   readonly default: string | null;
+  /** A view's column has the comment of the column that it is, unless it has its own. */
   readonly comment: string | null;
 }
 

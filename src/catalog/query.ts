@@ -154,11 +154,12 @@ const POLICIES = `
            'with check (' || pg_get_expr(p.polwithcheck, r.oid) || ')')
   from relation r join pg_policy p on p.polrelid = r.oid`;
 
+// A sequence within one range of 2^40 ids is printed as in the first range: filestore.set_database_number moves it.
 const SEQUENCES = `
   select null, null, r.kind, r.name, 0,
          concat_ws(', ',
            format('%s start %s increment %s minvalue %s maxvalue %s cache %s', format_type(q.seqtypid, null),
-                  q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache),
+                  q.seqstart - g.first, q.seqincrement, q.seqmin - g.first, q.seqmax - g.first, q.seqcache),
            case when q.seqcycle then 'cycle' end,
            'owned by ' || (select format('%I.%I', c.relname, a.attname)
                            from pg_depend d
@@ -166,7 +167,11 @@ const SEQUENCES = `
                            join pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid
                            where d.classid = 'pg_class'::regclass and d.objid = r.oid
                              and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')))
-  from relation r join pg_sequence q on q.seqrelid = r.oid`;
+  from relation r
+  join pg_sequence q on q.seqrelid = r.oid
+  cross join lateral (
+    select case when q.seqmin >> 40 = q.seqmax >> 40 then q.seqmin >> 40 << 40 else 0 end as first
+  ) g`;
 
 const TYPES = `
   select null, null, kind, name, 0,

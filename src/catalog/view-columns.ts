@@ -36,6 +36,15 @@ export function originsOfColumns(query: string): ReadonlyMap<string, readonly Co
   return new Map(columns.filter(([, origins]) => origins.length === branches.length));
 }
 
+/**
+ * The relation whose column of the same name a view's column is; undefined when it is an expression, or has another name
+ * in some branch of a union. Of several relations, the first.
+ */
+export function sourceOfColumn(query: string, column: string): string | undefined {
+  const origins = originsOfColumns(query).get(column) ?? [];
+  return origins.every((origin) => origin.column === column) ? origins[0]?.table : undefined;
+}
+
 function columnsOfBranch(branch: string): readonly OutputColumn[] {
   const groups = BRANCH.exec(outermost(branch));
   if (groups === null) return [];

@@ -10,6 +10,7 @@ import { MigrationsMissingError } from '../errors.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 import type { Problem } from './check/gate.ts';
 import { renderDictionary } from './documents/dictionary.ts';
+import { readInsertableColumns } from './documents/insertable.ts';
 import { renderRowTypes } from './documents/row-types.ts';
 import { renderSvg } from './documents/svg.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
@@ -35,7 +36,7 @@ export async function generateFiles(
     { file: MODEL_FILE, text: renderModel(catalog, migration) },
     { file: 'schema/dictionary.md', text: renderDictionary(description, DIAGRAM_FILE) },
     { file: `schema/${DIAGRAM_FILE}`, text: renderSvg(description) },
-    { file: 'schema/rows.d.ts', text: renderRowTypes(description) },
+    { file: 'schema/rows.d.ts', text: renderRowTypes(description, await readInsertableColumns(client)) },
   ];
 }
 

@@ -25,7 +25,7 @@ test('what is missing, and what migrations make again, is not in the way', async
   await migrated().query(`
     drop view filestore.view_filestore_directories;
     drop function filestore.check_integrity();
-    drop trigger nodes_guard_purge on filestore.nodes;
+    drop trigger nodes_guard_removal on filestore.nodes;
     drop index filestore.nodes_checksum_idx;
     drop table filestore.rollup_deltas;
     alter table filestore.journal_entries alter column status set default 'running';
@@ -47,20 +47,20 @@ test.each([
   ],
   [
     'a constraint that is missing',
-    'alter table filestore.nodes drop constraint nodes_path_length_check',
-    'constraint filestore.nodes.nodes_path_length_check is missing: CHECK ((octet_length(path) <= 2600))',
+    'alter table filestore.snapshots drop constraint snapshots_valid_check',
+    'constraint filestore.snapshots.snapshots_valid_check is missing: CHECK ((valid_from < valid_to))',
   ],
   [
     'a constraint that is another one',
-    `alter table filestore.nodes
-       drop constraint nodes_path_length_check,
-       add constraint nodes_path_length_check check (octet_length(path) <= 26)`,
-    'constraint filestore.nodes.nodes_path_length_check is CHECK ((octet_length(path) <= 26)), should be CHECK ((octet_length(path) <= 2600))',
+    `alter table filestore.snapshots
+       drop constraint snapshots_valid_check,
+       add constraint snapshots_valid_check check (valid_from <= valid_to)`,
+    'constraint filestore.snapshots.snapshots_valid_check is CHECK ((valid_from <= valid_to)), should be CHECK ((valid_from < valid_to))',
   ],
   [
     'a column that may be null',
     'alter table filestore.journal_entries alter column status drop not null',
-    'column filestore.journal_entries.status is text, should be text not null',
+    'column filestore.journal_entries.status is filestore.command_status, should be filestore.command_status not null',
   ],
   [
     'an identity that is none',
@@ -68,9 +68,10 @@ test.each([
     'column filestore.journal_entries.id is bigint not null, should be bigint not null generated always as identity',
   ],
   [
-    'a generated column that is a plain one',
-    'alter table filestore.journal_entries alter column duration_ms drop expression',
-    'column filestore.journal_entries.duration_ms is bigint, should be bigint generated always as (((EXTRACT(epoch FROM (completed_at - started_at)) * (1000)::numeric))::bigint) stored',
+    'a plain column that is a generated one',
+    `alter table filestore.journal_entries drop column duration_ms,
+       add column duration_ms bigint generated always as (id + 1) stored`,
+    'column filestore.journal_entries.duration_ms is bigint generated always as ((id + 1)) stored, should be bigint',
   ],
   [
     'a column that the model does not have',
@@ -95,11 +96,11 @@ test.each([
 test('a column or constraint that a migration adds to the table is not in the way', async () => {
   await migrated().query(`
     alter table filestore.journal_entries drop column principal;
-    alter table filestore.nodes drop constraint nodes_path_length_check;
+    alter table filestore.snapshots drop constraint snapshots_valid_check;
   `);
   const adding = `
     alter table filestore.journal_entries add column if not exists principal text;
-    alter table filestore.nodes add constraint nodes_path_length_check check (true);`;
+    alter table filestore.snapshots add constraint snapshots_valid_check check (true);`;
   expect(await conflicts(migrated(), adding)).toEqual([]);
   expect(await conflicts(migrated(), adding.replace('principal', 'principal_id'))).toEqual([
     'column filestore.journal_entries.principal is missing: text',
@@ -107,9 +108,9 @@ test('a column or constraint that a migration adds to the table is not in the wa
 });
 
 test('a domain over another type is in the way, and so is one without its check', async () => {
-  await empty().query('create schema filestore; create domain filestore.byte_count as integer');
+  await empty().query('create schema filestore; create domain filestore.node_kind as varchar');
   expect(await conflicts(empty())).toEqual([
-    'domain filestore.byte_count is integer, should be bigint',
-    'constraint filestore.byte_count.byte_count_check is missing: CHECK ((VALUE >= 0))',
+    'domain filestore.node_kind is character varying, should be text',
+    "constraint filestore.node_kind.node_kind_check is missing: CHECK ((VALUE = ANY (ARRAY['file'::text, 'directory'::text])))",
   ]);
 });

@@ -5,13 +5,13 @@ import { comments } from '../../src/dev/check/gates/comments.ts';
 import { definitions } from '../../src/dev/check/gates/definitions.ts';
 import { foreignKeys } from '../../src/dev/check/gates/foreign-keys.ts';
 import { generated } from '../../src/dev/check/gates/generated.ts';
-import { nodeColumns } from '../../src/dev/check/gates/node-columns.ts';
+import { historyColumns } from '../../src/dev/check/gates/history-columns.ts';
 import { passFunctionBodies } from '../../src/dev/check/on-server.ts';
 import type { Sources } from '../../src/dev/check/sources.ts';
 import { readSources } from '../../src/dev/check/sources.ts';
 import { withTemporaryDatabase } from '../../src/dev/temporary-database.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/check.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
 import { databaseForFile } from '../support/database.ts';
 import { committedMigrations, migrationWith } from '../support/migrations.ts';
 
@@ -67,7 +67,8 @@ describe('a comment', () => {
     ['column filestore.nodes.checksum', 'checksum'],
     ['view filestore.view_filestore_directories', 'views/view_filestore_directories.sql:1'],
     ['function filestore.check_limit(argument text, value integer)', 'functions/check_limit.sql:1'],
-    ['trigger nodes_guard_purge on filestore.nodes', 'triggers/nodes_guard_purge.sql:1'],
+    ['procedure filestore.erase_mount(IN mount_key text, IN batch integer)', 'functions/erase_mount.sql:1'],
+    ['trigger nodes_guard_removal on filestore.nodes', 'triggers/nodes_guard_removal.sql:1'],
     ['index filestore.nodes_checksum_idx', 'nodes_checksum_idx'],
     ['domain filestore.node_kind', 'node_kind'],
     ['schema filestore', 'filestore'],
@@ -85,14 +86,30 @@ describe('a comment', () => {
     }
   });
 
-  test('on an index that is built concurrently comes with the migration after it', async () => {
+  test('on an index that is built concurrently stands in the SQL above it', async () => {
     await client.query('create index nodes_size_idx on filestore.nodes (size_bytes)');
     const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);';
     const look = async (text: string) =>
       linesOf(comments.look({ client, sources: await checkoutWith(text) }));
-    expect(await look(`--! no-transaction\n${index}`)).toEqual([]);
-    expect(await look(index)).toEqual([
-      'migrations/current.sql:1 index filestore.nodes_size_idx has no comment',
+    expect(await look(`--! no-transaction\n-- Nodes by size.\n${index}`)).toEqual([]);
+    expect(await look(`--! no-transaction\n--\n${index}`)).toEqual([
+      'migrations/current.sql:3 index filestore.nodes_size_idx has no comment',
+    ]);
+    expect(await look(`-- Nodes by size.\n${index.replace('concurrently ', '')}`)).toEqual([
+      'migrations/current.sql:2 index filestore.nodes_size_idx has no comment',
+    ]);
+  });
+
+  test('on a column of a view is needed where it is no column of that name', async () => {
+    await client.query(
+      `create view filestore.odd as
+       select n.id, n.name as title, n.size_bytes + 1 as size_bytes, r.dir_count
+       from filestore.nodes n left join filestore.rollups r on r.node_id = n.id`,
+    );
+    await client.query("comment on view filestore.odd is 'Odd.'");
+    expect(await linesOf(comments.look(subject()))).toEqual([
+      expect.stringContaining('column filestore.odd.size_bytes has no comment'),
+      expect.stringContaining('column filestore.odd.title has no comment'),
     ]);
   });
 
@@ -148,36 +165,64 @@ describe('a foreign key', () => {
 });
 
 describe('a column of nodes', () => {
-  test('is counted, kept, restored and granted in the checkout', async () => {
-    expect(await nodeColumns.look(subject())).toEqual(PASSED);
+  const VERSIONS = 'view_filestore_node_versions';
+  const look = () => problemsOf(historyColumns.look(subject()));
+  const viewAgain = () =>
+    client.query(sources.fixtures.find(({ file }) => file.endsWith(`/${VERSIONS}.sql`))?.text ?? '');
+
+  test('is kept and shown in the history in the checkout', async () => {
+    expect(await historyColumns.look(subject())).toEqual(PASSED);
   });
 
-  test('that is new is in none of the places, and each is named', async () => {
-    await client.query('alter table filestore.nodes add column owner_hint text');
-    expect(await linesOf(nodeColumns.look(subject()))).toEqual([
-      `${UNKNOWN_PLACE} column filestore.nodes.owner_hint is left out of ${[
-        'function create_node',
-        'function grant_access (insert by a service)',
-        'function grant_access (update by a service)',
-        'function prepare_node_update',
-        'function record_node_version',
-        'function revert_node',
-        'relation snapshots',
-        'relation view_filestore_node_versions',
-        'trigger nodes_prepare_update',
-        'trigger nodes_record_version',
-      ].join(', ')}`,
+  test('that is new is asked for in snapshots and the view, with what to write', async () => {
+    await client.query('alter table filestore.nodes add column hint text collate "C"');
+    expect(await look()).toEqual([
+      {
+        file: `migrations/committed/${committedMigrations().at(-1)}`,
+        line: null,
+        what: 'filestore.snapshots has no column hint, which nodes has',
+        remedy: 'Add it: alter table filestore.snapshots add column if not exists hint text collate "C";',
+      },
+      expect.objectContaining({
+        what: `filestore.${VERSIONS} has no column hint, which nodes has`,
+        remedy: expect.stringContaining(`--!include views/${VERSIONS}.sql`),
+      }),
     ]);
+    await client.query('alter table filestore.snapshots add column hint text collate "C"');
+    expect(await look()).toMatchObject([{ what: expect.stringContaining(VERSIONS) }]);
+    await viewAgain();
+    expect(await look()).toEqual([]);
   });
 
-  test('that a place loses is told', async () => {
-    await client.query('drop view filestore.view_filestore_node_versions');
-    await client.query('alter table filestore.snapshots drop column storage_class');
-    expect(await linesOf(nodeColumns.look(subject()))).toContainEqual(
-      expect.stringMatching(
-        /column filestore\.nodes\.storage_class is left out of relation snapshots, relation view_filestore_node_versions$/,
-      ),
-    );
+  test.each([
+    [
+      'of another type in snapshots',
+      'alter table filestore.nodes add hint bigint; alter table filestore.snapshots add hint integer',
+      'filestore.snapshots has hint as integer, and nodes has it as bigint',
+      'alter table filestore.snapshots alter column hint type bigint;',
+    ],
+    [
+      'of another collation in snapshots',
+      'alter table filestore.nodes add hint text collate "C"; alter table filestore.snapshots add hint text',
+      'filestore.snapshots has hint as text, and nodes has it as text collate "C"',
+      'alter table filestore.snapshots alter column hint type text collate "C";',
+    ],
+    [
+      'of snapshots alone',
+      'alter table filestore.snapshots add hint text',
+      'filestore.snapshots has a column hint, which nodes does not have',
+      'alter table filestore.nodes add column if not exists hint text;',
+    ],
+    [
+      'in another order in snapshots',
+      `alter table filestore.nodes add hint text, add clue text;
+       alter table filestore.snapshots add clue text, add hint text`,
+      'filestore.snapshots has clue where nodes has hint',
+      'in the same order',
+    ],
+  ])('is found %s', async (_, sql, what, remedy) => {
+    await client.query(`drop view filestore.${VERSIONS}; ${sql}`);
+    expect((await look())[0]).toMatchObject({ what, remedy: expect.stringContaining(remedy) });
   });
 });
 

@@ -1,5 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { describeSchema } from '../../src/catalog/describe.ts';
+import { readInsertableColumns } from '../../src/dev/documents/insertable.ts';
 import { renderRowTypes } from '../../src/dev/documents/row-types.ts';
 import { databaseForEachTest, databaseForFile } from '../support/database.ts';
 import { createDirectory, createMount, createNode, foldAll } from '../support/tree.ts';
@@ -37,6 +38,8 @@ function isOf(value: unknown, type: string): boolean {
     if (choice === 'Date') return value instanceof Date;
     if (choice === 'JsonObject') return typeof value === 'object' && value !== null && !Array.isArray(value);
     if (choice === 'string[]') return Array.isArray(value) && value.every((item) => typeof item === 'string');
+    if (choice === 'CommandStatus')
+      return ['queued', 'running', 'succeeded', 'failed', 'canceled'].includes(value as string);
     if (choice === 'NodeKind') return ['file', 'directory'].includes(value as string);
     if (choice === 'NodeState')
       return ['active', 'inconsistent', 'missing', 'deleted'].includes(value as string);
@@ -45,7 +48,8 @@ function isOf(value: unknown, type: string): boolean {
 }
 
 async function typesOf(database: typeof filled): Promise<string> {
-  return renderRowTypes(await describeSchema(await database().connect()));
+  const client = await database().connect();
+  return renderRowTypes(await describeSchema(client), await readInsertableColumns(client));
 }
 
 describe('a row that pg returns', () => {
@@ -59,9 +63,10 @@ describe('a row that pg returns', () => {
       const file = await createNode(database, mount, directory, 'a file');
       await database.query(
         `update filestore.nodes set checksum = 'sha256:00', content_hash = 'tag', storage_class = 'cold', size_bytes = 7,
-                metadata = '{"a": [1]}', last_modified_at = now(), last_seen_at = now(), last_reconciled_at = now() where id = $1`,
+                metadata = '{"a": [1]}', last_modified_at = now() where id = $1`,
         [file],
       );
+      await database.query('select filestore.record_sightings(array[$1::bigint], now(), now())', [file]);
       const gone = await createNode(database, mount, directory, 'a tombstone');
       await database.query("update filestore.nodes set state = 'deleted' where id = $1", [gone]);
     }
@@ -75,12 +80,17 @@ describe('a row that pg returns', () => {
       [begun?.id],
     );
     await database.query("select filestore.begin_command('scan')");
+    await database.query("select filestore.grant_access('pg_monitor', 'reader')");
+    await database.query("call filestore.backfill('nodes', 'content_hash', 'null::text')");
   });
 
   const calls: Readonly<Record<string, string>> = {
+    AccessLevelRow: 'filestore.access_levels',
     BackendMountRow: 'filestore.backend_mounts',
+    BackfillRow: 'filestore.backfills',
     JournalEntryRow: 'filestore.journal_entries',
     NodeRow: 'filestore.nodes',
+    NodeSightingRow: 'filestore.node_sightings',
     RollupDeltaRow: 'filestore.rollup_deltas',
     RollupRow: 'filestore.rollups',
     SnapshotRow: 'filestore.snapshots',
@@ -121,7 +131,7 @@ describe('a row that pg returns', () => {
        where relnamespace = 'filestore'::regnamespace and relkind in ('r', 'v', 'm')
        union all
        select 'function', proname from pg_proc
-       where pronamespace = 'filestore'::regnamespace and prorettype <> 'trigger'::regtype`,
+       where pronamespace = 'filestore'::regnamespace and prokind = 'f' and prorettype <> 'trigger'::regtype`,
     );
     for (const { name } of objects) {
       expect(types).toMatch(
@@ -131,14 +141,53 @@ describe('a row that pg returns', () => {
     expect(types).not.toMatch(/: unknown/);
   });
 
-  test('is what an insert of the same type makes', () => {
+  test('has the values that a domain lists', () => {
+    expect(types).toContain("export type NodeKind = 'file' | 'directory';");
+    expect(types).toContain("export type NodeState = 'active' | 'inconsistent' | 'missing' | 'deleted';");
+    expect(types).toContain(
+      "export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled';",
+    );
+    expect(fieldsOf(types, 'JournalEntryRow')).toMatchObject({ status: 'CommandStatus' });
+    expect(fieldsOf(types, 'NodeVersionRow')).toMatchObject({ kind: 'NodeKind', state: 'NodeState' });
+  });
+
+  test('may be null where a left join or a version that is current has nothing', () => {
+    expect(fieldsOf(types, 'ActiveNodeRow')).toMatchObject({ id: 'string', last_seen_at: 'Date | null' });
+    for (const name of ['NodeVersionRow', 'NodeAtRow', 'TreeAtRow']) {
+      expect(fieldsOf(types, name), name).toMatchObject({ valid_from: 'Date', valid_to: 'Date | null' });
+    }
+  });
+
+  test('holds an object in metadata, which nothing else can be', async () => {
+    expect(fieldsOf(types, 'NodeRow').metadata).toBe('JsonObject');
+    expect(fieldsOf(types, 'NodeInsert').metadata).toBe('JsonObject');
+    await expect(filled().query("update filestore.nodes set metadata = '[]'")).rejects.toMatchObject({
+      constraint: 'nodes_metadata_check',
+    });
+  });
+
+  test('is none of a procedure, whose arguments have a type', () => {
+    expect(fieldsOf(types, 'EraseMountArguments')).toEqual({
+      mount_key: 'string | null',
+      batch: 'number | null',
+    });
+    expect(types).not.toMatch(/\bEraseMountRow\b/);
+  });
+
+  test('is what an insert of the same type makes, of the columns that a service may insert', () => {
     expect(fieldsOf(types, 'NodeInsert')).toMatchObject({
       backend_mount_id: 'string | number | bigint',
       kind: 'NodeKind',
-      last_seen_at: 'Date | string | null',
+      last_modified_at: 'Date | string | null',
     });
-    expect(fieldsOf(types, 'NodeInsert')).not.toHaveProperty('id');
-    expect(fieldsOf(types, 'NodeInsert')).not.toHaveProperty('path');
+    for (const field of ['id', 'path', 'depth', 'live', 'parent_live', 'version', 'deleted_at']) {
+      expect(fieldsOf(types, 'NodeInsert')).not.toHaveProperty(field);
+    }
+    expect(types.match(/interface \w+Insert /g)).toEqual([
+      'interface BackendMountInsert ',
+      'interface JournalEntryInsert ',
+      'interface NodeInsert ',
+    ]);
     expect(types).toMatch(/export interface NodeInsert \{[^}]* backend_mount_id: [^}]* size_bytes\?: /);
   });
 });
@@ -180,8 +229,8 @@ describe("a view's column", () => {
     ],
     [
       'comes from a join on the far side of an outer join',
-      `select s.node_id as id from filestore.nodes n
-       left join (filestore.rollups r join filestore.snapshots s on s.node_id = r.node_id) on r.node_id = n.id`,
+      `select s.id from filestore.nodes n
+       left join (filestore.rollups r join filestore.snapshots s on s.id = r.node_id) on r.node_id = n.id`,
       'string | null',
     ],
     [
@@ -216,7 +265,7 @@ describe("a view's column", () => {
     ],
     [
       'is of another type in another branch',
-      'select kind::text as id from filestore.nodes union all select s.kind from filestore.snapshots s',
+      'select access_mode as id from filestore.backend_mounts union all select s.name from filestore.snapshots s',
       'string',
     ],
     [
@@ -250,7 +299,6 @@ describe('a type of SQL', () => {
     ['uuid', 'string | null'],
     ['point', 'unknown'],
     ['filestore.node_kind[]', 'NodeKind[] | null'],
-    ['filestore.byte_count', 'string | null'],
   ])('%s is %s', async (sql, type) => {
     await changed().query(`create table filestore.odd_things (it ${sql})`);
     expect(fieldsOf(await typesOf(changed), 'OddThingRow').it).toBe(type);
@@ -265,7 +313,7 @@ describe('a type of SQL', () => {
     await changed().query("comment on table filestore.odd_things is 'Ends */ here'");
     const types = await typesOf(changed);
     expect(types).toContain("  'a name': string;\n");
-    expect(types).toContain("it?: 'it\\'s' | 'back\\\\slash' | null;");
+    expect(types).toContain("it: 'it\\'s' | 'back\\\\slash' | null;");
     expect(types).toContain('Ends * / here');
   });
 });

@@ -6,7 +6,8 @@ import { linesOf, PASSED, packageToSpoil } from '../support/check.ts';
 
 const spoil = packageToSpoil();
 const FUNCTION = 'migrations/fixtures/functions/check_limit.sql';
-const TRIGGER = 'migrations/fixtures/triggers/nodes_guard_purge.sql';
+const PROCEDURE = 'migrations/fixtures/functions/backfill.sql';
+const TRIGGER = 'migrations/fixtures/triggers/nodes_guard_removal.sql';
 const VIEW = 'migrations/fixtures/views/view_filestore_active_nodes.sql';
 
 /** What the gate says when one file is changed. */
@@ -29,15 +30,15 @@ describe('a file is not written as it should be', () => {
     [
       'for a keyword in capitals',
       TRIGGER,
-      replace('for each row', 'FOR each row'),
-      `${TRIGGER}:5 has FOR in capitals`,
+      replace('for each statement', 'FOR each statement'),
+      `${TRIGGER}:6 has FOR in capitals`,
     ],
     ['for a keyword in capitals in a body', FUNCTION, replace('  if ', '  IF '), ' has IF in capitals'],
     ['for a tab', FUNCTION, replace('  if ', '\tif '), ' has a tab'],
     ['for blanks at the end of a line', FUNCTION, replace('as $$\n', 'as $$  \n'), ' ends in blanks'],
     ['for CR LF', VIEW, (text) => text.replaceAll('\n', '\r\n'), ' ends in CR LF'],
     ['for an odd indentation', FUNCTION, replace('  if ', '   if '), ' is indented by 3 blanks'],
-    ['for a long line', VIEW, replace('  n.id,', `  n.id as ${'i'.repeat(150)},`), ' is 161 characters long'],
+    ['for a long line', VIEW, replace('  n.*,', `  n.id as ${'i'.repeat(150)},`), ' is 161 characters long'],
     ['for no line break at its end', VIEW, (text) => text.trimEnd(), ' does not end in one line break'],
     ['for an empty line at its end', VIEW, (text) => `${text}\n`, ' does not end in one line break'],
     [
@@ -61,8 +62,8 @@ describe('a file is not written as it should be', () => {
     [
       'for a trigger of another name',
       TRIGGER,
-      replace('create trigger nodes_guard_purge', 'create trigger nodes_guard'),
-      ' has no statement "create trigger nodes_guard_purge…"',
+      replace('create trigger nodes_guard_removal', 'create trigger nodes_guard'),
+      ' has no statement "create trigger nodes_guard_removal…"',
     ],
     [
       'for a function that cannot be made again',
@@ -81,6 +82,12 @@ describe('a file is not written as it should be', () => {
       FUNCTION,
       replace('revoke all', '-- revoke all'),
       ' has no statement "revoke all on function filestore.check_limit(…"',
+    ],
+    [
+      'for a procedure that PUBLIC may call',
+      PROCEDURE,
+      replace('revoke all', '-- revoke all'),
+      ' has no statement "revoke all on procedure filestore.backfill(…"',
     ],
     [
       'for current.sql too',

@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -7,6 +7,7 @@ import { readCatalog } from '../../src/catalog/read.ts';
 import { comments } from '../../src/dev/check/gates/comments.ts';
 import { concurrently } from '../../src/dev/check/gates/concurrently.ts';
 import { foreignKeys } from '../../src/dev/check/gates/foreign-keys.ts';
+import { historyColumns } from '../../src/dev/check/gates/history-columns.ts';
 import { lint } from '../../src/dev/check/gates/lint.ts';
 import { placeholders } from '../../src/dev/check/gates/placeholders.ts';
 import { sessionSettings } from '../../src/dev/check/gates/session-settings.ts';
@@ -16,7 +17,8 @@ import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { linesOf } from '../support/check.ts';
 import { databaseForEachTest, type TestDatabase } from '../support/database.ts';
 import { createDirectory, createMount, createNode, one } from '../support/tree.ts';
-import { applyMigration, migrationsOf, readExamples } from './guide.ts';
+import { until } from '../support/until.ts';
+import { execute, type Run, readExamples, runsOf } from './guide.ts';
 
 interface Proof {
   /** An example whose outcome this one begins with. */
@@ -57,6 +59,12 @@ const label = (columns: string, ...row: readonly string[]) =>
     row,
   );
 
+const rightsOf = (level: string, object: string) =>
+  values(
+    `select distinct concat_ws(' ', privilege, column_name) from filestore.access_rights('${level}')
+     where object ~ '^filestore\\.${object}(\\(|$)' order by 1`,
+  );
+
 const proofs: Readonly<Record<string, Proof>> = {
   'A new table': {
     meanwhile: () => label('created_by', 'red', 'ann'),
@@ -65,9 +73,25 @@ const proofs: Readonly<Record<string, Proof>> = {
       await database().query("update filestore.nodes set state = 'deleted' where name = 'a file'");
       await database().query("select filestore.purge_deleted('0 seconds')");
       expect(await values('select label from filestore.node_labels')).toEqual([]);
+      expect(await rightsOf('service', 'node_labels')).toEqual([
+        'INSERT created_by',
+        'INSERT label',
+        'INSERT node_id',
+        'SELECT',
+      ]);
     },
   },
-  'A new column with backfill': {
+  'A new function': {
+    after: async () => {
+      expect(
+        await values(
+          "select filestore.count_children(id) from filestore.nodes where parent_id is null or name = 'a directory'",
+        ),
+      ).toEqual(['1', '1']);
+      expect(await rightsOf('reader', 'count_children')).toEqual(['EXECUTE']);
+    },
+  },
+  'A new column of mounts': {
     populate: () =>
       database().query(
         `insert into filestore.backend_mounts (mount_key, backend_kind, bucket, config)
@@ -86,6 +110,31 @@ const proofs: Readonly<Record<string, Proof>> = {
       ).toEqual(['known eu-central-1 1', 'unknown null 1', 'wrong us-east-1 2']);
     },
   },
+  'A new column of nodes': {
+    populate: () =>
+      database().query(
+        `update filestore.nodes set metadata = '{"media_type": "text/plain"}' where kind = 'file' and live`,
+      ),
+    after: async () => {
+      const filled = 'select name, media_type, version from filestore.nodes where media_type is not null';
+      expect(await values(filled)).toEqual(['a file text/plain 3']);
+      expect(await values(filled.replace('nodes', 'view_filestore_active_nodes'))).toHaveLength(1);
+      expect(await rightsOf('service', 'nodes')).toEqual(
+        expect.arrayContaining(['INSERT media_type', 'UPDATE media_type']),
+      );
+      await database().query("update filestore.nodes set media_type = 'image/png' where name = 'a file'");
+      expect(
+        await values(
+          `select version, media_type from filestore.view_filestore_node_versions
+           where name = 'a file' and media_type is not null order by version`,
+        ),
+      ).toEqual(['3 text/plain', '4 image/png']);
+      await database().query(
+        "select filestore.revert_node(id, 3) from filestore.nodes where name = 'a file'",
+      );
+      expect(await values(filled)).toEqual(['a file text/plain 5']);
+    },
+  },
   'A changed function signature': {
     populate: async () => {
       await database().query('create role example_reader');
@@ -102,6 +151,8 @@ const proofs: Readonly<Record<string, Proof>> = {
         found.push((await values(`select name from filestore.find_by_checksum(${call})`)).join());
       }
       expect(found).toEqual(['a file', 'a file', '']);
+      // As at the end of each migration.
+      await database().query('select filestore.renew_access()');
       expect(
         await values(
           `select has_function_privilege('example_reader', p.oid, 'execute'), has_function_privilege('public', p.oid, 'execute')
@@ -129,9 +180,9 @@ const proofs: Readonly<Record<string, Proof>> = {
     after: async () =>
       expect(
         await values(
-          "select indisvalid, obj_description(indexrelid) from pg_index where indexrelid = 'filestore.journal_entries_principal_idx'::regclass",
+          "select indisvalid from pg_index where indexrelid = 'filestore.journal_entries_principal_idx'::regclass",
         ),
-      ).toEqual(['true What somebody did, by time.']),
+      ).toEqual(['true']),
   },
   'Another value of an enumeration': {
     meanwhile: () => database().query("update filestore.backend_mounts set state = 'retired'"),
@@ -179,21 +230,18 @@ const proofs: Readonly<Record<string, Proof>> = {
 const find = (title: string) =>
   examples.find((example) => example.title === title) ?? expect.fail(`no example "${title}"`);
 
-/** Every migration twice, the second time without effect; returns them. */
-async function run(
-  title: string,
-  meanwhile: (() => Promise<unknown>) | undefined,
-): Promise<readonly string[]> {
+/** Every step twice, the second time without effect; returns them. */
+async function run(title: string, meanwhile: (() => Promise<unknown>) | undefined): Promise<readonly Run[]> {
   const { url } = database();
   const client = await database().connect();
   const state = async () => ({ model: await readCatalog(client), comments: await describeSchema(client) });
-  const ran: string[] = [];
-  for (const migration of migrationsOf(find(title), folder)) {
-    await applyMigration(client, url, folder, migration);
+  const ran: Run[] = [];
+  for (const migration of runsOf(find(title), folder)) {
+    await execute(client, url, folder, migration);
     const once = await state();
     if (ran.length === 0) await meanwhile?.();
-    await applyMigration(client, url, folder, migration);
-    expect(await state(), migration).toEqual(once);
+    await execute(client, url, folder, migration);
+    expect(await state(), migration.sql).toEqual(once);
     ran.push(migration);
   }
   return ran;
@@ -213,7 +261,7 @@ async function populate(): Promise<void> {
 
 const history = () =>
   database().query(
-    'select node_id, version, name from filestore.view_filestore_node_versions order by node_id, version',
+    'select id, version, name from filestore.view_filestore_node_versions order by id, version',
   );
 
 test('every example of migrations/README.md is run here', () => {
@@ -230,7 +278,7 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, me
     const migrations = await run(title, meanwhile && (() => meanwhile(database())));
     const client = await database().connect();
     const done = await readCatalog(client);
-    for (const migration of migrations) await applyMigration(client, database().url, folder, migration);
+    for (const migration of migrations) await execute(client, database().url, folder, migration);
     expect(await readCatalog(client)).toEqual(done);
     expect(await history()).toEqual(before);
     expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
@@ -241,8 +289,9 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, me
     if (given !== undefined) await run(given, undefined);
     const migrations = await run(title, undefined);
     expect(migrations.length).toBeGreaterThan(0);
-    const subject = { sources: await readSources(folder, false), client: await database().connect() };
-    for (const gate of [comments, foreignKeys]) {
+    // With the last migration, which alone knows the purpose of an index that it builds.
+    const subject = { sources: await readSources(folder, true), client: await database().connect() };
+    for (const gate of [comments, foreignKeys, historyColumns]) {
       expect(await linesOf(gate.look(subject)), gate.name).toEqual([]);
     }
     expect(await one(database(), 'select count(*)::integer as nodes from filestore.nodes')).toEqual({
@@ -252,8 +301,8 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, me
 });
 
 test.each(examples.map(({ title }) => title))('"%s" is written as the checks want it', async (title) => {
-  for (const migration of migrationsOf(find(title), folder)) {
-    writeFileSync(join(folder, 'migrations', 'current.sql'), migration);
+  for (const { by } of runsOf(find(title), folder)) {
+    if (by === 'owner') continue;
     const sources = await readSources(folder, true);
     for (const gate of [style, lint, concurrently, sessionSettings, placeholders]) {
       expect(await linesOf(gate.look(sources)), gate.name).toEqual([]);
@@ -272,12 +321,57 @@ test('the second release of the rename refuses to lose a value', async () => {
   await populate();
   await run('A new table', undefined);
   const client = await database().connect();
-  const [first = '', second = ''] = [...migrationsOf(find('A rename across two releases'), folder)];
-  await applyMigration(client, database().url, folder, first);
+  const [first, second] = [...runsOf(find('A rename across two releases'), folder)];
+  if (first === undefined || second === undefined) return expect.fail('the rename has two migrations');
+  await execute(client, database().url, folder, first);
   await label('created_by', 'kept', 'ann');
   await database().query('alter table filestore.node_labels disable trigger user');
   await database().query("update filestore.node_labels set principal = 'eva'");
-  await expect(applyMigration(client, database().url, folder, second)).rejects.toThrow(
-    'node_labels.created_by holds what node_labels.principal does not',
+  await expect(execute(client, database().url, folder, second)).rejects.toThrow(
+    'node_labels.created_by holds values that node_labels.principal does not',
   );
+});
+
+test('a backfill that is killed halfway goes on where it ended, and counts no version', async () => {
+  await populate();
+  await database().query(
+    `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, metadata)
+     select backend_mount_id, id, number::text, 'file', '{"media_type": "text/plain"}'
+     from filestore.nodes, generate_series(1, 2500) number
+     where name = 'a directory'`,
+  );
+  const before = await history();
+  const client = await database().connect();
+  const owner = await database().connect();
+  for (const step of runsOf(find('A new column of nodes'), folder)) {
+    if (step.by === 'migration') {
+      await execute(client, database().url, folder, step);
+      continue;
+    }
+    // The last node is locked, so the backfill waits in its last batch.
+    const { rows } = await owner.query<{ pid: number }>('select pg_backend_pid() as pid');
+    await client.query('begin');
+    await client.query(
+      'select from filestore.nodes where id = (select max(id) from filestore.nodes) for update',
+    );
+    const killed = expect(execute(owner, database().url, folder, step)).rejects.toMatchObject({
+      code: '57P01',
+    });
+    const isWaiting = 'select from pg_locks where pid = $1 and not granted';
+    await until(async () => (await database().query(isWaiting, [rows[0]?.pid])).length > 0);
+    await database().query('select pg_terminate_backend($1)', [rows[0]?.pid]);
+    await killed;
+    await client.query('rollback');
+    const [job] = await database().query<{ filled: string }>('select * from filestore.backfills');
+    expect(Number(job?.filled)).toBeGreaterThan(0);
+    expect(Number(job?.filled)).toBeLessThan(2500);
+    expect(job).toMatchObject({ finished_at: null });
+    await execute(client, database().url, folder, step);
+  }
+  expect(await values('select filled, finished_at is not null from filestore.backfills')).toEqual([
+    '2500 true',
+  ]);
+  expect(await values('select count(*) from filestore.nodes where media_type is not null')).toEqual(['2500']);
+  expect(await history()).toEqual(before);
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
 });

@@ -17,6 +17,8 @@ export interface Example {
 }
 
 const CURRENT = 'migrations/current.sql';
+/** Stands where a file does, above SQL that is not part of a migration. */
+const PSQL = 'psql';
 
 /** The examples of migrations/README.md: blocks with the path of a file above them, below a heading. */
 export function readExamples(): readonly Example[] {
@@ -32,11 +34,22 @@ export function readExamples(): readonly Example[] {
     }));
 }
 
-/** Writes what comes before the next migration into a copy of the package, and says what that migration is. */
-export function* migrationsOf(example: Example, folder: string): Generator<string> {
+/** SQL of an example that is run: a migration, or what the owner runs between two of them. */
+export interface Run {
+  readonly by: 'migration' | 'owner';
+  readonly sql: string;
+}
+
+/** Writes the fixtures of each run into a copy of the package before it, and a migration into current.sql. */
+export function* runsOf(example: Example, folder: string): Generator<Run> {
   for (const { file, language, text } of example.steps) {
+    if (file === PSQL) {
+      yield { by: 'owner', sql: text };
+      continue;
+    }
     if (file === CURRENT) {
-      yield text;
+      writeFileSync(join(folder, CURRENT), text);
+      yield { by: 'migration', sql: text };
       continue;
     }
     const path = join(folder, file);
@@ -60,13 +73,17 @@ function patched(original: string, diff: string, file: string): string {
   }, original);
 }
 
-/** Runs a migration as graphile-migrate does: includes put in by itself, in a transaction unless it says otherwise. */
-export async function applyMigration(
+/** Runs a migration as graphile-migrate does: with its includes, in a transaction unless it says otherwise. */
+export async function execute(
   client: Client,
   url: string,
   folder: string,
-  text: string,
+  { by, sql: text }: Run,
 ): Promise<void> {
+  if (by === 'owner') {
+    await client.query(text);
+    return;
+  }
   const settings = { connectionString: url, migrationsFolder: join(folder, 'migrations') };
   const sql = await compile(settings, text, { filename: CURRENT });
   if (/^--! no-transaction\n/.test(sql)) {

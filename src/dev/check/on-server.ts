@@ -9,7 +9,7 @@ import { definitions } from './gates/definitions.ts';
 import { foreignKeys } from './gates/foreign-keys.ts';
 import { functionBodies } from './gates/function-bodies.ts';
 import { generated } from './gates/generated.ts';
-import { nodeColumns } from './gates/node-columns.ts';
+import { historyColumns } from './gates/history-columns.ts';
 import { repeatable } from './gates/repeatable.ts';
 import { type LockReport, measureLocks } from './locks.ts';
 import { populate } from './populate.ts';
@@ -17,7 +17,7 @@ import { isSource, migrationsOf, type Sources } from './sources.ts';
 import type { DatabaseSubject } from './subject.ts';
 
 /** Those that look at a schema which has everything. One of them locks what others read, so each has its turn. */
-const OF_THE_SCHEMA: readonly Gate<DatabaseSubject>[] = [comments, foreignKeys, nodeColumns, definitions];
+const OF_THE_SCHEMA: readonly Gate<DatabaseSubject>[] = [comments, foreignKeys, historyColumns, definitions];
 
 export interface ServerReport {
   readonly gates: readonly GateReport[];

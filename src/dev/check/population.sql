@@ -1,5 +1,5 @@
--- Rows for every table, so that what a migration does to rows shows: that it
--- fails on them, how many it writes. Each statement is committed by itself.
+-- Rows for every table, so that a migration that fails on rows, or writes many of them, is seen. Each statement is
+-- committed on its own.
 
 insert into filestore.backend_mounts (mount_key, backend_kind, root_path, bucket)
 values ('sample-disk', 'local', '/srv/sample', null),
@@ -40,5 +40,13 @@ select filestore.finish_command(((filestore.begin_command('scan')).entry).id, 'f
 
 select filestore.begin_command('move', queue => true);
 
--- Else plans change when the server looks at the tables by itself.
+-- What a watcher and a reconciler saw.
+select filestore.record_sightings(array(select n.id from filestore.nodes n where n.live), now(), now());
+
+-- A role that every server has.
+select filestore.grant_access('pg_monitor', 'service');
+
+call filestore.backfill('nodes', 'storage_class', $$case when kind = 'file' and live then 'STANDARD' end$$, pause => '0');
+
+-- Otherwise plans change when the server analyses the tables on its own.
 analyze;

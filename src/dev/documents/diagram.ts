@@ -50,7 +50,7 @@ export function keysOfColumn(table: RelationDescription, column: string): readon
 /** The type in one short word. */
 export function shortType(type: string): string {
   return type
-    .replace('timestamp with time zone', 'timestamptz')
+    .replace(/timestamp(?:\(\d\))? with time zone/, 'timestamptz')
     .replace('double precision', 'float8')
     .replaceAll(' ', '_');
 }

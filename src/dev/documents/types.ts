@@ -13,6 +13,7 @@ const TEXT: ValueType = { read: 'string', write: 'string' };
 const BIG_INTEGER: ValueType = { read: 'string', write: 'string | number | bigint' };
 const MOMENT: ValueType = { read: 'Date', write: 'Date | string' };
 const JSON_VALUE: ValueType = { read: 'JsonValue', write: 'JsonValue' };
+const JSON_OBJECT: ValueType = { read: 'JsonObject', write: 'JsonObject' };
 const UNKNOWN: ValueType = { read: 'unknown', write: 'unknown' };
 
 const BASE_TYPES: Readonly<Record<string, ValueType>> = {
@@ -28,6 +29,7 @@ const BASE_TYPES: Readonly<Record<string, ValueType>> = {
   text: TEXT,
   name: TEXT,
   uuid: TEXT,
+  xid8: TEXT,
   // A function that returns nothing returns this to pg.
   void: { read: "''", write: "''" },
   'timestamp with time zone': MOMENT,
@@ -41,7 +43,13 @@ const BASE_TYPES: Readonly<Record<string, ValueType>> = {
 
 /** `CHECK ((VALUE = ANY (ARRAY['file'::text, 'directory'::text])))` */
 const ONE_OF = /^CHECK \(\((\w+) = ANY \(ARRAY\[((?:'(?:[^']|'')*'::text(?:, )?)+)\]\)\)\)$/;
-const JSON_OBJECT = /^CHECK \(\(jsonb_typeof\((\w+)\) = 'object'::text\)\)$/;
+const HOLDS_OBJECTS = /^CHECK \(\(jsonb_typeof\((\w+)\) = 'object'::text\)\)$/;
+
+/** Columns of jsonb that hold objects only by filestore.is_sound, of which the catalog has no more than the name. */
+const JSON_OBJECTS: Readonly<Record<string, readonly string[]>> = {
+  nodes: ['metadata'],
+  snapshots: ['metadata'],
+};
 
 /** Says what the types of a schema are in TypeScript. */
 export interface TypeMap {
@@ -80,7 +88,10 @@ export function typeMapOf(schema: SchemaDescription): TypeMap {
   const typeOfColumn = (relation: RelationDescription, name: string): ValueType => {
     const own = typeOf(columnOf(relation, name)?.type ?? '');
     const checks = relation.constraints.map(({ definition }) => definition);
-    if (relation.kind === 'table') return narrowed(checks, name) ?? own;
+    if (relation.kind === 'table') {
+      if (JSON_OBJECTS[relation.name]?.includes(name)) return JSON_OBJECT;
+      return narrowed(checks, name) ?? own;
+    }
     const types = originsOf(relation, name)?.map(({ table, column }) =>
       table?.kind === 'table' ? typeOfColumn(table, column) : own,
     );
@@ -113,7 +124,7 @@ function narrowed(checks: readonly string[], subject: string): ValueType | undef
   for (const check of checks) {
     const literals = literalsOf(check, subject);
     if (literals !== undefined) return { read: literals, write: literals };
-    if (JSON_OBJECT.exec(check)?.[1] === subject) return { read: 'JsonObject', write: 'JsonObject' };
+    if (HOLDS_OBJECTS.exec(check)?.[1] === subject) return JSON_OBJECT;
   }
   return undefined;
 }

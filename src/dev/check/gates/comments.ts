@@ -1,6 +1,10 @@
-import { type Gate, judge } from '../gate.ts';
+import { describeSchema } from '../../../catalog/describe.ts';
+import type { SchemaDescription } from '../../../catalog/description.ts';
+import { sourceOfColumn } from '../../../catalog/view-columns.ts';
+import { concurrentIndexOf } from '../../../db/invalid-index.ts';
+import { type Gate, judge, type Problem } from '../gate.ts';
 import { locate } from '../locate.ts';
-import { CURRENT, isSource } from '../sources.ts';
+import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 interface Uncommented {
@@ -45,19 +49,58 @@ const UNCOMMENTED = `
   where coalesce(btrim(comment), '') = ''
   order by 1, 2`;
 
+/** A line of SQL that says something to people, and nothing to graphile-migrate. */
+const PURPOSE = /^--(?!!)[ \t]*\S/m;
+
 /** For a database that has everything applied. */
 export const comments: Gate<DatabaseSubject> = {
   name: 'comments',
   proves: 'every object of the schema has a comment',
   async look({ sources, client }) {
     const { rows } = await client.query<Uncommented>(UNCOMMENTED);
-    const problems = rows.map(({ kind, subject, names }) => ({
+    const schema = await describeSchema(client);
+    return judge(
+      rows
+        .filter((object) => !isTakenFromTable(object, schema))
+        .flatMap((object) => problemsOf(object, sources)),
+    );
+  },
+};
+
+/** A view's column that is another relation's column of the same name has that one's comment in the data dictionary. */
+function isTakenFromTable({ kind, names }: Uncommented, schema: SchemaDescription): boolean {
+  if (kind !== 'column') return false;
+  const [relation, column = ''] = names;
+  const query = schema.relations.find(({ name }) => name === relation)?.query ?? null;
+  return query !== null && sourceOfColumn(query, column) !== undefined;
+}
+
+function problemsOf({ kind, subject, names }: Uncommented, sources: Sources): readonly Problem[] {
+  const built = kind === 'index' ? builderOf(names[0], sources) : undefined;
+  if (built !== undefined) {
+    if (PURPOSE.test(built.text)) return [];
+    const [statement] = built.statements;
+    return [
+      {
+        ...built.placeOf(statement?.line ?? 1),
+        what: `${subject} has no comment`,
+        remedy:
+          'Say what it is for in an SQL comment above the statement, which a migration of one statement has room for.',
+      },
+    ];
+  }
+  return [
+    {
       ...locate(sources, kind, ...names),
       what: `${subject} has no comment`,
       remedy: `Say what it is for: comment on ${subject} is '…'; the data dictionary is made from it.`,
-    }));
-    // A migration of one statement has no room for one; the next has it, and is asked for it.
-    const alone = isSource(sources.pending) && !sources.pending.transaction;
-    return judge(problems.filter(({ file }) => !alone || file !== CURRENT));
-  },
-};
+    },
+  ];
+}
+
+/** The migration of one statement, without a transaction, that builds an index. */
+function builderOf(index: string | undefined, sources: Sources): SqlSource | undefined {
+  return migrationsOf(sources).findLast(
+    ({ text, transaction }) => concurrentIndexOf({ body: text, transaction })?.index === index,
+  );
+}

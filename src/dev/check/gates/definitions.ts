@@ -114,5 +114,5 @@ function describe(difference: CatalogDifference, sources: Sources): Problem {
     extra: 'is made by the migrations, and the file does not make it',
     changed: 'is another by the file than by the migrations',
   }[difference.change];
-  return { ...place, what: `${what} ${how}`, remedy: `Let the file have the right one, and ${include}.` };
+  return { ...place, what: `${what} ${how}`, remedy: `Correct the file if it is wrong, and ${include}.` };
 }

@@ -5,18 +5,32 @@ import { CURRENT, FIXTURES, type Sources, type SqlSource } from '../sources.ts';
 /** Of a line, with its string literals taken as empty. */
 const LONGEST_LINE = 150;
 /** What stands on one line however long: a signature in these is written out. */
-const ONE_LINERS = /^(?:comment on|revoke all on|drop function if exists) /;
+const ONE_LINERS = /^(?:comment on|revoke all on|drop (?:function|procedure) if exists) /;
 /** A line that goes on with an expression is aligned with where that began. */
 const CONTINUATION = /^(?:and|or|is)\b|^\(/;
 
-/** What has a folder in migrations/fixtures, and how a file of it begins. */
+/** What has a folder in migrations/fixtures, and the statements that a file of it has. */
 const KINDS = {
-  functions: { kind: 'function', begins: ['create or replace function filestore.NAME('] },
+  functions: {
+    kind: 'function',
+    statements: [
+      'create or replace KIND filestore.NAME(',
+      'comment on KIND ',
+      'revoke all on KIND filestore.NAME(',
+    ],
+  },
   triggers: {
     kind: 'trigger',
-    begins: ['drop trigger if exists NAME on filestore.', 'create trigger NAME\n'],
+    statements: ['drop KIND if exists NAME on filestore.', 'create KIND NAME\n', 'comment on KIND '],
   },
-  views: { kind: 'view', begins: ['drop view if exists filestore.NAME;', 'create view filestore.NAME as\n'] },
+  views: {
+    kind: 'view',
+    statements: [
+      'drop KIND if exists filestore.NAME;',
+      'create KIND filestore.NAME as\n',
+      'comment on KIND ',
+    ],
+  },
 } as const;
 
 export const style: Gate<Sources> = {
@@ -92,13 +106,11 @@ function objectProblems({ file, text, statements }: SqlSource): readonly Problem
     const remedy = `Move it to one of ${Object.keys(KINDS).join('/, ')}/.`;
     return [{ file, line: null, what: `is in no folder that ${FIXTURES} has`, remedy }];
   }
-  const { kind, begins } = rules;
-  const missing = [
-    ...begins,
-    `comment on ${kind} `,
-    ...(kind === 'function' ? ['revoke all on function filestore.NAME('] : []),
-  ]
-    .map((beginning) => beginning.replace('NAME', name))
+  // Procedures have their files among the functions.
+  const isProcedure = folder === 'functions' && /^create (?:or replace )?procedure\b/m.test(text);
+  const kind = isProcedure ? 'procedure' : rules.kind;
+  const missing = rules.statements
+    .map((beginning) => beginning.replace('KIND', kind).replace('NAME', name))
     .filter((beginning) => !text.split(/^(?=\S)/m).some((part) => part.startsWith(beginning)))
     .map((beginning): Problem => {
       const what = `has no statement "${beginning.trim()}…"`;
