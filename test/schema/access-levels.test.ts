@@ -51,6 +51,7 @@ async function attempt(level: Level, statement: string) {
 
 const TABLES = [
   ...['backend_mounts', 'nodes', 'snapshots', 'journal_entries', 'rollups', 'rollup_deltas'],
+  ...['node_sightings', 'access_levels', 'backfills'],
   ...['view_filestore_active_nodes', 'view_filestore_node_versions', 'view_filestore_directories'],
 ].map((name) => `filestore.${name}`);
 
@@ -83,8 +84,8 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('new', 's3', 'new')`,
     `update filestore.backend_mounts set state = 'offline' where mount_key = 'main'`,
     `insert into filestore.nodes ${NEW_FILE}) values (${MAIN}, ${DOCS}, 'b', 'file')`,
-    `insert into filestore.nodes ${NEW_FILE}, parent_path, parent_live) values (${MAIN}, ${DOCS}, 'b', 'file', 'docs', true)`,
-    `update filestore.nodes set state = 'missing', last_seen_at = now(), metadata = '{"a": 1}' where id = ${A}`,
+    `insert into filestore.nodes ${NEW_FILE}, parent_path) values (${MAIN}, ${DOCS}, 'b', 'file', 'docs')`,
+    `update filestore.nodes set state = 'missing', metadata = '{"a": 1}' where id = ${A}`,
     `update filestore.nodes set state = 'deleted' where id = ${A}`,
     `select filestore.lock_tree(${MAIN}, true)`,
     `select filestore.create_node(${DOCS}, 'b')`,
@@ -100,7 +101,10 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `select filestore.start_command(${QUEUED})`,
     `select filestore.finish_command(${RUNNING}, 'failed', error => '{}')`,
     `insert into filestore.journal_entries (command) values ('by hand')`,
-    `update filestore.journal_entries set status = 'canceled', completed_at = now() where id = ${QUEUED}`,
+    `update filestore.journal_entries set status = 'canceled' where id = ${QUEUED}`,
+    `select filestore.begin_work(${RUNNING})`,
+    `select filestore.record_sightings(array[${A}, ${DOCS}])`,
+    `insert into filestore.node_sightings (node_id, last_seen_at) values (${A}, now())`,
     'select filestore.fold_rollups()',
   ],
   operator: [
@@ -117,7 +121,7 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
 
 /** What nobody but the owner may do. */
 const FORBIDDEN: readonly string[] = [
-  ...TABLES.slice(0, 6).map((table) => `truncate ${table} cascade`),
+  ...TABLES.slice(0, 9).map((table) => `truncate ${table} cascade`),
   'delete from filestore.nodes',
   `delete from filestore.nodes where state = 'deleted'`,
   'delete from filestore.journal_entries',
