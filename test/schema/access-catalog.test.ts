@@ -101,5 +101,7 @@ test('only the few functions that go by the catalog build SQL from text', async 
     'set_database_number',
   ]);
   // Each other mention is the name of the right.
-  expect(await namesOf(`p.prosrc ~ '\\mexecute\\M' and p.prosrc !~ '\\mexecute (format\\(|statement;)'`)).toEqual([]);
+  expect(
+    await namesOf(`p.prosrc ~ '\\mexecute\\M' and p.prosrc !~ '\\mexecute (format\\(|statement;)'`),
+  ).toEqual([]);
 });
