@@ -232,7 +232,7 @@ describe('a service does not forge the journal:', () => {
   });
 
   test.each([
-    ...['created_at', 'started_at', 'completed_at', 'duration_ms', 'id', 'backend_mount_id', 'command'],
+    ...['created_at', 'started_at', 'completed_at', 'duration_ms', 'backend_mount_id', 'command'],
     ...['executor_kind', 'principal', 'request_id', 'correlation_id', 'idempotency_key', 'parameters'],
   ])('it updates no %s', async (column) => {
     await expect(
