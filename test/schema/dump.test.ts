@@ -1,23 +1,20 @@
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 import { runMigrations, verifySchema } from '../../src/index.ts';
 import { connectionTo } from '../support/connection.ts';
 import { databaseForEachTest, databaseForFile } from '../support/database.ts';
-import { canUse } from '../support/programs.ts';
-import { systemBinaries } from '../support/system-binaries.ts';
+import { findDumpTools } from '../support/dump-tools.ts';
 import { createChain, createMount, createNode, deleteNode, one } from '../support/tree.ts';
 
 const run = promisify(execFile);
 
-/** pg_dump reads servers up to its own version; the embedded Postgres comes without one. */
-const folder = process.env.TEST_POSTGRES === 'system' ? systemBinaries(process.env) : undefined;
-const found = folder !== undefined && existsSync(join(folder, 'pg_dump'));
+const folder = await findDumpTools(inject('adminUrl'));
 
-describe.runIf(canUse('pg_dump of the server that runs the tests', found))('a dump', () => {
+describe.runIf(folder !== undefined)('a dump', () => {
   const source = databaseForFile();
   const target = databaseForEachTest('empty');
   let scratch: string;
