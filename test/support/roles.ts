@@ -77,3 +77,23 @@ export async function migrateAs(owner: LoginRole, database: TestDatabase): Promi
   await database.query(`grant create on database ${database.name} to ${owner.quotedName}`);
   await runMigrations({ connection: connectionTo(owner.url) });
 }
+
+/** Everything in the database that the role was given, one line each. */
+export async function readPrivileges(database: TestDatabase, role: LoginRole): Promise<readonly string[]> {
+  const rows = await database.query<{ privilege: string }>(
+    `select concat_ws(' ', o.object, a.privilege_type, a.is_grantable) as privilege
+     from (
+       select oid::regclass::text as object, relacl as acl from pg_class
+       union all select a.attrelid::regclass || '.' || a.attname, a.attacl from pg_attribute a
+       union all select oid::regprocedure::text, proacl from pg_proc
+       union all select oid::regtype::text, typacl from pg_type
+       union all select oid::regnamespace::text, nspacl from pg_namespace
+       union all select 'later ' || defaclobjtype::text || ' of ' || defaclrole::regrole, defaclacl from pg_default_acl
+     ) o
+     cross join lateral aclexplode(o.acl) a
+     where a.grantee = (select oid from pg_roles where rolname = $1)
+     order by 1`,
+    [role.name],
+  );
+  return rows.map(({ privilege }) => privilege);
+}
