@@ -9,7 +9,7 @@ import { check, docs, start } from './cli/dev-commands.ts';
 import type { FailureDocument } from './cli/documents.ts';
 import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './cli/exit-codes.ts';
 import { errorDocument, type Output, openOutput } from './cli/output.ts';
-import { commit, reset, uncommit, watch } from './cli/workflow-commands.ts';
+import { commit, rebase, reset, uncommit, watch } from './cli/workflow-commands.ts';
 import { FilestoreError } from './errors.ts';
 
 const COMMANDS: Readonly<Record<CommandName, (output: Output, flags: Flags) => Promise<number>>> = {
@@ -20,6 +20,7 @@ const COMMANDS: Readonly<Record<CommandName, (output: Output, flags: Flags) => P
   watch,
   commit,
   uncommit,
+  rebase,
   reset,
   check,
   docs,

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:51d25ad801fad6a8d6912411f314c099b20aa7d5
+--! Hash: sha1:3c35412da581c9bed92fbb8553bd22c7bc5ea046
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -907,8 +907,8 @@ comment on function filestore.refuse_long_name(bigint, text) is
 
 revoke all on function filestore.refuse_long_name(bigint, text) from public;
 --! EndIncluded functions/refuse_long_name.sql
---! Included functions/check_state_change.sql
-create or replace function filestore.check_state_change(node filestore.nodes, new_state text)
+--! Included functions/refuse_state_change.sql
+create or replace function filestore.refuse_state_change(node filestore.nodes, new_state text)
 returns void
 language plpgsql
 immutable
@@ -920,21 +920,18 @@ begin
             constraint = 'nodes_root_check',
             hint       = 'Delete the mount; its root goes with it.';
   end if;
-  if (new_state = 'inconsistent' and node.state <> 'active')
-     or (new_state = 'missing' and node.state not in ('active', 'inconsistent')) then
-    raise exception '% cannot go from % to %', filestore.describe_node(node), node.state, new_state
-      using errcode    = 'FS422',
-            constraint = 'nodes_state_change_check',
-            hint       = 'Legal: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
-  end if;
+  raise exception '% cannot go from % to %', filestore.describe_node(node), node.state, new_state
+    using errcode    = 'FS422',
+          constraint = 'nodes_state_change_check',
+          hint       = 'Legal: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
 end
 $$;
 
-comment on function filestore.check_state_change(filestore.nodes, text) is
-  'Lets a node''s state change only along the legal transitions.';
+comment on function filestore.refuse_state_change(filestore.nodes, text) is
+  'Explains why a node cannot go from its state to another.';
 
-revoke all on function filestore.check_state_change(filestore.nodes, text) from public;
---! EndIncluded functions/check_state_change.sql
+revoke all on function filestore.refuse_state_change(filestore.nodes, text) from public;
+--! EndIncluded functions/refuse_state_change.sql
 --! Included functions/refuse_created_node.sql
 create or replace function filestore.refuse_created_node(node filestore.nodes)
 returns void
@@ -1009,56 +1006,6 @@ comment on function filestore.prepare_node_insert() is
 
 revoke all on function filestore.prepare_node_insert() from public;
 --! EndIncluded functions/prepare_node_insert.sql
---! Included functions/place_node.sql
-create or replace function filestore.place_node(before filestore.nodes, after filestore.nodes, restored boolean)
-returns filestore.nodes
-language plpgsql
-as $$
-begin
-  if after.name is distinct from before.name and octet_length(after.name) > 255 then
-    perform filestore.refuse_long_name(after.backend_mount_id, after.name);
-  end if;
-  if after.kind = 'directory' and (after.parent_id <> before.parent_id or after.name <> before.name) then
-    -- For SQL that does not use move_node, which takes it before any row.
-    perform filestore.lock_tree(after.backend_mount_id, true);
-  end if;
-
-  -- Whoever restores a node with parent_live has read parent_path under the tree lock: restore_node does so for a whole
-  -- tree. The key proves it.
-  if after.parent_id <> before.parent_id or (restored and after.parent_live is not true) then
-    after.parent_path := filestore.find_parent(after.backend_mount_id, after.parent_id, after.name);
-  elsif after.live and not after.parent_live then
-    -- The cascade of a directory that is being deleted has reached a live child.
-    raise exception 'directory "%" is not empty: it holds "%"', before.parent_path, before.name
-      using errcode    = 'FS409',
-            constraint = 'nodes_not_empty',
-            hint       = 'Delete what it holds in the same statement, or first.';
-  end if;
-  after.parent_live := case when after.live and after.parent_id is not null then true end;
-  after.path        := coalesce(nullif(after.parent_path, '') || '/', '') || after.name;
-  after.depth       := coalesce(cardinality(string_to_array(after.parent_path, '/')) + 1, 0);
-
-  if after.kind = 'directory' then
-    after.directory_path := after.path;
-    -- The cascade of a directory below itself would run on. Several moved in a
-    -- ring by one statement can evade this; nodes_parent_fkey or, at the
-    -- latest, the bound on the path's length ends that.
-    if before.live and (after.parent_path = before.path or starts_with(after.parent_path, before.path || '/')) then
-      raise exception 'directory "%" cannot be moved into itself ("%")', before.path, after.parent_path
-        using errcode    = 'FS422',
-              constraint = 'nodes_cycle_check',
-              hint       = 'Choose a parent outside of the directory that moves.';
-    end if;
-  end if;
-  return after;
-end
-$$;
-
-comment on function filestore.place_node(filestore.nodes, filestore.nodes, boolean) is
-  'A node at its new place: parent_path, path, depth and directory_path that follow from its parent and name. For prepare_node_update only.';
-
-revoke all on function filestore.place_node(filestore.nodes, filestore.nodes, boolean) from public;
---! EndIncluded functions/place_node.sql
 --! Included functions/prepare_node_update.sql
 create or replace function filestore.prepare_node_update()
 returns trigger
@@ -1068,7 +1015,6 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   given_version integer := new.version;
-  restored      boolean := new.state <> 'deleted' and not old.live;
 begin
   if new.id is distinct from old.id
      or new.backend_mount_id is distinct from old.backend_mount_id
@@ -1083,7 +1029,11 @@ begin
   end if;
 
   if new.state is distinct from old.state then
-    perform filestore.check_state_change(old, new.state);
+    if (new.state = 'deleted' and old.parent_id is null)
+       or (new.state = 'inconsistent' and old.state <> 'active')
+       or (new.state = 'missing' and old.state not in ('active', 'inconsistent')) then
+      perform filestore.refuse_state_change(old, new.state);
+    end if;
     new.deleted_at := case when new.state = 'deleted' then coalesce(new.deleted_at, date_trunc('milliseconds', statement_timestamp())) end;
     if not isfinite(new.deleted_at) or new.deleted_at > clock_timestamp() + interval '1 millisecond' then
       raise exception '% cannot be deleted at %', filestore.describe_node(old), new.deleted_at
@@ -1106,12 +1056,42 @@ begin
             hint       = 'Restore it first, or in the same statement by setting its state to active.';
   end if;
 
-  if new.parent_id is distinct from old.parent_id
-     or new.parent_path is distinct from old.parent_path
-     or new.name is distinct from old.name
-     or new.live <> old.live
-     or new.parent_live is distinct from old.parent_live then
-    new := filestore.place_node(old, new, restored);
+  if new.parent_id is distinct from old.parent_id or new.name is distinct from old.name then
+    if octet_length(new.name) > 255 then
+      perform filestore.refuse_long_name(new.backend_mount_id, new.name);
+    end if;
+    if new.kind = 'directory' then
+      -- For SQL that does not use move_node, which takes it before any row.
+      perform filestore.lock_tree(new.backend_mount_id, true);
+    end if;
+  end if;
+
+  -- Whoever restores a node with parent_live has read parent_path under the tree lock, as restore_tree does. The key
+  -- proves it.
+  if new.parent_id is distinct from old.parent_id or (new.live and not old.live and new.parent_live is not true) then
+    new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
+  elsif new.live and not new.parent_live then
+    -- The cascade of a directory that is being deleted has reached a live child.
+    raise exception 'directory "%" is not empty: it holds "%"', old.parent_path, old.name
+      using errcode    = 'FS409',
+            constraint = 'nodes_not_empty',
+            hint       = 'Delete what it holds in the same statement, or first.';
+  end if;
+  new.parent_live := case when new.live and new.parent_id is not null then true end;
+
+  if new.parent_path is distinct from old.parent_path or new.name is distinct from old.name then
+    new.path           := coalesce(nullif(new.parent_path, '') || '/', '') || new.name;
+    new.depth          := coalesce(cardinality(string_to_array(new.parent_path, '/')) + 1, 0);
+    new.directory_path := case when new.kind = 'directory' then new.path end;
+    -- The cascade of a directory below itself would run on. Several moved in a
+    -- ring by one statement can evade this; nodes_parent_fkey or, at the
+    -- latest, the bound on the path's length ends that.
+    if new.kind = 'directory' and old.live and (new.parent_path = old.path or starts_with(new.parent_path, old.path || '/')) then
+      raise exception 'directory "%" cannot be moved into itself ("%")', old.path, new.parent_path
+        using errcode    = 'FS422',
+              constraint = 'nodes_cycle_check',
+              hint       = 'Choose a parent outside of the directory that moves.';
+    end if;
   else
     new.path           := old.path;
     new.depth          := old.depth;

@@ -1,8 +1,9 @@
---! Previous: sha1:51d25ad801fad6a8d6912411f314c099b20aa7d5
---! Hash: sha1:76fd498b38d2b408c721f34315c231b0f0f9d433
+--! Previous: sha1:3c35412da581c9bed92fbb8553bd22c7bc5ea046
+--! Hash: sha1:a7718a279f96f6828c939321d0ff7709d089c1c7
 --! Message: History of nodes
 
 -- Three columns of its own and then those of nodes, in the same order: a new column is added to both tables, at the end.
+-- No foreign key: only the trigger on nodes writes here, and each new version would pay for a lookup.
 create table if not exists filestore.snapshots (
   valid_from               timestamptz(3) not null,
   valid_to                 timestamptz(3) not null,
@@ -11,10 +12,6 @@ create table if not exists filestore.snapshots (
 
   constraint snapshots_pkey
     primary key (id, version),
-  constraint snapshots_node_fkey
-    foreign key (id)
-    references filestore.nodes (id)
-    on delete cascade,
   constraint snapshots_valid_check
     check (valid_from < valid_to)
 );
@@ -27,7 +24,6 @@ comment on column filestore.snapshots.valid_from               is 'First moment 
 comment on column filestore.snapshots.valid_to                 is 'First moment at which it no longer was.';
 comment on column filestore.snapshots.superseded_by_journal_id is 'Journal entry of the command that superseded it; null when none was named.';
 comment on constraint snapshots_pkey        on filestore.snapshots is 'One row per node and version.';
-comment on constraint snapshots_node_fkey   on filestore.snapshots is 'The node exists, live or as a tombstone; purging it erases its history.';
 comment on constraint snapshots_valid_check on filestore.snapshots is 'A version was valid for some time.';
 comment on index filestore.snapshots_path_idx is 'The tree of a mount as it was at a moment.';
 
@@ -68,28 +64,6 @@ comment on function filestore.current_journal_entry() is
 
 revoke all on function filestore.current_journal_entry() from public;
 --! EndIncluded functions/current_journal_entry.sql
---! Included functions/record_node_version.sql
-create or replace function filestore.record_node_version()
-returns trigger
-language plpgsql
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if new.version <> old.version then
-    -- snapshots has three columns of its own and then those of nodes, in the same order.
-    insert into filestore.snapshots
-    select old.updated_at, new.updated_at, filestore.current_journal_entry(), old.*;
-  end if;
-  return null;
-end
-$$;
-
-comment on function filestore.record_node_version() is
-  'Keeps the version of a node that an update supersedes.';
-
-revoke all on function filestore.record_node_version() from public;
---! EndIncluded functions/record_node_version.sql
 --! Included functions/guard_snapshot.sql
 create or replace function filestore.guard_snapshot()
 returns trigger
@@ -98,15 +72,11 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- A purged node takes its history along; by then the node is gone.
-  if tg_op = 'DELETE' and not exists (select from filestore.nodes n where n.id = old.id) then
-    return old;
-  end if;
   if tg_op = 'INSERT' then
     raise exception 'history of node % cannot be written by hand', new.id
       using errcode    = 'FS409',
             constraint = 'snapshots_fixed',
-            hint       = 'It is kept by the database when a node changes.';
+            hint       = 'The database keeps it when a node changes.';
   end if;
   raise exception 'version % of node % ("%") is history and cannot be changed', old.version, old.id, old.path
     using errcode    = 'FS409',
@@ -116,10 +86,46 @@ end
 $$;
 
 comment on function filestore.guard_snapshot() is
-  'Refuses to write or change history, or to remove it while its node exists.';
+  'Refuses to write or change history.';
 
 revoke all on function filestore.guard_snapshot() from public;
 --! EndIncluded functions/guard_snapshot.sql
+--! Included functions/guard_history_removal.sql
+create or replace function filestore.guard_history_removal()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  kept record;
+begin
+  select r.id, r.version, r.path
+  into kept
+  from removed r
+  -- "Offset 0" keeps this a lookup by id, whatever the session's first statement removed.
+  cross join lateral (
+    select
+    from filestore.nodes n
+    where n.id = r.id
+    offset 0
+  ) node
+  limit 1;
+  if found then
+    raise exception 'version % of node % ("%") is history and cannot be removed', kept.version, kept.id, kept.path
+      using errcode    = 'FS409',
+            constraint = 'snapshots_fixed',
+            hint       = 'History goes when its node is purged.';
+  end if;
+  return null;
+end
+$$;
+
+comment on function filestore.guard_history_removal() is
+  'Refuses to remove history while its node exists.';
+
+revoke all on function filestore.guard_history_removal() from public;
+--! EndIncluded functions/guard_history_removal.sql
 --! Included functions/find_mount.sql
 create or replace function filestore.find_mount(mount_key text)
 returns bigint
@@ -241,29 +247,29 @@ comment on function filestore.canonical_path(text) is
 revoke all on function filestore.canonical_path(text) from public;
 --! EndIncluded functions/canonical_path.sql
 
---! Included triggers/nodes_record_version.sql
-drop trigger if exists nodes_record_version on filestore.nodes;
-
--- No "when": the server reads its expression from the catalog at every statement.
-create trigger nodes_record_version
-  after update on filestore.nodes
-  for each row
-  execute function filestore.record_node_version();
-
-comment on trigger nodes_record_version on filestore.nodes is
-  'No version of a node is lost.';
---! EndIncluded triggers/nodes_record_version.sql
 --! Included triggers/snapshots_guard.sql
 drop trigger if exists snapshots_guard on filestore.snapshots;
 
 create trigger snapshots_guard
-  before update or delete on filestore.snapshots
+  before update on filestore.snapshots
   for each row
   execute function filestore.guard_snapshot();
 
 comment on trigger snapshots_guard on filestore.snapshots is
-  'History is never changed; it goes with its node.';
+  'History never changes.';
 --! EndIncluded triggers/snapshots_guard.sql
+--! Included triggers/snapshots_guard_removal.sql
+drop trigger if exists snapshots_guard_removal on filestore.snapshots;
+
+create trigger snapshots_guard_removal
+  after delete on filestore.snapshots
+  referencing old table as removed
+  for each statement
+  execute function filestore.guard_history_removal();
+
+comment on trigger snapshots_guard_removal on filestore.snapshots is
+  'History goes with its node only.';
+--! EndIncluded triggers/snapshots_guard_removal.sql
 --! Included triggers/snapshots_guard_insert.sql
 drop trigger if exists snapshots_guard_insert on filestore.snapshots;
 

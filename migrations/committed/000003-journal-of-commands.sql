@@ -1,5 +1,5 @@
---! Previous: sha1:76fd498b38d2b408c721f34315c231b0f0f9d433
---! Hash: sha1:ae23399f6670cc724de1b1734f3f286a639da8ed
+--! Previous: sha1:a7718a279f96f6828c939321d0ff7709d089c1c7
+--! Hash: sha1:c23e3919897d516f05bc4bc2cfac2e1a4ad79a8b
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:ae23399f6670cc724de1b1734f3f286a639da8ed
---! Hash: sha1:11be3628c17ed6165121bc24fad3a25ad1bddac9
+--! Previous: sha1:c23e3919897d516f05bc4bc2cfac2e1a4ad79a8b
+--! Hash: sha1:415b27b1dd7e9dce3e5b69dc15995774b9c7b618
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a
@@ -18,11 +18,6 @@ create table if not exists filestore.rollups (
 
   constraint rollups_pkey
     primary key (node_id),
-  -- Derived data goes with what it is derived from.
-  constraint rollups_node_fkey
-    foreign key (node_id)
-    references filestore.nodes (id)
-    on delete cascade,
   constraint rollups_consistency_state_check
     check (consistency_state in ('up_to_date', 'stale'))
 )
@@ -37,7 +32,6 @@ comment on column filestore.rollups.dir_count          is 'Number of directories
 comment on column filestore.rollups.consistency_state  is 'up_to_date, or stale when the totals are known to need a recount.';
 comment on column filestore.rollups.last_calculated_at is 'When the totals were last recounted from the nodes.';
 comment on column filestore.rollups.updated_at         is 'When the totals last changed.';
-comment on constraint rollups_node_fkey on filestore.rollups is 'The directory exists, living or tombstoned; its totals go with it.';
 
 -- Appended, never updated: a counter on each directory would be a hot row that
 -- every writer locks. No foreign key: an append must not lock its directory.
@@ -159,8 +153,8 @@ comment on function filestore.record_created_node() is
 
 revoke all on function filestore.record_created_node() from public;
 --! EndIncluded functions/record_created_node.sql
---! Included functions/record_changed_node.sql
-create or replace function filestore.record_changed_node()
+--! Included functions/record_node_update.sql
+create or replace function filestore.record_node_update()
 returns trigger
 language plpgsql
 security definer
@@ -173,6 +167,12 @@ declare
   is_live      integer;
   below        filestore.rollups;
 begin
+  if new.version <> old.version then
+    -- snapshots has three columns of its own and then those of nodes, in the same order.
+    insert into filestore.snapshots
+    select old.updated_at, new.updated_at, filestore.current_journal_entry(), old.*;
+  end if;
+
   -- A root, whose parent_id is null, never moves or dies.
   if (new.parent_id = old.parent_id and new.size_bytes = old.size_bytes and new.live = old.live) is not false then
     return null;
@@ -243,11 +243,11 @@ begin
 end
 $$;
 
-comment on function filestore.record_changed_node() is
-  'Carries a change of a node''s size, life or parent into the totals of the directories above it, by appending deltas.';
+comment on function filestore.record_node_update() is
+  'Keeps the version of a node that an update supersedes, and carries a change of its size, life or parent into the totals of the directories above it, by appending deltas.';
 
-revoke all on function filestore.record_changed_node() from public;
---! EndIncluded functions/record_changed_node.sql
+revoke all on function filestore.record_node_update() from public;
+--! EndIncluded functions/record_node_update.sql
 --! Included functions/guard_totals.sql
 create or replace function filestore.guard_totals()
 returns trigger
@@ -647,18 +647,19 @@ create trigger nodes_record_created
 comment on trigger nodes_record_created on filestore.nodes is
   'The totals above a new node count it.';
 --! EndIncluded triggers/nodes_record_created.sql
---! Included triggers/nodes_record_changed.sql
-drop trigger if exists nodes_record_changed on filestore.nodes;
+--! Included triggers/nodes_record_update.sql
+drop trigger if exists nodes_record_update on filestore.nodes;
 
--- No "when": the server reads its expression from the catalog at every statement.
-create trigger nodes_record_changed
+-- One trigger for history and totals, without "when": each further trigger, and the text of each condition, costs every
+-- update. For each row: transition tables would write every row down first.
+create trigger nodes_record_update
   after update on filestore.nodes
   for each row
-  execute function filestore.record_changed_node();
+  execute function filestore.record_node_update();
 
-comment on trigger nodes_record_changed on filestore.nodes is
-  'The totals above a node follow its size, life and place.';
---! EndIncluded triggers/nodes_record_changed.sql
+comment on trigger nodes_record_update on filestore.nodes is
+  'No version of a node is lost, and the totals above it follow its size, life and place.';
+--! EndIncluded triggers/nodes_record_update.sql
 --! Included triggers/nodes_guard_totals.sql
 drop trigger if exists nodes_guard_totals on filestore.nodes;
 

@@ -1,20 +1,17 @@
---! Previous: sha1:11be3628c17ed6165121bc24fad3a25ad1bddac9
---! Hash: sha1:388be0e77b5cdf7a593c639db178f98c327d8efa
+--! Previous: sha1:415b27b1dd7e9dce3e5b69dc15995774b9c7b618
+--! Hash: sha1:d7fb32a5152ff57ede8cb6ac602af66bbb2d8860
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of
--- every node with all its indexes. No index but the key, so that every update can be HOT.
+-- every node with all its indexes. No index but the key, so that every update can be HOT. Written by record_sightings
+-- only, which keeps a node from being purged at the same time.
 create table if not exists filestore.node_sightings (
   node_id            bigint         not null,
   last_seen_at       timestamptz(3),
   last_reconciled_at timestamptz(3),
 
   constraint node_sightings_pkey
-    primary key (node_id),
-  constraint node_sightings_node_fkey
-    foreign key (node_id)
-    references filestore.nodes (id)
-    on delete cascade
+    primary key (node_id)
 )
 -- Half of each page is room for the next pass over all of its rows.
 with (
@@ -27,7 +24,6 @@ comment on table  filestore.node_sightings                    is 'When a node wa
 comment on column filestore.node_sightings.node_id            is 'The node.';
 comment on column filestore.node_sightings.last_seen_at       is 'When a watcher last saw the node on its backend.';
 comment on column filestore.node_sightings.last_reconciled_at is 'When a reconciler last compared the node with its backend.';
-comment on constraint node_sightings_node_fkey on filestore.node_sightings is 'The node exists, live or as a tombstone; its sighting goes with it.';
 
 --! Included functions/record_sightings.sql
 create or replace function filestore.record_sightings(
@@ -37,6 +33,7 @@ create or replace function filestore.record_sightings(
 )
 returns integer
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -53,16 +50,29 @@ begin
             hint       = 'Give moments in the past, or leave them out.';
   end if;
 
-  -- In order of id: passes that meet do not deadlock.
-  insert into filestore.node_sightings as s (node_id, last_seen_at, last_reconciled_at)
-  select n.id, seen_at, reconciled_at
+  -- In order of id: passes that meet do not deadlock. The lock keeps a node from being purged before its first
+  -- sighting is visible to the purge.
+  insert into filestore.node_sightings (node_id)
+  select n.id
   from filestore.nodes n
   where n.id = any (node_ids)
+    and not exists (select from filestore.node_sightings s where s.node_id = n.id)
   order by n.id
-  on conflict (node_id) do update
+  for key share of n
+  on conflict do nothing;
+
+  update filestore.node_sightings s
   -- The later of the two: a report that arrives late changes nothing.
-  set last_seen_at       = greatest(s.last_seen_at, excluded.last_seen_at),
-      last_reconciled_at = greatest(s.last_reconciled_at, excluded.last_reconciled_at);
+  set last_seen_at       = greatest(s.last_seen_at, seen_at),
+      last_reconciled_at = greatest(s.last_reconciled_at, reconciled_at)
+  from (
+    select k.node_id
+    from filestore.node_sightings k
+    where k.node_id = any (node_ids)
+    order by k.node_id
+    for no key update
+  ) known
+  where s.node_id = known.node_id;
   get diagnostics recorded = row_count;
   return recorded;
 end
@@ -73,7 +83,46 @@ comment on function filestore.record_sightings(bigint[], timestamptz, timestampt
 
 revoke all on function filestore.record_sightings(bigint[], timestamptz, timestamptz) from public;
 --! EndIncluded functions/record_sightings.sql
+--! Included functions/remove_node_records.sql
+create or replace function filestore.remove_node_records()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Arrays, since a join with the transition table would keep the row estimate of the session's first statement.
+  node_ids      bigint[] := array(select r.id from removed r);
+  directory_ids bigint[] := array(select r.id from removed r where r.directory_path is not null);
+begin
+  delete from filestore.snapshots s
+  where s.id = any (node_ids);
+  delete from filestore.rollups r
+  where r.node_id = any (directory_ids);
+  delete from filestore.node_sightings s
+  where s.node_id = any (node_ids);
+  return null;
+end
+$$;
 
+comment on function filestore.remove_node_records() is
+  'Removes history, totals and sightings with their nodes. Set-based instead of a foreign key''s cascade, which costs three statements per node, and every new version a lookup.';
+
+revoke all on function filestore.remove_node_records() from public;
+--! EndIncluded functions/remove_node_records.sql
+
+--! Included triggers/nodes_remove_records.sql
+drop trigger if exists nodes_remove_records on filestore.nodes;
+
+create trigger nodes_remove_records
+  after delete on filestore.nodes
+  referencing old table as removed
+  for each statement
+  execute function filestore.remove_node_records();
+
+comment on trigger nodes_remove_records on filestore.nodes is
+  'History, totals and sightings go with their node.';
+--! EndIncluded triggers/nodes_remove_records.sql
 --! Included triggers/node_sightings_refuse_truncate.sql
 drop trigger if exists node_sightings_refuse_truncate on filestore.node_sightings;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:388be0e77b5cdf7a593c639db178f98c327d8efa
---! Hash: sha1:a7a3ed4058304e949a86f7e2005be83004ed92f5
+--! Previous: sha1:d7fb32a5152ff57ede8cb6ac602af66bbb2d8860
+--! Hash: sha1:9a78d8f728d93d1c2a228be440f8aa08456fc4ae
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

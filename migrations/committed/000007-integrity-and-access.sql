@@ -1,5 +1,5 @@
---! Previous: sha1:a7a3ed4058304e949a86f7e2005be83004ed92f5
---! Hash: sha1:748ec945bc08eb49a065c878a2297e5882e85a22
+--! Previous: sha1:9a78d8f728d93d1c2a228be440f8aa08456fc4ae
+--! Hash: sha1:157d9a0bcb6fc920195b8eb73810f1f23b53d00d
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -268,8 +268,6 @@ begin
     ('backend_mounts', 'UPDATE', '{id,backend_kind,erasing_since,version,created_at,updated_at}'),
     ('nodes', 'INSERT', '{id,root_of_mount_id,parent_live,path,depth,directory_path,live,version,created_at,updated_at,deleted_at}'),
     ('nodes', 'UPDATE', '{id,backend_mount_id,root_of_mount_id,parent_path,parent_live,path,depth,directory_path,kind,live,version,created_at,updated_at}'),
-    ('node_sightings', 'INSERT', '{}'),
-    ('node_sightings', 'UPDATE', '{node_id}'),
     ('journal_entries', 'INSERT', '{id,result,error,started_at,completed_at,duration_ms,created_at}'),
     ('journal_entries', 'UPDATE', '{id,backend_mount_id,command,executor_kind,principal,request_id,correlation_id,idempotency_key,parameters,'
       'started_at,completed_at,duration_ms,created_at}')

@@ -1,5 +1,5 @@
---! Previous: sha1:748ec945bc08eb49a065c878a2297e5882e85a22
---! Hash: sha1:af65c0da34dfbb22a124182f9ed354e6318e0ae1
+--! Previous: sha1:157d9a0bcb6fc920195b8eb73810f1f23b53d00d
+--! Hash: sha1:79a1c04dd7f19c52602e1de81094b512bf750c27
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -15,6 +15,8 @@ Commands:
   commit    make a committed migration of current.sql, tried on the shadow database
             -m, --message <text>  what it does, which also names its file
   uncommit  move the last committed migration back into current.sql
+  rebase    after a merge, number your migrations behind those of the other branch, and hash them again
+            --onto <ref>   the branch whose migrations keep their numbers; default: found by git
   reset     erase the development database and make it anew with the committed migrations
             --yes-erase <database>  (also commit, uncommit) erase it, though it is not on this machine
   check     check that the migrations are ready to be merged
@@ -24,8 +26,8 @@ Commands:
   --json    one JSON document on stdout, everything else on stderr (migrate, status, verify, check)
 
 The database: FILESTORE_MIGRATION_DATABASE_URL, else FILESTORE_DATABASE_URL, else DATABASE_URL,
-else the embedded Postgres (not with NODE_ENV=production). For watch, commit, uncommit and reset: DATABASE_URL,
-SHADOW_DATABASE_URL and ROOT_DATABASE_URL, or none of them for the embedded Postgres.
+else the embedded Postgres (not with NODE_ENV=production). For watch, commit, uncommit, rebase and reset:
+DATABASE_URL, SHADOW_DATABASE_URL and ROOT_DATABASE_URL, or none of them for the embedded Postgres.
 
 Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 migrations pending (status);
 4 history diverged, database ahead, or schema drifted; 5 gave up waiting for the lock.
@@ -39,6 +41,8 @@ export interface Flags {
   readonly current: boolean;
   readonly once: boolean;
   readonly message: string | undefined;
+  /** Name of a branch or commit. */
+  readonly onto: string | undefined;
   /** Name of a database. */
   readonly yesErase: string | undefined;
 }
@@ -56,6 +60,7 @@ export type CommandName =
   | 'watch'
   | 'commit'
   | 'uncommit'
+  | 'rebase'
   | 'reset'
   | 'check'
   | 'docs';
@@ -68,6 +73,7 @@ const ALLOWED: Readonly<Record<CommandName, readonly string[]>> = {
   watch: ['once'],
   commit: ['message', 'yes-erase'],
   uncommit: ['yes-erase'],
+  rebase: ['onto'],
   reset: ['yes-erase'],
   check: ['json', 'current'],
   docs: [],
@@ -99,6 +105,7 @@ export function readArguments(args: readonly string[]): Arguments {
       current: values.current ?? false,
       once: values.once ?? false,
       message: values.message,
+      onto: values.onto,
       yesErase: values['yes-erase'],
     },
   };
@@ -116,6 +123,7 @@ function parse(args: readonly string[]) {
       current: { type: 'boolean' },
       once: { type: 'boolean' },
       message: { type: 'string', short: 'm' },
+      onto: { type: 'string' },
       'yes-erase': { type: 'string' },
     },
   });

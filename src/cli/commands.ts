@@ -1,6 +1,6 @@
+import { describeHolderAndSince } from '../db/lock-holder.ts';
 import type { PendingMigration } from '../db/migrations.ts';
 import { migrationStatus, pendingMigrations, runMigrations, verifySchema } from '../db/migrations.ts';
-import { describeProcess } from '../db/server-process.ts';
 import { DatabaseAheadError } from '../errors.ts';
 import { describeConnection } from '../settings.ts';
 import { capitalized, count } from '../text.ts';
@@ -80,7 +80,11 @@ export async function status(output: Output, flags: Flags): Promise<number> {
     output.say(`${count(applied.length, 'migration')} applied, ${pending.length} pending`);
     for (const filename of pending) output.say(`PENDING  ${filename}`);
     for (const problem of problems) output.say(`PROBLEM  ${problem}`);
-    for (const migrator of migrators) output.say(`AT WORK  ${describeProcess(migrator)}`);
+    for (const migrator of migrators) {
+      // No one is at work in a prepared transaction.
+      const label = migrator.kind === 'prepared transaction' ? 'LOCKED BY' : 'AT WORK';
+      output.say(`${label}  ${describeHolderAndSince(migrator)}. ${migrator.remedy}`);
+    }
     const { database } = connection;
     output.document({ ok: true, command: 'status', database, ...found } satisfies StatusDocument);
     if (state === 'current' || (state === 'ahead' && flags.allowAhead)) return DONE;

@@ -76,6 +76,48 @@ export async function uncommit(output: Output, { yesErase }: Flags): Promise<num
   });
 }
 
+export async function rebase(output: Output, { onto }: Flags): Promise<number> {
+  return withWorkflow(output, {}, async (context) => {
+    const { rebaseMigrations } = await import('../dev/workflow/rebase.ts');
+    const result = await rebaseMigrations(context, { onto });
+    const { paint } = output;
+    output.say(`Keeping the numbers of ${result.onto.name}: it is ${result.onto.why}.`);
+    for (const { from, to } of result.finished) {
+      output.say(`${paint.good('Finished')} what an earlier run began: ${from} is ${to}`);
+    }
+    for (const { before, after } of result.renumbered) {
+      output.say(`${paint.good('Renumbered')} ${before.filename} (${before.hash})`);
+      output.say(`        to ${after.filename} (${after.hash})`);
+    }
+    for (const { fixture, own, other } of result.sharedFixtures) {
+      output.warn(
+        `${paint.odd('Look at')} fixtures/${fixture}: ${other} and ${own} both have it, and the later one wins. If it lacks what the other branch changed: npm run db:uncommit, then npm run db:commit.`,
+      );
+    }
+    const files = [...result.finished, ...result.renumbered];
+    if (files.length === 0) {
+      output.say(
+        `Nothing to renumber: your migrations follow those of ${result.onto.name}, or you have none.`,
+      );
+    }
+    const { database } = result;
+    const where = capitalized(describeConnection(context.databases.main));
+    if (database.type === 'failed') {
+      return fail(
+        output,
+        database.failure,
+        `The files are in order. ${where} lacks this migration and those after it: recreate it (npm run db:reset).`,
+      );
+    }
+    if (database.type === 'untouched') output.warn(database.reason);
+    else if (database.migrations.length === 0) output.say(`${where} has them all.`);
+    else output.say(`${where}: applied ${database.migrations.join(', ')} (${seconds(result.durationMs)})`);
+    if (files.length > 0)
+      output.say('Next: npm run db:docs, then npm run db:check, then git add migrations schema.');
+    return DONE;
+  });
+}
+
 export async function reset(output: Output, { yesErase }: Flags): Promise<number> {
   return withWorkflow(output, {}, async (context) => {
     const { resetDatabase } = await import('../dev/workflow/reset.ts');

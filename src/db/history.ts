@@ -27,7 +27,12 @@ export interface CommittedMigration {
 // graphile/migration-text.ts, which has the others.
 const FILENAME = /^([0-9]+)(-[-_a-zA-Z0-9]*)?\.sql$/;
 
-function hashOf(body: string, previousHash: string | null): string {
+export function isMigrationFile(filename: string): boolean {
+  return FILENAME.test(filename);
+}
+
+/** The hash of a migration that follows the one with `previousHash`. */
+export function hashOf(body: string, previousHash: string | null): string {
   const text = `${`${previousHash ?? ''}\n${body.trim()}`.trim()}\n`;
   return `sha1:${createHash('sha1').update(text).digest('hex')}`;
 }
@@ -42,13 +47,21 @@ function hashOf(body: string, previousHash: string | null): string {
 export async function readCommittedMigrations(
   migrationsFolder: string,
 ): Promise<readonly CommittedMigration[]> {
-  const folder = join(migrationsFolder, 'committed');
-  const filenames = await listMigrationFiles(folder);
-  const migrations = await Promise.all(
-    filenames.map(async (filename) => parseMigration(filename, await readMigrationFile(folder, filename))),
-  );
+  const migrations = await readMigrationFiles(migrationsFolder);
   proveChain(migrations);
   return migrations;
+}
+
+/**
+ * Reads the same files, each proved on its own. They need not be a chain, as after a merge.
+ * @throws what {@link readCommittedMigrations} does.
+ */
+export async function readMigrationFiles(migrationsFolder: string): Promise<readonly CommittedMigration[]> {
+  const folder = join(migrationsFolder, 'committed');
+  const filenames = await listMigrationFiles(folder);
+  return Promise.all(
+    filenames.map(async (filename) => parseMigration(filename, await readMigrationFile(folder, filename))),
+  );
 }
 
 async function listMigrationFiles(folder: string): Promise<readonly string[]> {
@@ -61,7 +74,7 @@ async function listMigrationFiles(folder: string): Promise<readonly string[]> {
       { cause },
     );
   }
-  const filenames = entries.filter((entry) => FILENAME.test(entry)).sort(compareNames);
+  const filenames = entries.filter(isMigrationFile).sort(compareNames);
   if (filenames.length === 0) {
     throw new MigrationsMissingError(
       `There is no committed migration in ${folder}. An empty folder is never what is meant: install the package again, or commit a migration first.`,
@@ -83,7 +96,8 @@ async function readMigrationFile(folder: string, filename: string): Promise<stri
   }
 }
 
-function parseMigration(filename: string, text: string): CommittedMigration {
+/** @throws {MigrationsInvalidError} when the file is damaged or edited. */
+export function parseMigration(filename: string, text: string): CommittedMigration {
   const fail = (code: MigrationsInvalidCode, why: string): never => {
     throw new MigrationsInvalidError(code, `Migration ${filename} ${why}`, filename);
   };
@@ -126,14 +140,15 @@ function parseMigration(filename: string, text: string): CommittedMigration {
   };
 }
 
-function proveChain(migrations: readonly CommittedMigration[]): void {
+/** @throws {MigrationsInvalidError} that names the first file that does not follow the one before it. */
+export function proveChain(migrations: readonly CommittedMigration[]): void {
   const byHash = new Map(migrations.map((migration) => [migration.hash, migration]));
   migrations.forEach((migration, index) => {
     const before = migrations[index - 1];
     if (before?.recordedName === migration.recordedName) {
       throw new MigrationsInvalidError(
         'MIGRATION_NUMBER_TAKEN',
-        `Migrations ${before.filename} and ${migration.filename} have the same number. Uncommit the later one and commit it again.`,
+        `Migrations ${before.filename} and ${migration.filename} have the same number: two branches were merged. In a checkout, give yours the next number: npm run db:rebase.`,
         migration.filename,
       );
     }

@@ -17,6 +17,8 @@ export interface WorkflowInput {
 /** What graphile-migrate is asked to do, one thing after the other, on the migrations of a folder. */
 export type WorkflowCommand = { readonly migrationsFolder: string } & (
   | { readonly type: 'apply' }
+  /** The committed migrations alone, without current.sql. */
+  | { readonly type: 'migrate' }
   | { readonly type: 'commit'; readonly message: string }
   | { readonly type: 'uncommit' }
   | { readonly type: 'reset' }

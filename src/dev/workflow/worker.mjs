@@ -95,7 +95,7 @@ function run(target) {
 }
 
 replacePool((url) => input.connections[kindOf(url)], observe);
-const { watch, commit, uncommit, reset, Logger } = requireHere('graphile-migrate');
+const { watch, migrate, commit, uncommit, reset, Logger } = requireHere('graphile-migrate');
 const { getSettings } = requireHere('graphile-migrate/dist/commands/_common.js');
 const { clearAllPools } = requireHere('graphile-migrate/dist/pg.js');
 
@@ -112,6 +112,7 @@ async function execute(command) {
     logger: new Logger(() => (/** @type {string} */ _level, /** @type {string} */ line) => noteLogLine(line)),
   };
   if (command.type === 'apply') await watch(settings, true);
+  else if (command.type === 'migrate') await migrate(settings);
   else if (command.type === 'commit') await commit(settings, command.message);
   else if (command.type === 'uncommit') await uncommit(settings);
   else await reset(settings);

@@ -4,7 +4,8 @@ import { MigrationsInvalidError, MigrationsMissingError } from '../../../errors.
 import { type Gate, judge } from '../gate.ts';
 import { COMMITTED, type Sources } from '../sources.ts';
 
-const REMEDY = 'Only "npm run db:commit" and "npm run db:uncommit" write in this folder.';
+const REMEDY =
+  'Only "npm run db:commit", "npm run db:uncommit" and, after a merge, "npm run db:rebase" write in this folder.';
 
 /** Seen by what a file says of the one before it. */
 const BROKEN_LINKS: readonly string[] = ['MIGRATION_OUT_OF_CHAIN', 'MIGRATION_FILE_MISSING'];

@@ -4,7 +4,8 @@ import { type Gate, judge, notRun, type Problem } from '../gate.ts';
 import { COMMITTED, type Sources } from '../sources.ts';
 
 const run = promisify(execFile);
-const TAGS = 'v*';
+/** Tags of releases. */
+export const TAGS = 'v*';
 
 export const released: Gate<Sources> = {
   name: 'released',
