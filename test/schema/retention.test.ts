@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
 import { databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
-import { ageNodes } from '../support/tombstones.ts';
+import { ageNodes, deleteDaysAgo } from '../support/tombstones.ts';
 import { createDirectory, createMount, createNode, foldAll, type Mount, one } from '../support/tree.ts';
 
 const database = databaseForFile();
@@ -53,7 +53,9 @@ const deletions: readonly [string, () => Promise<unknown>][] = [
 test.each(deletions)('%s with a deleted_at of long ago shortens no retention', async (_, remove) => {
   await remove();
   expect(await deletedAt(file)).toEqual(new Date(EPOCH));
-  expect(await purge()).toBe(0);
+  // Beside one that is as old as it says.
+  await deleteDaysAgo(database(), 31, await createNode(database(), mount, mount.rootId, 'old'));
+  expect(await purge()).toBe(1);
   await ageNodes(database(), 29, directory, file);
   expect(await purge()).toBe(0);
   expect(await deletedAt(file)).not.toBeNull();
