@@ -47,7 +47,7 @@ describe('erase_mount', () => {
     await createNode(database(), erased, erased.rootId, 'pending');
   });
 
-  const erase = (client: Client | ReturnType<typeof database>, batch = 7) =>
+  const erase = (client: { query(text: string, values: readonly unknown[]): Promise<unknown> }, batch = 7) =>
     client.query('call filestore.erase_mount($1, $2)', [key, batch]);
   const deactivate = () =>
     database().query("update filestore.backend_mounts set state = 'inactive' where id = $1", [erased.id]);
