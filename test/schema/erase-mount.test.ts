@@ -1,4 +1,3 @@
-import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
 import { databaseForEachTest, databaseForFile } from '../support/database.ts';
