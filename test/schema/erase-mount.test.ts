@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
 import { databaseForEachTest, databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, foldAll, type Mount, one } from '../support/tree.ts';
+import { createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/tree.ts';
 import { keyOf, writersOn } from '../support/writers.ts';
 
 const FILES = 20;
@@ -46,8 +46,7 @@ describe('erase_mount', () => {
     await createNode(database(), erased, erased.rootId, 'pending');
   });
 
-  const erase = (client: { query(text: string, values: readonly unknown[]): Promise<unknown> }, batch = 7) =>
-    client.query('call filestore.erase_mount($1, $2)', [key, batch]);
+  const erase = (sql: Sql, batch = 7) => sql.query('call filestore.erase_mount($1, $2)', [key, batch]);
   const deactivate = () =>
     database().query("update filestore.backend_mounts set state = 'inactive' where id = $1", [erased.id]);
   const problems = () => database().query('select * from filestore.check_integrity()');

@@ -124,6 +124,26 @@ test('two passes over the same nodes in opposite order do not deadlock', async (
   expect(await downwards.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 9 }] } });
 });
 
+test('a purge and a pass over the same tombstones do not deadlock', async () => {
+  const ids: string[] = [];
+  for (let index = 0; index < 9; index += 1)
+    ids.push(await createNode(database(), mount, mount.rootId, `n${index}`));
+  // Sightings that are stored the other way round than their ids.
+  for (const id of ids.toReversed()) await record([id], MAY);
+  for (const id of ids) await service.query('select filestore.delete_node($1)', [id]);
+  await foldAll(database());
+  const [holder, operator] = [await database().connect(), await connectAs('operator')];
+  await holder.query('begin');
+  await holder.query('select from filestore.node_sightings where node_id = $1 for update', [ids[4]]);
+  const pass = await sendAndBlock(service, RECORD, [ids, JUNE, null]);
+  const purge = await sendAndBlock(operator, "select filestore.purge_deleted('0') as purged");
+  expect([pass.waits, purge.waits]).toEqual([true, true]);
+  await holder.query('commit');
+  expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 9 }] } });
+  expect(await purge.outcome).toMatchObject({ ok: true });
+  for (const id of ids) expect(await sightingOf(id)).toBeUndefined();
+});
+
 test('a pass over nodes that were seen before updates them in place', async () => {
   await database().query(
     `insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
