@@ -108,7 +108,6 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `update filestore.journal_entries set status = 'canceled' where id = ${QUEUED}`,
     `select filestore.begin_work(${RUNNING})`,
     `select filestore.record_sightings(array[${A}, ${DOCS}])`,
-    `insert into filestore.node_sightings (node_id, last_seen_at) values (${A}, now())`,
     'select filestore.fold_rollups()',
   ],
   operator: [
@@ -179,6 +178,7 @@ const FORBIDDEN: readonly string[] = [
   `insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'metadata', '1')`,
   'update filestore.backfills set transaction_id = null',
   'delete from filestore.node_sightings',
+  `insert into filestore.node_sightings (node_id, last_seen_at) values (${A}, now())`,
   'select filestore.set_database_number(1)',
   `call filestore.backfill('nodes', 'checksum', '''md5:ab''')`,
   `call filestore.erase_mount('empty')`,
