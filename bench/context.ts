@@ -11,6 +11,10 @@ export interface Context {
   readonly rounds: number;
   /** Size of the tree that is checked, deleted, restored and purged. */
   readonly nodes: number;
+  /** Numbers of connections that "versions" measures with. */
+  readonly connections: readonly number[];
+  /** Folder of the checkout that "versions" compares this one with. */
+  readonly against: string | undefined;
   /** Takes results as soon as they are there. */
   readonly report: (...results: readonly Result[]) => void;
 }

@@ -9,7 +9,7 @@ import { createTwin } from './twin.ts';
 const DIRECTORIES = 1_000;
 const BULK = 100_000;
 
-export type Writer = 'service' | 'loader' | 'twin';
+export type Writer = 'service' | 'function' | 'loader' | 'twin';
 
 /** Inserts of one file each, into directories chosen at random among the first so many. */
 export function createStatement(tree: Tree, writer: Writer, directories: number): Statement {
@@ -19,6 +19,7 @@ export function createStatement(tree: Tree, writer: Writer, directories: number)
   const parentPath = `'${tree.topPath}/d' || :directory`;
   const extra: Readonly<Record<Writer, readonly (readonly [string, string])[]>> = {
     service: [],
+    function: [],
     loader: [
       ['parent_path', parentPath],
       ['parent_live', 'true'],
@@ -41,8 +42,13 @@ export function createStatement(tree: Tree, writer: Writer, directories: number)
     ['last_modified_at', 'now()'],
     ...extra[writer],
   ] as const;
+  // The function finds the mount itself.
+  const [, ...values] = columns.map(([column, value]) => `${column} => ${value}`);
   return {
-    text: `insert into ${writer === 'twin' ? 'twin' : 'filestore'}.nodes (${columns.map(([column]) => column).join(', ')})
+    text:
+      writer === 'function'
+        ? `select from filestore.create_node(${values.join(', ')})`
+        : `insert into ${writer === 'twin' ? 'twin' : 'filestore'}.nodes (${columns.map(([column]) => column).join(', ')})
            values (${columns.map(([, value]) => value).join(', ')})`,
     variables: {
       counter: { kind: 'counter' },

@@ -1,6 +1,9 @@
+import { existsSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { Comparison, Context } from './context.ts';
 import { bulk, create, hot } from './create.ts';
+import { instructions } from './instructions.ts';
 import { findLoadGenerator } from './load.ts';
 import type { Result } from './measure.ts';
 import { renderEnvironment, renderTable } from './report.ts';
@@ -9,6 +12,7 @@ import { describeServer, openServer } from './server.ts';
 import { fold, totals } from './totals.ts';
 import { trees } from './trees.ts';
 import { move, update } from './update.ts';
+import { versions } from './versions.ts';
 import { watch } from './watch.ts';
 
 const COMPARISONS: Readonly<Record<string, Comparison>> = {
@@ -22,7 +26,11 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   trees,
   runner,
   watch,
+  instructions,
+  versions,
 };
+/** Needs another checkout. */
+const ON_DEMAND = 'versions';
 
 const HELP = `Usage: npm run bench -- [options]
 
@@ -33,6 +41,8 @@ columns. The runner is compared with other programs. Every ratio is the median o
   --only <name,…>     which of: ${Object.keys(COMPARISONS).join(', ')}
   --rounds <n>        rounds of each comparison (5)
   --seconds <n>       length of one measurement under load (10)
+  --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
+  --connections <n,…> numbers of connections in "versions" (1,8,32)
   --nodes <n>         size of the tree that "trees" checks, deletes and purges (1000000)
   --fsync on|off      of the server that is started here (on, as in production)
   --json              the same for programs
@@ -48,6 +58,10 @@ columns. The runner is compared with other programs. Every ratio is the median o
   trees    check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree
   runner   processes that migrate a database, with nothing and with everything to do (at least 15 rounds)
   watch    from a save to the change in the database: db:watch against graphile-migrate's watch (at least 7 rounds)
+  instructions  how many instructions a statement takes, counted once by valgrind. "other" is the insert into the twin.
+           For a part of the insert, "here" is what the insert saves without it, and "other" the whole insert
+  versions the schema here against the committed migrations of --against, in databases of one server: creates, content
+           writes, commands, a bulk load, totals, folds, heartbeats; moving, deleting, restoring and purging 20000 nodes
 
 DATABASE_URL       a server to use, by a role that may create databases; default: one of its own for this run
 TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one
@@ -65,7 +79,9 @@ function readOptions(args: readonly string[]): Options | 'help' {
   const { values } = parseArgs({
     args: [...args],
     options: {
-      only: { type: 'string', default: Object.keys(COMPARISONS).join(',') },
+      only: { type: 'string' },
+      against: { type: 'string' },
+      connections: { type: 'string', default: '1,8,32' },
       rounds: { type: 'string', default: '5' },
       seconds: { type: 'string', default: '10' },
       nodes: { type: 'string', default: '1000000' },
@@ -76,14 +92,24 @@ function readOptions(args: readonly string[]): Options | 'help' {
   });
   if (values.help) return 'help';
   const { fsync, json } = values;
-  const names = values.only.split(',');
+  const against = values.against === undefined ? undefined : resolve(values.against);
+  if (against !== undefined && !existsSync(join(against, 'migrations', 'committed'))) {
+    throw new Error(`--against: ${against} has no folder migrations/committed. Name the root of a checkout.`);
+  }
+  const all = Object.keys(COMPARISONS).filter((name) => (name === ON_DEMAND) === (against !== undefined));
+  const names = values.only?.split(',') ?? all;
   const unknown = names.find((name) => !Object.hasOwn(COMPARISONS, name));
   if (unknown !== undefined) throw new Error(`--only: there is no "${unknown}"`);
+  if (names.includes(ON_DEMAND) && against === undefined) {
+    throw new Error('versions needs another checkout. Name its folder by --against <folder>.');
+  }
   if (fsync !== 'on' && fsync !== 'off') throw new Error(`--fsync is on or off, not "${fsync}"`);
   return {
     names,
     fsync,
     json,
+    against,
+    connections: values.connections.split(',').map((text) => wholeNumber('--connections', text, 1)),
     rounds: wholeNumber('--rounds', values.rounds, 1),
     seconds: wholeNumber('--seconds', values.seconds, 1),
     nodes: wholeNumber('--nodes', values.nodes, 1_000),

@@ -10,11 +10,13 @@ export interface Target {
 /** One line of the report. */
 export interface Result {
   readonly what: string;
-  readonly unit: '/s' | 's' | 'ms' | 'count';
+  readonly unit: '/s' | 's' | 'ms' | 'MB' | '%' | 'count' | 'instructions';
   readonly here: number;
   /** The same, measured in turns with `here`, on what it is compared with. */
   readonly other: number | null;
   readonly ratio: number | null;
+  /** The least and the largest ratio of a round; null of a single round. */
+  readonly spread: readonly [least: number, most: number] | null;
   readonly target: Target | null;
   /** Null without a target. */
   readonly reached: boolean | null;
@@ -31,8 +33,16 @@ export async function inTurns<Name extends string>(
   rounds: number,
   variants: Readonly<Record<Name, () => Promise<number>>>,
 ): Promise<Readonly<Record<Name, readonly number[]>>> {
+  return figuresInTurns(rounds, variants);
+}
+
+/** The same for variants that measure several figures at once. */
+export async function figuresInTurns<Name extends string, Figures>(
+  rounds: number,
+  variants: Readonly<Record<Name, () => Promise<Figures>>>,
+): Promise<Readonly<Record<Name, readonly Figures[]>>> {
   const names = Object.keys(variants) as Name[];
-  const samples = Object.fromEntries(names.map((name) => [name, [] as number[]])) as Record<Name, number[]>;
+  const samples = Object.fromEntries(names.map((name) => [name, [] as Figures[]])) as Record<Name, Figures[]>;
   for (let round = 0; round < rounds; round += 1) {
     for (let turn = 0; turn < names.length; turn += 1) {
       const name = names[(round + turn) % names.length] as Name;
@@ -50,8 +60,17 @@ export function compare(
   other: readonly number[],
   target: Target | null = null,
 ): Result {
-  const ratio = median(here.map((value, round) => value / (other[round] ?? Number.NaN)));
-  return judge({ what, unit, here: median(here), other: median(other), ratio, target });
+  const ratios = here.map((value, round) => value / (other[round] ?? Number.NaN));
+  const spread = ratios.length > 1 ? ([Math.min(...ratios), Math.max(...ratios)] as const) : null;
+  return judge({
+    what,
+    unit,
+    here: median(here),
+    other: median(other),
+    ratio: median(ratios),
+    spread,
+    target,
+  });
 }
 
 /** A figure that stands alone. */
@@ -61,7 +80,7 @@ export function single(
   here: readonly number[],
   target: Target | null = null,
 ): Result {
-  return judge({ what, unit, here: median(here), other: null, ratio: null, target });
+  return judge({ what, unit, here: median(here), other: null, ratio: null, spread: null, target });
 }
 
 function judge(result: Omit<Result, 'reached'>): Result {

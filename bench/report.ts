@@ -15,22 +15,25 @@ export function renderEnvironment(
 
 export function renderTable(results: readonly Result[]): string {
   const rows = [
-    ['what', 'here', 'other', 'ratio', 'target', 'reached'],
-    ...results.map(({ what, unit, here, other, ratio, target, reached }) => [
+    ['what', 'here', 'other', 'ratio', 'spread', 'target', 'reached'],
+    ...results.map(({ what, unit, here, other, ratio, spread, target, reached }) => [
       what,
       figure(here, unit),
       other === null ? '' : figure(other, unit),
       ratio === null ? '' : ratio.toFixed(2),
+      spread === null ? '' : spread.map((value) => value.toFixed(2)).join('–'),
       target === null ? '' : renderTarget(target, unit),
       reached === null ? '' : reached ? 'yes' : 'no',
     ]),
   ];
-  const widths = [0, 1, 2, 3, 4, 5].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  const widths = [0, 1, 2, 3, 4, 5, 6].map((column) =>
+    Math.max(...rows.map((row) => row[column]?.length ?? 0)),
+  );
   return rows
     .map((row) =>
       row
         .map((cell, column) =>
-          column === 0 || column > 3 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+          column === 0 || column > 4 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
         )
         .join('  ')
         .trimEnd(),
@@ -44,6 +47,7 @@ function renderTarget({ bound, value, of }: Target, unit: Result['unit']): strin
 
 function figure(value: number, unit: Result['unit']): string {
   if (unit === 'count') return String(value);
+  if (unit === 'instructions') return Math.round(value).toLocaleString('en');
   const digits = unit === '/s' ? 0 : value < 10 ? 2 : 1;
   return `${value.toFixed(digits)} ${unit}`;
 }

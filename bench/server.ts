@@ -1,11 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { availableParallelism, loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { availableParallelism, loadavg } from 'node:os';
 import pg, { type Client } from 'pg';
-import { serverAccount } from '../src/dev/embedded/account.ts';
+import { type Account, serverAccount } from '../src/dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../src/dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
+import { makeServerFolder } from '../src/dev/embedded/server-folder.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
 import { systemBinaries } from '../test/support/system-binaries.ts';
 
@@ -39,24 +38,30 @@ const SETTINGS = [
   'jit=off',
 ];
 
+/** Folder of initdb and postgres: the embedded ones, or with TEST_POSTGRES=system the system's. */
+export async function findBinaries(
+  account: Account,
+  folder: string,
+  env: NodeJS.ProcessEnv,
+): Promise<string> {
+  return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : findEmbeddedBinaries(account, folder);
+}
+
 /** The server of DATABASE_URL, or one of its own: the embedded binaries, or with TEST_POSTGRES=system the system's. */
 export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): Promise<BenchServer> {
   if (env.DATABASE_URL) return { adminUrl: env.DATABASE_URL, stop: async () => undefined };
-  // Short: the path of a Unix socket has room for about a hundred bytes.
-  const folder = mkdtempSync(join(tmpdir(), 'fs-bench-'));
-  chmodSync(folder, 0o777);
   const account = serverAccount();
+  const folder = await makeServerFolder(account, 'fs-bench-');
   const server = await startServer({
-    binaries:
-      env.TEST_POSTGRES === 'system' ? systemBinaries(env) : await findEmbeddedBinaries(account, folder),
-    folder,
+    binaries: await findBinaries(account, folder.path, env),
+    folder: folder.path,
     account,
-    listen: { kind: 'socket', folder, port: 5432 },
+    listen: folder.listen,
     settings: [...SETTINGS, `fsync=${fsync}`],
   });
   const stop = async () => {
     await server.stop();
-    rmSync(folder, { recursive: true, force: true });
+    await folder.remove();
   };
   // A large tree is not left lying in the folder for temporary files.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {

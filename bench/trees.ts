@@ -69,7 +69,7 @@ async function deleteInBatches(client: Client, tree: Tree): Promise<void> {
 }
 
 /** Each call is a transaction of its own. */
-async function untilZero(client: Client, text: string): Promise<void> {
+export async function untilZero(client: Client, text: string): Promise<void> {
   for (;;) {
     const { rows } = await client.query(text);
     if (rows[0].done === 0) return;
@@ -78,7 +78,7 @@ async function untilZero(client: Client, text: string): Promise<void> {
 
 const BELOW = "backend_mount_id = $1 and (path = $2 or (path >= $2 || '/' and path < $2 || '0'))";
 
-const DELETE_TWIN = `
+export const DELETE_TWIN = `
   update twin.nodes
   set state       = 'deleted',
       deleted_at  = statement_timestamp(),
@@ -88,7 +88,7 @@ const DELETE_TWIN = `
       updated_at  = statement_timestamp()
   where ${BELOW} and live`;
 
-const RESTORE_TWIN = `
+export const RESTORE_TWIN = `
   update twin.nodes
   set state       = 'active',
       deleted_at  = null,

@@ -1,44 +1,61 @@
 import type { Comparison } from './context.ts';
+import { readHeartbeat } from './heartbeat.ts';
 import type { Statement } from './load.ts';
 import { compare, inTurns, seconds, settle } from './measure.ts';
 import { withDatabase } from './server.ts';
-import { createFilledTree, foldAll } from './tree.ts';
+import { createFilledTree, foldAll, type Tree } from './tree.ts';
 import { changeTwin, createTwin } from './twin.ts';
 
 const FILES = 100_000;
 const CONNECTIONS = 8;
 
-const HEARTBEAT = 'last_seen_at = statement_timestamp()';
 const CONTENT = "size_bytes = :size::bigint, checksum = 'sha256:' || md5(:size), last_modified_at = now()";
 /** What the guards see to by themselves. */
 const COUNTED = ', version = version + 1, updated_at = statement_timestamp()';
+
+/** A write of content to one of the tree's files, chosen at random: they were loaded right after its directories. */
+export function contentStatement(table: string, tree: Tree, files: number, counted = ''): Statement {
+  return {
+    text: `update ${table} set ${CONTENT}${counted} where id = :node::bigint`,
+    variables: { ...fileVariable(tree, files), size: { kind: 'random', from: 1, to: 1_000_000 } },
+  };
+}
+
+function fileVariable(tree: Tree, files: number): Statement['variables'] {
+  const first = tree.beforeFirst + tree.directories;
+  return { node: { kind: 'random', from: first + 1, to: first + files } };
+}
 
 /** Updates of one file each. */
 export const update: Comparison = (context) =>
   withDatabase(context.server, async ({ client, url }) => {
     const tree = await createFilledTree(client, 1_000, FILES);
     await createTwin(client);
-    const first = tree.beforeFirst + tree.directories;
-    const statement = (table: string, change: string): Statement => ({
-      text: `update ${table} set ${change} where id = :node::bigint`,
-      variables: {
-        node: { kind: 'random', from: first + 1, to: first + FILES },
-        ...(change.includes(':size') && { size: { kind: 'random', from: 1, to: 1_000_000 } as const }),
-      },
-    });
-    const rate = (table: string, change: string) => async () => {
+    const heartbeat = await readHeartbeat(client);
+    const variables = fileVariable(tree, FILES);
+    // Any column of the twin without an index will do.
+    const moment = heartbeat.table === 'nodes' ? 'last_seen_at' : 'last_modified_at';
+    const rate = (statement: Statement) => async () => {
       await foldAll(client);
       await settle(client);
-      return context.load.run(url, statement(table, change), CONNECTIONS, context.seconds);
+      return context.load.run(url, statement, CONNECTIONS, context.seconds);
     };
-    for (const [what, change, counted] of [
-      ['heartbeat', HEARTBEAT, ''],
-      ['content write', CONTENT, COUNTED],
+    for (const [what, here, twin] of [
+      [
+        'heartbeat',
+        { text: heartbeat.one(':node::bigint'), variables },
+        {
+          text: `update twin.nodes set ${moment} = statement_timestamp() where id = :node::bigint`,
+          variables,
+        },
+      ],
+      [
+        'content write',
+        contentStatement('filestore.nodes', tree, FILES),
+        contentStatement('twin.nodes', tree, FILES, COUNTED),
+      ],
     ] as const) {
-      const rates = await inTurns(context.rounds, {
-        here: rate('filestore.nodes', change),
-        twin: rate('twin.nodes', change + counted),
-      });
+      const rates = await inTurns(context.rounds, { here: rate(here), twin: rate(twin) });
       context.report(compare(`${what}, ${CONNECTIONS} connections`, '/s', rates.here, rates.twin));
     }
   });

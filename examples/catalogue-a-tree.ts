@@ -107,7 +107,7 @@ async function catalogueDirectories(
   return known;
 }
 
-/** With the parent's columns filled, no trigger runs; the key proves them all the same. */
+/** With parent_path given, the trigger does not look the parent up; the tree's key proves that it is right. */
 async function catalogueFiles(
   client: PoolClient,
   mount: Mount,
@@ -118,8 +118,8 @@ async function catalogueFiles(
   for (const batch of batches(files)) {
     await client.query(
       `insert into filestore.nodes
-         (backend_mount_id, parent_id, parent_path, parent_live, name, kind, size_bytes, last_modified_at)
-       select $1, f.parent_id, f.parent_path, true, f.name, 'file', f.size, f.modified
+         (backend_mount_id, parent_id, parent_path, name, kind, size_bytes, last_modified_at)
+       select $1, f.parent_id, f.parent_path, f.name, 'file', f.size, f.modified
        from unnest($2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[])
          as f (parent_id, name, modified, parent_path, size)
        on conflict (backend_mount_id, parent_id, name) where parent_live is not null

@@ -189,14 +189,32 @@ export interface ServerProcess {
   readonly applicationName: string | null;
 }
 
+/** Who holds a lock. `remedy` is what to do about it: a sentence that ends in the statement, where there is one. */
+export type LockHolder =
+  | (ServerProcess & { readonly kind: 'session'; readonly connectedAt: Date; readonly remedy: string })
+  /** A session whose times this role may not see: only members of pg_read_all_stats see those of other roles. */
+  | (ServerProcess & { readonly kind: 'hidden session'; readonly remedy: string })
+  /** It has no process any more, and keeps its locks until it is committed or rolled back by its id. */
+  | {
+      readonly kind: 'prepared transaction';
+      readonly gid: string;
+      readonly role: string;
+      readonly database: string;
+      readonly preparedAt: Date;
+      readonly ageMs: number;
+      readonly remedy: string;
+    }
+  /** It ended while it was looked up. */
+  | { readonly kind: 'unknown'; readonly remedy: string };
+
 /** Another migrator was at work on the same database for longer than this one was told to wait. */
 export class LockNotAcquiredError extends FilestoreError {
   readonly code = 'LOCK_NOT_ACQUIRED';
 
   constructor(
     message: string,
-    /** Who has the lock; null when it changed hands while it was looked up. */
-    readonly holder: ServerProcess | null,
+    /** Who has the lock. */
+    readonly holder: LockHolder,
     /** Names of the files that this run applied before. */
     readonly applied: readonly string[],
   ) {

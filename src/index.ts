@@ -36,6 +36,7 @@ export {
   HistoryDivergedError,
   type HistoryProblem,
   HistoryUnreadableError,
+  type LockHolder,
   LockNotAcquiredError,
   MigrationFailedError,
   type MigrationFailurePlace,

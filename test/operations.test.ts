@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { readArguments } from '../src/cli/arguments.ts';
 import { DIVERGED, DONE, EXIT_CODES } from '../src/cli/exit-codes.ts';
@@ -10,6 +11,7 @@ import { migrationSettings, poolSettings } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { runCli } from './support/cli.ts';
 import { databaseForEachTest, type TestDatabase } from './support/database.ts';
+import { startOwnServer } from './support/own-server.ts';
 import { createMount, createNode } from './support/tree.ts';
 
 const runbook = readFileSync(join(PACKAGE_ROOT, 'docs', 'operations.md'), 'utf8');
@@ -150,6 +152,47 @@ describe('who follows the runbook', () => {
     expect(await database.query(find)).toMatchObject([{ application_name: application }]);
     expect(await database.query(end)).toMatchObject([{ pg_terminate_backend: true }]);
     expect(await run(database, ['migrate'])).toMatchObject({ exitCode: DONE });
+  });
+
+  test('frees locks that a stranger holds, in a session and in a prepared transaction', async () => {
+    const steps = section('A stranger holds a lock');
+    const [find = '', end = '', rollback = ''] = statements(steps);
+    const gid = /'(.*)'/.exec(rollback)?.[1] ?? expect.fail('whose transaction to roll back is not said');
+    const server = await startOwnServer({ settings: ['max_prepared_transactions=1'] });
+    const env = { DATABASE_URL: server.url, FILESTORE_MIGRATION_LOCK_WAIT_MS: '0' };
+    const [client, stranger] = [new pg.Client(server.url), new pg.Client(server.url)];
+    stranger.on('error', () => undefined);
+    try {
+      expect(await runCli(['migrate'], { env })).toMatchObject({ exitCode: DONE });
+      await client.connect();
+      await client.query(`insert into filestore.backend_mounts (mount_key, backend_kind, root_path)
+        values ('media', 'local', '/media')`);
+      await client.query(`begin; select pg_advisory_xact_lock(${MIGRATION_LOCK_KEY})`);
+      await client.query(`prepare transaction '${gid}'`);
+      await stranger.connect();
+      await stranger.query("set application_name = 'stranger'");
+      await stranger.query(
+        "select pg_advisory_lock(hashtextextended('filestore.tree', id)) from filestore.backend_mounts",
+      );
+      expect((await runCli(['status'], { env })).stdout).toContain(
+        `LOCKED BY  prepared transaction '${gid}'`,
+      );
+
+      const { rows } = await client.query(find);
+      expect(rows).toMatchObject([
+        { locked: 'migrations', pid: null, role: 'postgres', gid, prepared: expect.any(Date) },
+        { locked: 'media', pid: expect.any(Number), application_name: 'stranger', gid: null },
+      ]);
+      const ended = new Promise((resolve) => stranger.once('end', resolve));
+      const { rows: gone } = await client.query(end.replace(/<pid.*>/, String(rows[1].pid)));
+      expect(gone).toEqual([{ pg_terminate_backend: true }]);
+      await ended;
+      await client.query(rollback);
+      expect((await client.query(find)).rows).toEqual([]);
+    } finally {
+      await client.end();
+      await server.stop();
+    }
   });
 
   test('undoes drift made by hand', async () => {

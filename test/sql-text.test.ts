@@ -37,8 +37,9 @@ describe('SQL is split into the statements that the server sees', () => {
   test('and so is every committed migration', async () => {
     const client = await database().connect();
     for (const { filename, body } of await readCommittedMigrations(join(PACKAGE_ROOT, 'migrations'))) {
-      const results: unknown = await client.query(body);
-      expect(results, filename).toHaveLength(splitStatements(body).length);
+      const result: unknown = await client.query(body);
+      // One statement alone has no array around its result.
+      expect([result].flat(), filename).toHaveLength(splitStatements(body).length);
     }
   });
 });

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3c35412da581c9bed92fbb8553bd22c7bc5ea046
+--! Hash: sha1:f6a40ff7c65ca30b9cf8ca0c7e4b17607b61be5e
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -520,7 +520,7 @@ end
 $$;
 
 comment on function filestore.lock_tree(bigint, boolean) is
-  'Locks the shape of a mount''s tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves a file, restores one node, writes several existing rows (in order of id), or creates in several existing directories. Nobody else. Never shared first and then exclusive.';
+  'Locks the shape of a mount''s tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves a file, restores one node, writes several existing rows (in order of id), records first sightings, or creates in several existing directories. Nobody else. Never shared first and then exclusive.';
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql
@@ -815,7 +815,7 @@ begin
     new.version    := old.version + 1;
     new.updated_at := greatest(date_trunc('milliseconds', statement_timestamp()), old.updated_at + interval '1 millisecond');
   end if;
-  if given_version not in (old.version, new.version) then
+  if given_version is distinct from old.version and given_version is distinct from new.version then
     perform filestore.refuse_version(format('mount "%s"', old.mount_key), old.version, given_version);
   end if;
   return new;
@@ -1108,7 +1108,7 @@ begin
     -- and two changes of a row in one statement still have an order.
     new.updated_at := greatest(date_trunc('milliseconds', statement_timestamp()), old.updated_at + interval '1 millisecond');
   end if;
-  if given_version not in (old.version, new.version) then
+  if given_version is distinct from old.version and given_version is distinct from new.version then
     perform filestore.refuse_version(filestore.describe_node(old), old.version, given_version);
   end if;
   return new;

@@ -1,5 +1,5 @@
---! Previous: sha1:3c35412da581c9bed92fbb8553bd22c7bc5ea046
---! Hash: sha1:a7718a279f96f6828c939321d0ff7709d089c1c7
+--! Previous: sha1:f6a40ff7c65ca30b9cf8ca0c7e4b17607b61be5e
+--! Hash: sha1:33ef0b0e3fe2c405352c4d765454735f39693712
 --! Message: History of nodes
 
 -- Three columns of its own and then those of nodes, in the same order: a new column is added to both tables, at the end.
@@ -313,6 +313,10 @@ from filestore.nodes n;
 
 comment on view filestore.view_filestore_node_versions is
   'Every version of every node. The current version, which is the row of nodes itself, has no valid_to.';
+
+comment on column filestore.view_filestore_node_versions.valid_from               is 'First moment at which this version was the current one.';
+comment on column filestore.view_filestore_node_versions.valid_to                 is 'First moment at which it no longer was; null for the current version.';
+comment on column filestore.view_filestore_node_versions.superseded_by_journal_id is 'Journal entry of the command that superseded it; null for the current version, or when none was named.';
 --! EndIncluded views/view_filestore_node_versions.sql
 
 --! Included functions/node_at.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:a7718a279f96f6828c939321d0ff7709d089c1c7
---! Hash: sha1:c23e3919897d516f05bc4bc2cfac2e1a4ad79a8b
+--! Previous: sha1:33ef0b0e3fe2c405352c4d765454735f39693712
+--! Hash: sha1:4b381582a7632505a73a45290687a99a6737b436
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:c23e3919897d516f05bc4bc2cfac2e1a4ad79a8b
---! Hash: sha1:415b27b1dd7e9dce3e5b69dc15995774b9c7b618
+--! Previous: sha1:4b381582a7632505a73a45290687a99a6737b436
+--! Hash: sha1:3baaf806508b1f3e230fe8330b37ccd083b8b313
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a

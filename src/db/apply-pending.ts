@@ -9,9 +9,9 @@ import { causeOf, migrationFailure } from './graphile/failure.ts';
 import type { WorkerFailure } from './graphile/messages.ts';
 import type { CommittedMigration } from './history.ts';
 import { worksConcurrently } from './invalid-index.ts';
+import { describeHolders, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { PassingFailure } from './retry.ts';
 import type { Application } from './run-state.ts';
-import { describeProcesses } from './server-process.ts';
 import { openSession } from './session.ts';
 import { type Sight, watchSession } from './watch-session.ts';
 
@@ -61,7 +61,7 @@ function startWatch(application: Application): Watch {
     const { current } = state;
     if (current === undefined || state.gaveUp) return;
     // Kept when nobody is seen any more: the migration may just have failed for them.
-    if (sight.blockedBy.length > 0) state.blockers = describeProcesses(sight.blockedBy);
+    if (sight.blockedBy.length > 0) state.blockers = describeHolders(sight.blockedBy);
     if (sight.blockedBy.length > 0 || sight.indexBuild !== null) {
       const { filename } = current.migration;
       run.emit({ type: 'progress', filename, runningMs: performance.now() - current.startedAt, ...sight });
@@ -113,7 +113,7 @@ async function untilApplied(application: Application, watch: Watch): Promise<App
       unlimited: pending.filter(worksConcurrently).map(({ filename }) => filename),
       onEvent(event) {
         if (event.type === 'migration-start') watch.start(event.filename);
-        else {
+        else if (event.type === 'migration-end') {
           watch.end();
           progress.durations.set(event.filename, event.durationMs);
         }
@@ -205,7 +205,7 @@ function lockedOut(application: Application): PassingFailure {
   const reason = `graphile-migrate itself is at work on ${describeConnection(application.run.connection)}.`;
   const error = new LockNotAcquiredError(
     `${reason} Run this again when it is done; nothing is applied twice.`,
-    null,
+    UNKNOWN_HOLDER,
     appliedBy(application),
   );
   return new PassingFailure(reason, error);

@@ -1,6 +1,6 @@
-import type { ServerProcess } from '../errors.ts';
+import type { LockHolder } from '../errors.ts';
 import { capitalized, count, seconds } from '../text.ts';
-import { describeProcess, describeProcesses } from './server-process.ts';
+import { describeHolderAndSince, describeHolders } from './lock-holder.ts';
 
 /** How far an index build is, from pg_stat_progress_create_index. */
 export interface IndexBuild {
@@ -29,8 +29,7 @@ export type MigrationEvent =
   | {
       readonly type: 'waiting';
       readonly for: 'lock';
-      /** Null when it changed hands while it was looked up. */
-      readonly holder: ServerProcess | null;
+      readonly holder: LockHolder;
       readonly atMostMs: number;
     }
   | { readonly type: 'migration-start'; readonly filename: string }
@@ -40,7 +39,7 @@ export type MigrationEvent =
       readonly filename: string;
       readonly runningMs: number;
       /** Who holds the lock that it waits for. */
-      readonly blockedBy: readonly ServerProcess[];
+      readonly blockedBy: readonly LockHolder[];
       readonly indexBuild: IndexBuild | null;
     }
   | { readonly type: 'migration-end'; readonly filename: string; readonly durationMs: number }
@@ -57,7 +56,7 @@ export function describeEvent(event: MigrationEvent): string {
     case 'waiting':
       return event.for === 'server'
         ? `Waiting up to ${seconds(event.atMostMs)}: ${event.reason}`
-        : `Waiting up to ${seconds(event.atMostMs)} for another migrator: ${event.holder === null ? 'not known' : describeProcess(event.holder)}`;
+        : `Waiting up to ${seconds(event.atMostMs)} for another migrator: ${describeHolderAndSince(event.holder)}. ${event.holder.remedy}`;
     case 'migration-start':
       return `Applying ${event.filename}`;
     case 'progress':
@@ -74,7 +73,7 @@ export function describeEvent(event: MigrationEvent): string {
 function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
   const parts: string[] = [];
   // First, since a terminal shows as much as fits.
-  if (event.blockedBy.length > 0) parts.push(`, waits for ${describeProcesses(event.blockedBy)}`);
+  if (event.blockedBy.length > 0) parts.push(`, waits for ${describeHolders(event.blockedBy)}`);
   if (event.indexBuild !== null) {
     const { phase, done, total } = event.indexBuild;
     parts.push(`, ${phase}${total > 0 ? ` ${Math.floor((100 * done) / total)} %` : ''}`);

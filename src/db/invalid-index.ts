@@ -1,7 +1,7 @@
-import { codeOf, type ServerProcess } from '../errors.ts';
+import { codeOf, type LockHolder } from '../errors.ts';
 import { tokenize } from '../sql-text.ts';
 import type { CommittedMigration } from './history.ts';
-import { describeProcesses } from './server-process.ts';
+import { describeHolders, type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
 import type { Queryable } from './session.ts';
 
 /** An index and its schema, as the catalog has them. */
@@ -75,7 +75,7 @@ export async function dropInvalidIndex(
   );
   if (builders.length > 0) {
     throw new IndexBusyError(
-      `index ${found.name} is not complete, and its table is worked on by ${describeProcesses(builders)}`,
+      `index ${found.name} is not complete, and its table is worked on by ${describeHolders(builders)}`,
     );
   }
   await session.query(limits(patienceMs));
@@ -84,7 +84,7 @@ export async function dropInvalidIndex(
     await session.query(`drop index concurrently if exists ${found.name}`);
   } catch (error) {
     if (codeOf(error) !== '55P03') throw error;
-    const users = describeProcesses(await usersOf(session, found.table, 'true'));
+    const users = describeHolders(await usersOf(session, found.table, 'true'));
     throw new IndexBusyError(
       `the invalid index ${found.name}, which a failed build left, cannot be dropped while its table is used by ${users === '' ? 'others' : users}`,
       { cause: error },
@@ -98,20 +98,17 @@ export async function dropInvalidIndex(
 export class IndexBusyError extends Error {}
 
 /** Who holds a lock on a table. Its oid alone would also be that of a table in a copy of this database. */
-async function usersOf(
-  session: Queryable,
-  table: number,
-  condition: string,
-): Promise<readonly ServerProcess[]> {
-  const { rows } = await session.query<ServerProcess>(
-    `select distinct coalesce(l.pid, 0) as pid, a.usename as role, a.application_name as "applicationName"
+async function usersOf(session: Queryable, table: number, condition: string): Promise<readonly LockHolder[]> {
+  const { rows } = await session.query<{ readonly holder: HolderRow }>(
+    // One row for each holder, however many locks it has.
+    `select distinct on (l.pid, l.virtualtransaction) ${lockHolder('l', 'a')} as holder
      from pg_catalog.pg_locks l
      join pg_catalog.pg_database d on d.oid = l.database and d.datname = pg_catalog.current_database()
      left join pg_catalog.pg_stat_activity a on a.pid = l.pid
      where l.relation = ${table} and l.granted and l.pid is distinct from pg_catalog.pg_backend_pid()
        and ${condition}`,
   );
-  return rows;
+  return rows.map(({ holder }) => readHolder(holder));
 }
 
 function limits(lockTimeoutMs: number): string {

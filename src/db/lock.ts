@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ServerProcess } from '../errors.ts';
+import type { LockHolder } from '../errors.ts';
+import { keyOf, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import type { Preflight } from './preflight.ts';
 import type { Queryable } from './session.ts';
@@ -16,8 +17,8 @@ export interface LockWait {
   /** Milliseconds to wait at most. */
   readonly waitMs: number;
   readonly signal: AbortSignal;
-  /** Told at the first look that finds the lock taken, and whenever its holder changes; null: it cannot be named. */
-  readonly onWaiting: (holder: ServerProcess | null) => void;
+  /** Called at the first look that finds the lock taken, and whenever its holder changes. */
+  readonly onWaiting: (holder: LockHolder) => void;
 }
 
 /** How the wait ended. */
@@ -27,7 +28,7 @@ export type LockOutcome =
   | {
       readonly type: 'gave-up';
       /** Everybody who holds one of the two locks; the first is who has the one that was waited for. */
-      readonly holders: readonly ServerProcess[];
+      readonly holders: readonly LockHolder[];
       readonly waitedMs: number;
     };
 
@@ -38,7 +39,7 @@ export type LockOutcome =
  */
 export async function waitForLock(wait: LockWait): Promise<LockOutcome> {
   const startedAt = performance.now();
-  let told: number | null | undefined;
+  let told: string | undefined;
   let locked = false;
   for (;;) {
     locked ||= await tryLock(wait.session);
@@ -48,16 +49,17 @@ export async function waitForLock(wait: LockWait): Promise<LockOutcome> {
     // With ours in hand, there may still be graphile-migrate's command line, or a server process whose
     // client died and which still works.
     const wanted = locked ? 'graphile-migrate' : 'filestore';
-    const others = preflight.migrators.filter(({ pid }) => pid !== preflight.pid);
+    const others = preflight.migrators.filter((one) => !('pid' in one && one.pid === preflight.pid));
     const holder = others.find(({ lock }) => lock === wanted);
     if (locked && holder === undefined) return { type: 'acquired', preflight, waitedMs };
     if (waitedMs >= wait.waitMs) {
       const holders = [...others].sort((a, b) => Number(b.lock === wanted) - Number(a.lock === wanted));
       return { type: 'gave-up', holders, waitedMs };
     }
-    if (told !== (holder?.pid ?? null)) {
-      told = holder?.pid ?? null;
-      wait.onWaiting(holder ?? null);
+    const waitedFor = holder ?? UNKNOWN_HOLDER;
+    if (told !== keyOf(waitedFor)) {
+      told = keyOf(waitedFor);
+      wait.onWaiting(waitedFor);
     }
     const pause = Math.min(POLL_MS * (0.5 + Math.random()), wait.waitMs - waitedMs);
     await delay(pause, undefined, { signal: wait.signal });

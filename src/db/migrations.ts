@@ -211,8 +211,9 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
 }
 
 /**
- * Compares the live schema with the model that ships with the package, object by object. Reads only. Of a database
- * that lacks migrations, or has more of them, nothing is compared, and `reason` says what to do.
+ * Compares the live schema with the model that ships with the package, object by object, and the rights of roles with
+ * the levels that `filestore.grant_access` recorded. Reads only. The rights need a role that has a level, or the owner.
+ * Of a database that lacks migrations, or has more of them, nothing is compared, and `reason` says what to do.
  * @throws what {@link migrationStatus} does; {HistoryDivergedError} other files were applied; {SchemaModelError} the
  * model is missing or damaged.
  */
@@ -224,8 +225,8 @@ export async function verifySchema(options: MigrationOptions = {}): Promise<Sche
     refuseDiverged(plan, connection);
     const reason = whyNotComparable(plan);
     if (reason !== undefined) return { state: 'unchecked', reason };
-    const { checkSchema } = await import('./verify.ts');
-    return checkSchema(session, committed);
+    const { checkSchemaAndRights } = await import('./verify.ts');
+    return checkSchemaAndRights(session, committed);
   });
 }
 

@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import type { ServerProcess } from '../errors.ts';
+import type { LockHolder } from '../errors.ts';
+import { type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import type { AppliedMigration } from './plan.ts';
 import type { Queryable } from './session.ts';
@@ -19,12 +20,15 @@ export interface Preflight {
   readonly bookkeepingIsWhole: boolean;
   /** Whether any table, view or type stands in the schema, migrated or not. */
   readonly hasObjects: boolean;
-  /** Who migrates this database at the moment. */
+  /** Who holds a lock of migrations on this database. */
   readonly migrators: readonly Migrator[];
 }
 
-/** A server process that migrates, by this package or by graphile-migrate itself, as the lock that it holds tells. */
-export type Migrator = ServerProcess & { readonly lock: 'filestore' | 'graphile-migrate' };
+/**
+ * Who holds a lock of migrations: usually a run of this package or graphile-migrate itself, but any login can take the
+ * locks.
+ */
+export type Migrator = LockHolder & { readonly lock: 'filestore' | 'graphile-migrate' };
 
 /** What the database remembers of its migrations: the table graphile_migrate.migrations. */
 export type Bookkeeping =
@@ -93,9 +97,7 @@ select
   ) as "hasObjects",
   (
     select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-      'pid', l.pid,
-      'role', a.usename,
-      'applicationName', a.application_name,
+      'holder', ${lockHolder('l', 'a')},
       'lock', case k.key when ${MIGRATION_LOCK_KEY} then 'filestore' else 'graphile-migrate' end
     )), '[]')
     from pg_catalog.pg_locks l
@@ -108,7 +110,8 @@ select
   ) as migrators
 `;
 
-type Row = Omit<Preflight, 'bookkeeping'> & {
+type Row = Omit<Preflight, 'bookkeeping' | 'migrators'> & {
+  readonly migrators: readonly { readonly holder: HolderRow; readonly lock: Migrator['lock'] }[];
   readonly bookkeeping:
     | Exclude<Bookkeeping, { readonly state: 'read' }>
     | {
@@ -126,6 +129,7 @@ export async function readPreflight(session: Queryable): Promise<Preflight> {
   const { bookkeeping } = row;
   return {
     ...row,
+    migrators: row.migrators.map(({ holder, lock }) => ({ ...readHolder(holder), lock })),
     serverVersion: row.serverVersion.split(' ')[0] ?? row.serverVersion,
     bookkeeping:
       bookkeeping.state === 'read'

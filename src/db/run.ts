@@ -2,21 +2,21 @@ import { setTimeout as delay } from 'node:timers/promises';
 import {
   ConnectionError,
   type FilestoreError,
+  type LockHolder,
   LockNotAcquiredError,
   MigrationFailedError,
   RunAbortedError,
-  type ServerProcess,
 } from '../errors.ts';
 import { describeConnection } from '../settings.ts';
 import { seconds } from '../text.ts';
 import { connectionLostError, isConnectionLoss } from './connection-error.ts';
 import type { CommittedMigration } from './history.ts';
 import { type LockOutcome, waitForLock } from './lock.ts';
+import { describeHolderAndSince, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
 import { isAdopting, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts';
 import { PassingFailure, startBackoff } from './retry.ts';
 import type { Progress, Run } from './run-state.ts';
-import { describeProcesses } from './server-process.ts';
 import { LONG_SESSION, openSession, type Session } from './session.ts';
 import type { SchemaCheck } from './verify.ts';
 
@@ -176,8 +176,18 @@ async function verify(run: Run, progress: Progress, session: Session): Promise<S
     run.emit({ type: 'warning', message: `The schema was not checked: ${check.reason}` });
   } else {
     for (const note of check.notes) run.emit({ type: 'warning', message: note });
+    await warnOfRights(run, session);
   }
   return check;
+}
+
+/** Rights that someone granted by hand are no reason to fail a deploy. */
+async function warnOfRights(run: Run, session: Session): Promise<void> {
+  const { checkRights } = await import('./rights.ts');
+  const rights = await checkRights(session);
+  if (rights.state === 'unchecked') run.emit({ type: 'warning', message: rights.reason });
+  if (rights.state !== 'drifted') return;
+  for (const message of rights.differences) run.emit({ type: 'warning', message });
 }
 
 function lost({ connection }: Run, progress: Progress, cause: unknown): PassingFailure {
@@ -198,17 +208,29 @@ function lockError(
 ): LockNotAcquiredError {
   const where = describeConnection(run.connection);
   return new LockNotAcquiredError(
-    `Gave up after ${seconds(waitedMs)}: another migrator is at work on ${where}, ${describeHolders(holders)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
-    holders[0] ?? null,
+    `Gave up after ${seconds(waitedMs)}: ${describeLock(where, holders)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
+    holders[0] ?? UNKNOWN_HOLDER,
     [...progress.durations.keys()],
   );
 }
 
-/** A run has two sessions, one for each lock: of a dead one, both have to go. */
-function describeHolders(holders: readonly ServerProcess[]): string {
-  if (holders.length === 0) return 'and who it is cannot be told. Run this again.';
-  const ends = holders.map(({ pid }) => `pg_terminate_backend(${pid})`).join(', ');
-  return `${describeProcesses(holders)}. Run this again when it is done; if the program behind it is dead, end it: select ${ends}.`;
+function describeLock(where: string, holders: readonly LockHolder[]): string {
+  const who = holders.map(describeHolderAndSince).join('; ');
+  const prepared = holders.flatMap((holder) =>
+    holder.kind === 'prepared transaction' ? [holder.remedy] : [],
+  );
+  // A run has two sessions, one for each lock: of a dead one, both have to go.
+  const ends = holders.flatMap((holder) => ('pid' in holder ? [`pg_terminate_backend(${holder.pid})`] : []));
+  const what =
+    prepared.length > 0
+      ? `the lock of migrations on ${where} is held by ${who}`
+      : `another migrator is at work on ${where}, ${who === '' ? 'and who it is cannot be told' : who}`;
+  const end = ends.length > 0 ? ` if the program behind it is dead, end it: select ${ends.join(', ')}.` : '';
+  return [
+    `${what}.`,
+    ...prepared.map((remedy) => `${remedy}.`),
+    `Run this again when it is done${end === '' ? '.' : `;${end}`}`,
+  ].join(' ');
 }
 
 /** The error of a run that was told to stop; `cause` is what it was doing. */

@@ -8,6 +8,7 @@ import { type ConnectionSettings, describeConnection } from '../settings.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import type { CommittedMigration } from './history.ts';
 import { refuseModelOfLaterOne } from './missing-file.ts';
+import { checkRights } from './rights.ts';
 import type { Queryable } from './session.ts';
 
 /** What became of comparing the live schema with the model that ships with the package. */
@@ -19,11 +20,11 @@ export type SchemaCheck =
     }
   | {
       readonly state: 'drifted';
-      /** One line for each object that is missing, extra or changed. */
+      /** One line for each object that is missing, extra or changed, then one for each right. */
       readonly differences: readonly string[];
       readonly notes: readonly string[];
     }
-  /** Nothing was compared, which says nothing about the schema. */
+  /** Something was not compared, which says nothing about it. */
   | { readonly state: 'unchecked'; readonly reason: string };
 
 /** Compares the live schema with the committed model. Reads only. */
@@ -39,6 +40,24 @@ export async function checkSchema(
   return differences.length === 0
     ? { state: 'same', notes }
     : { state: 'drifted', differences: differences.map(describeDifference), notes };
+}
+
+/** Compares the schema, and the rights of roles with their levels. Reads only. */
+export async function checkSchemaAndRights(
+  session: Queryable,
+  committed: readonly CommittedMigration[],
+): Promise<SchemaCheck> {
+  const schema = await checkSchema(session, committed);
+  if (schema.state === 'unchecked') return schema;
+  const rights = await checkRights(session);
+  const { notes } = schema;
+  if (rights.state === 'drifted') {
+    const ofSchema = schema.state === 'drifted' ? schema.differences : [];
+    return { state: 'drifted', differences: [...ofSchema, ...rights.differences], notes };
+  }
+  if (rights.state === 'same') return schema;
+  if (schema.state === 'drifted') return { ...schema, notes: [...notes, rights.reason] };
+  return { state: 'unchecked', reason: `The objects of the schema are as they should be. ${rights.reason}` };
 }
 
 /**

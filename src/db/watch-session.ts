@@ -1,15 +1,24 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { ServerProcess } from '../errors.ts';
+import type { LockHolder } from '../errors.ts';
 import type { IndexBuild } from './events.ts';
+import {
+  type HolderRow,
+  isHeldByPrepared,
+  preparedHolder,
+  readHolder,
+  sessionHolder,
+} from './lock-holder.ts';
 import type { Queryable } from './session.ts';
 
 const LOOK_EVERY_MS = 1_000;
 
 /** What a migration's session is doing, as another session sees it. */
 export interface Sight {
-  readonly blockedBy: readonly ServerProcess[];
+  readonly blockedBy: readonly LockHolder[];
   readonly indexBuild: IndexBuild | null;
 }
+
+type SightRow = Omit<Sight, 'blockedBy'> & { readonly blockedBy: readonly HolderRow[] };
 
 export interface WatchOptions {
   readonly session: Queryable;
@@ -30,17 +39,32 @@ export async function watchSession({ session, pid, signal, onSight }: WatchOptio
     if (signal.aborted) return;
     const watched = pid();
     if (watched === undefined) continue;
-    const { rows } = await session.query<Sight>(
+    const { rows } = await session.query<SightRow>(
       `select
          (
-           select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-             'pid', b.pid, 'role', a.usename, 'applicationName', a.application_name
-           )), '[]')
-           -- A process that blocks in several ways comes as often.
+           select coalesce(pg_catalog.json_agg(b.holder), '[]')
            from (
-             select distinct pid from pg_catalog.unnest(pg_catalog.pg_blocking_pids(${watched})) u (pid)
+             select ${sessionHolder('a')} as holder
+             -- A process that blocks in several ways comes as often.
+             from (
+               select distinct pid from pg_catalog.unnest(pg_catalog.pg_blocking_pids(${watched})) u (pid)
+             ) u
+             left join pg_catalog.pg_stat_activity a on a.pid = u.pid
+             -- The server's number for whatever was prepared.
+             where u.pid <> 0
+             union all
+             select ${preparedHolder('p')}
+             from pg_catalog.pg_prepared_xacts p
+             where exists (
+               select
+               from pg_catalog.pg_locks w
+               join pg_catalog.pg_locks l on
+                 (l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)
+                 is not distinct from
+                 (w.locktype, w.database, w.relation, w.page, w.tuple, w.virtualxid, w.transactionid, w.classid, w.objid, w.objsubid)
+               where w.pid = ${watched} and not w.granted and l.granted and ${isHeldByPrepared('l', 'p')}
+             )
            ) b
-           left join pg_catalog.pg_stat_activity a on a.pid = b.pid
          ) as "blockedBy",
          (
            select pg_catalog.json_build_object(
@@ -53,6 +77,7 @@ export async function watchSession({ session, pid, signal, onSight }: WatchOptio
          ) as "indexBuild"`,
     );
     const sight = rows[0];
-    if (sight !== undefined && !signal.aborted) onSight(sight);
+    if (sight === undefined || signal.aborted) continue;
+    onSight({ ...sight, blockedBy: sight.blockedBy.map(readHolder) });
   }
 }

@@ -1,10 +1,8 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { RunAbortedError } from '../errors.ts';
-import { makeFolderFor, serverAccount } from './embedded/account.ts';
+import { serverAccount } from './embedded/account.ts';
 import { findEmbeddedBinaries } from './embedded/binaries.ts';
 import { serverUrl, startServer } from './embedded/server.ts';
+import { makeServerFolder } from './embedded/server-folder.ts';
 
 /** Nothing outlives the run. */
 const FAST = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off'];
@@ -21,16 +19,14 @@ export async function withTemporaryDatabase<T>(
   binaries?: string,
   signal?: AbortSignal,
 ): Promise<T> {
-  // Short: the path of a Unix socket has room for about a hundred bytes.
-  const folder = mkdtempSync(join(tmpdir(), 'fs-model-'));
+  const account = serverAccount();
+  const folder = await makeServerFolder(account, 'fs-model-');
   try {
-    const account = serverAccount();
-    makeFolderFor(account, folder);
     const server = await startServer({
-      binaries: binaries ?? (await findEmbeddedBinaries(account, folder)),
-      folder,
+      binaries: binaries ?? (await findEmbeddedBinaries(account, folder.path)),
+      folder: folder.path,
       account,
-      listen: { kind: 'socket', folder, port: 5432 },
+      listen: folder.listen,
       settings: FAST,
     });
     const stop = () => void server.stop();
@@ -46,6 +42,6 @@ export async function withTemporaryDatabase<T>(
       await server.stop();
     }
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    await folder.remove();
   }
 }

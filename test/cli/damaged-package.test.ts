@@ -12,15 +12,19 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MODEL_FILE } from '../../src/catalog/committed.ts';
 import { askFunctionsOf, command, jsonCommand } from '../support/answers.ts';
 import { createDatabase, databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { committedMigrations, migrationNumber, numberAfterLast } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
 import { type Picture, takePicture } from '../support/picture.ts';
 import { createMount, createNode } from '../support/tree.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();
-const [first = '', second = '', third = '', fourth = ''] = files;
+const [first = ''] = files;
 const last = files.at(-1) ?? '';
+/** A copy gets three more migrations, so that one has neighbours, however many are committed. */
+const added = ['more', 'middle', 'most'].map((name, index) => `${numberAfterLast(index + 1)}-${name}.sql`);
+const [more = '', middle = '', most = ''] = added;
+const FAR = `${numberAfterLast(9)}-renumbered.sql`;
 
 let copy: PackageCopy;
 let before: Picture;
@@ -41,87 +45,92 @@ const rewrite = (filename: string, change: (text: string) => string) =>
 const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegExp)[]])[] = [
   [
     'an edited file',
-    () => appendFileSync(pathOf(third), '\nselect 1;\n'),
+    () => appendFileSync(pathOf(middle), '\nselect 1;\n'),
     'MIGRATION_EDITED',
-    `${third} was edited after it was committed`,
+    `${middle} was edited after it was committed`,
     /Restore it from version control, and write the change as a new migration/,
   ],
   [
     'a missing file in the middle',
-    () => rmSync(pathOf(third)),
+    () => rmSync(pathOf(middle)),
     'MIGRATION_FILE_MISSING',
-    `Migration ${migrationNumber(third)} is missing: ${fourth} follows it, and ${second} stands before`,
+    `Migration ${migrationNumber(middle)} is missing: ${most} follows it, and ${more} stands before`,
     /Restore the folder from version control, or install the package again/,
   ],
   [
     'a missing file at the start',
     () => rmSync(pathOf(first)),
     'MIGRATION_FILE_MISSING',
-    `Migration ${migrationNumber(first)} is missing: ${second} follows it`,
+    `Migration ${migrationNumber(first)} is missing: ${files[1] ?? more} follows it`,
     /install the package again/,
   ],
   [
     'a missing file at the end, which the model of the schema knows',
-    () => rmSync(pathOf(last)),
+    () => rmSync(pathOf(most)),
     'MIGRATION_FILE_MISSING',
-    `Migration ${last} is missing`,
+    `Migration ${most} is missing`,
     /install the package again/,
   ],
   [
     'a renumbered file',
-    () => renameSync(pathOf(third), pathOf('000009-renumbered.sql')),
+    () => renameSync(pathOf(middle), pathOf(FAR)),
     'MIGRATION_OUT_OF_CHAIN',
-    `Migration ${fourth} follows 000009-renumbered.sql by its header and ${second} by its number`,
+    `Migration ${most} follows ${FAR} by its header and ${more} by its number`,
     /Give it its number back/,
   ],
   [
     'a file that was rewritten, hash and all, under those that follow it',
-    () => copy.rewriteMigration(third, 'select 1;'),
+    () => copy.rewriteMigration(middle, 'select 2;'),
     'MIGRATION_OUT_OF_CHAIN',
-    `Migration ${fourth} does not follow ${third}: one of them was rewritten`,
+    `Migration ${most} does not follow ${middle}: one of them was rewritten`,
     /Restore the folder from version control/,
   ],
   [
     'two files of one number',
-    () => copyFileSync(pathOf(third), pathOf(`${migrationNumber(third)}-zzz.sql`)),
+    () => copyFileSync(pathOf(middle), pathOf(`${migrationNumber(middle)}-zzz.sql`)),
     'MIGRATION_NUMBER_TAKEN',
-    `${third} and ${migrationNumber(third)}-zzz.sql have the same number`,
+    `${middle} and ${migrationNumber(middle)}-zzz.sql have the same number`,
     /give yours the next number: npm run db:rebase/,
   ],
   [
     'a file with CRLF line ends',
-    () => rewrite(third, (text) => text.replaceAll('\n', '\r\n')),
+    () => rewrite(middle, (text) => text.replaceAll('\n', '\r\n')),
     'MIGRATION_CRLF',
-    `${third} has CRLF line ends`,
+    `${middle} has CRLF line ends`,
     /with LF \(see \.gitattributes\)/,
   ],
   [
     'a file without its hash',
-    () => rewrite(third, (text) => text.replace(/^--! Hash: .*\n/m, '')),
+    () => rewrite(middle, (text) => text.replace(/^--! Hash: .*\n/m, '')),
     'MIGRATION_MALFORMED',
-    `${third} has no proper header`,
+    `${middle} has no proper header`,
     /Restore it from version control/,
   ],
   [
     'a file with a byte order mark',
-    () => rewrite(third, (text) => `\ufeff${text}`),
+    () => rewrite(middle, (text) => `\ufeff${text}`),
     'MIGRATION_MALFORMED',
-    `${third} has no proper header`,
+    `${middle} has no proper header`,
     /Restore it from version control/,
   ],
   [
     'a folder in the place of a file',
     () => {
-      rmSync(pathOf(third));
-      mkdirSync(pathOf(third));
+      rmSync(pathOf(middle));
+      mkdirSync(pathOf(middle));
     },
     'MIGRATION_MALFORMED',
-    `${third} cannot be read`,
+    `${middle} cannot be read`,
     /install it again, or restore it from version control/,
   ],
 ];
 
 describe('a package is refused, whatever it is asked to do, and the database untouched: it has', () => {
+  beforeEach(() => {
+    for (const filename of added) copy.addMigration(filename.slice(7, -4), 'select 1;');
+    copy.modelIsOf(most);
+  });
+
   test.each(DAMAGES.map(([title, damage, code, ...words]) => [title, { damage, code, words }] as const))(
     '%s',
     async (_title, { damage, code, words }) => {
@@ -145,10 +154,10 @@ describe('a package is refused, whatever it is asked to do, and the database unt
   test.each([['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']])(
     'an edited file, says %s %s with exit code 4 and one document',
     async (...args) => {
-      appendFileSync(pathOf(third), '\nselect 1;\n');
+      appendFileSync(pathOf(middle), '\nselect 1;\n');
       expect(await jsonCommand(args, database().url, { folder: copy.folder })).toMatchObject({
         exitCode: 4,
-        document: { ok: false, command: args[0], error: { code: 'MIGRATION_EDITED', filename: third } },
+        document: { ok: false, command: args[0], error: { code: 'MIGRATION_EDITED', filename: middle } },
       });
     },
   );
@@ -231,12 +240,12 @@ test('files that end earlier, as their model does, are an older version', async 
 });
 
 test('a last file with another number is one that was applied under its old one', async () => {
-  renameSync(pathOf(last), pathOf('000009-renumbered.sql'));
+  renameSync(pathOf(last), pathOf(FAR));
   const { exitCode, stderr } = await command(['migrate'], database().url, { folder: copy.folder });
   expect(exitCode).toBe(4);
   expect(stderr).toMatch(`HISTORY_RENUMBERED: `);
   expect(stderr).toMatch(
-    new RegExp(`000009-renumbered\\.sql was applied under another number, as ${migrationNumber(last)}\\.sql`),
+    new RegExp(`${FAR} was applied under another number, as ${migrationNumber(last)}\\.sql`),
   );
   expect(stderr).toMatch(/Give the file the number that it was applied under/);
   expect(await takePicture(database())).toEqual(before);

@@ -1,14 +1,18 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { askFunctions, command, jsonCommand } from '../support/answers.ts';
 import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { committedMigrations, migrationNumber, numberAfterLast } from '../support/migrations.ts';
 import { takePicture } from '../support/picture.ts';
 import { createMount, createNode, one } from '../support/tree.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();
-const [, second = '', third = ''] = files;
 const last = files.at(-1) ?? '';
+/** The last but one, and the one before it where there is one. */
+const middle = files.at(-2) ?? '';
+const earlier = files.at(-3) ?? middle;
+const NEXT = `${numberAfterLast(1)}.sql`;
+const NEXT_BUT_ONE = `${numberAfterLast(2)}.sql`;
 const rowOf = (filename: string) => `${migrationNumber(filename)}.sql`;
 
 beforeEach(async () => {
@@ -39,40 +43,42 @@ const DIVERGED: readonly (readonly [string, () => Promise<unknown>, string, ...(
   [
     'a row of other content',
     () =>
-      unguarded(`update graphile_migrate.migrations set hash = 'sha1:00' where filename = '${rowOf(third)}'`),
+      unguarded(
+        `update graphile_migrate.migrations set hash = 'sha1:00' where filename = '${rowOf(middle)}'`,
+      ),
     'HISTORY_REWRITTEN',
-    `${third} was applied with other content: the database has sha1:00`,
+    `${middle} was applied with other content: the database has sha1:00`,
     /Deploy the version of the package that migrated it, or check whether this is the right database/,
   ],
   [
     'a row more, between those of the files',
-    async () => insertRow('000002a.sql', 'sha1:77', await hashOf(second)),
+    async () => insertRow(`${migrationNumber(earlier)}a.sql`, 'sha1:77', await hashOf(earlier)),
     'HISTORY_ROW_UNKNOWN',
-    'the database has 000002a.sql (sha1:77), which is not among the files',
+    `the database has ${migrationNumber(earlier)}a.sql (sha1:77), which is not among the files`,
     /delete it from graphile_migrate\.migrations/,
   ],
   [
     'a row more, after those of the files, which does not continue them',
-    async () => insertRow('000900.sql', 'sha1:77', await hashOf(second)),
+    async () => insertRow('000900.sql', 'sha1:77', await hashOf(earlier)),
     'HISTORY_ROW_UNKNOWN',
     '000900.sql (sha1:77), which is not among the files and does not continue them',
     /Deploy the version of the package that applied it/,
   ],
   [
     'a row less',
-    () => unguarded(`delete from graphile_migrate.migrations where filename = '${rowOf(third)}'`),
+    () => unguarded(`delete from graphile_migrate.migrations where filename = '${rowOf(middle)}'`),
     'HISTORY_ROW_MISSING',
-    `${third} is not recorded as applied, though later ones are`,
+    `${middle} is not recorded as applied, though later ones are`,
     /record it: insert into graphile_migrate\.migrations/,
   ],
   [
     'a row of another number',
     () =>
       database().query(
-        `update graphile_migrate.migrations set filename = '000009.sql' where filename = '${rowOf(last)}'`,
+        `update graphile_migrate.migrations set filename = '${NEXT}' where filename = '${rowOf(last)}'`,
       ),
     'HISTORY_RENUMBERED',
-    `${last} was applied under another number, as 000009.sql`,
+    `${last} was applied under another number, as ${NEXT}`,
     /Give the file the number that it was applied under/,
   ],
   [
@@ -126,16 +132,16 @@ describe('a database has another history than the files: it is refused and untou
 
   test('several reasons, each of which is told', async () => {
     await unguarded(
-      `update graphile_migrate.migrations set hash = 'sha1:00' where filename = '${rowOf(second)}'`,
+      `update graphile_migrate.migrations set hash = 'sha1:00' where filename = '${rowOf(earlier)}'`,
     );
-    await insertRow('000900.sql', 'sha1:77', await hashOf(third));
+    await insertRow('000900.sql', 'sha1:77', await hashOf(middle));
     const { document, stderr } = await jsonCommand(['migrate'], database().url);
     expect(document).toMatchObject({
       ok: false,
       error: {
         code: 'HISTORY_REWRITTEN',
         problems: [
-          { code: 'HISTORY_REWRITTEN', description: expect.stringContaining(second) },
+          { code: 'HISTORY_REWRITTEN', description: expect.stringContaining(earlier) },
           { code: 'HISTORY_ROW_UNKNOWN', description: expect.stringContaining('000900.sql') },
         ],
       },
@@ -152,7 +158,7 @@ test('the statement that the message offers for a row less puts it back', async 
       'select filename, hash, previous_hash from graphile_migrate.migrations order by filename',
     );
   const before = await rows();
-  await unguarded(`delete from graphile_migrate.migrations where filename = '${rowOf(third)}'`);
+  await unguarded(`delete from graphile_migrate.migrations where filename = '${rowOf(middle)}'`);
   const { stderr } = await command(['migrate'], database().url);
   await database().query(/insert into graphile_migrate\.migrations .*?;/.exec(stderr)?.[0] ?? 'no statement');
   expect(await rows()).toEqual(before);
@@ -161,29 +167,31 @@ test('the statement that the message offers for a row less puts it back', async 
 
 describe('a database that a later version has migrated', () => {
   beforeEach(async () => {
-    await insertRow('000007.sql', 'sha1:77', await hashOf(last));
-    await insertRow('000008.sql', 'sha1:88', 'sha1:77');
+    await insertRow(NEXT, 'sha1:77', await hashOf(last));
+    await insertRow(NEXT_BUT_ONE, 'sha1:88', 'sha1:77');
   });
 
   test('is not migrated, and services may start on it', async () => {
     const before = await takePicture(database());
     expect(await askFunctions(database().url)).toMatchObject({
-      runMigrations: { code: 'DATABASE_AHEAD', unknown: ['000007.sql', '000008.sql'] },
+      runMigrations: { code: 'DATABASE_AHEAD', unknown: [NEXT, NEXT_BUT_ONE] },
       pendingMigrations: { code: 'DATABASE_AHEAD' },
       migrationStatus: {
         value: {
           state: 'ahead',
           pending: [],
           problems: [
-            expect.stringMatching(/^000007\.sql .*Deploy that version/),
-            expect.stringMatching(/^000008/),
+            expect.stringMatching(new RegExp(`^${NEXT} .*Deploy that version`)),
+            expect.stringMatching(new RegExp(`^${NEXT_BUT_ONE}`)),
           ],
         },
       },
       verifySchema: {
         value: {
           state: 'unchecked',
-          reason: expect.stringMatching(/later version .*\(000007\.sql, 000008\.sql\).*with that version/),
+          reason: expect.stringMatching(
+            new RegExp(`later version .*\\(${NEXT}, ${NEXT_BUT_ONE}\\).*with that version`),
+          ),
         },
       },
       assertMigrated: { value: undefined },
@@ -202,7 +210,10 @@ describe('a database that a later version has migrated', () => {
   ])('%j has exit code %i, names the rows, and touches nothing', async (args, exitCode) => {
     const before = await takePicture(database());
     const result = await command(args, database().url);
-    expect(result).toMatchObject({ exitCode, output: expect.stringMatching(/000007\.sql.*000008\.sql/s) });
+    expect(result).toMatchObject({
+      exitCode,
+      output: expect.stringMatching(new RegExp(`${NEXT}.*${NEXT_BUT_ONE}`, 's')),
+    });
     expect(await takePicture(database())).toEqual(before);
   });
 
@@ -210,7 +221,7 @@ describe('a database that a later version has migrated', () => {
     expect((await jsonCommand(['migrate', '--allow-ahead'], database().url)).document).toEqual({
       ok: true,
       command: 'migrate',
-      ahead: ['000007.sql', '000008.sql'],
+      ahead: [NEXT, NEXT_BUT_ONE],
     });
   });
 });

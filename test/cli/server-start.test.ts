@@ -1,10 +1,10 @@
-import { chownSync, existsSync, writeFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { serverAccount } from '../../src/dev/embedded/account.ts';
-import { runningServer } from '../../src/dev/embedded/server.ts';
+import { runningServer } from '../../src/dev/embedded/server-data.ts';
 import { collect, runCli, startCli } from '../support/cli.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { putSignal } from '../support/standby.ts';
 import { until } from '../support/until.ts';
 
 let server: OwnServer;
@@ -83,10 +83,3 @@ test('a wait for a server ends when the process is told to stop', async () => {
   expect(exitCode).toBe(1);
   expect(output).toContain('RUN_ABORTED: Stopped on request (SIGTERM). Applied and kept: nothing.');
 });
-
-/** A file that the server obeys; it belongs to the server's account. */
-function putSignal(path: string): void {
-  writeFileSync(path, '', { mode: 0o600 });
-  const account = serverAccount();
-  if (account.kind === 'nobody') chownSync(path, account.uid, account.gid);
-}

@@ -3,11 +3,15 @@ import { command, jsonCommand } from '../support/answers.ts';
 import { databaseForEachTest } from '../support/database.ts';
 import { committedMigrations, migrationNumber } from '../support/migrations.ts';
 import { takePicture } from '../support/picture.ts';
+import { type LoginRole, rolesForEachTest } from '../support/roles.ts';
 import { one } from '../support/tree.ts';
 
 const database = databaseForEachTest();
 const last = committedMigrations().at(-1) ?? '';
 
+const createRole = rolesForEachTest(database);
+const grantAccess = ({ name }: LoginRole, level: string) =>
+  database().query('select filestore.grant_access($1, $2)', [name, level]);
 const verify = (url = database().url) => command(['verify'], url);
 
 /** What somebody did by hand at night, and how it is told. */
@@ -24,8 +28,8 @@ const BY_HAND: Readonly<Record<string, RegExp>> = {
     /^function filestore\.percent_encode\(text\) is changed: has .*volatile.*, should have .*stable/,
   'alter table filestore.nodes disable trigger nodes_refuse_truncate':
     /^trigger filestore\.nodes\.nodes_refuse_truncate is changed: has .* \(disabled\), should have /,
-  'alter table filestore.nodes drop constraint nodes_path_length_check':
-    /^constraint filestore\.nodes\.nodes_path_length_check is missing: CHECK /,
+  'alter table filestore.nodes drop constraint nodes_sound_check':
+    /^constraint filestore\.nodes\.nodes_sound_check is missing: CHECK /,
   "alter table filestore.backend_mounts alter column access_mode set default 'ro'":
     /^column filestore\.backend_mounts\.access_mode is changed: has .*'ro'::text, should have .*'rw'::text$/,
   'drop view filestore.view_filestore_directories': /^view filestore\.view_filestore_directories is missing/,
@@ -38,7 +42,9 @@ describe('a database as its migrations made it', () => {
     const { exitCode, stdout, stderr } = await verify();
     expect({ exitCode, stdout }).toEqual({
       exitCode: 0,
-      stdout: expect.stringMatching(/the schema is the one that its migrations make\.\n$/),
+      stdout: expect.stringMatching(
+        /the schema is the one that its migrations make, and each role has the rights of its level\.\n$/,
+      ),
     });
     const { version } = await one(
       database(),
@@ -50,20 +56,10 @@ describe('a database as its migrations made it', () => {
     }
   });
 
-  test('passes for a role that may read nothing but the history', async () => {
-    const reader = `${database().name}_reader`;
-    await database().query(`create role ${reader} login password 'reader'`);
-    try {
-      await database().query(`grant usage on schema graphile_migrate to ${reader}`);
-      await database().query(`grant select on graphile_migrate.migrations to ${reader}`);
-      const url = new URL(database().url);
-      url.username = reader;
-      url.password = 'reader';
-      expect(await verify(url.href)).toMatchObject({ exitCode: 0 });
-    } finally {
-      await database().query(`drop owned by ${reader}`);
-      await database().query(`drop role ${reader}`);
-    }
+  test('passes for a reader', async () => {
+    const reader = await createRole();
+    await grantAccess(reader, 'reader');
+    expect(await verify(reader.url)).toMatchObject({ exitCode: 0 });
   });
 });
 
@@ -77,7 +73,9 @@ describe('a database that was changed by hand', () => {
     const expected = Object.values(BY_HAND);
     expect(told).toHaveLength(expected.length);
     for (const words of expected) expect(told).toContainEqual(expect.stringMatching(words));
-    expect(stdout).toContain(`: ${expected.length} differences to what its migrations make:\n`);
+    expect(stdout).toContain(
+      `: ${expected.length} differences to what its migrations make and grant_access granted:\n`,
+    );
     expect(await takePicture(database())).toEqual(before);
   });
 
@@ -97,6 +95,145 @@ describe('a database that was changed by hand', () => {
   });
 });
 
+describe('rights of roles', () => {
+  /** What verify says in text and in JSON, which have to agree. */
+  async function expectDrift(...lines: readonly string[]): Promise<void> {
+    const before = await takePicture(database());
+    const { exitCode, stdout } = await verify();
+    expect(exitCode).toBe(4);
+    expect([...stdout.matchAll(/^DRIFT {2}(.*)$/gm)].map(([, line]) => line)).toEqual(lines);
+    expect(await jsonCommand(['verify'], database().url)).toMatchObject({
+      exitCode: 4,
+      document: { ok: false, command: 'verify', state: 'drifted', differences: lines },
+    });
+    expect(await takePicture(database())).toEqual(before);
+  }
+
+  /** Each line ends in a statement; all of them together leave no difference. */
+  async function expectRemedies(): Promise<void> {
+    const { document } = await jsonCommand(['verify'], database().url);
+    for (const line of document.differences as readonly string[]) {
+      await database().query(line.slice(line.lastIndexOf(': ') + 2));
+    }
+    expect(await verify()).toMatchObject({ exitCode: 0 });
+  }
+
+  test('are as they should be for a role of each level', async () => {
+    for (const level of ['reader', 'service', 'operator']) await grantAccess(await createRole(), level);
+    expect(await verify()).toMatchObject({ exitCode: 0 });
+  });
+
+  test('that someone granted beyond a level are listed with the statement that revokes them', async () => {
+    const { name } = await createRole();
+    await database().query(`select filestore.grant_access('${name}', 'service')`);
+    await database().query(`grant delete on filestore.snapshots to ${name}`);
+    await database().query(`grant update (version, id) on filestore.nodes to ${name}`);
+    await database().query(`grant create on schema filestore to ${name}`);
+    await database().query(`grant execute on function filestore.purge_deleted to ${name}`);
+    const { purge } = await one(
+      database(),
+      "select 'filestore.purge_deleted'::regproc::regprocedure::text as purge",
+    );
+    const beyond = (right: string, revoke: string) =>
+      `role "${name}" has ${right}, beyond its level service. Revoke it: ${revoke} from ${name}`;
+    await expectDrift(
+      beyond(
+        'UPDATE on columns id, version of table filestore.nodes',
+        'revoke update (id, version) on table filestore.nodes',
+      ),
+      beyond(`EXECUTE on function ${purge}`, `revoke execute on function ${purge}`),
+      beyond('CREATE on schema filestore', 'revoke create on schema filestore'),
+      beyond('DELETE on table filestore.snapshots', 'revoke delete on table filestore.snapshots'),
+    );
+    await expectRemedies();
+  });
+
+  test('that a level has and a role lacks are listed with the statement that grants them', async () => {
+    const { name } = await createRole();
+    await database().query(`select filestore.grant_access('${name}', 'service')`);
+    await database().query(`revoke update (size_bytes, name) on filestore.nodes from ${name}`);
+    await database().query(`revoke execute on function filestore.begin_work from ${name}`);
+    const { begin } = await one(
+      database(),
+      "select 'filestore.begin_work'::regproc::regprocedure::text as begin",
+    );
+    const lacks = (right: string) =>
+      `role "${name}" lacks ${right}, which level service has. Grant it: select filestore.grant_access('${name}', 'service')`;
+    await expectDrift(
+      lacks('UPDATE on columns name, size_bytes of table filestore.nodes'),
+      lacks(`EXECUTE on function ${begin}`),
+    );
+    await expectRemedies();
+  });
+
+  test('of a role without a level are listed, after what differs in the schema', async () => {
+    const { name, quotedName } = await createRole(' "Café"');
+    await database().query(`grant select on filestore.nodes to ${quotedName}`);
+    await database().query('drop index filestore.nodes_checksum_idx');
+    await expectDrift(
+      expect.stringMatching(BY_HAND['drop index filestore.nodes_checksum_idx'] ?? ''),
+      `role "${name}" has SELECT on table filestore.nodes, but no level. Give it one (select filestore.grant_access('${name}', 'reader')), or revoke it: revoke select on table filestore.nodes from ${quotedName}`,
+    );
+  });
+
+  test('that migrations would no longer renew are a difference', async () => {
+    await database().query('drop trigger migrations_renew_access on graphile_migrate.migrations');
+    await database().query('alter table graphile_migrate.current disable trigger all');
+    const line = (table: string) =>
+      `graphile_migrate.${table} does not renew rights: a migration can take rights away. Attach it again: select filestore.attach_renewal()`;
+    await expectDrift(line('current'), line('migrations'));
+    await expectRemedies();
+  });
+
+  test('that a role may not compare are never said to be the same', async () => {
+    const watcher = await createRole();
+    await database().query(`grant usage on schema graphile_migrate to ${watcher.name}`);
+    await database().query(`grant select on graphile_migrate.migrations to ${watcher.name}`);
+    const refusal = `Could not check rights: role "${watcher.name}" may not call filestore.check_access(). Let the owner of the schema run: select filestore.grant_access('${watcher.name}', 'reader').`;
+    expect(await jsonCommand(['verify'], watcher.url)).toMatchObject({
+      exitCode: 1,
+      document: {
+        ok: false,
+        state: 'unchecked',
+        reason: `The objects of the schema are as they should be. ${refusal}`,
+      },
+    });
+    await database().query('drop index filestore.nodes_checksum_idx');
+    expect(await jsonCommand(['verify'], watcher.url)).toMatchObject({
+      exitCode: 4,
+      document: { state: 'drifted', notes: expect.arrayContaining([refusal]) },
+    });
+  });
+
+  test('are not checked where the function is missing, which is said', async () => {
+    await database().query('drop function filestore.check_access()');
+    const { exitCode, document, output } = await jsonCommand(['verify'], database().url);
+    expect({ exitCode, document }).toMatchObject({
+      exitCode: 4,
+      document: {
+        differences: [expect.stringMatching(/^function filestore\.check_access\(\) is missing/)],
+        notes: expect.arrayContaining([
+          expect.stringMatching(/^Could not check rights: the database has no/),
+        ]),
+      },
+    });
+    expect(output).toContain('Note: Could not check rights');
+  });
+
+  test('that the server refuses to compare are never said to be the same', async () => {
+    const reader = await createRole();
+    await grantAccess(reader, 'reader');
+    await database().query(`revoke select on filestore.access_levels from ${reader.name}`);
+    expect(await jsonCommand(['verify'], reader.url)).toMatchObject({
+      exitCode: 1,
+      document: {
+        state: 'unchecked',
+        reason: expect.stringMatching(/Could not check rights: .*permission denied/),
+      },
+    });
+  });
+});
+
 describe('what could not be compared is never said to be the same:', () => {
   async function expectUnchecked(reason: RegExp): Promise<void> {
     const before = await takePicture(database());
@@ -105,7 +242,7 @@ describe('what could not be compared is never said to be the same:', () => {
       exitCode: 1,
       document: { ok: false, command: 'verify', state: 'unchecked', reason: expect.stringMatching(reason) },
     });
-    expect(stderr).toMatch(/nothing was compared/);
+    expect(stderr).toMatch(/could not check\. /);
     expect(stderr).not.toMatch(/the one that its migrations make/);
     expect(await takePicture(database())).toEqual(before);
   }

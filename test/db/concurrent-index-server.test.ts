@@ -45,7 +45,7 @@ test('a transaction that was prepared and forgotten is named as what holds a bui
   await expect(run.ended).rejects.toMatchObject({
     code: 'MIGRATION_FAILED',
     message: expect.stringMatching(
-      /for a prepared transaction \(select \* from pg_prepared_xacts\), and was/,
+      /for prepared transaction 'forgotten' of role "postgres" in database "postgres", prepared at .*, and was/,
     ),
   });
   await client.query("rollback prepared 'forgotten'");

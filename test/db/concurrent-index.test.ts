@@ -133,7 +133,9 @@ describe('a build that somebody holds up', () => {
     const run = startRun(copy, database().url);
     const { blockedBy, indexBuild } = await until(() => eventsOf(run, 'progress')[0]);
     const { role } = await one(database(), 'select current_user as role');
-    expect(blockedBy).toEqual([{ pid: await pidOf(report), role, applicationName: 'nightly report' }]);
+    expect(blockedBy).toMatchObject([
+      { kind: 'session', pid: await pidOf(report), role, applicationName: 'nightly report' },
+    ]);
     expect(indexBuild).toEqual({ phase, done: 0, total: 1 });
     await report.query('commit');
     await run.ended;

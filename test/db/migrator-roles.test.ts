@@ -66,16 +66,21 @@ describe('the role that migrates', () => {
     });
   });
 
-  test('may be another one than before when it is a member of it', async () => {
+  test('may be another one than before when it is a member of it, and roles keep their rights', async () => {
     await grant(migrator);
     await runMigrations({ env: envOf(migrator) });
     await revoke(migrator);
     const successor = await createRole('_successor');
     await database().query(`grant ${migrator.quotedName} to ${successor.quotedName}`);
+    const reader = await createRole('_reader');
+    await database().query(`select filestore.grant_access('${reader.name}', 'reader')`);
+    later.addMigration('owned', 'create table filestore.owned_by_the_successor ();');
     expect(await runCli(['migrate'], { folder: later.folder, env: envOf(successor) })).toMatchObject({
       exitCode: 0,
-      stdout: expect.stringContaining('Done: applied 1 migration'),
+      stdout: expect.stringContaining('Done: applied 2 migrations'),
     });
+    const client = await reader.connect();
+    await expect(client.query('select from filestore.owned_by_the_successor')).resolves.toBeDefined();
   });
 
   test('that is not the owner is refused, and told so', async () => {

@@ -9,12 +9,22 @@ import {
   runMigrations,
 } from '../../src/index.ts';
 import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { committedMigrations, migrationNumber, migrationText } from '../support/migrations.ts';
 import { one } from '../support/tree.ts';
 
 const database = databaseForEachTest('empty');
 const files = committedMigrations();
-const [first = '', second = '', third = '', fourth = ''] = files;
+const [first = ''] = files;
+const tableOf = (filename: string) =>
+  /^create table if not exists filestore\.(\w+)/m.exec(migrationText(filename))?.[1];
+/** The first migration after number one that makes a table, else number one. */
+const index = Math.max(
+  files.findIndex((filename, at) => at > 0 && tableOf(filename) !== undefined),
+  0,
+);
+const before = files.slice(0, index);
+const failing = files[index] ?? '';
+const table = tableOf(failing);
 
 const env = () => ({ DATABASE_URL: database().url });
 
@@ -32,46 +42,46 @@ async function observe(options: RunMigrationsOptions = {}) {
   return { ...outcome, events };
 }
 
-/** Lets the fourth migration fail, at the table that it makes. */
-const refuseRollups = () =>
+/** Makes that migration fail at its table. */
+const refuseTable = () =>
   database().query(`
-    create function public.refuse_rollups() returns event_trigger language plpgsql as $$
+    create function public.refuse_table() returns event_trigger language plpgsql as $$
     begin
-      if to_regclass('filestore.rollups') is not null then
-        raise exception 'no rollups today' using detail = 'The shop is closed', hint = 'Come again tomorrow';
+      if to_regclass('filestore.${table}') is not null then
+        raise exception 'no ${table} today' using detail = 'The shop is closed', hint = 'Come again tomorrow';
       end if;
     end
     $$;
-    create event trigger refuse_rollups on ddl_command_end when tag in ('CREATE TABLE')
-    execute function public.refuse_rollups();
+    create event trigger refuse_table on ddl_command_end when tag in ('CREATE TABLE')
+    execute function public.refuse_table();
   `);
 
 describe('a run that failed', () => {
-  beforeEach(refuseRollups);
+  beforeEach(refuseTable);
 
   test('says what it had applied, what failed, where and why', async () => {
     const { error, events } = await observe();
     expect(error).toMatchObject({
       name: 'MigrationFailedError',
       code: 'MIGRATION_FAILED',
-      applied: [first, second, third],
-      place: { filename: fourth, statement: expect.any(Number) },
+      applied: before,
+      place: { filename: failing, statement: expect.any(Number) },
       sqlState: 'P0001',
-      cause: { message: 'no rollups today', detail: 'The shop is closed', code: 'P0001' },
+      cause: { message: `no ${table} today`, detail: 'The shop is closed', code: 'P0001' },
     });
     expect(error.place.statement).toBeGreaterThan(0);
     expect(error.message).toMatch(
       new RegExp(
-        `^Migration ${fourth} failed at its statement \\d+.*: no rollups today \\(SQLSTATE P0001\\)\\. The shop is closed\\. Come again tomorrow\\..* It was rolled back\\. Applied before it: ${first}, ${second}, ${third}\\.`,
+        `^Migration ${failing} failed at its statement \\d+.*: no ${table} today \\(SQLSTATE P0001\\)\\. The shop is closed\\. Come again tomorrow\\..* It was rolled back\\.${before.length > 0 ? ` Applied before it: ${before.join(', ')}\\.` : ''}`,
       ),
     );
     expect(events.map((event) => [event.type, 'filename' in event ? event.filename : undefined])).toEqual([
       ['plan', undefined],
-      ...[first, second, third].flatMap((filename) => [
+      ...before.flatMap((filename) => [
         ['migration-start', filename],
         ['migration-end', filename],
       ]),
-      ['migration-start', fourth],
+      ['migration-start', failing],
     ]);
   });
 
@@ -79,20 +89,18 @@ describe('a run that failed', () => {
     await observe();
     expect(await migrationStatus({ env: env() })).toMatchObject({
       state: 'pending',
-      applied: [first, second, third].map((filename) => ({ filename: `${migrationNumber(filename)}.sql` })),
-      pending: files.slice(3),
+      applied: before.map((filename) => ({ filename: `${migrationNumber(filename)}.sql` })),
+      pending: files.slice(index),
     });
-    expect(await one(database(), "select to_regclass('filestore.rollups') as rollups")).toEqual({
-      rollups: null,
-    });
-    await database().query('drop event trigger refuse_rollups');
+    expect(await one(database(), `select to_regclass('filestore.${table}') as made`)).toEqual({ made: null });
+    await database().query('drop event trigger refuse_table');
     const { report, events } = await observe();
     expect(report).toMatchObject({
-      applied: files.slice(3).map((filename) => ({ filename })),
-      alreadyApplied: 3,
+      applied: files.slice(index).map((filename) => ({ filename })),
+      alreadyApplied: index,
       schema: { state: 'same' },
     });
-    expect(events[0]).toMatchObject({ type: 'plan', pending: files.slice(3), adopting: false });
+    expect(events[0]).toMatchObject({ type: 'plan', pending: files.slice(index), adopting: false });
   });
 });
 

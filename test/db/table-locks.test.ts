@@ -121,8 +121,8 @@ describe('a table that another transaction uses', () => {
       ),
     });
     expect(eventsOf(run, 'retry')[0]?.reason).toContain(who);
-    expect(eventsOf(run, 'progress')[0]?.blockedBy).toEqual([
-      { pid: await pidOf(report), role, applicationName: 'nightly report' },
+    expect(eventsOf(run, 'progress')[0]?.blockedBy).toMatchObject([
+      { kind: 'session', pid: await pidOf(report), role, applicationName: 'nightly report' },
     ]);
     expect(await outcomeOf(filename)).toEqual({ recorded: 0, done: false });
     expect(await one(database(), "select to_regclass('public.half_done') as half")).toEqual({ half: null });

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { runCli } from '../support/cli.ts';
+import { numberAfterLast } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
 import {
   columnsOf,
@@ -15,6 +16,9 @@ import {
 
 // A person's afternoon: many commands, and each starts a process and often a server.
 vi.setConfig({ testTimeout: 180_000 });
+
+/** The number of the migration that a branch commits. */
+const NEXT = numberAfterLast(1);
 
 let copy: PackageCopy;
 let editor: Editor;
@@ -64,7 +68,9 @@ test('a switch to a branch with other migrations is told and applies nothing; th
 
   git('checkout', '--quiet', 'other');
   await watching.untilSays(
-    /REFUSED .*it has 000007\.sql, which is not among the files.*Switch back.*npm run db:reset\n/,
+    new RegExp(
+      `REFUSED .*it has ${NEXT}\\.sql, which is not among the files.*Switch back.*npm run db:reset\n`,
+    ),
   );
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('other_hint');
   // No other way in either.
@@ -98,7 +104,7 @@ test('a branch that rewrote a migration is told as well', async () => {
   git('checkout', '--quiet', 'mine');
   watching = startWatch(copy, { ...env });
   await watching.untilSays(
-    /REFUSED .*000007-owner-hints\.sql was applied with other content.*npm run db:reset\n/,
+    new RegExp(`REFUSED .*${NEXT}-owner-hints\\.sql was applied with other content.*npm run db:reset\n`),
   );
   expect((await watching.interrupt()).exitCode).toBe(0);
 });

@@ -12,7 +12,7 @@ import { withTemporaryDatabase } from '../../src/dev/temporary-database.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/check.ts';
 import { databaseForFile } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
+import { committedMigrations, migrationWith } from '../support/migrations.ts';
 
 const database = databaseForFile();
 const spoil = packageToSpoil();
@@ -129,8 +129,11 @@ describe('a foreign key', () => {
     await client.query('drop index filestore.nodes_root_key');
     const [line = '', ...others] = await linesOf(foreignKeys.look(subject()));
     expect(others).toEqual([]);
+    const file = migrationWith(/constraint nodes_backend_mount_fkey/);
     expect(line).toMatch(
-      /^migrations\/committed\/000001-.*:\d+ foreign key nodes_backend_mount_fkey of filestore\.nodes/,
+      new RegExp(
+        `^migrations/committed/${file}:\\d+ foreign key nodes_backend_mount_fkey of filestore\\.nodes`,
+      ),
     );
   });
 

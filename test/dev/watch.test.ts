@@ -22,6 +22,8 @@ import {
 } from '../support/workflow.ts';
 
 const VIEW = 'fixtures/views/view_filestore_active_nodes.sql';
+/** What follows the columns of the view. */
+const FROM = '\nfrom filestore.nodes n\n';
 
 // A person's afternoon: many commands, and each starts a process and often a server.
 vi.setConfig({ testTimeout: 180_000 });
@@ -141,7 +143,7 @@ describe('on a database of the developer', () => {
     await untilColumn(env.DATABASE_URL, 'big_nodes', 'path');
     await watching.untilSays(/Applied current\.sql/);
 
-    editor.replace(VIEW, '  n.depth,', "  n.depth,\n  n.metadata ->> 'owner' as owner_hint,");
+    editor.replace(VIEW, FROM, `,\n  n.metadata ->> 'owner' as owner_hint${FROM}`);
     await watching.untilSays(
       `Not applied: ${VIEW} was saved, and current.sql does not pull it in. Write there: --!include views/view_filestore_active_nodes.sql\n`,
     );
@@ -162,14 +164,15 @@ describe('on a database of the developer', () => {
     const watching = await watchOn(env);
     editor.write('select 1;\n--!include views/view_filestore_active_nodes.sql\nselect 2;\n');
     await watching.untilSays(/Applied current\.sql/);
-    editor.replace(VIEW, 'n.version::integer', 'n.verzion::integer');
+    const before = editor.replace(VIEW, FROM, `,\n  n.verzion as odd${FROM}`);
     const said = await watching.untilSays(
       / {2}Hint: Perhaps you meant to reference the column "n\.version"\.\n/,
     );
+    const line = String(before.line + 1);
     expect(said).toContain(
-      `FAILED  migrations/${VIEW}:23:3: column n.verzion does not exist (SQLSTATE 42703)\n`,
+      `FAILED  migrations/${VIEW}:${line}:3: column n.verzion does not exist (SQLSTATE 42703)\n`,
     );
-    expect(said).toContain('\n  23 |   n.verzion::integer as version,\n     |   ^\n');
+    expect(said).toContain(`\n  ${line} |   n.verzion as odd\n  ${line.replace(/./g, ' ')} |   ^\n`);
     await watching.interrupt();
   });
 

@@ -7,6 +7,7 @@ import {
   anyParent,
   type Choice,
   expectNode,
+  expectNumber,
   liveNodes,
   mountOf,
   type Operation,
@@ -61,13 +62,20 @@ export function writeIfUnchanged(choice: Choice): Operation {
   );
 }
 
-export function heartbeat(choice: Choice): Operation {
-  const ids = Array.from({ length: 1 + choice.random.below(5) }, () => anyNode(choice));
+/** A sighting changes no node: the comparison of versions after each step would show it. */
+export function recordSightings(choice: Choice): Operation {
+  const { model, random } = choice;
+  const ids = Array.from({ length: 1 + random.below(5) }, () => anyNode(choice));
+  const isFuture = random.chance(0.05);
   return statement(
-    'heartbeat',
-    'update filestore.nodes set last_seen_at = now(), last_reconciled_at = now() where id = any($1)',
-    [ids],
-    () => undefined,
+    'record_sightings',
+    'select filestore.record_sightings($1, now() + make_interval(hours => $2), now()) as recorded',
+    [ids, isFuture ? 1 : 0],
+    (rows) => {
+      if (isFuture) throw new Refused('FS422');
+      const existing = new Set(ids.filter((id) => model.nodes.has(id)));
+      expectNumber(rows[0]?.recorded, existing.size);
+    },
   );
 }
 

@@ -13,7 +13,7 @@ const EVERYTHING = `
            n.depth, n.version, n.path) as line
   from filestore.nodes n
   union all
-  select 'versions of', v.node_id, null,
+  select 'versions of', v.id, null,
     array_agg(v.valid_from order by v.version)
       = array_prepend(min(v.valid_from),
                       array_agg(v.valid_to order by v.version) filter (where v.valid_to is not null))
@@ -24,7 +24,7 @@ const EVERYTHING = `
                          ${CONTENT_COLUMNS.map((column) => `v.${column}`).join(', ')}),
                E'\\n' order by v.version)
   from filestore.view_filestore_node_versions v
-  group by v.node_id
+  group by v.id
   union all
   select 'view of totals', d.id, null, true,
     format('%s bytes, %s files, %s directories', d.size_bytes, d.file_count, d.dir_count)
@@ -87,7 +87,7 @@ export async function slowDifferences(
   const found = rows.map((row) => `check_integrity: ${JSON.stringify(row)}`);
   for (const { moment, paths } of checkpoints) {
     const then = await sql.query(
-      `select t.node_id as id, t.path as line
+      `select t.id, t.path as line
        from filestore.backend_mounts m
        cross join lateral filestore.tree_at(m.mount_key, '', $1) t`,
       [moment],

@@ -121,6 +121,7 @@ export function callPurge({ model, random }: Choice): Operation {
   return {
     name: 'purge_deleted',
     text: `select filestore.purge_deleted('0', ${batch})`,
+    isFirstWrite: true,
     run: async (sql) => {
       pending = new Set((await sql.query(PENDING)).rows.map((row) => Number(row.id)));
       const { rows } = await sql.query("select filestore.purge_deleted('0', $1) as purged", [batch]);

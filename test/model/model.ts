@@ -4,7 +4,6 @@ import {
   type Content,
   isLive,
   isLiveDirectory,
-  isMalformed,
   isRoot,
   type Kind,
   type Mount,
@@ -35,7 +34,7 @@ export interface NewNode {
 export class Model {
   readonly mounts: readonly Mount[];
   nodes: Nodes = new Map();
-  /** The journal entry that the session's changes belong to. */
+  /** The running journal entry that changes belong to. */
   journalEntry: number | null = null;
   #deletions = 0;
   #statements = 0;
@@ -50,39 +49,26 @@ export class Model {
 
   /** Several rows of one statement. */
   insert(rows: readonly NewNode[]): void {
-    try {
-      this.#insertInOrder(rows);
-    } catch (error) {
-      // A malformed value may be found before the rows that come first are inserted.
-      const malformed = error instanceof Refused && rows.some(({ name }) => isMalformed(name));
-      throw malformed ? new Refused(...error.codes, '23514') : error;
-    }
-  }
-
-  #insertInOrder(rows: readonly NewNode[]): void {
     const draft = new Map(this.nodes);
     for (const row of rows) {
-      if (isMalformed(row.name)) throw new Refused('23514');
       if (row.parentPath === undefined) requireParent(draft, row.parentId, row.mountId);
+      refuseLongName(this.#mount(row.mountId), row.name);
       const node = freshRow(row);
       refuseMalformedRow(node);
       if (liveChild(draft, row.mountId, row.parentId, row.name)) throw new Refused('23505');
       draft.set(node.id, node);
     }
-    // What keys and after-triggers refuse comes when every row stands, row by row, the key first.
-    for (const { parentPath, parentId, mountId, name } of rows) {
+    // What keys refuse comes when every row stands.
+    for (const { parentPath, parentId, mountId } of rows) {
       const parent = draft.get(parentId);
       const stands = parent && isLiveDirectory(parent) && parent.mountId === mountId;
       if (parentPath !== undefined && (!stands || parent.path !== parentPath)) throw new Refused('23503');
-      refuseLongName(this.#mount(mountId), name);
     }
     this.#settle(draft);
   }
 
   /** One statement over nodes that may or may not be there. */
   update(ids: readonly number[], change: Change, deletion = this.newDeletion()): void {
-    // A malformed value is found whether or not there is a row for it.
-    if (change.name !== undefined && isMalformed(change.name)) throw new Refused('23514');
     const draft = new Map(this.nodes);
     const refusals: string[] = [];
     for (const id of new Set(ids)) {

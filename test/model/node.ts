@@ -104,7 +104,7 @@ export function requireParent(nodes: Nodes, parentId: number | null, mountId: nu
 }
 
 export function refuseMalformedRow(node: Version): void {
-  if ((node.name === '') !== isRoot(node)) throw new Refused('23514');
+  if ((node.name === '') !== isRoot(node) || isMalformed(node.name)) throw new Refused('23514');
   if (node.kind === 'directory' && node.content.size_bytes !== '0') throw new Refused('23514');
 }
 

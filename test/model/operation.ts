@@ -20,6 +20,8 @@ export interface Operation {
   /** What is done, for whoever reads a failure. */
   readonly text: string;
   run(sql: Client): Promise<Rows>;
+  /** It must be the first to write in its transaction. It changes no version, so no journal entry belongs to it. */
+  readonly isFirstWrite?: boolean;
   /** Does the same to the model, or refuses; throws when the rows are not what they should be. */
   expect(rows: Rows): void;
 }
@@ -136,7 +138,7 @@ const VALUES: Readonly<Record<ContentColumn, readonly (string | null)[]>> = {
   content_hash: [null, '"etag-1"', '"etag-2"'],
   storage_class: [null, 'STANDARD_IA'],
   metadata: ['{}', '{"tag": 1}', '{"tag": 2}'],
-  last_modified_at: [null, '2024-01-01 00:00:00+00', '2024-05-05 05:05:05.000005+00'],
+  last_modified_at: [null, '2024-01-01 00:00:00+00', '2024-05-05 05:05:05.005+00'],
 };
 
 /** Some columns of a node's content; a directory's size stays mostly what it must be. */

@@ -87,7 +87,7 @@ async function carryOut(sql: Client, model: Model, operation: Operation): Promis
   let rows: Rows = [];
   let refusal: { readonly code?: string; readonly message: string } | undefined;
   try {
-    rows = await operation.run(sql);
+    rows = await runFor(model.journalEntry, sql, operation);
   } catch (error) {
     if (!(error instanceof Error)) throw error;
     refusal = error;
@@ -104,6 +104,21 @@ async function carryOut(sql: Client, model: Model, operation: Operation): Promis
   }
   if (refusal !== undefined) throw new Error(`expected to succeed, but ${told(refusal)}`);
   return 'done';
+}
+
+/** Runs an operation as the work of a journal entry, if there is one, in one transaction. */
+async function runFor(journalEntry: number | null, sql: Client, operation: Operation): Promise<Rows> {
+  if (journalEntry === null || operation.isFirstWrite) return operation.run(sql);
+  await sql.query('begin');
+  try {
+    await sql.query('select filestore.begin_work($1)', [journalEntry]);
+    const rows = await operation.run(sql);
+    await sql.query('commit');
+    return rows;
+  } catch (error) {
+    await sql.query('rollback');
+    throw error;
+  }
 }
 
 const told = (refusal: { readonly code?: string; readonly message: string } | undefined): string =>

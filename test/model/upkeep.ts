@@ -7,6 +7,7 @@ export function callFold({ random }: Choice): Operation {
   return {
     name: 'fold_rollups',
     text: `select filestore.fold_rollups(${max})`,
+    isFirstWrite: true,
     run: async (sql) => {
       pending = (await sql.query('select count(*)::integer as pending from filestore.rollup_deltas')).rows[0]
         .pending;
@@ -21,21 +22,32 @@ export function callFold({ random }: Choice): Operation {
 
 export function callRecount({ model, random }: Choice): Operation {
   const key = random.chance(0.1) ? 'nowhere' : random.pick(model.mounts).key;
-  return statement('recount_rollups', 'select filestore.recount_rollups($1) as wrong', [key], ([row]) => {
-    if (key === 'nowhere') throw new Refused('FS404');
-    expectNumber(row?.wrong, 0);
-  });
+  const recount = statement(
+    'recount_rollups',
+    'select filestore.recount_rollups($1) as wrong',
+    [key],
+    ([row]) => {
+      if (key === 'nowhere') throw new Refused('FS404');
+      expectNumber(row?.wrong, 0);
+    },
+  );
+  return { ...recount, isFirstWrite: true };
 }
 
-/** What follows belongs to another entry of the journal, or to none. */
+/** The changes that follow belong to a new entry of the journal, or to none. */
 export function changeJournalEntry({ model, random }: Choice): Operation {
-  const entry = random.chance(0.4) ? null : 1 + random.below(1000);
+  const ended = random.chance(0.4) ? model.journalEntry : null;
+  if (ended !== null) {
+    return statement('finish_command', "select filestore.finish_command($1, 'succeeded')", [ended], () => {
+      model.journalEntry = null;
+    });
+  }
   return statement(
-    'journal entry',
-    "select set_config('filestore.journal_entry_id', $1, false)",
-    [entry === null ? '' : String(entry)],
-    () => {
-      model.journalEntry = entry;
+    'begin_command',
+    "select (entry).id from filestore.begin_command('model')",
+    [],
+    ([row]) => {
+      model.journalEntry = Number(row?.id);
     },
   );
 }

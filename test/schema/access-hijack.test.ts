@@ -49,6 +49,7 @@ const TABLES = [
   'journal_entries',
   'rollups',
   'rollup_deltas',
+  'node_sightings',
 ] as const;
 
 let attacker: LoginRole;
@@ -163,7 +164,8 @@ describe('with operators, functions, types and tables of its own before ours, a 
       'FS422',
     ],
     ['remove a live node', () => `delete from filestore.nodes where id = ${file}`, 'FS409'],
-    ['remove a root', () => `delete from filestore.nodes where id = ${mount.rootId}`, 'FS409'],
+    // The key of its children comes before the guard.
+    ['remove a root', () => `delete from filestore.nodes where id = ${mount.rootId}`, '23503'],
     [
       'remove a mount that holds something',
       () => `delete from filestore.backend_mounts where id = ${mount.id}`,
@@ -174,8 +176,8 @@ describe('with operators, functions, types and tables of its own before ours, a 
       () => `update filestore.backend_mounts set backend_kind = 's3' where id = ${mount.id}`,
       'FS422',
     ],
-    ['change history', () => `update filestore.snapshots set name = 'x' where node_id = ${file}`, 'FS409'],
-    ['remove history', () => `delete from filestore.snapshots where node_id = ${file}`, 'FS409'],
+    ['change history', () => `update filestore.snapshots set name = 'x' where id = ${file}`, 'FS409'],
+    ['remove history', () => `delete from filestore.snapshots where id = ${file}`, 'FS409'],
     ['truncate history', () => 'truncate filestore.snapshots', 'FS409'],
     [
       'name a command that is no number',
@@ -191,7 +193,7 @@ describe('with operators, functions, types and tables of its own before ours, a 
     [
       'change what a command was asked',
       () =>
-        `select filestore.begin_command('x'); update filestore.journal_entries set status = 'canceled', completed_at = pg_catalog.now(), command = 'y'`,
+        `select filestore.begin_command('x'); update filestore.journal_entries set status = 'canceled', command = 'y'`,
       'FS422',
     ],
   ])('cannot %s', async (_, statement, code) => {
@@ -210,7 +212,8 @@ describe('with operators, functions, types and tables of its own before ours, a 
       `delete from filestore.backend_mounts where mount_key = '${attacker.name}'`,
       `select filestore.ensure_directory(mount_key, 'docs/old/older') from filestore.backend_mounts where id = ${mount.id}`,
       `select filestore.create_node(${old}, 'new', size_bytes => 7)`,
-      `update filestore.nodes set size_bytes = 8, last_seen_at = pg_catalog.now() where id = ${file}`,
+      `update filestore.nodes set size_bytes = 8 where id = ${file}`,
+      `select filestore.record_sightings(array[${file}::pg_catalog.int8, ${docs}], reconciled_at => pg_catalog.now())`,
       `select filestore.move_node(${docs}, new_name => 'papers')`,
       `select filestore.revert_node(${file}, 1)`,
       `select filestore.delete_node(${docs}, recursive => true)`,

@@ -29,6 +29,10 @@ beforeAll(async () => {
     select filestore.delete_node(id) from filestore.node_by_path('main', 'docs/gone');
   `);
   await client.query('select filestore.fold_rollups()');
+  await client.query(`select filestore.record_sightings(array[${GONE}])`);
+  await client.query(
+    "insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'checksum', 'null')",
+  );
   await client.query(`
     update filestore.nodes set size_bytes = 6 where path = 'docs/a';
     select filestore.begin_command('running');
@@ -51,6 +55,7 @@ async function attempt(level: Level, statement: string) {
 
 const TABLES = [
   ...['backend_mounts', 'nodes', 'snapshots', 'journal_entries', 'rollups', 'rollup_deltas'],
+  ...['node_sightings', 'access_levels', 'backfills'],
   ...['view_filestore_active_nodes', 'view_filestore_node_versions', 'view_filestore_directories'],
 ].map((name) => `filestore.${name}`);
 
@@ -83,8 +88,8 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('new', 's3', 'new')`,
     `update filestore.backend_mounts set state = 'offline' where mount_key = 'main'`,
     `insert into filestore.nodes ${NEW_FILE}) values (${MAIN}, ${DOCS}, 'b', 'file')`,
-    `insert into filestore.nodes ${NEW_FILE}, parent_path, parent_live) values (${MAIN}, ${DOCS}, 'b', 'file', 'docs', true)`,
-    `update filestore.nodes set state = 'missing', last_seen_at = now(), metadata = '{"a": 1}' where id = ${A}`,
+    `insert into filestore.nodes ${NEW_FILE}, parent_path) values (${MAIN}, ${DOCS}, 'b', 'file', 'docs')`,
+    `update filestore.nodes set state = 'missing', metadata = '{"a": 1}' where id = ${A}`,
     `update filestore.nodes set state = 'deleted' where id = ${A}`,
     `select filestore.lock_tree(${MAIN}, true)`,
     `select filestore.create_node(${DOCS}, 'b')`,
@@ -100,7 +105,9 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `select filestore.start_command(${QUEUED})`,
     `select filestore.finish_command(${RUNNING}, 'failed', error => '{}')`,
     `insert into filestore.journal_entries (command) values ('by hand')`,
-    `update filestore.journal_entries set status = 'canceled', completed_at = now() where id = ${QUEUED}`,
+    `update filestore.journal_entries set status = 'canceled' where id = ${QUEUED}`,
+    `select filestore.begin_work(${RUNNING})`,
+    `select filestore.record_sightings(array[${A}, ${DOCS}])`,
     'select filestore.fold_rollups()',
   ],
   operator: [
@@ -117,7 +124,7 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
 
 /** What nobody but the owner may do. */
 const FORBIDDEN: readonly string[] = [
-  ...TABLES.slice(0, 6).map((table) => `truncate ${table} cascade`),
+  ...TABLES.slice(0, 9).map((table) => `truncate ${table} cascade`),
   'delete from filestore.nodes',
   `delete from filestore.nodes where state = 'deleted'`,
   'delete from filestore.journal_entries',
@@ -142,22 +149,39 @@ const FORBIDDEN: readonly string[] = [
     'parent_live = null',
     `directory_path = 'x'`,
   ].map((change) => `update filestore.nodes set ${change}`),
-  ...['version', 'created_at', 'updated_at', 'deleted_at', 'live'].map(
+  ...[
+    ...['version', 'created_at', 'updated_at', 'deleted_at', 'live', 'parent_live'],
+    ...['path', 'depth', 'directory_path', 'root_of_mount_id'],
+  ].map(
     (column) =>
       `insert into filestore.nodes ${NEW_FILE}, ${column}) values (${MAIN}, ${DOCS}, 'b', 'file', default)`,
   ),
   `insert into filestore.nodes (id, backend_mount_id, parent_id, name, kind) overriding system value values (99, ${MAIN}, ${DOCS}, 'b', 'file')`,
-  `insert into filestore.nodes ${NEW_FILE}) values (${MAIN}, ${DOCS}, 'b', 'file') returning filestore.next_version('', 1, 1, true)`,
+  `insert into filestore.nodes ${NEW_FILE}) values (${MAIN}, ${DOCS}, 'b', 'file') returning filestore.refuse_version('', 1, 1)`,
   `insert into filestore.nodes ${NEW_FILE}) values (${MAIN}, ${DOCS}, 'a', 'file') on conflict (id) do update set version = 1`,
   `insert into filestore.backend_mounts (mount_key, backend_kind, bucket, version) values ('new', 's3', 'new', 7)`,
   `insert into filestore.backend_mounts (mount_key, backend_kind, bucket, created_at) values ('new', 's3', 'new', '2000-01-01')`,
   `insert into filestore.journal_entries (id, command) overriding system value values (1000000, 'x')`,
-  `insert into filestore.journal_entries (command, created_at) values ('x', '2000-01-01')`,
+  `update filestore.backend_mounts set backend_kind = 's3'`,
+  'update filestore.backend_mounts set erasing_since = now()',
   'insert into graphile_migrate.migrations select * from graphile_migrate.migrations',
   `update graphile_migrate.migrations set hash = ''`,
   'delete from graphile_migrate.migrations',
   'create table graphile_migrate.mine ()',
   `select filestore.grant_access(current_user, 'operator')`,
+  'select filestore.revoke_access(current_user)',
+  'select filestore.renew_access()',
+  `select filestore.apply_access(current_user, 'operator')`,
+  `insert into filestore.access_levels (role_name, level) values ('x', 'operator')`,
+  `update filestore.access_levels set level = 'operator'`,
+  'delete from filestore.access_levels',
+  `insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'metadata', '1')`,
+  'update filestore.backfills set transaction_id = null',
+  'delete from filestore.node_sightings',
+  `insert into filestore.node_sightings (node_id, last_seen_at) values (${A}, now())`,
+  'select filestore.set_database_number(1)',
+  `call filestore.backfill('nodes', 'checksum', '''md5:ab''')`,
+  `call filestore.erase_mount('empty')`,
   // Without the right to give, a grant gives nothing, and only warns.
   'grant delete on filestore.nodes to current_user; delete from filestore.nodes',
   'create table filestore.mine ()',
@@ -174,7 +198,7 @@ const FORBIDDEN: readonly string[] = [
   'alter domain filestore.node_state drop constraint node_state_check',
   'drop trigger nodes_prepare_update on filestore.nodes',
   'drop table filestore.nodes cascade',
-  'drop function filestore.next_version',
+  'drop function filestore.refuse_version',
   'drop schema filestore cascade',
   'alter schema filestore rename to mine',
   `comment on table filestore.nodes is ''`,
@@ -210,11 +234,7 @@ describe.each(LEVELS)('to %s', (level) => {
 describe.each(['service', 'operator'] as const)('for %s the guards hold:', (level) => {
   test.each([
     [`update filestore.journal_entries set result = '{"a": 1}' where id = ${FINISHED}`, 'FS409'],
-    [
-      `update filestore.journal_entries set status = 'running', completed_at = null where id = ${FINISHED}`,
-      'FS409',
-    ],
-    [`update filestore.journal_entries set principal = 'another' where id = ${RUNNING}`, 'FS422'],
+    [`update filestore.journal_entries set status = 'running' where id = ${FINISHED}`, 'FS409'],
     [`update filestore.nodes set state = 'missing' where id = ${GONE}`, 'FS422'],
     [`update filestore.nodes set deleted_at = now() where id = ${A}`, '23514'],
     [`update filestore.nodes set parent_id = 4 where id = ${DOCS}`, 'FS422'],
@@ -223,14 +243,10 @@ describe.each(['service', 'operator'] as const)('for %s the guards hold:', (leve
       'FS422',
     ],
     [
-      `insert into filestore.nodes ${NEW_FILE}, parent_path, parent_live) values (${MAIN}, ${DOCS}, 'b', 'file', 'x', true)`,
+      `insert into filestore.nodes ${NEW_FILE}, parent_path) values (${MAIN}, ${DOCS}, 'b', 'file', 'x')`,
       '23503',
     ],
-    [
-      `insert into filestore.nodes (backend_mount_id, name, kind, directory_path) values (${MAIN}, '', 'directory', '')`,
-      '23505',
-    ],
-    [`update filestore.backend_mounts set backend_kind = 's3'`, 'FS422'],
+    [`insert into filestore.nodes (backend_mount_id, name, kind) values (${MAIN}, '', 'directory')`, '23505'],
   ])('%s', async (statement, code) => {
     await expect(attempt(level, statement)).rejects.toMatchObject({ code });
   });

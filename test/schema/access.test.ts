@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { migrationStatus } from '../../src/index.ts';
 import { connectionTo } from '../support/connection.ts';
 import { databaseForFile } from '../support/database.ts';
-import { type LoginRole, migrateAs, rolesForFile } from '../support/roles.ts';
+import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);
@@ -29,25 +29,7 @@ async function createRoleWith(...levels: readonly Level[]): Promise<LoginRole> {
   return role;
 }
 
-/** Everything in the database that the role was given, one line each. */
-async function privilegesOf(role: LoginRole): Promise<readonly string[]> {
-  const rows = await database().query<{ privilege: string }>(
-    `select concat_ws(' ', o.object, a.privilege_type, a.is_grantable) as privilege
-     from (
-       select oid::regclass::text as object, relacl as acl from pg_class
-       union all select a.attrelid::regclass || '.' || a.attname, a.attacl from pg_attribute a
-       union all select oid::regprocedure::text, proacl from pg_proc
-       union all select oid::regtype::text, typacl from pg_type
-       union all select oid::regnamespace::text, nspacl from pg_namespace
-       union all select 'later ' || defaclobjtype::text || ' of ' || defaclrole::regrole, defaclacl from pg_default_acl
-     ) o
-     cross join lateral aclexplode(o.acl) a
-     where a.grantee = (select oid from pg_roles where rolname = $1)
-     order by 1`,
-    [role.name],
-  );
-  return rows.map(({ privilege }) => privilege);
-}
+const privilegesOf = (role: LoginRole) => readPrivileges(database(), role);
 
 describe('grant_access', () => {
   test.each(LEVELS.flatMap((before) => LEVELS.map((after) => [before, after] as const)))(

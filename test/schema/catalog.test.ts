@@ -32,22 +32,38 @@ test('names of constraints, indexes and triggers begin with their table', async 
   expect(strange).toEqual([]);
 });
 
-test('every column of nodes that can be set, but for the heartbeats, is prepared and kept as a version', async () => {
+test('every update of nodes is prepared and kept as a version, whatever its columns', async () => {
   const triggers = await database().query(
-    `select t.tgname as name,
-            (select array_agg(a.attname::text order by a.attnum)
-             from pg_attribute a where a.attrelid = t.tgrelid and a.attnum = any (t.tgattr)) as columns
+    `select t.tgname as name, t.tgattr::text as columns, t.tgqual as condition
      from pg_trigger t
      where t.tgrelid = 'filestore.nodes'::regclass and t.tgname in ('nodes_prepare_update', 'nodes_record_version')
      order by t.tgname`,
   );
-  const [settable] = await database().query<{ columns: readonly string[] }>(
-    `select array_agg(a.attname::text order by a.attnum) as columns
-     from pg_attribute a
-     where a.attrelid = 'filestore.nodes'::regclass and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
-       and a.attname not in ('last_seen_at', 'last_reconciled_at')`,
-  );
   expect(triggers).toEqual(
-    ['nodes_prepare_update', 'nodes_record_version'].map((name) => ({ name, columns: settable?.columns })),
+    ['nodes_prepare_update', 'nodes_record_version'].map((name) => ({ name, columns: '', condition: null })),
   );
+});
+
+test('snapshots has three columns of its own, and then those of nodes in the same order', async () => {
+  const columnsOf = async (table: string) =>
+    (
+      await database().query(
+        `select a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || a.attcollation::regcollation as column
+         from pg_attribute a
+         where a.attrelid = ('filestore.' || $1)::regclass and a.attnum > 0 and not a.attisdropped
+         order by a.attnum`,
+        [table],
+      )
+    ).map(({ column }) => column);
+  expect((await columnsOf('snapshots')).slice(3)).toEqual(await columnsOf('nodes'));
+});
+
+test('no table has a generated column, which the server would read from the catalog at every statement', async () => {
+  expect(
+    await database().query(
+      `select a.attrelid::regclass::text as table, a.attname as name
+       from pg_attribute a join pg_class c on c.oid = a.attrelid
+       where c.relnamespace = 'filestore'::regnamespace and c.relkind = 'r' and a.attgenerated <> ''`,
+    ),
+  ).toEqual([]);
 });

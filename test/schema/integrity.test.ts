@@ -51,7 +51,9 @@ describe('check_integrity finds', () => {
   test.each<[string, () => readonly string[], readonly string[]]>([
     [
       'a path that is not its parent’s and its name',
-      () => [`update filestore.nodes set parent_path = 'elsewhere' where id = ${f}`],
+      () => [
+        `update filestore.nodes set parent_path = 'elsewhere', path = 'elsewhere/f', depth = 2 where id = ${f}`,
+      ],
       ['path mismatch'],
     ],
     [
@@ -74,8 +76,8 @@ describe('check_integrity finds', () => {
     [
       'a node below a file',
       () => [
-        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, kind)
-         values (${mount.id}, ${f}, 'a/b/f', true, 'g', 'file')`,
+        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, path, depth, kind)
+         values (${mount.id}, ${f}, 'a/b/f', true, 'g', 'a/b/f/g', 4, 'file')`,
       ],
       ['parent is a file', 'wrong totals'],
     ],
@@ -87,7 +89,8 @@ describe('check_integrity finds', () => {
     [
       'directories in a ring',
       () => [
-        `update filestore.nodes set parent_id = ${b}, parent_path = 'a/b', directory_path = 'a/b/a' where id = ${a}`,
+        `update filestore.nodes
+         set parent_id = ${b}, parent_path = 'a/b', path = 'a/b/a', depth = 3, directory_path = 'a/b/a' where id = ${a}`,
       ],
       ['cycle', 'path mismatch', 'wrong totals'],
     ],
@@ -95,8 +98,8 @@ describe('check_integrity finds', () => {
       'two live nodes at one path',
       () => [
         `update filestore.nodes set parent_id = ${other.rootId}, parent_path = 'a/b', name = 'f' where id = ${f}`,
-        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, kind)
-         values (${mount.id}, ${b}, 'a/b', true, 'f', 'file')`,
+        `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, parent_live, name, path, depth, kind)
+         values (${mount.id}, ${b}, 'a/b', true, 'f', 'a/b/f', 3, 'file')`,
       ],
       ['duplicate live path', 'parent on another mount', 'wrong totals'],
     ],
@@ -107,12 +110,12 @@ describe('check_integrity finds', () => {
     ],
     [
       'a version that is missing',
-      () => [`delete from filestore.snapshots where node_id = ${f}`],
+      () => [`delete from filestore.snapshots where id = ${f}`],
       ['missing version'],
     ],
     [
       'versions that overlap',
-      () => [`update filestore.snapshots set valid_to = valid_to + interval '1 hour' where node_id = ${f}`],
+      () => [`update filestore.snapshots set valid_to = valid_to + interval '1 hour' where id = ${f}`],
       ['overlapping versions'],
     ],
     [
@@ -134,6 +137,30 @@ describe('check_integrity finds', () => {
       ['delta of no directory'],
     ],
     [
+      'a sighting of a node that is gone',
+      () => ['insert into filestore.node_sightings (node_id, last_seen_at) values (999999, now())'],
+      ['sighting of no node'],
+    ],
+    [
+      'a secret in a mount',
+      () => [`update filestore.backend_mounts set config = '{"password": "x"}' where id = ${other.id}`],
+      ['secret in a mount'],
+    ],
+    [
+      'a sequence behind its table',
+      () => ["select setval(pg_get_serial_sequence('filestore.nodes', 'id'), 1)"],
+      ['sequence behind its table'],
+    ],
+    [
+      'a constraint that is not proved',
+      () => [
+        'alter table filestore.nodes drop constraint nodes_backend_mount_fkey',
+        `alter table filestore.nodes add constraint nodes_backend_mount_fkey
+           foreign key (root_of_mount_id) references filestore.backend_mounts (id) not valid`,
+      ],
+      ['guard switched off'],
+    ],
+    [
       'a trigger that is switched off',
       () => ['alter table filestore.nodes disable trigger nodes_prepare_update'],
       ['guard switched off'],
@@ -146,7 +173,9 @@ describe('check_integrity finds', () => {
 });
 
 test('what it finds names the node and says what is wrong with it', async () => {
-  await pastTheGuards(`update filestore.nodes set parent_path = 'elsewhere' where id = ${f}`);
+  await pastTheGuards(
+    `update filestore.nodes set parent_path = 'elsewhere', path = 'elsewhere/f', depth = 2 where id = ${f}`,
+  );
   expect(await database().query('select * from filestore.check_integrity()')).toEqual([
     {
       problem: 'path mismatch',

@@ -2,7 +2,15 @@ import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
 import { databaseForFile } from '../support/database.ts';
-import { BEGIN, begin, type CommandRequest, emptyJournal, finish, valuesOf } from '../support/journal.ts';
+import {
+  BEGIN,
+  begin,
+  type CommandRequest,
+  emptyJournal,
+  finish,
+  valuesOf,
+  withoutTriggers,
+} from '../support/journal.ts';
 import { one } from '../support/tree.ts';
 
 const database = databaseForFile();
@@ -114,11 +122,13 @@ describe('begin_command', () => {
 
   test('finds the entry that holds the key, not one that failed later', async () => {
     const { id } = await begin(first, MOVE);
-    await first.query(
-      `insert into filestore.journal_entries (command, idempotency_key, backend_mount_id, principal, parameters, status, error, completed_at)
-       select command, idempotency_key, backend_mount_id, principal, parameters, 'failed', '{}', now()
-       from filestore.journal_entries where id = $1`,
-      [id],
+    await withoutTriggers(first, () =>
+      first.query(
+        `insert into filestore.journal_entries (command, idempotency_key, backend_mount_id, principal, parameters, status, error, completed_at)
+         select command, idempotency_key, backend_mount_id, principal, parameters, 'failed', '{}', now()
+         from filestore.journal_entries where id = $1`,
+        [id],
+      ),
     );
     expect(await begin(first, { ...MOVE, retryFailed: true })).toMatchObject({ is_new: false, id });
   });

@@ -1,55 +1,104 @@
 import { describe, expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/database.ts';
-import { createMount, one } from '../support/tree.ts';
+import { withoutTriggers } from '../support/journal.ts';
+import { refusal } from '../support/refusals.ts';
+import { createMount, one, type Sql } from '../support/tree.ts';
 
 const database = databaseForEachTest();
 
-function insertEntry(columns: Record<string, unknown>) {
-  const all: Record<string, unknown> = { command: 'create_file', ...columns };
+async function insertEntry(columns: Readonly<Record<string, unknown>>, sql: Sql = database()) {
+  const all: Readonly<Record<string, unknown>> = { command: 'create_file', ...columns };
   const names = Object.keys(all);
   return one(
-    database(),
+    sql,
     `insert into filestore.journal_entries (${names.join(', ')})
      values (${names.map((_, index) => `$${index + 1}`).join(', ')}) returning *`,
     Object.values(all),
   );
 }
 
+/** As a restore writes it: without the trigger that sets times and lets an entry only begin. */
+async function restoreEntry(columns: Readonly<Record<string, unknown>>) {
+  const client = await database().connect();
+  return withoutTriggers(client, () => insertEntry(columns, client));
+}
+
 const DONE = { started_at: '2024-01-01T00:00:00Z', completed_at: '2024-01-01T00:00:01.5Z' };
 
 describe('a journal entry', () => {
+  test.each([{}, { status: 'running' }, { idempotency_key: 'abc' }])('may begin as %j', async (columns) => {
+    await expect(insertEntry(columns)).resolves.toMatchObject({ status: columns.status ?? 'queued' });
+  });
+
+  test.each(['succeeded', 'failed', 'canceled'])('does not begin as %s', async (status) => {
+    await expect(insertEntry({ status, ...DONE, error: {} })).rejects.toMatchObject({
+      ...refusal('FS422', `cannot be inserted as ${status}`),
+      constraint: 'journal_entries_born_open',
+    });
+  });
+
+  test('has the times that the database sets, whatever the writer says', async () => {
+    const entry = await insertEntry({
+      status: 'running',
+      ...DONE,
+      duration_ms: 7,
+      created_at: DONE.started_at,
+    });
+    expect(entry).toMatchObject({ completed_at: null, duration_ms: null, started_at: entry.created_at });
+    expect(Date.now() - entry.created_at.getTime()).toBeLessThan(3_600_000);
+    expect(await insertEntry({ started_at: DONE.started_at })).toMatchObject({ started_at: null });
+  });
+
   test.each([
-    {},
-    { status: 'running', started_at: DONE.started_at },
     { status: 'succeeded', ...DONE, result: { id: 1 } },
     { status: 'failed', ...DONE, error: { message: 'disk full' } },
     { status: 'canceled', completed_at: DONE.completed_at },
-    { idempotency_key: 'abc' },
-  ])('may be %j', async (columns) => {
-    await expect(insertEntry(columns)).resolves.toMatchObject({ status: columns.status ?? 'queued' });
+  ])('may be restored as %j', async (columns) => {
+    await expect(restoreEntry(columns)).resolves.toMatchObject({ status: columns.status });
   });
 
   test.each([
     [{ command: '' }, 'journal_entries_command_check'],
-    [{ status: 'paused' }, 'journal_entries_status_check'],
+    [{ status: 'paused' }, 'command_status_check'],
     [{ status: 'running' }, 'journal_entries_started_check'],
     [{ started_at: DONE.started_at }, 'journal_entries_started_check'],
+    [{ status: 'succeeded', completed_at: DONE.completed_at }, 'journal_entries_started_check'],
     [{ status: 'succeeded', started_at: DONE.started_at }, 'journal_entries_completed_check'],
     [{ completed_at: DONE.completed_at }, 'journal_entries_completed_check'],
     [
       { status: 'succeeded', started_at: DONE.completed_at, completed_at: DONE.started_at },
-      'journal_entries_order_check',
+      'journal_entries_completed_check',
     ],
     [{ status: 'succeeded', ...DONE, error: {} }, 'journal_entries_outcome_check'],
     [{ status: 'failed', ...DONE }, 'journal_entries_outcome_check'],
     [{ status: 'failed', ...DONE, error: {}, result: {} }, 'journal_entries_outcome_check'],
     [{ idempotency_key: '' }, 'journal_entries_idempotency_key_check'],
-  ])('may not be %j', async (columns, constraint) => {
-    await expect(insertEntry(columns)).rejects.toMatchObject({ code: '23514', constraint });
+  ] as [Record<string, unknown>, string][])(
+    'may not be %j, not even restored',
+    async (columns, constraint) => {
+      await expect(restoreEntry(columns)).rejects.toMatchObject({ code: '23514', constraint });
+    },
+  );
+
+  test.each([
+    ['idempotency_key', 'x'.repeat(1025), 'journal_entries_idempotency_key_check'],
+    ['parameters', { a: 'x'.repeat(2 ** 20) }, 'journal_entries_size_check'],
+    ['result', { a: 'x'.repeat(2 ** 20) }, 'journal_entries_size_check'],
+    ['principal', 'x'.repeat(4097), 'journal_entries_size_check'],
+    ['correlation_id', 'x'.repeat(1025), 'journal_entries_size_check'],
+  ])('has a bound on its %s', async (column, value, constraint) => {
+    const status = column === 'result' ? { status: 'succeeded', ...DONE } : {};
+    await expect(restoreEntry({ ...status, [column]: value })).rejects.toMatchObject({
+      code: '23514',
+      constraint,
+    });
   });
 
   test('tells its duration', async () => {
-    expect(await insertEntry({ status: 'succeeded', ...DONE })).toMatchObject({ duration_ms: '1500' });
+    const { id } = await insertEntry({ status: 'running' });
+    await database().query("update filestore.journal_entries set status = 'succeeded' where id = $1", [id]);
+    const entry = await one(database(), 'select * from filestore.journal_entries where id = $1', [id]);
+    expect(Number(entry.duration_ms)).toBe(entry.completed_at.getTime() - entry.started_at.getTime());
   });
 
   test('is one for a command and idempotency key', async () => {

@@ -101,6 +101,7 @@ describe('a place', () => {
 describe('config', () => {
   test.each([
     ['region and endpoint', { region: 'eu-west-1', endpoint: { url: 'https://s3.example' } }],
+    ['the id of a key', { accessKeyId: 'AKIA…' }],
     ['lists', { replicas: [{ region: 'eu' }, 'x', 1, null] }],
   ])('holds %s', async (_, config) => {
     await expect(insertMount({ ...LOCAL, config })).resolves.toMatchObject({ config });
@@ -109,7 +110,6 @@ describe('config', () => {
   test.each([
     { secretAccessKey: 'x' },
     { secret_access_key: 'x' },
-    { accessKeyId: 'x' },
     { password: 'x' },
     { PASSWORD: 'x' },
     { dbPasswd: 'x' },
@@ -119,7 +119,9 @@ describe('config', () => {
     { auth: { nested: [{ privateKey: 'x' }] } },
   ])('does not hold a secret: %j', async (config) => {
     await expect(insertMount({ ...LOCAL, config })).rejects.toMatchObject({
-      constraint: 'backend_mounts_config_secret_check',
+      code: 'FS422',
+      constraint: 'backend_mounts_secret_check',
+      hint: expect.stringContaining('credentials_ref'),
     });
   });
 

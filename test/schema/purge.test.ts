@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
 import { databaseForEachTest } from '../support/database.ts';
 import { refusal } from '../support/refusals.ts';
+import { deleteDaysAgo } from '../support/tombstones.ts';
 import { createMount, foldAll, type Mount, one, type Sql } from '../support/tree.ts';
 import { keyOf, type Writers, writersOn } from '../support/writers.ts';
 
@@ -34,13 +35,6 @@ async function left(): Promise<readonly string[]> {
   return rows.map(({ path }) => path);
 }
 
-/** Tombstones these nodes as if it had been days ago. */
-const deleteDaysAgo = (days: number, ...ids: readonly string[]) =>
-  database().query(
-    "update filestore.nodes set state = 'deleted', deleted_at = now() - $2 * interval '1 day' where id = any($1)",
-    [ids, days],
-  );
-
 /** A directory of files. */
 async function fill(path: string, files: number): Promise<string> {
   const { id } = await writers.ensure(key, path);
@@ -58,9 +52,9 @@ describe('purge_deleted', () => {
       await writers.create(mount.rootId, 'old'),
       await writers.create(mount.rootId, 'middle'),
     ];
-    await deleteDaysAgo(40, young.id);
-    await deleteDaysAgo(60, old.id);
-    await deleteDaysAgo(50, middle.id);
+    await deleteDaysAgo(database(), 40, young.id);
+    await deleteDaysAgo(database(), 60, old.id);
+    await deleteDaysAgo(database(), 50, middle.id);
     expect(await purge('30 days', 1)).toBe(1);
     expect(await left()).toEqual(['middle', 'young']);
     expect(await purge('30 days', 1)).toBe(1);
@@ -90,8 +84,8 @@ describe('purge_deleted', () => {
   test('keeps a directory while a younger tombstone is below it', async () => {
     const directory = await writers.ensure(key, 'd');
     const file = await writers.create(directory.id, 'f');
-    await deleteDaysAgo(10, file.id);
-    await deleteDaysAgo(50, directory.id);
+    await deleteDaysAgo(database(), 10, file.id);
+    await deleteDaysAgo(database(), 50, directory.id);
     await foldAll(database());
     expect(await purge('30 days')).toBe(0);
     expect(await left()).toEqual(['d', 'd/f']);
@@ -115,7 +109,7 @@ describe('purge_deleted', () => {
       await writers.create(mount.rootId, 'now'),
       await writers.create(mount.rootId, 'before'),
     ];
-    await deleteDaysAgo(29, before.id);
+    await deleteDaysAgo(database(), 29, before.id);
     await writers.remove(now.id);
     expect(await purge('30 days')).toBe(0);
     expect(await purge('28 days')).toBe(1);
@@ -142,7 +136,7 @@ describe('purge_deleted', () => {
     const file = await writers.create(mount.rootId, 'f');
     await database().query("select filestore.begin_command('delete', primary_node_id => $1)", [file.id]);
     await writers.remove(file.id);
-    const history = () => database().query('select from filestore.snapshots where node_id = $1', [file.id]);
+    const history = () => database().query('select from filestore.snapshots where id = $1', [file.id]);
     expect(await history()).toHaveLength(1);
     expect(await purge()).toBe(1);
     expect(await history()).toEqual([]);
@@ -195,7 +189,7 @@ describe('beside others', () => {
 
   test('leaves a node that is restored and deleted again meanwhile: it is as old as its last deletion', async () => {
     const file = await writers.create(mount.rootId, 'f');
-    await deleteDaysAgo(50, file.id);
+    await deleteDaysAgo(database(), 50, file.id);
     const [first, second] = [await database().connect(), await database().connect()];
     await first.query('begin');
     await restoreByHand(first, file.id);

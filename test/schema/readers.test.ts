@@ -21,9 +21,12 @@ beforeEach(async () => {
   for (const name of ['a!', 'a-b', 'a0']) await createNode(database(), mount, mount.rootId, name);
 });
 
-/** As text: a Date of JavaScript has no microseconds. */
+/** A moment between two changes: they are kept in whole milliseconds, so that it has to be later by two than both. */
 async function momentNow(): Promise<string> {
-  return (await one(database(), 'select clock_timestamp()::text as moment')).moment;
+  await database().query('select pg_sleep(0.002)');
+  const { moment } = await one(database(), 'select clock_timestamp()::text as moment');
+  await database().query('select pg_sleep(0.002)');
+  return moment;
 }
 
 describe('canonical_path', () => {
@@ -206,7 +209,7 @@ describe('node_at', () => {
     await deleteNode(database(), file);
     await database().query('select filestore.restore_node($1)', [file]);
     const versions = await database().query(
-      'select version, valid_from::text from filestore.view_filestore_node_versions where node_id = $1 order by version',
+      'select version, valid_from::text from filestore.view_filestore_node_versions where id = $1 order by version',
       [file],
     );
     expect(versions).toHaveLength(4);

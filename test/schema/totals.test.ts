@@ -97,7 +97,7 @@ describe.each(['pending', 'folded'])('when what was there is %s, totals are exac
 });
 
 describe('nothing is appended by', () => {
-  test.each(['last_seen_at = now()', 'metadata = \'{"a": 1}\'', "name = 'h'", "state = 'missing'"])(
+  test.each(['size_bytes = size_bytes', 'metadata = \'{"a": 1}\'', "name = 'h'", "state = 'missing'"])(
     'a change of a file that sets %s',
     async (change) => {
       await createFile(b, 'f', 10);

@@ -125,7 +125,7 @@ describe('ensure_directory', () => {
     });
     expect(failures).toEqual([]);
     const strays = await database().query(
-      `select node_id, path from filestore.view_filestore_node_versions
+      `select id, path from filestore.view_filestore_node_versions
        where backend_mount_id = $1 and version = 1 and path like 'aside%'`,
       [mount.id],
     );

@@ -1,3 +1,4 @@
+import type { Client } from 'pg';
 import { one, type Sql } from './tree.ts';
 
 export const BEGIN =
@@ -41,8 +42,39 @@ export const queueCommand = async (sql: Sql) =>
 
 /** As an operator empties it: what has not ended is ended first. */
 export async function emptyJournal(sql: Sql): Promise<void> {
-  await sql.query(
-    `update filestore.journal_entries set status = 'canceled', completed_at = now() where completed_at is null`,
-  );
+  await sql.query("update filestore.journal_entries set status = 'canceled' where completed_at is null");
   await sql.query('delete from filestore.journal_entries');
+}
+
+/** Runs statements without triggers, as a restore does: the only way to write an entry that is old or has ended. */
+export async function withoutTriggers<T>(client: Client, work: () => Promise<T>): Promise<T> {
+  await client.query('begin');
+  try {
+    await client.query('set local session_replication_role = replica');
+    const result = await work();
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    await client.query('rollback');
+    throw error;
+  }
+}
+
+/** Writes entries down as they would be after so many days, and returns their ids. */
+export async function recordEntries(
+  client: Client,
+  status: string,
+  ...daysAgo: readonly number[]
+): Promise<readonly string[]> {
+  const { rows } = await withoutTriggers(client, () =>
+    client.query<{ id: string }>(
+      `insert into filestore.journal_entries (command, status, error, created_at, started_at, completed_at)
+       select 'move', $1::text, case when $1 = 'failed' then '{}'::jsonb end, at,
+              case when $1 <> 'queued' then at end, case when $1 not in ('queued', 'running') then at end
+       from (select now() - make_interval(days => d) as at from unnest($2::integer[]) d) times
+       returning id`,
+      [status, daysAgo],
+    ),
+  );
+  return rows.map(({ id }) => id);
 }

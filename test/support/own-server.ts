@@ -1,15 +1,8 @@
-import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { serverAccount } from '../../src/dev/embedded/account.ts';
-import {
-  freePort,
-  type Listen,
-  runningServer,
-  type Server,
-  serverUrl,
-  startServer,
-} from '../../src/dev/embedded/server.ts';
-import { findBinaries, makeServerFolder } from './server.ts';
+import { freePort, type Listen, type Server, serverUrl, startServer } from '../../src/dev/embedded/server.ts';
+import { makeServerFolder, type ServerFolder } from '../../src/dev/embedded/server-folder.ts';
+import { findBinaries, SERVER_FOLDER_PREFIX } from './server.ts';
 
 /** A server of one test's own, which it may shut down, kill and start again on the same data and address. */
 export interface OwnServer {
@@ -50,23 +43,24 @@ const FAST = ['fsync=off', 'full_page_writes=off'];
 const PATIENCE_MS = 60_000;
 
 export async function startOwnServer(options: OwnServerOptions = {}): Promise<OwnServer> {
-  const folder = makeServerFolder();
+  const account = serverAccount();
+  const folder = await makeServerFolder(account, SERVER_FOLDER_PREFIX);
   const settings = [...FAST, ...(options.settings ?? [])];
   try {
-    await options.prepare?.(folder);
-    const binaries = await findBinaries(folder);
+    await options.prepare?.(folder.path);
+    const binaries = await findBinaries(folder.path);
     const start = (listen: Listen) =>
-      startServer({ binaries, folder, account: serverAccount(), listen, settings });
+      startServer({ binaries, folder: folder.path, account, listen, settings });
     const server = await startSomewhere(options.listen ?? 'socket', folder, start);
     return ownServer(folder, settings, server, () => start(server.listen));
   } catch (error) {
-    await remove(folder);
+    await folder.remove();
     throw error;
   }
 }
 
 function ownServer(
-  folder: string,
+  folder: ServerFolder,
   settings: readonly string[],
   first: Server,
   startAgain: () => Promise<Server>,
@@ -75,9 +69,8 @@ function ownServer(
   let server: Server | undefined = first;
 
   const shutDown = async (how: Shutdown) => {
-    const running = runningServer(folder);
-    if (server === undefined || running === undefined) throw new Error('the server is down already');
-    process.kill(running.pid, SIGNALS[how]);
+    if (server === undefined) throw new Error('the server is down already');
+    process.kill(server.pid, SIGNALS[how]);
     await untilEnded(server);
     server = undefined;
   };
@@ -90,9 +83,9 @@ function ownServer(
     host: listen.kind === 'tcp' ? '127.0.0.1' : listen.folder,
     port: listen.port,
     get pid() {
-      return server === undefined ? undefined : runningServer(folder)?.pid;
+      return server?.pid;
     },
-    folder,
+    folder: folder.path,
     settings,
     shutDown,
     start,
@@ -103,17 +96,17 @@ function ownServer(
     async stop() {
       await server?.stop();
       server = undefined;
-      await remove(folder);
+      await folder.remove();
     },
   };
 }
 
 async function startSomewhere(
   kind: Listen['kind'],
-  folder: string,
+  folder: ServerFolder,
   start: (listen: Listen) => Promise<Server>,
 ): Promise<Server> {
-  if (kind === 'socket') return start({ kind, folder, port: 5432 });
+  if (kind === 'socket') return start(folder.listen);
   const attempt = async () => start({ kind, port: await freePort(0) });
   // A port that was free a moment ago may be taken by the time the server wants it.
   return attempt().catch(attempt);
@@ -137,9 +130,4 @@ async function patiently(start: () => Promise<Server>): Promise<Server> {
       await delay(50);
     }
   }
-}
-
-/** With patience: backends of a server that was killed may be at their last write. */
-async function remove(folder: string): Promise<void> {
-  await rm(folder, { recursive: true, force: true, maxRetries: 10 });
 }

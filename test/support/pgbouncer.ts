@@ -1,12 +1,13 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chownSync, closeSync, existsSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, closeSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { parseDatabaseUrl } from '../../src/database-url.ts';
 import { identityOf, serverAccount } from '../../src/dev/embedded/account.ts';
-import { freePort } from '../../src/dev/embedded/server.ts';
-import { makeServerFolder } from './server.ts';
+import { freePort, openLog } from '../../src/dev/embedded/server.ts';
+import { makeServerFolder } from '../../src/dev/embedded/server-folder.ts';
+import { SERVER_FOLDER_PREFIX } from './server.ts';
 
 /** A PgBouncer in front of a server. */
 export interface PgBouncer {
@@ -34,7 +35,8 @@ export function pgbouncerBinary(env: NodeJS.ProcessEnv = process.env): string | 
 export async function startPgbouncer(options: PgBouncerOptions): Promise<PgBouncer> {
   const binary = pgbouncerBinary();
   if (binary === undefined) throw new Error('pgbouncer is not installed');
-  const folder = makeServerFolder();
+  const files = await makeServerFolder(serverAccount(), SERVER_FOLDER_PREFIX);
+  const folder = files.path;
   const port = await freePort(0);
   writeConfiguration(folder, port, options);
   const child = spawnGuarded(binary, folder);
@@ -44,7 +46,7 @@ export async function startPgbouncer(options: PgBouncerOptions): Promise<PgBounc
     // The guard kills it then: it keeps nothing that an end in order would save.
     child.stdin?.destroy();
     await ended;
-    rmSync(folder, { recursive: true, force: true });
+    await files.remove();
   };
   const url = (database: string) => `postgres://anybody@127.0.0.1:${port}/${encodeURIComponent(database)}`;
   try {
@@ -89,7 +91,7 @@ ${settings.join('\n')}
 /** Starts it so that it ends with this process: what the shell leaves behind waits for the pipe to close. */
 function spawnGuarded(binary: string, folder: string): ChildProcess {
   const guard = 'exec 3<&0; (read -r _ <&3; kill -KILL $$ 2>/dev/null) & exec "$0" "$@" </dev/null 3<&-';
-  const log = openSync(logFile(folder), 'w');
+  const log = openLog(logFile(folder));
   const child = spawn('/bin/sh', ['-c', guard, binary, join(folder, 'pgbouncer.ini')], {
     ...identityOf(serverAccount()),
     cwd: '/',

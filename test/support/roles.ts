@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import pg, { type Client } from 'pg';
-import { afterAll } from 'vitest';
+import { afterAll, afterEach } from 'vitest';
 import { runMigrations } from '../../src/index.ts';
 import { connectionTo } from './connection.ts';
 import { asAdmin, type TestDatabase } from './database.ts';
@@ -19,13 +19,25 @@ export interface LoginRole {
  * after the database of the file: what is asked for last is given back first.
  */
 export function rolesForFile(database: () => TestDatabase): (suffix?: string) => Promise<LoginRole> {
+  return provideRoles(database, afterAll);
+}
+
+/** The same for each test of a file. */
+export function rolesForEachTest(database: () => TestDatabase): (suffix?: string) => Promise<LoginRole> {
+  return provideRoles(database, afterEach);
+}
+
+function provideRoles(
+  database: () => TestDatabase,
+  after: (work: () => Promise<void>) => void,
+): (suffix?: string) => Promise<LoginRole> {
   const names: string[] = [];
   const clients: Client[] = [];
 
-  afterAll(async () => {
-    await Promise.allSettled(clients.map((client) => client.end()));
+  after(async () => {
+    await Promise.allSettled(clients.splice(0).map((client) => client.end()));
     // The latest first: an owner comes before those it gave something to.
-    for (const name of names.reverse().map(pg.escapeIdentifier)) {
+    for (const name of names.splice(0).reverse().map(pg.escapeIdentifier)) {
       // What it owns and was given in the database would keep the role.
       await database().query(`drop owned by ${name} cascade`);
       await asAdmin((admin) => admin.query(`drop role ${name}`));
@@ -64,4 +76,24 @@ export function rolesForFile(database: () => TestDatabase): (suffix?: string) =>
 export async function migrateAs(owner: LoginRole, database: TestDatabase): Promise<void> {
   await database.query(`grant create on database ${database.name} to ${owner.quotedName}`);
   await runMigrations({ connection: connectionTo(owner.url) });
+}
+
+/** Everything in the database that the role was given, one line each. */
+export async function readPrivileges(database: TestDatabase, role: LoginRole): Promise<readonly string[]> {
+  const rows = await database.query<{ privilege: string }>(
+    `select concat_ws(' ', o.object, a.privilege_type, a.is_grantable) as privilege
+     from (
+       select oid::regclass::text as object, relacl as acl from pg_class
+       union all select a.attrelid::regclass || '.' || a.attname, a.attacl from pg_attribute a
+       union all select oid::regprocedure::text, proacl from pg_proc
+       union all select oid::regtype::text, typacl from pg_type
+       union all select oid::regnamespace::text, nspacl from pg_namespace
+       union all select 'later ' || defaclobjtype::text || ' of ' || defaclrole::regrole, defaclacl from pg_default_acl
+     ) o
+     cross join lateral aclexplode(o.acl) a
+     where a.grantee = (select oid from pg_roles where rolname = $1)
+     order by 1`,
+    [role.name],
+  );
+  return rows.map(({ privilege }) => privilege);
 }

@@ -1,9 +1,7 @@
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { serverAccount } from '../../src/dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../../src/dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../../src/dev/embedded/server.ts';
+import { makeServerFolder } from '../../src/dev/embedded/server-folder.ts';
 import { systemBinaries } from './system-binaries.ts';
 
 /** A server for one run of the tests. */
@@ -62,13 +60,8 @@ export async function findBinaries(folder: string, env: NodeJS.ProcessEnv = proc
   return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : embeddedBinaries(folder);
 }
 
-/** Makes a folder for a server's files that the server's account gets into. */
-export function makeServerFolder(): string {
-  // Short: the path of a Unix socket has room for about a hundred bytes.
-  const folder = mkdtempSync(join(tmpdir(), 'fs-pg-'));
-  chmodSync(folder, 0o777);
-  return folder;
-}
+/** Start of the names of the folders of servers that tests start. */
+export const SERVER_FOLDER_PREFIX = 'fs-pg-';
 
 function embeddedBinaries(folder: string): Promise<string> {
   return findEmbeddedBinaries(serverAccount(), folder);
@@ -95,21 +88,26 @@ async function startLocal(
   name: string,
   findBinaries: (folder: string) => Promise<string>,
 ): Promise<TestServer> {
-  const folder = makeServerFolder();
   const account = serverAccount();
-  const server = await startServer({
-    binaries: await findBinaries(folder),
-    folder,
-    account,
-    listen: { kind: 'socket', folder, port: 5432 },
-    settings: FAST,
-  });
-  return {
-    name,
-    adminUrl: serverUrl(server.listen, server.password, 'postgres'),
-    async stop() {
-      await server.stop();
-      rmSync(folder, { recursive: true, force: true });
-    },
-  };
+  const folder = await makeServerFolder(account, SERVER_FOLDER_PREFIX);
+  try {
+    const server = await startServer({
+      binaries: await findBinaries(folder.path),
+      folder: folder.path,
+      account,
+      listen: folder.listen,
+      settings: FAST,
+    });
+    return {
+      name,
+      adminUrl: serverUrl(server.listen, server.password, 'postgres'),
+      async stop() {
+        await server.stop();
+        await folder.remove();
+      },
+    };
+  } catch (error) {
+    await folder.remove();
+    throw error;
+  }
 }

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { chownSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { serverAccount } from '../../src/dev/embedded/account.ts';
+import { identityOf, makeFolderFor, serverAccount } from '../../src/dev/embedded/account.ts';
 import { type OwnServer, startOwnServer } from './own-server.ts';
 
 /**
@@ -21,10 +21,20 @@ export async function startStandby(primary: OwnServer): Promise<OwnServer> {
 }
 
 function copyAsStandby(primary: string, folder: string): void {
-  // The files belong to the server's account, which Node's own copy would not keep.
-  execFileSync('cp', ['-Rp', join(primary, 'server'), folder]);
-  const signal = join(folder, 'server', 'data', 'standby.signal');
-  writeFileSync(signal, '', { mode: 0o600 });
   const account = serverAccount();
-  if (account.kind === 'nobody') chownSync(signal, account.uid, account.gid);
+  const [from, to] = [join(primary, 'server'), join(folder, 'server')];
+  mkdirSync(to, { mode: 0o755 });
+  makeFolderFor(account, join(to, 'data'));
+  copyFileSync(join(from, 'password'), join(to, 'password'));
+  // By the account that owns the data: root would follow its links.
+  execFileSync('cp', ['-Rp', `${join(from, 'data')}/.`, join(to, 'data')], {
+    ...identityOf(account),
+    cwd: '/',
+  });
+  putSignal(join(to, 'data', 'standby.signal'));
+}
+
+/** Makes an empty file that the server obeys; it belongs to the server's account. */
+export function putSignal(path: string): void {
+  execFileSync('sh', ['-c', ': > "$0"', path], { ...identityOf(serverAccount()), cwd: '/' });
 }

@@ -20,8 +20,15 @@ export interface Editor {
   /** Writes migrations/current.sql. */
   write(sql: string): void;
   read(): string;
-  /** Replaces a text in a file below migrations/; the text must be there. */
-  replace(file: string, text: string, by: string): void;
+  /** Replaces a text in a file below migrations/, and returns where that is; the text must be there. */
+  replace(file: string, text: string, by: string): Place;
+}
+
+/** Where a text begins in a file. */
+export interface Place {
+  /** Counted from 1, as the column is. */
+  readonly line: number;
+  readonly column: number;
 }
 
 /** A command that runs until it is stopped, and what it has said so far. */
@@ -89,7 +96,12 @@ export function editorOf(copy: PackageCopy): Editor {
       const path = join(copy.folder, 'migrations', file);
       const content = readFileSync(path, 'utf8');
       expect(content).toContain(text);
-      writeFileSync(path, content.replace(text, by));
+      writeFileSync(
+        path,
+        content.replace(text, () => by),
+      );
+      const before = content.slice(0, content.indexOf(text)).split('\n');
+      return { line: before.length, column: (before.at(-1)?.length ?? 0) + 1 };
     },
   };
 }

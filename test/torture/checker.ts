@@ -119,7 +119,7 @@ async function checkNodes(admin: Client, { created, written }: Recorder): Promis
      from unnest($1::bigint[], $2::integer[], $3::text[], $4::bigint[], $5::boolean[]) as w (id, version, path, size_bytes, live)
      where not exists (
          select from filestore.view_filestore_node_versions v
-         where v.node_id = w.id and v.version = w.version
+         where v.id = w.id and v.version = w.version
            and (v.path, v.size_bytes, v.live) = (w.path, w.size_bytes, w.live)
        )
        and not exists (select from torture.purged p where p.node_id = w.id)`,

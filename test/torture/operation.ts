@@ -25,6 +25,8 @@ export interface Plan {
   readonly retryFailed?: boolean;
   /** Default: read committed. */
   readonly isolation?: 'repeatable read';
+  /** It must be the first to write in its transaction. It supersedes no version, so begin_work is not needed. */
+  readonly isFirstWrite?: boolean;
   /** Works inside the transaction, and returns what the journal keeps as the result. */
   work(client: Client, effects: Effects): Promise<unknown>;
 }

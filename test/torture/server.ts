@@ -1,16 +1,9 @@
-import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { serverAccount } from '../../src/dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../../src/dev/embedded/binaries.ts';
-import {
-  runningServer,
-  type Server,
-  type ServerOptions,
-  serverUrl,
-  startServer,
-} from '../../src/dev/embedded/server.ts';
+import { type Server, type ServerOptions, serverUrl, startServer } from '../../src/dev/embedded/server.ts';
+import { makeServerFolder } from '../../src/dev/embedded/server-folder.ts';
+import { SERVER_FOLDER_PREFIX } from '../support/server.ts';
 import { systemBinaries } from '../support/system-binaries.ts';
 
 /** A server of the run's own, which it may kill. Unlike the tests' server it writes durably. */
@@ -28,15 +21,14 @@ export interface TortureServer {
 const SETTINGS = ['max_connections=200', 'deadlock_timeout=200ms', 'statement_timeout=60s'];
 
 export async function startTortureServer(): Promise<TortureServer> {
-  // Short: the path of a Unix socket has room for about a hundred bytes.
-  const folder = mkdtempSync(join(tmpdir(), 'fs-pg-'));
-  chmodSync(folder, 0o777);
+  const account = serverAccount();
+  const folder = await makeServerFolder(account, SERVER_FOLDER_PREFIX);
   try {
     const options: ServerOptions = {
-      binaries: await findBinaries(folder),
-      folder,
-      account: serverAccount(),
-      listen: { kind: 'socket', folder, port: 5432 },
+      binaries: await findBinaries(folder.path),
+      folder: folder.path,
+      account,
+      listen: folder.listen,
       settings: SETTINGS,
     };
     let server = await startServer(options);
@@ -44,9 +36,7 @@ export async function startTortureServer(): Promise<TortureServer> {
       adminUrl: serverUrl(server.listen, server.password, 'postgres'),
       password: server.password,
       async kill() {
-        const running = runningServer(folder);
-        if (running === undefined) throw new Error('the server that is to be killed does not run');
-        process.kill(running.pid, 'SIGKILL');
+        process.kill(server.pid, 'SIGKILL');
         await untilEnded(server);
       },
       async restart() {
@@ -54,11 +44,11 @@ export async function startTortureServer(): Promise<TortureServer> {
       },
       async remove() {
         await server.stop();
-        rmSync(folder, { recursive: true, force: true });
+        await folder.remove();
       },
     };
   } catch (error) {
-    rmSync(folder, { recursive: true, force: true });
+    await folder.remove();
     throw error;
   }
 }

@@ -29,6 +29,7 @@ export const UPKEEP: readonly Operation[] = [
       return {
         mountId: null,
         parameters,
+        isFirstWrite: true,
         async work(client) {
           const { rows } = await client.query('select filestore.purge_deleted($1, $2) as purged', [
             parameters.olderThan,

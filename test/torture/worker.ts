@@ -61,8 +61,8 @@ async function transact(
   command: Command | undefined,
 ): Promise<Ending | undefined> {
   await client.query(`begin isolation level ${plan.isolation ?? 'read committed'}`);
-  if (command !== undefined) {
-    await client.query("select set_config('filestore.journal_entry_id', $1, true)", [command.id]);
+  if (command !== undefined && !plan.isFirstWrite) {
+    await client.query('select filestore.begin_work($1)', [command.id]);
   }
   const result = await plan.work(client, effects);
   let ending: Ending | undefined;

@@ -109,23 +109,8 @@ export const WRITES: readonly Operation[] = [
     true,
     (random) => `size_bytes = case kind when 'file' then ${size(random)} else 0 end`,
   ),
-  severalRows('heartbeat of several', 3, false, () => 'last_seen_at = now()'),
-  {
-    kind: 'heartbeat',
-    weight: 8,
-    journalled: false,
-    expected: [],
-    plan(scene, random) {
-      const node = anyLive(scene, random);
-      if (node === undefined) return undefined;
-      return {
-        mountId: node.mountId,
-        parameters: {},
-        work: (client) =>
-          client.query('update filestore.nodes set last_seen_at = now() where id = $1', [node.id]),
-      };
-    },
-  },
+  sightings('sighting', 8, 1),
+  sightings('pass over many nodes', 3, 60),
 ];
 
 /** Writes several existing rows as the schema asks: under the shared tree lock, and in order of id. */
@@ -166,6 +151,32 @@ function severalRows(
           effects.wrote(written);
           return { count: written.length };
         },
+      };
+    },
+  };
+}
+
+/** What a watcher or reconciler reports: it changes no node, and may name one that was purged. */
+function sightings(kind: string, weight: number, most: number): Operation {
+  return {
+    kind,
+    weight,
+    journalled: false,
+    expected: [],
+    plan(scene, random) {
+      const nodes = [...scene.files, ...scene.directories, ...scene.tombstones];
+      const ids = Array.from(
+        { length: random.between(1, most) },
+        () => random.pickEarly(nodes)?.id ?? anyMount(scene, random).rootId,
+      );
+      return {
+        mountId: null,
+        parameters: {},
+        work: (client) =>
+          client.query('select filestore.record_sightings($1, now(), case when $2 then now() end)', [
+            ids,
+            random.chance(0.3),
+          ]),
       };
     },
   };

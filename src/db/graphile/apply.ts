@@ -5,7 +5,10 @@ import type { WorkerCommand, WorkerFailure, WorkerInput, WorkerMessage } from '.
 import { endedWithoutAWord, isLockedOut, withoutFields } from './thread.ts';
 
 /** What {@link Applier.run} tells while it works. */
-export type ApplyEvent = Extract<WorkerMessage, { readonly type: 'migration-start' | 'migration-end' }>;
+export type ApplyEvent = Extract<
+  WorkerMessage,
+  { readonly type: 'migration-start' | 'migration-end' | 'warning' }
+>;
 
 /** How applying ended. */
 export type ApplyOutcome =

@@ -43,6 +43,8 @@ export type WorkerMessage =
   | { readonly type: 'connected'; readonly pid: number }
   | { readonly type: 'migration-start'; readonly filename: string }
   | { readonly type: 'migration-end'; readonly filename: string; readonly durationMs: number }
+  /** The server warned, in its words. */
+  | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'done' }
   | WorkerFailure;
 

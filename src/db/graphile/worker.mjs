@@ -10,6 +10,9 @@ import { replacePool, requireAsGraphile, requireHere, serialize } from './librar
 
 const input = /** @type {WorkerInput} */ (workerData);
 
+/** SQLSTATEs of the server's warnings and of this schema's; the word "WARNING" depends on the server's language. */
+const WARNING = /^(01|FS)/;
+
 /** The migration under way, as the library's log and its queries show it. */
 const current = {
   filename: /** @type {string | null} */ (null),
@@ -39,6 +42,9 @@ function observe(client) {
     firstError ??= error;
     // At once: what the library does next may be to exit.
     postFailure(error);
+  });
+  client.on('notice', ({ code, message }) => {
+    if (WARNING.test(code ?? '')) post({ type: 'warning', message: message ?? '' });
   });
   client.connection.on('commandComplete', () => {
     current.completed += 1;

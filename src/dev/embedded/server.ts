@@ -1,25 +1,12 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { closeSync, constants, existsSync, fchmodSync, lstatSync, openSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { EmbeddedPostgresError } from '../../errors.ts';
-import { type Account, identityOf, makeFolderFor } from './account.ts';
-
-const SUPERUSER = 'postgres';
+import { type Account, identityOf } from './account.ts';
+import { dataFolder, environment, initializeData, runningServer, SUPERUSER } from './server-data.ts';
 
 /** Where a server listens: on 127.0.0.1, or on a Unix socket in a folder, and nowhere else. */
 export type Listen =
@@ -29,7 +16,7 @@ export type Listen =
 export interface ServerOptions {
   /** Folder with initdb and postgres. */
   readonly binaries: string;
-  /** Folder for this server's files: server/data, server/password, postgres.log. */
+  /** Folder for this server's files: server/data, server/password, postgres.log. No other user can write to it. */
   readonly folder: string;
   readonly account: Account;
   readonly listen: Listen;
@@ -40,6 +27,8 @@ export interface ServerOptions {
 export interface Server {
   readonly listen: Listen;
   readonly password: string;
+  /** Process id of the postmaster. */
+  readonly pid: number;
   /** Resolves when the server has ended, by itself or because it was told to. */
   readonly ended: Promise<void>;
   /** Ends it, disconnecting whoever is connected ("fast shutdown"). */
@@ -65,7 +54,8 @@ export function serverUrl(listen: Listen, password: string, database: string): s
  * @throws {EmbeddedPostgresError} with the end of its log when it does not start.
  */
 export async function startServer(options: ServerOptions): Promise<Server> {
-  const password = initializeData(options);
+  refuseSharedFolder(options);
+  const password = await initializeData(options);
   const child = spawnGuarded(options);
   const exit = new Promise<void>((resolve) => {
     const end = () => {
@@ -81,6 +71,8 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   return {
     listen: options.listen,
     password,
+    // The shell became postgres; without a process, untilReady would have thrown.
+    pid: child.pid ?? 0,
     ended: exit,
     async stop() {
       // From here on the process has something to wait for.
@@ -108,93 +100,6 @@ export async function freePort(wanted: number): Promise<number> {
   return port;
 }
 
-/** The password of the folder's server; undefined before its first start. */
-export function readPassword(folder: string): string | undefined {
-  const file = join(folder, 'server', 'password');
-  return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
-}
-
-/** Process and port of the server that runs on the folder's data, by its own account; it may have crashed since. */
-export function runningServer(folder: string): { readonly pid: number; readonly port: number } | undefined {
-  // Lines 1 and 4 (PostgreSQL source, utils/pidfile.h).
-  const lines = readPidFile(folder);
-  const [pid, port] = [Number(lines[0]), Number(lines[3])];
-  return port > 0 ? { pid, port } : undefined;
-}
-
-/** Whether a server has the folder's data, be it that it still starts, or already stops. */
-export function serverIsAlive(folder: string): boolean {
-  const pid = Number(readPidFile(folder)[0]);
-  if (!(pid > 0)) return false;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    // EPERM: it runs, under another account.
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
-  }
-}
-
-function readPidFile(folder: string): readonly string[] {
-  try {
-    return readFileSync(join(dataFolder(folder), 'postmaster.pid'), 'utf8').split('\n');
-  } catch {
-    return [];
-  }
-}
-
-function dataFolder(folder: string): string {
-  return join(folder, 'server', 'data');
-}
-
-/** No locale but C is on every machine, and LANG may name one that is not on this one. */
-function environment(): NodeJS.ProcessEnv {
-  return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' };
-}
-
-/** Makes data and password together: aside, then moved into place, so that a kill midway leaves no half of it. */
-function initializeData({ binaries, folder, account }: ServerOptions): string {
-  const known = readPassword(folder);
-  if (known !== undefined) return known;
-
-  const draft = mkdtempSync(join(folder, 'draft-'));
-  chmodSync(draft, 0o755);
-  try {
-    const password = randomBytes(18).toString('base64url');
-    makeFolderFor(account, join(draft, 'data'));
-    runInitdb(binaries, account, draft, password);
-    writeFileSync(join(draft, 'password'), password, { mode: 0o600 });
-    renameSync(draft, join(folder, 'server'));
-    return password;
-  } catch (error) {
-    rmSync(draft, { recursive: true, force: true });
-    // Another process was faster: its data is as good.
-    const theirs = readPassword(folder);
-    if (theirs !== undefined) return theirs;
-    throw error;
-  }
-}
-
-function runInitdb(binaries: string, account: Account, draft: string, password: string): void {
-  const passwordFile = join(draft, 'initdb-password');
-  writeFileSync(passwordFile, password, { mode: 0o600 });
-  if (account.kind === 'nobody') chownSync(passwordFile, account.uid, account.gid);
-  const initdb = spawnSync(
-    join(binaries, 'initdb'),
-    [
-      ...['-D', join(draft, 'data'), '-U', SUPERUSER, '-A', 'scram-sha-256', `--pwfile=${passwordFile}`],
-      ...['-E', 'UTF8', '--locale=C', '--no-instructions'],
-    ],
-    { ...identityOf(account), cwd: '/', env: environment(), encoding: 'utf8' },
-  );
-  rmSync(passwordFile);
-  if (initdb.status === 0) return;
-  const reason = initdb.error?.message ?? initdb.stderr.trim();
-  throw new EmbeddedPostgresError(`The embedded Postgres could not make its data in ${draft}: ${reason}`, {
-    cause: initdb.error,
-  });
-}
-
 /**
  * Starts postgres so that it ends with this process, even when this process is killed: the shell leaves a
  * guard behind that waits for the pipe to this process to close, and then becomes postgres itself. A session of
@@ -210,7 +115,7 @@ function spawnGuarded({ binaries, folder, account, listen, settings = [] }: Serv
     `unix_socket_directories=${listen.kind === 'socket' ? listen.folder : ''}`,
     ...settings,
   ];
-  const log = openSync(logFile(folder), 'w');
+  const log = openLog(logFile(folder));
   const child = spawn(
     '/bin/sh',
     [
@@ -265,6 +170,24 @@ async function untilReady(
       await delay(20);
     }
   }
+}
+
+/** The log quotes rows, so it is closed to others; one of an earlier version was open. */
+export function openLog(path: string): number {
+  const { O_WRONLY, O_CREAT, O_TRUNC, O_APPEND, O_NOFOLLOW } = constants;
+  const log = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW, 0o600);
+  fchmodSync(log, 0o600);
+  return log;
+}
+
+/** As root, a folder that another user can write to would let that user choose where root's files go. */
+function refuseSharedFolder({ folder, account }: ServerOptions): void {
+  if (account.kind === 'self') return;
+  const entry = lstatSync(folder);
+  if (entry.isDirectory() && entry.uid === 0 && (entry.mode & 0o022) === 0) return;
+  throw new EmbeddedPostgresError(
+    `Other users can write to ${folder}, so root starts no Postgres there. Remove the folder, or give it to root alone (chown root, chmod go-w).`,
+  );
 }
 
 function logFile(folder: string): string {

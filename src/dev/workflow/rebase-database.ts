@@ -1,10 +1,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { CommittedMigration } from '../../db/history.ts';
+import { describeHolders, UNKNOWN_HOLDER } from '../../db/lock-holder.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../db/lock-keys.ts';
 import { planMigrations } from '../../db/plan.ts';
 import { readPreflight } from '../../db/preflight.ts';
 import { appliedIn } from '../../db/refuse.ts';
-import { describeProcesses } from '../../db/server-process.ts';
 import { type Session, withSession } from '../../db/session.ts';
 import { codeOf, LockNotAcquiredError, RunAbortedError, SchemaChangeError } from '../../errors.ts';
 import { describeConnection } from '../../settings.ts';
@@ -97,8 +97,8 @@ export async function forgetMigrations(
       if (performance.now() > deadline) {
         const { migrators } = await readPreflight(session);
         throw new LockNotAcquiredError(
-          `Another migrator is at work on ${describeConnection(main)}: ${describeProcesses(migrators)}. Nothing was changed. Run this again when it has ended.`,
-          migrators[0] ?? null,
+          `Another migrator is at work on ${describeConnection(main)}: ${describeHolders(migrators)}. Nothing was changed. Run this again when it has ended.`,
+          migrators[0] ?? UNKNOWN_HOLDER,
           [],
         );
       }

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { UNKNOWN_HOLDER } from '../../db/lock-holder.ts';
 import { LockNotAcquiredError, RunAbortedError } from '../../errors.ts';
 import { describeConnection } from '../../settings.ts';
 import type { WorkflowContext } from './context.ts';
@@ -55,7 +56,7 @@ export async function runCommand(
     if (performance.now() > deadline) {
       throw new LockNotAcquiredError(
         `Another migrator is at work on ${describeConnection(databases.main)}. Nothing was changed. Run this again when it has ended.`,
-        null,
+        UNKNOWN_HOLDER,
         [],
       );
     }

@@ -1,6 +1,7 @@
-import { cp, mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
+import { cp, readdir, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { makeTemporaryFolder } from '../temporary-folder.ts';
 import { MIGRATIONS_FOLDER } from './folders.ts';
 
 /**
@@ -16,8 +17,8 @@ export interface Staging {
 }
 
 export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Promise<T> {
-  const parent = await realpath(await mkdtemp(join(tmpdir(), 'filestore-migrations-')));
-  const folder = join(parent, 'migrations');
+  const parent = await makeTemporaryFolder(tmpdir(), 'filestore-migrations-');
+  const folder = join(await realpath(parent.path), 'migrations');
   try {
     return await work({
       folder,
@@ -27,7 +28,7 @@ export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Pr
       },
     });
   } finally {
-    await rm(parent, { recursive: true, force: true });
+    await parent.remove();
   }
 }
 

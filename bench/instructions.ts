@@ -1,0 +1,181 @@
+import { spawnSync } from 'node:child_process';
+import { join } from 'node:path';
+import pg, { type Client } from 'pg';
+import { type Account, makeFolderFor, serverAccount } from '../src/dev/embedded/account.ts';
+import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
+import { makeServerFolder, type ServerFolder } from '../src/dev/embedded/server-folder.ts';
+import { migrationConnection, runMigrations } from '../src/index.ts';
+import type { Comparison } from './context.ts';
+import { readHeartbeat } from './heartbeat.ts';
+import { type Insert, type Part, readInserts, readParts } from './insert-parts.ts';
+import { compare } from './measure.ts';
+import { findBinaries } from './server.ts';
+import { countInstructions, hasValgrind, type Session, type StoppedServer } from './single-user.ts';
+import { createFilledTree, type Tree } from './tree.ts';
+import { createTwin } from './twin.ts';
+
+const DATABASE = 'postgres';
+/** Enough that plans are those of a large tree: in a small one a scan of the whole table looks cheap. */
+const DIRECTORIES = 200;
+const FILES = 10_000;
+
+interface Prepared {
+  readonly statements: Readonly<Record<string, Session>>;
+  readonly inserts: Insert;
+  readonly parts: readonly Part[];
+}
+
+interface Counting {
+  readonly account: Account;
+  readonly folder: ServerFolder;
+  readonly report: Parameters<Comparison>[0]['report'];
+}
+
+/** Counts the instructions of one statement in a warm session, and how many each part of an insert takes. */
+export const instructions: Comparison = async ({ report }) => {
+  if (!hasValgrind()) {
+    process.stderr.write('left out: instructions are counted by valgrind, which is not installed\n');
+    return;
+  }
+  const account = serverAccount();
+  const folder = await makeServerFolder(account, 'fs-bench-');
+  try {
+    await countAll({ account, folder, report });
+  } finally {
+    await folder.remove();
+  }
+};
+
+async function countAll({ account, folder, report }: Counting): Promise<void> {
+  const work = join(folder.path, 'work');
+  makeFolderFor(account, work);
+  const binaries = await findBinaries(account, folder.path, process.env);
+  const version = spawnSync(join(binaries, 'postgres'), ['--version'], { encoding: 'utf8' }).stdout.trim();
+  process.stderr.write(`counting instructions of ${version}\n`);
+  const server: StoppedServer = {
+    binaries,
+    account,
+    folder: work,
+    data: join(folder.path, 'server', 'data'),
+    database: DATABASE,
+  };
+  const { statements, inserts, parts } = await prepareData(server, folder);
+
+  const twin = await countInstructions(server, insertSession(inserts.twin, 'twin.nodes'));
+  const count = async (what: string, session: Session) => {
+    const counted = await countInstructions(server, session);
+    report(compare(what, 'instructions', [counted], [twin]));
+    return counted;
+  };
+  const whole = await count('insert a file', insertSession(inserts.nothing));
+  for (const [what, session] of Object.entries(statements)) await count(what, session);
+
+  const without = async (name: string, removal: readonly string[], gives: Part['gives']) => {
+    const session = insertSession(inserts[gives]);
+    const counted = await countInstructions(server, { ...session, setup: [...removal, ...session.setup] });
+    report(compare(`insert a file, of it: ${name}`, 'instructions', [whole - counted], [whole]));
+  };
+  for (const { name, removal, gives } of parts) {
+    await without(name, removal, gives).catch((error: Error) => {
+      process.stderr.write(`left out: an insert without ${name}: ${error.message}\n`);
+    });
+  }
+}
+
+function insertSession(text: string, table = 'filestore.nodes'): Session {
+  return {
+    setup: [`prepare work (bigint) as ${text}`],
+    call: (n) => [`execute work (${n})`],
+    worked: (calls) => `(select count(*) from ${table} where name like 'measured-%') = ${calls}`,
+  };
+}
+
+/** Makes a data directory with the schema, a tree, its twin and one heartbeat of each file. */
+async function prepareData({ binaries, account }: StoppedServer, folder: ServerFolder): Promise<Prepared> {
+  const server = await startServer({
+    binaries,
+    folder: folder.path,
+    account,
+    listen: folder.listen,
+    settings: ['fsync=off'],
+  });
+  try {
+    const url = serverUrl(server.listen, server.password, DATABASE);
+    const connection = migrationConnection({ DATABASE_URL: url });
+    if (connection === undefined) throw new Error('no URL');
+    await runMigrations({ connection });
+    const client = new pg.Client(url);
+    await client.connect();
+    try {
+      const tree = await createFilledTree(client, DIRECTORIES, FILES);
+      await createTwin(client);
+      return {
+        inserts: await readInserts(client, tree),
+        parts: await readParts(client),
+        statements: await prepareStatements(client, tree),
+      };
+    } finally {
+      await client.end();
+    }
+  } finally {
+    await server.stop();
+  }
+}
+
+async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<Record<string, Session>>> {
+  const { rows } = await client.query<{ readonly id: string }>(
+    "select id from filestore.nodes where kind = 'file' order by id",
+  );
+  const ids = rows.map(({ id }) => id);
+  const heartbeat = await readHeartbeat(client);
+  await client.query(heartbeat.many, [ids]);
+  await client.query('vacuum analyze');
+
+  const nodes = (condition: string) => (calls: number) =>
+    `(select count(*) from filestore.nodes where ${condition}) = ${calls}`;
+  /** A statement about one of the files, each of them once. */
+  const ofFile = (text: string, worked?: Session['worked']): Session => ({
+    setup: [`prepare work (bigint) as ${text}`],
+    call: (n) => [`execute work (${ids[n]})`],
+    ...(worked && { worked }),
+  });
+  return {
+    'create_node()': {
+      setup: [
+        `prepare work (bigint) as
+         select from filestore.create_node(${tree.beforeFirst + 1}, 'measured-' || $1, size_bytes => $1,
+           checksum => 'sha256:' || md5($1::text) || md5($1::text), last_modified_at => now())`,
+      ],
+      call: (n) => [`execute work (${n})`],
+      worked: nodes("name like 'measured-%'"),
+    },
+    'update the content of a file': ofFile(
+      "update filestore.nodes set size_bytes = $1, checksum = 'md5:' || md5($1::text) where id = $1",
+      nodes("checksum like 'md5:%'"),
+    ),
+    'update a file without a change': ofFile(
+      'update filestore.nodes set size_bytes = size_bytes, checksum = checksum where id = $1',
+    ),
+    'rename a file': ofFile(
+      "update filestore.nodes set name = name || '-renamed' where id = $1",
+      nodes("name like '%-renamed'"),
+    ),
+    'delete_node() of a file': ofFile('select from filestore.delete_node($1)', nodes('not live')),
+    'begin_command() and finish_command()': {
+      setup: [
+        "prepare start as select from filestore.begin_command('measured')",
+        // lastval() is the id of the entry that the statement before inserted.
+        "prepare finish as select from filestore.finish_command(lastval(), 'succeeded')",
+      ],
+      call: () => ['execute start', 'execute finish'],
+      worked: (calls) =>
+        `(select count(*) from filestore.journal_entries where status = 'succeeded') = ${calls}`,
+    },
+    'a later heartbeat of a file': ofFile(
+      heartbeat.one('$1'),
+      (calls) =>
+        `(select count(*) from filestore.view_filestore_active_nodes
+          where last_seen_at >= pg_postmaster_start_time()) = ${calls}`,
+    ),
+  };
+}

@@ -1,0 +1,219 @@
+import { join } from 'node:path';
+import type { Client } from 'pg';
+import { readCommittedMigrations } from '../src/db/history.ts';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
+import type { Comparison, Context } from './context.ts';
+import { createRate, createStatement } from './create.ts';
+import { readHeartbeat } from './heartbeat.ts';
+import type { Statement } from './load.ts';
+import { callTime, compare, figuresInTurns, inTurns, type Result, seconds, settle } from './measure.ts';
+import { withOtherSchema } from './other-checkout.ts';
+import { type BenchDatabase, withDatabase } from './server.ts';
+import { createFilledTree, createTree, foldAll, loadFiles, stageFiles, type Tree } from './tree.ts';
+import { DELETE_TWIN, RESTORE_TWIN, untilZero } from './trees.ts';
+import { changeTwin, createTwin } from './twin.ts';
+import { contentStatement } from './update.ts';
+
+const DIRECTORIES = 1_000;
+const FILES = 100_000;
+/** Size of the tree that is moved, deleted, restored and purged. */
+const NODES = 20_000;
+/** Number of nodes for one statement of heartbeats and for one call of purge_deleted(). */
+const BATCH = 10_000;
+
+/** Gives the work a database of one of the two schemas. */
+type Open = <T>(work: (database: BenchDatabase) => Promise<T>) => Promise<T>;
+
+/** The schema of this checkout, and that of another one on the same server. */
+export const versions: Comparison = async (context) => {
+  const { server, against } = context;
+  if (against === undefined) throw new Error('versions needs another checkout');
+  const [here, other] = await Promise.all([PACKAGE_ROOT, against].map(describe));
+  process.stderr.write(`here:  ${here}\nother: ${other}\n`);
+  const schemas: Readonly<Record<'here' | 'other', Open>> = {
+    here: (work) => withDatabase(server, work),
+    other: (work) => withOtherSchema(server, against, work),
+  };
+  await schemas.here((one) => schemas.other((two) => rates(context, { here: one, other: two })));
+  await inFreshDatabases(context, schemas, loads, LOADS);
+  await inFreshDatabases(context, schemas, trees, TREES);
+};
+
+async function describe(checkout: string): Promise<string> {
+  const migrations = await readCommittedMigrations(join(checkout, 'migrations'));
+  const last = migrations.at(-1);
+  return `${checkout}, ${migrations.length} migrations, the last ${last?.filename} (${last?.hash.slice(0, 13)})`;
+}
+
+/** Single statements on many connections, in databases that stay. */
+async function rates(
+  context: Context,
+  databases: Readonly<Record<'here' | 'other', BenchDatabase>>,
+): Promise<void> {
+  const trees = {
+    here: await createFilledTree(databases.here.client, DIRECTORIES, FILES),
+    other: await createFilledTree(databases.other.client, DIRECTORIES, FILES),
+  };
+  const measure = async (what: string, connections: number, statement: (tree: Tree) => Statement) => {
+    const rate = (side: 'here' | 'other') => () =>
+      createRate(context, databases[side], statement(trees[side]), connections);
+    const { here, other } = await inTurns(context.rounds, { here: rate('here'), other: rate('other') });
+    const where = `${connections} connection${connections === 1 ? '' : 's'}`;
+    context.report(compare(`${what}, ${where}`, '/s', here, other));
+  };
+  for (const connections of context.connections) {
+    await measure('create_node()', connections, (tree) => createStatement(tree, 'function', DIRECTORIES));
+    await measure('insert a file', connections, (tree) => createStatement(tree, 'service', DIRECTORIES));
+    await measure('content write', connections, (tree) => contentStatement('filestore.nodes', tree, FILES));
+    await measure('begin_command() and finish_command()', connections, () => COMMAND);
+  }
+}
+
+const COMMAND: Statement = {
+  text: `select from filestore.begin_command('measured') begun
+         cross join lateral filestore.finish_command((begun.entry).id, 'succeeded')`,
+  variables: {},
+};
+
+/** What one run in a fresh database measured, by name. */
+type Figures<Name extends string> = Readonly<Record<Name, number>>;
+type Described<Name extends string> = Readonly<Record<Name, readonly [what: string, unit: Result['unit']]>>;
+
+/** Runs the work by turns in new databases of the two schemas, and reports its figures. */
+async function inFreshDatabases<Name extends string>(
+  { rounds, report }: Context,
+  schemas: Readonly<Record<'here' | 'other', Open>>,
+  work: (client: Client) => Promise<Figures<Name>>,
+  described: Described<Name>,
+): Promise<void> {
+  const run = (open: Open) => () => open(({ client }) => work(client));
+  const samples = await figuresInTurns(rounds, { here: run(schemas.here), other: run(schemas.other) });
+  for (const [name, [what, unit]] of Object.entries(described) as [Name, Described<Name>[Name]][]) {
+    const of = (side: 'here' | 'other') => samples[side].map((figures) => figures[name]);
+    report(compare(what, unit, of('here'), of('other')));
+    if (name === 'restore') {
+      // The same update without guards differs between the schemas too, by their columns and indexes.
+      for (const side of ['here', 'other'] as const) {
+        const bare = samples[side].map((figures) => figures['bare' as Name]);
+        report(compare(`${what}, ${side} against a bare update there`, unit, of(side), bare));
+      }
+    }
+  }
+}
+
+const LOADS = {
+  load: [`insert … select of ${FILES} files`, 's'],
+  totals: [`directory_totals() of the root, ${FILES} deltas pending`, 'ms'],
+  fold: [`fold ${FILES} deltas`, 's'],
+  first: [`first heartbeats of ${FILES} files`, 's'],
+  firstWal: [`first heartbeats of ${FILES} files, WAL`, 'MB'],
+  later: [`later heartbeats of ${FILES} files`, 's'],
+  laterWal: [`later heartbeats of ${FILES} files, WAL`, 'MB'],
+  laterHot: [`later heartbeats of ${FILES} files, HOT share`, '%'],
+} satisfies Described<string>;
+
+/** Loads files in bulk, reads and folds totals, and records two rounds of heartbeats. */
+async function loads(client: Client): Promise<Figures<keyof typeof LOADS>> {
+  const tree = await createTree(client, DIRECTORIES);
+  await stageFiles(client, tree, FILES);
+  await settle(client);
+  const load = await seconds(() => loadFiles(client, 'filestore.nodes', ''));
+  await client.query('vacuum analyze');
+  const totals = await callTime(client, 'select * from filestore.directory_totals($1)', [tree.rootId], 1);
+  await settle(client);
+  const fold = await seconds(() => foldAll(client));
+  await client.query('vacuum analyze');
+
+  const heartbeat = await readHeartbeat(client);
+  const { rows } = await client.query("select id from filestore.nodes where kind = 'file' order by id");
+  const ids: readonly string[] = rows.map(({ id }) => id);
+  const pass = async () => {
+    await settle(client);
+    const before = await readWritten(client, heartbeat.table);
+    const time = await seconds(async () => {
+      for (let from = 0; from < ids.length; from += BATCH) {
+        await client.query({
+          name: 'heartbeats',
+          text: heartbeat.many,
+          values: [ids.slice(from, from + BATCH)],
+        });
+      }
+    });
+    const after = await readWritten(client, heartbeat.table);
+    return {
+      time,
+      megabytes: (after.bytes - before.bytes) / 1e6,
+      hotShare: (100 * (after.hot - before.hot)) / (after.updates - before.updates),
+    };
+  };
+  const first = await pass();
+  await client.query(`vacuum analyze filestore.${heartbeat.table}`);
+  const later = await pass();
+  return {
+    load,
+    totals,
+    fold,
+    first: first.time,
+    firstWal: first.megabytes,
+    later: later.time,
+    laterWal: later.megabytes,
+    laterHot: later.hotShare,
+  };
+}
+
+/** Bytes of WAL and updated rows of a table so far. */
+async function readWritten(
+  client: Client,
+  table: string,
+): Promise<{ readonly bytes: number; readonly updates: number; readonly hot: number }> {
+  // Without this, a session reports its counts only once a second or later.
+  await client.query('select pg_stat_force_next_flush()');
+  const { rows } = await client.query(
+    `select
+       pg_current_wal_insert_lsn() - '0/0'::pg_lsn as bytes,
+       n_tup_upd                                   as updates,
+       n_tup_hot_upd                               as hot
+     from pg_stat_user_tables
+     where schemaname = 'filestore' and relname = $1`,
+    [table],
+  );
+  return { bytes: Number(rows[0].bytes), updates: Number(rows[0].updates), hot: Number(rows[0].hot) };
+}
+
+const TREES = {
+  move: [`move a directory of ${NODES} nodes`, 's'],
+  delete: [`delete_node(recursive) of ${NODES} nodes`, 's'],
+  restore: [`restore_node(with_tree) of ${NODES} nodes`, 's'],
+  bare: [`a bare update that restores ${NODES} nodes`, 's'],
+  purge: [`purge_deleted() of ${NODES} nodes`, 's'],
+} satisfies Described<string>;
+
+/** Moves a directory, deletes it, restores it, deletes it again and purges it. */
+async function trees(client: Client): Promise<Figures<keyof typeof TREES>> {
+  const directories = NODES / 100;
+  const tree = await createFilledTree(client, directories, NODES - directories);
+  await createTwin(client);
+  const timed = async (work: () => Promise<unknown>) => {
+    await foldAll(client);
+    await client.query('vacuum analyze');
+    await settle(client);
+    return seconds(work);
+  };
+  const remove = () => client.query('select filestore.delete_node($1, null, true)', [tree.topId]);
+  const twin = (text: string) => changeTwin(client, NODES + 1, text, [tree.mountId, tree.topPath]);
+
+  const move = await timed(() =>
+    client.query("update filestore.nodes set name = 'moved' where id = $1", [tree.topId]),
+  );
+  const deleted = await timed(remove);
+  const restore = await timed(() =>
+    client.query('select filestore.restore_node($1, null, true)', [tree.topId]),
+  );
+  await twin(DELETE_TWIN);
+  const bare = await timed(() => twin(RESTORE_TWIN));
+  await remove();
+  const purge = await timed(() =>
+    untilZero(client, `select filestore.purge_deleted('0 s', ${BATCH}) as done`),
+  );
+  return { move, delete: deleted, restore, bare, purge };
+}

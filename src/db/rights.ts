@@ -1,0 +1,115 @@
+import { isConnectionLoss } from './connection-error.ts';
+import type { Queryable } from './session.ts';
+
+/** The result of comparing the rights of roles with the levels that `filestore.grant_access` recorded. */
+export type RightsCheck =
+  | { readonly state: 'same' }
+  | {
+      readonly state: 'drifted';
+      /** One line for each right, with the statement that corrects it. */
+      readonly differences: readonly string[];
+    }
+  /** Nothing was compared, which says nothing about the rights. */
+  | { readonly state: 'unchecked'; readonly reason: string };
+
+/** What this role may do, asked without an error that the server would log. */
+const ASK = `
+select
+  current_user as role,
+  pg_catalog.quote_literal(current_user) as literal,
+  p.oid is not null as exists,
+  pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_function_privilege(p.oid, 'execute') as allowed
+from pg_catalog.pg_namespace n
+left join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = 'check_access' and p.pronargs = 0
+where n.nspname = 'filestore'`;
+
+/** Columns of one table are one line. */
+const DIFFERENCES = `
+select
+  c.problem,
+  c.role_name as role,
+  l.level,
+  c.privilege,
+  c.kind,
+  c.object,
+  pg_catalog.string_agg(c.column_name, ', ' order by c.column_name) as columns,
+  pg_catalog.format('select filestore.grant_access(%L, %L)', c.role_name, l.level) as "grant",
+  case when c.role_name is not null then pg_catalog.format(
+    'revoke %s%s on %s %s from %I',
+    pg_catalog.lower(c.privilege),
+    ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(c.column_name), ', ' order by c.column_name) || ')',
+    case c.kind when 'column' then 'table' else c.kind end,
+    c.object,
+    c.role_name
+  ) end as "revoke"
+from filestore.check_access() c
+left join filestore.access_levels l on l.role_name = c.role_name
+group by c.problem, c.role_name, l.level, c.privilege, c.kind, c.object
+order by c.role_name, c.problem, c.kind, c.object, c.privilege`;
+
+interface Difference {
+  readonly problem: string;
+  readonly role: string | null;
+  /** Null for a role without a level. */
+  readonly level: string | null;
+  readonly privilege: string;
+  readonly kind: string;
+  readonly object: string;
+  readonly columns: string | null;
+  readonly grant: string;
+  readonly revoke: string;
+}
+
+/** Compares the rights of roles with their levels. Reads only. */
+export async function checkRights(session: Queryable): Promise<RightsCheck> {
+  const { rows } = await session.query<{ role: string; literal: string; exists: boolean; allowed: boolean }>(
+    ASK,
+  );
+  const [asked] = rows;
+  if (!asked?.exists) {
+    return unchecked(
+      'the database has no function filestore.check_access(). Apply the migrations that make it.',
+    );
+  }
+  const remedy = `Let the owner of the schema run: select filestore.grant_access(${asked.literal}, 'reader').`;
+  if (!asked.allowed) {
+    return unchecked(`role "${asked.role}" may not call filestore.check_access(). ${remedy}`);
+  }
+  try {
+    const { rows: found } = await session.query<Difference & Record<string, unknown>>(DIFFERENCES);
+    if (found.length === 0) return { state: 'same' };
+    return { state: 'drifted', differences: found.map(describe) };
+  } catch (error) {
+    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
+    return unchecked(`the server refused (${error.message}). ${remedy}`);
+  }
+}
+
+function unchecked(why: string): RightsCheck {
+  return { state: 'unchecked', reason: `Could not check rights: ${why}` };
+}
+
+function describe({
+  problem,
+  role,
+  level,
+  privilege,
+  kind,
+  object,
+  columns,
+  grant,
+  revoke,
+}: Difference): string {
+  if (role === null) {
+    return `${object} does not renew rights: a migration can take rights away. Attach it again: select filestore.attach_renewal()`;
+  }
+  const on =
+    columns === null
+      ? `${kind} ${object}`
+      : `${columns.includes(',') ? 'columns' : 'column'} ${columns} of table ${object}`;
+  const right = `${privilege} on ${on}`;
+  if (problem === 'missing')
+    return `role "${role}" lacks ${right}, which level ${level} has. Grant it: ${grant}`;
+  if (level !== null) return `role "${role}" has ${right}, beyond its level ${level}. Revoke it: ${revoke}`;
+  return `role "${role}" has ${right}, but no level. Give it one (select filestore.grant_access('${role.replaceAll("'", "''")}', 'reader')), or revoke it: ${revoke}`;
+}

@@ -1,0 +1,262 @@
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Client } from 'pg';
+import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { collect, startCli } from '../support/cli.ts';
+import { databaseForEachTest } from '../support/database.ts';
+import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { type LoginRole, rolesForEachTest } from '../support/roles.ts';
+import { closeGate, openGate, STAGED_ENVIRONMENT, untilAtGate } from '../support/staged-package.ts';
+import { until } from '../support/until.ts';
+import { editorOf } from '../support/workflow.ts';
+
+const database = databaseForEachTest();
+const createRole = rolesForEachTest(database);
+
+/** A column of nodes, and functions that are dropped and created again, which takes their rights away. */
+const GROW = `
+alter table filestore.nodes add column if not exists owner_hint text;
+alter table filestore.snapshots add column if not exists owner_hint text;
+--!include views/view_filestore_active_nodes.sql
+do $$
+declare
+  changed text;
+  definition text;
+begin
+  foreach changed in array array['filestore.find_mount(text)', 'filestore.check_sequences()'] loop
+    definition := pg_get_functiondef(changed::regprocedure);
+    execute format('drop function %s', changed);
+    execute definition;
+    execute format('revoke all on function %s from public', changed);
+  end loop;
+end
+$$;`;
+/** Waits while the gate is closed, and adds another column. */
+const GROW_LATER = `
+select pg_catalog.pg_advisory_xact_lock(101);
+alter table filestore.nodes add column if not exists reviewed boolean;
+alter table filestore.snapshots add column if not exists reviewed boolean;`;
+
+/** What each level can do once GROW is applied, and the level below it cannot. */
+const USES = {
+  reader: [
+    "select owner_hint from filestore.nodes where path = 'docs'",
+    'select owner_hint from filestore.view_filestore_active_nodes',
+    "select filestore.find_mount('main')",
+  ],
+  service: ["update filestore.nodes set owner_hint = 'ask Kim' where path = 'docs'"],
+  operator: ['select * from filestore.check_sequences()'],
+} as const;
+type Level = keyof typeof USES;
+const LEVELS: readonly Level[] = ['reader', 'service', 'operator'];
+
+const PROGRAM = join(PACKAGE_ROOT, 'node_modules', '.bin', 'graphile-migrate');
+
+/** The ways to apply migrations: each starts a process. */
+const WAYS = {
+  'the runner': (folder: string) =>
+    startCli(['migrate'], { folder, env: { ...STAGED_ENVIRONMENT, DATABASE_URL: database().url } }),
+  'graphile-migrate migrate': (folder: string) => graphileMigrate(folder, 'migrate'),
+} as const;
+const EACH_WAY = Object.entries(WAYS);
+
+function graphileMigrate(folder: string, ...args: readonly string[]) {
+  return spawn(process.execPath, [PROGRAM, ...args], {
+    cwd: folder,
+    env: {
+      PATH: process.env.PATH,
+      HOME: process.env.HOME,
+      DATABASE_URL: database().url,
+      SHADOW_DATABASE_URL: database().url.replace(database().name, `${database().name}_shadow`),
+      ROOT_DATABASE_URL: inject('adminUrl'),
+    },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+}
+
+let grown: PackageCopy;
+let grownTwice: PackageCopy;
+let roles: Readonly<Record<Level, LoginRole>>;
+
+beforeAll(() => {
+  grown = copyPackage();
+  grownTwice = copyPackage();
+  for (const copy of [grown, grownTwice]) copy.addMigration('grow', withIncludes(GROW));
+  grownTwice.addMigration('grow-later', GROW_LATER);
+});
+afterAll(() => {
+  grown.remove();
+  grownTwice.remove();
+});
+
+beforeEach(async () => {
+  await database().query(`
+    insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('main', 'local', '/main');
+    select filestore.ensure_directory('main', 'docs')`);
+  const [reader, service, operator] = [await createRole(), await createRole(), await createRole()];
+  roles = { reader, service, operator };
+  for (const level of LEVELS) {
+    await database().query('select filestore.grant_access($1, $2)', [roles[level].name, level]);
+  }
+});
+
+/** Runs everything that a role of each level can do, and that the others cannot. */
+async function expectUsable(): Promise<void> {
+  for (const [index, level] of LEVELS.entries()) {
+    const client = await roles[level].connect();
+    const allowed = LEVELS.slice(0, index + 1).flatMap((one) => USES[one]);
+    for (const statement of allowed) await expect(client.query(statement)).resolves.toBeDefined();
+    for (const statement of LEVELS.slice(index + 1).flatMap((one) => USES[one])) {
+      await expect(client.query(statement)).rejects.toMatchObject({ code: '42501' });
+    }
+  }
+  expect(await database().query('select * from filestore.check_access()')).toEqual([]);
+}
+
+async function canWrite(column: string): Promise<boolean> {
+  const [row] = await database().query<{ can: boolean }>(
+    `select has_column_privilege($1, 'filestore.nodes', $2, 'update') as can`,
+    [roles.service.name, column],
+  );
+  return row?.can ?? false;
+}
+
+describe.each(EACH_WAY)('roles with a level, after %s', (_, start) => {
+  test('can use new columns and functions that were made again', async () => {
+    expect(await collect(start(grown.folder))).toMatchObject({ exitCode: 0 });
+    await expectUsable();
+  });
+
+  test('keep their rights when another of them has been dropped, whose level is forgotten', async () => {
+    const gone = `${database().name}_gone`;
+    await database().query(`create role ${gone}; select filestore.grant_access('${gone}', 'service')`);
+    await database().query(`drop owned by ${gone}; drop role ${gone}`);
+    const { exitCode, output } = await collect(start(grown.folder));
+    expect(exitCode).toBe(0);
+    if (start === WAYS['the runner']) {
+      expect(output).toContain(`Warning: role "${gone}" no longer exists: its level service is forgotten\n`);
+    }
+    await expectUsable();
+    const levels = await database().query('select role_name from filestore.access_levels');
+    expect(levels.map(({ role_name }) => role_name).sort()).toEqual(
+      LEVELS.map((level) => roles[level].name).sort(),
+    );
+  });
+
+  test('can read the bookkeeping again when it was lost, and migrations renew rights as before', async () => {
+    await database().query('drop schema graphile_migrate cascade');
+    expect(await collect(start(PACKAGE_ROOT))).toMatchObject({ exitCode: 0 });
+    const reader = await roles.reader.connect();
+    await expect(reader.query('select * from graphile_migrate.migrations')).resolves.toBeDefined();
+    expect(await database().query('select * from filestore.check_access()')).toEqual([]);
+    expect(await collect(start(grown.folder))).toMatchObject({ exitCode: 0 });
+    await expectUsable();
+  });
+
+  test('have them as soon as a migration is applied, whatever happens to the run', async () => {
+    const gatekeeper = await database().connect();
+    await closeGate(gatekeeper, 'midway');
+    const child = start(grownTwice.folder);
+    const ended = collect(child);
+    await untilAtGate(gatekeeper, 'midway');
+    await expectUsable();
+    child.kill('SIGKILL');
+    await ended;
+    await expectUsable();
+    await openGate(gatekeeper, 'midway');
+    await until(() => isFree(gatekeeper));
+    expect(await collect(start(grownTwice.folder))).toMatchObject({ exitCode: 0 });
+    expect(await canWrite('reviewed')).toBe(true);
+    await expectUsable();
+  });
+
+  test('have them when the run is killed after its last migration', async () => {
+    const watcher = await database().connect();
+    const [before] = await database().query<{ count: string }>(
+      'select count(*) from graphile_migrate.migrations',
+    );
+    const child = start(grown.folder);
+    const ended = collect(child);
+    const seen = await until(async () => {
+      const { rows } = await watcher.query<{ applied: boolean; can: boolean }>(
+        `select
+           (select count(*) from graphile_migrate.migrations) > $1 as applied,
+           has_function_privilege($2, 'filestore.find_mount(text)', 'execute') as can`,
+        [before?.count, roles.reader.name],
+      );
+      return rows[0]?.applied && rows[0];
+    });
+    child.kill('SIGKILL');
+    expect(seen).toEqual({ applied: true, can: true });
+    await ended;
+    await expectUsable();
+    expect(await collect(start(grown.folder))).toMatchObject({ exitCode: 0 });
+    await expectUsable();
+  });
+});
+
+test('roles with a level can use what graphile-migrate watch applies and commit records', async () => {
+  const copy = copyPackage();
+  try {
+    editorOf(copy).write(GROW);
+    expect(await collect(graphileMigrate(copy.folder, 'watch', '--once'))).toMatchObject({ exitCode: 0 });
+    await expectUsable();
+    expect(await collect(graphileMigrate(copy.folder, 'commit', '-m', 'Grow'))).toMatchObject({
+      exitCode: 0,
+    });
+    await expectUsable();
+  } finally {
+    copy.remove();
+  }
+});
+
+test('a migration whose rights cannot be granted again is rolled back, and the error says why', async () => {
+  const owner = await createRole();
+  await database().query(`grant create on database ${database().name} to ${owner.quotedName}`);
+  const tables = await database().query<{ name: string }>(
+    `select format('alter %s %s owner to', case c.relkind when 'v' then 'view' else 'table' end, c.oid::regclass) as name
+     from pg_class c
+     where c.relnamespace in ('filestore'::regnamespace, 'graphile_migrate'::regnamespace) and c.relkind in ('r', 'v')
+     union all
+     select format('alter routine %s owner to', p.oid::regprocedure)
+     from pg_proc p where p.pronamespace = 'filestore'::regnamespace
+     union all
+     select format('alter domain %s owner to', t.oid::regtype)
+     from pg_type t where t.typnamespace = 'filestore'::regnamespace and t.typtype = 'd'
+     union all
+     select format('alter schema %I owner to', n.nspname)
+     from pg_namespace n where n.nspname in ('filestore', 'graphile_migrate')`,
+  );
+  for (const { name } of tables) await database().query(`${name} ${owner.quotedName}`);
+  const stray = await createRole();
+  await database().query(
+    `create table filestore.stray (); alter table filestore.stray owner to ${stray.quotedName}`,
+  );
+  const child = startCli(['migrate'], { folder: grown.folder, env: { DATABASE_URL: owner.url } });
+  const { exitCode, stderr } = await collect(child);
+  expect(exitCode).toBe(1);
+  expect(stderr).toMatch(
+    /^MIGRATION_FAILED: Migration \d{6}-grow\.sql failed: the rights of role ".*" could not be granted again: permission denied for table stray \(SQLSTATE FS422\)\. The owner of the schema must own everything in it: .*It was rolled back\. Nothing was applied before it\./m,
+  );
+  expect(await database().query("select from pg_attribute where attname = 'owner_hint'")).toEqual([]);
+});
+
+/** The SQL as graphile-migrate commits it. */
+function withIncludes(sql: string): string {
+  return sql.replace(/^--!include (.*)$/gm, (_, name: string) =>
+    readFileSync(join(PACKAGE_ROOT, 'migrations', 'fixtures', name), 'utf8'),
+  );
+}
+
+/** Whether no session migrates any more: one whose client was killed takes a moment to end. */
+async function isFree(client: Client): Promise<boolean> {
+  const { rows } = await client.query<{ free: boolean }>(
+    `select not exists (
+       select from pg_locks l join pg_database d on d.oid = l.database and d.datname = current_database()
+       where l.locktype = 'advisory' and l.pid <> pg_backend_pid()
+     ) as free`,
+  );
+  return rows[0]?.free ?? false;
+}

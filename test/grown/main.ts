@@ -1,0 +1,100 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { signalsAsAbort } from '../../src/cli/signals.ts';
+import { seconds } from '../../src/text.ts';
+import { committedMigrations } from '../support/migrations.ts';
+import { type Change, changesOf } from './changes.ts';
+import { type Checkout, copyCheckout } from './checkout.ts';
+
+const USAGE = `npm run test:grown -- [--only <paths>] [--without-node-column]
+Copies the checkout to a temporary folder, commits some migrations there as a developer does, and runs the tests.
+--only runs the test files whose path holds one of these texts, such as test/cli test/db/stop.test.ts.
+--without-node-column leaves out the migration that adds a column to nodes.
+The exit code is 0 when every command and every test passed, 1 when one failed, 2 for a wrong option.`;
+
+interface Options {
+  readonly only: readonly string[];
+  readonly nodeColumn: boolean;
+}
+
+function readOptions(): Options | 'help' | undefined {
+  try {
+    const { values, positionals } = parseArgs({
+      allowPositionals: true,
+      options: {
+        only: { type: 'string', multiple: true, default: [] },
+        'without-node-column': { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    });
+    if (values.help) return 'help';
+    if (positionals.length > 0 && values.only.length === 0) {
+      throw new Error(
+        `"${positionals[0]}" is not an option. To run some of the tests, write --only before their paths.`,
+      );
+    }
+    return { only: [...values.only, ...positionals], nodeColumn: !values['without-node-column'] };
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : error}\n${USAGE}`);
+    return undefined;
+  }
+}
+
+/** Grows the schema of a checkout by a change, as the README says. */
+async function grow(checkout: Checkout, { title, migrations }: Change): Promise<void> {
+  console.log(`Change: ${title}`);
+  for (const { message, write } of migrations) {
+    const startedAt = performance.now();
+    const text = write(checkout.folder);
+    writeFileSync(join(checkout.folder, 'migrations', 'current.sql'), text);
+    await checkout.run(['npm', 'run', 'db:commit', '--', '-m', message]);
+    const filename = committedMigrations(checkout.folder).at(-1);
+    console.log(`  db:commit made ${filename} (${seconds(performance.now() - startedAt)})`);
+  }
+  for (const command of ['db:docs', 'db:check']) {
+    const startedAt = performance.now();
+    await checkout.run(['npm', 'run', command]);
+    console.log(`  ${command} passed (${seconds(performance.now() - startedAt)})`);
+  }
+  await checkout.record(title);
+}
+
+async function testGrown({ only, nodeColumn }: Options, signal: AbortSignal): Promise<void> {
+  const checkout = await copyCheckout(signal);
+  try {
+    console.log(`Copied the checkout, ${checkout.files} files, to ${checkout.folder}`);
+    for (const change of changesOf({ nodeColumn })) await grow(checkout, change);
+    const command = ['npx', 'vitest', 'run', ...only];
+    console.log(`Tests: ${command.join(' ')}`);
+    await checkout.run(command, { shown: true });
+    console.log(`All passed with ${committedMigrations(checkout.folder).length} migrations.`);
+  } finally {
+    await checkout.remove();
+  }
+}
+
+async function main(): Promise<number> {
+  const options = readOptions();
+  if (options === undefined) return 2;
+  if (options === 'help') {
+    console.log(USAGE);
+    return 0;
+  }
+  const { signal, release } = signalsAsAbort();
+  try {
+    await testGrown(options, signal);
+    return 0;
+  } catch (error) {
+    if (signal.aborted) {
+      console.log('Interrupted; nothing is left behind.');
+      return 130;
+    }
+    console.error(error instanceof Error ? error.message : error);
+    return 1;
+  } finally {
+    release();
+  }
+}
+
+process.exitCode = await main();

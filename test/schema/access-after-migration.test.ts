@@ -1,0 +1,243 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Client } from 'pg';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { databaseForFile } from '../support/database.ts';
+import { migrateAs, rolesForFile } from '../support/roles.ts';
+import { one } from '../support/tree.ts';
+
+const database = databaseForFile('empty');
+const createRole = rolesForFile(database);
+
+const LEVELS = ['reader', 'service', 'operator'] as const;
+type Level = (typeof LEVELS)[number];
+
+const sessions = new Map<Level, Client>();
+const session = (level: Level): Client => {
+  const client = sessions.get(level);
+  if (client === undefined) throw new Error(`no session is ${level}`);
+  return client;
+};
+
+/** Ids, in a database in which nothing had one before. */
+const MAIN = 1;
+const [ROOT, DOCS, A, GONE] = [1, 2, 3, 4];
+const [RUNNING, QUEUED] = [1, 2];
+
+const fixture = (path: string) => readFileSync(join(PACKAGE_ROOT, 'migrations/fixtures', path), 'utf8');
+
+/** A column of nodes, and a function for readers, as the guide of the migrations adds them. */
+const MIGRATION = `
+  alter table filestore.nodes add column tier text;
+  alter table filestore.snapshots add column tier text;
+  ${fixture('views/view_filestore_active_nodes.sql')}
+  ${fixture('views/view_filestore_node_versions.sql')}
+  create function filestore.tier_of(node_id bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
+  return (select n.tier from filestore.nodes n where n.id = node_id);
+  revoke all on function filestore.tier_of(bigint) from public;
+  ${fixture('functions/access_rights.sql').replace("tree_at}'", "tree_at,tier_of}'")}`;
+
+/** A call of each function that some level has. An answer of class FS is one as well: the call was allowed. */
+const CALLS: Readonly<Record<string, string>> = {
+  access_rights: `filestore.access_rights('service')`,
+  audit_rollups: `filestore.audit_rollups('main')`,
+  begin_command: `filestore.begin_command('x', idempotency_key => 'y')`,
+  begin_work: `filestore.begin_work(${RUNNING})`,
+  canonical_path: `filestore.canonical_path('/a/')`,
+  check_access: 'filestore.check_access()',
+  check_integrity: 'filestore.check_integrity()',
+  check_limit: `filestore.check_limit('batch', 1)`,
+  check_name: `filestore.check_name('a')`,
+  check_retention: `filestore.check_retention('1 day', 1)`,
+  check_sequences: 'filestore.check_sequences()',
+  content_columns: 'filestore.content_columns()',
+  create_node: `filestore.create_node(${DOCS}, 'b', metadata => '{"a": 1}')`,
+  delete_batch: `filestore.delete_batch(${DOCS}, 1)`,
+  delete_node: `filestore.delete_node(${DOCS}, recursive => true)`,
+  directory_totals: `filestore.directory_totals(${DOCS})`,
+  ensure_child: `filestore.ensure_child(n, 'c') from filestore.nodes n where n.id = ${DOCS}`,
+  ensure_directory: `filestore.ensure_directory('main', 'x/y/z')`,
+  expire_commands: `filestore.expire_commands('0')`,
+  find_by_checksum: `filestore.find_by_checksum('md5:ab')`,
+  find_mount: `filestore.find_mount('main')`,
+  find_secret: `filestore.find_secret('{}')`,
+  finish_command: `filestore.finish_command(${RUNNING}, 'succeeded', '{}')`,
+  fold_rollups: 'filestore.fold_rollups()',
+  freeze_tree: `filestore.freeze_tree(${MAIN}, 'docs')`,
+  is_sound: 'filestore.is_sound(n) from filestore.nodes n',
+  is_sound_entry: 'filestore.is_sound_entry(j) from filestore.journal_entries j',
+  list_directory: `filestore.list_directory(${DOCS})`,
+  location_uri: `filestore.location_uri('local', '/main', null, null, 'a b')`,
+  lock_tree: `filestore.lock_tree(${MAIN}, true)`,
+  move_node: `filestore.move_node(${DOCS}, new_name => 'papers')`,
+  node_at: `filestore.node_at(${A}, now())`,
+  node_by_path: `filestore.node_by_path('main', 'docs/a')`,
+  node_location: `filestore.node_location(${A})`,
+  percent_encode: `filestore.percent_encode('a b')`,
+  prune_journal: `filestore.prune_journal('0')`,
+  purge_deleted: `filestore.purge_deleted('0')`,
+  record_sightings: `filestore.record_sightings(array[${A}, ${DOCS}], now(), now())`,
+  recount_rollups: `filestore.recount_rollups('main')`,
+  refuse_entry: 'filestore.refuse_entry(999)',
+  refuse_stale: `filestore.refuse_stale(${A}, 99)`,
+  refuse_taken_name: `filestore.refuse_taken_name(${DOCS}, 'a')`,
+  refuse_unsound: `filestore.refuse_unsound(jsonb_populate_record(n, '{"size_bytes": -1}')) from filestore.nodes n where n.id = ${A}`,
+  require_first_write: `filestore.require_first_write('x')`,
+  require_read_committed: `filestore.require_read_committed('x')`,
+  restore_node: `filestore.restore_node(${GONE}, with_tree => true)`,
+  restore_tree: `filestore.restore_tree(n, now()) from filestore.nodes n where n.id = ${DOCS}`,
+  revert_node: `filestore.revert_node(${A}, 1)`,
+  start_command: `filestore.start_command(${QUEUED})`,
+  tier_of: `filestore.tier_of(${A})`,
+  tree_at: `filestore.tree_at('main', '', now())`,
+};
+
+/** Calls a function as a role of a level and undoes it; returns the SQLSTATE of a refusal. */
+async function callAs(level: Level, name: string): Promise<string> {
+  const call = CALLS[name];
+  if (call === undefined) return `there is no call of ${name} in this test`;
+  const client = session(level);
+  await client.query('begin');
+  try {
+    await client.query(`select ${call}`);
+    return 'done';
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    return 'code' in error ? `${error.code}: ${error.message}` : error.message;
+  } finally {
+    await client.query('rollback');
+  }
+}
+
+async function functionsOf(level: Level): Promise<readonly string[]> {
+  const rows = await database().query<{ name: string }>(
+    `select distinct p.proname::text as name
+     from filestore.access_rights($1) r join pg_proc p on r.kind = 'function' and p.oid = r.object::regprocedure
+     order by 1`,
+    [level],
+  );
+  return rows.map(({ name }) => name);
+}
+
+/** Reasons of functions that only refuse. */
+const refuses = (name: string) => name.startsWith('refuse_');
+
+async function expectEveryCall(level: Level): Promise<void> {
+  const names = await functionsOf(level);
+  expect(names.length).toBeGreaterThan(15);
+  for (const name of names) {
+    const answer = await callAs(level, name);
+    if (refuses(name)) expect(answer, name).toMatch(/^(FS4|23514)/);
+    else expect(answer, name).toBe('done');
+  }
+}
+
+beforeAll(async () => {
+  const owner = await createRole();
+  await migrateAs(owner, database());
+  const client = await owner.connect();
+  for (const level of LEVELS) {
+    const role = await createRole();
+    await client.query('select filestore.grant_access($1, $2)', [role.name, level]);
+    sessions.set(level, await role.connect());
+  }
+  await client.query(`
+    insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('main', 'local', '/main');
+    select filestore.ensure_directory('main', 'docs');
+    select filestore.create_node(${DOCS}, 'a');
+    select filestore.create_node(${DOCS}, 'gone');
+    update filestore.nodes set size_bytes = 5 where id = ${A};
+    select filestore.delete_node(${GONE});
+    select filestore.begin_command('running');
+    select filestore.begin_command('queued', queue => true)`);
+  // Open sessions that compiled every trigger and function before the migration.
+  for (const level of LEVELS) await expectEveryCall(level);
+  await session('service').query(`update filestore.nodes set metadata = '{"a": 1}' where id = ${A}`);
+  await client.query(MIGRATION);
+  await client.query('select filestore.renew_access()');
+});
+
+describe('after a migration and renew_access, without connecting again,', () => {
+  test.each(LEVELS)('%s calls every function of its level', async (level) => {
+    expect(await functionsOf(level)).toContain('tier_of');
+    await expectEveryCall(level);
+  });
+
+  test('every role has exactly the rights of its level', async () => {
+    expect(await database().query('select * from filestore.check_access()')).toEqual([]);
+  });
+
+  test.each(LEVELS)('%s reads the views that were created again', async (level) => {
+    const client = session(level);
+    for (const view of ['active_nodes', 'node_versions', 'directories']) {
+      expect((await client.query(`select * from filestore.view_filestore_${view}`)).rowCount).toBeGreaterThan(
+        0,
+      );
+    }
+  });
+
+  test('a service writes the new column, which counts, is kept, is reverted, and is in every reading', async () => {
+    const service = session('service');
+    const { id } = await one(service, `select id from filestore.create_node(${DOCS}, 'tiered')`);
+    const moments: Date[] = [];
+    for (const tier of ['hot', 'cold']) {
+      const { updated_at } = await one(
+        service,
+        'update filestore.nodes set tier = $2 where id = $1 returning updated_at',
+        [id, tier],
+      );
+      moments.push(updated_at);
+    }
+    const versions = async () =>
+      (
+        await service.query(
+          'select version, tier from filestore.view_filestore_node_versions where id = $1 order by version',
+          [id],
+        )
+      ).rows.map(({ version, tier }) => `${version} ${tier}`);
+    expect(await versions()).toEqual(['1 null', '2 hot', '3 cold']);
+
+    await service.query('update filestore.nodes set tier = tier where id = $1', [id]);
+    expect(await versions()).toHaveLength(3);
+
+    expect(await one(service, 'select * from filestore.revert_node($1, 2)', [id])).toMatchObject({
+      version: 4,
+      tier: 'hot',
+    });
+    for (const [index, tier] of ['hot', 'cold'].entries()) {
+      const moment = moments[index];
+      expect(await one(service, 'select tier from filestore.node_at($1, $2)', [id, moment])).toEqual({
+        tier,
+      });
+      expect(
+        await one(service, `select tier from filestore.tree_at('main', 'docs/tiered', $1)`, [moment]),
+      ).toEqual({ tier });
+    }
+    expect(
+      await one(service, 'select tier from filestore.view_filestore_active_nodes where id = $1', [id]),
+    ).toEqual({
+      tier: 'hot',
+    });
+    expect(await one(service, 'select filestore.tier_of($1) as tier', [id])).toEqual({ tier: 'hot' });
+    expect(
+      await one(
+        service,
+        "insert into filestore.nodes (backend_mount_id, parent_id, name, kind, tier) values ($1, $2, 'n', 'file', 'cold') returning tier",
+        [MAIN, ROOT],
+      ),
+    ).toEqual({ tier: 'cold' });
+    expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+  });
+
+  test('the tree still follows a directory that moves, in every version', async () => {
+    const service = session('service');
+    await service.query(`select filestore.move_node(${DOCS}, new_name => 'papers')`);
+    await service.query(`select filestore.delete_node(${DOCS}, recursive => true)`);
+    await service.query(`select filestore.restore_node(${DOCS}, with_tree => true)`);
+    expect(await one(service, `select path from filestore.nodes where id = ${A}`)).toEqual({
+      path: 'papers/a',
+    });
+    expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+  });
+});

@@ -1,0 +1,254 @@
+import type { Client } from 'pg';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { asAdmin, databaseForFile } from '../support/database.ts';
+import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles.ts';
+
+const database = databaseForFile('empty');
+const createRole = rolesForFile(database);
+
+const LEVELS = ['reader', 'service', 'operator'] as const;
+type Level = (typeof LEVELS)[number];
+
+let owner: LoginRole;
+let session: Client;
+
+beforeAll(async () => {
+  owner = await createRole();
+  await migrateAs(owner, database());
+  session = await owner.connect();
+});
+
+async function createRoleWith(level: Level): Promise<LoginRole> {
+  const role = await createRole();
+  await session.query('select filestore.grant_access($1, $2)', [role.name, level]);
+  return role;
+}
+
+/** What check_access reports, one line each; the owner calls it. */
+async function reported(): Promise<readonly string[]> {
+  const { rows } = await session.query(
+    `select concat_ws(' ', problem, role_name, kind, object, column_name, privilege) as line from filestore.check_access()`,
+  );
+  return rows.map(({ line }) => line);
+}
+
+async function relations(kinds = 'rvm'): Promise<readonly string[]> {
+  const rows = await database().query<{ name: string }>(
+    `select oid::regclass::text as name from pg_class
+     where relnamespace = 'filestore'::regnamespace and relkind = any (string_to_array($1, null)::"char"[]) order by 1`,
+    [kinds],
+  );
+  return rows.map(({ name }) => name);
+}
+
+describe('no role can stop all others with a table lock:', () => {
+  test.each(LEVELS)('%s', async (level) => {
+    const client = await (await createRoleWith(level)).connect();
+    const locked: string[] = [];
+    for (const table of await relations('r')) {
+      for (const mode of ['share', 'share row exclusive', 'exclusive', 'access exclusive']) {
+        await client.query('begin');
+        await client
+          .query(`lock table ${table} in ${mode} mode`)
+          .then(() => locked.push(table))
+          .catch((error) => expect(error).toMatchObject({ code: '42501' }));
+        await client.query('rollback');
+      }
+    }
+    // Whoever may delete mounts may also lock their table.
+    expect([...new Set(locked)]).toEqual(level === 'operator' ? ['filestore.backend_mounts'] : []);
+  });
+});
+
+describe('insert and update are granted', () => {
+  test.each(LEVELS)('to %s on no whole table', async (level) => {
+    const { name } = await createRoleWith(level);
+    expect(
+      await database().query(
+        `select c.oid::regclass::text as table, p.privilege
+         from pg_class c cross join unnest(array['INSERT', 'UPDATE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p (privilege)
+         where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
+           and has_table_privilege($1, c.oid, p.privilege)`,
+        [name],
+      ),
+    ).toEqual([]);
+  });
+
+  test.each(['service', 'operator'] as const)('to %s on every content column of nodes', async (level) => {
+    const { name } = await createRoleWith(level);
+    const columns = await database().query(
+      `select c.name, has_column_privilege($1, 'filestore.nodes', c.name, 'INSERT') and has_column_privilege($1, 'filestore.nodes', c.name, 'UPDATE') as writable
+       from unnest(filestore.content_columns()) c (name)`,
+      [name],
+    );
+    expect(columns.length).toBeGreaterThan(5);
+    expect(columns.filter(({ writable }) => !writable)).toEqual([]);
+  });
+
+  test('to reader on no column at all', async () => {
+    const { name } = await createRoleWith('reader');
+    expect(
+      await database().query(
+        `select c.oid::regclass::text as table from pg_class c
+         where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
+           and has_any_column_privilege($1, c.oid, 'INSERT, UPDATE')`,
+        [name],
+      ),
+    ).toEqual([]);
+  });
+});
+
+test('a column that is added to mounts is written after renew_access', async () => {
+  const role = await createRoleWith('service');
+  const client = await role.connect();
+  await session.query('alter table filestore.backend_mounts add column owner_hint text');
+  try {
+    const insert = `insert into filestore.backend_mounts (mount_key, backend_kind, root_path, owner_hint) values ('m', 'local', '/m', 'ada')`;
+    await expect(client.query(insert)).rejects.toMatchObject({ code: '42501' });
+    expect(await reported()).toContain(
+      `missing ${role.name} column filestore.backend_mounts owner_hint INSERT`,
+    );
+    await session.query('select filestore.renew_access()');
+    expect(await reported()).toEqual([]);
+    await client.query(insert);
+    await client.query("update filestore.backend_mounts set owner_hint = 'bob' where mount_key = 'm'");
+    expect((await client.query('select owner_hint, version from filestore.backend_mounts')).rows).toEqual([
+      { owner_hint: 'bob', version: 2 },
+    ]);
+  } finally {
+    await session.query("delete from filestore.backend_mounts where mount_key = 'm'");
+    await session.query('alter table filestore.backend_mounts drop column owner_hint');
+  }
+});
+
+describe('revoke_access', () => {
+  test.each(LEVELS)('takes everything from %s, so that the role can be dropped', async (level) => {
+    const role = await createRoleWith(level);
+    const client = await role.connect();
+    await session.query('select filestore.revoke_access($1)', [role.name]);
+    expect(await readPrivileges(database(), role)).toEqual([]);
+    expect(
+      (await session.query('select from filestore.access_levels where role_name = $1', [role.name])).rows,
+    ).toEqual([]);
+    await expect(client.query('select from filestore.nodes')).rejects.toMatchObject({ code: '42501' });
+    await client.end();
+    await asAdmin(async (admin) => {
+      await admin.query('begin');
+      await admin.query(`drop role ${role.quotedName}`);
+      await admin.query('rollback');
+    });
+    await session.query('select filestore.renew_access()');
+    expect(await readPrivileges(database(), role)).toEqual([]);
+  });
+
+  test('takes rights that were granted by hand, also from a role without a level', async () => {
+    const role = await createRole();
+    await session.query(`grant usage on schema filestore to ${role.quotedName}`);
+    await session.query(`grant select, update (metadata) on filestore.nodes to ${role.quotedName}`);
+    await session.query('select filestore.revoke_access($1)', [role.name]);
+    expect(await readPrivileges(database(), role)).toEqual([]);
+  });
+});
+
+describe('renew_access', () => {
+  test('forgets a role that no longer exists, and says so', async () => {
+    const kept = await createRoleWith('service');
+    const name = `${database().name}_gone`;
+    await asAdmin((admin) => admin.query(`create role ${name}`));
+    await session.query("select filestore.grant_access($1, 'service')", [name]);
+    await database().query(`drop owned by ${name}`);
+    await asAdmin((admin) => admin.query(`drop role ${name}`));
+    expect(await reported()).toEqual([]);
+
+    const notices: string[] = [];
+    const listen = ({ message = '' }: { message?: string | undefined }) => notices.push(message);
+    session.on('notice', listen);
+    await session.query('select filestore.renew_access()');
+    await session.query('select filestore.renew_access()');
+    session.off('notice', listen);
+    expect(notices).toEqual([`role "${name}" no longer exists: its level service is forgotten`]);
+    const { rows } = await session.query(
+      'select role_name from filestore.access_levels where role_name = any ($1)',
+      [[name, kept.name]],
+    );
+    expect(rows).toEqual([{ role_name: kept.name }]);
+  });
+
+  test('changes nothing for a role that has exactly its level', async () => {
+    const role = await createRoleWith('operator');
+    const before = await readPrivileges(database(), role);
+    await session.query('select filestore.renew_access()');
+    expect(await readPrivileges(database(), role)).toEqual(before);
+  });
+});
+
+describe('check_access', () => {
+  test.each([
+    ['grant delete on filestore.nodes to', 'table filestore.nodes DELETE'],
+    ['grant update (path) on filestore.nodes to', 'column filestore.nodes path UPDATE'],
+    ['grant update (metadata) on filestore.snapshots to', 'column filestore.snapshots metadata UPDATE'],
+    [
+      'grant execute on function filestore.grant_access(text, text) to',
+      'function filestore.grant_access(text,text) EXECUTE',
+    ],
+    [
+      'grant execute on procedure filestore.erase_mount(text, integer) to',
+      'function filestore.erase_mount(text,integer) EXECUTE',
+    ],
+    ['grant usage on sequence filestore.nodes_id_seq to', 'sequence filestore.nodes_id_seq USAGE'],
+    ['grant create on schema filestore to', 'schema filestore CREATE'],
+    ['grant select on filestore.view_filestore_directories to', ''],
+  ])('reports "%s" a service, until access is renewed', async (grant, line) => {
+    const role = await createRoleWith('service');
+    expect(await reported()).toEqual([]);
+    await session.query(`${grant} ${role.quotedName}`);
+    expect(await reported()).toEqual(line === '' ? [] : [`beyond its level ${role.name} ${line}`]);
+    await session.query('select filestore.renew_access()');
+    expect(await reported()).toEqual([]);
+  });
+
+  test.each([
+    ['revoke select on filestore.snapshots from', 'table filestore.snapshots SELECT'],
+    ['revoke update (metadata) on filestore.nodes from', 'column filestore.nodes metadata UPDATE'],
+    [
+      'revoke execute on function filestore.lock_tree(bigint, boolean) from',
+      'function filestore.lock_tree(bigint,boolean) EXECUTE',
+    ],
+    ['revoke usage on schema filestore from', 'schema filestore USAGE'],
+  ])('reports what "%s" a service takes away, until access is renewed', async (revoke, line) => {
+    const role = await createRoleWith('service');
+    await session.query(`${revoke} ${role.quotedName}`);
+    expect(await reported()).toEqual([`missing ${role.name} ${line}`]);
+    await session.query('select filestore.renew_access()');
+    expect(await reported()).toEqual([]);
+  });
+
+  test('reports a right of a role without a level, and of PUBLIC', async () => {
+    const role = await createRole();
+    await session.query('begin');
+    await session.query(`grant select on filestore.nodes to ${role.quotedName}, public`);
+    await session.query('create function filestore.open() returns integer language sql return 1');
+    expect([...(await reported())].sort()).toEqual([
+      'beyond its level PUBLIC function filestore.open() EXECUTE',
+      'beyond its level PUBLIC table filestore.nodes SELECT',
+      `beyond its level ${role.name} table filestore.nodes SELECT`,
+    ]);
+    await session.query('rollback');
+  });
+});
+
+test('grant_access by anyone but the owner fails without a trace, whatever rights they have', async () => {
+  const [caller, target] = [await createRoleWith('operator'), await createRole()];
+  const client = await caller.connect();
+  const grant = () => client.query("select filestore.grant_access($1, 'service')", [target.name]);
+  await expect(grant()).rejects.toMatchObject({ code: '42501' });
+  await session.query(`grant all on all functions in schema filestore to ${caller.quotedName}`);
+  await expect(grant()).rejects.toMatchObject({ code: '42501' });
+  await session.query(`grant all on all tables in schema filestore to ${caller.quotedName}`);
+  await expect(grant()).rejects.toMatchObject({ code: '42501' });
+  expect(await readPrivileges(database(), target)).toEqual([]);
+  expect(
+    (await session.query('select from filestore.access_levels where role_name = $1', [target.name])).rows,
+  ).toEqual([]);
+  await session.query('select filestore.renew_access()');
+});

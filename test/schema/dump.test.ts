@@ -1,0 +1,133 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
+import { runMigrations, verifySchema } from '../../src/index.ts';
+import { connectionTo } from '../support/connection.ts';
+import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { findDumpTools } from '../support/dump-tools.ts';
+import { createChain, createMount, createNode, deleteNode, one } from '../support/tree.ts';
+
+const run = promisify(execFile);
+
+const folder = await findDumpTools(inject('adminUrl'));
+
+describe.runIf(folder !== undefined)('a dump', () => {
+  const source = databaseForFile();
+  const target = databaseForEachTest('empty');
+  let scratch: string;
+  let ids: { readonly directory: string; readonly file: string };
+
+  const tool = (name: string, ...values: readonly string[]) => run(join(folder ?? '', name), values);
+
+  beforeEach(async () => {
+    scratch = mkdtempSync(join(tmpdir(), 'fs-dump-'));
+    const mount = await createMount(source());
+    const [directory = '', below = ''] = await createChain(source(), mount, 'a', 'b');
+    const file = await createNode(source(), mount, below, 'f');
+    ids = { directory, file };
+    await source().query('update filestore.nodes set size_bytes = 5, metadata = \'{"a": 1}\' where id = $1', [
+      file,
+    ]);
+    await source().query("select filestore.move_node($1, new_name => 'z')", [directory]);
+    await deleteNode(source(), await createNode(source(), mount, below, 'gone'));
+    await source().query('select filestore.record_sightings(array[$1::bigint])', [file]);
+    await source().query(
+      "select filestore.finish_command((b.entry).id, 'succeeded', '{}') from filestore.begin_command('x') b",
+    );
+  });
+  afterEach(() => rmSync(scratch, { recursive: true, force: true }));
+
+  const contentOf = async (database: typeof source) => {
+    const content: Record<string, unknown> = {};
+    for (const table of [
+      'backend_mounts',
+      'nodes',
+      'snapshots',
+      'journal_entries',
+      'rollups',
+      'node_sightings',
+    ]) {
+      content[table] = await database().query(
+        `select to_jsonb(t) as row from filestore.${table} t order by 1`,
+      );
+    }
+    return content;
+  };
+
+  async function restore(): Promise<void> {
+    const file = join(scratch, 'dump');
+    await tool('pg_dump', '--format=custom', `--file=${file}`, source().url);
+    await tool('pg_restore', '--no-owner', '--exit-on-error', `--dbname=${target().url}`, file);
+  }
+
+  test('comes back with its content, and nothing differs from what the migrations make', async () => {
+    await restore();
+    expect(await contentOf(target)).toEqual(await contentOf(source));
+    expect(await target().query('select * from filestore.check_integrity()')).toEqual([]);
+    expect(await verifySchema({ connection: connectionTo(target().url) })).toMatchObject({ state: 'same' });
+  });
+
+  test('comes back with checks over the whole row that are validated and hold', async () => {
+    await restore();
+    expect(
+      await target().query(
+        `select conname as name, convalidated as validated from pg_constraint
+         where conname in ('nodes_sound_check', 'journal_entries_sound_check') order by 1`,
+      ),
+    ).toEqual([
+      { name: 'journal_entries_sound_check', validated: true },
+      { name: 'nodes_sound_check', validated: true },
+    ]);
+    await expect(
+      target().query('update filestore.nodes set size_bytes = -1 where id = $1', [ids.file]),
+    ).rejects.toMatchObject({ code: '23514', constraint: 'nodes_size_check' });
+    const client = await target().connect();
+    await client.query('set session_replication_role = replica');
+    await expect(
+      client.query("update filestore.nodes set path = 'x' where id = $1", [ids.file]),
+    ).rejects.toMatchObject({ code: '23514', constraint: 'nodes_path_check' });
+    await expect(
+      client.query("update filestore.journal_entries set status = 'running'"),
+    ).rejects.toMatchObject({ code: '23514' });
+  });
+
+  test('comes back as a catalogue that goes on: triggers, history and ids', async () => {
+    await restore();
+    await target().query("select filestore.move_node($1, new_name => 'y')", [ids.directory]);
+    expect(
+      await one(target(), 'select path, version from filestore.nodes where id = $1', [ids.file]),
+    ).toEqual({
+      path: 'y/b/f',
+      version: 4,
+    });
+    await target().query("select filestore.create_node($1, 'new')", [ids.directory]);
+    expect(await target().query('select * from filestore.check_sequences()')).toEqual([]);
+    expect(await target().query('select * from filestore.check_integrity()')).toEqual([]);
+  });
+
+  test('of the rows alone goes into a migrated database, without triggers', async () => {
+    const file = join(scratch, 'rows');
+    await tool(
+      'pg_dump',
+      '--format=custom',
+      '--data-only',
+      '--schema=filestore',
+      `--file=${file}`,
+      source().url,
+    );
+    await runMigrations({ connection: connectionTo(target().url) });
+    await tool(
+      'pg_restore',
+      '--data-only',
+      '--disable-triggers',
+      '--exit-on-error',
+      `--dbname=${target().url}`,
+      file,
+    );
+    expect(await contentOf(target)).toEqual(await contentOf(source));
+    expect(await target().query('select * from filestore.check_integrity()')).toEqual([]);
+  });
+});

@@ -1,0 +1,182 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { levelsForFile } from '../support/levels.ts';
+import { createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/tree.ts';
+import { keyOf, writersOn } from '../support/writers.ts';
+
+const FILES = 20;
+
+describe('erase_mount', () => {
+  const database = databaseForEachTest();
+  let erased: Mount;
+  let other: Mount;
+  let key: string;
+
+  const fill = async (mount: Mount) => {
+    const writers = writersOn(database());
+    const mountKey = await keyOf(database(), mount.id);
+    for (const path of ['a/b', 'a/gone', 'z']) {
+      const directory = await writers.ensure(mountKey, path);
+      await database().query(
+        `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes)
+         select $1, $2, 'f' || g, 'file', 10 from generate_series(1, $3) g`,
+        [mount.id, directory.id, FILES],
+      );
+      if (path === 'a/gone') await writers.remove(directory.id, { recursive: true });
+    }
+    await database().query(
+      'update filestore.nodes set size_bytes = 5 where backend_mount_id = $1 and live and size_bytes > 5',
+      [mount.id],
+    );
+    await database().query(
+      'select filestore.record_sightings(array(select id from filestore.nodes where backend_mount_id = $1))',
+      [mount.id],
+    );
+    await database().query("select filestore.begin_command('fill', mount_id => $1)", [mount.id]);
+  };
+
+  beforeEach(async () => {
+    [erased, other] = [await createMount(database()), await createMount(database(), 's3')];
+    key = await keyOf(database(), erased.id);
+    await fill(erased);
+    await foldAll(database());
+    // And totals that are still pending.
+    await fill(other);
+    await createNode(database(), erased, erased.rootId, 'pending');
+  });
+
+  const erase = (sql: Sql, batch = 7) => sql.query('call filestore.erase_mount($1, $2)', [key, batch]);
+  const deactivate = () =>
+    database().query("update filestore.backend_mounts set state = 'inactive' where id = $1", [erased.id]);
+  const problems = () => database().query('select * from filestore.check_integrity()');
+
+  /** All rows of a mount in all tables, in order. */
+  const rowsOf = async (mount: Mount) => {
+    const ids = '(select n.id from filestore.nodes n where n.backend_mount_id = $1)';
+    const rows: Record<string, number | string> = {};
+    for (const [table, condition] of [
+      ['backend_mounts', 'id = $1'],
+      ['nodes', 'backend_mount_id = $1'],
+      ['snapshots', 'backend_mount_id = $1'],
+      ['rollup_deltas', 'backend_mount_id = $1'],
+      ['rollups', `node_id in ${ids}`],
+      ['node_sightings', `node_id in ${ids}`],
+    ] as const) {
+      const { rows: found } = await one(
+        database(),
+        `select count(*) || ' ' || coalesce(md5(string_agg(t::text, ';' order by t::text)), '') as rows
+         from filestore.${table} t where ${condition}`,
+        [mount.id],
+      );
+      rows[table] = found;
+    }
+    return rows;
+  };
+
+  const journal = () =>
+    database().query('select id, backend_mount_id, command from filestore.journal_entries order by id');
+
+  /** Rows of any table that are of no mount or node any more. */
+  const leftovers = async () =>
+    database().query(
+      `select 'history' as what from filestore.snapshots s where not exists (select from filestore.nodes n where n.id = s.id)
+       union all select 'totals' from filestore.rollups r where not exists (select from filestore.nodes n where n.id = r.node_id)
+       union all select 'sightings' from filestore.node_sightings s where not exists (select from filestore.nodes n where n.id = s.node_id)`,
+    );
+
+  test('removes live nodes, tombstones, history, totals and sightings, and no row of another mount', async () => {
+    const [rest, log] = [await rowsOf(other), await journal()];
+    await deactivate();
+    await erase(database());
+    expect(Object.values(await rowsOf(erased))).toEqual(Array(6).fill('0 '));
+    expect(await leftovers()).toEqual([]);
+    expect(await rowsOf(other)).toEqual(rest);
+    expect(await journal()).toEqual(log);
+    expect(log.filter((entry) => entry.backend_mount_id === erased.id)).toHaveLength(1);
+    expect(await problems()).toEqual([]);
+  });
+
+  test('refuses a mount that is active, one that does not exist, and a batch of nothing', async () => {
+    const before = await rowsOf(erased);
+    await expect(erase(database())).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'backend_mounts_active',
+      message: expect.stringContaining(`"${key}"`),
+      hint: expect.stringContaining('inactive'),
+    });
+    await deactivate();
+    await expect(database().query("call filestore.erase_mount('nowhere')")).rejects.toMatchObject({
+      code: 'FS404',
+      message: expect.stringContaining('"nowhere"'),
+    });
+    await expect(erase(database(), 0)).rejects.toMatchObject({ code: 'FS422' });
+    expect((await rowsOf(erased)).nodes).toBe(before.nodes);
+  });
+
+  test.each([
+    ['tombstones', 'not live and path', 'a/gone/f9'],
+    ['live nodes', 'live and path', 'a/b/f15'],
+  ])('that is killed in the middle of its %s goes on when it is called again', async (_, condition, path) => {
+    const [rest, log] = [await rowsOf(other), await journal()];
+    const total = Number.parseInt(String((await rowsOf(erased)).nodes), 10);
+    await deactivate();
+    const [holder, eraser] = [await database().connect(), await database().connect()];
+    await holder.query('begin');
+    await holder.query(
+      `select from filestore.nodes where backend_mount_id = $1 and ${condition} = $2 for update`,
+      [erased.id, path],
+    );
+    const { rows } = await eraser.query('select pg_backend_pid() as pid');
+    const erasing = await sendAndBlock(eraser, 'call filestore.erase_mount($1, 3)', [key]);
+    expect(erasing.waits).toBe(true);
+    await database().query('select pg_terminate_backend($1)', [rows[0].pid]);
+    expect(await erasing.outcome).toMatchObject({ ok: false, error: { code: '57P01' } });
+    await holder.query('rollback');
+
+    const left = Number.parseInt(String((await rowsOf(erased)).nodes), 10);
+    expect(left).toBeGreaterThan(1);
+    expect(left).toBeLessThan(total);
+    expect(await problems()).toEqual([]);
+    expect(await leftovers()).toEqual([]);
+
+    await erase(database());
+    expect(Object.values(await rowsOf(erased))).toEqual(Array(6).fill('0 '));
+    expect(await rowsOf(other)).toEqual(rest);
+    expect(await journal()).toEqual(log);
+    expect(await problems()).toEqual([]);
+  });
+
+  test('a mount that is being erased gives its key and place free in the end', async () => {
+    await deactivate();
+    await erase(database(), 10_000);
+    await database().query(
+      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ($1, 'local', '/data')",
+      [key],
+    );
+    expect(await problems()).toEqual([]);
+  });
+});
+
+describe.each(['service', 'operator'] as const)('a role of level %s', (level) => {
+  const database = databaseForFile();
+  const connectAs = levelsForFile(database);
+
+  test('can neither erase a mount nor say that it is being erased', async () => {
+    const client = await connectAs(level);
+    const mount = await createMount(client);
+    const key = await keyOf(client, mount.id);
+    const denied = { code: '42501' };
+    await client.query("update filestore.backend_mounts set state = 'inactive' where id = $1", [mount.id]);
+    await expect(client.query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject(denied);
+    await expect(
+      client.query('update filestore.backend_mounts set erasing_since = now() where id = $1', [mount.id]),
+    ).rejects.toMatchObject(denied);
+    await expect(
+      client.query(
+        `insert into filestore.backend_mounts (mount_key, backend_kind, root_path, erasing_since)
+         values ('new', 'local', '/new', now())`,
+      ),
+    ).rejects.toMatchObject(denied);
+  });
+});

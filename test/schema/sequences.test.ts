@@ -1,0 +1,123 @@
+import type { Client } from 'pg';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { levelsForFile } from '../support/levels.ts';
+import { createDirectory, createMount, createNode, type Mount, one } from '../support/tree.ts';
+import { keyOf, writersOn } from '../support/writers.ts';
+
+describe('when the ids of nodes are behind their table', () => {
+  const database = databaseForFile();
+  const connectAs = levelsForFile(database);
+  let service: Client;
+  let mount: Mount;
+  let key: string;
+
+  const SEQUENCE = "pg_get_serial_sequence('filestore.nodes', 'id')";
+  const lastId = async () =>
+    Number((await one(database(), `select pg_sequence_last_value(${SEQUENCE}::regclass) as id`)).id);
+  const problems = async () =>
+    (await database().query('select problem, detail from filestore.check_integrity()')) as readonly {
+      readonly problem: string;
+      readonly detail: string;
+    }[];
+
+  beforeAll(async () => {
+    service = await connectAs('service');
+  });
+
+  beforeEach(async () => {
+    mount = await createMount(database());
+    key = await keyOf(database(), mount.id);
+    for (const name of ['a', 'b', 'c']) await createNode(database(), mount, mount.rootId, name);
+    // As on a subscriber of logical replication, which gets rows and no sequences.
+    await database().query(`select setval(${SEQUENCE}, (select min(id) from filestore.nodes))`);
+  });
+
+  const repair = () => database().query(`select setval(${SEQUENCE}, (select max(id) from filestore.nodes))`);
+
+  test('create_node names the key and not a name that is taken', async () => {
+    await expect(writersOn(service).create(mount.rootId, 'new')).rejects.toMatchObject({
+      code: '23505',
+      constraint: 'nodes_pkey',
+    });
+    await repair();
+    expect(await writersOn(service).create(mount.rootId, 'new')).toMatchObject({ path: 'new' });
+  });
+
+  test('ensure_directory fails at once and takes no more than one id', async () => {
+    const before = await lastId();
+    await expect(writersOn(service).ensure(key, 'x/y/z')).rejects.toMatchObject({
+      code: '23505',
+      constraint: 'nodes_pkey',
+    });
+    expect((await lastId()) - before).toBe(1);
+    await repair();
+    expect(await writersOn(service).ensure(key, 'x/y/z')).toMatchObject({ path: 'x/y/z' });
+  });
+
+  test('check_integrity says which, until the sequence is set', async () => {
+    const found = await problems();
+    expect(found.map(({ problem }) => problem)).toEqual(['sequence behind its table']);
+    expect(found[0]?.detail).toMatch(/^filestore\.nodes: the next id is \d+, but row \d+ exists$/);
+    await repair();
+    expect(await problems()).toEqual([]);
+  });
+});
+
+describe('set_database_number', () => {
+  const database = databaseForEachTest();
+  const RANGE = 2 ** 40;
+  const setNumber = (number: number | null) =>
+    database().query('select filestore.set_database_number($1)', [number]);
+
+  test.each([0, 1, 7, 8191])(
+    '%i lets ids count from its range, which JavaScript can hold',
+    async (number) => {
+      await setNumber(number);
+      const mount = await createMount(database());
+      const directory = await createDirectory(database(), mount, mount.rootId, 'd');
+      const entry = await one(database(), "select (entry).id from filestore.begin_command('move')");
+      const delta = await one(database(), 'select min(id) as id from filestore.rollup_deltas');
+      const first = number * RANGE + 1;
+      expect([mount.id, mount.rootId, directory, entry.id, delta.id].map(Number)).toEqual([
+        first,
+        first,
+        first + 1,
+        first,
+        first,
+      ]);
+      const limits = await database().query(
+        `select distinct seqmin, seqmax from pg_sequence join pg_class c on c.oid = seqrelid
+       where c.relnamespace = 'filestore'::regnamespace`,
+      );
+      expect(limits).toEqual([{ seqmin: `${first}`, seqmax: `${(number + 1) * RANGE - 1}` }]);
+      expect((number + 1) * RANGE - 1).toBeLessThanOrEqual(Number.MAX_SAFE_INTEGER);
+      expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+    },
+  );
+
+  test('can be set again while the database is empty', async () => {
+    await setNumber(3);
+    await setNumber(2);
+    expect(Number((await createMount(database())).id)).toBe(2 * RANGE + 1);
+  });
+
+  test.each([-1, 8192, null])('refuses %s', async (number) => {
+    await expect(setNumber(number)).rejects.toMatchObject({
+      code: 'FS422',
+      constraint: 'database_number_check',
+      message: expect.stringContaining(`${number}`),
+      hint: expect.stringContaining('8191'),
+    });
+  });
+
+  test('is refused when there are rows, and then changes nothing', async () => {
+    await database().query("select filestore.begin_command('move')");
+    await expect(setNumber(5)).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'database_number_check',
+      message: expect.stringContaining('journal_entries'),
+    });
+    expect(Number((await createMount(database())).id)).toBe(1);
+  });
+});

@@ -1,0 +1,45 @@
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+import pg from 'pg';
+
+const run = promisify(execFile);
+
+/**
+ * Folder of a pg_dump and pg_restore of the server's own major version: others do not read it, or write what it does
+ * not take. The embedded Postgres comes without them.
+ */
+export async function findDumpTools(serverUrl: string): Promise<string | undefined> {
+  const major = await serverMajor(serverUrl);
+  const folders = [
+    ...(process.env.TEST_POSTGRES_BIN ? [process.env.TEST_POSTGRES_BIN] : []),
+    join('/usr/lib/postgresql', major, 'bin'),
+    ...(process.env.PATH ?? '').split(delimiter),
+  ];
+  for (const folder of folders) {
+    const isThere = ['pg_dump', 'pg_restore'].every((name) => existsSync(join(folder, name)));
+    if (isThere && (await toolMajor(join(folder, 'pg_dump'))) === major) return folder;
+  }
+  console.warn(`Tests are skipped: there is no pg_dump ${major}, the version of the server.`);
+  return undefined;
+}
+
+async function serverMajor(url: string): Promise<string> {
+  const client = new pg.Client(url);
+  await client.connect();
+  try {
+    const { rows } = await client.query(
+      "select current_setting('server_version_num')::integer / 10000 as major",
+    );
+    return String(rows[0].major);
+  } finally {
+    await client.end();
+  }
+}
+
+/** Debian's wrapper in the PATH prints the version of the program that it chooses. */
+async function toolMajor(program: string): Promise<string | undefined> {
+  const { stdout } = await run(program, ['--version']);
+  return /\) (\d+)/.exec(stdout)?.[1];
+}

@@ -1,0 +1,15 @@
+import type { Client } from 'pg';
+import type { TestDatabase } from './database.ts';
+import { rolesForFile } from './roles.ts';
+
+export type AccessLevel = 'reader' | 'service' | 'operator';
+
+/** Connections to the database of a file as new roles of a level. Ask for it after the database of the file. */
+export function levelsForFile(database: () => TestDatabase): (level: AccessLevel) => Promise<Client> {
+  const createRole = rolesForFile(database);
+  return async (level) => {
+    const role = await createRole();
+    await database().query('select filestore.grant_access($1, $2)', [role.name, level]);
+    return role.connect();
+  };
+}

@@ -1,0 +1,34 @@
+import type { TestDatabase } from './database.ts';
+
+/**
+ * Moves the whole life of nodes into the past, with their history, as if everything had happened that many days earlier.
+ * Only a superuser past all triggers can: the database takes its own time for updated_at.
+ */
+export async function ageNodes(
+  database: TestDatabase,
+  days: number,
+  ...ids: readonly string[]
+): Promise<void> {
+  const client = await database.connect();
+  await client.query('begin');
+  await client.query('set local session_replication_role = replica');
+  for (const [table, columns] of [
+    ['nodes', ['created_at', 'updated_at', 'deleted_at']],
+    ['snapshots', ['created_at', 'updated_at', 'deleted_at', 'valid_from', 'valid_to']],
+  ] as const) {
+    const changes = columns.map((column) => `${column} = ${column} - $2 * interval '1 day'`);
+    await client.query(`update filestore.${table} set ${changes.join(', ')} where id = any($1)`, [ids, days]);
+  }
+  await client.query('commit');
+  await client.end();
+}
+
+/** Deletes nodes and lets it have been that many days ago. */
+export async function deleteDaysAgo(
+  database: TestDatabase,
+  days: number,
+  ...ids: readonly string[]
+): Promise<void> {
+  await database.query("update filestore.nodes set state = 'deleted' where id = any($1)", [ids]);
+  await ageNodes(database, days, ...ids);
+}
