@@ -5,13 +5,12 @@ import { comments } from '../../src/dev/check/gates/comments.ts';
 import { definitions } from '../../src/dev/check/gates/definitions.ts';
 import { foreignKeys } from '../../src/dev/check/gates/foreign-keys.ts';
 import { generated } from '../../src/dev/check/gates/generated.ts';
-import { historyColumns } from '../../src/dev/check/gates/history-columns.ts';
 import { passFunctionBodies } from '../../src/dev/check/on-server.ts';
 import type { Sources } from '../../src/dev/check/sources.ts';
 import { readSources } from '../../src/dev/check/sources.ts';
 import { withTemporaryDatabase } from '../../src/dev/temporary-database.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/check.ts';
 import { databaseForFile } from '../support/database.ts';
 import { committedMigrations, migrationWith } from '../support/migrations.ts';
 
@@ -161,68 +160,6 @@ describe('a foreign key', () => {
     );
     const found = await linesOf(foreignKeys.look(subject()));
     expect(found).toEqual(served ? [] : [expect.stringContaining('foreign key referring_fkey')]);
-  });
-});
-
-describe('a column of nodes', () => {
-  const VERSIONS = 'view_filestore_node_versions';
-  const look = () => problemsOf(historyColumns.look(subject()));
-  const viewAgain = () =>
-    client.query(sources.fixtures.find(({ file }) => file.endsWith(`/${VERSIONS}.sql`))?.text ?? '');
-
-  test('is kept and shown in the history in the checkout', async () => {
-    expect(await historyColumns.look(subject())).toEqual(PASSED);
-  });
-
-  test('that is new is asked for in snapshots and the view, with what to write', async () => {
-    await client.query('alter table filestore.nodes add column hint text collate "C"');
-    expect(await look()).toEqual([
-      {
-        file: `migrations/committed/${committedMigrations().at(-1)}`,
-        line: null,
-        what: 'filestore.snapshots has no column hint, which nodes has',
-        remedy: 'Add it: alter table filestore.snapshots add column if not exists hint text collate "C";',
-      },
-      expect.objectContaining({
-        what: `filestore.${VERSIONS} has no column hint, which nodes has`,
-        remedy: expect.stringContaining(`--!include views/${VERSIONS}.sql`),
-      }),
-    ]);
-    await client.query('alter table filestore.snapshots add column hint text collate "C"');
-    expect(await look()).toMatchObject([{ what: expect.stringContaining(VERSIONS) }]);
-    await viewAgain();
-    expect(await look()).toEqual([]);
-  });
-
-  test.each([
-    [
-      'of another type in snapshots',
-      'alter table filestore.nodes add hint bigint; alter table filestore.snapshots add hint integer',
-      'filestore.snapshots has hint as integer, and nodes has it as bigint',
-      'alter table filestore.snapshots alter column hint type bigint;',
-    ],
-    [
-      'of another collation in snapshots',
-      'alter table filestore.nodes add hint text collate "C"; alter table filestore.snapshots add hint text',
-      'filestore.snapshots has hint as text, and nodes has it as text collate "C"',
-      'alter table filestore.snapshots alter column hint type text collate "C";',
-    ],
-    [
-      'of snapshots alone',
-      'alter table filestore.snapshots add hint text',
-      'filestore.snapshots has a column hint, which nodes does not have',
-      'alter table filestore.nodes add column if not exists hint text;',
-    ],
-    [
-      'in another order in snapshots',
-      `alter table filestore.nodes add hint text, add clue text;
-       alter table filestore.snapshots add clue text, add hint text`,
-      'filestore.snapshots has clue where nodes has hint',
-      'in the same order',
-    ],
-  ])('is found %s', async (_, sql, what, remedy) => {
-    await client.query(`drop view filestore.${VERSIONS}; ${sql}`);
-    expect((await look())[0]).toMatchObject({ what, remedy: expect.stringContaining(remedy) });
   });
 });
 

@@ -1,30 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { describeSchema } from '../../src/catalog/describe.ts';
-import { readInsertableColumns } from '../../src/dev/documents/insertable.ts';
-import { renderRowTypes } from '../../src/dev/documents/row-types.ts';
 import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { fieldsOf, typesOf } from '../support/row-types.ts';
 import { createDirectory, createMount, createNode, foldAll } from '../support/tree.ts';
 
 const filled = databaseForFile();
 const changed = databaseForEachTest();
-
-/** Fields of an interface and their types. */
-function fieldsOf(types: string, name: string): Readonly<Record<string, string>> {
-  const alias = new RegExp(`^export type ${name} = (\\w+);$`, 'm').exec(types)?.[1];
-  if (alias !== undefined) return fieldsOf(types, alias);
-  const except = new RegExp(`^export type ${name} = Omit<(\\w+), .*> & \\{ (\\w+): (.*) \\};$`, 'm').exec(
-    types,
-  );
-  if (except !== null) {
-    const [, table = '', field = '', type = ''] = except;
-    return { ...fieldsOf(types, table), [field]: type };
-  }
-  const body = new RegExp(`^export interface ${name} \\{\\n([\\s\\S]*?)^\\}`, 'm').exec(types)?.[1];
-  if (body === undefined) throw new Error(`there is no ${name}`);
-  return Object.fromEntries(
-    [...body.matchAll(/^ {2}(\w+)\??: (.*);$/gm)].map(([, field = '', type = '']) => [field, type]),
-  );
-}
 
 /** Whether a value that pg returned is of a type, as far as one can see it. */
 function isOf(value: unknown, type: string): boolean {
@@ -45,11 +25,6 @@ function isOf(value: unknown, type: string): boolean {
       return ['active', 'inconsistent', 'missing', 'deleted'].includes(value as string);
     return choice === `'${value}'`;
   });
-}
-
-async function typesOf(database: typeof filled): Promise<string> {
-  const client = await database().connect();
-  return renderRowTypes(await describeSchema(client), await readInsertableColumns(client));
 }
 
 describe('a row that pg returns', () => {
@@ -189,99 +164,6 @@ describe('a row that pg returns', () => {
       'interface NodeInsert ',
     ]);
     expect(types).toMatch(/export interface NodeInsert \{[^}]* backend_mount_id: [^}]* size_bytes\?: /);
-  });
-});
-
-describe("a view's column", () => {
-  const view = async (query: string) => {
-    await changed().query(`create view filestore.odd_views as ${query}`);
-    return fieldsOf(await typesOf(changed), 'OddViewRow');
-  };
-
-  test.each([
-    ['comes from a column that is never null', 'select id from filestore.nodes', 'string'],
-    [
-      'is cast from one',
-      'select n.size_bytes::numeric::bigint as id from filestore.nodes n',
-      'string | null',
-    ],
-    ['is cast once', 'select n.name::text as id from filestore.nodes n', 'string'],
-    [
-      'has the values that its check lists',
-      'select m.access_mode as id from filestore.backend_mounts m',
-      "'rw' | 'ro'",
-    ],
-    ['comes from a column that may be null', 'select parent_id as id from filestore.nodes', 'string | null'],
-    [
-      'comes from the near side of an outer join',
-      'select n.id from filestore.nodes n left join filestore.rollups r on r.node_id = n.id',
-      'string',
-    ],
-    [
-      'comes from the far side of an outer join',
-      'select r.node_id as id from filestore.nodes n left join filestore.rollups r on r.node_id = n.id',
-      'string | null',
-    ],
-    [
-      'comes from the far side of a right join',
-      'select r.node_id as id from filestore.rollups r right join filestore.nodes n on r.node_id = n.id',
-      'string | null',
-    ],
-    [
-      'comes from a join on the far side of an outer join',
-      `select s.id from filestore.nodes n
-       left join (filestore.rollups r join filestore.snapshots s on s.id = r.node_id) on r.node_id = n.id`,
-      'string | null',
-    ],
-    [
-      'comes from a full join',
-      'select n.id from filestore.nodes n full join filestore.rollups r on r.node_id = n.id',
-      'string | null',
-    ],
-    [
-      'comes from a subquery',
-      'select q.id from (select r.node_id as id from filestore.nodes n left join filestore.rollups r on r.node_id = n.id) q',
-      'string | null',
-    ],
-    [
-      'has the name of a column and comes from elsewhere',
-      "select ', n.id AS id, ' as text, nullif(n.id, 1) as id from filestore.nodes n",
-      'string | null',
-    ],
-    [
-      'is null in one branch of a union',
-      'select id from filestore.nodes union all select parent_id from filestore.nodes',
-      'string | null',
-    ],
-    [
-      'is an expression in one branch of a union',
-      'select id from filestore.nodes union all select max(n.id) from filestore.nodes n',
-      'string | null',
-    ],
-    [
-      'is never null in any branch of a union',
-      'select id from filestore.nodes union all select r.node_id from filestore.rollups r',
-      'string',
-    ],
-    [
-      'is of another type in another branch',
-      'select access_mode as id from filestore.backend_mounts union all select s.name from filestore.snapshots s',
-      'string',
-    ],
-    [
-      'is grouped in sets',
-      'select kind::text as id from filestore.nodes group by rollup (kind)',
-      'string | null',
-    ],
-    ['is an aggregate', 'select max(id) as id from filestore.nodes', 'string | null'],
-    ['comes from another view', 'select id from filestore.view_filestore_active_nodes', 'string | null'],
-    [
-      'comes from a scalar subquery',
-      'select (select n.id from filestore.nodes n limit 1) as id',
-      'string | null',
-    ],
-  ])('that %s', async (_what, query, type) => {
-    expect((await view(query)).id).toBe(type);
   });
 });
 

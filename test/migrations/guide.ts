@@ -1,7 +1,9 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { compile } from 'graphile-migrate';
 import type { Client } from 'pg';
+import { afterEach, beforeEach } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 /** A file of an example: written whole, or changed by a diff. */
@@ -32,6 +34,19 @@ export function readExamples(): readonly Example[] {
         ([, file = '', language = '', text = '']) => ({ file, language, text }),
       ),
     }));
+}
+
+/** A copy of migrations/ that an example may change, for each test. */
+export function folderForEachTest(): () => string {
+  let folder = '';
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'filestore-examples-'));
+    for (const entry of ['migrations', '.gmrc', '.squawk.toml']) {
+      cpSync(join(PACKAGE_ROOT, entry), join(folder, entry), { recursive: true });
+    }
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+  return () => folder;
 }
 
 /** SQL of an example that is run: a migration, or what the owner runs between two of them. */

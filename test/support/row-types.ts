@@ -1,0 +1,28 @@
+import { describeSchema } from '../../src/catalog/describe.ts';
+import { readInsertableColumns } from '../../src/dev/documents/insertable.ts';
+import { renderRowTypes } from '../../src/dev/documents/row-types.ts';
+import type { TestDatabase } from './database.ts';
+
+/** The text of the types of a database's schema. */
+export async function typesOf(database: () => TestDatabase): Promise<string> {
+  const client = await database().connect();
+  return renderRowTypes(await describeSchema(client), await readInsertableColumns(client));
+}
+
+/** Fields of an interface and their types. */
+export function fieldsOf(types: string, name: string): Readonly<Record<string, string>> {
+  const alias = new RegExp(`^export type ${name} = (\\w+);$`, 'm').exec(types)?.[1];
+  if (alias !== undefined) return fieldsOf(types, alias);
+  const except = new RegExp(`^export type ${name} = Omit<(\\w+), .*> & \\{ (\\w+): (.*) \\};$`, 'm').exec(
+    types,
+  );
+  if (except !== null) {
+    const [, table = '', field = '', type = ''] = except;
+    return { ...fieldsOf(types, table), [field]: type };
+  }
+  const body = new RegExp(`^export interface ${name} \\{\\n([\\s\\S]*?)^\\}`, 'm').exec(types)?.[1];
+  if (body === undefined) throw new Error(`there is no ${name}`);
+  return Object.fromEntries(
+    [...body.matchAll(/^ {2}(\w+)\??: (.*);$/gm)].map(([, field = '', type = '']) => [field, type]),
+  );
+}
