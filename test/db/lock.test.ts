@@ -213,16 +213,13 @@ describe('the session that migrates', () => {
     }
   });
 
-  /** A role that has what the staged migrations need, and may connect once at a time. */
+  /** A role that may do what the owner of the schemas may, and connects once at a time. */
   async function makeMigrator(): Promise<string> {
-    const { rows } = await observer.query<{ name: string }>('select pg_catalog.current_database() as name');
-    const name = rows[0]?.name ?? '';
-    const role = `${name}_single`;
-    await observer.query(`
-      create role ${role} login password 'single' connection limit 1;
-      grant create on database ${name} to ${role};
-      grant usage on schema graphile_migrate to ${role};
-      grant select, insert on all tables in schema graphile_migrate to ${role}`);
+    const { rows } = await observer.query<{ role: string; owner: string }>(
+      "select pg_catalog.current_database() || '_single' as role, current_user as owner",
+    );
+    const { role = '', owner = '' } = rows[0] ?? {};
+    await observer.query(`create role ${role} login password 'single' connection limit 1 in role ${owner}`);
     return role;
   }
 });

@@ -53,7 +53,7 @@ test('npx graphile-migrate does every step by itself, and in turns with the comm
   expect(await graphile('migrate')).toMatchObject({ exitCode: 0 });
   expect(await graphile('status')).toMatchObject({ exitCode: 0 });
   editor.write(
-    '--!include views/view_filestore_active_nodes.sql\nalter table filestore.nodes add column if not exists owner_hint text;\n',
+    'alter table filestore.nodes add column if not exists owner_hint text;\n--!include views/view_filestore_active_nodes.sql\n',
   );
   expect(await graphile('watch', '--once')).toMatchObject({ exitCode: 0 });
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).toContain('owner_hint');

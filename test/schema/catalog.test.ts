@@ -36,11 +36,11 @@ test('every update of nodes is prepared and kept as a version, whatever its colu
   const triggers = await database().query(
     `select t.tgname as name, t.tgattr::text as columns, t.tgqual as condition
      from pg_trigger t
-     where t.tgrelid = 'filestore.nodes'::regclass and t.tgname in ('nodes_prepare_update', 'nodes_record_version')
+     where t.tgrelid = 'filestore.nodes'::regclass and t.tgname in ('nodes_prepare_update', 'nodes_record_update')
      order by t.tgname`,
   );
   expect(triggers).toEqual(
-    ['nodes_prepare_update', 'nodes_record_version'].map((name) => ({ name, columns: '', condition: null })),
+    ['nodes_prepare_update', 'nodes_record_update'].map((name) => ({ name, columns: '', condition: null })),
   );
 });
 

@@ -11,6 +11,7 @@ import {
   one,
   pathOf,
 } from '../support/tree.ts';
+import { until } from '../support/until.ts';
 
 const database = databaseForFile();
 
@@ -97,6 +98,14 @@ describe('moving a directory', () => {
     const [a, b] = await createChain(database(), mount, 'a', 'b');
     const file = await createNode(database(), mount, b ?? '', 'f');
     const target = await createDirectory(database(), mount, mount.rootId, 'target');
+    // A version lasts at least a millisecond: a node created in the millisecond of the move would change after the others.
+    await until(async () => {
+      const { now } = await one(
+        database(),
+        "select max(updated_at) < date_trunc('milliseconds', clock_timestamp()) as now from filestore.nodes",
+      );
+      return now;
+    });
     await moveNode(database(), a ?? '', target);
     const rows = await database().query(
       'select path, depth, version, updated_at from filestore.nodes where id = any($1) order by depth',
