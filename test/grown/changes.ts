@@ -70,6 +70,7 @@ revoke all on function filestore.is_encrypted(text) from public;
   const column = `alter table filestore.nodes add column if not exists encryption text;
 alter table filestore.snapshots add column if not exists encryption text;
 comment on column filestore.nodes.encryption is 'How the content is encrypted, such as sse-kms; null when nobody knows.';
+comment on column filestore.snapshots.encryption is 'How the content is encrypted, such as sse-kms; null when nobody knows.';
 --!include views/view_filestore_active_nodes.sql
 --!include views/view_filestore_node_versions.sql
 `;
