@@ -17,8 +17,8 @@ const createRole = rolesForEachTest(database);
 
 /** A column of nodes, and functions that are dropped and created again, which takes their rights away. */
 const GROW = `
-alter table filestore.nodes add column if not exists owner_hint text;
-alter table filestore.snapshots add column if not exists owner_hint text;
+alter table filestore.nodes add column if not exists tried_hint text;
+alter table filestore.snapshots add column if not exists tried_hint text;
 --!include views/view_filestore_active_nodes.sql
 do $$
 declare
@@ -42,11 +42,11 @@ alter table filestore.snapshots add column if not exists reviewed boolean;`;
 /** What each level can do once GROW is applied, and the level below it cannot. */
 const USES = {
   reader: [
-    "select owner_hint from filestore.nodes where path = 'docs'",
-    'select owner_hint from filestore.view_filestore_active_nodes',
+    "select tried_hint from filestore.nodes where path = 'docs'",
+    'select tried_hint from filestore.view_filestore_active_nodes',
     "select filestore.find_mount('main')",
   ],
-  service: ["update filestore.nodes set owner_hint = 'ask Kim' where path = 'docs'"],
+  service: ["update filestore.nodes set tried_hint = 'ask Kim' where path = 'docs'"],
   operator: ['select * from filestore.check_sequences()'],
 } as const;
 type Level = keyof typeof USES;
@@ -240,7 +240,7 @@ test('a migration whose rights cannot be granted again is rolled back, and the e
   expect(stderr).toMatch(
     /^MIGRATION_FAILED: Migration \d{6}-grow\.sql failed: the rights of role ".*" could not be granted again: permission denied for table stray \(SQLSTATE FS422\)\. The owner of the schema must own everything in it: .*It was rolled back\. Nothing was applied before it\./m,
   );
-  expect(await database().query("select from pg_attribute where attname = 'owner_hint'")).toEqual([]);
+  expect(await database().query("select from pg_attribute where attname = 'tried_hint'")).toEqual([]);
 });
 
 /** The SQL as graphile-migrate commits it. */

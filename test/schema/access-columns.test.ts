@@ -101,23 +101,23 @@ describe('insert and update are granted', () => {
 test('a column that is added to mounts is written after renew_access', async () => {
   const role = await createRoleWith('service');
   const client = await role.connect();
-  await session.query('alter table filestore.backend_mounts add column owner_hint text');
+  await session.query('alter table filestore.backend_mounts add column tried_hint text');
   try {
-    const insert = `insert into filestore.backend_mounts (mount_key, backend_kind, root_path, owner_hint) values ('m', 'local', '/m', 'ada')`;
+    const insert = `insert into filestore.backend_mounts (mount_key, backend_kind, root_path, tried_hint) values ('m', 'local', '/m', 'ada')`;
     await expect(client.query(insert)).rejects.toMatchObject({ code: '42501' });
     expect(await reported()).toContain(
-      `missing ${role.name} column filestore.backend_mounts owner_hint INSERT`,
+      `missing ${role.name} column filestore.backend_mounts tried_hint INSERT`,
     );
     await session.query('select filestore.renew_access()');
     expect(await reported()).toEqual([]);
     await client.query(insert);
-    await client.query("update filestore.backend_mounts set owner_hint = 'bob' where mount_key = 'm'");
-    expect((await client.query('select owner_hint, version from filestore.backend_mounts')).rows).toEqual([
-      { owner_hint: 'bob', version: 2 },
+    await client.query("update filestore.backend_mounts set tried_hint = 'bob' where mount_key = 'm'");
+    expect((await client.query('select tried_hint, version from filestore.backend_mounts')).rows).toEqual([
+      { tried_hint: 'bob', version: 2 },
     ]);
   } finally {
     await session.query("delete from filestore.backend_mounts where mount_key = 'm'");
-    await session.query('alter table filestore.backend_mounts drop column owner_hint');
+    await session.query('alter table filestore.backend_mounts drop column tried_hint');
   }
 });
 

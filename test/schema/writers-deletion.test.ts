@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { databaseForFile } from '../support/database.ts';
 import { refusal } from '../support/refusals.ts';
 import { createMount, type Mount, one } from '../support/tree.ts';
+import { until } from '../support/until.ts';
 import { keyOf, livePaths, type Writers, writersOn } from '../support/writers.ts';
 
 const database = databaseForFile();
@@ -188,7 +189,16 @@ describe('restore_node', () => {
     const a = await ensure('a');
     const earlier = await writers.create(a.id, 'earlier');
     await writers.create((await ensure('a/b')).id, 'g');
-    await writers.remove(earlier.id);
+    const { deleted_at: moment } = await writers.remove(earlier.id);
+    // Nodes that are deleted in one millisecond are deleted together.
+    await until(
+      async () =>
+        (
+          await database().query("select where clock_timestamp() >= $1::timestamptz + interval '1 ms'", [
+            moment,
+          ])
+        ).length > 0,
+    );
     await writers.remove(a.id, { recursive: true });
     expect(await writers.restore(a.id, { withTree: true })).toMatchObject({ path: 'a', state: 'active' });
     expect(await live()).toEqual(['a', 'a/b', 'a/b/g']);
