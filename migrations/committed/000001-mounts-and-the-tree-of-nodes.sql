@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f6a40ff7c65ca30b9cf8ca0c7e4b17607b61be5e
+--! Hash: sha1:1bffcc439e7f276981b20a9a40081dd39417968e
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -607,15 +607,15 @@ declare
     || '|(^| )(pwd|pass|auth|authorization|dsn|conn(ection)? ?str(ing)?)$'
     || '|(^| )(private|secret|access|api|signing|encryption|hmac|shared|master|account|session|storage|client|service) ?keys?$';
   secret_value constant text := '://[^/?#[:space:]]*:[^/?#[:space:]]*@'
-    || '|(^|[?&;[:space:]])(password|passwd|pwd|secret|token|accountkey|sharedaccesskey)=[^&;[:space:]]'
+    || '|(^|[?&;,{[:space:]])"?([a-z0-9]+[_-])*(password|passwd|pwd|secret|token|accountkey|sharedaccesskey)("[[:space:]]*:|[[:space:]]*=)[[:space:]]*[^&;[:space:]]'
     || '|-----BEGIN [A-Z ]*PRIVATE KEY-----';
   part         record;
 begin
   for part in
-    with recursive parts (path, key, value, level) as (
-      select null::text, null::text, find_secret.settings, 0
+    with recursive parts (path, parent, key, value, level) as (
+      select null::text, null::text, null::text, find_secret.settings, 0
       union all
-      select concat_ws('.', p.path, c.key), c.key, c.value, p.level + 1
+      select concat_ws('.', p.path, c.key), p.path, c.key, c.value, p.level + 1
       from parts p
       cross join lateral (
         select o.key, o.value
@@ -628,11 +628,17 @@ begin
     )
     select
       p.path,
+      p.parent,
+      p.key,
       p.level,
       p.value,
-      -- "dbPassword2" and "DB_PASSWORD" become "db password".
+      -- "dbPassword2", "DBPassword" and "DB_PASSWORD" become "db password". E'' strings, since a caller may have
+      -- switched standard_conforming_strings off.
       regexp_replace(
-        btrim(regexp_replace(lower(regexp_replace(p.key, '([a-z0-9])([A-Z])', '\1 \2', 'g')), '[^a-z0-9]+', ' ', 'g')),
+        btrim(regexp_replace(
+          lower(regexp_replace(regexp_replace(p.key, '([a-z0-9])([A-Z])', E'\\1 \\2', 'g'), '([A-Z]+)([A-Z][a-z])', E'\\1 \\2', 'g')),
+          '[^a-z0-9]+', ' ', 'g'
+        )),
         ' ?[0-9]+$', ''
       ) as words
     from parts p
@@ -642,6 +648,9 @@ begin
         using errcode    = 'FS422',
               constraint = 'backend_mounts_settings_depth_check',
               hint       = 'Store it flatter.';
+    elsif part.key ~* secret_value then
+      -- The key itself is not quoted.
+      return concat_ws('.', part.parent, '…');
     elsif part.words ~ secret_key and part.value not in ('null', 'true', 'false', '""') then
       return part.path;
     elsif jsonb_typeof(part.value) = 'string' and part.value #>> '{}' ~* secret_value then
@@ -849,6 +858,7 @@ returns text
 language plpgsql
 as $$
 declare
+  shown  text;
   parent record;
 begin
   -- Without the lock, a create that races a move of the parent reads the old
@@ -863,17 +873,18 @@ begin
     return parent.directory_path;
   end if;
 
+  shown := left(regexp_replace(node_name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40);
   raise exception '%', case
     when node_parent_id is null
-      then format('node "%s" has no parent', node_name)
+      then format('node "%s" has no parent', shown)
     when parent.backend_mount_id is null
-      then format('parent %s of node "%s" does not exist', node_parent_id, node_name)
-    when parent.backend_mount_id <> node_mount_id
+      then format('parent %s of node "%s" does not exist', node_parent_id, shown)
+    when parent.backend_mount_id is distinct from node_mount_id
       then format('parent %s ("%s") of node "%s" is on mount %s, not on mount %s',
-                  node_parent_id, parent.path, node_name, parent.backend_mount_id, node_mount_id)
+                  node_parent_id, parent.path, shown, parent.backend_mount_id, node_mount_id)
     when parent.directory_path is null
-      then format('parent %s ("%s") of node "%s" is a file', node_parent_id, parent.path, node_name)
-    else format('parent %s ("%s") of node "%s" is deleted', node_parent_id, parent.path, node_name)
+      then format('parent %s ("%s") of node "%s" is a file', node_parent_id, parent.path, shown)
+    else format('parent %s ("%s") of node "%s" is deleted', node_parent_id, parent.path, shown)
   end
     using errcode    = 'FS404',
           constraint = 'nodes_parent_check',
@@ -1104,9 +1115,12 @@ begin
   if new *<> old
      and (coalesce(current_setting('filestore.backfill_id', true), '') = '' or not filestore.is_backfill(to_jsonb(old), to_jsonb(new))) then
     new.version    := old.version + 1;
-    -- The later of the two, so that the rows of one move change at one moment
-    -- and two changes of a row in one statement still have an order.
-    new.updated_at := greatest(date_trunc('milliseconds', statement_timestamp()), old.updated_at + interval '1 millisecond');
+    -- The rows of one move change at one moment, and two changes of a row in one statement still have an order. A block
+    -- that stays open for days must not date a deletion back beyond its retention, hence the clock after an hour.
+    new.updated_at := greatest(
+      date_trunc('milliseconds', case when clock_timestamp() < statement_timestamp() + interval '1 hour' then statement_timestamp() else clock_timestamp() end),
+      old.updated_at + interval '1 millisecond'
+    );
   end if;
   if given_version is distinct from old.version and given_version is distinct from new.version then
     perform filestore.refuse_version(filestore.describe_node(old), old.version, given_version);

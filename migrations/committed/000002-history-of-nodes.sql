@@ -1,5 +1,5 @@
---! Previous: sha1:f6a40ff7c65ca30b9cf8ca0c7e4b17607b61be5e
---! Hash: sha1:33ef0b0e3fe2c405352c4d765454735f39693712
+--! Previous: sha1:1bffcc439e7f276981b20a9a40081dd39417968e
+--! Hash: sha1:b0f978e78eef882cf5cc9729b76412b51fee7528
 --! Message: History of nodes
 
 -- Three columns of its own and then those of nodes, in the same order: a new column is added to both tables, at the end.
@@ -31,7 +31,7 @@ comment on index filestore.snapshots_path_idx is 'The tree of a mount as it was 
 create or replace function filestore.current_journal_entry()
 returns bigint
 language plpgsql
-stable
+volatile
 as $$
 declare
   setting text := current_setting('filestore.journal_entry_id', true);
@@ -47,7 +47,9 @@ begin
     into entry
     from filestore.journal_entries j
     where j.id = split_part(setting, '/', 1)::bigint
-      and j.status = 'running';
+      and j.status = 'running'
+    -- As begin_work does, so that no other transaction ends the entry before this one commits.
+    for share;
   end if;
   if entry is null then
     raise exception 'the setting filestore.journal_entry_id is "%", which is no running journal entry that this transaction works on', left(setting, 40)
@@ -355,7 +357,7 @@ declare
   -- '0' follows '/'. Below the root no path reaches the upper bound: it has
   -- at most 2600 bytes, and U+10FFFF is the last character there is.
   lower    text   := case when top = '' then '' else top || '/' end;
-  upper    text   := case when top = '' then repeat(U&'\+10FFFF', 651) else top || '0' end;
+  upper    text   := case when top = '' then repeat(chr(1114111), 651) else top || '0' end;
 begin
   return query
   select v.*

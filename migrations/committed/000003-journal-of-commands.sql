@@ -1,5 +1,5 @@
---! Previous: sha1:33ef0b0e3fe2c405352c4d765454735f39693712
---! Hash: sha1:4b381582a7632505a73a45290687a99a6737b436
+--! Previous: sha1:b0f978e78eef882cf5cc9729b76412b51fee7528
+--! Hash: sha1:b8e83cf8d43b5880b41f25cd3c3f39e8431ab186
 --! Message: Journal of commands
 
 do $$
@@ -104,7 +104,7 @@ begin
     and (entry.completed_at is not null) = (entry.status in ('succeeded', 'failed', 'canceled'))
     and (entry.completed_at >= entry.started_at) is not false
     and (entry.result is null or entry.status = 'succeeded')
-    and case entry.status when 'failed' then entry.error is not null when 'canceled' then true else entry.error is null end
+    and case entry.status when 'failed' then nullif(entry.error, 'null') is not null when 'canceled' then true else entry.error is null end
     and (entry.idempotency_key is null
          or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024))
     and octet_length(concat_ws('/', entry.command, entry.principal, entry.request_id, entry.correlation_id, entry.executor_kind)) <= 4096
@@ -112,6 +112,9 @@ begin
     -- The concatenation uncompresses, so that the bound is on what a reader gets.
     and (entry.parameters = '{}' or pg_column_size(entry.parameters || '{}') <= 1048576)
     and (entry.result is null or pg_column_size(jsonb_build_array(entry.result)) <= 1048576)
+    and coalesce(array_ndims(entry.affected_node_ids), 1) = 1
+    and cardinality(entry.affected_node_ids) <= 100000
+    and array_position(entry.affected_node_ids, null) is null
     and (entry.error is null or pg_column_size(jsonb_build_array(entry.error)) <= 1048576)
   ) then
     return true;
@@ -142,7 +145,7 @@ begin
     (
       'journal_entries_outcome_check',
       (entry.result is null or entry.status = 'succeeded')
-        and case entry.status when 'failed' then entry.error is not null when 'canceled' then true else entry.error is null end,
+        and case entry.status when 'failed' then nullif(entry.error, 'null') is not null when 'canceled' then true else entry.error is null end,
       format('is %s and has %s', entry.status, case when entry.result is not null then 'a result' when entry.error is not null then 'an error' else 'no error' end),
       'A result belongs to success; an error belongs to failure, which needs one, or to cancellation.'
     ),
@@ -151,6 +154,16 @@ begin
       entry.idempotency_key is null or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024),
       'has an idempotency key that is empty or too long',
       'Command and key have at most 1024 bytes together; without a key, leave it out.'
+    ),
+    (
+      'journal_entries_affected_check',
+      case
+        when coalesce(array_ndims(entry.affected_node_ids), 1) = 1
+          then cardinality(entry.affected_node_ids) <= 100000 and array_position(entry.affected_node_ids, null) is null
+        else false
+      end,
+      'has affected_node_ids that are no plain list of ids',
+      'Give at most 100000 ids in one dimension, without nulls; of a bigger tree, its top.'
     ),
     (
       'journal_entries_size_check',
@@ -233,7 +246,7 @@ begin
               constraint = 'journal_entries_born_open',
               hint       = 'Insert it as queued or running, and finish it with filestore.finish_command.';
     end if;
-    new.created_at   := date_trunc('milliseconds', statement_timestamp());
+    new.created_at   := date_trunc('milliseconds', clock_timestamp());
     new.started_at   := case new.status when 'running' then new.created_at end;
     new.completed_at := null;
     new.duration_ms  := null;
@@ -267,7 +280,7 @@ begin
             constraint = 'journal_entries_fixed',
             hint       = 'Only status, result, error and node ids are still open.';
   end if;
-  new.started_at   := case when new.status = 'running' then date_trunc('milliseconds', statement_timestamp()) else old.started_at end;
+  new.started_at   := case when new.status = 'running' then date_trunc('milliseconds', clock_timestamp()) else old.started_at end;
   new.completed_at := case when new.status <> 'running' then greatest(date_trunc('milliseconds', clock_timestamp()), new.started_at) end;
   new.duration_ms  := (extract(epoch from new.completed_at - new.started_at) * 1000)::bigint;
   return new;

@@ -1,5 +1,5 @@
---! Previous: sha1:4b381582a7632505a73a45290687a99a6737b436
---! Hash: sha1:3baaf806508b1f3e230fe8330b37ccd083b8b313
+--! Previous: sha1:b8e83cf8d43b5880b41f25cd3c3f39e8431ab186
+--! Hash: sha1:537f7b916506e423d37e766b92b9fcbc736407a4
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a

@@ -1,5 +1,5 @@
---! Previous: sha1:3baaf806508b1f3e230fe8330b37ccd083b8b313
---! Hash: sha1:ab57d57529c87d9858bfe2e015237e3150c2629d
+--! Previous: sha1:537f7b916506e423d37e766b92b9fcbc736407a4
+--! Hash: sha1:9d953dddf0a0b8ace553c53bcbb0c07cf43502ea
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of
@@ -40,7 +40,12 @@ declare
   added_ids bigint[];
   updated   integer;
 begin
-  if exists (
+  if seen_at is null and reconciled_at is null then
+    raise exception 'a sighting has no moment'
+      using errcode    = 'FS422',
+            constraint = 'node_sightings_moment_check',
+            hint       = 'Give seen_at, reconciled_at, or both; without arguments, seen_at is now.';
+  elsif exists (
     select
     from unnest(array[seen_at, reconciled_at]) as given (moment)
     where not given.moment between '0001-01-01T00:00:00Z' and clock_timestamp() + interval '1 minute'

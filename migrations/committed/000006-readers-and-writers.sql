@@ -1,5 +1,5 @@
---! Previous: sha1:ab57d57529c87d9858bfe2e015237e3150c2629d
---! Hash: sha1:9852687510bb4e3a6cd04da2c6dab240b2c94385
+--! Previous: sha1:9d953dddf0a0b8ace553c53bcbb0c07cf43502ea
+--! Hash: sha1:ffcf82af17dc66de6e9124b666ad104f564a2a55
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

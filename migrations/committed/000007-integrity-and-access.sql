@@ -1,5 +1,5 @@
---! Previous: sha1:9852687510bb4e3a6cd04da2c6dab240b2c94385
---! Hash: sha1:6c17d3958996cc5850761869835a68da2c0d7c0e
+--! Previous: sha1:ffcf82af17dc66de6e9124b666ad104f564a2a55
+--! Hash: sha1:5326af9d9abb5cbc4acffe6d6d676d49079c8154
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:6c17d3958996cc5850761869835a68da2c0d7c0e
---! Hash: sha1:3f207f2f9aefd887764128fa14a86e4b624864df
+--! Previous: sha1:5326af9d9abb5cbc4acffe6d6d676d49079c8154
+--! Hash: sha1:5cf5219fa26cab5442bf460faf9f69c09604310b
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

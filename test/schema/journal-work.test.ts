@@ -118,6 +118,20 @@ describe('begin_work', () => {
     expect(await links()).toEqual([entry]);
   });
 
+  test('done by hand does so too', async () => {
+    await service.query('begin');
+    await service.query(
+      "select set_config('filestore.journal_entry_id', $1 || '/' || pg_current_xact_id(), true)",
+      [entry],
+    );
+    await change();
+    const late = await sendAndBlock(other, "select filestore.finish_command($1, 'succeeded')", [entry]);
+    expect(late.waits).toBe(true);
+    await service.query('commit');
+    expect(await late.outcome).toMatchObject({ ok: true });
+    expect(await links()).toEqual([entry]);
+  });
+
   test('keeps another worker from finishing its entry while the transaction lasts', async () => {
     await service.query('begin');
     await beginWork();
@@ -252,6 +266,23 @@ describe('a service does not forge the journal:', () => {
       ).rejects.toMatchObject(refusal('FS409', entry));
     },
   );
+
+  test.each(["'{{1,2}}'", "'{1,null}'", 'array(select g from generate_series(1, 100001) g)'])(
+    'it does not name %s as affected nodes',
+    async (ids) => {
+      await expect(
+        service.query(`select filestore.finish_command($1, 'succeeded', affected_node_ids => ${ids})`, [
+          entry,
+        ]),
+      ).rejects.toMatchObject({ code: '23514', constraint: 'journal_entries_affected_check' });
+    },
+  );
+
+  test('it does not fail without an error', async () => {
+    await expect(
+      service.query("select filestore.finish_command($1, 'failed', error => 'null')", [entry]),
+    ).rejects.toMatchObject({ code: '23514', constraint: 'journal_entries_outcome_check' });
+  });
 
   test('it writes no history', async () => {
     await change();

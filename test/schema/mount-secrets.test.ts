@@ -48,6 +48,13 @@ describe('a setting is refused as a secret', () => {
     [{ password: SECRET }, 'password'],
     [{ DB_PASSWORD: SECRET }, 'DB_PASSWORD'],
     [{ dbPassword2: SECRET }, 'dbPassword2'],
+    [{ AWSSecretKey: SECRET }, 'AWSSecretKey'],
+    [{ HTTPAuthorization: SECRET }, 'HTTPAuthorization'],
+    [{ [`postgres://user:${SECRET}@host/db`]: true }, '…'],
+    [{ hosts: { [`postgres://user:${SECRET}@host/db`]: { password: SECRET } } }, 'hosts.…'],
+    [{ line: `host=db password = ${SECRET}` }, 'line'],
+    [{ query: `client_secret=${SECRET}` }, 'query'],
+    [{ text: `{"password": "${SECRET}"}` }, 'text'],
     [{ signing_key: SECRET }, 'signing_key'],
     [{ 'encryption-key': SECRET }, 'encryption-key'],
     [{ accountKey: SECRET }, 'accountKey'],
@@ -68,6 +75,15 @@ describe('a setting is refused as a secret', () => {
     const error = await insert(config).catch((caught) => caught);
     expect(error).toMatchObject({ ...REFUSED, message: `config contains a secret: ${path}` });
     expect(fieldsOf(error)).not.toContain(SECRET);
+  });
+
+  test('whatever the caller has set about strings', async () => {
+    await service.query('set standard_conforming_strings = off');
+    try {
+      await expect(insert({ dbPassword: SECRET })).rejects.toMatchObject(REFUSED);
+    } finally {
+      await service.query('reset standard_conforming_strings');
+    }
   });
 
   test.each([

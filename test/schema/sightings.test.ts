@@ -78,6 +78,13 @@ describe('record_sightings', () => {
     expect(await sightingOf(file)).toBeUndefined();
   });
 
+  test('refuses to record no moment at all', async () => {
+    await expect(
+      database().query('select filestore.record_sightings(array[$1::bigint], null)', [file]),
+    ).rejects.toMatchObject({ code: 'FS422', constraint: 'node_sightings_moment_check' });
+    expect(await sightingOf(file)).toBeUndefined();
+  });
+
   test('changes no version and keeps no history', async () => {
     const node = () => one(database(), 'select * from filestore.nodes where id = $1', [file]);
     const before = await node();
