@@ -50,7 +50,7 @@ describe('record_sightings', () => {
   test('is not set back by a report that arrives late, or lacks one of the two', async () => {
     await record([file], JULY, JUNE);
     await record([file], JUNE, MAY);
-    await record([file], null, null);
+    await record([file], JUNE);
     expect(await sightingOf(file)).toEqual({
       last_seen_at: new Date(JULY),
       last_reconciled_at: new Date(JUNE),
