@@ -926,7 +926,7 @@ export interface LockTreeArguments {
   exclusive: boolean | null;
 }
 
-/** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves a file, restores one node, writes several existing rows (in order of id), records first sightings, or creates in several existing directories. Nobody else. Never shared first and then exclusive. */
+/** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it. */
 export interface LockTreeRow {
   lock_tree: '';
 }
@@ -1009,7 +1009,7 @@ export interface RecordSightingsArguments {
   reconciled_at?: Date | string | null;
 }
 
-/** A row of "select * from filestore.record_sightings(…)". Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a transaction of their own. FS422 for a moment in the future. */
+/** A row of "select * from filestore.record_sightings(…)". Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future. */
 export interface RecordSightingsRow {
   record_sightings: number | null;
 }

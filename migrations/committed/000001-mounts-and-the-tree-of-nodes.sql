@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1bffcc439e7f276981b20a9a40081dd39417968e
+--! Hash: sha1:7bd9e4c191d577f4a4024e9817d4ca8432cf92bd
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -520,7 +520,7 @@ end
 $$;
 
 comment on function filestore.lock_tree(bigint, boolean) is
-  'Locks the shape of a mount''s tree until the transaction ends, before any row of it. Exclusive: who moves or renames directories, deletes or restores trees, purges. Shared: who folds totals, moves a file, restores one node, writes several existing rows (in order of id), records first sightings, or creates in several existing directories. Nobody else. Never shared first and then exclusive.';
+  'Locks the shape of a mount''s tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it.';
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql
@@ -888,7 +888,7 @@ begin
   end
     using errcode    = 'FS404',
           constraint = 'nodes_parent_check',
-          hint       = 'A node needs a live directory of its own mount as parent; only a mount''s own root has none, and it comes with the mount.';
+          hint       = 'A node needs a live directory of the same mount as parent. Only the root of a mount has none; it is created with the mount.';
 end
 $$;
 
@@ -1077,8 +1077,8 @@ begin
     end if;
   end if;
 
-  -- Whoever restores a node with parent_live has read parent_path under the tree lock, as restore_tree does. The key
-  -- proves it.
+  -- An update that restores a node and sets parent_live has read parent_path under the tree lock, as restore_tree does.
+  -- The key proves it.
   if new.parent_id is distinct from old.parent_id or (new.live and not old.live and new.parent_live is not true) then
     new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
   elsif new.live and not new.parent_live then

@@ -1,8 +1,8 @@
---! Previous: sha1:1bffcc439e7f276981b20a9a40081dd39417968e
---! Hash: sha1:b0f978e78eef882cf5cc9729b76412b51fee7528
+--! Previous: sha1:7bd9e4c191d577f4a4024e9817d4ca8432cf92bd
+--! Hash: sha1:18b570006a1700679d2e17d71d84be0ae4108ecf
 --! Message: History of nodes
 
--- Three columns of its own and then those of nodes, in the same order: a new column is added to both tables, at the end.
+-- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.
 -- No foreign key: only the trigger on nodes writes here, and each new version would pay for a lookup.
 create table if not exists filestore.snapshots (
   valid_from               timestamptz(3) not null,

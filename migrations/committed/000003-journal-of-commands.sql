@@ -1,5 +1,5 @@
---! Previous: sha1:b0f978e78eef882cf5cc9729b76412b51fee7528
---! Hash: sha1:b8e83cf8d43b5880b41f25cd3c3f39e8431ab186
+--! Previous: sha1:18b570006a1700679d2e17d71d84be0ae4108ecf
+--! Hash: sha1:61c5fa292e7bc3cad67848ebd5ddf98a0c8b0e03
 --! Message: Journal of commands
 
 do $$

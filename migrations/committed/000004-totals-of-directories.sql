@@ -1,5 +1,5 @@
---! Previous: sha1:b8e83cf8d43b5880b41f25cd3c3f39e8431ab186
---! Hash: sha1:537f7b916506e423d37e766b92b9fcbc736407a4
+--! Previous: sha1:61c5fa292e7bc3cad67848ebd5ddf98a0c8b0e03
+--! Hash: sha1:19e149a82446add124c84dee98e33ee8882a7135
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a
@@ -79,7 +79,7 @@ begin
     raise exception '% must be the first to write in its transaction', action
       using errcode    = 'FS409',
             constraint = 'first_write_check',
-            hint       = 'Call it in a transaction of its own.';
+            hint       = 'Call it in a separate transaction.';
   end if;
 end
 $$;
@@ -168,7 +168,7 @@ declare
   below        filestore.rollups;
 begin
   if new.version <> old.version then
-    -- snapshots has three columns of its own and then those of nodes, in the same order.
+    -- snapshots has three extra columns first, and then those of nodes in the same order.
     insert into filestore.snapshots
     select old.updated_at, new.updated_at, filestore.current_journal_entry(), old.*;
   end if;

@@ -1,5 +1,5 @@
---! Previous: sha1:537f7b916506e423d37e766b92b9fcbc736407a4
---! Hash: sha1:9d953dddf0a0b8ace553c53bcbb0c07cf43502ea
+--! Previous: sha1:19e149a82446add124c84dee98e33ee8882a7135
+--! Hash: sha1:8eef6594160765e85a157c5e3e3df38371092c3d
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of
@@ -102,7 +102,7 @@ end
 $$;
 
 comment on function filestore.record_sightings(bigint[], timestamptz, timestamptz) is
-  'Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a transaction of their own. FS422 for a moment in the future.';
+  'Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future.';
 
 revoke all on function filestore.record_sightings(bigint[], timestamptz, timestamptz) from public;
 --! EndIncluded functions/record_sightings.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:9d953dddf0a0b8ace553c53bcbb0c07cf43502ea
---! Hash: sha1:ffcf82af17dc66de6e9124b666ad104f564a2a55
+--! Previous: sha1:8eef6594160765e85a157c5e3e3df38371092c3d
+--! Hash: sha1:1f72154dd0768abad6b7e2492253c87e3c0be7fb
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

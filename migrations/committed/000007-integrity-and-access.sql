@@ -1,5 +1,5 @@
---! Previous: sha1:ffcf82af17dc66de6e9124b666ad104f564a2a55
---! Hash: sha1:5326af9d9abb5cbc4acffe6d6d676d49079c8154
+--! Previous: sha1:1f72154dd0768abad6b7e2492253c87e3c0be7fb
+--! Hash: sha1:64ca0a8c23c7deaf4d8a60a80f8819bb7928e882
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -358,7 +358,7 @@ declare
 begin
   -- A concurrent grant or revoke would fail with "tuple concurrently updated".
   lock table filestore.access_levels in share row exclusive mode;
-  -- Only where something differs: granting all rights of a role anew writes hundreds of catalog rows.
+  -- Only where something differs: granting all rights of a role again writes hundreds of catalog rows.
   for grantee in
     select a.*
     from filestore.access_levels a

@@ -1,5 +1,5 @@
---! Previous: sha1:5326af9d9abb5cbc4acffe6d6d676d49079c8154
---! Hash: sha1:5cf5219fa26cab5442bf460faf9f69c09604310b
+--! Previous: sha1:64ca0a8c23c7deaf4d8a60a80f8819bb7928e882
+--! Hash: sha1:0a15657e345f0d1ce2a6f5e6d727aaeedc43fb61
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -147,7 +147,7 @@ begin
     raise exception 'filestore.% has no primary key of one bigint', table_name
       using errcode    = 'FS422',
             constraint = 'backfill_key_check',
-            hint       = 'A backfill walks along such a key. Fill another table with a procedure of its own.';
+            hint       = 'A backfill walks along such a key. Fill this table with a separate procedure.';
   end if;
   return key_name;
 end

@@ -133,7 +133,7 @@ describe('a rebase', () => {
 });
 
 describe('a rebase renumbers the files, and leaves a database as it is', () => {
-  test('that has a migration nobody knows', async () => {
+  test('that has an unknown migration', async () => {
     const { moved } = await makeMerge(addColumn('their_hint'), addColumn('my_hint'));
     await query(
       env.DATABASE_URL,

@@ -131,7 +131,7 @@ test('a rebase that is killed before it deletes the old files is finished by the
   await expectFinished(texts);
 });
 
-test('a rebase begins anew when git took back what a killed one had begun', async () => {
+test('a rebase starts again after git undid the changes of a killed one', async () => {
   await makeMerge(addColumn('their_hint'));
   const texts = checkout.texts();
   await killAt(movedPath(1), () => existsSync(movedPath(2)));

@@ -69,8 +69,8 @@ revoke all on function filestore.is_encrypted(text) from public;
   );
   const column = `alter table filestore.nodes add column if not exists encryption text;
 alter table filestore.snapshots add column if not exists encryption text;
-comment on column filestore.nodes.encryption is 'How the content is encrypted, such as sse-kms; null when nobody knows.';
-comment on column filestore.snapshots.encryption is 'How the content is encrypted, such as sse-kms; null when nobody knows.';
+comment on column filestore.nodes.encryption is 'How the content is encrypted, such as sse-kms; null when unknown.';
+comment on column filestore.snapshots.encryption is 'How the content is encrypted, such as sse-kms; null when unknown.';
 --!include views/view_filestore_active_nodes.sql
 --!include views/view_filestore_node_versions.sql
 `;
@@ -123,7 +123,7 @@ const CONTACTS = `create table if not exists filestore.mount_contacts (
     check (address <> '')
 );
 
-comment on table  filestore.mount_contacts                  is 'Who is told about the troubles of a mount.';
+comment on table  filestore.mount_contacts                  is 'People to inform about problems of a mount.';
 comment on column filestore.mount_contacts.backend_mount_id is 'backend_mounts.id; the contact goes with the mount.';
 comment on column filestore.mount_contacts.address          is 'An address of mail.';
 comment on constraint mount_contacts_backend_mount_fkey on filestore.mount_contacts is 'A contact is of no use without its mount.';

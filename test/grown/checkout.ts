@@ -7,7 +7,7 @@ import { serverIsAlive } from '../../src/dev/embedded/server-data.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { runCommand } from './commands.ts';
 
-/** A copy of the checkout with a git repository of its own. */
+/** A copy of the checkout with a separate git repository. */
 export interface Checkout {
   readonly folder: string;
   readonly files: number;

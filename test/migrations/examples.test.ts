@@ -25,7 +25,7 @@ const find = (title: string) =>
   examples.find((example) => example.title === title) ?? expect.fail(`no example "${title}"`);
 
 /** Every step twice, the second time without effect; returns them. */
-async function run(title: string, meanwhile: (() => Promise<unknown>) | undefined): Promise<readonly Run[]> {
+async function run(title: string, between: (() => Promise<unknown>) | undefined): Promise<readonly Run[]> {
   const { url } = database();
   const client = await database().connect();
   const state = async () => ({ model: await readCatalog(client), comments: await describeSchema(client) });
@@ -33,7 +33,7 @@ async function run(title: string, meanwhile: (() => Promise<unknown>) | undefine
   for (const migration of runsOf(find(title), copy())) {
     await execute(client, url, copy(), migration);
     const once = await state();
-    if (ran.length === 0) await meanwhile?.();
+    if (ran.length === 0) await between?.();
     await execute(client, url, copy(), migration);
     expect(await state(), migration.sql).toEqual(once);
     ran.push(migration);
@@ -46,13 +46,13 @@ test('every example of migrations/README.md is run here', () => {
   for (const { title, steps } of examples) expect(steps.length, title).toBeGreaterThan(0);
 });
 
-describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, meanwhile, after }) => {
+describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, between, after }) => {
   test('leaves the rows of a populated database right, however often it runs', async () => {
     await populate();
     if (given !== undefined) await run(given, undefined);
     await begin?.(database());
     const before = await history();
-    const migrations = await run(title, meanwhile && (() => meanwhile(database())));
+    const migrations = await run(title, between && (() => between(database())));
     const client = await database().connect();
     const done = await readCatalog(client);
     for (const migration of migrations) await execute(client, database().url, copy(), migration);

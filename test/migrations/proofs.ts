@@ -9,7 +9,7 @@ export interface Proof {
   /** Rows to begin with, beside those that all have; after what is given. */
   readonly populate?: (database: TestDatabase) => Promise<unknown>;
   /** What people do after the first migration ran for the first time. */
-  readonly meanwhile?: (database: TestDatabase) => Promise<unknown>;
+  readonly between?: (database: TestDatabase) => Promise<unknown>;
   /** What is then true of the rows. */
   readonly after: (database: TestDatabase) => Promise<unknown>;
 }
@@ -40,7 +40,7 @@ export function proofsIn(database: () => TestDatabase) {
 
   const proofs: Readonly<Record<string, Proof>> = {
     'A new table': {
-      meanwhile: () => label('created_by', 'red', 'ann'),
+      between: () => label('created_by', 'red', 'ann'),
       after: async () => {
         expect(await values('select label, created_by from filestore.node_labels')).toEqual(['red ann']);
         await database().query("update filestore.nodes set state = 'deleted' where name = 'a file'");
@@ -72,7 +72,7 @@ export function proofsIn(database: () => TestDatabase) {
                 ('wrong', 's3', 'wrong', '{"region": "eu-central-1"}'),
                 ('unknown', 's3', 'unknown', '{}')`,
         ),
-      meanwhile: () =>
+      between: () =>
         database().query(
           "update filestore.backend_mounts set region = 'us-east-1' where mount_key = 'wrong'",
         ),
@@ -161,7 +161,7 @@ export function proofsIn(database: () => TestDatabase) {
         ).toEqual(['true']),
     },
     'Another value of an enumeration': {
-      meanwhile: () => database().query("update filestore.backend_mounts set state = 'retired'"),
+      between: () => database().query("update filestore.backend_mounts set state = 'retired'"),
       after: async () => {
         expect(await values('select state from filestore.backend_mounts')).toEqual(['retired']);
         await expect(
@@ -179,7 +179,7 @@ export function proofsIn(database: () => TestDatabase) {
         await label('created_by', 'changed by its old name', 'bob');
         await label('created_by', 'changed by its new name', 'cid');
       },
-      meanwhile: async () => {
+      between: async () => {
         await label('created_by', 'born with the old name', 'dan');
         await label('principal', 'born with the new name', 'eva');
         await database().query(

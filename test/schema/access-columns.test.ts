@@ -55,7 +55,7 @@ describe('no role can stop all others with a table lock:', () => {
         await client.query('rollback');
       }
     }
-    // Whoever may delete mounts may also lock their table.
+    // A role that may delete mounts may also lock their table.
     expect([...new Set(locked)]).toEqual(level === 'operator' ? ['filestore.backend_mounts'] : []);
   });
 });

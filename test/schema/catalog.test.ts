@@ -44,7 +44,7 @@ test('every update of nodes is prepared and kept as a version, whatever its colu
   );
 });
 
-test('snapshots has three columns of its own, and then those of nodes in the same order', async () => {
+test('snapshots has three extra columns first, and then those of nodes in the same order', async () => {
   const columnsOf = async (table: string) =>
     (
       await database().query(

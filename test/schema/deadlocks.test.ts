@@ -71,7 +71,7 @@ async function untilItWrites(client: Client, work: Promise<unknown>): Promise<vo
   }
 }
 
-/** Everything else that the schema's functions do, at random, each on its own connection until it is told to stop. */
+/** Everything else that the schema's functions do, at random, each on its own connection until it is stopped. */
 function startTheRest(top: string): { stop(): Promise<ReadonlySet<string>> } {
   const codes = new Set<string>();
   let stopped = false;

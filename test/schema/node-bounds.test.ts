@@ -31,7 +31,7 @@ const refusal = (constraint: string, size: string) => ({
   constraint,
   message: expect.stringContaining(size),
   hint: expect.stringMatching(/\w{3}/),
-  // A check of its own would show the row here.
+  // A plain check would show the row here.
   detail: undefined,
 });
 

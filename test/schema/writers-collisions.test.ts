@@ -20,7 +20,7 @@ beforeEach(async () => {
   ];
 });
 
-/** A change of a row that takes no lock of its own on other rows. */
+/** A change of a row that takes no lock on other rows. */
 const TOUCH = `update filestore.nodes set metadata = metadata || '{"touched": true}' where id = $1`;
 const DELETE = 'select id from filestore.delete_node($1)';
 

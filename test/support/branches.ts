@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { committedMigrations } from './migrations.ts';
 import { copyPackage, type PackageCopy } from './package.ts';
 
-/** A copy of the package in a git repository of its own, whose branch "main" has the migrations of this one. */
+/** A copy of the package in a separate git repository, whose branch "main" has the migrations of this one. */
 export interface Checkout extends PackageCopy {
   /** The migrations that both branches begin with. */
   readonly base: readonly string[];
