@@ -118,7 +118,7 @@ describe('begin_work', () => {
     expect(await links()).toEqual([entry]);
   });
 
-  test('done by hand does so too', async () => {
+  test('set by hand keeps another worker from finishing its entry, too', async () => {
     await service.query('begin');
     await service.query(
       "select set_config('filestore.journal_entry_id', $1 || '/' || pg_current_xact_id(), true)",
