@@ -118,20 +118,23 @@ async function catalogueFiles(
   for (const batch of batches(files)) {
     await client.query(
       `insert into filestore.nodes
-         (backend_mount_id, parent_id, parent_path, name, kind, size_bytes, last_modified_at)
-       select $1, f.parent_id, f.parent_path, f.name, 'file', f.size, f.modified
-       from unnest($2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[])
-         as f (parent_id, name, modified, parent_path, size)
-       on conflict (backend_mount_id, parent_id, name) where parent_live is not null
+         (backend_mount_id, parent_id, parent_path, name, kind, size_bytes, last_modified_at, link_target)
+       select $1, f.parent_id, f.parent_path, f.name, 'file', f.size, f.modified, f.link_target
+       from unnest($2::bigint[], $3::text[], $4::timestamptz[], $5::text[], $6::bigint[], $7::text[])
+         as f (parent_id, name, modified, parent_path, size, link_target)
+       on conflict (parent_id, name) where parent_live is not null
        do update
-       set size_bytes = excluded.size_bytes, last_modified_at = excluded.last_modified_at
-       where (nodes.size_bytes, nodes.last_modified_at)
-         is distinct from (excluded.size_bytes, excluded.last_modified_at)`,
+       set size_bytes       = excluded.size_bytes,
+           last_modified_at = excluded.last_modified_at,
+           link_target      = excluded.link_target
+       where (nodes.size_bytes, nodes.last_modified_at, nodes.link_target)
+         is distinct from (excluded.size_bytes, excluded.last_modified_at, excluded.link_target)`,
       [
         mount.id,
         ...columnsOf(batch, known),
         batch.map(({ parentPath }) => parentPath),
         batch.map(({ size }) => size),
+        batch.map(({ linkTarget }) => linkTarget),
       ],
     );
     done += batch.length;

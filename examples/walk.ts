@@ -1,4 +1,4 @@
-import { lstat, readdir } from 'node:fs/promises';
+import { lstat, readdir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** A file or directory below the root of a walk. */
@@ -13,6 +13,8 @@ export interface Entry {
   /** Bytes; 0 for a directory. */
   readonly size: number;
   readonly modified: Date;
+  /** The target of a symbolic link; null for everything else. */
+  readonly linkTarget: string | null;
 }
 
 export interface Walked {
@@ -36,7 +38,7 @@ export async function walk(root: string): Promise<Walked> {
         if (kind === 'directory') {
           directories.push(entry);
           next.push(entry.path);
-        } else if (kind === 'file') {
+        } else if (kind === 'file' || kind === 'symbolic link') {
           files.push(entry);
         } else {
           skipped.set(kind, (skipped.get(kind) ?? 0) + 1);
@@ -72,6 +74,7 @@ async function readDirectory(root: string, parentPath: string, depth: number) {
         depth,
         size: kind === 'file' ? size : 0,
         modified: mtime,
+        linkTarget: kind === 'symbolic link' ? await readlink(join(root, path)) : null,
       };
       return { entry, kind };
     }),

@@ -34,6 +34,14 @@ export interface BackendMountRow {
   id: string;
   /** Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes. */
   mount_key: string;
+  /** Name for people; at most 256 bytes. */
+  display_name: string | null;
+  /** What the mount is for; at most 8 KiB. A secret in it is refused. */
+  description: string | null;
+  /** A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB. */
+  labels: JsonObject;
+  /** Whom to ask about the mount, such as a mail address; at most 256 bytes. */
+  contact: string | null;
   /** local or s3. Never changes. */
   backend_kind: 'local' | 's3';
   /** Local mounts: absolute, canonical path of the directory. Null on S3. */
@@ -50,8 +58,10 @@ export interface BackendMountRow {
   access_mode: 'rw' | 'ro';
   /** Who may do what on the mount, as the service defines it. */
   access_policy: JsonObject;
-  /** active, inactive, offline, degraded or error: what the service last knew of the backend. */
-  state: 'active' | 'inactive' | 'offline' | 'degraded' | 'error';
+  /** active, inactive, offline, degraded, error or unknown: what the service last knew of the backend. */
+  state: 'active' | 'inactive' | 'offline' | 'degraded' | 'error' | 'unknown';
+  /** Why the mount is in its state; at most 8 KiB. A secret in it is refused. A change of state without a new reason clears it. */
+  state_reason: string | null;
   /** When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only. */
   erasing_since: Date | null;
   /** Optimistic version: counted by a trigger, +1 on every change. */
@@ -65,6 +75,10 @@ export interface BackendMountRow {
 /** What a service may insert into backend_mounts. An optional column has a default or is filled by the database. */
 export interface BackendMountInsert {
   mount_key: string;
+  display_name?: string | null;
+  description?: string | null;
+  labels?: JsonObject;
+  contact?: string | null;
   backend_kind: 'local' | 's3';
   root_path?: string | null;
   bucket?: string | null;
@@ -73,7 +87,8 @@ export interface BackendMountInsert {
   credentials_ref?: string | null;
   access_mode?: 'rw' | 'ro';
   access_policy?: JsonObject;
-  state?: 'active' | 'inactive' | 'offline' | 'degraded' | 'error';
+  state?: 'active' | 'inactive' | 'offline' | 'degraded' | 'error' | 'unknown';
+  state_reason?: string | null;
 }
 
 /** A row of backfills. Progress of filestore.backfill, one row per run over a table. */
@@ -200,6 +215,8 @@ export interface NodeRow {
   content_hash: string | null;
   /** The backend's storage class, such as STANDARD_IA. At most 256 bytes. */
   storage_class: string | null;
+  /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
+  link_target: string | null;
   /** A JSON object that belongs to the service. At most 64 KiB. */
   metadata: JsonObject;
   /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
@@ -229,6 +246,7 @@ export interface NodeInsert {
   checksum?: string | null;
   content_hash?: string | null;
   storage_class?: string | null;
+  link_target?: string | null;
   metadata?: JsonObject;
   state?: NodeState;
   last_modified_at?: Date | string | null;
@@ -306,6 +324,8 @@ export interface SnapshotRow {
   content_hash: string | null;
   /** The backend's storage class, such as STANDARD_IA. At most 256 bytes. */
   storage_class: string | null;
+  /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
+  link_target: string | null;
   /** A JSON object that belongs to the service. At most 64 KiB. */
   metadata: JsonObject;
   /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
@@ -356,6 +376,8 @@ export interface ActiveNodeRow {
   content_hash: string | null;
   /** The backend's storage class, such as STANDARD_IA. At most 256 bytes. */
   storage_class: string | null;
+  /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
+  link_target: string | null;
   /** A JSON object that belongs to the service. At most 64 KiB. */
   metadata: JsonObject;
   /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
@@ -377,7 +399,7 @@ export interface ActiveNodeRow {
   /** local or s3. Never changes. */
   backend_kind: 'local' | 's3';
   /** backend_mounts.state. */
-  mount_state: 'active' | 'inactive' | 'offline' | 'degraded' | 'error';
+  mount_state: 'active' | 'inactive' | 'offline' | 'degraded' | 'error' | 'unknown';
   /** URI: file:///root/path or s3://bucket/prefix/path, percent-encoded. */
   location: string | null;
   /** When a watcher last saw the node on its backend. */
@@ -454,6 +476,8 @@ export interface NodeVersionRow {
   content_hash: string | null;
   /** The backend's storage class, such as STANDARD_IA. At most 256 bytes. */
   storage_class: string | null;
+  /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
+  link_target: string | null;
   /** A JSON object that belongs to the service. At most 64 KiB. */
   metadata: JsonObject;
   /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */

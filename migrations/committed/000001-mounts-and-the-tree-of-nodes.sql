@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7bd9e4c191d577f4a4024e9817d4ca8432cf92bd
+--! Hash: sha1:9266821b1d1480b1bb288f0b483396c911e3c4df
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -22,6 +22,10 @@ comment on schema filestore is
 create table if not exists filestore.backend_mounts (
   id              bigint         generated always as identity (maxvalue 1099511627775),
   mount_key       text           collate "C" not null,
+  display_name    text,
+  description     text,
+  labels          jsonb          not null default '{}',
+  contact         text,
   backend_kind    text           not null,
   root_path       text           collate "C",
   bucket          text           collate "C",
@@ -31,6 +35,7 @@ create table if not exists filestore.backend_mounts (
   access_mode     text           not null default 'rw',
   access_policy   jsonb          not null default '{}',
   state           text           not null default 'active',
+  state_reason    text,
   erasing_since   timestamptz(3),
   version         integer        not null default 1,
   created_at      timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
@@ -47,7 +52,7 @@ create table if not exists filestore.backend_mounts (
   constraint backend_mounts_access_mode_check
     check (access_mode in ('rw', 'ro')),
   constraint backend_mounts_state_check
-    check (state in ('active', 'inactive', 'offline', 'degraded', 'error')),
+    check (state in ('active', 'inactive', 'offline', 'degraded', 'error', 'unknown')),
   constraint backend_mounts_version_check
     check (version >= 1),
   constraint backend_mounts_place_check
@@ -69,6 +74,16 @@ create table if not exists filestore.backend_mounts (
   -- No prefix is null, never '': one spelling for "the whole bucket".
   constraint backend_mounts_prefix_check
     check (prefix ~ '^[^/]+(/[^/]+)*$' and octet_length(prefix) <= 1024 and prefix !~ '[\u0001-\u001f\u007f-\u009f]'),
+  constraint backend_mounts_display_name_check
+    check (display_name <> '' and octet_length(display_name) <= 256 and display_name !~ '[\u0001-\u001f\u007f-\u009f]'),
+  constraint backend_mounts_description_check
+    check (octet_length(description) <= 8192),
+  constraint backend_mounts_labels_check
+    check (jsonb_typeof(labels) = 'object'),
+  constraint backend_mounts_contact_check
+    check (contact <> '' and octet_length(contact) <= 256),
+  constraint backend_mounts_state_reason_check
+    check (octet_length(state_reason) <= 8192),
   constraint backend_mounts_config_check
     check (jsonb_typeof(config) = 'object'),
   constraint backend_mounts_access_policy_check
@@ -85,6 +100,10 @@ create unique index if not exists backend_mounts_bucket_prefix_key
 comment on table  filestore.backend_mounts                 is 'A configured root: a directory of a local disk, or a bucket (and prefix) in S3. Inserting one creates the root node of its tree.';
 comment on column filestore.backend_mounts.id              is 'Stable number of the mount; never reused.';
 comment on column filestore.backend_mounts.mount_key       is 'Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes.';
+comment on column filestore.backend_mounts.display_name    is 'Name for people; at most 256 bytes.';
+comment on column filestore.backend_mounts.description     is 'What the mount is for; at most 8 KiB. A secret in it is refused.';
+comment on column filestore.backend_mounts.labels          is 'A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB.';
+comment on column filestore.backend_mounts.contact         is 'Whom to ask about the mount, such as a mail address; at most 256 bytes.';
 comment on column filestore.backend_mounts.backend_kind    is 'local or s3. Never changes.';
 comment on column filestore.backend_mounts.root_path       is 'Local mounts: absolute, canonical path of the directory. Null on S3.';
 comment on column filestore.backend_mounts.bucket          is 'S3 mounts: name of the bucket. Null on local mounts.';
@@ -93,7 +112,8 @@ comment on column filestore.backend_mounts.config          is 'Settings of the b
 comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret that opens the backend; never the secret.';
 comment on column filestore.backend_mounts.access_mode     is 'rw, or ro for a mount that commands must not change.';
 comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it.';
-comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded or error: what the service last knew of the backend.';
+comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded, error or unknown: what the service last knew of the backend.';
+comment on column filestore.backend_mounts.state_reason    is 'Why the mount is in its state; at most 8 KiB. A secret in it is refused. A change of state without a new reason clears it.';
 comment on column filestore.backend_mounts.erasing_since   is 'When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only.';
 comment on column filestore.backend_mounts.version         is 'Optimistic version: counted by a trigger, +1 on every change.';
 comment on column filestore.backend_mounts.created_at      is 'When the row was inserted.';
@@ -139,6 +159,7 @@ create table if not exists filestore.nodes (
   checksum         text                 collate "C",
   content_hash     text                 collate "C",
   storage_class    text,
+  link_target      text                 collate "C",
   metadata         jsonb                not null default '{}',
   state            filestore.node_state not null default 'active',
   version          integer              not null default 1,
@@ -178,14 +199,15 @@ create unique index if not exists nodes_root_key
 -- key columns by equality, which implies "parent_live is not null" and nothing
 -- about deleted_at, so with that predicate it would read the whole table once
 -- per moved directory. Both select the same rows.
+-- Without the mount, which follows from the parent: narrower, and found by parent_id alone.
 create unique index if not exists nodes_live_child_key
-  on filestore.nodes (backend_mount_id, parent_id, name)
+  on filestore.nodes (parent_id, name)
   where parent_live is not null;
 -- Always empty. The key asks for children whose parent_live is false. With the
 -- value in the plan that becomes "not parent_live", which implies no "is not
 -- null", and without this index all nodes would be read.
 create index if not exists nodes_dead_child_idx
-  on filestore.nodes (backend_mount_id, parent_id)
+  on filestore.nodes (parent_id)
   where not parent_live;
 -- Not unique: the tree makes live paths unique already, and a second unique
 -- index would leak 23505 past "on conflict".
@@ -229,6 +251,7 @@ comment on column filestore.nodes.size_bytes       is 'Size of the content in by
 comment on column filestore.nodes.checksum         is 'Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86….';
 comment on column filestore.nodes.content_hash     is 'The backend''s own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes.';
 comment on column filestore.nodes.storage_class    is 'The backend''s storage class, such as STANDARD_IA. At most 256 bytes.';
+comment on column filestore.nodes.link_target      is 'A symbolic link''s target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes.';
 comment on column filestore.nodes.metadata         is 'A JSON object that belongs to the service. At most 64 KiB.';
 comment on column filestore.nodes.state            is 'active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone).';
 comment on column filestore.nodes.version          is 'Optimistic version: counted by trigger, +1 on every change.';
@@ -335,6 +358,12 @@ begin
       'It has at most 256 bytes.'
     ),
     (
+      'nodes_link_target_check',
+      node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'),
+      'has a link_target that no symbolic link can have',
+      'A link is a file, and its target has 1 to 4096 bytes.'
+    ),
+    (
       'nodes_metadata_check',
       jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536,
       format('has metadata of type %s and %s bytes', jsonb_typeof(node.metadata), octet_length(node.metadata::text)),
@@ -415,6 +444,7 @@ begin
     and (node.checksum is null or (octet_length(node.checksum) <= 1024 and node.checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$'))
     and (node.content_hash is null or octet_length(node.content_hash) <= 1024)
     and (node.storage_class is null or octet_length(node.storage_class) <= 256)
+    and (node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'))
     -- The concatenation uncompresses, so that the bound is on what a reader gets.
     and (node.metadata = '{}' or (jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536))
     and (node.last_modified_at is null or node.last_modified_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999Z')
@@ -803,6 +833,15 @@ begin
   if new.credentials_ref is distinct from old.credentials_ref then
     perform filestore.check_settings('credentials_ref', to_jsonb(new.credentials_ref));
   end if;
+  if new.labels is distinct from old.labels then
+    perform filestore.check_settings('labels', new.labels);
+  end if;
+  if (new.description, new.contact, new.state_reason) is distinct from (old.description, old.contact, old.state_reason) then
+    perform filestore.check_settings(
+      'the mount',
+      jsonb_build_object('description', new.description, 'contact', new.contact, 'state_reason', new.state_reason)
+    );
+  end if;
   if tg_op = 'INSERT' then
     return new;
   end if;
@@ -814,6 +853,10 @@ begin
       using errcode    = 'FS422',
             constraint = 'backend_mounts_fixed_check',
             hint       = 'Register another mount instead.';
+  end if;
+
+  if new.state <> old.state and new.state_reason is not distinct from old.state_reason then
+    new.state_reason := null;
   end if;
 
   -- The whole row is compared, so that a new column counts without being named here.

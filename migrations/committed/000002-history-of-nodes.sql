@@ -1,5 +1,5 @@
---! Previous: sha1:7bd9e4c191d577f4a4024e9817d4ca8432cf92bd
---! Hash: sha1:18b570006a1700679d2e17d71d84be0ae4108ecf
+--! Previous: sha1:9266821b1d1480b1bb288f0b483396c911e3c4df
+--! Hash: sha1:68f8efea99abfe348c199cd8aa32de457ddabfe1
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.

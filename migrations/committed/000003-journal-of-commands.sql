@@ -1,5 +1,5 @@
---! Previous: sha1:18b570006a1700679d2e17d71d84be0ae4108ecf
---! Hash: sha1:61c5fa292e7bc3cad67848ebd5ddf98a0c8b0e03
+--! Previous: sha1:68f8efea99abfe348c199cd8aa32de457ddabfe1
+--! Hash: sha1:10c09944e795d3e1d84866ba285a875a29cfac83
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:61c5fa292e7bc3cad67848ebd5ddf98a0c8b0e03
---! Hash: sha1:19e149a82446add124c84dee98e33ee8882a7135
+--! Previous: sha1:10c09944e795d3e1d84866ba285a875a29cfac83
+--! Hash: sha1:fa073e7399201852afc942f979e4c2e1bcf7e064
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a

@@ -1,5 +1,5 @@
---! Previous: sha1:19e149a82446add124c84dee98e33ee8882a7135
---! Hash: sha1:8eef6594160765e85a157c5e3e3df38371092c3d
+--! Previous: sha1:fa073e7399201852afc942f979e4c2e1bcf7e064
+--! Hash: sha1:9e095af7de9931a62516671de780f22623999739
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

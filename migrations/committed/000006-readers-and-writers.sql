@@ -1,5 +1,5 @@
---! Previous: sha1:8eef6594160765e85a157c5e3e3df38371092c3d
---! Hash: sha1:1f72154dd0768abad6b7e2492253c87e3c0be7fb
+--! Previous: sha1:9e095af7de9931a62516671de780f22623999739
+--! Hash: sha1:ff6ffc4b27e0a7272ad23b6ca372c3f75aa5e60c
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -311,7 +311,7 @@ begin
     create_node.last_modified_at
   )
   -- Named, so that an id that exists already (its sequence is behind) raises 23505 instead of "the name is taken".
-  on conflict (backend_mount_id, parent_id, name) where parent_live is not null do nothing
+  on conflict (parent_id, name) where parent_live is not null do nothing
   returning * into node;
 
   if node.id is null then
@@ -368,7 +368,7 @@ begin
     -- The second look finds the node of another caller.
     insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
     values (directory.backend_mount_id, directory.id, ensure_child.name, 'directory')
-    on conflict (backend_mount_id, parent_id, name) where parent_live is not null do nothing
+    on conflict (parent_id, name) where parent_live is not null do nothing
     returning * into child;
     exit when child.id is not null;
   end loop;

@@ -1,5 +1,5 @@
---! Previous: sha1:1f72154dd0768abad6b7e2492253c87e3c0be7fb
---! Hash: sha1:64ca0a8c23c7deaf4d8a60a80f8819bb7928e882
+--! Previous: sha1:ff6ffc4b27e0a7272ad23b6ca372c3f75aa5e60c
+--! Hash: sha1:4f570e14c095912736f0eba0805d04bc0432564c
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

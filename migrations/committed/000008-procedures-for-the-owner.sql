@@ -1,5 +1,5 @@
---! Previous: sha1:64ca0a8c23c7deaf4d8a60a80f8819bb7928e882
---! Hash: sha1:0a15657e345f0d1ce2a6f5e6d727aaeedc43fb61
+--! Previous: sha1:4f570e14c095912736f0eba0805d04bc0432564c
+--! Hash: sha1:9f00370fa1509c5df5d1de706b521f1dead3c9da
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -32,6 +32,45 @@ test('a mount comes with the root node of its tree', async () => {
   });
 });
 
+test('a mount has a name, labels and a contact for people', async () => {
+  const described = { display_name: 'Média', description: 'Photos', labels: { team: 'a' }, contact: 'a@b.c' };
+  await expect(insertMount({ ...LOCAL, ...described })).resolves.toMatchObject(described);
+});
+
+test.each([
+  ['display_name', ''],
+  ['display_name', 'a\nb'],
+  ['display_name', 'a'.repeat(257)],
+  ['description', 'a'.repeat(8193)],
+  ['labels', '[]'],
+  ['contact', ''],
+  ['state_reason', 'a'.repeat(8193)],
+])('a mount with %s %j is refused', async (column, value) => {
+  await expect(insertMount({ ...LOCAL, [column]: value })).rejects.toMatchObject({
+    constraint: `backend_mounts_${column}_check`,
+  });
+});
+
+test.each([
+  ['description', 'ask s3://user:hunter2@host'],
+  ['contact', 'https://user:hunter2@host'],
+  ['state_reason', 'cannot connect with password=hunter2'],
+  ['labels', { team: { password: 'hunter2' } }],
+])('a secret in %s is refused and not quoted', async (column, value) => {
+  const refusal = await insertMount({ ...LOCAL, [column]: value }).catch((error: unknown) => error);
+  expect(refusal).toMatchObject({ code: 'FS422', constraint: 'backend_mounts_secret_check' });
+  expect(JSON.stringify(refusal)).not.toContain('hunter2');
+});
+
+test('a change of state clears the reason of the former state, unless it has a reason', async () => {
+  const { id } = await insertMount({ ...LOCAL, state: 'error', state_reason: 'disk is gone' });
+  const change = (set: string) =>
+    one(database(), `update filestore.backend_mounts set ${set} where id = $1 returning state_reason`, [id]);
+  expect(await change("state = 'offline', state_reason = 'replaced'")).toEqual({ state_reason: 'replaced' });
+  expect(await change("contact = 'a@b.c'")).toEqual({ state_reason: 'replaced' });
+  expect(await change("state = 'unknown'")).toEqual({ state_reason: null });
+});
+
 describe('a place', () => {
   test.each([
     ['a local directory', LOCAL],
