@@ -60,7 +60,7 @@ export interface BackendMountRow {
   access_policy: JsonObject;
   /** active, inactive, offline, degraded, error or unknown: what the service last knew of the backend. */
   state: 'active' | 'inactive' | 'offline' | 'degraded' | 'error' | 'unknown';
-  /** Why the mount is in its state; at most 8 KiB. A secret in it is refused. A change of state without a new reason clears it. */
+  /** Why the mount is in its state; at most 8 KiB. A secret in it is refused. Write it together with the state. */
   state_reason: string | null;
   /** When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only. */
   erasing_since: Date | null;
@@ -1227,3 +1227,11 @@ export interface TreeAtArguments {
 
 /** A row of "select * from filestore.tree_at(…)". The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
+
+/** The arguments of writable_mount. */
+export interface WritableMountArguments {
+  mount_key: string | null;
+}
+
+/** A row of "select * from filestore.writable_mount(…)". The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change. */
+export type WritableMountRow = BackendMountRow;

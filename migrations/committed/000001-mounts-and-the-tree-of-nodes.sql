@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:9266821b1d1480b1bb288f0b483396c911e3c4df
+--! Hash: sha1:268221acfaf98c822c21209dbe48bd832f5aaa62
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -113,7 +113,7 @@ comment on column filestore.backend_mounts.credentials_ref is 'Name of the secre
 comment on column filestore.backend_mounts.access_mode     is 'rw, or ro for a mount that commands must not change.';
 comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it.';
 comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded, error or unknown: what the service last knew of the backend.';
-comment on column filestore.backend_mounts.state_reason    is 'Why the mount is in its state; at most 8 KiB. A secret in it is refused. A change of state without a new reason clears it.';
+comment on column filestore.backend_mounts.state_reason    is 'Why the mount is in its state; at most 8 KiB. A secret in it is refused. Write it together with the state.';
 comment on column filestore.backend_mounts.erasing_since   is 'When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only.';
 comment on column filestore.backend_mounts.version         is 'Optimistic version: counted by a trigger, +1 on every change.';
 comment on column filestore.backend_mounts.created_at      is 'When the row was inserted.';
@@ -853,10 +853,6 @@ begin
       using errcode    = 'FS422',
             constraint = 'backend_mounts_fixed_check',
             hint       = 'Register another mount instead.';
-  end if;
-
-  if new.state <> old.state and new.state_reason is not distinct from old.state_reason then
-    new.state_reason := null;
   end if;
 
   -- The whole row is compared, so that a new column counts without being named here.

@@ -1,5 +1,5 @@
---! Previous: sha1:9266821b1d1480b1bb288f0b483396c911e3c4df
---! Hash: sha1:68f8efea99abfe348c199cd8aa32de457ddabfe1
+--! Previous: sha1:268221acfaf98c822c21209dbe48bd832f5aaa62
+--! Hash: sha1:6423d2ffc033bb1ea81549808483335133da6767
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.

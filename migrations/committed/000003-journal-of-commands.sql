@@ -1,5 +1,5 @@
---! Previous: sha1:68f8efea99abfe348c199cd8aa32de457ddabfe1
---! Hash: sha1:10c09944e795d3e1d84866ba285a875a29cfac83
+--! Previous: sha1:6423d2ffc033bb1ea81549808483335133da6767
+--! Hash: sha1:61efddd5345f106808ef62e15fa046d47e0c85e6
 --! Message: Journal of commands
 
 do $$

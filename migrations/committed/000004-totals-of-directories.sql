@@ -1,5 +1,5 @@
---! Previous: sha1:10c09944e795d3e1d84866ba285a875a29cfac83
---! Hash: sha1:fa073e7399201852afc942f979e4c2e1bcf7e064
+--! Previous: sha1:61efddd5345f106808ef62e15fa046d47e0c85e6
+--! Hash: sha1:d7612b3452e380f0d59644be9cebdbff6cf8087a
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a

@@ -1,5 +1,5 @@
---! Previous: sha1:fa073e7399201852afc942f979e4c2e1bcf7e064
---! Hash: sha1:9e095af7de9931a62516671de780f22623999739
+--! Previous: sha1:d7612b3452e380f0d59644be9cebdbff6cf8087a
+--! Hash: sha1:fd3fd7c53223981c4225d5cf300f31ab1d1aaaaa
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

@@ -1,5 +1,5 @@
---! Previous: sha1:9e095af7de9931a62516671de780f22623999739
---! Hash: sha1:ff6ffc4b27e0a7272ad23b6ca372c3f75aa5e60c
+--! Previous: sha1:fd3fd7c53223981c4225d5cf300f31ab1d1aaaaa
+--! Hash: sha1:8cf7af93fa7054401a85c11bc4fda5dd1831b342
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -87,6 +87,47 @@ comment on column filestore.view_filestore_directories.consistency_state  is 'up
 comment on column filestore.view_filestore_directories.updated_at         is 'When deltas were last folded into them.';
 --! EndIncluded views/view_filestore_directories.sql
 
+--! Included functions/writable_mount.sql
+create or replace function filestore.writable_mount(mount_key text)
+returns filestore.backend_mounts
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount filestore.backend_mounts;
+begin
+  -- Without a lock: every command of a mount would write to its one row.
+  select *
+  into mount
+  from filestore.backend_mounts m
+  where m.id = filestore.find_mount(writable_mount.mount_key);
+
+  if mount.erasing_since is not null then
+    raise exception 'mount "%" is being erased since %', mount.mount_key, mount.erasing_since
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_erasing',
+            hint       = 'Nothing can be written to it any more.';
+  elsif mount.access_mode <> 'rw' then
+    raise exception 'mount "%" is read-only', mount.mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_read_only',
+            hint       = 'Use another mount, or set its access_mode to ''rw''.';
+  elsif mount.state in ('inactive', 'offline', 'error') then
+    raise exception 'mount "%" is %', mount.mount_key, mount.state || coalesce(': ' || left(mount.state_reason, 200), '')
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_inactive',
+            hint       = 'Set its state to ''active'' when the backend is ready.';
+  end if;
+  return mount;
+end
+$$;
+
+comment on function filestore.writable_mount(text) is
+  'The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change.';
+
+revoke all on function filestore.writable_mount(text) from public;
+--! EndIncluded functions/writable_mount.sql
 --! Included functions/node_by_path.sql
 create or replace function filestore.node_by_path(mount_key text, path text)
 returns setof filestore.nodes

@@ -1,5 +1,5 @@
---! Previous: sha1:ff6ffc4b27e0a7272ad23b6ca372c3f75aa5e60c
---! Hash: sha1:4f570e14c095912736f0eba0805d04bc0432564c
+--! Previous: sha1:8cf7af93fa7054401a85c11bc4fda5dd1831b342
+--! Hash: sha1:57fa4bc44b20159b35a15301a4f4071ddd51f673
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -232,7 +232,7 @@ declare
     'list_directory,location_uri,node_at,node_by_path,node_location,percent_encode,tree_at}'::text[];
   services  constant text[] := '{begin_command,begin_work,create_node,delete_batch,delete_node,ensure_child,ensure_directory,finish_command,is_sound,is_sound_entry,'
     'fold_rollups,freeze_tree,lock_tree,move_node,record_sightings,refuse_entry,refuse_stale,refuse_taken_name,refuse_unsound,require_first_write,'
-    'require_read_committed,restore_node,restore_tree,revert_node,start_command}'::text[];
+    'require_read_committed,restore_node,restore_tree,revert_node,start_command,writable_mount}'::text[];
   operators constant text[] := '{audit_rollups,check_integrity,check_retention,check_sequences,expire_commands,find_secret,prune_journal,purge_deleted,recount_rollups}'::text[];
 begin
   if level is null or level not in ('reader', 'service', 'operator') then

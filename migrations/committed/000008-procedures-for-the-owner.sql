@@ -1,5 +1,5 @@
---! Previous: sha1:4f570e14c095912736f0eba0805d04bc0432564c
---! Hash: sha1:9f00370fa1509c5df5d1de706b521f1dead3c9da
+--! Previous: sha1:57fa4bc44b20159b35a15301a4f4071ddd51f673
+--! Hash: sha1:c82e61ade775893a241d3abfac2bf3f9811bc4a8
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

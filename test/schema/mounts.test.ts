@@ -62,15 +62,6 @@ test.each([
   expect(JSON.stringify(refusal)).not.toContain('hunter2');
 });
 
-test('a change of state clears the reason of the former state, unless it has a reason', async () => {
-  const { id } = await insertMount({ ...LOCAL, state: 'error', state_reason: 'disk is gone' });
-  const change = (set: string) =>
-    one(database(), `update filestore.backend_mounts set ${set} where id = $1 returning state_reason`, [id]);
-  expect(await change("state = 'offline', state_reason = 'replaced'")).toEqual({ state_reason: 'replaced' });
-  expect(await change("contact = 'a@b.c'")).toEqual({ state_reason: 'replaced' });
-  expect(await change("state = 'unknown'")).toEqual({ state_reason: null });
-});
-
 describe('a place', () => {
   test.each([
     ['a local directory', LOCAL],

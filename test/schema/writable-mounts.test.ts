@@ -1,0 +1,58 @@
+import type { Client } from 'pg';
+import { beforeAll, expect, test } from 'vitest';
+import { databaseForFile } from '../support/database.ts';
+import { levelsForFile } from '../support/levels.ts';
+import { one } from '../support/tree.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+let service: Client;
+
+beforeAll(async () => {
+  service = await connectAs('service');
+  await service.query(
+    `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('media', 's3', 'media')`,
+  );
+});
+
+const ask = (key: string) => one(service, 'select mount_key from filestore.writable_mount($1)', [key]);
+
+test.each(['active', 'degraded', 'unknown'])('a mount that is %s may be written to', async (state) => {
+  await service.query('update filestore.backend_mounts set state = $1', [state]);
+  expect(await ask('media')).toEqual({ mount_key: 'media' });
+});
+
+test('a mount that does not exist is refused', async () => {
+  await expect(ask('nowhere')).rejects.toMatchObject({ code: 'FS404', constraint: 'backend_mounts_missing' });
+});
+
+test('a read-only mount is refused', async () => {
+  await service.query("update filestore.backend_mounts set state = 'active', access_mode = 'ro'");
+  await expect(ask('media')).rejects.toMatchObject({
+    code: 'FS409',
+    constraint: 'backend_mounts_read_only',
+    message: 'mount "media" is read-only',
+  });
+});
+
+test.each(['inactive', 'offline', 'error'])(
+  'a mount that is %s is refused with its reason',
+  async (state) => {
+    await service.query(
+      "update filestore.backend_mounts set access_mode = 'rw', state = $1, state_reason = 'the disk is gone'",
+      [state],
+    );
+    await expect(ask('media')).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'backend_mounts_inactive',
+      message: `mount "media" is ${state}: the disk is gone`,
+    });
+  },
+);
+
+test('a mount that is being erased is refused', async () => {
+  await database().query(
+    "update filestore.backend_mounts set access_mode = 'rw', state = 'active', erasing_since = now()",
+  );
+  await expect(ask('media')).rejects.toMatchObject({ code: 'FS409', constraint: 'backend_mounts_erasing' });
+});
