@@ -1,45 +1,11 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { databaseForFile } from './support/database.ts';
+import { examplesOf, outcomeOf } from './support/examples.ts';
 
 const database = databaseForFile();
-
-interface Example {
-  readonly statement: string;
-  /** One line a row, columns separated by " | "; undefined when the document says nothing about it. */
-  readonly expected: readonly string[] | undefined;
-}
-
-/** The statements in a document's SQL blocks; a statement ends with a line's ";", and comment lines after it are its rows. */
-function examplesOf(document: string): readonly Example[] {
-  const text = readFileSync(join(PACKAGE_ROOT, document), 'utf8');
-  const blocks = [...text.matchAll(/^```sql\n([\s\S]*?)^```$/gm)].map((match) => match[1] ?? '');
-  return blocks.flatMap((block) =>
-    [...block.matchAll(/([\s\S]+?;)\n((?:-- ?.*\n)*)/g)].map(([, statement = '', rows = '']) => ({
-      statement: statement.trim(),
-      expected:
-        rows === ''
-          ? undefined
-          : rows
-              .trimEnd()
-              .split('\n')
-              .map((row) => row.slice(3).trimEnd()),
-    })),
-  );
-}
-
-async function outcomeOf(client: Client, statement: string): Promise<readonly string[]> {
-  try {
-    const { rows } = await client.query<string[]>({ text: statement, rowMode: 'array' });
-    return rows.map((row) => row.join(' | ').trimEnd());
-  } catch (error) {
-    const { code, message } = error as { readonly code: string; readonly message: string };
-    return [`ERROR ${code}: ${message}`];
-  }
-}
 
 describe.each(['docs/functions.md', 'docs/operations.md', 'docs/upkeep.md'])('%s', (document) => {
   test('its examples run and return what it says', async () => {
