@@ -198,7 +198,7 @@ describe('a refusal of the database', () => {
   });
 });
 
-describe('a function that returns what its type does not have', () => {
+describe('a function', () => {
   const describeFunction = (name: string, result: SqlFunction['result']): SqlFunction => ({
     name,
     result,
@@ -219,7 +219,7 @@ describe('a function that returns what its type does not have', () => {
         language sql as 'select $1[array_length($1, 1)]';`);
   });
 
-  test('is an error instead of a row of nulls', async () => {
+  test('that returns a row of nulls instead of a row is an error', async () => {
     const [row, nested] = [
       describeFunction('no_row', 'row'),
       describeFunction('no_entry', { row: 'the row', columns: ['id'] }),
@@ -230,18 +230,33 @@ describe('a function that returns what its type does not have', () => {
     await expect(callForNothing(client, row, {})).resolves.toBeUndefined();
   });
 
-  test('is an error instead of null, unless it announces null', async () => {
+  test('that returns null without announcing it is an error', async () => {
     const calling = (result: SqlFunction['result']) =>
       callForOne(client, describeFunction('no_value', result), {});
     await expect(calling('value')).rejects.toThrow('filestore.no_value returned null');
     expect(await calling('value or null')).toBeNull();
   });
 
-  test('is an error when it returns more than the one row that it promises', async () => {
+  test('that returns more than the one row that it promises is an error', async () => {
     await expect(callForOneOrNone(client, describeFunction('two_rows', 'row'), {})).rejects.toThrow('rows 1');
   });
 
-  test('names of any kind are quoted, and each JSON value of an array is one', async () => {
+  test('that takes domains and arrays of them gets both', async () => {
+    await client.query(`
+      create function filestore.take_domains(kind filestore.node_kind, states filestore.node_state[] default '{deleted}')
+        returns text language sql as 'select kind || states::text'`);
+    const called: SqlFunction = {
+      name: 'take_domains',
+      result: 'value',
+      parameters: { kind: { name: 'kind', required: true }, states: { name: 'states' } },
+    };
+    expect(await callForOne(client, called, { kind: 'file' })).toBe('file{deleted}');
+    const states = ['active', 'missing'];
+    expect(await callForOne(client, called, { kind: 'file', states })).toBe('file{active,missing}');
+    await expect(callForOne(client, called, { kind: 'link' })).rejects.toMatchObject({ code: '23514' });
+  });
+
+  test('with odd names is called by them, and gets each JSON value of an array as one', async () => {
     const called: SqlFunction = {
       name: 'last_item',
       result: 'value',
