@@ -28,7 +28,7 @@ beforeAll(async () => {
   );
 });
 
-/** A small service, which has no SQL of its own but the ends of transactions. */
+/** A small service. The only SQL that it writes begins and ends transactions. */
 const service = {
   upload: (path: string, name: string, size: bigint) =>
     journalled('upload', { path, name }, async () => {
