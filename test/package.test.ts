@@ -1,5 +1,14 @@
 import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -50,6 +59,11 @@ afterAll(() => rmSync(service, { recursive: true, force: true }));
 /** Runs a module of the service and returns what it printed. */
 async function runService(code: string, env: Record<string, string>): Promise<string> {
   writeFileSync(join(service, 'service.js'), code);
+  return runCompiled(env);
+}
+
+/** The same with the module that was compiled last. */
+async function runCompiled(env: Record<string, string>): Promise<string> {
   const { stdout } = await run(process.execPath, ['service.js'], {
     cwd: service,
     env: { PATH: process.env.PATH, ...env },
@@ -134,11 +148,11 @@ describe('the packed package', () => {
     expect(await modulesOfRun()).toEqual([]);
   });
 
-  /** What the compiler says of a module of the service, the package's declarations included. */
+  /** What the compiler says of a module of the service, the package's declarations included. It writes service.js. */
   async function compile(code: string): Promise<string> {
     writeFileSync(join(service, 'service.ts'), code);
     const flags =
-      '--noEmit --strict --module nodenext --target es2022 --types node --exactOptionalPropertyTypes';
+      '--strict --skipLibCheck false --module nodenext --target es2022 --types node --exactOptionalPropertyTypes';
     const { stdout } = await run(
       process.execPath,
       [join(PACKAGE_ROOT, 'node_modules', 'typescript', 'bin', 'tsc'), ...flags.split(' '), 'service.ts'],
@@ -162,11 +176,11 @@ describe('the packed package', () => {
   test('has types of its rows for a service that queries', async () => {
     const said = await compile(
       `import { withConnection } from '@apphub/filestore';
-       import type { ActiveNodeRow, CreateNodeArguments, NodeInsert, NodeRow } from '@apphub/filestore/rows';
+       import type { ActiveNodeRow, NodeInsert, NodeRow, NodeUpdate } from '@apphub/filestore/rows';
        export const find = (path: string): Promise<readonly ActiveNodeRow[]> => withConnection(async (client) =>
          (await client.query<ActiveNodeRow>('select * from filestore.view_filestore_active_nodes where path = $1', [path])).rows);
        export const insert: NodeInsert = { backend_mount_id: 1n, parent_id: '2', name: 'a', kind: 'file' };
-       export const create: CreateNodeArguments = { parent_id: '2', name: 'a' };
+       export const update: NodeUpdate = { size_bytes: 7n, checksum: null };
        export const size = (row: NodeRow): bigint => BigInt(row.size_bytes);
        export const days = (row: NodeRow): number => row.deleted_at?.getUTCDate() ?? 0;
        // @ts-expect-error a kind is one of two
@@ -177,5 +191,51 @@ describe('the packed package', () => {
        export const checksum = (row: NodeRow): string => row.checksum;`,
     );
     expect(said).toBe('');
+  });
+
+  test('has typed calls that take a pool or a client, and refuse wrong arguments', async () => {
+    const said = await compile(
+      `import { getPool, withTransaction } from '@apphub/filestore';
+       import type { JournalEntryRow, NodeRow } from '@apphub/filestore/rows';
+       import { beginCommand, createNode, foldRollups, listDirectory, nodeByPath, nodeLocation, type SqlClient } from '@apphub/filestore/sql';
+       import pg from 'pg';
+       export const clients: readonly SqlClient[] = [new pg.Client(), new pg.Pool(), getPool()];
+       const client = new pg.Client();
+       const parentId = 1n;
+       export const node: NodeRow = await createNode(client, { parentId, name: 'a', kind: 'file', checksum: undefined });
+       export const inside: NodeRow = await withTransaction((own) => createNode(own, { parentId, name: 'a' }));
+       export const found: NodeRow | undefined = await nodeByPath(client, { mountKey: 'media', path: 'a' });
+       export const nodes: readonly NodeRow[] = await listDirectory(client, { directoryId: node.id });
+       export const begun: { is_new: boolean; entry: JournalEntryRow } = await beginCommand(client, { command: 'a', parameters: { a: [1] } });
+       export const folded: number = await foldRollups(client);
+       // @ts-expect-error an argument of that name does not exist
+       await createNode(client, { parentId, name: 'a', sizeByte: 1 });
+       // @ts-expect-error an argument is missing
+       await createNode(client, { name: 'a' });
+       // @ts-expect-error a name is a string
+       await createNode(client, { parentId, name: 7 });
+       // @ts-expect-error a node has a parent
+       await createNode(client, { parentId: null, name: 'a' });
+       // @ts-expect-error there may be no node at a path
+       export const path: string = (await nodeByPath(client, { mountKey: 'media', path: 'a' })).path;
+       // @ts-expect-error there may be no such node
+       export const location: string = await nodeLocation(client, { nodeId: 1 });
+       // @ts-expect-error a string runs no statement
+       await foldRollups('postgres://localhost');`,
+    );
+    expect(said).toBe('');
+  });
+
+  test('has the typed calls that docs/functions.md shows, which run as they are', async () => {
+    const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'functions.md'), 'utf8');
+    const [example = ''] = [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, code]) => code);
+    const env = { FILESTORE_DATABASE_URL: database().url };
+    await runService("import { runMigrations } from '@apphub/filestore'; await runMigrations();", env);
+    await database().query(
+      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('media', 'local', '/srv/media')",
+    );
+    const end = "import { closePool } from '@apphub/filestore'; await closePool();";
+    expect(await compile(`${example}${end}`)).toBe('');
+    expect(await runCompiled(env)).toBe('page 1.png 2048');
   });
 });

@@ -99,6 +99,7 @@ const ROUTINES = `
            'arguments', (${ARGUMENTS}),
            'result', coalesce(pg_get_function_result(p.oid), 'void'),
            'setReturning', p.proretset,
+           'rows', p.prorows,
            'volatility', case p.provolatile when 'i' then 'immutable' when 's' then 'stable' else 'volatile' end,
            'securityDefiner', p.prosecdef) order by p.name collate "C"), '[]')
   from routine p`;

@@ -71,6 +71,8 @@ export interface RoutineDescription {
   /** Such as `integer`, `SETOF nodes`, `trigger`; `record` when the arguments say what. */
   readonly result: string;
   readonly setReturning: boolean;
+  /** How many rows the planner expects of it, as its definition says: 1 where it returns at most one. */
+  readonly rows: number;
   readonly volatility: 'immutable' | 'stable' | 'volatile';
   /** It works with the rights of its owner. */
   readonly securityDefiner: boolean;

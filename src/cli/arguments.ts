@@ -21,7 +21,7 @@ Commands:
             --yes-erase <database>  (also commit, uncommit) erase it, though it is not on this machine
   check     check that the migrations are ready to be merged
             --current  check migrations/current.sql as the next one, and tell what it locks
-  docs      write what is generated from the migrations: schema/
+  docs      write what is generated from the migrations: schema/, src/sql/calls.ts
 
   --json    one JSON document on stdout, everything else on stderr (migrate, status, verify, check)
 

@@ -71,7 +71,7 @@ export async function uncommit(output: Output, { yesErase }: Flags): Promise<num
     if (result.currentKept) {
       output.warn('migrations/current.sql was written to meanwhile; what was saved stands at its end.');
     }
-    output.say('Next: commit it again, or npm run db:docs, since schema/ still has it.');
+    output.say('Next: commit it again, or npm run db:docs, since the generated files still have it.');
     return DONE;
   });
 }
@@ -113,7 +113,7 @@ export async function rebase(output: Output, { onto }: Flags): Promise<number> {
     else if (database.migrations.length === 0) output.say(`${where} has them all.`);
     else output.say(`${where}: applied ${database.migrations.join(', ')} (${seconds(result.durationMs)})`);
     if (files.length > 0)
-      output.say('Next: npm run db:docs, then npm run db:check, then git add migrations schema.');
+      output.say('Next: npm run db:docs, then npm run db:check, then git add migrations schema src/sql.');
     return DONE;
   });
 }

@@ -9,8 +9,9 @@ import { runMigrations } from '../db/migrations.ts';
 import { MigrationsMissingError } from '../errors.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 import type { Problem } from './check/gate.ts';
+import { readAccess } from './documents/access.ts';
+import { renderCalls } from './documents/calls.ts';
 import { renderDictionary } from './documents/dictionary.ts';
-import { readInsertableColumns } from './documents/insertable.ts';
 import { renderRowTypes } from './documents/row-types.ts';
 import { renderSvg } from './documents/svg.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
@@ -32,11 +33,14 @@ export async function generateFiles(
 ): Promise<readonly GeneratedFile[]> {
   const catalog = await readCatalog(client);
   const description = await describeSchema(client);
+  const access = await readAccess(client);
+  const rowTypes = renderRowTypes(description, access);
   return [
     { file: MODEL_FILE, text: renderModel(catalog, migration) },
     { file: 'schema/dictionary.md', text: renderDictionary(description, DIAGRAM_FILE) },
     { file: `schema/${DIAGRAM_FILE}`, text: renderSvg(description) },
-    { file: 'schema/rows.d.ts', text: renderRowTypes(description, await readInsertableColumns(client)) },
+    { file: 'schema/rows.d.ts', text: rowTypes },
+    { file: 'src/sql/calls.ts', text: renderCalls(description, access, rowTypes) },
   ];
 }
 

@@ -39,7 +39,8 @@ describe('the data dictionary', () => {
     for (const { name, comment } of objects) {
       expect(dictionary).toContain(name);
       // A view's column may have that of the table.
-      if (comment !== null) expect(dictionary).toContain(comment.replaceAll('|', '\\|'));
+      if (comment === null) continue;
+      expect(dictionary).toContain(comment.replace(/^Internal: /, '').replaceAll('|', '\\|'));
     }
   });
 
@@ -84,6 +85,13 @@ describe('the data dictionary', () => {
       "list_directory(\n  directory_id bigint,\n  after_name text default ''::text,\n  page_size integer default 1000\n)\nreturns setof nodes\n",
     );
     expect(section(dictionary, 'begin_command')).toContain('returns is_new boolean, entry journal_entries\n');
+  });
+
+  test('has internal functions in one table, each in a line', () => {
+    const [, internal = ''] = dictionary.split('\n## Internal functions\n');
+    expect(internal).toMatch(/^\| `check_name` \| Raises FS422 when /m);
+    expect(dictionary).not.toContain('### check_name\n');
+    expect(dictionary).not.toContain('Internal: ');
   });
 
   test('has tables whose rows all have as many cells as the head', () => {

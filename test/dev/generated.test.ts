@@ -34,7 +34,7 @@ describe('what is generated', () => {
 describe('a stale file is found', () => {
   let copy: PackageCopy;
   beforeEach(() => {
-    copy = copyPackage({ only: ['schema'] });
+    copy = copyPackage({ only: ['schema', 'src/sql'] });
   });
   afterEach(() => copy.remove());
 
@@ -42,34 +42,39 @@ describe('a stale file is found', () => {
     [
       'a column',
       'alter table filestore.nodes add column owner_hint text',
-      ['filestore.txt', 'dictionary.md', 'diagram.svg', 'rows.d.ts'],
+      ['schema/filestore.txt', 'schema/dictionary.md', 'schema/diagram.svg', 'schema/rows.d.ts'],
     ],
     [
       'a comment',
       "comment on column filestore.nodes.name is 'Another word.'",
-      ['dictionary.md', 'rows.d.ts'],
+      ['schema/dictionary.md', 'schema/rows.d.ts'],
     ],
     [
       "a table's comment",
       "comment on table filestore.nodes is 'A < B'",
-      ['dictionary.md', 'diagram.svg', 'rows.d.ts'],
+      ['schema/dictionary.md', 'schema/diagram.svg', 'schema/rows.d.ts'],
     ],
     [
       'a function',
       'drop function filestore.check_integrity()',
-      ['filestore.txt', 'dictionary.md', 'rows.d.ts'],
+      ['schema/filestore.txt', 'schema/dictionary.md', 'schema/rows.d.ts', 'src/sql/calls.ts'],
     ],
-    ['an index', 'drop index filestore.nodes_checksum_idx', ['filestore.txt', 'dictionary.md']],
+    [
+      "an internal function's comment",
+      "comment on function filestore.check_name(text) is 'Internal: Another word.'",
+      ['schema/dictionary.md'],
+    ],
+    ['an index', 'drop index filestore.nodes_checksum_idx', ['schema/filestore.txt', 'schema/dictionary.md']],
     [
       'a value of a domain',
       `alter domain filestore.node_kind drop constraint node_kind_check;
        alter domain filestore.node_kind add constraint node_kind_check check (value in ('file', 'directory', 'link'))`,
-      ['filestore.txt', 'dictionary.md', 'rows.d.ts'],
+      ['schema/filestore.txt', 'schema/dictionary.md', 'schema/rows.d.ts'],
     ],
   ])('when %s changes', async (_what, change, stale) => {
     await database().query(change);
     const problems = await findStaleFiles(await generate(), copy.folder);
-    expect(problems.map(({ file }) => file)).toEqual(stale.map((file) => `schema/${file}`));
+    expect(problems.map(({ file }) => file)).toEqual(stale);
   });
 });
 

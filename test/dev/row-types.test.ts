@@ -74,14 +74,14 @@ describe('a row that pg returns', () => {
     NodeVersionRow: 'filestore.view_filestore_node_versions',
     BeginCommandRow: "filestore.begin_command('look')",
     CanonicalPathRow: "filestore.canonical_path('a')",
-    CheckNameRow: "filestore.check_name('a')",
     CreateNodeRow:
       "filestore.create_node((select id from filestore.nodes where parent_id is null limit 1), 'new')",
     DirectoryTotalsRow: 'filestore.directory_totals((select min(id) from filestore.nodes))',
     ExpireCommandsRow: "filestore.expire_commands('0 seconds')",
     FoldRollupsRow: 'filestore.fold_rollups(0 + 1)',
     ListDirectoryRow: 'filestore.list_directory((select min(id) from filestore.nodes))',
-    LocationUriRow: "filestore.location_uri('local', '/a', null, null, 'b')",
+    NodeLocationRow: 'filestore.node_location((select min(id) from filestore.nodes))',
+    LockTreeRow: 'filestore.lock_tree((select min(id) from filestore.backend_mounts), false)',
     NodeAtRow: 'filestore.node_at((select min(id) from filestore.nodes), now())',
     RestoreNodeRow:
       'filestore.restore_node((select min(id) from filestore.nodes where deleted_at is not null))',
@@ -100,13 +100,14 @@ describe('a row that pg returns', () => {
     }
   });
 
-  test('has a type, whatever table, view or function it is of', async () => {
+  test('has a type, whatever table, view or function of services it is of', async () => {
     const objects = await filled().query<{ kind: string; name: string }>(
       `select 'relation' as kind, relname as name from pg_class
        where relnamespace = 'filestore'::regnamespace and relkind in ('r', 'v', 'm')
        union all
        select 'function', proname from pg_proc
-       where pronamespace = 'filestore'::regnamespace and prokind = 'f' and prorettype <> 'trigger'::regtype`,
+       where oid in (select object::regprocedure from filestore.access_rights('operator') where kind = 'function')
+         and not starts_with(obj_description(oid, 'pg_proc'), 'Internal: ')`,
     );
     for (const { name } of objects) {
       expect(types).toMatch(
@@ -141,12 +142,24 @@ describe('a row that pg returns', () => {
     });
   });
 
-  test('is none of a procedure, whose arguments have a type', () => {
-    expect(fieldsOf(types, 'EraseMountArguments')).toEqual({
-      mount_key: 'string | null',
-      batch: 'number | null',
+  test('is none of a function that services do not call, and no type is of arguments', () => {
+    expect(types).not.toMatch(
+      /\b(?:EraseMount|GrantAccess|CheckName|IsSound|DescribeNode|PrepareNodeInsert)Row\b/,
+    );
+    expect(types).not.toMatch(/Arguments\b/);
+  });
+
+  test('is changed by an update of the columns that a service may update, each of which can be left out', () => {
+    expect(fieldsOf(types, 'NodeUpdate')).toMatchObject({
+      parent_id: 'string | number | bigint | null',
+      name: 'string',
+      state: 'NodeState',
     });
-    expect(types).not.toMatch(/\bEraseMountRow\b/);
+    for (const field of ['id', 'kind', 'path', 'live', 'version']) {
+      expect(fieldsOf(types, 'NodeUpdate')).not.toHaveProperty(field);
+    }
+    expect(fieldsOf(types, 'BackendMountUpdate')).toMatchObject({ access_mode: "'rw' | 'ro'" });
+    expect(types).toMatch(/export interface NodeUpdate \{\n(?: {2}\w+\?: .*;\n)+\}/);
   });
 
   test('is what an insert of the same type makes, of the columns that a service may insert', () => {
@@ -202,7 +215,7 @@ describe('a type of SQL', () => {
 
 test('two functions of one name are refused, since they would have one type', async () => {
   await changed().query(
-    'create function filestore.check_name(name integer) returns void language sql as $$ $$',
+    'create function filestore.canonical_path(path integer) returns text language sql as $$ select null $$',
   );
-  await expect(typesOf(changed)).rejects.toThrow('would have the row type CheckNameArguments');
+  await expect(typesOf(changed)).rejects.toThrow('would have the name CanonicalPathRow');
 });

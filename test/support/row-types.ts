@@ -1,12 +1,12 @@
 import { describeSchema } from '../../src/catalog/describe.ts';
-import { readInsertableColumns } from '../../src/dev/documents/insertable.ts';
+import { readAccess } from '../../src/dev/documents/access.ts';
 import { renderRowTypes } from '../../src/dev/documents/row-types.ts';
 import type { TestDatabase } from './database.ts';
 
 /** The text of the types of a database's schema. */
 export async function typesOf(database: () => TestDatabase): Promise<string> {
   const client = await database().connect();
-  return renderRowTypes(await describeSchema(client), await readInsertableColumns(client));
+  return renderRowTypes(await describeSchema(client), await readAccess(client));
 }
 
 /** Fields of an interface and their types. */

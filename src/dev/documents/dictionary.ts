@@ -7,12 +7,12 @@ import type {
 } from '../../catalog/description.ts';
 import { MODELLED_SCHEMA } from '../../catalog/model.ts';
 import { keysOfColumn, renderMermaid } from './diagram.ts';
+import { isInternal, isTrigger, purposeOf } from './routines.ts';
 
 /** Every table, view, domain and function with its comment, as Markdown. One row a line, so that a diff is readable. */
 export function renderDictionary(schema: SchemaDescription, diagramFile: string): string {
   const tables = schema.relations.filter(({ kind }) => kind === 'table');
   const views = schema.relations.filter(({ kind }) => kind !== 'table');
-  const isTrigger = ({ result }: RoutineDescription) => result === 'trigger' || result === 'event_trigger';
   const isProcedure = ({ kind }: RoutineDescription) => kind === 'procedure';
   const domainNames = new Set(schema.domains.map(({ name }) => name));
   const sections = [
@@ -36,15 +36,15 @@ export function renderDictionary(schema: SchemaDescription, diagramFile: string)
     domainTable(schema.domains),
     '## Functions',
     ...schema.routines
-      .filter((routine) => !isTrigger(routine) && !isProcedure(routine))
+      .filter((routine) => !isTrigger(routine) && !isProcedure(routine) && !isInternal(routine))
       .flatMap(routineSection),
     '## Procedures',
     ...schema.routines.filter(isProcedure).flatMap(routineSection),
+    '## Internal functions',
+    'Only other functions call them. They are no contract.',
+    purposeTable(schema.routines.filter((routine) => isInternal(routine) && !isTrigger(routine))),
     '## Functions of triggers',
-    markdownTable(
-      ['function', 'what it does'],
-      schema.routines.filter(isTrigger).map(({ name, comment }) => [code(name), comment ?? '']),
-    ),
+    purposeTable(schema.routines.filter(isTrigger)),
   ];
   return `${sections.filter((section) => section !== '').join('\n\n')}\n`;
 }
@@ -58,7 +58,7 @@ function contents(groups: readonly (readonly [string, readonly { readonly name: 
     });
   return [
     ...lines,
-    '- [Functions](#functions), [procedures](#procedures), [functions of triggers](#functions-of-triggers)',
+    '- [Functions](#functions), [procedures](#procedures), [internal functions](#internal-functions), [functions of triggers](#functions-of-triggers)',
   ].join('\n');
 }
 
@@ -139,6 +139,13 @@ function routineSection(routine: RoutineDescription): readonly string[] {
     `\`\`\`\n${routine.name}${signature}${returns}\n\`\`\``,
     `${routine.kind}, ${volatility}${rights}`,
   ];
+}
+
+function purposeTable(routines: readonly RoutineDescription[]): string {
+  return markdownTable(
+    ['function', 'what it does'],
+    routines.map((routine) => [code(routine.name), purposeOf(routine)]),
+  );
 }
 
 function resultOf({ result, arguments: all }: RoutineDescription): string {

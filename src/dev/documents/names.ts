@@ -16,6 +16,12 @@ export function routineName(name: string): string {
   return pascalCase(name);
 }
 
+/** `begin_command` → `beginCommand`, `parent_id` → `parentId`: functions and their arguments. */
+export function camelCase(name: string): string {
+  const pascal = pascalCase(name);
+  return `${pascal.charAt(0).toLowerCase()}${pascal.slice(1)}`;
+}
+
 function pascalCase(name: string): string {
   return name
     .split(/[^A-Za-z0-9]+/)

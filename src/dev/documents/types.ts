@@ -140,5 +140,5 @@ function literalsOf(check: string, subject: string): string | undefined {
 
 function arrayOf({ read, write }: ValueType): ValueType {
   const wrap = (type: string) => (type.includes(' ') ? `(${type})[]` : `${type}[]`);
-  return { read: wrap(read), write: wrap(write) };
+  return { read: wrap(read), write: `readonly ${wrap(write)}` };
 }

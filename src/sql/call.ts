@@ -1,0 +1,156 @@
+/** Whatever runs a statement with values: pg's Client, PoolClient and Pool. */
+export interface SqlClient {
+  query(text: string, values: unknown[]): Promise<{ readonly rows: readonly unknown[] }>;
+}
+
+/** A function of schema filestore, as far as a call must know it. */
+export interface SqlFunction {
+  readonly name: string;
+  readonly result: SqlResult;
+  /** By their keys in TypeScript. */
+  readonly parameters: Readonly<Record<string, SqlParameter>>;
+}
+
+export interface SqlParameter {
+  /** The name in SQL. */
+  readonly name: string;
+  /** SQL has no default for it. */
+  readonly required?: true;
+  /** It takes JSON, or an array of JSON values. */
+  readonly json?: 'value' | 'array';
+}
+
+/**
+ * What a call makes of a row of the result. `row`: a row of a table or view, which is never all null. `columns`: the
+ * row as it is. `value`: its only column, which is not null. `value or null`: the same where null is a result.
+ */
+export type SqlResult = 'nothing' | 'row' | 'columns' | 'value' | 'value or null' | SqlNestedResult;
+
+/** Out parameters of which one is a row. Inside of a row, pg would return that one as text. */
+export interface SqlNestedResult {
+  /** The parameter that is a row; never all null. */
+  readonly row: string;
+  /** The other parameters. */
+  readonly columns: readonly string[];
+  /** The other parameters may be null. */
+  readonly nullable?: true;
+}
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** Marks columns beside those of a nested row, which has any names. */
+const MARK = 'filestore.';
+
+/** Calls a function that returns nothing. */
+export async function callForNothing(client: SqlClient, called: SqlFunction, args: object): Promise<void> {
+  await run(client, called, args);
+}
+
+/** Calls a function that returns one row or one value. */
+export async function callForOne<T>(client: SqlClient, called: SqlFunction, args: object): Promise<T> {
+  const [row] = await run(client, called, args);
+  if (row === undefined) throw new Error(`filestore.${called.name} returned no row`);
+  return read(called, row) as T;
+}
+
+/** Calls a function that returns at most one row. */
+export async function callForOneOrNone<T>(
+  client: SqlClient,
+  called: SqlFunction,
+  args: object,
+): Promise<T | undefined> {
+  const [row, ...others] = await run(client, called, args);
+  if (others.length > 0) throw new Error(`filestore.${called.name} says "rows 1" and returned more`);
+  return row === undefined ? undefined : (read(called, row) as T);
+}
+
+/** Calls a function that returns any number of rows. */
+export async function callForAll<T>(
+  client: SqlClient,
+  called: SqlFunction,
+  args: object,
+): Promise<readonly T[]> {
+  return (await run(client, called, args)).map((row) => read(called, row) as T);
+}
+
+async function run(client: SqlClient, called: SqlFunction, args: object): Promise<readonly Row[]> {
+  const { text, values } = statementOf(called, args);
+  return (await client.query(text, values)).rows as readonly Row[];
+}
+
+/** An argument that is left out or undefined is not in the statement, so that SQL's default applies. */
+function statementOf(called: SqlFunction, args: object) {
+  const given = Object.entries(args).map(([key, value]) => ({ parameter: parameterOf(called, key), value }));
+  const used = given.filter(({ value }) => value !== undefined);
+  refuseMissing(
+    called,
+    used.map(({ parameter }) => parameter),
+  );
+  const list = used.map(({ parameter }, position) => `${quote(parameter.name)} => $${position + 1}`);
+  return {
+    text: `select ${columnsOf(called.result)} from filestore.${quote(called.name)}(${list.join(', ')}) result`,
+    values: used.map(({ parameter, value }) => toSqlValue(parameter, value)),
+  };
+}
+
+/** Only names that were generated get into the statement. */
+function parameterOf({ name, parameters }: SqlFunction, key: string): SqlParameter {
+  const found = Object.hasOwn(parameters, key) ? parameters[key] : undefined;
+  if (found !== undefined) return found;
+  const known = Object.keys(parameters).join(', ');
+  const remedy = known === '' ? 'It takes no arguments.' : `Its arguments are ${known}.`;
+  throw new TypeError(`filestore.${name} has no argument ${JSON.stringify(key)}. ${remedy}`);
+}
+
+function refuseMissing({ name, parameters }: SqlFunction, used: readonly SqlParameter[]): void {
+  for (const [key, parameter] of Object.entries(parameters)) {
+    if (!parameter.required || used.includes(parameter)) continue;
+    throw new TypeError(`filestore.${name} needs the argument ${key}, which is missing or undefined.`);
+  }
+}
+
+/** pg would write an array as an array of Postgres, and a string as it is. Null is the null of SQL. */
+function toSqlValue({ json }: SqlParameter, value: unknown): unknown {
+  if (json === undefined || value === null) return value;
+  if (json === 'value') return JSON.stringify(value);
+  return (value as readonly unknown[]).map((item) => JSON.stringify(item));
+}
+
+function columnsOf(result: SqlResult): string {
+  if (typeof result === 'string') return 'result.*';
+  const columns = result.columns.map((column) => `result.${quote(column)} as ${quote(MARK + column)}`);
+  return [`(result.${quote(result.row)}).*`, ...columns].join(', ');
+}
+
+function read({ name, result }: SqlFunction, row: Row): unknown {
+  if (result === 'row') return requireRow(name, row);
+  if (result === 'value' || result === 'value or null') {
+    return requireValue(name, Object.values(row)[0], result === 'value or null');
+  }
+  return typeof result === 'string' ? row : readNested(name, result, row);
+}
+
+function readNested(name: string, { row: key, columns, nullable }: SqlNestedResult, row: Row): Row {
+  const values = columns.map(
+    (column) => [column, requireValue(name, row[MARK + column], nullable ?? false)] as const,
+  );
+  const nested = Object.entries(row).filter(([column]) => !column.startsWith(MARK));
+  return { ...Object.fromEntries(values), [key]: requireRow(name, Object.fromEntries(nested)) };
+}
+
+function requireValue(name: string, value: unknown, nullable: boolean): unknown {
+  if (value !== null || nullable) return value;
+  throw new Error(`filestore.${name} returned null, which its comment in SQL does not announce`);
+}
+
+/** SQL has no difference between a null row and a row of nulls. */
+function requireRow(name: string, row: Row): Row {
+  if (Object.values(row).every((value) => value === null)) {
+    throw new Error(`filestore.${name} returned null instead of a row`);
+  }
+  return row;
+}
+
+function quote(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
+}

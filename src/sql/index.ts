@@ -1,0 +1,2 @@
+export type { SqlClient } from './call.ts';
+export * from './calls.ts';

@@ -1,0 +1,267 @@
+import type { Client } from 'pg';
+import { beforeAll, describe, expect, test } from 'vitest';
+import {
+  callForAll,
+  callForNothing,
+  callForOne,
+  callForOneOrNone,
+  type SqlFunction,
+} from '../../src/sql/call.ts';
+import {
+  beginCommand,
+  canonicalPath,
+  checkAccess,
+  createNode,
+  deleteNode,
+  directoryTotals,
+  finishCommand,
+  foldRollups,
+  listDirectory,
+  lockTree,
+  nodeAt,
+  nodeByPath,
+  nodeLocation,
+  recordSightings,
+  startCommand,
+} from '../../src/sql/index.ts';
+import { databaseForFile } from '../support/database.ts';
+import { levelsForFile } from '../support/levels.ts';
+import { one } from '../support/tree.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+let service: Client;
+/** The root of the mount `media`. */
+let parentId: string;
+
+beforeAll(async () => {
+  service = await connectAs('service');
+  await service.query(
+    "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('media', 'local', '/srv/media')",
+  );
+  parentId = (await one(service, 'select id from filestore.nodes where parent_id is null')).id;
+});
+
+describe('a call returns', () => {
+  test('the row of a table that the function returns', async () => {
+    const node = await createNode(service, { parentId, name: 'a row', sizeBytes: 7 });
+    expect(node).toEqual(await one(service, 'select * from filestore.nodes where id = $1', [node.id]));
+    expect(node).toMatchObject({ path: 'a row', size_bytes: '7', kind: 'file' });
+  });
+
+  test('the one row of a set of at most one, and undefined for none', async () => {
+    const { id } = await createNode(service, { parentId, name: 'found' });
+    expect(await nodeByPath(service, { mountKey: 'media', path: 'found' })).toMatchObject({ id });
+    expect(await nodeByPath(service, { mountKey: 'media', path: 'not found' })).toBeUndefined();
+    expect(await directoryTotals(service, { nodeId: parentId })).toMatchObject({ dir_count: '0' });
+    expect(await directoryTotals(service, { nodeId: 1n << 40n })).toBeUndefined();
+  });
+
+  test('all rows of a set', async () => {
+    const directory = await createNode(service, { parentId, name: 'a set', kind: 'directory' });
+    for (const name of ['b', 'a']) await createNode(service, { parentId: directory.id, name });
+    const rows = await listDirectory(service, { directoryId: directory.id });
+    expect(rows.map(({ name }) => name)).toEqual(['a', 'b']);
+    expect(await checkAccess(service)).toEqual([]);
+  });
+
+  test('a value, and null where the function announces it', async () => {
+    const node = await createNode(service, { parentId, name: 'a value' });
+    expect(await canonicalPath(service, { path: '/a//b' })).toBe('a/b');
+    expect(await nodeLocation(service, { nodeId: node.id })).toBe('file:///srv/media/a%20value');
+    expect(await nodeLocation(service, { nodeId: -1 })).toBeNull();
+  });
+
+  test('out parameters as an object, in which a row is an object with its own types', async () => {
+    const begun = await beginCommand(service, { command: 'look', parameters: { a: [1] }, queue: true });
+    expect(Object.keys(begun)).toEqual(['is_new', 'entry']);
+    expect(begun.is_new).toBe(true);
+    expect(begun.entry).toEqual(
+      await one(service, 'select * from filestore.journal_entries where id = $1', [begun.entry.id]),
+    );
+    expect(begun.entry.created_at).toBeInstanceOf(Date);
+  });
+
+  test('nothing where the function returns nothing', async () => {
+    const { backend_mount_id: mountId } = await createNode(service, { parentId, name: 'nothing' });
+    expect(await lockTree(service, { mountId, exclusive: false })).toBeUndefined();
+  });
+});
+
+describe('an argument', () => {
+  test('that is left out or undefined has the default of SQL', async () => {
+    const left = await createNode(service, { parentId, name: 'left out' });
+    const given = await createNode(service, {
+      parentId,
+      name: 'undefined',
+      kind: undefined,
+      metadata: undefined,
+    });
+    for (const node of [left, given]) expect(node).toMatchObject({ kind: 'file', metadata: {} });
+    expect(await foldRollups(service)).toBeGreaterThanOrEqual(0);
+  });
+
+  test.each([
+    ['an array', [1, 'two', null, { three: [] }]],
+    ['an empty array', []],
+    ['a string that looks like JSON', '{"a": 1}'],
+    ['a number', 7],
+    ['false', false],
+    ['an object with quotes', { "it's": '"\\' }],
+  ])('of JSON takes %s', async (_what, result) => {
+    const { entry } = await beginCommand(service, { command: 'json' });
+    const ended = await finishCommand(service, { entryId: entry.id, status: 'succeeded', result });
+    expect(ended.result).toEqual(result);
+  });
+
+  test('of JSON that is null is the null of SQL', async () => {
+    const { entry } = await beginCommand(service, { command: 'json' });
+    await finishCommand(service, { entryId: entry.id, status: 'failed', error: { a: 1 }, result: null });
+    const isNull = 'select result is null as is_null from filestore.journal_entries where id = $1';
+    expect(await one(service, isNull, [entry.id])).toEqual({ is_null: true });
+  });
+
+  test('takes a bigint, an array of them, and a Date to the millisecond', async () => {
+    const { id, updated_at } = await createNode(service, {
+      parentId: BigInt(parentId),
+      name: 'kinds',
+      sizeBytes: 9_007_199_254_740_993n,
+      lastModifiedAt: new Date('2026-01-02T03:04:05.678Z'),
+    });
+    const version = await nodeAt(service, { nodeId: BigInt(id), moment: updated_at });
+    expect(version).toMatchObject({ id, size_bytes: '9007199254740993' });
+    expect(version?.last_modified_at?.toISOString()).toBe('2026-01-02T03:04:05.678Z');
+    expect(await recordSightings(service, { nodeIds: [BigInt(id), Number(parentId), '-1'] })).toBe(2);
+    const { entry } = await beginCommand(service, { command: 'ids' });
+    const ended = await finishCommand(service, {
+      entryId: entry.id,
+      status: 'succeeded',
+      affectedNodeIds: [BigInt(id), parentId],
+    });
+    expect(ended.affected_node_ids).toEqual([id, parentId]);
+  });
+
+  test('of an unknown name is an error that names it, the function and the known ones', async () => {
+    const args = { parentId, nmae: 'a' } as unknown as { parentId: string; name: string };
+    await expect(createNode(service, args)).rejects.toThrow(
+      /^filestore\.create_node has no argument "nmae"\. Its arguments are parentId, name, kind, /,
+    );
+    const none = { anything: undefined };
+    await expect(foldRollups(service, none as object)).rejects.toThrow('Its arguments are maxDeltas.');
+  });
+
+  test.each([
+    'parent_id',
+    'constructor',
+    '__proto__',
+    'toString',
+    'name => $1); drop table filestore.nodes; --',
+    '"',
+  ])('called %s gets into no statement', async (key) => {
+    const statements: string[] = [];
+    const spy = { query: async (text: string) => ({ rows: [statements.push(text)] }) };
+    const args = Object.fromEntries([
+      ['parentId', parentId],
+      ['name', 'a'],
+      [key, 'x'],
+    ]) as never;
+    await expect(createNode(spy, args)).rejects.toThrow(`has no argument ${JSON.stringify(key)}`);
+    expect(statements).toEqual([]);
+  });
+
+  test('that is required and undefined is an error that names it', async () => {
+    const args = { parentId: undefined as unknown as string, name: 'a' };
+    await expect(createNode(service, args)).rejects.toThrow(
+      'filestore.create_node needs the argument parentId, which is missing or undefined.',
+    );
+  });
+
+  test('is a value and never SQL', async () => {
+    const name = "'; drop table filestore.nodes; --";
+    expect(await createNode(service, { parentId, name })).toMatchObject({ name });
+  });
+});
+
+describe('a refusal of the database', () => {
+  test('reaches the caller with its code, constraint and hint', async () => {
+    await createNode(service, { parentId, name: 'taken' });
+    await expect(createNode(service, { parentId, name: 'taken' })).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'nodes_name_taken',
+    });
+    await expect(startCommand(service, { entryId: -1 })).rejects.toMatchObject({ code: 'FS404' });
+  });
+
+  test('of a right stays one', async () => {
+    const reader = await connectAs('reader');
+    await expect(deleteNode(reader, { nodeId: parentId })).rejects.toMatchObject({ code: '42501' });
+  });
+});
+
+describe('a function', () => {
+  const describeFunction = (name: string, result: SqlFunction['result']): SqlFunction => ({
+    name,
+    result,
+    parameters: {},
+  });
+  let client: Client;
+  beforeAll(async () => {
+    client = await database().connect();
+    await client.query(`
+      create function filestore.no_row() returns filestore.nodes
+        language sql as 'select null::filestore.nodes';
+      create function filestore.no_entry(out "the row" filestore.nodes, out id integer)
+        language sql as 'select null::filestore.nodes, 1';
+      create function filestore.no_value() returns integer language sql as 'select null::integer';
+      create function filestore.two_rows() returns setof filestore.nodes rows 1
+        language sql as 'select * from filestore.nodes limit 2';
+      create function filestore.last_item("a ""name""" jsonb[]) returns jsonb
+        language sql as 'select $1[array_length($1, 1)]';`);
+  });
+
+  test('that returns a row of nulls instead of a row is an error', async () => {
+    const [row, nested] = [
+      describeFunction('no_row', 'row'),
+      describeFunction('no_entry', { row: 'the row', columns: ['id'] }),
+    ];
+    await expect(callForOne(client, row, {})).rejects.toThrow('filestore.no_row returned null');
+    await expect(callForAll(client, row, {})).rejects.toThrow('filestore.no_row returned null');
+    await expect(callForOne(client, nested, {})).rejects.toThrow('filestore.no_entry returned null');
+    await expect(callForNothing(client, row, {})).resolves.toBeUndefined();
+  });
+
+  test('that returns null without announcing it is an error', async () => {
+    const calling = (result: SqlFunction['result']) =>
+      callForOne(client, describeFunction('no_value', result), {});
+    await expect(calling('value')).rejects.toThrow('filestore.no_value returned null');
+    expect(await calling('value or null')).toBeNull();
+  });
+
+  test('that returns more than the one row that it promises is an error', async () => {
+    await expect(callForOneOrNone(client, describeFunction('two_rows', 'row'), {})).rejects.toThrow('rows 1');
+  });
+
+  test('that takes domains and arrays of them gets both', async () => {
+    await client.query(`
+      create function filestore.take_domains(kind filestore.node_kind, states filestore.node_state[] default '{deleted}')
+        returns text language sql as 'select kind || states::text'`);
+    const called: SqlFunction = {
+      name: 'take_domains',
+      result: 'value',
+      parameters: { kind: { name: 'kind', required: true }, states: { name: 'states' } },
+    };
+    expect(await callForOne(client, called, { kind: 'file' })).toBe('file{deleted}');
+    const states = ['active', 'missing'];
+    expect(await callForOne(client, called, { kind: 'file', states })).toBe('file{active,missing}');
+    await expect(callForOne(client, called, { kind: 'link' })).rejects.toMatchObject({ code: '23514' });
+  });
+
+  test('with odd names is called by them, and gets each JSON value of an array as one', async () => {
+    const called: SqlFunction = {
+      name: 'last_item',
+      result: 'value',
+      parameters: { 'a "key"': { name: 'a "name"', json: 'array' } },
+    };
+    expect(await callForOne(client, called, { 'a "key"': [1, { a: ['"'] }] })).toEqual({ a: ['"'] });
+  });
+});
