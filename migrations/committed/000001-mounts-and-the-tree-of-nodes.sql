@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:268221acfaf98c822c21209dbe48bd832f5aaa62
+--! Hash: sha1:c63ddcb94a2396ec45afe1643e5ef251ab8ed018
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -401,7 +401,7 @@ end
 $$;
 
 comment on function filestore.refuse_unsound(filestore.nodes) is
-  'Names the rule that a row of nodes breaks, and its remedy.';
+  'Internal: Names the rule that a row of nodes breaks, and its remedy.';
 
 revoke all on function filestore.refuse_unsound(filestore.nodes) from public;
 --! EndIncluded functions/refuse_unsound.sql
@@ -459,7 +459,7 @@ end
 $$;
 
 comment on function filestore.is_sound(filestore.nodes) is
-  'Whether a row of nodes is well formed by itself: nodes_sound_check. Raises 23514 with the name of the broken rule otherwise.';
+  'Internal: Whether a row of nodes is well formed by itself: nodes_sound_check. Raises 23514 with the name of the broken rule otherwise.';
 
 revoke all on function filestore.is_sound(filestore.nodes) from public;
 --! EndIncluded functions/is_sound.sql
@@ -505,7 +505,7 @@ begin atomic
 end;
 
 comment on function filestore.percent_encode(text) is
-  'A path as it stands in a URI: percent_encode(''a b/é'') is ''a%20b/%C3%A9''.';
+  'Internal: A path as it stands in a URI: percent_encode(''a b/é'') is ''a%20b/%C3%A9''.';
 
 revoke all on function filestore.percent_encode(text) from public;
 --! EndIncluded functions/percent_encode.sql
@@ -525,7 +525,7 @@ begin atomic
 end;
 
 comment on function filestore.location_uri(text, text, text, text, text) is
-  'Where a path of a mount is, as a URI: file:///root/path or s3://bucket/prefix/path.';
+  'Internal: Where a path of a mount is, as a URI: file:///root/path or s3://bucket/prefix/path.';
 
 revoke all on function filestore.location_uri(text, text, text, text, text) from public;
 --! EndIncluded functions/location_uri.sql
@@ -573,7 +573,7 @@ end
 $$;
 
 comment on function filestore.require_read_committed(text) is
-  'Raises FS409 in a transaction whose snapshot is older than the locks it takes.';
+  'Internal: Raises FS409 in a transaction whose snapshot is older than the locks it takes.';
 
 revoke all on function filestore.require_read_committed(text) from public;
 --! EndIncluded functions/require_read_committed.sql
@@ -598,7 +598,7 @@ end
 $$;
 
 comment on function filestore.refuse_version(text, integer, integer) is
-  'Explains why an update cannot set the version that it gave.';
+  'Internal: Explains why an update cannot set the version that it gave.';
 
 revoke all on function filestore.refuse_version(text, integer, integer) from public;
 --! EndIncluded functions/refuse_version.sql
@@ -692,7 +692,7 @@ end
 $$;
 
 comment on function filestore.find_secret(jsonb) is
-  'The path of the first part of a JSON value that looks like a secret, or null. A key names a secret by its last words (password, token, auth, signing key, connection string, …); a string is one when it is a URL or connection string with a password, or a private key. Keys that end otherwise, such as tokenBucketRate or accessKeyId, pass. FS422 below 32 levels.';
+  'Internal: The path of the first part of a JSON value that looks like a secret, or null. A key names a secret by its last words (password, token, auth, signing key, connection string, …); a string is one when it is a URL or connection string with a password, or a private key. Keys that end otherwise, such as tokenBucketRate or accessKeyId, pass. FS422 below 32 levels.';
 
 revoke all on function filestore.find_secret(jsonb) from public;
 --! EndIncluded functions/find_secret.sql
@@ -725,7 +725,7 @@ end
 $$;
 
 comment on function filestore.check_settings(text, jsonb) is
-  'Raises FS422 when settings of a mount are too big, nest too deeply or contain a secret, without quoting it.';
+  'Internal: Raises FS422 when settings of a mount are too big, nest too deeply or contain a secret, without quoting it.';
 
 revoke all on function filestore.check_settings(text, jsonb) from public;
 --! EndIncluded functions/check_settings.sql
@@ -749,7 +749,7 @@ end
 $$;
 
 comment on function filestore.is_backfill(jsonb, jsonb) is
-  'Whether a row changes only by a batch of filestore.backfill, which counts no version. Called when the setting filestore.backfill_id is set.';
+  'Internal: Whether a row changes only by a batch of filestore.backfill, which counts no version. Called when the setting filestore.backfill_id is set.';
 
 revoke all on function filestore.is_backfill(jsonb, jsonb) from public;
 --! EndIncluded functions/is_backfill.sql
@@ -887,7 +887,7 @@ end
 $$;
 
 comment on function filestore.describe_node(filestore.nodes) is
-  'A node as error messages name it: its id and path.';
+  'Internal: A node as error messages name it: its id and path.';
 
 revoke all on function filestore.describe_node(filestore.nodes) from public;
 --! EndIncluded functions/describe_node.sql
@@ -932,7 +932,7 @@ end
 $$;
 
 comment on function filestore.find_parent(bigint, bigint, text) is
-  'The path of a directory that is to be a node''s parent, locked against moves; FS404 when it cannot be.';
+  'Internal: The path of a directory that is to be a node''s parent, locked against moves; FS404 when it cannot be.';
 
 revoke all on function filestore.find_parent(bigint, bigint, text) from public;
 --! EndIncluded functions/find_parent.sql
@@ -953,7 +953,7 @@ end
 $$;
 
 comment on function filestore.refuse_long_name(bigint, text) is
-  'Raises FS422 when the mount is a local one: called for names longer than 255 bytes only.';
+  'Internal: Raises FS422 when the mount is a local one: called for names longer than 255 bytes only.';
 
 revoke all on function filestore.refuse_long_name(bigint, text) from public;
 --! EndIncluded functions/refuse_long_name.sql
@@ -978,7 +978,7 @@ end
 $$;
 
 comment on function filestore.refuse_state_change(filestore.nodes, text) is
-  'Explains why a node cannot go from its state to another.';
+  'Internal: Explains why a node cannot go from its state to another.';
 
 revoke all on function filestore.refuse_state_change(filestore.nodes, text) from public;
 --! EndIncluded functions/refuse_state_change.sql
@@ -1011,7 +1011,7 @@ end
 $$;
 
 comment on function filestore.refuse_created_node(filestore.nodes) is
-  'Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
+  'Internal: Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
 
 revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
 --! EndIncluded functions/refuse_created_node.sql

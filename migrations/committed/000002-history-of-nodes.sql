@@ -1,5 +1,5 @@
---! Previous: sha1:268221acfaf98c822c21209dbe48bd832f5aaa62
---! Hash: sha1:6423d2ffc033bb1ea81549808483335133da6767
+--! Previous: sha1:c63ddcb94a2396ec45afe1643e5ef251ab8ed018
+--! Hash: sha1:0ca048ab88407869da50ef5f477d2c16ab833e9f
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.
@@ -62,7 +62,7 @@ end
 $$;
 
 comment on function filestore.current_journal_entry() is
-  'The running journal entry that this transaction works on, as filestore.begin_work said; null when none is named. FS422 when the setting names another.';
+  'Internal: The running journal entry that this transaction works on, as filestore.begin_work said; null when none is named. FS422 when the setting names another.';
 
 revoke all on function filestore.current_journal_entry() from public;
 --! EndIncluded functions/current_journal_entry.sql
@@ -154,7 +154,7 @@ end
 $$;
 
 comment on function filestore.find_mount(text) is
-  'The id of the mount with a key; FS404 when there is none.';
+  'Internal: The id of the mount with a key; FS404 when there is none.';
 
 revoke all on function filestore.find_mount(text) from public;
 --! EndIncluded functions/find_mount.sql
@@ -176,7 +176,7 @@ end
 $$;
 
 comment on function filestore.check_limit(text, integer) is
-  'Raises FS422 when the number of rows that a call may take makes no sense.';
+  'Internal: Raises FS422 when the number of rows that a call may take makes no sense.';
 
 revoke all on function filestore.check_limit(text, integer) from public;
 --! EndIncluded functions/check_limit.sql
@@ -206,7 +206,7 @@ end
 $$;
 
 comment on function filestore.check_name(text) is
-  'Raises FS422 when a name cannot be a segment of a path.';
+  'Internal: Raises FS422 when a name cannot be a segment of a path.';
 
 revoke all on function filestore.check_name(text) from public;
 --! EndIncluded functions/check_name.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:6423d2ffc033bb1ea81549808483335133da6767
---! Hash: sha1:61efddd5345f106808ef62e15fa046d47e0c85e6
+--! Previous: sha1:0ca048ab88407869da50ef5f477d2c16ab833e9f
+--! Hash: sha1:5651842d8e3437548a459e131c502a11116ebd66
 --! Message: Journal of commands
 
 do $$
@@ -185,7 +185,7 @@ end
 $$;
 
 comment on function filestore.is_sound_entry(filestore.journal_entries) is
-  'Whether a journal entry is well formed by itself: journal_entries_sound_check. Raises 23514 with the name of the broken rule otherwise.';
+  'Internal: Whether a journal entry is well formed by itself: journal_entries_sound_check. Raises 23514 with the name of the broken rule otherwise.';
 
 revoke all on function filestore.is_sound_entry(filestore.journal_entries) from public;
 --! EndIncluded functions/is_sound_entry.sql
@@ -225,7 +225,7 @@ end
 $$;
 
 comment on function filestore.check_retention(interval, integer) is
-  'Raises FS422 when an age or the size of a batch makes no sense.';
+  'Internal: Raises FS422 when an age or the size of a batch makes no sense.';
 
 revoke all on function filestore.check_retention(interval, integer) from public;
 --! EndIncluded functions/check_retention.sql
@@ -343,7 +343,7 @@ end
 $$;
 
 comment on function filestore.refuse_entry(bigint) is
-  'Says why a journal entry cannot be started or finished: FS404 or FS409.';
+  'Internal: Says why a journal entry cannot be started or finished: FS404 or FS409.';
 
 revoke all on function filestore.refuse_entry(bigint) from public;
 --! EndIncluded functions/refuse_entry.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:61efddd5345f106808ef62e15fa046d47e0c85e6
---! Hash: sha1:d7612b3452e380f0d59644be9cebdbff6cf8087a
+--! Previous: sha1:5651842d8e3437548a459e131c502a11116ebd66
+--! Hash: sha1:2414686c2b2223d2614285e587ed7c3a1a4e8d76
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a
@@ -85,7 +85,7 @@ end
 $$;
 
 comment on function filestore.require_first_write(text) is
-  'Raises FS409 in a transaction that has written something, or whose snapshot is older than the locks it takes.';
+  'Internal: Raises FS409 in a transaction that has written something, or whose snapshot is older than the locks it takes.';
 
 revoke all on function filestore.require_first_write(text) from public;
 --! EndIncluded functions/require_first_write.sql
@@ -118,7 +118,7 @@ end
 $$;
 
 comment on function filestore.refuse_created_node(filestore.nodes) is
-  'Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
+  'Internal: Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
 
 revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
 --! EndIncluded functions/refuse_created_node.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d7612b3452e380f0d59644be9cebdbff6cf8087a
---! Hash: sha1:fd3fd7c53223981c4225d5cf300f31ab1d1aaaaa
+--! Previous: sha1:2414686c2b2223d2614285e587ed7c3a1a4e8d76
+--! Hash: sha1:405a4cf8cca643e7cf5d96fd8b13df559e32f619
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

@@ -1,5 +1,5 @@
---! Previous: sha1:fd3fd7c53223981c4225d5cf300f31ab1d1aaaaa
---! Hash: sha1:8cf7af93fa7054401a85c11bc4fda5dd1831b342
+--! Previous: sha1:405a4cf8cca643e7cf5d96fd8b13df559e32f619
+--! Hash: sha1:024411f71ec85d59cd1b32ede9ea21230543b70c
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -275,7 +275,7 @@ end
 $$;
 
 comment on function filestore.refuse_stale(bigint, integer) is
-  'Says why a writer found no live node of the expected version: FS404 or FS409.';
+  'Internal: Says why a writer found no live node of the expected version: FS404 or FS409.';
 
 revoke all on function filestore.refuse_stale(bigint, integer) from public;
 --! EndIncluded functions/refuse_stale.sql
@@ -295,7 +295,7 @@ end
 $$;
 
 comment on function filestore.refuse_taken_name(bigint, text) is
-  'Raises FS409: a live node of the directory has the name.';
+  'Internal: Raises FS409: a live node of the directory has the name.';
 
 revoke all on function filestore.refuse_taken_name(bigint, text) from public;
 --! EndIncluded functions/refuse_taken_name.sql
@@ -418,7 +418,7 @@ end
 $$;
 
 comment on function filestore.ensure_child(filestore.nodes, text) is
-  'The live node of a name in a directory, created as a directory when there is none; null when the directory has moved or is deleted.';
+  'Internal: The live node of a name in a directory, created as a directory when there is none; null when the directory has moved or is deleted.';
 
 revoke all on function filestore.ensure_child(filestore.nodes, text) from public;
 --! EndIncluded functions/ensure_child.sql
@@ -589,7 +589,7 @@ end
 $$;
 
 comment on function filestore.freeze_tree(bigint, text) is
-  'Locks every live directory at and below a path, so that nothing can be created there until the transaction ends. Who calls it holds the exclusive tree lock, which keeps everything else from moving in.';
+  'Internal: Locks every live directory at and below a path, so that nothing can be created there until the transaction ends. Who calls it holds the exclusive tree lock, which keeps everything else from moving in.';
 
 revoke all on function filestore.freeze_tree(bigint, text) from public;
 --! EndIncluded functions/freeze_tree.sql
@@ -763,7 +763,7 @@ end
 $$;
 
 comment on function filestore.restore_tree(filestore.nodes, timestamptz) is
-  'Brings back everything below a restored directory that was deleted at a moment. The caller, filestore.restore_node, holds the exclusive tree lock.';
+  'Internal: Brings back everything below a restored directory that was deleted at a moment. The caller, filestore.restore_node, holds the exclusive tree lock.';
 
 revoke all on function filestore.restore_tree(filestore.nodes, timestamptz) from public;
 --! EndIncluded functions/restore_tree.sql
@@ -850,7 +850,7 @@ end
 $$;
 
 comment on function filestore.content_columns() is
-  'The columns of nodes that hold content: services write them, and filestore.revert_node restores them. Read from the catalog, so that a new column is one of them.';
+  'Internal: The columns of nodes that hold content: services write them, and filestore.revert_node restores them. Read from the catalog, so that a new column is one of them.';
 
 revoke all on function filestore.content_columns() from public;
 --! EndIncluded functions/content_columns.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:8cf7af93fa7054401a85c11bc4fda5dd1831b342
---! Hash: sha1:57fa4bc44b20159b35a15301a4f4071ddd51f673
+--! Previous: sha1:024411f71ec85d59cd1b32ede9ea21230543b70c
+--! Hash: sha1:621ebed7b0dc8fed92e468fecc55ae6f41193542
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -343,7 +343,7 @@ end
 $$;
 
 comment on function filestore.apply_access(text, text) is
-  'Grants a role exactly the rights of a level, or with null takes all rights on the schema away.';
+  'Internal: Grants a role exactly the rights of a level, or with null takes all rights on the schema away.';
 
 revoke all on function filestore.apply_access(text, text) from public;
 --! EndIncluded functions/apply_access.sql

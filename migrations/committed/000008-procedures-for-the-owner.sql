@@ -1,5 +1,5 @@
---! Previous: sha1:57fa4bc44b20159b35a15301a4f4071ddd51f673
---! Hash: sha1:c82e61ade775893a241d3abfac2bf3f9811bc4a8
+--! Previous: sha1:621ebed7b0dc8fed92e468fecc55ae6f41193542
+--! Hash: sha1:7813b024a352a6cbb66b9996394fd2cde2f56180
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -100,7 +100,7 @@ end
 $$;
 
 comment on function filestore.lagging_replica(bigint) is
-  'The replica that is most and more than a number of bytes behind, in words; null when there is none. A role without pg_monitor sees no replica.';
+  'Internal: The replica that is most and more than a number of bytes behind, in words; null when there is none. A role without pg_monitor sees no replica.';
 
 revoke all on function filestore.lagging_replica(bigint) from public;
 --! EndIncluded functions/lagging_replica.sql
@@ -154,7 +154,7 @@ end
 $$;
 
 comment on function filestore.check_backfill(text, text, text, integer, interval) is
-  'The column of the primary key along which a backfill walks. FS404 or FS422 when an argument of filestore.backfill makes no sense.';
+  'Internal: The column of the primary key along which a backfill walks. FS404 or FS422 when an argument of filestore.backfill makes no sense.';
 
 revoke all on function filestore.check_backfill(text, text, text, integer, interval) from public;
 --! EndIncluded functions/check_backfill.sql
@@ -231,7 +231,7 @@ end
 $$;
 
 comment on function filestore.fill_batch(bigint, text, integer) is
-  'Fills the next batch of a backfill in the current transaction, and returns whether there may be more. For filestore.backfill.';
+  'Internal: Fills the next batch of a backfill in the current transaction, and returns whether there may be more. For filestore.backfill.';
 
 revoke all on function filestore.fill_batch(bigint, text, integer) from public;
 --! EndIncluded functions/fill_batch.sql

@@ -5,6 +5,7 @@
 import type {
   AccessRightsRow,
   AuditRollupsRow,
+  BackendMountRow,
   CheckAccessRow,
   CheckIntegrityRow,
   CheckSequencesRow,
@@ -695,4 +696,22 @@ const TREE_AT: SqlFunction = {
 /** The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. May be called by readers, services and operators. */
 export function treeAt(client: SqlClient, args: TreeAtArguments): Promise<readonly TreeAtRow[]> {
   return callForAll(client, TREE_AT, args);
+}
+
+/** The arguments of {@link writableMount}. */
+export interface WritableMountArguments {
+  readonly mountKey: string;
+}
+
+const WRITABLE_MOUNT: SqlFunction = {
+  name: 'writable_mount',
+  result: 'row',
+  parameters: {
+    mountKey: { name: 'mount_key', required: true },
+  },
+};
+
+/** The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change. May be called by services and operators. */
+export function writableMount(client: SqlClient, args: WritableMountArguments): Promise<BackendMountRow> {
+  return callForOne(client, WRITABLE_MOUNT, args);
 }
