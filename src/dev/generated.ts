@@ -11,6 +11,7 @@ import { PACKAGE_ROOT } from '../package-root.ts';
 import type { Problem } from './check/gate.ts';
 import { renderDictionary } from './documents/dictionary.ts';
 import { readInsertableColumns } from './documents/insertable.ts';
+import { readReasons, renderReasons } from './documents/reasons.ts';
 import { renderRowTypes } from './documents/row-types.ts';
 import { renderSvg } from './documents/svg.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
@@ -37,6 +38,7 @@ export async function generateFiles(
     { file: 'schema/dictionary.md', text: renderDictionary(description, DIAGRAM_FILE) },
     { file: `schema/${DIAGRAM_FILE}`, text: renderSvg(description) },
     { file: 'schema/rows.d.ts', text: renderRowTypes(description, await readInsertableColumns(client)) },
+    { file: 'src/sql/reasons.ts', text: renderReasons(await readReasons(client)) },
   ];
 }
 

@@ -1,0 +1,2 @@
+export { REFUSAL_REASONS, type RefusalReason } from './reasons.ts';
+export { isRefusal, type Refusal, type RefusalCode } from './refusal.ts';
