@@ -34,7 +34,7 @@ describe('what is generated', () => {
 describe('a stale file is found', () => {
   let copy: PackageCopy;
   beforeEach(() => {
-    copy = copyPackage({ only: ['schema'] });
+    copy = copyPackage({ only: ['schema', 'src/sql'] });
   });
   afterEach(() => copy.remove());
 
