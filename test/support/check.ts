@@ -27,7 +27,9 @@ export function packageToSpoil(): (options?: SpoilOptions) => SpoiledPackage {
     for (const copy of copies.splice(0)) copy.remove();
   });
   return ({ whole = false } = {}) => {
-    const copy = copyPackage(whole ? {} : { only: ['migrations', 'schema', 'src/sql', '.gmrc', '.squawk.toml'] });
+    const copy = copyPackage(
+      whole ? {} : { only: ['migrations', 'schema', 'src/sql', '.gmrc', '.squawk.toml'] },
+    );
     copies.push(copy);
     const pathOf = (file: string) => join(copy.folder, file);
     const write = (file: string, text: string) => writeFileSync(pathOf(file), text);
