@@ -173,6 +173,18 @@ describe('the packed package', () => {
     expect(said).toBe('');
   });
 
+  test('has a guard that tells reasons of refusals apart', async () => {
+    const said = await compile(
+      `import { isRefusal, REFUSAL_REASONS, type RefusalReason } from '@apphub/filestore/sql';
+       export const first: RefusalReason | undefined = REFUSAL_REASONS[0];
+       export const reason = (error: unknown): 'nodes_stale' | undefined =>
+         isRefusal(error, 'nodes_stale') ? error.constraint : undefined;
+       // @ts-expect-error there is no such reason
+       isRefusal(null, 'nodes_unknown');`,
+    );
+    expect(said).toBe('');
+  });
+
   test('has types of its rows for a service that queries', async () => {
     const said = await compile(
       `import { withConnection } from '@apphub/filestore';

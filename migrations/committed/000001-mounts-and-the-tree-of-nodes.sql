@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c63ddcb94a2396ec45afe1643e5ef251ab8ed018
+--! Hash: sha1:595b3c6d4201cb97ec6ee0f70d478d8489bda0f8
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -295,16 +295,16 @@ begin
       case
         when node.parent_id is null then
           node.parent_path is null and node.name = '' and node.kind = 'directory' and node.live and node.root_of_mount_id = node.backend_mount_id
-        else node.name <> '' and node.parent_path is not null and node.root_of_mount_id is null
+        else node.parent_path is not null and node.root_of_mount_id is null
       end,
-      'has either a name and a parent, or is the nameless live root directory of its mount',
+      'has either a parent, or is the nameless live root directory of its mount',
       'Insert it below a directory; the root comes with the mount.'
     ),
     (
       'nodes_name_check',
-      node.name not in ('.', '..') and octet_length(node.name) <= 1024 and node.name !~ '[/\u0001-\u001f\u007f-\u009f]',
+      (node.name <> '' or node.parent_id is null) and node.name not in ('.', '..') and octet_length(node.name) <= 1024 and node.name !~ '[/\u0001-\u001f\u007f-\u009f]',
       'must have a name that is one segment of a path',
-      'A name is not "." or "..", has no "/" and no control character, and at most 1024 bytes.'
+      'A name is not empty, "." or "..", has no "/" and no control character, and at most 1024 bytes.'
     ),
     (
       'nodes_path_length_check',
@@ -313,7 +313,7 @@ begin
       'A path has at most 2600 bytes, which is what an index entry can hold.'
     ),
     (
-      'nodes_path_check',
+      'nodes_derived_path_check',
       node.path = coalesce(nullif(node.parent_path, '') || '/', '') || node.name
         and node.depth = coalesce(cardinality(string_to_array(node.parent_path, '/')) + 1, 0),
       'must have the path and depth that follow from its parent and name',
@@ -391,12 +391,12 @@ begin
   where rules.holds is not true
   limit 1;
 
-  raise exception 'node "%" %', shown, fault.complaint
+  raise exception 'node "%" %', shown, coalesce(fault.complaint, 'breaks a rule that has no name')
     using errcode    = 'check_violation',
-          constraint = fault.name,
+          constraint = coalesce(fault.name, 'nodes_sound_check'),
           schema     = 'filestore',
           table      = 'nodes',
-          hint       = fault.remedy;
+          hint       = coalesce(fault.remedy, 'The rules are in filestore.is_sound.');
 end
 $$;
 
@@ -587,12 +587,12 @@ begin
   if given_version = current_version + 1 then
     raise exception '% did not change, so its version stays at %', row_name, current_version
       using errcode    = 'FS422',
-            constraint = 'version_check',
+            constraint = 'version_chosen',
             hint       = 'Leave version out of the update: the database counts it.';
   end if;
   raise exception '% is at version %, it cannot be set to version %', row_name, current_version, given_version
     using errcode    = 'FS409',
-          constraint = 'version_check',
+          constraint = 'version_chosen',
           hint       = 'Leave version out of the update: the database counts it. To detect a lost race, add "where version = …" and look at the number of rows changed.';
 end
 $$;
@@ -899,6 +899,7 @@ as $$
 declare
   shown  text;
   parent record;
+  fault  record;
 begin
   -- Without the lock, a create that races a move of the parent reads the old
   -- path and fails at the key; with it, it waits and reads the new one.
@@ -913,21 +914,48 @@ begin
   end if;
 
   shown := left(regexp_replace(node_name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40);
-  raise exception '%', case
-    when node_parent_id is null
-      then format('node "%s" has no parent', shown)
-    when parent.backend_mount_id is null
-      then format('parent %s of node "%s" does not exist', node_parent_id, shown)
-    when parent.backend_mount_id is distinct from node_mount_id
-      then format('parent %s ("%s") of node "%s" is on mount %s, not on mount %s',
-                  node_parent_id, parent.path, shown, parent.backend_mount_id, node_mount_id)
-    when parent.directory_path is null
-      then format('parent %s ("%s") of node "%s" is a file', node_parent_id, parent.path, shown)
-    else format('parent %s ("%s") of node "%s" is deleted', node_parent_id, parent.path, shown)
-  end
+  select *
+  into fault
+  from (values
+    (
+      'nodes_parent_missing',
+      node_parent_id is not null,
+      format('node "%s" has no parent', shown),
+      'Give the id of a directory. Only the root of a mount has no parent; it is created with the mount.'
+    ),
+    (
+      'nodes_parent_missing',
+      parent.backend_mount_id is not null,
+      format('parent %s of node "%s" does not exist', node_parent_id, shown),
+      'It was never there, or it was deleted and purged.'
+    ),
+    (
+      'nodes_parent_elsewhere',
+      parent.backend_mount_id = node_mount_id,
+      format('parent %s ("%s") of node "%s" is on mount %s, not on mount %s',
+             node_parent_id, parent.path, shown, parent.backend_mount_id, node_mount_id),
+      'Choose a directory of the same mount. Between mounts, a node is created there and deleted here.'
+    ),
+    (
+      'nodes_not_directory',
+      parent.directory_path is not null,
+      format('parent %s ("%s") of node "%s" is a file', node_parent_id, parent.path, shown),
+      'Choose a directory as parent.'
+    ),
+    (
+      'nodes_parent_deleted',
+      false,
+      format('parent %s ("%s") of node "%s" is deleted', node_parent_id, parent.path, shown),
+      'Restore it first with filestore.restore_node, or choose another directory.'
+    )
+  ) as rules (name, holds, complaint, remedy)
+  where rules.holds is not true
+  limit 1;
+
+  raise exception '%', fault.complaint
     using errcode    = 'FS404',
-          constraint = 'nodes_parent_check',
-          hint       = 'A node needs a live directory of the same mount as parent. Only the root of a mount has none; it is created with the mount.';
+          constraint = fault.name,
+          hint       = fault.remedy;
 end
 $$;
 
@@ -997,7 +1025,7 @@ begin
   elsif node.version <> 1 then
     raise exception 'node "%" cannot be created at version %', node.path, node.version
       using errcode    = 'FS422',
-            constraint = 'version_check',
+            constraint = 'version_chosen',
             hint       = 'Leave version out of the insert: the database counts it, from 1.';
   elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
     -- Its next version would begin after the end of time, or before this one.

@@ -1,5 +1,5 @@
---! Previous: sha1:c63ddcb94a2396ec45afe1643e5ef251ab8ed018
---! Hash: sha1:0ca048ab88407869da50ef5f477d2c16ab833e9f
+--! Previous: sha1:595b3c6d4201cb97ec6ee0f70d478d8489bda0f8
+--! Hash: sha1:130d30b856947eecc78e2a0bc2ed0751bd368247
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.
@@ -236,7 +236,7 @@ begin
   if octet_length(canonical) > 2600 then
     raise exception 'path "%…" has % bytes', left(canonical, 40), octet_length(canonical)
       using errcode    = 'FS422',
-            constraint = 'nodes_path_check',
+            constraint = 'nodes_path_length_check',
             hint       = 'A path has at most 2600 bytes.';
   end if;
   return canonical;

@@ -1,5 +1,5 @@
---! Previous: sha1:0ca048ab88407869da50ef5f477d2c16ab833e9f
---! Hash: sha1:5651842d8e3437548a459e131c502a11116ebd66
+--! Previous: sha1:130d30b856947eecc78e2a0bc2ed0751bd368247
+--! Hash: sha1:25ba91396168ae39974e51e47ad9928619e23c76
 --! Message: Journal of commands
 
 do $$
@@ -334,11 +334,21 @@ begin
       using errcode    = 'FS404',
             constraint = 'journal_entries_missing',
             hint       = 'It was never there, or it was pruned.';
+  elsif entry.status = 'queued' then
+    raise exception 'journal entry % (%) is queued', entry.id, entry.command
+      using errcode    = 'FS409',
+            constraint = 'journal_entries_queued',
+            hint       = 'Call filestore.start_command first: only a running entry is worked on or succeeds.';
+  elsif entry.status = 'running' then
+    raise exception 'journal entry % (%) is running', entry.id, entry.command
+      using errcode    = 'FS409',
+            constraint = 'journal_entries_running',
+            hint       = 'Another caller has started it: take another entry.';
   end if;
   raise exception 'journal entry % (%) is %', entry.id, entry.command, entry.status
     using errcode    = 'FS409',
           constraint = 'journal_entries_ended',
-          hint       = 'Only a queued entry starts, only a running one is worked on, and an ended one never changes. Another caller was faster, or it expired.';
+          hint       = 'An ended entry never changes. Another caller was faster, or it expired.';
 end
 $$;
 
@@ -368,11 +378,16 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if command is null or command = '' or idempotency_key = '' then
-    raise exception 'the % is empty', case when idempotency_key = '' then 'idempotency key' else 'command' end
+  if command is null or command = '' then
+    raise exception 'the command is empty'
       using errcode    = 'FS422',
             constraint = 'journal_entries_command_check',
-            hint       = 'Name the command; without a key, leave idempotency_key out.';
+            hint       = 'Give the name of the command, such as move_node.';
+  elsif idempotency_key = '' then
+    raise exception 'the idempotency key of command % is empty', command
+      using errcode    = 'FS422',
+            constraint = 'journal_entries_idempotency_key_check',
+            hint       = 'Without a key, leave it out.';
   end if;
   is_new       := true;
   parameters   := coalesce(parameters, '{}');

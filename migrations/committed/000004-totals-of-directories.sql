@@ -1,5 +1,5 @@
---! Previous: sha1:5651842d8e3437548a459e131c502a11116ebd66
---! Hash: sha1:2414686c2b2223d2614285e587ed7c3a1a4e8d76
+--! Previous: sha1:25ba91396168ae39974e51e47ad9928619e23c76
+--! Hash: sha1:4d41a05fa04eaa2422dbe3e02b458db2b0fc9fbd
 --! Message: Totals of directories
 
 -- No check that a total is not negative: deltas are folded in any order, so a
@@ -104,7 +104,7 @@ begin
   elsif node.version <> 1 then
     raise exception 'node "%" cannot be created at version %', node.path, node.version
       using errcode    = 'FS422',
-            constraint = 'version_check',
+            constraint = 'version_chosen',
             hint       = 'Leave version out of the insert: the database counts it, from 1.';
   elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
     -- Its next version would begin after the end of time, or before this one.
@@ -204,7 +204,7 @@ begin
     if not found then
       raise exception 'node % ("%") cannot be restored elsewhere: directory % is gone', old.id, old.path, old.parent_id
         using errcode    = 'FS404',
-              constraint = 'nodes_parent_check',
+              constraint = 'nodes_parent_missing',
               hint       = 'The directory was purged.';
     end if;
   end if;

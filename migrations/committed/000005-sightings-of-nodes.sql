@@ -1,5 +1,5 @@
---! Previous: sha1:2414686c2b2223d2614285e587ed7c3a1a4e8d76
---! Hash: sha1:405a4cf8cca643e7cf5d96fd8b13df559e32f619
+--! Previous: sha1:4d41a05fa04eaa2422dbe3e02b458db2b0fc9fbd
+--! Hash: sha1:39d13b5382153922344be315e0cf5abe061520e2
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

@@ -1,5 +1,5 @@
---! Previous: sha1:405a4cf8cca643e7cf5d96fd8b13df559e32f619
---! Hash: sha1:024411f71ec85d59cd1b32ede9ea21230543b70c
+--! Previous: sha1:39d13b5382153922344be315e0cf5abe061520e2
+--! Hash: sha1:169c100fba8776978024e8eaac50092afabeb23f
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -182,16 +182,22 @@ begin
   select *
   into directory
   from filestore.nodes n
-  where n.id = list_directory.directory_id
-    and n.live;
+  where n.id = list_directory.directory_id;
 
-  if directory.directory_path is null then
-    raise exception '%', case
-      when directory.id is null then format('directory %s does not exist', directory_id)
-      else format('node %s ("%s") is a file', directory.id, directory.path)
-    end
+  if directory.id is null then
+    raise exception 'directory % does not exist', directory_id
       using errcode    = 'FS404',
-            constraint = 'nodes_directory_check',
+            constraint = 'nodes_missing',
+            hint       = 'It was never there, or it was deleted and purged.';
+  elsif not directory.live then
+    raise exception 'node % ("%") is deleted', directory.id, directory.path
+      using errcode    = 'FS404',
+            constraint = 'nodes_deleted',
+            hint       = 'Only a live directory can be listed.';
+  elsif directory.directory_path is null then
+    raise exception 'node % ("%") is a file', directory.id, directory.path
+      using errcode    = 'FS404',
+            constraint = 'nodes_not_directory',
             hint       = 'Only a live directory can be listed.';
   end if;
 

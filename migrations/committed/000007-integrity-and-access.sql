@@ -1,5 +1,5 @@
---! Previous: sha1:024411f71ec85d59cd1b32ede9ea21230543b70c
---! Hash: sha1:621ebed7b0dc8fed92e468fecc55ae6f41193542
+--! Previous: sha1:169c100fba8776978024e8eaac50092afabeb23f
+--! Hash: sha1:bee8eec2e5386792c478d789f94dbf7f4fc608cd
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:621ebed7b0dc8fed92e468fecc55ae6f41193542
---! Hash: sha1:7813b024a352a6cbb66b9996394fd2cde2f56180
+--! Previous: sha1:bee8eec2e5386792c478d789f94dbf7f4fc608cd
+--! Hash: sha1:b351ca219171babab5dee34dd3fe32d41f74e687
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -12,6 +12,7 @@ import type { Problem } from './check/gate.ts';
 import { readAccess } from './documents/access.ts';
 import { renderCalls } from './documents/calls.ts';
 import { renderDictionary } from './documents/dictionary.ts';
+import { readReasons, renderReasons } from './documents/reasons.ts';
 import { renderRowTypes } from './documents/row-types.ts';
 import { renderSvg } from './documents/svg.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
@@ -41,6 +42,7 @@ export async function generateFiles(
     { file: `schema/${DIAGRAM_FILE}`, text: renderSvg(description) },
     { file: 'schema/rows.d.ts', text: rowTypes },
     { file: 'src/sql/calls.ts', text: renderCalls(description, access, rowTypes) },
+    { file: 'src/sql/reasons.ts', text: renderReasons(await readReasons(client)) },
   ];
 }
 

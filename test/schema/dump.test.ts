@@ -88,7 +88,7 @@ describe.runIf(folder !== undefined)('a dump', () => {
     await client.query('set session_replication_role = replica');
     await expect(
       client.query("update filestore.nodes set path = 'x' where id = $1", [ids.file]),
-    ).rejects.toMatchObject({ code: '23514', constraint: 'nodes_path_check' });
+    ).rejects.toMatchObject({ code: '23514', constraint: 'nodes_derived_path_check' });
     await expect(
       client.query("update filestore.journal_entries set status = 'running'"),
     ).rejects.toMatchObject({ code: '23514' });

@@ -109,10 +109,10 @@ describe('past the triggers, a node is still refused that has', () => {
   });
 
   test.each([
-    ["path = 'elsewhere'", 'nodes_path_check'],
-    ['depth = 2', 'nodes_path_check'],
-    ["parent_path = 'elsewhere'", 'nodes_path_check'],
-    ["name = 'g'", 'nodes_path_check'],
+    ["path = 'elsewhere'", 'nodes_derived_path_check'],
+    ['depth = 2', 'nodes_derived_path_check'],
+    ["parent_path = 'elsewhere'", 'nodes_derived_path_check'],
+    ["name = 'g'", 'nodes_derived_path_check'],
     ['live = false', 'nodes_live_check'],
     ['deleted_at = now()', 'nodes_live_check'],
     ["state = 'deleted'", 'nodes_live_check'],
@@ -133,9 +133,9 @@ describe('past the triggers, a node is still refused that has', () => {
   });
 
   test.each([
-    ["path = 'x'", 'nodes_path_check'],
+    ["path = 'x'", 'nodes_derived_path_check'],
     ['root_of_mount_id = null', 'nodes_root_check'],
-    ['depth = 1', 'nodes_path_check'],
+    ['depth = 1', 'nodes_derived_path_check'],
     ["state = 'deleted', deleted_at = now(), live = false", 'nodes_root_check'],
   ])('as the root of its mount %s', async (change, constraint) => {
     await expect(

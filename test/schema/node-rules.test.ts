@@ -60,7 +60,7 @@ describe('a name', () => {
   test('may not be empty', async () => {
     const mount = await createMount(database());
     await expect(createNode(database(), mount, mount.rootId, '')).rejects.toMatchObject({
-      constraint: 'nodes_root_check',
+      constraint: 'nodes_name_check',
     });
   });
 

@@ -1,0 +1,251 @@
+import type { Client } from 'pg';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { isRefusal, type RefusalCode, type RefusalReason } from '../../src/sql/index.ts';
+import { databaseForFile } from '../support/database.ts';
+import { levelsForFile } from '../support/levels.ts';
+import { createDirectory, createMount, createNode, deleteNode, type Mount, one } from '../support/tree.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+
+let service: Client;
+let operator: Client;
+let other: Mount;
+let mount: Mount;
+let directory: string;
+let file: string;
+let gone: string;
+
+beforeAll(async () => {
+  service = await connectAs('service');
+  operator = await connectAs('operator');
+  other = await createMount(service, 's3');
+});
+
+beforeEach(async () => {
+  mount = await createMount(service);
+  directory = await createDirectory(service, mount, mount.rootId, 'd');
+  file = await createNode(service, mount, directory, 'f');
+  gone = await createNode(service, mount, directory, 'gone');
+  await deleteNode(service, gone);
+});
+
+const NO_ID = '9007199254740991';
+const SECRET = 'hunter2-Zq9x';
+
+type Row = [what: string, code: RefusalCode, reason: RefusalReason, sql: string, values?: () => unknown[]];
+
+/** Runs a statement that is refused so, and returns the error. */
+async function refused(
+  client: Client,
+  code: RefusalCode,
+  reason: RefusalReason,
+  sql: string,
+  values: unknown[] = [],
+): Promise<Error & { readonly hint?: string; readonly detail?: string }> {
+  const error = await client.query(sql, values).then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toMatchObject({ code, constraint: reason });
+  expect(isRefusal(error, reason)).toBe(true);
+  if (code.startsWith('FS')) expect(error).toMatchObject({ hint: expect.stringMatching(/\w{3}/) });
+  return error as Error;
+}
+
+const MOVE = 'select filestore.move_node($1, $2, $3)';
+const REVERT = 'select filestore.revert_node($1, $2)';
+const BEGIN_WORK = 'select filestore.begin_work($1)';
+const DELETE = 'select filestore.delete_node($1)';
+const LIST = 'select filestore.list_directory($1)';
+const SET = (change: string) => `update filestore.nodes set ${change} where id = $1`;
+const CREATE = 'select filestore.create_node($1, $2)';
+const RESTORE = 'select filestore.restore_node($1)';
+const ENSURE = `select filestore.ensure_directory(m.mount_key, $2) from filestore.backend_mounts m where m.id = $1`;
+const SIGHT = 'select filestore.record_sightings(array[$1::bigint], null, null)';
+const SIZE = SET('size_bytes = size_bytes + 1');
+const INSERT = `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, checksum, metadata)
+  values ($1, $2, $3, 'file', $4, $5)`;
+const insert =
+  (...content: (string | null)[]) =>
+  () => [mount.id, mount.rootId, ...content];
+const SETTINGS = 'update filestore.backend_mounts set config = $2 where id = $1';
+const settings = (config: unknown) => () => [mount.id, JSON.stringify(config)];
+
+describe('a service is refused with a hint for', () => {
+  test.each<Row>([
+    ['a move of no node', 'FS404', 'nodes_missing', MOVE, () => [NO_ID, null, null]],
+    ['a list of no directory', 'FS404', 'nodes_missing', LIST, () => [NO_ID]],
+    ['a delete of a tombstone', 'FS404', 'nodes_deleted', DELETE, () => [gone]],
+    ['a missing parent', 'FS404', 'nodes_parent_missing', CREATE, () => [NO_ID, 'x']],
+    ['no parent', 'FS404', 'nodes_parent_missing', CREATE, () => [null, 'x']],
+    ['a file as parent', 'FS404', 'nodes_not_directory', CREATE, () => [file, 'x']],
+    ['a list of a file', 'FS404', 'nodes_not_directory', LIST, () => [file]],
+    ['a move to another mount', 'FS404', 'nodes_parent_elsewhere', MOVE, () => [file, other.rootId, null]],
+    ['a version that is not there', 'FS404', 'snapshots_missing', REVERT, () => [file, 9]],
+    ['a create under a taken name', 'FS409', 'nodes_name_taken', CREATE, () => [directory, 'f']],
+    ['a move to a taken name', 'FS409', 'nodes_name_taken', MOVE, () => [file, mount.rootId, 'd']],
+    ['a lost race', 'FS409', 'nodes_stale', 'select filestore.delete_node($1, 7)', () => [file]],
+    ['a delete of a directory that holds something', 'FS409', 'nodes_not_empty', DELETE, () => [directory]],
+    ['a restore of a live node', 'FS409', 'nodes_alive', RESTORE, () => [file]],
+    ['a file on the way', 'FS409', 'nodes_file_in_the_way', ENSURE, () => [mount.id, 'd/f/e']],
+    ['a slash', 'FS422', 'nodes_name_check', CREATE, () => [directory, 'a/b']],
+    ['a slash by plain SQL', '23514', 'nodes_name_check', INSERT, insert('a/b', null, '{}')],
+    ['an empty name', '23514', 'nodes_name_check', INSERT, insert('', null, '{}')],
+    ['a long local name', 'FS422', 'nodes_local_name_check', CREATE, () => [directory, 'x'.repeat(256)]],
+    ['a path with dots', 'FS422', 'nodes_path_check', ENSURE, () => [mount.id, 'a/../b']],
+    ['a long path', 'FS422', 'nodes_path_length_check', ENSURE, () => [mount.id, 'a/'.repeat(1400)]],
+    ['a cycle', 'FS422', 'nodes_cycle_check', MOVE, () => [directory, directory, null]],
+    ['a delete of a root', 'FS422', 'nodes_root_check', DELETE, () => [mount.rootId]],
+    [
+      'an illegal change of state',
+      'FS422',
+      'nodes_state_change_check',
+      SET("state = 'missing'"),
+      () => [gone],
+    ],
+    ['a new name of a tombstone', 'FS422', 'nodes_tombstone_check', SET("name = 'x'"), () => [gone]],
+    [
+      'a create in state deleted',
+      'FS422',
+      'nodes_born_live_check',
+      "insert into filestore.nodes (backend_mount_id, parent_id, name, kind, state) values ($1, $2, 'x', 'file', 'deleted')",
+      () => [mount.id, mount.rootId],
+    ],
+    ['a bad checksum', '23514', 'nodes_checksum_check', INSERT, insert('x', 'sha256:XYZ', '{}')],
+    ['metadata that is no object', '23514', 'nodes_metadata_check', INSERT, insert('x', null, '[]')],
+    [
+      'a secret in the settings of a mount',
+      'FS422',
+      'backend_mounts_secret_check',
+      SETTINGS,
+      settings({ password: SECRET }),
+    ],
+    [
+      'big settings',
+      'FS422',
+      'backend_mounts_settings_size_check',
+      SETTINGS,
+      settings({ a: 'x'.repeat(70000) }),
+    ],
+    [
+      'a mount that is not there',
+      'FS404',
+      'backend_mounts_missing',
+      "select filestore.ensure_directory('nowhere', 'a')",
+    ],
+    [
+      'a page of 0',
+      'FS422',
+      'limit_check',
+      'select filestore.list_directory($1, page_size => 0)',
+      () => [directory],
+    ],
+    ['a sighting without a moment', 'FS422', 'node_sightings_moment_check', SIGHT, () => [file]],
+    ['a journal entry that is not there', 'FS404', 'journal_entries_missing', BEGIN_WORK, () => [NO_ID]],
+    ['no command', 'FS422', 'journal_entries_command_check', "select filestore.begin_command('')"],
+    [
+      'an empty key',
+      'FS422',
+      'journal_entries_idempotency_key_check',
+      "select filestore.begin_command('x', idempotency_key => '')",
+    ],
+    [
+      'an end that is none',
+      'FS422',
+      'journal_entries_status_change',
+      "select filestore.finish_command($1, 'running')",
+      () => [NO_ID],
+    ],
+    [
+      'an entry that begins ended',
+      'FS422',
+      'journal_entries_born_open',
+      "insert into filestore.journal_entries (command, status) values ('x', 'failed')",
+    ],
+  ])('%s: %s %s', async (_what, code, reason, sql, values) => {
+    const error = await refused(service, code, reason, sql, values?.());
+    expect(error.hint).toMatch(/\w{3}/);
+    expect(error.detail).toBeUndefined();
+    expect(JSON.stringify({ ...error, message: error.message })).not.toContain(SECRET);
+  });
+
+  test('a version in which the node was deleted', async () => {
+    await service.query(RESTORE, [gone]);
+    await refused(service, 'FS422', 'snapshots_deleted', REVERT, [gone, 2]);
+  });
+
+  test('a parent that is deleted', async () => {
+    await service.query('select filestore.delete_node($1, recursive => true)', [directory]);
+    await refused(service, 'FS404', 'nodes_parent_deleted', CREATE, [directory, 'x']);
+    await refused(service, 'FS404', 'nodes_parent_deleted', RESTORE, [file]);
+  });
+
+  test('a key that belongs to another request', async () => {
+    const begin = "select filestore.begin_command('move', $1, idempotency_key => $2)";
+    await service.query(begin, [{ a: 1 }, file]);
+    await refused(service, 'FS409', 'journal_entries_key_taken', begin, [{ a: 2 }, file]);
+    const insertEntry =
+      "insert into filestore.journal_entries (command, idempotency_key, status) values ('move', $1, 'running')";
+    await refused(service, '23505', 'journal_entries_idempotency_key', insertEntry, [file]);
+  });
+
+  test('a journal entry that is queued, running or ended, each by its name', async () => {
+    const { id } = await one(service, "select (entry).id from filestore.begin_command('x', queue => true)");
+    const start = 'select filestore.start_command($1)';
+    const finish = 'select filestore.finish_command($1, $2)';
+    await refused(service, 'FS409', 'journal_entries_queued', BEGIN_WORK, [id]);
+    await refused(service, 'FS409', 'journal_entries_queued', finish, [id, 'succeeded']);
+    await service.query(start, [id]);
+    await refused(service, 'FS409', 'journal_entries_running', start, [id]);
+    await service.query(finish, [id, 'canceled']);
+    await refused(service, 'FS409', 'journal_entries_ended', start, [id]);
+    await refused(service, 'FS409', 'journal_entries_ended', BEGIN_WORK, [id]);
+    await refused(service, 'FS409', 'journal_entries_ended', finish, [id, 'succeeded']);
+  });
+
+  test('work in the name of an entry that the transaction does not work on', async () => {
+    await service.query("set filestore.journal_entry_id = '1/1'");
+    await refused(service, 'FS422', 'journal_entry_id_check', SIZE, [file]);
+    await service.query('reset filestore.journal_entry_id');
+  });
+
+  test('a fold in a transaction that has written, or at another isolation level', async () => {
+    const fold = 'select filestore.fold_rollups()';
+    await service.query('begin');
+    await service.query(SIZE, [file]);
+    await refused(service, 'FS409', 'first_write_check', fold);
+    await service.query('rollback');
+    await service.query('begin isolation level repeatable read');
+    await refused(service, 'FS409', 'read_committed_check', fold);
+    await service.query('rollback');
+  });
+});
+
+test('a rule that only the check knows is still named, by the check', async () => {
+  const explain = 'select filestore.refuse_unsound(n) from filestore.nodes n where n.id = $1';
+  const error = await refused(service, '23514', 'nodes_sound_check', explain, [file]);
+  expect(error.hint).toContain('filestore.is_sound');
+});
+
+test('plain SQL meets the keys of the server, by their names', async () => {
+  await refused(service, '23505', 'nodes_live_child_key', INSERT, insert('d', null, '{}')());
+  const misplaced = `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
+    values ($1, $2, 'elsewhere', 'x', 'file')`;
+  await refused(service, '23503', 'nodes_parent_fkey', misplaced, [mount.id, mount.rootId]);
+});
+
+test('the owner who gives a version is refused by one reason for nodes and mounts', async () => {
+  const owner = await database().connect();
+  const setMount = 'update filestore.backend_mounts set version = 7 where id = $1';
+  await refused(owner, 'FS409', 'version_chosen', SET('version = 7'), [file]);
+  await refused(owner, 'FS422', 'version_chosen', SET('version = version + 1'), [file]);
+  await refused(owner, 'FS409', 'version_chosen', setMount, [mount.id]);
+});
+
+test('an operator is refused an age that makes no sense, and to delete a mount that holds nodes', async () => {
+  const purge = "select filestore.purge_deleted(interval '-1 day', 10)";
+  await refused(operator, 'FS422', 'retention_check', purge);
+  const remove = 'delete from filestore.backend_mounts where id = $1';
+  await refused(operator, 'FS409', 'nodes_not_empty', remove, [mount.id]);
+});

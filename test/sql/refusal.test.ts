@@ -1,0 +1,91 @@
+import { describe, expect, expectTypeOf, test } from 'vitest';
+import { isRefusal, type Refusal, type RefusalReason } from '../../src/sql/index.ts';
+import { databaseForFile } from '../support/database.ts';
+import { createMount, createNode } from '../support/tree.ts';
+
+const database = databaseForFile();
+
+async function errorOf(text: string, values: unknown[] = []): Promise<unknown> {
+  return database()
+    .query(text, values)
+    .then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+}
+
+async function takenName(): Promise<unknown> {
+  const mount = await createMount(database());
+  await createNode(database(), mount, mount.rootId, 'f');
+  return errorOf("select filestore.create_node($1, 'f')", [mount.rootId]);
+}
+
+describe('isRefusal', () => {
+  test('recognises what a function refuses, for any reason or for one of several', async () => {
+    const error = await takenName();
+    expect(isRefusal(error)).toBe(true);
+    expect(isRefusal(error, 'nodes_name_taken')).toBe(true);
+    expect(isRefusal(error, 'nodes_stale', 'nodes_name_taken')).toBe(true);
+    expect(isRefusal(error, 'nodes_stale')).toBe(false);
+  });
+
+  test('recognises what a key, a domain and the rules of a table refuse', async () => {
+    const mount = await createMount(database());
+    const insert = (name: string, kind: string, size: number) =>
+      errorOf(
+        'insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes) values ($1, $2, $3, $4, $5)',
+        [mount.id, mount.rootId, name, kind, size],
+      );
+    await insert('f', 'file', 0);
+    expect(isRefusal(await insert('f', 'file', 0), 'nodes_live_child_key')).toBe(true);
+    expect(isRefusal(await insert('g', 'link', 0), 'node_kind_check')).toBe(true);
+    expect(isRefusal(await insert('g', 'file', -1), 'nodes_size_check')).toBe(true);
+  });
+
+  test('does not recognise a constraint of the same name in another schema', async () => {
+    await database().query(
+      'create schema other; create table other.nodes (id bigint constraint nodes_pkey primary key)',
+    );
+    await database().query('insert into other.nodes values (1)');
+    const error = await errorOf('insert into other.nodes values (1)');
+    expect(error).toMatchObject({ code: '23505', constraint: 'nodes_pkey' });
+    expect(isRefusal(error)).toBe(false);
+  });
+
+  test('recognises an error by its fields, as of another copy of pg', async () => {
+    const { code, constraint, message } = (await takenName()) as Refusal;
+    expect(isRefusal({ name: 'error', code, constraint, message })).toBe(true);
+    expect(isRefusal(Object.assign(new Error(message), { code, constraint }))).toBe(true);
+  });
+
+  test('does not look into the cause, which can be passed', async () => {
+    const wrapped = new Error('the query failed', { cause: await takenName() });
+    expect(isRefusal(wrapped)).toBe(false);
+    expect(isRefusal(wrapped.cause, 'nodes_name_taken')).toBe(true);
+  });
+
+  test.each([
+    ['null', null],
+    ['undefined', undefined],
+    ['a text', 'nodes_name_taken'],
+    ['an error without fields', new Error('nodes_name_taken')],
+    ['an unknown reason', Object.assign(new Error('x'), { code: 'FS409', constraint: 'nodes_unknown' })],
+    ['no reason', Object.assign(new Error('x'), { code: 'FS409' })],
+    ['another SQLSTATE', Object.assign(new Error('x'), { code: '42501', constraint: 'nodes_stale' })],
+    ['no message', { code: 'FS409', constraint: 'nodes_stale' }],
+  ])('does not recognise %s', (_what, error) => {
+    expect(isRefusal(error)).toBe(false);
+  });
+
+  test('narrows to the reasons that it is given', async () => {
+    const error: unknown = await takenName();
+    if (isRefusal(error, 'nodes_name_taken', 'nodes_stale')) {
+      expectTypeOf(error.constraint).toEqualTypeOf<'nodes_name_taken' | 'nodes_stale'>();
+      expectTypeOf(error.message).toBeString();
+      expectTypeOf(error.hint).toEqualTypeOf<string | undefined>();
+    }
+    if (isRefusal(error)) expectTypeOf(error.constraint).toEqualTypeOf<RefusalReason>();
+    // @ts-expect-error There is no such reason.
+    expect(isRefusal(error, 'nodes_unknown')).toBe(false);
+  });
+});
