@@ -175,3 +175,43 @@ test('a mount is not deleted under a fold of it', async () => {
   expect(await removal.outcome).toMatchObject({ ok: true });
   await expectExactInTheEnd();
 });
+
+test('lists, children and totals are exact in every reading while others move, delete, restore and fold', async () => {
+  await first.query('commit');
+  const directories = [a, b, target, ...(await createChain(database(), mount, 'x', 'y'))];
+  const files = await Promise.all(['g', 'h', 'i'].map((name) => createNode(database(), mount, target, name)));
+  const mayLose = (error: { readonly code?: string }) => {
+    // Into itself, gone or not gone at the moment, or the victim of a deadlock.
+    if (!/^(FS4|40)/.test(error.code ?? '')) throw error;
+  };
+  const until = performance.now() + 4000;
+  let step = 0;
+  const pick = (ids: readonly string[]) => ids[(step * 7 + Math.floor(step / 3)) % ids.length];
+  const works: readonly (() => [text: string, values: unknown[]])[] = [
+    () => [MOVE, [pick(directories), pick([mount.rootId, ...directories])]],
+    () => [MOVE, [pick(files), pick(directories)]],
+    () => ['select filestore.delete_node($1, recursive => true)', [pick([...directories, ...files])]],
+    () => ['select filestore.restore_node($1, with_tree => true)', [pick([...directories, ...files])]],
+    () => [
+      'select filestore.create_node($1, $2, $3)',
+      [pick(directories), `n${step}`, step % 2 ? 'file' : 'directory'],
+    ],
+    () => ['select filestore.fold_rollups(3)', []],
+  ];
+  const writers = Array.from({ length: 4 }, async () => {
+    const client = await database().connect();
+    while (performance.now() < until) {
+      step += 1;
+      const [text, values] = works[step % works.length]?.() ?? [FOLD, []];
+      await client.query(text, values).catch(mayLose);
+    }
+  });
+  const readings: unknown[] = [];
+  const reader = (async () => {
+    while (performance.now() < until) readings.push(await wrongTotals(second));
+  })();
+  await Promise.all([...writers, reader]);
+  expect(readings.length).toBeGreaterThan(10);
+  expect(readings.flat()).toEqual([]);
+  await expectExactInTheEnd();
+}, 30_000);
