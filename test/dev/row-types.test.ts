@@ -21,6 +21,7 @@ function isOf(value: unknown, type: string): boolean {
     if (choice === 'CommandStatus')
       return ['queued', 'running', 'succeeded', 'failed', 'canceled'].includes(value as string);
     if (choice === 'NodeKind') return ['file', 'directory'].includes(value as string);
+    if (choice === 'TotalsState') return ['up_to_date', 'pending', 'stale'].includes(value as string);
     if (choice === 'NodeState')
       return ['active', 'inconsistent', 'missing', 'deleted'].includes(value as string);
     return choice === `'${value}'`;
@@ -80,6 +81,7 @@ describe('a row that pg returns', () => {
     ExpireCommandsRow: "filestore.expire_commands('0 seconds')",
     FoldRollupsRow: 'filestore.fold_rollups(0 + 1)',
     ListDirectoryRow: 'filestore.list_directory((select min(id) from filestore.nodes))',
+    ListTotalsRow: 'filestore.list_totals(array(select id from filestore.nodes))',
     NodeLocationRow: 'filestore.node_location((select min(id) from filestore.nodes))',
     LockTreeRow: 'filestore.lock_tree((select min(id) from filestore.backend_mounts), false)',
     NodeAtRow: 'filestore.node_at((select min(id) from filestore.nodes), now())',
@@ -124,6 +126,7 @@ describe('a row that pg returns', () => {
       "export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled';",
     );
     expect(fieldsOf(types, 'JournalEntryRow')).toMatchObject({ status: 'CommandStatus' });
+    expect(types).toContain("export type TotalsState = 'up_to_date' | 'pending' | 'stale';");
     expect(fieldsOf(types, 'NodeVersionRow')).toMatchObject({ kind: 'NodeKind', state: 'NodeState' });
   });
 

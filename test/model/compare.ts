@@ -27,12 +27,16 @@ const EVERYTHING = `
   group by v.id
   union all
   select 'view of totals', d.id, null, true,
-    format('%s bytes, %s files, %s directories', d.size_bytes, d.file_count, d.dir_count)
+    format('%s bytes, %s files, %s directories, %s children', d.size_bytes, d.file_count, d.dir_count, d.child_count)
   from filestore.view_filestore_directories d
   union all
   select 'directory_totals', $1::bigint, null, true,
-    format('%s bytes, %s files, %s directories', d.size_bytes, d.file_count, d.dir_count)
+    format('%s bytes, %s files, %s directories, %s children', d.size_bytes, d.file_count, d.dir_count, d.child_count)
   from filestore.directory_totals($1) d
+  union all
+  select 'list_totals', d.node_id, null, true,
+    format('%s bytes, %s files, %s directories, %s children', d.size_bytes, d.file_count, d.dir_count, d.child_count)
+  from filestore.list_totals(array(select n.id from filestore.nodes n)) d
   union all
   select 'audit_rollups', a.node_id, null, true, to_jsonb(a)::text
   from filestore.backend_mounts m
@@ -53,6 +57,10 @@ export async function differences(sql: Client, model: Model, directoryId: number
     'view of totals': linesFor(nodes.filter(isLiveDirectory), (node) => totalsLine(model, node)),
     directory_totals: linesFor(chosen?.kind === 'directory' ? [chosen] : [], (node) =>
       totalsLine(model, node),
+    ),
+    list_totals: linesFor(
+      nodes.filter((node) => node.kind === 'directory'),
+      (node) => totalsLine(model, node),
     ),
     audit_rollups: new Map(),
   };
@@ -112,8 +120,8 @@ const linesFor = (nodes: readonly Node[], lineOf: (node: Node) => string): Lines
   new Map(nodes.map((node) => [`${node.id}`, lineOf(node)]));
 
 function totalsLine(model: Model, directory: Node): string {
-  const { bytes, files, directories } = totalsOf(model, directory);
-  return `${bytes} bytes, ${files} files, ${directories} directories`;
+  const { bytes, files, directories, children } = totalsOf(model, directory);
+  return `${bytes} bytes, ${files} files, ${directories} directories, ${children} children`;
 }
 
 function nodeLine(model: Model, node: Node): string {

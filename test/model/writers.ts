@@ -120,7 +120,7 @@ export function purgeable(model: Model, pending: ReadonlySet<number>): Set<numbe
   return chosen;
 }
 
-/** The number of live nodes below a directory, and their bytes. */
+/** The number of live nodes below a directory and directly in it, and their bytes. */
 export function totalsOf(model: Model, directory: Node) {
   const below = isLiveDirectory(directory)
     ? model.treeOf(directory).filter((node) => node !== directory && !isRoot(node))
@@ -130,6 +130,7 @@ export function totalsOf(model: Model, directory: Node) {
     bytes: files.reduce((sum, file) => sum + Number(file.content.size_bytes), 0),
     files: files.length,
     directories: below.length - files.length,
+    children: below.filter((node) => node.parentId === directory.id).length,
   };
 }
 

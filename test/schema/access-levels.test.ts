@@ -83,6 +83,7 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `select * from filestore.node_at(${A}, now())`,
     `select * from filestore.tree_at('main', '', now())`,
     `select * from filestore.directory_totals(${DOCS})`,
+    `select * from filestore.list_totals(array[${DOCS}, ${A}])`,
   ],
   service: [
     `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('new', 's3', 'new')`,
@@ -134,7 +135,7 @@ const FORBIDDEN: readonly string[] = [
   `update filestore.snapshots set name = 'b'`,
   `insert into filestore.rollups (node_id) values (${A})`,
   'update filestore.rollups set size_bytes = 0',
-  `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta) values (1, 1, 1, 1, 1)`,
+  `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta) values (1, 1, 1, 1, 1, 1)`,
   'update filestore.rollup_deltas set size_delta = 0',
   ...[
     'version = version',

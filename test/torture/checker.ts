@@ -164,10 +164,10 @@ async function checkRemains(admin: Client): Promise<readonly Check[]> {
          left join filestore.nodes n on n.backend_mount_id = d.backend_mount_id
            and n.parent_id is not null and n.live
            and (d.path = '' or (n.path >= d.path || '/' and n.path < d.path || '0'))
-         group by d.id, r.size_bytes, r.file_count, r.dir_count
-         having (r.size_bytes, r.file_count, r.dir_count) is distinct from
+         group by d.id, r.size_bytes, r.file_count, r.dir_count, r.child_count
+         having (r.size_bytes, r.file_count, r.dir_count, r.child_count) is distinct from
            (coalesce(sum(n.size_bytes), 0)::bigint, count(n.id) filter (where n.kind = 'file'),
-            count(n.id) filter (where n.kind = 'directory'))`,
+            count(n.id) filter (where n.kind = 'directory'), count(n.id) filter (where n.parent_id = d.id))`,
       ),
     ),
   ];

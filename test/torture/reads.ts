@@ -1,19 +1,31 @@
 import type { Client } from 'pg';
 import type { Operation } from './operation.ts';
-import { anyDirectory } from './scene.ts';
+import { anyDirectory, anyMount } from './scene.ts';
 
 const TOTALS = `
-  select t.size_bytes, t.file_count, t.dir_count, e.size_bytes as expected_size, e.files as expected_files, e.dirs as expected_dirs
+  select t.*, e.size_bytes as expected_size, e.files as expected_files, e.dirs as expected_dirs, e.children as expected_children
   from filestore.directory_totals($1) t
   cross join (
     select coalesce(sum(n.size_bytes), 0)::bigint as size_bytes,
            count(*) filter (where n.kind = 'file') as files,
-           count(*) filter (where n.kind = 'directory') as dirs
+           count(*) filter (where n.kind = 'directory') as dirs,
+           count(*) filter (where n.parent_id = d.id) as children
     from filestore.nodes d
     join filestore.nodes n on n.backend_mount_id = d.backend_mount_id
     where d.id = $1 and d.live and n.live and n.parent_id is not null
       and (d.path = '' or (n.path >= d.path || '/' and n.path < d.path || '0'))
   ) e`;
+
+/** Directories of a list whose totals are not the same when each is asked for alone, or whose children are not so many. */
+const WRONG_IN_LIST = `
+  select l.node_id as id, to_jsonb(l) as list, to_jsonb(t) as alone, c.children
+  from filestore.list_totals($1) l
+  cross join lateral filestore.directory_totals(l.node_id) t
+  cross join lateral (select count(*) as children from filestore.nodes n where n.parent_id = l.node_id and n.live) c
+  where (l.size_bytes, l.file_count, l.dir_count, l.child_count, l.consistency_state)
+        is distinct from
+        (t.size_bytes, t.file_count, t.dir_count, t.child_count, t.consistency_state)
+     or l.child_count <> c.children`;
 
 /** Readers of what is being written. What they see must be exact at any moment. */
 export const READS: readonly Operation[] = [
@@ -35,8 +47,31 @@ export const READS: readonly Operation[] = [
           const isRight =
             row.size_bytes === row.expected_size &&
             row.file_count === row.expected_files &&
-            row.dir_count === row.expected_dirs;
+            row.dir_count === row.expected_dirs &&
+            row.child_count === row.expected_children;
           effects.reading(isRight ? undefined : `totals of node ${directory.id}: ${JSON.stringify(row)}`);
+        },
+      };
+    },
+  },
+  {
+    kind: 'list_totals',
+    weight: 2,
+    journalled: false,
+    expected: [],
+    plan(scene, random) {
+      const gone = scene.tombstones.filter((node) => node.kind === 'directory');
+      const directories = Array.from({ length: random.between(1, 20) }, () =>
+        anyDirectory(scene, random, anyMount(scene, random)),
+      );
+      const ids = [...directories, ...gone.slice(0, 2)].map(({ id }) => id);
+      return {
+        mountId: directories[0]?.mountId ?? '',
+        parameters: {},
+        async work(client, effects) {
+          const { rows } = await client.query(WRONG_IN_LIST, [ids]);
+          const isRight = rows.length === 0;
+          effects.reading(isRight ? undefined : `list of totals: ${JSON.stringify(rows)}`);
         },
       };
     },
