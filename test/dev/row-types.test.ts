@@ -80,9 +80,11 @@ describe('a row that pg returns', () => {
     DirectoryTotalsRow: 'filestore.directory_totals((select min(id) from filestore.nodes))',
     ExpireCommandsRow: "filestore.expire_commands('0 seconds')",
     FoldRollupsRow: 'filestore.fold_rollups(0 + 1)',
+    ListCommandsRow: 'filestore.list_commands()',
     ListDirectoryRow: 'filestore.list_directory((select min(id) from filestore.nodes))',
     LocationUriRow: "filestore.location_uri('local', '/a', null, null, 'b')",
     NodeAtRow: 'filestore.node_at((select min(id) from filestore.nodes), now())',
+    NodeCommandsRow: 'filestore.node_commands(1)',
     RestoreNodeRow:
       'filestore.restore_node((select min(id) from filestore.nodes where deleted_at is not null))',
     TreeAtRow: "filestore.tree_at((select min(mount_key) from filestore.backend_mounts), '', now())",
