@@ -84,7 +84,7 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `select * from filestore.tree_at('main', '', now())`,
     `select * from filestore.directory_totals(${DOCS})`,
     'select * from filestore.list_commands()',
-    `select * from filestore.node_commands(${A})`,
+    `select count(*) from filestore.node_commands(${A})`,
   ],
   service: [
     `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('new', 's3', 'new')`,
