@@ -9,7 +9,7 @@ const FEW = 300;
 
 /**
  * Mounts 1 and 2 and three commands share the entries; mount 3, the command scan and canceled entries are rare and
- * old, the command upload is frequent and old. One entry in 200 failed, the last 50 are unfinished.
+ * old; mount 5 and the command upload are frequent and old. One entry in 200 failed, the last 50 are unfinished.
  */
 beforeAll(async () => {
   const client = await database().connect();
@@ -20,7 +20,7 @@ beforeAll(async () => {
     `insert into filestore.journal_entries
        (backend_mount_id, command, status, error, started_at, completed_at, created_at, idempotency_key, correlation_id,
         primary_node_id, secondary_node_id, affected_node_ids)
-     select case when is_old and g % 10000 = 7 then 3 when chance < 0.7 then 1 else 2 end,
+     select case when is_old and g % 10000 = 7 then 3 when g <= 60000 then 5 when chance < 0.7 then 1 else 2 end,
             case when is_old and g % 10000 = 9 then 'scan' when g <= 60000 then 'upload'
                  when chance < 0.5 then 'write' when chance < 0.95 then 'create_node' else 'move_node' end,
             status, case when status = 'failed' then '{"message": "gone"}'::jsonb end,
@@ -103,6 +103,7 @@ test.each([
   ],
   ['a frequent mount', 'list_commands(1, page_size => 20)', 'journal_entries_mount_idx'],
   ['a rare mount', 'list_commands(3, page_size => 20)', 'journal_entries_mount_idx'],
+  ['a mount of the past', 'list_commands(5, page_size => 20)', 'journal_entries_mount_idx'],
   ['a mount without entries', 'list_commands(4, page_size => 20)', 'journal_entries_mount_idx'],
   ['the status succeeded', "list_commands(status => 'succeeded', page_size => 20)", 'journal_entries_pkey'],
   ['the status failed', "list_commands(status => 'failed', page_size => 20)", 'journal_entries_status_idx'],
@@ -177,6 +178,7 @@ describe('with entries that no vacuum has seen', () => {
     );
     const reads = await readsOf(`${ALL}${call}`);
     expect(reads.indexes).toContain(index);
-    expect(reads.entries).toBeLessThan(FEW);
+    // Also what was running before and was not removed from the index yet.
+    expect(reads.entries).toBeLessThan(5 * FEW);
   });
 });
