@@ -66,7 +66,7 @@ describe('a comment', () => {
     ['column filestore.nodes.checksum', 'checksum'],
     ['view filestore.view_filestore_directories', 'views/view_filestore_directories.sql:1'],
     [
-      'function filestore.check_limit(argument text, value bigint, max_value bigint default 2147483647)',
+      'function filestore.check_limit(argument text, value bigint, max_value bigint)',
       'functions/check_limit.sql:1',
     ],
     ['procedure filestore.erase_mount(IN mount_key text, IN batch integer)', 'functions/erase_mount.sql:1'],
