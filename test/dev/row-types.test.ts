@@ -80,11 +80,13 @@ describe('a row that pg returns', () => {
     DirectoryTotalsRow: 'filestore.directory_totals((select min(id) from filestore.nodes))',
     ExpireCommandsRow: "filestore.expire_commands('0 seconds')",
     FoldRollupsRow: 'filestore.fold_rollups(0 + 1)',
+    ListCommandsRow: 'filestore.list_commands()',
     ListDirectoryRow: 'filestore.list_directory((select min(id) from filestore.nodes))',
     ListTotalsRow: 'filestore.list_totals(array(select id from filestore.nodes))',
     NodeLocationRow: 'filestore.node_location((select min(id) from filestore.nodes))',
     LockTreeRow: 'filestore.lock_tree((select min(id) from filestore.backend_mounts), false)',
     NodeAtRow: 'filestore.node_at((select min(id) from filestore.nodes), now())',
+    NodeCommandsRow: 'filestore.node_commands(1)',
     RestoreNodeRow:
       'filestore.restore_node((select min(id) from filestore.nodes where deleted_at is not null))',
     TreeAtRow: "filestore.tree_at((select min(mount_key) from filestore.backend_mounts), '', now())",

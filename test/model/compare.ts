@@ -1,4 +1,5 @@
 import type { Client, QueryResultRow } from 'pg';
+import { journalDifferences } from './journal.ts';
 import type { Model } from './model.ts';
 import { CONTENT_COLUMNS, isLive, isLiveDirectory, isRoot, type Node, type Version } from './node.ts';
 import { totalsOf } from './writers.ts';
@@ -85,7 +86,10 @@ export async function checkpoint(sql: Client, model: Model): Promise<Checkpoint>
   return { moment: rows[0].moment, paths: new Map(live.map((node) => [`${node.id}`, node.path])) };
 }
 
-/** What check_integrity() finds, and what tree_at tells otherwise than it was; a purged node's history is gone. */
+/**
+ * What check_integrity() finds, what the lists of the journal lack, and what tree_at tells otherwise than it was; a
+ * purged node's history is gone.
+ */
 export async function slowDifferences(
   sql: Client,
   model: Model,
@@ -93,6 +97,7 @@ export async function slowDifferences(
 ): Promise<string> {
   const { rows } = await sql.query('select * from filestore.check_integrity()');
   const found = rows.map((row) => `check_integrity: ${JSON.stringify(row)}`);
+  found.push(...(await journalDifferences(sql, model)));
   for (const { moment, paths } of checkpoints) {
     const then = await sql.query(
       `select t.id, t.path as line

@@ -1,3 +1,4 @@
+import type { Command } from './journal.ts';
 import {
   type Change,
   CONTENT_COLUMNS,
@@ -36,6 +37,8 @@ export class Model {
   nodes: Nodes = new Map();
   /** The running journal entry that changes belong to. */
   journalEntry: number | null = null;
+  /** All commands, the oldest first. */
+  readonly commands: Command[] = [];
   #deletions = 0;
   #statements = 0;
   readonly #moments = new Map<number, string>();

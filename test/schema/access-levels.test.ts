@@ -84,6 +84,8 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `select * from filestore.tree_at('main', '', now())`,
     `select * from filestore.directory_totals(${DOCS})`,
     `select * from filestore.list_totals(array[${DOCS}, ${A}])`,
+    'select * from filestore.list_commands()',
+    `select count(*) from filestore.node_commands(${A})`,
   ],
   service: [
     `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('new', 's3', 'new')`,
@@ -108,13 +110,13 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `insert into filestore.journal_entries (command) values ('by hand')`,
     `update filestore.journal_entries set status = 'canceled' where id = ${QUEUED}`,
     `select filestore.begin_work(${RUNNING})`,
+    `select * from filestore.expire_commands('0')`,
     `select filestore.record_sightings(array[${A}, ${DOCS}])`,
     'select filestore.fold_rollups()',
   ],
   operator: [
     `select filestore.purge_deleted('0')`,
     `select filestore.prune_journal('0')`,
-    `select * from filestore.expire_commands('0')`,
     `select count(*) from filestore.audit_rollups('main')`,
     `select filestore.recount_rollups('main')`,
     'select count(*) from filestore.check_integrity()',
