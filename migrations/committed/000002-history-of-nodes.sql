@@ -1,5 +1,5 @@
 --! Previous: sha1:595b3c6d4201cb97ec6ee0f70d478d8489bda0f8
---! Hash: sha1:130d30b856947eecc78e2a0bc2ed0751bd368247
+--! Hash: sha1:bbedb52cf8da0c5502f69d653e34866cd233a873
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.
@@ -49,7 +49,7 @@ begin
     where j.id = split_part(setting, '/', 1)::bigint
       and j.status = 'running'
     -- As begin_work does, so that no other transaction ends the entry before this one commits.
-    for share;
+    for no key update;
   end if;
   if entry is null then
     raise exception 'the setting filestore.journal_entry_id is "%", which is no running journal entry that this transaction works on', left(setting, 40)
@@ -159,26 +159,26 @@ comment on function filestore.find_mount(text) is
 revoke all on function filestore.find_mount(text) from public;
 --! EndIncluded functions/find_mount.sql
 --! Included functions/check_limit.sql
-create or replace function filestore.check_limit(argument text, value integer)
+create or replace function filestore.check_limit(argument text, value bigint, max_value bigint default 2147483647)
 returns void
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if value is null or value < 1 then
+  if value is null or value < 1 or value > max_value then
     raise exception '% is %', argument, coalesce(value::text, 'null')
       using errcode    = 'FS422',
             constraint = 'limit_check',
-            hint       = 'Give the number of rows that one call may take, at least 1.';
+            hint       = format('Give the number of rows that one call may take, from 1 to %s.', max_value);
   end if;
 end
 $$;
 
-comment on function filestore.check_limit(text, integer) is
+comment on function filestore.check_limit(text, bigint, bigint) is
   'Internal: Raises FS422 when the number of rows that a call may take makes no sense.';
 
-revoke all on function filestore.check_limit(text, integer) from public;
+revoke all on function filestore.check_limit(text, bigint, bigint) from public;
 --! EndIncluded functions/check_limit.sql
 --! Included functions/check_name.sql
 create or replace function filestore.check_name(name text)

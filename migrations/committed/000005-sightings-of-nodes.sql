@@ -1,5 +1,5 @@
---! Previous: sha1:4d41a05fa04eaa2422dbe3e02b458db2b0fc9fbd
---! Hash: sha1:39d13b5382153922344be315e0cf5abe061520e2
+--! Previous: sha1:8c997ce48cd0b046042658cb57d06a4e0dfbbe43
+--! Hash: sha1:2031d836a01d4ee36a25434c51fcc4c9ee5ad06a
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

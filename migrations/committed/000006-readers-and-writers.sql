@@ -1,5 +1,5 @@
---! Previous: sha1:39d13b5382153922344be315e0cf5abe061520e2
---! Hash: sha1:169c100fba8776978024e8eaac50092afabeb23f
+--! Previous: sha1:2031d836a01d4ee36a25434c51fcc4c9ee5ad06a
+--! Hash: sha1:71b8f22f8ff666be2e30d231882b0b005680e883
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -31,12 +31,13 @@ drop view if exists filestore.view_filestore_directories;
 
 -- Pending deltas climb once, for all directories together.
 create view filestore.view_filestore_directories as
-with recursive climbing (node_id, size_delta, file_delta, dir_delta) as (
-  select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta)
+with recursive climbing (node_id, size_delta, file_delta, dir_delta, child_delta) as (
+  select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
   from filestore.rollup_deltas d
   group by d.directory_id
   union all
-  select p.parent_id, c.size_delta, c.file_delta, c.dir_delta
+  -- Children count for their directory alone.
+  select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0
   from climbing c
   -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
   cross join lateral (
@@ -48,7 +49,12 @@ with recursive climbing (node_id, size_delta, file_delta, dir_delta) as (
   where p.parent_id is not null
 ),
 pending as (
-  select c.node_id, sum(c.size_delta) as size_delta, sum(c.file_delta) as file_delta, sum(c.dir_delta) as dir_delta
+  select
+    c.node_id,
+    sum(c.size_delta)  as size_delta,
+    sum(c.file_delta)  as file_delta,
+    sum(c.dir_delta)   as dir_delta,
+    sum(c.child_delta) as child_delta
   from climbing c
   group by c.node_id
 )
@@ -63,11 +69,12 @@ select
   r.size_bytes + coalesce(p.size_delta, 0) as size_bytes,
   (r.file_count + coalesce(p.file_delta, 0))::bigint as file_count,
   (r.dir_count + coalesce(p.dir_delta, 0))::bigint as dir_count,
-  case
+  (r.child_count + coalesce(p.child_delta, 0))::bigint as child_count,
+  (case
     when r.consistency_state = 'stale' then 'stale'
     when p.node_id is not null         then 'pending'
     else 'up_to_date'
-  end as consistency_state,
+  end)::filestore.totals_state as consistency_state,
   r.last_calculated_at,
   r.updated_at
 from filestore.nodes n
@@ -78,11 +85,12 @@ where n.live
   and n.directory_path is not null;
 
 comment on view filestore.view_filestore_directories is
-  'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster.';
+  'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster, and for a list of them filestore.list_totals.';
 
 comment on column filestore.view_filestore_directories.size_bytes         is 'Bytes of the files below.';
 comment on column filestore.view_filestore_directories.file_count         is 'Number of files below.';
 comment on column filestore.view_filestore_directories.dir_count          is 'Number of directories below, itself not counted.';
+comment on column filestore.view_filestore_directories.child_count        is 'Number of live files and directories directly in it.';
 comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when deltas were added to the folded totals to get these exact ones; stale when marked so, until filestore.recount_rollups.';
 comment on column filestore.view_filestore_directories.updated_at         is 'When deltas were last folded into them.';
 --! EndIncluded views/view_filestore_directories.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:bee8eec2e5386792c478d789f94dbf7f4fc608cd
---! Hash: sha1:b351ca219171babab5dee34dd3fe32d41f74e687
+--! Previous: sha1:227ea43b757538347ad4b736e78628eae3f56b4d
+--! Hash: sha1:ddef173f6ebf446a50f8e97b51139a6c19ee6ef1
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -9,9 +9,11 @@ import type {
   CheckAccessRow,
   CheckIntegrityRow,
   CheckSequencesRow,
+  CommandStatus,
   DirectoryTotalsRow,
   JournalEntryRow,
   JsonValue,
+  ListTotalsRow,
   NodeAtRow,
   NodeRow,
   TreeAtRow,
@@ -129,7 +131,7 @@ const BEGIN_WORK: SqlFunction = {
   },
 };
 
-/** Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. FS404 when there is no such entry, FS409 when it is not running. May be called by services and operators. */
+/** Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. A second transaction that begins work on it waits until this one ends. FS404 when there is no such entry, FS409 when it is not running. May be called by services and operators. */
 export function beginWork(client: SqlClient, args: BeginWorkArguments): Promise<void> {
   return callForNothing(client, BEGIN_WORK, args);
 }
@@ -282,7 +284,7 @@ const DIRECTORY_TOTALS: SqlFunction = {
   },
 };
 
-/** The totals of a directory's whole subtree, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. May be called by readers, services and operators. */
+/** The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. May be called by readers, services and operators. */
 export function directoryTotals(
   client: SqlClient,
   args: DirectoryTotalsArguments,
@@ -326,7 +328,7 @@ const EXPIRE_COMMANDS: SqlFunction = {
   },
 };
 
-/** Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. May be called by operators. */
+/** Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. May be called by services and operators. */
 export function expireCommands(
   client: SqlClient,
   args: ExpireCommandsArguments,
@@ -358,7 +360,7 @@ export function findByChecksum(
 /** The arguments of {@link finishCommand}. */
 export interface FinishCommandArguments {
   readonly entryId: string | number | bigint;
-  readonly status: string;
+  readonly status: CommandStatus;
   readonly result?: JsonValue | undefined;
   readonly error?: JsonValue | undefined;
   readonly affectedNodeIds?: readonly (string | number | bigint)[] | null | undefined;
@@ -404,6 +406,36 @@ export function foldRollups(client: SqlClient, args: FoldRollupsArguments = {}):
   return callForOne(client, FOLD_ROLLUPS, args);
 }
 
+/** The arguments of {@link listCommands}. */
+export interface ListCommandsArguments {
+  readonly mountId?: string | number | bigint | null | undefined;
+  readonly command?: string | null | undefined;
+  readonly status?: CommandStatus | null | undefined;
+  readonly beforeId?: string | number | bigint | null | undefined;
+  /** Default: 100 */
+  readonly pageSize?: string | number | bigint | undefined;
+}
+
+const LIST_COMMANDS: SqlFunction = {
+  name: 'list_commands',
+  result: 'row',
+  parameters: {
+    mountId: { name: 'mount_id' },
+    command: { name: 'command' },
+    status: { name: 'status' },
+    beforeId: { name: 'before_id' },
+    pageSize: { name: 'page_size' },
+  },
+};
+
+/** A page of the journal, the newest entries first: all, or those of a mount, of a command, with a status. The next page begins before the last id of this one. May be called by readers, services and operators. */
+export function listCommands(
+  client: SqlClient,
+  args: ListCommandsArguments = {},
+): Promise<readonly JournalEntryRow[]> {
+  return callForAll(client, LIST_COMMANDS, args);
+}
+
 /** The arguments of {@link listDirectory}. */
 export interface ListDirectoryArguments {
   readonly directoryId: string | number | bigint;
@@ -426,6 +458,24 @@ const LIST_DIRECTORY: SqlFunction = {
 /** A page of what a live directory holds, in order of name. The next page begins after the last name of this one. FS404 when there is no such directory. May be called by readers, services and operators. */
 export function listDirectory(client: SqlClient, args: ListDirectoryArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, LIST_DIRECTORY, args);
+}
+
+/** The arguments of {@link listTotals}. */
+export interface ListTotalsArguments {
+  readonly nodeIds: readonly (string | number | bigint)[];
+}
+
+const LIST_TOTALS: SqlFunction = {
+  name: 'list_totals',
+  result: 'columns',
+  parameters: {
+    nodeIds: { name: 'node_ids', required: true },
+  },
+};
+
+/** The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. May be called by readers, services and operators. */
+export function listTotals(client: SqlClient, args: ListTotalsArguments): Promise<readonly ListTotalsRow[]> {
+  return callForAll(client, LIST_TOTALS, args);
 }
 
 /** The arguments of {@link lockTree}. */
@@ -510,6 +560,32 @@ const NODE_BY_PATH: SqlFunction = {
 /** The live node at a path of a mount, or no row. The path need not be canonical; FS404 when the mount does not exist. May be called by readers, services and operators. */
 export function nodeByPath(client: SqlClient, args: NodeByPathArguments): Promise<NodeRow | undefined> {
   return callForOneOrNone(client, NODE_BY_PATH, args);
+}
+
+/** The arguments of {@link nodeCommands}. */
+export interface NodeCommandsArguments {
+  readonly nodeId: string | number | bigint;
+  readonly beforeId?: string | number | bigint | null | undefined;
+  /** Default: 20 */
+  readonly pageSize?: string | number | bigint | undefined;
+}
+
+const NODE_COMMANDS: SqlFunction = {
+  name: 'node_commands',
+  result: 'row',
+  parameters: {
+    nodeId: { name: 'node_id', required: true },
+    beforeId: { name: 'before_id' },
+    pageSize: { name: 'page_size' },
+  },
+};
+
+/** A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. The next page begins before the last id of this one. May be called by readers, services and operators. */
+export function nodeCommands(
+  client: SqlClient,
+  args: NodeCommandsArguments,
+): Promise<readonly JournalEntryRow[]> {
+  return callForAll(client, NODE_COMMANDS, args);
 }
 
 /** The arguments of {@link nodeLocation}. */

@@ -54,6 +54,7 @@ export const REFUSAL_REASONS = [
   'journal_entries_status_change',
   'journal_entry_id_check',
   'limit_check',
+  'node_ids_check',
   'node_kind_check',
   'node_sightings_moment_check',
   'node_state_check',
@@ -108,6 +109,7 @@ export const REFUSAL_REASONS = [
   'snapshots_deleted',
   'snapshots_fixed',
   'snapshots_missing',
+  'totals_state_check',
   'tree_lock_check',
   'version_chosen',
 ] as const;
