@@ -1,6 +1,7 @@
 import type { NewNode } from './model.ts';
 import { CONTENT_COLUMNS, isLiveDirectory, isRoot, type Kind } from './node.ts';
 import {
+  anyExpectedVersion,
   anyName,
   anyParent,
   type Choice,
@@ -10,7 +11,7 @@ import {
   type Operation,
   statement,
 } from './operation.ts';
-import { createNode, ensureDirectory } from './writers.ts';
+import { createNode, ensureDirectory, upsertFile } from './writers.ts';
 
 const anyKind = ({ random }: Choice): Kind => (random.chance(0.45) ? 'directory' : 'file');
 
@@ -52,6 +53,31 @@ export function callEnsureDirectory(choice: Choice): Operation {
       const id = Number(rows[0]?.id);
       const mount = model.mounts.find((one) => one.key === key);
       ensureDirectory(model, mount, path, id);
+      expectNode(model, rows, id);
+    },
+  );
+}
+
+/** A new path, or that of a node that is there. */
+export function callUpsertFile(choice: Choice): Operation {
+  const { model, random } = choice;
+  const nodes = [...model.nodes.values()];
+  const overwritten = random.chance(0.5) ? random.pick(nodes) : undefined;
+  const start = overwritten ?? random.pick(nodes.filter(isLiveDirectory));
+  const added = overwritten ? [] : Array.from({ length: 1 + random.below(3) }, () => anyName(choice));
+  const path = [...(isRoot(start) ? [] : [start.path]), ...added].join('/');
+  const key = random.chance(0.02) ? 'nowhere' : mountOf(choice, start.id).key;
+  const full = fullContent(choice, 'file');
+  const content = { ...full, metadata: random.chance(0.5) ? null : full.metadata };
+  const expected = random.chance(0.2) ? 0 : anyExpectedVersion(choice, start.id);
+  return statement(
+    'upsert_file',
+    `select * from filestore.upsert_file($1, $2, ${CONTENT_COLUMNS.map((column, index) => `${column} => $${index + 4}`).join(', ')},
+       expected_version => $3)`,
+    [key, path, expected, ...CONTENT_COLUMNS.map((column) => content[column])],
+    (rows) => {
+      const mount = model.mounts.find((one) => one.key === key);
+      const id = upsertFile(model, mount, path, content, expected, Number(rows[0]?.id));
       expectNode(model, rows, id);
     },
   );

@@ -58,7 +58,7 @@ export class Model {
       refuseLongName(this.#mount(row.mountId), row.name);
       const node = freshRow(row);
       refuseMalformedRow(node);
-      if (liveChild(draft, row.mountId, row.parentId, row.name)) throw new Refused('23505');
+      if (liveChild(draft, row.parentId, row.name)) throw new Refused('23505');
       draft.set(node.id, node);
     }
     // What keys refuse comes when every row stands.
@@ -125,7 +125,7 @@ export class Model {
   }
 
   liveChild(directory: Node, name: string): Node | undefined {
-    return liveChild(this.nodes, directory.mountId, directory.id, name);
+    return liveChild(this.nodes, directory.id, name);
   }
 
   #mount(id: number): Mount | undefined {
@@ -178,10 +178,9 @@ function differs(old: Node, node: Node): boolean {
   );
 }
 
-function liveChild(nodes: Nodes, mountId: number, parentId: number, name: string): Node | undefined {
-  return [...nodes.values()].find(
-    (node) => node.mountId === mountId && node.parentId === parentId && node.name === name && isLive(node),
-  );
+/** On whatever mount: a row that names another mount than its parent's is refused by the name first. */
+function liveChild(nodes: Nodes, parentId: number, name: string): Node | undefined {
+  return [...nodes.values()].find((node) => node.parentId === parentId && node.name === name && isLive(node));
 }
 
 function hasTakenName(nodes: Nodes): boolean {

@@ -1,4 +1,5 @@
 import {
+  callMergeMetadata,
   callMoveNode,
   callRevertNode,
   changeState,
@@ -13,7 +14,7 @@ import {
   writeContents,
   writeIfUnchanged,
 } from './changing.ts';
-import { callCreateNode, callEnsureDirectory, insertInBulk, insertRows } from './creating.ts';
+import { callCreateNode, callEnsureDirectory, callUpsertFile, insertInBulk, insertRows } from './creating.ts';
 import {
   callDeleteBatch,
   callDeleteNode,
@@ -38,11 +39,13 @@ export function anyOperation(choice: Choice): Operation {
   return choice.random.weighted<(choice: Choice) => Operation>([
     [6 * creating, callCreateNode],
     [4 * creating, callEnsureDirectory],
+    [7 * creating, callUpsertFile],
     [6 * creating, insertRows],
     [3 * creating, insertInBulk],
     [6, writeContent],
     [3, writeContents],
     [3, writeIfUnchanged],
+    [3, callMergeMetadata],
     [3, recordSightings],
     [4, changeState],
     [10, callMoveNode],

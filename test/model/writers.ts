@@ -2,6 +2,7 @@
 import type { Model, NewNode } from './model.ts';
 import {
   type Change,
+  type Content,
   isLive,
   isLiveDirectory,
   isMalformed,
@@ -20,8 +21,7 @@ export function createNode(model: Model, row: NewNode): void {
 /** The ids of what it creates are consecutive, and the last of them is the directory's. */
 export function ensureDirectory(model: Model, mount: Mount | undefined, path: string, lastId: number): void {
   if (mount === undefined) throw new Refused('FS404');
-  const segments = path.split('/').filter((segment) => segment !== '' && segment !== '.');
-  for (const segment of segments) refuseName(segment);
+  const segments = segmentsOf(path);
   const root = [...model.nodes.values()].find((node) => isRoot(node) && node.mountId === mount.id);
   let directory = root as Node;
   let missing = 0;
@@ -43,6 +43,61 @@ export function ensureDirectory(model: Model, mount: Mount | undefined, path: st
     return row;
   });
   model.insert(rows);
+}
+
+/** The ids of what it creates are consecutive, and the last of them is the file's. Null metadata stays. */
+export function upsertFile(
+  model: Model,
+  mount: Mount | undefined,
+  path: string,
+  { metadata, ...content }: Content,
+  expected: number | null,
+  lastId: number,
+): number {
+  if (mount === undefined) throw new Refused('FS404');
+  const segments = segmentsOf(path);
+  const name = segments.at(-1);
+  if (name === undefined) throw new Refused('FS422');
+  const known = liveNodeAt(model, mount, segments);
+  if (known?.kind === 'directory') throw new Refused('FS409');
+  if ((known?.version ?? 0) !== (expected ?? known?.version ?? 0)) throw new Refused('FS409');
+  if (known !== undefined) {
+    const change = { ...content, ...(metadata !== null && { metadata }) };
+    model.update([known.id], { state: 'active', content: change });
+    return known.id;
+  }
+  const before = model.nodes;
+  try {
+    const above = segments.slice(0, -1);
+    ensureDirectory(model, mount, above.join('/'), lastId - 1);
+    const parentId = liveNodeAt(model, mount, above)?.id ?? 0;
+    const row = { id: lastId, mountId: mount.id, parentId, name, kind: 'file' } as const;
+    createNode(model, { ...row, content: { ...content, metadata: metadata ?? '{}' } });
+  } catch (error) {
+    model.nodes = before;
+    throw error;
+  }
+  return lastId;
+}
+
+export function mergeMetadata(
+  model: Model,
+  id: number,
+  set: Readonly<Record<string, number>> | number,
+  unset: readonly string[],
+  expected: number | null,
+): void {
+  if (typeof set === 'number') throw new Refused('FS422');
+  const node = model.nodes.get(id);
+  if (node === undefined || !matches(node, expected)) refuseStale(model, id, expected);
+  const old: Readonly<Record<string, number>> = JSON.parse(node.content.metadata ?? '{}');
+  const kept = Object.entries(old).filter(([key]) => !unset.includes(key));
+  // As jsonb writes an object: shorter keys first.
+  const merged = Object.entries({ ...Object.fromEntries(kept), ...set }).sort(
+    ([one], [other]) => one.length - other.length || (one < other ? -1 : 1),
+  );
+  const metadata = `{${merged.map(([key, value]) => `"${key}": ${value}`).join(', ')}}`;
+  model.update([id], { content: { metadata } });
 }
 
 export function moveNode(
@@ -103,6 +158,19 @@ export function revertNode(model: Model, id: number, version: number, expected: 
       content: past.content,
       ...(!isLive(node) && { state: 'active' }),
     }),
+  );
+}
+
+function segmentsOf(path: string): readonly string[] {
+  const segments = path.split('/').filter((segment) => segment !== '' && segment !== '.');
+  for (const segment of segments) refuseName(segment);
+  return segments;
+}
+
+function liveNodeAt(model: Model, mount: Mount, segments: readonly string[]): Node | undefined {
+  const path = segments.join('/');
+  return [...model.nodes.values()].find(
+    (node) => isLive(node) && node.mountId === mount.id && node.path === path,
   );
 }
 

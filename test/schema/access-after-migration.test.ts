@@ -44,6 +44,7 @@ const CALLS: Readonly<Record<string, string>> = {
   audit_rollups: `filestore.audit_rollups('main')`,
   begin_command: `filestore.begin_command('x', idempotency_key => 'y')`,
   begin_work: `filestore.begin_work(${RUNNING})`,
+  canonical_checksum: `filestore.canonical_checksum(repeat('AB', 16))`,
   canonical_path: `filestore.canonical_path('/a/')`,
   check_access: 'filestore.check_access()',
   check_integrity: 'filestore.check_integrity()',
@@ -59,7 +60,7 @@ const CALLS: Readonly<Record<string, string>> = {
   ensure_child: `filestore.ensure_child(n, 'c') from filestore.nodes n where n.id = ${DOCS}`,
   ensure_directory: `filestore.ensure_directory('main', 'x/y/z')`,
   expire_commands: `filestore.expire_commands('0')`,
-  find_by_checksum: `filestore.find_by_checksum('md5:ab')`,
+  find_by_checksum: `filestore.find_by_checksum(repeat('ab', 16))`,
   find_mount: `filestore.find_mount('main')`,
   find_secret: `filestore.find_secret('{}')`,
   finish_command: `filestore.finish_command(${RUNNING}, 'succeeded', '{}')`,
@@ -72,6 +73,7 @@ const CALLS: Readonly<Record<string, string>> = {
   list_totals: `filestore.list_totals(array[${DOCS}])`,
   location_uri: `filestore.location_uri('local', '/main', null, null, 'a b')`,
   lock_tree: `filestore.lock_tree(${MAIN}, true)`,
+  merge_metadata: `filestore.merge_metadata(${A}, '{"a": 1}')`,
   move_node: `filestore.move_node(${DOCS}, new_name => 'papers')`,
   node_at: `filestore.node_at(${A}, now())`,
   node_by_path: `filestore.node_by_path('main', 'docs/a')`,
@@ -81,6 +83,7 @@ const CALLS: Readonly<Record<string, string>> = {
   prune_journal: `filestore.prune_journal('0')`,
   purge_deleted: `filestore.purge_deleted('0')`,
   record_sightings: `filestore.record_sightings(array[${A}, ${DOCS}], now(), now())`,
+  record_write_sighting: `filestore.record_write_sighting(${A}, now())`,
   recount_rollups: `filestore.recount_rollups('main')`,
   refuse_entry: 'filestore.refuse_entry(999)',
   refuse_stale: `filestore.refuse_stale(${A}, 99)`,
@@ -94,6 +97,7 @@ const CALLS: Readonly<Record<string, string>> = {
   start_command: `filestore.start_command(${QUEUED})`,
   tier_of: `filestore.tier_of(${A})`,
   tree_at: `filestore.tree_at('main', '', now())`,
+  upsert_file: `filestore.upsert_file('main', 'x/y/z', last_seen_at => now())`,
 };
 
 /** Calls a function as a role of a level and undoes it; returns the SQLSTATE of a refusal. */

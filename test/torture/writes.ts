@@ -49,6 +49,41 @@ export const WRITES: readonly Operation[] = [
     },
   }),
   writeOne({
+    kind: 'upsert_file',
+    weight: 10,
+    expected: ['FS409'],
+    choose(scene, random) {
+      const mount = anyMount(scene, random);
+      // Mostly a file that is there: then callers meet.
+      const files = scene.files.filter((file) => file.mountId === mount.id);
+      const known = isFull(scene) || random.chance(0.7) ? random.pickEarly(files) : undefined;
+      if (known === undefined && isFull(scene)) return undefined;
+      const base = anyDirectory(scene, random, mount);
+      const added = [...(random.chance(0.3) ? [directoryName(random)] : []), fileName(random)];
+      const path = known?.path ?? [...(base.path === '' ? [] : [base.path]), ...added].join('/');
+      const expected = random.chance(0.3) ? (known?.version ?? 0) : null;
+      const sql = `select ${WRITTEN} from filestore.upsert_file($1, $2, $3, expected_version => $4,
+        last_seen_at => case when $5 then now() end)`;
+      return {
+        mountId: mount.id,
+        sql,
+        values: [mount.key, path, size(random), expected, random.chance(0.5)],
+      };
+    },
+  }),
+  writeOne({
+    kind: 'merge_metadata',
+    weight: 4,
+    expected: ['FS404'],
+    choose(scene, random) {
+      const node = anyLive(scene, random);
+      if (node === undefined) return undefined;
+      const sql = `select ${WRITTEN} from filestore.merge_metadata($1, $2, $3)`;
+      const values = [node.id, { [`tag-${random.between(1, 9)}`]: 1 }, [`tag-${random.between(1, 9)}`]];
+      return { mountId: node.mountId, sql, values };
+    },
+  }),
+  writeOne({
     kind: 'plain insert',
     weight: 6,
     expected: ['FS404', '23505'],
