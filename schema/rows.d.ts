@@ -581,6 +581,11 @@ export interface BeginWorkRow {
   begin_work: '';
 }
 
+/** A row of "select * from filestore.canonical_checksum(…)". A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. */
+export interface CanonicalChecksumRow {
+  canonical_checksum: string | null;
+}
+
 /** A row of "select * from filestore.canonical_path(…)". A path as nodes.path holds it: without leading, trailing and repeated slashes and without "." segments. canonical_path('/a//./b/') is 'a/b'. FS422 for "..", control characters, and what is too long. */
 export interface CanonicalPathRow {
   canonical_path: string | null;
@@ -612,7 +617,7 @@ export interface CheckSequencesRow {
   problem: string | null;
 }
 
-/** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name. */
+/** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid. */
 export type CreateNodeRow = NodeRow;
 
 /** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment, which becomes deleted_at: restore_node brings nodes deleted with one moment back as one tree. The rest is a valid tree at all times. */
@@ -638,7 +643,7 @@ export type EnsureDirectoryRow = NodeRow;
 /** A row of "select * from filestore.expire_commands(…)". Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. */
 export type ExpireCommandsRow = JournalEntryRow;
 
-/** A row of "select * from filestore.find_by_checksum(…)". The live files that hold a content, given as algorithm:hex in lower case. */
+/** A row of "select * from filestore.find_by_checksum(…)". The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. */
 export type FindByChecksumRow = NodeRow;
 
 /** A row of "select * from filestore.finish_command(…)". Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Success belongs to the transaction of the work, as its last statement; failure belongs to a separate one, after the work rolled back. Repeating it with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise. */
@@ -669,6 +674,9 @@ export interface ListTotalsRow {
 export interface LockTreeRow {
   lock_tree: '';
 }
+
+/** A row of "select * from filestore.merge_metadata(…)". Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object. */
+export type MergeMetadataRow = NodeRow;
 
 /** A row of "select * from filestore.move_node(…)". Moves a node below another directory of its mount, renames it, or both, with everything below it; null leaves the parent or the name as it is. Returns the node. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. */
 export type MoveNodeRow = NodeRow;
@@ -718,6 +726,9 @@ export type StartCommandRow = JournalEntryRow;
 
 /** A row of "select * from filestore.tree_at(…)". The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
+
+/** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. */
+export type UpsertFileRow = NodeRow;
 
 /** A row of "select * from filestore.writable_mount(…)". The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change. */
 export type WritableMountRow = BackendMountRow;

@@ -1,5 +1,5 @@
---! Previous: sha1:2031d836a01d4ee36a25434c51fcc4c9ee5ad06a
---! Hash: sha1:71b8f22f8ff666be2e30d231882b0b005680e883
+--! Previous: sha1:54cb69ef34c443848ba49ec66bf77b6363f852f5
+--! Hash: sha1:e47263bd0fb91d3a5652695bd4afea6973b593a4
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -226,6 +226,124 @@ comment on function filestore.list_directory(bigint, text, integer) is
 
 revoke all on function filestore.list_directory(bigint, text, integer) from public;
 --! EndIncluded functions/list_directory.sql
+--! Included functions/canonical_checksum.sql
+create or replace function filestore.canonical_checksum(checksum text, algorithm text default null)
+returns text
+language plpgsql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  prefix    text;
+  digest    text;
+  name      text;
+  is_hex    boolean;
+  expected  integer;
+  body      text;
+  padded    text;
+  decoded   bytea;
+  amount    text;
+  fault     text;
+  canonical text;
+  remedy    text := 'Give the whole digest as algorithm:hex, such as sha256:9f86…, as bare hex, or as base64.';
+begin
+  if checksum is null then
+    return null;
+  end if;
+  -- Most checksums are canonical already. No {64} in the pattern: bounds make it several times as slow.
+  if algorithm is null
+     and checksum ~ '^[a-z0-9]+:[0-9a-f]+$'
+     and octet_length(checksum) = (case split_part(checksum, ':', 1) when 'sha256' then 71 when 'md5' then 36 when 'sha1' then 45 end) then
+    return checksum;
+  end if;
+
+  -- "collate": not the İ and ı of a Turkish database.
+  prefix := lower(nullif(split_part(checksum, ':', 1), checksum) collate "C");
+  digest := substr(checksum, coalesce(length(prefix) + 2, 1));
+  is_hex := digest ~ '^[0-9A-Fa-f]+$';
+  name   := coalesce(prefix, lower(algorithm collate "C"));
+  expected := case translate(name, '-_', '')
+    when 'md5'       then 16
+    when 'sha1'      then 20
+    when 'sha224'    then 28
+    when 'sha256'    then 32
+    when 'sha384'    then 48
+    when 'sha512'    then 64
+    when 'blake3'    then 32
+    when 'crc32'     then 4
+    when 'crc32c'    then 4
+    when 'crc64nvme' then 8
+  end;
+  if expected is not null then
+    name := translate(name, '-_', '');
+  end if;
+
+  if is_hex then
+    amount := format('%s hexadecimal digits', length(digest));
+  -- One alphabet or the other, with all of its padding or without.
+  elsif digest ~ '^([A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}$' and digest !~ '^[0-9A-Fa-f]+-[0-9]+$' then
+    body   := rtrim(translate(digest, '-_', '+/'), '=');
+    padded := rpad(body, (length(body) + 3) / 4 * 4, '=');
+    if length(body) % 4 <> 1 and length(digest) in (length(body), length(padded)) then
+      decoded := decode(padded, 'base64');
+      -- A cut or mistyped text has bits beyond the last byte.
+      if replace(encode(decoded, 'base64'), E'\n', '') <> padded then
+        decoded := null;
+      end if;
+    end if;
+    amount := format('%s bytes in base64', length(decoded));
+  end if;
+
+  if translate(prefix, '-_', '') <> translate(lower(algorithm collate "C"), '-_', '') then
+    fault  := format('is a checksum of %s, not of %s', left(prefix, 40), left(algorithm, 40));
+    remedy := 'Leave the algorithm out, or give the one of the checksum.';
+  elsif name !~ '^[a-z0-9][a-z0-9-]*$' then
+    fault := format('has the algorithm "%s", which is no name', left(name, 40));
+  elsif not is_hex and decoded is null then
+    fault  := 'is neither hexadecimal nor base64';
+    remedy := remedy || ' The checksum of a multipart upload (digest-parts) belongs into content_hash.';
+  elsif name is null then
+    name := case coalesce(length(decoded), length(digest) / 2)
+      when 16 then 'md5'
+      when 20 then 'sha1'
+      when 32 then 'sha256'
+      when 48 then 'sha384'
+      when 64 then 'sha512'
+    end;
+    if name is null or (is_hex and length(digest) % 2 = 1) then
+      fault  := format('has %s, which fits no algorithm that is known by its length', amount);
+      remedy := 'Name the algorithm. Without one: md5 (16 bytes), sha1 (20), sha256 (32), sha384 (48), sha512 (64).';
+    end if;
+  elsif expected is null then
+    if prefix is null or not is_hex then
+      fault  := format('has the algorithm "%s", whose length is not known', left(name, 40));
+      remedy := 'Give it as algorithm:hex.';
+    end if;
+  elsif coalesce(length(decoded) <> expected, length(digest) <> 2 * expected) then
+    fault  := format('has %s, but %s has %s bytes (%s hexadecimal digits)', amount, name, expected, 2 * expected);
+  end if;
+
+  if fault is null then
+    canonical := name || ':' || coalesce(encode(decoded, 'hex'), lower(digest collate "C"));
+    if octet_length(canonical) <= 1024 then
+      return canonical;
+    end if;
+    fault  := format('has %s bytes', octet_length(canonical));
+    remedy := 'A checksum has at most 1024 bytes.';
+  end if;
+  raise exception '%', regexp_replace(format('checksum "%s" %s', left(checksum, 80), fault), '[\u0001-\u001f\u007f-\u009f]', '?', 'g')
+    using errcode    = 'FS422',
+          constraint = 'nodes_checksum_check',
+          hint       = remedy;
+end
+$$;
+
+comment on function filestore.canonical_checksum(text, text) is
+  'A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown.';
+
+revoke all on function filestore.canonical_checksum(text, text) from public;
+--! EndIncluded functions/canonical_checksum.sql
 --! Included functions/find_by_checksum.sql
 create or replace function filestore.find_by_checksum(checksum text)
 returns setof filestore.nodes
@@ -235,6 +353,8 @@ rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Once, before the rows are compared.
+  find_by_checksum.checksum := filestore.canonical_checksum(find_by_checksum.checksum);
   return query
   select n.*
   from filestore.nodes n
@@ -247,7 +367,7 @@ end
 $$;
 
 comment on function filestore.find_by_checksum(text) is
-  'The live files that hold a content, given as algorithm:hex in lower case.';
+  'The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid.';
 
 revoke all on function filestore.find_by_checksum(text) from public;
 --! EndIncluded functions/find_by_checksum.sql
@@ -317,13 +437,15 @@ revoke all on function filestore.refuse_taken_name(bigint, text) from public;
 create or replace function filestore.create_node(
   parent_id        bigint,
   name             text,
-  kind             text        default 'file',
-  size_bytes       bigint      default 0,
-  checksum         text        default null,
-  content_hash     text        default null,
-  storage_class    text        default null,
-  metadata         jsonb       default '{}',
-  last_modified_at timestamptz default null
+  kind             filestore.node_kind default 'file',
+  size_bytes       bigint              default 0,
+  checksum         text                default null,
+  content_hash     text                default null,
+  storage_class    text                default null,
+  metadata         jsonb               default '{}',
+  last_modified_at timestamptz         default null,
+  link_target      text                default null,
+  last_seen_at     timestamptz         default null
 )
 returns filestore.nodes
 language plpgsql
@@ -336,6 +458,12 @@ declare
   node     filestore.nodes;
 begin
   perform filestore.check_name(create_node.name);
+  -- Most digests come in the form that is kept, and its check looks at their digits: the call would be a twentieth of a create.
+  if octet_length(create_node.checksum) <> 71
+     or not starts_with(create_node.checksum, 'sha256:')
+     or create_node.checksum <> lower(create_node.checksum) then
+    create_node.checksum := filestore.canonical_checksum(create_node.checksum);
+  end if;
   select n.backend_mount_id
   into mount_id
   from filestore.nodes n
@@ -351,7 +479,8 @@ begin
     content_hash,
     storage_class,
     metadata,
-    last_modified_at
+    last_modified_at,
+    link_target
   )
   values (
     mount_id,
@@ -363,7 +492,8 @@ begin
     create_node.content_hash,
     create_node.storage_class,
     create_node.metadata,
-    create_node.last_modified_at
+    create_node.last_modified_at,
+    create_node.link_target
   )
   -- Named, so that an id that exists already (its sequence is behind) raises 23505 instead of "the name is taken".
   on conflict (parent_id, name) where parent_live is not null do nothing
@@ -372,14 +502,17 @@ begin
   if node.id is null then
     perform filestore.refuse_taken_name(create_node.parent_id, create_node.name);
   end if;
+  if create_node.last_seen_at is not null then
+    perform filestore.record_write_sighting(node.id, create_node.last_seen_at);
+  end if;
   return node;
 end
 $$;
 
-comment on function filestore.create_node(bigint, text, text, bigint, text, text, text, jsonb, timestamptz) is
-  'Creates a file or directory and returns it. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name.';
+comment on function filestore.create_node(bigint, text, filestore.node_kind, bigint, text, text, text, jsonb, timestamptz, text, timestamptz) is
+  'Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid.';
 
-revoke all on function filestore.create_node(bigint, text, text, bigint, text, text, text, jsonb, timestamptz) from public;
+revoke all on function filestore.create_node(bigint, text, filestore.node_kind, bigint, text, text, text, jsonb, timestamptz, text, timestamptz) from public;
 --! EndIncluded functions/create_node.sql
 --! Included functions/ensure_child.sql
 create or replace function filestore.ensure_child(directory filestore.nodes, name text)
@@ -503,6 +636,190 @@ comment on function filestore.ensure_directory(text, text) is
 
 revoke all on function filestore.ensure_directory(text, text) from public;
 --! EndIncluded functions/ensure_directory.sql
+--! Included functions/upsert_file.sql
+create or replace function filestore.upsert_file(
+  mount_key        text,
+  path             text,
+  size_bytes       bigint      default 0,
+  checksum         text        default null,
+  content_hash     text        default null,
+  storage_class    text        default null,
+  metadata         jsonb       default null,
+  last_modified_at timestamptz default null,
+  link_target      text        default null,
+  last_seen_at     timestamptz default null,
+  expected_version integer     default null
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id  bigint := filestore.find_mount(upsert_file.mount_key);
+  wanted    text   := filestore.canonical_path(upsert_file.path);
+  file_name text   := substring(wanted from '[^/]+$');
+  digest    text   := filestore.canonical_checksum(upsert_file.checksum);
+  known     filestore.nodes;
+  directory filestore.nodes;
+  node      filestore.nodes;
+begin
+  if file_name is null then
+    raise exception 'the path of a file is %', case when wanted is null then 'null' else 'empty' end
+      using errcode    = 'FS422',
+            constraint = 'nodes_path_check',
+            hint       = 'Give the path of the file below the root of its mount.';
+  end if;
+
+  -- Again, when the file or a directory above it is created, moved or deleted at the same time.
+  for attempt in 1..100 loop
+    select *
+    into known
+    from filestore.nodes n
+    where n.backend_mount_id = mount_id
+      and n.path = wanted
+      and n.live;
+
+    if known.directory_path is not null then
+      raise exception '"%" on mount "%" is a directory', wanted, upsert_file.mount_key
+        using errcode    = 'FS409',
+              constraint = 'nodes_directory_in_the_way',
+              hint       = 'Choose another path, or move or delete the directory.';
+    elsif coalesce(known.version, 0) <> upsert_file.expected_version then
+      raise exception 'file "%" on mount "%" %', wanted, upsert_file.mount_key, case
+        when known.id is null then format('does not exist, and version %s is expected', upsert_file.expected_version)
+        when upsert_file.expected_version = 0 then format('exists, at version %s', known.version)
+        else format('is at version %s, not %s', known.version, upsert_file.expected_version)
+      end
+        using errcode    = 'FS409',
+              constraint = 'nodes_stale',
+              hint       = 'It was changed since you looked: read it again and decide again.';
+    end if;
+
+    -- An attempt that fails must give back the locks it took, or the next one would take locks out of order: the
+    -- exception does so. Not FS000, which as a condition would catch every FS error.
+    begin
+      if known.id is not null then
+        update filestore.nodes n
+        set size_bytes       = upsert_file.size_bytes,
+            checksum         = digest,
+            content_hash     = upsert_file.content_hash,
+            storage_class    = upsert_file.storage_class,
+            metadata         = coalesce(upsert_file.metadata, n.metadata),
+            last_modified_at = upsert_file.last_modified_at,
+            link_target      = upsert_file.link_target,
+            state            = 'active'
+        where n.id = known.id
+          and n.live
+          and n.path = wanted
+          and n.version = coalesce(upsert_file.expected_version, n.version)
+        returning * into node;
+      else
+        directory := filestore.ensure_directory(upsert_file.mount_key, left(wanted, -length(file_name)));
+        -- As in ensure_child: the lock keeps the directory where it is.
+        insert into filestore.nodes (
+          backend_mount_id,
+          parent_id,
+          parent_path,
+          name,
+          kind,
+          size_bytes,
+          checksum,
+          content_hash,
+          storage_class,
+          metadata,
+          last_modified_at,
+          link_target
+        )
+        select
+          mount_id,
+          d.id,
+          d.path,
+          file_name,
+          'file',
+          upsert_file.size_bytes,
+          digest,
+          upsert_file.content_hash,
+          upsert_file.storage_class,
+          coalesce(upsert_file.metadata, '{}'),
+          upsert_file.last_modified_at,
+          upsert_file.link_target
+        from filestore.nodes d
+        where d.id = directory.id
+          and d.live
+          and d.path = directory.path
+        for key share
+        on conflict (parent_id, name) where parent_live is not null do nothing
+        returning * into node;
+      end if;
+      if node.id is null then
+        raise sqlstate 'FS001';
+      end if;
+    exception
+      when sqlstate 'FS001' then
+        null;
+    end;
+
+    if node.id is not null then
+      if upsert_file.last_seen_at is not null then
+        perform filestore.record_write_sighting(node.id, upsert_file.last_seen_at);
+      end if;
+      return node;
+    end if;
+  end loop;
+
+  raise exception 'file "%" on mount "%", or a directory above it, keeps being moved or deleted', wanted, upsert_file.mount_key
+    using errcode    = 'FS409',
+          constraint = 'nodes_busy',
+          hint       = 'Try again.';
+end
+$$;
+
+comment on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer) is
+  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid.';
+
+revoke all on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer) from public;
+--! EndIncluded functions/upsert_file.sql
+--! Included functions/merge_metadata.sql
+create or replace function filestore.merge_metadata(
+  node_id          bigint,
+  set_values       jsonb   default '{}',
+  unset_keys       text[]  default '{}',
+  expected_version integer default null
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  node filestore.nodes;
+begin
+  if jsonb_typeof(set_values) is distinct from 'object' then
+    raise exception 'set_values is %, not an object', coalesce(jsonb_typeof(set_values), 'null')
+      using errcode    = 'FS422',
+            constraint = 'nodes_metadata_check',
+            hint       = 'Give the keys to set with their values, such as {"tag": "x"}; {} sets nothing.';
+  end if;
+
+  -- One update: it computes the result from the row that it locks, so that no other change of the row is lost.
+  update filestore.nodes n
+  set metadata = (n.metadata - coalesce(unset_keys, '{}')) || set_values
+  where n.id = merge_metadata.node_id
+    and n.live
+    and n.version = coalesce(expected_version, n.version)
+  returning * into node;
+
+  if node.id is null then
+    perform filestore.refuse_stale(node_id, expected_version);
+  end if;
+  return node;
+end
+$$;
+
+comment on function filestore.merge_metadata(bigint, jsonb, text[], integer) is
+  'Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object.';
+
+revoke all on function filestore.merge_metadata(bigint, jsonb, text[], integer) from public;
+--! EndIncluded functions/merge_metadata.sql
 --! Included functions/move_node.sql
 create or replace function filestore.move_node(
   node_id          bigint,

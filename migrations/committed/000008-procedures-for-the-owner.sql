@@ -1,5 +1,5 @@
---! Previous: sha1:227ea43b757538347ad4b736e78628eae3f56b4d
---! Hash: sha1:ddef173f6ebf446a50f8e97b51139a6c19ee6ef1
+--! Previous: sha1:ae16f638576716307f4a92ad410974d32d8cbae1
+--! Hash: sha1:eae412d9919b288fd63653f1b6c95efcc5531b6c
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

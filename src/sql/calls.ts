@@ -15,6 +15,7 @@ import type {
   JsonValue,
   ListTotalsRow,
   NodeAtRow,
+  NodeKind,
   NodeRow,
   TreeAtRow,
 } from '../../schema/rows.d.ts';
@@ -136,6 +137,26 @@ export function beginWork(client: SqlClient, args: BeginWorkArguments): Promise<
   return callForNothing(client, BEGIN_WORK, args);
 }
 
+/** The arguments of {@link canonicalChecksum}. */
+export interface CanonicalChecksumArguments {
+  readonly checksum: string;
+  readonly algorithm?: string | null | undefined;
+}
+
+const CANONICAL_CHECKSUM: SqlFunction = {
+  name: 'canonical_checksum',
+  result: 'value',
+  parameters: {
+    checksum: { name: 'checksum', required: true },
+    algorithm: { name: 'algorithm' },
+  },
+};
+
+/** A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. May be called by readers, services and operators. */
+export function canonicalChecksum(client: SqlClient, args: CanonicalChecksumArguments): Promise<string> {
+  return callForOne(client, CANONICAL_CHECKSUM, args);
+}
+
 /** The arguments of {@link canonicalPath}. */
 export interface CanonicalPathArguments {
   readonly path: string;
@@ -192,7 +213,7 @@ export interface CreateNodeArguments {
   readonly parentId: string | number | bigint;
   readonly name: string;
   /** Default: 'file'::text */
-  readonly kind?: string | undefined;
+  readonly kind?: NodeKind | undefined;
   /** Default: 0 */
   readonly sizeBytes?: string | number | bigint | undefined;
   readonly checksum?: string | null | undefined;
@@ -201,6 +222,8 @@ export interface CreateNodeArguments {
   /** Default: '{}'::jsonb */
   readonly metadata?: NonNullable<JsonValue> | undefined;
   readonly lastModifiedAt?: Date | string | null | undefined;
+  readonly linkTarget?: string | null | undefined;
+  readonly lastSeenAt?: Date | string | null | undefined;
 }
 
 const CREATE_NODE: SqlFunction = {
@@ -216,10 +239,12 @@ const CREATE_NODE: SqlFunction = {
     storageClass: { name: 'storage_class' },
     metadata: { name: 'metadata', json: 'value' },
     lastModifiedAt: { name: 'last_modified_at' },
+    linkTarget: { name: 'link_target' },
+    lastSeenAt: { name: 'last_seen_at' },
   },
 };
 
-/** Creates a file or directory and returns it. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name. May be called by services and operators. */
+/** Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid. May be called by services and operators. */
 export function createNode(client: SqlClient, args: CreateNodeArguments): Promise<NodeRow> {
   return callForOne(client, CREATE_NODE, args);
 }
@@ -349,7 +374,7 @@ const FIND_BY_CHECKSUM: SqlFunction = {
   },
 };
 
-/** The live files that hold a content, given as algorithm:hex in lower case. May be called by readers, services and operators. */
+/** The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. May be called by readers, services and operators. */
 export function findByChecksum(
   client: SqlClient,
   args: FindByChecksumArguments,
@@ -496,6 +521,32 @@ const LOCK_TREE: SqlFunction = {
 /** Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it. May be called by services and operators. */
 export function lockTree(client: SqlClient, args: LockTreeArguments): Promise<void> {
   return callForNothing(client, LOCK_TREE, args);
+}
+
+/** The arguments of {@link mergeMetadata}. */
+export interface MergeMetadataArguments {
+  readonly nodeId: string | number | bigint;
+  /** Default: '{}'::jsonb */
+  readonly setValues?: NonNullable<JsonValue> | undefined;
+  /** Default: '{}'::text[] */
+  readonly unsetKeys?: readonly string[] | undefined;
+  readonly expectedVersion?: number | null | undefined;
+}
+
+const MERGE_METADATA: SqlFunction = {
+  name: 'merge_metadata',
+  result: 'row',
+  parameters: {
+    nodeId: { name: 'node_id', required: true },
+    setValues: { name: 'set_values', json: 'value' },
+    unsetKeys: { name: 'unset_keys' },
+    expectedVersion: { name: 'expected_version' },
+  },
+};
+
+/** Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object. May be called by services and operators. */
+export function mergeMetadata(client: SqlClient, args: MergeMetadataArguments): Promise<NodeRow> {
+  return callForOne(client, MERGE_METADATA, args);
 }
 
 /** The arguments of {@link moveNode}. */
@@ -772,6 +823,45 @@ const TREE_AT: SqlFunction = {
 /** The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. May be called by readers, services and operators. */
 export function treeAt(client: SqlClient, args: TreeAtArguments): Promise<readonly TreeAtRow[]> {
   return callForAll(client, TREE_AT, args);
+}
+
+/** The arguments of {@link upsertFile}. */
+export interface UpsertFileArguments {
+  readonly mountKey: string;
+  readonly path: string;
+  /** Default: 0 */
+  readonly sizeBytes?: string | number | bigint | undefined;
+  readonly checksum?: string | null | undefined;
+  readonly contentHash?: string | null | undefined;
+  readonly storageClass?: string | null | undefined;
+  readonly metadata?: JsonValue | undefined;
+  readonly lastModifiedAt?: Date | string | null | undefined;
+  readonly linkTarget?: string | null | undefined;
+  readonly lastSeenAt?: Date | string | null | undefined;
+  readonly expectedVersion?: number | null | undefined;
+}
+
+const UPSERT_FILE: SqlFunction = {
+  name: 'upsert_file',
+  result: 'row',
+  parameters: {
+    mountKey: { name: 'mount_key', required: true },
+    path: { name: 'path', required: true },
+    sizeBytes: { name: 'size_bytes' },
+    checksum: { name: 'checksum' },
+    contentHash: { name: 'content_hash' },
+    storageClass: { name: 'storage_class' },
+    metadata: { name: 'metadata', json: 'value' },
+    lastModifiedAt: { name: 'last_modified_at' },
+    linkTarget: { name: 'link_target' },
+    lastSeenAt: { name: 'last_seen_at' },
+    expectedVersion: { name: 'expected_version' },
+  },
+};
+
+/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. May be called by services and operators. */
+export function upsertFile(client: SqlClient, args: UpsertFileArguments): Promise<NodeRow> {
+  return callForOne(client, UPSERT_FILE, args);
 }
 
 /** The arguments of {@link writableMount}. */

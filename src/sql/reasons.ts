@@ -69,6 +69,7 @@ export const REFUSAL_REASONS = [
   'nodes_deleted_at_check',
   'nodes_derived_path_check',
   'nodes_directory_check',
+  'nodes_directory_in_the_way',
   'nodes_directory_key',
   'nodes_file_in_the_way',
   'nodes_fixed_check',
