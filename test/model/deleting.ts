@@ -154,8 +154,11 @@ export function plainPurge(choice: Choice): Operation {
     },
     expect: () => {
       const nodes = ids.flatMap((id) => model.nodes.get(id) ?? []);
-      const holds = (id: number) =>
-        [...model.nodes.values()].some((node) => node.parentId === id && !ids.includes(node.id));
+      const kept = [...model.nodes.values()].filter((node) => !ids.includes(node.id));
+      const holds = (id: number) => kept.some((node) => node.parentId === id);
+      // The key looks at a live directory's children before the guard looks at what was removed.
+      if (kept.some((node) => isLive(node) && ids.includes(node.parentId ?? 0)))
+        throw new Refused('23503', 'FS409');
       if (nodes.some((node) => isLive(node) || isRoot(node) || pending.has(node.id) || holds(node.id))) {
         throw new Refused('FS409');
       }

@@ -55,7 +55,7 @@ export class Model {
       refuseLongName(this.#mount(row.mountId), row.name);
       const node = freshRow(row);
       refuseMalformedRow(node);
-      if (liveChild(draft, row.mountId, row.parentId, row.name)) throw new Refused('23505');
+      if (liveChild(draft, row.parentId, row.name)) throw new Refused('23505');
       draft.set(node.id, node);
     }
     // What keys refuse comes when every row stands.
@@ -122,7 +122,7 @@ export class Model {
   }
 
   liveChild(directory: Node, name: string): Node | undefined {
-    return liveChild(this.nodes, directory.mountId, directory.id, name);
+    return liveChild(this.nodes, directory.id, name);
   }
 
   #mount(id: number): Mount | undefined {
@@ -175,10 +175,8 @@ function differs(old: Node, node: Node): boolean {
   );
 }
 
-function liveChild(nodes: Nodes, mountId: number, parentId: number, name: string): Node | undefined {
-  return [...nodes.values()].find(
-    (node) => node.mountId === mountId && node.parentId === parentId && node.name === name && isLive(node),
-  );
+function liveChild(nodes: Nodes, parentId: number, name: string): Node | undefined {
+  return [...nodes.values()].find((node) => node.parentId === parentId && node.name === name && isLive(node));
 }
 
 function hasTakenName(nodes: Nodes): boolean {
