@@ -81,6 +81,8 @@ describe('a row that pg returns', () => {
     ExpireCommandsRow: "filestore.expire_commands('0 seconds')",
     FoldRollupsRow: 'filestore.fold_rollups(0 + 1)',
     ListDirectoryRow: 'filestore.list_directory((select min(id) from filestore.nodes))',
+    ListUnseenRow:
+      "filestore.list_unseen((select min(mount_key) from filestore.backend_mounts), now(), '', 1)",
     LocationUriRow: "filestore.location_uri('local', '/a', null, null, 'b')",
     NodeAtRow: 'filestore.node_at((select min(id) from filestore.nodes), now())',
     RestoreNodeRow:

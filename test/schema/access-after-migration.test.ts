@@ -68,6 +68,7 @@ const CALLS: Readonly<Record<string, string>> = {
   is_sound: 'filestore.is_sound(n) from filestore.nodes n',
   is_sound_entry: 'filestore.is_sound_entry(j) from filestore.journal_entries j',
   list_directory: `filestore.list_directory(${DOCS})`,
+  list_unseen: `filestore.list_unseen('main', now())`,
   location_uri: `filestore.location_uri('local', '/main', null, null, 'a b')`,
   lock_tree: `filestore.lock_tree(${MAIN}, true)`,
   move_node: `filestore.move_node(${DOCS}, new_name => 'papers')`,

@@ -1,4 +1,4 @@
-import type { Client } from 'pg';
+import type { Client, QueryResult } from 'pg';
 import type { Operation } from './operation.ts';
 import { anyDirectory, anyMount } from './scene.ts';
 
@@ -134,15 +134,7 @@ export const READS: readonly Operation[] = [
           const { rows } = await client.query<{ since: string; ids: readonly string[] }>(UNSEEN, [mount.id]);
           const [whole] = rows;
           if (whole === undefined) return;
-          const walked: string[] = [];
-          for (let path: string | null = ''; path !== null; ) {
-            const part = await client.query<{ node_ids: readonly string[]; next_path: string | null }>(
-              'select * from filestore.list_unseen($1, $2, $3, $4)',
-              [mount.key, whole.since, path, size],
-            );
-            walked.push(...(part.rows[0]?.node_ids ?? []));
-            path = part.rows[0]?.next_path ?? null;
-          }
+          const walked = await allUnseen(client, mount.key, whole.since, size);
           const isRight = walked.join() === whole.ids.join();
           effects.reading(isRight ? undefined : `unseen on mount ${mount.id}: ${walked}, not ${whole.ids}`);
         },
@@ -169,4 +161,21 @@ async function allPages(
     if (last === undefined || rows.length < size) return ids;
     after = last;
   }
+}
+
+async function allUnseen(
+  client: Client,
+  key: string,
+  since: string,
+  size: number,
+): Promise<readonly string[]> {
+  const ids: string[] = [];
+  let after: string | null = '';
+  while (after !== null) {
+    const { rows }: QueryResult<{ node_ids: readonly string[]; next_path: string | null }> =
+      await client.query('select * from filestore.list_unseen($1, $2, $3, $4)', [key, since, after, size]);
+    ids.push(...(rows[0]?.node_ids ?? []));
+    after = rows[0]?.next_path ?? null;
+  }
+  return ids;
 }
