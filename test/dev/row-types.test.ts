@@ -85,6 +85,8 @@ describe('a row that pg returns', () => {
     ListTotalsRow: 'filestore.list_totals(array(select id from filestore.nodes))',
     NodeLocationRow: 'filestore.node_location((select min(id) from filestore.nodes))',
     LockTreeRow: 'filestore.lock_tree((select min(id) from filestore.backend_mounts), false)',
+    ListUnseenRow:
+      "filestore.list_unseen((select min(mount_key) from filestore.backend_mounts), now(), '', 1)",
     NodeAtRow: 'filestore.node_at((select min(id) from filestore.nodes), now())',
     NodeCommandsRow: 'filestore.node_commands(1)',
     RestoreNodeRow:

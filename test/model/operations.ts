@@ -27,6 +27,7 @@ import {
   plainRestore,
 } from './deleting.ts';
 import { type Choice, liveNodes, type Operation } from './operation.ts';
+import { callAllPages, callListDirectory, callNodeByPath } from './reading.ts';
 import { callFold, callRecount, changeJournalEntry } from './upkeep.ts';
 
 /** So many live nodes there are, more or less: enough for depth, few enough to compare all of them each time. */
@@ -65,6 +66,9 @@ export function anyOperation(choice: Choice): Operation {
     [2, moveTombstone],
     [2, callPurge],
     [2, plainPurge],
+    [2, callListDirectory],
+    [3, callAllPages],
+    [3, callNodeByPath],
     [7, callFold],
     [1, callRecount],
     [3, changeJournalEntry],

@@ -71,6 +71,7 @@ const CALLS: Readonly<Record<string, string>> = {
   list_commands: 'filestore.list_commands()',
   list_directory: `filestore.list_directory(${DOCS})`,
   list_totals: `filestore.list_totals(array[${DOCS}])`,
+  list_unseen: `filestore.list_unseen('main', now())`,
   location_uri: `filestore.location_uri('local', '/main', null, null, 'a b')`,
   lock_tree: `filestore.lock_tree(${MAIN}, true)`,
   merge_metadata: `filestore.merge_metadata(${A}, '{"a": 1}')`,

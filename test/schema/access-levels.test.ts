@@ -80,6 +80,7 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `select filestore.node_location(${A})`,
     `select * from filestore.node_by_path('main', 'docs')`,
     `select * from filestore.list_directory(${DOCS})`,
+    `select * from filestore.list_unseen('main', now())`,
     `select count(*) from filestore.find_by_checksum(repeat('ab', 16))`,
     `select * from filestore.node_at(${A}, now())`,
     `select * from filestore.tree_at('main', '', now())`,
