@@ -177,6 +177,8 @@ test.each([
   ['node_at(500, now())', ['snapshots_pkey', 'nodes_pkey']],
   ["tree_at('m', 'd5', now())", ['snapshots_path_idx', 'nodes_live_path_idx']],
   ["create_node(60, 'new')", ['nodes_live_child_key']],
+  [`create_nodes('[{"parent_id": 60, "name": "new"}, {"parent_id": 61, "name": "new"}]')`, ['nodes_pkey']],
+  ["copy_tree(60, 61, 'copy')", ['nodes_pkey', 'nodes_live_path_idx']],
   ["ensure_directory('m', 'd5/x/y')", ['nodes_live_path_idx', 'nodes_live_child_key']],
   ["move_node(60, null, 'renamed')", ['nodes_live_child_key']],
   ['delete_node(60, null, true)', ['nodes_live_path_idx']],
