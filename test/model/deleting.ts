@@ -157,7 +157,11 @@ export function plainPurge(choice: Choice): Operation {
       const holds = (id: number) =>
         [...model.nodes.values()].some((node) => node.parentId === id && !ids.includes(node.id));
       if (nodes.some((node) => isLive(node) || isRoot(node) || pending.has(node.id) || holds(node.id))) {
-        throw new Refused('FS409');
+        // The key comes before the guard, and sees live children.
+        throw new Refused(
+          'FS409',
+          ...(nodes.some((node) => isLive(node) && holds(node.id)) ? ['23503'] : []),
+        );
       }
       model.remove(ids);
     },

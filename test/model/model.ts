@@ -13,6 +13,7 @@ import {
   refuseLongName,
   refuseMalformedRow,
   requireParent,
+  type State,
   updatedRow,
 } from './node.ts';
 
@@ -23,6 +24,8 @@ export interface NewNode {
   readonly name: string;
   readonly kind: Kind;
   readonly content: Content;
+  /** Default: active. */
+  readonly state?: State;
   /** Where the writer says that the parent is; without it, the parent is looked up. */
   readonly parentPath?: string;
 }
@@ -55,7 +58,7 @@ export class Model {
       refuseLongName(this.#mount(row.mountId), row.name);
       const node = freshRow(row);
       refuseMalformedRow(node);
-      if (liveChild(draft, row.mountId, row.parentId, row.name)) throw new Refused('23505');
+      if (liveChild(draft, row.parentId, row.name)) throw new Refused('23505');
       draft.set(node.id, node);
     }
     // What keys refuse comes when every row stands.
@@ -122,7 +125,7 @@ export class Model {
   }
 
   liveChild(directory: Node, name: string): Node | undefined {
-    return liveChild(this.nodes, directory.mountId, directory.id, name);
+    return liveChild(this.nodes, directory.id, name);
   }
 
   #mount(id: number): Mount | undefined {
@@ -135,9 +138,9 @@ export class Model {
   }
 }
 
-function freshRow({ id, mountId, parentId, name, kind, content }: NewNode): Node {
-  const row = { id, mountId, parentId, name, kind, content };
-  return { ...row, path: '', state: 'active', deletion: null, version: 1, statement: 0, past: [] };
+function freshRow({ id, mountId, parentId, name, kind, content, state = 'active' }: NewNode): Node {
+  const row = { id, mountId, parentId, name, kind, content, state };
+  return { ...row, path: '', deletion: null, version: 1, statement: 0, past: [] };
 }
 
 /** The nodes after a statement: paths follow their parents, and whatever differs from before has a new version. */
@@ -175,10 +178,8 @@ function differs(old: Node, node: Node): boolean {
   );
 }
 
-function liveChild(nodes: Nodes, mountId: number, parentId: number, name: string): Node | undefined {
-  return [...nodes.values()].find(
-    (node) => node.mountId === mountId && node.parentId === parentId && node.name === name && isLive(node),
-  );
+function liveChild(nodes: Nodes, parentId: number, name: string): Node | undefined {
+  return [...nodes.values()].find((node) => node.parentId === parentId && node.name === name && isLive(node));
 }
 
 function hasTakenName(nodes: Nodes): boolean {

@@ -13,7 +13,14 @@ import {
   writeContents,
   writeIfUnchanged,
 } from './changing.ts';
-import { callCreateNode, callEnsureDirectory, insertInBulk, insertRows } from './creating.ts';
+import {
+  callCopyTree,
+  callCreateNode,
+  callCreateNodes,
+  callEnsureDirectory,
+  insertInBulk,
+  insertRows,
+} from './creating.ts';
 import {
   callDeleteBatch,
   callDeleteNode,
@@ -37,6 +44,8 @@ export function anyOperation(choice: Choice): Operation {
   const deleting = live < FULL / 3 ? 0.3 : live < FULL ? 1 : 2;
   return choice.random.weighted<(choice: Choice) => Operation>([
     [6 * creating, callCreateNode],
+    [4 * creating, callCreateNodes],
+    [4 * creating, callCopyTree],
     [4 * creating, callEnsureDirectory],
     [6 * creating, insertRows],
     [3 * creating, insertInBulk],

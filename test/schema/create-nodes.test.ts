@@ -187,6 +187,17 @@ describe('create_nodes', () => {
     });
   });
 
+  test.each([
+    ['a name that is given twice', 'f9'],
+    ['a name that is taken', 'taken'],
+  ])('refuses a batch that has %s and a bad name', async (_, name) => {
+    await create([{ parent_id: directory, name: 'taken' }]);
+    for (const bad of ['', 'z/z']) {
+      const nodes = [...files(10), { parent_id: directory, name }, { parent_id: directory, name: bad }];
+      await expectRefused(nodes, { ...refusal('FS409', `"${name}"`), constraint: 'nodes_name_taken' });
+    }
+  });
+
   test('takes one name in two directories', async () => {
     const rows = await create([directory, mount.rootId].map((parent_id) => ({ parent_id, name: 'same' })));
     expect(rows.map(({ path }) => path)).toEqual(['d/same', 'same']);
