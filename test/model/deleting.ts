@@ -160,7 +160,11 @@ export function plainPurge(choice: Choice): Operation {
       if (nodes.some(({ id }) => below(id).some(isLive))) throw new Refused('23503');
       const holds = (id: number) => below(id).length > 0;
       if (nodes.some((node) => isLive(node) || isRoot(node) || pending.has(node.id) || holds(node.id))) {
-        throw new Refused('FS409');
+        // The key comes before the guard, and sees live children.
+        throw new Refused(
+          'FS409',
+          ...(nodes.some((node) => isLive(node) && holds(node.id)) ? ['23503'] : []),
+        );
       }
       model.remove(ids);
     },

@@ -14,6 +14,7 @@ import {
   refuseLongName,
   refuseMalformedRow,
   requireParent,
+  type State,
   updatedRow,
 } from './node.ts';
 
@@ -24,6 +25,8 @@ export interface NewNode {
   readonly name: string;
   readonly kind: Kind;
   readonly content: Content;
+  /** Default: active. */
+  readonly state?: State;
   /** Where the writer says that the parent is; without it, the parent is looked up. */
   readonly parentPath?: string;
 }
@@ -138,9 +141,9 @@ export class Model {
   }
 }
 
-function freshRow({ id, mountId, parentId, name, kind, content }: NewNode): Node {
-  const row = { id, mountId, parentId, name, kind, content };
-  return { ...row, path: '', state: 'active', deletion: null, version: 1, statement: 0, past: [] };
+function freshRow({ id, mountId, parentId, name, kind, content, state = 'active' }: NewNode): Node {
+  const row = { id, mountId, parentId, name, kind, content, state };
+  return { ...row, path: '', deletion: null, version: 1, statement: 0, past: [] };
 }
 
 /** The nodes after a statement: paths follow their parents, and whatever differs from before has a new version. */

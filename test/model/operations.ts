@@ -14,7 +14,15 @@ import {
   writeContents,
   writeIfUnchanged,
 } from './changing.ts';
-import { callCreateNode, callEnsureDirectory, callUpsertFile, insertInBulk, insertRows } from './creating.ts';
+import {
+  callCopyTree,
+  callCreateNode,
+  callCreateNodes,
+  callEnsureDirectory,
+  callUpsertFile,
+  insertInBulk,
+  insertRows,
+} from './creating.ts';
 import {
   callDeleteBatch,
   callDeleteNode,
@@ -39,6 +47,8 @@ export function anyOperation(choice: Choice): Operation {
   const deleting = live < FULL / 3 ? 0.3 : live < FULL ? 1 : 2;
   return choice.random.weighted<(choice: Choice) => Operation>([
     [6 * creating, callCreateNode],
+    [4 * creating, callCreateNodes],
+    [4 * creating, callCopyTree],
     [4 * creating, callEnsureDirectory],
     [7 * creating, callUpsertFile],
     [6 * creating, insertRows],

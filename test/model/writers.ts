@@ -11,11 +11,59 @@ import {
   NO_CONTENT,
   type Node,
   Refused,
+  requireParent,
 } from './node.ts';
 
 export function createNode(model: Model, row: NewNode): void {
   refuseName(row.name);
   takenIsConflict(() => model.insert([row]));
+}
+
+export function createNodes(model: Model, rows: readonly NewNode[]): void {
+  for (const { parentId, mountId } of rows) requireParent(model.nodes, parentId, mountId);
+  const refusals: string[] = [];
+  for (const row of rows) {
+    try {
+      createNode(model, row);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      refusals.push(...error.codes);
+    }
+  }
+  // Which of several comes first is the database's choice.
+  if (refusals.length > 0) throw new Refused(...refusals);
+}
+
+/** Says which node the copy of a path is: its id is the database's choice. */
+export type IdOf = (path: string) => number;
+
+export function copyTree(
+  model: Model,
+  id: number,
+  parentId: number,
+  name: string | null,
+  expected: number | null,
+  idOf: IdOf,
+): void {
+  if (name !== null) refuseName(name);
+  const source = model.nodes.get(id);
+  if (source === undefined || !matches(source, expected)) refuseStale(model, id, expected);
+  if (isRoot(source) && name === null) throw new Refused('FS422');
+  const parent = model.nodes.get(parentId);
+  if (parent === undefined || !isLiveDirectory(parent)) throw new Refused('FS404');
+  const tree = model.treeOf(source).reverse();
+  if (tree.includes(parent)) throw new Refused('FS422');
+
+  const copies = new Map<number | null, { readonly id: number; readonly path: string }>();
+  const rows = tree.map((node): NewNode => {
+    const above = copies.get(node.parentId) ?? parent;
+    const own = node === source ? (name ?? node.name) : node.name;
+    const path = above.path === '' ? own : `${above.path}/${own}`;
+    copies.set(node.id, { id: idOf(path), path });
+    const { kind, content, state } = node;
+    return { id: idOf(path), mountId: parent.mountId, parentId: above.id, name: own, kind, content, state };
+  });
+  takenIsConflict(() => model.insert(rows));
 }
 
 /** The ids of what it creates are consecutive, and the last of them is the directory's. */

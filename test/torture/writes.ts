@@ -112,6 +112,42 @@ export const WRITES: readonly Operation[] = [
     },
   }),
   writeOne({
+    kind: 'create_nodes',
+    weight: 4,
+    expected: ['FS404', 'FS409'],
+    creates: true,
+    choose(scene, random) {
+      if (isFull(scene)) return undefined;
+      const directories = Array.from({ length: random.between(1, 3) }, () => anyDirectory(scene, random));
+      // In no order of directory or name: create_nodes has to find one.
+      const nodes = Array.from({ length: random.between(2, 20) }, () => ({
+        parent_id: random.pick(directories)?.id,
+        name: `n${random.between(0, 200)}`,
+        ...(random.chance(0.2) ? { kind: 'directory' } : { size_bytes: size(random) }),
+      }));
+      const sql = `select ${WRITTEN} from filestore.create_nodes($1)`;
+      return { mountId: directories[0]?.mountId ?? '', sql, values: [JSON.stringify(nodes)] };
+    },
+  }),
+  writeOne({
+    kind: 'copy_tree',
+    weight: 4,
+    expected: ['FS404', 'FS409', 'FS422'],
+    creates: true,
+    choose(scene, random) {
+      if (isFull(scene)) return undefined;
+      const sources = random.chance(0.8)
+        ? scene.directories.slice(-50)
+        : [...scene.directories, ...scene.files];
+      const source = random.pick(sources);
+      if (source === undefined) return undefined;
+      const directory = anyDirectory(scene, random);
+      const name = random.chance(0.7) ? directoryName(random) : null;
+      const sql = `select ${WRITTEN} from filestore.copy_tree($1, $2, $3)`;
+      return { mountId: directory.mountId, sql, values: [source.id, directory.id, name] };
+    },
+  }),
+  writeOne({
     kind: 'content update',
     weight: 12,
     expected: [],
