@@ -617,8 +617,14 @@ export interface CheckSequencesRow {
   problem: string | null;
 }
 
+/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; null leaves the name as it is. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. */
+export type CopyTreeRow = NodeRow;
+
 /** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid. */
 export type CreateNodeRow = NodeRow;
+
+/** A row of "select * from filestore.create_nodes(…)". Creates the nodes that a JSON array of objects describes, all or none, and returns them in the order given. An object has parent_id, name and perhaps kind (file by default), state and any content column of nodes; what it leaves out has the default of its column. At most 10000. FS404 when a parent is no live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. */
+export type CreateNodesRow = NodeRow;
 
 /** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment, which becomes deleted_at: restore_node brings nodes deleted with one moment back as one tree. The rest is a valid tree at all times. */
 export interface DeleteBatchRow {
@@ -657,7 +663,7 @@ export interface FoldRollupsRow {
 /** A row of "select * from filestore.list_commands(…)". A page of the journal, the newest entries first: all, or those of a mount, of a command, with a status. The next page begins before the last id of this one. */
 export type ListCommandsRow = JournalEntryRow;
 
-/** A row of "select * from filestore.list_directory(…)". A page of what a live directory holds, in order of name. The next page begins after the last name of this one. FS404 when there is no such directory. */
+/** A row of "select * from filestore.list_directory(…)". A page of what a live directory holds, in order of name; with_deleted, of what any directory holds, tombstones included, in order of name and id. The next page begins after the last name of this one, or after its last name and id. FS404 when there is no such directory. */
 export type ListDirectoryRow = NodeRow;
 
 /** A row of "select * from filestore.list_totals(…)". The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. */
@@ -668,6 +674,12 @@ export interface ListTotalsRow {
   dir_count: string | null;
   child_count: string | null;
   consistency_state: TotalsState | null;
+}
+
+/** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. */
+export interface ListUnseenRow {
+  node_ids: string[] | null;
+  next_path: string | null;
 }
 
 /** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it. */
@@ -684,7 +696,7 @@ export type MoveNodeRow = NodeRow;
 /** A row of "select * from filestore.node_at(…)". The version of a node that was current at a moment; no row when the node did not exist yet. */
 export type NodeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
-/** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row. The path need not be canonical; FS404 when the mount does not exist. */
+/** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row; with_deleted, where no node lives, the tombstone that was deleted last. The path need not be canonical; FS404 when the mount does not exist. */
 export type NodeByPathRow = NodeRow;
 
 /** A row of "select * from filestore.node_commands(…)". A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. The next page begins before the last id of this one. */

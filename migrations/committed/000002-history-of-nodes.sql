@@ -1,5 +1,5 @@
---! Previous: sha1:595b3c6d4201cb97ec6ee0f70d478d8489bda0f8
---! Hash: sha1:bbedb52cf8da0c5502f69d653e34866cd233a873
+--! Previous: sha1:80530116bc436977e4c60ff9a8b3c1dd182bda2b
+--! Hash: sha1:a59db477d8758667bcead210bfc754b84f653dda
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.
@@ -18,6 +18,11 @@ create table if not exists filestore.snapshots (
 
 create index if not exists snapshots_path_idx
   on filestore.snapshots (backend_mount_id, path, valid_to);
+-- A few bytes for many versions. valid_to is always now: a range of pages is read when it got a version since the moment
+-- asked for, also where versions fill the room that a purge left.
+create index if not exists snapshots_changed_idx
+  on filestore.snapshots using brin (valid_to)
+  with (pages_per_range = 16, autosummarize = on);
 
 comment on table  filestore.snapshots                          is 'Superseded versions of nodes, one row per node and version: the columns of nodes as they were from valid_from until valid_to. id is the id of the node.';
 comment on column filestore.snapshots.valid_from               is 'First moment at which this version was the current one.';
@@ -26,6 +31,7 @@ comment on column filestore.snapshots.superseded_by_journal_id is 'Journal entry
 comment on constraint snapshots_pkey        on filestore.snapshots is 'One row per node and version.';
 comment on constraint snapshots_valid_check on filestore.snapshots is 'A version was valid for some time.';
 comment on index filestore.snapshots_path_idx is 'The tree of a mount as it was at a moment.';
+comment on index filestore.snapshots_changed_idx is 'Nodes that changed since a moment.';
 
 --! Included functions/current_journal_entry.sql
 create or replace function filestore.current_journal_entry()

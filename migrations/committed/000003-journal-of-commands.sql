@@ -1,5 +1,5 @@
---! Previous: sha1:bbedb52cf8da0c5502f69d653e34866cd233a873
---! Hash: sha1:773b2fb30e6b51580290778e526dda091da0d161
+--! Previous: sha1:a59db477d8758667bcead210bfc754b84f653dda
+--! Hash: sha1:a40f6a8d6f6a2f36a49847425b62d40537ea8869
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:773b2fb30e6b51580290778e526dda091da0d161
---! Hash: sha1:8c997ce48cd0b046042658cb57d06a4e0dfbbe43
+--! Previous: sha1:a40f6a8d6f6a2f36a49847425b62d40537ea8869
+--! Hash: sha1:617dc346787b4dfb712cbdafa079d7f39c21968b
 --! Message: Totals of directories
 
 -- What readers say of a total: rollups itself knows no pending.

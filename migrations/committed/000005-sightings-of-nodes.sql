@@ -1,5 +1,5 @@
---! Previous: sha1:8c997ce48cd0b046042658cb57d06a4e0dfbbe43
---! Hash: sha1:54cb69ef34c443848ba49ec66bf77b6363f852f5
+--! Previous: sha1:617dc346787b4dfb712cbdafa079d7f39c21968b
+--! Hash: sha1:78eff55ca92dc593d48a85e359ffbc4951ed42c4
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

@@ -1,5 +1,5 @@
---! Previous: sha1:e47263bd0fb91d3a5652695bd4afea6973b593a4
---! Hash: sha1:ae16f638576716307f4a92ad410974d32d8cbae1
+--! Previous: sha1:adc62925b917044514dda86d623916c2c7039ed0
+--! Hash: sha1:e71ad14b7ef77a4a38a231a6340d7a8d30ec5907
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -229,13 +229,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   readers   constant text[] := '{access_rights,canonical_checksum,canonical_path,check_access,check_limit,check_name,content_columns,'
-    'directory_totals,find_by_checksum,find_mount,list_commands,list_directory,list_totals,location_uri,node_at,'
-    'node_by_path,node_commands,node_location,percent_encode,tree_at}'::text[];
-  services  constant text[] := '{begin_command,begin_work,check_retention,create_node,delete_batch,delete_node,ensure_child,ensure_directory,'
-    'expire_commands,finish_command,fold_rollups,freeze_tree,is_sound,is_sound_entry,lock_tree,merge_metadata,'
-    'move_node,record_sightings,record_write_sighting,refuse_entry,refuse_stale,refuse_taken_name,refuse_unsound,'
-    'require_first_write,require_read_committed,restore_node,restore_tree,revert_node,start_command,upsert_file,'
-    'writable_mount}'::text[];
+    'directory_totals,find_by_checksum,find_mount,list_commands,list_directory,list_totals,list_unseen,location_uri,'
+    'node_at,node_by_path,node_commands,node_location,percent_encode,tree_at}'::text[];
+  services  constant text[] := '{begin_command,begin_work,check_batch,check_retention,copy_nodes,copy_tree,create_node,create_nodes,'
+    'delete_batch,delete_node,describe_element,ensure_child,ensure_directory,expire_commands,finish_command,'
+    'fold_rollups,freeze_tree,is_sound,is_sound_entry,lock_parents,lock_tree,merge_metadata,move_node,'
+    'record_sightings,record_write_sighting,refuse_element,refuse_entry,refuse_long_copy,refuse_stale,'
+    'refuse_taken_name,refuse_taken_names,refuse_unsound,require_first_write,require_read_committed,restore_node,'
+    'restore_tree,revert_node,start_command,upsert_file,writable_mount}'::text[];
   operators constant text[] := '{audit_rollups,check_integrity,check_sequences,find_secret,prune_journal,purge_deleted,recount_rollups}'::text[];
 begin
   if level is null or level not in ('reader', 'service', 'operator') then

@@ -1,5 +1,5 @@
---! Previous: sha1:ae16f638576716307f4a92ad410974d32d8cbae1
---! Hash: sha1:eae412d9919b288fd63653f1b6c95efcc5531b6c
+--! Previous: sha1:e71ad14b7ef77a4a38a231a6340d7a8d30ec5907
+--! Hash: sha1:b20b6afd7bac8f214b323ff311584b4208e30cf7
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -14,6 +14,7 @@ import type {
   JournalEntryRow,
   JsonValue,
   ListTotalsRow,
+  ListUnseenRow,
   NodeAtRow,
   NodeKind,
   NodeRow,
@@ -208,6 +209,30 @@ export function checkSequences(client: SqlClient): Promise<readonly CheckSequenc
   return callForAll(client, CHECK_SEQUENCES, {});
 }
 
+/** The arguments of {@link copyTree}. */
+export interface CopyTreeArguments {
+  readonly nodeId: string | number | bigint;
+  readonly newParentId: string | number | bigint;
+  readonly newName?: string | null | undefined;
+  readonly expectedVersion?: number | null | undefined;
+}
+
+const COPY_TREE: SqlFunction = {
+  name: 'copy_tree',
+  result: 'row',
+  parameters: {
+    nodeId: { name: 'node_id', required: true },
+    newParentId: { name: 'new_parent_id', required: true },
+    newName: { name: 'new_name' },
+    expectedVersion: { name: 'expected_version' },
+  },
+};
+
+/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; null leaves the name as it is. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. May be called by services and operators. */
+export function copyTree(client: SqlClient, args: CopyTreeArguments): Promise<NodeRow> {
+  return callForOne(client, COPY_TREE, args);
+}
+
 /** The arguments of {@link createNode}. */
 export interface CreateNodeArguments {
   readonly parentId: string | number | bigint;
@@ -247,6 +272,24 @@ const CREATE_NODE: SqlFunction = {
 /** Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid. May be called by services and operators. */
 export function createNode(client: SqlClient, args: CreateNodeArguments): Promise<NodeRow> {
   return callForOne(client, CREATE_NODE, args);
+}
+
+/** The arguments of {@link createNodes}. */
+export interface CreateNodesArguments {
+  readonly nodes: NonNullable<JsonValue>;
+}
+
+const CREATE_NODES: SqlFunction = {
+  name: 'create_nodes',
+  result: 'row',
+  parameters: {
+    nodes: { name: 'nodes', required: true, json: 'value' },
+  },
+};
+
+/** Creates the nodes that a JSON array of objects describes, all or none, and returns them in the order given. An object has parent_id, name and perhaps kind (file by default), state and any content column of nodes; what it leaves out has the default of its column. At most 10000. FS404 when a parent is no live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. May be called by services and operators. */
+export function createNodes(client: SqlClient, args: CreateNodesArguments): Promise<readonly NodeRow[]> {
+  return callForAll(client, CREATE_NODES, args);
 }
 
 /** The arguments of {@link deleteBatch}. */
@@ -467,7 +510,10 @@ export interface ListDirectoryArguments {
   /** Default: ''::text */
   readonly afterName?: string | undefined;
   /** Default: 1000 */
-  readonly pageSize?: number | undefined;
+  readonly pageSize?: string | number | bigint | undefined;
+  /** Default: false */
+  readonly withDeleted?: boolean | undefined;
+  readonly afterId?: string | number | bigint | null | undefined;
 }
 
 const LIST_DIRECTORY: SqlFunction = {
@@ -477,10 +523,12 @@ const LIST_DIRECTORY: SqlFunction = {
     directoryId: { name: 'directory_id', required: true },
     afterName: { name: 'after_name' },
     pageSize: { name: 'page_size' },
+    withDeleted: { name: 'with_deleted' },
+    afterId: { name: 'after_id' },
   },
 };
 
-/** A page of what a live directory holds, in order of name. The next page begins after the last name of this one. FS404 when there is no such directory. May be called by readers, services and operators. */
+/** A page of what a live directory holds, in order of name; with_deleted, of what any directory holds, tombstones included, in order of name and id. The next page begins after the last name of this one, or after its last name and id. FS404 when there is no such directory. May be called by readers, services and operators. */
 export function listDirectory(client: SqlClient, args: ListDirectoryArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, LIST_DIRECTORY, args);
 }
@@ -501,6 +549,32 @@ const LIST_TOTALS: SqlFunction = {
 /** The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. May be called by readers, services and operators. */
 export function listTotals(client: SqlClient, args: ListTotalsArguments): Promise<readonly ListTotalsRow[]> {
   return callForAll(client, LIST_TOTALS, args);
+}
+
+/** The arguments of {@link listUnseen}. */
+export interface ListUnseenArguments {
+  readonly mountKey: string;
+  readonly since: Date | string;
+  /** Default: ''::text */
+  readonly afterPath?: string | undefined;
+  /** Default: 10000 */
+  readonly maxNodes?: string | number | bigint | undefined;
+}
+
+const LIST_UNSEEN: SqlFunction = {
+  name: 'list_unseen',
+  result: 'columns',
+  parameters: {
+    mountKey: { name: 'mount_key', required: true },
+    since: { name: 'since', required: true },
+    afterPath: { name: 'after_path' },
+    maxNodes: { name: 'max_nodes' },
+  },
+};
+
+/** Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. May be called by readers, services and operators. */
+export function listUnseen(client: SqlClient, args: ListUnseenArguments): Promise<ListUnseenRow> {
+  return callForOne(client, LIST_UNSEEN, args);
 }
 
 /** The arguments of {@link lockTree}. */
@@ -597,6 +671,8 @@ export function nodeAt(client: SqlClient, args: NodeAtArguments): Promise<NodeAt
 export interface NodeByPathArguments {
   readonly mountKey: string;
   readonly path: string;
+  /** Default: false */
+  readonly withDeleted?: boolean | undefined;
 }
 
 const NODE_BY_PATH: SqlFunction = {
@@ -605,10 +681,11 @@ const NODE_BY_PATH: SqlFunction = {
   parameters: {
     mountKey: { name: 'mount_key', required: true },
     path: { name: 'path', required: true },
+    withDeleted: { name: 'with_deleted' },
   },
 };
 
-/** The live node at a path of a mount, or no row. The path need not be canonical; FS404 when the mount does not exist. May be called by readers, services and operators. */
+/** The live node at a path of a mount, or no row; with_deleted, where no node lives, the tombstone that was deleted last. The path need not be canonical; FS404 when the mount does not exist. May be called by readers, services and operators. */
 export function nodeByPath(client: SqlClient, args: NodeByPathArguments): Promise<NodeRow | undefined> {
   return callForOneOrNone(client, NODE_BY_PATH, args);
 }

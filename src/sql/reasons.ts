@@ -2,6 +2,7 @@
 
 /** Every reason for which the schema refuses something, as errors carry it in their field `constraint`. */
 export const REFUSAL_REASONS = [
+  '',
   'access_level_check',
   'backend_mounts_access_mode_check',
   'backend_mounts_access_policy_check',
@@ -60,6 +61,7 @@ export const REFUSAL_REASONS = [
   'node_state_check',
   'nodes_alive',
   'nodes_backend_mount_fkey',
+  'nodes_batch_check',
   'nodes_born_live_check',
   'nodes_busy',
   'nodes_checksum_check',
@@ -84,6 +86,7 @@ export const REFUSAL_REASONS = [
   'nodes_name_taken',
   'nodes_not_directory',
   'nodes_not_empty',
+  'nodes_parent_check',
   'nodes_parent_deleted',
   'nodes_parent_elsewhere',
   'nodes_parent_fkey',
