@@ -91,9 +91,9 @@ const FILES_OF_GONE = `${INSERT}
 
 const VERSIONS = `
   insert into filestore.snapshots
-  select n.created_at, n.updated_at, null,
-    (jsonb_populate_record(n, '{"version": 1, "state": "active", "live": true, "deleted_at": null}')).*
+  select n.created_at, n.updated_at, null, v.*
   from filestore.nodes n
+  cross join lateral jsonb_populate_record(n, '{"version": 1, "state": "active", "live": true, "deleted_at": null}') v
   where n.kind = 'file'`;
 
 const SIGHTINGS = `
