@@ -1,5 +1,5 @@
 --! Previous: sha1:78eff55ca92dc593d48a85e359ffbc4951ed42c4
---! Hash: sha1:adc62925b917044514dda86d623916c2c7039ed0
+--! Hash: sha1:5431e5edbd0e03078c9289c998ce3e201cc25e4d
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -419,8 +419,10 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 declare
-  mount_id  bigint := filestore.find_mount(list_unseen.mount_key);
-  last_path text   := coalesce(after_path, '');
+  mount_id  bigint         := filestore.find_mount(list_unseen.mount_key);
+  last_path text           := coalesce(after_path, '');
+  -- A sighting has whole milliseconds, rounded down: one of the same millisecond is not earlier.
+  pass      timestamptz(3) := date_trunc('milliseconds', since);
 begin
   perform filestore.check_limit('max_nodes', max_nodes, 100000);
   if since is null then
@@ -432,7 +434,7 @@ begin
 
   select
     -- A node that was created during a pass may be in a directory that the pass had seen before.
-    coalesce(array_agg(w.id order by w.path) filter (where w.created_at < since and coalesce(w.last_seen_at < since, true)), '{}'),
+    coalesce(array_agg(w.id order by w.path) filter (where w.created_at < pass and coalesce(w.last_seen_at < pass, true)), '{}'),
     case when count(*) = max_nodes then max(w.path) end
   into node_ids, next_path
   from (
@@ -1762,7 +1764,7 @@ begin
   ) f;
   raise exception '%', faults || case when unusable > 10 then format(', and %s more', unusable - 10) else '' end
     using errcode    = 'FS404',
-          constraint = 'nodes_parent_check',
+          constraint = 'nodes_parents_missing',
           hint       = 'The parent of a node is a live directory. Nothing was created.';
 end
 $$;
@@ -1874,9 +1876,15 @@ begin
       if broken = 'nodes_live_child_key' then
         perform filestore.refuse_taken_names(nodes);
       end if;
+      -- A value that its type cannot hold has no reason.
+      if code like '22%' then
+        code   := 'FS422';
+        broken := 'nodes_batch_check';
+      end if;
       raise exception '%: %', filestore.describe_element(first + 1, nodes -> first), message
-        using errcode    = case when code like '22%' then 'FS422' else code end,
-              constraint = coalesce(nullif(broken, ''), 'nodes_batch_check'),
+        -- Passed on from what refused the element.
+        using errcode    = code,
+              constraint = broken,
               hint       = coalesce(nullif(remedy, ''), 'Correct the element. Nothing was created.');
   end;
   -- It failed only beside an earlier element.

@@ -1,5 +1,5 @@
---! Previous: sha1:adc62925b917044514dda86d623916c2c7039ed0
---! Hash: sha1:e71ad14b7ef77a4a38a231a6340d7a8d30ec5907
+--! Previous: sha1:5431e5edbd0e03078c9289c998ce3e201cc25e4d
+--! Hash: sha1:31798266b486e117bac823bc0d7259585e032e6b
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

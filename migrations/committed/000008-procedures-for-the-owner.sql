@@ -1,5 +1,5 @@
---! Previous: sha1:e71ad14b7ef77a4a38a231a6340d7a8d30ec5907
---! Hash: sha1:b20b6afd7bac8f214b323ff311584b4208e30cf7
+--! Previous: sha1:31798266b486e117bac823bc0d7259585e032e6b
+--! Hash: sha1:0b4de93fc6ba308cf7a02b34b55c8d9f4e19a72a
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

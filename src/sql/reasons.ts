@@ -2,7 +2,6 @@
 
 /** Every reason for which the schema refuses something, as errors carry it in their field `constraint`. */
 export const REFUSAL_REASONS = [
-  '',
   'access_level_check',
   'backend_mounts_access_mode_check',
   'backend_mounts_access_policy_check',
@@ -86,11 +85,11 @@ export const REFUSAL_REASONS = [
   'nodes_name_taken',
   'nodes_not_directory',
   'nodes_not_empty',
-  'nodes_parent_check',
   'nodes_parent_deleted',
   'nodes_parent_elsewhere',
   'nodes_parent_fkey',
   'nodes_parent_missing',
+  'nodes_parents_missing',
   'nodes_path_check',
   'nodes_path_length_check',
   'nodes_pkey',

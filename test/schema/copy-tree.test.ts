@@ -152,12 +152,12 @@ describe('copy_tree', () => {
 
   test('refuses a new parent that is no live directory', async () => {
     const { id } = await create(a, 'f');
-    const expected = (names: string) => ({ ...refusal('FS404', names), constraint: 'nodes_parent_check' });
-    await expectRefused(() => copy(b, id), expected('is a file'));
-    await expectRefused(() => copy(b, '999999'), expected('999999'));
-    await expectRefused(() => copy(b, null), expected('no parent'));
+    const expected = (names: string, constraint: string) => ({ ...refusal('FS404', names), constraint });
+    await expectRefused(() => copy(b, id), expected('is a file', 'nodes_not_directory'));
+    await expectRefused(() => copy(b, '999999'), expected('999999', 'nodes_parent_missing'));
+    await expectRefused(() => copy(b, null), expected('no parent', 'nodes_parent_missing'));
     await deleteNode(service, c);
-    await expectRefused(() => copy(b, c), expected('is deleted'));
+    await expectRefused(() => copy(b, c), expected('is deleted', 'nodes_parent_deleted'));
   });
 
   test.each([

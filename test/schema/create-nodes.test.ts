@@ -60,7 +60,7 @@ describe('create_nodes', () => {
   test('writes every content column, and the state', async () => {
     const content = {
       size_bytes: '5',
-      checksum: 'md5:00ff',
+      checksum: 'md5:0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f',
       content_hash: '"etag"',
       storage_class: 'COLD',
       metadata: { tag: ['x'] },
@@ -134,7 +134,7 @@ describe('create_nodes', () => {
     [{ size_bytes: 'many' }, 'FS422', 'nodes_batch_check', 'element 701 ("f700")'],
     [{ size_bytes: -1 }, '23514', 'nodes_size_check', 'element 701 ("f700")'],
     [{ kind: 'link' }, '23514', 'node_kind_check', 'element 701 ("f700")'],
-    [{ checksum: 'no digest' }, '23514', 'nodes_checksum_check', 'element 701 ("f700")'],
+    [{ checksum: 'no digest' }, 'FS422', 'nodes_checksum_check', 'element 701 ("f700")'],
     [{ metadata: [1] }, '23514', 'nodes_metadata_check', 'element 701 ("f700")'],
   ])('names the one of a thousand nodes that is bad: %j', async (fault, code, constraint, names) => {
     const nodes = files(1000);
@@ -154,7 +154,7 @@ describe('create_nodes', () => {
       { name: 'e' },
       { parent_id: '999999', name: 'f' },
     ];
-    const expected = { code: 'FS404', constraint: 'nodes_parent_check' };
+    const expected = { code: 'FS404', constraint: 'nodes_parents_missing' };
     await expectRefused(nodes, {
       ...expected,
       message: [
