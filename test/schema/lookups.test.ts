@@ -279,7 +279,7 @@ test.each([
   ["create_node(60, 'new')", ['nodes_live_child_key']],
   ["upsert_file('m', 'd5/f9', 7)", ['nodes_live_path_idx']],
   ["upsert_file('m', 'd5/x/new')", ['nodes_live_path_idx', 'nodes_live_child_key']],
-  ['merge_metadata(500, \'{"tag": "x"}\')', ['nodes_pkey']],
+  ['merge_metadata(501, \'{"tag": "x"}\')', ['nodes_pkey']],
   [`create_nodes('[{"parent_id": 60, "name": "new"}, {"parent_id": 61, "name": "new"}]')`, ['nodes_pkey']],
   ["copy_tree(60, 61, 'copy')", ['nodes_pkey', 'nodes_live_path_idx']],
   ["ensure_directory('m', 'd5/x/y')", ['nodes_live_path_idx', 'nodes_live_child_key']],
