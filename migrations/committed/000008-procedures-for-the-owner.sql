@@ -1,5 +1,5 @@
---! Previous: sha1:31798266b486e117bac823bc0d7259585e032e6b
---! Hash: sha1:0b4de93fc6ba308cf7a02b34b55c8d9f4e19a72a
+--! Previous: sha1:6098ad890b2d0d4eac7df527ee353ca2707b794f
+--! Hash: sha1:d6ac757c81b8102b2ddab014cb2d7db46af637d2
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
