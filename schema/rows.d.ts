@@ -9,6 +9,15 @@ export interface JsonObject {
   [key: string]: JsonValue;
 }
 
+/** What calls and inserts take as JSON. A field that is undefined is left out. */
+export type JsonInput =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonInput[]
+  | { readonly [key: string]: JsonInput | undefined };
+
 /** How far a command is. */
 export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled';
 
@@ -191,7 +200,7 @@ export interface JournalEntryInsert {
   primary_node_id?: string | number | bigint | null;
   secondary_node_id?: string | number | bigint | null;
   affected_node_ids?: readonly (string | number | bigint)[];
-  parameters?: JsonValue;
+  parameters?: JsonInput;
 }
 
 /** What a service may set in journal_entries. */
@@ -200,8 +209,8 @@ export interface JournalEntryUpdate {
   primary_node_id?: string | number | bigint | null;
   secondary_node_id?: string | number | bigint | null;
   affected_node_ids?: readonly (string | number | bigint)[];
-  result?: JsonValue;
-  error?: JsonValue;
+  result?: JsonInput;
+  error?: JsonInput;
 }
 
 /** A row of node_sightings. When a node was last seen and last compared with its backend; no row until the first time. A sighting is no change: it does not count as a version. */
@@ -636,11 +645,11 @@ export type DeleteNodeRow = NodeRow;
 
 /** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
 export interface DirectoryTotalsRow {
-  size_bytes: string | null;
-  file_count: string | null;
-  dir_count: string | null;
-  child_count: string | null;
-  consistency_state: TotalsState | null;
+  size_bytes: string;
+  file_count: string;
+  dir_count: string;
+  child_count: string;
+  consistency_state: TotalsState;
 }
 
 /** A row of "select * from filestore.ensure_directory(…)". Returns the directory at a path of a mount, and creates it and the missing directories above it. Any number of callers may ask for the same one at once. FS404 when the mount does not exist, FS409 when a file is in the way, FS422 when the path is not valid. */
@@ -668,17 +677,17 @@ export type ListDirectoryRow = NodeRow;
 
 /** A row of "select * from filestore.list_totals(…)". The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. */
 export interface ListTotalsRow {
-  node_id: string | null;
-  size_bytes: string | null;
-  file_count: string | null;
-  dir_count: string | null;
-  child_count: string | null;
-  consistency_state: TotalsState | null;
+  node_id: string;
+  size_bytes: string;
+  file_count: string;
+  dir_count: string;
+  child_count: string;
+  consistency_state: TotalsState;
 }
 
 /** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. */
 export interface ListUnseenRow {
-  node_ids: string[] | null;
+  node_ids: string[];
   next_path: string | null;
 }
 

@@ -12,7 +12,7 @@ import type {
   CommandStatus,
   DirectoryTotalsRow,
   JournalEntryRow,
-  JsonValue,
+  JsonInput,
   ListTotalsRow,
   ListUnseenRow,
   NodeAtRow,
@@ -75,7 +75,7 @@ export function auditRollups(
 export interface BeginCommandArguments {
   readonly command: string;
   /** Default: '{}'::jsonb */
-  readonly parameters?: NonNullable<JsonValue> | undefined;
+  readonly parameters?: NonNullable<JsonInput> | undefined;
   readonly mountId?: string | number | bigint | null | undefined;
   readonly principal?: string | null | undefined;
   readonly idempotencyKey?: string | null | undefined;
@@ -245,7 +245,7 @@ export interface CreateNodeArguments {
   readonly contentHash?: string | null | undefined;
   readonly storageClass?: string | null | undefined;
   /** Default: '{}'::jsonb */
-  readonly metadata?: NonNullable<JsonValue> | undefined;
+  readonly metadata?: NonNullable<JsonInput> | undefined;
   readonly lastModifiedAt?: Date | string | null | undefined;
   readonly linkTarget?: string | null | undefined;
   readonly lastSeenAt?: Date | string | null | undefined;
@@ -276,7 +276,7 @@ export function createNode(client: SqlClient, args: CreateNodeArguments): Promis
 
 /** The arguments of {@link createNodes}. */
 export interface CreateNodesArguments {
-  readonly nodes: NonNullable<JsonValue>;
+  readonly nodes: NonNullable<JsonInput>;
 }
 
 const CREATE_NODES: SqlFunction = {
@@ -429,8 +429,8 @@ export function findByChecksum(
 export interface FinishCommandArguments {
   readonly entryId: string | number | bigint;
   readonly status: CommandStatus;
-  readonly result?: JsonValue | undefined;
-  readonly error?: JsonValue | undefined;
+  readonly result?: JsonInput | undefined;
+  readonly error?: JsonInput | undefined;
   readonly affectedNodeIds?: readonly (string | number | bigint)[] | null | undefined;
   readonly primaryNodeId?: string | number | bigint | null | undefined;
   readonly secondaryNodeId?: string | number | bigint | null | undefined;
@@ -601,7 +601,7 @@ export function lockTree(client: SqlClient, args: LockTreeArguments): Promise<vo
 export interface MergeMetadataArguments {
   readonly nodeId: string | number | bigint;
   /** Default: '{}'::jsonb */
-  readonly setValues?: NonNullable<JsonValue> | undefined;
+  readonly setValues?: NonNullable<JsonInput> | undefined;
   /** Default: '{}'::text[] */
   readonly unsetKeys?: readonly string[] | undefined;
   readonly expectedVersion?: number | null | undefined;
@@ -911,7 +911,7 @@ export interface UpsertFileArguments {
   readonly checksum?: string | null | undefined;
   readonly contentHash?: string | null | undefined;
   readonly storageClass?: string | null | undefined;
-  readonly metadata?: JsonValue | undefined;
+  readonly metadata?: JsonInput | undefined;
   readonly lastModifiedAt?: Date | string | null | undefined;
   readonly linkTarget?: string | null | undefined;
   readonly lastSeenAt?: Date | string | null | undefined;

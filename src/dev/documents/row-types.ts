@@ -20,7 +20,16 @@ export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObj
 
 export interface JsonObject {
   [key: string]: JsonValue;
-}`;
+}
+
+/** What calls and inserts take as JSON. A field that is undefined is left out. */
+export type JsonInput =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonInput[]
+  | { readonly [key: string]: JsonInput | undefined };`;
 
 /**
  * Columns of functions that return a table's rows with nulls where the table has none, which no catalog tells: a version
@@ -29,6 +38,13 @@ export interface JsonObject {
 const NULL_IN_RESULT: Readonly<Record<string, readonly string[]>> = {
   node_at: ['valid_to'],
   tree_at: ['valid_to'],
+};
+
+/** Columns of functions that are never null, which no catalog tells. A test compares with what pg returns. */
+const NEVER_NULL: Readonly<Record<string, readonly string[]>> = {
+  directory_totals: ['size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
+  list_totals: ['node_id', 'size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
+  list_unseen: ['node_ids'],
 };
 
 /** TypeScript types of what a service reads and writes: rows of tables, views and the functions that a level may call. */
@@ -109,7 +125,10 @@ function routineRow(routine: RoutineDescription, schema: SchemaDescription, type
   // The server knows no "not null" of what a function returns.
   const fieldOf = (field: string, type: string): Field => ({
     name: field,
-    type: orNull(types.typeOf(type).read, type !== 'void'),
+    type: orNull(
+      types.typeOf(type).read,
+      type !== 'void' && !(NEVER_NULL[routine.name] ?? []).includes(field),
+    ),
   });
   return declare(
     name,
