@@ -1,5 +1,5 @@
 --! Previous: sha1:78eff55ca92dc593d48a85e359ffbc4951ed42c4
---! Hash: sha1:5431e5edbd0e03078c9289c998ce3e201cc25e4d
+--! Hash: sha1:cdd35d7922319f56d7b179ae026775a7963fdda1
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -763,7 +763,8 @@ create or replace function filestore.upsert_file(
   last_modified_at timestamptz default null,
   link_target      text        default null,
   last_seen_at     timestamptz default null,
-  expected_version integer     default null
+  expected_version integer     default null,
+  expected_id      bigint      default null
 )
 returns filestore.nodes
 language plpgsql
@@ -799,6 +800,12 @@ begin
         using errcode    = 'FS409',
               constraint = 'nodes_directory_in_the_way',
               hint       = 'Choose another path, or move or delete the directory.';
+    elsif known.id is distinct from coalesce(upsert_file.expected_id, known.id) then
+      raise exception 'file "%" on mount "%" %, and node % is expected', wanted, upsert_file.mount_key,
+        coalesce('is node ' || known.id, 'does not exist'), upsert_file.expected_id
+        using errcode    = 'FS409',
+              constraint = 'nodes_stale',
+              hint       = 'Another file has taken its place, or it was deleted or moved: read the path again and decide again.';
     elsif coalesce(known.version, 0) <> upsert_file.expected_version then
       raise exception 'file "%" on mount "%" %', wanted, upsert_file.mount_key, case
         when known.id is null then format('does not exist, and version %s is expected', upsert_file.expected_version)
@@ -889,10 +896,10 @@ begin
 end
 $$;
 
-comment on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer) is
-  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid.';
+comment on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer, bigint) is
+  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not the node expected_id, is not at expected_version (null: any; version 0: it must not exist), or a node of the other kind is in the way, FS422 when the path or the checksum is not valid.';
 
-revoke all on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer) from public;
+revoke all on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer, bigint) from public;
 --! EndIncluded functions/upsert_file.sql
 --! Included functions/merge_metadata.sql
 create or replace function filestore.merge_metadata(

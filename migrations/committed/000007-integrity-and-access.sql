@@ -1,5 +1,5 @@
---! Previous: sha1:5431e5edbd0e03078c9289c998ce3e201cc25e4d
---! Hash: sha1:6098ad890b2d0d4eac7df527ee353ca2707b794f
+--! Previous: sha1:cdd35d7922319f56d7b179ae026775a7963fdda1
+--! Hash: sha1:3bd149ca67392892873e1e11ac72d17b7253863e
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:6098ad890b2d0d4eac7df527ee353ca2707b794f
---! Hash: sha1:d6ac757c81b8102b2ddab014cb2d7db46af637d2
+--! Previous: sha1:3bd149ca67392892873e1e11ac72d17b7253863e
+--! Hash: sha1:1c34fd52f00bd99b961c319c50c50d4424a994af
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -916,6 +916,7 @@ export interface UpsertFileArguments {
   readonly linkTarget?: string | null | undefined;
   readonly lastSeenAt?: Date | string | null | undefined;
   readonly expectedVersion?: number | null | undefined;
+  readonly expectedId?: string | number | bigint | null | undefined;
 }
 
 const UPSERT_FILE: SqlFunction = {
@@ -933,10 +934,11 @@ const UPSERT_FILE: SqlFunction = {
     linkTarget: { name: 'link_target' },
     lastSeenAt: { name: 'last_seen_at' },
     expectedVersion: { name: 'expected_version' },
+    expectedId: { name: 'expected_id' },
   },
 };
 
-/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. May be called by services and operators. */
+/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not the node expected_id, is not at expected_version (null: any; version 0: it must not exist), or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. May be called by services and operators. */
 export function upsertFile(client: SqlClient, args: UpsertFileArguments): Promise<NodeRow> {
   return callForOne(client, UPSERT_FILE, args);
 }

@@ -128,6 +128,18 @@ describe('upsert_file', () => {
     await expect(upsert('g', { expected_version: -1 })).rejects.toMatchObject(stale('"g"'));
   });
 
+  test('with an id overwrites only that node, not one that has taken its place', async () => {
+    const stale = (names: string) => ({ ...refusal('FS409', names), constraint: 'nodes_stale' });
+    const { id } = await upsert('f');
+    expect(await upsert('f', { expected_id: id, size_bytes: 7 })).toMatchObject({ id, version: 2 });
+    await writers.remove(id);
+    await expect(upsert('f', { expected_id: id })).rejects.toMatchObject(stale('does not exist'));
+    const other = await upsert('f');
+    await expect(upsert('f', { expected_id: id, expected_version: 1 })).rejects.toMatchObject(
+      stale(`is node ${other.id}, and node ${id} is expected`),
+    );
+  });
+
   test('refuses a directory at the path, and a file above it', async () => {
     await upsert('d/f');
     await expect(upsert('d')).rejects.toMatchObject({
