@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { readArguments } from '../src/cli/arguments.ts';
+import { COMMANDS } from '../src/cli/commands.ts';
 import { DIVERGED, DONE, EXIT_CODES } from '../src/cli/exit-codes.ts';
 import { MIGRATION_LOCK_KEY } from '../src/db/lock-keys.ts';
 import { migrationSettings, poolSettings } from '../src/index.ts';
@@ -81,7 +82,8 @@ describe('the runbook has', () => {
     const all = [...commands(runbook), ...containers];
     expect(containers).toHaveLength(2);
     expect(all.length).toBeGreaterThan(10);
-    for (const args of all) expect(readArguments(args), args.join(' ')).toMatchObject({ type: 'command' });
+    for (const args of all)
+      expect(readArguments(args, COMMANDS), args.join(' ')).toMatchObject({ type: 'command' });
   });
 });
 
