@@ -85,7 +85,7 @@ describe('the packed package', () => {
       'schema/filestore.txt',
       'schema/rows.d.ts',
     ]);
-    expect(contents).toContain('dist/db/graphile/worker.mjs');
+    expect(contents).toContain('dist/graphile/worker.mjs');
     expect(contents.filter((path) => path.startsWith('migrations/committed/'))).toEqual(
       committedMigrations().map((file) => `migrations/committed/${file}`),
     );

@@ -2,6 +2,7 @@ import { userInfo } from 'node:os';
 import type { Environment } from '../../src/environment.ts';
 import { isSet } from '../../src/environment.ts';
 import { SettingsError } from '../../src/errors.ts';
+import type { DatabaseKind } from '../../src/graphile/protocol.ts';
 import { type ConnectionSettings, connectionFrom } from '../../src/settings.ts';
 import type { Embedded } from '../embedded/embedded.ts';
 
@@ -14,8 +15,6 @@ export interface WorkflowDatabases {
   /** From where the other two are dropped and made. */
   readonly root: ConnectionSettings;
 }
-
-export type DatabaseKind = keyof WorkflowDatabases;
 
 /** The variables are graphile-migrate's, so that its own command line works on the same databases. */
 export const VARIABLES: Readonly<Record<DatabaseKind, string>> = {

@@ -2,9 +2,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describeProcesses } from '../../src/db/server-process.ts';
 import { withSession } from '../../src/db/session.ts';
 import { SchemaChangeError, type ServerProcess, SettingsError } from '../../src/errors.ts';
+import type { DatabaseKind } from '../../src/graphile/protocol.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings.ts';
 import { capitalized } from '../../src/text.ts';
-import { type DatabaseKind, hostOf, VARIABLES, type WorkflowDatabases } from './databases.ts';
+import { hostOf, VARIABLES, type WorkflowDatabases } from './databases.ts';
 
 /** Commands that have just ended take a moment to leave. */
 const PATIENCE_MS = 5_000;

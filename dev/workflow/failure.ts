@@ -1,9 +1,9 @@
 import type { CommittedMigration } from '../../src/db/history.ts';
+import type { FailedText, ThreadFailure, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { splitStatements } from '../../src/sql-text.ts';
 import { COMMITTED } from '../check/sources.ts';
 import { linesBeforeBody, readCompiled } from './current-sql.ts';
 import { MIGRATIONS_FOLDER } from './folders.ts';
-import type { FailedText, WorkflowFailure, WorkflowTarget } from './messages.ts';
 
 /** A failure as it is told to who wrote the SQL. */
 export interface SqlFailure {
@@ -73,7 +73,7 @@ const ADVICE: Readonly<Record<string, string>> = {
  * @param folder Where graphile-migrate worked, which may be a copy.
  */
 export async function explainFailure(
-  { error, target, failed }: WorkflowFailure,
+  { error, target, failed }: ThreadFailure,
   committed: readonly CommittedMigration[],
   folder: string,
 ): Promise<SqlFailure> {
@@ -93,7 +93,7 @@ export async function explainFailure(
 
 /** Says of the lines of what was sent where they were written. */
 async function placesOf(
-  { committed: name }: WorkflowTarget,
+  { committed: name }: ThreadTarget,
   committed: readonly CommittedMigration[],
 ): Promise<PlaceOf> {
   const migration = committed.find(({ filename }) => filename === name);

@@ -1,32 +1,25 @@
-import { Worker } from 'node:worker_threads';
-import type { SerializedError } from '../../src/db/graphile/messages.ts';
 import { withSession } from '../../src/db/session.ts';
-import { clientConfig } from '../../src/settings.ts';
-import { type DatabaseKind, ownerOf, type WorkflowDatabases } from './databases.ts';
-import { CONFIG_FILE } from './folders.ts';
 import type {
-  WorkflowCommand,
-  WorkflowFailure,
-  WorkflowInput,
-  WorkflowMessage,
-  WorkflowTarget,
-} from './messages.ts';
-
-/** How a command ended. */
-export type WorkflowOutcome = Extract<WorkflowMessage, { readonly type: 'done' }> | WorkflowFailure;
+  DatabaseKind,
+  ThreadCommand,
+  ThreadEvent,
+  ThreadOutcome,
+  ThreadTarget,
+} from '../../src/graphile/protocol.ts';
+import { type GraphileThread, startThread } from '../../src/graphile/thread.ts';
+import { clientConfig } from '../../src/settings.ts';
+import { ownerOf, type WorkflowDatabases } from './databases.ts';
+import { CONFIG_FILE } from './folders.ts';
 
 /** graphile-migrate in a thread, ready for one command after the other. */
 export interface Graphile {
   /** Never throws for what goes wrong in there. */
-  run(command: WorkflowCommand, onRunning?: (target: WorkflowTarget) => void): Promise<WorkflowOutcome>;
+  run(command: ThreadCommand, onRunning: (target: ThreadTarget) => void): Promise<ThreadOutcome>;
   /** Cancels what the server does for it; the command under way then fails. */
   cancel(): Promise<void>;
   /** Ends the thread, whatever it does. */
   end(): Promise<void>;
 }
-
-/** What graphile-migrate says when its lock is taken (dist/pgReal.js). */
-const LOCKED_OUT = 'Failed to get exclusive lock';
 
 const SERVER_SETTINGS = {
   // A forgotten transaction in another terminal would hold up a save without a word.
@@ -38,39 +31,37 @@ const SERVER_SETTINGS = {
   client_connection_check_interval: '500',
 };
 
-interface Thread {
-  readonly worker: Worker;
-  /** Sessions on the server, by database and process id. */
-  readonly sessions: ReadonlyMap<string, { readonly database: DatabaseKind; readonly pid: number }>;
-  hasEnded(): boolean;
-  run(command: WorkflowCommand, onRunning: (target: WorkflowTarget) => void): Promise<WorkflowOutcome>;
-}
+type Connected = Extract<ThreadEvent, { readonly type: 'connected' }>;
 
-/** Starts the thread, which loads the library meanwhile. One that ended by itself is started again when it is needed. */
+/** Starts the thread. One that ended on its own is started again when it is needed. */
 export function startGraphile(databases: WorkflowDatabases): Graphile {
-  let thread = startThread(databases);
+  let thread = startDevelopmentThread(databases);
+  /** Sessions on the server, by database and process id. */
+  const sessions = new Map<string, Connected>();
   return {
-    run(command, onRunning = () => undefined) {
-      if (thread.hasEnded()) thread = startThread(databases);
-      return thread.run(command, onRunning);
+    run(command, onRunning) {
+      if (thread.hasEnded()) {
+        thread = startDevelopmentThread(databases);
+        sessions.clear();
+      }
+      return thread.run(command, (event) => {
+        if (event.type === 'connected') sessions.set(`${event.database} ${event.pid}`, event);
+        else if (event.type === 'disconnected') sessions.delete(`${event.database} ${event.pid}`);
+        else if (event.type === 'start') onRunning(event.target);
+      });
     },
     async cancel() {
-      const sessions = [...thread.sessions.values()];
-      await Promise.allSettled(sessions.map(({ database, pid }) => cancelSession(databases, database, pid)));
+      const cancelled = [...sessions.values()].map(({ database, pid }) =>
+        cancelSession(databases, database, pid),
+      );
+      await Promise.allSettled(cancelled);
     },
-    async end() {
-      await thread.worker.terminate();
-    },
+    end: () => thread.end(),
   };
 }
 
-/** Whether it found another migrator at work, and did nothing. */
-export function isLockedOut(outcome: WorkflowOutcome): boolean {
-  return outcome.type === 'failed' && outcome.error.message === LOCKED_OUT;
-}
-
-function startThread(databases: WorkflowDatabases): Thread {
-  const input: WorkflowInput = {
+function startDevelopmentThread(databases: WorkflowDatabases): GraphileThread {
+  return startThread({
     connections: {
       main: clientConfig(databases.main),
       shadow: clientConfig(databases.shadow),
@@ -79,50 +70,14 @@ function startThread(databases: WorkflowDatabases): Thread {
     owner: ownerOf(databases.main),
     configFile: CONFIG_FILE,
     serverSettings: SERVER_SETTINGS,
-  };
-  // Without the host's loader options (--import tsx), which a plain .mjs file does not need.
-  const worker = new Worker(new URL('./worker.mjs', import.meta.url), { workerData: input, execArgv: [] });
-  const sessions = new Map<string, { readonly database: DatabaseKind; readonly pid: number }>();
-  let finish = (_: WorkflowOutcome): void => undefined;
-  let tellRunning = (_: WorkflowTarget): void => undefined;
-  let cause: SerializedError | undefined;
-  let ended = false;
-  worker.on('message', (message: WorkflowMessage) => {
-    if (message.type === 'connected') sessions.set(`${message.database} ${message.pid}`, message);
-    else if (message.type === 'disconnected') sessions.delete(`${message.database} ${message.pid}`);
-    else if (message.type === 'running') tellRunning(message.target);
-    else if (message.type === 'lost') cause ??= message.error;
-    else finish(message);
+    clearSession: false,
+    preload: ['watch', 'commit', 'uncommit', 'reset'],
+    single: false,
   });
-  worker.on('error', (error) => {
-    cause ??= withoutFields(error.message);
-  });
-  worker.on('exit', (exitCode) => {
-    ended = true;
-    const error = cause ?? withoutFields(`graphile-migrate ended its thread with exit code ${exitCode}`);
-    finish({ type: 'failed', error, target: null, failed: null });
-  });
-  return {
-    worker,
-    sessions,
-    hasEnded: () => ended,
-    run(command, onRunning) {
-      tellRunning = onRunning;
-      cause = undefined;
-      return new Promise((resolve) => {
-        finish = resolve;
-        worker.postMessage(command);
-      });
-    },
-  };
 }
 
 async function cancelSession(databases: WorkflowDatabases, kind: DatabaseKind, pid: number): Promise<void> {
   await withSession(databases[kind], (session) =>
     session.query(`select pg_catalog.pg_cancel_backend(${pid})`),
   );
-}
-
-function withoutFields(message: string): SerializedError {
-  return { message, code: null, detail: null, hint: null, where: null, position: null };
 }

@@ -141,7 +141,12 @@ export async function applyCommitted(
   if (pending.length === 0) return { type: 'applied', migrations: [] };
   const outcome = await withGraphile(context, (graphile) =>
     runCommand(context, graphile, {
-      make: async () => ({ type: 'migrate', migrationsFolder: MIGRATIONS_FOLDER }),
+      make: async () => ({
+        type: 'migrate',
+        migrationsFolder: MIGRATIONS_FOLDER,
+        makeBookkeeping: true,
+        unlimited: [],
+      }),
       onceStopped: 'The files are in order; the database lacks migrations. Run this again to apply them.',
     }),
   );

@@ -1,6 +1,6 @@
-import { parseMigrationText } from '../../src/db/graphile/migration-text.ts';
 import { type CommittedMigration, hashOf, parseMigration, proveChain } from '../../src/db/history.ts';
 import { SchemaChangeError } from '../../src/errors.ts';
+import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 
 /** A migration that gets another number or hash. */
 export interface Renumbered {

@@ -1,10 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
 import { LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
+import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graphile/protocol.ts';
+import { isLockedOut } from '../../src/graphile/thread.ts';
 import { describeConnection } from '../../src/settings.ts';
 import type { WorkflowContext } from './context.ts';
-import { type Graphile, isLockedOut, startGraphile, type WorkflowOutcome } from './graphile.ts';
-import type { WorkflowCommand, WorkflowTarget } from './messages.ts';
+import { type Graphile, startGraphile } from './graphile.ts';
 
 /** Another command on the same database is a matter of seconds. */
 const LOCK_PATIENCE_MS = 20_000;
@@ -27,7 +28,7 @@ export async function withGraphile<T>(
 
 export interface StoppableCommand {
   /** Made anew for each attempt, since a failed one may leave its folder changed. */
-  readonly make: () => Promise<WorkflowCommand>;
+  readonly make: () => Promise<ThreadCommand>;
   /** How things stand once it was stopped midway, in sentences. */
   readonly onceStopped: string;
 }
@@ -42,7 +43,7 @@ export async function runCommand(
   { databases, signal, onStep }: WorkflowContext,
   graphile: Graphile,
   { make, onceStopped }: StoppableCommand,
-): Promise<WorkflowOutcome> {
+): Promise<ThreadOutcome> {
   const deadline = performance.now() + LOCK_PATIENCE_MS;
   for (;;) {
     const stopped = (how: string) => new RunAbortedError(`Stopped on request${how}. ${onceStopped}`, []);
@@ -86,6 +87,6 @@ async function withCancel<T>(
   }
 }
 
-function describeTarget({ committed, database }: WorkflowTarget): string {
+function describeTarget({ committed, database }: ThreadTarget): string {
   return `running ${committed ?? 'current.sql'} on the ${database === 'main' ? 'development' : 'shadow'} database`;
 }

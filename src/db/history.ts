@@ -2,8 +2,8 @@ import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
+import { parseMigrationText } from '../graphile/migration-text.ts';
 import { compareNames } from '../text.ts';
-import { parseMigrationText } from './graphile/migration-text.ts';
 
 /** A migration as its file in `migrations/committed` tells it. */
 export interface CommittedMigration {

@@ -119,7 +119,7 @@ function tellPlan(
 
 /** Applies what is pending, as the one migrator. Loads what that takes: most runs find nothing to do. */
 async function migrate(run: Run, progress: Progress, session: Session): Promise<void> {
-  const { startApplier } = await import('./graphile/apply.ts');
+  const { startApplier } = await import('./applier.ts');
   // First of all: its thread loads graphile-migrate meanwhile, which takes longer than all of the rest.
   const applier = startApplier(run);
   try {

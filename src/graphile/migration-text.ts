@@ -1,4 +1,4 @@
-import { blankLinesBefore } from '../../text.ts';
+import { blankLinesBefore } from '../text.ts';
 
 /** SQL as graphile-migrate reads it: a committed migration, or current.sql with its includes. */
 export interface MigrationText {

@@ -1,8 +1,9 @@
-import { MigrationFailedError, type MigrationFailurePlace } from '../../errors.ts';
-import { placeAt } from '../../sql-text.ts';
-import { isConnectionLoss } from '../connection-error.ts';
-import type { CommittedMigration } from '../history.ts';
-import type { SerializedError, WorkerFailure } from './messages.ts';
+import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
+import { causeOf } from '../graphile/protocol.ts';
+import { placeAt } from '../sql-text.ts';
+import type { ApplyFailure } from './applier.ts';
+import { isConnectionLoss } from './connection-error.ts';
+import type { CommittedMigration } from './history.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -29,7 +30,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
  * @param blockers Who was last seen in its way, in words; empty for nobody.
  */
 export function migrationFailure(
-  failure: WorkerFailure,
+  failure: ApplyFailure,
   pending: readonly CommittedMigration[],
   applied: readonly string[],
   blockers: string,
@@ -53,7 +54,7 @@ export function migrationFailure(
 }
 
 function placeOf(
-  failure: WorkerFailure,
+  failure: ApplyFailure,
   pending: readonly CommittedMigration[],
 ): MigrationFailurePlace | null {
   const migration = pending.find(({ filename }) => filename === failure.filename);
@@ -78,7 +79,7 @@ function describePlace(place: MigrationFailurePlace): string {
 }
 
 function describeRest(
-  failure: WorkerFailure,
+  failure: ApplyFailure,
   pending: readonly CommittedMigration[],
   applied: readonly string[],
 ): string {
@@ -96,9 +97,4 @@ function describeRest(
 
 function asSentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
-}
-
-/** The server's error with its fields, as an Error of this thread. */
-export function causeOf(error: SerializedError): Error {
-  return Object.assign(new Error(error.message), error);
 }
