@@ -1,8 +1,8 @@
 import type pg from 'pg';
 import { isWord, type SqlStatement } from '../../src/sql-text.ts';
-import { runStatements } from './apply.ts';
 import { withRollback } from './database.ts';
 import type { Place } from './gate.ts';
+import { runStatements } from './run-statements.ts';
 import type { SqlSource } from './sources.ts';
 
 /** What one statement does to a table or view that was there before the migration. */

@@ -1,5 +1,4 @@
 import { withClient } from '../with-client.ts';
-import { applyAll } from './apply.ts';
 import { createDatabase } from './database.ts';
 import { type Gate, type GateReport, judge, notRun, pass, report } from './gate.ts';
 import { applies } from './gates/applies.ts';
@@ -13,6 +12,7 @@ import { historyColumns } from './gates/history-columns.ts';
 import { repeatable } from './gates/repeatable.ts';
 import { type LockReport, measureLocks } from './locks.ts';
 import { populate } from './populate.ts';
+import { applyAll } from './run-statements.ts';
 import { isSource, migrationsOf, type Sources } from './sources.ts';
 import type { DatabaseSubject } from './subject.ts';
 

@@ -1,6 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { includedBy, includeMarks, parseMigrationText } from '../../src/graphile/migration-text.ts';
 import { type SqlStatement, splitStatements } from '../../src/sql-text.ts';
+import { blankLinesBefore } from '../../src/text.ts';
 import type { Place, Problem } from './gate.ts';
 
 export const COMMITTED = 'migrations/committed';
@@ -30,10 +32,6 @@ export interface Sources {
   readonly pending: SqlSource | Problem | null;
   readonly fixtures: readonly SqlSource[];
 }
-
-// Both are graphile-migrate's: dist/migration.js (compileIncludes), dist/header.js. A test holds them together.
-const INCLUDE = /^--![ \t]*include[ \t]+(.*\.sql)[ \t]*$/;
-const NO_TRANSACTION = /^(?:--! [A-Z]\w*(?::.*)?\n)*\s*--!\s*no-transaction\b/;
 
 /** @param current Whether migrations/current.sql is to be checked as the next migration. */
 export async function readSources(root: string, current: boolean): Promise<Sources> {
@@ -65,7 +63,9 @@ export function isSource(pending: Sources['pending']): pending is SqlSource {
 
 /** Whether it does anything. An include is a comment to SQL, but not to graphile-migrate. */
 export function isEmpty(source: SqlSource): boolean {
-  return source.statements.length === 0 && !source.text.split('\n').some((line) => INCLUDE.test(line));
+  return (
+    source.statements.length === 0 && source.text.split('\n').every((line) => includedBy(line) === undefined)
+  );
 }
 
 /** The text with its includes in it, as graphile-migrate runs it. */
@@ -82,7 +82,7 @@ export function expandIncludes(
       lines.push(text);
       places.push(at);
     };
-    const path = INCLUDE.exec(line)?.[1];
+    const path = includedBy(line);
     if (path === undefined) {
       add(line, place);
       continue;
@@ -96,15 +96,16 @@ export function expandIncludes(
     if (within.includes(file)) return { ...place, what: `includes itself by ${path}`, remedy: 'Remove it.' };
     const included = expandIncludes(fixture, fixtures, [...within, file]);
     if (!isSource(included)) return included;
-    add(`--! Included ${path}`, place);
-    const skipped = included.text.slice(0, included.text.search(/\S|$/)).split('\n').length - 1;
+    const { begin, end } = includeMarks(path);
+    add(begin, place);
+    const skipped = blankLinesBefore(included.text);
     included.text
       .trim()
       .split('\n')
       .forEach((text, number) => {
         add(text, included.placeOf(skipped + number + 1));
       });
-    add(`--! EndIncluded ${path}`, place);
+    add(end, place);
   }
   return sourceOf(source.file, lines.join('\n'), places);
 }
@@ -114,7 +115,7 @@ export function sourceOf(file: string, text: string, places: readonly Place[] = 
     file,
     text,
     statements: splitStatements(text),
-    transaction: !NO_TRANSACTION.test(text),
+    transaction: parseMigrationText(text).transaction,
     placeOf: (line) => places[line - 1] ?? { file, line },
   };
 }

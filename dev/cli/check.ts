@@ -1,7 +1,7 @@
 import { defineCommand, JSON_OPTION } from '../../src/cli/command.ts';
 import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import { withSignal } from '../../src/cli/signals.ts';
-import type { CheckReport } from '../check/run.ts';
+import type { CheckReport } from '../check/check-migrations.ts';
 
 /** What `check --json` prints: what each gate found. */
 export type CheckDocument = { readonly command: 'check' } & CheckReport;
@@ -17,8 +17,8 @@ export const check = defineCommand({
     },
   },
   async run(output, { current }) {
-    const { checkMigrations } = await import('../check/run.ts');
-    const { describeReport } = await import('../check/describe.ts');
+    const { checkMigrations } = await import('../check/check-migrations.ts');
+    const { describeReport } = await import('../check/describe-report.ts');
     const report = await withSignal((signal) => checkMigrations({ current, signal }));
     for (const line of describeReport(report)) output.say(line);
     output.document({ command: 'check', ...report } satisfies CheckDocument);

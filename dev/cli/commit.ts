@@ -15,7 +15,7 @@ export const commit = defineCommand({
   },
   async run(output, { message, 'yes-erase': yesErase }) {
     return withWorkflow(output, {}, async (context) => {
-      const { commitCurrent } = await import('../workflow/commit.ts');
+      const { commitCurrent } = await import('../workflow/commit-current.ts');
       const result = await commitCurrent(context, { message, yesErase });
       if (result.type === 'failed') return failWith(output, result.failure, 'Nothing was committed.');
       const { filename, hash, leftovers, currentKept, durationMs } = result;

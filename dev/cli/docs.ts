@@ -7,7 +7,7 @@ export const docs = defineCommand({
   summary: 'write what is generated from the migrations: schema/, src/sql/calls.ts',
   options: {},
   async run(output) {
-    const { writeGeneratedFiles } = await import('../generated.ts');
+    const { writeGeneratedFiles } = await import('../generated-files.ts');
     for (const file of await withSignal(writeGeneratedFiles)) output.say(`Written: ${file}`);
     return DONE;
   },

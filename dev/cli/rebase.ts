@@ -1,6 +1,6 @@
 import { defineCommand } from '../../src/cli/command.ts';
 import { DONE } from '../../src/cli/exit-codes.ts';
-import { describeConnection } from '../../src/settings.ts';
+import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized, seconds } from '../../src/text.ts';
 import { failWith } from './render-failure.ts';
 import { withWorkflow } from './with-workflow.ts';
@@ -17,7 +17,7 @@ export const rebase = defineCommand({
   },
   async run(output, { onto }) {
     return withWorkflow(output, {}, async (context) => {
-      const { rebaseMigrations } = await import('../workflow/rebase.ts');
+      const { rebaseMigrations } = await import('../workflow/rebase-migrations.ts');
       const result = await rebaseMigrations(context, { onto });
       const { paint } = output;
       output.say(`Keeping the numbers of ${result.onto.name}: it is ${result.onto.why}.`);

@@ -1,7 +1,7 @@
 import { FAILED } from '../../src/cli/exit-codes.ts';
 import type { Output } from '../../src/cli/output.ts';
 import type { Paint } from '../../src/cli/paint.ts';
-import type { FailurePlace, SqlFailure } from '../workflow/failure.ts';
+import type { FailurePlace, SqlFailure } from '../workflow/explain-failure.ts';
 
 /**
  * A failure of somebody's SQL, as compilers show theirs: the place, the server's words, the statement, and what to do.

@@ -1,6 +1,6 @@
 import { defineCommand } from '../../src/cli/command.ts';
 import { DONE } from '../../src/cli/exit-codes.ts';
-import { describeConnection } from '../../src/settings.ts';
+import { describeConnection } from '../../src/settings/settings.ts';
 import { count, seconds } from '../../src/text.ts';
 import { failWith } from './render-failure.ts';
 import { withWorkflow } from './with-workflow.ts';
@@ -17,7 +17,7 @@ export const reset = defineCommand({
   },
   async run(output, { 'yes-erase': yesErase }) {
     return withWorkflow(output, {}, async (context) => {
-      const { resetDatabase } = await import('../workflow/reset.ts');
+      const { resetDatabase } = await import('../workflow/reset-database.ts');
       const what = describeConnection(context.databases.main);
       const onErase = (size: string | null) =>
         output.say(

@@ -11,7 +11,7 @@ export const uncommit = defineCommand({
   options: { 'yes-erase': YES_ERASE_OPTION },
   async run(output, { 'yes-erase': yesErase }) {
     return withWorkflow(output, {}, async (context) => {
-      const { uncommitLast } = await import('../workflow/uncommit.ts');
+      const { uncommitLast } = await import('../workflow/uncommit-last.ts');
       const result = await uncommitLast(context, { yesErase });
       if (result.type === 'failed') return failWith(output, result.failure, result.consequence);
       output.say(

@@ -1,6 +1,6 @@
 import type { WithDatabase } from '../../src/cli/command.ts';
 import { DatabaseAheadError, HistoryDivergedError } from '../../src/errors.ts';
-import { migrationConnection, missingUrlError } from '../../src/settings.ts';
+import { migrationConnection, missingUrlError } from '../../src/settings/settings.ts';
 import { openEmbeddedInstead } from './open-embedded.ts';
 
 /** Runs `work` on the database of the environment, or in its absence on the embedded one. */

@@ -1,3 +1,4 @@
+import { NULL_IN_RESULT } from '../../migrations/facts.ts';
 import type {
   DomainDescription,
   RelationDescription,
@@ -21,15 +22,6 @@ export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObj
 export interface JsonObject {
   [key: string]: JsonValue;
 }`;
-
-/**
- * Columns of functions that return a table's rows with nulls where the table has none, which no catalog tells: a version
- * that is still current has no end. A test compares with what pg returns.
- */
-const NULL_IN_RESULT: Readonly<Record<string, readonly string[]>> = {
-  node_at: ['valid_to'],
-  tree_at: ['valid_to'],
-};
 
 /** TypeScript types of what a service reads and writes: rows of tables, views and the functions that a level may call. */
 export function renderRowTypes(schema: SchemaDescription, access: AccessDescription): string {

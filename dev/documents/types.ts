@@ -1,3 +1,4 @@
+import { JSON_OBJECTS } from '../../migrations/facts.ts';
 import type {
   DomainDescription,
   RelationDescription,
@@ -48,12 +49,6 @@ const BASE_TYPES: Readonly<Record<string, ValueType>> = {
 /** `CHECK ((VALUE = ANY (ARRAY['file'::text, 'directory'::text])))` */
 const ONE_OF = /^CHECK \(\((\w+) = ANY \(ARRAY\[((?:'(?:[^']|'')*'::text(?:, )?)+)\]\)\)\)$/;
 const HOLDS_OBJECTS = /^CHECK \(\(jsonb_typeof\((\w+)\) = 'object'::text\)\)$/;
-
-/** Columns of jsonb that hold objects only by filestore.is_sound, of which the catalog has no more than the name. */
-const JSON_OBJECTS: Readonly<Record<string, readonly string[]>> = {
-  nodes: ['metadata'],
-  snapshots: ['metadata'],
-};
 
 /** Says what the types of a schema are in TypeScript. */
 export interface TypeMap {

@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { EmbeddedPostgresError } from '../../src/errors.ts';
+import { codeOf, EmbeddedPostgresError } from '../../src/errors.ts';
 import { makeTemporaryFolder } from '../temporary-folder.ts';
 import { type Account, identityOf, makeFolderFor } from './account.ts';
 import { DRAFT_PREFIX } from './binaries.ts';
@@ -53,7 +53,7 @@ export function serverIsAlive(folder: string): boolean {
     return true;
   } catch (error) {
     // EPERM: it runs, under another account.
-    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+    return codeOf(error) === 'EPERM';
   }
 }
 

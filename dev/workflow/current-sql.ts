@@ -1,5 +1,5 @@
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import {
   CURRENT,
@@ -10,9 +10,7 @@ import {
   type SqlSource,
   sourceOf,
 } from '../check/sources.ts';
-
-/** graphile-migrate's (dist/migration.js, parseMigrationText). */
-const HEADER_LINE = /^--! [A-Z][a-zA-Z0-9_]*(?::.*)?$/;
+import { readIfThere } from '../read-if-there.ts';
 
 export function currentFile(migrationsFolder: string): string {
   return join(migrationsFolder, 'current.sql');
@@ -20,10 +18,7 @@ export function currentFile(migrationsFolder: string): string {
 
 /** The migration being written; empty when there is no file yet. */
 export async function readCurrent(migrationsFolder: string): Promise<string> {
-  return readFile(currentFile(migrationsFolder), 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '';
-    throw error;
-  });
+  return (await readIfThere(currentFile(migrationsFolder))) ?? '';
 }
 
 /** Whether there is nothing to run. */
@@ -33,18 +28,7 @@ export function isBlank(text: string): boolean {
 
 /** The message that uncommitting left in the header. */
 export function messageOf(text: string): string | undefined {
-  const header = text.split('\n').slice(0, headerLines(text)).join('\n');
-  return /^--! Message:(.*)$/m.exec(header)?.[1]?.trim() || undefined;
-}
-
-/** Number of lines before the first that is committed: header lines and blank ones. */
-export function linesBeforeBody(text: string): number {
-  const header = headerLines(text);
-  const first = text
-    .split('\n')
-    .slice(header)
-    .findIndex((line) => line.trim() !== '');
-  return header + Math.max(0, first);
+  return parseMigrationText(text).headers.get('Message') || undefined;
 }
 
 /** current.sql with its includes; undefined when one of them leads nowhere. */
@@ -60,10 +44,4 @@ export async function includedFixtures(): Promise<ReadonlySet<string>> {
   return new Set(
     files.filter((file) => file.startsWith(`${FIXTURES}/`)).map((file) => file.slice(FIXTURES.length + 1)),
   );
-}
-
-function headerLines(text: string): number {
-  const lines = text.split('\n');
-  const end = lines.findIndex((line) => !HEADER_LINE.test(line));
-  return end === -1 ? lines.length : end;
 }

@@ -3,7 +3,7 @@ import { describeProcesses } from '../../src/db/server-process.ts';
 import { withSession } from '../../src/db/session.ts';
 import { SchemaChangeError, type ServerProcess, SettingsError } from '../../src/errors.ts';
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';
-import { type ConnectionSettings, describeConnection } from '../../src/settings.ts';
+import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import { hostOf, VARIABLES, type WorkflowDatabases } from './databases.ts';
 

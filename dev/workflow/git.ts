@@ -1,8 +1,8 @@
 import { execFile } from 'node:child_process';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { isMigrationFile } from '../../src/db/history.ts';
-import { SchemaChangeError } from '../../src/errors.ts';
+import { codeOf, SchemaChangeError } from '../../src/errors.ts';
+import { isMigrationFile } from '../../src/graphile/migration-text.ts';
 import { TAGS } from '../check/gates/released.ts';
 import { COMMITTED } from '../check/sources.ts';
 
@@ -94,7 +94,7 @@ export async function openRepository(root: string): Promise<Repository> {
 
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if ('code' in error && error.code === 'ENOENT') return 'git is not installed';
+  if (codeOf(error) === 'ENOENT') return 'git is not installed';
   const said = 'stderr' in error ? String(error.stderr).trim() : '';
   const [line = ''] = (said === '' ? error.message : said).split('\n');
   return line.replace(/^fatal: /, '');

@@ -7,9 +7,9 @@ import type {
   ThreadTarget,
 } from '../../src/graphile/protocol.ts';
 import { type GraphileThread, startThread } from '../../src/graphile/thread.ts';
-import { clientConfig } from '../../src/settings.ts';
+import { CONFIG_FILE } from '../../src/package-root.ts';
+import { clientConfig } from '../../src/settings/settings.ts';
 import { ownerOf, type WorkflowDatabases } from './databases.ts';
-import { CONFIG_FILE } from './folders.ts';
 
 /** graphile-migrate in a thread, ready for one command after the other. */
 export interface Graphile {

@@ -1,10 +1,10 @@
 import { compareModels, describeDifference } from '../../src/catalog/compare.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import type { CommittedMigration } from '../../src/db/history.ts';
+import { checkSchema } from '../../src/db/check-schema.ts';
+import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
 import { withSession } from '../../src/db/session.ts';
-import { checkSchema } from '../../src/db/verify.ts';
 import { FilestoreError, MigrationsInvalidError, SchemaModelError } from '../../src/errors.ts';
-import type { ConnectionSettings } from '../../src/settings.ts';
+import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import type { WorkflowDatabases } from './databases.ts';
 
 // current.sql is run again and again as it is written, and nothing takes back what an earlier save, or a migration

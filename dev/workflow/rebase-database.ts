@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { CommittedMigration } from '../../src/db/history.ts';
+import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
 import { describeHolders, UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { planMigrations } from '../../src/db/plan.ts';
@@ -7,12 +7,12 @@ import { readPreflight } from '../../src/db/preflight.ts';
 import { appliedIn } from '../../src/db/refuse.ts';
 import { type Session, withSession } from '../../src/db/session.ts';
 import { codeOf, LockNotAcquiredError, RunAbortedError, SchemaChangeError } from '../../src/errors.ts';
-import { describeConnection } from '../../src/settings.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import type { WorkflowContext } from './context.ts';
 import { isLocal } from './erase.ts';
-import { explainFailure, type SqlFailure } from './failure.ts';
-import { MIGRATIONS_FOLDER } from './folders.ts';
+import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Renumbering } from './renumber.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 

@@ -1,6 +1,6 @@
-import { type CommittedMigration, hashOf, parseMigration, proveChain } from '../../src/db/history.ts';
+import { type CommittedMigration, parseMigration, proveChain } from '../../src/db/committed-migrations.ts';
 import { SchemaChangeError } from '../../src/errors.ts';
-import { parseMigrationText } from '../../src/graphile/migration-text.ts';
+import { hashOf, parseMigrationText } from '../../src/graphile/migration-text.ts';
 
 /** A migration that gets another number or hash. */
 export interface Renumbered {

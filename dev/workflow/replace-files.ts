@@ -1,5 +1,6 @@
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readIfThere } from '../read-if-there.ts';
 
 /** A file that gets another name and other content. */
 export interface Replacement {
@@ -63,11 +64,4 @@ async function writeWhole(path: string, content: string): Promise<void> {
   const beside = `${path}.new`;
   await writeFile(beside, content, { flush: true });
   await rename(beside, path);
-}
-
-async function readIfThere(path: string): Promise<string | undefined> {
-  return readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return undefined;
-    throw error;
-  });
 }

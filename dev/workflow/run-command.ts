@@ -3,7 +3,7 @@ import { UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
 import { LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
 import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { isLockedOut } from '../../src/graphile/thread.ts';
-import { describeConnection } from '../../src/settings.ts';
+import { describeConnection } from '../../src/settings/settings.ts';
 import type { WorkflowContext } from './context.ts';
 import { type Graphile, startGraphile } from './graphile.ts';
 

@@ -1,6 +1,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { codeOf } from '../../src/errors.ts';
 
 /** The SQL files below a folder, by path, each with what changes when it is written. */
 export interface Snapshot {
@@ -76,7 +77,7 @@ function listFiles(folder: string): readonly string[] {
       .map((path) => path.split(sep).join('/'));
   } catch (error) {
     // A folder that git is about to put back.
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+    if (codeOf(error) === 'ENOENT') return [];
     throw error;
   }
 }

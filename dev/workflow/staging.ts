@@ -1,8 +1,8 @@
 import { cp, readdir, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { makeTemporaryFolder } from '../temporary-folder.ts';
-import { MIGRATIONS_FOLDER } from './folders.ts';
 
 /**
  * A copy of migrations/ for graphile-migrate to commit and uncommit in. In the folder itself it writes a file first and

@@ -1,4 +1,4 @@
-import type { ConnectionSettings } from '../settings.ts';
+import type { ConnectionSettings } from '../settings/settings.ts';
 import type { Output } from './output.ts';
 
 /** An option of a command, in the form of node:util's parseArgs. */

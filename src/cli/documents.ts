@@ -1,5 +1,5 @@
+import type { SchemaCheck } from '../db/check-schema.ts';
 import type { MigrationReport, MigrationStatus, PendingMigration } from '../db/migrations.ts';
-import type { SchemaCheck } from '../db/verify.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
 
 // What `--json` prints: one document on stdout, whatever happens, and the exit code beside it. `ok` is false when the

@@ -1,7 +1,7 @@
 import type { PendingMigration } from '../db/migrations.ts';
 import { pendingMigrations, runMigrations } from '../db/migrations.ts';
 import { DatabaseAheadError } from '../errors.ts';
-import { type ConnectionSettings, describeConnection } from '../settings.ts';
+import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './command.ts';
 import type { AheadDocument, DryRunDocument, MigrateDocument } from './documents.ts';

@@ -1,6 +1,6 @@
 import { describeHolderAndSince } from '../db/lock-holder.ts';
 import { migrationStatus } from '../db/migrations.ts';
-import { describeConnection } from '../settings.ts';
+import { describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './command.ts';
 import type { StatusDocument } from './documents.ts';

@@ -1,5 +1,5 @@
 import { verifySchema } from '../db/migrations.ts';
-import { describeConnection } from '../settings.ts';
+import { describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './command.ts';
 import type { VerifyDocument } from './documents.ts';

@@ -1,4 +1,4 @@
-import { migrationConnection, missingUrlError } from '../settings.ts';
+import { migrationConnection, missingUrlError } from '../settings/settings.ts';
 import type { WithDatabase } from './command.ts';
 
 /** The help's paragraph about it. */

@@ -1,6 +1,6 @@
 import type { SerializedError, ThreadEvent, ThreadFailure } from '../graphile/protocol.ts';
 import { isLockedOut, startThread } from '../graphile/thread.ts';
-import { type ConnectionSettings, clientConfig, type MigrationSettings } from '../settings.ts';
+import { type ConnectionSettings, clientConfig, type MigrationSettings } from '../settings/settings.ts';
 import { LONG_SESSION } from './session.ts';
 
 /** What {@link Applier.run} tells while it works. */

@@ -1,12 +1,12 @@
 import { LockNotAcquiredError, MigrationFailedError } from '../errors.ts';
 import { causeOf } from '../graphile/protocol.ts';
-import { describeConnection } from '../settings.ts';
+import { describeConnection } from '../settings/settings.ts';
 import { capitalized, seconds } from '../text.ts';
 import type { ApplyFailure, ApplyOutcome } from './applier.ts';
 import { cancelUntil } from './cancel-until.ts';
 import { clearAfterFailure, clearInvalidIndexes } from './clear-indexes.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss, isPassing } from './connection-error.ts';
-import type { CommittedMigration } from './history.ts';
 import { worksConcurrently } from './invalid-index.ts';
 import { describeHolders, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { migrationFailure } from './migration-failure.ts';

@@ -2,8 +2,8 @@ import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
 import { causeOf } from '../graphile/protocol.ts';
 import { placeAt } from '../sql-text.ts';
 import type { ApplyFailure } from './applier.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
-import type { CommittedMigration } from './history.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {

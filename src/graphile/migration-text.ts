@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { blankLinesBefore } from '../text.ts';
 
 /** SQL as graphile-migrate reads it: a committed migration, or current.sql with its includes. */
@@ -13,11 +14,28 @@ export interface MigrationText {
   readonly transaction: boolean;
 }
 
-// The rules below are graphile-migrate's: dist/migration.js (parseMigrationText) and dist/header.js. They stand here
-// again because loading the library takes longer than everything else that a deploy with nothing to do does; a test
-// holds them together.
+// The rules below are graphile-migrate's: dist/migrationFilename.js, dist/hash.js, dist/header.js and dist/migration.js
+// (parseMigrationText, compileIncludes). They are written here again because loading the library takes longer than
+// everything else that a deploy with nothing to do does; tests hold them together.
+const FILENAME = /^([0-9]+)(-[-_a-zA-Z0-9]*)?\.sql$/;
 const HEADER_LINE = /^--! ([A-Z][a-zA-Z0-9_]*)(?::(.*))?$/;
 const NO_TRANSACTION = /^--!\s*no-transaction\b/;
+const INCLUDE = /^--![ \t]*include[ \t]+(.*\.sql)[ \t]*$/;
+
+export function isMigrationFile(filename: string): boolean {
+  return FILENAME.test(filename);
+}
+
+/** Name under which a migration is recorded: number only, such as `000001.sql`. */
+export function recordedNameOf(filename: string): string {
+  return `${FILENAME.exec(filename)?.[1]}.sql`;
+}
+
+/** The hash of a migration that follows the one with `previousHash`. */
+export function hashOf(body: string, previousHash: string | null): string {
+  const text = `${`${previousHash ?? ''}\n${body.trim()}`.trim()}\n`;
+  return `sha1:${createHash('sha1').update(text).digest('hex')}`;
+}
 
 /** Takes apart what a migration's file holds. */
 export function parseMigrationText(text: string): MigrationText {
@@ -39,4 +57,14 @@ export function parseMigrationText(text: string): MigrationText {
     linesBeforeBody: headerLines + blankLinesBefore(afterHeader),
     transaction: !NO_TRANSACTION.test(body),
   };
+}
+
+/** The fixture that a line of current.sql or of a fixture pulls in, as a path below fixtures/. */
+export function includedBy(line: string): string | undefined {
+  return INCLUDE.exec(line)?.[1];
+}
+
+/** The lines around what an include has pulled in. */
+export function includeMarks(path: string): { readonly begin: string; readonly end: string } {
+  return { begin: `--! Included ${path}`, end: `--! EndIncluded ${path}` };
 }

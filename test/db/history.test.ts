@@ -3,7 +3,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { readCommittedMigrations } from '../../src/db/history.ts';
+import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 

@@ -36,7 +36,7 @@ test('a sample that the schema has outgrown is told with its line', async () => 
   await client.query('alter table filestore.nodes add constraint nodes_test_check check (size_bytes < 3)');
   const problem = await populate(client);
   expect(problem).toMatchObject({
-    file: expect.stringMatching(/\/population\.sql$/),
+    file: expect.stringMatching(/\/sample-rows\.sql$/),
     what: expect.stringContaining('nodes_test_check'),
     remedy: expect.stringContaining('up to date'),
   });

@@ -140,7 +140,7 @@ describe('a foreign key', () => {
   test('that goes, or gets its index, needs no excuse any more', async () => {
     await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
     expect(await linesOf(foreignKeys.look(subject()))).toEqual([
-      expect.stringMatching(/foreign-keys\.ts:null excuses nodes_parent_fkey/),
+      expect.stringMatching(/migrations\/facts\.ts:null excuses nodes_parent_fkey/),
     ]);
   });
 

@@ -6,7 +6,7 @@ import pg from 'pg';
 import { identityOf, serverAccount } from '../../dev/embedded/account.ts';
 import { freePort, openLog } from '../../dev/embedded/server.ts';
 import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
-import { parseDatabaseUrl } from '../../src/database-url.ts';
+import { parseDatabaseUrl } from '../../src/settings/database-url.ts';
 import { SERVER_FOLDER_PREFIX } from './server.ts';
 
 /** A PgBouncer in front of a server. */

@@ -1,5 +1,5 @@
-import { applyAll } from '../apply.ts';
 import { type Gate, judge } from '../gate.ts';
+import { applyAll } from '../run-statements.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 /** For an empty database, which it leaves migrated. */

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readCommittedMigrations } from '../../../src/db/history.ts';
+import { readCommittedMigrations } from '../../../src/db/committed-migrations.ts';
 import { MigrationsInvalidError, MigrationsMissingError } from '../../../src/errors.ts';
 import { type Gate, judge } from '../gate.ts';
 import { COMMITTED, type Sources } from '../sources.ts';

@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { applyAll } from '../apply.ts';
 import { type Gate, judge } from '../gate.ts';
+import { applyAll } from '../run-statements.ts';
 import { CURRENT, isEmpty, isSource, type Sources } from '../sources.ts';
 import { applyAgain } from './repeatable.ts';
 

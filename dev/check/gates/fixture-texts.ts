@@ -1,3 +1,5 @@
+import { includeMarks } from '../../../src/graphile/migration-text.ts';
+import { blankLinesBefore } from '../../../src/text.ts';
 import { type Gate, judge, type Problem } from '../gate.ts';
 import {
   expandIncludes,
@@ -35,18 +37,17 @@ function problemsOf(
   const [is, was] = [fixture.text.trim().split('\n'), definitionIn(migration.text, path)];
   const parting = is.findIndex((line, index) => line !== was[index]);
   if (parting === -1 && is.length === was.length) return [];
-  const skipped = fixture.text.slice(0, fixture.text.search(/\S|$/)).split('\n').length - 1;
+  const skipped = blankLinesBefore(fixture.text);
   const line = skipped + (parting === -1 ? is.length : parting + 1);
   return [{ ...fixture.placeOf(line), what: `is not what ${migration.file} has of it`, remedy }];
 }
 
-// As graphile-migrate writes it: dist/migration.js (compileIncludes).
 function definitionIn(migration: string, path: string): readonly string[] {
   const start = migration.lastIndexOf(beginning(path)) + beginning(path).length;
-  const end = migration.indexOf(`\n--! EndIncluded ${path}`, start);
+  const end = migration.indexOf(`\n${includeMarks(path).end}`, start);
   return migration.slice(start, end === -1 ? undefined : end).split('\n');
 }
 
 function beginning(path: string): string {
-  return `--! Included ${path}\n`;
+  return `${includeMarks(path).begin}\n`;
 }

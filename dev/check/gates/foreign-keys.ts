@@ -1,15 +1,11 @@
+import { FOREIGN_KEYS_WITHOUT_INDEX } from '../../../migrations/facts.ts';
 import { type Gate, judge, type Problem } from '../gate.ts';
 import { locate } from '../locate.ts';
 import type { Sources } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
-const OWN_FILE = 'dev/check/gates/foreign-keys.ts';
-
-/** Keys that do without an index over all of their columns, and why. */
-const EXCUSED: Readonly<Record<string, string>> = {
-  nodes_parent_fkey:
-    'nodes_live_child_key begins with parent_id, and all children of a parent have the same mount, parent_path and parent_live',
-};
+/** Where a key without an index has its reason. */
+const FACTS_FILE = 'migrations/facts.ts';
 
 interface ForeignKey {
   readonly relation: string;
@@ -51,12 +47,12 @@ export const foreignKeys: Gate<DatabaseSubject> = {
     const { rows } = await client.query<ForeignKey>(FOREIGN_KEYS);
     return judge([
       ...rows
-        .filter(({ indexed, name }) => !indexed && EXCUSED[name] === undefined)
+        .filter(({ indexed, name }) => !indexed && FOREIGN_KEYS_WITHOUT_INDEX[name] === undefined)
         .map((key) => describe(key, sources)),
-      ...Object.keys(EXCUSED)
+      ...Object.keys(FOREIGN_KEYS_WITHOUT_INDEX)
         .filter((name) => !rows.some((key) => key.name === name && !key.indexed))
         .map((name) => ({
-          file: OWN_FILE,
+          file: FACTS_FILE,
           line: null,
           what: `excuses ${name}, and there is no such foreign key without an index`,
           remedy: 'Remove the excuse.',
@@ -70,6 +66,6 @@ function describe({ relation, name, columns }: ForeignKey, sources: Sources): Pr
   return {
     ...locate(sources, 'constraint', relation, name),
     what: `foreign key ${name} of filestore.${relation} has no index that begins with ${columns.join(', ')}: each change of a referenced row would read the whole table`,
-    remedy: `Add one: ${index}. Or give the reason in ${OWN_FILE}.`,
+    remedy: `Add one: ${index}. Or give the reason in ${FACTS_FILE}.`,
   };
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { readCommittedMigrations } from '../../../src/db/history.ts';
+import { readCommittedMigrations } from '../../../src/db/committed-migrations.ts';
 import { FilestoreError } from '../../../src/errors.ts';
-import { findStaleFiles, generateFiles } from '../../generated.ts';
+import { findStaleFiles, generateFiles } from '../../generated-files.ts';
 import { type Gate, judge, notRun } from '../gate.ts';
 import type { DatabaseSubject } from '../subject.ts';
 

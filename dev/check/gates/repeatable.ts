@@ -2,9 +2,9 @@ import type pg from 'pg';
 import { type CatalogDifference, compareModels } from '../../../src/catalog/compare.ts';
 import { describeObject } from '../../../src/catalog/model.ts';
 import { readCatalog } from '../../../src/catalog/read.ts';
-import { applyAll } from '../apply.ts';
 import { type Gate, judge, type Place, type Problem } from '../gate.ts';
 import { locate, locateLast } from '../locate.ts';
+import { applyAll } from '../run-statements.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 

@@ -1,7 +1,7 @@
 import { count, seconds } from '../../src/text.ts';
+import type { CheckReport } from './check-migrations.ts';
 import type { GateReport, Place } from './gate.ts';
 import type { LockReport, TableImpact } from './locks.ts';
-import type { CheckReport } from './run.ts';
 
 /** The report for people, line by line. */
 export function describeReport({ gates, locks, durationMs }: CheckReport): readonly string[] {

@@ -1,9 +1,10 @@
-import type { CommittedMigration } from '../../src/db/history.ts';
+import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
+import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import type { FailedText, ThreadFailure, ThreadTarget } from '../../src/graphile/protocol.ts';
-import { splitStatements } from '../../src/sql-text.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { placeAt, splitStatements } from '../../src/sql-text.ts';
 import { COMMITTED } from '../check/sources.ts';
-import { linesBeforeBody, readCompiled } from './current-sql.ts';
-import { MIGRATIONS_FOLDER } from './folders.ts';
+import { readCompiled } from './current-sql.ts';
 
 /** A failure as it is told to who wrote the SQL. */
 export interface SqlFailure {
@@ -105,7 +106,8 @@ async function placesOf(
   }
   const compiled = await readCompiled();
   // As a migration to be committed, current.sql has lost its header; as itself it has everything.
-  const skipped = name === null || compiled === undefined ? 0 : linesBeforeBody(compiled.text);
+  const skipped =
+    name === null || compiled === undefined ? 0 : parseMigrationText(compiled.text).linesBeforeBody;
   return (line) => compiled?.placeOf(skipped + line) ?? { file: 'migrations/current.sql', line: null };
 }
 
@@ -115,7 +117,7 @@ function findStatement(
   placeOf: PlaceOf,
 ): Pick<SqlFailure, 'place' | 'statement'> {
   const statements = splitStatements(text);
-  const at = position === null ? statements[number - 1]?.start : offsetOf(text, position);
+  const at = position === null ? statements[number - 1]?.start : placeAt(text, position).offset;
   if (at === undefined) return { place: null, statement: [] };
   const row = rowOf(text, at);
   const { file, line } = placeOf(row + 1);
@@ -134,13 +136,6 @@ function findStatement(
         here: first + index === row,
       })),
   };
-}
-
-/** The server counts characters from 1; JavaScript counts UTF-16 units. */
-function offsetOf(text: string, position: number): number {
-  return Array.from(text)
-    .slice(0, position - 1)
-    .join('').length;
 }
 
 function rowOf(text: string, offset: number): number {

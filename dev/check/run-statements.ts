@@ -1,5 +1,5 @@
 import pg from 'pg';
-import type { SqlStatement } from '../../src/sql-text.ts';
+import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
 import type { Problem } from './gate.ts';
 import type { SqlSource } from './sources.ts';
 
@@ -47,11 +47,9 @@ export function describeFailure(
   { text, line }: Pick<SqlStatement, 'text' | 'line'>,
   source: SqlSource,
 ): Problem {
-  // In characters, of which one outside of the basic plane is two in a string here.
-  const before = [...text].slice(0, Math.max(Number(error.position ?? 1) - 1, 0));
   const details = [error.detail, error.hint, error.where?.split('\n')[0]].filter(Boolean).join(' ');
   return {
-    ...source.placeOf(line + before.filter((character) => character === '\n').length),
+    ...source.placeOf(line + placeAt(text, Number(error.position ?? 1)).line - 1),
     what: `fails: ${error.message} (SQLSTATE ${error.code})${details === '' ? '' : `. ${details}`}`,
     remedy: 'Correct the statement, or what it needs.',
   };

@@ -1,13 +1,13 @@
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { MODEL_FILE } from '../src/catalog/committed.ts';
 import { describeSchema } from '../src/catalog/describe.ts';
 import { type CatalogClient, readCatalog } from '../src/catalog/read.ts';
 import { type ModelledMigration, renderModel } from '../src/catalog/render.ts';
-import { readCommittedMigrations } from '../src/db/history.ts';
+import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
 import { runMigrations } from '../src/db/migrations.ts';
 import { MigrationsMissingError } from '../src/errors.ts';
-import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../src/package-root.ts';
 import type { Problem } from './check/gate.ts';
 import { readAccess } from './documents/access.ts';
 import { renderCalls } from './documents/calls.ts';
@@ -15,6 +15,7 @@ import { renderDictionary } from './documents/dictionary.ts';
 import { readReasons, renderReasons } from './documents/reasons.ts';
 import { renderRowTypes } from './documents/row-types.ts';
 import { renderSvg } from './documents/svg.ts';
+import { readIfThere } from './read-if-there.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
 import { withClient } from './with-client.ts';
 
@@ -66,18 +67,9 @@ export async function findStaleFiles(
   root: string = PACKAGE_ROOT,
 ): Promise<readonly Problem[]> {
   const problems = generated.map(async (file) =>
-    describeStaleness(file, await readText(join(root, file.file))),
+    describeStaleness(file, await readIfThere(join(root, file.file))),
   );
   return (await Promise.all(problems)).flat();
-}
-
-async function readText(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw error;
-  }
 }
 
 /** Says where a committed file parts from what it should be; nothing when it does not. */
@@ -103,7 +95,7 @@ export function describeStaleness(
 }
 
 async function generateFromCommitted(signal: AbortSignal | undefined): Promise<readonly GeneratedFile[]> {
-  const migration = (await readCommittedMigrations(join(PACKAGE_ROOT, 'migrations'))).at(-1);
+  const migration = (await readCommittedMigrations(MIGRATIONS_FOLDER)).at(-1);
   if (migration === undefined) throw new MigrationsMissingError('There is no committed migration.');
   const generate = async (url: string) => {
     // Verified, it would be against the very model that is about to be written.

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
-import { parseMigrationText } from '../graphile/migration-text.ts';
+import { hashOf, isMigrationFile, parseMigrationText, recordedNameOf } from '../graphile/migration-text.ts';
 import { compareNames } from '../text.ts';
 
 /** A migration as its file in `migrations/committed` tells it. */
@@ -21,20 +20,6 @@ export interface CommittedMigration {
   readonly transaction: boolean;
   /** Number of lines in the file before the first of `body`. */
   readonly linesBeforeBody: number;
-}
-
-// Both rules are graphile-migrate's: dist/migrationFilename.js and dist/hash.js. Why they stand here again says
-// graphile/migration-text.ts, which has the others.
-const FILENAME = /^([0-9]+)(-[-_a-zA-Z0-9]*)?\.sql$/;
-
-export function isMigrationFile(filename: string): boolean {
-  return FILENAME.test(filename);
-}
-
-/** The hash of a migration that follows the one with `previousHash`. */
-export function hashOf(body: string, previousHash: string | null): string {
-  const text = `${`${previousHash ?? ''}\n${body.trim()}`.trim()}\n`;
-  return `sha1:${createHash('sha1').update(text).digest('hex')}`;
 }
 
 /**
@@ -130,7 +115,7 @@ export function parseMigration(filename: string, text: string): CommittedMigrati
   }
   return {
     filename,
-    recordedName: `${FILENAME.exec(filename)?.[1]}.sql`,
+    recordedName: recordedNameOf(filename),
     message: headers.get('Message') ?? null,
     hash,
     previousHash,

@@ -1,11 +1,11 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type CommittedMigration, isMigrationFile, readMigrationFiles } from '../../src/db/history.ts';
+import { type CommittedMigration, readMigrationFiles } from '../../src/db/committed-migrations.ts';
 import { MigrationsMissingError, RunAbortedError, SchemaChangeError } from '../../src/errors.ts';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { isMigrationFile } from '../../src/graphile/migration-text.ts';
+import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
 import { COMMITTED } from '../check/sources.ts';
 import type { WorkflowContext } from './context.ts';
-import { MIGRATIONS_FOLDER } from './folders.ts';
 import { openRepository, type Repository } from './git.ts';
 import { chooseOnto, type Onto } from './onto.ts';
 import { applyCommitted, type DatabaseOutcome, forgetMigrations, planDatabase } from './rebase-database.ts';

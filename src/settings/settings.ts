@@ -1,9 +1,9 @@
 import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import type { ClientConfig, PoolConfig } from 'pg';
+import { SettingsError } from '../errors.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
 import { type Environment, isSet, milliseconds, wholeNumber } from './environment.ts';
-import { SettingsError } from './errors.ts';
 import { tlsConfig } from './tls.ts';
 
 /**

@@ -1,8 +1,8 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { SettingsError } from '../errors.ts';
 import type { TlsSettings } from './database-url.ts';
-import { SettingsError } from './errors.ts';
 
 /**
  * TLS in the form of Node's tls.connect.

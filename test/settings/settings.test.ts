@@ -6,7 +6,7 @@ import {
   poolSettings,
   SettingsError,
   serviceConnection,
-} from '../src/index.ts';
+} from '../../src/index.ts';
 
 const URL_1 = 'postgres://one@host1/db1';
 const URL_2 = 'postgres://two@host2/db2';

@@ -1,8 +1,8 @@
 import { ConnectionError, FilestoreError, RunAbortedError } from '../../src/errors.ts';
-import { type ApplyResult, applyCurrent } from './apply.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { type ApplyResult, applyCurrent } from './apply-current.ts';
 import type { WorkflowContext } from './context.ts';
 import { includedFixtures } from './current-sql.ts';
-import { MIGRATIONS_FOLDER } from './folders.ts';
 import type { Graphile } from './graphile.ts';
 import { withGraphile } from './run-command.ts';
 import { type Change, nextChange, takeSnapshot } from './snapshot.ts';

@@ -8,13 +8,13 @@ import { prepare } from './prepare.ts';
 import { type Random, seededRandom } from './random.ts';
 import { READS } from './reads.ts';
 import { createRecorder, type Recorder } from './recorder.ts';
+import { runWorker } from './run-worker.ts';
 import { refresh } from './scene.ts';
 import { startTortureServer, type TortureServer } from './server.ts';
 import { SHAPE } from './shape.ts';
 import type { Stage } from './stage.ts';
 import { createTally, type Tally } from './tally.ts';
 import { FOLD, UPKEEP } from './upkeep.ts';
-import { runWorker } from './worker.ts';
 import { WRITES } from './writes.ts';
 
 export interface TortureOptions {

@@ -1,10 +1,10 @@
 import { withSession } from '../../src/db/session.ts';
-import { ConnectionError } from '../../src/errors.ts';
+import { ConnectionError, codeOf } from '../../src/errors.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import type { WorkflowContext } from './context.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
-import { explainFailure, type SqlFailure } from './failure.ts';
-import { MIGRATIONS_FOLDER } from './folders.ts';
-import { readMigrations } from './history.ts';
+import { explainFailure, type SqlFailure } from './explain-failure.ts';
+import { readMigrations } from './other-branch.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 
 export interface ResetOptions {
@@ -64,5 +64,5 @@ async function sizeOf({ databases }: WorkflowContext): Promise<string | null> {
 }
 
 function isMissingDatabase(cause: unknown): boolean {
-  return cause instanceof Error && 'code' in cause && cause.code === '3D000';
+  return codeOf(cause) === '3D000';
 }

@@ -1,4 +1,4 @@
-import { SettingsError } from './errors.ts';
+import { SettingsError } from '../errors.ts';
 
 /** Environment variables by name; `process.env` has this shape. */
 export type Environment = Readonly<Record<string, string | undefined>>;

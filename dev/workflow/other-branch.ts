@@ -1,12 +1,12 @@
-import { type CommittedMigration, readCommittedMigrations } from '../../src/db/history.ts';
+import { type CommittedMigration, readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
 import { readPreflight } from '../../src/db/preflight.ts';
 import { appliedIn } from '../../src/db/refuse.ts';
 import { withSession } from '../../src/db/session.ts';
 import { DatabaseAheadError, HistoryDivergedError, MigrationsMissingError } from '../../src/errors.ts';
-import { type ConnectionSettings, describeConnection } from '../../src/settings.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
-import { MIGRATIONS_FOLDER } from './folders.ts';
 
 /**
  * The committed migrations, which in development may be none: the first one can be uncommitted.

@@ -2,7 +2,7 @@
  * A longer run of the model test: sequences of 400 steps, each in a database of its own, with the seeds that
  * follow the given one.
  *
- *   node --import tsx test/model/run.ts -- --steps 20000 --seed 1
+ *   node --import tsx test/model/main.ts -- --steps 20000 --seed 1
  *
  * Uses the server of TEST_DATABASE_URL or DATABASE_URL, whose role may create databases, or starts one.
  */

@@ -1,10 +1,10 @@
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import type { WorkflowContext } from './context.ts';
 import { isBlank, readCurrent } from './current-sql.ts';
-import { explainFailure, type SqlFailure } from './failure.ts';
-import { MIGRATIONS_FOLDER } from './folders.ts';
+import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
-import { readMigrations, refuseOtherBranch } from './history.ts';
 import { leftoversOfCommitted } from './leftovers.ts';
+import { readMigrations, refuseOtherBranch } from './other-branch.ts';
 import { runCommand } from './run-command.ts';
 
 /** How applying current.sql to the development database ended. */

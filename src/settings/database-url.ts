@@ -1,4 +1,4 @@
-import { SettingsError } from './errors.ts';
+import { SettingsError } from '../errors.ts';
 
 /**
  * How TLS is used. `verify` checks the server's certificate and host name (what pg 8 does for the URL's
