@@ -1,8 +1,4 @@
-import type {
-  ConstraintDescription,
-  RelationDescription,
-  SchemaDescription,
-} from '../../src/catalog/description.ts';
+import type { ConstraintDescription, RelationDescription, SchemaDescription } from './description.ts';
 
 /** A foreign key as a diagram draws it. */
 export interface Relationship {

@@ -1,11 +1,11 @@
+import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import type {
   ColumnDescription,
   DomainDescription,
   RelationDescription,
   RoutineDescription,
   SchemaDescription,
-} from '../../src/catalog/description.ts';
-import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
+} from './description.ts';
 import { keysOfColumn, renderMermaid } from './diagram.ts';
 import { isInternal, isTrigger, purposeOf } from './routines.ts';
 

@@ -1,4 +1,4 @@
-import type { RelationDescription, SchemaDescription } from '../../src/catalog/description.ts';
+import type { RelationDescription, SchemaDescription } from './description.ts';
 import { keysOfColumn, relationshipsOf, shortType, tablesOf } from './diagram.ts';
 
 /** Measures of the drawing, in pixels. */

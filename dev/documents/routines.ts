@@ -1,5 +1,5 @@
-import type { RoutineDescription, SchemaDescription } from '../../src/catalog/description.ts';
 import type { AccessDescription, Level } from './access.ts';
+import type { RoutineDescription, SchemaDescription } from './description.ts';
 
 /** How the comment of a function begins that only other functions call. A role may have EXECUTE on it nevertheless. */
 const INTERNAL = 'Internal: ';

@@ -1,5 +1,5 @@
-import type { ConstraintDescription, SchemaDescription } from '../../src/catalog/description.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
+import type { ConstraintDescription, SchemaDescription } from './description.ts';
 import { relationshipsOf } from './diagram.ts';
 import { type Box, HEAD_HEIGHT, layOut, PADDING, ROW_HEIGHT } from './layout.ts';
 

@@ -1,11 +1,7 @@
 import { JSON_OBJECTS } from '../../migrations/facts.ts';
-import type {
-  DomainDescription,
-  RelationDescription,
-  SchemaDescription,
-} from '../../src/catalog/description.ts';
-import { originsOfColumns } from '../../src/catalog/view-columns.ts';
+import type { DomainDescription, RelationDescription, SchemaDescription } from './description.ts';
 import { domainName } from './names.ts';
+import { originsOfColumns } from './view-columns.ts';
 
 /** What pg makes of a value by default, and what it takes for one. */
 export interface ValueType {

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { readAccess } from '../../dev/documents/access.ts';
-import { renderCalls } from '../../dev/documents/calls.ts';
-import { renderRowTypes } from '../../dev/documents/row-types.ts';
-import { describeSchema } from '../../src/catalog/describe.ts';
+import { describeSchema } from '../../dev/documents/describe-schema.ts';
+import { renderCalls } from '../../dev/documents/render-calls.ts';
+import { renderRowTypes } from '../../dev/documents/render-row-types.ts';
 import { databaseForEachTest } from '../support/database.ts';
 
 const database = databaseForEachTest();

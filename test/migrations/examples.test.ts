@@ -8,7 +8,7 @@ import { placeholders } from '../../dev/check/gates/placeholders.ts';
 import { sessionSettings } from '../../dev/check/gates/session-settings.ts';
 import { style } from '../../dev/check/gates/style.ts';
 import { readSources } from '../../dev/check/sources.ts';
-import { describeSchema } from '../../src/catalog/describe.ts';
+import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { linesOf } from '../support/check.ts';
 import { databaseForEachTest } from '../support/database.ts';

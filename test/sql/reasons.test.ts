@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readRaises } from '../../dev/documents/raises.ts';
-import { type Reason, readReasons } from '../../dev/documents/reasons.ts';
+import { type Reason, readReasons } from '../../dev/documents/render-reasons.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { REFUSAL_REASONS } from '../../src/sql/index.ts';
 import { databaseForFile } from '../support/database.ts';

@@ -1,7 +1,7 @@
-import { describeSchema } from '../../../src/catalog/describe.ts';
-import type { SchemaDescription } from '../../../src/catalog/description.ts';
-import { sourceOfColumn } from '../../../src/catalog/view-columns.ts';
 import { concurrentIndexOf } from '../../../src/db/invalid-index.ts';
+import { describeSchema } from '../../documents/describe-schema.ts';
+import type { SchemaDescription } from '../../documents/description.ts';
+import { sourceOfColumn } from '../../documents/view-columns.ts';
 import { type Gate, judge, type Problem } from '../gate.ts';
 import { locate } from '../locate.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';

@@ -1,8 +1,8 @@
+import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
+import { inOneLine, withoutNeedlessQuotes } from '../../src/catalog/normalize.ts';
+import { NAMED_OBJECTS, PINNED_SETTINGS } from '../../src/catalog/query.ts';
+import type { CatalogClient } from '../../src/catalog/read.ts';
 import type { RelationDescription, SchemaDescription } from './description.ts';
-import { MODELLED_SCHEMA } from './model.ts';
-import { inOneLine, withoutNeedlessQuotes } from './normalize.ts';
-import { NAMED_OBJECTS, PINNED_SETTINGS } from './query.ts';
-import type { CatalogClient } from './read.ts';
 import { sourceOfColumn } from './view-columns.ts';
 
 const COLUMNS = `

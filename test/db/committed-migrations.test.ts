@@ -5,17 +5,10 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 const requireGraphile = createRequire(import.meta.url);
 const { calculateHash } = requireGraphile('graphile-migrate/dist/hash.js') as {
   calculateHash: (body: string, previousHash: string | null) => string;
-};
-const { getAllMigrations } = requireGraphile('graphile-migrate/dist/migration.js') as {
-  getAllMigrations: (settings: { migrationsFolder: string }) => Promise<readonly Record<string, unknown>[]>;
-};
-const { isNoTransactionDefined } = requireGraphile('graphile-migrate/dist/header.js') as {
-  isNoTransactionDefined: (sql: string) => boolean;
 };
 
 let folder: string;
@@ -52,31 +45,6 @@ const row = (number: number, hash: string, previousHash: string | null = null): 
 });
 
 describe('reading the committed migrations', () => {
-  test('agrees with graphile-migrate about every file of this package', async () => {
-    const migrationsFolder = join(PACKAGE_ROOT, 'migrations');
-    const theirs = await getAllMigrations({ migrationsFolder });
-    const ours = await readCommittedMigrations(migrationsFolder);
-    expect(
-      ours.map((file) => [
-        file.filename,
-        file.recordedName,
-        file.hash,
-        file.previousHash,
-        file.body,
-        file.message,
-      ]),
-    ).toEqual(
-      theirs.map((file) => [
-        file.realFilename,
-        file.filename,
-        file.hash,
-        file.previousHash,
-        file.body,
-        file.message,
-      ]),
-    );
-  });
-
   test('takes a chain of files, in order, and nothing else in the folder', async () => {
     const hashes = commit('select 1;', '\n\nselect 2;\n\n', '--! no-transaction\nselect 3;');
     writeFileSync(join(folder, 'committed', 'README.md'), 'not a migration');
@@ -152,13 +120,6 @@ describe('reading the committed migrations', () => {
       message: expect.stringContaining(reason),
       filename: expect.stringMatching(/\.sql$/),
     });
-  });
-
-  test('knows which run without a transaction, as graphile-migrate does', async () => {
-    commit('select 1;', '--! no-transaction\nselect 2;', '-- --! no-transaction\nselect 3;');
-    const files = await readCommittedMigrations(folder);
-    expect(files.map(({ transaction }) => transaction)).toEqual([true, false, true]);
-    expect(files.map(({ body }) => !isNoTransactionDefined(body))).toEqual([true, false, true]);
   });
 
   test.each(['committed', ''])('refuses a folder with nothing in it (%j missing)', async (missing) => {

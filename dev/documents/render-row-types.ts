@@ -1,13 +1,13 @@
 import { NULL_IN_RESULT } from '../../migrations/facts.ts';
+import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
+import type { AccessDescription } from './access.ts';
+import { declare, document, type Field, orNull, refuseTwins } from './declarations.ts';
 import type {
   DomainDescription,
   RelationDescription,
   RoutineDescription,
   SchemaDescription,
-} from '../../src/catalog/description.ts';
-import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
-import type { AccessDescription } from './access.ts';
-import { declare, document, type Field, orNull, refuseTwins } from './declarations.ts';
+} from './description.ts';
 import { domainName, relationName, routineName } from './names.ts';
 import { callableRoutines } from './routines.ts';
 import { type TypeMap, typeMapOf, valuesOf } from './types.ts';

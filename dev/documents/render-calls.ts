@@ -1,8 +1,3 @@
-import type {
-  ArgumentDescription,
-  RelationDescription,
-  SchemaDescription,
-} from '../../src/catalog/description.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import { type AccessDescription, LEVELS, type Level } from './access.ts';
 import {
@@ -14,9 +9,10 @@ import {
   propertyName,
   refuseTwins,
 } from './declarations.ts';
+import type { ArgumentDescription, RelationDescription, SchemaDescription } from './description.ts';
 import { camelCase, relationName, routineName } from './names.ts';
+import { rowTypeOf } from './render-row-types.ts';
 import { type CallableRoutine, callableRoutines } from './routines.ts';
-import { rowTypeOf } from './row-types.ts';
 import { type TypeMap, typeMapOf } from './types.ts';
 
 const HEADER = `// The functions of schema ${MODELLED_SCHEMA} that a reader, service or operator may call. Keys of arguments are in camel case,
