@@ -5,11 +5,12 @@
 import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
+import { causeAmong, serialize } from './first-error.mjs';
 
 /**
  * @import { EventEmitter } from 'node:events'
  * @import { PoolClient } from 'pg'
- * @import { CommandName, DatabaseKind, FailedText, SerializedError, StopRequest, ThreadCommand, ThreadInput, ThreadFailure, ThreadMessage, ThreadTarget } from './protocol.ts'
+ * @import { CommandName, DatabaseKind, FailedText, StopRequest, ThreadCommand, ThreadInput, ThreadFailure, ThreadMessage, ThreadTarget } from './protocol.ts'
  */
 
 const requireHere = createRequire(import.meta.url);
@@ -218,37 +219,9 @@ function failureOf(error) {
   const { firstError, target, failed } = current;
   return {
     type: 'failed',
-    error: serialize(isConsequence(error, firstError) ? firstError : error),
+    error: serialize(causeAmong(firstError, error)),
     target,
     failed,
-  };
-}
-
-/**
- * What the library throws in the end may be that the connection is gone, and not why; or the first error with words of
- * the library around it, which say more.
- * @param {unknown} error
- * @param {unknown} firstError
- */
-function isConsequence(error, firstError) {
-  if (!(firstError instanceof Error)) return false;
-  return !(error instanceof Error && error.message.includes(firstError.message));
-}
-
-/**
- * @param {unknown} error
- * @returns {SerializedError}
- */
-function serialize(error) {
-  const fields = /** @type {Record<string, unknown>} */ (error instanceof Error ? error : {});
-  const text = (/** @type {string} */ field) => (typeof fields[field] === 'string' ? fields[field] : null);
-  return {
-    message: error instanceof Error ? error.message : String(error),
-    code: text('code'),
-    detail: text('detail'),
-    hint: text('hint'),
-    where: text('where'),
-    position: text('position') === null ? null : Number(text('position')),
   };
 }
 
