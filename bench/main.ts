@@ -9,7 +9,7 @@ import type { Result } from './measure.ts';
 import { renderEnvironment, renderTable } from './report.ts';
 import { runner } from './runner.ts';
 import { describeServer, openServer } from './server.ts';
-import { fold, totals } from './totals.ts';
+import { fold, page, totals } from './totals.ts';
 import { trees } from './trees.ts';
 import { move, update } from './update.ts';
 import { versions } from './versions.ts';
@@ -21,6 +21,7 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   hot,
   fold,
   totals,
+  page,
   update,
   move,
   trees,
@@ -53,6 +54,7 @@ columns. The runner is compared with other programs. Every ratio is the median o
   hot      creates in one directory against creates spread over a thousand
   fold     how fast fold_rollups() is, and what creates notice of it
   totals   directory_totals() with much pending, against adding up what is pending
+  page     list_totals() of 200 directories, against directory_totals() of each and against the view
   update   heartbeats and content writes
   move     a directory with 20000 and with 100000 nodes below it
   trees    check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import pg, { type Client } from 'pg';
 import type { Comparison } from './context.ts';
 import { createRate, createStatement } from './create.ts';
 import { atLeast, atMost, callTime, compare, inTurns, seconds, settle, single } from './measure.ts';
@@ -11,6 +11,9 @@ const DIRECTORIES = 1_000;
 const DELTAS = 200_000;
 const PENDING = 100_000;
 const FOLD_EVERY_MS = 1000;
+const PAGE = 200;
+/** Deltas that are pending while a page is read. */
+const PAGE_PENDING = [0, 1_000, 20_000];
 
 const label = () => `-${randomBytes(4).toString('hex')}`;
 
@@ -62,6 +65,7 @@ async function whileFolding({ url }: BenchDatabase, work: () => Promise<number>)
   }
 }
 
+const DIRECTORY_TOTALS = 'select * from filestore.directory_totals($1)';
 const BARE_SUM =
   'select sum(size_delta), sum(file_delta), sum(dir_delta), count(*) from filestore.rollup_deltas';
 
@@ -72,11 +76,10 @@ export const totals: Comparison = (context) =>
     await loadFiles(client, 'filestore.nodes', label());
     await client.query('vacuum analyze');
     const read = (text: string, values: unknown[]) => () => callTime(client, text, values, context.seconds);
-    const directoryTotals = 'select * from filestore.directory_totals($1)';
     const times = await inTurns(context.rounds, {
-      root: read(directoryTotals, [tree.rootId]),
-      middle: read(directoryTotals, [tree.topId]),
-      leaf: read(directoryTotals, [tree.beforeFirst + 1]),
+      root: read(DIRECTORY_TOTALS, [tree.rootId]),
+      middle: read(DIRECTORY_TOTALS, [tree.topId]),
+      leaf: read(DIRECTORY_TOTALS, [tree.beforeFirst + 1]),
       sum: read(BARE_SUM, []),
     });
     const of = (which: string) => `totals of ${which} against a bare sum, ${PENDING} deltas pending`;
@@ -87,3 +90,30 @@ export const totals: Comparison = (context) =>
     );
     await foldAll(client);
   });
+
+/** The totals of a page of directories in one call, against a call for each and against the view. */
+export const page: Comparison = (context) =>
+  withDatabase(context.server, async ({ client }) => {
+    const tree = await createFilledTree(client, DIRECTORIES, DIRECTORIES);
+    const ids = Array.from({ length: PAGE }, (_, index) => tree.beforeFirst + 1 + index);
+    const read = (text: string) => () => callTime(client, text, [ids], context.seconds);
+    for (const pending of PAGE_PENDING) {
+      if (pending > 0) await stageFiles(client, tree, pending);
+      if (pending > 0) await loadFiles(client, 'filestore.nodes', label());
+      const times = await inTurns(context.rounds, {
+        list: read('select * from filestore.list_totals($1)'),
+        calls: () => seconds(() => callForEach(client, ids)).then((time) => time * 1000),
+        view: read('select * from filestore.view_filestore_directories where id = any($1)'),
+      });
+      const what = `list_totals() of ${PAGE} directories, ${pending} deltas of ${DIRECTORIES} directories pending,`;
+      context.report(
+        compare(`${what} against directory_totals() of each`, 'ms', times.list, times.calls, atMost(0.2)),
+        compare(`${what} against the view`, 'ms', times.list, times.view),
+      );
+      await foldAll(client);
+    }
+  });
+
+async function callForEach(client: Client, ids: readonly number[]): Promise<void> {
+  for (const id of ids) await client.query({ name: 'one', text: DIRECTORY_TOTALS, values: [id] });
+}

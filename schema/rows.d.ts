@@ -18,6 +18,9 @@ export type NodeKind = 'file' | 'directory';
 /** What the catalogue last knew of a node. */
 export type NodeState = 'active' | 'inconsistent' | 'missing' | 'deleted';
 
+/** How the totals of a directory were found: folded, with pending deltas added, or known to need a recount. */
+export type TotalsState = 'up_to_date' | 'pending' | 'stale';
+
 /** A row of access_levels. The level that filestore.grant_access gave to each role. Every migration grants it again, by filestore.renew_access. */
 export interface AccessLevelRow {
   /** Name of the role in the cluster. */
@@ -309,9 +312,11 @@ export interface RollupDeltaRow {
   file_delta: string;
   /** Directories that were added; negative when removed. */
   dir_delta: string;
+  /** Children that the directory itself gained; negative when it lost some. It does not count for the directories above. */
+  child_delta: string;
 }
 
-/** A row of rollups. Totals of the live nodes in the whole subtree below a directory, itself not counted, as far as they are folded. */
+/** A row of rollups. Totals of the live nodes in the whole subtree below a directory, itself not counted, and the number of its children, as far as they are folded. */
 export interface RollupRow {
   /** The directory. */
   node_id: string;
@@ -321,6 +326,8 @@ export interface RollupRow {
   file_count: string;
   /** Number of directories below. */
   dir_count: string;
+  /** Number of files and directories directly in it. */
+  child_count: string;
   /** up_to_date, or stale when the totals are known to need a recount. */
   consistency_state: 'up_to_date' | 'stale';
   /** When the totals were last recounted from the nodes. */
@@ -451,7 +458,7 @@ export interface ActiveNodeRow {
   last_reconciled_at: Date | null;
 }
 
-/** A row of view_filestore_directories. Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster. */
+/** A row of view_filestore_directories. Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster, and for a list of them filestore.list_totals. */
 export interface DirectoryRow {
   /** Stable number of the node; other services attach to it. Never reused: a path used again has a new id. */
   id: string;
@@ -473,8 +480,10 @@ export interface DirectoryRow {
   file_count: string | null;
   /** Number of directories below, itself not counted. */
   dir_count: string | null;
+  /** Number of live files and directories directly in it. */
+  child_count: string | null;
   /** up_to_date; pending when deltas were added to the folded totals to get these exact ones; stale when marked so, until filestore.recount_rollups. */
-  consistency_state: string | null;
+  consistency_state: TotalsState | null;
   /** When the totals were last recounted from the nodes. */
   last_calculated_at: Date;
   /** When deltas were last folded into them. */
@@ -554,9 +563,11 @@ export interface AuditRollupsRow {
   size_bytes: string | null;
   file_count: string | null;
   dir_count: string | null;
+  child_count: string | null;
   expected_size_bytes: string | null;
   expected_file_count: string | null;
   expected_dir_count: string | null;
+  expected_child_count: string | null;
 }
 
 /** A row of "select * from filestore.begin_command(…)". Records a command before it runs, in a separate transaction. The caller runs the command when is_new is true. With an idempotency key that was used before, is_new is false and entry is the earlier one, running or finished; with retry_failed, a failed or canceled command runs again as a new entry. FS409 when the key was used with another mount, principal or parameters. */
@@ -565,9 +576,14 @@ export interface BeginCommandRow {
   entry: string | null;
 }
 
-/** A row of "select * from filestore.begin_work(…)". Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. FS404 when there is no such entry, FS409 when it is not running. */
+/** A row of "select * from filestore.begin_work(…)". Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. A second transaction that begins work on it waits until this one ends. FS404 when there is no such entry, FS409 when it is not running. */
 export interface BeginWorkRow {
   begin_work: '';
+}
+
+/** A row of "select * from filestore.canonical_checksum(…)". A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. */
+export interface CanonicalChecksumRow {
+  canonical_checksum: string | null;
 }
 
 /** A row of "select * from filestore.canonical_path(…)". A path as nodes.path holds it: without leading, trailing and repeated slashes and without "." segments. canonical_path('/a//./b/') is 'a/b'. FS422 for "..", control characters, and what is too long. */
@@ -601,8 +617,14 @@ export interface CheckSequencesRow {
   problem: string | null;
 }
 
-/** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name. */
+/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; null leaves the name as it is. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. */
+export type CopyTreeRow = NodeRow;
+
+/** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid. */
 export type CreateNodeRow = NodeRow;
+
+/** A row of "select * from filestore.create_nodes(…)". Creates the nodes that a JSON array of objects describes, all or none, and returns them in the order given. An object has parent_id, name and perhaps kind (file by default), state and any content column of nodes; what it leaves out has the default of its column. At most 10000. FS404 when a parent is no live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. */
+export type CreateNodesRow = NodeRow;
 
 /** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment, which becomes deleted_at: restore_node brings nodes deleted with one moment back as one tree. The rest is a valid tree at all times. */
 export interface DeleteBatchRow {
@@ -612,12 +634,13 @@ export interface DeleteBatchRow {
 /** A row of "select * from filestore.delete_node(…)". Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any). */
 export type DeleteNodeRow = NodeRow;
 
-/** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. */
+/** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
 export interface DirectoryTotalsRow {
   size_bytes: string | null;
   file_count: string | null;
   dir_count: string | null;
-  consistency_state: string | null;
+  child_count: string | null;
+  consistency_state: TotalsState | null;
 }
 
 /** A row of "select * from filestore.ensure_directory(…)". Returns the directory at a path of a mount, and creates it and the missing directories above it. Any number of callers may ask for the same one at once. FS404 when the mount does not exist, FS409 when a file is in the way, FS422 when the path is not valid. */
@@ -626,7 +649,7 @@ export type EnsureDirectoryRow = NodeRow;
 /** A row of "select * from filestore.expire_commands(…)". Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. */
 export type ExpireCommandsRow = JournalEntryRow;
 
-/** A row of "select * from filestore.find_by_checksum(…)". The live files that hold a content, given as algorithm:hex in lower case. */
+/** A row of "select * from filestore.find_by_checksum(…)". The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. */
 export type FindByChecksumRow = NodeRow;
 
 /** A row of "select * from filestore.finish_command(…)". Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Success belongs to the transaction of the work, as its last statement; failure belongs to a separate one, after the work rolled back. Repeating it with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise. */
@@ -637,13 +660,35 @@ export interface FoldRollupsRow {
   fold_rollups: number | null;
 }
 
-/** A row of "select * from filestore.list_directory(…)". A page of what a live directory holds, in order of name. The next page begins after the last name of this one. FS404 when there is no such directory. */
+/** A row of "select * from filestore.list_commands(…)". A page of the journal, the newest entries first: all, or those of a mount, of a command, with a status. The next page begins before the last id of this one. */
+export type ListCommandsRow = JournalEntryRow;
+
+/** A row of "select * from filestore.list_directory(…)". A page of what a live directory holds, in order of name; with_deleted, of what any directory holds, tombstones included, in order of name and id. The next page begins after the last name of this one, or after its last name and id. FS404 when there is no such directory. */
 export type ListDirectoryRow = NodeRow;
+
+/** A row of "select * from filestore.list_totals(…)". The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. */
+export interface ListTotalsRow {
+  node_id: string | null;
+  size_bytes: string | null;
+  file_count: string | null;
+  dir_count: string | null;
+  child_count: string | null;
+  consistency_state: TotalsState | null;
+}
+
+/** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. */
+export interface ListUnseenRow {
+  node_ids: string[] | null;
+  next_path: string | null;
+}
 
 /** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it. */
 export interface LockTreeRow {
   lock_tree: '';
 }
+
+/** A row of "select * from filestore.merge_metadata(…)". Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object. */
+export type MergeMetadataRow = NodeRow;
 
 /** A row of "select * from filestore.move_node(…)". Moves a node below another directory of its mount, renames it, or both, with everything below it; null leaves the parent or the name as it is. Returns the node. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. */
 export type MoveNodeRow = NodeRow;
@@ -651,8 +696,11 @@ export type MoveNodeRow = NodeRow;
 /** A row of "select * from filestore.node_at(…)". The version of a node that was current at a moment; no row when the node did not exist yet. */
 export type NodeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
-/** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row. The path need not be canonical; FS404 when the mount does not exist. */
+/** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row; with_deleted, where no node lives, the tombstone that was deleted last. The path need not be canonical; FS404 when the mount does not exist. */
 export type NodeByPathRow = NodeRow;
+
+/** A row of "select * from filestore.node_commands(…)". A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. The next page begins before the last id of this one. */
+export type NodeCommandsRow = JournalEntryRow;
 
 /** A row of "select * from filestore.node_location(…)". Where a node is, or for a deleted one was, as a URI: file:///root/path or s3://bucket/prefix/path. Null when there is no such node. */
 export interface NodeLocationRow {
@@ -690,6 +738,9 @@ export type StartCommandRow = JournalEntryRow;
 
 /** A row of "select * from filestore.tree_at(…)". The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
+
+/** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. */
+export type UpsertFileRow = NodeRow;
 
 /** A row of "select * from filestore.writable_mount(…)". The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change. */
 export type WritableMountRow = BackendMountRow;

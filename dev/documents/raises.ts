@@ -10,7 +10,8 @@ export interface Raise {
 }
 
 /**
- * Reads what a function can raise.
+ * Reads what a function can raise. A raise whose errcode is a variable passes on what another function raised, and is
+ * left out.
  * @param prefixes Beginnings of reasons, such as `nodes_`. A raise that takes its constraint from a list of rules can
  * name the first string of every row of the function's lists that begins with one of them.
  */
@@ -20,11 +21,14 @@ export function readRaises(body: string, prefixes: readonly string[]): readonly 
     if (!isWord(token, 'raise') || !isWord(tokens[index + 1], 'exception')) return [];
     const end = tokens.findIndex(({ text }, at) => at > index && text === ';');
     const statement = tokens.slice(index, end === -1 ? undefined : end);
+    const code = optionOf(statement, 'errcode');
+    // A variable: what another function raised is passed on.
+    if (code.length === 1 && code[0]?.kind === 'word') return [];
     const constraint = optionOf(statement, 'constraint');
     const isPlain = constraint.length === 1 && constraint[0]?.kind === 'string';
     const rules = isPlain || constraint.length === 0 ? [] : ruleNames(tokens, prefixes);
     return {
-      code: optionOf(statement, 'errcode').at(0)?.value,
+      code: code.at(0)?.value,
       reasons: [...stringsOf(constraint), ...rules],
       hasHint: optionOf(statement, 'hint').length > 0,
     };

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:595b3c6d4201cb97ec6ee0f70d478d8489bda0f8
+--! Hash: sha1:80530116bc436977e4c60ff9a8b3c1dd182bda2b
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -217,7 +217,11 @@ create index if not exists nodes_live_path_idx
 -- Its predicate is not that of nodes_purge_idx, which right after a mass delete
 -- looks as good to the planner and reads every tombstone at every lookup.
 create index if not exists nodes_tombstone_parent_idx
-  on filestore.nodes (parent_id)
+  on filestore.nodes (parent_id, name, id)
+  where not live;
+-- With deleted_at and id, for a path that is used again all day: of its tombstones, only the one that was deleted last is read.
+create index if not exists nodes_dead_path_idx
+  on filestore.nodes (backend_mount_id, path, deleted_at, id)
   where not live;
 -- Not over updated_at, from which retention counts: every update would write to all indexes.
 create index if not exists nodes_purge_idx
@@ -231,9 +235,11 @@ create index if not exists nodes_checksum_idx
 create index if not exists nodes_unsettled_idx
   on filestore.nodes (backend_mount_id, state, id)
   where state in ('inconsistent', 'missing');
+-- Empty objects are in it too: the planner cannot infer "metadata <> '{}'" from "metadata @> $1". Each search reads the
+-- list of pending entries from end to end, so that list is short.
 create index if not exists nodes_metadata_idx
   on filestore.nodes using gin (metadata jsonb_path_ops)
-  where metadata <> '{}';
+  with (gin_pending_list_limit = 64);
 
 comment on table  filestore.nodes                  is 'One row per file or directory, live or tombstone. The tree proves itself: nodes_parent_fkey ties every live row to a live directory of the same mount at parent_path.';
 comment on column filestore.nodes.id               is 'Stable number of the node; other services attach to it. Never reused: a path used again has a new id.';
@@ -268,7 +274,8 @@ comment on index filestore.nodes_root_key             is 'One root per mount.';
 comment on index filestore.nodes_live_child_key       is 'At most one live node per name and directory; lists a directory by keyset; serves the cascade.';
 comment on index filestore.nodes_dead_child_idx       is 'What the tree''s key asks for when a directory is restored or purged.';
 comment on index filestore.nodes_live_path_idx        is 'Lookup and prefix scan by path.';
-comment on index filestore.nodes_tombstone_parent_idx is 'Tombstones below a directory: purge and restore.';
+comment on index filestore.nodes_tombstone_parent_idx is 'Tombstones below a directory: purge and restore; lists them by keyset.';
+comment on index filestore.nodes_dead_path_idx        is 'Tombstones at a path, by when they were deleted.';
 comment on index filestore.nodes_purge_idx            is 'Tombstones of a mount in the order in which they are purged: the oldest first, and of those the deepest.';
 comment on index filestore.nodes_checksum_idx         is 'Nodes with a given content, by filestore.find_by_checksum.';
 comment on index filestore.nodes_unsettled_idx        is 'Work list of the reconciler: inconsistent and missing nodes of a mount.';

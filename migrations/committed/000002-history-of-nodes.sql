@@ -1,5 +1,5 @@
---! Previous: sha1:595b3c6d4201cb97ec6ee0f70d478d8489bda0f8
---! Hash: sha1:130d30b856947eecc78e2a0bc2ed0751bd368247
+--! Previous: sha1:80530116bc436977e4c60ff9a8b3c1dd182bda2b
+--! Hash: sha1:a59db477d8758667bcead210bfc754b84f653dda
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.
@@ -18,6 +18,11 @@ create table if not exists filestore.snapshots (
 
 create index if not exists snapshots_path_idx
   on filestore.snapshots (backend_mount_id, path, valid_to);
+-- A few bytes for many versions. valid_to is always now: a range of pages is read when it got a version since the moment
+-- asked for, also where versions fill the room that a purge left.
+create index if not exists snapshots_changed_idx
+  on filestore.snapshots using brin (valid_to)
+  with (pages_per_range = 16, autosummarize = on);
 
 comment on table  filestore.snapshots                          is 'Superseded versions of nodes, one row per node and version: the columns of nodes as they were from valid_from until valid_to. id is the id of the node.';
 comment on column filestore.snapshots.valid_from               is 'First moment at which this version was the current one.';
@@ -26,6 +31,7 @@ comment on column filestore.snapshots.superseded_by_journal_id is 'Journal entry
 comment on constraint snapshots_pkey        on filestore.snapshots is 'One row per node and version.';
 comment on constraint snapshots_valid_check on filestore.snapshots is 'A version was valid for some time.';
 comment on index filestore.snapshots_path_idx is 'The tree of a mount as it was at a moment.';
+comment on index filestore.snapshots_changed_idx is 'Nodes that changed since a moment.';
 
 --! Included functions/current_journal_entry.sql
 create or replace function filestore.current_journal_entry()
@@ -49,7 +55,7 @@ begin
     where j.id = split_part(setting, '/', 1)::bigint
       and j.status = 'running'
     -- As begin_work does, so that no other transaction ends the entry before this one commits.
-    for share;
+    for no key update;
   end if;
   if entry is null then
     raise exception 'the setting filestore.journal_entry_id is "%", which is no running journal entry that this transaction works on', left(setting, 40)
@@ -159,26 +165,26 @@ comment on function filestore.find_mount(text) is
 revoke all on function filestore.find_mount(text) from public;
 --! EndIncluded functions/find_mount.sql
 --! Included functions/check_limit.sql
-create or replace function filestore.check_limit(argument text, value integer)
+create or replace function filestore.check_limit(argument text, value bigint, max_value bigint default 2147483647)
 returns void
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if value is null or value < 1 then
+  if value is null or value < 1 or value > max_value then
     raise exception '% is %', argument, coalesce(value::text, 'null')
       using errcode    = 'FS422',
             constraint = 'limit_check',
-            hint       = 'Give the number of rows that one call may take, at least 1.';
+            hint       = format('Give the number of rows that one call may take, from 1 to %s.', max_value);
   end if;
 end
 $$;
 
-comment on function filestore.check_limit(text, integer) is
+comment on function filestore.check_limit(text, bigint, bigint) is
   'Internal: Raises FS422 when the number of rows that a call may take makes no sense.';
 
-revoke all on function filestore.check_limit(text, integer) from public;
+revoke all on function filestore.check_limit(text, bigint, bigint) from public;
 --! EndIncluded functions/check_limit.sql
 --! Included functions/check_name.sql
 create or replace function filestore.check_name(name text)

@@ -1,5 +1,5 @@
---! Previous: sha1:130d30b856947eecc78e2a0bc2ed0751bd368247
---! Hash: sha1:25ba91396168ae39974e51e47ad9928619e23c76
+--! Previous: sha1:a59db477d8758667bcead210bfc754b84f653dda
+--! Hash: sha1:a40f6a8d6f6a2f36a49847425b62d40537ea8869
 --! Message: Journal of commands
 
 do $$
@@ -45,15 +45,24 @@ create unique index if not exists journal_entries_idempotency_key
   where idempotency_key is not null and status not in ('failed', 'canceled');
 create index if not exists journal_entries_attempts_idx
   on filestore.journal_entries (command, idempotency_key, id)
-  where idempotency_key is not null;
+  where idempotency_key is not null and status in ('failed', 'canceled');
 -- Rows arrive in the order of created_at, so a few kilobytes of index are enough.
 create index if not exists journal_entries_created_idx
   on filestore.journal_entries using brin (created_at);
-create index if not exists journal_entries_open_idx
-  on filestore.journal_entries (status, created_at)
-  where status in ('queued', 'running');
-create index if not exists journal_entries_affected_idx
-  on filestore.journal_entries using gin (affected_node_ids);
+create index if not exists journal_entries_status_idx
+  on filestore.journal_entries (status, id)
+  where status <> 'succeeded';
+-- The next three leave out what has not ended, so that only the end of a command pays for them. What has not ended is
+-- found by its status. The hash of the command takes a fixed eight bytes.
+create index if not exists journal_entries_command_idx
+  on filestore.journal_entries (hashtextextended(command, 0), id)
+  where completed_at is not null;
+create index if not exists journal_entries_mount_idx
+  on filestore.journal_entries (backend_mount_id, id)
+  where completed_at is not null;
+create index if not exists journal_entries_nodes_idx
+  on filestore.journal_entries using gin (array_remove(affected_node_ids || primary_node_id || secondary_node_id, null))
+  where completed_at is not null;
 create index if not exists journal_entries_correlation_idx
   on filestore.journal_entries (correlation_id)
   where correlation_id is not null;
@@ -79,10 +88,12 @@ comment on column filestore.journal_entries.completed_at      is 'When it succee
 comment on column filestore.journal_entries.duration_ms       is 'completed_at - started_at in milliseconds. Set by trigger.';
 comment on column filestore.journal_entries.created_at        is 'When the entry was inserted. Set by trigger.';
 comment on index filestore.journal_entries_idempotency_key is 'A command runs and succeeds at most once per key.';
-comment on index filestore.journal_entries_attempts_idx    is 'All entries of an idempotency key, failed ones included.';
+comment on index filestore.journal_entries_attempts_idx    is 'Failed and canceled entries of an idempotency key, which leave it free.';
 comment on index filestore.journal_entries_created_idx     is 'Entries of a span of time; pruning.';
-comment on index filestore.journal_entries_open_idx        is 'Unfinished commands.';
-comment on index filestore.journal_entries_affected_idx    is 'Commands that changed a node: affected_node_ids @> array[42].';
+comment on index filestore.journal_entries_status_idx      is 'Commands that are unfinished or did not succeed.';
+comment on index filestore.journal_entries_command_idx     is 'Ended entries of a command, the newest last.';
+comment on index filestore.journal_entries_mount_idx       is 'Ended entries of a mount, the newest last.';
+comment on index filestore.journal_entries_nodes_idx       is 'Ended commands in which a node is the primary, the secondary or an affected one: filestore.node_commands.';
 comment on index filestore.journal_entries_correlation_idx is 'Commands that share a correlation_id.';
 
 --! Included functions/is_sound_entry.sql
@@ -403,9 +414,19 @@ begin
     from filestore.journal_entries j
     where j.command = begin_command.command
       and j.idempotency_key = begin_command.idempotency_key
-    -- The entry that holds the key, else the latest that failed.
-    order by j.status in ('failed', 'canceled'), j.id desc
-    limit 1;
+      and j.status not in ('failed', 'canceled');
+
+    if entry.id is null then
+      -- No entry holds the key: the latest that failed, if there is one.
+      select j.*
+      into entry
+      from filestore.journal_entries j
+      where j.command = begin_command.command
+        and j.idempotency_key = begin_command.idempotency_key
+        and j.status in ('failed', 'canceled')
+      order by j.id desc
+      limit 1;
+    end if;
 
     if entry.id is not null
        and (entry.backend_mount_id, entry.principal, entry.parameters) is distinct from (mount_id, principal, parameters) then
@@ -488,12 +509,13 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- The lock keeps expire_commands and a second worker from ending the entry before this transaction does.
+  -- The lock keeps expire_commands and a second worker from ending the entry before this transaction does. It is not
+  -- shared: two workers that both held it could not finish the entry, as each would wait for the other.
   perform
   from filestore.journal_entries j
   where j.id = entry_id
     and j.status = 'running'
-  for share;
+  for no key update;
   if not found then
     perform filestore.refuse_entry(entry_id);
   end if;
@@ -502,14 +524,14 @@ end
 $$;
 
 comment on function filestore.begin_work(bigint) is
-  'Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. FS404 when there is no such entry, FS409 when it is not running.';
+  'Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. A second transaction that begins work on it waits until this one ends. FS404 when there is no such entry, FS409 when it is not running.';
 
 revoke all on function filestore.begin_work(bigint) from public;
 --! EndIncluded functions/begin_work.sql
 --! Included functions/finish_command.sql
 create or replace function filestore.finish_command(
   entry_id          bigint,
-  status            text,
+  status            filestore.command_status,
   result            jsonb    default null,
   error             jsonb    default null,
   affected_node_ids bigint[] default null,
@@ -558,10 +580,10 @@ begin
 end
 $$;
 
-comment on function filestore.finish_command(bigint, text, jsonb, jsonb, bigint[], bigint, bigint) is
+comment on function filestore.finish_command(bigint, filestore.command_status, jsonb, jsonb, bigint[], bigint, bigint) is
   'Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Success belongs to the transaction of the work, as its last statement; failure belongs to a separate one, after the work rolled back. Repeating it with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise.';
 
-revoke all on function filestore.finish_command(bigint, text, jsonb, jsonb, bigint[], bigint, bigint) from public;
+revoke all on function filestore.finish_command(bigint, filestore.command_status, jsonb, jsonb, bigint[], bigint, bigint) from public;
 --! EndIncluded functions/finish_command.sql
 --! Included functions/expire_commands.sql
 create or replace function filestore.expire_commands(older_than interval, batch integer default 1000)
@@ -582,7 +604,7 @@ begin
     from filestore.journal_entries o
     where o.status = 'running'
       and o.started_at < statement_timestamp() - older_than
-    order by o.created_at
+    order by o.id
     limit batch
     for update skip locked
   ))
@@ -628,6 +650,116 @@ comment on function filestore.prune_journal(interval, integer) is
 
 revoke all on function filestore.prune_journal(interval, integer) from public;
 --! EndIncluded functions/prune_journal.sql
+--! Included functions/list_commands.sql
+create or replace function filestore.list_commands(
+  mount_id  bigint                   default null,
+  command   text                     default null,
+  status    filestore.command_status default null,
+  before_id bigint                   default null,
+  page_size bigint                   default 100
+)
+returns setof filestore.journal_entries
+language plpgsql
+stable
+rows 100
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  of_mount   constant text := case when mount_id is not null then 'j.backend_mount_id = $1' end;
+  of_command constant text := case when command is not null then 'hashtextextended(j.command, 0) = hashtextextended($2, 0) and j.command = $2' end;
+  of_status  constant text := case when status is not null then 'j.status = $3' end;
+  -- What has not ended is in the index of the status alone. It is read and then sorted.
+  open       constant text := concat_ws(' and ', of_mount, of_command, $open$j.status in ('queued', 'running') and j.id < $4 offset 0$open$);
+  chosen     text;
+begin
+  perform filestore.check_limit('page_size', page_size, 100000);
+
+  -- With one condition, a range and not an equality: for that, the planner may walk the primary key back to the last
+  -- entry of a value that has become rare. With two, it looks the rarer value up.
+  if status <> 'succeeded' then
+    chosen := concat_ws(' and ', of_mount, of_command, $range$
+      j.status <> 'succeeded' and j.status >= $3 and (j.status, j.id) < ($3, $4)
+      order by j.status desc, j.id desc$range$);
+  elsif of_mount is null and of_command is not null then
+    chosen := concat_ws(' and ', of_status, $range$
+      j.completed_at is not null and j.command = $2 and hashtextextended(j.command, 0) >= hashtextextended($2, 0)
+      and (hashtextextended(j.command, 0), j.id) < (hashtextextended($2, 0), $4)
+      order by hashtextextended(j.command, 0) desc, j.id desc$range$);
+  elsif of_mount is not null and of_command is null then
+    chosen := concat_ws(' and ', of_status, $range$
+      j.completed_at is not null and j.backend_mount_id >= $1 and (j.backend_mount_id, j.id) < ($1, $4)
+      order by j.backend_mount_id desc, j.id desc$range$);
+  elsif of_mount is not null then
+    chosen := concat_ws(' and ', of_mount, of_command, of_status, 'j.completed_at is not null and j.id < $4 order by j.id desc');
+  else
+    chosen := concat_ws(' and ', of_status, 'j.id < $4 order by j.id desc');
+  end if;
+
+  return query execute format(
+    $query$
+      select j.*
+      from (
+        (select j.* from filestore.journal_entries j where %s limit $5)
+        union all
+        (select j.* from filestore.journal_entries j where %s)
+      ) j
+      order by j.id desc
+      limit $5
+    $query$,
+    chosen,
+    case when status is null and (of_mount is not null or of_command is not null) then open else 'false' end
+  )
+  using mount_id, command, status, coalesce(before_id, 9223372036854775807), page_size;
+end
+$$;
+
+comment on function filestore.list_commands(bigint, text, filestore.command_status, bigint, bigint) is
+  'A page of the journal, the newest entries first: all, or those of a mount, of a command, with a status. The next page begins before the last id of this one.';
+
+revoke all on function filestore.list_commands(bigint, text, filestore.command_status, bigint, bigint) from public;
+--! EndIncluded functions/list_commands.sql
+--! Included functions/node_commands.sql
+create or replace function filestore.node_commands(node_id bigint, before_id bigint default null, page_size bigint default 20)
+returns setof filestore.journal_entries
+language plpgsql
+stable
+rows 20
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform filestore.check_limit('page_size', page_size, 100000);
+  return query
+  select j.*
+  from (
+    (
+      select j.*
+      from filestore.journal_entries j
+      where j.completed_at is not null
+        -- As journal_entries_nodes_idx has it.
+        and array_remove(j.affected_node_ids || j.primary_node_id || j.secondary_node_id, null) @> array[node_commands.node_id]
+      -- All entries of the node are read and then sorted: the planner takes them for many, and would walk the primary key.
+      offset 0
+    )
+    union all
+    (
+      select j.*
+      from filestore.journal_entries j
+      where j.status in ('queued', 'running')
+        and node_commands.node_id = any (j.affected_node_ids || j.primary_node_id || j.secondary_node_id)
+      offset 0
+    )
+  ) j
+  where j.id < coalesce(before_id, 9223372036854775807)
+  order by j.id desc
+  limit page_size;
+end
+$$;
+
+comment on function filestore.node_commands(bigint, bigint, bigint) is
+  'A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. The next page begins before the last id of this one.';
+
+revoke all on function filestore.node_commands(bigint, bigint, bigint) from public;
+--! EndIncluded functions/node_commands.sql
 
 --! Included triggers/journal_entries_guard.sql
 drop trigger if exists journal_entries_guard on filestore.journal_entries;

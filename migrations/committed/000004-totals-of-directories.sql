@@ -1,6 +1,18 @@
---! Previous: sha1:25ba91396168ae39974e51e47ad9928619e23c76
---! Hash: sha1:4d41a05fa04eaa2422dbe3e02b458db2b0fc9fbd
+--! Previous: sha1:a40f6a8d6f6a2f36a49847425b62d40537ea8869
+--! Hash: sha1:617dc346787b4dfb712cbdafa079d7f39c21968b
 --! Message: Totals of directories
+
+-- What readers say of a total: rollups itself knows no pending.
+do $$
+begin
+  if to_regtype('filestore.totals_state') is null then
+    create domain filestore.totals_state as text
+      constraint totals_state_check check (value in ('up_to_date', 'pending', 'stale'));
+  end if;
+end
+$$;
+
+comment on domain filestore.totals_state is 'How the totals of a directory were found: folded, with pending deltas added, or known to need a recount.';
 
 -- No check that a total is not negative: deltas are folded in any order, so a
 -- total may be negative until the rest of its deltas are folded, and clamping it
@@ -12,6 +24,7 @@ create table if not exists filestore.rollups (
   size_bytes         numeric        not null default 0,
   file_count         bigint         not null default 0,
   dir_count          bigint         not null default 0,
+  child_count        bigint         not null default 0,
   consistency_state  text           not null default 'up_to_date',
   last_calculated_at timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
   updated_at         timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
@@ -24,11 +37,12 @@ create table if not exists filestore.rollups (
 -- Room for the next version of a row on its page: every fold is a HOT update.
 with (fillfactor = 70);
 
-comment on table  filestore.rollups                    is 'Totals of the live nodes in the whole subtree below a directory, itself not counted, as far as they are folded.';
+comment on table  filestore.rollups                    is 'Totals of the live nodes in the whole subtree below a directory, itself not counted, and the number of its children, as far as they are folded.';
 comment on column filestore.rollups.node_id            is 'The directory.';
 comment on column filestore.rollups.size_bytes         is 'Sum of size_bytes of the files below.';
 comment on column filestore.rollups.file_count         is 'Number of files below.';
 comment on column filestore.rollups.dir_count          is 'Number of directories below.';
+comment on column filestore.rollups.child_count        is 'Number of files and directories directly in it.';
 comment on column filestore.rollups.consistency_state  is 'up_to_date, or stale when the totals are known to need a recount.';
 comment on column filestore.rollups.last_calculated_at is 'When the totals were last recounted from the nodes.';
 comment on column filestore.rollups.updated_at         is 'When the totals last changed.';
@@ -42,6 +56,7 @@ create table if not exists filestore.rollup_deltas (
   size_delta       numeric not null,
   file_delta       bigint  not null,
   dir_delta        bigint  not null,
+  child_delta      bigint  not null,
 
   constraint rollup_deltas_pkey
     primary key (id)
@@ -63,6 +78,7 @@ comment on column filestore.rollup_deltas.directory_id     is 'The directory bel
 comment on column filestore.rollup_deltas.size_delta       is 'Bytes that were added; negative when removed.';
 comment on column filestore.rollup_deltas.file_delta       is 'Files that were added; negative when removed.';
 comment on column filestore.rollup_deltas.dir_delta        is 'Directories that were added; negative when removed.';
+comment on column filestore.rollup_deltas.child_delta      is 'Children that the directory itself gained; negative when it lost some. It does not count for the directories above.';
 
 --! Included functions/require_first_write.sql
 create or replace function filestore.require_first_write(action text)
@@ -135,13 +151,14 @@ begin
     values (new.id);
   end if;
   if new.parent_id is not null then
-    insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
+    insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
     values (
       new.backend_mount_id,
       new.parent_id,
       new.size_bytes,
       (new.directory_path is null)::integer,
-      (new.directory_path is not null)::integer
+      (new.directory_path is not null)::integer,
+      1
     );
   end if;
   return null;
@@ -183,13 +200,14 @@ begin
   is_live      := new.live::integer;
 
   if new.parent_id = old.parent_id then
-    insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
+    insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
     values (
       new.backend_mount_id,
       new.parent_id,
       new.size_bytes * is_live - old.size_bytes * was_live,
       (is_live - was_live) * is_file,
-      (is_live - was_live) * is_directory
+      (is_live - was_live) * is_directory,
+      is_live - was_live
     );
     return null;
   end if;
@@ -210,7 +228,8 @@ begin
   end if;
 
   -- A directory takes along its folded totals. Pending deltas follow on their
-  -- own: they will climb from the new place. "For share" makes a repeatable-read
+  -- own: they will climb from the new place. Its child_count stays its own.
+  -- "For share" makes a repeatable-read
   -- transaction fail that would read old totals.
   if is_directory = 1 then
     select *
@@ -220,7 +239,7 @@ begin
     for share;
   end if;
 
-  insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
+  insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
   select d.*
   from (values
     (
@@ -228,17 +247,19 @@ begin
       old.parent_id,
       -(old.size_bytes * was_live + coalesce(below.size_bytes, 0)),
       -(is_file * was_live + coalesce(below.file_count, 0)),
-      -(is_directory * was_live + coalesce(below.dir_count, 0))
+      -(is_directory * was_live + coalesce(below.dir_count, 0)),
+      -was_live
     ),
     (
       new.backend_mount_id,
       new.parent_id,
       new.size_bytes * is_live + coalesce(below.size_bytes, 0),
       is_file * is_live + coalesce(below.file_count, 0),
-      is_directory * is_live + coalesce(below.dir_count, 0)
+      is_directory * is_live + coalesce(below.dir_count, 0),
+      is_live
     )
-  ) d (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
-  where (d.size_delta, d.file_delta, d.dir_delta) <> (0, 0, 0);
+  ) d (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
+  where (d.size_delta, d.file_delta, d.dir_delta, d.child_delta) <> (0, 0, 0, 0);
   return null;
 end
 $$;
@@ -305,6 +326,7 @@ declare
   sizes      numeric[];
   files      bigint[];
   dirs       bigint[];
+  children   bigint[];
   changed    bigint;
 begin
   perform filestore.require_first_write('filestore.fold_rollups');
@@ -336,18 +358,19 @@ begin
       limit max_deltas
       for update skip locked
     ))
-    returning d.directory_id, d.size_delta, d.file_delta, d.dir_delta
+    returning d.directory_id, d.size_delta, d.file_delta, d.dir_delta, d.child_delta
   ),
-  changes (node_id, size_delta, file_delta, dir_delta, deltas) as (
-    select t.directory_id, sum(t.size_delta), sum(t.file_delta), sum(t.dir_delta), count(*)
+  changes (node_id, size_delta, file_delta, dir_delta, child_delta, deltas) as (
+    select t.directory_id, sum(t.size_delta), sum(t.file_delta), sum(t.dir_delta), sum(t.child_delta), count(*)
     from taken_deltas t
     group by t.directory_id
   ),
-  climbing (node_id, size_delta, file_delta, dir_delta, deltas) as (
-    select c.node_id, c.size_delta, c.file_delta, c.dir_delta, c.deltas
+  climbing (node_id, size_delta, file_delta, dir_delta, child_delta, deltas) as (
+    select c.node_id, c.size_delta, c.file_delta, c.dir_delta, c.child_delta, c.deltas
     from changes c
     union all
-    select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0
+    -- Children count for their directory alone.
+    select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0, 0
     from climbing c
     -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
     cross join lateral (
@@ -359,7 +382,13 @@ begin
     where p.parent_id is not null
   ),
   totals as (
-    select c.node_id, sum(c.size_delta) as size_delta, sum(c.file_delta) as file_delta, sum(c.dir_delta) as dir_delta, sum(c.deltas) as deltas
+    select
+      c.node_id,
+      sum(c.size_delta)  as size_delta,
+      sum(c.file_delta)  as file_delta,
+      sum(c.dir_delta)   as dir_delta,
+      sum(c.child_delta) as child_delta,
+      sum(c.deltas)      as deltas
     from climbing c
     group by c.node_id
   )
@@ -368,8 +397,9 @@ begin
     array_agg(t.node_id order by t.node_id),
     array_agg(t.size_delta order by t.node_id),
     array_agg(t.file_delta order by t.node_id),
-    array_agg(t.dir_delta order by t.node_id)
-  into taken, node_ids, sizes, files, dirs
+    array_agg(t.dir_delta order by t.node_id),
+    array_agg(t.child_delta order by t.node_id)
+  into taken, node_ids, sizes, files, dirs, children
   from totals t;
 
   -- In order of id: folds that meet at the root do not deadlock.
@@ -380,11 +410,12 @@ begin
   for no key update;
 
   update filestore.rollups r
-  set size_bytes = r.size_bytes + t.size_delta,
-      file_count = r.file_count + t.file_delta,
-      dir_count  = r.dir_count + t.dir_delta,
-      updated_at = statement_timestamp()
-  from unnest(node_ids, sizes, files, dirs) as t (node_id, size_delta, file_delta, dir_delta)
+  set size_bytes  = r.size_bytes + t.size_delta,
+      file_count  = r.file_count + t.file_delta,
+      dir_count   = r.dir_count + t.dir_delta,
+      child_count = r.child_count + t.child_delta,
+      updated_at  = statement_timestamp()
+  from unnest(node_ids, sizes, files, dirs, children) as t (node_id, size_delta, file_delta, dir_delta, child_delta)
   where r.node_id = t.node_id;
 
   get diagnostics changed = row_count;
@@ -405,7 +436,7 @@ revoke all on function filestore.fold_rollups(integer) from public;
 --! EndIncluded functions/fold_rollups.sql
 --! Included functions/directory_totals.sql
 create or replace function filestore.directory_totals(node_id bigint)
-returns table (size_bytes numeric, file_count bigint, dir_count bigint, consistency_state text)
+returns table (size_bytes numeric, file_count bigint, dir_count bigint, child_count bigint, consistency_state filestore.totals_state)
 language plpgsql
 stable
 rows 1
@@ -429,10 +460,16 @@ begin
       r.size_bytes + coalesce(p.size_delta, 0),
       (r.file_count + coalesce(p.file_delta, 0))::bigint,
       (r.dir_count + coalesce(p.dir_delta, 0))::bigint,
-      case when r.consistency_state = 'stale' then 'stale' when p.deltas > 0 then 'pending' else 'up_to_date' end
+      (r.child_count + coalesce(p.child_delta, 0))::bigint,
+      (case when r.consistency_state = 'stale' then 'stale' when p.deltas > 0 then 'pending' else 'up_to_date' end)::filestore.totals_state
     from filestore.rollups r
     cross join (
-      select sum(d.size_delta) as size_delta, sum(d.file_delta) as file_delta, sum(d.dir_delta) as dir_delta, count(*) as deltas
+      select
+        sum(d.size_delta) as size_delta,
+        sum(d.file_delta) as file_delta,
+        sum(d.dir_delta)  as dir_delta,
+        sum(d.child_delta) filter (where d.directory_id = directory.id) as child_delta,
+        count(*)          as deltas
       from filestore.rollup_deltas d
       where d.backend_mount_id = directory.backend_mount_id
     ) p
@@ -441,13 +478,14 @@ begin
   end if;
 
   return query
-  with recursive climbing (node_id, size_delta, file_delta, dir_delta) as (
-    select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta)
+  with recursive climbing (node_id, size_delta, file_delta, dir_delta, child_delta) as (
+    select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
     from filestore.rollup_deltas d
     where d.backend_mount_id = directory.backend_mount_id
     group by d.directory_id
     union all
-    select p.parent_id, c.size_delta, c.file_delta, c.dir_delta
+    -- Children count for their directory alone.
+    select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0
     from climbing c
     -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
     cross join lateral (
@@ -463,10 +501,16 @@ begin
     r.size_bytes + coalesce(p.size_delta, 0),
     (r.file_count + coalesce(p.file_delta, 0))::bigint,
     (r.dir_count + coalesce(p.dir_delta, 0))::bigint,
-    case when r.consistency_state = 'stale' then 'stale' when p.deltas > 0 then 'pending' else 'up_to_date' end
+    (r.child_count + coalesce(p.child_delta, 0))::bigint,
+    (case when r.consistency_state = 'stale' then 'stale' when p.deltas > 0 then 'pending' else 'up_to_date' end)::filestore.totals_state
   from filestore.rollups r
   cross join (
-    select sum(c.size_delta) as size_delta, sum(c.file_delta) as file_delta, sum(c.dir_delta) as dir_delta, count(*) as deltas
+    select
+      sum(c.size_delta)  as size_delta,
+      sum(c.file_delta)  as file_delta,
+      sum(c.dir_delta)   as dir_delta,
+      sum(c.child_delta) as child_delta,
+      count(*)           as deltas
     from climbing c
     where c.node_id = directory.id
   ) p
@@ -475,21 +519,132 @@ end
 $$;
 
 comment on function filestore.directory_totals(bigint) is
-  'The totals of a directory''s whole subtree, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory.';
+  'The totals of a directory''s whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster.';
 
 revoke all on function filestore.directory_totals(bigint) from public;
 --! EndIncluded functions/directory_totals.sql
+--! Included functions/list_totals.sql
+create or replace function filestore.list_totals(node_ids bigint[])
+returns table (
+  node_id           bigint,
+  size_bytes        numeric,
+  file_count        bigint,
+  dir_count         bigint,
+  child_count       bigint,
+  consistency_state filestore.totals_state
+)
+language plpgsql
+stable
+rows 200
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  most      constant integer := 10000;
+  mount_ids bigint[];
+begin
+  if cardinality(node_ids) > most then
+    raise exception '% ids are too many for one call', cardinality(node_ids)
+      using errcode    = 'FS422',
+            constraint = 'node_ids_check',
+            hint       = format('Give at most %s, such as those of one page.', most);
+  end if;
+
+  -- "Stable": this look and the statement below read one snapshot, the
+  -- caller's. "Offset 0" keeps lookups by id, whatever stale statistics say.
+  mount_ids := array(
+    select distinct m.backend_mount_id
+    from unnest(node_ids) as g (id)
+    cross join lateral (
+      select n.backend_mount_id
+      from filestore.nodes n
+      where n.id = g.id
+        and n.directory_path is not null
+      offset 0
+    ) m
+  );
+
+  -- What is folded and what is pending meet in a "group by", not in a join:
+  -- statistics that know of no deltas would make that a loop over all of them.
+  return query
+  with recursive given as (
+    select g.id, min(g.place) as place
+    from unnest(node_ids) with ordinality as g (id, place)
+    group by g.id
+  ),
+  climbing (id, size_delta, file_delta, dir_delta, child_delta) as (
+    select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
+    from filestore.rollup_deltas d
+    where d.backend_mount_id = any (mount_ids)
+    group by d.directory_id
+    union all
+    -- What meets in a directory goes on as one row: an aggregate is not allowed
+    -- here, a window is. Children count for their directory alone.
+    select m.parent_id, m.size_delta, m.file_delta, m.dir_delta, 0
+    from (
+      select
+        p.parent_id,
+        sum(c.size_delta) over same as size_delta,
+        sum(c.file_delta) over same as file_delta,
+        sum(c.dir_delta) over same  as dir_delta,
+        row_number() over same      as place
+      from climbing c
+      cross join lateral (
+        select n.parent_id
+        from filestore.nodes n
+        where n.id = c.id
+        offset 0
+      ) p
+      where p.parent_id is not null
+      window same as (partition by p.parent_id)
+    ) m
+    where m.place = 1
+  ),
+  parts (id, place, folded_state, size_part, file_part, dir_part, child_part) as (
+    select g.id, g.place, r.consistency_state, r.size_bytes, r.file_count, r.dir_count, r.child_count
+    from given g
+    cross join lateral (
+      select f.*
+      from filestore.rollups f
+      where f.node_id = g.id
+      offset 0
+    ) r
+    union all
+    select c.id, null, null, c.size_delta, c.file_delta, c.dir_delta, c.child_delta
+    from climbing c
+  )
+  select
+    p.id,
+    sum(p.size_part),
+    sum(p.file_part)::bigint,
+    sum(p.dir_part)::bigint,
+    sum(p.child_part)::bigint,
+    (case when max(p.folded_state) = 'stale' then 'stale' when count(*) > 1 then 'pending' else 'up_to_date' end)::filestore.totals_state
+  from parts p
+  group by p.id
+  having max(p.place) is not null
+  order by max(p.place);
+end
+$$;
+
+comment on function filestore.list_totals(bigint[]) is
+  'The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids.';
+
+revoke all on function filestore.list_totals(bigint[]) from public;
+--! EndIncluded functions/list_totals.sql
 --! Included functions/audit_rollups.sql
 create or replace function filestore.audit_rollups(mount_key text)
 returns table (
-  node_id             bigint,
-  path                text,
-  size_bytes          numeric,
-  file_count          bigint,
-  dir_count           bigint,
-  expected_size_bytes numeric,
-  expected_file_count bigint,
-  expected_dir_count  bigint
+  node_id              bigint,
+  path                 text,
+  size_bytes           numeric,
+  file_count           bigint,
+  dir_count            bigint,
+  child_count          bigint,
+  expected_size_bytes  numeric,
+  expected_file_count  bigint,
+  expected_dir_count   bigint,
+  expected_child_count bigint
 )
 language plpgsql
 stable
@@ -502,12 +657,14 @@ begin
   return query
   -- Both from the same snapshot: what the live nodes add up to, and what is
   -- folded and pending. Tombstoned directories should come to zero.
-  with recursive entries (node_id, size_sum, file_sum, dir_sum, size_pending, file_pending, dir_pending) as (
+  with recursive entries (node_id, size_sum, file_sum, dir_sum, child_sum, size_pending, file_pending, dir_pending, child_pending) as (
     select
       n.parent_id,
       sum(n.size_bytes),
       count(*) filter (where n.directory_path is null),
       count(*) filter (where n.directory_path is not null),
+      count(*),
+      0::numeric,
       0::numeric,
       0::numeric,
       0::numeric
@@ -517,7 +674,7 @@ begin
       and n.parent_id is not null
     group by n.parent_id
     union all
-    select d.directory_id, 0, 0, 0, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta)
+    select d.directory_id, 0, 0, 0, 0, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
     from filestore.rollup_deltas d
     where d.backend_mount_id = mount_id
     group by d.directory_id
@@ -526,7 +683,8 @@ begin
     select e.*, 0 as steps
     from entries e
     union all
-    select p.parent_id, c.size_sum, c.file_sum, c.dir_sum, c.size_pending, c.file_pending, c.dir_pending, c.steps + 1
+    -- Children count for their directory alone.
+    select p.parent_id, c.size_sum, c.file_sum, c.dir_sum, 0, c.size_pending, c.file_pending, c.dir_pending, 0, c.steps + 1
     from climbing c
     cross join lateral (
       select n.parent_id
@@ -542,12 +700,14 @@ begin
   totals as (
     select
       c.node_id,
-      sum(c.size_sum)     as size_sum,
-      sum(c.file_sum)     as file_sum,
-      sum(c.dir_sum)      as dir_sum,
-      sum(c.size_pending) as size_pending,
-      sum(c.file_pending) as file_pending,
-      sum(c.dir_pending)  as dir_pending
+      sum(c.size_sum)      as size_sum,
+      sum(c.file_sum)      as file_sum,
+      sum(c.dir_sum)       as dir_sum,
+      sum(c.child_sum)     as child_sum,
+      sum(c.size_pending)  as size_pending,
+      sum(c.file_pending)  as file_pending,
+      sum(c.dir_pending)   as dir_pending,
+      sum(c.child_pending) as child_pending
     from climbing c
     group by c.node_id
   ),
@@ -555,12 +715,14 @@ begin
     select
       n.id,
       n.path,
-      r.size_bytes + coalesce(t.size_pending, 0)           as size_bytes,
-      (r.file_count + coalesce(t.file_pending, 0))::bigint as file_count,
-      (r.dir_count + coalesce(t.dir_pending, 0))::bigint   as dir_count,
-      coalesce(t.size_sum, 0)                              as expected_size_bytes,
-      coalesce(t.file_sum, 0)::bigint                      as expected_file_count,
-      coalesce(t.dir_sum, 0)::bigint                       as expected_dir_count
+      r.size_bytes + coalesce(t.size_pending, 0)             as size_bytes,
+      (r.file_count + coalesce(t.file_pending, 0))::bigint   as file_count,
+      (r.dir_count + coalesce(t.dir_pending, 0))::bigint     as dir_count,
+      (r.child_count + coalesce(t.child_pending, 0))::bigint as child_count,
+      coalesce(t.size_sum, 0)                                as expected_size_bytes,
+      coalesce(t.file_sum, 0)::bigint                        as expected_file_count,
+      coalesce(t.dir_sum, 0)::bigint                         as expected_dir_count,
+      coalesce(t.child_sum, 0)::bigint                       as expected_child_count
     from filestore.nodes n
     left join filestore.rollups r on r.node_id = n.id
     left join totals t on t.node_id = n.id
@@ -569,9 +731,9 @@ begin
   )
   select c.*
   from compared c
-  where (c.size_bytes, c.file_count, c.dir_count)
+  where (c.size_bytes, c.file_count, c.dir_count, c.child_count)
         is distinct from
-        (c.expected_size_bytes, c.expected_file_count, c.expected_dir_count)
+        (c.expected_size_bytes, c.expected_file_count, c.expected_dir_count, c.expected_child_count)
   order by c.path;
 end
 $$;
@@ -609,10 +771,11 @@ begin
   -- The folded row takes the difference. What is pending stays pending, so
   -- that creates need not wait for this.
   update filestore.rollups r
-  set size_bytes = r.size_bytes + a.expected_size_bytes - a.size_bytes,
-      file_count = r.file_count + a.expected_file_count - a.file_count,
-      dir_count  = r.dir_count + a.expected_dir_count - a.dir_count,
-      updated_at = statement_timestamp()
+  set size_bytes  = r.size_bytes + a.expected_size_bytes - a.size_bytes,
+      file_count  = r.file_count + a.expected_file_count - a.file_count,
+      dir_count   = r.dir_count + a.expected_dir_count - a.dir_count,
+      child_count = r.child_count + a.expected_child_count - a.child_count,
+      updated_at  = statement_timestamp()
   from filestore.audit_rollups(recount_rollups.mount_key) a
   where r.node_id = a.node_id;
   get diagnostics wrong = row_count;

@@ -1,5 +1,5 @@
---! Previous: sha1:4d41a05fa04eaa2422dbe3e02b458db2b0fc9fbd
---! Hash: sha1:39d13b5382153922344be315e0cf5abe061520e2
+--! Previous: sha1:617dc346787b4dfb712cbdafa079d7f39c21968b
+--! Hash: sha1:78eff55ca92dc593d48a85e359ffbc4951ed42c4
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of
@@ -25,6 +25,27 @@ comment on column filestore.node_sightings.node_id            is 'The node.';
 comment on column filestore.node_sightings.last_seen_at       is 'When a watcher last saw the node on its backend.';
 comment on column filestore.node_sightings.last_reconciled_at is 'When a reconciler last compared the node with its backend.';
 
+--! Included functions/check_sighting_moment.sql
+create or replace function filestore.check_sighting_moment(moment timestamptz)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if not moment between '0001-01-01T00:00:00Z' and clock_timestamp() + interval '1 minute' then
+    raise exception 'a sighting cannot be at %', moment
+      using errcode    = 'FS422',
+            constraint = 'node_sightings_moment_check',
+            hint       = 'Give a moment in the past, or leave it out.';
+  end if;
+end
+$$;
+
+comment on function filestore.check_sighting_moment(timestamptz) is
+  'Internal: Raises FS422 when a node cannot have been seen at a moment: in the future, or before year 1.';
+
+revoke all on function filestore.check_sighting_moment(timestamptz) from public;
+--! EndIncluded functions/check_sighting_moment.sql
 --! Included functions/record_sightings.sql
 create or replace function filestore.record_sightings(
   node_ids      bigint[],
@@ -45,16 +66,9 @@ begin
       using errcode    = 'FS422',
             constraint = 'node_sightings_moment_check',
             hint       = 'Give seen_at, reconciled_at, or both; without arguments, seen_at is now.';
-  elsif exists (
-    select
-    from unnest(array[seen_at, reconciled_at]) as given (moment)
-    where not given.moment between '0001-01-01T00:00:00Z' and clock_timestamp() + interval '1 minute'
-  ) then
-    raise exception 'a sighting cannot be at %', concat_ws(' or ', seen_at, reconciled_at)
-      using errcode    = 'FS422',
-            constraint = 'node_sightings_moment_check',
-            hint       = 'Give moments in the past, or leave them out.';
   end if;
+  perform filestore.check_sighting_moment(seen_at);
+  perform filestore.check_sighting_moment(reconciled_at);
 
   -- A first sighting locks its node, so that it is not purged before the purge sees the sighting. Locks on several
   -- directories would deadlock with a move without the tree lock, which later passes do not need.
@@ -106,6 +120,34 @@ comment on function filestore.record_sightings(bigint[], timestamptz, timestampt
 
 revoke all on function filestore.record_sightings(bigint[], timestamptz, timestamptz) from public;
 --! EndIncluded functions/record_sightings.sql
+--! Included functions/record_write_sighting.sql
+create or replace function filestore.record_write_sighting(node_id bigint, seen_at timestamptz)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform filestore.check_sighting_moment(seen_at);
+
+  -- No tree lock, which must come before any row of the mount: the caller has written the node and holds its row, so
+  -- this lock on it does not wait.
+  insert into filestore.node_sightings as s (node_id, last_seen_at)
+  select n.id, seen_at
+  from filestore.nodes n
+  where n.id = record_write_sighting.node_id
+  for key share
+  on conflict on constraint node_sightings_pkey do update
+  -- The later of the two: a report that arrives late changes nothing.
+  set last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at);
+end
+$$;
+
+comment on function filestore.record_write_sighting(bigint, timestamptz) is
+  'Internal: Records that a node was seen which the same transaction has written, as filestore.create_node and filestore.upsert_file do. filestore.record_sightings is for all other nodes.';
+
+revoke all on function filestore.record_write_sighting(bigint, timestamptz) from public;
+--! EndIncluded functions/record_write_sighting.sql
 --! Included functions/remove_node_records.sql
 create or replace function filestore.remove_node_records()
 returns trigger

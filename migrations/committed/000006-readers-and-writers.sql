@@ -1,5 +1,5 @@
---! Previous: sha1:39d13b5382153922344be315e0cf5abe061520e2
---! Hash: sha1:169c100fba8776978024e8eaac50092afabeb23f
+--! Previous: sha1:78eff55ca92dc593d48a85e359ffbc4951ed42c4
+--! Hash: sha1:5431e5edbd0e03078c9289c998ce3e201cc25e4d
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -31,12 +31,13 @@ drop view if exists filestore.view_filestore_directories;
 
 -- Pending deltas climb once, for all directories together.
 create view filestore.view_filestore_directories as
-with recursive climbing (node_id, size_delta, file_delta, dir_delta) as (
-  select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta)
+with recursive climbing (node_id, size_delta, file_delta, dir_delta, child_delta) as (
+  select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
   from filestore.rollup_deltas d
   group by d.directory_id
   union all
-  select p.parent_id, c.size_delta, c.file_delta, c.dir_delta
+  -- Children count for their directory alone.
+  select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0
   from climbing c
   -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
   cross join lateral (
@@ -48,7 +49,12 @@ with recursive climbing (node_id, size_delta, file_delta, dir_delta) as (
   where p.parent_id is not null
 ),
 pending as (
-  select c.node_id, sum(c.size_delta) as size_delta, sum(c.file_delta) as file_delta, sum(c.dir_delta) as dir_delta
+  select
+    c.node_id,
+    sum(c.size_delta)  as size_delta,
+    sum(c.file_delta)  as file_delta,
+    sum(c.dir_delta)   as dir_delta,
+    sum(c.child_delta) as child_delta
   from climbing c
   group by c.node_id
 )
@@ -63,11 +69,12 @@ select
   r.size_bytes + coalesce(p.size_delta, 0) as size_bytes,
   (r.file_count + coalesce(p.file_delta, 0))::bigint as file_count,
   (r.dir_count + coalesce(p.dir_delta, 0))::bigint as dir_count,
-  case
+  (r.child_count + coalesce(p.child_delta, 0))::bigint as child_count,
+  (case
     when r.consistency_state = 'stale' then 'stale'
     when p.node_id is not null         then 'pending'
     else 'up_to_date'
-  end as consistency_state,
+  end)::filestore.totals_state as consistency_state,
   r.last_calculated_at,
   r.updated_at
 from filestore.nodes n
@@ -78,11 +85,12 @@ where n.live
   and n.directory_path is not null;
 
 comment on view filestore.view_filestore_directories is
-  'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster.';
+  'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster, and for a list of them filestore.list_totals.';
 
 comment on column filestore.view_filestore_directories.size_bytes         is 'Bytes of the files below.';
 comment on column filestore.view_filestore_directories.file_count         is 'Number of files below.';
 comment on column filestore.view_filestore_directories.dir_count          is 'Number of directories below, itself not counted.';
+comment on column filestore.view_filestore_directories.child_count        is 'Number of live files and directories directly in it.';
 comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when deltas were added to the folded totals to get these exact ones; stale when marked so, until filestore.recount_rollups.';
 comment on column filestore.view_filestore_directories.updated_at         is 'When deltas were last folded into them.';
 --! EndIncluded views/view_filestore_directories.sql
@@ -129,27 +137,44 @@ comment on function filestore.writable_mount(text) is
 revoke all on function filestore.writable_mount(text) from public;
 --! EndIncluded functions/writable_mount.sql
 --! Included functions/node_by_path.sql
-create or replace function filestore.node_by_path(mount_key text, path text)
+create or replace function filestore.node_by_path(mount_key text, path text, with_deleted boolean default false)
 returns setof filestore.nodes
 language plpgsql
 stable
 rows 1
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  mount_id  bigint := filestore.find_mount(node_by_path.mount_key);
+  node_path text   := filestore.canonical_path(node_by_path.path);
 begin
   return query
   select n.*
   from filestore.nodes n
-  where n.backend_mount_id = filestore.find_mount(node_by_path.mount_key)
-    and n.path = filestore.canonical_path(node_by_path.path)
+  where n.backend_mount_id = mount_id
+    and n.path = node_path
     and n.live;
+
+  if not found and with_deleted then
+    -- In the order of nodes_dead_path_idx, without a sort: a path that is used again all day has thousands of tombstones.
+    return query
+    select n.*
+    from filestore.nodes n
+    where n.backend_mount_id = mount_id
+      and n.path = node_path
+      and not n.live
+    order by
+      n.deleted_at desc,
+      n.id desc
+    limit 1;
+  end if;
 end
 $$;
 
-comment on function filestore.node_by_path(text, text) is
-  'The live node at a path of a mount, or no row. The path need not be canonical; FS404 when the mount does not exist.';
+comment on function filestore.node_by_path(text, text, boolean) is
+  'The live node at a path of a mount, or no row; with_deleted, where no node lives, the tombstone that was deleted last. The path need not be canonical; FS404 when the mount does not exist.';
 
-revoke all on function filestore.node_by_path(text, text) from public;
+revoke all on function filestore.node_by_path(text, text, boolean) from public;
 --! EndIncluded functions/node_by_path.sql
 --! Included functions/node_location.sql
 create or replace function filestore.node_location(node_id bigint)
@@ -169,7 +194,13 @@ comment on function filestore.node_location(bigint) is
 revoke all on function filestore.node_location(bigint) from public;
 --! EndIncluded functions/node_location.sql
 --! Included functions/list_directory.sql
-create or replace function filestore.list_directory(directory_id bigint, after_name text default '', page_size integer default 1000)
+create or replace function filestore.list_directory(
+  directory_id bigint,
+  after_name   text    default '',
+  page_size    bigint  default 1000,
+  with_deleted boolean default false,
+  after_id     bigint  default null
+)
 returns setof filestore.nodes
 language plpgsql
 stable
@@ -177,47 +208,257 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   directory filestore.nodes;
+  -- Without an id, the page begins after every node of the name.
+  last_name text   := coalesce(after_name, '');
+  last_id   bigint := coalesce(after_id, 9223372036854775807);
 begin
-  perform filestore.check_limit('page_size', page_size);
+  perform filestore.check_limit('page_size', page_size, 100000);
   select *
   into directory
   from filestore.nodes n
   where n.id = list_directory.directory_id;
 
   if directory.id is null then
-    raise exception 'directory % does not exist', directory_id
+    raise exception 'directory % does not exist', coalesce(directory_id::text, 'null')
       using errcode    = 'FS404',
             constraint = 'nodes_missing',
             hint       = 'It was never there, or it was deleted and purged.';
-  elsif not directory.live then
+  elsif not directory.live and not coalesce(with_deleted, false) then
     raise exception 'node % ("%") is deleted', directory.id, directory.path
       using errcode    = 'FS404',
             constraint = 'nodes_deleted',
-            hint       = 'Only a live directory can be listed.';
+            hint       = 'With with_deleted, what was below it is listed.';
   elsif directory.directory_path is null then
     raise exception 'node % ("%") is a file', directory.id, directory.path
       using errcode    = 'FS404',
             constraint = 'nodes_not_directory',
-            hint       = 'Only a live directory can be listed.';
+            hint       = 'Only a directory can be listed.';
   end if;
 
-  return query
-  select n.*
-  from filestore.nodes n
-  where n.backend_mount_id = directory.backend_mount_id
-    and n.parent_id = directory.id
-    and n.parent_live
-    and n.name > coalesce(after_name, '')
-  order by n.name
-  limit page_size;
+  if with_deleted then
+    -- Each half reads one page of its own index. One condition for both would read the whole directory and sort it.
+    return query
+    select n.*
+    from (
+      (
+        select l.*
+        from filestore.nodes l
+        where l.parent_id = directory.id
+          and l.parent_live
+          and (l.name, l.id) > (last_name, last_id)
+        order by
+          l.name,
+          l.id
+        limit page_size
+      )
+      union all
+      (
+        select d.*
+        from filestore.nodes d
+        where d.parent_id = directory.id
+          and not d.live
+          and (d.name, d.id) > (last_name, last_id)
+        order by
+          d.name,
+          d.id
+        limit page_size
+      )
+    ) n
+    order by
+      n.name,
+      n.id
+    limit page_size;
+  else
+    return query
+    select n.*
+    from filestore.nodes n
+    where n.parent_id = directory.id
+      and n.parent_live
+      and (n.name, n.id) > (last_name, last_id)
+    order by n.name
+    limit page_size;
+  end if;
 end
 $$;
 
-comment on function filestore.list_directory(bigint, text, integer) is
-  'A page of what a live directory holds, in order of name. The next page begins after the last name of this one. FS404 when there is no such directory.';
+comment on function filestore.list_directory(bigint, text, bigint, boolean, bigint) is
+  'A page of what a live directory holds, in order of name; with_deleted, of what any directory holds, tombstones included, in order of name and id. The next page begins after the last name of this one, or after its last name and id. FS404 when there is no such directory.';
 
-revoke all on function filestore.list_directory(bigint, text, integer) from public;
+revoke all on function filestore.list_directory(bigint, text, bigint, boolean, bigint) from public;
 --! EndIncluded functions/list_directory.sql
+--! Included functions/canonical_checksum.sql
+create or replace function filestore.canonical_checksum(checksum text, algorithm text default null)
+returns text
+language plpgsql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  prefix    text;
+  digest    text;
+  name      text;
+  is_hex    boolean;
+  expected  integer;
+  body      text;
+  padded    text;
+  decoded   bytea;
+  amount    text;
+  fault     text;
+  canonical text;
+  remedy    text := 'Give the whole digest as algorithm:hex, such as sha256:9f86…, as bare hex, or as base64.';
+begin
+  if checksum is null then
+    return null;
+  end if;
+  -- Most checksums are canonical already. No {64} in the pattern: bounds make it several times as slow.
+  if algorithm is null
+     and checksum ~ '^[a-z0-9]+:[0-9a-f]+$'
+     and octet_length(checksum) = (case split_part(checksum, ':', 1) when 'sha256' then 71 when 'md5' then 36 when 'sha1' then 45 end) then
+    return checksum;
+  end if;
+
+  -- "collate": not the İ and ı of a Turkish database.
+  prefix := lower(nullif(split_part(checksum, ':', 1), checksum) collate "C");
+  digest := substr(checksum, coalesce(length(prefix) + 2, 1));
+  is_hex := digest ~ '^[0-9A-Fa-f]+$';
+  name   := coalesce(prefix, lower(algorithm collate "C"));
+  expected := case translate(name, '-_', '')
+    when 'md5'       then 16
+    when 'sha1'      then 20
+    when 'sha224'    then 28
+    when 'sha256'    then 32
+    when 'sha384'    then 48
+    when 'sha512'    then 64
+    when 'blake3'    then 32
+    when 'crc32'     then 4
+    when 'crc32c'    then 4
+    when 'crc64nvme' then 8
+  end;
+  if expected is not null then
+    name := translate(name, '-_', '');
+  end if;
+
+  if is_hex then
+    amount := format('%s hexadecimal digits', length(digest));
+  -- One alphabet or the other, with all of its padding or without.
+  elsif digest ~ '^([A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}$' and digest !~ '^[0-9A-Fa-f]+-[0-9]+$' then
+    body   := rtrim(translate(digest, '-_', '+/'), '=');
+    padded := rpad(body, (length(body) + 3) / 4 * 4, '=');
+    if length(body) % 4 <> 1 and length(digest) in (length(body), length(padded)) then
+      decoded := decode(padded, 'base64');
+      -- A cut or mistyped text has bits beyond the last byte.
+      if replace(encode(decoded, 'base64'), E'\n', '') <> padded then
+        decoded := null;
+      end if;
+    end if;
+    amount := format('%s bytes in base64', length(decoded));
+  end if;
+
+  if translate(prefix, '-_', '') <> translate(lower(algorithm collate "C"), '-_', '') then
+    fault  := format('is a checksum of %s, not of %s', left(prefix, 40), left(algorithm, 40));
+    remedy := 'Leave the algorithm out, or give the one of the checksum.';
+  elsif name !~ '^[a-z0-9][a-z0-9-]*$' then
+    fault := format('has the algorithm "%s", which is no name', left(name, 40));
+  elsif not is_hex and decoded is null then
+    fault  := 'is neither hexadecimal nor base64';
+    remedy := remedy || ' The checksum of a multipart upload (digest-parts) belongs into content_hash.';
+  elsif name is null then
+    name := case coalesce(length(decoded), length(digest) / 2)
+      when 16 then 'md5'
+      when 20 then 'sha1'
+      when 32 then 'sha256'
+      when 48 then 'sha384'
+      when 64 then 'sha512'
+    end;
+    if name is null or (is_hex and length(digest) % 2 = 1) then
+      fault  := format('has %s, which fits no algorithm that is known by its length', amount);
+      remedy := 'Name the algorithm. Without one: md5 (16 bytes), sha1 (20), sha256 (32), sha384 (48), sha512 (64).';
+    end if;
+  elsif expected is null then
+    if prefix is null or not is_hex then
+      fault  := format('has the algorithm "%s", whose length is not known', left(name, 40));
+      remedy := 'Give it as algorithm:hex.';
+    end if;
+  elsif coalesce(length(decoded) <> expected, length(digest) <> 2 * expected) then
+    fault  := format('has %s, but %s has %s bytes (%s hexadecimal digits)', amount, name, expected, 2 * expected);
+  end if;
+
+  if fault is null then
+    canonical := name || ':' || coalesce(encode(decoded, 'hex'), lower(digest collate "C"));
+    if octet_length(canonical) <= 1024 then
+      return canonical;
+    end if;
+    fault  := format('has %s bytes', octet_length(canonical));
+    remedy := 'A checksum has at most 1024 bytes.';
+  end if;
+  raise exception '%', regexp_replace(format('checksum "%s" %s', left(checksum, 80), fault), '[\u0001-\u001f\u007f-\u009f]', '?', 'g')
+    using errcode    = 'FS422',
+          constraint = 'nodes_checksum_check',
+          hint       = remedy;
+end
+$$;
+
+comment on function filestore.canonical_checksum(text, text) is
+  'A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown.';
+
+revoke all on function filestore.canonical_checksum(text, text) from public;
+--! EndIncluded functions/canonical_checksum.sql
+--! Included functions/list_unseen.sql
+create or replace function filestore.list_unseen(
+  mount_key     text,
+  since         timestamptz,
+  after_path    text   default '',
+  max_nodes     bigint default 10000,
+  out node_ids  bigint[],
+  out next_path text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  mount_id  bigint         := filestore.find_mount(list_unseen.mount_key);
+  last_path text           := coalesce(after_path, '');
+  -- A sighting has whole milliseconds, rounded down: one of the same millisecond is not earlier.
+  pass      timestamptz(3) := date_trunc('milliseconds', since);
+begin
+  perform filestore.check_limit('max_nodes', max_nodes, 100000);
+  if since is null then
+    raise exception 'since is null'
+      using errcode    = 'FS422',
+            constraint = 'node_sightings_moment_check',
+            hint       = 'Give the moment at which the pass over the mount began.';
+  end if;
+
+  select
+    -- A node that was created during a pass may be in a directory that the pass had seen before.
+    coalesce(array_agg(w.id order by w.path) filter (where w.created_at < pass and coalesce(w.last_seen_at < pass, true)), '{}'),
+    case when count(*) = max_nodes then max(w.path) end
+  into node_ids, next_path
+  from (
+    select
+      n.id,
+      n.path,
+      n.created_at,
+      -- A lookup for each node: a join could read all sightings at every call.
+      (select s.last_seen_at from filestore.node_sightings s where s.node_id = n.id) as last_seen_at
+    from filestore.nodes n
+    where n.backend_mount_id = mount_id
+      and n.path > last_path
+      and n.live
+    order by n.path
+    limit max_nodes
+  ) w;
+end
+$$;
+
+comment on function filestore.list_unseen(text, timestamptz, text, bigint) is
+  'Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist.';
+
+revoke all on function filestore.list_unseen(text, timestamptz, text, bigint) from public;
+--! EndIncluded functions/list_unseen.sql
 --! Included functions/find_by_checksum.sql
 create or replace function filestore.find_by_checksum(checksum text)
 returns setof filestore.nodes
@@ -227,6 +468,8 @@ rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  -- Once, before the rows are compared.
+  find_by_checksum.checksum := filestore.canonical_checksum(find_by_checksum.checksum);
   return query
   select n.*
   from filestore.nodes n
@@ -239,7 +482,7 @@ end
 $$;
 
 comment on function filestore.find_by_checksum(text) is
-  'The live files that hold a content, given as algorithm:hex in lower case.';
+  'The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid.';
 
 revoke all on function filestore.find_by_checksum(text) from public;
 --! EndIncluded functions/find_by_checksum.sql
@@ -309,13 +552,15 @@ revoke all on function filestore.refuse_taken_name(bigint, text) from public;
 create or replace function filestore.create_node(
   parent_id        bigint,
   name             text,
-  kind             text        default 'file',
-  size_bytes       bigint      default 0,
-  checksum         text        default null,
-  content_hash     text        default null,
-  storage_class    text        default null,
-  metadata         jsonb       default '{}',
-  last_modified_at timestamptz default null
+  kind             filestore.node_kind default 'file',
+  size_bytes       bigint              default 0,
+  checksum         text                default null,
+  content_hash     text                default null,
+  storage_class    text                default null,
+  metadata         jsonb               default '{}',
+  last_modified_at timestamptz         default null,
+  link_target      text                default null,
+  last_seen_at     timestamptz         default null
 )
 returns filestore.nodes
 language plpgsql
@@ -328,6 +573,12 @@ declare
   node     filestore.nodes;
 begin
   perform filestore.check_name(create_node.name);
+  -- Most digests come in the form that is kept, and its check looks at their digits: the call would be a twentieth of a create.
+  if octet_length(create_node.checksum) <> 71
+     or not starts_with(create_node.checksum, 'sha256:')
+     or create_node.checksum <> lower(create_node.checksum) then
+    create_node.checksum := filestore.canonical_checksum(create_node.checksum);
+  end if;
   select n.backend_mount_id
   into mount_id
   from filestore.nodes n
@@ -343,7 +594,8 @@ begin
     content_hash,
     storage_class,
     metadata,
-    last_modified_at
+    last_modified_at,
+    link_target
   )
   values (
     mount_id,
@@ -355,7 +607,8 @@ begin
     create_node.content_hash,
     create_node.storage_class,
     create_node.metadata,
-    create_node.last_modified_at
+    create_node.last_modified_at,
+    create_node.link_target
   )
   -- Named, so that an id that exists already (its sequence is behind) raises 23505 instead of "the name is taken".
   on conflict (parent_id, name) where parent_live is not null do nothing
@@ -364,14 +617,17 @@ begin
   if node.id is null then
     perform filestore.refuse_taken_name(create_node.parent_id, create_node.name);
   end if;
+  if create_node.last_seen_at is not null then
+    perform filestore.record_write_sighting(node.id, create_node.last_seen_at);
+  end if;
   return node;
 end
 $$;
 
-comment on function filestore.create_node(bigint, text, text, bigint, text, text, text, jsonb, timestamptz) is
-  'Creates a file or directory and returns it. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name.';
+comment on function filestore.create_node(bigint, text, filestore.node_kind, bigint, text, text, text, jsonb, timestamptz, text, timestamptz) is
+  'Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid.';
 
-revoke all on function filestore.create_node(bigint, text, text, bigint, text, text, text, jsonb, timestamptz) from public;
+revoke all on function filestore.create_node(bigint, text, filestore.node_kind, bigint, text, text, text, jsonb, timestamptz, text, timestamptz) from public;
 --! EndIncluded functions/create_node.sql
 --! Included functions/ensure_child.sql
 create or replace function filestore.ensure_child(directory filestore.nodes, name text)
@@ -405,10 +661,10 @@ begin
         and n.path = directory.path
       for key share;
       if not found then
-        raise sqlstate 'FS000';
+        raise sqlstate 'FS001';
       end if;
     exception
-      when sqlstate 'FS000' then
+      when sqlstate 'FS001' then
         exit;
     end;
 
@@ -495,6 +751,190 @@ comment on function filestore.ensure_directory(text, text) is
 
 revoke all on function filestore.ensure_directory(text, text) from public;
 --! EndIncluded functions/ensure_directory.sql
+--! Included functions/upsert_file.sql
+create or replace function filestore.upsert_file(
+  mount_key        text,
+  path             text,
+  size_bytes       bigint      default 0,
+  checksum         text        default null,
+  content_hash     text        default null,
+  storage_class    text        default null,
+  metadata         jsonb       default null,
+  last_modified_at timestamptz default null,
+  link_target      text        default null,
+  last_seen_at     timestamptz default null,
+  expected_version integer     default null
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id  bigint := filestore.find_mount(upsert_file.mount_key);
+  wanted    text   := filestore.canonical_path(upsert_file.path);
+  file_name text   := substring(wanted from '[^/]+$');
+  digest    text   := filestore.canonical_checksum(upsert_file.checksum);
+  known     filestore.nodes;
+  directory filestore.nodes;
+  node      filestore.nodes;
+begin
+  if file_name is null then
+    raise exception 'the path of a file is %', case when wanted is null then 'null' else 'empty' end
+      using errcode    = 'FS422',
+            constraint = 'nodes_path_check',
+            hint       = 'Give the path of the file below the root of its mount.';
+  end if;
+
+  -- Again, when the file or a directory above it is created, moved or deleted at the same time.
+  for attempt in 1..100 loop
+    select *
+    into known
+    from filestore.nodes n
+    where n.backend_mount_id = mount_id
+      and n.path = wanted
+      and n.live;
+
+    if known.directory_path is not null then
+      raise exception '"%" on mount "%" is a directory', wanted, upsert_file.mount_key
+        using errcode    = 'FS409',
+              constraint = 'nodes_directory_in_the_way',
+              hint       = 'Choose another path, or move or delete the directory.';
+    elsif coalesce(known.version, 0) <> upsert_file.expected_version then
+      raise exception 'file "%" on mount "%" %', wanted, upsert_file.mount_key, case
+        when known.id is null then format('does not exist, and version %s is expected', upsert_file.expected_version)
+        when upsert_file.expected_version = 0 then format('exists, at version %s', known.version)
+        else format('is at version %s, not %s', known.version, upsert_file.expected_version)
+      end
+        using errcode    = 'FS409',
+              constraint = 'nodes_stale',
+              hint       = 'It was changed since you looked: read it again and decide again.';
+    end if;
+
+    -- An attempt that fails must give back the locks it took, or the next one would take locks out of order: the
+    -- exception does so. Not FS000, which as a condition would catch every FS error.
+    begin
+      if known.id is not null then
+        update filestore.nodes n
+        set size_bytes       = upsert_file.size_bytes,
+            checksum         = digest,
+            content_hash     = upsert_file.content_hash,
+            storage_class    = upsert_file.storage_class,
+            metadata         = coalesce(upsert_file.metadata, n.metadata),
+            last_modified_at = upsert_file.last_modified_at,
+            link_target      = upsert_file.link_target,
+            state            = 'active'
+        where n.id = known.id
+          and n.live
+          and n.path = wanted
+          and n.version = coalesce(upsert_file.expected_version, n.version)
+        returning * into node;
+      else
+        directory := filestore.ensure_directory(upsert_file.mount_key, left(wanted, -length(file_name)));
+        -- As in ensure_child: the lock keeps the directory where it is.
+        insert into filestore.nodes (
+          backend_mount_id,
+          parent_id,
+          parent_path,
+          name,
+          kind,
+          size_bytes,
+          checksum,
+          content_hash,
+          storage_class,
+          metadata,
+          last_modified_at,
+          link_target
+        )
+        select
+          mount_id,
+          d.id,
+          d.path,
+          file_name,
+          'file',
+          upsert_file.size_bytes,
+          digest,
+          upsert_file.content_hash,
+          upsert_file.storage_class,
+          coalesce(upsert_file.metadata, '{}'),
+          upsert_file.last_modified_at,
+          upsert_file.link_target
+        from filestore.nodes d
+        where d.id = directory.id
+          and d.live
+          and d.path = directory.path
+        for key share
+        on conflict (parent_id, name) where parent_live is not null do nothing
+        returning * into node;
+      end if;
+      if node.id is null then
+        raise sqlstate 'FS001';
+      end if;
+    exception
+      when sqlstate 'FS001' then
+        null;
+    end;
+
+    if node.id is not null then
+      if upsert_file.last_seen_at is not null then
+        perform filestore.record_write_sighting(node.id, upsert_file.last_seen_at);
+      end if;
+      return node;
+    end if;
+  end loop;
+
+  raise exception 'file "%" on mount "%", or a directory above it, keeps being moved or deleted', wanted, upsert_file.mount_key
+    using errcode    = 'FS409',
+          constraint = 'nodes_busy',
+          hint       = 'Try again.';
+end
+$$;
+
+comment on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer) is
+  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid.';
+
+revoke all on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer) from public;
+--! EndIncluded functions/upsert_file.sql
+--! Included functions/merge_metadata.sql
+create or replace function filestore.merge_metadata(
+  node_id          bigint,
+  set_values       jsonb   default '{}',
+  unset_keys       text[]  default '{}',
+  expected_version integer default null
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  node filestore.nodes;
+begin
+  if jsonb_typeof(set_values) is distinct from 'object' then
+    raise exception 'set_values is %, not an object', coalesce(jsonb_typeof(set_values), 'null')
+      using errcode    = 'FS422',
+            constraint = 'nodes_metadata_check',
+            hint       = 'Give the keys to set with their values, such as {"tag": "x"}; {} sets nothing.';
+  end if;
+
+  -- One update: it computes the result from the row that it locks, so that no other change of the row is lost.
+  update filestore.nodes n
+  set metadata = (n.metadata - coalesce(unset_keys, '{}')) || set_values
+  where n.id = merge_metadata.node_id
+    and n.live
+    and n.version = coalesce(expected_version, n.version)
+  returning * into node;
+
+  if node.id is null then
+    perform filestore.refuse_stale(node_id, expected_version);
+  end if;
+  return node;
+end
+$$;
+
+comment on function filestore.merge_metadata(bigint, jsonb, text[], integer) is
+  'Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object.';
+
+revoke all on function filestore.merge_metadata(bigint, jsonb, text[], integer) from public;
+--! EndIncluded functions/merge_metadata.sql
 --! Included functions/move_node.sql
 create or replace function filestore.move_node(
   node_id          bigint,
@@ -930,6 +1370,620 @@ comment on function filestore.revert_node(bigint, integer, integer) is
 
 revoke all on function filestore.revert_node(bigint, integer, integer) from public;
 --! EndIncluded functions/revert_node.sql
+--! Included functions/refuse_long_copy.sql
+create or replace function filestore.refuse_long_copy(source filestore.nodes, new_parent_id bigint, new_name text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  new_path text := (
+    select ltrim(p.path || '/' || new_name, '/')
+    from filestore.nodes p
+    where p.id = new_parent_id
+  );
+  node record;
+begin
+  select n.id, n.path, c.bytes
+  into node
+  from filestore.nodes n
+  -- Below the root of a mount, paths begin without a slash.
+  cross join lateral (
+    select octet_length(new_path) + octet_length(n.path) - octet_length(source.path) + (source.path = '' and n.path <> '')::integer as bytes
+  ) c
+  where n.backend_mount_id = source.backend_mount_id
+    and n.live
+    and (n.id = source.id or source.path = '' or (n.path >= source.path || '/' and n.path < source.path || '0'))
+    and c.bytes > 2600
+  order by n.path
+  limit 1;
+
+  if found then
+    raise exception 'the copy of node % ("%") would have a path of % bytes', node.id, left(node.path, 200), node.bytes
+      using errcode    = 'FS422',
+            constraint = 'nodes_path_length_check',
+            hint       = 'A path has at most 2600 bytes. Copy into a directory with a shorter path, or give a shorter name.';
+  end if;
+end
+$$;
+
+comment on function filestore.refuse_long_copy(filestore.nodes, bigint, text) is
+  'Internal: Names the first node of a tree whose path would be too long in the copy.';
+
+revoke all on function filestore.refuse_long_copy(filestore.nodes, bigint, text) from public;
+--! EndIncluded functions/refuse_long_copy.sql
+--! Included functions/copy_nodes.sql
+create or replace function filestore.copy_nodes(
+  node_id          bigint,
+  new_parent_id    bigint,
+  new_name         text,
+  expected_version integer
+)
+returns bigint
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+set jit = off
+-- The join of each node with its parent must not be a nested loop, whatever stale statistics say.
+set enable_nestloop = off
+as $$
+declare
+  ids       constant regclass := pg_get_serial_sequence('filestore.nodes', 'id');
+  copy_id   constant bigint   := nextval(ids);
+  columns   text;
+  mount_id  bigint;
+  directory text;
+  source    record;
+  copied    bigint;
+begin
+  select n.backend_mount_id
+  into mount_id
+  from filestore.nodes n
+  where n.id = new_parent_id;
+  select n.backend_mount_id, n.parent_id, n.name, n.path
+  into source
+  from filestore.nodes n
+  where n.id = copy_nodes.node_id;
+
+  -- Locks the new parent, so that its path stays what it is.
+  directory := filestore.find_parent(mount_id, new_parent_id, coalesce(new_name, source.name));
+  if source.backend_mount_id = mount_id
+     and (source.path in ('', directory) or starts_with(directory, source.path || '/')) then
+    raise exception 'directory "%" cannot be copied into itself ("%")', source.path, directory
+      using errcode    = 'FS422',
+            constraint = 'nodes_cycle_check',
+            hint       = 'Choose a parent outside of the directory that is copied.';
+  end if;
+
+  if exists (
+    select
+    from filestore.nodes n
+    where n.parent_id = new_parent_id
+      and n.name = coalesce(new_name, source.name)
+      and n.parent_live
+  ) then
+    perform filestore.refuse_taken_name(new_parent_id, coalesce(new_name, source.name));
+  end if;
+
+  select string_agg(format('n.%I', c.name), ', ' order by c.name)
+  into columns
+  from unnest(filestore.content_columns()) as c (name);
+
+  -- One statement, so one snapshot: whatever moves, comes or goes in the source at the same time, the copy is the tree
+  -- of one moment. Parent paths are given, so that the trigger looks up no parent.
+  execute format(
+    'with top as materialized (
+       select
+         n.backend_mount_id,
+         n.path,
+         coalesce($5, n.name) as new_name,
+         coalesce(nullif($4, '''') || ''/'', '''') || coalesce($5, n.name) as new_path
+       from filestore.nodes n
+       where n.id = $1
+         and n.live
+         and n.version = coalesce($6, n.version)
+     ),
+     source as materialized (
+       select
+         case n.id when $1 then $2 else nextval($7) end as new_id,
+         n.id, n.parent_id, n.parent_path, n.name, n.kind, n.state, %1$s
+       from filestore.nodes n
+       where n.backend_mount_id = (select t.backend_mount_id from top t)
+         and n.live
+         %2$s
+     )
+     insert into filestore.nodes (id, backend_mount_id, parent_id, parent_path, name, kind, state, %3$s)
+     overriding system value
+     select
+       n.new_id,
+       $8,
+       case n.id when $1 then $3 else p.new_id end,
+       case n.id
+         when $1 then $4
+         else (select t.new_path from top t)
+           || coalesce(''/'' || nullif(ltrim(substr(n.parent_path, (select length(t.path) from top t) + 1), ''/''), ''''), '''')
+       end,
+       case n.id when $1 then (select t.new_name from top t) else n.name end,
+       n.kind,
+       n.state,
+       %1$s
+     from source n
+     left join source p on p.id = n.parent_id and p.kind = ''directory''',
+    columns,
+    -- The whole mount is below its root.
+    case
+      when source.path <> '' then
+        'and n.path >= (select t.path from top t)
+         and n.path < (select t.path || ''0'' from top t)
+         and (n.id = $1 or n.path >= (select t.path || ''/'' from top t))'
+    end,
+    replace(columns, 'n.', '')
+  )
+  using node_id, copy_id, new_parent_id, directory, new_name, expected_version, ids, mount_id;
+  get diagnostics copied = row_count;
+  return case when copied > 0 then copy_id end;
+end
+$$;
+
+comment on function filestore.copy_nodes(bigint, bigint, text, integer) is
+  'Internal: The insert of filestore.copy_tree, with ids of the sequence, on which services have no right. Returns the id of the copy; null when there is no live node of the version.';
+
+revoke all on function filestore.copy_nodes(bigint, bigint, text, integer) from public;
+--! EndIncluded functions/copy_nodes.sql
+--! Included functions/copy_tree.sql
+create or replace function filestore.copy_tree(
+  node_id          bigint,
+  new_parent_id    bigint,
+  new_name         text    default null,
+  expected_version integer default null
+)
+returns filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  broken  text;
+  copy_id bigint;
+  source  filestore.nodes;
+  node    filestore.nodes;
+begin
+  if new_name is not null then
+    perform filestore.check_name(new_name);
+  end if;
+  select *
+  into source
+  from filestore.nodes n
+  where n.id = copy_tree.node_id
+    and n.live
+    and n.version = coalesce(expected_version, n.version);
+  if source.id is null then
+    perform filestore.refuse_stale(node_id, expected_version);
+  elsif source.parent_id is null and new_name is null then
+    raise exception 'node % is the root of a mount: its copy has no name', node_id
+      using errcode    = 'FS422',
+            constraint = 'nodes_root_check',
+            hint       = 'Give new_name, and a directory of another mount.';
+  end if;
+
+  begin
+    copy_id := filestore.copy_nodes(node_id, new_parent_id, new_name, expected_version);
+  exception
+    when unique_violation or check_violation then
+      get stacked diagnostics broken = constraint_name;
+      if broken = 'nodes_live_child_key' then
+        perform filestore.refuse_taken_name(new_parent_id, coalesce(new_name, source.name));
+      elsif broken = 'nodes_path_length_check' then
+        perform filestore.refuse_long_copy(source, new_parent_id, coalesce(new_name, source.name));
+      end if;
+      raise;
+  end;
+  if copy_id is null then
+    perform filestore.refuse_stale(node_id, expected_version);
+  end if;
+
+  select *
+  into node
+  from filestore.nodes n
+  where n.id = copy_id;
+  return node;
+end
+$$;
+
+comment on function filestore.copy_tree(bigint, bigint, text, integer) is
+  'Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; null leaves the name as it is. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long.';
+
+revoke all on function filestore.copy_tree(bigint, bigint, text, integer) from public;
+--! EndIncluded functions/copy_tree.sql
+--! Included functions/describe_element.sql
+create or replace function filestore.describe_element(place bigint, node jsonb)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return format('element %s%s', place, ' ("' || left(regexp_replace(node ->> 'name', '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40) || '")');
+end
+$$;
+
+comment on function filestore.describe_element(bigint, jsonb) is
+  'Internal: An element of a batch of filestore.create_nodes as error messages name it: its position, from 1, and its name.';
+
+revoke all on function filestore.describe_element(bigint, jsonb) from public;
+--! EndIncluded functions/describe_element.sql
+--! Included functions/check_batch.sql
+create or replace function filestore.check_batch(nodes jsonb)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  fields text[] := '{parent_id,name,kind,state}'::text[] || filestore.content_columns();
+  given  record;
+  field  text;
+begin
+  if jsonb_typeof(nodes) is distinct from 'array' then
+    raise exception 'a batch is an array of objects, not %', coalesce(jsonb_typeof(nodes), 'null')
+      using errcode    = 'FS422',
+            constraint = 'nodes_batch_check',
+            hint       = 'Give a JSON array with an object for each node, such as [{"parent_id": 1, "name": "a"}].';
+  elsif jsonb_array_length(nodes) > 10000 then
+    raise exception 'the batch has % nodes', jsonb_array_length(nodes)
+      using errcode    = 'FS422',
+            constraint = 'limit_check',
+            hint       = 'One call takes at most 10000 nodes: call it several times.';
+  end if;
+
+  select e.position, e.value
+  into given
+  from jsonb_array_elements(nodes) with ordinality as e (value, position)
+  where case jsonb_typeof(e.value)
+          when 'object' then
+            e.value - fields <> '{}' or not coalesce(e.value ->> 'parent_id' ~ '^[0-9]{1,18}$', true)
+          else true
+        end
+  order by e.position
+  limit 1;
+  if not found then
+    return;
+  end if;
+
+  if jsonb_typeof(given.value) <> 'object' then
+    raise exception 'element % is no object but %', given.position, jsonb_typeof(given.value)
+      using errcode    = 'FS422',
+            constraint = 'nodes_batch_check',
+            hint       = 'Give an object for each node, with at least parent_id and name.';
+  end if;
+
+  select k.name
+  into field
+  from jsonb_object_keys(given.value - fields) as k (name)
+  order by k.name
+  limit 1;
+  if not found then
+    raise exception '% has a parent_id that is no id', filestore.describe_element(given.position, given.value)
+      using errcode    = 'FS422',
+            constraint = 'nodes_batch_check',
+            hint       = 'parent_id is the id of a directory, as a number or a string of digits.';
+  end if;
+  raise exception '% has the field "%", which %', filestore.describe_element(given.position, given.value), left(field, 40),
+    case
+      when exists (select from pg_attribute a where a.attrelid = 'filestore.nodes'::regclass and a.attnum > 0 and a.attname = field)
+        then 'the database sets'
+      else 'a node does not have'
+    end
+    using errcode    = 'FS422',
+          constraint = 'nodes_batch_check',
+          hint       = format('The fields are %s.', array_to_string(fields, ', '));
+end
+$$;
+
+comment on function filestore.check_batch(jsonb) is
+  'Internal: Raises FS422 when filestore.create_nodes cannot read a batch, and names the position.';
+
+revoke all on function filestore.check_batch(jsonb) from public;
+--! EndIncluded functions/check_batch.sql
+--! Included functions/lock_parents.sql
+create or replace function filestore.lock_parents(nodes jsonb)
+returns jsonb
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  ids      bigint[] := array(
+    select distinct (e.value ->> 'parent_id')::bigint
+    from jsonb_array_elements(nodes) as e (value)
+  );
+  mount_id bigint;
+  parents  jsonb;
+  usable   bigint[];
+  unusable bigint;
+  faults   text;
+begin
+  if cardinality(ids) > 1 then
+    for mount_id in
+      select distinct n.backend_mount_id
+      from filestore.nodes n
+      where n.id = any (ids)
+      order by n.backend_mount_id
+    loop
+      perform filestore.lock_tree(mount_id, false);
+    end loop;
+  end if;
+
+  -- A statement after the locks: it sees where a parent that moved is now.
+  select
+    coalesce(jsonb_agg(jsonb_build_object('id', p.id, 'backend_mount_id', p.backend_mount_id, 'path', p.directory_path)), '[]'),
+    coalesce(array_agg(p.id), '{}')
+  into parents, usable
+  from (
+    select n.id, n.backend_mount_id, n.directory_path, n.live
+    from filestore.nodes n
+    where n.id = any (ids)
+    order by n.id
+    for key share
+  ) p
+  where p.live
+    and p.directory_path is not null;
+
+  if cardinality(usable) = cardinality(ids) then
+    return parents;
+  end if;
+
+  select
+    count(*),
+    string_agg(
+      case
+        when f.parent_id is null
+          then format('%s has no parent_id', filestore.describe_element(f.position, f.element))
+        else format(
+          'parent %s of %s %s',
+          f.parent_id,
+          filestore.describe_element(f.position, f.element),
+          coalesce(
+            (select case when n.directory_path is null then 'is a file' else 'is deleted' end from filestore.nodes n where n.id = f.parent_id),
+            'does not exist'
+          )
+        )
+      end,
+      ', ' order by f.position
+    ) filter (where f.number <= 10)
+  into unusable, faults
+  from (
+    select g.parent_id, g.position, g.element, row_number() over (order by g.position) as number
+    from (
+      select distinct on (o.parent_id) o.parent_id, o.position, o.element
+      from (
+        select (e.value ->> 'parent_id')::bigint as parent_id, e.position, e.value as element
+        from jsonb_array_elements(nodes) with ordinality as e (value, position)
+      ) o
+      where o.parent_id is null or o.parent_id <> all (usable)
+      order by o.parent_id, o.position
+    ) g
+  ) f;
+  raise exception '%', faults || case when unusable > 10 then format(', and %s more', unusable - 10) else '' end
+    using errcode    = 'FS404',
+          constraint = 'nodes_parents_missing',
+          hint       = 'The parent of a node is a live directory. Nothing was created.';
+end
+$$;
+
+comment on function filestore.lock_parents(jsonb) is
+  'Internal: The parents of a batch of filestore.create_nodes with their mounts and paths, locked against moves in order of id, under shared tree locks when there are several. FS404 names those that are no live directories.';
+
+revoke all on function filestore.lock_parents(jsonb) from public;
+--! EndIncluded functions/lock_parents.sql
+--! Included functions/refuse_taken_names.sql
+create or replace function filestore.refuse_taken_names(nodes jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  twin  record;
+  taken record;
+begin
+  select g.parent_id, g.positions, g.element
+  into twin
+  from (
+    select
+      (e.value ->> 'parent_id')::bigint as parent_id,
+      array_agg(e.position order by e.position) as positions,
+      min(e.value::text)::jsonb as element
+    from jsonb_array_elements(nodes) with ordinality as e (value, position)
+    group by (e.value ->> 'parent_id')::bigint, e.value ->> 'name'
+    having count(*) > 1
+  ) g
+  order by g.positions
+  limit 1;
+  if found then
+    raise exception '% has the same name and parent (%) as element %',
+      filestore.describe_element(twin.positions[2], twin.element), twin.parent_id, twin.positions[1]
+      using errcode    = 'FS409',
+            constraint = 'nodes_name_taken',
+            hint       = 'Leave one of them out, or choose another name. Nothing was created.';
+  end if;
+
+  select g.parent_id, g.position, g.element, p.path
+  into taken
+  from (
+    select (e.value ->> 'parent_id')::bigint as parent_id, e.position, e.value as element
+    from jsonb_array_elements(nodes) with ordinality as e (value, position)
+  ) g
+  cross join lateral (
+    -- "Offset 0" keeps this a lookup for each element.
+    select (select d.path from filestore.nodes d where d.id = n.parent_id) as path
+    from filestore.nodes n
+    where n.parent_id = g.parent_id
+      and n.name = g.element ->> 'name'
+      and n.parent_live
+    offset 0
+  ) p
+  order by g.position
+  limit 1;
+  if found then
+    raise exception '%: the name is taken in directory % ("%")',
+      filestore.describe_element(taken.position, taken.element), taken.parent_id, taken.path
+      using errcode    = 'FS409',
+            constraint = 'nodes_name_taken',
+            hint       = 'Choose another name, or move or delete the node that has it. Nothing was created.';
+  end if;
+end
+$$;
+
+comment on function filestore.refuse_taken_names(jsonb) is
+  'Internal: Names the first element of a batch of filestore.create_nodes whose name is given twice, or taken by a live node. Returns when there is none.';
+
+revoke all on function filestore.refuse_taken_names(jsonb) from public;
+--! EndIncluded functions/refuse_taken_names.sql
+--! Included functions/refuse_element.sql
+create or replace function filestore.refuse_element(creation text, nodes jsonb, parents jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  first   integer := 0;
+  last    integer := jsonb_array_length(nodes) - 1;
+  middle  integer;
+  code    text;
+  broken  text;
+  message text;
+  remedy  text;
+begin
+  -- Halves the batch until one element is left: each half is created, and undone again. Not by FS000, which as a
+  -- condition means the whole class FS.
+  while first < last loop
+    middle := (first + last) / 2;
+    begin
+      execute creation using jsonb_path_query_array(nodes, '$[$first to $last]', jsonb_build_object('first', first, 'last', middle)), parents;
+      raise sqlstate 'FS001';
+    exception
+      when sqlstate 'FS001' then
+        first := middle + 1;
+      when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
+        last := middle;
+    end;
+  end loop;
+
+  begin
+    perform filestore.check_name(nodes -> first ->> 'name');
+    execute creation using jsonb_build_array(nodes -> first), parents;
+  exception
+    when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
+      get stacked diagnostics code = returned_sqlstate, broken = constraint_name, message = message_text, remedy = pg_exception_hint;
+      if broken = 'nodes_live_child_key' then
+        perform filestore.refuse_taken_names(nodes);
+      end if;
+      -- A value that its type cannot hold has no reason.
+      if code like '22%' then
+        code   := 'FS422';
+        broken := 'nodes_batch_check';
+      end if;
+      raise exception '%: %', filestore.describe_element(first + 1, nodes -> first), message
+        -- Passed on from what refused the element.
+        using errcode    = code,
+              constraint = broken,
+              hint       = coalesce(nullif(remedy, ''), 'Correct the element. Nothing was created.');
+  end;
+  -- It failed only beside an earlier element.
+  perform filestore.refuse_taken_names(nodes);
+end
+$$;
+
+comment on function filestore.refuse_element(text, jsonb, jsonb) is
+  'Internal: Finds the first element of a batch of filestore.create_nodes that cannot be created, and says why. Returns when all of them can.';
+
+revoke all on function filestore.refuse_element(text, jsonb, jsonb) from public;
+--! EndIncluded functions/refuse_element.sql
+--! Included functions/create_nodes.sql
+create or replace function filestore.create_nodes(nodes jsonb)
+returns setof filestore.nodes
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  columns  text;
+  fields   text;
+  creation text;
+  parents  jsonb;
+begin
+  perform filestore.check_batch(nodes);
+  parents := filestore.lock_parents(nodes);
+
+  -- What an element leaves out has the default of its column.
+  select
+    string_agg(quote_ident(a.attname), ', ' order by a.attnum),
+    string_agg(
+      case
+        when a.attname = 'kind' then 'coalesce(r.kind, ''file'')'
+        -- As in create_node: most digests come in the form that is kept.
+        when a.attname = 'checksum' then 'case
+          when r.checksum is null then null
+          when octet_length(r.checksum) = 71 and starts_with(r.checksum, ''sha256:'') and r.checksum = lower(r.checksum) then r.checksum
+          else filestore.canonical_checksum(r.checksum)
+        end'
+        when d.adbin is null then format('r.%I', a.attname)
+        when a.attnotnull then format('coalesce(r.%I, %s)', a.attname, pg_get_expr(d.adbin, d.adrelid))
+        else format('case when $1 -> (r.position::integer - 1) ? %L then r.%I else %s end', a.attname, a.attname, pg_get_expr(d.adbin, d.adrelid))
+      end || ' as ' || quote_ident(a.attname),
+      ', ' order by a.attnum
+    )
+  into columns, fields
+  from pg_attribute a
+  left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where a.attrelid = 'filestore.nodes'::regclass
+    and a.attname = any ('{kind,state}'::text[] || filestore.content_columns());
+
+  -- In order of parent and name: two batches that meet in a directory wait for each other's names in one order.
+  creation := format(
+    'with given as materialized (
+       select r.position, r.parent_id, r.name, %2$s
+       from jsonb_populate_recordset(null::filestore.nodes, $1) with ordinality as r (%3$s, position)
+     ),
+     created as (
+       insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, %1$s)
+       select p.backend_mount_id, g.parent_id, p.path, %4$s
+       from given g
+       join jsonb_to_recordset($2) as p (id bigint, backend_mount_id bigint, path text) on p.id = g.parent_id
+       order by g.parent_id, g.name
+       returning *
+     )
+     select c.*
+     from created c
+     join given g on g.parent_id = c.parent_id and g.name = c.name
+     order by g.position',
+    columns,
+    fields,
+    (
+      select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+      from pg_attribute a
+      where a.attrelid = 'filestore.nodes'::regclass
+        and a.attnum > 0
+        and not a.attisdropped
+    ),
+    'g.name, ' || regexp_replace(columns, '(^|, )', '\1g.', 'g')
+  );
+  begin
+    return query execute creation using nodes, parents;
+  exception
+    when unique_violation then
+      perform filestore.refuse_taken_names(nodes);
+      raise;
+    when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
+      perform filestore.refuse_element(creation, nodes, parents);
+      raise;
+  end;
+end
+$$;
+
+comment on function filestore.create_nodes(jsonb) is
+  'Creates the nodes that a JSON array of objects describes, all or none, and returns them in the order given. An object has parent_id, name and perhaps kind (file by default), state and any content column of nodes; what it leaves out has the default of its column. At most 10000. FS404 when a parent is no live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1.';
+
+revoke all on function filestore.create_nodes(jsonb) from public;
+--! EndIncluded functions/create_nodes.sql
 --! Included functions/purge_deleted.sql
 create or replace function filestore.purge_deleted(older_than interval, batch integer default 1000)
 returns integer

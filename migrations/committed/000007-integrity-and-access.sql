@@ -1,5 +1,5 @@
---! Previous: sha1:169c100fba8776978024e8eaac50092afabeb23f
---! Hash: sha1:bee8eec2e5386792c478d789f94dbf7f4fc608cd
+--! Previous: sha1:5431e5edbd0e03078c9289c998ce3e201cc25e4d
+--! Hash: sha1:31798266b486e117bac823bc0d7259585e032e6b
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -159,8 +159,8 @@ begin
     'wrong totals',
     m.id,
     a.node_id,
-    format('"%s": %s bytes, %s files, %s directories instead of %s, %s, %s', a.path, a.size_bytes, a.file_count, a.dir_count,
-           a.expected_size_bytes, a.expected_file_count, a.expected_dir_count)
+    format('"%s": %s bytes, %s files, %s directories, %s children instead of %s, %s, %s, %s', a.path, a.size_bytes, a.file_count,
+           a.dir_count, a.child_count, a.expected_size_bytes, a.expected_file_count, a.expected_dir_count, a.expected_child_count)
   from filestore.backend_mounts m
   cross join lateral filestore.audit_rollups(m.mount_key) a
   where m.erasing_since is null;
@@ -228,12 +228,16 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  readers   constant text[] := '{access_rights,canonical_path,check_access,check_limit,check_name,content_columns,directory_totals,find_by_checksum,find_mount,'
-    'list_directory,location_uri,node_at,node_by_path,node_location,percent_encode,tree_at}'::text[];
-  services  constant text[] := '{begin_command,begin_work,create_node,delete_batch,delete_node,ensure_child,ensure_directory,finish_command,is_sound,is_sound_entry,'
-    'fold_rollups,freeze_tree,lock_tree,move_node,record_sightings,refuse_entry,refuse_stale,refuse_taken_name,refuse_unsound,require_first_write,'
-    'require_read_committed,restore_node,restore_tree,revert_node,start_command,writable_mount}'::text[];
-  operators constant text[] := '{audit_rollups,check_integrity,check_retention,check_sequences,expire_commands,find_secret,prune_journal,purge_deleted,recount_rollups}'::text[];
+  readers   constant text[] := '{access_rights,canonical_checksum,canonical_path,check_access,check_limit,check_name,content_columns,'
+    'directory_totals,find_by_checksum,find_mount,list_commands,list_directory,list_totals,list_unseen,location_uri,'
+    'node_at,node_by_path,node_commands,node_location,percent_encode,tree_at}'::text[];
+  services  constant text[] := '{begin_command,begin_work,check_batch,check_retention,copy_nodes,copy_tree,create_node,create_nodes,'
+    'delete_batch,delete_node,describe_element,ensure_child,ensure_directory,expire_commands,finish_command,'
+    'fold_rollups,freeze_tree,is_sound,is_sound_entry,lock_parents,lock_tree,merge_metadata,move_node,'
+    'record_sightings,record_write_sighting,refuse_element,refuse_entry,refuse_long_copy,refuse_stale,'
+    'refuse_taken_name,refuse_taken_names,refuse_unsound,require_first_write,require_read_committed,restore_node,'
+    'restore_tree,revert_node,start_command,upsert_file,writable_mount}'::text[];
+  operators constant text[] := '{audit_rollups,check_integrity,check_sequences,find_secret,prune_journal,purge_deleted,recount_rollups}'::text[];
 begin
   if level is null or level not in ('reader', 'service', 'operator') then
     raise exception 'there is no level "%"', coalesce(level, 'null')

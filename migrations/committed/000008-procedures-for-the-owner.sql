@@ -1,5 +1,5 @@
---! Previous: sha1:bee8eec2e5386792c478d789f94dbf7f4fc608cd
---! Hash: sha1:b351ca219171babab5dee34dd3fe32d41f74e687
+--! Previous: sha1:31798266b486e117bac823bc0d7259585e032e6b
+--! Hash: sha1:0b4de93fc6ba308cf7a02b34b55c8d9f4e19a72a
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -9,10 +9,14 @@ import type {
   CheckAccessRow,
   CheckIntegrityRow,
   CheckSequencesRow,
+  CommandStatus,
   DirectoryTotalsRow,
   JournalEntryRow,
   JsonValue,
+  ListTotalsRow,
+  ListUnseenRow,
   NodeAtRow,
+  NodeKind,
   NodeRow,
   TreeAtRow,
 } from '../../schema/rows.d.ts';
@@ -129,9 +133,29 @@ const BEGIN_WORK: SqlFunction = {
   },
 };
 
-/** Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. FS404 when there is no such entry, FS409 when it is not running. May be called by services and operators. */
+/** Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. A second transaction that begins work on it waits until this one ends. FS404 when there is no such entry, FS409 when it is not running. May be called by services and operators. */
 export function beginWork(client: SqlClient, args: BeginWorkArguments): Promise<void> {
   return callForNothing(client, BEGIN_WORK, args);
+}
+
+/** The arguments of {@link canonicalChecksum}. */
+export interface CanonicalChecksumArguments {
+  readonly checksum: string;
+  readonly algorithm?: string | null | undefined;
+}
+
+const CANONICAL_CHECKSUM: SqlFunction = {
+  name: 'canonical_checksum',
+  result: 'value',
+  parameters: {
+    checksum: { name: 'checksum', required: true },
+    algorithm: { name: 'algorithm' },
+  },
+};
+
+/** A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. May be called by readers, services and operators. */
+export function canonicalChecksum(client: SqlClient, args: CanonicalChecksumArguments): Promise<string> {
+  return callForOne(client, CANONICAL_CHECKSUM, args);
 }
 
 /** The arguments of {@link canonicalPath}. */
@@ -185,12 +209,36 @@ export function checkSequences(client: SqlClient): Promise<readonly CheckSequenc
   return callForAll(client, CHECK_SEQUENCES, {});
 }
 
+/** The arguments of {@link copyTree}. */
+export interface CopyTreeArguments {
+  readonly nodeId: string | number | bigint;
+  readonly newParentId: string | number | bigint;
+  readonly newName?: string | null | undefined;
+  readonly expectedVersion?: number | null | undefined;
+}
+
+const COPY_TREE: SqlFunction = {
+  name: 'copy_tree',
+  result: 'row',
+  parameters: {
+    nodeId: { name: 'node_id', required: true },
+    newParentId: { name: 'new_parent_id', required: true },
+    newName: { name: 'new_name' },
+    expectedVersion: { name: 'expected_version' },
+  },
+};
+
+/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; null leaves the name as it is. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. May be called by services and operators. */
+export function copyTree(client: SqlClient, args: CopyTreeArguments): Promise<NodeRow> {
+  return callForOne(client, COPY_TREE, args);
+}
+
 /** The arguments of {@link createNode}. */
 export interface CreateNodeArguments {
   readonly parentId: string | number | bigint;
   readonly name: string;
   /** Default: 'file'::text */
-  readonly kind?: string | undefined;
+  readonly kind?: NodeKind | undefined;
   /** Default: 0 */
   readonly sizeBytes?: string | number | bigint | undefined;
   readonly checksum?: string | null | undefined;
@@ -199,6 +247,8 @@ export interface CreateNodeArguments {
   /** Default: '{}'::jsonb */
   readonly metadata?: NonNullable<JsonValue> | undefined;
   readonly lastModifiedAt?: Date | string | null | undefined;
+  readonly linkTarget?: string | null | undefined;
+  readonly lastSeenAt?: Date | string | null | undefined;
 }
 
 const CREATE_NODE: SqlFunction = {
@@ -214,12 +264,32 @@ const CREATE_NODE: SqlFunction = {
     storageClass: { name: 'storage_class' },
     metadata: { name: 'metadata', json: 'value' },
     lastModifiedAt: { name: 'last_modified_at' },
+    linkTarget: { name: 'link_target' },
+    lastSeenAt: { name: 'last_seen_at' },
   },
 };
 
-/** Creates a file or directory and returns it. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name. May be called by services and operators. */
+/** Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid. May be called by services and operators. */
 export function createNode(client: SqlClient, args: CreateNodeArguments): Promise<NodeRow> {
   return callForOne(client, CREATE_NODE, args);
+}
+
+/** The arguments of {@link createNodes}. */
+export interface CreateNodesArguments {
+  readonly nodes: NonNullable<JsonValue>;
+}
+
+const CREATE_NODES: SqlFunction = {
+  name: 'create_nodes',
+  result: 'row',
+  parameters: {
+    nodes: { name: 'nodes', required: true, json: 'value' },
+  },
+};
+
+/** Creates the nodes that a JSON array of objects describes, all or none, and returns them in the order given. An object has parent_id, name and perhaps kind (file by default), state and any content column of nodes; what it leaves out has the default of its column. At most 10000. FS404 when a parent is no live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. May be called by services and operators. */
+export function createNodes(client: SqlClient, args: CreateNodesArguments): Promise<readonly NodeRow[]> {
+  return callForAll(client, CREATE_NODES, args);
 }
 
 /** The arguments of {@link deleteBatch}. */
@@ -282,7 +352,7 @@ const DIRECTORY_TOTALS: SqlFunction = {
   },
 };
 
-/** The totals of a directory's whole subtree, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. May be called by readers, services and operators. */
+/** The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. May be called by readers, services and operators. */
 export function directoryTotals(
   client: SqlClient,
   args: DirectoryTotalsArguments,
@@ -326,7 +396,7 @@ const EXPIRE_COMMANDS: SqlFunction = {
   },
 };
 
-/** Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. May be called by operators. */
+/** Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. May be called by services and operators. */
 export function expireCommands(
   client: SqlClient,
   args: ExpireCommandsArguments,
@@ -347,7 +417,7 @@ const FIND_BY_CHECKSUM: SqlFunction = {
   },
 };
 
-/** The live files that hold a content, given as algorithm:hex in lower case. May be called by readers, services and operators. */
+/** The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. May be called by readers, services and operators. */
 export function findByChecksum(
   client: SqlClient,
   args: FindByChecksumArguments,
@@ -358,7 +428,7 @@ export function findByChecksum(
 /** The arguments of {@link finishCommand}. */
 export interface FinishCommandArguments {
   readonly entryId: string | number | bigint;
-  readonly status: string;
+  readonly status: CommandStatus;
   readonly result?: JsonValue | undefined;
   readonly error?: JsonValue | undefined;
   readonly affectedNodeIds?: readonly (string | number | bigint)[] | null | undefined;
@@ -404,13 +474,46 @@ export function foldRollups(client: SqlClient, args: FoldRollupsArguments = {}):
   return callForOne(client, FOLD_ROLLUPS, args);
 }
 
+/** The arguments of {@link listCommands}. */
+export interface ListCommandsArguments {
+  readonly mountId?: string | number | bigint | null | undefined;
+  readonly command?: string | null | undefined;
+  readonly status?: CommandStatus | null | undefined;
+  readonly beforeId?: string | number | bigint | null | undefined;
+  /** Default: 100 */
+  readonly pageSize?: string | number | bigint | undefined;
+}
+
+const LIST_COMMANDS: SqlFunction = {
+  name: 'list_commands',
+  result: 'row',
+  parameters: {
+    mountId: { name: 'mount_id' },
+    command: { name: 'command' },
+    status: { name: 'status' },
+    beforeId: { name: 'before_id' },
+    pageSize: { name: 'page_size' },
+  },
+};
+
+/** A page of the journal, the newest entries first: all, or those of a mount, of a command, with a status. The next page begins before the last id of this one. May be called by readers, services and operators. */
+export function listCommands(
+  client: SqlClient,
+  args: ListCommandsArguments = {},
+): Promise<readonly JournalEntryRow[]> {
+  return callForAll(client, LIST_COMMANDS, args);
+}
+
 /** The arguments of {@link listDirectory}. */
 export interface ListDirectoryArguments {
   readonly directoryId: string | number | bigint;
   /** Default: ''::text */
   readonly afterName?: string | undefined;
   /** Default: 1000 */
-  readonly pageSize?: number | undefined;
+  readonly pageSize?: string | number | bigint | undefined;
+  /** Default: false */
+  readonly withDeleted?: boolean | undefined;
+  readonly afterId?: string | number | bigint | null | undefined;
 }
 
 const LIST_DIRECTORY: SqlFunction = {
@@ -420,12 +523,58 @@ const LIST_DIRECTORY: SqlFunction = {
     directoryId: { name: 'directory_id', required: true },
     afterName: { name: 'after_name' },
     pageSize: { name: 'page_size' },
+    withDeleted: { name: 'with_deleted' },
+    afterId: { name: 'after_id' },
   },
 };
 
-/** A page of what a live directory holds, in order of name. The next page begins after the last name of this one. FS404 when there is no such directory. May be called by readers, services and operators. */
+/** A page of what a live directory holds, in order of name; with_deleted, of what any directory holds, tombstones included, in order of name and id. The next page begins after the last name of this one, or after its last name and id. FS404 when there is no such directory. May be called by readers, services and operators. */
 export function listDirectory(client: SqlClient, args: ListDirectoryArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, LIST_DIRECTORY, args);
+}
+
+/** The arguments of {@link listTotals}. */
+export interface ListTotalsArguments {
+  readonly nodeIds: readonly (string | number | bigint)[];
+}
+
+const LIST_TOTALS: SqlFunction = {
+  name: 'list_totals',
+  result: 'columns',
+  parameters: {
+    nodeIds: { name: 'node_ids', required: true },
+  },
+};
+
+/** The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. May be called by readers, services and operators. */
+export function listTotals(client: SqlClient, args: ListTotalsArguments): Promise<readonly ListTotalsRow[]> {
+  return callForAll(client, LIST_TOTALS, args);
+}
+
+/** The arguments of {@link listUnseen}. */
+export interface ListUnseenArguments {
+  readonly mountKey: string;
+  readonly since: Date | string;
+  /** Default: ''::text */
+  readonly afterPath?: string | undefined;
+  /** Default: 10000 */
+  readonly maxNodes?: string | number | bigint | undefined;
+}
+
+const LIST_UNSEEN: SqlFunction = {
+  name: 'list_unseen',
+  result: 'columns',
+  parameters: {
+    mountKey: { name: 'mount_key', required: true },
+    since: { name: 'since', required: true },
+    afterPath: { name: 'after_path' },
+    maxNodes: { name: 'max_nodes' },
+  },
+};
+
+/** Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. May be called by readers, services and operators. */
+export function listUnseen(client: SqlClient, args: ListUnseenArguments): Promise<ListUnseenRow> {
+  return callForOne(client, LIST_UNSEEN, args);
 }
 
 /** The arguments of {@link lockTree}. */
@@ -446,6 +595,32 @@ const LOCK_TREE: SqlFunction = {
 /** Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it. May be called by services and operators. */
 export function lockTree(client: SqlClient, args: LockTreeArguments): Promise<void> {
   return callForNothing(client, LOCK_TREE, args);
+}
+
+/** The arguments of {@link mergeMetadata}. */
+export interface MergeMetadataArguments {
+  readonly nodeId: string | number | bigint;
+  /** Default: '{}'::jsonb */
+  readonly setValues?: NonNullable<JsonValue> | undefined;
+  /** Default: '{}'::text[] */
+  readonly unsetKeys?: readonly string[] | undefined;
+  readonly expectedVersion?: number | null | undefined;
+}
+
+const MERGE_METADATA: SqlFunction = {
+  name: 'merge_metadata',
+  result: 'row',
+  parameters: {
+    nodeId: { name: 'node_id', required: true },
+    setValues: { name: 'set_values', json: 'value' },
+    unsetKeys: { name: 'unset_keys' },
+    expectedVersion: { name: 'expected_version' },
+  },
+};
+
+/** Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object. May be called by services and operators. */
+export function mergeMetadata(client: SqlClient, args: MergeMetadataArguments): Promise<NodeRow> {
+  return callForOne(client, MERGE_METADATA, args);
 }
 
 /** The arguments of {@link moveNode}. */
@@ -496,6 +671,8 @@ export function nodeAt(client: SqlClient, args: NodeAtArguments): Promise<NodeAt
 export interface NodeByPathArguments {
   readonly mountKey: string;
   readonly path: string;
+  /** Default: false */
+  readonly withDeleted?: boolean | undefined;
 }
 
 const NODE_BY_PATH: SqlFunction = {
@@ -504,12 +681,39 @@ const NODE_BY_PATH: SqlFunction = {
   parameters: {
     mountKey: { name: 'mount_key', required: true },
     path: { name: 'path', required: true },
+    withDeleted: { name: 'with_deleted' },
   },
 };
 
-/** The live node at a path of a mount, or no row. The path need not be canonical; FS404 when the mount does not exist. May be called by readers, services and operators. */
+/** The live node at a path of a mount, or no row; with_deleted, where no node lives, the tombstone that was deleted last. The path need not be canonical; FS404 when the mount does not exist. May be called by readers, services and operators. */
 export function nodeByPath(client: SqlClient, args: NodeByPathArguments): Promise<NodeRow | undefined> {
   return callForOneOrNone(client, NODE_BY_PATH, args);
+}
+
+/** The arguments of {@link nodeCommands}. */
+export interface NodeCommandsArguments {
+  readonly nodeId: string | number | bigint;
+  readonly beforeId?: string | number | bigint | null | undefined;
+  /** Default: 20 */
+  readonly pageSize?: string | number | bigint | undefined;
+}
+
+const NODE_COMMANDS: SqlFunction = {
+  name: 'node_commands',
+  result: 'row',
+  parameters: {
+    nodeId: { name: 'node_id', required: true },
+    beforeId: { name: 'before_id' },
+    pageSize: { name: 'page_size' },
+  },
+};
+
+/** A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. The next page begins before the last id of this one. May be called by readers, services and operators. */
+export function nodeCommands(
+  client: SqlClient,
+  args: NodeCommandsArguments,
+): Promise<readonly JournalEntryRow[]> {
+  return callForAll(client, NODE_COMMANDS, args);
 }
 
 /** The arguments of {@link nodeLocation}. */
@@ -696,6 +900,45 @@ const TREE_AT: SqlFunction = {
 /** The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. May be called by readers, services and operators. */
 export function treeAt(client: SqlClient, args: TreeAtArguments): Promise<readonly TreeAtRow[]> {
   return callForAll(client, TREE_AT, args);
+}
+
+/** The arguments of {@link upsertFile}. */
+export interface UpsertFileArguments {
+  readonly mountKey: string;
+  readonly path: string;
+  /** Default: 0 */
+  readonly sizeBytes?: string | number | bigint | undefined;
+  readonly checksum?: string | null | undefined;
+  readonly contentHash?: string | null | undefined;
+  readonly storageClass?: string | null | undefined;
+  readonly metadata?: JsonValue | undefined;
+  readonly lastModifiedAt?: Date | string | null | undefined;
+  readonly linkTarget?: string | null | undefined;
+  readonly lastSeenAt?: Date | string | null | undefined;
+  readonly expectedVersion?: number | null | undefined;
+}
+
+const UPSERT_FILE: SqlFunction = {
+  name: 'upsert_file',
+  result: 'row',
+  parameters: {
+    mountKey: { name: 'mount_key', required: true },
+    path: { name: 'path', required: true },
+    sizeBytes: { name: 'size_bytes' },
+    checksum: { name: 'checksum' },
+    contentHash: { name: 'content_hash' },
+    storageClass: { name: 'storage_class' },
+    metadata: { name: 'metadata', json: 'value' },
+    lastModifiedAt: { name: 'last_modified_at' },
+    linkTarget: { name: 'link_target' },
+    lastSeenAt: { name: 'last_seen_at' },
+    expectedVersion: { name: 'expected_version' },
+  },
+};
+
+/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. May be called by services and operators. */
+export function upsertFile(client: SqlClient, args: UpsertFileArguments): Promise<NodeRow> {
+  return callForOne(client, UPSERT_FILE, args);
 }
 
 /** The arguments of {@link writableMount}. */

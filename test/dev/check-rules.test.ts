@@ -101,7 +101,7 @@ describe('a setting', () => {
     ['set of an update', "update filestore.nodes\nset metadata = '{}'\nwhere false;"],
     [
       'set of a function',
-      'alter function filestore.check_limit(text, integer)\nset search_path = pg_catalog, pg_temp;',
+      'alter function filestore.check_limit(text, bigint, bigint)\nset search_path = pg_catalog, pg_temp;',
     ],
     ['words in a string', "select 'set x = 1; set_config(a, b, false)';"],
   ])('%s is let through', async (_, text) => {

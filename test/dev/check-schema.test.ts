@@ -65,7 +65,10 @@ describe('a comment', () => {
     ['table filestore.rollups', 'rollups'],
     ['column filestore.nodes.checksum', 'checksum'],
     ['view filestore.view_filestore_directories', 'views/view_filestore_directories.sql:1'],
-    ['function filestore.check_limit(argument text, value integer)', 'functions/check_limit.sql:1'],
+    [
+      'function filestore.check_limit(argument text, value bigint, max_value bigint)',
+      'functions/check_limit.sql:1',
+    ],
     ['procedure filestore.erase_mount(IN mount_key text, IN batch integer)', 'functions/erase_mount.sql:1'],
     ['trigger nodes_guard_removal on filestore.nodes', 'triggers/nodes_guard_removal.sql:1'],
     ['index filestore.nodes_checksum_idx', 'nodes_checksum_idx'],
@@ -173,7 +176,7 @@ describe('a definition in the database', () => {
     [
       'a function with another body',
       `do $$ begin execute replace(pg_get_functiondef('filestore.check_limit'::regproc), 'value < 1', 'value < 2'); end $$`,
-      `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text, integer) is another`,
+      `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text, bigint, bigint) is another`,
     ],
     [
       'a view with other options',
@@ -188,8 +191,8 @@ describe('a definition in the database', () => {
     ],
     [
       'a function that PUBLIC may call',
-      'grant execute on function filestore.check_limit(text, integer) to public',
-      `${FIXTURES}/functions/check_limit.sql:1 privilege EXECUTE of function filestore.check_limit(text, integer) is made by the migrations`,
+      'grant execute on function filestore.check_limit(text, bigint, bigint) to public',
+      `${FIXTURES}/functions/check_limit.sql:1 privilege EXECUTE of function filestore.check_limit(text, bigint, bigint) is made by the migrations`,
     ],
     [
       'a function without a file',

@@ -82,7 +82,7 @@ describe('the data dictionary', () => {
 
   test('says of a function what it takes and returns', () => {
     expect(section(dictionary, 'list_directory')).toContain(
-      "list_directory(\n  directory_id bigint,\n  after_name text default ''::text,\n  page_size integer default 1000\n)\nreturns setof nodes\n",
+      "list_directory(\n  directory_id bigint,\n  after_name text default ''::text,\n  page_size bigint default 1000,\n  with_deleted boolean default false,\n  after_id bigint default NULL::bigint\n)\nreturns setof nodes\n",
     );
     expect(section(dictionary, 'begin_command')).toContain('returns is_new boolean, entry journal_entries\n');
   });

@@ -21,6 +21,7 @@ function isOf(value: unknown, type: string): boolean {
     if (choice === 'CommandStatus')
       return ['queued', 'running', 'succeeded', 'failed', 'canceled'].includes(value as string);
     if (choice === 'NodeKind') return ['file', 'directory'].includes(value as string);
+    if (choice === 'TotalsState') return ['up_to_date', 'pending', 'stale'].includes(value as string);
     if (choice === 'NodeState')
       return ['active', 'inconsistent', 'missing', 'deleted'].includes(value as string);
     return choice === `'${value}'`;
@@ -79,10 +80,15 @@ describe('a row that pg returns', () => {
     DirectoryTotalsRow: 'filestore.directory_totals((select min(id) from filestore.nodes))',
     ExpireCommandsRow: "filestore.expire_commands('0 seconds')",
     FoldRollupsRow: 'filestore.fold_rollups(0 + 1)',
+    ListCommandsRow: 'filestore.list_commands()',
     ListDirectoryRow: 'filestore.list_directory((select min(id) from filestore.nodes))',
+    ListTotalsRow: 'filestore.list_totals(array(select id from filestore.nodes))',
     NodeLocationRow: 'filestore.node_location((select min(id) from filestore.nodes))',
     LockTreeRow: 'filestore.lock_tree((select min(id) from filestore.backend_mounts), false)',
+    ListUnseenRow:
+      "filestore.list_unseen((select min(mount_key) from filestore.backend_mounts), now(), '', 1)",
     NodeAtRow: 'filestore.node_at((select min(id) from filestore.nodes), now())',
+    NodeCommandsRow: 'filestore.node_commands(1)',
     RestoreNodeRow:
       'filestore.restore_node((select min(id) from filestore.nodes where deleted_at is not null))',
     TreeAtRow: "filestore.tree_at((select min(mount_key) from filestore.backend_mounts), '', now())",
@@ -124,6 +130,7 @@ describe('a row that pg returns', () => {
       "export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled';",
     );
     expect(fieldsOf(types, 'JournalEntryRow')).toMatchObject({ status: 'CommandStatus' });
+    expect(types).toContain("export type TotalsState = 'up_to_date' | 'pending' | 'stale';");
     expect(fieldsOf(types, 'NodeVersionRow')).toMatchObject({ kind: 'NodeKind', state: 'NodeState' });
   });
 

@@ -13,7 +13,7 @@ import {
   type Operation,
   statement,
 } from './operation.ts';
-import { moveNode, revertNode } from './writers.ts';
+import { mergeMetadata, moveNode, revertNode } from './writers.ts';
 
 /** A plain update of the nodes with the given ids, as a service would write it. */
 export function plainUpdate(choice: Choice, name: string, ids: readonly number[], change: Change): Operation {
@@ -58,6 +58,23 @@ export function writeIfUnchanged(choice: Choice): Operation {
       const node = choice.model.nodes.get(id);
       if (node === undefined || !isLive(node) || node.version !== (expected ?? node.version)) return;
       choice.model.update([id], { content: { size_bytes: size } });
+    },
+  );
+}
+
+export function callMergeMetadata(choice: Choice): Operation {
+  const { model, random } = choice;
+  const id = anyNode(choice);
+  const set = random.chance(0.05) ? 5 : random.pick([{}, { tag: 1 }, { tag: 2 }, { note: 3, key: 4 }]);
+  const unset = random.pick([[], ['tag'], ['note'], ['tag', 'key', 'nowhere']]);
+  const expected = anyExpectedVersion(choice, id);
+  return statement(
+    'merge_metadata',
+    'select * from filestore.merge_metadata($1, $2, $3, $4)',
+    [id, JSON.stringify(set), unset, expected],
+    (rows) => {
+      mergeMetadata(model, id, set, unset, expected);
+      expectNode(model, rows, id);
     },
   );
 }

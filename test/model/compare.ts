@@ -1,4 +1,5 @@
 import type { Client, QueryResultRow } from 'pg';
+import { journalDifferences } from './journal.ts';
 import type { Model } from './model.ts';
 import { CONTENT_COLUMNS, isLive, isLiveDirectory, isRoot, type Node, type Version } from './node.ts';
 import { totalsOf } from './writers.ts';
@@ -27,12 +28,16 @@ const EVERYTHING = `
   group by v.id
   union all
   select 'view of totals', d.id, null, true,
-    format('%s bytes, %s files, %s directories', d.size_bytes, d.file_count, d.dir_count)
+    format('%s bytes, %s files, %s directories, %s children', d.size_bytes, d.file_count, d.dir_count, d.child_count)
   from filestore.view_filestore_directories d
   union all
   select 'directory_totals', $1::bigint, null, true,
-    format('%s bytes, %s files, %s directories', d.size_bytes, d.file_count, d.dir_count)
+    format('%s bytes, %s files, %s directories, %s children', d.size_bytes, d.file_count, d.dir_count, d.child_count)
   from filestore.directory_totals($1) d
+  union all
+  select 'list_totals', d.node_id, null, true,
+    format('%s bytes, %s files, %s directories, %s children', d.size_bytes, d.file_count, d.dir_count, d.child_count)
+  from filestore.list_totals(array(select n.id from filestore.nodes n)) d
   union all
   select 'audit_rollups', a.node_id, null, true, to_jsonb(a)::text
   from filestore.backend_mounts m
@@ -53,6 +58,10 @@ export async function differences(sql: Client, model: Model, directoryId: number
     'view of totals': linesFor(nodes.filter(isLiveDirectory), (node) => totalsLine(model, node)),
     directory_totals: linesFor(chosen?.kind === 'directory' ? [chosen] : [], (node) =>
       totalsLine(model, node),
+    ),
+    list_totals: linesFor(
+      nodes.filter((node) => node.kind === 'directory'),
+      (node) => totalsLine(model, node),
     ),
     audit_rollups: new Map(),
   };
@@ -77,7 +86,10 @@ export async function checkpoint(sql: Client, model: Model): Promise<Checkpoint>
   return { moment: rows[0].moment, paths: new Map(live.map((node) => [`${node.id}`, node.path])) };
 }
 
-/** What check_integrity() finds, and what tree_at tells otherwise than it was; a purged node's history is gone. */
+/**
+ * What check_integrity() finds, what the lists of the journal lack, and what tree_at tells otherwise than it was; a
+ * purged node's history is gone.
+ */
 export async function slowDifferences(
   sql: Client,
   model: Model,
@@ -85,6 +97,7 @@ export async function slowDifferences(
 ): Promise<string> {
   const { rows } = await sql.query('select * from filestore.check_integrity()');
   const found = rows.map((row) => `check_integrity: ${JSON.stringify(row)}`);
+  found.push(...(await journalDifferences(sql, model)));
   for (const { moment, paths } of checkpoints) {
     const then = await sql.query(
       `select t.id, t.path as line
@@ -112,8 +125,8 @@ const linesFor = (nodes: readonly Node[], lineOf: (node: Node) => string): Lines
   new Map(nodes.map((node) => [`${node.id}`, lineOf(node)]));
 
 function totalsLine(model: Model, directory: Node): string {
-  const { bytes, files, directories } = totalsOf(model, directory);
-  return `${bytes} bytes, ${files} files, ${directories} directories`;
+  const { bytes, files, directories, children } = totalsOf(model, directory);
+  return `${bytes} bytes, ${files} files, ${directories} directories, ${children} children`;
 }
 
 function nodeLine(model: Model, node: Node): string {

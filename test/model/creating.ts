@@ -1,7 +1,9 @@
 import type { NewNode } from './model.ts';
 import { CONTENT_COLUMNS, isLiveDirectory, isRoot, type Kind } from './node.ts';
 import {
+  anyExpectedVersion,
   anyName,
+  anyNode,
   anyParent,
   type Choice,
   expectNode,
@@ -10,7 +12,7 @@ import {
   type Operation,
   statement,
 } from './operation.ts';
-import { createNode, ensureDirectory } from './writers.ts';
+import { copyTree, createNode, createNodes, ensureDirectory, upsertFile } from './writers.ts';
 
 const anyKind = ({ random }: Choice): Kind => (random.chance(0.45) ? 'directory' : 'file');
 
@@ -55,6 +57,91 @@ export function callEnsureDirectory(choice: Choice): Operation {
       expectNode(model, rows, id);
     },
   );
+}
+
+/** A new path, or that of a node that is there. */
+export function callUpsertFile(choice: Choice): Operation {
+  const { model, random } = choice;
+  const nodes = [...model.nodes.values()];
+  const overwritten = random.chance(0.5) ? random.pick(nodes) : undefined;
+  const start = overwritten ?? random.pick(nodes.filter(isLiveDirectory));
+  const added = overwritten ? [] : Array.from({ length: 1 + random.below(3) }, () => anyName(choice));
+  const path = [...(isRoot(start) ? [] : [start.path]), ...added].join('/');
+  const key = random.chance(0.02) ? 'nowhere' : mountOf(choice, start.id).key;
+  const full = fullContent(choice, 'file');
+  const content = { ...full, metadata: random.chance(0.5) ? null : full.metadata };
+  const expected = random.chance(0.2) ? 0 : anyExpectedVersion(choice, start.id);
+  return statement(
+    'upsert_file',
+    `select * from filestore.upsert_file($1, $2, ${CONTENT_COLUMNS.map((column, index) => `${column} => $${index + 4}`).join(', ')},
+       expected_version => $3)`,
+    [key, path, expected, ...CONTENT_COLUMNS.map((column) => content[column])],
+    (rows) => {
+      const mount = model.mounts.find((one) => one.key === key);
+      const id = upsertFile(model, mount, path, content, expected, Number(rows[0]?.id));
+      expectNode(model, rows, id);
+    },
+  );
+}
+
+/** A batch as JSON, of one directory or several. */
+export function callCreateNodes(choice: Choice): Operation {
+  const { random } = choice;
+  const parentId = anyParent(choice);
+  const nodes = Array.from({ length: 1 + random.below(4) }, () => {
+    const node = anyNewNode(choice, random.chance(0.7) ? parentId : anyParent(choice));
+    return { ...node, mountId: mountOf(choice, node.parentId).id };
+  });
+  const elements = nodes.map(({ parentId, name, kind, content }) => ({
+    parent_id: parentId,
+    name,
+    kind,
+    ...content,
+    metadata: JSON.parse(content.metadata ?? '{}'),
+  }));
+  return statement(
+    'create_nodes',
+    'select * from filestore.create_nodes($1)',
+    [JSON.stringify(elements)],
+    (rows) => {
+      const created = nodes.map((node, index) => ({ ...node, id: Number(rows[index]?.id ?? -1 - index) }));
+      createNodes(choice.model, created);
+      for (const [index, { id }] of created.entries()) expectNode(choice.model, rows.slice(index), id);
+    },
+  );
+}
+
+/** Mostly a small tree, so that there is not soon nothing but copies. */
+export function callCopyTree(choice: Choice): Operation {
+  const { model, random } = choice;
+  const candidates = [1, 2, 3, 4].map(() => anyNode(choice, random.chance(0.7) ? 'directory' : undefined));
+  const sizeOf = (id: number) => {
+    const node = model.nodes.get(id);
+    return node === undefined ? 0 : model.treeOf(node).length;
+  };
+  const small = candidates.filter((id) => sizeOf(id) <= 8);
+  const id = small[0] ?? candidates[0] ?? 0;
+  const parentId = anyParent(choice);
+  const name = random.chance(0.6) ? anyName(choice) : null;
+  const expected = anyExpectedVersion(choice, id);
+  const values = [id, parentId, name, expected];
+  const copy = statement('copy_tree', 'select * from filestore.copy_tree($1, $2, $3, $4)', values, (rows) => {
+    const ids = new Map(rows.map((row) => [row.path, Number(row.id)]));
+    copyTree(model, id, parentId, name, expected, (path) => ids.get(path) ?? 0);
+    expectNode(model, rows, Number(rows[0]?.id));
+  });
+  return {
+    ...copy,
+    run: async (sql) => {
+      const [top] = await copy.run(sql);
+      const below = await sql.query(
+        `select id, path from filestore.nodes
+         where backend_mount_id = $1 and live and path >= $2 || '/' and path < $2 || '0'`,
+        [top?.backend_mount_id, top?.path],
+      );
+      return [...(top === undefined ? [] : [top]), ...below.rows];
+    },
+  };
 }
 
 /** One row, or several of which later ones may be refused for the sake of earlier ones. */

@@ -154,10 +154,17 @@ export function plainPurge(choice: Choice): Operation {
     },
     expect: () => {
       const nodes = ids.flatMap((id) => model.nodes.get(id) ?? []);
-      const holds = (id: number) =>
-        [...model.nodes.values()].some((node) => node.parentId === id && !ids.includes(node.id));
+      const below = (id: number) =>
+        [...model.nodes.values()].filter((node) => node.parentId === id && !ids.includes(node.id));
+      // The tree's key comes before the guard.
+      if (nodes.some(({ id }) => below(id).some(isLive))) throw new Refused('23503');
+      const holds = (id: number) => below(id).length > 0;
       if (nodes.some((node) => isLive(node) || isRoot(node) || pending.has(node.id) || holds(node.id))) {
-        throw new Refused('FS409');
+        // The key comes before the guard, and sees live children.
+        throw new Refused(
+          'FS409',
+          ...(nodes.some((node) => isLive(node) && holds(node.id)) ? ['23503'] : []),
+        );
       }
       model.remove(ids);
     },

@@ -1,3 +1,4 @@
+import type { Command } from './journal.ts';
 import {
   type Change,
   CONTENT_COLUMNS,
@@ -13,6 +14,7 @@ import {
   refuseLongName,
   refuseMalformedRow,
   requireParent,
+  type State,
   updatedRow,
 } from './node.ts';
 
@@ -23,6 +25,8 @@ export interface NewNode {
   readonly name: string;
   readonly kind: Kind;
   readonly content: Content;
+  /** Default: active. */
+  readonly state?: State;
   /** Where the writer says that the parent is; without it, the parent is looked up. */
   readonly parentPath?: string;
 }
@@ -36,6 +40,8 @@ export class Model {
   nodes: Nodes = new Map();
   /** The running journal entry that changes belong to. */
   journalEntry: number | null = null;
+  /** All commands, the oldest first. */
+  readonly commands: Command[] = [];
   #deletions = 0;
   #statements = 0;
   readonly #moments = new Map<number, string>();
@@ -55,7 +61,7 @@ export class Model {
       refuseLongName(this.#mount(row.mountId), row.name);
       const node = freshRow(row);
       refuseMalformedRow(node);
-      if (liveChild(draft, row.mountId, row.parentId, row.name)) throw new Refused('23505');
+      if (liveChild(draft, row.parentId, row.name)) throw new Refused('23505');
       draft.set(node.id, node);
     }
     // What keys refuse comes when every row stands.
@@ -122,7 +128,7 @@ export class Model {
   }
 
   liveChild(directory: Node, name: string): Node | undefined {
-    return liveChild(this.nodes, directory.mountId, directory.id, name);
+    return liveChild(this.nodes, directory.id, name);
   }
 
   #mount(id: number): Mount | undefined {
@@ -135,9 +141,9 @@ export class Model {
   }
 }
 
-function freshRow({ id, mountId, parentId, name, kind, content }: NewNode): Node {
-  const row = { id, mountId, parentId, name, kind, content };
-  return { ...row, path: '', state: 'active', deletion: null, version: 1, statement: 0, past: [] };
+function freshRow({ id, mountId, parentId, name, kind, content, state = 'active' }: NewNode): Node {
+  const row = { id, mountId, parentId, name, kind, content, state };
+  return { ...row, path: '', deletion: null, version: 1, statement: 0, past: [] };
 }
 
 /** The nodes after a statement: paths follow their parents, and whatever differs from before has a new version. */
@@ -175,10 +181,9 @@ function differs(old: Node, node: Node): boolean {
   );
 }
 
-function liveChild(nodes: Nodes, mountId: number, parentId: number, name: string): Node | undefined {
-  return [...nodes.values()].find(
-    (node) => node.mountId === mountId && node.parentId === parentId && node.name === name && isLive(node),
-  );
+/** On whatever mount: a row that names another mount than its parent's is refused by the name first. */
+function liveChild(nodes: Nodes, parentId: number, name: string): Node | undefined {
+  return [...nodes.values()].find((node) => node.parentId === parentId && node.name === name && isLive(node));
 }
 
 function hasTakenName(nodes: Nodes): boolean {

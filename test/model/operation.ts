@@ -134,7 +134,7 @@ export function anyExpectedVersion({ model, random }: Choice, id: number): numbe
 
 const VALUES: Readonly<Record<ContentColumn, readonly (string | null)[]>> = {
   size_bytes: ['0', '1', '10', '200', '3000'],
-  checksum: [null, 'sha256:00ff', 'sha256:ab12'],
+  checksum: [null, `sha256:${'00ff'.repeat(16)}`, `sha256:${'ab12'.repeat(16)}`],
   content_hash: [null, '"etag-1"', '"etag-2"'],
   storage_class: [null, 'STANDARD_IA'],
   metadata: ['{}', '{"tag": 1}', '{"tag": 2}'],

@@ -1,4 +1,5 @@
 import {
+  callMergeMetadata,
   callMoveNode,
   callRevertNode,
   changeState,
@@ -13,7 +14,15 @@ import {
   writeContents,
   writeIfUnchanged,
 } from './changing.ts';
-import { callCreateNode, callEnsureDirectory, insertInBulk, insertRows } from './creating.ts';
+import {
+  callCopyTree,
+  callCreateNode,
+  callCreateNodes,
+  callEnsureDirectory,
+  callUpsertFile,
+  insertInBulk,
+  insertRows,
+} from './creating.ts';
 import {
   callDeleteBatch,
   callDeleteNode,
@@ -26,6 +35,7 @@ import {
   plainRestore,
 } from './deleting.ts';
 import { type Choice, liveNodes, type Operation } from './operation.ts';
+import { callAllPages, callListDirectory, callNodeByPath } from './reading.ts';
 import { callFold, callRecount, changeJournalEntry } from './upkeep.ts';
 
 /** So many live nodes there are, more or less: enough for depth, few enough to compare all of them each time. */
@@ -37,12 +47,16 @@ export function anyOperation(choice: Choice): Operation {
   const deleting = live < FULL / 3 ? 0.3 : live < FULL ? 1 : 2;
   return choice.random.weighted<(choice: Choice) => Operation>([
     [6 * creating, callCreateNode],
+    [4 * creating, callCreateNodes],
+    [4 * creating, callCopyTree],
     [4 * creating, callEnsureDirectory],
+    [7 * creating, callUpsertFile],
     [6 * creating, insertRows],
     [3 * creating, insertInBulk],
     [6, writeContent],
     [3, writeContents],
     [3, writeIfUnchanged],
+    [3, callMergeMetadata],
     [3, recordSightings],
     [4, changeState],
     [10, callMoveNode],
@@ -62,6 +76,9 @@ export function anyOperation(choice: Choice): Operation {
     [2, moveTombstone],
     [2, callPurge],
     [2, plainPurge],
+    [2, callListDirectory],
+    [3, callAllPages],
+    [3, callNodeByPath],
     [7, callFold],
     [1, callRecount],
     [3, changeJournalEntry],

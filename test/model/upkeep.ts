@@ -1,5 +1,7 @@
+import { COMMANDS } from './journal.ts';
 import { Refused } from './node.ts';
 import { type Choice, expectNumber, type Operation, statement } from './operation.ts';
+import { Random } from './random.ts';
 
 export function callFold({ random }: Choice): Operation {
   const max = random.chance(0.03) ? 0 : random.pick([1, 2, 5, 20, 10_000]);
@@ -37,17 +39,36 @@ export function callRecount({ model, random }: Choice): Operation {
 /** The changes that follow belong to a new entry of the journal, or to none. */
 export function changeJournalEntry({ model, random }: Choice): Operation {
   const ended = random.chance(0.4) ? model.journalEntry : null;
-  if (ended !== null) {
-    return statement('finish_command', "select filestore.finish_command($1, 'succeeded')", [ended], () => {
-      model.journalEntry = null;
-    });
+  // Apart from the others' numbers, so that what a command names does not change what a seed does to the nodes.
+  const named = new Random(model.commands.length);
+  const nodes = [...model.nodes.keys()];
+  const command = model.commands.find(({ id }) => id === ended);
+  if (command !== undefined) {
+    const status = named.pick(['succeeded', 'canceled'] as const);
+    const affected = named.some(nodes, named.below(4));
+    return statement(
+      'finish_command',
+      'select filestore.finish_command($1, $2, affected_node_ids => $3)',
+      [command.id, status, affected],
+      () => {
+        model.journalEntry = null;
+        command.status = status;
+        command.nodes.push(...affected);
+      },
+    );
   }
+  const [name, mountId] = [named.pick(COMMANDS), named.pick([null, ...model.mounts.map(({ id }) => id)])];
+  const [primary, secondary] = [named.pick([null, ...nodes]), named.pick([null, ...nodes])];
   return statement(
     'begin_command',
-    "select (entry).id from filestore.begin_command('model')",
-    [],
+    `select (entry).id
+     from filestore.begin_command($1, mount_id => $2, primary_node_id => $3, secondary_node_id => $4)`,
+    [name, mountId, primary, secondary],
     ([row]) => {
-      model.journalEntry = Number(row?.id);
+      const id = Number(row?.id);
+      model.journalEntry = id;
+      const parts = [primary, secondary].filter((node) => node !== null);
+      model.commands.push({ id, name, mountId, status: 'running', nodes: parts });
     },
   );
 }

@@ -2,6 +2,7 @@
 import type { Model, NewNode } from './model.ts';
 import {
   type Change,
+  type Content,
   isLive,
   isLiveDirectory,
   isMalformed,
@@ -10,6 +11,7 @@ import {
   NO_CONTENT,
   type Node,
   Refused,
+  requireParent,
 } from './node.ts';
 
 export function createNode(model: Model, row: NewNode): void {
@@ -17,11 +19,57 @@ export function createNode(model: Model, row: NewNode): void {
   takenIsConflict(() => model.insert([row]));
 }
 
+export function createNodes(model: Model, rows: readonly NewNode[]): void {
+  for (const { parentId, mountId } of rows) requireParent(model.nodes, parentId, mountId);
+  const refusals: string[] = [];
+  for (const row of rows) {
+    try {
+      createNode(model, row);
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      refusals.push(...error.codes);
+    }
+  }
+  // Which of several comes first is the database's choice.
+  if (refusals.length > 0) throw new Refused(...refusals);
+}
+
+/** Says which node the copy of a path is: its id is the database's choice. */
+export type IdOf = (path: string) => number;
+
+export function copyTree(
+  model: Model,
+  id: number,
+  parentId: number,
+  name: string | null,
+  expected: number | null,
+  idOf: IdOf,
+): void {
+  if (name !== null) refuseName(name);
+  const source = model.nodes.get(id);
+  if (source === undefined || !matches(source, expected)) refuseStale(model, id, expected);
+  if (isRoot(source) && name === null) throw new Refused('FS422');
+  const parent = model.nodes.get(parentId);
+  if (parent === undefined || !isLiveDirectory(parent)) throw new Refused('FS404');
+  const tree = model.treeOf(source).reverse();
+  if (tree.includes(parent)) throw new Refused('FS422');
+
+  const copies = new Map<number | null, { readonly id: number; readonly path: string }>();
+  const rows = tree.map((node): NewNode => {
+    const above = copies.get(node.parentId) ?? parent;
+    const own = node === source ? (name ?? node.name) : node.name;
+    const path = above.path === '' ? own : `${above.path}/${own}`;
+    copies.set(node.id, { id: idOf(path), path });
+    const { kind, content, state } = node;
+    return { id: idOf(path), mountId: parent.mountId, parentId: above.id, name: own, kind, content, state };
+  });
+  takenIsConflict(() => model.insert(rows));
+}
+
 /** The ids of what it creates are consecutive, and the last of them is the directory's. */
 export function ensureDirectory(model: Model, mount: Mount | undefined, path: string, lastId: number): void {
   if (mount === undefined) throw new Refused('FS404');
-  const segments = path.split('/').filter((segment) => segment !== '' && segment !== '.');
-  for (const segment of segments) refuseName(segment);
+  const segments = segmentsOf(path);
   const root = [...model.nodes.values()].find((node) => isRoot(node) && node.mountId === mount.id);
   let directory = root as Node;
   let missing = 0;
@@ -43,6 +91,61 @@ export function ensureDirectory(model: Model, mount: Mount | undefined, path: st
     return row;
   });
   model.insert(rows);
+}
+
+/** The ids of what it creates are consecutive, and the last of them is the file's. Null metadata stays. */
+export function upsertFile(
+  model: Model,
+  mount: Mount | undefined,
+  path: string,
+  { metadata, ...content }: Content,
+  expected: number | null,
+  lastId: number,
+): number {
+  if (mount === undefined) throw new Refused('FS404');
+  const segments = segmentsOf(path);
+  const name = segments.at(-1);
+  if (name === undefined) throw new Refused('FS422');
+  const known = liveNodeAt(model, mount, segments);
+  if (known?.kind === 'directory') throw new Refused('FS409');
+  if ((known?.version ?? 0) !== (expected ?? known?.version ?? 0)) throw new Refused('FS409');
+  if (known !== undefined) {
+    const change = { ...content, ...(metadata !== null && { metadata }) };
+    model.update([known.id], { state: 'active', content: change });
+    return known.id;
+  }
+  const before = model.nodes;
+  try {
+    const above = segments.slice(0, -1);
+    ensureDirectory(model, mount, above.join('/'), lastId - 1);
+    const parentId = liveNodeAt(model, mount, above)?.id ?? 0;
+    const row = { id: lastId, mountId: mount.id, parentId, name, kind: 'file' } as const;
+    createNode(model, { ...row, content: { ...content, metadata: metadata ?? '{}' } });
+  } catch (error) {
+    model.nodes = before;
+    throw error;
+  }
+  return lastId;
+}
+
+export function mergeMetadata(
+  model: Model,
+  id: number,
+  set: Readonly<Record<string, number>> | number,
+  unset: readonly string[],
+  expected: number | null,
+): void {
+  if (typeof set === 'number') throw new Refused('FS422');
+  const node = model.nodes.get(id);
+  if (node === undefined || !matches(node, expected)) refuseStale(model, id, expected);
+  const old: Readonly<Record<string, number>> = JSON.parse(node.content.metadata ?? '{}');
+  const kept = Object.entries(old).filter(([key]) => !unset.includes(key));
+  // As jsonb writes an object: shorter keys first.
+  const merged = Object.entries({ ...Object.fromEntries(kept), ...set }).sort(
+    ([one], [other]) => one.length - other.length || (one < other ? -1 : 1),
+  );
+  const metadata = `{${merged.map(([key, value]) => `"${key}": ${value}`).join(', ')}}`;
+  model.update([id], { content: { metadata } });
 }
 
 export function moveNode(
@@ -106,6 +209,19 @@ export function revertNode(model: Model, id: number, version: number, expected: 
   );
 }
 
+function segmentsOf(path: string): readonly string[] {
+  const segments = path.split('/').filter((segment) => segment !== '' && segment !== '.');
+  for (const segment of segments) refuseName(segment);
+  return segments;
+}
+
+function liveNodeAt(model: Model, mount: Mount, segments: readonly string[]): Node | undefined {
+  const path = segments.join('/');
+  return [...model.nodes.values()].find(
+    (node) => isLive(node) && node.mountId === mount.id && node.path === path,
+  );
+}
+
 /** What can be purged: nothing that totals have yet to climb through, nor what holds something that stays. */
 export function purgeable(model: Model, pending: ReadonlySet<number>): Set<number> {
   const chosen = new Set<number>();
@@ -120,7 +236,7 @@ export function purgeable(model: Model, pending: ReadonlySet<number>): Set<numbe
   return chosen;
 }
 
-/** The number of live nodes below a directory, and their bytes. */
+/** The number of live nodes below a directory and directly in it, and their bytes. */
 export function totalsOf(model: Model, directory: Node) {
   const below = isLiveDirectory(directory)
     ? model.treeOf(directory).filter((node) => node !== directory && !isRoot(node))
@@ -130,6 +246,7 @@ export function totalsOf(model: Model, directory: Node) {
     bytes: files.reduce((sum, file) => sum + Number(file.content.size_bytes), 0),
     files: files.length,
     directories: below.length - files.length,
+    children: below.filter((node) => node.parentId === directory.id).length,
   };
 }
 

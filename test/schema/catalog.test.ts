@@ -67,3 +67,16 @@ test('no table has a generated column, which the server would read from the cata
     ),
   ).toEqual([]);
 });
+
+test('every foreign key has an index on its referencing side', async () => {
+  const rows = await database().query(
+    `select c.conname
+     from pg_constraint c
+     where c.contype = 'f' and c.connamespace = 'filestore'::regnamespace
+       and not exists (
+         select from pg_index i
+         where i.indrelid = c.conrelid and i.indisvalid and i.indkey[0] = any (c.conkey)
+       )`,
+  );
+  expect(rows).toEqual([]);
+});

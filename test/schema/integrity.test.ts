@@ -131,8 +131,8 @@ describe('check_integrity finds', () => {
     [
       'a delta that leads nowhere',
       () => [
-        `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta)
-         values (${mount.id}, 999999, 0, 0, 0)`,
+        `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
+         values (${mount.id}, 999999, 0, 0, 0, 0)`,
       ],
       ['delta of no directory'],
     ],

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
 import { databaseForFile } from '../support/database.ts';
 import { begin, emptyJournal, FINISH, finish, queueCommand, START } from '../support/journal.ts';
+import { refusal } from '../support/refusals.ts';
 import { createMount, createNode, one } from '../support/tree.ts';
 
 const database = databaseForFile();
@@ -136,9 +137,20 @@ describe('finish_command', () => {
     });
   });
 
-  test.each(['queued', 'running', 'done', null])('refuses to end a command as %s', async (status) => {
+  test.each([
+    [
+      'queued',
+      { ...refusal('FS422', 'cannot finish as queued'), constraint: 'journal_entries_status_change' },
+    ],
+    [
+      'running',
+      { ...refusal('FS422', 'cannot finish as running'), constraint: 'journal_entries_status_change' },
+    ],
+    [null, { ...refusal('FS422', 'cannot finish as null'), constraint: 'journal_entries_status_change' }],
+    ['done', { code: '23514', constraint: 'command_status_check' }],
+  ])('refuses to end a command as %s', async (status, refused) => {
     const { id } = await begin(first);
-    await expect(first.query(FINISH, [id, status, null, null])).rejects.toMatchObject({ code: 'FS422' });
+    await expect(first.query(FINISH, [id, status, null, null])).rejects.toMatchObject(refused);
     expect(await read(id)).toMatchObject({ status: 'running' });
   });
 

@@ -33,7 +33,7 @@ beforeEach(async () => {
 
 const change = (client: Client = service) =>
   client.query('update filestore.nodes set size_bytes = size_bytes + 1 where id = $1', [file]);
-const beginWork = (id: string | null = entry, client: Client = service) =>
+const beginWork = (id: string = entry, client: Client = service) =>
   client.query('select filestore.begin_work($1)', [id]);
 /** The entries that superseded the versions of the file. */
 const links = async () =>
@@ -88,18 +88,6 @@ describe('begin_work', () => {
         rows[0].id,
       ]),
     ).toEqual({ id: entry });
-  });
-
-  test.each(['0', '999999', null])('is refused for entry %s, which does not exist', async (id) => {
-    await expect(beginWork(id)).rejects.toMatchObject({
-      code: 'FS404',
-      constraint: 'journal_entries_missing',
-    });
-  });
-
-  test.each(['succeeded', 'failed', 'canceled'])('is refused for an entry that is %s', async (status) => {
-    await finish(service, entry, status, null, status === 'failed' ? {} : null);
-    await expect(beginWork()).rejects.toMatchObject({ ...refusal('FS409', `is ${status}`) });
   });
 
   test('is refused for an entry that is queued', async () => {

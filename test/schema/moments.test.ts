@@ -102,12 +102,20 @@ describe("a moment survives JavaScript's Date:", () => {
          where p.pronamespace = 'filestore'::regnamespace and 'timestamptz'::regtype = any (p.proargtypes::oid[]) order by 1`,
       ),
     ).toEqual(
-      // create_node writes last_modified_at, and restore_tree is part of restore_node.
-      ['create_node', 'delete_batch', 'node_at', 'record_sightings', 'restore_tree', 'tree_at'].map(
-        (name) => ({
-          name,
-        }),
-      ),
+      [
+        // A part of every function that takes a sighting.
+        'check_sighting_moment',
+        'create_node',
+        'delete_batch',
+        'node_at',
+        'record_sightings',
+        // A part of create_node and upsert_file.
+        'record_write_sighting',
+        // A part of restore_node.
+        'restore_tree',
+        'tree_at',
+        'upsert_file',
+      ].map((name) => ({ name })),
     );
   });
 
@@ -190,7 +198,7 @@ describe("a moment survives JavaScript's Date:", () => {
     await database().query('select filestore.move_node($1, new_name => $2)', [top, `done-${top}`]);
   });
 
-  test('what record_sightings and create_node are given is what is read', async () => {
+  test('what record_sightings, create_node and upsert_file are given is what is read', async () => {
     const moment = new Date(Date.now() - 1001);
     await database().query('select filestore.record_sightings(array[$1::bigint], $2, $2)', [
       mount.rootId,
@@ -203,13 +211,21 @@ describe("a moment survives JavaScript's Date:", () => {
         [mount.rootId],
       ),
     ).toEqual({ last_seen_at: moment, last_reconciled_at: moment });
-    expect(
-      await one(
-        database(),
-        "select last_modified_at from filestore.create_node($1, 'dated', last_modified_at => $2)",
-        [mount.rootId, moment],
-      ),
-    ).toEqual({ last_modified_at: moment });
+    for (const call of [
+      "create_node($1, 'dated', last_modified_at => $2, last_seen_at => $2)",
+      "upsert_file((select mount_key from filestore.nodes n join filestore.backend_mounts m on m.id = n.backend_mount_id where n.id = $1), 'written', last_modified_at => $2, last_seen_at => $2)",
+    ]) {
+      const node = await one(database(), `select id, last_modified_at from filestore.${call}`, [
+        mount.rootId,
+        moment,
+      ]);
+      expect(node.last_modified_at).toEqual(moment);
+      expect(
+        await one(database(), 'select last_seen_at from filestore.node_sightings where node_id = $1', [
+          node.id,
+        ]),
+      ).toEqual({ last_seen_at: moment });
+    }
   });
 });
 

@@ -26,7 +26,7 @@ describe('create_node', () => {
     const node = await one(
       database(),
       `select * from filestore.create_node(parent_id => $1, name => 'f', kind => 'file', size_bytes => 5,
-         checksum => 'md5:ab', content_hash => 'etag', storage_class => 'COLD', metadata => '{"tag": "x"}',
+         checksum => repeat('ab', 16), content_hash => 'etag', storage_class => 'COLD', metadata => '{"tag": "x"}',
          last_modified_at => '2020-01-02T00:00:00Z')`,
       [mount.rootId],
     );
@@ -36,7 +36,7 @@ describe('create_node', () => {
       path: 'f',
       kind: 'file',
       size_bytes: '5',
-      checksum: 'md5:ab',
+      checksum: `md5:${'ab'.repeat(16)}`,
       content_hash: 'etag',
       storage_class: 'COLD',
       metadata: { tag: 'x' },

@@ -104,7 +104,7 @@ describe('raises', () => {
       `select p.oid::regprocedure::text as name
        from pg_proc p
        where p.pronamespace = 'filestore'::regnamespace
-         and p.prosrc ~ '\\mraise\\M\\s+(?!exception\\M|warning\\M|notice\\M|info\\M|log\\M|debug\\M|sqlstate ''FS000'';)[''a-z]'`,
+         and p.prosrc ~ '\\mraise\\M\\s+(?!exception\\M|warning\\M|notice\\M|info\\M|log\\M|debug\\M|sqlstate ''FS001'';)[''a-z]'`,
     );
     expect(others).toEqual([]);
   });

@@ -10,17 +10,18 @@ export async function totalsOf(sql: Sql, directoryId: string): Promise<Totals> {
 }
 
 /**
- * Directories whose totals, as the view and the function tell them, are not what a count of the live nodes
- * below their path gives. One statement, so that it may run beside writers.
+ * Directories whose totals and children, as the view and both functions return them, are not what a count of the
+ * live nodes gives. One statement, so that it may run beside writers.
  */
 export async function wrongTotals(sql: Sql): Promise<readonly QueryResultRow[]> {
   const result = await sql.query(
-    `select d.id, d.path, d.size_bytes, d.file_count, d.dir_count, counted.*
+    `select d.id, d.path, to_jsonb(d) as view, to_jsonb(t) as one, to_jsonb(l) as list, counted.*
      from filestore.view_filestore_directories d
      cross join lateral (
        select coalesce(sum(n.size_bytes), 0)               as size,
               count(*) filter (where n.kind = 'file')      as files,
-              count(*) filter (where n.kind = 'directory') as directories
+              count(*) filter (where n.kind = 'directory') as directories,
+              count(*) filter (where n.parent_id = d.id)   as children
        from filestore.nodes n
        where n.backend_mount_id = d.backend_mount_id
          and n.live
@@ -28,8 +29,13 @@ export async function wrongTotals(sql: Sql): Promise<readonly QueryResultRow[]> 
          and (d.path = '' or (n.path >= d.path || '/' and n.path < d.path || '0'))
      ) counted
      cross join lateral filestore.directory_totals(d.id) t
-     where (d.size_bytes, d.file_count, d.dir_count) is distinct from (counted.size, counted.files, counted.directories)
-        or (t.size_bytes, t.file_count, t.dir_count) is distinct from (counted.size, counted.files, counted.directories)`,
+     left join filestore.list_totals(array(select n.id from filestore.nodes n)) l on l.node_id = d.id
+     where (d.size_bytes, d.file_count, d.dir_count, d.child_count) is distinct from
+           (counted.size, counted.files, counted.directories, counted.children)
+        or (t.size_bytes, t.file_count, t.dir_count, t.child_count, t.consistency_state) is distinct from
+           (d.size_bytes, d.file_count, d.dir_count, d.child_count, d.consistency_state)
+        or (l.size_bytes, l.file_count, l.dir_count, l.child_count, l.consistency_state) is distinct from
+           (d.size_bytes, d.file_count, d.dir_count, d.child_count, d.consistency_state)`,
   );
   return 'rows' in result ? result.rows : result;
 }

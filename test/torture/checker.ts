@@ -79,6 +79,7 @@ async function checkJournal(admin: Client, recorder: Recorder): Promise<readonly
       : [];
   });
   return [
+    ...(await checkLists(admin, recorder)),
     verdict('acknowledged commands that vanished', vanished),
     verdict('acknowledged commands that changed', changed),
     verdict('commands that ended in two ways', contradictions),
@@ -89,6 +90,38 @@ async function checkJournal(admin: Client, recorder: Recorder): Promise<readonly
     ),
     verdict('idempotency keys run twice', doubled),
   ];
+}
+
+/** Each command that is in the journal is the newest one before the next id, in the lists of its kind and of its nodes. */
+async function checkLists(admin: Client, { endings, works }: Recorder): Promise<readonly Check[]> {
+  const unlisted = await missing(
+    admin,
+    `select j.id || ' ' || j.command as id
+     from unnest($1::bigint[]) as e (id)
+     join filestore.journal_entries j on j.id = e.id
+     where not exists (
+       select from filestore.list_commands(j.backend_mount_id, j.command, j.status, j.id + 1, 1) c where c.id = j.id
+     )`,
+    sample([...endings.keys()]).map((id) => [id]),
+  );
+  const unfound = await missing(
+    admin,
+    `select w.entry_id || ' of node ' || w.node_id as id
+     from unnest($1::bigint[], $2::bigint[]) as w (entry_id, node_id)
+     join filestore.journal_entries j on j.id = w.entry_id
+     where not exists (select from filestore.node_commands(w.node_id, w.entry_id + 1, 1) c where c.id = w.entry_id)`,
+    sample([...works].flatMap(([entryId, nodeIds]) => nodeIds.map((nodeId) => [entryId, nodeId] as const))),
+  );
+  return [
+    verdict('commands that list_commands does not list', unlisted),
+    verdict('commands that node_commands does not list', unfound),
+  ];
+}
+
+/** A thousand of them, spread evenly. */
+function sample<T>(all: readonly T[]): readonly T[] {
+  const step = Math.max(1, Math.ceil(all.length / 1000));
+  return all.filter((_, index) => index % step === 0);
 }
 
 async function readJournal(admin: Client, ids: readonly string[]): Promise<ReadonlyMap<string, Ending>> {
@@ -164,10 +197,10 @@ async function checkRemains(admin: Client): Promise<readonly Check[]> {
          left join filestore.nodes n on n.backend_mount_id = d.backend_mount_id
            and n.parent_id is not null and n.live
            and (d.path = '' or (n.path >= d.path || '/' and n.path < d.path || '0'))
-         group by d.id, r.size_bytes, r.file_count, r.dir_count
-         having (r.size_bytes, r.file_count, r.dir_count) is distinct from
+         group by d.id, r.size_bytes, r.file_count, r.dir_count, r.child_count
+         having (r.size_bytes, r.file_count, r.dir_count, r.child_count) is distinct from
            (coalesce(sum(n.size_bytes), 0)::bigint, count(n.id) filter (where n.kind = 'file'),
-            count(n.id) filter (where n.kind = 'directory'))`,
+            count(n.id) filter (where n.kind = 'directory'), count(n.id) filter (where n.parent_id = d.id))`,
       ),
     ),
   ];

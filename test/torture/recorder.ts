@@ -27,6 +27,8 @@ export interface Recorder {
   readonly failures: ReadonlySet<string>;
   readonly created: ReadonlySet<string>;
   readonly written: ReadonlyMap<string, WrittenNode>;
+  /** The nodes that each committed command wrote. */
+  readonly works: ReadonlyMap<string, readonly string[]>;
   /** Who was told to run the command of an idempotency key. */
   readonly claims: ReadonlyMap<string, readonly Claim[]>;
   /** Commands that were said to have ended in two ways. */
@@ -36,6 +38,7 @@ export interface Recorder {
   ended(entryId: string, ending: Ending): void;
   failed(entryId: string): void;
   wrote(node: WrittenNode, created: boolean): void;
+  worked(entryId: string, nodeIds: readonly string[]): void;
   claimed(key: string, claim: Claim): void;
   pruned(before: Date): void;
 }
@@ -45,6 +48,7 @@ export function createRecorder(): Recorder {
   const failures = new Set<string>();
   const created = new Set<string>();
   const written = new Map<string, WrittenNode>();
+  const works = new Map<string, readonly string[]>();
   const claims = new Map<string, Claim[]>();
   const contradictions: string[] = [];
   let prunedBefore = new Date(0);
@@ -53,6 +57,7 @@ export function createRecorder(): Recorder {
     failures,
     created,
     written,
+    works,
     claims,
     contradictions,
     get prunedBefore() {
@@ -70,6 +75,7 @@ export function createRecorder(): Recorder {
       written.set(`${node.id}/${node.version}`, node);
       if (isNew) created.add(node.id);
     },
+    worked: (entryId, nodeIds) => works.set(entryId, nodeIds),
     claimed: (key, claim) => claims.set(key, [...(claims.get(key) ?? []), claim]),
     pruned(before) {
       if (before > prunedBefore) prunedBefore = before;

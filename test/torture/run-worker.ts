@@ -43,14 +43,14 @@ async function perform(stage: Stage, link: Link, operation: Operation, plan: Pla
     }
     effects = bufferEffects(stage);
     const ending = await transact(client, plan, effects, command);
-    effects.keep();
+    effects.keep(command);
     if (command !== undefined && ending !== undefined) stage.recorder.ended(command.id, ending);
     count(stage.tally.operations, operation.kind);
   } catch (error) {
     if (stage.givenUp.aborted) throw error;
     judge(stage, operation, error);
     await recover(link, error);
-    if (command?.isNew === true && (await settle(stage, link, command, error))) effects?.keep();
+    if (command?.isNew === true && (await settle(stage, link, command, error))) effects?.keep(command);
   }
 }
 
@@ -108,7 +108,7 @@ function judge(stage: Stage, operation: Operation, error: unknown): void {
 interface BufferedEffects extends Effects {
   readonly nodeIds: readonly string[];
   /** The transaction was acknowledged. */
-  keep(): void;
+  keep(command: Command | undefined): void;
 }
 
 function bufferEffects({ recorder, tally, onCollision }: Stage): BufferedEffects {
@@ -137,8 +137,9 @@ function bufferEffects({ recorder, tally, onCollision }: Stage): BufferedEffects
       onCollision();
     },
     pruned: (before) => recorder.pruned(before),
-    keep() {
+    keep(command) {
       for (const apply of pending) apply();
+      if (command !== undefined) recorder.worked(command.id, nodeIds);
     },
   };
 }

@@ -49,6 +49,41 @@ export const WRITES: readonly Operation[] = [
     },
   }),
   writeOne({
+    kind: 'upsert_file',
+    weight: 10,
+    expected: ['FS409'],
+    choose(scene, random) {
+      const mount = anyMount(scene, random);
+      // Mostly a file that is there: then callers meet.
+      const files = scene.files.filter((file) => file.mountId === mount.id);
+      const known = isFull(scene) || random.chance(0.7) ? random.pickEarly(files) : undefined;
+      if (known === undefined && isFull(scene)) return undefined;
+      const base = anyDirectory(scene, random, mount);
+      const added = [...(random.chance(0.3) ? [directoryName(random)] : []), fileName(random)];
+      const path = known?.path ?? [...(base.path === '' ? [] : [base.path]), ...added].join('/');
+      const expected = random.chance(0.3) ? (known?.version ?? 0) : null;
+      const sql = `select ${WRITTEN} from filestore.upsert_file($1, $2, $3, expected_version => $4,
+        last_seen_at => case when $5 then now() end)`;
+      return {
+        mountId: mount.id,
+        sql,
+        values: [mount.key, path, size(random), expected, random.chance(0.5)],
+      };
+    },
+  }),
+  writeOne({
+    kind: 'merge_metadata',
+    weight: 4,
+    expected: ['FS404'],
+    choose(scene, random) {
+      const node = anyLive(scene, random);
+      if (node === undefined) return undefined;
+      const sql = `select ${WRITTEN} from filestore.merge_metadata($1, $2, $3)`;
+      const values = [node.id, { [`tag-${random.between(1, 9)}`]: 1 }, [`tag-${random.between(1, 9)}`]];
+      return { mountId: node.mountId, sql, values };
+    },
+  }),
+  writeOne({
     kind: 'plain insert',
     weight: 6,
     expected: ['FS404', '23505'],
@@ -74,6 +109,42 @@ export const WRITES: readonly Operation[] = [
       const sql = `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes)
         select $1, $2, name, 'file', length(name) from unnest($3::text[]) as name returning ${WRITTEN}`;
       return { mountId: directory.mountId, sql, values: [directory.mountId, directory.id, names] };
+    },
+  }),
+  writeOne({
+    kind: 'create_nodes',
+    weight: 4,
+    expected: ['FS404', 'FS409'],
+    creates: true,
+    choose(scene, random) {
+      if (isFull(scene)) return undefined;
+      const directories = Array.from({ length: random.between(1, 3) }, () => anyDirectory(scene, random));
+      // In no order of directory or name: create_nodes has to find one.
+      const nodes = Array.from({ length: random.between(2, 20) }, () => ({
+        parent_id: random.pick(directories)?.id,
+        name: `n${random.between(0, 200)}`,
+        ...(random.chance(0.2) ? { kind: 'directory' } : { size_bytes: size(random) }),
+      }));
+      const sql = `select ${WRITTEN} from filestore.create_nodes($1)`;
+      return { mountId: directories[0]?.mountId ?? '', sql, values: [JSON.stringify(nodes)] };
+    },
+  }),
+  writeOne({
+    kind: 'copy_tree',
+    weight: 4,
+    expected: ['FS404', 'FS409', 'FS422'],
+    creates: true,
+    choose(scene, random) {
+      if (isFull(scene)) return undefined;
+      const sources = random.chance(0.8)
+        ? scene.directories.slice(-50)
+        : [...scene.directories, ...scene.files];
+      const source = random.pick(sources);
+      if (source === undefined) return undefined;
+      const directory = anyDirectory(scene, random);
+      const name = random.chance(0.7) ? directoryName(random) : null;
+      const sql = `select ${WRITTEN} from filestore.copy_tree($1, $2, $3)`;
+      return { mountId: directory.mountId, sql, values: [source.id, directory.id, name] };
     },
   }),
   writeOne({

@@ -1,0 +1,259 @@
+import type { Client } from 'pg';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { databaseForFile } from '../support/database.ts';
+import { levelsForFile } from '../support/levels.ts';
+import { refusal } from '../support/refusals.ts';
+import { wrongTotals } from '../support/totals.ts';
+import { createChain, createMount, type Mount, one } from '../support/tree.ts';
+import { keyOf, livePaths, writersOn } from '../support/writers.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+
+let mount: Mount;
+let other: Mount;
+/** Begins first and holds its transaction open. */
+let first: Client;
+let second: Client;
+/** A tree to copy, s/x/y, and a place for the copy, t/u. */
+let [source, inner, deep]: [string, string, string] = ['', '', ''];
+let [above, target]: [string, string] = ['', ''];
+
+const COPY = 'select * from filestore.copy_tree($1, $2, $3)';
+const CREATE = 'select * from filestore.create_nodes($1)';
+
+beforeEach(async () => {
+  [mount, other] = [await createMount(database()), await createMount(database())];
+  [first, second] = [await connectAs('service'), await connectAs('service')];
+  [source, inner, deep] = (await createChain(first, mount, 's', 'x', 'y')) as [string, string, string];
+  [above, target] = (await createChain(first, other, 't', 'u')) as [string, string];
+});
+
+async function expectSound(): Promise<void> {
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+  for (const { id } of [mount, other]) {
+    const key = await keyOf(database(), id);
+    expect(await database().query('select * from filestore.audit_rollups($1)', [key])).toEqual([]);
+  }
+  expect(await wrongTotals(database())).toEqual([]);
+}
+
+const copied = async () =>
+  (await livePaths(database(), other.id)).filter((path) => !['t', 't/u'].includes(path));
+
+describe('a copy', () => {
+  test.each([
+    ['a move of the source', () => writersOn(first).move(source, { name: 'elsewhere' })],
+    ['a move within the source', () => writersOn(first).move(deep, { parent: source })],
+    ['a delete of the source', () => writersOn(first).remove(source, { recursive: true })],
+    ['a create in the source', () => writersOn(first).create(deep, 'f')],
+  ])('does not wait for %s, and copies what was there before', async (_, change) => {
+    await first.query('begin');
+    await change();
+    const copy = await sendAndBlock(second, COPY, [source, target, 'copy']);
+    expect(copy.waits).toBe(false);
+    await first.query('commit');
+    expect(await copy.outcome).toMatchObject({ ok: true });
+    expect(await copied()).toEqual(['t/u/copy', 't/u/copy/x', 't/u/copy/x/y']);
+    await expectSound();
+  });
+
+  test.each([
+    ['moved', () => writersOn(first).move(target, { name: 'v' }), 't/v/copy'],
+    ['moved with a directory above it', () => writersOn(first).move(above, { name: 'w' }), 'w/u/copy'],
+  ])('into a directory that is being %s waits, and is there afterwards', async (_, move, path) => {
+    await first.query('begin');
+    await move();
+    const copy = await sendAndBlock(second, COPY, [source, target, 'copy']);
+    expect(copy.waits).toBe(true);
+    await first.query('commit');
+    expect(await copy.outcome).toMatchObject({ ok: true, result: { rows: [{ path }] } });
+    await expectSound();
+  });
+
+  test('into a directory that is being deleted waits, and is refused', async () => {
+    await first.query('begin');
+    await writersOn(first).remove(above, { recursive: true });
+    const copy = await sendAndBlock(second, COPY, [source, target, 'copy']);
+    expect(copy.waits).toBe(true);
+    await first.query('commit');
+    expect(await copy.outcome).toMatchObject({ ok: false, error: refusal('FS404', '"t/u"') });
+    expect(await copied()).toEqual([]);
+    await expectSound();
+  });
+
+  test('keeps its place until it commits: a delete of the tree around it waits, and takes it along', async () => {
+    await first.query('begin');
+    await first.query(COPY, [source, target, 'copy']);
+    const removal = await sendAndBlock(second, 'select filestore.delete_node($1, recursive => true)', [
+      above,
+    ]);
+    expect(removal.waits).toBe(true);
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({ ok: true });
+    expect(await livePaths(database(), other.id)).toEqual([]);
+    await expectSound();
+  });
+
+  test('of one name as another copy waits, and is refused when that commits', async () => {
+    await first.query('begin');
+    await first.query(COPY, [source, target, 'copy']);
+    const copy = await sendAndBlock(second, COPY, [inner, target, 'copy']);
+    expect(copy.waits).toBe(true);
+    await first.query('commit');
+    expect(await copy.outcome).toMatchObject({
+      ok: false,
+      error: { ...refusal('FS409', '"copy"'), constraint: 'nodes_name_taken' },
+    });
+    await expectSound();
+  });
+
+  test('and the delete of its source in one transaction do not deadlock with the same the other way round', async () => {
+    await first.query('begin');
+    await second.query('begin');
+    await first.query(COPY, [source, other.rootId, 'copy']);
+    await second.query(COPY, [above, mount.rootId, 'copy']);
+    await writersOn(first).remove(source, { recursive: true });
+    await writersOn(second).remove(above, { recursive: true });
+    await first.query('commit');
+    await second.query('commit');
+    expect(await livePaths(database(), mount.id)).toEqual(['copy', 'copy/u']);
+    expect(await livePaths(database(), other.id)).toEqual(['copy', 'copy/x', 'copy/x/y']);
+    await expectSound();
+  });
+
+  test('works in a transaction that holds the exclusive tree lock', async () => {
+    await first.query('begin');
+    await first.query('select filestore.lock_tree($1, true)', [mount.id]);
+    await first.query(COPY, [source, mount.rootId, 'copy']);
+    await first.query('commit');
+    expect(await livePaths(database(), mount.id)).toContain('copy/x/y');
+  });
+});
+
+describe('create_nodes', () => {
+  const batch = (...ids: readonly string[]) =>
+    JSON.stringify(ids.map((parent_id) => ({ parent_id, name: 'new' })));
+
+  test('in a directory that is being moved waits, and uses the new path', async () => {
+    await first.query('begin');
+    await writersOn(first).move(source, { name: 'moved' });
+    const create = await sendAndBlock(second, CREATE, [batch(deep)]);
+    expect(create.waits).toBe(true);
+    await first.query('commit');
+    expect(await create.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'moved/x/y/new' }] } });
+  });
+
+  test('in directories of which one is being deleted waits, and creates nothing', async () => {
+    await first.query('begin');
+    await writersOn(first).remove(inner, { recursive: true });
+    const create = await sendAndBlock(second, CREATE, [batch(target, deep)]);
+    expect(create.waits).toBe(true);
+    await first.query('commit');
+    expect(await create.outcome).toMatchObject({ ok: false, error: refusal('FS404', deep) });
+    expect(await livePaths(database(), other.id)).toEqual(['t', 't/u']);
+  });
+
+  test('in several directories that another transaction moves one by one does not deadlock with it', async () => {
+    await first.query('begin');
+    await writersOn(first).move(deep, { name: 'moved' });
+    const create = await sendAndBlock(second, CREATE, [batch(deep, inner)]);
+    expect(create.waits).toBe(true);
+    await writersOn(first).move(inner, { name: 'moved too' });
+    await first.query('commit');
+    expect(await create.outcome).toMatchObject({ ok: true });
+  });
+
+  test('of the same names in other orders by two callers does not deadlock', async () => {
+    const nodes = Array.from({ length: 300 }, (_, index) => ({ parent_id: deep, name: `n${index}` }));
+    const outcomes = await Promise.all(
+      [nodes, [...nodes].reverse()].map((list, index) =>
+        (index === 0 ? first : second).query(CREATE, [JSON.stringify(list)]).then(
+          () => 'created',
+          (error) => error.constraint,
+        ),
+      ),
+    );
+    expect(outcomes.sort()).toEqual(['created', 'nodes_name_taken']);
+  });
+});
+
+describe('copies and batches', () => {
+  test('beside moves, deletes, restores, creates and folds keep every total exact and do not deadlock', async () => {
+    const clients: Client[] = [];
+    while (clients.length < 7) clients.push(await connectAs('service'));
+    const mounts = [mount, other];
+    const random = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;
+    const failures: string[] = [];
+    let turns = 0;
+    const deadline = Date.now() + 4000;
+    await Promise.all(
+      clients.map(async (client) => {
+        while (Date.now() < deadline) {
+          const { rows } = await client.query(
+            `select id, live from filestore.nodes
+             where backend_mount_id = any($1) and kind = 'directory' and parent_id is not null and path !~ '(.*/){6}'
+             order by random() limit 30`,
+            [mounts.map(({ id }) => id)],
+          );
+          const live = rows.filter((row) => row.live).map(({ id }) => id);
+          const any = () => random([...live, ...mounts.map(({ rootId }) => rootId)]);
+          const name = random(['a', 'b', 'c', 'd', 'e', 'f']);
+          const sql = writersOn(client);
+          const work = random([
+            () => (live.length < 25 ? client.query(COPY, [any(), any(), name]) : sql.create(any(), name)),
+            () => client.query(CREATE, [batchOf(any(), any(), random(['x', 'y']))]),
+            () => sql.move(random(live), { parent: any(), name }),
+            () => sql.remove(random(live), { recursive: true }),
+            () => sql.restore(random(rows).id, { withTree: true }),
+            () => sql.create(any(), name),
+            () => client.query('select filestore.fold_rollups(50)'),
+          ]);
+          await work()
+            .then(() => {
+              turns += 1;
+            })
+            .catch((error) => {
+              if (!/^FS4/.test(error.code)) failures.push(`${error.code} ${error.message}`);
+            });
+        }
+      }),
+    );
+    expect(failures).toEqual([]);
+    expect(turns).toBeGreaterThan(50);
+    await expectSound();
+  });
+
+  test('of a tree in which directories move are each the tree of one moment', async () => {
+    await createChain(first, { ...mount, rootId: deep }, 'p', 'q');
+    const { id: q } = await one(
+      first,
+      "select id from filestore.nodes where name = 'q' and backend_mount_id = $1",
+      [mount.id],
+    );
+    const deadline = Date.now() + 1500;
+    const moves = (async () => {
+      for (let turn = 0; Date.now() < deadline; turn += 1) {
+        await writersOn(first).move(q, { parent: turn % 2 === 0 ? source : inner });
+        await writersOn(first).move(inner, { name: `x${turn}` });
+      }
+    })();
+    const copies: string[] = [];
+    for (let turn = 0; Date.now() < deadline && turn < 25; turn += 1)
+      copies.push((await second.query(COPY, [source, target, `copy-${turn}`])).rows[0].path);
+    await moves;
+    const paths = await livePaths(database(), other.id);
+    for (const path of copies) {
+      const below = paths.filter((one) => one.startsWith(`${path}/`)).map((one) => one.split('/').at(-1));
+      expect(below.map((name) => name?.charAt(0)).sort()).toEqual(['p', 'q', 'x', 'y']);
+    }
+    await expectSound();
+  });
+});
+
+const batchOf = (one: string, other: string, name: string) =>
+  JSON.stringify([
+    { parent_id: one, name },
+    { parent_id: other, name: `${name}2`, kind: 'directory' },
+  ]);

@@ -1,0 +1,211 @@
+import type { Client } from 'pg';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
+import { databaseForFile } from '../support/database.ts';
+import { levelsForFile } from '../support/levels.ts';
+import { createMount, foldAll, type Mount, one } from '../support/tree.ts';
+import { keyOf, livePaths, writersOn } from '../support/writers.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+
+const UPSERT =
+  'select * from filestore.upsert_file($1, $2, $3, expected_version => $4, last_seen_at => now())';
+const MOVE = 'select * from filestore.move_node($1, null, $2)';
+const REMOVE = 'select * from filestore.delete_node($1, null, $2)';
+
+const clients: Client[] = [];
+let first: Client;
+let second: Client;
+let mount: Mount;
+let key: string;
+
+beforeAll(async () => {
+  while (clients.length < 20) clients.push(await connectAs('service'));
+  [first, second] = clients as [Client, Client];
+});
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  key = await keyOf(database(), mount.id);
+});
+
+const upsert = (client: Client, path: string, size = 1, expected: number | null = null) =>
+  one(client, UPSERT, [key, path, size, expected]);
+const ensure = (path: string) => writersOn(first).ensure(key, path);
+const live = () => livePaths(database(), mount.id);
+
+async function problems() {
+  return database().query('select * from filestore.check_integrity() where backend_mount_id = $1', [
+    mount.id,
+  ]);
+}
+
+describe('twenty callers at once', () => {
+  test('on one new path make one file, whose versions are theirs', async () => {
+    const files = await Promise.all(clients.map((client, index) => upsert(client, 'a/b/c/f', index + 1)));
+    expect(new Set(files.map(({ id }) => id)).size).toBe(1);
+    expect(files.map(({ version }) => version).sort((one, other) => one - other)).toEqual(
+      clients.map((_, index) => index + 1),
+    );
+    expect(files.map(({ size_bytes }) => Number(size_bytes)).sort((one, other) => one - other)).toEqual(
+      clients.map((_, index) => index + 1),
+    );
+    expect(await live()).toEqual(['a', 'a/b', 'a/b/c', 'a/b/c/f']);
+  });
+
+  test.each([
+    ['that must not exist, create it once', 0],
+    ['at one version, overwrite it once', 1],
+  ])('on one file %s, and the others are refused as stale', async (_, expected) => {
+    if (expected === 1) await upsert(first, 'a/f', 99);
+    const outcomes = await Promise.allSettled(
+      clients.map((client, index) => upsert(client, 'a/f', index, expected)),
+    );
+    expect(outcomes.filter(({ status }) => status === 'fulfilled')).toHaveLength(1);
+    for (const outcome of outcomes) {
+      if (outcome.status === 'rejected')
+        expect(outcome.reason).toMatchObject({ code: 'FS409', constraint: 'nodes_stale' });
+    }
+    const won = outcomes.findIndex(({ status }) => status === 'fulfilled');
+    expect(await one(first, 'select size_bytes from filestore.node_by_path($1, $2)', [key, 'a/f'])).toEqual({
+      size_bytes: `${won}`,
+    });
+  });
+});
+
+describe('an upsert', () => {
+  test.each([
+    ['moved', MOVE, ['z'], ['a', 'a/f', 'z', 'z/f']],
+    ['deleted', REMOVE, [true], ['a', 'a/f']],
+  ])(
+    'of a file below a directory that is being %s waits, and writes its own path',
+    async (_, sql, values, paths) => {
+      const { id } = await upsert(first, 'a/f');
+      const { id: directory } = await ensure('a');
+      await first.query('begin');
+      await first.query(sql, [directory, ...values]);
+      const waiting = await sendAndBlock(second, UPSERT, [key, 'a/f', 5, null]);
+      expect(waiting.waits).toBe(true);
+      await first.query('commit');
+      const outcome = await waiting.outcome;
+      expect(outcome).toMatchObject({
+        ok: true,
+        result: { rows: [{ path: 'a/f', version: 1, size_bytes: '5' }] },
+      });
+      expect(outcome).not.toMatchObject({ result: { rows: [{ id }] } });
+      expect(await live()).toEqual(paths);
+    },
+  );
+
+  test.each([
+    ['moved', MOVE, ['z'], ['a', 'a/f', 'z']],
+    ['deleted', REMOVE, [true], ['a', 'a/f']],
+  ])(
+    'of a new file in a directory that is being %s waits, and writes its own path',
+    async (_, sql, values, paths) => {
+      const { id: directory } = await ensure('a');
+      await first.query('begin');
+      await first.query(sql, [directory, ...values]);
+      const waiting = await sendAndBlock(second, UPSERT, [key, 'a/f', 5, null]);
+      expect(waiting.waits).toBe(true);
+      await first.query('commit');
+      expect(await waiting.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'a/f' }] } });
+      expect(await live()).toEqual(paths);
+    },
+  );
+
+  test('of a file that is being renamed creates another one', async () => {
+    const { id } = await upsert(first, 'f');
+    await first.query('begin');
+    await first.query(MOVE, [id, 'g']);
+    const waiting = await sendAndBlock(second, UPSERT, [key, 'f', 5, null]);
+    expect(waiting.waits).toBe(true);
+    await first.query('commit');
+    expect(await waiting.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'f', version: 1 }] } });
+    expect(await live()).toEqual(['f', 'g']);
+  });
+
+  test('of a path that becomes a directory is refused', async () => {
+    await first.query('begin');
+    await first.query('select filestore.ensure_directory($1, $2)', [key, 'd']);
+    const waiting = await sendAndBlock(second, UPSERT, [key, 'd', 5, null]);
+    expect(waiting.waits).toBe(true);
+    await first.query('commit');
+    expect(await waiting.outcome).toMatchObject({ error: { constraint: 'nodes_directory_in_the_way' } });
+  });
+
+  // The delete holds the directory and waits for the file, which the upsert locks on its first attempt.
+  test('gives back the lock of a file that was renamed before it takes that of the directory', async () => {
+    const { id } = await upsert(first, 'a/f');
+    const { id: directory } = await ensure('a');
+    await first.query('begin');
+    await first.query("update filestore.nodes set name = 'g' where id = $1", [id]);
+    const waiting = await sendAndBlock(second, UPSERT, [key, 'a/f', 5, null]);
+    const removing = await sendAndBlock(clients[2] as Client, REMOVE, [directory, true]);
+    expect([waiting.waits, removing.waits]).toEqual([true, true]);
+    await first.query('commit');
+    expect(await removing.outcome).toMatchObject({ ok: true });
+    expect(await waiting.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'a/f' }] } });
+    expect(await live()).toEqual(['a', 'a/f']);
+  });
+
+  test.each(['create_node', 'upsert_file'])(
+    'or create with a sighting does not deadlock with a move of the directory: %s',
+    async (name) => {
+      const { id: directory } = await ensure('a');
+      await first.query('begin');
+      await first.query('select filestore.create_node($1, $2)', [directory, 'before']);
+      const moving = await sendAndBlock(second, MOVE, [directory, 'z']);
+      expect(moving.waits).toBe(true);
+      if (name === 'create_node')
+        await first.query('select filestore.create_node($1, $2, last_seen_at => now())', [directory, 'f']);
+      else await first.query('select filestore.upsert_file($1, $2, last_seen_at => now())', [key, 'a/f']);
+      await first.query('commit');
+      expect(await moving.outcome).toMatchObject({ ok: true });
+      expect(await live()).toEqual(['z', 'z/before', 'z/f']);
+    },
+  );
+
+  test('and moves, deletes, restores, folds and sightings of what is above it do not deadlock', async () => {
+    const deadline = Date.now() + 3000;
+    const failures: string[] = [];
+    const pick = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;
+    const paths = ['a/f', 'a/b/f', 'a/b/c/f', 'a/b/c/g'];
+    const idAt = async (client: Client, path: string) =>
+      (await client.query('select id from filestore.node_by_path($1, $2)', [key, path])).rows[0]?.id;
+    const work = async (client: Client, turn: number) => {
+      const id = await idAt(client, pick(['a', 'a/b', 'a/b/c', 'x', 'x/b', ...paths]));
+      return pick([
+        () => upsert(client, pick(paths), turn),
+        () => upsert(client, pick(paths), turn),
+        () => upsert(client, pick(paths), turn, pick([0, 1, 2])),
+        () => client.query(MOVE, [id, pick(['a', 'b', 'c', 'x', 'f'])]),
+        () => client.query(REMOVE, [id, true]),
+        () => client.query('select filestore.fold_rollups()'),
+        () => client.query('select filestore.record_sightings(array(select id from filestore.nodes))'),
+        () => client.query('select filestore.merge_metadata($1, $2)', [id, `{"turn": ${turn}}`]),
+      ])();
+    };
+    await Promise.all(
+      clients.slice(0, 10).map(async (client) => {
+        for (let turn = 1; Date.now() < deadline; turn += 1) {
+          await work(client, turn).catch((error) => {
+            if (!/^FS4/.test(error.code) || error.constraint === 'nodes_busy')
+              failures.push(`${error.code} ${error.message}`);
+          });
+        }
+      }),
+    );
+    expect(failures).toEqual([]);
+    expect(await problems()).toEqual([]);
+    const strays = await database().query(
+      `select path from filestore.view_filestore_node_versions
+       where backend_mount_id = $1 and version = 1 and kind = 'file' and path <> all ($2)`,
+      [mount.id, paths],
+    );
+    expect(strays).toEqual([]);
+    await foldAll(database());
+    expect(await problems()).toEqual([]);
+  });
+});

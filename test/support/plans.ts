@@ -1,0 +1,69 @@
+import type { Client } from 'pg';
+import type { TestDatabase } from './database.ts';
+
+interface Node {
+  readonly 'Node Type': string;
+  readonly 'Relation Name'?: string;
+  readonly 'Index Name'?: string;
+  readonly 'Actual Rows': number;
+  readonly 'Shared Hit Blocks': number;
+  readonly 'Shared Read Blocks': number;
+  readonly Plans?: readonly Node[];
+}
+
+/** What a statement did. */
+export interface Plan {
+  /** Number of rows that it returned. */
+  readonly rows: number;
+  /** Number of pages that it read, from memory or disk: the same each time, whatever else the machine does. */
+  readonly pages: number;
+  readonly indexes: readonly string[];
+  /** Tables that it read from end to end. */
+  readonly scanned: readonly string[];
+  readonly sorts: boolean;
+}
+
+/**
+ * Runs a statement, twice because the first run also reads the catalog, and returns what the second one did. What
+ * functions in it read counts in its pages only.
+ */
+export async function explain(client: Client, statement: string): Promise<Plan> {
+  const text = `explain (analyze, buffers, timing off, format json) ${statement}`;
+  await client.query(text);
+  const { rows } = await client.query<{ 'QUERY PLAN': readonly [{ readonly Plan: Node }] }>(text);
+  const top = rows[0]?.['QUERY PLAN'][0].Plan;
+  if (top === undefined) throw new Error(`no plan of ${statement}`);
+  const nodes = flatten(top);
+  const has = (type: string) => nodes.filter((node) => node['Node Type'].includes(type));
+  return {
+    rows: top['Actual Rows'],
+    pages: top['Shared Hit Blocks'] + top['Shared Read Blocks'],
+    indexes: nodes.flatMap((node) => node['Index Name'] ?? []),
+    scanned: has('Seq Scan').flatMap((node) => node['Relation Name'] ?? []),
+    sorts: has('Sort').length > 0,
+  };
+}
+
+const flatten = (node: Node): readonly Node[] => [node, ...(node.Plans ?? []).flatMap(flatten)];
+
+/** The indexes that calls of functions in one transaction read, and the tables that they read from end to end. */
+export async function scansOf(
+  database: TestDatabase,
+  tables: readonly string[],
+  ...calls: readonly string[]
+): Promise<readonly string[]> {
+  const client = await database.connect();
+  await client.query('begin');
+  for (const call of calls) await client.query(`select * from filestore.${call}`);
+  const { rows } = await client.query(
+    `select c.relname as name
+     from pg_class c
+     where c.relnamespace = 'filestore'::regnamespace
+       and (c.relkind = 'i' or c.relname = any($1))
+       and pg_stat_get_xact_numscans(c.oid) > 0`,
+    [tables],
+  );
+  await client.query('rollback');
+  await client.end();
+  return rows.map(({ name }) => name);
+}
