@@ -1,6 +1,6 @@
 // Before anything that loads pg.
 import '../src/cli/navigator.ts';
-import { COMMANDS } from '../src/cli/commands.ts';
+import { PACKED_COMMANDS } from '../src/cli/packed-commands.ts';
 import { runCommandLine } from '../src/cli/run-command-line.ts';
 import { check } from './cli/check.ts';
 import { commit } from './cli/commit.ts';
@@ -17,7 +17,10 @@ else the embedded Postgres (not with NODE_ENV=production). For watch, commit, un
 DATABASE_URL, SHADOW_DATABASE_URL and ROOT_DATABASE_URL, or none of them for the embedded Postgres.`;
 
 process.exitCode = await runCommandLine(
-  { commands: [...COMMANDS, start, watch, commit, uncommit, rebase, reset, check, docs], databaseHelp },
+  {
+    commands: [...PACKED_COMMANDS, start, watch, commit, uncommit, rebase, reset, check, docs],
+    databaseHelp,
+  },
   process.argv.slice(2),
   withEmbeddedDefault,
 );

@@ -1,12 +1,12 @@
 #!/usr/bin/env node
 // Before anything that loads pg.
 import './cli/navigator.ts';
-import { COMMANDS } from './cli/commands.ts';
+import { PACKED_COMMANDS } from './cli/packed-commands.ts';
 import { runCommandLine } from './cli/run-command-line.ts';
 import { CONFIGURED_DATABASE_HELP, withConfiguredDatabase } from './cli/with-configured-database.ts';
 
 process.exitCode = await runCommandLine(
-  { commands: COMMANDS, databaseHelp: CONFIGURED_DATABASE_HELP },
+  { commands: PACKED_COMMANDS, databaseHelp: CONFIGURED_DATABASE_HELP },
   process.argv.slice(2),
   withConfiguredDatabase,
 );

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { readArguments } from '../src/cli/arguments.ts';
-import { COMMANDS } from '../src/cli/commands.ts';
 import { DIVERGED, DONE, EXIT_CODES } from '../src/cli/exit-codes.ts';
+import { PACKED_COMMANDS } from '../src/cli/packed-commands.ts';
 import { MIGRATION_LOCK_KEY } from '../src/db/lock-keys.ts';
 import { migrationSettings, poolSettings } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
@@ -83,7 +83,7 @@ describe('the runbook has', () => {
     expect(containers).toHaveLength(2);
     expect(all.length).toBeGreaterThan(10);
     for (const args of all)
-      expect(readArguments(args, COMMANDS), args.join(' ')).toMatchObject({ type: 'command' });
+      expect(readArguments(args, PACKED_COMMANDS), args.join(' ')).toMatchObject({ type: 'command' });
   });
 });
 

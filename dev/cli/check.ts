@@ -1,4 +1,4 @@
-import { defineCommand, JSON_OPTION } from '../../src/cli/command.ts';
+import { defineCommand, JSON_OPTION } from '../../src/cli/define-command.ts';
 import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import { withSignal } from '../../src/cli/signals.ts';
 import type { CheckReport } from '../check/check-migrations.ts';

@@ -1,4 +1,4 @@
-import { defineCommand } from '../../src/cli/command.ts';
+import { defineCommand } from '../../src/cli/define-command.ts';
 import { DONE } from '../../src/cli/exit-codes.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized, seconds } from '../../src/text.ts';

@@ -1,7 +1,7 @@
 import type { Output } from '../../src/cli/output.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
-import type { WorkflowContext } from '../workflow/context.ts';
+import type { WorkflowContext } from '../workflow/workflow-context.ts';
 
 /** Differences are shown up to here; a database of another branch can have hundreds. */
 const MOST_LEFTOVERS = 10;

@@ -1,4 +1,4 @@
-import { defineCommand } from '../../src/cli/command.ts';
+import { defineCommand } from '../../src/cli/define-command.ts';
 import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import { withSignal } from '../../src/cli/signals.ts';
 

@@ -1,10 +1,10 @@
-import { defineCommand } from '../../src/cli/command.ts';
+import { defineCommand } from '../../src/cli/define-command.ts';
 import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import type { Output } from '../../src/cli/output.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { seconds } from '../../src/text.ts';
-import type { WorkflowContext } from '../workflow/context.ts';
 import type { WatchEvent } from '../workflow/watch-migrations.ts';
+import type { WorkflowContext } from '../workflow/workflow-context.ts';
 import { renderFailure } from './render-failure.ts';
 import { renderLeftovers } from './render-leftovers.ts';
 import { withWorkflow } from './with-workflow.ts';

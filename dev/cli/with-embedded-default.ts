@@ -1,4 +1,4 @@
-import type { WithDatabase } from '../../src/cli/command.ts';
+import type { WithDatabase } from '../../src/cli/define-command.ts';
 import { DatabaseAheadError, HistoryDivergedError } from '../../src/errors.ts';
 import { migrationConnection, missingUrlError } from '../../src/settings/settings.ts';
 import { openEmbeddedInstead } from './open-embedded.ts';

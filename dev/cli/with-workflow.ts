@@ -2,8 +2,8 @@ import type { Output } from '../../src/cli/output.ts';
 import { withSignal } from '../../src/cli/signals.ts';
 import { EmbeddedPostgresError, SettingsError } from '../../src/errors.ts';
 import type { Embedded, EmbeddedOptions } from '../embedded/embedded.ts';
-import type { WorkflowContext } from '../workflow/context.ts';
 import type { WorkflowDatabases } from '../workflow/databases.ts';
+import type { WorkflowContext } from '../workflow/workflow-context.ts';
 import { openEmbeddedInstead } from './open-embedded.ts';
 
 /** The only ones that these commands read, for they are graphile-migrate's. */

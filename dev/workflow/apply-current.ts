@@ -1,11 +1,11 @@
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import type { WorkflowContext } from './context.ts';
 import { isBlank, readCurrent } from './current-sql.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
 import { leftoversOfCommitted } from './leftovers.ts';
 import { readMigrations, refuseOtherBranch } from './other-branch.ts';
 import { runCommand } from './run-command.ts';
+import type { WorkflowContext } from './workflow-context.ts';
 
 /** How applying current.sql to the development database ended. */
 export type ApplyResult =

@@ -2,7 +2,6 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SchemaChangeError, SettingsError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import type { WorkflowContext } from './context.ts';
 import { currentFile, isBlank, messageOf, readCurrent } from './current-sql.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
@@ -10,6 +9,7 @@ import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
 import { readMigrations, refuseOtherBranch } from './other-branch.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 import { committedFiles, withStaging } from './staging.ts';
+import type { WorkflowContext } from './workflow-context.ts';
 
 export interface CommitOptions {
   /** What the migration does; default: the message that it had before it was uncommitted. */

@@ -10,11 +10,11 @@ import { codeOf, LockNotAcquiredError, RunAbortedError, SchemaChangeError } from
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
-import type { WorkflowContext } from './context.ts';
 import { isLocal } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Renumbering } from './renumber.ts';
 import { runCommand, withGraphile } from './run-command.ts';
+import type { WorkflowContext } from './workflow-context.ts';
 
 /** What a rebase can do for the development database. */
 export type DatabasePlan =

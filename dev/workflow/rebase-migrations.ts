@@ -5,13 +5,13 @@ import { MigrationsMissingError, RunAbortedError, SchemaChangeError } from '../.
 import { isMigrationFile } from '../../src/graphile/migration-text.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
 import { COMMITTED } from '../check/sources.ts';
-import type { WorkflowContext } from './context.ts';
 import { openRepository, type Repository } from './git.ts';
 import { chooseOnto, type Onto } from './onto.ts';
 import { applyCommitted, type DatabaseOutcome, forgetMigrations, planDatabase } from './rebase-database.ts';
 import { type Renumbered, type Renumbering, renumber } from './renumber.ts';
 import { finishReplacing, type Replacement, replaceFiles } from './replace-files.ts';
 import { committedFiles } from './staging.ts';
+import type { WorkflowContext } from './workflow-context.ts';
 
 export interface RebaseResult {
   readonly onto: Pick<Onto, 'name' | 'why'>;

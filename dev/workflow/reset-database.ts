@@ -1,11 +1,11 @@
 import { withSession } from '../../src/db/session.ts';
 import { ConnectionError, codeOf } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import type { WorkflowContext } from './context.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { readMigrations } from './other-branch.ts';
 import { runCommand, withGraphile } from './run-command.ts';
+import type { WorkflowContext } from './workflow-context.ts';
 
 export interface ResetOptions {
   /** Name of the database, where it is not on this machine. */

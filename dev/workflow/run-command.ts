@@ -4,8 +4,8 @@ import { LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
 import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { isLockedOut } from '../../src/graphile/thread.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
-import type { WorkflowContext } from './context.ts';
 import { type Graphile, startGraphile } from './graphile.ts';
+import type { WorkflowContext } from './workflow-context.ts';
 
 /** Another command on the same database is a matter of seconds. */
 const LOCK_PATIENCE_MS = 20_000;

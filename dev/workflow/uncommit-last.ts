@@ -2,13 +2,13 @@ import { appendFile, copyFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { SchemaChangeError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import type { WorkflowContext } from './context.ts';
 import { currentFile, isBlank, readCurrent } from './current-sql.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { readMigrations, refuseOtherBranch } from './other-branch.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 import { withStaging } from './staging.ts';
+import type { WorkflowContext } from './workflow-context.ts';
 
 export type UncommitResult =
   | {

@@ -1,11 +1,11 @@
 import { ConnectionError, FilestoreError, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
-import type { WorkflowContext } from './context.ts';
 import { includedFixtures } from './current-sql.ts';
 import type { Graphile } from './graphile.ts';
 import { withGraphile } from './run-command.ts';
 import { type Change, nextChange, takeSnapshot } from './snapshot.ts';
+import type { WorkflowContext } from './workflow-context.ts';
 
 export type WatchEvent =
   | {

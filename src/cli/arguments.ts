@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import type { Command, CommandOption, Flags } from './command.ts';
+import type { Command, CommandOption, Flags } from './define-command.ts';
 
 /** A command line: its commands, and which database they work on. */
 export interface CommandLine {

@@ -3,7 +3,7 @@ import { pendingMigrations, runMigrations } from '../db/migrations.ts';
 import { DatabaseAheadError } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
-import { defineCommand, JSON_OPTION } from './command.ts';
+import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { AheadDocument, DryRunDocument, MigrateDocument } from './documents.ts';
 import { DONE } from './exit-codes.ts';
 import type { Output } from './output.ts';

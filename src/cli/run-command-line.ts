@@ -1,6 +1,6 @@
 import { FilestoreError } from '../errors.ts';
 import { type CommandLine, readArguments, usageOf } from './arguments.ts';
-import type { WithDatabase } from './command.ts';
+import type { WithDatabase } from './define-command.ts';
 import type { FailureDocument } from './documents.ts';
 import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './exit-codes.ts';
 import { errorDocument, openOutput } from './output.ts';

@@ -2,7 +2,7 @@ import { describeHolderAndSince } from '../db/lock-holder.ts';
 import { migrationStatus } from '../db/migrations.ts';
 import { describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
-import { defineCommand, JSON_OPTION } from './command.ts';
+import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { StatusDocument } from './documents.ts';
 import { DIVERGED, DONE, PENDING } from './exit-codes.ts';
 

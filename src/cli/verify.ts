@@ -1,7 +1,7 @@
 import { verifySchema } from '../db/migrations.ts';
 import { describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
-import { defineCommand, JSON_OPTION } from './command.ts';
+import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { VerifyDocument } from './documents.ts';
 import { DIVERGED, DONE, FAILED } from './exit-codes.ts';
 

@@ -1,5 +1,5 @@
 import { migrationConnection, missingUrlError } from '../settings/settings.ts';
-import type { WithDatabase } from './command.ts';
+import type { WithDatabase } from './define-command.ts';
 
 /** The help's paragraph about it. */
 export const CONFIGURED_DATABASE_HELP =
