@@ -1,7 +1,7 @@
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withTemporaryDatabase } from '../temporary-database.ts';
 import { findServerWith } from './extension-server.ts';
-import { type Gate, type GateReport, notRun, pass, report } from './gate.ts';
+import { type Gate, type GateReport, notRun, report, runGate } from './gate.ts';
 import { chain } from './gates/chain.ts';
 import { concurrently } from './gates/concurrently.ts';
 import { currentEmpty } from './gates/current-empty.ts';
@@ -50,7 +50,7 @@ export async function checkMigrations(options: CheckOptions = {}): Promise<Check
   const sources = await readSources(options.root ?? PACKAGE_ROOT, options.current ?? false);
   const ofFiles = sources.pending === null ? [...OF_FILES, currentEmpty] : OF_FILES;
   const [files, onServer, bodies] = await Promise.all([
-    Promise.all(ofFiles.map((gate) => pass(gate, sources))),
+    Promise.all(ofFiles.map((gate) => runGate(gate, sources))),
     withTemporaryDatabase((url) => passOnServer(url, sources), undefined, options.signal),
     checkFunctionBodies(sources, options.signal),
   ]);

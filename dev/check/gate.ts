@@ -28,7 +28,7 @@ export interface Gate<Subject> {
 
 export type GateReport = Pick<Gate<never>, 'name' | 'proves'> & Finding;
 
-export async function pass<Subject>(gate: Gate<Subject>, subject: Subject): Promise<GateReport> {
+export async function runGate<Subject>(gate: Gate<Subject>, subject: Subject): Promise<GateReport> {
   return report(gate, await gate.look(subject));
 }
 

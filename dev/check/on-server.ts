@@ -1,6 +1,6 @@
 import { withClient } from '../with-client.ts';
 import { createDatabase } from './database.ts';
-import { type Gate, type GateReport, judge, notRun, pass, report } from './gate.ts';
+import { type Gate, type GateReport, judge, notRun, report, runGate } from './gate.ts';
 import { applies } from './gates/applies.ts';
 import { comments } from './gates/comments.ts';
 import { currentApplies } from './gates/current-applies.ts';
@@ -31,7 +31,7 @@ export interface ServerReport {
  */
 export async function passOnServer(url: string, sources: Sources): Promise<ServerReport> {
   const committed = await createDatabase(url, 'check_committed');
-  const applied = await withClient(committed, (client) => pass(applies, { sources, client }));
+  const applied = await withClient(committed, (client) => runGate(applies, { sources, client }));
   if (applied.state === 'failed') {
     const reason = 'the committed migrations do not apply';
     const rest = [
@@ -45,7 +45,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
       locks: sources.pending === null ? null : { state: 'not measured', reason },
     };
   }
-  const files = await withClient(committed, (client) => pass(generated, { sources, client }));
+  const files = await withClient(committed, (client) => runGate(generated, { sources, client }));
   const complete = await createDatabase(url, 'check_complete', 'check_committed');
   const { gates, locks } = await passCurrent(url, complete, sources);
   const before = [applied, ...gates, files];
@@ -57,10 +57,10 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
   }
   const twice = await createDatabase(url, 'check_twice');
   const [again, ofSchema] = await Promise.all([
-    withClient(twice, (client) => pass(repeatable, { sources, client })),
+    withClient(twice, (client) => runGate(repeatable, { sources, client })),
     withClient(complete, async (client) => {
       const reports: GateReport[] = [];
-      for (const gate of OF_THE_SCHEMA) reports.push(await pass(gate, { sources, client }));
+      for (const gate of OF_THE_SCHEMA) reports.push(await runGate(gate, { sources, client }));
       return reports;
     }),
   ]);
@@ -81,7 +81,9 @@ async function passCurrent(url: string, complete: string, sources: Sources): Pro
     const locks: LockReport = isSource(pending)
       ? await measureLocks(populated, pending)
       : { state: 'not measured', reason: 'its includes are not all there' };
-    const gate = await withClient(complete, (empty) => pass(currentApplies, { sources, empty, populated }));
+    const gate = await withClient(complete, (empty) =>
+      runGate(currentApplies, { sources, empty, populated }),
+    );
     return { gates: [gate], locks };
   });
 }
@@ -91,6 +93,6 @@ export async function passFunctionBodies(url: string, sources: Sources): Promise
   return withClient(url, async (client) => {
     const failures = await applyAll(client, migrationsOf(sources));
     if (failures.length > 0) return report(functionBodies, notRun('the migrations do not apply'));
-    return pass(functionBodies, { sources, client });
+    return runGate(functionBodies, { sources, client });
   });
 }

@@ -3,7 +3,7 @@ import { isBlank, readCurrent } from './current-sql.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
 import { leftoversOfCommitted } from './leftovers.ts';
-import { readMigrations, refuseOtherBranch } from './other-branch.ts';
+import { readMigrations, readPending } from './other-branch.ts';
 import { runCommand } from './run-command.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 
@@ -33,7 +33,7 @@ export async function applyCurrent(context: WorkflowContext, graphile: Graphile)
   const startedAt = performance.now();
   const { main } = context.databases;
   const committed = await readMigrations();
-  const pending = await refuseOtherBranch(main, committed);
+  const pending = await readPending(main, committed);
   const text = await readCurrent(MIGRATIONS_FOLDER);
   const outcome = await runCommand(context, graphile, {
     make: async () => ({ type: 'apply', migrationsFolder: MIGRATIONS_FOLDER }),

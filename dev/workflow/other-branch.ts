@@ -24,7 +24,7 @@ export async function readMigrations(): Promise<readonly CommittedMigration[]> {
  * @returns the committed migrations that it does not have yet.
  * @throws {DatabaseAheadError | HistoryDivergedError} when it was made of other files.
  */
-export async function refuseOtherBranch(
+export async function readPending(
   connection: ConnectionSettings,
   committed: readonly CommittedMigration[],
 ): Promise<readonly CommittedMigration[]> {
@@ -40,6 +40,14 @@ export async function refuseOtherBranch(
     );
   }
   return plan.state === 'current' ? [] : plan.pending;
+}
+
+/** @throws what {@link readPending} does. */
+export async function refuseOtherBranch(
+  connection: ConnectionSettings,
+  committed: readonly CommittedMigration[],
+): Promise<void> {
+  await readPending(connection, committed);
 }
 
 function aheadError(
