@@ -1,9 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import pg, { type Client } from 'pg';
-import { type Account, makeFolderFor, serverAccount } from '../src/dev/embedded/account.ts';
-import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
-import { makeServerFolder, type ServerFolder } from '../src/dev/embedded/server-folder.ts';
+import { type Account, makeFolderFor, serverAccount } from '../dev/embedded/account.ts';
+import { serverUrl, startServer } from '../dev/embedded/server.ts';
+import { makeServerFolder, type ServerFolder } from '../dev/embedded/server-folder.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
 import type { Comparison } from './context.ts';
 import { readHeartbeat } from './heartbeat.ts';

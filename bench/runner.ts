@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { readCommittedMigrations } from '../src/db/history.ts';
+import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { startProxy } from '../test/support/proxy.ts';

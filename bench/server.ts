@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, loadavg } from 'node:os';
 import pg, { type Client } from 'pg';
-import { type Account, serverAccount } from '../src/dev/embedded/account.ts';
-import { findEmbeddedBinaries } from '../src/dev/embedded/binaries.ts';
-import { serverUrl, startServer } from '../src/dev/embedded/server.ts';
-import { makeServerFolder } from '../src/dev/embedded/server-folder.ts';
+import { type Account, serverAccount } from '../dev/embedded/account.ts';
+import { findEmbeddedBinaries } from '../dev/embedded/binaries.ts';
+import { serverUrl, startServer } from '../dev/embedded/server.ts';
+import { makeServerFolder } from '../dev/embedded/server-folder.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
 import { systemBinaries } from '../test/support/system-binaries.ts';
 

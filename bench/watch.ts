@@ -15,7 +15,7 @@ interface Desk {
   close(): void;
 }
 
-const HERE = ['--import', 'tsx', join('src', 'cli.ts'), 'watch'];
+const HERE = ['--import', 'tsx', join('dev', 'cli.ts'), 'watch'];
 const GRAPHILE = [join('node_modules', 'graphile-migrate', 'dist', 'cli.js'), 'watch'];
 const LEAST_ROUNDS = 7;
 

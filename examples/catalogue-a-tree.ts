@@ -9,7 +9,7 @@
 import { realpath } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { PoolClient } from 'pg';
-import { openEmbedded } from '../src/dev/embedded/embedded.ts';
+import { openEmbedded } from '../dev/embedded/embedded.ts';
 import { closePool, runMigrations, serviceConnection, withConnection } from '../src/index.ts';
 import { timeBareCopy } from './bare-copy.ts';
 import { type Entry, walk } from './walk.ts';

@@ -1,4 +1,4 @@
-export type { DatabaseUrl, TlsSettings } from './database-url.ts';
+export type { SchemaCheck } from './db/check-schema.ts';
 export {
   closePool,
   getClient,
@@ -23,8 +23,6 @@ export {
 } from './db/migrations.ts';
 export type { AppliedMigration, MigrationState } from './db/plan.ts';
 export type { Migrator } from './db/preflight.ts';
-export type { SchemaCheck } from './db/verify.ts';
-export type { Environment } from './environment.ts';
 export {
   ConnectionError,
   ConnectionLostError,
@@ -54,6 +52,8 @@ export {
   type ServerProcess,
   SettingsError,
 } from './errors.ts';
+export type { DatabaseUrl, TlsSettings } from './settings/database-url.ts';
+export type { Environment } from './settings/environment.ts';
 export {
   type ConnectionSettings,
   type MigrationSettings,
@@ -63,4 +63,4 @@ export {
   poolConfig,
   poolSettings,
   serviceConnection,
-} from './settings.ts';
+} from './settings/settings.ts';

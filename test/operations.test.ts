@@ -6,6 +6,7 @@ import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { readArguments } from '../src/cli/arguments.ts';
 import { DIVERGED, DONE, EXIT_CODES } from '../src/cli/exit-codes.ts';
+import { PACKED_COMMANDS } from '../src/cli/packed-commands.ts';
 import { MIGRATION_LOCK_KEY } from '../src/db/lock-keys.ts';
 import { migrationSettings, poolSettings } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
@@ -81,7 +82,8 @@ describe('the runbook has', () => {
     const all = [...commands(runbook), ...containers];
     expect(containers).toHaveLength(2);
     expect(all.length).toBeGreaterThan(10);
-    for (const args of all) expect(readArguments(args), args.join(' ')).toMatchObject({ type: 'command' });
+    for (const args of all)
+      expect(readArguments(args, PACKED_COMMANDS), args.join(' ')).toMatchObject({ type: 'command' });
   });
 });
 

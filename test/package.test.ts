@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
@@ -88,11 +88,28 @@ describe('the packed package', () => {
       'schema/filestore.txt',
       'schema/rows.d.ts',
     ]);
-    expect(contents).toContain('dist/db/graphile/worker.mjs');
+    expect(contents).toContain('dist/graphile/worker.mjs');
     expect(contents).toContain('docs/functions.md');
     expect(contents.filter((path) => path.startsWith('migrations/committed/'))).toEqual(
       committedMigrations().map((file) => `migrations/committed/${file}`),
     );
+  });
+
+  test('holds nothing of the workshop, and imports nothing that is not packed', () => {
+    const packed = new Set(contents);
+    const folder = join(service, 'node_modules', '@apphub', 'filestore');
+    const modules = contents.filter((path) => /\.(?:m?js|d\.m?ts)$/.test(path));
+    const unpacked = modules.flatMap((path) => {
+      const text = readFileSync(join(folder, path), 'utf8');
+      const imported = [...text.matchAll(/(?:from|import|import\(|new URL\()\s*['"](\.{1,2}\/[^'"]*)['"]/g)];
+      return imported
+        .map(([, specifier = '']) => join(dirname(path), specifier))
+        .filter((target) => !packed.has(target) && !packed.has(target.replace(/\.ts$/, '.d.ts')))
+        .map((target) => `${path} imports ${target}`);
+    });
+    expect(modules.length).toBeGreaterThan(20);
+    expect(unpacked).toEqual([]);
+    expect(contents.filter((path) => /(?:^|\/)(?:dev|embedded|workflow)(?:\/|\.)/.test(path))).toEqual([]);
   });
 
   test('migrates and serves a database when imported', async () => {
@@ -136,6 +153,44 @@ describe('the packed package', () => {
     expect(stdout).toContain(`applied ${committedMigrations().length} migrations`);
     expect(await one(database(), 'select count(*) from filestore.nodes')).toEqual({ count: '0' });
   });
+
+  test('offers on its command line what works there, and no more', async () => {
+    const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
+    const env = { PATH: process.env.PATH };
+    const { stdout } = await run(process.execPath, [cli, '--help'], { cwd: service, env });
+    expect([...stdout.matchAll(/^ {2}([a-z]+) /gm)].map(([, name]) => name)).toEqual([
+      'migrate',
+      'status',
+      'verify',
+    ]);
+    expect(stdout).not.toMatch(/embedded|watch|uncommit|SHADOW/);
+    const refused = run(process.execPath, [cli, 'watch'], { cwd: service, env });
+    await expect(refused).rejects.toMatchObject({ code: 2, stderr: expect.stringContaining('"watch"') });
+  });
+
+  test.each(['migrate', 'status', 'verify'])(
+    'says which variable to set when %s has no database URL',
+    async (command) => {
+      const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
+      const running = run(process.execPath, [cli, command, '--json'], {
+        cwd: service,
+        env: { PATH: process.env.PATH },
+      });
+      const failed = await running.then(
+        () => expect.fail('it succeeded'),
+        (error) => error,
+      );
+      expect(failed).toMatchObject({
+        code: 2,
+        stderr: expect.stringMatching(/^SETTINGS_INVALID: .* Set FILESTORE_DATABASE_URL or DATABASE_URL/),
+      });
+      expect(JSON.parse(failed.stdout)).toMatchObject({
+        ok: false,
+        command,
+        error: { code: 'SETTINGS_INVALID', setting: 'FILESTORE_DATABASE_URL' },
+      });
+    },
+  );
 
   test('loads what applying takes only where there is something to apply, and an HTTP client never', async () => {
     const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');

@@ -1,6 +1,5 @@
+import type { SchemaCheck } from '../db/check-schema.ts';
 import type { MigrationReport, MigrationStatus, PendingMigration } from '../db/migrations.ts';
-import type { SchemaCheck } from '../db/verify.ts';
-import type { CheckReport } from '../dev/check/run.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
 
 // What `--json` prints: one document on stdout, whatever happens, and the exit code beside it. `ok` is false when the
@@ -39,9 +38,6 @@ export type StatusDocument = {
 
 /** `verify`: `ok` when `state` is `same`, and neither when it is `drifted` nor `unchecked`. */
 export type VerifyDocument = { readonly ok: boolean; readonly command: 'verify' } & SchemaCheck;
-
-/** `check`: what each gate found. */
-export type CheckDocument = { readonly command: 'check' } & CheckReport;
 
 /** A failure of any command. */
 export type FailureDocument = {

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
-import type { Environment } from '../environment.ts';
-import { isSet } from '../environment.ts';
+import type { Environment } from '../settings/environment.ts';
+import { isSet } from '../settings/environment.ts';
 
 /** How words look that mean something. */
 export interface Paint {

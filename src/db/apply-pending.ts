@@ -1,15 +1,15 @@
 import { LockNotAcquiredError, MigrationFailedError } from '../errors.ts';
-import { describeConnection } from '../settings.ts';
+import { causeOf } from '../graphile/protocol.ts';
+import { describeConnection } from '../settings/settings.ts';
 import { capitalized, seconds } from '../text.ts';
+import type { ApplyFailure, ApplyOutcome } from './applier.ts';
 import { cancelUntil } from './cancel-until.ts';
 import { clearAfterFailure, clearInvalidIndexes } from './clear-indexes.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss, isPassing } from './connection-error.ts';
-import type { ApplyOutcome } from './graphile/apply.ts';
-import { causeOf, migrationFailure } from './graphile/failure.ts';
-import type { WorkerFailure } from './graphile/messages.ts';
-import type { CommittedMigration } from './history.ts';
 import { worksConcurrently } from './invalid-index.ts';
 import { describeHolders, UNKNOWN_HOLDER } from './lock-holder.ts';
+import { migrationFailure } from './migration-failure.ts';
 import { PassingFailure } from './retry.ts';
 import type { Application } from './run-state.ts';
 import { openSession } from './session.ts';
@@ -161,7 +161,7 @@ async function cancelOnServer({ run, session, applier }: Application, overdue: A
 }
 
 /** Throws the error for a failure; a passing one when it is worth another attempt. */
-async function fail(application: Application, failure: WorkerFailure, watch: Watch): Promise<never> {
+async function fail(application: Application, failure: ApplyFailure, watch: Watch): Promise<never> {
   const { run, session, pending } = application;
   const alive = await session.isAlive();
   const migration = pending.find(({ filename }) => filename === failure.filename);

@@ -1,7 +1,7 @@
 import { codeOf, MigrationFailedError } from '../errors.ts';
 import { cancelUntil } from './cancel-until.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
-import type { CommittedMigration } from './history.ts';
 import { concurrentIndexOf, dropInvalidIndex, IndexBusyError, type IndexName } from './invalid-index.ts';
 import { PassingFailure } from './retry.ts';
 import type { Application } from './run-state.ts';

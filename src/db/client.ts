@@ -5,7 +5,7 @@ import {
   poolConfig,
   poolSettings,
   serviceConnection,
-} from '../settings.ts';
+} from '../settings/settings.ts';
 import { connectionError } from './connection-error.ts';
 
 /** The schema that holds everything of this package. Names in SQL are written out with it. */

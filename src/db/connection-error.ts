@@ -1,5 +1,5 @@
 import { ConnectionError, ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
-import { type ConnectionSettings, describeConnection } from '../settings.ts';
+import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
 const REFUSALS: Readonly<Record<string, (user: string) => string>> = {

@@ -1,6 +1,6 @@
 import { codeOf, type LockHolder } from '../errors.ts';
 import { tokenize } from '../sql-text.ts';
-import type { CommittedMigration } from './history.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import { describeHolders, type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
 import type { Queryable } from './session.ts';
 

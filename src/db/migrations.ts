@@ -1,6 +1,6 @@
-import type { Environment } from '../environment.ts';
 import { NotMigratedError } from '../errors.ts';
 import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
+import type { Environment } from '../settings/environment.ts';
 import {
   type ConnectionSettings,
   describeConnection,
@@ -8,17 +8,17 @@ import {
   migrationConnection,
   migrationSettings,
   missingUrlError,
-} from '../settings.ts';
+} from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
+import type { SchemaCheck } from './check-schema.ts';
+import { type CommittedMigration, readCommittedMigrations } from './committed-migrations.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
-import { type CommittedMigration, readCommittedMigrations } from './history.ts';
 import { refuseMissingFile } from './missing-file.ts';
 import { type AppliedMigration, type MigrationPlan, type MigrationState, planMigrations } from './plan.ts';
 import { type Migrator, readPreflight } from './preflight.ts';
 import { appliedIn, isAdopting, pendingIn, refuseDiverged } from './refuse.ts';
 import { run } from './run.ts';
 import { withSession } from './session.ts';
-import type { SchemaCheck } from './verify.ts';
 
 export interface MigrationOptions {
   /** Where to; default: {@link migrationConnection} of the environment. */
@@ -182,7 +182,7 @@ export async function pendingMigrations(
   return withSession(connection, async (session) => {
     const preflight = await readPreflight(session);
     const pending = pendingIn(connection, committed, preflight);
-    const { refuseConflicts, requireModel } = await import('./verify.ts');
+    const { refuseConflicts, requireModel } = await import('./check-schema.ts');
     if (pending.length > 0) await requireModel();
     if (isAdopting(connection, preflight)) await refuseConflicts(session, committed, connection);
     return pending.map(({ filename, message, body, transaction }) => ({
@@ -225,7 +225,7 @@ export async function verifySchema(options: MigrationOptions = {}): Promise<Sche
     refuseDiverged(plan, connection);
     const reason = whyNotComparable(plan);
     if (reason !== undefined) return { state: 'unchecked', reason };
-    const { checkSchemaAndRights } = await import('./verify.ts');
+    const { checkSchemaAndRights } = await import('./check-schema.ts');
     return checkSchemaAndRights(session, committed);
   });
 }

@@ -2,7 +2,7 @@ import { readModelledMigration } from '../catalog/committed.ts';
 import type { ModelledMigration } from '../catalog/render.ts';
 import { MigrationsInvalidError } from '../errors.ts';
 import { compareNames } from '../text.ts';
-import type { CommittedMigration } from './history.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 
 /**
  * Refuses a package that has lost the file of its last migration, which the chain of the others does not show.

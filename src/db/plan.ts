@@ -1,6 +1,6 @@
 import type { HistoryProblem } from '../errors.ts';
 import { compareNames } from '../text.ts';
-import type { CommittedMigration } from './history.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 
 /** A migration as the database remembers it: a row of graphile_migrate.migrations. */
 export interface AppliedMigration {

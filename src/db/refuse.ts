@@ -6,9 +6,9 @@ import {
   PoolerError,
   ReadOnlyError,
 } from '../errors.ts';
-import { type ConnectionSettings, describeConnection } from '../settings.ts';
+import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
 import { capitalized, seconds } from '../text.ts';
-import type { CommittedMigration } from './history.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
 import type { Preflight } from './preflight.ts';
 import { openSession, type Session } from './session.ts';

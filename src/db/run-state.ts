@@ -1,7 +1,7 @@
-import type { ConnectionSettings, MigrationSettings } from '../settings.ts';
+import type { ConnectionSettings, MigrationSettings } from '../settings/settings.ts';
+import type { Applier } from './applier.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import type { MigrationEvent } from './events.ts';
-import type { Applier } from './graphile/apply.ts';
-import type { CommittedMigration } from './history.ts';
 import type { Preflight } from './preflight.ts';
 import type { Session } from './session.ts';
 

@@ -7,10 +7,11 @@ import {
   MigrationFailedError,
   RunAbortedError,
 } from '../errors.ts';
-import { describeConnection } from '../settings.ts';
+import { describeConnection } from '../settings/settings.ts';
 import { seconds } from '../text.ts';
+import type { SchemaCheck } from './check-schema.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import { connectionLostError, isConnectionLoss } from './connection-error.ts';
-import type { CommittedMigration } from './history.ts';
 import { type LockOutcome, waitForLock } from './lock.ts';
 import { describeHolderAndSince, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { type Preflight, readPreflight } from './preflight.ts';
@@ -18,7 +19,6 @@ import { isAdopting, pendingIn, refusePooler, refuseReadOnly } from './refuse.ts
 import { PassingFailure, startBackoff } from './retry.ts';
 import type { Progress, Run } from './run-state.ts';
 import { LONG_SESSION, openSession, type Session } from './session.ts';
-import type { SchemaCheck } from './verify.ts';
 
 /** How long a server may take to answer a run that was told to stop. */
 const STOP_MS = 2_000;
@@ -119,13 +119,13 @@ function tellPlan(
 
 /** Applies what is pending, as the one migrator. Loads what that takes: most runs find nothing to do. */
 async function migrate(run: Run, progress: Progress, session: Session): Promise<void> {
-  const { startApplier } = await import('./graphile/apply.ts');
+  const { startApplier } = await import('./applier.ts');
   // First of all: its thread loads graphile-migrate meanwhile, which takes longer than all of the rest.
   const applier = startApplier(run);
   try {
     const [{ applyPending }, { refuseConflicts, requireModel }] = await Promise.all([
       import('./apply-pending.ts'),
-      import('./verify.ts'),
+      import('./check-schema.ts'),
     ]);
     if (run.verifySchema) await requireModel();
     await prepareLongSession(session);
@@ -167,7 +167,7 @@ async function becomeTheOne(run: Run, progress: Progress, session: Session): Pro
 async function verify(run: Run, progress: Progress, session: Session): Promise<SchemaCheck> {
   if (!run.verifySchema) return { state: 'unchecked', reason: 'it was not asked for' };
   if (progress.durations.size === 0) return { state: 'unchecked', reason: 'nothing was applied' };
-  const { checkSchema, driftError } = await import('./verify.ts');
+  const { checkSchema, driftError } = await import('./check-schema.ts');
   const check = await checkSchema(session, run.committed);
   if (check.state === 'drifted') {
     throw driftError(run.connection, check.differences, [...progress.durations.keys()]);

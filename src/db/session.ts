@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { type ConnectionSettings, clientConfig } from '../settings.ts';
+import { type ConnectionSettings, clientConfig } from '../settings/settings.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
 /**

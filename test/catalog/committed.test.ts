@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { MODEL_FILE, readCommittedModel } from '../../src/catalog/committed.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { renderModel } from '../../src/catalog/render.ts';
-import { readCommittedMigrations } from '../../src/db/history.ts';
+import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { databaseForFile } from '../support/database.ts';
 

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { runningServer } from '../../src/dev/embedded/server-data.ts';
+import { runningServer } from '../../dev/embedded/server-data.ts';
 import { collect, runCli, startCli } from '../support/cli.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { putSignal } from '../support/standby.ts';

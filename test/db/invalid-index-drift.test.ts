@@ -4,7 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { MODEL_FILE } from '../../src/catalog/committed.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { renderModel } from '../../src/catalog/render.ts';
-import { readCommittedMigrations } from '../../src/db/history.ts';
+import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { runCli } from '../support/cli.ts';
 import { findIndex, startReport } from '../support/concurrent-index.ts';
 import { createDatabase, databaseForEachTest } from '../support/database.ts';

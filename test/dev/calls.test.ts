@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { describeSchema } from '../../src/catalog/describe.ts';
-import { readAccess } from '../../src/dev/documents/access.ts';
-import { renderCalls } from '../../src/dev/documents/calls.ts';
-import { renderRowTypes } from '../../src/dev/documents/row-types.ts';
+import { readAccess } from '../../dev/documents/access.ts';
+import { describeSchema } from '../../dev/documents/describe-schema.ts';
+import { renderCalls } from '../../dev/documents/render-calls.ts';
+import { renderRowTypes } from '../../dev/documents/render-row-types.ts';
 import { databaseForEachTest } from '../support/database.ts';
 
 const database = databaseForEachTest();

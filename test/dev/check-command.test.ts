@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { CheckReport } from '../../src/dev/check/run.ts';
+import type { CheckReport } from '../../dev/check/check-migrations.ts';
 import { packageToSpoil } from '../support/check.ts';
 import { runCli } from '../support/cli.ts';
 

@@ -4,11 +4,11 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { chain } from '../../src/dev/check/gates/chain.ts';
-import { currentEmpty } from '../../src/dev/check/gates/current-empty.ts';
-import { fixtureTexts } from '../../src/dev/check/gates/fixture-texts.ts';
-import { released } from '../../src/dev/check/gates/released.ts';
-import { isSource } from '../../src/dev/check/sources.ts';
+import { chain } from '../../dev/check/gates/chain.ts';
+import { currentEmpty } from '../../dev/check/gates/current-empty.ts';
+import { fixtureTexts } from '../../dev/check/gates/fixture-texts.ts';
+import { released } from '../../dev/check/gates/released.ts';
+import { isSource } from '../../dev/check/sources.ts';
 import { linesOf, PASSED, packageToSpoil, type SpoiledPackage } from '../support/check.ts';
 import { committedMigrations, migrationNumber } from '../support/migrations.ts';
 

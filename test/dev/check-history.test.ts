@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { historyColumns } from '../../src/dev/check/gates/history-columns.ts';
-import { readSources, type Sources } from '../../src/dev/check/sources.ts';
+import { historyColumns } from '../../dev/check/gates/history-columns.ts';
+import { readSources, type Sources } from '../../dev/check/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { PASSED, problemsOf } from '../support/check.ts';
 import { databaseForFile } from '../support/database.ts';

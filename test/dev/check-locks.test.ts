@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { measureLocks, type TableImpact } from '../../src/dev/check/locks.ts';
-import { populate } from '../../src/dev/check/populate.ts';
-import { sourceOf } from '../../src/dev/check/sources.ts';
+import { measureLocks, type TableImpact } from '../../dev/check/locks.ts';
+import { populate } from '../../dev/check/populate.ts';
+import { sourceOf } from '../../dev/check/sources.ts';
 import { databaseForFile } from '../support/database.ts';
 
 const database = databaseForFile();

@@ -2,11 +2,11 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { applies } from '../../src/dev/check/gates/applies.ts';
-import { currentApplies } from '../../src/dev/check/gates/current-applies.ts';
-import { repeatable } from '../../src/dev/check/gates/repeatable.ts';
-import { populate } from '../../src/dev/check/populate.ts';
-import { readSources, type Sources } from '../../src/dev/check/sources.ts';
+import { applies } from '../../dev/check/gates/applies.ts';
+import { currentApplies } from '../../dev/check/gates/current-applies.ts';
+import { repeatable } from '../../dev/check/gates/repeatable.ts';
+import { populate } from '../../dev/check/populate.ts';
+import { readSources, type Sources } from '../../dev/check/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
 import { createDatabase, databaseForEachTest } from '../support/database.ts';
@@ -36,7 +36,7 @@ test('a sample that the schema has outgrown is told with its line', async () => 
   await client.query('alter table filestore.nodes add constraint nodes_test_check check (size_bytes < 3)');
   const problem = await populate(client);
   expect(problem).toMatchObject({
-    file: expect.stringMatching(/\/population\.sql$/),
+    file: expect.stringMatching(/\/sample-rows\.sql$/),
     what: expect.stringContaining('nodes_test_check'),
     remedy: expect.stringContaining('up to date'),
   });

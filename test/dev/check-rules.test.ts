@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { concurrently } from '../../src/dev/check/gates/concurrently.ts';
-import { lint } from '../../src/dev/check/gates/lint.ts';
-import { placeholders } from '../../src/dev/check/gates/placeholders.ts';
-import { sessionSettings } from '../../src/dev/check/gates/session-settings.ts';
+import { concurrently } from '../../dev/check/gates/concurrently.ts';
+import { lint } from '../../dev/check/gates/lint.ts';
+import { placeholders } from '../../dev/check/gates/placeholders.ts';
+import { sessionSettings } from '../../dev/check/gates/session-settings.ts';
 import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
 
 const spoil = packageToSpoil();

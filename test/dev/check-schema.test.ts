@@ -1,14 +1,14 @@
 import type { Client } from 'pg';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { findServerWith } from '../../src/dev/check/extension-server.ts';
-import { comments } from '../../src/dev/check/gates/comments.ts';
-import { definitions } from '../../src/dev/check/gates/definitions.ts';
-import { foreignKeys } from '../../src/dev/check/gates/foreign-keys.ts';
-import { generated } from '../../src/dev/check/gates/generated.ts';
-import { passFunctionBodies } from '../../src/dev/check/on-server.ts';
-import type { Sources } from '../../src/dev/check/sources.ts';
-import { readSources } from '../../src/dev/check/sources.ts';
-import { withTemporaryDatabase } from '../../src/dev/temporary-database.ts';
+import { findServerWith } from '../../dev/check/extension-server.ts';
+import { comments } from '../../dev/check/gates/comments.ts';
+import { definitions } from '../../dev/check/gates/definitions.ts';
+import { foreignKeys } from '../../dev/check/gates/foreign-keys.ts';
+import { generated } from '../../dev/check/gates/generated.ts';
+import { passFunctionBodies } from '../../dev/check/on-server.ts';
+import type { Sources } from '../../dev/check/sources.ts';
+import { readSources } from '../../dev/check/sources.ts';
+import { withTemporaryDatabase } from '../../dev/temporary-database.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/check.ts';
 import { databaseForFile } from '../support/database.ts';
@@ -143,7 +143,7 @@ describe('a foreign key', () => {
   test('that goes, or gets its index, needs no excuse any more', async () => {
     await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
     expect(await linesOf(foreignKeys.look(subject()))).toEqual([
-      expect.stringMatching(/foreign-keys\.ts:null excuses nodes_parent_fkey/),
+      expect.stringMatching(/migrations\/facts\.ts:null excuses nodes_parent_fkey/),
     ]);
   });
 

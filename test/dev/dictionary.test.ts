@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { describeSchema } from '../../src/catalog/describe.ts';
-import type { SchemaDescription } from '../../src/catalog/description.ts';
-import { renderMermaid } from '../../src/dev/documents/diagram.ts';
-import { renderDictionary } from '../../src/dev/documents/dictionary.ts';
-import { CHARACTER_WIDTH, layOut, PADDING } from '../../src/dev/documents/layout.ts';
-import { renderSvg } from '../../src/dev/documents/svg.ts';
+import { describeSchema } from '../../dev/documents/describe-schema.ts';
+import type { SchemaDescription } from '../../dev/documents/description.ts';
+import { renderMermaid } from '../../dev/documents/diagram.ts';
+import { renderDictionary } from '../../dev/documents/dictionary.ts';
+import { CHARACTER_WIDTH, layOut, PADDING } from '../../dev/documents/layout.ts';
+import { renderSvg } from '../../dev/documents/svg.ts';
 import { databaseForEachTest, databaseForFile } from '../support/database.ts';
 
 const database = databaseForFile();

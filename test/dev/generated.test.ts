@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describeStaleness, findStaleFiles, generateFiles } from '../../dev/generated-files.ts';
 import { readCommittedModel } from '../../src/catalog/committed.ts';
-import { describeStaleness, findStaleFiles, generateFiles } from '../../src/dev/generated.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { databaseForEachTest } from '../support/database.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';

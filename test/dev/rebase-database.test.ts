@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { readCommittedMigrations } from '../../src/db/history.ts';
+import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { GRAPHILE_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { addColumn, type Checkout, makeCheckout, renumbered } from '../support/branches.ts';
 import { type CliResult, runCli } from '../support/cli.ts';

@@ -1,7 +1,7 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { style } from '../../src/dev/check/gates/style.ts';
+import { style } from '../../dev/check/gates/style.ts';
 import { linesOf, PASSED, packageToSpoil } from '../support/check.ts';
 
 const spoil = packageToSpoil();

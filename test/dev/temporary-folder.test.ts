@@ -15,9 +15,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { identityOf, makeFolderFor, serverAccount } from '../../src/dev/embedded/account.ts';
-import { serverIsAlive } from '../../src/dev/embedded/server-data.ts';
-import { makeTemporaryFolder } from '../../src/dev/temporary-folder.ts';
+import { identityOf, makeFolderFor, serverAccount } from '../../dev/embedded/account.ts';
+import { serverIsAlive } from '../../dev/embedded/server-data.ts';
+import { makeTemporaryFolder } from '../../dev/temporary-folder.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { abandonFolder } from '../support/abandoned-folder.ts';
 import { until } from '../support/until.ts';
@@ -192,7 +192,7 @@ describe.runIf(asRoot)('as root', () => {
   });
 
   test('no server is started in a folder that others can write to', async () => {
-    const { startServer } = await import('../../src/dev/embedded/server.ts');
+    const { startServer } = await import('../../dev/embedded/server.ts');
     const folder = join(temporary, 'open');
     mkdirSync(folder);
     chmodSync(folder, 0o777);

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { signalsAsAbort } from '../../src/cli/signals.ts';
+import { withSignal } from '../../src/cli/signals.ts';
 import { seconds } from '../../src/text.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { type Change, changesOf } from './changes.ts';
@@ -81,20 +81,19 @@ async function main(): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  const { signal, release } = signalsAsAbort();
-  try {
-    await testGrown(options, signal);
-    return 0;
-  } catch (error) {
-    if (signal.aborted) {
-      console.log('Interrupted; nothing is left behind.');
-      return 130;
+  return withSignal(async (signal) => {
+    try {
+      await testGrown(options, signal);
+      return 0;
+    } catch (error) {
+      if (signal.aborted) {
+        console.log('Interrupted; nothing is left behind.');
+        return 130;
+      }
+      console.error(error instanceof Error ? error.message : error);
+      return 1;
     }
-    console.error(error instanceof Error ? error.message : error);
-    return 1;
-  } finally {
-    release();
-  }
+  });
 }
 
 process.exitCode = await main();

@@ -1,17 +1,12 @@
-/** Numbers that follow from a seed alone, so that a run can be repeated (mulberry32). */
+import { mulberry32 } from '../support/mulberry.ts';
+
+/** Numbers that follow from a seed alone, so that a run can be repeated. */
 export class Random {
-  #state: number;
+  /** At least 0 and below 1. */
+  readonly next: () => number;
 
   constructor(seed: number) {
-    this.#state = seed >>> 0;
-  }
-
-  /** At least 0 and below 1. */
-  next(): number {
-    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(this.#state ^ (this.#state >>> 15), this.#state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    this.next = mulberry32(seed);
   }
 
   /** A whole number from 0 to below the limit. */

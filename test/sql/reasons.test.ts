@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { readRaises } from '../../src/dev/documents/raises.ts';
-import { type Reason, readReasons } from '../../src/dev/documents/reasons.ts';
+import { readRaises } from '../../dev/documents/raises.ts';
+import { type Reason, readReasons } from '../../dev/documents/render-reasons.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { REFUSAL_REASONS } from '../../src/sql/index.ts';
 import { databaseForFile } from '../support/database.ts';

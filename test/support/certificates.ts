@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { serverAccount } from '../../src/dev/embedded/account.ts';
+import { serverAccount } from '../../dev/embedded/account.ts';
 
 /** PEM files of a server with the host name `localhost`, which its address 127.0.0.1 is not. */
 export interface Certificates {

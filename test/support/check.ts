@@ -1,8 +1,8 @@
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
-import type { Finding, Problem } from '../../src/dev/check/gate.ts';
-import { CURRENT, expandIncludes, readSources, type Sources, sourceOf } from '../../src/dev/check/sources.ts';
+import type { Finding, Problem } from '../../dev/check/gate.ts';
+import { CURRENT, expandIncludes, readSources, type Sources, sourceOf } from '../../dev/check/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { copyPackage, type PackageCopy } from './package.ts';
 

@@ -18,10 +18,10 @@ export interface CliOptions {
   readonly cwd?: string;
 }
 
-/** Starts the command line as a process, with nothing of this environment but what a process needs. */
+/** Starts the development command line, which has all commands, as a process, with nothing of this environment but what a process needs. */
 export function startCli(args: readonly string[], options: CliOptions = {}): ChildProcess {
   const folder = options.folder ?? PACKAGE_ROOT;
-  return spawn(process.execPath, ['--import', 'tsx', join(folder, 'src', 'cli.ts'), ...args], {
+  return spawn(process.execPath, ['--import', 'tsx', join(folder, 'dev', 'cli.ts'), ...args], {
     cwd: options.cwd ?? folder,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],

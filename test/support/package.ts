@@ -38,7 +38,7 @@ export interface CopyOptions {
 }
 
 const COPIED = [
-  ...['src', 'examples', 'migrations', 'schema', '.gmrc', '.squawk.toml', 'README.md'],
+  ...['src', 'dev', 'examples', 'migrations', 'schema', '.gmrc', '.squawk.toml', 'README.md'],
   ...['package.json', 'tsconfig.json', 'tsconfig.build.json'],
 ];
 

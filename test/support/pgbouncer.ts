@@ -3,10 +3,10 @@ import { chownSync, closeSync, existsSync, readFileSync, writeFileSync } from 'n
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { parseDatabaseUrl } from '../../src/database-url.ts';
-import { identityOf, serverAccount } from '../../src/dev/embedded/account.ts';
-import { freePort, openLog } from '../../src/dev/embedded/server.ts';
-import { makeServerFolder } from '../../src/dev/embedded/server-folder.ts';
+import { identityOf, serverAccount } from '../../dev/embedded/account.ts';
+import { freePort, openLog } from '../../dev/embedded/server.ts';
+import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
+import { parseDatabaseUrl } from '../../src/settings/database-url.ts';
 import { SERVER_FOLDER_PREFIX } from './server.ts';
 
 /** A PgBouncer in front of a server. */

@@ -1,6 +1,6 @@
-import { describeSchema } from '../../src/catalog/describe.ts';
-import { readAccess } from '../../src/dev/documents/access.ts';
-import { renderRowTypes } from '../../src/dev/documents/row-types.ts';
+import { readAccess } from '../../dev/documents/access.ts';
+import { describeSchema } from '../../dev/documents/describe-schema.ts';
+import { renderRowTypes } from '../../dev/documents/render-row-types.ts';
 import type { TestDatabase } from './database.ts';
 
 /** The text of the types of a database's schema. */

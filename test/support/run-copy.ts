@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { readCommittedMigrations } from '../../src/db/history.ts';
+import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { type RunResult, run } from '../../src/db/run.ts';
 import type { MigrationEvent } from '../../src/index.ts';
-import { type MigrationSettings, migrationSettings } from '../../src/settings.ts';
+import { type MigrationSettings, migrationSettings } from '../../src/settings/settings.ts';
 import { connectionTo } from './connection.ts';
 import type { PackageCopy } from './package.ts';
 

@@ -1,7 +1,7 @@
-import { serverAccount } from '../../src/dev/embedded/account.ts';
-import { findEmbeddedBinaries } from '../../src/dev/embedded/binaries.ts';
-import { serverUrl, startServer } from '../../src/dev/embedded/server.ts';
-import { makeServerFolder } from '../../src/dev/embedded/server-folder.ts';
+import { serverAccount } from '../../dev/embedded/account.ts';
+import { findEmbeddedBinaries } from '../../dev/embedded/binaries.ts';
+import { serverUrl, startServer } from '../../dev/embedded/server.ts';
+import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
 import { systemBinaries } from './system-binaries.ts';
 
 /** A server for one run of the tests. */

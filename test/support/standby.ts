@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { identityOf, makeFolderFor, serverAccount } from '../../src/dev/embedded/account.ts';
+import { identityOf, makeFolderFor, serverAccount } from '../../dev/embedded/account.ts';
 import { type OwnServer, startOwnServer } from './own-server.ts';
 
 /**

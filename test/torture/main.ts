@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { isClean, renderProgress, renderResult } from './report.ts';
-import { type TortureOptions, torture } from './run.ts';
+import { type TortureOptions, torture } from './torture.ts';
 
 const USAGE = `npm run torture -- [--minutes 10] [--workers 32] [--seed N] [--kills 3] [--backends-per-minute 20] [--without-tree-lock]
 A seed fixes what the workers choose, not what becomes of it: a concurrent run cannot be repeated.`;

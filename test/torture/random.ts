@@ -1,3 +1,5 @@
+import { mulberry32 } from '../support/mulberry.ts';
+
 /** Choices that a seed fixes. What a concurrent run makes of them, it does not. */
 export interface Random {
   /** In [0, 1). */
@@ -11,15 +13,8 @@ export interface Random {
   pickEarly<T>(items: readonly T[]): T | undefined;
 }
 
-/** Mulberry32: small, and even enough to choose by. */
 export function seededRandom(seed: number): Random {
-  let state = seed >>> 0;
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const next = mulberry32(seed);
   return {
     next,
     between: (low, high) => low + Math.floor(next() * (high - low + 1)),

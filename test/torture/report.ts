@@ -1,5 +1,5 @@
-import type { TortureResult } from './run.ts';
 import { hasFaults, type Tally, total } from './tally.ts';
+import type { TortureResult } from './torture.ts';
 
 /** Whether nothing that must not happen was seen, during the run or after it. */
 export function isClean({ tally, checks }: TortureResult): boolean {

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { serverAccount } from '../../src/dev/embedded/account.ts';
-import { findEmbeddedBinaries } from '../../src/dev/embedded/binaries.ts';
-import { type Server, type ServerOptions, serverUrl, startServer } from '../../src/dev/embedded/server.ts';
-import { makeServerFolder } from '../../src/dev/embedded/server-folder.ts';
+import { serverAccount } from '../../dev/embedded/account.ts';
+import { findEmbeddedBinaries } from '../../dev/embedded/binaries.ts';
+import { type Server, type ServerOptions, serverUrl, startServer } from '../../dev/embedded/server.ts';
+import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
 import { SERVER_FOLDER_PREFIX } from '../support/server.ts';
 import { systemBinaries } from '../support/system-binaries.ts';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { renderResult } from './report.ts';
-import { torture } from './run.ts';
 import { total } from './tally.ts';
+import { torture } from './torture.ts';
 
 const QUIET = { seed: 31, workers: 8, kills: 0, backendsPerMinute: 0 };
 

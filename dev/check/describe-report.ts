@@ -1,0 +1,53 @@
+import { count, seconds } from '../../src/text.ts';
+import type { CheckReport } from './check-migrations.ts';
+import type { GateReport, Place } from './gate.ts';
+import type { LockReport, TableImpact } from './locks.ts';
+
+/** The report for people, line by line. */
+export function describeReport({ gates, locks, durationMs }: CheckReport): readonly string[] {
+  const numberOf = (state: GateReport['state']) => gates.filter((gate) => gate.state === state).length;
+  const skipped = numberOf('not run');
+  return [
+    ...gates.flatMap(describeGate),
+    ...(locks === null ? [] : describeLocks(locks)),
+    `${count(numberOf('passed'), 'gate')} passed, ${numberOf('failed')} failed${skipped === 0 ? '' : `, ${skipped} not run`} (${seconds(durationMs)})`,
+  ];
+}
+
+function describeGate(gate: GateReport): readonly string[] {
+  switch (gate.state) {
+    case 'passed':
+      return [`OK  ${gate.name}: ${gate.proves}`];
+    case 'not run':
+      return [`NOT RUN  ${gate.name}: ${gate.reason}`];
+    case 'failed':
+      return [
+        `FAILED  ${gate.name}: not true that ${gate.proves}`,
+        ...gate.problems.map((problem) => `  ${at(problem)}  ${problem.what}\n    ${problem.remedy}`),
+      ];
+  }
+}
+
+function describeLocks(locks: LockReport): readonly string[] {
+  if (locks.state === 'not measured') return [`LOCKS  of current.sql were not measured: ${locks.reason}`];
+  if (locks.impacts.length === 0) return ['LOCKS  current.sql leaves the tables that exist alone'];
+  return [
+    'LOCKS  of current.sql, each held until it ends:',
+    ...locks.impacts.map((impact) => `  ${at(impact)}  ${describeImpact(impact)}\n    ${impact.statement}`),
+  ];
+}
+
+function describeImpact({ table, lock, blocks, ...effects }: TableImpact): string {
+  const parts = [
+    ...(lock === null ? [] : [`${lock} blocks ${blocks}`]),
+    ...(effects.drops ? ['drops it'] : []),
+    ...(effects.rewrites ? ['writes the whole table anew'] : []),
+    ...(effects.scans ? ['reads the whole table'] : []),
+    ...(effects.rowsWritten === 0 ? [] : [`writes ${effects.rowsWritten} of the sample's rows`]),
+  ];
+  return `${table}: ${parts.join('; ')}`;
+}
+
+function at({ file, line }: Place): string {
+  return line === null ? file : `${file}:${line}`;
+}

@@ -1,0 +1,10 @@
+import { type Gate, judge } from '../gate.ts';
+import { applyAll } from '../run-statements.ts';
+import type { DatabaseSubject } from '../subject.ts';
+
+/** For an empty database, which it leaves migrated. */
+export const applies: Gate<DatabaseSubject> = {
+  name: 'applies',
+  proves: 'the committed migrations apply to an empty database',
+  look: async ({ sources, client }) => judge(await applyAll(client, sources.committed)),
+};

@@ -1,0 +1,51 @@
+import { concurrentIndexOf } from '../../../src/db/invalid-index.ts';
+import { isWord, type SqlStatement } from '../../../src/sql-text.ts';
+import { type Gate, judge, type Problem } from '../gate.ts';
+import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
+
+const ALONE =
+  'Give it a migration of its own, whose first line is "--! no-transaction" and whose one statement is "create index concurrently if not exists" or "drop index concurrently if exists".';
+
+export const concurrently: Gate<Sources> = {
+  name: 'concurrently',
+  proves: 'what is built concurrently, and nothing else, runs without a transaction and alone',
+  look: (sources) => judge(migrationsOf(sources).flatMap((source) => problemsOf(source))),
+};
+
+function problemsOf(source: SqlSource): readonly Problem[] {
+  const built = source.statements.filter(isConcurrent);
+  if (source.transaction) {
+    return built.map(({ line }) => ({
+      ...source.placeOf(line),
+      what: 'is built concurrently, which the server refuses in a transaction',
+      remedy: ALONE,
+    }));
+  }
+  const [first, second] = source.statements;
+  if (first === undefined) return [];
+  if (second !== undefined) {
+    const what =
+      'is the second statement of a migration without a transaction: sent together, the server runs them in one, and a failure midway would leave the first behind';
+    return [{ ...source.placeOf(second.line), what, remedy: ALONE }];
+  }
+  if (built.length === 0) {
+    const what = 'runs without a transaction and is not built concurrently';
+    return [{ ...source.placeOf(first.line), what, remedy: 'Remove the line "--! no-transaction".' }];
+  }
+  return canRunAgain(first, source)
+    ? []
+    : [{ ...source.placeOf(first.line), what: 'cannot be run again after a failure', remedy: ALONE }];
+}
+
+/** `refresh materialized view concurrently` is another matter: it runs in transactions. */
+function isConcurrent({ tokens }: SqlStatement): boolean {
+  return !isWord(tokens[0], 'refresh') && tokens.some((token) => isWord(token, 'concurrently'));
+}
+
+/** The runner clears an invalid index away before it runs a migration that it can tell builds it. */
+function canRunAgain({ tokens }: SqlStatement, source: SqlSource): boolean {
+  const words = tokens.map(({ value }) => value).join(' ');
+  if (/^drop index concurrently if exists /.test(words)) return true;
+  if (!/^create (?:unique )?index concurrently if not exists /.test(words)) return false;
+  return concurrentIndexOf({ transaction: false, body: source.text }) !== undefined;
+}

@@ -1,0 +1,118 @@
+import pg from 'pg';
+import { type CatalogDifference, compareModels } from '../../../src/catalog/compare.ts';
+import { describeObject } from '../../../src/catalog/model.ts';
+import { readCatalog } from '../../../src/catalog/read.ts';
+import { withRollback } from '../database.ts';
+import { type Gate, judge, type Problem } from '../gate.ts';
+import { fixtureOf, locate } from '../locate.ts';
+import { describeFailure } from '../run-statements.ts';
+import { expandIncludes, isSource, type Sources, type SqlSource } from '../sources.ts';
+import type { DatabaseSubject } from '../subject.ts';
+
+// Whatever nothing else depends on, again and again, until there is no more. What stays, such as a function that a
+// check calls, its file replaces.
+const DROP_REPLACEABLE = `
+do $$
+declare
+  statement text;
+  dropped   boolean := true;
+begin
+  while dropped loop
+    dropped := false;
+    for statement in
+      select format('drop trigger %I on %s', t.tgname, t.tgrelid::regclass)
+      from pg_trigger t join pg_class c on c.oid = t.tgrelid
+      where c.relnamespace = 'filestore'::regnamespace and not t.tgisinternal
+      union all
+      select format('drop %s %s', case relkind when 'm' then 'materialized view' else 'view' end, oid::regclass)
+      from pg_class where relnamespace = 'filestore'::regnamespace and relkind in ('v', 'm')
+      union all
+      select format('drop routine %s', oid::regprocedure)
+      from pg_proc where pronamespace = 'filestore'::regnamespace
+    loop
+      begin
+        execute statement;
+        dropped := true;
+      exception
+        when dependent_objects_still_exist then null;
+      end;
+    end loop;
+  end loop;
+end
+$$`;
+
+/** For a database that has everything applied; leaves it as it is. */
+export const definitions: Gate<DatabaseSubject> = {
+  name: 'definitions',
+  proves: 'every view, function and trigger in the database is what its file in migrations/fixtures makes',
+  async look({ sources, client }) {
+    const live = await readCatalog(client);
+    return withRollback(client, async () => {
+      await client.query(DROP_REPLACEABLE);
+      const failures = await makeAgain(client, sources);
+      const { differences } = compareModels(await readCatalog(client), live);
+      const broken = new Set(failures.map(({ file }) => file));
+      return judge([
+        ...failures,
+        ...differences
+          .map((difference) => describe(difference, sources))
+          // Its failure says it already.
+          .filter(({ file }) => !broken.has(file)),
+      ]);
+    });
+  },
+};
+
+/** Runs every file: again those that needed another one's object, until there is none left or none helps. */
+async function makeAgain(client: pg.Client, sources: Sources): Promise<readonly Problem[]> {
+  const fixtures = sources.fixtures.map((fixture) =>
+    expandIncludes(fixture, sources.fixtures, [fixture.file]),
+  );
+  const problems = fixtures.filter((fixture): fixture is Problem => !isSource(fixture));
+  let left = fixtures.filter(isSource);
+  for (;;) {
+    const failed: { readonly fixture: SqlSource; readonly problem: Problem }[] = [];
+    for (const fixture of left) {
+      const problem = await tryFixture(client, fixture);
+      if (problem !== undefined) failed.push({ fixture, problem });
+    }
+    if (failed.length === 0) return problems;
+    if (failed.length === left.length) return [...problems, ...failed.map(({ problem }) => problem)];
+    left = failed.map(({ fixture }) => fixture);
+  }
+}
+
+async function tryFixture(client: pg.Client, fixture: SqlSource): Promise<Problem | undefined> {
+  await client.query('savepoint fixture');
+  try {
+    await client.query(fixture.text);
+    await client.query('release fixture');
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof pg.DatabaseError)) throw error;
+    await client.query('rollback to fixture');
+    return describeFailure(error, { text: fixture.text, line: 1 }, fixture);
+  }
+}
+
+function describe(difference: CatalogDifference, sources: Sources): Problem {
+  const { object, owner } = difference;
+  // A view's columns and privileges are its file's; a trigger has its own.
+  const definer = object.kind === 'trigger' ? object : (owner ?? object);
+  const file = fixtureOf(definer.kind, definer.name);
+  const known = sources.fixtures.some((fixture) => fixture.file === file);
+  const what = describeObject(object, owner);
+  const place = known ? { file: file ?? '', line: 1 } : locate(sources, definer.kind, definer.name);
+  const include = `write "--!include" with its name in migrations/current.sql`;
+  if (!known) {
+    const remedy = `Move its definition to ${file ?? 'a file in migrations/fixtures'}, and ${include}.`;
+    return { ...place, what: `${what} has no file in migrations/fixtures`, remedy };
+  }
+  // The files come first in the comparison.
+  const how = {
+    missing: 'is made by the file, and no migration makes it',
+    extra: 'is made by the migrations, and the file does not make it',
+    changed: 'is another by the file than by the migrations',
+  }[difference.change];
+  return { ...place, what: `${what} ${how}`, remedy: `Correct the file if it is wrong, and ${include}.` };
+}

@@ -1,0 +1,81 @@
+import type pg from 'pg';
+import { type CatalogDifference, compareModels } from '../../../src/catalog/compare.ts';
+import { describeObject } from '../../../src/catalog/model.ts';
+import { readCatalog } from '../../../src/catalog/read.ts';
+import { type Gate, judge, type Place, type Problem } from '../gate.ts';
+import { locate, locateLast } from '../locate.ts';
+import { applyAll } from '../run-statements.ts';
+import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
+import type { DatabaseSubject } from '../subject.ts';
+
+const REMEDY =
+  'A migration must do no harm where its objects are there already: "if not exists", "create or replace", "drop … if exists" before "create", constraints guarded, every index with a name.';
+/** In the migration that makes it impossible; the ones before it are then left out. */
+const NO_REPLAY = /^-- No replay from before: \S/m;
+const REPLAY_REMEDY =
+  'A database that lost its bookkeeping could no longer be migrated. Where that is meant, write into the migration after which it is so: "-- No replay from before: why".';
+
+/** For an empty database. */
+export const repeatable: Gate<DatabaseSubject> = {
+  name: 'repeatable',
+  proves: 'each migration applied twice, and all of them once more, without the history, change nothing',
+  async look({ sources, client }) {
+    const migrations = migrationsOf(sources);
+    for (const migration of migrations) {
+      const failures = await applyAll(client, [migration]);
+      if (failures.length > 0) return judge(failures);
+      const problems = await applyAgain(client, sources, [migration]);
+      if (problems.length > 0) return judge(problems);
+    }
+    const start = migrations.findLastIndex(({ text }) => NO_REPLAY.test(text));
+    const problems = await applyAgain(client, sources, migrations.slice(Math.max(start, 0)));
+    return judge(
+      problems.map((problem) => ({
+        ...problem,
+        what: `with the migrations after it applied, ${problem.what}`,
+        remedy: REPLAY_REMEDY,
+      })),
+    );
+  },
+};
+
+/** Applies migrations to a database that has them, and says what that changed. */
+export async function applyAgain(
+  client: pg.Client,
+  sources: Sources,
+  migrations: readonly SqlSource[],
+): Promise<readonly Problem[]> {
+  const once = await readCatalog(client);
+  const failures = await applyAll(client, migrations);
+  if (failures.length > 0) {
+    return failures.map((problem) => ({
+      ...problem,
+      what: `the second time, ${problem.what}`,
+      remedy: REMEDY,
+    }));
+  }
+  const { differences } = compareModels(once, await readCatalog(client));
+  return differences.map((difference) => ({
+    ...locateObject(sources, difference),
+    what: `${describeObject(difference.object, difference.owner)} ${describeChange(difference)}`,
+    remedy: REMEDY,
+  }));
+}
+
+function describeChange(difference: CatalogDifference): string {
+  switch (difference.change) {
+    case 'missing':
+      return 'is gone after the second time';
+    case 'extra':
+      return `is there after the second time only: ${difference.actual}`;
+    case 'changed':
+      return `is "${difference.expected}" after the first time, "${difference.actual}" after the second`;
+  }
+}
+
+/** An object that the server named stands nowhere in the SQL; then the last word about its table is it. */
+function locateObject(sources: Sources, { object, owner }: CatalogDifference): Place {
+  const names = owner === null ? [object.name] : [owner.name, object.name];
+  const found = locate(sources, object.kind, ...names);
+  return found.line === null && owner !== null ? locateLast(sources, owner.name) : found;
+}

@@ -1,0 +1,16 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type pg from 'pg';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import type { Problem } from './gate.ts';
+import { runStatements } from './run-statements.ts';
+import { sourceOf } from './sources.ts';
+
+const FILE = 'migrations/sample-rows.sql';
+
+/** Gives a migrated database some rows in every table. */
+export async function populate(client: pg.Client): Promise<Problem | undefined> {
+  const text = await readFile(join(PACKAGE_ROOT, FILE), 'utf8');
+  const problem = await runStatements(client, sourceOf(FILE, text));
+  return problem && { ...problem, remedy: 'Bring this file up to date with the schema.' };
+}

@@ -1,0 +1,25 @@
+import type { Output } from '../../src/cli/output.ts';
+import { describeConnection } from '../../src/settings/settings.ts';
+import { capitalized } from '../../src/text.ts';
+import type { WorkflowContext } from '../workflow/workflow-context.ts';
+
+/** Differences are shown up to here; a database of another branch can have hundreds. */
+const MOST_LEFTOVERS = 10;
+
+/** Known to come from somewhere else than the files. */
+export function renderLeftovers(
+  output: Output,
+  { databases }: WorkflowContext,
+  leftovers: readonly string[],
+): void {
+  if (leftovers.length === 0) return;
+  const more = leftovers.length - MOST_LEFTOVERS;
+  output.warn(
+    [
+      `${output.paint.odd('DRIFT')}  ${capitalized(describeConnection(databases.main))} is not what the committed migrations make:`,
+      ...leftovers.slice(0, MOST_LEFTOVERS).map((line) => `  ${line}`),
+      ...(more > 0 ? [`  and ${more} more`] : []),
+      '  An earlier save or another branch left it there. Take it back by hand, or erase all of it: npm run db:reset',
+    ].join('\n'),
+  );
+}

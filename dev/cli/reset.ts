@@ -1,0 +1,42 @@
+import { defineCommand } from '../../src/cli/define-command.ts';
+import { DONE } from '../../src/cli/exit-codes.ts';
+import { describeConnection } from '../../src/settings/settings.ts';
+import { count, seconds } from '../../src/text.ts';
+import { failWith } from './render-failure.ts';
+import { withWorkflow } from './with-workflow.ts';
+import { YES_ERASE_OPTION } from './yes-erase.ts';
+
+export const reset = defineCommand({
+  name: 'reset',
+  summary: 'erase the development database and make it anew with the committed migrations',
+  options: {
+    'yes-erase': {
+      ...YES_ERASE_OPTION,
+      help: '(also commit, uncommit) erase it, though it is not on this machine',
+    },
+  },
+  async run(output, { 'yes-erase': yesErase }) {
+    return withWorkflow(output, {}, async (context) => {
+      const { resetDatabase } = await import('../workflow/reset-database.ts');
+      const what = describeConnection(context.databases.main);
+      const onErase = (size: string | null) =>
+        output.say(
+          size === null
+            ? `There is no ${what} yet: making it.`
+            : `Erasing ${what}, with all that is in it (${size}).`,
+        );
+      const result = await resetDatabase(context, { yesErase, onErase });
+      if (result.type === 'failed') {
+        return failWith(
+          output,
+          result.failure,
+          'The database is not complete: mend the migration and run this again.',
+        );
+      }
+      output.say(
+        `${output.paint.good('Made anew')} with ${count(result.migrations, 'migration')} (${seconds(result.durationMs)}). What is in current.sql comes with the next save, or npm run db:watch.`,
+      );
+      return DONE;
+    });
+  },
+});

@@ -1,0 +1,34 @@
+import type { WithDatabase } from '../../src/cli/define-command.ts';
+import { DatabaseAheadError, HistoryDivergedError } from '../../src/errors.ts';
+import { migrationConnection, missingUrlError } from '../../src/settings/settings.ts';
+import { openEmbeddedInstead } from './open-embedded.ts';
+
+/** Runs `work` on the database of the environment, or in its absence on the embedded one. */
+export const withEmbeddedDefault: WithDatabase = async (output, work) => {
+  const configured = migrationConnection();
+  if (configured !== undefined) return work(configured);
+  const embedded = await openEmbeddedInstead(output, {
+    because: 'No database URL is set',
+    refusal: missingUrlError,
+  });
+  try {
+    const connection = migrationConnection({ ...process.env, DATABASE_URL: embedded.url });
+    if (connection === undefined) throw missingUrlError('the embedded Postgres has none.');
+    const exitCode = await work(connection);
+    output.say(`The data is in ${embedded.folder} and stays there.`);
+    output.say(
+      embedded.startedHere
+        ? 'To open it: npm run db:start keeps it running and prints its URL.'
+        : `It keeps running: ${embedded.url}`,
+    );
+    return exitCode;
+  } catch (error) {
+    // Developers rewrite migrations and switch branches; a database of their own is then the one to go.
+    if (error instanceof HistoryDivergedError || error instanceof DatabaseAheadError) {
+      output.warn('Where another branch has left it so: npm run db:reset makes the database anew.');
+    }
+    throw error;
+  } finally {
+    await embedded.close();
+  }
+};

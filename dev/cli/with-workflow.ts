@@ -1,0 +1,59 @@
+import type { Output } from '../../src/cli/output.ts';
+import { withSignal } from '../../src/cli/signals.ts';
+import { EmbeddedPostgresError, SettingsError } from '../../src/errors.ts';
+import type { Embedded, EmbeddedOptions } from '../embedded/embedded.ts';
+import type { WorkflowDatabases } from '../workflow/databases.ts';
+import type { WorkflowContext } from '../workflow/workflow-context.ts';
+import { openEmbeddedInstead } from './open-embedded.ts';
+
+/** The only ones that these commands read, for they are graphile-migrate's. */
+const VARIABLES = 'DATABASE_URL, SHADOW_DATABASE_URL and ROOT_DATABASE_URL';
+
+type Work = (context: WorkflowContext, embedded: Embedded | undefined) => Promise<number>;
+
+/** Runs `work` on the three databases of the environment, or in their absence on those of the embedded Postgres. */
+export async function withWorkflow(output: Output, options: EmbeddedOptions, work: Work): Promise<number> {
+  const { configuredDatabases, embeddedDatabases } = await import('../workflow/databases.ts');
+  return withSignal(async (signal) => {
+    const contextOf = (databases: WorkflowDatabases, stop: AbortSignal): WorkflowContext => ({
+      databases,
+      signal: stop,
+      onStep: (step) => output.busy(step),
+    });
+    const configured = configuredDatabases();
+    if (configured !== undefined) return work(contextOf(configured, signal), undefined);
+    const embedded = await openEmbeddedInstead(
+      output,
+      { because: `${VARIABLES} are not set`, refusal: missingUrlsError },
+      options,
+    );
+    const gone = new AbortController();
+    void embedded.ended.then(() => gone.abort());
+    const context = contextOf(embeddedDatabases(embedded), AbortSignal.any([signal, gone.signal]));
+    try {
+      const exitCode = await work(context, embedded);
+      if (gone.signal.aborted) throw goneError(embedded);
+      return exitCode;
+    } catch (error) {
+      // Whatever else went wrong is a consequence.
+      throw gone.signal.aborted ? goneError(embedded) : error;
+    } finally {
+      await embedded.close();
+    }
+  });
+}
+
+function missingUrlsError(reason: string): SettingsError {
+  return new SettingsError(
+    'DATABASE_URL',
+    `No databases to change the schema in: ${reason} Set ${VARIABLES}.`,
+  );
+}
+
+function goneError({ startedHere, folder }: Embedded): EmbeddedPostgresError {
+  return new EmbeddedPostgresError(
+    startedHere
+      ? `The embedded Postgres ended by itself; its log is in ${folder}.`
+      : 'The embedded Postgres was stopped by the command that ran it. Run this again to start it.',
+  );
+}

@@ -1,0 +1,36 @@
+import type { AccessDescription, Level } from './access.ts';
+import type { RoutineDescription, SchemaDescription } from './description.ts';
+
+/** How the comment of a function begins that only other functions call. A role may have EXECUTE on it nevertheless. */
+const INTERNAL = 'Internal: ';
+
+/** A function that roles of a level call, and of the levels above it. */
+export interface CallableRoutine extends RoutineDescription {
+  readonly level: Level;
+}
+
+export function isTrigger({ result }: RoutineDescription): boolean {
+  return result === 'trigger' || result === 'event_trigger';
+}
+
+export function isInternal({ comment }: RoutineDescription): boolean {
+  return comment?.startsWith(INTERNAL) ?? false;
+}
+
+/** The comment without what marks an internal function. */
+export function purposeOf(routine: RoutineDescription): string {
+  const comment = routine.comment ?? '';
+  return isInternal(routine) ? comment.slice(INTERNAL.length) : comment;
+}
+
+/** The functions that a level may call, except the internal ones. */
+export function callableRoutines(
+  schema: SchemaDescription,
+  { callers }: AccessDescription,
+): readonly CallableRoutine[] {
+  return schema.routines.flatMap((routine) => {
+    const level = callers.get(routine.name);
+    const isCallable = routine.kind === 'function' && !isTrigger(routine) && !isInternal(routine);
+    return isCallable && level !== undefined ? [{ ...routine, level }] : [];
+  });
+}

@@ -1,0 +1,139 @@
+import { JSON_OBJECTS } from '../../migrations/facts.ts';
+import type { DomainDescription, RelationDescription, SchemaDescription } from './description.ts';
+import { domainName } from './names.ts';
+import { originsOfColumns } from './view-columns.ts';
+
+/** What pg makes of a value by default, and what it takes for one. */
+export interface ValueType {
+  readonly read: string;
+  readonly write: string;
+}
+
+const NUMBER: ValueType = { read: 'number', write: 'number' };
+const TEXT: ValueType = { read: 'string', write: 'string' };
+const BIG_INTEGER: ValueType = { read: 'string', write: 'string | number | bigint' };
+const MOMENT: ValueType = { read: 'Date', write: 'Date | string' };
+const JSON_VALUE: ValueType = { read: 'JsonValue', write: 'JsonInput' };
+const JSON_OBJECT: ValueType = { read: 'JsonObject', write: 'JsonObject' };
+const UNKNOWN: ValueType = { read: 'unknown', write: 'unknown' };
+
+const BASE_TYPES: Readonly<Record<string, ValueType>> = {
+  smallint: NUMBER,
+  integer: NUMBER,
+  real: NUMBER,
+  'double precision': NUMBER,
+  oid: NUMBER,
+  // Both have values that a number of JavaScript cannot hold.
+  bigint: BIG_INTEGER,
+  numeric: { read: 'string', write: 'string | number' },
+  boolean: { read: 'boolean', write: 'boolean' },
+  text: TEXT,
+  name: TEXT,
+  uuid: TEXT,
+  xid8: TEXT,
+  // A function that returns nothing returns this to pg.
+  void: { read: "''", write: "''" },
+  'timestamp with time zone': MOMENT,
+  'timestamp without time zone': MOMENT,
+  date: MOMENT,
+  interval: { read: 'unknown', write: 'string' },
+  bytea: { read: 'Uint8Array', write: 'Uint8Array' },
+  json: JSON_VALUE,
+  jsonb: JSON_VALUE,
+};
+
+/** `CHECK ((VALUE = ANY (ARRAY['file'::text, 'directory'::text])))` */
+const ONE_OF = /^CHECK \(\((\w+) = ANY \(ARRAY\[((?:'(?:[^']|'')*'::text(?:, )?)+)\]\)\)\)$/;
+const HOLDS_OBJECTS = /^CHECK \(\(jsonb_typeof\((\w+)\) = 'object'::text\)\)$/;
+
+/** Says what the types of a schema are in TypeScript. */
+export interface TypeMap {
+  /** A type by its name in SQL, such as `bigint`, `node_kind`, `text[]`. */
+  typeOf(type: string): ValueType;
+  /** A column's type: the narrowest that its checks, or those of the table that a view has it from, allow. */
+  typeOfColumn(relation: RelationDescription, column: string): ValueType;
+  /** A view's column is not when the one that it has it from is not. */
+  isNullable(relation: RelationDescription, column: string): boolean;
+}
+
+export function typeMapOf(schema: SchemaDescription): TypeMap {
+  const domains = new Map(schema.domains.map((domain) => [domain.name, domain]));
+  const tables = new Map(schema.relations.map((relation) => [relation.name, relation]));
+  const relationNames = new Set(tables.keys());
+
+  const typeOf = (type: string): ValueType => {
+    if (type.endsWith('[]')) return arrayOf(typeOf(type.slice(0, -2)));
+    const domain = domains.get(type);
+    if (domain !== undefined) return typeOfDomain(domain);
+    // A row inside of a row comes as text.
+    if (relationNames.has(type)) return TEXT;
+    return BASE_TYPES[type.replace(/\(.*\)/, '')] ?? UNKNOWN;
+  };
+
+  const typeOfDomain = (domain: DomainDescription): ValueType => {
+    if (valuesOf(domain) === undefined) return narrowed(domain.checks, 'VALUE') ?? typeOf(domain.base);
+    return { read: domainName(domain.name), write: domainName(domain.name) };
+  };
+
+  const originsOf = (relation: RelationDescription, name: string) =>
+    (relation.query === null ? undefined : originsOfColumns(relation.query).get(name))?.map(
+      ({ table, column, outer }) => ({ table: tables.get(table), column, outer }),
+    );
+
+  const typeOfColumn = (relation: RelationDescription, name: string): ValueType => {
+    const own = typeOf(columnOf(relation, name)?.type ?? '');
+    const checks = relation.constraints.map(({ definition }) => definition);
+    if (relation.kind === 'table') {
+      if (JSON_OBJECTS[relation.name]?.includes(name)) return JSON_OBJECT;
+      return narrowed(checks, name) ?? own;
+    }
+    const types = originsOf(relation, name)?.map(({ table, column }) =>
+      table?.kind === 'table' ? typeOfColumn(table, column) : own,
+    );
+    const [first = own, ...others] = types ?? [];
+    return others.every(({ read }) => read === first.read) ? first : own;
+  };
+
+  const isNullable = (relation: RelationDescription, name: string): boolean => {
+    if (relation.kind === 'table') return !(columnOf(relation, name)?.notNull ?? false);
+    const origins = originsOf(relation, name);
+    if (origins === undefined) return true;
+    return origins.some(
+      ({ table, column, outer }) => outer || table?.kind !== 'table' || isNullable(table, column),
+    );
+  };
+
+  return { typeOf, typeOfColumn, isNullable };
+}
+
+/** The values that a domain lists, as a type; undefined when it lists none. */
+export function valuesOf(domain: DomainDescription): string | undefined {
+  return domain.checks.map((check) => literalsOf(check, 'VALUE')).find((found) => found !== undefined);
+}
+
+function columnOf(relation: RelationDescription, name: string) {
+  return relation.columns.find((column) => column.name === name);
+}
+
+function narrowed(checks: readonly string[], subject: string): ValueType | undefined {
+  for (const check of checks) {
+    const literals = literalsOf(check, subject);
+    if (literals !== undefined) return { read: literals, write: literals };
+    if (HOLDS_OBJECTS.exec(check)?.[1] === subject) return JSON_OBJECT;
+  }
+  return undefined;
+}
+
+function literalsOf(check: string, subject: string): string | undefined {
+  const [, name, list = ''] = ONE_OF.exec(check) ?? [];
+  if (name !== subject) return undefined;
+  const values = [...list.matchAll(/'((?:[^']|'')*)'::text/g)].map(([, value = '']) =>
+    value.replaceAll("''", "'"),
+  );
+  return values.map((value) => `'${value.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`).join(' | ');
+}
+
+function arrayOf({ read, write }: ValueType): ValueType {
+  const wrap = (type: string) => (type.includes(' ') ? `(${type})[]` : `${type}[]`);
+  return { read: wrap(read), write: `readonly ${wrap(write)}` };
+}

@@ -1,0 +1,60 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { chownSync, lstatSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { EmbeddedPostgresError } from '../../src/errors.ts';
+
+/**
+ * Who runs the server. Postgres refuses to run as root; root runs it as `nobody`, which every Unix has, so that
+ * no user need be made.
+ */
+export type Account =
+  | { readonly kind: 'self' }
+  | { readonly kind: 'nobody'; readonly uid: number; readonly gid: number };
+
+export function serverAccount(): Account {
+  if (process.getuid?.() !== 0) return { kind: 'self' };
+  const number = (flag: string) => Number(execFileSync('id', [flag, 'nobody'], { encoding: 'utf8' }));
+  return { kind: 'nobody', uid: number('-u'), gid: number('-g') };
+}
+
+/** The account in the form that child_process takes. */
+export function identityOf(account: Account): { readonly uid?: number; readonly gid?: number } {
+  return account.kind === 'self' ? {} : { uid: account.uid, gid: account.gid };
+}
+
+/** Whether the account gets to a path: under a closed folder such as /root, nobody does not. Asked by trying. */
+export function canUse(account: Account, path: string): boolean {
+  if (account.kind === 'self') return true;
+  const test = spawnSync('test', ['-x', path], { ...identityOf(account), cwd: '/', stdio: 'ignore' });
+  return test.status === 0;
+}
+
+/**
+ * Makes a folder that belongs to the account and is closed to others. Root opens no file for writing in it: the account
+ * can put a link in its place.
+ */
+export function makeFolderFor(account: Account, path: string): void {
+  mkdirSync(path, { mode: 0o700 });
+  if (account.kind === 'nobody') chownSync(path, account.uid, account.gid);
+}
+
+/**
+ * The folder for an embedded server's files: `wanted`, or where the account cannot get there, one of this
+ * user's own in the system's folder for temporary files that outlive a restart.
+ */
+export function reachableFolder(account: Account, wanted: string): string {
+  mkdirSync(wanted, { recursive: true, mode: 0o755 });
+  if (canUse(account, wanted)) return wanted;
+  const name = `filestore-postgres-${createHash('sha256').update(wanted).digest('hex').slice(0, 12)}`;
+  const folder = join('/var/tmp', name);
+  mkdirSync(folder, { recursive: true, mode: 0o755 });
+  // The place is shared and the name can be guessed: whoever made it first could look in.
+  const entry = lstatSync(folder);
+  if (!entry.isDirectory() || entry.uid !== process.getuid?.()) {
+    throw new EmbeddedPostgresError(
+      `${folder} belongs to somebody else, so that the embedded Postgres cannot keep its data there. Remove it.`,
+    );
+  }
+  return folder;
+}

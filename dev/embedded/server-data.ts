@@ -1,0 +1,131 @@
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { codeOf, EmbeddedPostgresError } from '../../src/errors.ts';
+import { makeTemporaryFolder } from '../temporary-folder.ts';
+import { type Account, identityOf, makeFolderFor } from './account.ts';
+import { DRAFT_PREFIX } from './binaries.ts';
+
+/** Folder of the programs, folder for the server's files, and the account that the server runs as. */
+export interface DataOptions {
+  readonly binaries: string;
+  readonly folder: string;
+  readonly account: Account;
+}
+
+export const SUPERUSER = 'postgres';
+const MOST_PID_FILE_BYTES = 4096;
+
+/** The password of the folder's server; undefined before its first start. */
+export function readPassword(folder: string): string | undefined {
+  const file = join(folder, 'server', 'password');
+  return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
+}
+
+/** Process and port of the server that runs on the folder's data, by its own account; it may have crashed since. */
+export function runningServer(folder: string): { readonly pid: number; readonly port: number } | undefined {
+  // Lines 1 and 4 (PostgreSQL source, utils/pidfile.h).
+  const lines = readPidFile(folder);
+  const [pid, port] = [Number(lines[0]), Number(lines[3])];
+  return port > 0 ? { pid, port } : undefined;
+}
+
+/** Whether a server has the folder's data, be it that it still starts, or already stops. */
+export function serverIsAlive(folder: string): boolean {
+  const pid = Number(readPidFile(folder)[0]);
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    // EPERM: it runs, under another account.
+    return codeOf(error) === 'EPERM';
+  }
+}
+
+function readPidFile(folder: string): readonly string[] {
+  try {
+    // The account that owns the folder can put a link or a pipe there; this file is all that root reads in it.
+    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
+    const file = openSync(join(dataFolder(folder), 'postmaster.pid'), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      const text = Buffer.alloc(MOST_PID_FILE_BYTES);
+      return text.toString('utf8', 0, readSync(file, text)).split('\n');
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return [];
+  }
+}
+
+export function dataFolder(folder: string): string {
+  return join(folder, 'server', 'data');
+}
+
+/** No locale but C is on every machine, and LANG may name one that is not on this one. */
+export function environment(): NodeJS.ProcessEnv {
+  return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' };
+}
+
+/** Makes data and password together: aside, then moved into place, so that a kill midway leaves no half of it. */
+export async function initializeData({ binaries, folder, account }: DataOptions): Promise<string> {
+  const known = readPassword(folder);
+  if (known !== undefined) return known;
+
+  const draft = await makeTemporaryFolder(folder, DRAFT_PREFIX);
+  try {
+    const server = join(draft.path, 'server');
+    const password = randomBytes(18).toString('base64url');
+    mkdirSync(server);
+    // The account gets through both to its data, whatever the umask.
+    chmodSync(draft.path, 0o711);
+    chmodSync(server, 0o755);
+    makeFolderFor(account, join(server, 'data'));
+    runInitdb(binaries, account, server, password);
+    writeFileSync(join(server, 'password'), password, { mode: 0o600 });
+    renameSync(server, join(folder, 'server'));
+    return password;
+  } catch (error) {
+    // Another process was faster: its data is as good.
+    const theirs = readPassword(folder);
+    if (theirs !== undefined) return theirs;
+    throw error;
+  } finally {
+    await draft.remove();
+  }
+}
+
+function runInitdb(binaries: string, account: Account, draft: string, password: string): void {
+  const passwordFile = join(draft, 'initdb-password');
+  writeFileSync(passwordFile, password, { mode: 0o600 });
+  if (account.kind === 'nobody') chownSync(passwordFile, account.uid, account.gid);
+  const initdb = spawnSync(
+    join(binaries, 'initdb'),
+    [
+      ...['-D', join(draft, 'data'), '-U', SUPERUSER, '-A', 'scram-sha-256', `--pwfile=${passwordFile}`],
+      ...['-E', 'UTF8', '--locale=C', '--no-instructions'],
+    ],
+    { ...identityOf(account), cwd: '/', env: environment(), encoding: 'utf8' },
+  );
+  rmSync(passwordFile);
+  if (initdb.status === 0) return;
+  const reason = initdb.error?.message ?? initdb.stderr.trim();
+  throw new EmbeddedPostgresError(`The embedded Postgres could not make its data in ${draft}: ${reason}`, {
+    cause: initdb.error,
+  });
+}

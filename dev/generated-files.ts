@@ -1,0 +1,106 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { MODEL_FILE } from '../src/catalog/committed.ts';
+import { type CatalogClient, readCatalog } from '../src/catalog/read.ts';
+import { type ModelledMigration, renderModel } from '../src/catalog/render.ts';
+import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
+import { runMigrations } from '../src/db/migrations.ts';
+import { MigrationsMissingError } from '../src/errors.ts';
+import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../src/package-root.ts';
+import type { Problem } from './check/gate.ts';
+import { readAccess } from './documents/access.ts';
+import { describeSchema } from './documents/describe-schema.ts';
+import { renderDictionary } from './documents/dictionary.ts';
+import { renderCalls } from './documents/render-calls.ts';
+import { readReasons, renderReasons } from './documents/render-reasons.ts';
+import { renderRowTypes } from './documents/render-row-types.ts';
+import { renderSvg } from './documents/svg.ts';
+import { readIfThere } from './read-if-there.ts';
+import { withTemporaryDatabase } from './temporary-database.ts';
+import { withClient } from './with-client.ts';
+
+/** A file that is made of the schema and committed with it. */
+export interface GeneratedFile {
+  /** As seen from the package, such as `schema/filestore.txt`. */
+  readonly file: string;
+  readonly text: string;
+}
+
+const DIAGRAM_FILE = 'diagram.svg';
+
+/** Everything that is generated, from a database that the committed migrations have made. */
+export async function generateFiles(
+  client: CatalogClient,
+  migration: ModelledMigration,
+): Promise<readonly GeneratedFile[]> {
+  const catalog = await readCatalog(client);
+  const description = await describeSchema(client);
+  const access = await readAccess(client);
+  const rowTypes = renderRowTypes(description, access);
+  return [
+    { file: MODEL_FILE, text: renderModel(catalog, migration) },
+    { file: 'schema/dictionary.md', text: renderDictionary(description, DIAGRAM_FILE) },
+    { file: `schema/${DIAGRAM_FILE}`, text: renderSvg(description) },
+    { file: 'schema/rows.d.ts', text: rowTypes },
+    { file: 'src/sql/calls.ts', text: renderCalls(description, access, rowTypes) },
+    { file: 'src/sql/reasons.ts', text: renderReasons(await readReasons(client)) },
+  ];
+}
+
+/**
+ * Writes everything anew: what the committed migrations make of an empty database.
+ * @returns the files, as seen from the package.
+ * @throws {RunAbortedError} when the signal came before they were made.
+ */
+export async function writeGeneratedFiles(signal?: AbortSignal): Promise<readonly string[]> {
+  const generated = await generateFromCommitted(signal);
+  for (const { file, text } of generated) {
+    await mkdir(dirname(join(PACKAGE_ROOT, file)), { recursive: true });
+    await writeFile(join(PACKAGE_ROOT, file), text);
+  }
+  return generated.map(({ file }) => file);
+}
+
+/** Compares with what is committed. */
+export async function findStaleFiles(
+  generated: readonly GeneratedFile[],
+  root: string = PACKAGE_ROOT,
+): Promise<readonly Problem[]> {
+  const problems = generated.map(async (file) =>
+    describeStaleness(file, await readIfThere(join(root, file.file))),
+  );
+  return (await Promise.all(problems)).flat();
+}
+
+/** Says where a committed file parts from what it should be; nothing when it does not. */
+export function describeStaleness(
+  generated: GeneratedFile,
+  committed: string | undefined,
+): readonly Problem[] {
+  const { file, text } = generated;
+  const remedy = 'Write it again: npm run db:docs.';
+  if (committed === undefined) return [{ file, line: null, what: 'is missing', remedy }];
+  if (committed === text) return [];
+  const [is, should] = [committed.split('\n'), text.split('\n')];
+  // A header with checksums differs whenever anything does.
+  const body = should.indexOf('');
+  const parting = should.findIndex((line, index) => index > body && line !== is[index]);
+  const first = should.findIndex((line, index) => line !== is[index]);
+  const found = parting === -1 ? first : parting;
+  // All that there should be is there, and something behind it.
+  const at = found === -1 ? should.length : found;
+  const quote = (line: string | undefined) => (line === undefined ? 'ends' : `has "${line.trim()}"`);
+  const what = `is not what the migrations make: this line ${quote(is[at])}, a new one ${quote(should[at])}`;
+  return [{ file, line: at + 1, what, remedy }];
+}
+
+async function generateFromCommitted(signal: AbortSignal | undefined): Promise<readonly GeneratedFile[]> {
+  const migration = (await readCommittedMigrations(MIGRATIONS_FOLDER)).at(-1);
+  if (migration === undefined) throw new MigrationsMissingError('There is no committed migration.');
+  const generate = async (url: string) => {
+    // Verified, it would be against the very model that is about to be written.
+    await runMigrations({ env: { DATABASE_URL: url }, verifySchema: false });
+    return withClient(url, (client) => generateFiles(client, migration));
+  };
+  return withTemporaryDatabase(generate, undefined, signal);
+}

@@ -1,0 +1,112 @@
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SchemaChangeError, SettingsError } from '../../src/errors.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { currentFile, isBlank, messageOf, readCurrent } from './current-sql.ts';
+import { refuseToErase, untilUnused } from './erase.ts';
+import { explainFailure, type SqlFailure } from './explain-failure.ts';
+import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
+import { readMigrations, refuseOtherBranch } from './other-branch.ts';
+import { runCommand, withGraphile } from './run-command.ts';
+import { committedFiles, withStaging } from './staging.ts';
+import type { WorkflowContext } from './workflow-context.ts';
+
+export interface CommitOptions {
+  /** What the migration does; default: the message that it had before it was uncommitted. */
+  readonly message: string | undefined;
+  /** Name of the shadow database, where it is not on this machine. */
+  readonly yesErase: string | undefined;
+}
+
+export type CommitResult =
+  | {
+      readonly type: 'committed';
+      readonly filename: string;
+      readonly hash: string;
+      readonly leftovers: Leftovers;
+      /** Whether current.sql was written to meanwhile, and therefore left as it is. */
+      readonly currentKept: boolean;
+      readonly durationMs: number;
+    }
+  | { readonly type: 'failed'; readonly failure: SqlFailure };
+
+/** As many as graphile-migrate takes (dist/commands/commit.js). */
+const LONGEST_MESSAGE = 512;
+
+/**
+ * Makes a committed migration of current.sql: tries all migrations on an empty shadow database, records it in the
+ * development database, and empties current.sql. On failure the files are as they were.
+ * @throws {SettingsError} without a message, or when the shadow database may not be erased.
+ * @throws {SchemaChangeError} when there is nothing to commit, or the shadow database is in use.
+ * @throws what applying current.sql does.
+ */
+export async function commitCurrent(context: WorkflowContext, options: CommitOptions): Promise<CommitResult> {
+  const startedAt = performance.now();
+  const { databases, onStep } = context;
+  const text = await readCurrent(MIGRATIONS_FOLDER);
+  if (isBlank(text)) {
+    throw new SchemaChangeError(
+      'There is nothing to commit: migrations/current.sql has no statement. Write the change there first.',
+    );
+  }
+  const message = readMessage(options.message ?? messageOf(text));
+  refuseToErase(databases, 'shadow', options.yesErase);
+  const committed = await readMigrations();
+  await refuseOtherBranch(databases.main, committed);
+  await untilUnused(databases, 'shadow');
+  onStep('making the shadow database anew');
+  return withStaging(async (staging) => {
+    const { folder } = staging;
+    const outcome = await withGraphile(context, (graphile) =>
+      runCommand(context, graphile, {
+        async make() {
+          await staging.refresh();
+          return { type: 'commit', migrationsFolder: folder, message };
+        },
+        onceStopped: 'No file was changed; the shadow database is made anew by the next commit.',
+      }),
+    );
+    if (outcome.type === 'failed') {
+      return { type: 'failed', failure: await explainFailure(outcome, committed, folder) };
+    }
+    const { filename, currentKept } = await publish(folder, text);
+    const migration = (await readMigrations()).find((file) => file.filename === filename);
+    return {
+      type: 'committed',
+      filename,
+      hash: migration?.hash ?? '',
+      leftovers: await leftoversOfCommit(databases),
+      currentKept,
+      durationMs: performance.now() - startedAt,
+    };
+  });
+}
+
+/** Brings what was made in the copy into the folder: first the migration, so that at no moment the change is nowhere. */
+async function publish(folder: string, text: string) {
+  const known = await committedFiles(MIGRATIONS_FOLDER);
+  const filename = (await committedFiles(folder)).find((name) => !known.includes(name));
+  if (filename === undefined) throw new Error('graphile-migrate committed, and there is no new file');
+  await mkdir(join(MIGRATIONS_FOLDER, 'committed'), { recursive: true });
+  await copyFile(join(folder, 'committed', filename), join(MIGRATIONS_FOLDER, 'committed', filename));
+  const currentKept = (await readCurrent(MIGRATIONS_FOLDER)) !== text;
+  if (!currentKept) await writeFile(currentFile(MIGRATIONS_FOLDER), await readFile(currentFile(folder)));
+  return { filename, currentKept };
+}
+
+function readMessage(message: string | undefined): string {
+  const fail = (why: string): never => {
+    throw new SettingsError(
+      '--message',
+      `${why} Say in one line what the migration does: --message "Owner hints".`,
+    );
+  };
+  if (message === undefined) return fail('A commit needs a message, which also names its file.');
+  if (message.trim() === '') return fail('The message is empty.');
+  if (message.length > LONGEST_MESSAGE)
+    return fail(`The message has more than ${LONGEST_MESSAGE} characters.`);
+  if (/\p{Cc}/u.test(message)) return fail('The message holds a line end or another control character.');
+  if (!/[a-z0-9_]/i.test(message))
+    return fail('The message has no letter from a to z and no digit for the name of the file.');
+  return message.trim();
+}

@@ -1,0 +1,143 @@
+import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
+import { parseMigrationText } from '../../src/graphile/migration-text.ts';
+import type { FailedText, ThreadFailure, ThreadTarget } from '../../src/graphile/protocol.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { placeAt, splitStatements } from '../../src/sql-text.ts';
+import { COMMITTED } from '../check/sources.ts';
+import { readCompiled } from './current-sql.ts';
+
+/** A failure as it is told to who wrote the SQL. */
+export interface SqlFailure {
+  readonly message: string;
+  /** SQLSTATE; null when the failure is not the server's. */
+  readonly code: string | null;
+  readonly detail: string | null;
+  /** What the server advises. */
+  readonly hint: string | null;
+  /** What this package advises. */
+  readonly advice: string | null;
+  /** The function or block that was at work, in the server's words. */
+  readonly where: string | null;
+  /** Which database it happened in; null when it was before anything was run. */
+  readonly database: 'main' | 'shadow' | null;
+  readonly place: FailurePlace | null;
+  /** The failing statement, line by line; of a long one what is near the place. */
+  readonly statement: readonly StatementLine[];
+}
+
+/** Where it was written. Line and column count from 1. */
+export interface FailurePlace {
+  /** As seen from the package, such as migrations/fixtures/views/some_view.sql. */
+  readonly file: string;
+  readonly line: number;
+  /** Null when the server points to no character of the statement. */
+  readonly column: number | null;
+}
+
+export interface StatementLine {
+  readonly line: number;
+  readonly text: string;
+  /** Whether the server stopped here. */
+  readonly here: boolean;
+}
+
+type PlaceOf = (line: number) => { readonly file: string; readonly line: number | null };
+
+/** Lines of a statement that are shown before and after the one where the server stopped. */
+const AROUND = 6;
+
+const REPEATED =
+  'current.sql is run again at every save, and a commit runs it over what watching has made: write it so that it can be (create … if not exists, create or replace, drop … if exists before create).';
+
+/** What to do, by SQLSTATE (PostgreSQL manual, appendix A). */
+const ADVICE: Readonly<Record<string, string>> = {
+  '42P06': REPEATED,
+  '42P07': REPEATED,
+  '42701': REPEATED,
+  '42710': REPEATED,
+  '42723': REPEATED,
+  '42P16':
+    'A view cannot be replaced by one with other columns: drop it first (drop view if exists …), then create it.',
+  '42P13':
+    'A function with another result is another function: drop it first (drop function if exists …), then create it.',
+  '2BP01':
+    'Drop what depends on it first, by name, and pull it in again after it (--!include). cascade would drop it without a word, and nobody would make it again.',
+  '25001':
+    'A statement that cannot run in a transaction needs a migration of its own, which begins with "--! no-transaction".',
+  '55P03':
+    'Another session holds a lock on it, perhaps an open transaction in another terminal (select * from pg_stat_activity where xact_start is not null).',
+};
+
+/**
+ * Puts a failure into words, and finds the line of the file where it was written.
+ * @param committed The committed migrations; one that is not among them is being made of current.sql.
+ * @param folder Where graphile-migrate worked, which may be a copy.
+ */
+export async function explainFailure(
+  { error, target, failed }: ThreadFailure,
+  committed: readonly CommittedMigration[],
+  folder: string,
+): Promise<SqlFailure> {
+  return {
+    message: error.message.replaceAll(folder, 'migrations').replaceAll(MIGRATIONS_FOLDER, 'migrations'),
+    code: error.code,
+    detail: error.detail,
+    hint: error.hint,
+    advice: ADVICE[error.code ?? ''] ?? null,
+    where: error.where?.split('\n')[0] ?? null,
+    database: target?.database ?? null,
+    ...(failed === null || target === null
+      ? { place: null, statement: [] }
+      : findStatement(failed, error.position, await placesOf(target, committed))),
+  };
+}
+
+/** Says of the lines of what was sent where they were written. */
+async function placesOf(
+  { committed: name }: ThreadTarget,
+  committed: readonly CommittedMigration[],
+): Promise<PlaceOf> {
+  const migration = committed.find(({ filename }) => filename === name);
+  if (migration !== undefined) {
+    return (line) => ({
+      file: `${COMMITTED}/${migration.filename}`,
+      line: migration.linesBeforeBody + line,
+    });
+  }
+  const compiled = await readCompiled();
+  // As a migration to be committed, current.sql has lost its header; as itself it has everything.
+  const skipped =
+    name === null || compiled === undefined ? 0 : parseMigrationText(compiled.text).linesBeforeBody;
+  return (line) => compiled?.placeOf(skipped + line) ?? { file: 'migrations/current.sql', line: null };
+}
+
+function findStatement(
+  { text, statement: number }: FailedText,
+  position: number | null,
+  placeOf: PlaceOf,
+): Pick<SqlFailure, 'place' | 'statement'> {
+  const statements = splitStatements(text);
+  const at = position === null ? statements[number - 1]?.start : placeAt(text, position).offset;
+  if (at === undefined) return { place: null, statement: [] };
+  const row = rowOf(text, at);
+  const { file, line } = placeOf(row + 1);
+  const { start, end } = statements.find((statement) => at <= statement.end) ?? { start: at, end: at };
+  const first = Math.max(Math.min(row, rowOf(text, start)), row - AROUND);
+  const last = Math.min(Math.max(row, rowOf(text, end)), row + AROUND);
+  const column = position === null ? null : at - text.lastIndexOf('\n', at - 1);
+  return {
+    place: line === null ? null : { file, line, column },
+    statement: text
+      .split('\n')
+      .slice(first, last + 1)
+      .map((content, index) => ({
+        line: placeOf(first + index + 1).line ?? 0,
+        text: content,
+        here: first + index === row,
+      })),
+  };
+}
+
+function rowOf(text: string, offset: number): number {
+  return text.slice(0, offset).split('\n').length - 1;
+}

@@ -1,0 +1,83 @@
+import { withSession } from '../../src/db/session.ts';
+import type {
+  DatabaseKind,
+  ThreadCommand,
+  ThreadEvent,
+  ThreadOutcome,
+  ThreadTarget,
+} from '../../src/graphile/protocol.ts';
+import { type GraphileThread, startThread } from '../../src/graphile/thread.ts';
+import { CONFIG_FILE } from '../../src/package-root.ts';
+import { clientConfig } from '../../src/settings/settings.ts';
+import { ownerOf, type WorkflowDatabases } from './databases.ts';
+
+/** graphile-migrate in a thread, ready for one command after the other. */
+export interface Graphile {
+  /** Never throws for what goes wrong in there. */
+  run(command: ThreadCommand, onRunning: (target: ThreadTarget) => void): Promise<ThreadOutcome>;
+  /** Cancels what the server does for it; the command under way then fails. */
+  cancel(): Promise<void>;
+  /** Ends the thread, whatever it does. */
+  end(): Promise<void>;
+}
+
+const SERVER_SETTINGS = {
+  // A forgotten transaction in another terminal would hold up a save without a word.
+  lock_timeout: '10000',
+  statement_timeout: '0',
+  idle_in_transaction_session_timeout: '0',
+  default_transaction_isolation: 'read committed',
+  // Else a server process goes on, and holds its locks, though this one was killed.
+  client_connection_check_interval: '500',
+};
+
+type Connected = Extract<ThreadEvent, { readonly type: 'connected' }>;
+
+/** Starts the thread. One that ended on its own is started again when it is needed. */
+export function startGraphile(databases: WorkflowDatabases): Graphile {
+  let thread = startDevelopmentThread(databases);
+  /** Sessions on the server, by database and process id. */
+  const sessions = new Map<string, Connected>();
+  return {
+    run(command, onRunning) {
+      if (thread.hasEnded()) {
+        thread = startDevelopmentThread(databases);
+        sessions.clear();
+      }
+      return thread.run(command, (event) => {
+        if (event.type === 'connected') sessions.set(`${event.database} ${event.pid}`, event);
+        else if (event.type === 'disconnected') sessions.delete(`${event.database} ${event.pid}`);
+        else if (event.type === 'start') onRunning(event.target);
+      });
+    },
+    async cancel() {
+      const cancelled = [...sessions.values()].map(({ database, pid }) =>
+        cancelSession(databases, database, pid),
+      );
+      await Promise.allSettled(cancelled);
+    },
+    end: () => thread.end(),
+  };
+}
+
+function startDevelopmentThread(databases: WorkflowDatabases): GraphileThread {
+  return startThread({
+    connections: {
+      main: clientConfig(databases.main),
+      shadow: clientConfig(databases.shadow),
+      root: clientConfig(databases.root),
+    },
+    owner: ownerOf(databases.main),
+    configFile: CONFIG_FILE,
+    serverSettings: SERVER_SETTINGS,
+    clearSession: false,
+    preload: ['watch', 'commit', 'uncommit', 'reset'],
+    single: false,
+  });
+}
+
+async function cancelSession(databases: WorkflowDatabases, kind: DatabaseKind, pid: number): Promise<void> {
+  await withSession(databases[kind], (session) =>
+    session.query(`select pg_catalog.pg_cancel_backend(${pid})`),
+  );
+}

@@ -1,0 +1,70 @@
+import { type CommittedMigration, readCommittedMigrations } from '../../src/db/committed-migrations.ts';
+import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
+import { readPreflight } from '../../src/db/preflight.ts';
+import { appliedIn } from '../../src/db/refuse.ts';
+import { withSession } from '../../src/db/session.ts';
+import { DatabaseAheadError, HistoryDivergedError, MigrationsMissingError } from '../../src/errors.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
+import { capitalized } from '../../src/text.ts';
+
+/**
+ * The committed migrations, which in development may be none: the first one can be uncommitted.
+ * @throws {MigrationsInvalidError} that names the file at fault.
+ */
+export async function readMigrations(): Promise<readonly CommittedMigration[]> {
+  return readCommittedMigrations(MIGRATIONS_FOLDER).catch((error) => {
+    if (error instanceof MigrationsMissingError) return [];
+    throw error;
+  });
+}
+
+/**
+ * Compares a database with the files.
+ * @returns the committed migrations that it does not have yet.
+ * @throws {DatabaseAheadError | HistoryDivergedError} when it was made of other files.
+ */
+export async function readPending(
+  connection: ConnectionSettings,
+  committed: readonly CommittedMigration[],
+): Promise<readonly CommittedMigration[]> {
+  const applied = appliedIn(connection, await withSession(connection, readPreflight));
+  if (committed.length === 0 && applied.length > 0) throw aheadError(connection, applied);
+  const plan = planMigrations(committed, applied);
+  if (plan.state === 'ahead') throw aheadError(connection, plan.unknown);
+  if (plan.state === 'diverged') {
+    const list = plan.problems.map(({ description }) => description).join('; ');
+    throw new HistoryDivergedError(
+      `${otherFiles(connection)}: ${list}. ${remedy(connection)}`,
+      plan.problems,
+    );
+  }
+  return plan.state === 'current' ? [] : plan.pending;
+}
+
+/** @throws what {@link readPending} does. */
+export async function refuseOtherBranch(
+  connection: ConnectionSettings,
+  committed: readonly CommittedMigration[],
+): Promise<void> {
+  await readPending(connection, committed);
+}
+
+function aheadError(
+  connection: ConnectionSettings,
+  unknown: readonly AppliedMigration[],
+): DatabaseAheadError {
+  const names = unknown.map(({ filename }) => filename);
+  return new DatabaseAheadError(
+    `${otherFiles(connection)}: it has ${names.join(', ')}, which ${names.length === 1 ? 'is' : 'are'} not among the files. ${remedy(connection)}`,
+    names,
+  );
+}
+
+function otherFiles(connection: ConnectionSettings): string {
+  return `${capitalized(describeConnection(connection))} was made of other migrations than these, as those of another branch`;
+}
+
+function remedy({ database }: ConnectionSettings): string {
+  return `Nothing was changed. Switch back to that branch, or make the database anew from these files, which erases what is in "${database}": npm run db:reset`;
+}

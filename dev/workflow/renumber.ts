@@ -1,0 +1,93 @@
+import { type CommittedMigration, parseMigration, proveChain } from '../../src/db/committed-migrations.ts';
+import { SchemaChangeError } from '../../src/errors.ts';
+import { hashOf, parseMigrationText } from '../../src/graphile/migration-text.ts';
+
+/** A migration that gets another number or hash. */
+export interface Renumbered {
+  readonly before: CommittedMigration;
+  readonly after: CommittedMigration;
+  /** What its file then holds. */
+  readonly text: string;
+}
+
+export interface Renumbering {
+  /** Those that change, in order. */
+  readonly changed: readonly Renumbered[];
+  /** All migrations as they then are, in order. */
+  readonly chain: readonly CommittedMigration[];
+}
+
+/**
+ * Puts migrations behind others, in their own order. One that follows already is left as it is.
+ * @param textOf What the file of a migration holds now.
+ * @throws {MigrationsInvalidError} when those that are kept are not a chain.
+ * @throws {SchemaChangeError} when the order of the own ones cannot be told.
+ */
+export function renumber(
+  kept: readonly CommittedMigration[],
+  own: readonly CommittedMigration[],
+  textOf: (migration: CommittedMigration) => string,
+): Renumbering {
+  proveChain(kept);
+  const chain = [...kept];
+  const changed: Renumbered[] = [];
+  for (const before of inTheirOrder(own)) {
+    const last = chain.at(-1);
+    const follows = before.previousHash === (last?.hash ?? null) && numberOf(before) > numberOf(last);
+    const text = textOf(before);
+    const moved = follows ? undefined : moveBehind(before, text, last);
+    chain.push(moved?.after ?? before);
+    if (moved !== undefined) changed.push(moved);
+  }
+  proveChain(chain);
+  return { changed, chain };
+}
+
+/** By number. One that follows another by its header comes after it, whatever somebody has done to the numbers. */
+function inTheirOrder(own: readonly CommittedMigration[]): readonly CommittedMigration[] {
+  const rest = own.toSorted((one, other) => numberOf(one) - numberOf(other));
+  rest.forEach((migration, index) => {
+    const before = rest[index - 1];
+    if (before === undefined || numberOf(before) !== numberOf(migration)) return;
+    throw new SchemaChangeError(
+      `Migrations ${before.filename} and ${migration.filename} have the same number, and neither is on the branch whose migrations keep theirs. Nothing was changed. Name the branch that has one of them: npm run db:rebase -- --onto <branch>`,
+    );
+  });
+  const sorted: CommittedMigration[] = [];
+  while (rest.length > 0) {
+    const hashes = new Set(rest.map(({ hash }) => hash));
+    const next = rest.findIndex(({ previousHash }) => !hashes.has(previousHash ?? ''));
+    sorted.push(...rest.splice(Math.max(next, 0), 1));
+  }
+  return sorted;
+}
+
+function moveBehind(
+  before: CommittedMigration,
+  text: string,
+  last: CommittedMigration | undefined,
+): Renumbered {
+  const width = before.recordedName.length - '.sql'.length;
+  const number = String(numberOf(last) + 1).padStart(width, '0');
+  const filename = `${number}${before.filename.slice(width)}`;
+  const previousHash = last?.hash ?? null;
+  const moved = withHeader(text, previousHash ?? '-', hashOf(before.body, previousHash));
+  return { before, after: parseMigration(filename, moved), text: moved };
+}
+
+/** The text with these two values in its header, and nothing else changed. */
+function withHeader(text: string, previous: string, hash: string): string {
+  const { headerLines } = parseMigrationText(text);
+  return text
+    .split('\n')
+    .map((line, index) => {
+      if (index >= headerLines) return line;
+      if (/^--! Previous:/.test(line)) return `--! Previous: ${previous}`;
+      return /^--! Hash:/.test(line) ? `--! Hash: ${hash}` : line;
+    })
+    .join('\n');
+}
+
+function numberOf(migration: CommittedMigration | undefined): number {
+  return migration === undefined ? 0 : Number.parseInt(migration.recordedName, 10);
+}

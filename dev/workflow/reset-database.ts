@@ -1,0 +1,68 @@
+import { withSession } from '../../src/db/session.ts';
+import { ConnectionError, codeOf } from '../../src/errors.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { refuseToErase, untilUnused } from './erase.ts';
+import { explainFailure, type SqlFailure } from './explain-failure.ts';
+import { readMigrations } from './other-branch.ts';
+import { runCommand, withGraphile } from './run-command.ts';
+import type { WorkflowContext } from './workflow-context.ts';
+
+export interface ResetOptions {
+  /** Name of the database, where it is not on this machine. */
+  readonly yesErase: string | undefined;
+  /** Told what will be gone, before it is. Size in words, such as `12 MB`; null when there is no such database yet. */
+  readonly onErase: (size: string | null) => void;
+}
+
+export type ResetResult =
+  | { readonly type: 'reset'; readonly migrations: number; readonly durationMs: number }
+  | { readonly type: 'failed'; readonly failure: SqlFailure };
+
+/**
+ * Erases the development database and makes it anew with the committed migrations. What is in current.sql is left to the
+ * next apply.
+ * @throws {SettingsError} when it is not on this machine and was not named.
+ * @throws {SchemaChangeError} when somebody is connected to it.
+ * @throws {ConnectionError | MigrationsInvalidError | LockNotAcquiredError | RunAbortedError}
+ */
+export async function resetDatabase(
+  context: WorkflowContext,
+  { yesErase, onErase }: ResetOptions,
+): Promise<ResetResult> {
+  const startedAt = performance.now();
+  const { databases } = context;
+  refuseToErase(databases, 'main', yesErase);
+  // A chain that is broken would leave nothing in place of what is erased.
+  const committed = await readMigrations();
+  onErase(await sizeOf(context));
+  await untilUnused(databases, 'main');
+  const outcome = await withGraphile(context, (graphile) =>
+    runCommand(context, graphile, {
+      make: async () => ({ type: 'reset', migrationsFolder: MIGRATIONS_FOLDER }),
+      onceStopped:
+        'The database may be erased already, and is not complete then: run npm run db:reset again.',
+    }),
+  );
+  if (outcome.type === 'failed') {
+    return { type: 'failed', failure: await explainFailure(outcome, committed, MIGRATIONS_FOLDER) };
+  }
+  return { type: 'reset', migrations: committed.length, durationMs: performance.now() - startedAt };
+}
+
+async function sizeOf({ databases }: WorkflowContext): Promise<string | null> {
+  try {
+    return await withSession(databases.main, async (session) => {
+      const { rows } = await session.query<{ size: string }>(
+        'select pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(pg_catalog.current_database())) as size',
+      );
+      return rows[0]?.size ?? null;
+    });
+  } catch (error) {
+    if (error instanceof ConnectionError && isMissingDatabase(error.cause)) return null;
+    throw error;
+  }
+}
+
+function isMissingDatabase(cause: unknown): boolean {
+  return codeOf(cause) === '3D000';
+}

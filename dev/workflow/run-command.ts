@@ -1,0 +1,92 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
+import { LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
+import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graphile/protocol.ts';
+import { isLockedOut } from '../../src/graphile/thread.ts';
+import { describeConnection } from '../../src/settings/settings.ts';
+import { type Graphile, startGraphile } from './graphile.ts';
+import type { WorkflowContext } from './workflow-context.ts';
+
+/** Another command on the same database is a matter of seconds. */
+const LOCK_PATIENCE_MS = 20_000;
+const LOCK_RETRY_MS = 200;
+/** For the server to roll back what is cancelled. */
+const CANCEL_PATIENCE_MS = 5_000;
+
+/** Runs `work` with graphile-migrate at hand, and leaves nothing of it behind. */
+export async function withGraphile<T>(
+  { databases }: WorkflowContext,
+  work: (graphile: Graphile) => Promise<T>,
+): Promise<T> {
+  const graphile = startGraphile(databases);
+  try {
+    return await work(graphile);
+  } finally {
+    await graphile.end();
+  }
+}
+
+export interface StoppableCommand {
+  /** Made anew for each attempt, since a failed one may leave its folder changed. */
+  readonly make: () => Promise<ThreadCommand>;
+  /** How things stand once it was stopped midway, in sentences. */
+  readonly onceStopped: string;
+}
+
+/**
+ * Runs one command of graphile-migrate; waits while another one is at work on the same database.
+ * @throws {LockNotAcquiredError} when that takes too long.
+ * @throws {RunAbortedError} when the signal came. The statement under way is cancelled then; what the command had
+ * done before it stays.
+ */
+export async function runCommand(
+  { databases, signal, onStep }: WorkflowContext,
+  graphile: Graphile,
+  { make, onceStopped }: StoppableCommand,
+): Promise<ThreadOutcome> {
+  const deadline = performance.now() + LOCK_PATIENCE_MS;
+  for (;;) {
+    const stopped = (how: string) => new RunAbortedError(`Stopped on request${how}. ${onceStopped}`, []);
+    if (signal.aborted) throw stopped('');
+    const outcome = await withCancel(graphile, signal, async () =>
+      graphile.run(await make(), (target) => onStep(describeTarget(target))),
+    );
+    if (outcome === undefined) throw stopped(', and whether the server has ended its work is not known');
+    if (signal.aborted && outcome.type !== 'done') throw stopped('');
+    if (!isLockedOut(outcome)) return outcome;
+    if (performance.now() > deadline) {
+      throw new LockNotAcquiredError(
+        `Another migrator is at work on ${describeConnection(databases.main)}. Nothing was changed. Run this again when it has ended.`,
+        UNKNOWN_HOLDER,
+        [],
+      );
+    }
+    await delay(LOCK_RETRY_MS);
+  }
+}
+
+/** Cancels the work when the signal comes; undefined when it does not end then. */
+async function withCancel<T>(
+  graphile: Graphile,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T | undefined> {
+  const given = new AbortController();
+  const cancelled = new Promise<undefined>((resolve) => {
+    const cancel = async () => {
+      await graphile.cancel();
+      await delay(CANCEL_PATIENCE_MS, undefined, { signal: given.signal }).catch(() => undefined);
+      resolve(undefined);
+    };
+    signal.addEventListener('abort', () => void cancel(), { once: true, signal: given.signal });
+  });
+  try {
+    return await Promise.race([work(), cancelled]);
+  } finally {
+    given.abort();
+  }
+}
+
+function describeTarget({ committed, database }: ThreadTarget): string {
+  return `running ${committed ?? 'current.sql'} on the ${database === 'main' ? 'development' : 'shadow'} database`;
+}

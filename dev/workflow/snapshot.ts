@@ -1,0 +1,88 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join, sep } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { codeOf } from '../../src/errors.ts';
+
+/** The SQL files below a folder, by path, each with what changes when it is written. */
+export interface Snapshot {
+  readonly files: ReadonlyMap<string, FileState>;
+  /** Milliseconds since 1970. */
+  readonly takenAt: number;
+}
+
+interface FileState {
+  readonly fingerprint: string;
+  readonly writtenAt: number;
+}
+
+export interface Change {
+  readonly snapshot: Snapshot;
+  /** Paths below the folder that were written, made or removed. */
+  readonly paths: readonly string[];
+  /** When the last of them was saved, in milliseconds since 1970. */
+  readonly savedAt: number;
+}
+
+/** A hundred files take less than a millisecond to look at. */
+const LOOK_EVERY_MS = 50;
+/** Looks that must find nothing new after a change: editors write in several steps, and git writes many files. */
+const CALM_LOOKS = 2;
+
+/**
+ * By looking again and again rather than by the system's notifications: those are lost when a file or folder is put
+ * in another one's place, which editors and git do, and they do not cross the border of a container.
+ */
+export function takeSnapshot(folder: string): Snapshot {
+  const takenAt = Date.now();
+  const files = new Map<string, FileState>();
+  for (const path of listFiles(folder)) {
+    const stats = statSync(join(folder, path), { throwIfNoEntry: false });
+    if (stats?.isFile()) {
+      files.set(path, {
+        fingerprint: `${stats.ino} ${stats.size} ${stats.mtimeMs} ${stats.ctimeMs}`,
+        writtenAt: stats.mtimeMs,
+      });
+    }
+  }
+  return { files, takenAt };
+}
+
+/**
+ * Waits until the files differ from the snapshot, and have come to rest.
+ * @throws the signal's reason when it comes.
+ */
+export async function nextChange(folder: string, before: Snapshot, signal: AbortSignal): Promise<Change> {
+  let unchangedAt = before.takenAt;
+  let last = before;
+  let calm = 0;
+  for (;;) {
+    await delay(LOOK_EVERY_MS, undefined, { signal });
+    const now = takeSnapshot(folder);
+    const paths = pathsThatDiffer(before, now);
+    calm = pathsThatDiffer(last, now).length === 0 ? calm + 1 : 0;
+    last = now;
+    if (paths.length === 0) unchangedAt = now.takenAt;
+    else if (calm >= CALM_LOOKS) {
+      const writtenAt = Math.max(...paths.map((path) => now.files.get(path)?.writtenAt ?? 0));
+      // A file that was moved here has the time of its own past.
+      return { snapshot: now, paths, savedAt: Math.max(writtenAt, unchangedAt) };
+    }
+  }
+}
+
+function listFiles(folder: string): readonly string[] {
+  try {
+    return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+      .filter((path) => path.endsWith('.sql'))
+      .map((path) => path.split(sep).join('/'));
+  } catch (error) {
+    // A folder that git is about to put back.
+    if (codeOf(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
+
+function pathsThatDiffer(one: Snapshot, other: Snapshot): readonly string[] {
+  const paths = new Set([...one.files.keys(), ...other.files.keys()]);
+  return [...paths].filter((path) => one.files.get(path)?.fingerprint !== other.files.get(path)?.fingerprint);
+}

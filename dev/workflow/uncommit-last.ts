@@ -1,0 +1,82 @@
+import { appendFile, copyFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { SchemaChangeError } from '../../src/errors.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { currentFile, isBlank, readCurrent } from './current-sql.ts';
+import { refuseToErase, untilUnused } from './erase.ts';
+import { explainFailure, type SqlFailure } from './explain-failure.ts';
+import { readMigrations, refuseOtherBranch } from './other-branch.ts';
+import { runCommand, withGraphile } from './run-command.ts';
+import { withStaging } from './staging.ts';
+import type { WorkflowContext } from './workflow-context.ts';
+
+export type UncommitResult =
+  | {
+      readonly type: 'uncommitted';
+      readonly filename: string;
+      /** Whether current.sql was written to meanwhile; what was written then stands in it after the migration. */
+      readonly currentKept: boolean;
+      readonly durationMs: number;
+    }
+  | {
+      readonly type: 'failed';
+      readonly failure: SqlFailure;
+      /** How things stand then, in sentences. */
+      readonly consequence: string;
+    };
+
+/**
+ * Moves the last committed migration back into current.sql, with its includes as includes, and out of the development
+ * database's history; what it made there stays. On failure the files are as they were, and the record may be gone.
+ * @throws {SettingsError} when the shadow database may not be erased.
+ * @throws {SchemaChangeError} when there is nothing to uncommit, or something is being written already.
+ * @throws what applying current.sql does.
+ */
+export async function uncommitLast(
+  context: WorkflowContext,
+  { yesErase }: { readonly yesErase: string | undefined },
+): Promise<UncommitResult> {
+  const startedAt = performance.now();
+  const { databases, onStep } = context;
+  const committed = await readMigrations();
+  const last = committed.at(-1);
+  if (last === undefined) throw new SchemaChangeError('There is no committed migration to uncommit.');
+  const text = await readCurrent(MIGRATIONS_FOLDER);
+  if (!isBlank(text)) {
+    throw new SchemaChangeError(
+      `${last.filename} cannot be moved back: migrations/current.sql holds another change. Commit that, or take it out.`,
+    );
+  }
+  refuseToErase(databases, 'shadow', yesErase);
+  await refuseOtherBranch(databases.main, committed);
+  await untilUnused(databases, 'shadow');
+  onStep('making the shadow database anew');
+  const consequence = `No file was changed. The development database may have lost its record of ${last.filename}, and would then run it again: repeat this, or make the database anew (npm run db:reset).`;
+  return withStaging(async (staging) => {
+    const { folder } = staging;
+    const outcome = await withGraphile(context, (graphile) =>
+      runCommand(context, graphile, {
+        async make() {
+          await staging.refresh();
+          return { type: 'uncommit', migrationsFolder: folder };
+        },
+        onceStopped: consequence,
+      }),
+    );
+    if (outcome.type === 'failed') {
+      return { type: 'failed', failure: await explainFailure(outcome, committed, folder), consequence };
+    }
+    // In this order the change is at no moment nowhere.
+    const saved = await readCurrent(MIGRATIONS_FOLDER);
+    await copyFile(currentFile(folder), currentFile(MIGRATIONS_FOLDER));
+    const currentKept = saved !== text;
+    if (currentKept) await appendFile(currentFile(MIGRATIONS_FOLDER), `\n${saved}`);
+    await rm(join(MIGRATIONS_FOLDER, 'committed', last.filename));
+    return {
+      type: 'uncommitted',
+      filename: last.filename,
+      currentKept,
+      durationMs: performance.now() - startedAt,
+    };
+  });
+}

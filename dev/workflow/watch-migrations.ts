@@ -1,0 +1,116 @@
+import { ConnectionError, FilestoreError, RunAbortedError } from '../../src/errors.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { type ApplyResult, applyCurrent } from './apply-current.ts';
+import { includedFixtures } from './current-sql.ts';
+import type { Graphile } from './graphile.ts';
+import { withGraphile } from './run-command.ts';
+import { type Change, nextChange, takeSnapshot } from './snapshot.ts';
+import type { WorkflowContext } from './workflow-context.ts';
+
+export type WatchEvent =
+  | {
+      readonly type: 'result';
+      readonly result: ApplyResult;
+      /** Milliseconds from the save to the end of applying; null at the start. */
+      readonly sinceSaveMs: number | null;
+      /** Fixtures that were saved and that current.sql does not pull in, so that nothing became of it. */
+      readonly notIncluded: readonly string[];
+    }
+  /** The database cannot be used as it stands. It is tried again at every save, and now and then. */
+  | { readonly type: 'refused'; readonly error: FilestoreError };
+
+const RETRY_MS = 1_000;
+
+/**
+ * Applies current.sql at every save of it, of a fixture or of a committed migration (which git writes when the branch is
+ * switched), until the signal comes.
+ * @throws {ConnectionError} when there is no database at the start.
+ */
+export async function watch(context: WorkflowContext, onEvent: (event: WatchEvent) => void): Promise<void> {
+  const { signal } = context;
+  await withGraphile(context, async (graphile) => {
+    let snapshot = takeSnapshot(MIGRATIONS_FOLDER);
+    let change: Change | undefined;
+    let last: WatchEvent | undefined;
+    while (!signal.aborted) {
+      const event = await attempt(context, graphile, change);
+      if (event === undefined) return;
+      if (last === undefined && isUnreachable(event)) throw event.error;
+      // Tried again without a save, the same answer is no news.
+      const isNews =
+        last === undefined || change !== undefined || passingReason(event) !== passingReason(last);
+      if (isNews) onEvent(event);
+      last = event;
+      change = await waitForChange(snapshot, signal, passingReason(event) !== undefined);
+      snapshot = change?.snapshot ?? snapshot;
+    }
+  });
+}
+
+/** Applies current.sql once. */
+export async function applyOnce(context: WorkflowContext): Promise<ApplyResult> {
+  return withGraphile(context, (graphile) => applyCurrent(context, graphile));
+}
+
+function isUnreachable(event: WatchEvent): event is WatchEvent & { readonly type: 'refused' } {
+  return event.type === 'refused' && event.error instanceof ConnectionError;
+}
+
+/**
+ * Why it did not work, where that may pass without a save: a database that cannot be used, or a failure in none of the
+ * files, such as of a schema that a reset makes at the same moment.
+ */
+function passingReason(event: WatchEvent): string | undefined {
+  if (event.type === 'refused') return event.error.message;
+  const { result } = event;
+  return result.type === 'failed' && result.failure.place === null ? result.failure.message : undefined;
+}
+
+async function attempt(
+  context: WorkflowContext,
+  graphile: Graphile,
+  change: Change | undefined,
+): Promise<WatchEvent | undefined> {
+  try {
+    const result = await applyCurrent(context, graphile);
+    const sinceSaveMs = change === undefined ? null : Date.now() - change.savedAt;
+    const notIncluded = result.type === 'applied' ? await fixturesPassedOver(change?.paths ?? []) : [];
+    return { type: 'result', result, sinceSaveMs, notIncluded };
+  } catch (error) {
+    if (error instanceof RunAbortedError) return undefined;
+    if (error instanceof FilestoreError) return { type: 'refused', error };
+    throw error;
+  }
+}
+
+/** Undefined when the signal came, or when `impatient` and nothing changed for a while. */
+async function waitForChange(
+  before: Change['snapshot'],
+  signal: AbortSignal,
+  impatient: boolean,
+): Promise<Change | undefined> {
+  // Not AbortSignal.timeout() within AbortSignal.any(): Node.js 20 may collect it as garbage, and it never fires.
+  const enough = new AbortController();
+  const giveUp = () => enough.abort();
+  const timer = impatient ? setTimeout(giveUp, RETRY_MS) : undefined;
+  signal.addEventListener('abort', giveUp);
+  if (signal.aborted) giveUp();
+  try {
+    return await nextChange(MIGRATIONS_FOLDER, before, enough.signal);
+  } catch (error) {
+    if (enough.signal.aborted) return undefined;
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', giveUp);
+  }
+}
+
+async function fixturesPassedOver(paths: readonly string[]): Promise<readonly string[]> {
+  const fixtures = paths
+    .filter((path) => path.startsWith('fixtures/'))
+    .map((path) => path.slice('fixtures/'.length));
+  if (fixtures.length === 0) return [];
+  const included = await includedFixtures();
+  return fixtures.filter((name) => !included.has(name));
+}

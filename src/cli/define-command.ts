@@ -1,0 +1,53 @@
+import type { ConnectionSettings } from '../settings/settings.ts';
+import type { Output } from './output.ts';
+
+/** An option of a command, in the form of node:util's parseArgs. */
+export interface CommandOption {
+  readonly type: 'boolean' | 'string';
+  readonly short?: string;
+  /** What the help shows for the value, such as `<text>`. */
+  readonly value?: string;
+  /** Absent for `--json`, which the help explains once for all commands. */
+  readonly help?: string;
+}
+
+type Options = Readonly<Record<string, CommandOption>>;
+
+/** The values of a command's options: false or undefined where one is not given. */
+export type FlagsOf<T extends Options> = {
+  readonly [Name in keyof T]: T[Name]['type'] extends 'boolean' ? boolean : string | undefined;
+};
+
+/** The same, of whatever command. */
+export type Flags = Readonly<Record<string, boolean | string | undefined>>;
+
+/** Runs `work` on the database that the command line works on. */
+export type WithDatabase = (
+  output: Output,
+  work: (connection: ConnectionSettings) => Promise<number>,
+) => Promise<number>;
+
+/** A command of a command line. */
+export interface Command {
+  readonly name: string;
+  /** What it does, in one line of the help. */
+  readonly summary: string;
+  readonly options: Options;
+  /** @returns what the process should exit with. */
+  run(output: Output, flags: Flags, withDatabase: WithDatabase): Promise<number>;
+}
+
+export const JSON_OPTION = { type: 'boolean' } as const satisfies CommandOption;
+
+/** A command whose handler gets exactly the options that it declares. */
+export function defineCommand<const T extends Options>(
+  command: Omit<Command, 'options' | 'run'> & {
+    readonly options: T;
+    run(output: Output, flags: FlagsOf<T>, withDatabase: WithDatabase): Promise<number>;
+  },
+): Command {
+  return {
+    ...command,
+    run: (output, flags, withDatabase) => command.run(output, flags as FlagsOf<T>, withDatabase),
+  };
+}

@@ -1,0 +1,69 @@
+import type { PendingMigration } from '../db/migrations.ts';
+import { pendingMigrations, runMigrations } from '../db/migrations.ts';
+import { DatabaseAheadError } from '../errors.ts';
+import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
+import { capitalized, count } from '../text.ts';
+import { defineCommand, JSON_OPTION } from './define-command.ts';
+import type { AheadDocument, DryRunDocument, MigrateDocument } from './documents.ts';
+import { DONE } from './exit-codes.ts';
+import type { Output } from './output.ts';
+import { withSignal } from './signals.ts';
+
+export const migrate = defineCommand({
+  name: 'migrate',
+  summary: 'apply the committed migrations that the database does not have yet',
+  options: {
+    json: JSON_OPTION,
+    'dry-run': { type: 'boolean', help: 'print their SQL instead; changes nothing' },
+    'allow-ahead': {
+      type: 'boolean',
+      help: 'exit with 0 when a later version has migrated the database',
+    },
+  },
+  run(output, flags, withDatabase) {
+    return withDatabase(output, async (connection) => {
+      try {
+        return await (flags['dry-run'] ? dryRun(output, connection) : apply(output, connection));
+      } catch (error) {
+        if (error instanceof DatabaseAheadError && flags['allow-ahead']) return passAhead(output, error);
+        throw error;
+      }
+    });
+  },
+});
+
+async function apply(output: Output, connection: ConnectionSettings): Promise<number> {
+  const report = await withSignal((signal) => runMigrations({ connection, signal, onEvent: output.render }));
+  const took = `(${Math.round(report.durationMs)} ms)`;
+  output.say(
+    report.applied.length === 0
+      ? `Up to date: ${count(report.alreadyApplied, 'migration')} applied earlier ${took}`
+      : `Done: applied ${count(report.applied.length, 'migration')}, ${report.alreadyApplied} applied earlier ${took}`,
+  );
+  output.document({ ok: true, command: 'migrate', report } satisfies MigrateDocument);
+  return DONE;
+}
+
+async function dryRun(output: Output, connection: ConnectionSettings): Promise<number> {
+  const pending = await pendingMigrations({ connection });
+  output.say(
+    `${capitalized(describeConnection(connection))}: ${count(pending.length, 'migration')} to apply. Nothing was changed.`,
+  );
+  output.print(pending.map(renderPending).join('\n'));
+  output.document({ ok: true, command: 'migrate', dryRun: true, pending } satisfies DryRunDocument);
+  return DONE;
+}
+
+function renderPending({ filename, sql, transaction }: PendingMigration): string {
+  const how = transaction ? 'in a transaction' : 'without a transaction';
+  return `-- ${filename} (${how})\n${sql}`;
+}
+
+/** A database that is ahead is what an old version sees in a rolling deploy. */
+function passAhead(output: Output, error: DatabaseAheadError): number {
+  output.say(
+    `A later version has migrated this database (${error.unknown.join(', ')}): nothing to do for this one.`,
+  );
+  output.document({ ok: true, command: 'migrate', ahead: error.unknown } satisfies AheadDocument);
+  return DONE;
+}

@@ -1,0 +1,7 @@
+import type { Command } from './define-command.ts';
+import { migrate } from './migrate.ts';
+import { status } from './status.ts';
+import { verify } from './verify.ts';
+
+/** The commands that work with what the package ships. */
+export const PACKED_COMMANDS: readonly Command[] = [migrate, status, verify];

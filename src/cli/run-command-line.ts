@@ -1,0 +1,58 @@
+import { FilestoreError } from '../errors.ts';
+import { type CommandLine, readArguments, usageOf } from './arguments.ts';
+import type { WithDatabase } from './define-command.ts';
+import type { FailureDocument } from './documents.ts';
+import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './exit-codes.ts';
+import { errorDocument, openOutput } from './output.ts';
+
+/**
+ * Runs a command line to its end.
+ * @param withDatabase Opens the database for the commands that work on one.
+ * @returns what the process should exit with.
+ */
+export async function runCommandLine(
+  commandLine: CommandLine,
+  args: readonly string[],
+  withDatabase: WithDatabase,
+): Promise<number> {
+  // A reader that went away (… | head) must not end a migration midway.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+  const read = readArguments(args, commandLine.commands);
+  if (read.type === 'help') {
+    process.stdout.write(usageOf(commandLine));
+    return DONE;
+  }
+  if (read.type === 'wrong') {
+    process.stderr.write(`${read.why}\n\n${usageOf(commandLine)}`);
+    const output = openOutput({ json: args.includes('--json'), quietStdout: false });
+    const error = { code: 'WRONG_USAGE', message: read.why } as const;
+    output.document({ ok: false, command: null, error } satisfies FailureDocument);
+    return WRONG_USAGE;
+  }
+  const { command, flags } = read;
+  // A dry run prints SQL to stdout.
+  const output = openOutput({ json: flags.json === true, quietStdout: flags['dry-run'] === true });
+  try {
+    return await command.run(output, flags, withDatabase);
+  } catch (error) {
+    if (error instanceof FilestoreError) {
+      output.warn(`${output.paint.bad(error.code)}: ${error.message}`);
+      const { code, message } = error;
+      output.document({
+        ok: false,
+        command: command.name,
+        error: { ...errorDocument(error), code, message },
+      } satisfies FailureDocument);
+      return exitCodeOf(error.code);
+    }
+    // The stack alone: what else an unknown error carries may be a secret.
+    const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    output.warn(`Unexpected error, please report it: ${stack}`);
+    output.document({
+      ok: false,
+      command: command.name,
+      error: { code: 'UNEXPECTED', message: String(error) },
+    } satisfies FailureDocument);
+    return FAILED;
+  }
+}

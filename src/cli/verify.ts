@@ -1,0 +1,33 @@
+import { verifySchema } from '../db/migrations.ts';
+import { describeConnection } from '../settings/settings.ts';
+import { capitalized, count } from '../text.ts';
+import { defineCommand, JSON_OPTION } from './define-command.ts';
+import type { VerifyDocument } from './documents.ts';
+import { DIVERGED, DONE, FAILED } from './exit-codes.ts';
+
+export const verify = defineCommand({
+  name: 'verify',
+  summary: 'compare the schema with the one that the migrations make; changes nothing',
+  options: { json: JSON_OPTION },
+  run(output, _flags, withDatabase) {
+    return withDatabase(output, async (connection) => {
+      const check = await verifySchema({ connection });
+      const where = capitalized(describeConnection(connection));
+      if (check.state === 'same') {
+        output.say(
+          `${where}: the schema is the one that its migrations make, and each role has the rights of its level.`,
+        );
+      }
+      if (check.state === 'unchecked') output.warn(`${where}: could not check. ${check.reason}`);
+      if (check.state === 'drifted') {
+        output.say(
+          `${where}: ${count(check.differences.length, 'difference')} to what its migrations make and grant_access granted:`,
+        );
+        for (const difference of check.differences) output.say(`DRIFT  ${difference}`);
+      }
+      if (check.state !== 'unchecked') for (const note of check.notes) output.warn(`Note: ${note}`);
+      output.document({ ok: check.state === 'same', command: 'verify', ...check } satisfies VerifyDocument);
+      return { same: DONE, drifted: DIVERGED, unchecked: FAILED }[check.state];
+    });
+  },
+});

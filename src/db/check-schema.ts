@@ -1,0 +1,134 @@
+import { adoptionConflicts } from '../catalog/adoption.ts';
+import { readCommittedModel } from '../catalog/committed.ts';
+import { compareModels, describeDifference } from '../catalog/compare.ts';
+import type { LiveCatalog } from '../catalog/model.ts';
+import { readCatalog } from '../catalog/read.ts';
+import { SchemaConflictError, SchemaDriftedError, SchemaModelError } from '../errors.ts';
+import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
+import { isConnectionLoss } from './connection-error.ts';
+import { refuseModelOfLaterOne } from './missing-file.ts';
+import { checkRights } from './rights.ts';
+import type { Queryable } from './session.ts';
+
+/** What became of comparing the live schema with the model that ships with the package. */
+export type SchemaCheck =
+  | {
+      readonly state: 'same';
+      /** Where the comparison was weaker than it could be, one line each. */
+      readonly notes: readonly string[];
+    }
+  | {
+      readonly state: 'drifted';
+      /** One line for each object that is missing, extra or changed, then one for each right. */
+      readonly differences: readonly string[];
+      readonly notes: readonly string[];
+    }
+  /** Something was not compared, which says nothing about it. */
+  | { readonly state: 'unchecked'; readonly reason: string };
+
+/** Compares the live schema with the committed model. Reads only. */
+export async function checkSchema(
+  session: Queryable,
+  committed: readonly CommittedMigration[],
+): Promise<SchemaCheck> {
+  const model = await readModel(committed);
+  if ('reason' in model) return { state: 'unchecked', reason: model.reason };
+  const live = await readIfPossible(session);
+  if ('reason' in live) return { state: 'unchecked', reason: live.reason };
+  const { differences, notes } = compareModels(model.model, live);
+  return differences.length === 0
+    ? { state: 'same', notes }
+    : { state: 'drifted', differences: differences.map(describeDifference), notes };
+}
+
+/** Compares the schema, and the rights of roles with their levels. Reads only. */
+export async function checkSchemaAndRights(
+  session: Queryable,
+  committed: readonly CommittedMigration[],
+): Promise<SchemaCheck> {
+  const schema = await checkSchema(session, committed);
+  if (schema.state === 'unchecked') return schema;
+  const rights = await checkRights(session);
+  const { notes } = schema;
+  if (rights.state === 'drifted') {
+    const ofSchema = schema.state === 'drifted' ? schema.differences : [];
+    return { state: 'drifted', differences: [...ofSchema, ...rights.differences], notes };
+  }
+  if (rights.state === 'same') return schema;
+  if (schema.state === 'drifted') return { ...schema, notes: [...notes, rights.reason] };
+  return { state: 'unchecked', reason: `The objects of the schema are as they should be. ${rights.reason}` };
+}
+
+/**
+ * Refuses a package whose model cannot be read, before anything is done that would be compared with it.
+ * @throws {SchemaModelError} when it is missing or damaged.
+ */
+export async function requireModel(): Promise<void> {
+  await readCommittedModel();
+}
+
+/** A lock on a table, or a time limit, can keep the server from describing it. */
+async function readIfPossible(session: Queryable): Promise<LiveCatalog | { readonly reason: string }> {
+  try {
+    return await readCatalog(session);
+  } catch (error) {
+    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
+    return {
+      reason: `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`,
+    };
+  }
+}
+
+/**
+ * Refuses to migrate over tables that nobody migrated and that are not what the migrations would make: "if not
+ * exists" would pass over them in silence.
+ * @throws {SchemaConflictError} naming each of them.
+ */
+export async function refuseConflicts(
+  session: Queryable,
+  committed: readonly CommittedMigration[],
+  connection: ConnectionSettings,
+): Promise<void> {
+  const model = await readModel(committed);
+  if ('reason' in model) {
+    throw new SchemaModelError(
+      `Tables exist in ${describeConnection(connection)} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
+    );
+  }
+  const sql = committed.map(({ body }) => body).join('\n');
+  const conflicts = adoptionConflicts(model.model, await readCatalog(session), sql);
+  if (conflicts.length === 0) return;
+  throw new SchemaConflictError(
+    `Schema filestore exists in ${describeConnection(connection)} with another shape, and no migration of it is recorded: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database; make it what it should be, or move it to another schema (alter table … set schema …), then run this again.`,
+    conflicts,
+  );
+}
+
+/** The error for a schema that is not what it should be. */
+export function driftError(
+  connection: ConnectionSettings,
+  differences: readonly string[],
+  applied: readonly string[],
+): SchemaDriftedError {
+  return new SchemaDriftedError(
+    `The schema in ${describeConnection(connection)} is not the one that its migrations make:\n${differences.map((line) => `  ${line}`).join('\n')}\nSomebody changed it by hand. Change it back, or write the change as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
+    differences,
+    applied,
+  );
+}
+
+/**
+ * The model to compare with, or why it cannot be compared with.
+ * @throws {SchemaModelError} it is missing or damaged.
+ * @throws {MigrationsInvalidError} it is of a migration after the last: the file of that one is missing.
+ */
+async function readModel(committed: readonly CommittedMigration[]) {
+  const { migration, model } = await readCommittedModel();
+  const last = committed.at(-1);
+  if (migration.hash === last?.hash) return { model };
+  refuseModelOfLaterOne(migration, committed);
+  return {
+    reason: `the package's model of the schema is of migration ${migration.filename}, and its last one is ${last?.filename}; write the model again (npm run db:docs).`,
+  };
+}

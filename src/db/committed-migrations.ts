@@ -1,0 +1,178 @@
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
+import { hashOf, isMigrationFile, parseMigrationText, recordedNameOf } from '../graphile/migration-text.ts';
+import { compareNames } from '../text.ts';
+
+/** A migration as its file in `migrations/committed` tells it. */
+export interface CommittedMigration {
+  /** Name of the file, such as `000001-mounts.sql`. */
+  readonly filename: string;
+  /** Name under which graphile-migrate records it: number only, such as `000001.sql`. */
+  readonly recordedName: string;
+  readonly message: string | null;
+  readonly hash: string;
+  /** Hash of the migration before it; null for the first. */
+  readonly previousHash: string | null;
+  /** The SQL as it is run and hashed: without the header. */
+  readonly body: string;
+  /** Whether it runs in a transaction: all do that do not begin with `--! no-transaction`. */
+  readonly transaction: boolean;
+  /** Number of lines in the file before the first of `body`. */
+  readonly linesBeforeBody: number;
+}
+
+/**
+ * Reads `migrations/committed` and proves its chain: every file unedited, each naming the one before.
+ * @param migrationsFolder The folder that holds `committed`.
+ * @returns the migrations in order; at least one.
+ * @throws {MigrationsMissingError} there is none.
+ * @throws {MigrationsInvalidError} that names the file at fault.
+ */
+export async function readCommittedMigrations(
+  migrationsFolder: string,
+): Promise<readonly CommittedMigration[]> {
+  const migrations = await readMigrationFiles(migrationsFolder);
+  proveChain(migrations);
+  return migrations;
+}
+
+/**
+ * Reads the same files, each proved on its own. They need not be a chain, as after a merge.
+ * @throws what {@link readCommittedMigrations} does.
+ */
+export async function readMigrationFiles(migrationsFolder: string): Promise<readonly CommittedMigration[]> {
+  const folder = join(migrationsFolder, 'committed');
+  const filenames = await listMigrationFiles(folder);
+  return Promise.all(
+    filenames.map(async (filename) => parseMigration(filename, await readMigrationFile(folder, filename))),
+  );
+}
+
+async function listMigrationFiles(folder: string): Promise<readonly string[]> {
+  let entries: readonly string[];
+  try {
+    entries = await readdir(folder);
+  } catch (cause) {
+    throw new MigrationsMissingError(
+      `The folder of committed migrations cannot be read: ${folder}. It is part of the package; install it again.`,
+      { cause },
+    );
+  }
+  const filenames = entries.filter(isMigrationFile).sort(compareNames);
+  if (filenames.length === 0) {
+    throw new MigrationsMissingError(
+      `There is no committed migration in ${folder}. An empty folder is never what is meant: install the package again, or commit a migration first.`,
+    );
+  }
+  return filenames;
+}
+
+async function readMigrationFile(folder: string, filename: string): Promise<string> {
+  try {
+    return await readFile(join(folder, filename), 'utf8');
+  } catch (cause) {
+    throw new MigrationsInvalidError(
+      'MIGRATION_MALFORMED',
+      `Migration ${filename} cannot be read. It is part of the package; install it again, or restore it from version control.`,
+      filename,
+      { cause },
+    );
+  }
+}
+
+/** @throws {MigrationsInvalidError} when the file is damaged or edited. */
+export function parseMigration(filename: string, text: string): CommittedMigration {
+  const fail = (code: MigrationsInvalidCode, why: string): never => {
+    throw new MigrationsInvalidError(code, `Migration ${filename} ${why}`, filename);
+  };
+  if (text.includes('\r\n')) {
+    fail(
+      'MIGRATION_CRLF',
+      'has CRLF line ends, and its hash is over its bytes. Check it out again with LF (see .gitattributes).',
+    );
+  }
+  const { headers, headerLines, body, linesBeforeBody, transaction } = parseMigrationText(text);
+  const hash = headers.get('Hash');
+  const previous = headers.get('Previous');
+  const isProper = headers.size === headerLines && text.split('\n')[headerLines] === '';
+  if (hash === undefined || previous === undefined || !isProper) {
+    return fail(
+      'MIGRATION_MALFORMED',
+      'has no proper header (--! Previous, --! Hash, an empty line). Restore it from version control.',
+    );
+  }
+  if (headers.has('AllowInvalidHash')) {
+    fail('MIGRATION_MALFORMED', 'allows an invalid hash, which this package does not.');
+  }
+
+  const previousHash = previous === '-' ? null : previous;
+  if (hashOf(body, previousHash) !== hash) {
+    fail(
+      'MIGRATION_EDITED',
+      'was edited after it was committed: its hash does not match. Restore it from version control, and write the change as a new migration.',
+    );
+  }
+  return {
+    filename,
+    recordedName: recordedNameOf(filename),
+    message: headers.get('Message') ?? null,
+    hash,
+    previousHash,
+    body,
+    transaction,
+    linesBeforeBody,
+  };
+}
+
+/** @throws {MigrationsInvalidError} that names the first file that does not follow the one before it. */
+export function proveChain(migrations: readonly CommittedMigration[]): void {
+  const byHash = new Map(migrations.map((migration) => [migration.hash, migration]));
+  migrations.forEach((migration, index) => {
+    const before = migrations[index - 1];
+    if (before?.recordedName === migration.recordedName) {
+      throw new MigrationsInvalidError(
+        'MIGRATION_NUMBER_TAKEN',
+        `Migrations ${before.filename} and ${migration.filename} have the same number: two branches were merged. In a checkout, give yours the next number: npm run db:rebase.`,
+        migration.filename,
+      );
+    }
+    if (migration.previousHash !== (before?.hash ?? null)) {
+      throw describeBreak(migration, before, byHash.get(migration.previousHash ?? ''));
+    }
+  });
+}
+
+/**
+ * Why a file does not follow the one before it.
+ * @param follows The one that it follows by its header, when that is among the files.
+ */
+function describeBreak(
+  { filename, recordedName, previousHash }: CommittedMigration,
+  before: CommittedMigration | undefined,
+  follows: CommittedMigration | undefined,
+): MigrationsInvalidError {
+  const restore = 'Restore the folder from version control, or install the package again.';
+  if (follows !== undefined) {
+    return new MigrationsInvalidError(
+      'MIGRATION_OUT_OF_CHAIN',
+      `Migration ${filename} follows ${follows.filename} by its header and ${before?.filename ?? 'the start'} by its number: one of them was renumbered, or comes from another branch. Give it its number back, or uncommit it and commit it again.`,
+      filename,
+    );
+  }
+  const number = Number.parseInt(recordedName, 10);
+  const numberBefore = before === undefined ? 0 : Number.parseInt(before.recordedName, 10);
+  if (previousHash !== null && number > numberBefore + 1) {
+    const missing = String(number - 1).padStart(recordedName.length - '.sql'.length, '0');
+    return new MigrationsInvalidError(
+      'MIGRATION_FILE_MISSING',
+      `Migration ${missing} is missing: ${filename} follows it, and ${before === undefined ? 'nothing' : before.filename} stands before that. ${restore}`,
+      filename,
+    );
+  }
+  return new MigrationsInvalidError(
+    'MIGRATION_OUT_OF_CHAIN',
+    `Migration ${filename} does not follow ${before?.filename ?? 'the start'}: one of them was rewritten. ${restore}`,
+    filename,
+  );
+}

@@ -1,0 +1,100 @@
+import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
+import { causeOf } from '../graphile/protocol.ts';
+import { placeAt } from '../sql-text.ts';
+import type { ApplyFailure } from './applier.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
+import { isConnectionLoss } from './connection-error.ts';
+
+/** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
+const REMEDIES: Readonly<Record<string, string>> = {
+  '25001':
+    'What works concurrently stands alone: in a migration that begins with "--! no-transaction" and holds that one statement. Write it as one of its own.',
+  '42501':
+    'The first run needs the CREATE right on the database, later ones the ownership of the schemas filestore and graphile_migrate: grant create on database … to …, or run as their owner.',
+  '42P07':
+    'An object of that name exists already with another shape. Compare it with the migration, and move it away.',
+  '53300':
+    'A run needs two connections at once. Close some, or raise the limit of the server, the database or the role.',
+  '53100': 'The server has no disk space left. Make some, then run this again.',
+  '55P03':
+    'Another transaction holds a lock on the table (select * from pg_stat_activity where xact_start is not null order by xact_start). Run this again when it has ended.',
+  '40P01': 'It ran into a deadlock with another transaction. Run this again.',
+  '57014':
+    'It was cancelled: by somebody, or by a time limit (FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS). Run this again when the reason is gone.',
+  '57P01': 'An administrator ended its session. Ask why, then run this again.',
+  '25006': 'The server only allows reading (a standby?). Migrate its primary.',
+};
+
+/**
+ * The error for a migration that failed: the file, the statement, the position, the server's words, what to do.
+ * @param blockers Who was last seen in its way, in words; empty for nobody.
+ */
+export function migrationFailure(
+  failure: ApplyFailure,
+  pending: readonly CommittedMigration[],
+  applied: readonly string[],
+  blockers: string,
+): MigrationFailedError {
+  const { error } = failure;
+  const place = placeOf(failure, pending);
+  const words = [
+    place === null
+      ? `The migrations could not be applied: ${error.message}`
+      : `Migration ${place.filename} failed${describePlace(place)}: ${error.message}`,
+    error.code === null ? '' : ` (SQLSTATE ${error.code})`,
+    '.',
+    error.detail === null ? '' : ` ${asSentence(error.detail)}`,
+    error.hint === null ? '' : ` ${asSentence(error.hint)}`,
+    error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
+    blockers === '' ? '' : ` It waited for ${blockers}.`,
+    ` ${describeRest(failure, pending, applied)}`,
+    ` ${REMEDIES[error.code ?? ''] ?? 'Mend the cause and run this again; what is applied is not run twice.'}`,
+  ];
+  return new MigrationFailedError(words.join(''), place, error.code, applied, { cause: causeOf(error) });
+}
+
+function placeOf(
+  failure: ApplyFailure,
+  pending: readonly CommittedMigration[],
+): MigrationFailurePlace | null {
+  const migration = pending.find(({ filename }) => filename === failure.filename);
+  if (migration === undefined) return null;
+  const { position } = failure.error;
+  // A position counts characters of what was sent; without a statement of ours it belongs to another text.
+  if (position === null || failure.statement === null) {
+    return { filename: migration.filename, statement: failure.statement, line: null, column: null };
+  }
+  const { line, column } = placeAt(migration.body, position);
+  return {
+    filename: migration.filename,
+    statement: failure.statement,
+    line: migration.linesBeforeBody + line,
+    column,
+  };
+}
+
+function describePlace(place: MigrationFailurePlace): string {
+  const statement = place.statement === null ? '' : ` at its statement ${place.statement}`;
+  return place.line === null ? statement : `${statement} (line ${place.line}, column ${place.column})`;
+}
+
+function describeRest(
+  failure: ApplyFailure,
+  pending: readonly CommittedMigration[],
+  applied: readonly string[],
+): string {
+  const migration = pending.find(({ filename }) => filename === failure.filename);
+  const before =
+    applied.length === 0 ? 'Nothing was applied before it.' : `Applied before it: ${applied.join(', ')}.`;
+  if (migration === undefined) return before;
+  const fate = migration.transaction
+    ? failure.statement === null && isConnectionLoss(causeOf(failure.error))
+      ? 'It was rolled back, unless its commit had reached the server: the next run looks.'
+      : 'It was rolled back.'
+    : 'It runs without a transaction; the next run clears away what an index build may have left.';
+  return `${fate} ${before}`;
+}
+
+function asSentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}

@@ -1,0 +1,80 @@
+import { Worker } from 'node:worker_threads';
+import type {
+  StopRequest,
+  ThreadCommand,
+  ThreadEvent,
+  ThreadFailure,
+  ThreadInput,
+  ThreadMessage,
+  ThreadOutcome,
+} from './protocol.ts';
+
+/** What graphile-migrate says when its lock is taken (dist/pgReal.js). */
+const LOCKED_OUT = 'Failed to get exclusive lock';
+
+/** graphile-migrate in a thread, which loads it while the host does other things. */
+export interface GraphileThread {
+  /** Runs one command after the other. Never throws for what goes wrong in there. */
+  run(command: ThreadCommand, onEvent: (event: ThreadEvent) => void): Promise<ThreadOutcome>;
+  hasEnded(): boolean;
+  /** Tells it to begin nothing more. What is under way goes on until it is cancelled on the server. */
+  stop(): void;
+  /** Ends the thread, whatever it does. */
+  end(): Promise<void>;
+}
+
+/** Starts the thread. */
+export function startThread(input: ThreadInput): GraphileThread {
+  // Without the host's loader options (--import tsx), which a plain .mjs file does not need.
+  const worker = new Worker(new URL('./worker.mjs', import.meta.url), { workerData: input, execArgv: [] });
+  const tell = (message: ThreadCommand | StopRequest) => worker.postMessage(message);
+  let finish = (_: ThreadOutcome): void => undefined;
+  let report = (_: ThreadEvent): void => undefined;
+  let told: ThreadOutcome | undefined;
+  let lost: ThreadFailure | undefined;
+  let crash: Error | undefined;
+  /** What ended the thread. */
+  let last: ThreadOutcome | undefined;
+  worker.on('message', (message: ThreadMessage) => {
+    if (message.type === 'lost') lost ??= message.failure;
+    else if (message.type === 'done' || message.type === 'failed') {
+      told = message;
+      // Of a thread that ends, not before its connections are closed.
+      if (!input.single) finish(message);
+    } else report(message);
+  });
+  worker.on('error', (error) => {
+    crash = error;
+  });
+  worker.on('exit', (code) => {
+    last = told ?? lost ?? failureOf(code, crash);
+    finish(last);
+  });
+  return {
+    run(command, onEvent) {
+      if (last !== undefined) return Promise.resolve(last);
+      [told, lost] = [undefined, undefined];
+      report = onEvent;
+      tell(command);
+      return new Promise((resolve) => {
+        finish = resolve;
+      });
+    },
+    hasEnded: () => last !== undefined,
+    stop: () => tell({ type: 'stop' }),
+    async end() {
+      await worker.terminate();
+    },
+  };
+}
+
+/** Whether graphile-migrate found another migrator at work, and did nothing. */
+export function isLockedOut(outcome: ThreadOutcome): boolean {
+  return outcome.type === 'failed' && outcome.error.message === LOCKED_OUT;
+}
+
+function failureOf(exitCode: number, crash: Error | undefined): ThreadFailure {
+  const message = crash?.message ?? `graphile-migrate ended its thread with exit code ${exitCode}`;
+  const error = { message, code: null, detail: null, hint: null, where: null, position: null };
+  return { type: 'failed', error, target: null, failed: null };
+}

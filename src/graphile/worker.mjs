@@ -1,0 +1,286 @@
+// Runs graphile-migrate in a thread, where neither the errors it does not catch nor its process.exit reach the host.
+// A plain .mjs file: a .ts worker cannot be started under tsx and vitest. It reaches into graphile-migrate (its own
+// copy of pg, its settings reader, its log), which is why the package pins the version; the tests of the runner and of
+// the development commands fail when these internals move.
+import { createRequire } from 'node:module';
+import { performance } from 'node:perf_hooks';
+import { parentPort, workerData } from 'node:worker_threads';
+import { causeAmong, serialize } from './first-error.mjs';
+
+/**
+ * @import { EventEmitter } from 'node:events'
+ * @import { PoolClient } from 'pg'
+ * @import { CommandName, DatabaseKind, FailedText, StopRequest, ThreadCommand, ThreadInput, ThreadFailure, ThreadMessage, ThreadTarget } from './protocol.ts'
+ */
+
+const requireHere = createRequire(import.meta.url);
+const requireAsGraphile = createRequire(requireHere.resolve('graphile-migrate'));
+
+const input = /** @type {ThreadInput} */ (workerData);
+
+/** SQLSTATEs of the server's warnings and of this schema's; the word "WARNING" depends on the server's language. */
+const WARNING = /^(01|FS)/;
+
+/** What the command under way is at, as the library's log and its queries show it. */
+const current = {
+  target: /** @type {ThreadTarget | null} */ (null),
+  startedAt: 0,
+  /** The first error of a connection; what follows it is a consequence. */
+  firstError: /** @type {unknown} */ (undefined),
+  failed: /** @type {FailedText | null} */ (null),
+  /** Whether current.sql was not run, since it is applied. */
+  unchanged: false,
+  /** Names of the files that run without lock and statement timeout. */
+  unlimited: /** @type {readonly string[]} */ ([]),
+};
+let stopped = false;
+
+/** @param {ThreadMessage} message */
+function post(message) {
+  parentPort?.postMessage(message);
+}
+
+/**
+ * Stands in for a URL: the library reads the database's name out of it, and each must be another one.
+ * @param {DatabaseKind} kind
+ */
+function urlOf(kind) {
+  return `postgres:///${encodeURIComponent(input.connections[kind]?.database ?? '')}?application_name=${kind}`;
+}
+
+/** @param {string} url */
+function kindOf(url) {
+  return /** @type {DatabaseKind} */ (url.slice(url.lastIndexOf('=') + 1));
+}
+
+/**
+ * The library takes URLs only; pools that stand in for its own have the whole configuration, and their clients are
+ * observed from the start.
+ */
+function replacePool() {
+  // As src/cli/navigator.ts has it, for this thread.
+  if (!('navigator' in globalThis)) Object.assign(globalThis, { navigator: { userAgent: 'Node.js' } });
+  const pg = requireAsGraphile('pg');
+  const Pool = pg.Pool;
+  pg.Pool = class extends Pool {
+    /** @param {{ connectionString: string }} options */
+    constructor({ connectionString }) {
+      const kind = kindOf(connectionString);
+      super(input.connections[kind]);
+      this.on('connect', (/** @type {any} */ client) => observe(client, kind));
+    }
+  };
+}
+
+/**
+ * @param {PoolClient & { connection: EventEmitter }} client
+ * @param {DatabaseKind} database
+ */
+function observe(client, database) {
+  /** Statements of the query under way that are complete. */
+  let completed = 0;
+  /** The migration's own SQL, while it is the query under way. */
+  let body = /** @type {string | null} */ (null);
+  client.on('error', (error) => {
+    current.firstError ??= error;
+    // At once: what the library does next may be to exit.
+    post({ type: 'lost', failure: failureOf(error) });
+  });
+  client.on('notice', ({ code, message }) => {
+    if (WARNING.test(code ?? '')) post({ type: 'warning', message: message ?? '' });
+  });
+  client.connection.on('commandComplete', () => {
+    completed += 1;
+  });
+  client.connection.on('errorMessage', (error) => {
+    current.firstError ??= error;
+    if (body !== null) current.failed ??= { text: body, statement: completed + 1 };
+  });
+  const query = /** @type {(...all: unknown[]) => Promise<{ rows: { pid: number }[] }>} */ (
+    client.query.bind(client)
+  );
+  const noteProgress = progressOf();
+  /** @param {unknown[]} all */
+  const send = async (all) => {
+    completed = 0;
+    body = bodyOf(all[0]);
+    const result = await query(...all);
+    body = null;
+    noteProgress(nameOf(all[0]));
+    return result;
+  };
+  let announced = false;
+  const observed = async (/** @type {unknown[]} */ ...all) => {
+    if (!announced) {
+      announced = true;
+      // Asked, since behind a pooler the id that the connection was given is not the server process's.
+      const { rows } = await query('select pg_catalog.pg_backend_pid() as pid');
+      const session = { database, pid: rows[0]?.pid ?? 0 };
+      client.on('end', () => post({ type: 'disconnected', ...session }));
+      post({ type: 'connected', ...session });
+    }
+    const isBody = bodyOf(all[0]) !== null;
+    if (stopped && (isBody || all[0] === 'begin')) throw new Error('stopped on request');
+    if (!isBody || !current.unlimited.includes(current.target?.committed ?? '')) return send(all);
+    // A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. It blocks
+    // nobody while it waits, and the host watches over it.
+    await query(setting({ lock_timeout: '0', statement_timeout: '0' }));
+    const result = await send(all);
+    await query(setting(input.serverSettings));
+    return result;
+  };
+  Object.assign(client, { query: observed });
+  if (input.clearSession) clearAtEnd(client);
+}
+
+/** @param {PoolClient & { end: unknown }} client */
+function clearAtEnd(client) {
+  const end = /** @type {(callback?: () => void) => unknown} */ (client.end.bind(client));
+  Object.assign(client, {
+    end: (/** @type {(() => void) | undefined} */ callback) =>
+      client.query('discard all').then(
+        () => end(callback),
+        () => end(callback),
+      ),
+  });
+}
+
+/**
+ * The statement that sets server settings for the session.
+ * @param {Readonly<Record<string, string>>} settings
+ */
+function setting(settings) {
+  const entries = Object.entries(settings);
+  return {
+    text: `select ${entries.map((_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, false)`).join(', ')}`,
+    values: entries.flat(),
+  };
+}
+
+/**
+ * The SQL of a migration is what the library sends, while one runs, as an object with nothing but a text.
+ * @param {unknown} query
+ */
+function bodyOf(query) {
+  if (current.target === null) return null;
+  if (typeof query !== 'object' || query === null || 'name' in query || 'values' in query) return null;
+  return 'text' in query && typeof query.text === 'string' ? query.text : null;
+}
+
+/** @param {unknown} query */
+function nameOf(query) {
+  if (typeof query === 'string') return query;
+  return typeof query === 'object' && query !== null && 'name' in query ? query.name : undefined;
+}
+
+/**
+ * Notes, for the queries of one client, that a migration has ended: once its row is there for good, which is after the
+ * commit, or at once without a transaction.
+ */
+function progressOf() {
+  let inTransaction = false;
+  let recorded = false;
+  return (/** @type {unknown} */ sent) => {
+    if (sent === 'begin') inTransaction = true;
+    if (sent === 'migration-insert') recorded = true;
+    if (sent === 'commit' || sent === 'rollback') inTransaction = false;
+    // With a commit that fails (a deferred constraint, a cancel) the row goes as well.
+    if (sent === 'rollback') recorded = false;
+    if (current.target === null || !recorded || inTransaction) return;
+    const { target, startedAt } = current;
+    current.target = null;
+    recorded = false;
+    post({ type: 'end', target, durationMs: performance.now() - startedAt });
+  };
+}
+
+/** @param {string} line */
+function noteLogLine(line) {
+  const committed = /^graphile-migrate(?<shadow>\[shadow\])?: Running migration '(?<name>[^']+)'/.exec(line);
+  if (committed?.groups !== undefined) {
+    const { name = null, shadow } = committed.groups;
+    start({ committed: name, database: shadow === undefined ? 'main' : 'shadow' });
+  } else if (/^\[[^\]]+\]: Running current\.sql/.test(line)) start({ committed: null, database: 'main' });
+  else if (/^\[[^\]]+\]: current\.sql unchanged/.test(line)) current.unchanged = true;
+}
+
+/** @param {ThreadTarget} target */
+function start(target) {
+  current.target = target;
+  current.startedAt = performance.now();
+  post({ type: 'start', target });
+}
+
+/**
+ * @param {unknown} error
+ * @returns {ThreadFailure}
+ */
+function failureOf(error) {
+  const { firstError, target, failed } = current;
+  return {
+    type: 'failed',
+    error: serialize(causeAmong(firstError, error)),
+    target,
+    failed,
+  };
+}
+
+/** @param {CommandName} name */
+function load(name) {
+  // Of the library no more than that: what it watches files with takes as long again.
+  return requireHere(`graphile-migrate/dist/commands/${name}.js`)[name];
+}
+
+/** @param {ThreadCommand} command */
+async function execute(command) {
+  const { Logger } = requireAsGraphile('@graphile/logger');
+  const settings = {
+    ...(await readSettings()),
+    ...(command.type === 'migrate' && !command.makeBookkeeping && { manageGraphileMigrateSchema: false }),
+    connectionString: urlOf('main'),
+    ...(input.connections.shadow !== undefined && { shadowConnectionString: urlOf('shadow') }),
+    rootConnectionString: urlOf('root'),
+    databaseOwner: input.owner,
+    migrationsFolder: command.migrationsFolder,
+    pgSettings: input.serverSettings,
+    logger: new Logger(() => (/** @type {string} */ _level, /** @type {string} */ line) => noteLogLine(line)),
+  };
+  if (command.type === 'apply') await load('watch')(settings, true);
+  else if (command.type === 'commit') await load('commit')(settings, command.message);
+  else await load(command.type)(settings);
+}
+
+function readSettings() {
+  const { getSettings } = requireHere('graphile-migrate/dist/commands/_common.js');
+  return getSettings({ configFile: input.configFile });
+}
+
+/** @param {ThreadCommand} command */
+async function run(command) {
+  const unlimited = command.type === 'migrate' ? command.unlimited : [];
+  Object.assign(current, { target: null, firstError: undefined, failed: null, unchanged: false, unlimited });
+  try {
+    await execute(command);
+    post({ type: 'done', unchanged: current.unchanged });
+  } catch (error) {
+    post(failureOf(error));
+  } finally {
+    // Else the library keeps its pools for another 200 ms, in which no one can drop the database.
+    requireHere('graphile-migrate/dist/pg.js').clearAllPools();
+    if (input.single) parentPort?.close();
+  }
+}
+
+parentPort?.on('message', (/** @type {ThreadCommand | StopRequest} */ message) => {
+  if (message.type === 'stop') stopped = true;
+  else void ready.then(() => run(message));
+});
+
+// Loaded while the host still asks the database and waits for its lock.
+const ready = (async () => {
+  replacePool();
+  for (const name of input.preload) load(name);
+  requireAsGraphile('@graphile/logger');
+  await readSettings();
+})();
+await ready;

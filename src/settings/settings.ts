@@ -1,0 +1,196 @@
+import { isIPv6 } from 'node:net';
+import { hostname } from 'node:os';
+import type { ClientConfig, PoolConfig } from 'pg';
+import { SettingsError } from '../errors.ts';
+import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
+import { type Environment, isSet, milliseconds, wholeNumber } from './environment.ts';
+import { tlsConfig } from './tls.ts';
+
+/**
+ * One way into one database, for the pool of a service and for the migration runner alike. What is absent is
+ * left to pg, which asks the PG* variables and ~/.pgpass, as libpq does.
+ */
+export interface ConnectionSettings extends DatabaseUrl {
+  /** What pg_stat_activity shows. */
+  readonly applicationName: string;
+  /** Milliseconds to wait for a connection, as {@link PoolSettings} has it. */
+  readonly connectTimeoutMs: number;
+}
+
+/** Size and patience of a pool. */
+export interface PoolSettings {
+  /** Most connections at a time. FILESTORE_PGPOOL_MAX, else PGPOOL_MAX, else 5. */
+  readonly max: number;
+  /** Milliseconds after which an unused connection is closed. FILESTORE_PGPOOL_IDLE_TIMEOUT_MS, else PGPOOL_IDLE_TIMEOUT_MS, else 30 000. */
+  readonly idleTimeoutMs: number;
+  /** Milliseconds to wait for a connection. FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS, else PGPOOL_CONNECTION_TIMEOUT_MS, else 10 000. */
+  readonly connectTimeoutMs: number;
+}
+
+const SERVICE_URL_VARIABLES = ['FILESTORE_DATABASE_URL', 'DATABASE_URL'] as const;
+const MIGRATION_URL_VARIABLES = ['FILESTORE_MIGRATION_DATABASE_URL', ...SERVICE_URL_VARIABLES] as const;
+
+/**
+ * Connection for services, from FILESTORE_DATABASE_URL, else DATABASE_URL.
+ * @returns undefined when neither is set.
+ * @throws {SettingsError} naming the variable whose value cannot be used.
+ */
+export function serviceConnection(env: Environment = process.env): ConnectionSettings | undefined {
+  return connectionFrom(env, SERVICE_URL_VARIABLES, 'filestore');
+}
+
+/**
+ * Connection for migrations, from FILESTORE_MIGRATION_DATABASE_URL (a direct URL, where services go through
+ * a pooler), else as {@link serviceConnection}.
+ * @returns undefined when no variable is set.
+ * @throws {SettingsError} naming the variable whose value cannot be used.
+ */
+export function migrationConnection(env: Environment = process.env): ConnectionSettings | undefined {
+  return connectionFrom(env, MIGRATION_URL_VARIABLES, 'filestore migrate');
+}
+
+/** The error for a command or service that needs a database URL and has none. */
+export function missingUrlError(reason: string): SettingsError {
+  return new SettingsError(
+    'FILESTORE_DATABASE_URL',
+    `No database URL: ${reason} Set FILESTORE_DATABASE_URL or DATABASE_URL, for instance to postgres://user@host:5432/database.`,
+  );
+}
+
+/**
+ * Pool settings from the environment.
+ * @throws {SettingsError} naming the variable that is not a whole number in its range.
+ */
+export function poolSettings(env: Environment = process.env): PoolSettings {
+  return {
+    max: wholeNumber(env, ['FILESTORE_PGPOOL_MAX', 'PGPOOL_MAX'], 5, 1, 10_000),
+    idleTimeoutMs: milliseconds(env, ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', 'PGPOOL_IDLE_TIMEOUT_MS'], 30_000),
+    connectTimeoutMs: connectTimeout(env),
+  };
+}
+
+function connectTimeout(env: Environment): number {
+  const variables = ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'];
+  return milliseconds(env, variables, 10_000, 1);
+}
+
+/** How patient a run of the migrations is, and what it puts up with. */
+export interface MigrationSettings {
+  /**
+   * Milliseconds to wait for another migrator, and to go on trying for a lock on a table that others use.
+   * FILESTORE_MIGRATION_LOCK_WAIT_MS, default 300 000.
+   */
+  readonly lockWaitMs: number;
+  /**
+   * Milliseconds that one statement waits for a table's lock before it gives way: for that long it can hold up
+   * everybody else who uses the table. FILESTORE_MIGRATION_LOCK_TIMEOUT_MS, default 5 000; 0: no limit.
+   */
+  readonly lockTimeoutMs: number;
+  /** Milliseconds that one statement of a migration may run. FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS, default 0: no limit. */
+  readonly statementTimeoutMs: number;
+  /** Milliseconds to wait for a server that is starting. FILESTORE_MIGRATION_CONNECT_WAIT_MS, default 30 000. */
+  readonly connectWaitMs: number;
+  /**
+   * What to do about a pooler: refuse it, or trust that it gives each connection a session of its own.
+   * FILESTORE_MIGRATION_POOLER, `refuse` (default) or `session`.
+   */
+  readonly pooler: 'refuse' | 'session';
+}
+
+/**
+ * Migration settings from the environment.
+ * @throws {SettingsError} naming the variable that cannot be used.
+ */
+export function migrationSettings(env: Environment = process.env): MigrationSettings {
+  return {
+    lockWaitMs: milliseconds(env, ['FILESTORE_MIGRATION_LOCK_WAIT_MS'], 300_000),
+    lockTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_LOCK_TIMEOUT_MS'], 5_000),
+    statementTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS'], 0),
+    connectWaitMs: milliseconds(env, ['FILESTORE_MIGRATION_CONNECT_WAIT_MS'], 30_000),
+    pooler: readPooler(env.FILESTORE_MIGRATION_POOLER),
+  };
+}
+
+function readPooler(value: string | undefined): MigrationSettings['pooler'] {
+  const text = value?.trim() ?? '';
+  if (text === '' || text === 'refuse') return 'refuse';
+  if (text === 'session') return 'session';
+  // Not quoted: it may be the pooler's URL.
+  throw new SettingsError(
+    'FILESTORE_MIGRATION_POOLER',
+    'FILESTORE_MIGRATION_POOLER has no value that is known. It is refuse (the default), or session for a pooler in session mode.',
+  );
+}
+
+/**
+ * The connection in pg's form, without settings for the session.
+ * @throws {SettingsError} when a certificate file named by the URL cannot be used.
+ */
+export function clientConfig(connection: ConnectionSettings): ClientConfig & { readonly database: string } {
+  const { tls } = connection;
+  return {
+    ...(connection.host !== undefined && { host: connection.host }),
+    ...(connection.port !== undefined && { port: connection.port }),
+    ...(connection.user !== undefined && { user: connection.user }),
+    ...(connection.password !== undefined && { password: connection.password }),
+    ...(tls !== undefined && { ssl: tls.mode === 'disable' ? false : tlsConfig(tls, connection.host) }),
+    ...(connection.options !== undefined && { options: connection.options }),
+    database: connection.database,
+    application_name: connection.applicationName,
+    connectionTimeoutMillis: connection.connectTimeoutMs,
+    // Else a server that vanished without a word would be missed only hours later.
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  };
+}
+
+/**
+ * The same for a service's pool, whose transactions are pinned to READ COMMITTED, which the schema's functions
+ * assume.
+ * @throws {SettingsError} when a certificate file named by the URL cannot be used.
+ */
+export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
+  return {
+    ...clientConfig(connection),
+    // A startup option, not a "set" on connecting: that would cost a round trip and outlive the session in a pooler.
+    options: `-c default_transaction_isolation=read\\ committed${connection.options === undefined ? '' : ` ${connection.options}`}`,
+  };
+}
+
+/** The database in words that hold no secret, such as `database "app" on db.example:5432`. */
+export function describeConnection(connection: ConnectionSettings): string {
+  const host = connection.host ?? process.env.PGHOST ?? 'localhost';
+  const port = connection.port ?? process.env.PGPORT ?? 5432;
+  const address = isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
+  return `database "${connection.database}" on ${host.startsWith('/') ? `the socket in ${host}` : address}`;
+}
+
+/**
+ * Connection from the first of the variables that is set.
+ * @param purpose First words of the session's name in pg_stat_activity.
+ * @returns undefined when none is set.
+ * @throws {SettingsError} naming the variable whose value cannot be used.
+ */
+export function connectionFrom(
+  env: Environment,
+  variables: readonly string[],
+  purpose: string,
+): ConnectionSettings | undefined {
+  const variable = variables.find((name) => isSet(env[name]));
+  if (variable === undefined) return undefined;
+  return {
+    applicationName: nameSession(purpose),
+    ...parseDatabaseUrl(variable, env[variable] ?? ''),
+    connectTimeoutMs: connectTimeout(env),
+  };
+}
+
+/**
+ * What other roles see of this session, so that whoever waits for its locks knows where to look: when it began and
+ * on which host. The server keeps 63 bytes; what tells pods apart stands at the end of their names.
+ */
+function nameSession(purpose: string): string {
+  const start = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
+  const name = `${purpose} ${start} `;
+  return name + hostname().slice(-(63 - name.length));
+}

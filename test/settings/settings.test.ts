@@ -1,0 +1,127 @@
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import {
+  getClient,
+  migrationConnection,
+  poolConfig,
+  poolSettings,
+  SettingsError,
+  serviceConnection,
+} from '../../src/index.ts';
+
+const URL_1 = 'postgres://one@host1/db1';
+const URL_2 = 'postgres://two@host2/db2';
+const URL_3 = 'postgres://three@host3/db3';
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+});
+
+describe('the database URL', () => {
+  test.each([
+    [{ DATABASE_URL: URL_1 }, 'db1', 'db1'],
+    [{ DATABASE_URL: URL_1, FILESTORE_DATABASE_URL: URL_2 }, 'db2', 'db2'],
+    [
+      { DATABASE_URL: URL_1, FILESTORE_DATABASE_URL: URL_2, FILESTORE_MIGRATION_DATABASE_URL: URL_3 },
+      'db2',
+      'db3',
+    ],
+    [{ DATABASE_URL: URL_1, FILESTORE_DATABASE_URL: ' ' }, 'db1', 'db1'],
+    [{}, undefined, undefined],
+  ])('comes from the first variable that is set: %j', (env, service, migration) => {
+    expect(serviceConnection(env)?.database).toBe(service);
+    expect(migrationConnection(env)?.database).toBe(migration);
+  });
+
+  test.each([
+    [
+      'postgresql://app:s%40fe%2Fword@db.example:6432/file%20store?sslmode=disable',
+      {
+        host: 'db.example',
+        port: 6432,
+        user: 'app',
+        password: 's@fe/word',
+        database: 'file store',
+        ssl: false,
+      },
+    ],
+    ['postgres://[::1]/db', { host: '::1', database: 'db' }],
+    [
+      'postgres:///db?host=/run/postgresql&port=5433',
+      { host: '/run/postgresql', port: 5433, database: 'db' },
+    ],
+    ['postgres://app:pw@/db?host=/run/postgresql', { host: '/run/postgresql', user: 'app', password: 'pw' }],
+    ['postgres://host/db?sslmode=no-verify', { ssl: { rejectUnauthorized: false } }],
+    ['postgres://host/db?sslmode=require', { ssl: { rejectUnauthorized: true } }],
+    ['postgres://host/db?application_name=thumbnails', { application_name: 'thumbnails' }],
+    [
+      'postgres://host/db?options=-c%20jit%3Doff',
+      { options: '-c default_transaction_isolation=read\\ committed -c jit=off' },
+    ],
+  ])('%s is read in parts', (url, expected) => {
+    const connection = serviceConnection({ DATABASE_URL: url });
+    expect(connection && poolConfig(connection)).toMatchObject(expected);
+  });
+
+  test('leaves to pg what it does not say', () => {
+    const connection = serviceConnection({ DATABASE_URL: 'postgres:///db' });
+    const config = connection && poolConfig(connection);
+    for (const key of ['host', 'port', 'user', 'password', 'ssl']) expect(config).not.toHaveProperty(key);
+  });
+
+  test('with a certificate file that is not there names the parameter', () => {
+    const connection = serviceConnection({ DATABASE_URL: 'postgres://host/db?sslrootcert=/no/such.pem' });
+    expect(() => connection && poolConfig(connection)).toThrow(/sslrootcert.*\/no\/such\.pem/);
+  });
+});
+
+describe('the pool', () => {
+  test('has defaults', () => {
+    expect(poolSettings({})).toEqual({ max: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 10_000 });
+  });
+
+  test('takes the variables, the ones of filestore first', () => {
+    const shared = {
+      PGPOOL_MAX: '7',
+      PGPOOL_IDLE_TIMEOUT_MS: '0',
+      PGPOOL_CONNECTION_TIMEOUT_MS: '500',
+    };
+    expect(poolSettings(shared)).toEqual({ max: 7, idleTimeoutMs: 0, connectTimeoutMs: 500 });
+    expect(poolSettings({ ...shared, FILESTORE_PGPOOL_MAX: '9' }).max).toBe(9);
+  });
+
+  const MISTYPED = [
+    ['PGPOOL_MAX', 'x'],
+    ['PGPOOL_MAX', '5.5'],
+    ['FILESTORE_PGPOOL_MAX', '0'],
+    ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', '-1'],
+    ['PGPOOL_IDLE_TIMEOUT_MS', '1e3'],
+  ] as const;
+
+  test.each(MISTYPED)('refuses %s=%s by name', async (variable, value) => {
+    expect(() => poolSettings({ [variable]: value })).toThrow(SettingsError);
+    vi.stubEnv('DATABASE_URL', URL_1);
+    vi.stubEnv(variable, value);
+    await expect(getClient()).rejects.toMatchObject({
+      code: 'SETTINGS_INVALID',
+      setting: variable,
+      message: expect.stringContaining(`${variable} is "${value}", which is not a whole number`),
+    });
+  });
+
+  test.each(MISTYPED)(
+    'alone has a use for %s: a connection is made with %s all the same',
+    (variable, value) => {
+      expect(migrationConnection({ DATABASE_URL: URL_1, [variable]: value })?.database).toBe('db1');
+    },
+  );
+
+  test.each(['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'])(
+    'shares %s with the migrations',
+    (variable) => {
+      const env = { DATABASE_URL: URL_1, [variable]: '700' };
+      expect(poolSettings(env).connectTimeoutMs).toBe(700);
+      expect(migrationConnection(env)?.connectTimeoutMs).toBe(700);
+      expect(() => migrationConnection({ ...env, [variable]: 'soon' })).toThrow(variable);
+    },
+  );
+});

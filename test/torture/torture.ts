@@ -1,0 +1,204 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import pg, { type Client } from 'pg';
+import { runMigrations } from '../../src/index.ts';
+import { connectionTo, databaseUrl } from '../support/connection.ts';
+import { type Check, checkEverything } from './checker.ts';
+import { createLink, errorCode, isConnectionLoss } from './link.ts';
+import { prepare } from './prepare.ts';
+import { type Random, seededRandom } from './random.ts';
+import { READS } from './reads.ts';
+import { createRecorder, type Recorder } from './recorder.ts';
+import { runWorker } from './run-worker.ts';
+import { refresh } from './scene.ts';
+import { startTortureServer, type TortureServer } from './server.ts';
+import { SHAPE } from './shape.ts';
+import type { Stage } from './stage.ts';
+import { createTally, type Tally } from './tally.ts';
+import { FOLD, UPKEEP } from './upkeep.ts';
+import { WRITES } from './writes.ts';
+
+export interface TortureOptions {
+  readonly seconds: number;
+  readonly workers: number;
+  readonly seed: number;
+  /** How often the server is killed, spread over the run. */
+  readonly kills: number;
+  readonly backendsPerMinute: number;
+  /** Takes the tree lock away first, to see that the run notices. */
+  readonly withoutTreeLock?: boolean;
+  /** Ends the run at the first wrong reading or deadlock. */
+  readonly stopAtFirstCollision?: boolean;
+  /** Gives the run up: everything is stopped and removed, nothing checked. */
+  readonly signal?: AbortSignal;
+  onProgress?(tally: Tally, elapsedMs: number): void;
+}
+
+export interface TortureResult {
+  readonly options: TortureOptions;
+  readonly serverVersion: string;
+  readonly elapsedMs: number;
+  readonly tally: Tally;
+  readonly recorder: Recorder;
+  readonly checks: readonly Check[];
+}
+
+const PROGRESS_MS = 10_000;
+const LOOK_MS = 400;
+
+/** Runs the workers against a server of their own, with all that can happen to it, and checks what is left. */
+export async function torture(options: TortureOptions): Promise<TortureResult> {
+  const server = await startTortureServer();
+  try {
+    return await tortureServer(server, options);
+  } finally {
+    await server.remove();
+  }
+}
+
+async function tortureServer(server: TortureServer, options: TortureOptions): Promise<TortureResult> {
+  const url = databaseUrl(server.adminUrl, 'torture');
+  await withAdmin(server.adminUrl, (admin) =>
+    admin.query(`create database torture encoding 'UTF8' template template0`),
+  );
+  await runMigrations({ connection: connectionTo(url) });
+  const { scene, serverVersion } = await withAdmin(url, async (admin) => ({
+    scene: await prepare(admin, server.password, options.withoutTreeLock ?? false),
+    serverVersion: (await admin.query('show server_version')).rows[0].server_version as string,
+  }));
+
+  const started = Date.now();
+  const timeUp = new AbortController();
+  const givenUp = options.signal ?? new AbortController().signal;
+  const stage: Stage = {
+    scene,
+    recorder: createRecorder(),
+    tally: createTally(),
+    timeUp: timeUp.signal,
+    givenUp,
+    onCollision: () => {
+      if (options.stopAtFirstCollision ?? false) timeUp.abort();
+    },
+  };
+  const progress = setInterval(() => options.onProgress?.(stage.tally, Date.now() - started), PROGRESS_MS);
+  try {
+    const running = [
+      ...startWorkers(stage, url, server.password, options),
+      look(stage, url),
+      terminateBackends(stage, url, options),
+      killServer(stage, server, options),
+    ];
+    // One that fails ends all of them, and they end before the server does.
+    for (const part of running) part.catch(() => timeUp.abort());
+    await pause(options.seconds * 1000, timeUp.signal, givenUp);
+    timeUp.abort();
+    for (const outcome of await Promise.allSettled(running)) {
+      if (outcome.status === 'rejected') throw outcome.reason;
+    }
+  } finally {
+    clearInterval(progress);
+  }
+  givenUp.throwIfAborted();
+  const elapsedMs = Date.now() - started;
+  const checks = await withAdmin(url, (admin) => checkEverything(admin, stage.recorder));
+  return { options, serverVersion, elapsedMs, tally: stage.tally, recorder: stage.recorder, checks };
+}
+
+function startWorkers(
+  stage: Stage,
+  url: string,
+  password: string,
+  { workers, seed }: TortureOptions,
+): readonly Promise<void>[] {
+  const operators = workers >= 16 ? 2 : 1;
+  return Array.from({ length: workers }, (_, index) => {
+    const isOperator = index < operators;
+    const login = new URL(url);
+    login.username = isOperator ? 'torture_operator' : 'torture_service';
+    login.password = password;
+    const operations = isOperator ? UPKEEP : [...WRITES, ...SHAPE, ...READS, FOLD];
+    return runWorker(stage, login.href, operations, seededRandom(seed * 1000 + index));
+  });
+}
+
+/** Looks at the tree from time to time, for the workers to choose from. */
+async function look(stage: Stage, url: string): Promise<void> {
+  await repeat(
+    stage,
+    url,
+    () => LOOK_MS,
+    (client) => refresh(stage.scene, client),
+  );
+}
+
+async function terminateBackends(stage: Stage, url: string, options: TortureOptions): Promise<void> {
+  if (options.backendsPerMinute <= 0) return;
+  const random = seededRandom(options.seed);
+  const mean = 60_000 / options.backendsPerMinute;
+  await repeat(
+    stage,
+    url,
+    () => mean * 2 * random.next(),
+    async (client) => {
+      const { rows } = await client.query<{ gone: boolean }>(
+        `select pg_terminate_backend(pid) as gone from (
+         select pid from pg_stat_activity where usename like 'torture\\_%' order by random() limit 1
+       ) chosen`,
+      );
+      if (rows[0]?.gone === true) stage.tally.backendsTerminated += 1;
+    },
+  );
+}
+
+async function repeat(
+  { timeUp, givenUp }: Stage,
+  url: string,
+  pauseMs: () => number,
+  work: (client: Client) => Promise<void>,
+): Promise<void> {
+  const link = createLink(url, givenUp, () => undefined);
+  try {
+    for (;;) {
+      await pause(pauseMs(), timeUp, givenUp);
+      if (timeUp.aborted || givenUp.aborted) return;
+      try {
+        await work(await link.client());
+      } catch (error) {
+        if (givenUp.aborted) return;
+        if (!isConnectionLoss(errorCode(error))) throw error;
+        link.drop();
+      }
+    }
+  } finally {
+    await link.close();
+  }
+}
+
+/** Kills and restarts the server at about equal distances, never at the very end. */
+async function killServer(stage: Stage, server: TortureServer, options: TortureOptions): Promise<void> {
+  const random: Random = seededRandom(options.seed + 1);
+  const distance = (options.seconds * 1000) / (options.kills + 1);
+  for (let kill = 0; kill < options.kills; kill += 1) {
+    await pause(distance * (0.8 + 0.4 * random.next()), stage.timeUp, stage.givenUp);
+    if (stage.timeUp.aborted || stage.givenUp.aborted) return;
+    await server.kill();
+    stage.tally.serverKills += 1;
+    await delay(random.between(0, 300));
+    await server.restart();
+  }
+}
+
+/** Waits for a time, or until one of the signals comes. */
+async function pause(ms: number, ...signals: readonly AbortSignal[]): Promise<void> {
+  await delay(ms, undefined, { signal: AbortSignal.any([...signals]) }).catch(() => undefined);
+}
+
+async function withAdmin<T>(url: string, work: (admin: Client) => Promise<T>): Promise<T> {
+  const admin = new pg.Client({ connectionString: url, statement_timeout: 0 });
+  admin.on('error', () => undefined);
+  await admin.connect();
+  try {
+    return await work(admin);
+  } finally {
+    await admin.end();
+  }
+}
