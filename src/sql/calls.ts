@@ -572,7 +572,7 @@ const LIST_UNSEEN: SqlFunction = {
   },
 };
 
-/** Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. May be called by readers, services and operators. */
+/** Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. May be called by readers, services and operators. */
 export function listUnseen(client: SqlClient, args: ListUnseenArguments): Promise<ListUnseenRow> {
   return callForOne(client, LIST_UNSEEN, args);
 }

@@ -75,6 +75,13 @@ describe('upsert_file', () => {
     expect(await upsert('f')).toMatchObject({ ...EMPTY, path: 'f', metadata: {}, parent_id: mount.rootId });
   });
 
+  test('takes null for the size as 0, in a new file and in one that is there', async () => {
+    for (const version of [1, 1])
+      expect(await upsert('f', { size_bytes: null })).toMatchObject({ size_bytes: '0', version });
+    expect(await upsert('f', { size_bytes: 3 })).toMatchObject({ version: 2 });
+    expect(await upsert('f', { size_bytes: null })).toMatchObject({ size_bytes: '0', version: 3 });
+  });
+
   test('replaces all content, and keeps metadata and the id', async () => {
     const { id } = await upsert('a/f', CONTENT);
     expect(await upsert('a/f')).toMatchObject({ ...EMPTY, id, version: 2, metadata: { tag: 'x' } });
