@@ -685,7 +685,7 @@ export interface ListTotalsRow {
   consistency_state: TotalsState;
 }
 
-/** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. */
+/** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. */
 export interface ListUnseenRow {
   node_ids: string[];
   next_path: string | null;

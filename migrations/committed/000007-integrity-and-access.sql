@@ -1,5 +1,5 @@
---! Previous: sha1:cdd35d7922319f56d7b179ae026775a7963fdda1
---! Hash: sha1:3bd149ca67392892873e1e11ac72d17b7253863e
+--! Previous: sha1:ca1366c236acaac084a79d12d0854b639ef6c4a9
+--! Hash: sha1:f5319f3f2fa0e89563929faff40c58ce70d9a770
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

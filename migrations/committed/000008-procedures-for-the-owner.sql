@@ -1,5 +1,5 @@
---! Previous: sha1:3bd149ca67392892873e1e11ac72d17b7253863e
---! Hash: sha1:1c34fd52f00bd99b961c319c50c50d4424a994af
+--! Previous: sha1:f5319f3f2fa0e89563929faff40c58ce70d9a770
+--! Hash: sha1:27153993f63d4b3ead10c922cab27e62f7822fe4
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
