@@ -78,7 +78,7 @@ export function describeStaleness(
   committed: string | undefined,
 ): readonly Problem[] {
   const { file, text } = generated;
-  const remedy = 'Write it again: npm run db:docs.';
+  const remedy = 'Regenerate it: npm run db:docs.';
   if (committed === undefined) return [{ file, line: null, what: 'is missing', remedy }];
   if (committed === text) return [];
   const [is, should] = [committed.split('\n'), text.split('\n')];
@@ -90,7 +90,7 @@ export function describeStaleness(
   // All that there should be is there, and something behind it.
   const at = found === -1 ? should.length : found;
   const quote = (line: string | undefined) => (line === undefined ? 'ends' : `has "${line.trim()}"`);
-  const what = `is not what the migrations make: this line ${quote(is[at])}, a new one ${quote(should[at])}`;
+  const what = `is out of date: this line ${quote(is[at])}; regenerated, it ${quote(should[at])}`;
   return [{ file, line: at + 1, what, remedy }];
 }
 

@@ -55,7 +55,7 @@ async function startWatch(command: string): Promise<void> {
     watched += chunk;
   });
   await untilWatched('Up to date: current.sql is empty');
-  databaseUrl = /To look into it: (.*)/.exec(watched)?.[1] ?? '';
+  databaseUrl = /To open it: (.*)/.exec(watched)?.[1] ?? '';
 }
 
 async function untilWatched(text: string): Promise<void> {
@@ -95,8 +95,7 @@ const effects: Readonly<Record<string, (output: string) => void | Promise<void>>
     }
   },
   'npm run db:check': (output) => expect(output).toMatch(/^\d+ gates passed, 0 failed/m),
-  'npm run db:verify:filestore': (output) =>
-    expect(output).toContain('the schema is the one that its migrations make'),
+  'npm run db:verify:filestore': (output) => expect(output).toContain('the schema matches its migrations'),
   'npm run db:status:filestore': (output) =>
     expect(output).toContain(`${committedMigrations(copy.folder).length} migrations applied, 0 pending`),
 };

@@ -22,7 +22,7 @@ function describeGate(gate: GateReport): readonly string[] {
       return [`NOT RUN  ${gate.name}: ${gate.reason}`];
     case 'failed':
       return [
-        `FAILED  ${gate.name}: not true that ${gate.proves}`,
+        `FAILED  ${gate.name}: ${count(gate.problems.length, 'problem')}. Required: ${gate.proves}`,
         ...gate.problems.map((problem) => `  ${at(problem)}  ${problem.what}\n    ${problem.remedy}`),
       ];
   }
@@ -30,7 +30,7 @@ function describeGate(gate: GateReport): readonly string[] {
 
 function describeLocks(locks: LockReport): readonly string[] {
   if (locks.state === 'not measured') return [`LOCKS  of current.sql were not measured: ${locks.reason}`];
-  if (locks.impacts.length === 0) return ['LOCKS  current.sql leaves the tables that exist alone'];
+  if (locks.impacts.length === 0) return ['LOCKS  current.sql takes no lock on an existing table'];
   return [
     'LOCKS  of current.sql, each held until it ends:',
     ...locks.impacts.map((impact) => `  ${at(impact)}  ${describeImpact(impact)}\n    ${impact.statement}`),
@@ -41,7 +41,7 @@ function describeImpact({ table, lock, blocks, ...effects }: TableImpact): strin
   const parts = [
     ...(lock === null ? [] : [`${lock} blocks ${blocks}`]),
     ...(effects.drops ? ['drops it'] : []),
-    ...(effects.rewrites ? ['writes the whole table anew'] : []),
+    ...(effects.rewrites ? ['rewrites the whole table'] : []),
     ...(effects.scans ? ['reads the whole table'] : []),
     ...(effects.rowsWritten === 0 ? [] : [`writes ${effects.rowsWritten} of the sample's rows`]),
   ];

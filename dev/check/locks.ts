@@ -76,7 +76,7 @@ interface Moment {
 export async function measureLocks(client: pg.Client, migration: SqlSource): Promise<LockReport> {
   if (!migration.transaction) {
     const reason =
-      'it runs without a transaction, and what it locks is free again when it ends. An index that is built concurrently blocks neither reads nor writes, and reads the table twice.';
+      'it runs without a transaction, so its locks end with it. A concurrent index build blocks no reads or writes, and reads the table twice.';
     return { state: 'not measured', reason };
   }
   return withRollback(client, async () => {

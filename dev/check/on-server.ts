@@ -75,12 +75,12 @@ async function passCurrent(url: string, complete: string, sources: Sources): Pro
   return withClient(withRows, async (populated) => {
     const unfit = await populate(populated);
     if (unfit !== undefined) {
-      const reason = 'there are no rows to measure it on';
+      const reason = 'there are no rows to measure it with';
       return { gates: [report(currentApplies, judge([unfit]))], locks: { state: 'not measured', reason } };
     }
     const locks: LockReport = isSource(pending)
       ? await measureLocks(populated, pending)
-      : { state: 'not measured', reason: 'its includes are not all there' };
+      : { state: 'not measured', reason: 'one of its includes is missing' };
     const gate = await withClient(complete, (empty) =>
       runGate(currentApplies, { sources, empty, populated }),
     );

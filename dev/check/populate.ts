@@ -12,5 +12,5 @@ const FILE = 'migrations/sample-rows.sql';
 export async function populate(client: pg.Client): Promise<Problem | undefined> {
   const text = await readFile(join(PACKAGE_ROOT, FILE), 'utf8');
   const problem = await runStatements(client, sourceOf(FILE, text));
-  return problem && { ...problem, remedy: 'Bring this file up to date with the schema.' };
+  return problem && { ...problem, remedy: 'Update this file to match the schema.' };
 }

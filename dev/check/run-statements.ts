@@ -51,6 +51,6 @@ export function describeFailure(
   return {
     ...source.placeOf(line + placeAt(text, Number(error.position ?? 1)).line - 1),
     what: `fails: ${error.message} (SQLSTATE ${error.code})${details === '' ? '' : `. ${details}`}`,
-    remedy: 'Correct the statement, or what it needs.',
+    remedy: 'Correct the statement, or the objects that it uses.',
   };
 }

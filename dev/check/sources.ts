@@ -90,7 +90,7 @@ export function expandIncludes(
     const file = `${FIXTURES}/${path}`;
     const fixture = fixtures.find((candidate) => candidate.file === file);
     if (fixture === undefined) {
-      const remedy = `Write the file, or correct the name: it is looked for in ${FIXTURES}.`;
+      const remedy = `Create the file in ${FIXTURES}, or correct its name.`;
       return { ...place, what: `includes ${path}, which does not exist`, remedy };
     }
     if (within.includes(file)) return { ...place, what: `includes itself by ${path}`, remedy: 'Remove it.' };

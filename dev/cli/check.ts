@@ -13,7 +13,7 @@ export const check = defineCommand({
     json: JSON_OPTION,
     current: {
       type: 'boolean',
-      help: 'check migrations/current.sql as the next one, and tell what it locks',
+      help: 'check migrations/current.sql as the next migration, and print its locks',
     },
   },
   async run(output, { current }) {

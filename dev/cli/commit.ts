@@ -8,9 +8,14 @@ import { YES_ERASE_OPTION } from './yes-erase.ts';
 
 export const commit = defineCommand({
   name: 'commit',
-  summary: 'make a committed migration of current.sql, tried on the shadow database',
+  summary: 'turn current.sql into a committed migration, after a test on the shadow database',
   options: {
-    message: { type: 'string', short: 'm', value: '<text>', help: 'what it does, which also names its file' },
+    message: {
+      type: 'string',
+      short: 'm',
+      value: '<text>',
+      help: 'what the migration does; also names its file',
+    },
     'yes-erase': YES_ERASE_OPTION,
   },
   async run(output, { message, 'yes-erase': yesErase }) {
@@ -24,12 +29,11 @@ export const commit = defineCommand({
       );
       if (currentKept) {
         output.warn(
-          'migrations/current.sql was written to meanwhile, and was left as it is: take out what is committed.',
+          'migrations/current.sql was changed during the command, and was kept: remove the committed part from it.',
         );
       }
       if (leftovers.type === 'known') renderLeftovers(output, context, leftovers.differences);
-      else
-        output.warn(`Whether the development database has more than that is not known. ${leftovers.reason}`);
+      else output.warn(`Could not check the development database for leftovers. ${leftovers.reason}`);
       output.say('Next: npm run db:docs, then npm run db:check.');
       return DONE;
     });

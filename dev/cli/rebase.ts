@@ -7,7 +7,7 @@ import { withWorkflow } from './with-workflow.ts';
 
 export const rebase = defineCommand({
   name: 'rebase',
-  summary: 'after a merge, number your migrations behind those of the other branch, and hash them again',
+  summary: 'after a merge, renumber your migrations to follow those of the other branch',
   options: {
     onto: {
       type: 'string',
@@ -30,7 +30,7 @@ export const rebase = defineCommand({
       }
       for (const { fixture, own, other } of result.sharedFixtures) {
         output.warn(
-          `${paint.odd('Look at')} fixtures/${fixture}: ${other} and ${own} both have it, and the later one wins. If it lacks what the other branch changed: npm run db:uncommit, then npm run db:commit.`,
+          `${paint.odd('Look at')} fixtures/${fixture}: ${other} and ${own} both change it, and the later one wins. If it lacks the other branch's change, merge the file: npm run db:uncommit, then npm run db:commit.`,
         );
       }
       const files = [...result.finished, ...result.renumbered];

@@ -16,7 +16,7 @@ export function renderLeftovers(
   const more = leftovers.length - MOST_LEFTOVERS;
   output.warn(
     [
-      `${output.paint.odd('DRIFT')}  ${capitalized(describeConnection(databases.main))} is not what the committed migrations make:`,
+      `${output.paint.odd('DRIFT')}  ${capitalized(describeConnection(databases.main))} differs from the committed migrations:`,
       ...leftovers.slice(0, MOST_LEFTOVERS).map((line) => `  ${line}`),
       ...(more > 0 ? [`  and ${more} more`] : []),
       '  An earlier save or another branch left it there. Take it back by hand, or erase all of it: npm run db:reset',

@@ -8,7 +8,7 @@ import { YES_ERASE_OPTION } from './yes-erase.ts';
 
 export const reset = defineCommand({
   name: 'reset',
-  summary: 'erase the development database and make it anew with the committed migrations',
+  summary: 'erase the development database and recreate it from the committed migrations',
   options: {
     'yes-erase': {
       ...YES_ERASE_OPTION,
@@ -22,7 +22,7 @@ export const reset = defineCommand({
       const onErase = (size: string | null) =>
         output.say(
           size === null
-            ? `There is no ${what} yet: making it.`
+            ? `There is no ${what} yet: creating it.`
             : `Erasing ${what}, with all that is in it (${size}).`,
         );
       const result = await resetDatabase(context, { yesErase, onErase });
@@ -30,11 +30,11 @@ export const reset = defineCommand({
         return failWith(
           output,
           result.failure,
-          'The database is not complete: mend the migration and run this again.',
+          'The database is incomplete. Fix the migration and run this again.',
         );
       }
       output.say(
-        `${output.paint.good('Made anew')} with ${count(result.migrations, 'migration')} (${seconds(result.durationMs)}). What is in current.sql comes with the next save, or npm run db:watch.`,
+        `${output.paint.good('Recreated')} with ${count(result.migrations, 'migration')} (${seconds(result.durationMs)}). The next save under npm run db:watch applies current.sql.`,
       );
       return DONE;
     });

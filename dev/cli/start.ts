@@ -31,7 +31,7 @@ export const start = defineCommand({
     });
     clearInterval(alive);
     if (reason === 'ended') {
-      output.warn(`The server ended by itself; its log is in ${embedded.folder}.`);
+      output.warn(`The server stopped unexpectedly; its log is in ${embedded.folder}.`);
       return FAILED;
     }
     await embedded.close();

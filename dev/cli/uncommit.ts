@@ -18,7 +18,7 @@ export const uncommit = defineCommand({
         `${output.paint.good('Uncommitted')} ${result.filename}: it is in migrations/current.sql again (${seconds(result.durationMs)})`,
       );
       if (result.currentKept) {
-        output.warn('migrations/current.sql was written to meanwhile; what was saved stands at its end.');
+        output.warn('migrations/current.sql was changed during the command; your change is at its end.');
       }
       output.say('Next: commit it again, or npm run db:docs, since the generated files still have it.');
       return DONE;

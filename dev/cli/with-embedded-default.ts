@@ -25,7 +25,7 @@ export const withEmbeddedDefault: WithDatabase = async (output, work) => {
   } catch (error) {
     // Developers rewrite migrations and switch branches; a database of their own is then the one to go.
     if (error instanceof HistoryDivergedError || error instanceof DatabaseAheadError) {
-      output.warn('Where another branch has left it so: npm run db:reset makes the database anew.');
+      output.warn('If another branch did this, run npm run db:reset.');
     }
     throw error;
   } finally {

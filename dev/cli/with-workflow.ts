@@ -53,7 +53,7 @@ function missingUrlsError(reason: string): SettingsError {
 function goneError({ startedHere, folder }: Embedded): EmbeddedPostgresError {
   return new EmbeddedPostgresError(
     startedHere
-      ? `The embedded Postgres ended by itself; its log is in ${folder}.`
+      ? `The embedded Postgres stopped unexpectedly; its log is in ${folder}.`
       : 'The embedded Postgres was stopped by the command that ran it. Run this again to start it.',
   );
 }

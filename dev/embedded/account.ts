@@ -53,7 +53,7 @@ export function reachableFolder(account: Account, wanted: string): string {
   const entry = lstatSync(folder);
   if (!entry.isDirectory() || entry.uid !== process.getuid?.()) {
     throw new EmbeddedPostgresError(
-      `${folder} belongs to somebody else, so that the embedded Postgres cannot keep its data there. Remove it.`,
+      `${folder} belongs to another user, so the embedded Postgres cannot store its data there. Remove it.`,
     );
   }
   return folder;

@@ -26,7 +26,7 @@ export async function findEmbeddedBinaries(account: Account, workFolder: string)
 async function findPackage(): Promise<{ readonly folder: string; readonly version: string }> {
   if (process.platform === 'win32') {
     throw new EmbeddedPostgresError(
-      'The embedded Postgres is started by way of /bin/sh, which Windows does not have. Use WSL, or a server of your own.',
+      'The embedded Postgres needs /bin/sh, which Windows does not have. Use WSL, or set DATABASE_URL to another server.',
     );
   }
   const platform = `${process.platform}-${process.arch}`;

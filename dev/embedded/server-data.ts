@@ -125,7 +125,7 @@ function runInitdb(binaries: string, account: Account, draft: string, password: 
   rmSync(passwordFile);
   if (initdb.status === 0) return;
   const reason = initdb.error?.message ?? initdb.stderr.trim();
-  throw new EmbeddedPostgresError(`The embedded Postgres could not make its data in ${draft}: ${reason}`, {
+  throw new EmbeddedPostgresError(`The embedded Postgres could not create its data in ${draft}: ${reason}`, {
     cause: initdb.error,
   });
 }

@@ -186,7 +186,7 @@ function refuseSharedFolder({ folder, account }: ServerOptions): void {
   const entry = lstatSync(folder);
   if (entry.isDirectory() && entry.uid === 0 && (entry.mode & 0o022) === 0) return;
   throw new EmbeddedPostgresError(
-    `Other users can write to ${folder}, so root starts no Postgres there. Remove the folder, or give it to root alone (chown root, chmod go-w).`,
+    `Other users can write to ${folder}, so root starts no Postgres there. Remove the folder, or make it writable for root only (chown root, chmod go-w).`,
   );
 }
 

@@ -54,7 +54,7 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
   const committed = await readMigrations();
   await refuseOtherBranch(databases.main, committed);
   await untilUnused(databases, 'shadow');
-  onStep('making the shadow database anew');
+  onStep('recreating the shadow database');
   return withStaging(async (staging) => {
     const { folder } = staging;
     const outcome = await withGraphile(context, (graphile) =>
@@ -63,7 +63,7 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
           await staging.refresh();
           return { type: 'commit', migrationsFolder: folder, message };
         },
-        onceStopped: 'No file was changed; the shadow database is made anew by the next commit.',
+        onceStopped: 'No file was changed; the next commit recreates the shadow database.',
       }),
     );
     if (outcome.type === 'failed') {
@@ -98,10 +98,10 @@ function readMessage(message: string | undefined): string {
   const fail = (why: string): never => {
     throw new SettingsError(
       '--message',
-      `${why} Say in one line what the migration does: --message "Owner hints".`,
+      `${why} Describe the migration in one line: --message "Owner hints".`,
     );
   };
-  if (message === undefined) return fail('A commit needs a message, which also names its file.');
+  if (message === undefined) return fail('A commit needs a message; it also names the file.');
   if (message.trim() === '') return fail('The message is empty.');
   if (message.length > LONGEST_MESSAGE)
     return fail(`The message has more than ${LONGEST_MESSAGE} characters.`);

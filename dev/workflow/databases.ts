@@ -63,7 +63,7 @@ function open(env: Environment, kind: DatabaseKind): ConnectionSettings {
   if (/[;/?:@&=+$,#%]/.test(connection.database)) {
     throw new SettingsError(
       variable,
-      `${variable} names a database with one of ; / ? : @ & = + $ , # % in its name, which graphile-migrate cannot drop and make. Use another name.`,
+      `${variable} names a database with one of ; / ? : @ & = + $ , # % in its name, which graphile-migrate cannot drop and create. Use another name.`,
     );
   }
   return connection;
@@ -81,7 +81,7 @@ function refuseSharing(databases: WorkflowDatabases): void {
     if (other === undefined) continue;
     throw new SettingsError(
       VARIABLES[other],
-      `The databases of ${VARIABLES[kind]} and ${VARIABLES[other]} have the same name, "${database}". The shadow database is erased at every commit, by its name, and none can be dropped from inside of itself: name three different ones.`,
+      `The databases of ${VARIABLES[kind]} and ${VARIABLES[other]} have the same name, "${database}". A commit erases the shadow database by its name. Use three different names.`,
     );
   }
 }

@@ -32,7 +32,7 @@ export function refuseToErase(
   if (told !== undefined && told !== connection.database) {
     throw new SettingsError(
       '--yes-erase',
-      `--yes-erase names "${told}", and what would be erased is ${what}. Nothing was changed.`,
+      `--yes-erase names "${told}", but the database to erase is ${what}. Nothing was changed. Correct the name.`,
     );
   }
   // Databases are dropped by way of the root connection, wherever that leads.
@@ -40,7 +40,7 @@ export function refuseToErase(
   if (local || told !== undefined) return;
   throw new SettingsError(
     VARIABLES[kind],
-    `${capitalized(what)} would be erased, and it is not on this machine. Nothing was changed. If that is what you want, say so: --yes-erase ${connection.database}`,
+    `${capitalized(what)} is not on this machine, and would be erased. Nothing was changed. To erase it, add: --yes-erase ${connection.database}`,
   );
 }
 
@@ -57,7 +57,7 @@ export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKi
     if (performance.now() > deadline) {
       const list = describeProcesses(users);
       throw new SchemaChangeError(
-        `${capitalized(describeConnection(databases[kind]))} cannot be erased while somebody is connected to it: ${list}. Nothing was changed. End that, and run this again.`,
+        `${capitalized(describeConnection(databases[kind]))} cannot be erased while it has connections: ${list}. Nothing was changed. Close them, and run this again.`,
       );
     }
     await delay(LOOK_EVERY_MS);

@@ -47,7 +47,7 @@ type PlaceOf = (line: number) => { readonly file: string; readonly line: number 
 const AROUND = 6;
 
 const REPEATED =
-  'current.sql is run again at every save, and a commit runs it over what watching has made: write it so that it can be (create … if not exists, create or replace, drop … if exists before create).';
+  'current.sql runs again at every save, so its objects may exist already. Write create … if not exists, create or replace, or drop … if exists before create.';
 
 /** What to do, by SQLSTATE (PostgreSQL manual, appendix A). */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -57,13 +57,13 @@ const ADVICE: Readonly<Record<string, string>> = {
   '42710': REPEATED,
   '42723': REPEATED,
   '42P16':
-    'A view cannot be replaced by one with other columns: drop it first (drop view if exists …), then create it.',
+    'create or replace cannot change or remove columns of a view. Drop it first (drop view if exists …), then create it.',
   '42P13':
-    'A function with another result is another function: drop it first (drop function if exists …), then create it.',
+    'create or replace cannot change the result of a function. Drop it first (drop function if exists …), then create it.',
   '2BP01':
-    'Drop what depends on it first, by name, and pull it in again after it (--!include). cascade would drop it without a word, and nobody would make it again.',
+    'Drop the objects that depend on it first, by name, and include them again afterwards (--!include). Do not use cascade: it drops them without recreating them.',
   '25001':
-    'A statement that cannot run in a transaction needs a migration of its own, which begins with "--! no-transaction".',
+    'This statement cannot run in a transaction. Write it as a separate migration that begins with "--! no-transaction".',
   '55P03':
     'Another session holds a lock on it, perhaps an open transaction in another terminal (select * from pg_stat_activity where xact_start is not null).',
 };

@@ -46,7 +46,7 @@ export async function openRepository(root: string): Promise<Repository> {
     );
   const prefix = await git(['rev-parse', '--show-prefix']).catch((error) => {
     throw new SchemaChangeError(
-      `Which migrations are yours is read from git, and git cannot read this folder: ${reasonOf(error)}. Nothing was changed. Run this in a clone of the repository, with git installed.`,
+      `git cannot read this folder, so your migrations cannot be told from others: ${reasonOf(error)}. Nothing was changed. Run this in a clone of the repository, with git installed.`,
     );
   });
   const pathOf = (filename: string) => `${prefix.trim()}${COMMITTED}/${filename}`;

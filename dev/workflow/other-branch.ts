@@ -62,9 +62,9 @@ function aheadError(
 }
 
 function otherFiles(connection: ConnectionSettings): string {
-  return `${capitalized(describeConnection(connection))} was made of other migrations than these, as those of another branch`;
+  return `${capitalized(describeConnection(connection))} has other migrations than the files, perhaps those of another branch`;
 }
 
 function remedy({ database }: ConnectionSettings): string {
-  return `Nothing was changed. Switch back to that branch, or make the database anew from these files, which erases what is in "${database}": npm run db:reset`;
+  return `Nothing was changed. Switch back to that branch, or recreate the database from these files, which erases the rows in "${database}": npm run db:reset`;
 }

@@ -32,7 +32,7 @@ export type DatabaseOutcome =
   | { readonly type: 'failed'; readonly failure: SqlFailure }
   | Extract<DatabasePlan, { readonly type: 'untouched' }>;
 
-const RESET = 'It has to be recreated from these files, which erases what is in it: npm run db:reset';
+const RESET = 'Recreate it from these files, which erases its rows: npm run db:reset';
 /** Another command on the same database takes seconds. */
 const LOCK_PATIENCE_MS = 20_000;
 const LOCK_RETRY_MS = 200;
@@ -51,7 +51,7 @@ export async function planDatabase(
     reason: `${what} was left as it is: ${why}`,
   });
   if (!isLocal(main)) {
-    return untouched('it is not on this machine. If it is yours alone, recreate it: npm run db:reset');
+    return untouched('it is on another machine. If no one else uses it, recreate it: npm run db:reset');
   }
   const preflight = await withSession(main, readPreflight);
   const applied = appliedIn(main, preflight);
@@ -109,7 +109,7 @@ export async function forgetMigrations(
     // A server's own error, such as of a missing right.
     if (error instanceof Error && /^[0-9A-Z]{5}$/.test(codeOf(error) ?? '')) {
       throw new SchemaChangeError(
-        `The history in ${describeConnection(main)} cannot be changed: ${error.message}. Nothing was changed. Give the role of DATABASE_URL the right to, or recreate the database: npm run db:reset`,
+        `The history in ${describeConnection(main)} cannot be changed: ${error.message}. Nothing was changed. Grant the right to the role of DATABASE_URL, or recreate the database: npm run db:reset`,
         { cause: error },
       );
     }

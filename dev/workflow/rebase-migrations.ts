@@ -76,7 +76,7 @@ async function sortOut(repository: Repository, onto: Onto, here: readonly string
   const missing = [...there.keys()].filter((filename) => !here.includes(filename));
   if (missing.length > 0) {
     throw new SchemaChangeError(
-      `${onto.name} has ${missing.join(', ')}, which ${missing.length === 1 ? 'is' : 'are'} not in ${COMMITTED}. Nothing was changed. Merge it first (git merge ${onto.name}) and run this again; what was deleted here comes back by: git checkout ${onto.name} -- ${COMMITTED}`,
+      `${onto.name} has ${missing.join(', ')}, which ${missing.length === 1 ? 'is' : 'are'} not in ${COMMITTED}. Nothing was changed. Merge it first (git merge ${onto.name}) and run this again; restore deleted files with: git checkout ${onto.name} -- ${COMMITTED}`,
     );
   }
   const ids = await repository.idsOf(here.filter((filename) => there.has(filename)));
@@ -101,14 +101,14 @@ async function otherContentError(
 ): Promise<SchemaChangeError> {
   const path = `${COMMITTED}/${filename}`;
   const there = (await repository.migrationsAt(commit)).get(filename);
-  const what = `${path} is not as on ${name}, whose migrations keep their number and content. Nothing was changed.`;
+  const what = `${path} differs from the one on ${name}, whose migrations keep their number and content. Nothing was changed.`;
   for (const ref of ['HEAD', 'MERGE_HEAD', 'REBASE_HEAD']) {
     const side = await repository.commitOf(ref);
     const id = side === undefined ? undefined : (await repository.migrationsAt(side)).get(filename);
     if (id === undefined || id === there) continue;
     const beside = path.replace(/(?:-?)\.sql$/, '-2.sql');
     return new SchemaChangeError(
-      `${what} If both branches have a migration of that name, give yours another one, take theirs, and run this again: git show ${ref}:./${path} > ${beside} && git checkout ${commit.slice(0, 12)} -- ${path}`,
+      `${what} If both branches have a migration of that name, rename yours, take theirs, and run this again: git show ${ref}:./${path} > ${beside} && git checkout ${commit.slice(0, 12)} -- ${path}`,
     );
   }
   return new SchemaChangeError(
@@ -126,7 +126,7 @@ async function refuseToRenumber(
   const release = await repository.releaseOf(filenames);
   if (release !== undefined) {
     throw new SchemaChangeError(
-      `${release.filename} was released with ${release.tag}, and databases have it under this number. Nothing was changed. Let it keep the number, and renumber the others: npm run db:rebase -- --onto ${release.tag}`,
+      `${release.filename} was released with ${release.tag}, and databases have it under this number. Nothing was changed. Keep its number, and renumber the others: npm run db:rebase -- --onto ${release.tag}`,
     );
   }
   const ids = await repository.idsOf(filenames);
@@ -134,7 +134,7 @@ async function refuseToRenumber(
     const filename = filenames.find((candidate) => migrations.get(candidate) === ids.get(candidate));
     if (filename === undefined) continue;
     throw new SchemaChangeError(
-      `${filename} is on ${name} already, and other databases may have it under this number. Nothing was changed. Let it keep the number, and renumber the others: npm run db:rebase -- --onto ${name}`,
+      `${filename} is on ${name} already, and other databases may have it under this number. Nothing was changed. Keep its number, and renumber the others: npm run db:rebase -- --onto ${name}`,
     );
   }
 }

@@ -39,8 +39,7 @@ export async function resetDatabase(
   const outcome = await withGraphile(context, (graphile) =>
     runCommand(context, graphile, {
       make: async () => ({ type: 'reset', migrationsFolder: MIGRATIONS_FOLDER }),
-      onceStopped:
-        'The database may be erased already, and is not complete then: run npm run db:reset again.',
+      onceStopped: 'The database may be erased or incomplete. Run npm run db:reset again.',
     }),
   );
   if (outcome.type === 'failed') {

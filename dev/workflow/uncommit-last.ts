@@ -44,14 +44,14 @@ export async function uncommitLast(
   const text = await readCurrent(MIGRATIONS_FOLDER);
   if (!isBlank(text)) {
     throw new SchemaChangeError(
-      `${last.filename} cannot be moved back: migrations/current.sql holds another change. Commit that, or take it out.`,
+      `${last.filename} cannot be moved back, because migrations/current.sql has another change. Commit or remove that change first.`,
     );
   }
   refuseToErase(databases, 'shadow', yesErase);
   await refuseOtherBranch(databases.main, committed);
   await untilUnused(databases, 'shadow');
-  onStep('making the shadow database anew');
-  const consequence = `No file was changed. The development database may have lost its record of ${last.filename}, and would then run it again: repeat this, or make the database anew (npm run db:reset).`;
+  onStep('recreating the shadow database');
+  const consequence = `No file was changed. The development database may have lost its record of ${last.filename}, and would then run it again. Repeat this, or recreate the database (npm run db:reset).`;
   return withStaging(async (staging) => {
     const { folder } = staging;
     const outcome = await withGraphile(context, (graphile) =>

@@ -18,7 +18,7 @@ export async function readCommittedModel(root: string = PACKAGE_ROOT): Promise<S
     text = await readFile(path, 'utf8');
   } catch (cause) {
     throw new SchemaModelError(
-      `The model of the schema cannot be read: ${path}. It is part of the package: install it again, or in a checkout, write it: npm run db:docs.`,
+      `The model of the schema cannot be read: ${path}. Install the package again; in a checkout, regenerate it: npm run db:docs.`,
       { cause },
     );
   }

@@ -56,15 +56,15 @@ export function modelledMigrationOf(text: string): ModelledMigration | undefined
 export function parseModel(text: string, filename: string): SchemaModel {
   const fail = (why: string): never => {
     throw new SchemaModelError(
-      `${filename} ${why}. Restore it from version control, or write it again: npm run db:docs. In an installed package, install it again.`,
+      `${filename} ${why}. Restore it from version control, or regenerate it: npm run db:docs. If the package is installed, install it again.`,
     );
   };
-  if (text.includes('\r\n')) return fail('has CRLF line ends, which it is not generated with');
+  if (text.includes('\r\n')) return fail('has CRLF line ends, but is generated with LF');
   const lines = text.split('\n');
   const migration = modelledMigrationOf(text);
   const checksum = CHECKSUM.exec(lines[3] ?? '')?.[1];
   if (migration === undefined || checksum === undefined || lines[HEADER_LINES] !== '') {
-    return fail('does not begin as a model of the schema does');
+    return fail('does not begin like a model of the schema');
   }
   const body = lines.slice(HEADER_LINES + 1);
   if (checksum !== checksumOf(body.join('\n')))

@@ -17,7 +17,7 @@ export const migrate = defineCommand({
     'dry-run': { type: 'boolean', help: 'print their SQL instead; changes nothing' },
     'allow-ahead': {
       type: 'boolean',
-      help: 'exit with 0 when a later version has migrated the database',
+      help: 'exit with 0 if a later version has migrated the database',
     },
   },
   run(output, flags, withDatabase) {

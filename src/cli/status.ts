@@ -8,7 +8,7 @@ import { DIVERGED, DONE, PENDING } from './exit-codes.ts';
 
 export const status = defineCommand({
   name: 'status',
-  summary: 'say how the database stands to the migrations of this package; changes nothing',
+  summary: 'compare the history of the database with the migrations of this package; changes nothing',
   options: {
     json: JSON_OPTION,
     'allow-ahead': { type: 'boolean', help: 'as above' },

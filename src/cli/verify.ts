@@ -7,21 +7,19 @@ import { DIVERGED, DONE, FAILED } from './exit-codes.ts';
 
 export const verify = defineCommand({
   name: 'verify',
-  summary: 'compare the schema with the one that the migrations make; changes nothing',
+  summary: 'compare the schema with its model; changes nothing',
   options: { json: JSON_OPTION },
   run(output, _flags, withDatabase) {
     return withDatabase(output, async (connection) => {
       const check = await verifySchema({ connection });
       const where = capitalized(describeConnection(connection));
       if (check.state === 'same') {
-        output.say(
-          `${where}: the schema is the one that its migrations make, and each role has the rights of its level.`,
-        );
+        output.say(`${where}: the schema matches its migrations, and each role has the rights of its level.`);
       }
       if (check.state === 'unchecked') output.warn(`${where}: could not check. ${check.reason}`);
       if (check.state === 'drifted') {
         output.say(
-          `${where}: ${count(check.differences.length, 'difference')} to what its migrations make and grant_access granted:`,
+          `${where}: ${count(check.differences.length, 'difference')} from its migrations and the levels of roles:`,
         );
         for (const difference of check.differences) output.say(`DRIFT  ${difference}`);
       }

@@ -5,6 +5,7 @@ import type { LiveCatalog } from '../catalog/model.ts';
 import { readCatalog } from '../catalog/read.ts';
 import { SchemaConflictError, SchemaDriftedError, SchemaModelError } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
+import { capitalized } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import { refuseModelOfLaterOne } from './missing-file.ts';
@@ -57,7 +58,7 @@ export async function checkSchemaAndRights(
   }
   if (rights.state === 'same') return schema;
   if (schema.state === 'drifted') return { ...schema, notes: [...notes, rights.reason] };
-  return { state: 'unchecked', reason: `The objects of the schema are as they should be. ${rights.reason}` };
+  return { state: 'unchecked', reason: `The objects of the schema match. ${rights.reason}` };
 }
 
 /**
@@ -75,7 +76,7 @@ async function readIfPossible(session: Queryable): Promise<LiveCatalog | { reado
   } catch (error) {
     if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
     return {
-      reason: `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`,
+      reason: `the catalog could not be read (${error.message}). Run npm run db:verify:filestore later.`,
     };
   }
 }
@@ -93,14 +94,14 @@ export async function refuseConflicts(
   const model = await readModel(committed);
   if ('reason' in model) {
     throw new SchemaModelError(
-      `Tables exist in ${describeConnection(connection)} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
+      `${capitalized(describeConnection(connection))} has tables but no recorded migration, and they could not be checked: ${model.reason} Nothing was changed.`,
     );
   }
   const sql = committed.map(({ body }) => body).join('\n');
   const conflicts = adoptionConflicts(model.model, await readCatalog(session), sql);
   if (conflicts.length === 0) return;
   throw new SchemaConflictError(
-    `Schema filestore exists in ${describeConnection(connection)} with another shape, and no migration of it is recorded: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database; make it what it should be, or move it to another schema (alter table … set schema …), then run this again.`,
+    `Schema filestore exists in ${describeConnection(connection)} with another shape, but without a recorded migration: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database. Correct these objects, or move them to another schema (alter table … set schema …), then run this again.`,
     conflicts,
   );
 }
@@ -112,7 +113,7 @@ export function driftError(
   applied: readonly string[],
 ): SchemaDriftedError {
   return new SchemaDriftedError(
-    `The schema in ${describeConnection(connection)} is not the one that its migrations make:\n${differences.map((line) => `  ${line}`).join('\n')}\nSomebody changed it by hand. Change it back, or write the change as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
+    `The schema in ${describeConnection(connection)} differs from its migrations:\n${differences.map((line) => `  ${line}`).join('\n')}\nSomeone changed it by hand. Undo the change, or write it as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
     differences,
     applied,
   );
@@ -129,6 +130,6 @@ async function readModel(committed: readonly CommittedMigration[]) {
   if (migration.hash === last?.hash) return { model };
   refuseModelOfLaterOne(migration, committed);
   return {
-    reason: `the package's model of the schema is of migration ${migration.filename}, and its last one is ${last?.filename}; write the model again (npm run db:docs).`,
+    reason: `the package's model of the schema is of migration ${migration.filename}, but the last one is ${last?.filename}; regenerate the model (npm run db:docs).`,
   };
 }

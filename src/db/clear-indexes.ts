@@ -28,7 +28,7 @@ export async function clearInvalidIndexes(
       if (await drop(application, name, patienceOf(application))) {
         run.emit({
           type: 'warning',
-          message: `Dropped the invalid index ${name.schema}.${name.index}, which a failed build had left.`,
+          message: `Dropped the invalid index ${name.schema}.${name.index}, left by a failed build.`,
         });
       }
     } catch (error) {
@@ -81,9 +81,9 @@ function cannotRun(migration: CommittedMigration, cause: unknown, applied: reado
   const why = cause instanceof Error ? cause.message : String(cause);
   const reason = isBusy
     ? `${migration.filename} cannot run yet: ${why}.`
-    : `${migration.filename} cannot run, for the invalid index that it left before cannot be dropped: ${why}.`;
+    : `${migration.filename} cannot run, because the invalid index of an earlier attempt cannot be dropped: ${why}.`;
   const error = new MigrationFailedError(
-    `Migration ${reason} Run this again when that is ${isBusy ? 'done' : 'mended'}.`,
+    `Migration ${reason} ${isBusy ? 'Run this again when they have ended.' : 'Fix the cause, and run this again.'}`,
     { filename: migration.filename, statement: null, line: null, column: null },
     codeOf(cause) ?? null,
     applied,

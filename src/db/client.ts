@@ -112,6 +112,6 @@ function clientOf(connection: ConnectionSettings) {
 
 function requireServiceConnection() {
   const connection = serviceConnection();
-  if (connection === undefined) throw missingUrlError('a service does not start a database of its own.');
+  if (connection === undefined) throw missingUrlError('a service does not start a database.');
   return connection;
 }

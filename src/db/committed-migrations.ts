@@ -62,7 +62,7 @@ async function listMigrationFiles(folder: string): Promise<readonly string[]> {
   const filenames = entries.filter(isMigrationFile).sort(compareNames);
   if (filenames.length === 0) {
     throw new MigrationsMissingError(
-      `There is no committed migration in ${folder}. An empty folder is never what is meant: install the package again, or commit a migration first.`,
+      `There is no committed migration in ${folder}. Install the package again, or commit a migration first.`,
     );
   }
   return filenames;
@@ -89,7 +89,7 @@ export function parseMigration(filename: string, text: string): CommittedMigrati
   if (text.includes('\r\n')) {
     fail(
       'MIGRATION_CRLF',
-      'has CRLF line ends, and its hash is over its bytes. Check it out again with LF (see .gitattributes).',
+      'has CRLF line ends, so its hash does not match. Check it out again with LF (see .gitattributes).',
     );
   }
   const { headers, headerLines, body, linesBeforeBody, transaction } = parseMigrationText(text);
@@ -99,11 +99,11 @@ export function parseMigration(filename: string, text: string): CommittedMigrati
   if (hash === undefined || previous === undefined || !isProper) {
     return fail(
       'MIGRATION_MALFORMED',
-      'has no proper header (--! Previous, --! Hash, an empty line). Restore it from version control.',
+      'has no valid header (--! Previous, --! Hash, an empty line). Restore it from version control.',
     );
   }
   if (headers.has('AllowInvalidHash')) {
-    fail('MIGRATION_MALFORMED', 'allows an invalid hash, which this package does not.');
+    fail('MIGRATION_MALFORMED', 'allows an invalid hash. Restore it from version control.');
   }
 
   const previousHash = previous === '-' ? null : previous;
@@ -166,7 +166,7 @@ function describeBreak(
     const missing = String(number - 1).padStart(recordedName.length - '.sql'.length, '0');
     return new MigrationsInvalidError(
       'MIGRATION_FILE_MISSING',
-      `Migration ${missing} is missing: ${filename} follows it, and ${before === undefined ? 'nothing' : before.filename} stands before that. ${restore}`,
+      `Migration ${missing} is missing: ${filename} follows it, and ${before === undefined ? 'no file' : before.filename} comes before it. ${restore}`,
       filename,
     );
   }

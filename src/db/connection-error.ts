@@ -5,8 +5,9 @@ import { type ConnectionSettings, describeConnection } from '../settings/setting
 const REFUSALS: Readonly<Record<string, (user: string) => string>> = {
   '28P01': (user) => `the password for user ${user} is wrong. Correct it in the database URL.`,
   '28000': (user) =>
-    `the server's rules (pg_hba.conf) do not let user ${user} in from here. Check the user, and whether the server demands TLS (sslmode) or a client's certificate (sslcert, sslkey).`,
-  '3D000': () => 'there is no such database. Create it (create database …), or correct the name in the URL.',
+    `the server's rules (pg_hba.conf) do not allow user ${user} to connect from here. Check the user, and whether the server demands TLS (sslmode) or a client's certificate (sslcert, sslkey).`,
+  '3D000': () =>
+    'the database does not exist. Create it (create database …), or correct the name in the URL.',
   '42501': (user) => `user ${user} may not connect to it. Grant connect on the database.`,
   '53300': () => 'the server has no connection left. Close some, or raise max_connections.',
   '57P03': () => 'the server is starting up or shutting down. Try again in a moment.',
@@ -17,7 +18,7 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there',
   ENOENT: 'there is no socket',
   ENOTFOUND: 'the host name is not known',
-  EAI_AGAIN: 'the host name cannot be looked up now',
+  EAI_AGAIN: 'the host name could not be resolved (temporary failure)',
   EHOSTUNREACH: 'the host cannot be reached',
   ENETUNREACH: 'the network cannot be reached',
   ETIMEDOUT: 'it does not answer',
@@ -29,7 +30,7 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
 /** Codes of Node and OpenSSL for a certificate that does not convince. */
 const UNTRUSTED: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID:
-    "the server's certificate is for another host name. Use a name that it is issued for in the database URL",
+    "the server's certificate is for another host name. Use a host name from the certificate in the database URL",
   CERT_HAS_EXPIRED: "the server's certificate has expired. Renew it",
   CERT_NOT_YET_VALID: "the server's certificate is not valid yet. Check the clocks",
   ...Object.fromEntries(
@@ -68,17 +69,17 @@ function describeRefusal(connection: ConnectionSettings, cause: unknown): string
   if (distrust !== undefined) return `Cannot trust ${where}: ${distrust} (${code}).`;
   // Said by pg, which gives these no code.
   if (message.includes('does not support SSL')) {
-    return `Cannot connect to ${where} with TLS: the server offers none. Switch it on there, or write sslmode=disable in the database URL.`;
+    return `Cannot connect to ${where} with TLS: the server does not support it. Enable it there, or write sslmode=disable in the database URL.`;
   }
   if (message.includes('client password must be a')) {
-    return `Cannot use ${where}: the server asks user ${user} for a password, and there is none. Write it into the database URL.`;
+    return `Cannot use ${where}: the server asks user ${user} for a password, and the URL has none. Write it into the database URL.`;
   }
   if (code.startsWith('ERR_SSL_')) {
-    return `Cannot connect to ${where} with TLS: ${code}. Check sslcert and sslkey in the database URL, and which versions of TLS the server takes.`;
+    return `Cannot connect to ${where} with TLS: ${code}. Check sslcert and sslkey in the database URL, and the TLS versions of the server.`;
   }
   // PgBouncer refuses what it does not know, and a pool's connections bring their isolation level along.
   if (message.includes('unsupported startup parameter')) {
-    return `Cannot connect to ${where}: the pooler refuses the session's options (${message}). Let it pass them over: ignore_startup_parameters = options in pgbouncer.ini. Where that cannot be set, use the URL of the server itself.`;
+    return `Cannot connect to ${where}: the pooler refuses the session's options (${message}). Set ignore_startup_parameters = options in pgbouncer.ini, or use the URL of the server itself.`;
   }
   return `Cannot connect to ${where}: ${UNREACHABLE[code] ?? message}. Check that the server runs, and the host and port in the database URL.`;
 }
@@ -96,7 +97,7 @@ export function connectionLostError(
   const reason = UNREACHABLE[code] ?? messageOf(cause);
   const kept = applied.length === 0 ? '' : ` Applied before: ${applied.join(', ')}.`;
   return new ConnectionLostError(
-    `The connection to ${describeConnection(connection)} was lost: ${reason}.${kept} Run this again when the server is back; what was committed stays and is not run twice.`,
+    `The connection to ${describeConnection(connection)} was lost: ${reason}.${kept} Run this again when the server is back; applied migrations are not run twice.`,
     applied,
     { cause },
   );

@@ -52,7 +52,7 @@ export type MigrationEvent =
 export function describeEvent(event: MigrationEvent): string {
   switch (event.type) {
     case 'plan':
-      return `${capitalized(event.database)} (PostgreSQL ${event.serverVersion}): ${count(event.pending.length, 'migration')} to apply${event.adopting ? ', over tables that exist without a history' : ''}`;
+      return `${capitalized(event.database)} (PostgreSQL ${event.serverVersion}): ${count(event.pending.length, 'migration')} to apply${event.adopting ? ', over existing tables without a history' : ''}`;
     case 'waiting':
       return event.for === 'server'
         ? `Waiting up to ${seconds(event.atMostMs)}: ${event.reason}`

@@ -75,7 +75,7 @@ export async function dropInvalidIndex(
   );
   if (builders.length > 0) {
     throw new IndexBusyError(
-      `index ${found.name} is not complete, and its table is worked on by ${describeHolders(builders)}`,
+      `index ${found.name} is incomplete, and its table is in use by ${describeHolders(builders)}`,
     );
   }
   await session.query(limits(patienceMs));
@@ -86,7 +86,7 @@ export async function dropInvalidIndex(
     if (codeOf(error) !== '55P03') throw error;
     const users = describeHolders(await usersOf(session, found.table, 'true'));
     throw new IndexBusyError(
-      `the invalid index ${found.name}, which a failed build left, cannot be dropped while its table is used by ${users === '' ? 'others' : users}`,
+      `the invalid index ${found.name}, of a failed build, cannot be dropped while its table is in use by ${users === '' ? 'others' : users}`,
       { cause: error },
     );
   }

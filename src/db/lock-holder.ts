@@ -103,7 +103,7 @@ export function readHolder(row: HolderRow): LockHolder {
 }
 
 function endSession(pid: number): string {
-  return `If its program is dead, or is no migrator, end it as its role, a member of pg_signal_backend or a superuser: select pg_terminate_backend(${pid})`;
+  return `If its program no longer runs, or is not a migrator, end it as its role, a member of pg_signal_backend or a superuser: select pg_terminate_backend(${pid})`;
 }
 
 /** In words, such as `server process 4711, role "deployer", application "filestore migrate …"`. */
@@ -129,7 +129,7 @@ export function describeHolderAndSince(holder: LockHolder): string {
   if (holder.kind === 'session')
     return `${describeHolder(holder)}, connected at ${moment(holder.connectedAt)}`;
   if (holder.kind === 'hidden session') {
-    return `${describeHolder(holder)}, connected at a time that this role may not see (pg_read_all_stats may)`;
+    return `${describeHolder(holder)}, connected at a time that only pg_read_all_stats may see`;
   }
   return describeHolder(holder);
 }

@@ -8,20 +8,20 @@ import { isConnectionLoss } from './connection-error.ts';
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {
   '25001':
-    'What works concurrently stands alone: in a migration that begins with "--! no-transaction" and holds that one statement. Write it as one of its own.',
+    'A concurrent statement cannot run in a transaction. Write it as a separate migration with only this statement, which begins with "--! no-transaction".',
   '42501':
-    'The first run needs the CREATE right on the database, later ones the ownership of the schemas filestore and graphile_migrate: grant create on database … to …, or run as their owner.',
+    'For the first run: grant create on database … to …. Later runs must be the owner of the schemas filestore and graphile_migrate.',
   '42P07':
-    'An object of that name exists already with another shape. Compare it with the migration, and move it away.',
+    'An object of that name exists already. Compare it with the migration, and move it to another schema.',
   '53300':
     'A run needs two connections at once. Close some, or raise the limit of the server, the database or the role.',
-  '53100': 'The server has no disk space left. Make some, then run this again.',
+  '53100': "The server's disk is full. Free space, then run this again.",
   '55P03':
     'Another transaction holds a lock on the table (select * from pg_stat_activity where xact_start is not null order by xact_start). Run this again when it has ended.',
   '40P01': 'It ran into a deadlock with another transaction. Run this again.',
   '57014':
-    'It was cancelled: by somebody, or by a time limit (FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS). Run this again when the reason is gone.',
-  '57P01': 'An administrator ended its session. Ask why, then run this again.',
+    'The statement was cancelled, by a user or by a time limit (FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS). Raise the limit if it was that, then run this again.',
+  '57P01': 'An administrator ended the session. Ask why, then run this again.',
   '25006': 'The server only allows reading (a standby?). Migrate its primary.',
 };
 
@@ -48,7 +48,7 @@ export function migrationFailure(
     error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
     blockers === '' ? '' : ` It waited for ${blockers}.`,
     ` ${describeRest(failure, pending, applied)}`,
-    ` ${REMEDIES[error.code ?? ''] ?? 'Mend the cause and run this again; what is applied is not run twice.'}`,
+    ` ${REMEDIES[error.code ?? ''] ?? 'Fix the cause and run this again; applied migrations are not run twice.'}`,
   ];
   return new MigrationFailedError(words.join(''), place, error.code, applied, { cause: causeOf(error) });
 }
@@ -74,7 +74,7 @@ function placeOf(
 }
 
 function describePlace(place: MigrationFailurePlace): string {
-  const statement = place.statement === null ? '' : ` at its statement ${place.statement}`;
+  const statement = place.statement === null ? '' : ` at statement ${place.statement}`;
   return place.line === null ? statement : `${statement} (line ${place.line}, column ${place.column})`;
 }
 
@@ -89,9 +89,9 @@ function describeRest(
   if (migration === undefined) return before;
   const fate = migration.transaction
     ? failure.statement === null && isConnectionLoss(causeOf(failure.error))
-      ? 'It was rolled back, unless its commit had reached the server: the next run looks.'
+      ? 'It was rolled back, unless the server had committed it already: the next run checks.'
       : 'It was rolled back.'
-    : 'It runs without a transaction; the next run clears away what an index build may have left.';
+    : 'It runs without a transaction; the next run removes an invalid index that it may have left.';
   return `${fate} ${before}`;
 }
 

@@ -22,7 +22,7 @@ export function refuseModelOfLaterOne(
   if (last === undefined || compareNames(filename, last.filename) <= 0) return;
   throw new MigrationsInvalidError(
     'MIGRATION_FILE_MISSING',
-    `Migration ${filename} is missing: the package's model of the schema was made with it, and the files end with ${last.filename}. Restore the folder from version control, or install the package again; where it was uncommitted, write the model again (npm run db:docs).`,
+    `Migration ${filename} is missing: the package's model of the schema includes it, but the files end with ${last.filename}. Restore the folder from version control, or install the package again. If you uncommitted it, regenerate the model (npm run db:docs).`,
     filename,
   );
 }

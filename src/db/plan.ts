@@ -63,9 +63,9 @@ function findProblems(
     return [
       {
         code: 'HISTORY_FOREIGN',
-        description: `no migration it has is one of this package, whose first is ${committed[0]?.filename}: it has ${names}`,
+        description: `none of its migrations is one of this package, which begins with ${committed[0]?.filename}: it has ${names}`,
         remedy:
-          'Check whether this is the right database: graphile-migrate keeps one history a database, so that two services that use it cannot share one.',
+          'Check whether this is the right database: two packages that use graphile-migrate cannot share one.',
       },
     ];
   }
@@ -79,7 +79,7 @@ function findProblems(
     problems.push({
       code: 'HISTORY_ROW_MISSING',
       description: `${file.filename} is not recorded as applied, though later ones are`,
-      remedy: `If what it makes is there, record it: ${recordingOf(file)}`,
+      remedy: `If its objects exist, record it: ${recordingOf(file)}`,
     });
   }
   return problems;
@@ -97,7 +97,7 @@ function describeRow(
         code: 'HISTORY_RENUMBERED',
         description: `${sameHash.filename} was applied under another number, as ${row.filename}`,
         remedy:
-          'Give the file the number that it was applied under, or deploy the version of the package that migrated it.',
+          'Rename the file to that number, or deploy the version of the package that migrated the database.',
       },
     ];
   }
@@ -107,7 +107,7 @@ function describeRow(
         code: 'HISTORY_REWRITTEN',
         description: `${sameName.filename} was applied with other content: the database has ${row.hash}, the file ${sameName.hash}`,
         remedy:
-          'Deploy the version of the package that migrated it, or check whether this is the right database.',
+          'Check whether this is the right database, or deploy the version of the package that migrated it.',
       },
     ];
   }
@@ -116,7 +116,7 @@ function describeRow(
       code: 'HISTORY_ROW_UNKNOWN',
       description: `the database has ${row.filename} (${row.hash}), which is not among the files and does not continue them`,
       remedy:
-        'Deploy the version of the package that applied it; if somebody added the row by hand, delete it from graphile_migrate.migrations.',
+        'Deploy the version of the package that applied it; if someone added the row by hand, delete it from graphile_migrate.migrations.',
     },
   ];
 }

@@ -26,7 +26,7 @@ export function appliedIn(
 ): readonly AppliedMigration[] {
   if (bookkeeping.state === 'unreadable') {
     throw new HistoryUnreadableError(
-      `${capitalized(describeConnection(connection))} was migrated, and this role may not read its history. Grant it: grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….`,
+      `${capitalized(describeConnection(connection))} was migrated, but this role may not read its history. Grant the rights: grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….`,
     );
   }
   return bookkeeping.state === 'read' ? bookkeeping.applied : [];
@@ -49,7 +49,7 @@ function refuseForeignHistory(plan: MigrationPlan, connection: ConnectionSetting
   if (plan.state === 'ahead') {
     const unknown = plan.unknown.map(({ filename }) => filename);
     throw new DatabaseAheadError(
-      `A later version of this package has migrated ${describeConnection(connection)}: ${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed. Deploy that version; where an older one is to go on running beside it, let it pass with --allow-ahead.`,
+      `A later version of this package has migrated ${describeConnection(connection)}: ${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed. Deploy that version, or pass --allow-ahead to keep an older version running.`,
       unknown,
     );
   }
@@ -76,7 +76,7 @@ export function isAdopting(connection: ConnectionSettings, preflight: Preflight)
 export function refuseReadOnly(connection: ConnectionSettings, preflight: Preflight): void {
   if (preflight.standby) {
     throw new ReadOnlyError(
-      `${capitalized(describeConnection(connection))} is a hot standby, which only allows reading, and it lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); they arrive by replication.`,
+      `${capitalized(describeConnection(connection))} is a read-only hot standby and lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); replication brings them here.`,
     );
   }
   if (preflight.readOnly) {
@@ -110,13 +110,13 @@ export async function refusePooler(
       const other = await processIdOf(second, connection.connectTimeoutMs);
       if (other === undefined) {
         throw new PoolerError(
-          `The pooler in front of ${where} gave this run no second session of the server within ${seconds(connection.connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the size of the pool, or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
+          `The pooler in front of ${where} gave this run no second session within ${seconds(connection.connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the pool size, or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
         );
       }
       const own = await processIdOf(session, connection.connectTimeoutMs);
       if (other !== preflight.pid && own === preflight.pid) continue;
       throw new PoolerError(
-        `The pooler in front of ${where} is not in session mode: it does not keep one session of the server for one connection. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
+        `The pooler in front of ${where} is not in session mode: two connections met in one session of the server. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
       );
     }
   } finally {

@@ -69,9 +69,7 @@ export async function checkRights(session: Queryable): Promise<RightsCheck> {
   );
   const [asked] = rows;
   if (!asked?.exists) {
-    return unchecked(
-      'the database has no function filestore.check_access(). Apply the migrations that make it.',
-    );
+    return unchecked('the database has no function filestore.check_access(). Apply the migrations.');
   }
   const remedy = `Let the owner of the schema run: select filestore.grant_access(${asked.literal}, 'reader').`;
   if (!asked.allowed) {
@@ -103,7 +101,7 @@ function describe({
   revoke,
 }: Difference): string {
   if (role === null) {
-    return `${object} does not renew rights: a migration can take rights away. Attach it again: select filestore.attach_renewal()`;
+    return `${object} has no trigger that renews rights, so a migration can remove rights. Attach it again: select filestore.attach_renewal()`;
   }
   const on =
     columns === null

@@ -54,7 +54,7 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
     'a missing file in the middle',
     () => rmSync(pathOf(middle)),
     'MIGRATION_FILE_MISSING',
-    `Migration ${migrationNumber(middle)} is missing: ${most} follows it, and ${more} stands before`,
+    `Migration ${migrationNumber(middle)} is missing: ${most} follows it, and ${more} comes before it`,
     /Restore the folder from version control, or install the package again/,
   ],
   [
@@ -103,14 +103,14 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
     'a file without its hash',
     () => rewrite(middle, (text) => text.replace(/^--! Hash: .*\n/m, '')),
     'MIGRATION_MALFORMED',
-    `${middle} has no proper header`,
+    `${middle} has no valid header`,
     /Restore it from version control/,
   ],
   [
     'a file with a byte order mark',
     () => rewrite(middle, (text) => `\ufeff${text}`),
     'MIGRATION_MALFORMED',
-    `${middle} has no proper header`,
+    `${middle} has no valid header`,
     /Restore it from version control/,
   ],
   [
@@ -247,7 +247,7 @@ test('a last file with another number is one that was applied under its old one'
   expect(stderr).toMatch(
     new RegExp(`${FAR} was applied under another number, as ${migrationNumber(last)}\\.sql`),
   );
-  expect(stderr).toMatch(/Give the file the number that it was applied under/);
+  expect(stderr).toMatch(/Rename the file to that number/);
   expect(await takePicture(database())).toEqual(before);
 });
 

@@ -48,7 +48,7 @@ const DIVERGED: readonly (readonly [string, () => Promise<unknown>, string, ...(
       ),
     'HISTORY_REWRITTEN',
     `${middle} was applied with other content: the database has sha1:00`,
-    /Deploy the version of the package that migrated it, or check whether this is the right database/,
+    /Check whether this is the right database, or deploy the version of the package that migrated it/,
   ],
   [
     'a row more, between those of the files',
@@ -79,7 +79,7 @@ const DIVERGED: readonly (readonly [string, () => Promise<unknown>, string, ...(
       ),
     'HISTORY_RENUMBERED',
     `${last} was applied under another number, as ${NEXT}`,
-    /Give the file the number that it was applied under/,
+    /Rename the file to that number/,
   ],
   [
     'the rows of another service',
@@ -89,7 +89,7 @@ const DIVERGED: readonly (readonly [string, () => Promise<unknown>, string, ...(
          insert into graphile_migrate.migrations (filename, hash) values ('000001.sql', 'sha1:11'), ('000002.sql', 'sha1:22')`,
       ),
     'HISTORY_FOREIGN',
-    /no migration it has is one of this package, .*000001\.sql \(sha1:11\), 000002\.sql \(sha1:22\)/,
+    /none of its migrations is one of this package, .*000001\.sql \(sha1:11\), 000002\.sql \(sha1:22\)/,
     /Check whether this is the right database.*cannot share one/,
   ],
 ];
@@ -147,7 +147,7 @@ describe('a database has another history than the files: it is refused and untou
       },
     });
     expect(stderr).toMatch(
-      /Deploy the version of the package that migrated it.* Deploy the version of the package that applied it/,
+      /deploy the version of the package that migrated it.* Deploy the version of the package that applied it/,
     );
   });
 });

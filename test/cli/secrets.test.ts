@@ -52,7 +52,7 @@ test('commands that may not come in or find nobody do too', async () => {
     [url.replace('//app:', '//other:'), /password for user "other" is wrong/],
     [url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
     [databaseUrl(url, 'nowhere'), /no such database/],
-    [`${url}?sslmode=verify-full`, /offers none/],
+    [`${url}?sslmode=verify-full`, /does not support it/],
   ];
   for (const [from, said] of refusals) {
     // A document on stdout, and the words on stderr.

@@ -43,7 +43,7 @@ describe('a database as its migrations made it', () => {
     expect({ exitCode, stdout }).toEqual({
       exitCode: 0,
       stdout: expect.stringMatching(
-        /the schema is the one that its migrations make, and each role has the rights of its level\.\n$/,
+        /the schema matches its migrations, and each role has the rights of its level\.\n$/,
       ),
     });
     const { version } = await one(
@@ -74,7 +74,7 @@ describe('a database that was changed by hand', () => {
     expect(told).toHaveLength(expected.length);
     for (const words of expected) expect(told).toContainEqual(expect.stringMatching(words));
     expect(stdout).toContain(
-      `: ${expected.length} differences to what its migrations make and grant_access granted:\n`,
+      `: ${expected.length} differences from its migrations and the levels of roles:\n`,
     );
     expect(await takePicture(database())).toEqual(before);
   });
@@ -180,7 +180,7 @@ describe('rights of roles', () => {
     await database().query('drop trigger migrations_renew_access on graphile_migrate.migrations');
     await database().query('alter table graphile_migrate.current disable trigger all');
     const line = (table: string) =>
-      `graphile_migrate.${table} does not renew rights: a migration can take rights away. Attach it again: select filestore.attach_renewal()`;
+      `graphile_migrate.${table} has no trigger that renews rights, so a migration can remove rights. Attach it again: select filestore.attach_renewal()`;
     await expectDrift(line('current'), line('migrations'));
     await expectRemedies();
   });
@@ -195,7 +195,7 @@ describe('rights of roles', () => {
       document: {
         ok: false,
         state: 'unchecked',
-        reason: `The objects of the schema are as they should be. ${refusal}`,
+        reason: `The objects of the schema match. ${refusal}`,
       },
     });
     await database().query('drop index filestore.nodes_checksum_idx');
@@ -274,7 +274,7 @@ describe('what could not be compared is never said to be the same:', () => {
         command: 'verify',
         state: 'unchecked',
         reason: expect.stringMatching(
-          /^the server did not say what it holds \(.*lock timeout\).*db:verify:filestore/,
+          /^the catalog could not be read \(.*lock timeout\).*db:verify:filestore/,
         ),
       },
     });

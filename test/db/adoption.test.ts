@@ -51,7 +51,7 @@ describe('tables without a history', () => {
     await loseHistory();
     expect(await command(['migrate'], database().url)).toMatchObject({
       exitCode: 0,
-      stdout: expect.stringMatching(/: \d+ migrations to apply, over tables that exist without a history\n/),
+      stdout: expect.stringMatching(/: \d+ migrations to apply, over existing tables without a history\n/),
     });
   });
 
@@ -130,7 +130,7 @@ describe('what is in the way is named, and nothing is changed:', () => {
       },
     });
     expect(stderr).toMatch(
-      /^SCHEMA_CONFLICT: Schema filestore exists .*Nothing was changed.*make it what it should be, or move it to another schema/m,
+      /^SCHEMA_CONFLICT: Schema filestore exists .*Nothing was changed.*Correct these objects, or move them to another schema/m,
     );
     expect(stderr).not.toContain('OK ');
   });
@@ -152,7 +152,7 @@ describe('a schema that is not the model after migrating', () => {
       error: { code: 'SCHEMA_DRIFTED', differences: [difference], applied: [last] },
     });
     expect(stderr).toContain(`  ${difference}\n`);
-    expect(stderr).toMatch(/Change it back, or write the change as a migration.*db:verify:filestore/);
+    expect(stderr).toMatch(/Undo the change, or write it as a migration.*db:verify:filestore/);
     expect(stderr).toContain(`Applied and kept: ${last}.`);
   });
 

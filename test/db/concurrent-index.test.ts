@@ -88,12 +88,12 @@ describe('a build that is interrupted midway is done by the next run', () => {
     [
       'pg_cancel_backend',
       (_, pid) => database().query('select pg_cancel_backend($1)', [pid]),
-      { exitCode: 1, stderr: /MIGRATION_FAILED: .*SQLSTATE 57014.*the next run clears away/ },
+      { exitCode: 1, stderr: /MIGRATION_FAILED: .*SQLSTATE 57014.*the next run removes an invalid index/ },
     ],
     [
       'pg_terminate_backend',
       (_, pid) => database().query('select pg_terminate_backend($1)', [pid]),
-      { exitCode: 1, stderr: /MIGRATION_FAILED: .*SQLSTATE 57P01.*the next run clears away/ },
+      { exitCode: 1, stderr: /MIGRATION_FAILED: .*SQLSTATE 57P01.*the next run removes an invalid index/ },
     ],
   ];
 

@@ -46,7 +46,7 @@ describe('before it builds an index, a run drops', () => {
     expect(await findIndex(database(), 'app.more_note_idx')).toEqual({ oid: ofOtherName, valid: false });
     expect(await timesRecorded(database(), filename)).toBe(1);
     expect(eventsOf(run, 'warning').map(({ message }) => message)).toEqual([
-      `Dropped the invalid index ${NAME}, which a failed build had left.`,
+      `Dropped the invalid index ${NAME}, left by a failed build.`,
     ]);
   });
 
@@ -203,7 +203,7 @@ describe('a migration that works concurrently and is not one statement without a
       code: 'MIGRATION_FAILED',
       sqlState: '25001',
       place: { filename, statement: 1 },
-      message: expect.stringMatching(/begins with "--! no-transaction" and holds that one statement/),
+      message: expect.stringMatching(/with only this statement, which begins with "--! no-transaction"/),
     });
     expect(await findIndex(database(), NAME)).toBeNull();
     expect(await timesRecorded(database(), filename)).toBe(0);

@@ -90,9 +90,7 @@ describe('the role that migrates', () => {
     expect(await migrationStatus({ env: envOf(migrator) })).toMatchObject({ state: 'current' });
     const { exitCode, stderr } = await runCli(['migrate'], { folder: later.folder, env: envOf(migrator) });
     expect(exitCode).toBe(1);
-    expect(stderr).toMatch(
-      /MIGRATION_FAILED: .*42501.*ownership of the schemas filestore and graphile_migrate/,
-    );
+    expect(stderr).toMatch(/MIGRATION_FAILED: .*42501.*owner of the schemas filestore and graphile_migrate/);
     expect(
       await one(database(), 'select count(*)::integer as count from graphile_migrate.migrations'),
     ).toEqual({

@@ -113,7 +113,7 @@ describe('a run lets nobody see the password', () => {
     ['there is no such database', () => databaseUrl(url, 'nowhere'), /no such database/],
     ['nothing listens', () => url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
     ['there is no such host', () => url.replace('127.0.0.1', 'db.invalid'), /db\.invalid/],
-    ['the server has no TLS', () => `${url}?sslmode=verify-full`, /offers none/],
+    ['the server has no TLS', () => `${url}?sslmode=verify-full`, /does not support it/],
     ['a certificate is missing', () => `${url}?sslrootcert=/no/such.pem`, /sslrootcert/],
     ['an option is wrong', () => `${url}?options=-c%20no_such=1`, /no_such/],
     ['a "%" of the password is not encoded', () => withPassword(url, SECRET), /hexadecimal/],
@@ -189,7 +189,7 @@ describe('the pool lets nobody see the password', () => {
   test.each([
     ['is let in by nobody', () => url.replace('//app:', '//other:'), /password for user "other"/],
     ['finds nobody', () => url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
-    ['is asked for TLS', () => `${url}?sslmode=require`, /offers none/],
+    ['is asked for TLS', () => `${url}?sslmode=require`, /does not support it/],
   ])('when it %s', async (_, from, said) => {
     vi.stubEnv('FILESTORE_DATABASE_URL', from());
     expectSecrecy(await seen(getClient()), said);

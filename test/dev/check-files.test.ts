@@ -121,7 +121,7 @@ describe('current.sql', () => {
     const copy = spoil();
     copy.write(CURRENT, text);
     expect(await linesOf(currentEmpty.look(await copy.sources()))).toEqual([
-      `${CURRENT}:${line} holds a migration that is not committed`,
+      `${CURRENT}:${line} has a migration that is not committed`,
     ]);
   });
 
@@ -183,7 +183,7 @@ describe('a fixture', () => {
         .split('\n')
         .findIndex((text) => text.includes('value < 2')) + 1;
     const stale = [
-      expect.stringMatching(new RegExp(`^${FIXTURE}:${line} is not what .*committed.* has of it`)),
+      expect.stringMatching(new RegExp(`^${FIXTURE}:${line} differs from its text in .*committed`)),
     ];
     expect(await linesOf(fixtureTexts.look(await copy.sources()))).toEqual(stale);
     expect(await linesOf(fixtureTexts.look(await copy.sources('select 1;')))).toEqual(stale);

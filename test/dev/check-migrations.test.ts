@@ -38,7 +38,7 @@ test('a sample that the schema has outgrown is told with its line', async () => 
   expect(problem).toMatchObject({
     file: expect.stringMatching(/\/sample-rows\.sql$/),
     what: expect.stringContaining('nodes_test_check'),
-    remedy: expect.stringContaining('up to date'),
+    remedy: expect.stringContaining('Update this file'),
   });
   const lines = readFileSync(join(PACKAGE_ROOT, problem?.file ?? ''), 'utf8').split('\n');
   expect(lines[(problem?.line ?? 0) - 1]).toContain('insert into filestore.nodes ');

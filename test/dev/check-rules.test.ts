@@ -53,7 +53,7 @@ describe('an index that is built concurrently', () => {
   const INDEX = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);\n';
 
   test.each([
-    ['stands alone', `--! no-transaction\n-- Why.\n${INDEX}`],
+    ['is the only statement', `--! no-transaction\n-- Why.\n${INDEX}`],
     ['may be unique', `--! no-transaction\n${INDEX.replace('index', 'unique index')}`],
     ['may be dropped', '--! no-transaction\ndrop index concurrently if exists filestore.nodes_size_idx;\n'],
     ['is not one in a comment or a string', "select 'concurrently'; -- concurrently\n"],
@@ -63,13 +63,13 @@ describe('an index that is built concurrently', () => {
   });
 
   test.each([
-    ['in a transaction', `select 1;\n${INDEX}`, 2, 'is built concurrently, which the server refuses'],
+    ['in a transaction', `select 1;\n${INDEX}`, 2, 'is concurrent, which the server refuses'],
     ['beside another statement', `--! no-transaction\n${INDEX}select 1;\n`, 3, 'is the second statement'],
     [
       'not concurrently after all',
       '--! no-transaction\nselect 1;\n',
       2,
-      'runs without a transaction and is not built concurrently',
+      'runs without a transaction, but is not concurrent',
     ],
     ['only once', `--! no-transaction\n${INDEX.replace(' if not exists', '')}`, 2, 'cannot be run again'],
     [

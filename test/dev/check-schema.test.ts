@@ -192,7 +192,7 @@ describe('a definition in the database', () => {
     [
       'a function that PUBLIC may call',
       'grant execute on function filestore.check_limit(text, bigint, bigint) to public',
-      `${FIXTURES}/functions/check_limit.sql:1 privilege EXECUTE of function filestore.check_limit(text, bigint, bigint) is made by the migrations`,
+      `${FIXTURES}/functions/check_limit.sql:1 privilege EXECUTE of function filestore.check_limit(text, bigint, bigint) is created by the migrations`,
     ],
     [
       'a function without a file',
@@ -208,7 +208,7 @@ describe('a definition in the database', () => {
       'another function of the same name',
       `create function filestore.check_limit(argument text) returns int language sql return 1;
        revoke all on function filestore.check_limit(text) from public`,
-      `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text) is made by the migrations`,
+      `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text) is created by the migrations`,
     ],
     [
       'a file whose object is not there',

@@ -155,7 +155,7 @@ describe('commit', () => {
     expect(result, result.output).toMatchObject({ exitCode: 0 });
     expect(result.stdout).toContain(`Committed migrations/committed/${lastCommitted().filename}`);
     expect(result.stderr).toMatch(
-      /^Whether the development database has more .* not known\. Cannot connect to/,
+      /^Could not check the development database for leftovers\. Cannot connect to/,
     );
     expect(editor.read()).toBe(blank);
   });
@@ -170,7 +170,12 @@ describe('commit', () => {
     [['commit', '-m', '!?'], 2, /no letter/, ADD_COLUMN],
     [['commit', 'Owner hints'], 2, /"Owner hints" is not expected after commit/, ADD_COLUMN],
     [['watch', '-m', 'x'], 2, /watch has no option --message/, ADD_COLUMN],
-    [['uncommit'], 1, /cannot be moved back: migrations\/current\.sql holds another change/, ADD_COLUMN],
+    [
+      ['uncommit'],
+      1,
+      /cannot be moved back, because migrations\/current\.sql has another change/,
+      ADD_COLUMN,
+    ],
   ])('%j is refused', async (args, exitCode, part, current) => {
     editor.write(current);
     await expectRefusal(args, exitCode, part);
@@ -190,7 +195,7 @@ describe('commit', () => {
       await expectRefusal(
         ['commit'],
         1,
-        /cannot be erased while somebody is connected.*application "psql of a colleague"/,
+        /cannot be erased while it has connections.*application "psql of a colleague"/,
       );
     } finally {
       await user.end();
@@ -271,6 +276,6 @@ test('without any URL every step works on the embedded Postgres, and leaves no s
   expect(reset.stdout).toMatch(
     /Erasing database "filestore" on 127\.0\.0\.1:\d+, with all that is in it \(\d+ [kM]B\)\./,
   );
-  expect(reset.stdout).toContain(`Made anew with ${committedMigrations(copy.folder).length} migrations`);
+  expect(reset.stdout).toContain(`Recreated with ${committedMigrations(copy.folder).length} migrations`);
   await untilNoServer(copy);
 });

@@ -83,23 +83,28 @@ describe('a stale file is described', () => {
   const file = { file: 'schema/filestore.txt', text };
 
   test.each([
-    ['by the line that differs', text.replace('second', '2nd'), 5, 'has "2nd", a new one has "second"'],
-    ['by the line that it lacks', text.replace('first\n', ''), 4, 'has "second", a new one has "first"'],
-    ['by where it goes on', `${text}third\n`, 6, 'has "third", a new one has ""'],
-    ['by where it goes on after its end', `${text}\n`, 7, 'has "", a new one ends'],
+    ['by the line that differs', text.replace('second', '2nd'), 5, 'has "2nd"; regenerated, it has "second"'],
+    [
+      'by the line that it lacks',
+      text.replace('first\n', ''),
+      4,
+      'has "second"; regenerated, it has "first"',
+    ],
+    ['by where it goes on', `${text}third\n`, 6, 'has "third"; regenerated, it has ""'],
+    ['by where it goes on after its end', `${text}\n`, 7, 'has ""; regenerated, it ends'],
     [
       'by its header when nothing else differs',
       text.replace('checksum', 'hash'),
       2,
-      'has "a hash", a new one has "a checksum"',
+      'has "a hash"; regenerated, it has "a checksum"',
     ],
   ])('%s', (_how, stale, line, what) => {
     expect(describeStaleness(file, stale)).toEqual([
       {
         file: 'schema/filestore.txt',
         line,
-        what: `is not what the migrations make: this line ${what}`,
-        remedy: 'Write it again: npm run db:docs.',
+        what: `is out of date: this line ${what}`,
+        remedy: 'Regenerate it: npm run db:docs.',
       },
     ]);
   });

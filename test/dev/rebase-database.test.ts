@@ -102,7 +102,9 @@ describe('a rebase', () => {
     const { theirs, moved } = await makeMerge(include('their_hint'), include('my_hint'));
     expect(await run('rebase')).toMatchObject({
       exitCode: 0,
-      stderr: expect.stringContaining(`Look at fixtures/views/some.sql: ${theirs} and ${moved} both have it`),
+      stderr: expect.stringContaining(
+        `Look at fixtures/views/some.sql: ${theirs} and ${moved} both change it`,
+      ),
     });
   });
 

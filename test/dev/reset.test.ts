@@ -35,7 +35,7 @@ describe('reset', () => {
     const result = await run(env, 'reset');
     expect(result).toMatchObject({ exitCode: 0, stderr: '' });
     expect(result.stdout).toMatch(/^Erasing database "\w+" on .*, with all that is in it \(\d+ kB\)\.\n/);
-    expect(result.stdout).toContain(`Made anew with ${committedMigrations().length} migrations`);
+    expect(result.stdout).toContain(`Recreated with ${committedMigrations().length} migrations`);
     expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
   });
 
@@ -44,7 +44,7 @@ describe('reset', () => {
     const env = workflowEnv(there.ROOT_DATABASE_URL, `${new URL(there.DATABASE_URL).pathname.slice(1)}_new`);
     const result = await run(env, 'reset');
     expect(result).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(result.stdout).toMatch(/^There is no database ".*_new" on .* yet: making it\.\n/);
+    expect(result.stdout).toMatch(/^There is no database ".*_new" on .* yet: creating it\.\n/);
     expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
   });
 
@@ -74,7 +74,7 @@ describe('reset', () => {
     expect(await ended).toMatchObject({
       exitCode: 1,
       stderr: expect.stringMatching(
-        /RUN_ABORTED: Stopped on request\. The database may be erased already, .*: run npm run db:reset again\./,
+        /RUN_ABORTED: Stopped on request\. The database may be erased or incomplete\. Run npm run db:reset again\./,
       ),
     });
     expect(await tablesOf(env.DATABASE_URL)).not.toContainEqual({ relname: 'precious' });
@@ -89,7 +89,7 @@ describe('reset', () => {
       await user.query('create table precious (n integer)');
       expect(await run(env, 'reset')).toMatchObject({
         exitCode: 1,
-        stderr: expect.stringMatching(/SCHEMA_CHANGE_REFUSED: .*connected to it: .*application "a service"/),
+        stderr: expect.stringMatching(/SCHEMA_CHANGE_REFUSED: .*has connections: .*application "a service"/),
       });
       expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'precious' }]);
     } finally {

@@ -35,7 +35,7 @@ describe('a file is not written as it should be', () => {
     ],
     ['for a keyword in capitals in a body', FUNCTION, replace('  if ', '  IF '), ' has IF in capitals'],
     ['for a tab', FUNCTION, replace('  if ', '\tif '), ' has a tab'],
-    ['for blanks at the end of a line', FUNCTION, replace('as $$\n', 'as $$  \n'), ' ends in blanks'],
+    ['for spaces at the end of a line', FUNCTION, replace('as $$\n', 'as $$  \n'), ' ends in spaces'],
     ['for CR LF', VIEW, (text) => text.replaceAll('\n', '\r\n'), ' ends in CR LF'],
     ['for an odd indentation', FUNCTION, replace('  if ', '   if '), ' is indented by 3 blanks'],
     ['for a long line', VIEW, replace('  n.*,', `  n.id as ${'i'.repeat(150)},`), ' is 161 characters long'],
@@ -45,7 +45,7 @@ describe('a file is not written as it should be', () => {
       'for a second object',
       FUNCTION,
       (text) => `${text}\ncreate view filestore.other as\nselect 1;\n`,
-      ' makes a second object',
+      ' creates a second object',
     ],
     [
       'for another name than that of its object',

@@ -74,7 +74,7 @@ describe('uncommit, while it tries the shadow database,', () => {
     expect(result, result.output).toMatchObject({
       exitCode: 0,
       stdout: expect.stringContaining(`Uncommitted ${last}`),
-      stderr: expect.stringContaining('migrations/current.sql was written to meanwhile'),
+      stderr: expect.stringContaining('migrations/current.sql was changed during the command'),
     });
     expect(editor.read()).toBe(`${ADD_COLUMN}\nselect 1;\n`);
     expect(committedMigrations(copy.folder)).not.toContain(last);

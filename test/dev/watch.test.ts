@@ -60,7 +60,7 @@ async function watchOn(env: WorkflowEnv): Promise<RunningCommand> {
 describe('on a machine that has nothing yet', () => {
   test('starts the embedded Postgres, applies each save with its time, shows what fails, and goes on', async () => {
     const watching = await watch();
-    const url = /To look into it: (.*)\n/.exec(await watching.untilSays(/To look into it: .*\n/))?.[1] ?? '';
+    const url = /To open it: (.*)\n/.exec(await watching.untilSays(/To open it: .*\n/))?.[1] ?? '';
     for (const filename of committedMigrations()) await watching.untilSays(`Applied ${filename}\n`);
     await watching.untilSays(/Up to date: current\.sql is empty \(\d+ ms\)\n/);
 
@@ -101,7 +101,7 @@ describe('on a machine that has nothing yet', () => {
 
   test('a server that another command runs is used, and its end is told', async () => {
     const host = await watch();
-    const url = /To look into it: (.*)\n/.exec(await host.untilSays(/To look into it: .*\n/))?.[1] ?? '';
+    const url = /To open it: (.*)\n/.exec(await host.untilSays(/To open it: .*\n/))?.[1] ?? '';
     await host.untilSays(/Up to date/);
     const guest = await watch();
     await guest.untilSays(/Up to date/);
@@ -209,7 +209,7 @@ describe('on a database of the developer', () => {
     await watching.untilSays(/Applied current\.sql/);
     editor.write(blank);
     await watching.untilSays(
-      /DRIFT .* is not what the committed migrations make:\n {2}column filestore\.nodes\.owner_hint is not in the model.*\n.*npm run db:reset\n/,
+      /DRIFT .* differs from the committed migrations:\n {2}column filestore\.nodes\.owner_hint is not in the model.*\n.*npm run db:reset\n/,
     );
     await watching.interrupt();
   });

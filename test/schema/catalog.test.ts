@@ -68,7 +68,7 @@ test('no table has a generated column, which the server would read from the cata
   ).toEqual([]);
 });
 
-test('every foreign key has an index on its referencing side', async () => {
+test('every foreign key has an index on its referencing columns', async () => {
   const rows = await database().query(
     `select c.conname
      from pg_constraint c

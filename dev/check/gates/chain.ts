@@ -5,14 +5,14 @@ import { type Gate, judge } from '../gate.ts';
 import { COMMITTED, type Sources } from '../sources.ts';
 
 const REMEDY =
-  'Only "npm run db:commit", "npm run db:uncommit" and, after a merge, "npm run db:rebase" write in this folder.';
+  'Do not edit this folder. Use npm run db:commit, npm run db:uncommit and, after a merge, npm run db:rebase.';
 
 /** Seen by what a file says of the one before it. */
 const BROKEN_LINKS: readonly string[] = ['MIGRATION_OUT_OF_CHAIN', 'MIGRATION_FILE_MISSING'];
 
 export const chain: Gate<Sources> = {
   name: 'chain',
-  proves: 'the committed migrations are unedited, each following the one before',
+  proves: 'the committed migrations are unedited, and each follows the one before',
   async look({ root, committed }) {
     try {
       await readCommittedMigrations(join(root, 'migrations'));

@@ -84,8 +84,7 @@ function problemsOf({ kind, subject, names }: Uncommented, sources: Sources): re
       {
         ...built.placeOf(statement?.line ?? 1),
         what: `${subject} has no comment`,
-        remedy:
-          'Say what it is for in an SQL comment above the statement, which a migration of one statement has room for.',
+        remedy: 'Write its purpose in an SQL comment above the statement.',
       },
     ];
   }
@@ -93,7 +92,7 @@ function problemsOf({ kind, subject, names }: Uncommented, sources: Sources): re
     {
       ...locate(sources, kind, ...names),
       what: `${subject} has no comment`,
-      remedy: `Say what it is for: comment on ${subject} is '…'; the data dictionary is made from it.`,
+      remedy: `Write its purpose, which also appears in the data dictionary: comment on ${subject} is '…';`,
     },
   ];
 }

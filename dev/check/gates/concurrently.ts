@@ -4,11 +4,12 @@ import { type Gate, judge, type Problem } from '../gate.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
 
 const ALONE =
-  'Give it a migration of its own, whose first line is "--! no-transaction" and whose one statement is "create index concurrently if not exists" or "drop index concurrently if exists".';
+  'Write a separate migration with the first line "--! no-transaction" and one statement, "create index concurrently if not exists" or "drop index concurrently if exists".';
 
 export const concurrently: Gate<Sources> = {
   name: 'concurrently',
-  proves: 'what is built concurrently, and nothing else, runs without a transaction and alone',
+  proves:
+    'each concurrent statement is a separate migration without a transaction, and every other migration has one',
   look: (sources) => judge(migrationsOf(sources).flatMap((source) => problemsOf(source))),
 };
 
@@ -17,7 +18,7 @@ function problemsOf(source: SqlSource): readonly Problem[] {
   if (source.transaction) {
     return built.map(({ line }) => ({
       ...source.placeOf(line),
-      what: 'is built concurrently, which the server refuses in a transaction',
+      what: 'is concurrent, which the server refuses in a transaction',
       remedy: ALONE,
     }));
   }
@@ -25,11 +26,11 @@ function problemsOf(source: SqlSource): readonly Problem[] {
   if (first === undefined) return [];
   if (second !== undefined) {
     const what =
-      'is the second statement of a migration without a transaction: sent together, the server runs them in one, and a failure midway would leave the first behind';
+      'is the second statement of a migration without a transaction: the server would run both in one transaction';
     return [{ ...source.placeOf(second.line), what, remedy: ALONE }];
   }
   if (built.length === 0) {
-    const what = 'runs without a transaction and is not built concurrently';
+    const what = 'runs without a transaction, but is not concurrent';
     return [{ ...source.placeOf(first.line), what, remedy: 'Remove the line "--! no-transaction".' }];
   }
   return canRunAgain(first, source)

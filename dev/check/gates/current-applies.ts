@@ -18,8 +18,8 @@ export const currentApplies: Gate<CurrentSubject> = {
     const { pending, current } = sources;
     if (!isSource(pending)) return judge(pending === null ? [] : [pending]);
     if (isEmpty(current)) {
-      const remedy = 'Write the migration there, or leave out --current.';
-      return judge([{ file: CURRENT, line: null, what: 'holds no migration to check', remedy }]);
+      const remedy = 'Write the migration in this file, or leave out --current.';
+      return judge([{ file: CURRENT, line: null, what: 'has no migration to check', remedy }]);
     }
     const failures = await applyAll(empty, [pending]);
     if (failures.length > 0) return judge(failures);

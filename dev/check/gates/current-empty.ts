@@ -11,9 +11,9 @@ export const currentEmpty: Gate<Sources> = {
       {
         file: current.file,
         line: current.statements[0]?.line ?? include,
-        what: 'holds a migration that is not committed',
+        what: 'has a migration that is not committed',
         remedy:
-          'Commit it: npm run db:commit -- -m "What it does". To check it as it is: npm run db:check -- --current',
+          'Commit it: npm run db:commit -- -m "What it does". To check it before the commit: npm run db:check -- --current',
       },
     ]);
   },

@@ -44,7 +44,7 @@ $$`;
 /** For a database that has everything applied; leaves it as it is. */
 export const definitions: Gate<DatabaseSubject> = {
   name: 'definitions',
-  proves: 'every view, function and trigger in the database is what its file in migrations/fixtures makes',
+  proves: 'every view, function and trigger in the database matches its file in migrations/fixtures',
   async look({ sources, client }) {
     const live = await readCatalog(client);
     return withRollback(client, async () => {
@@ -105,14 +105,14 @@ function describe(difference: CatalogDifference, sources: Sources): Problem {
   const place = known ? { file: file ?? '', line: 1 } : locate(sources, definer.kind, definer.name);
   const include = `write "--!include" with its name in migrations/current.sql`;
   if (!known) {
-    const remedy = `Move its definition to ${file ?? 'a file in migrations/fixtures'}, and ${include}.`;
+    const remedy = `Move its definition to ${file ?? 'a file in migrations/fixtures'}, then ${include}.`;
     return { ...place, what: `${what} has no file in migrations/fixtures`, remedy };
   }
   // The files come first in the comparison.
   const how = {
-    missing: 'is made by the file, and no migration makes it',
-    extra: 'is made by the migrations, and the file does not make it',
-    changed: 'is another by the file than by the migrations',
+    missing: 'is in the file, but no migration creates it',
+    extra: 'is created by the migrations, but not by the file',
+    changed: 'differs between the file and the migrations',
   }[difference.change];
-  return { ...place, what: `${what} ${how}`, remedy: `Correct the file if it is wrong, and ${include}.` };
+  return { ...place, what: `${what} ${how}`, remedy: `Correct the file if it is wrong, then ${include}.` };
 }

@@ -12,7 +12,7 @@ import {
 
 export const fixtureTexts: Gate<Sources> = {
   name: 'fixtures',
-  proves: 'every file of migrations/fixtures is what the last migration that includes it has',
+  proves: 'every file of migrations/fixtures matches the last migration that includes it',
   look: (sources) =>
     judge(sources.fixtures.flatMap((fixture) => problemsOf(fixture, sources, migrationsOf(sources)))),
 };
@@ -25,8 +25,8 @@ function problemsOf(
   const path = written.file.slice(FIXTURES.length + 1);
   const remedy =
     pending === null
-      ? `Pull it in: write "--!include ${path}" in migrations/current.sql, and commit that.`
-      : `Pull it in: write "--!include ${path}" in migrations/current.sql.`;
+      ? `Include it: write "--!include ${path}" in migrations/current.sql, and commit it.`
+      : `Include it: write "--!include ${path}" in migrations/current.sql.`;
   const fixture = expandIncludes(written, fixtures, [written.file]);
   if (!isSource(fixture)) return [fixture];
   const migration = migrations.findLast(({ text }) => text.includes(beginning(path)));
@@ -39,7 +39,7 @@ function problemsOf(
   if (parting === -1 && is.length === was.length) return [];
   const skipped = blankLinesBefore(fixture.text);
   const line = skipped + (parting === -1 ? is.length : parting + 1);
-  return [{ ...fixture.placeOf(line), what: `is not what ${migration.file} has of it`, remedy }];
+  return [{ ...fixture.placeOf(line), what: `differs from its text in ${migration.file}`, remedy }];
 }
 
 function definitionIn(migration: string, path: string): readonly string[] {

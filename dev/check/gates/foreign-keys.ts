@@ -42,7 +42,7 @@ const FOREIGN_KEYS = `
 /** For a database that has everything applied. */
 export const foreignKeys: Gate<DatabaseSubject> = {
   name: 'foreign keys',
-  proves: 'every foreign key has an index on its referencing side, or a reason to have none',
+  proves: 'every foreign key has an index on its referencing columns, or a reason in migrations/facts.ts',
   async look({ sources, client }) {
     const { rows } = await client.query<ForeignKey>(FOREIGN_KEYS);
     return judge([
@@ -54,8 +54,8 @@ export const foreignKeys: Gate<DatabaseSubject> = {
         .map((name) => ({
           file: FACTS_FILE,
           line: null,
-          what: `excuses ${name}, and there is no such foreign key without an index`,
-          remedy: 'Remove the excuse.',
+          what: `has a reason for ${name}, which is not a foreign key without an index`,
+          remedy: 'Remove the reason.',
         })),
     ]);
   },
@@ -65,7 +65,7 @@ function describe({ relation, name, columns }: ForeignKey, sources: Sources): Pr
   const index = `create index ${relation}_${columns.join('_')}_idx on filestore.${relation} (${columns.join(', ')})`;
   return {
     ...locate(sources, 'constraint', relation, name),
-    what: `foreign key ${name} of filestore.${relation} has no index that begins with ${columns.join(', ')}: each change of a referenced row would read the whole table`,
+    what: `foreign key ${name} of filestore.${relation} has no index that begins with ${columns.join(', ')}: each update of a key or delete of a referenced row would scan the table`,
     remedy: `Add one: ${index}. Or give the reason in ${FACTS_FILE}.`,
   };
 }

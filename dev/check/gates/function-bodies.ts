@@ -39,7 +39,7 @@ const CHECK = `
 /** For a database that has everything applied, on a server that has the extension; installs it. */
 export const functionBodies: Gate<DatabaseSubject> = {
   name: 'function bodies',
-  proves: 'plpgsql_check has no complaint about a function',
+  proves: 'plpgsql_check reports no problem in a function',
   async look({ sources, client }) {
     await client.query('create extension if not exists plpgsql_check');
     const { rows } = await client.query<Complaint>(CHECK);

@@ -8,7 +8,7 @@ import type { DatabaseSubject } from '../subject.ts';
 /** For a database that has the committed migrations. */
 export const generated: Gate<DatabaseSubject> = {
   name: 'generated',
-  proves: 'the generated files are what the committed migrations make of an empty database',
+  proves: 'the generated files match the committed migrations',
   async look({ sources: { root }, client }) {
     const migration = await lastMigration(root);
     if (migration === undefined) return notRun('the chain of committed migrations is broken');

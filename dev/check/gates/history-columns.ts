@@ -70,8 +70,8 @@ function compare(
           problem(
             undefined,
             relation,
-            `begins with ${own.join(', ')}, and not with ${OWN.join(', ')}`,
-            `Give it these three columns first, and then those of nodes.`,
+            `begins with ${own.join(', ')} instead of ${OWN.join(', ')}`,
+            `Put these three columns first, then those of nodes.`,
           ),
         ]),
     ...missing.map((column) =>

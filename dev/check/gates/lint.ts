@@ -15,11 +15,11 @@ interface Complaint {
 }
 
 const REMEDY =
-  'Change the migration; where the rule is wrong about it, write "-- squawk-ignore RULE" above the statement, and why.';
+  'Change the migration. If the rule does not apply here, write "-- squawk-ignore RULE" and the reason above the statement.';
 
 export const lint: Gate<Sources> = {
   name: 'lint',
-  proves: 'squawk has no complaint that is not waived in .squawk.toml',
+  proves: 'squawk reports no problem, except for rules that .squawk.toml disables',
   async look({ root, committed, pending }) {
     const squawk = findSquawk();
     if (squawk === undefined) {

@@ -4,7 +4,7 @@ import { type Gate, judge, type Problem } from '../gate.ts';
 import { type Sources, type SqlSource, writtenSources } from '../sources.ts';
 
 const REMEDY =
-  'Write the name out: the schema is fixed, and what belongs to a database is asked of the server.';
+  'Write the schema by its name, and ask the server for other names (current_database(), current_user).';
 /** These graphile-migrate replaces anywhere, in strings and comments too (dist/migration.js). */
 const RESERVED = /:DATABASE_(?:NAME|OWNER)\b/g;
 const PLACEHOLDER = /^[A-Z][A-Z0-9_]*$/;
@@ -27,7 +27,7 @@ function declarationIn(settings: string): readonly Problem[] {
   const found = DECLARED.exec(settings);
   if (found === null) return [];
   const line = settings.slice(0, found.index + found[0].length).split('\n').length;
-  const what = 'declares placeholders, which are replaced in string literals too and break linters';
+  const what = 'declares placeholders, which graphile-migrate also replaces in string literals';
   return [{ file: '.gmrc', line, what, remedy: 'Leave "placeholders" empty.' }];
 }
 

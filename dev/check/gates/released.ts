@@ -9,22 +9,22 @@ export const TAGS = 'v*';
 
 export const released: Gate<Sources> = {
   name: 'released',
-  proves: `the committed migrations of the last release (git tag ${TAGS}) are as they were`,
+  proves: `the committed migrations of the last release (git tag ${TAGS}) are unchanged`,
   async look({ root }) {
     const git = async (...args: readonly string[]) =>
       (await run('git', ['-C', root, ...args], { maxBuffer: 2 ** 28 })).stdout.trim();
     try {
       await git('rev-parse', '--git-dir');
     } catch (error) {
-      return notRun(`git has nothing to say about this folder: ${firstLineOf(error)}`);
+      return notRun(`git cannot read this folder: ${firstLineOf(error)}`);
     }
     const tag = await git('describe', '--tags', '--abbrev=0', '--match', TAGS).catch(() => undefined);
     if (tag === undefined) {
       const shallow = (await git('rev-parse', '--is-shallow-repository')) === 'true';
       return notRun(
         shallow
-          ? `this clone is shallow and has no tag ${TAGS}. Where there are releases, fetch them: git fetch --unshallow --tags`
-          : `there is no release yet: no tag ${TAGS} leads here`,
+          ? `this clone is shallow and has no tag ${TAGS}. If there are releases, fetch them: git fetch --unshallow --tags`
+          : `there is no release yet: this branch has no tag ${TAGS}`,
       );
     }
     // The second side is the working tree, so that what is not committed to git counts too.
@@ -40,7 +40,7 @@ export const released: Gate<Sources> = {
           return {
             file,
             line: gone ? null : Math.max(Number(line), 1),
-            what: `${gone ? 'is gone' : 'was changed'} since ${tag}, and databases have it as it was released`,
+            what: `${gone ? 'is gone' : 'was changed'} since ${tag}, but databases have the released version`,
             remedy: `Restore it: git checkout ${tag} -- ${file}. Write the change as a new migration.`,
           };
         }),

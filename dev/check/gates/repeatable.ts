@@ -9,16 +9,16 @@ import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 const REMEDY =
-  'A migration must do no harm where its objects are there already: "if not exists", "create or replace", "drop … if exists" before "create", constraints guarded, every index with a name.';
+  'Write the migration so that it can run again: "if not exists", "create or replace", "drop … if exists" before "create", guarded constraints, a name for every index.';
 /** In the migration that makes it impossible; the ones before it are then left out. */
 const NO_REPLAY = /^-- No replay from before: \S/m;
 const REPLAY_REMEDY =
-  'A database that lost its bookkeeping could no longer be migrated. Where that is meant, write into the migration after which it is so: "-- No replay from before: why".';
+  'A database that lost its history could no longer be migrated. If you accept that, write "-- No replay from before: why" into the later migration.';
 
 /** For an empty database. */
 export const repeatable: Gate<DatabaseSubject> = {
   name: 'repeatable',
-  proves: 'each migration applied twice, and all of them once more, without the history, change nothing',
+  proves: 'applying each migration twice, and all of them again without the history, changes nothing',
   async look({ sources, client }) {
     const migrations = migrationsOf(sources);
     for (const migration of migrations) {
@@ -32,7 +32,7 @@ export const repeatable: Gate<DatabaseSubject> = {
     return judge(
       problems.map((problem) => ({
         ...problem,
-        what: `with the migrations after it applied, ${problem.what}`,
+        what: `when later migrations are applied already, ${problem.what}`,
         remedy: REPLAY_REMEDY,
       })),
     );
@@ -50,7 +50,7 @@ export async function applyAgain(
   if (failures.length > 0) {
     return failures.map((problem) => ({
       ...problem,
-      what: `the second time, ${problem.what}`,
+      what: `when applied a second time, ${problem.what}`,
       remedy: REMEDY,
     }));
   }
@@ -65,9 +65,9 @@ export async function applyAgain(
 function describeChange(difference: CatalogDifference): string {
   switch (difference.change) {
     case 'missing':
-      return 'is gone after the second time';
+      return 'is missing after the second time';
     case 'extra':
-      return `is there after the second time only: ${difference.actual}`;
+      return `exists only after the second time: ${difference.actual}`;
     case 'changed':
       return `is "${difference.expected}" after the first time, "${difference.actual}" after the second`;
   }

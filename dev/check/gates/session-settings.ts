@@ -20,9 +20,11 @@ function problemsIn(tokens: readonly SqlToken[], source: SqlSource, linesBefore:
       return problemsIn(tokenize(token.value), source, linesBefore + token.line - 1);
     }
     const place = source.placeOf(linesBefore + token.line);
-    const what = 'stays in force for whatever the session does next, the migrations after it among it';
+    const what = 'stays in force for the rest of the session, including later migrations';
     if (outlivesTransaction(tokens, index)) {
-      const remedy = isWord(token, 'set') ? 'Write "set local".' : 'Use "set local", which ends by itself.';
+      const remedy = isWord(token, 'set')
+        ? 'Write "set local".'
+        : 'Use "set local", which ends with the transaction.';
       return [{ ...place, what: `"${quote(tokens, index)}" ${what}`, remedy }];
     }
     if (isWord(token, 'set_config') && tokens[index + 1]?.text === '(' && !isLocal(tokens, index + 2)) {

@@ -35,7 +35,7 @@ const KINDS = {
 
 export const style: Gate<Sources> = {
   name: 'style',
-  proves: 'SQL in current.sql and migrations/fixtures is written as migrations/README.md says',
+  proves: 'SQL in current.sql and migrations/fixtures follows the style of migrations/README.md',
   look: ({ current, fixtures }) =>
     judge([current, ...fixtures].flatMap((source) => [...layoutProblems(source), ...objectProblems(source)])),
 };
@@ -54,21 +54,29 @@ function layoutProblems(source: SqlSource): readonly Problem[] {
     const { open, width } = shape[index] ?? { open: false, width: 0 };
     const indentation = line.length - line.trimStart().length;
     const number = index + 1;
-    if (line.includes('\r')) return [problem(number, 'ends in CR LF', 'End lines in LF alone.')];
-    if (line.includes('\t')) return [problem(number, 'has a tab', 'Indent by two blanks.')];
-    if (/ $/.test(line)) return [problem(number, 'ends in blanks', 'Remove them.')];
+    if (line.includes('\r')) return [problem(number, 'ends in CR LF', 'End lines in LF.')];
+    if (line.includes('\t')) return [problem(number, 'has a tab', 'Indent by two spaces.')];
+    if (/ $/.test(line)) return [problem(number, 'ends in spaces', 'Remove the spaces.')];
     if (width > LONGEST_LINE && !ONE_LINERS.test(line)) {
-      const what = `is ${width} characters long, its strings not counted`;
-      return [problem(number, what, `Break it: ${LONGEST_LINE} is the most.`)];
+      const what = `is ${width} characters long, not counting strings`;
+      return [problem(number, what, `Break the line: at most ${LONGEST_LINE} characters.`)];
     }
     const free = open || CONTINUATION.test(line.trimStart());
     if (indentation % 2 === 1 && !free) {
-      return [problem(number, `is indented by ${indentation} blanks`, 'Indent by two blanks a level.')];
+      return [problem(number, `is indented by ${indentation} spaces`, 'Indent by two spaces per level.')];
     }
     return [];
   });
   const end = /[^\n]\n$/.test(text) || text === '';
-  const last = end ? [] : [problem(text.split('\n').length, 'does not end in one line break', 'Let it.')];
+  const last = end
+    ? []
+    : [
+        problem(
+          text.split('\n').length,
+          'does not end in one line break',
+          'End the file with exactly one line break.',
+        ),
+      ];
   return [...capitals, ...lines, ...last];
 }
 
@@ -104,7 +112,7 @@ function objectProblems({ file, text, statements }: SqlSource): readonly Problem
   const rules = Object.hasOwn(KINDS, folder) ? KINDS[folder as keyof typeof KINDS] : undefined;
   if (rules === undefined) {
     const remedy = `Move it to one of ${Object.keys(KINDS).join('/, ')}/.`;
-    return [{ file, line: null, what: `is in no folder that ${FIXTURES} has`, remedy }];
+    return [{ file, line: null, what: `is not in a folder of ${FIXTURES}`, remedy }];
   }
   // Procedures have their files among the functions.
   const isProcedure = folder === 'functions' && /^create (?:or replace )?procedure\b/m.test(text);
@@ -118,15 +126,15 @@ function objectProblems({ file, text, statements }: SqlSource): readonly Problem
         file,
         line: null,
         what,
-        remedy: `It holds the ${kind} ${name}, as its name says, and nothing else.`,
+        remedy: `Write the ${kind} ${name} in this file, and nothing else.`,
       };
     });
   const others = statements
     .filter(({ text }) => /^create\b/i.test(text))
     .slice(1)
     .map(({ line }): Problem => {
-      const remedy = 'Give it a file of its own.';
-      return { file, line, what: 'makes a second object', remedy };
+      const remedy = 'Move it to a separate file.';
+      return { file, line, what: 'creates a second object', remedy };
     });
   return [...missing, ...others];
 }
