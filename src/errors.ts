@@ -1,4 +1,4 @@
-/** What every error of this package says about itself: a code that stays, whatever the wording does. */
+/** Codes of all errors of this package. A code stays the same when the message changes. */
 export type FilestoreErrorCode =
   | 'SETTINGS_INVALID'
   | 'CONNECTION_FAILED'
@@ -38,9 +38,9 @@ export type HistoryDivergedCode =
   | 'HISTORY_FOREIGN';
 
 /**
- * Base of every error this package throws. `message` is one paragraph that names the thing, says why,
- * and what to do; it never holds a secret. `cause` is the error underneath, where there is one.
- * docs/operations.md has each code with its cause and remedy.
+ * Base of every error this package throws. `message` is one paragraph: what failed, why, and what to do. It never
+ * contains a secret. `cause` is the error underneath, where there is one. docs/operations.md has each code with its
+ * cause and remedy.
  */
 export abstract class FilestoreError extends Error {
   abstract readonly code: FilestoreErrorCode;
@@ -61,12 +61,12 @@ export class SettingsError extends FilestoreError {
   }
 }
 
-/** No usable connection: the server cannot be reached, or does not let this user in. */
+/** No usable connection: the server is unreachable or refuses this user. */
 export class ConnectionError extends FilestoreError {
   readonly code = 'CONNECTION_FAILED';
 }
 
-/** A connection was there and is gone: the server was stopped, or the network, or somebody ended it. */
+/** An open connection was lost: the server stopped, the network failed, or someone ended the session. */
 export class ConnectionLostError extends FilestoreError {
   readonly code = 'CONNECTION_LOST';
 
@@ -100,7 +100,7 @@ export class MigrationsInvalidError extends FilestoreError {
   constructor(
     readonly code: MigrationsInvalidCode,
     message: string,
-    /** Name of the file at fault; of one that is missing, where that is known. */
+    /** Name of the damaged file, or of the missing one where it is known. */
     readonly filename: string,
     options?: ErrorOptions,
   ) {
@@ -117,7 +117,7 @@ export interface HistoryProblem {
   readonly remedy: string;
 }
 
-/** The database was migrated by other files than the ones at hand. `code` is that of the first problem. */
+/** The database was migrated by files other than these. `code` is that of the first problem. */
 export class HistoryDivergedError extends FilestoreError {
   readonly code: HistoryDivergedCode;
 
@@ -130,7 +130,7 @@ export class HistoryDivergedError extends FilestoreError {
   }
 }
 
-/** The bookkeeping of migrations is there, and this role may not read it. */
+/** The history of migrations exists, but this role may not read it. */
 export class HistoryUnreadableError extends FilestoreError {
   readonly code = 'HISTORY_UNREADABLE';
 }
@@ -148,7 +148,7 @@ export class DatabaseAheadError extends FilestoreError {
   }
 }
 
-/** Tables exist that nobody migrated, and they are not what the migrations would make. */
+/** Tables exist without a recorded migration, and differ from what the migrations would create. */
 export class SchemaConflictError extends FilestoreError {
   readonly code = 'SCHEMA_CONFLICT';
 
@@ -161,7 +161,7 @@ export class SchemaConflictError extends FilestoreError {
   }
 }
 
-/** The schema in the database is not the one that its migrations make. */
+/** The schema in the database differs from its migrations. */
 export class SchemaDriftedError extends FilestoreError {
   readonly code = 'SCHEMA_DRIFTED';
 
@@ -176,7 +176,7 @@ export class SchemaDriftedError extends FilestoreError {
   }
 }
 
-/** The package's model of the schema is missing or damaged, so that nothing can be compared with it. */
+/** The package's model of the schema is missing or damaged, so no schema can be compared with it. */
 export class SchemaModelError extends FilestoreError {
   readonly code = 'SCHEMA_MODEL_INVALID';
 }
@@ -189,12 +189,12 @@ export interface ServerProcess {
   readonly applicationName: string | null;
 }
 
-/** Who holds a lock. `remedy` is what to do about it: a sentence that ends in the statement, where there is one. */
+/** The holder of a lock. `remedy` says what to do; it ends with the statement, if there is one. */
 export type LockHolder =
   | (ServerProcess & { readonly kind: 'session'; readonly connectedAt: Date; readonly remedy: string })
-  /** A session whose times this role may not see: only members of pg_read_all_stats see those of other roles. */
+  /** A session of another role. Only members of pg_read_all_stats see its times. */
   | (ServerProcess & { readonly kind: 'hidden session'; readonly remedy: string })
-  /** It has no process any more, and keeps its locks until it is committed or rolled back by its id. */
+  /** It has no process, and keeps its locks until it is committed or rolled back by its id. */
   | {
       readonly kind: 'prepared transaction';
       readonly gid: string;
@@ -204,16 +204,16 @@ export type LockHolder =
       readonly ageMs: number;
       readonly remedy: string;
     }
-  /** It ended while it was looked up. */
+  /** It ended during the lookup. */
   | { readonly kind: 'unknown'; readonly remedy: string };
 
-/** Another migrator was at work on the same database for longer than this one was told to wait. */
+/** Another migrator worked on the database for longer than this run may wait. */
 export class LockNotAcquiredError extends FilestoreError {
   readonly code = 'LOCK_NOT_ACQUIRED';
 
   constructor(
     message: string,
-    /** Who has the lock. */
+    /** The holder of the lock. */
     readonly holder: LockHolder,
     /** Names of the files that this run applied before. */
     readonly applied: readonly string[],
@@ -225,15 +225,15 @@ export class LockNotAcquiredError extends FilestoreError {
 /** Where in a migration file the server stopped. Lines and columns count from 1. */
 export interface MigrationFailurePlace {
   readonly filename: string;
-  /** Number of the failing statement in the file, from 1. Null when no statement of the file was at fault. */
+  /** Number of the failing statement in the file, from 1. Null if no statement of the file failed. */
   readonly statement: number | null;
   readonly line: number | null;
   readonly column: number | null;
 }
 
 /**
- * A migration failed. What it did was rolled back, unless it runs without a transaction (`--! no-transaction`); the
- * migrations before it stay applied.
+ * A migration failed. It was rolled back, unless it runs without a transaction (`--! no-transaction`); the migrations
+ * before it stay applied.
  */
 export class MigrationFailedError extends FilestoreError {
   readonly code = 'MIGRATION_FAILED';
@@ -254,8 +254,8 @@ export class MigrationFailedError extends FilestoreError {
 }
 
 /**
- * The run was told to stop. What it had committed stays; the migration under way was rolled back, unless it runs
- * without a transaction (`--! no-transaction`).
+ * The run was stopped. Applied migrations stay; the current one was rolled back, unless it runs without a transaction
+ * (`--! no-transaction`).
  */
 export class RunAbortedError extends FilestoreError {
   readonly code = 'RUN_ABORTED';
@@ -270,7 +270,7 @@ export class RunAbortedError extends FilestoreError {
   }
 }
 
-/** A service was started on a database that lacks migrations. The message is the command that applies them. */
+/** A service was started on a database that lacks migrations. The message has the command that applies them. */
 export class NotMigratedError extends FilestoreError {
   readonly code = 'NOT_MIGRATED';
 
@@ -288,7 +288,7 @@ export class EmbeddedPostgresError extends FilestoreError {
   readonly code = 'EMBEDDED_POSTGRES_FAILED';
 }
 
-/** A step of changing the schema (commit, uncommit, rebase, reset) cannot be done as things stand. Nothing was changed. */
+/** A step of changing the schema (commit, uncommit, rebase, reset) is not possible. Nothing was changed. */
 export class SchemaChangeError extends FilestoreError {
   readonly code = 'SCHEMA_CHANGE_REFUSED';
 }

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Folder of this package: src/ and dist/ stand equally deep below it. */
+/** Folder of this package. src/ and dist/ are at the same depth below it. */
 export const PACKAGE_ROOT: string = fileURLToPath(new URL('..', import.meta.url));
 
 /** The migrations that ship with the package. */

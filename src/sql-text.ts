@@ -1,10 +1,10 @@
-/** A piece of SQL that is one to the server. Blanks and comments are none. */
+/** A token of SQL. Whitespace and comments are not tokens. */
 export interface SqlToken {
-  /** `word`: a keyword or a plain name; `name`: a quoted one; `body`: what stands between dollar quotes. */
+  /** `word`: a keyword or a plain name; `name`: a quoted one; `body`: the text between dollar quotes. */
   readonly kind: 'word' | 'name' | 'string' | 'body' | 'number' | 'symbol';
-  /** As it is written, quotes and all. */
+  /** As written, with its quotes. */
   readonly text: string;
-  /** What it means: a word in lower case, what stands between the quotes of anything quoted. */
+  /** The value: a word in lower case, or the text between the quotes. */
   readonly value: string;
   /** Of its first character, from 1. */
   readonly line: number;
@@ -25,8 +25,8 @@ export interface SqlStatement {
   readonly tokens: readonly SqlToken[];
 }
 
-// PostgreSQL manual, section 4.1, with standard_conforming_strings on. What is not closed is a symbol, and for the
-// server to complain about.
+// PostgreSQL manual, section 4.1, with standard_conforming_strings on. An unclosed quote is a symbol; the server
+// reports it.
 const WORD = String.raw`[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*`;
 const TOKEN = new RegExp(
   [
@@ -43,7 +43,7 @@ const TOKEN = new RegExp(
   'y',
 );
 
-/** The tokens of SQL as it stands in a file: several statements, comments, bodies of functions. */
+/** The tokens of the SQL in a file: several statements, comments, bodies of functions. */
 export function tokenize(sql: string): readonly SqlToken[] {
   const tokens: SqlToken[] = [];
   const pattern = new RegExp(TOKEN);
@@ -67,7 +67,7 @@ export function splitStatements(sql: string): readonly SqlStatement[] {
   const statements: SqlStatement[] = [];
   let tokens: SqlToken[] = [];
   let parentheses = 0;
-  /** How deep in a body that is no string: `begin atomic … end`, with its `case … end`. */
+  /** Depth in a body that is not a string: `begin atomic … end`, with its `case … end`. */
   let blocks = 0;
   const finish = () => {
     const [first, last] = [tokens[0], tokens.at(-1)];
@@ -95,7 +95,7 @@ export function splitStatements(sql: string): readonly SqlStatement[] {
   return statements;
 }
 
-/** The token, or where it is the body of a function or block, those of the code in it, as they stand in the whole text. */
+/** The token or, for the body of a function or block, the tokens in it, with positions in the whole text. */
 export function tokensWithin(token: SqlToken): readonly SqlToken[] {
   if (token.kind !== 'body') return [token];
   const linesBefore = token.line - 1;
@@ -116,8 +116,9 @@ export interface TextPlace {
 }
 
 /**
- * The character that a server points to in what was sent.
- * @param position In characters, from 1: one outside of the basic plane is one here, and two in a string.
+ * The character at a position that the server reported.
+ * @param position In characters, from 1. A character outside the basic plane counts as one here, and as two in a
+ * string.
  */
 export function placeAt(text: string, position: number): TextPlace {
   const before = Array.from(text).slice(0, Math.max(position - 1, 0));
@@ -145,7 +146,7 @@ function endOf(
   return close === -1 ? sql.length : close + tag.length;
 }
 
-/** Comments of this kind stand in each other. */
+/** Comments of this kind can be nested. */
 function endOfComment(sql: string, offset: number): number {
   const marks = /\/\*|\*\//g;
   marks.lastIndex = offset;

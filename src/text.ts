@@ -12,12 +12,12 @@ export function capitalized(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
-/** Number of lines before the first that is not blank. */
+/** Number of blank lines at the beginning. */
 export function blankLinesBefore(text: string): number {
   return text.slice(0, text.search(/\S|$/)).split('\n').length - 1;
 }
 
-/** For sorting; by code points and not by a locale, so that the order is the same everywhere. */
+/** For sorting by code points, so that the order does not depend on a locale. */
 export function compareNames(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

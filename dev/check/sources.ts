@@ -14,7 +14,7 @@ export interface SqlSource {
   readonly file: string;
   readonly text: string;
   readonly statements: readonly SqlStatement[];
-  /** Whether it runs in a transaction: all do that do not begin with `--! no-transaction`. */
+  /** Whether it runs in a transaction: false if it begins with `--! no-transaction`. */
   readonly transaction: boolean;
   /** Where a line of the text, from 1, is written. */
   readonly placeOf: (line: number) => Place;

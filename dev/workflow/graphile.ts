@@ -17,7 +17,7 @@ export interface Graphile {
   run(command: ThreadCommand, onRunning: (target: ThreadTarget) => void): Promise<ThreadOutcome>;
   /** Cancels what the server does for it; the command under way then fails. */
   cancel(): Promise<void>;
-  /** Ends the thread, whatever it does. */
+  /** Ends the thread at once. */
   end(): Promise<void>;
 }
 
@@ -27,7 +27,7 @@ const SERVER_SETTINGS = {
   statement_timeout: '0',
   idle_in_transaction_session_timeout: '0',
   default_transaction_isolation: 'read committed',
-  // Else a server process goes on, and holds its locks, though this one was killed.
+  // Without this, the server process would continue and hold its locks after this process was killed.
   client_connection_check_interval: '500',
 };
 

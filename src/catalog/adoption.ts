@@ -7,18 +7,17 @@ import {
   type ObjectKind,
 } from './model.ts';
 
-/** Kinds whose names are of one space: where one stands, no other can be made. */
+/** Kinds that share one namespace: two of them cannot have the same name. */
 const RELATIONS: readonly ObjectKind[] = ['table', 'view', 'materialized view', 'sequence', 'type'];
-/** Kinds that migrations leave as they are when one of that name is there. */
+/** Kinds that migrations keep if one of that name exists. */
 const KEPT: readonly ObjectKind[] = ['domain', 'type', 'table'];
-/** Parts that are made with what they belong to, and are not made again where that is there. */
+/** Parts that are created only together with their object. */
 const MADE_WITHIN: readonly ObjectKind[] = ['column', 'constraint'];
 
 /**
- * What stands in the way of migrating a database that has some of the schema already, but no history of it. The
- * migrations make what is missing, and again what holds no data; `if not exists` passes over the rest, be
- * it of another shape. So a missing table, index or trigger is no conflict, and a missing column or constraint is
- * one, unless a migration adds it to the table that is there.
+ * Conflicts in a database that has parts of the schema but no history. The migrations create missing objects and
+ * recreate those without data; `if not exists` skips the others, whatever their shape. So a missing table, index or
+ * trigger is not a conflict. A missing column or constraint is one, unless a migration adds it to the existing table.
  * @param sql The migrations, as they are run.
  * @returns one line for each conflict.
  */
@@ -54,7 +53,7 @@ function conflictsOfParts(should: CatalogObject, is: CatalogObject, sql: string)
       if (same !== undefined) return conflictOfShape(part, should, same);
       return isAdded(part, sql) ? [] : [`${describeObject(part, should)} is missing: ${shapeOf(part)}`];
     });
-  // A column too many can be one that every insert would have to fill; a constraint too many is drift.
+  // An extra column may be one that every insert has to fill. An extra constraint is drift.
   const extra = is.parts
     .filter((part) => part.kind === 'column' && !wanted.has(keyOf(part)))
     .map((part) => `${describeObject(part, should)} is not in the model: ${shapeOf(part)}`);
@@ -78,7 +77,7 @@ function isAdded({ name }: CatalogObject, sql: string): boolean {
   ).test(sql);
 }
 
-/** The definition without a column's default, which comes last in it, and only one that is not generated has any. */
+/** The definition without a column's default, which is its last part. */
 function shapeOf({ kind, definition }: CatalogObject): string {
   return kind !== 'column' || definition.includes(' generated ')
     ? definition

@@ -4,7 +4,7 @@ import { SchemaModelError } from '../errors.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 import { type ModelledMigration, modelledMigrationOf, parseModel, type SchemaModel } from './render.ts';
 
-/** Where a package keeps the model that its migrations lead to. */
+/** The model of the schema, in a package. */
 export const MODEL_FILE = join('schema', 'filestore.txt');
 
 /**
@@ -25,7 +25,7 @@ export async function readCommittedModel(root: string = PACKAGE_ROOT): Promise<S
   return parseModel(text, MODEL_FILE);
 }
 
-/** The last of the migrations that the package's model has seen; undefined where the model cannot be read. */
+/** The last migration that the package's model includes; undefined if the model cannot be read. */
 export async function readModelledMigration(
   root: string = PACKAGE_ROOT,
 ): Promise<ModelledMigration | undefined> {

@@ -7,10 +7,10 @@ import {
   type ObjectKind,
 } from './model.ts';
 
-/** One object in which a database is not what it should be. {@link describeDifference} makes it a line. */
+/** One object that differs. {@link describeDifference} renders it as a line. */
 export type CatalogDifference = {
   readonly object: CatalogObject;
-  /** The table or whatever else it belongs to; null for what stands in the schema itself. */
+  /** The table or other object that it belongs to; null for an object of the schema itself. */
   readonly owner: CatalogObject | null;
 } & (
   | { readonly change: 'missing'; readonly expected: string }
@@ -19,9 +19,9 @@ export type CatalogDifference = {
 );
 
 export interface CatalogComparison {
-  /** Empty when the database is what it should be. What belongs to a missing or extra object is not listed apart. */
+  /** Empty if nothing differs. Parts of a missing or extra object are not listed separately. */
   readonly differences: readonly CatalogDifference[];
-  /** Where the comparison was weaker than it could be, one line each. */
+  /** Limits of the comparison, one line each. */
   readonly notes: readonly string[];
 }
 
@@ -30,7 +30,7 @@ const FIRST_WITHOUT_QUALIFIERS = 16;
 const VIEWS: readonly ObjectKind[] = ['view', 'materialized view'];
 const LONGEST_EXCERPT = 160;
 
-/** Compares what a database should hold with what it holds. The order of columns does not count. */
+/** Compares the expected schema with the actual one. The order of columns does not count. */
 export function compareModels(expected: CatalogModel, actual: LiveCatalog): CatalogComparison {
   const [schema] = expected.objects.filter(({ kind }) => kind === 'schema');
   if (schema !== undefined && actual.objects.length === 0) {
@@ -92,7 +92,7 @@ function compareObjects(
   ];
 }
 
-/** Up to 15 the server prints `nodes.id` where later ones print `id`. String literals keep what they hold. */
+/** Up to 15 the server prints `nodes.id`, and later `id`. String literals stay unchanged. */
 function withoutQualifiers(definition: string): string {
   return definition.replace(
     /('(?:[^']|'')*')|(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_$]*)\.(?=["a-z_])/g,
@@ -105,12 +105,12 @@ function line(statement: string, definition: string): string {
   return definition === '' ? statement : `${statement}: ${excerpt}`;
 }
 
-/** What two definitions do not have in common: the lines of each that the other lacks, cut to where they part. */
+/** The difference of two definitions: the lines of each that the other lacks, cut to the differing part. */
 function excerpts(a: string, b: string): readonly [string, string] {
   const [onlyA, onlyB] = [linesBeyond(a, b), linesBeyond(b, a)];
   let common = 0;
   while (common < onlyA.length && onlyA[common] === onlyB[common]) common += 1;
-  // Some of what they share says where in the text it is.
+  // Some common text shows where the difference is.
   const start = onlyA === onlyB ? 0 : Math.max(0, common - LONGEST_EXCERPT / 2);
   return [cut(onlyA, start), cut(onlyB, start)];
 }

@@ -1,7 +1,7 @@
-/** The schema that the model is of; names in a model are names in it. */
+/** The schema of the model. Names in a model are relative to it. */
 export const MODELLED_SCHEMA = 'filestore';
 
-/** What stands in the schema itself. */
+/** Objects of the schema itself. */
 export type TopLevelKind =
   | 'schema'
   | 'domain'
@@ -14,7 +14,7 @@ export type TopLevelKind =
   | 'procedure'
   | 'aggregate';
 
-/** What stands in one of those. */
+/** Parts of such an object. */
 export type PartKind =
   | 'column'
   | 'constraint'
@@ -37,20 +37,20 @@ export const OBJECT_KINDS: readonly ObjectKind[] = [
 /** An object of the catalog. Kind and name together are unique among its neighbours. */
 export interface CatalogObject {
   readonly kind: ObjectKind;
-  /** As it stands in SQL, quoted where need be, without the schema; a function's with its argument types. */
+  /** As in SQL, quoted if needed, without the schema; a function's with its argument types. */
   readonly name: string;
-  /** Everything else that matters about it, in the server's words where it has some. May have several lines. */
+  /** The rest of its definition, as the server prints it. May have several lines. */
   readonly definition: string;
-  /** What belongs to it: columns in their physical order, then everything else by kind and name. */
+  /** Its parts: columns in their physical order, then the others by kind and name. */
   readonly parts: readonly CatalogObject[];
 }
 
-/** What tells an object from its neighbours. */
+/** The key of an object among its neighbours. */
 export function keyOf({ kind, name }: Pick<CatalogObject, 'kind' | 'name'>): string {
   return `${kind} ${name}`;
 }
 
-/** Everything in the schema but comments, owners, and privileges of named roles, which are an operator's business. */
+/** Everything in the schema except comments, owners, and privileges of named roles, which operators decide. */
 export interface CatalogModel {
   /** By kind and name. Empty when there is no such schema. */
   readonly objects: readonly CatalogObject[];
@@ -62,12 +62,15 @@ export interface LiveCatalog extends CatalogModel {
   readonly serverMajor: number;
 }
 
-/** How people call an object: `column filestore.nodes.path`, `privilege EXECUTE of function filestore.f(bigint)`. */
+/**
+ * The name of an object in messages: `column filestore.nodes.path`, `privilege EXECUTE of function
+ * filestore.f(bigint)`.
+ */
 export function describeObject(object: CatalogObject, owner: CatalogObject | null): string {
   const { kind, name } = object;
   if (owner === null) return kind === 'schema' ? `schema ${name}` : `${kind} ${MODELLED_SCHEMA}.${name}`;
   if (kind === 'privilege') return `${kind} ${name} of ${describeObject(owner, null)}`;
-  // An index has the schema's names; everything else has its owner's.
+  // The name of an index is in the schema's namespace; other parts are in that of their owner.
   if (kind === 'index') return `${kind} ${MODELLED_SCHEMA}.${name}`;
   return `${kind} ${MODELLED_SCHEMA}.${owner.name}.${name}`;
 }

@@ -1,6 +1,6 @@
 /**
- * What the server's deparsing depends on, for the length of the transaction: outside of one, that is this query.
- * Literals of the second statement hold no backslash, since it is parsed by the session's own settings.
+ * Settings that the server's deparsing depends on, until the end of the transaction or, without one, of this query.
+ * The second statement has no backslash in its literals, because it is parsed with the session's own settings.
  */
 export const PINNED_SETTINGS = `
 select
@@ -197,7 +197,7 @@ const TYPES = `
          end
   from type_ t`;
 
-// The bodies that the server keeps as text stand in migrations/fixtures; those it has parsed it can print.
+// Bodies that the server keeps as text are hashed, because migrations/fixtures has them; it can print parsed ones.
 const ROUTINES = `
   select null, null, kind, name, 0,
          concat_ws(chr(10),
@@ -261,8 +261,8 @@ const OBJECTS = [
 ];
 
 /**
- * One message to the server. Its last result has a row for each object, the one before it the server's version. The
- * server has no definition any more of what is dropped while this runs.
+ * One message to the server. Its last result has a row for each object, the one before it the server's version. An
+ * object that is dropped during the query has no definition.
  */
 export const CATALOG_QUERY = `${PINNED_SETTINGS}
 with ${NAMED_OBJECTS}

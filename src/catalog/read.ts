@@ -45,7 +45,7 @@ export async function readCatalog(client: CatalogClient): Promise<LiveCatalog> {
   return { serverMajor: version[0]?.major ?? 0, objects: build(partsOf.get('')) };
 }
 
-/** A column is to stand in one line. */
+/** A column is one line. */
 function normalize(row: Row): Row {
   return {
     ...row,

@@ -33,7 +33,7 @@ export interface Command {
   /** What it does, in one line of the help. */
   readonly summary: string;
   readonly options: Options;
-  /** @returns what the process should exit with. */
+  /** @returns the exit code of the process. */
   run(output: Output, flags: Flags, withDatabase: WithDatabase): Promise<number>;
 }
 

@@ -2,9 +2,9 @@ import type { SchemaCheck } from '../db/check-schema.ts';
 import type { MigrationReport, MigrationStatus, PendingMigration } from '../db/migrations.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
 
-// What `--json` prints: one document on stdout, whatever happens, and the exit code beside it. `ok` is false when the
-// command failed, which `error` then says why, or when `verify` did not find the schema to be what it should be.
-// Moments are ISO 8601, durations milliseconds.
+// What `--json` prints: one document on stdout, whatever happens, and the exit code beside it. `ok` is false if the
+// command failed (`error` says why) or if `verify` found or could not exclude a difference. Moments are ISO 8601,
+// durations milliseconds.
 
 /** `migrate`: what was applied. */
 export type MigrateDocument = {
@@ -29,26 +29,26 @@ export type AheadDocument = {
   readonly ahead: readonly string[];
 };
 
-/** `status`: `ok` whatever `state` is, which the exit code tells too. */
+/** `status`: `ok` for every `state`; the exit code shows the state too. */
 export type StatusDocument = {
   readonly ok: true;
   readonly command: 'status';
   readonly database: string;
 } & MigrationStatus;
 
-/** `verify`: `ok` when `state` is `same`, and neither when it is `drifted` nor `unchecked`. */
+/** `verify`: `ok` only if `state` is `same`. */
 export type VerifyDocument = { readonly ok: boolean; readonly command: 'verify' } & SchemaCheck;
 
 /** A failure of any command. */
 export type FailureDocument = {
   readonly ok: false;
-  /** Null when the command line was not understood. */
+  /** Null if the command line was wrong. */
   readonly command: string | null;
   readonly error: {
-    /** `UNEXPECTED` is a fault of this package. */
+    /** `UNEXPECTED` is a bug of this package. */
     readonly code: FilestoreErrorCode | 'WRONG_USAGE' | 'UNEXPECTED';
     readonly message: string;
-    /** What else the error carries, such as `applied`, `place`, `problems`, `differences`, `holder`. */
+    /** Other fields of the error, such as `applied`, `place`, `problems`, `differences`, `holder`. */
     readonly [field: string]: unknown;
   };
 };

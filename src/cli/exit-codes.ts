@@ -1,6 +1,6 @@
 import type { FilestoreErrorCode } from '../errors.ts';
 
-/** What the process exits with, by the code of the error. */
+/** Exit codes of the process, by the code of the error. */
 export const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   SETTINGS_INVALID: 2,
   CONNECTION_FAILED: 1,

@@ -59,7 +59,7 @@ function renderPending({ filename, sql, transaction }: PendingMigration): string
   return `-- ${filename} (${how})\n${sql}`;
 }
 
-/** A database that is ahead is what an old version sees in a rolling deploy. */
+/** An old version sees a newer database during a rolling deploy. */
 function passAhead(output: Output, error: DatabaseAheadError): number {
   output.say(
     `A later version has migrated this database (${error.unknown.join(', ')}): nothing to do for this one.`,

@@ -3,25 +3,25 @@ import { describeEvent } from '../db/events.ts';
 import type { FilestoreError } from '../errors.ts';
 import { type Paint, paintFor } from './paint.ts';
 
-/** Where a command's words go. With `--json`, stdout has one document and stderr everything else. */
+/** The output of a command. With `--json`, stdout has one document and stderr everything else. */
 export interface Output {
   /** Colours for the lines; none without a terminal. */
   readonly paint: Paint;
   /** A line of the command's result. */
   say(line: string): void;
-  /** A line that something is not as it should be. */
+  /** A warning or an error. */
   warn(line: string): void;
-  /** Text that is the result itself, such as SQL; what is said goes to stderr then. */
+  /** Text that is the result itself, such as SQL. Other lines then go to stderr. */
   print(text: string): void;
-  /** That something is under way; on a terminal only, in one line that changes. */
+  /** A status line; only on a terminal, where it is overwritten. */
   busy(line: string): void;
-  /** What happens meanwhile. On a terminal, progress is one line that changes. */
+  /** Progress. On a terminal, it is one line that is overwritten. */
   render(event: MigrationEvent): void;
-  /** The document that a command ends with; printed with `--json` only. */
+  /** The result as a document; printed only with `--json`. */
   document(value: Readonly<Record<string, unknown>>): void;
 }
 
-/** Without a terminal, progress is a line now and then: logs are read later. */
+/** Without a terminal, progress is printed less often, since logs are read later. */
 const PROGRESS_EVERY_MS = 10_000;
 const ERASE_LINE = '\r\u001b[2K';
 
@@ -32,7 +32,7 @@ export function openOutput({
   readonly json: boolean;
   readonly quietStdout: boolean;
 }): Output {
-  // A dumb terminal, such as an editor's, does not obey the codes that erase a line.
+  // A dumb terminal, such as an editor's, does not support erasing a line.
   const terminal = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !json;
   const state = { progressAt: Number.NEGATIVE_INFINITY, onLine: false };
   const endProgress = () => {
@@ -47,7 +47,7 @@ export function openOutput({
   const warn = (line: string) => write(process.stderr, line);
   const progress = (line: string) => {
     if (terminal) {
-      // A longer one would wrap, and only its last row be erased. Some terminals say that they have no columns.
+      // A longer line would wrap, and only its last row would be erased. Some terminals report no columns.
       process.stderr.write(`${ERASE_LINE}${line.slice(0, (process.stderr.columns || 80) - 1)}`);
       state.onLine = true;
     } else if (performance.now() - state.progressAt > PROGRESS_EVERY_MS) {
@@ -69,7 +69,7 @@ export function openOutput({
       const line = describeEvent(event);
       if (event.type === 'progress') progress(line);
       else if (event.type === 'migration-start') {
-        // Its end says as much; on a terminal it is seen that something is under way.
+        // The end of the migration is reported too. A terminal shows this line until then.
         if (terminal) progress(line);
       } else if (event.type === 'plan' || event.type === 'migration-end') say(line);
       else warn(line);
@@ -80,7 +80,7 @@ export function openOutput({
   };
 }
 
-/** An error as a document: code, message and what else it carries, but no stack and nothing of its cause but words. */
+/** An error as a document: code, message and other fields, without the stack; of its cause only the message. */
 export function errorDocument(error: FilestoreError): Readonly<Record<string, unknown>> {
   const { cause, ...fields } = error;
   return {

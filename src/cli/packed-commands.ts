@@ -3,5 +3,5 @@ import { migrate } from './migrate.ts';
 import { status } from './status.ts';
 import { verify } from './verify.ts';
 
-/** The commands that work with what the package ships. */
+/** The commands of the packed package. */
 export const PACKED_COMMANDS: readonly Command[] = [migrate, status, verify];

@@ -2,17 +2,17 @@ import { styleText } from 'node:util';
 import type { Environment } from '../settings/environment.ts';
 import { isSet } from '../settings/environment.ts';
 
-/** How words look that mean something. */
+/** Styles by meaning. */
 export interface Paint {
   good(text: string): string;
   bad(text: string): string;
-  /** What may need a look. */
+  /** Something to check. */
   odd(text: string): string;
-  /** What is read last. */
+  /** Less important text. */
   faint(text: string): string;
 }
 
-/** Colours on a terminal, unless it has none (TERM=dumb) or somebody wants none (NO_COLOR, https://no-color.org). */
+/** Colours on a terminal, unless it has none (TERM=dumb) or the user disables them (NO_COLOR, https://no-color.org). */
 export function paintFor(terminal: boolean, env: Environment): Paint {
   if (!terminal || isSet(env.NO_COLOR) || env.TERM === 'dumb') {
     const plain = (text: string) => text;

@@ -8,14 +8,14 @@ import { errorDocument, openOutput } from './output.ts';
 /**
  * Runs a command line to its end.
  * @param withDatabase Opens the database for the commands that work on one.
- * @returns what the process should exit with.
+ * @returns the exit code of the process.
  */
 export async function runCommandLine(
   commandLine: CommandLine,
   args: readonly string[],
   withDatabase: WithDatabase,
 ): Promise<number> {
-  // A reader that went away (… | head) must not end a migration midway.
+  // A closed pipe (… | head) must not stop a migration.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
   const read = readArguments(args, commandLine.commands);
   if (read.type === 'help') {
@@ -45,7 +45,7 @@ export async function runCommandLine(
       } satisfies FailureDocument);
       return exitCodeOf(error.code);
     }
-    // The stack alone: what else an unknown error carries may be a secret.
+    // Only the stack: other fields of an unknown error may contain a secret.
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     output.warn(`Unexpected error, please report it: ${stack}`);
     output.document({

@@ -24,7 +24,7 @@ export const status = defineCommand({
       for (const filename of pending) output.say(`PENDING  ${filename}`);
       for (const problem of problems) output.say(`PROBLEM  ${problem}`);
       for (const migrator of migrators) {
-        // No one is at work in a prepared transaction.
+        // A prepared transaction holds the lock, but does not work.
         const label = migrator.kind === 'prepared transaction' ? 'LOCKED BY' : 'AT WORK';
         output.say(`${label}  ${describeHolderAndSince(migrator)}. ${migrator.remedy}`);
       }

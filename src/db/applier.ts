@@ -3,7 +3,7 @@ import { isLockedOut, startThread } from '../graphile/thread.ts';
 import { type ConnectionSettings, clientConfig, type MigrationSettings } from '../settings/settings.ts';
 import { LONG_SESSION } from './session.ts';
 
-/** What {@link Applier.run} tells while it works. */
+/** Events of {@link Applier.run}. */
 export type ApplyEvent =
   | { readonly type: 'migration-start'; readonly filename: string }
   | { readonly type: 'migration-end'; readonly filename: string; readonly durationMs: number }
@@ -15,7 +15,7 @@ export interface ApplyFailure {
   readonly error: SerializedError;
   /** The migration that was running, if one was. */
   readonly filename: string | null;
-  /** Number of the statement at which the server stopped, from 1; null when it was not one of the migration's. */
+  /** Number of the failed statement, from 1; null if it was not a statement of the migration. */
   readonly statement: number | null;
 }
 
@@ -26,9 +26,9 @@ export type ApplyOutcome =
   /** graphile-migrate found its own lock taken. Nothing was done. */
   | { readonly type: 'locked-out' };
 
-/** graphile-migrate's `migrate` in a thread, loading while the host does other things. */
+/** graphile-migrate's `migrate` in a thread, which loads in parallel to the caller. */
 export interface Applier {
-  /** Applies what the database does not have yet. Never throws for what goes wrong in there. */
+  /** Applies the pending migrations. Returns failures of the thread and never throws them. */
   run(options: {
     readonly makeBookkeeping: boolean;
     /** Names of the files that run without lock and statement timeout. */
@@ -38,9 +38,9 @@ export interface Applier {
   /** Process id of its session on the server, once it has one. */
   pid(): number | undefined;
   hasEnded(): boolean;
-  /** Tells it to begin nothing more. What is under way goes on until it is cancelled on the server. */
+  /** Prevents further migrations. The current statement continues until it is cancelled on the server. */
   stop(): void;
-  /** Ends the thread, whatever it does. */
+  /** Ends the thread at once. */
   end(): Promise<void>;
 }
 
@@ -83,7 +83,7 @@ export function startApplier({
   };
 }
 
-/** Settings of the session that migrates; whatever the role's or the database's defaults are. */
+/** Settings of the session that migrates. They override the defaults of role and database. */
 function serverSettings(settings: MigrationSettings): Readonly<Record<string, string>> {
   return {
     lock_timeout: String(settings.lockTimeoutMs),
@@ -91,7 +91,7 @@ function serverSettings(settings: MigrationSettings): Readonly<Record<string, st
     idle_in_transaction_session_timeout: '0',
     ...LONG_SESSION,
     default_transaction_isolation: 'read committed',
-    // Else a server process goes on, and holds its locks, though this one was killed.
+    // Without this, the server process would continue and hold its locks after this process was killed.
     client_connection_check_interval: '500',
   };
 }

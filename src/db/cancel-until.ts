@@ -4,8 +4,8 @@ import type { Queryable } from './session.ts';
 const CANCEL_EVERY_MS = 50;
 
 /**
- * Cancels what a server process does until it has ended, again and again: between two statements there is nothing to
- * cancel.
+ * Cancels the statement of a server process repeatedly until it has ended, because between two statements there is
+ * nothing to cancel.
  * @param session Another session on the same server.
  * @param endSessionAt When to end the process's whole session instead, by `performance.now()`. Default: never.
  */

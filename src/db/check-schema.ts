@@ -12,11 +12,11 @@ import { refuseModelOfLaterOne } from './missing-file.ts';
 import { checkRights } from './rights.ts';
 import type { Queryable } from './session.ts';
 
-/** What became of comparing the live schema with the model that ships with the package. */
+/** The result of comparing the live schema with the model of the package. */
 export type SchemaCheck =
   | {
       readonly state: 'same';
-      /** Where the comparison was weaker than it could be, one line each. */
+      /** Limits of the comparison, one line each. */
       readonly notes: readonly string[];
     }
   | {
@@ -25,7 +25,7 @@ export type SchemaCheck =
       readonly differences: readonly string[];
       readonly notes: readonly string[];
     }
-  /** Something was not compared, which says nothing about it. */
+  /** The comparison is incomplete. */
   | { readonly state: 'unchecked'; readonly reason: string };
 
 /** Compares the live schema with the committed model. Reads only. */
@@ -62,14 +62,14 @@ export async function checkSchemaAndRights(
 }
 
 /**
- * Refuses a package whose model cannot be read, before anything is done that would be compared with it.
+ * Refuses a package whose model cannot be read, before the run changes anything.
  * @throws {SchemaModelError} when it is missing or damaged.
  */
 export async function requireModel(): Promise<void> {
   await readCommittedModel();
 }
 
-/** A lock on a table, or a time limit, can keep the server from describing it. */
+/** A lock on a table, or a time limit, can prevent the server from describing it. */
 async function readIfPossible(session: Queryable): Promise<LiveCatalog | { readonly reason: string }> {
   try {
     return await readCatalog(session);
@@ -82,8 +82,8 @@ async function readIfPossible(session: Queryable): Promise<LiveCatalog | { reado
 }
 
 /**
- * Refuses to migrate over tables that nobody migrated and that are not what the migrations would make: "if not
- * exists" would pass over them in silence.
+ * Refuses to migrate over tables without a history that differ from the model: "if not exists" would skip them
+ * silently.
  * @throws {SchemaConflictError} naming each of them.
  */
 export async function refuseConflicts(
@@ -106,7 +106,7 @@ export async function refuseConflicts(
   );
 }
 
-/** The error for a schema that is not what it should be. */
+/** The error for a schema that differs from its model. */
 export function driftError(
   connection: ConnectionSettings,
   differences: readonly string[],
@@ -120,9 +120,9 @@ export function driftError(
 }
 
 /**
- * The model to compare with, or why it cannot be compared with.
+ * The model to compare with, or the reason why there is none.
  * @throws {SchemaModelError} it is missing or damaged.
- * @throws {MigrationsInvalidError} it is of a migration after the last: the file of that one is missing.
+ * @throws {MigrationsInvalidError} the model includes a migration whose file is missing.
  */
 async function readModel(committed: readonly CommittedMigration[]) {
   const { migration, model } = await readCommittedModel();

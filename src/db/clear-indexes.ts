@@ -7,13 +7,13 @@ import { PassingFailure } from './retry.ts';
 import type { Application } from './run-state.ts';
 import { withSession } from './session.ts';
 
-/** Where there is no time left, or somebody is known to be in the way. */
+/** For cases without time left, or with a known blocker. */
 const BRIEFLY_MS = 300;
 
 /**
- * Drops what failed builds of pending indexes have left.
+ * Drops the invalid indexes of failed builds of pending migrations.
  * @param applied Names of the files that this run applied already, for the error.
- * @throws {PassingFailure} others are in the way of that.
+ * @throws {PassingFailure} other sessions block the drop.
  */
 export async function clearInvalidIndexes(
   application: Application,
@@ -38,7 +38,7 @@ export async function clearInvalidIndexes(
   }
 }
 
-/** Tries to drop what a migration that failed has left. What it cannot, the next run does. */
+/** Tries to drop the invalid index of a failed migration. If it fails, the next run drops it. */
 export async function clearAfterFailure(
   application: Application,
   migration: CommittedMigration,
@@ -47,11 +47,11 @@ export async function clearAfterFailure(
   const name = concurrentIndexOf(migration);
   if (name === undefined) return;
   const isBrief = briefly || application.run.signal.aborted;
-  // Whatever gets in the way of this: what is told is why the migration failed.
+  // The failure of the migration is reported, not one of this cleanup.
   await drop(application, name, isBrief ? BRIEFLY_MS : patienceOf(application)).catch(() => undefined);
 }
 
-/** As long as a migration waits for a lock; a lock timeout of 0 is none. */
+/** The lock timeout of migrations; 0 means no limit. */
 function patienceOf({ run }: Application): number {
   return run.settings.lockTimeoutMs || run.settings.lockWaitMs;
 }

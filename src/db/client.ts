@@ -8,10 +8,10 @@ import {
 } from '../settings/settings.ts';
 import { connectionError } from './connection-error.ts';
 
-/** The schema that holds everything of this package. Names in SQL are written out with it. */
+/** The schema of this package. SQL writes it before each name. */
 export const POSTGRES_SCHEMA = 'filestore';
 
-/** The one pool of the process: the only state that this package keeps in a module. */
+/** The pool of the process, the only module state of this package. */
 let pool: Pool | undefined;
 
 /**
@@ -92,7 +92,10 @@ function createPool(): Pool {
   return created;
 }
 
-/** A client whose refusals say which database and what to do, also to who uses the pool's own `query` and `connect`. */
+/**
+ * A client whose connection errors name the database and the remedy, also through the pool's own `query` and
+ * `connect`.
+ */
 function clientOf(connection: ConnectionSettings) {
   return class extends pg.Client {
     override connect(): Promise<pg.Client>;
@@ -103,7 +106,7 @@ function clientOf(connection: ConnectionSettings) {
           throw connectionError(connection, cause);
         });
       }
-      // Called with null when all is well.
+      // Called with null on success.
       super.connect((cause: Error) => callback(cause && connectionError(connection, cause)));
       return undefined;
     }

@@ -4,7 +4,7 @@ import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingEr
 import { hashOf, isMigrationFile, parseMigrationText, recordedNameOf } from '../graphile/migration-text.ts';
 import { compareNames } from '../text.ts';
 
-/** A migration as its file in `migrations/committed` tells it. */
+/** A migration, read from its file in `migrations/committed`. */
 export interface CommittedMigration {
   /** Name of the file, such as `000001-mounts.sql`. */
   readonly filename: string;
@@ -14,16 +14,16 @@ export interface CommittedMigration {
   readonly hash: string;
   /** Hash of the migration before it; null for the first. */
   readonly previousHash: string | null;
-  /** The SQL as it is run and hashed: without the header. */
+  /** The SQL that is run and hashed, without the header. */
   readonly body: string;
-  /** Whether it runs in a transaction: all do that do not begin with `--! no-transaction`. */
+  /** Whether it runs in a transaction: false if it begins with `--! no-transaction`. */
   readonly transaction: boolean;
   /** Number of lines in the file before the first of `body`. */
   readonly linesBeforeBody: number;
 }
 
 /**
- * Reads `migrations/committed` and proves its chain: every file unedited, each naming the one before.
+ * Reads `migrations/committed` and checks its chain: every file is unedited and names the one before.
  * @param migrationsFolder The folder that holds `committed`.
  * @returns the migrations in order; at least one.
  * @throws {MigrationsMissingError} there is none.
@@ -38,7 +38,7 @@ export async function readCommittedMigrations(
 }
 
 /**
- * Reads the same files, each proved on its own. They need not be a chain, as after a merge.
+ * Reads the same files and checks each alone. After a merge they may not form a chain.
  * @throws what {@link readCommittedMigrations} does.
  */
 export async function readMigrationFiles(migrationsFolder: string): Promise<readonly CommittedMigration[]> {
@@ -145,7 +145,7 @@ export function proveChain(migrations: readonly CommittedMigration[]): void {
 
 /**
  * Why a file does not follow the one before it.
- * @param follows The one that it follows by its header, when that is among the files.
+ * @param follows The file that its header names, if it exists.
  */
 function describeBreak(
   { filename, recordedName, previousHash }: CommittedMigration,

@@ -27,7 +27,7 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
   EACCES: 'the socket may not be opened',
 };
 
-/** Codes of Node and OpenSSL for a certificate that does not convince. */
+/** Codes of Node and OpenSSL for an untrusted certificate. */
 const UNTRUSTED: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID:
     "the server's certificate is for another host name. Use a host name from the certificate in the database URL",
@@ -49,10 +49,13 @@ const UNTRUSTED: Readonly<Record<string, string>> = {
   ),
 };
 
-/** What pg says, without a code of its own, about a connection that went away. */
+/** Messages of pg about a lost connection, which have no code. */
 const GONE = /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout e)/;
 
-/** The error for a failed attempt to connect: which database, why, and what to do. One of this package is it already. */
+/**
+ * The error for a failed attempt to connect: which database, why, and what to do. Errors of this package pass
+ * through.
+ */
 export function connectionError(connection: ConnectionSettings, cause: unknown): FilestoreError {
   if (cause instanceof FilestoreError) return cause;
   return new ConnectionError(describeRefusal(connection, cause), { cause });
@@ -67,7 +70,7 @@ function describeRefusal(connection: ConnectionSettings, cause: unknown): string
   if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
   const distrust = UNTRUSTED[code];
   if (distrust !== undefined) return `Cannot trust ${where}: ${distrust} (${code}).`;
-  // Said by pg, which gives these no code.
+  // Errors of pg without a code.
   if (message.includes('does not support SSL')) {
     return `Cannot connect to ${where} with TLS: the server does not support it. Enable it there, or write sslmode=disable in the database URL.`;
   }
@@ -77,7 +80,7 @@ function describeRefusal(connection: ConnectionSettings, cause: unknown): string
   if (code.startsWith('ERR_SSL_')) {
     return `Cannot connect to ${where} with TLS: ${code}. Check sslcert and sslkey in the database URL, and the TLS versions of the server.`;
   }
-  // PgBouncer refuses what it does not know, and a pool's connections bring their isolation level along.
+  // PgBouncer refuses unknown options, and a pool's connections send their isolation level as one.
   if (message.includes('unsupported startup parameter')) {
     return `Cannot connect to ${where}: the pooler refuses the session's options (${message}). Set ignore_startup_parameters = options in pgbouncer.ini, or use the URL of the server itself.`;
   }
@@ -85,7 +88,7 @@ function describeRefusal(connection: ConnectionSettings, cause: unknown): string
 }
 
 /**
- * The error for a connection that went away while it was used.
+ * The error for a connection that was lost during its use.
  * @param applied Names of the files that were applied before.
  */
 export function connectionLostError(
@@ -103,10 +106,10 @@ export function connectionLostError(
   );
 }
 
-/** Whether a failed attempt to connect may succeed by waiting: the server starts, or its name is not known yet. */
+/** Whether a later attempt to connect may succeed: the server is starting, or its name is not known yet. */
 export function isPassing(cause: unknown): boolean {
   const code = codeOfConnecting(cause);
-  // No connection left; a session that ends as it begins, since the server stops or crashed; a server that starts.
+  // No connection left; a session that ends at once because the server stops or crashed; a starting server.
   if (/^(53300|57P0[123])$/.test(code)) return true;
   if (code === 'EACCES') return false;
   return code in UNREACHABLE || (code === '' && GONE.test(messageOf(cause)));

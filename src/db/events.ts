@@ -4,16 +4,16 @@ import { describeHolderAndSince, describeHolders } from './lock-holder.ts';
 
 /** How far an index build is, from pg_stat_progress_create_index. */
 export interface IndexBuild {
-  /** As the server calls it, such as `building index: scanning table`. */
+  /** The server's name for it, such as `building index: scanning table`. */
   readonly phase: string;
   readonly done: number;
   /** 0 while the server does not know. */
   readonly total: number;
 }
 
-/** What a run tells while it works. Durations in milliseconds. */
+/** Events of a run. Durations are in milliseconds. */
 export type MigrationEvent =
-  /** What will be done. First of all, and once. */
+  /** The plan of the run. The first event, sent once. */
   | {
       readonly type: 'plan';
       /** In words, such as `database "app" on db.example:5432`. */
@@ -33,19 +33,19 @@ export type MigrationEvent =
       readonly atMostMs: number;
     }
   | { readonly type: 'migration-start'; readonly filename: string }
-  /** A migration has been running for a while; about once a second when there is something new to tell. */
+  /** A migration has been running for a while; sent about once a second if something changed. */
   | {
       readonly type: 'progress';
       readonly filename: string;
       readonly runningMs: number;
-      /** Who holds the lock that it waits for. */
+      /** The holders of the lock that it waits for. */
       readonly blockedBy: readonly LockHolder[];
       readonly indexBuild: IndexBuild | null;
     }
   | { readonly type: 'migration-end'; readonly filename: string; readonly durationMs: number }
-  /** Something passing got in the way, and it will be tried again. */
+  /** A temporary failure; the run tries again. */
   | { readonly type: 'retry'; readonly attempt: number; readonly reason: string; readonly delayMs: number }
-  /** Something that the person on call should know and that stops nothing. */
+  /** A warning that does not stop the run. */
   | { readonly type: 'warning'; readonly message: string };
 
 /** An event as a line for people. */
@@ -72,7 +72,7 @@ export function describeEvent(event: MigrationEvent): string {
 
 function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
   const parts: string[] = [];
-  // First, since a terminal shows as much as fits.
+  // First, because a terminal cuts long lines.
   if (event.blockedBy.length > 0) parts.push(`, waits for ${describeHolders(event.blockedBy)}`);
   if (event.indexBuild !== null) {
     const { phase, done, total } = event.indexBuild;

@@ -30,9 +30,8 @@ export function concurrentIndexOf(
 }
 
 /**
- * Whether a migration works on an index "concurrently": it waits for others without standing in anybody's way, and
- * breaking the wait off would leave an invalid index. Any other statement that waits for a lock holds up all that come
- * after it.
+ * Whether a migration works on an index "concurrently": it blocks no one while it waits, and cancelling it would
+ * leave an invalid index. Any other statement that waits for a lock blocks all later ones.
  */
 export function worksConcurrently(migration: CommittedMigration): boolean {
   return !migration.transaction && WORKS_CONCURRENTLY.test(statementText(migration.body));
@@ -46,12 +45,11 @@ function statementText(sql: string): string {
 }
 
 /**
- * Drops what a concurrent index build left behind when it failed or was killed: an invalid index, over which
- * "create index concurrently if not exists" would pass in silence. Only an invalid index of that very schema and
- * name goes, and not while somebody may be building it.
- * @param patienceMs Milliseconds to wait for those who use the table; at least 1.
+ * Drops the invalid index of a failed or killed concurrent build, which "create index concurrently if not exists"
+ * would skip silently. It drops only an invalid index of exactly that schema and name, and never during a build.
+ * @param patienceMs Milliseconds to wait for sessions that use the table; at least 1.
  * @returns whether there was one.
- * @throws {IndexBusyError} somebody works on the table, or has used it for longer than that.
+ * @throws {IndexBusyError} a session builds an index on the table, or used the table for longer than that.
  */
 export async function dropInvalidIndex(
   session: Queryable,
@@ -67,7 +65,7 @@ export async function dropInvalidIndex(
   );
   const [found] = rows;
   if (found === undefined) return false;
-  // A vacuum of the server's own has no role. It builds nothing, and makes way for a drop that waits.
+  // An autovacuum has no role. It builds no index, and gives way to a waiting drop.
   const builders = await usersOf(
     session,
     found.table,
@@ -80,7 +78,7 @@ export async function dropInvalidIndex(
   }
   await session.query(limits(patienceMs));
   try {
-    // Concurrently, so that it waits for those who use the table without holding anybody up.
+    // A concurrent drop waits for other sessions without blocking them.
     await session.query(`drop index concurrently if exists ${found.name}`);
   } catch (error) {
     if (codeOf(error) !== '55P03') throw error;
@@ -94,10 +92,12 @@ export async function dropInvalidIndex(
   return true;
 }
 
-/** An invalid index is there, and others are in the way of dropping it. Passes by itself. */
+/** An invalid index exists, but other sessions block its drop. This is temporary. */
 export class IndexBusyError extends Error {}
 
-/** Who holds a lock on a table. Its oid alone would also be that of a table in a copy of this database. */
+/**
+ * The holders of locks on a table. A copy of this database has a table with the same oid, so the database counts too.
+ */
 async function usersOf(session: Queryable, table: number, condition: string): Promise<readonly LockHolder[]> {
   const { rows } = await session.query<{ readonly holder: HolderRow }>(
     // One row for each holder, however many locks it has.

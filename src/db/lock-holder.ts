@@ -22,7 +22,7 @@ export const preparedHolder = (p: string) => `pg_catalog.json_build_object(
 )`;
 
 /**
- * Whether a lock is that of a prepared transaction, which has no process. Its locks share a virtual transaction id with
+ * Whether a prepared transaction, which has no process, holds a lock. Its locks share a virtual transaction id with
  * the lock on its own transaction id.
  * @param l Alias of a row of pg_locks.
  * @param p Alias of a row of pg_prepared_xacts.
@@ -45,7 +45,7 @@ export const lockHolder = (l: string, a: string) => `case
   )
 end`;
 
-/** A holder as a query returns it. */
+/** A holder, as returned by a query. */
 export type HolderRow =
   | {
       readonly kind: 'session';
@@ -119,12 +119,12 @@ export function describeHolder(holder: LockHolder): string {
   }
 }
 
-/** Several of them; empty for none. */
+/** Several, separated by semicolons; empty for none. */
 export function describeHolders(holders: readonly LockHolder[]): string {
   return holders.map(describeHolder).join('; ');
 }
 
-/** The same with how long a session has been there. */
+/** The same, with the time when a session connected. */
 export function describeHolderAndSince(holder: LockHolder): string {
   if (holder.kind === 'session')
     return `${describeHolder(holder)}, connected at ${moment(holder.connectedAt)}`;
@@ -134,7 +134,7 @@ export function describeHolderAndSince(holder: LockHolder): string {
   return describeHolder(holder);
 }
 
-/** Tells holders apart, from one look to the next. */
+/** Identifies a holder over several queries. */
 export function keyOf(holder: LockHolder): string {
   if ('pid' in holder) return `process ${holder.pid}`;
   return holder.kind === 'unknown' ? 'unknown' : `prepared ${holder.gid}`;

@@ -5,19 +5,19 @@ import { MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import type { Preflight } from './preflight.ts';
 import type { Queryable } from './session.ts';
 
-/** Between two looks: long enough to be no load, short enough not to be noticed. */
+/** Interval of polling: low load, and no noticeable delay. */
 const POLL_MS = 200;
 
 export interface LockWait {
   readonly session: Queryable;
-  /** Looks at the database again. */
+  /** Reads the database again. */
   readonly look: () => Promise<Preflight>;
-  /** True when there is nothing left to wait for: the other one did the work. */
+  /** True if the other migrator applied everything. */
   readonly isDone: (preflight: Preflight) => boolean;
   /** Milliseconds to wait at most. */
   readonly waitMs: number;
   readonly signal: AbortSignal;
-  /** Called at the first look that finds the lock taken, and whenever its holder changes. */
+  /** Called when the lock is found taken, and whenever its holder changes. */
   readonly onWaiting: (holder: LockHolder) => void;
 }
 
@@ -27,15 +27,15 @@ export type LockOutcome =
   | { readonly type: 'not-needed'; readonly preflight: Preflight; readonly waitedMs: number }
   | {
       readonly type: 'gave-up';
-      /** Everybody who holds one of the two locks; the first is who has the one that was waited for. */
+      /** All holders of the two locks. The first one holds the lock that the run waited for. */
       readonly holders: readonly LockHolder[];
       readonly waitedMs: number;
     };
 
 /**
- * Waits until this session is the one migrator. By asking again and again, never by a blocking
- * pg_advisory_lock: a statement that waits holds a snapshot, and "create index concurrently" in the holder's
- * session would wait for that snapshot, so that both hang. The lock belongs to the session and goes with it.
+ * Waits until this session holds the lock of migrations. It polls instead of calling pg_advisory_lock: a waiting
+ * statement holds a snapshot, and "create index concurrently" in the holder's session would wait for that snapshot,
+ * so both would hang. The lock ends with the session.
  */
 export async function waitForLock(wait: LockWait): Promise<LockOutcome> {
   const startedAt = performance.now();
@@ -46,8 +46,7 @@ export async function waitForLock(wait: LockWait): Promise<LockOutcome> {
     const preflight = await wait.look();
     const waitedMs = performance.now() - startedAt;
     if (wait.isDone(preflight)) return { type: 'not-needed', preflight, waitedMs };
-    // With ours in hand, there may still be graphile-migrate's command line, or a server process whose
-    // client died and which still works.
+    // Even with our lock, graphile-migrate's command line may be at work, or a server process whose client died.
     const wanted = locked ? 'graphile-migrate' : 'filestore';
     const others = preflight.migrators.filter((one) => !('pid' in one && one.pid === preflight.pid));
     const holder = others.find(({ lock }) => lock === wanted);

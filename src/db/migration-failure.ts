@@ -27,7 +27,7 @@ const REMEDIES: Readonly<Record<string, string>> = {
 
 /**
  * The error for a migration that failed: the file, the statement, the position, the server's words, what to do.
- * @param blockers Who was last seen in its way, in words; empty for nobody.
+ * @param blockers The sessions that last blocked it, in words; empty if there were none.
  */
 export function migrationFailure(
   failure: ApplyFailure,
@@ -60,7 +60,7 @@ function placeOf(
   const migration = pending.find(({ filename }) => filename === failure.filename);
   if (migration === undefined) return null;
   const { position } = failure.error;
-  // A position counts characters of what was sent; without a statement of ours it belongs to another text.
+  // A position refers to the text that was sent. Without a statement of the migration, that was another text.
   if (position === null || failure.statement === null) {
     return { filename: migration.filename, statement: failure.statement, line: null, column: null };
   }

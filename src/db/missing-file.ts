@@ -5,7 +5,7 @@ import { compareNames } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 
 /**
- * Refuses a package that has lost the file of its last migration, which the chain of the others does not show.
+ * Refuses a package without the file of its last migration, which the chain of the others cannot show.
  * @throws {MigrationsInvalidError} naming the file.
  */
 export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {

@@ -2,9 +2,9 @@ import type { HistoryProblem } from '../errors.ts';
 import { compareNames } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 
-/** A migration as the database remembers it: a row of graphile_migrate.migrations. */
+/** A recorded migration: a row of graphile_migrate.migrations. */
 export interface AppliedMigration {
-  /** As graphile-migrate records it, such as `000001.sql`: the number of the file's name without the rest. */
+  /** As graphile-migrate records it, such as `000001.sql`: only the number of the file's name. */
   readonly filename: string;
   readonly hash: string;
   /** Hash of the migration before it; null for the first. */
@@ -12,7 +12,7 @@ export interface AppliedMigration {
   readonly appliedAt: Date;
 }
 
-/** What the files and the database have to say about each other. */
+/** The result of comparing the files with the history. */
 export type MigrationPlan =
   | { readonly state: 'empty'; readonly pending: readonly CommittedMigration[] }
   | { readonly state: 'pending'; readonly pending: readonly CommittedMigration[] }
@@ -21,12 +21,12 @@ export type MigrationPlan =
   | { readonly state: 'diverged'; readonly problems: readonly HistoryProblem[] };
 
 /**
- * `empty`: nothing applied; `pending`: some to apply; `current`: nothing to do; `ahead`: a later version of
- * the package was here; `diverged`: other files were applied.
+ * `empty`: nothing applied; `pending`: some to apply; `current`: nothing to do; `ahead`: a later version of the
+ * package migrated the database; `diverged`: other files were applied.
  */
 export type MigrationState = MigrationPlan['state'];
 
-/** Compares the files with what the database remembers, row by row. Reads and changes nothing. */
+/** Compares the files with the recorded history, row by row. Changes nothing. */
 export function planMigrations(
   committed: readonly CommittedMigration[],
   applied: readonly AppliedMigration[],
@@ -41,7 +41,7 @@ export function planMigrations(
   return { state: 'current' };
 }
 
-/** The rows after all of the files', when each of them continues the chain: none, unless they are that and no other. */
+/** The rows after those of all files. Empty unless every extra row continues the chain. */
 function rowsOfLaterVersion(
   committed: readonly CommittedMigration[],
   rows: readonly AppliedMigration[],

@@ -5,42 +5,41 @@ import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import type { AppliedMigration } from './plan.ts';
 import type { Queryable } from './session.ts';
 
-/** What a database says before anything is done to it. */
+/** The state of a database before a run. */
 export interface Preflight {
-  /** As the server names it, such as `18.4`. */
+  /** The server's version, such as `18.4`. */
   readonly serverVersion: string;
-  /** Process that answers, which is another than the one connected to where a pooler stands in between. */
+  /** Id of the server process that answers. Behind a pooler it differs from the announced one. */
   readonly pid: number;
   /** True on a hot standby. */
   readonly standby: boolean;
-  /** True where transactions cannot write: on a standby, or by the role's or database's settings. */
+  /** True if transactions cannot write, on a standby or by settings of the role or database. */
   readonly readOnly: boolean;
   readonly bookkeeping: Bookkeeping;
-  /** Whether both tables of graphile-migrate are there. */
+  /** Whether both tables of graphile-migrate exist. */
   readonly bookkeepingIsWhole: boolean;
-  /** Whether any table, view or type stands in the schema, migrated or not. */
+  /** Whether any table, view or type is in the schema, migrated or not. */
   readonly hasObjects: boolean;
-  /** Who holds a lock of migrations on this database. */
+  /** The holders of the locks of migrations on this database. */
   readonly migrators: readonly Migrator[];
 }
 
 /**
- * Who holds a lock of migrations: usually a run of this package or graphile-migrate itself, but any login can take the
+ * A holder of a lock of migrations: usually a run of this package or of graphile-migrate, but any login can take the
  * locks.
  */
 export type Migrator = LockHolder & { readonly lock: 'filestore' | 'graphile-migrate' };
 
-/** What the database remembers of its migrations: the table graphile_migrate.migrations. */
+/** The recorded history: the table graphile_migrate.migrations. */
 export type Bookkeeping =
   | { readonly state: 'absent' }
   | { readonly state: 'unreadable' }
   | { readonly state: 'read'; readonly applied: readonly AppliedMigration[] };
 
 /**
- * All of it in one message, which leaves no error in the server's log, and works on a standby, in a read-only
- * session, and for a role that may only read. The table is looked up by oid, since to_regclass raises an error
- * for who may not use the schema, and it is read from within a block, since a query that names it would not
- * even be planned where it is absent.
+ * One message. It logs no error on the server, and works on a standby, in a read-only session, and for a role that
+ * may only read. It looks up the table by oid, because to_regclass fails for a role without rights on the schema. It
+ * reads the table in a block, because a query that names a missing table cannot be planned.
  */
 const LOOK = `
 do $look$
@@ -120,7 +119,7 @@ type Row = Omit<Preflight, 'bookkeeping' | 'migrators'> & {
       };
 };
 
-/** Asks a database how it stands. Reads only. */
+/** Reads the state of a database. */
 export async function readPreflight(session: Queryable): Promise<Preflight> {
   // Two statements are two results, which pg's types do not know.
   const results = (await session.query(LOOK)) as unknown as readonly pg.QueryResult<Row>[];

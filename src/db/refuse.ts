@@ -19,7 +19,7 @@ import { openSession, type Session } from './session.ts';
  */
 const ROUNDS = 10;
 
-/** The migrations that a database remembers; none when it remembers nothing. */
+/** The migrations that a database records; none without a history. */
 export function appliedIn(
   connection: ConnectionSettings,
   { bookkeeping }: Preflight,
@@ -32,7 +32,7 @@ export function appliedIn(
   return bookkeeping.state === 'read' ? bookkeeping.applied : [];
 }
 
-/** What is left to do on a database; refuses one with another history than the files'. */
+/** The pending migrations of a database. */
 export function pendingIn(
   connection: ConnectionSettings,
   committed: readonly CommittedMigration[],
@@ -43,7 +43,7 @@ export function pendingIn(
   return plan.state === 'empty' || plan.state === 'pending' ? plan.pending : [];
 }
 
-/** @throws {HistoryDivergedError | DatabaseAheadError} unless the history is that of the files, as far as it goes. */
+/** @throws {HistoryDivergedError | DatabaseAheadError} unless the files begin with the recorded history. */
 function refuseForeignHistory(plan: MigrationPlan, connection: ConnectionSettings): void {
   refuseDiverged(plan, connection);
   if (plan.state === 'ahead') {
@@ -67,12 +67,12 @@ export function refuseDiverged(plan: MigrationPlan, connection: ConnectionSettin
   }
 }
 
-/** Whether there are tables that nobody migrated: they are kept, and the migrations run over them. */
+/** Whether tables exist without a history. They are kept, and the migrations run over them. */
 export function isAdopting(connection: ConnectionSettings, preflight: Preflight): boolean {
   return preflight.hasObjects && appliedIn(connection, preflight).length === 0;
 }
 
-/** Refuses to migrate a database that can only be read. */
+/** Refuses to migrate a read-only database. */
 export function refuseReadOnly(connection: ConnectionSettings, preflight: Preflight): void {
   if (preflight.standby) {
     throw new ReadOnlyError(
@@ -88,8 +88,8 @@ export function refuseReadOnly(connection: ConnectionSettings, preflight: Prefli
 
 /**
  * Refuses a pooler: in transaction mode it gives one session's locks and settings to another, and the same migration
- * can run twice. It shows by the process id: a pooler makes one up for the connection.
- * @throws {PoolerError} unless the caller trusts it to be in session mode, and it is not seen to be in another.
+ * can run twice. A pooler is detected by the process id, which it invents for the connection.
+ * @throws {PoolerError} unless the caller declares session mode and the comparison does not disprove it.
  */
 export async function refusePooler(
   connection: ConnectionSettings,
@@ -124,11 +124,11 @@ export async function refusePooler(
   }
 }
 
-/** Undefined when there is no answer in time: a pooler lets connections in that it has no session for. */
+/** Undefined without an answer in time: a pooler accepts connections before it has a session for them. */
 async function processIdOf(session: Session, waitMs: number): Promise<number | undefined> {
   const answer = session.query<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
   const pid = answer.then(({ rows }) => rows[0]?.pid);
-  // It may fail when nobody waits for it any more.
+  // It may fail after the wait has ended.
   pid.catch(() => undefined);
   return Promise.race([pid, delay(waitMs, undefined, { ref: false })]);
 }

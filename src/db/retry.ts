@@ -1,6 +1,6 @@
 import type { FilestoreError } from '../errors.ts';
 
-/** Something got in the way that may be gone in a moment. Never leaves the package: `error` is what a caller sees. */
+/** A temporary failure. It never leaves the package: a caller sees `error`. */
 export class PassingFailure extends Error {
   /** @param reason One sentence for people. */
   constructor(
@@ -11,11 +11,11 @@ export class PassingFailure extends Error {
   }
 }
 
-/** Counts failures in a row and says how long to wait after each, or that it is enough. */
+/** Counts consecutive failures and decides how long to wait after each, or to give up. */
 export interface Backoff {
   /** @returns milliseconds to wait, or undefined when the time is over. */
   next(): number | undefined;
-  /** Begins anew, after something went well. */
+  /** Resets the count after a success. */
   reset(): void;
 }
 

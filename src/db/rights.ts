@@ -9,10 +9,10 @@ export type RightsCheck =
       /** One line for each right, with the statement that corrects it. */
       readonly differences: readonly string[];
     }
-  /** Nothing was compared, which says nothing about the rights. */
+  /** The rights were not compared. */
   | { readonly state: 'unchecked'; readonly reason: string };
 
-/** What this role may do, asked without an error that the server would log. */
+/** The rights of this role, read without an error in the server's log. */
 const ASK = `
 select
   current_user as role,

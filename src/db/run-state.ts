@@ -5,7 +5,7 @@ import type { MigrationEvent } from './events.ts';
 import type { Preflight } from './preflight.ts';
 import type { Session } from './session.ts';
 
-/** Everything a run goes by. */
+/** The input of a run. */
 export interface Run {
   readonly connection: ConnectionSettings;
   readonly settings: MigrationSettings;
@@ -26,7 +26,7 @@ export interface Progress {
   planTold: boolean;
 }
 
-/** What is to be applied, and everything that it takes. */
+/** The pending migrations, and what applying them needs. */
 export interface Application {
   readonly run: Run;
   readonly progress: Progress;

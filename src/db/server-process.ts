@@ -8,7 +8,7 @@ export function describeProcess({ pid, role, applicationName }: ServerProcess): 
   return parts.join(', ');
 }
 
-/** Several of them; empty for none. */
+/** Several, separated by semicolons; empty for none. */
 export function describeProcesses(processes: readonly ServerProcess[]): string {
   return processes.map(describeProcess).join('; ');
 }

@@ -4,9 +4,9 @@ import { type ConnectionSettings, clientConfig } from '../settings/settings.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
 /**
- * Server settings of a session that lives as long as a run, and may have nothing to say for as long as a migration
- * takes: it is kept, and yet the server notices within half a minute that its host is gone, and frees its locks.
- * By default that takes two hours. On a Unix socket the last three do nothing.
+ * Server settings of a session that lasts for the whole run and may be idle during a long migration. The server keeps
+ * it, but notices within half a minute (by default two hours) that its host is gone, and frees its locks. On a Unix
+ * socket the last three do nothing.
  */
 export const LONG_SESSION: Readonly<Record<string, string>> = {
   idle_session_timeout: '0',
@@ -15,9 +15,9 @@ export const LONG_SESSION: Readonly<Record<string, string>> = {
   tcp_keepalives_count: '3',
 };
 
-/** A server that says nothing for so long is as good as gone. */
+/** A server that is silent for this long counts as lost. */
 const ANSWER_MS = 5_000;
-/** Goodbye takes a moment, or the other side is not there. */
+/** Time limit for closing a connection cleanly. */
 const CLOSE_MS = 1_000;
 
 /** Anything that runs a statement the way pg does. */
@@ -25,18 +25,18 @@ export interface Queryable {
   query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string): Promise<pg.QueryResult<Row>>;
 }
 
-/** A connection of the runner's own, which nothing that happens to it can turn into an uncaught error. */
+/** A connection of the runner. Its errors never become uncaught errors. */
 export interface Session extends Queryable {
-  /** Process id that the server gave at the start; a pooler makes one up. */
+  /** Process id that the server announced; a pooler invents one. */
   readonly announcedPid: number;
-  /** Whether the server is still there, asked by trying. */
+  /** Tests whether the server still answers. */
   isAlive(): Promise<boolean>;
   /**
-   * Ends it in order, or where the server says nothing, without one. Cleared, nothing that was set or locked is left to
-   * a pooler, which may give the session to its next client as it is.
+   * Closes it cleanly, or by force if the server is silent. It first clears settings and locks, because a pooler may
+   * give the session to its next client.
    */
   close(options?: { readonly clear: boolean }): Promise<void>;
-  /** Ends it at once, and rejects whatever waits for an answer. */
+  /** Ends it at once, and rejects pending queries. */
   abandon(): void;
 }
 
@@ -44,13 +44,13 @@ export interface Patience {
   /** Milliseconds to wait for a server that cannot be reached yet. 0: one attempt. */
   readonly waitMs: number;
   readonly signal?: AbortSignal;
-  /** Told once, when the first attempt failed and there is time for another. */
+  /** Called once, when the first attempt failed and there is time for another. */
   readonly onWaiting?: (reason: string) => void;
 }
 
 /**
- * Connects, and waits for a server that is starting or cannot be reached yet. What will not pass by itself, such as
- * a wrong password, is an error at once.
+ * Connects, and waits for a server that is starting or cannot be reached yet. A permanent error, such as a wrong
+ * password, is thrown at once.
  * @throws {ConnectionError} when the server cannot be reached or refuses.
  */
 export async function openSession(connection: ConnectionSettings, patience: Patience): Promise<Session> {
@@ -84,13 +84,14 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
   try {
     await client.connect();
   } catch (error) {
-    // Where pg gives up by itself it leaves the socket open.
+    // When pg gives up on its own, it leaves the socket open.
     abandon();
     throw error;
   } finally {
     signal?.removeEventListener('abort', abandon);
   }
-  // One statement after the other: who watches a migration, cancels it or compares the schema does not know of the rest.
+  // One statement at a time: the watcher, the cancellation and the comparison share the session without knowing of
+  // each other.
   let last: Promise<unknown> = Promise.resolve();
   const query: Session['query'] = <Row extends pg.QueryResultRow>(text: string) => {
     const result = last.then(() => client.query<Row>(text));
@@ -117,12 +118,12 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
   };
 }
 
-/** From the server's BackendKeyData message; pg keeps it, and its types do not say so. */
+/** From the server's BackendKeyData message; pg keeps it, but its types do not have it. */
 function processIdOf(client: pg.Client): number {
   return 'processID' in client && typeof client.processID === 'number' ? client.processID : 0;
 }
 
-/** Runs `work` on a connection of its own, at the first attempt or not at all. */
+/** Runs `work` on a separate connection, without a second attempt. */
 export async function withSession<T>(
   connection: ConnectionSettings,
   work: (session: Session) => Promise<T>,

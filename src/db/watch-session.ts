@@ -12,7 +12,7 @@ import type { Queryable } from './session.ts';
 
 const LOOK_EVERY_MS = 1_000;
 
-/** What a migration's session is doing, as another session sees it. */
+/** The state of a migration's session, seen from another session. */
 export interface Sight {
   readonly blockedBy: readonly LockHolder[];
   readonly indexBuild: IndexBuild | null;
@@ -22,7 +22,7 @@ type SightRow = Omit<Sight, 'blockedBy'> & { readonly blockedBy: readonly Holder
 
 export interface WatchOptions {
   readonly session: Queryable;
-  /** Process id of the session to watch; undefined while it has none. */
+  /** Process id of the session to watch; undefined until it is known. */
   readonly pid: () => number | undefined;
   /** Ends the watch. */
   readonly signal: AbortSignal;
@@ -30,8 +30,8 @@ export interface WatchOptions {
 }
 
 /**
- * Looks at a session every second until told to stop: whom it waits for, and how far its index build is. Without the
- * right to see other roles' statistics the server tells less, and so does this.
+ * Watches a session every second until stopped: which sessions it waits for, and the progress of its index build.
+ * Without the right to see other roles' statistics, it reports less.
  */
 export async function watchSession({ session, pid, signal, onSight }: WatchOptions): Promise<void> {
   for (;;) {

@@ -1,9 +1,9 @@
-/** Whatever runs a statement with values: pg's Client, PoolClient and Pool. */
+/** Anything that runs a statement with values: pg's Client, PoolClient and Pool. */
 export interface SqlClient {
   query(text: string, values: unknown[]): Promise<{ readonly rows: readonly unknown[] }>;
 }
 
-/** A function of schema filestore, as far as a call must know it. */
+/** The facts about a function that a call needs. */
 export interface SqlFunction {
   readonly name: string;
   readonly result: SqlResult;
@@ -21,8 +21,8 @@ export interface SqlParameter {
 }
 
 /**
- * What a call makes of a row of the result. `row`: a row of a table or view, which is never all null. `columns`: the
- * row as it is. `value`: its only column, which is not null. `value or null`: the same where null is a result.
+ * How a call returns a row. `row`: a row of a table or view, never all null. `columns`: the row unchanged. `value`:
+ * its only column, never null. `value or null`: its only column, possibly null.
  */
 export type SqlResult = 'nothing' | 'row' | 'columns' | 'value' | 'value or null' | SqlNestedResult;
 
@@ -38,7 +38,7 @@ export interface SqlNestedResult {
 
 type Row = Readonly<Record<string, unknown>>;
 
-/** Marks columns beside those of a nested row, which has any names. */
+/** Prefix of the columns next to those of a nested row, which can have any name. */
 const MARK = 'filestore.';
 
 /** Calls a function that returns nothing. */
@@ -109,7 +109,7 @@ function refuseMissing({ name, parameters }: SqlFunction, used: readonly SqlPara
   }
 }
 
-/** pg would write an array as an array of Postgres, and a string as it is. Null is the null of SQL. */
+/** Without this, pg would send an array as an array of Postgres, and a string without quotes. Null stays SQL's null. */
 function toSqlValue({ json }: SqlParameter, value: unknown): unknown {
   if (json === undefined || value === null) return value;
   if (json === 'value') return JSON.stringify(value);
@@ -143,7 +143,7 @@ function requireValue(name: string, value: unknown, nullable: boolean): unknown 
   throw new Error(`filestore.${name} returned null, which its comment in SQL does not announce`);
 }
 
-/** SQL has no difference between a null row and a row of nulls. */
+/** SQL does not distinguish a null row from a row of nulls. */
 function requireRow(name: string, row: Row): Row {
   if (Object.values(row).every((value) => value === null)) {
     throw new Error(`filestore.${name} returned null instead of a row`);

@@ -6,7 +6,7 @@ export type RefusalCode = 'FS404' | 'FS409' | 'FS422' | '23503' | '23505' | '235
 /** An error by which the schema refuses a statement, as `pg` throws it. */
 export interface Refusal<Reason extends RefusalReason = RefusalReason> extends Error {
   readonly code: RefusalCode;
-  /** Why, for programs. */
+  /** The reason, for programs. */
   readonly constraint: Reason;
   /** What to do about it, for people. The server's own checks and keys have none. */
   readonly hint?: string | undefined;
