@@ -19,16 +19,16 @@ import { readIfThere } from './read-if-there.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
 import { withClient } from './with-client.ts';
 
-/** A file that is made of the schema and committed with it. */
+/** A generated file that is committed with the schema. */
 export interface GeneratedFile {
-  /** As seen from the package, such as `schema/filestore.txt`. */
+  /** Path in the package, such as `schema/filestore.txt`. */
   readonly file: string;
   readonly text: string;
 }
 
 const DIAGRAM_FILE = 'diagram.svg';
 
-/** Everything that is generated, from a database that the committed migrations have made. */
+/** Generates all files from a database with the committed migrations. */
 export async function generateFiles(
   client: CatalogClient,
   migration: ModelledMigration,
@@ -48,9 +48,9 @@ export async function generateFiles(
 }
 
 /**
- * Writes everything anew: what the committed migrations make of an empty database.
- * @returns the files, as seen from the package.
- * @throws {RunAbortedError} when the signal came before they were made.
+ * Regenerates all files from an empty database with the committed migrations.
+ * @returns the paths of the files in the package.
+ * @throws {RunAbortedError} when the signal came before they were generated.
  */
 export async function writeGeneratedFiles(signal?: AbortSignal): Promise<readonly string[]> {
   const generated = await generateFromCommitted(signal);
@@ -61,7 +61,7 @@ export async function writeGeneratedFiles(signal?: AbortSignal): Promise<readonl
   return generated.map(({ file }) => file);
 }
 
-/** Compares with what is committed. */
+/** Compares the generated files with the committed ones. */
 export async function findStaleFiles(
   generated: readonly GeneratedFile[],
   root: string = PACKAGE_ROOT,
@@ -72,7 +72,7 @@ export async function findStaleFiles(
   return (await Promise.all(problems)).flat();
 }
 
-/** Says where a committed file parts from what it should be; nothing when it does not. */
+/** Describes the first difference of a committed file; undefined if there is none. */
 export function describeStaleness(
   generated: GeneratedFile,
   committed: string | undefined,
@@ -82,12 +82,12 @@ export function describeStaleness(
   if (committed === undefined) return [{ file, line: null, what: 'is missing', remedy }];
   if (committed === text) return [];
   const [is, should] = [committed.split('\n'), text.split('\n')];
-  // A header with checksums differs whenever anything does.
+  // A header with a checksum differs whenever another line does.
   const body = should.indexOf('');
   const parting = should.findIndex((line, index) => index > body && line !== is[index]);
   const first = should.findIndex((line, index) => line !== is[index]);
   const found = parting === -1 ? first : parting;
-  // All that there should be is there, and something behind it.
+  // The file is complete, but has extra lines at its end.
   const at = found === -1 ? should.length : found;
   const quote = (line: string | undefined) => (line === undefined ? 'ends' : `has "${line.trim()}"`);
   const what = `is out of date: this line ${quote(is[at])}; regenerated, it ${quote(should[at])}`;
@@ -98,7 +98,7 @@ async function generateFromCommitted(signal: AbortSignal | undefined): Promise<r
   const migration = (await readCommittedMigrations(MIGRATIONS_FOLDER)).at(-1);
   if (migration === undefined) throw new MigrationsMissingError('There is no committed migration.');
   const generate = async (url: string) => {
-    // Verified, it would be against the very model that is about to be written.
+    // Not verified, because the model to compare with is about to be written.
     await runMigrations({ env: { DATABASE_URL: url }, verifySchema: false });
     return withClient(url, (client) => generateFiles(client, migration));
   };

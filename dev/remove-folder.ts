@@ -9,8 +9,8 @@ const PAUSE_MS = 100;
 
 /**
  * Removes everything in a folder of this user; links are removed, never followed. Root does not enter a folder of
- * another account, where a name may become a link between two looks: that account empties it.
- * @param except Name in the folder of what stays.
+ * another account, because a name there may become a link at any moment: that account empties it.
+ * @param except Name of an entry to keep.
  */
 export async function removeFolder(folder: string, except: string): Promise<void> {
   for (let attempt = 1; ; attempt += 1) {
@@ -18,7 +18,7 @@ export async function removeFolder(folder: string, except: string): Promise<void
       for (const name of readdirSync(folder)) if (name !== except) remove(join(folder, name));
       return;
     } catch (error) {
-      // Backends of a killed server may be at their last write.
+      // Backends of a killed server may still be writing.
       const passes = codeOf(error) === 'ENOTEMPTY' || codeOf(error) === 'EBUSY';
       if (!passes || attempt === ATTEMPTS) throw error;
       await delay(PAUSE_MS);
@@ -38,12 +38,15 @@ function remove(path: string): void {
     else for (const name of readdirSync(path)) remove(join(path, name));
     rmdirSync(path);
   } catch (error) {
-    // Another run may remove the same.
+    // Another run may remove it at the same time.
     if (codeOf(error) !== 'ENOENT') throw error;
   }
 }
 
-/** The folder itself stays, since its parent is closed to that account: so rm fails, and rmdir tells what is left. */
+/**
+ * The folder itself stays, because its parent is closed to that account. So rm fails, and rmdir shows whether the
+ * folder is empty.
+ */
 function emptyAs(uid: number, gid: number, folder: string): void {
   spawnSync('rm', ['-rf', '--', folder], { uid, gid, cwd: '/', stdio: 'ignore' });
 }

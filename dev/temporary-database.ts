@@ -4,14 +4,14 @@ import { findEmbeddedBinaries } from './embedded/binaries.ts';
 import { serverUrl, startServer } from './embedded/server.ts';
 import { makeServerFolder } from './embedded/server-folder.ts';
 
-/** Nothing outlives the run. */
+/** Nothing remains after the run. */
 const FAST = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off'];
 
 /**
- * Runs `work` with a server of its own, so that nobody's database is touched, and that it is the same everywhere.
+ * Runs `work` with a separate server, so that it touches no other database and behaves the same everywhere.
  * @param work is given the URL of an empty database, as a superuser.
  * @param binaries Folder of initdb and postgres; default: the embedded ones.
- * @param signal Takes the server from under the work.
+ * @param signal Stops the server during the work.
  * @throws {RunAbortedError} when the signal came.
  */
 export async function withTemporaryDatabase<T>(
@@ -35,7 +35,7 @@ export async function withTemporaryDatabase<T>(
       signal?.throwIfAborted();
       return await work(serverUrl(server.listen, server.password, 'postgres'));
     } catch (error) {
-      // Whatever else went wrong is a consequence.
+      // Other errors are consequences of the stop.
       throw signal?.aborted ? new RunAbortedError('Stopped on request. Nothing was written.', []) : error;
     } finally {
       signal?.removeEventListener('abort', stop);

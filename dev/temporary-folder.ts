@@ -21,7 +21,7 @@ export interface TemporaryFolder {
 }
 
 /**
- * Makes one, and first removes the abandoned ones of the same parent and prefix.
+ * Creates one, and first removes abandoned ones with the same parent and prefix.
  * @param prefix Start of its name.
  * @param isInUse As for {@link removeAbandoned}.
  */
@@ -47,14 +47,14 @@ export async function makeTemporaryFolder(
 /**
  * Removes the folders of this user that a killed process left behind. Only an owner's socket that no process listens
  * on proves that: a folder without one stays.
- * @param isInUse Whether something else, such as a server, still works in the folder.
+ * @param isInUse Whether a server, for example, still uses the folder.
  */
 export async function removeAbandoned(
   parent: string,
   prefix: string,
   isInUse: (path: string) => boolean = () => false,
 ): Promise<void> {
-  // Where others may rename folders of this user, a path proves nothing.
+  // If other users can rename folders of this user, a path proves nothing.
   const { mode } = lstatSync(`${parent}/.`);
   if ((mode & 0o022) !== 0 && (mode & 0o1000) === 0) return;
   for (const name of readdirSync(parent)) {
@@ -63,7 +63,7 @@ export async function removeAbandoned(
     if (!isOwn(path, 'folder') || !isOwn(join(path, OWNER), 'socket')) continue;
     if (!(await isRefused(join(path, OWNER))) || isInUse(path)) continue;
     try {
-      // The socket goes last: what is removed in part is still known as abandoned.
+      // The socket is removed last, so that a partly removed folder still counts as abandoned.
       await removeFolder(path, OWNER);
       unlink(join(path, OWNER));
       rmdirSync(path);
@@ -80,10 +80,11 @@ async function listenIn(folder: string): Promise<Server | undefined> {
   try {
     server.listen(draft);
     await once(server, 'listening');
-    // Between bind and listen a connection is refused, as if the owner were gone: so under another name.
+    // Between bind and listen a connection is refused as if the owner were gone, so the socket has another name until
+    // then.
     renameSync(draft, join(folder, OWNER));
   } catch {
-    // Some file systems have no sockets. After a kill the folder stays, then.
+    // Some file systems have no sockets. There, the folder of a killed process stays.
     server.close();
     return undefined;
   }
@@ -92,7 +93,7 @@ async function listenIn(folder: string): Promise<Server | undefined> {
   return server;
 }
 
-/** Whether no process listens on the socket. Any other doubt means that one may. */
+/** Whether no process listens on the socket; false if that is uncertain. */
 async function isRefused(path: string): Promise<boolean> {
   const socket = connect(path);
   try {

@@ -1,12 +1,12 @@
 import pg from 'pg';
 
-/** Runs `work` with a connection of its own. */
+/** Runs `work` with a separate connection. */
 export async function withClient<T>(
   connection: string | pg.ClientConfig,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
   const client = new pg.Client(connection);
-  // Whoever waits for an answer is told; without a listener the process would end.
+  // Pending queries are rejected anyway; without a listener the process would end.
   client.on('error', () => undefined);
   await client.connect();
   try {

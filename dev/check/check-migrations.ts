@@ -16,32 +16,32 @@ import type { LockReport } from './locks.ts';
 import { passFunctionBodies, passOnServer } from './on-server.ts';
 import { readSources, type Sources } from './sources.ts';
 
-/** Those that read files only. */
+/** Gates that only read files. */
 const OF_FILES: readonly Gate<Sources>[] = [
   ...[chain, released, lint, concurrently, sessionSettings, placeholders, fixtureTexts, style],
 ];
 const EXTENSION = 'plpgsql_check';
 
 export interface CheckReport {
-  /** Whether no gate failed. */
+  /** True if no gate failed. */
   readonly ok: boolean;
   readonly gates: readonly GateReport[];
-  /** What migrations/current.sql does to the tables that exist; null when it was not to be checked. */
+  /** Effects of migrations/current.sql on existing tables; null if it was not checked. */
   readonly locks: LockReport | null;
   readonly durationMs: number;
 }
 
 export interface CheckOptions {
-  /** Whether migrations/current.sql is checked as the next migration, instead of being expected empty. */
+  /** Checks migrations/current.sql as the next migration, instead of requiring that it is empty. */
   readonly current?: boolean;
   /** Folder of the package; default: this one. */
   readonly root?: string;
-  /** Ends it, and the servers with it. */
+  /** Stops the check and its servers. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * The gate for a change of the schema. Starts servers of its own and touches nobody's database.
+ * Runs all gates for a change of the schema, on separate temporary servers.
  * @throws {EmbeddedPostgresError} a server for it does not start.
  * @throws {RunAbortedError} the signal came.
  */

@@ -2,8 +2,8 @@ import type pg from 'pg';
 import { withClient } from '../with-client.ts';
 
 /**
- * Makes a database beside the one of the URL.
- * @param template The name of one that nobody is connected to.
+ * Creates a database on the server of the URL.
+ * @param template The name of a database without connections.
  * @returns its URL.
  */
 export async function createDatabase(url: string, name: string, template = 'template0'): Promise<string> {
@@ -19,7 +19,7 @@ export async function createDatabase(url: string, name: string, template = 'temp
   return other.href;
 }
 
-/** Does `work` in a transaction that leaves nothing behind. */
+/** Runs `work` in a transaction and rolls it back. */
 export async function withRollback<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
   await client.query('begin');
   try {

@@ -1,12 +1,12 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Where Debian's packages put servers, and what they share. */
+/** Folders of Debian's packages for servers and for their shared files. */
 const PROGRAMS = '/usr/lib/postgresql';
 const SHARED = '/usr/share/postgresql';
 const FIRST_SUPPORTED = 15;
 
-/** Folder of the newest server of this machine that offers an extension; undefined when none does. */
+/** Folder of the newest installed server that has an extension; undefined if none has it. */
 export function findServerWith(extension: string): string | undefined {
   const versions = existsSync(PROGRAMS) ? readdirSync(PROGRAMS).map(Number) : [];
   const found = versions

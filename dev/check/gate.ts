@@ -1,27 +1,27 @@
-/** Where something stands, as seen from the package. */
+/** A place in a file of the package. */
 export interface Place {
   readonly file: string;
-  /** From 1; null where the whole file is meant, or one that is missing. */
+  /** From 1; null for the whole file, or a missing one. */
   readonly line: number | null;
 }
 
-/** Something to mend. */
+/** A problem to fix. */
 export interface Problem extends Place {
   readonly what: string;
   /** What to do about it. */
   readonly remedy: string;
 }
 
-/** What a gate found. "Not run" is neither good nor bad, and is said. */
+/** The result of a gate. "Not run" is neither a success nor a failure, and is reported. */
 export type Finding =
   | { readonly state: 'passed' }
   | { readonly state: 'failed'; readonly problems: readonly Problem[] }
   | { readonly state: 'not run'; readonly reason: string };
 
-/** One thing that a change of the schema must not break. */
+/** A check of a schema change. */
 export interface Gate<Subject> {
   readonly name: string;
-  /** What is true when it passes. */
+  /** The statement that is true if it passes. */
   readonly proves: string;
   readonly look: (subject: Subject) => Finding | Promise<Finding>;
 }

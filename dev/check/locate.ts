@@ -11,16 +11,16 @@ const FOLDERS: Readonly<Record<string, string>> = {
   trigger: 'triggers',
 };
 
-/** The file that holds an object's definition by convention; undefined for kinds that have no files. */
+/** The file of an object's definition, by convention; undefined for kinds without files. */
 export function fixtureOf(kind: string, name: string): string | undefined {
   const folder = FOLDERS[kind];
-  // A function's name may carry its arguments.
+  // A function's name may include its arguments.
   return folder && `${FIXTURES}/${folder}/${name.replace(/\(.*/s, '').replaceAll('"', '')}.sql`;
 }
 
 /**
- * Where an object is defined: in its own file, else where a statement of the migrations first has all of these names.
- * @param names Of the object, last, and of what it belongs to.
+ * Where an object is defined: in its own file, or at the first statement of the migrations with all of these names.
+ * @param names Names of the objects that it belongs to, and its own at the end.
  */
 export function locate(sources: Sources, kind: string, ...names: readonly string[]): Place {
   const own = fixtureOf(kind, names.at(-1) ?? '');
@@ -28,16 +28,16 @@ export function locate(sources: Sources, kind: string, ...names: readonly string
   return mentions(sources, names)[0] ?? nowhere(sources);
 }
 
-/** Where the migrations last have a name. For what is made by the server of names that stand nowhere. */
+/** The last place of a name in the migrations. For objects that the server names. */
 export function locateLast(sources: Sources, name: string): Place {
   return mentions(sources, [name]).at(-1) ?? nowhere(sources);
 }
 
-/** Every statement that has all of the names, at the last one. */
+/** Every statement with all of the names, at the position of the last name. */
 function mentions(sources: Sources, names: readonly string[]): readonly Place[] {
   return migrationsOf(sources).flatMap(({ statements, placeOf }) =>
     statements.flatMap(({ tokens }) => {
-      // What must not be made twice stands in a block that asks first.
+      // An object that must not be created twice is in a block that checks first.
       const all = isWord(tokens[0], 'do') ? tokens.flatMap(tokensWithin) : tokens;
       const found = names.map((name) =>
         all.find(({ kind, value }) => (kind === 'word' || kind === 'name') && value === name),

@@ -5,31 +5,33 @@ import type { Place } from './gate.ts';
 import { runStatements } from './run-statements.ts';
 import type { SqlSource } from './sources.ts';
 
-/** What one statement does to a table or view that was there before the migration. */
+/** The effects of one statement on an existing table or view. */
 export interface TableImpact extends Place {
   /** The statement in one line, shortened. */
   readonly statement: string;
   /** Such as `filestore.nodes`. */
   readonly table: string;
-  /** The lock that it takes and that no statement before it took, such as `ShareLock`; null when there is none. */
+  /** The lock that this statement takes first, such as `ShareLock`; null if it takes none. */
   readonly lock: string | null;
-  /** What others cannot do meanwhile, until the migration ends. */
+  /** What others cannot do until the migration ends. */
   readonly blocks: 'nothing' | 'schema changes' | 'writes' | 'reads and writes';
-  /** Whether the whole table is written anew. */
+  /** Whether the whole table is rewritten. */
   readonly rewrites: boolean;
   /** Whether the whole table is read. */
   readonly scans: boolean;
   readonly drops: boolean;
-  /** Rows inserted, updated or deleted, of the few that the database of the check has. */
+  /** Rows inserted, updated or deleted, among the sample rows. */
   readonly rowsWritten: number;
 }
 
-/** What the migration being written does to those who use the database meanwhile. */
+/** The effects of the migration in progress on other users of the database. */
 export type LockReport =
   | { readonly state: 'measured'; readonly impacts: readonly TableImpact[] }
   | { readonly state: 'not measured'; readonly reason: string };
 
-/** From the weakest to the strongest (PostgreSQL manual, section 13.3), with what of everyday use waits for it. */
+/**
+ * From the weakest to the strongest (PostgreSQL manual, section 13.3), with the everyday statements that each blocks.
+ */
 const LOCKS: readonly (readonly [mode: string, blocks: TableImpact['blocks']])[] = [
   ['AccessShareLock', 'nothing'],
   ['RowShareLock', 'nothing'],
@@ -46,13 +48,13 @@ const LONGEST_STATEMENT = 100;
 interface Relation {
   readonly oid: number;
   readonly name: string;
-  /** The file that its rows are in: another one after the table was written anew. */
+  /** The file of its rows, which changes when the table is rewritten. */
   readonly storage: number | null;
   readonly scans: number;
   readonly written: number;
 }
 
-// Both look at catalogs alone. The counters are this transaction's own, and count from its last flush.
+// Both read only catalogs. The counters are those of this transaction since its last flush.
 const RELATIONS = `
   select c.oid::integer as oid, format('%I.%I', n.nspname, c.relname) as name, pg_relation_filenode(c.oid)::integer as storage,
          coalesce(pg_stat_get_xact_numscans(c.oid), 0)::integer as scans,
@@ -68,11 +70,11 @@ const HELD = `
 
 interface Moment {
   readonly relations: ReadonlyMap<number, Relation>;
-  /** Rank of the strongest lock on each; -1 where there is none. */
+  /** Rank of the strongest lock on each; -1 for no lock. */
   readonly ranks: ReadonlyMap<number, number>;
 }
 
-/** Runs the migration statement by statement and looks at each one's traces; leaves the database as it was. */
+/** Runs the migration statement by statement, measures the effects of each, and rolls back. */
 export async function measureLocks(client: pg.Client, migration: SqlSource): Promise<LockReport> {
   if (!migration.transaction) {
     const reason =
@@ -94,7 +96,10 @@ export async function measureLocks(client: pg.Client, migration: SqlSource): Pro
   });
 }
 
-/** Few rows are read whole where many would be found by an index; what then still reads all has no index to use. */
+/**
+ * The planner scans a table of few rows even if it has an index. With scans disabled, a remaining scan has no index
+ * to use.
+ */
 async function withIndexes(
   client: pg.Client,
   { tokens }: SqlStatement,
@@ -124,7 +129,7 @@ function compare(
 ): readonly TableImpact[] {
   return [...original.values()].flatMap(({ oid, name }): readonly TableImpact[] => {
     const [was, is] = [before.relations.get(oid), after.relations.get(oid)];
-    // Gone by an earlier statement.
+    // Dropped by an earlier statement.
     if (was === undefined) return [];
     const rank = after.ranks.get(oid) ?? -1;
     const isNew = rank >= FIRST_WORTH_TELLING && rank > (before.ranks.get(oid) ?? -1);

@@ -16,7 +16,7 @@ import { applyAll } from './run-statements.ts';
 import { isSource, migrationsOf, type Sources } from './sources.ts';
 import type { DatabaseSubject } from './subject.ts';
 
-/** Those that look at a schema which has everything. One of them locks what others read, so each has its turn. */
+/** Gates for a complete schema. They run one after the other, because one of them locks objects that others read. */
 const OF_THE_SCHEMA: readonly Gate<DatabaseSubject>[] = [comments, foreignKeys, historyColumns, definitions];
 
 export interface ServerReport {
@@ -25,9 +25,9 @@ export interface ServerReport {
 }
 
 /**
- * The gates that need a server. One database after another is made of the one before, so that migrations run as
- * seldom as can be.
- * @param url Of a database on a server that has none of the names taken which are used here, as a superuser.
+ * The gates that need a server. Each database is created from the one before, so that migrations run as rarely as
+ * possible.
+ * @param url URL of a database, as a superuser, on a server without databases of the names used here.
  */
 export async function passOnServer(url: string, sources: Sources): Promise<ServerReport> {
   const committed = await createDatabase(url, 'check_committed');
@@ -67,7 +67,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
   return { gates: [...before, again, ...ofSchema], locks };
 }
 
-/** Applies current.sql, when it is to be checked, to the database at `complete`, and to one with rows. */
+/** Applies current.sql, if it is checked, to the database `complete` and to one with rows. */
 async function passCurrent(url: string, complete: string, sources: Sources): Promise<ServerReport> {
   const { pending } = sources;
   if (pending === null) return { gates: [], locks: null };
@@ -88,7 +88,7 @@ async function passCurrent(url: string, complete: string, sources: Sources): Pro
   });
 }
 
-/** On a server of its own kind: the one of the other gates need not offer the extension. */
+/** On a separate server, because the one of the other gates may not have the extension. */
 export async function passFunctionBodies(url: string, sources: Sources): Promise<GateReport> {
   return withClient(url, async (client) => {
     const failures = await applyAll(client, migrationsOf(sources));

@@ -8,7 +8,7 @@ import { sourceOf } from './sources.ts';
 
 const FILE = 'migrations/sample-rows.sql';
 
-/** Gives a migrated database some rows in every table. */
+/** Fills every table of a migrated database with sample rows. */
 export async function populate(client: pg.Client): Promise<Problem | undefined> {
   const text = await readFile(join(PACKAGE_ROOT, FILE), 'utf8');
   const problem = await runStatements(client, sourceOf(FILE, text));

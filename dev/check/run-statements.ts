@@ -3,7 +3,7 @@ import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
 import type { Problem } from './gate.ts';
 import type { SqlSource } from './sources.ts';
 
-/** Applies migrations in order, each in a transaction of its own where it does not say otherwise. */
+/** Applies migrations in order, each in its own transaction unless it declares none. */
 export async function applyAll(
   client: pg.Client,
   sources: readonly SqlSource[],
@@ -18,9 +18,9 @@ export async function applyAll(
 }
 
 /**
- * Runs the statements of a migration one by one, so that it is known which of them fails.
- * @param around What to do with each; default: to execute it.
- * @returns what stopped it.
+ * Runs the statements of a migration one by one, to know which of them fails.
+ * @param around Runs each statement; default: executes it.
+ * @returns the problem that stopped it.
  */
 export async function runStatements(
   client: pg.Client,
@@ -41,7 +41,7 @@ export async function runStatements(
   return undefined;
 }
 
-/** What the server said, at the line that it pointed to. */
+/** The server's message, at the line that it reported. */
 export function describeFailure(
   error: pg.DatabaseError,
   { text, line }: Pick<SqlStatement, 'text' | 'line'>,

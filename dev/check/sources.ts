@@ -16,7 +16,7 @@ export interface SqlSource {
   readonly statements: readonly SqlStatement[];
   /** Whether it runs in a transaction: false if it begins with `--! no-transaction`. */
   readonly transaction: boolean;
-  /** Where a line of the text, from 1, is written. */
+  /** The place in a file of a line of the text, from 1. */
   readonly placeOf: (line: number) => Place;
 }
 
@@ -24,16 +24,16 @@ export interface SqlSource {
 export interface Sources {
   /** Folder of the package. */
   readonly root: string;
-  /** In their order. That they are a whole chain is for a gate to say. */
+  /** In their order. A gate checks that they form a chain. */
   readonly committed: readonly SqlSource[];
   /** migrations/current.sql as it is written. */
   readonly current: SqlSource;
-  /** The same with its includes, when it is to be checked as the next migration; null when it is not. */
+  /** The same with its includes, if it is checked as the next migration; otherwise null. */
   readonly pending: SqlSource | Problem | null;
   readonly fixtures: readonly SqlSource[];
 }
 
-/** @param current Whether migrations/current.sql is to be checked as the next migration. */
+/** @param current Whether migrations/current.sql is checked as the next migration. */
 export async function readSources(root: string, current: boolean): Promise<Sources> {
   const fixtures = await readFolder(root, FIXTURES);
   const text = await readFile(join(root, CURRENT), 'utf8').catch(() => '');
@@ -47,12 +47,12 @@ export async function readSources(root: string, current: boolean): Promise<Sourc
   };
 }
 
-/** Everything that somebody wrote and may still change. */
+/** The SQL that can still change: current.sql and the fixtures. */
 export function writtenSources({ committed, current, pending, fixtures }: Sources): readonly SqlSource[] {
   return [...committed, ...(pending === null ? [] : [current]), ...fixtures];
 }
 
-/** What is run, in order. */
+/** All migrations, in order. */
 export function migrationsOf({ committed, pending }: Sources): readonly SqlSource[] {
   return isSource(pending) ? [...committed, pending] : committed;
 }
@@ -61,14 +61,14 @@ export function isSource(pending: Sources['pending']): pending is SqlSource {
   return pending !== null && 'statements' in pending;
 }
 
-/** Whether it does anything. An include is a comment to SQL, but not to graphile-migrate. */
+/** Whether it has no statement and no include. An include is a comment in SQL, but not for graphile-migrate. */
 export function isEmpty(source: SqlSource): boolean {
   return (
     source.statements.length === 0 && source.text.split('\n').every((line) => includedBy(line) === undefined)
   );
 }
 
-/** The text with its includes in it, as graphile-migrate runs it. */
+/** The text with its includes expanded, as graphile-migrate runs it. */
 export function expandIncludes(
   source: SqlSource,
   fixtures: readonly SqlSource[],

@@ -1,9 +1,9 @@
 import type pg from 'pg';
 import type { Sources } from './sources.ts';
 
-/** What the gates that need a server look at. */
+/** The input of the gates that need a server. */
 export interface DatabaseSubject {
   readonly sources: Sources;
-  /** To a database that a gate says what must be in, as a superuser. */
+  /** Connection as a superuser. The gate says what the database must contain. */
   readonly client: pg.Client;
 }

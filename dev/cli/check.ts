@@ -3,7 +3,7 @@ import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import { withSignal } from '../../src/cli/signals.ts';
 import type { CheckReport } from '../check/check-migrations.ts';
 
-/** What `check --json` prints: what each gate found. */
+/** What `check --json` prints: the result of each gate. */
 export type CheckDocument = { readonly command: 'check' } & CheckReport;
 
 export const check = defineCommand({

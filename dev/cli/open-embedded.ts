@@ -2,17 +2,17 @@ import type { Output } from '../../src/cli/output.ts';
 import type { SettingsError } from '../../src/errors.ts';
 import type { Embedded, EmbeddedOptions } from '../embedded/embedded.ts';
 
-/** What a command says where no database is named. */
+/** Texts for a command without a database URL. */
 interface Absence {
   /** Such as `No database URL is set`. */
   readonly because: string;
-  /** The error where the embedded Postgres may not stand in. */
+  /** The error if the embedded Postgres may not be used. */
   readonly refusal: (reason: string) => SettingsError;
 }
 
 /**
- * Opens the embedded Postgres in place of a database that nobody named.
- * @throws {SettingsError} with NODE_ENV=production: there, a URL was forgotten.
+ * Opens the embedded Postgres if no database URL is set.
+ * @throws {SettingsError} with NODE_ENV=production, where a URL is required.
  */
 export async function openEmbeddedInstead(
   output: Output,
@@ -22,7 +22,7 @@ export async function openEmbeddedInstead(
   if (process.env.NODE_ENV === 'production') {
     throw refusal('with NODE_ENV=production the embedded Postgres is not used.');
   }
-  // Loaded when it is needed: an installation without development dependencies does not have it.
+  // Loaded on demand, because an installation without development dependencies does not have it.
   const { openEmbedded } = await import('../embedded/embedded.ts');
   output.say(`${because}: using the embedded Postgres.`);
   output.busy('starting it');

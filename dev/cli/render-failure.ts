@@ -3,9 +3,7 @@ import type { Output } from '../../src/cli/output.ts';
 import type { Paint } from '../../src/cli/paint.ts';
 import type { FailurePlace, SqlFailure } from '../workflow/explain-failure.ts';
 
-/**
- * A failure of somebody's SQL, as compilers show theirs: the place, the server's words, the statement, and what to do.
- */
+/** Renders a failure of SQL like a compiler error: the place, the server's message, the statement, and what to do. */
 export function renderFailure(failure: SqlFailure, paint: Paint): string {
   const { place, message, code, detail, hint, advice, where, database } = failure;
   const sqlState = code === null ? '' : ` (SQLSTATE ${code})`;
@@ -41,7 +39,7 @@ function field(name: string, value: string | null): readonly string[] {
   return value === null ? [] : [`  ${name}: ${value}`];
 }
 
-/** Prints the failure and what it led to, and says that the command failed. */
+/** Prints the failure and its consequence, and returns the exit code of a failed command. */
 export function failWith(output: Output, failure: SqlFailure, consequence: string): number {
   output.warn(renderFailure(failure, output.paint));
   output.warn(`  ${consequence}`);

@@ -3,10 +3,10 @@ import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import type { WorkflowContext } from '../workflow/workflow-context.ts';
 
-/** Differences are shown up to here; a database of another branch can have hundreds. */
+/** Maximum number of differences shown; a database of another branch can have hundreds. */
 const MOST_LEFTOVERS = 10;
 
-/** Known to come from somewhere else than the files. */
+/** Objects that do not come from the files. */
 export function renderLeftovers(
   output: Output,
   { databases }: WorkflowContext,

@@ -3,7 +3,7 @@ import { DatabaseAheadError, HistoryDivergedError } from '../../src/errors.ts';
 import { migrationConnection, missingUrlError } from '../../src/settings/settings.ts';
 import { openEmbeddedInstead } from './open-embedded.ts';
 
-/** Runs `work` on the database of the environment, or in its absence on the embedded one. */
+/** Runs `work` on the database of the environment, or on the embedded one if none is set. */
 export const withEmbeddedDefault: WithDatabase = async (output, work) => {
   const configured = migrationConnection();
   if (configured !== undefined) return work(configured);
@@ -23,7 +23,7 @@ export const withEmbeddedDefault: WithDatabase = async (output, work) => {
     );
     return exitCode;
   } catch (error) {
-    // Developers rewrite migrations and switch branches; a database of their own is then the one to go.
+    // Developers rewrite migrations and switch branches. The fix is then to recreate their own database.
     if (error instanceof HistoryDivergedError || error instanceof DatabaseAheadError) {
       output.warn('If another branch did this, run npm run db:reset.');
     }

@@ -6,12 +6,12 @@ import type { WorkflowDatabases } from '../workflow/databases.ts';
 import type { WorkflowContext } from '../workflow/workflow-context.ts';
 import { openEmbeddedInstead } from './open-embedded.ts';
 
-/** The only ones that these commands read, for they are graphile-migrate's. */
+/** These commands read only the variables of graphile-migrate. */
 const VARIABLES = 'DATABASE_URL, SHADOW_DATABASE_URL and ROOT_DATABASE_URL';
 
 type Work = (context: WorkflowContext, embedded: Embedded | undefined) => Promise<number>;
 
-/** Runs `work` on the three databases of the environment, or in their absence on those of the embedded Postgres. */
+/** Runs `work` on the three databases of the environment, or on those of the embedded Postgres if none is set. */
 export async function withWorkflow(output: Output, options: EmbeddedOptions, work: Work): Promise<number> {
   const { configuredDatabases, embeddedDatabases } = await import('../workflow/databases.ts');
   return withSignal(async (signal) => {
@@ -35,7 +35,7 @@ export async function withWorkflow(output: Output, options: EmbeddedOptions, wor
       if (gone.signal.aborted) throw goneError(embedded);
       return exitCode;
     } catch (error) {
-      // Whatever else went wrong is a consequence.
+      // Other errors are consequences of the stop.
       throw gone.signal.aborted ? goneError(embedded) : error;
     } finally {
       await embedded.close();

@@ -1,7 +1,7 @@
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import type { CatalogClient } from '../../src/catalog/read.ts';
 
-/** From the one with the fewest rights on; each has those of the levels before it. */
+/** From fewest to most rights. Each level includes those before it. */
 export const LEVELS = ['reader', 'service', 'operator'] as const;
 
 export type Level = (typeof LEVELS)[number];
@@ -9,7 +9,7 @@ export type Level = (typeof LEVELS)[number];
 /** Names of columns by the name of the table. */
 export type ColumnsOfTables = ReadonlyMap<string, ReadonlySet<string>>;
 
-/** What the levels may do, as far as documents tell it. */
+/** The rights of the levels that documents show. */
 export interface AccessDescription {
   /** The columns that a service may insert. */
   readonly insertable: ColumnsOfTables;

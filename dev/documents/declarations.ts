@@ -32,7 +32,7 @@ export function literal(text: string): string {
   return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 }
 
-/** Types among whose values is null. */
+/** Types that include null. */
 const HOLDS_NULL = ['JsonValue', 'JsonInput'];
 
 export function orNull(type: string, nullable: boolean): string {

@@ -120,7 +120,7 @@ export async function describeSchema(client: CatalogClient): Promise<SchemaDescr
   return withCommentsOfTables(normalize(row.description));
 }
 
-/** Gives a view's column without a comment the comment of the column that it is. */
+/** Copies the comment of the source column to a view's column without a comment. */
 function withCommentsOfTables(schema: SchemaDescription): SchemaDescription {
   const commentOf = (relation: RelationDescription, column: string): string | null => {
     const own = relation.columns.find(({ name }) => name === column)?.comment ?? null;
@@ -136,7 +136,7 @@ function withCommentsOfTables(schema: SchemaDescription): SchemaDescription {
   return { ...schema, relations };
 }
 
-/** Texts of the server that depend on its version; comments and queries are left as they are. */
+/** Normalizes texts that depend on the server's version, except comments and queries. */
 const NORMALIZED = new Set(['type', 'base', 'definition', 'default', 'generated', 'result', 'checks']);
 
 function normalize<T>(value: T, key = ''): T {
@@ -149,7 +149,7 @@ function normalize<T>(value: T, key = ''): T {
   return typeof value === 'string' && NORMALIZED.has(key) ? (withoutSchema(value) as T) : value;
 }
 
-/** Everything in these documents is of one schema, so its name would only be in the way. */
+/** These documents cover one schema, so they omit its name. */
 function withoutSchema(text: string): string {
   const tokens = new RegExp(`'(?:[^']|'')*'|\\b${MODELLED_SCHEMA}\\.(?=["a-z_])`, 'g');
   return withoutNeedlessQuotes(inOneLine(text))

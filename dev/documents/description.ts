@@ -1,6 +1,6 @@
 /**
- * The schema as its documents tell of it: with comments, and in parts. Names of types, functions and tables in texts
- * are without the schema; texts are the server's, the same from 15 to 18.
+ * The schema as shown in documents, with comments. Names in texts omit the schema. Texts are those of the server,
+ * equal for versions 15 to 18.
  */
 export interface SchemaDescription {
   readonly comment: string | null;
@@ -12,7 +12,7 @@ export interface SchemaDescription {
 
 export interface DomainDescription {
   readonly name: string;
-  /** What it is a domain of, such as `text`. */
+  /** Its base type, such as `text`. */
   readonly base: string;
   readonly notNull: boolean;
   readonly default: string | null;
@@ -30,7 +30,7 @@ export interface RelationDescription {
   readonly columns: readonly ColumnDescription[];
   /** Keys first, then checks. */
   readonly constraints: readonly ConstraintDescription[];
-  /** Those that belong to no constraint. */
+  /** Indexes that belong to no constraint. */
   readonly indexes: readonly PartDescription[];
   readonly triggers: readonly PartDescription[];
 }
@@ -39,13 +39,13 @@ export interface ColumnDescription {
   readonly name: string;
   /** Such as `bigint`, `node_kind`, `text[]`. */
   readonly type: string;
-  /** Always false for a view's. */
+  /** Always false for a view's column. */
   readonly notNull: boolean;
   readonly identity: 'always' | 'by default' | null;
   /** Expression of a generated column. */
   readonly generated: string | null;
   readonly default: string | null;
-  /** A view's column has the comment of the column that it is, unless it has its own. */
+  /** A view's column without a comment has that of its source column. */
   readonly comment: string | null;
 }
 
@@ -68,13 +68,13 @@ export interface RoutineDescription {
   readonly name: string;
   readonly comment: string | null;
   readonly arguments: readonly ArgumentDescription[];
-  /** Such as `integer`, `SETOF nodes`, `trigger`; `record` when the arguments say what. */
+  /** Such as `integer`, `SETOF nodes`, `trigger`; `record` if the arguments list the columns. */
   readonly result: string;
   readonly setReturning: boolean;
-  /** How many rows the planner expects of it, as its definition says: 1 where it returns at most one. */
+  /** Expected number of rows in its definition; 1 if it returns at most one row. */
   readonly rows: number;
   readonly volatility: 'immutable' | 'stable' | 'volatile';
-  /** It works with the rights of its owner. */
+  /** It runs with the rights of its owner. */
   readonly securityDefiner: boolean;
 }
 

@@ -1,6 +1,6 @@
 import type { ConstraintDescription, RelationDescription, SchemaDescription } from './description.ts';
 
-/** A foreign key as a diagram draws it. */
+/** A foreign key in a diagram. */
 export interface Relationship {
   readonly name: string;
   readonly from: string;
@@ -43,7 +43,7 @@ export function keysOfColumn(table: RelationDescription, column: string): readon
     .map(([, mark]) => mark);
 }
 
-/** The type in one short word. */
+/** A short name of the type. */
 export function shortType(type: string): string {
   return type
     .replace(/timestamp(?:\(\d\))? with time zone/, 'timestamptz')
@@ -51,7 +51,7 @@ export function shortType(type: string): string {
     .replaceAll(' ', '_');
 }
 
-/** The tables and their foreign keys in Mermaid's words. */
+/** The tables and their foreign keys as Mermaid. */
 export function renderMermaid(schema: SchemaDescription): string {
   const relationships = relationshipsOf(schema).map(({ name, from, to, optional, single }) => {
     const line = `${optional ? '|o' : '||'}--${single ? 'o|' : 'o{'}`;

@@ -163,7 +163,7 @@ function cell(text: string): string {
   return text.replaceAll(/\s+/g, ' ').replaceAll('|', '\\|').trim();
 }
 
-/** Code in a line; one that holds backticks stands in more of them. */
+/** Inline code; text with backticks is wrapped in more of them. */
 function code(text: string): string {
   const fence = text.includes('`') ? '``' : '`';
   return text === '' ? '' : `${fence}${text}${fence}`;

@@ -10,7 +10,7 @@ const GAP_ACROSS = 90;
 const GAP_DOWN = 34;
 const MARGIN = 24;
 
-/** A table's place in the drawing. */
+/** The position of a table in the drawing. */
 export interface Box {
   readonly table: RelationDescription;
   readonly x: number;
@@ -36,8 +36,8 @@ export interface Layout {
 }
 
 /**
- * Places tables in columns: what is referred to stands to the left of what refers to it. Tables that have nothing to do
- * with others fill up the shortest columns.
+ * Places tables in columns: a referenced table is to the left of the tables that refer to it. Tables without keys
+ * fill the shortest columns.
  */
 export function layOut(schema: SchemaDescription): Layout {
   const relationships = relationshipsOf(schema).filter(({ from, to }) => from !== to);

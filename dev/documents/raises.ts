@@ -4,14 +4,14 @@ import { type SqlToken, tokenize } from '../../src/sql-text.ts';
 export interface Raise {
   /** SQLSTATE, or the name of a condition such as `check_violation`; undefined when it has none. */
   readonly code: string | undefined;
-  /** What it can name in `constraint`; empty when it names nothing. */
+  /** Possible values of `constraint`; empty if it has none. */
   readonly reasons: readonly string[];
   readonly hasHint: boolean;
 }
 
 /**
- * Reads what a function can raise. A raise whose errcode is a variable passes on what another function raised, and is
- * left out.
+ * Reads what a function can raise. A raise whose errcode is a variable rethrows another function's error, and is left
+ * out.
  * @param prefixes Beginnings of reasons, such as `nodes_`. A raise that takes its constraint from a list of rules can
  * name the first string of every row of the function's lists that begins with one of them.
  */
@@ -22,7 +22,7 @@ export function readRaises(body: string, prefixes: readonly string[]): readonly 
     const end = tokens.findIndex(({ text }, at) => at > index && text === ';');
     const statement = tokens.slice(index, end === -1 ? undefined : end);
     const code = optionOf(statement, 'errcode');
-    // A variable: what another function raised is passed on.
+    // A variable: the error of another function is rethrown.
     if (code.length === 1 && code[0]?.kind === 'word') return [];
     const constraint = optionOf(statement, 'constraint');
     const isPlain = constraint.length === 1 && constraint[0]?.kind === 'string';
@@ -35,7 +35,7 @@ export function readRaises(body: string, prefixes: readonly string[]): readonly 
   });
 }
 
-/** The functions of a schema that a function names. */
+/** The functions of a schema that a function mentions. */
 export function readCalls(body: string, schema: string): readonly string[] {
   const tokens = tokenize(body);
   return tokens.flatMap(({ value }, index) =>

@@ -22,20 +22,20 @@ const HEADER = `// The functions of schema ${MODELLED_SCHEMA} that a reader, ser
 /** As in biome.json. */
 const LINE_WIDTH = 110;
 
-/** What a function returns, in TypeScript and for the run time. */
+/** The result of a function, as a type and for the run time. */
 interface Result {
   /** The helper of src/sql/call.ts. */
   readonly helper: 'callForNothing' | 'callForOne' | 'callForOneOrNone' | 'callForAll';
   readonly type: string;
   /** A `SqlResult`, as text. */
   readonly shape: string;
-  /** A type that only this call has. */
+  /** A type used only by this call. */
   readonly declaration?: string;
 }
 
 /**
  * TypeScript functions that call those of SQL, one for each that a level may call.
- * @param rowTypes What `renderRowTypes` made of the same schema: the calls import from it what they name.
+ * @param rowTypes The result of `renderRowTypes` for the same schema, from which the calls import types.
  */
 export function renderCalls(schema: SchemaDescription, access: AccessDescription, rowTypes: string): string {
   const types = typeMapOf(schema);
@@ -124,7 +124,7 @@ function isNull(expression: string | null): boolean {
   return /^NULL(?:::|$)/i.test(expression ?? '');
 }
 
-/** What src/sql/call.ts must know of the function. */
+/** The facts about the function for src/sql/call.ts. */
 function descriptionOf(
   constant: string,
   routine: CallableRoutine,
@@ -204,7 +204,7 @@ function times({ setReturning, rows }: CallableRoutine, type: string, shape: str
   return { helper: 'callForAll', type: `readonly ${type.includes(' ') ? `(${type})` : type}[]`, shape };
 }
 
-/** The catalog does not say it. The comment does: a function that may return null says when. */
+/** The catalog does not know it. The comment of a function that may return null contains the word. */
 function returnsNull({ comment }: CallableRoutine): boolean {
   return /\bnull\b/i.test(comment ?? '');
 }

@@ -2,7 +2,7 @@ import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import type { CatalogClient } from '../../src/catalog/read.ts';
 import { readCalls, readRaises } from './raises.ts';
 
-/** A reason for which the schema refuses something, as errors carry it in their field `constraint`. */
+/** A reason of a refusal: the value of the field `constraint` of an error. */
 export interface Reason {
   readonly name: string;
   /** The SQLSTATEs it comes with, sorted. */
@@ -39,7 +39,7 @@ const TABLES = `
   where c.relnamespace = '${MODELLED_SCHEMA}'::regnamespace
     and c.relkind in ('r', 'p')`;
 
-/** What the server itself checks on the tables that a level may write, and in domains. */
+/** Constraints and unique indexes of the tables that a level may write, and of domains. */
 const CONSTRAINTS = `
   with written as (
     select distinct r.object::regclass as oid
@@ -62,7 +62,7 @@ const CONSTRAINTS = `
     and i.indrelid in (select w.oid from written w)
     and not exists (select from pg_constraint k where k.conindid = i.indexrelid and k.contype = 'x')`;
 
-/** Reads every reason that a role with a level can meet, in order of name. */
+/** Reads every reason that a role with a level can get, in order of name. */
 export async function readReasons(client: CatalogClient): Promise<readonly Reason[]> {
   const functions = await rowsOf<FunctionRow>(client, FUNCTIONS);
   const tables = await rowsOf<{ readonly name: string }>(client, TABLES);
@@ -94,7 +94,7 @@ export type RefusalReason = (typeof REFUSAL_REASONS)[number];
 `;
 }
 
-/** The functions that an entry calls, or a function that it calls. What remains runs for the owner alone. */
+/** The functions that an entry calls, or a function that it calls. Other functions run only for the owner. */
 function reachable(functions: readonly FunctionRow[]): readonly FunctionRow[] {
   const reached = new Set(functions.filter(({ is_entry }) => is_entry));
   for (const caller of reached) {

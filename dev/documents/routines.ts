@@ -1,10 +1,13 @@
 import type { AccessDescription, Level } from './access.ts';
 import type { RoutineDescription, SchemaDescription } from './description.ts';
 
-/** How the comment of a function begins that only other functions call. A role may have EXECUTE on it nevertheless. */
+/**
+ * Prefix of the comment of an internal function, which only other functions call. A role may still have EXECUTE on
+ * it.
+ */
 const INTERNAL = 'Internal: ';
 
-/** A function that roles of a level call, and of the levels above it. */
+/** A function for roles of a level and of the levels above it. */
 export interface CallableRoutine extends RoutineDescription {
   readonly level: Level;
 }
@@ -17,7 +20,7 @@ export function isInternal({ comment }: RoutineDescription): boolean {
   return comment?.startsWith(INTERNAL) ?? false;
 }
 
-/** The comment without what marks an internal function. */
+/** The comment without the prefix of internal functions. */
 export function purposeOf(routine: RoutineDescription): string {
   const comment = routine.comment ?? '';
   return isInternal(routine) ? comment.slice(INTERNAL.length) : comment;

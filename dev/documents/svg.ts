@@ -17,7 +17,7 @@ interface Point {
   readonly y: number;
 }
 
-/** The tables and their foreign keys as a picture. Optional columns are grey; a fork is the side of the many. */
+/** The tables and their foreign keys as a picture. Optional columns are grey; a fork marks the side with many rows. */
 export function renderSvg(schema: SchemaDescription): string {
   const { boxes, width, height } = layOut(schema);
   return `${[
@@ -61,7 +61,7 @@ function lines(schema: SchemaDescription, boxes: readonly Box[]): readonly strin
     if (child === undefined || parent === undefined || key === undefined) return [];
     const [column, referenced] = tellingColumns(key);
     const end = { x: child === parent ? child.x + child.width : child.x, y: rowAt(child, column) };
-    // Beside the ends of others that refer to the same row.
+    // Next to the ends of other lines to the same row.
     const start = { x: parent.x + parent.width, y: rowAt(parent, referenced) + (child === parent ? 6 : 0) };
     const ends = child === parent ? 1 : -1;
     return [
@@ -76,7 +76,7 @@ function lines(schema: SchemaDescription, boxes: readonly Box[]): readonly strin
   });
 }
 
-/** Of a key over several columns those that tell most: the first pair of different names. */
+/** For a key over several columns, the most informative pair: the first one with different names. */
 function tellingColumns({ columns, references }: ConstraintDescription): readonly [string, string] {
   const targets = references?.columns ?? [];
   const position = Math.max(

@@ -3,7 +3,7 @@ import type { DomainDescription, RelationDescription, SchemaDescription } from '
 import { domainName } from './names.ts';
 import { originsOfColumns } from './view-columns.ts';
 
-/** What pg makes of a value by default, and what it takes for one. */
+/** The types that pg returns and accepts by default. */
 export interface ValueType {
   readonly read: string;
   readonly write: string;
@@ -23,7 +23,7 @@ const BASE_TYPES: Readonly<Record<string, ValueType>> = {
   real: NUMBER,
   'double precision': NUMBER,
   oid: NUMBER,
-  // Both have values that a number of JavaScript cannot hold.
+  // Both have values outside the range of JavaScript's numbers.
   bigint: BIG_INTEGER,
   numeric: { read: 'string', write: 'string | number' },
   boolean: { read: 'boolean', write: 'boolean' },
@@ -46,13 +46,13 @@ const BASE_TYPES: Readonly<Record<string, ValueType>> = {
 const ONE_OF = /^CHECK \(\((\w+) = ANY \(ARRAY\[((?:'(?:[^']|'')*'::text(?:, )?)+)\]\)\)\)$/;
 const HOLDS_OBJECTS = /^CHECK \(\(jsonb_typeof\((\w+)\) = 'object'::text\)\)$/;
 
-/** Says what the types of a schema are in TypeScript. */
+/** Maps the types of a schema to TypeScript. */
 export interface TypeMap {
   /** A type by its name in SQL, such as `bigint`, `node_kind`, `text[]`. */
   typeOf(type: string): ValueType;
-  /** A column's type: the narrowest that its checks, or those of the table that a view has it from, allow. */
+  /** A column's type: the narrowest that its checks, or those of its source column, allow. */
   typeOfColumn(relation: RelationDescription, column: string): ValueType;
-  /** A view's column is not when the one that it has it from is not. */
+  /** A view's column is not null if its source column is not null. */
   isNullable(relation: RelationDescription, column: string): boolean;
 }
 

@@ -1,8 +1,8 @@
-/** Where a view has a column from: a table's column, as it is or cast. */
+/** The source of a view's column: a table's column, unchanged or cast. */
 export interface ColumnOrigin {
   readonly table: string;
   readonly column: string;
-  /** The table stands on the far side of an outer join, which fills it with nulls. */
+  /** The table is on the nullable side of an outer join. */
   readonly outer: boolean;
 }
 
@@ -16,13 +16,14 @@ const BRANCH =
   /\bSELECT (?<columns>.*?)\bFROM (?<tables>.*?)(?=\b(?:WHERE|GROUP BY|HAVING|ORDER BY|LIMIT|OFFSET)\b|$)/s;
 const TABLE = /(LEFT JOIN )?\(*filestore\.(\w+)(?: (?!JOIN\b|LEFT\b|CROSS\b|ON\b)(\w+))?/g;
 const COLUMN = /^\(?(?:(\w+)\.)?(\w+)\)?(?:::[\w ]+?(?:\[\])?)?(?: AS (\w+))?$/;
-/** Nulls come out of these where there were none, or the columns are not what the text says. */
+/** After these, columns may become null, or may not be those that the text names. */
 const BEYOND = /\b(?:RIGHT JOIN|FULL JOIN|LEFT JOIN \(|GROUPING SETS|ROLLUP|CUBE|INTERSECT|EXCEPT|DISTINCT)/;
 
 /**
- * Reads from a view's query, as the server prints it, which columns of tables its columns are. The server itself does
- * not say, and knows no `not null` of a view. The names of tables in such a text are unique, subqueries included.
- * @returns for each column that is a table's in every branch of a union, its origins. What is not understood is left out.
+ * Finds the source columns of a view's columns in its query, as printed by the server. The server has no such
+ * information, and no `not null` of a view. The names of tables in such a text are unique, subqueries included.
+ * @returns for each column that is a table's in every branch of a union, its origins. Unknown expressions are left
+ * out.
  */
 export function originsOfColumns(query: string): ReadonlyMap<string, readonly ColumnOrigin[]> {
   if (BEYOND.test(query)) return new Map();
@@ -37,8 +38,8 @@ export function originsOfColumns(query: string): ReadonlyMap<string, readonly Co
 }
 
 /**
- * The relation whose column of the same name a view's column is; undefined when it is an expression, or has another name
- * in some branch of a union. Of several relations, the first.
+ * The relation that a view's column of the same name comes from; the first of several. Undefined for an expression,
+ * or a column that has another name in a branch of a union.
  */
 export function sourceOfColumn(query: string, column: string): string | undefined {
   const origins = originsOfColumns(query).get(column) ?? [];
@@ -57,7 +58,7 @@ function columnsOfBranch(branch: string): readonly OutputColumn[] {
     .matchAll(TABLE)) {
     sources.set(alias, { table, outer: left !== undefined });
   }
-  // Up to 15 with qualifiers, later without when there is but one table.
+  // With qualifiers up to 15; later without them if there is only one table.
   const only = sources.size === 1 ? ([...sources.keys()][0] ?? '') : '';
   return partsOf(branch.slice(start, start + columns.length), /,/g).map((part) => {
     const [, alias = only, column = '', name = column] = COLUMN.exec(part.trim()) ?? [];
@@ -66,7 +67,7 @@ function columnsOfBranch(branch: string): readonly OutputColumn[] {
   });
 }
 
-/** Splits a text where the separator stands outside of parentheses and quotes. */
+/** Splits a text at separators outside of parentheses and quotes. */
 function partsOf(text: string, separator: RegExp): readonly string[] {
   const parts: string[] = [];
   let start = 0;
@@ -77,7 +78,7 @@ function partsOf(text: string, separator: RegExp): readonly string[] {
   return [...parts, text.slice(start)];
 }
 
-/** The text with a blank for each character that stands in parentheses or quotes. */
+/** The text with a space for each character in parentheses or quotes. */
 function outermost(text: string): string {
   let depth = 0;
   return text.replace(/'(?:[^']|'')*'|"(?:[^"]|"")*"|[\s\S]/g, (token) => {

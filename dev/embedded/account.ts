@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { EmbeddedPostgresError } from '../../src/errors.ts';
 
 /**
- * Who runs the server. Postgres refuses to run as root; root runs it as `nobody`, which every Unix has, so that
- * no user need be made.
+ * The account that runs the server. Postgres refuses to run as root, so root runs it as `nobody`, which every Unix
+ * has.
  */
 export type Account =
   | { readonly kind: 'self' }
@@ -18,12 +18,12 @@ export function serverAccount(): Account {
   return { kind: 'nobody', uid: number('-u'), gid: number('-g') };
 }
 
-/** The account in the form that child_process takes. */
+/** The account as options of child_process. */
 export function identityOf(account: Account): { readonly uid?: number; readonly gid?: number } {
   return account.kind === 'self' ? {} : { uid: account.uid, gid: account.gid };
 }
 
-/** Whether the account gets to a path: under a closed folder such as /root, nobody does not. Asked by trying. */
+/** Whether the account can reach a path, tested by trying: `nobody` cannot reach a folder below /root. */
 export function canUse(account: Account, path: string): boolean {
   if (account.kind === 'self') return true;
   const test = spawnSync('test', ['-x', path], { ...identityOf(account), cwd: '/', stdio: 'ignore' });
@@ -31,8 +31,8 @@ export function canUse(account: Account, path: string): boolean {
 }
 
 /**
- * Makes a folder that belongs to the account and is closed to others. Root opens no file for writing in it: the account
- * can put a link in its place.
+ * Creates a folder that belongs to the account and is closed to others. Root must not open a file for writing in it,
+ * because the account can replace the file by a link.
  */
 export function makeFolderFor(account: Account, path: string): void {
   mkdirSync(path, { mode: 0o700 });
@@ -40,8 +40,8 @@ export function makeFolderFor(account: Account, path: string): void {
 }
 
 /**
- * The folder for an embedded server's files: `wanted`, or where the account cannot get there, one of this
- * user's own in the system's folder for temporary files that outlive a restart.
+ * The folder for an embedded server's files: `wanted` or, if the account cannot reach it, a folder of this user in
+ * the system's folder for temporary files that survive a restart.
  */
 export function reachableFolder(account: Account, wanted: string): string {
   mkdirSync(wanted, { recursive: true, mode: 0o755 });
@@ -49,7 +49,7 @@ export function reachableFolder(account: Account, wanted: string): string {
   const name = `filestore-postgres-${createHash('sha256').update(wanted).digest('hex').slice(0, 12)}`;
   const folder = join('/var/tmp', name);
   mkdirSync(folder, { recursive: true, mode: 0o755 });
-  // The place is shared and the name can be guessed: whoever made it first could look in.
+  // The parent is shared and the name can be guessed, so another user may have created the folder.
   const entry = lstatSync(folder);
   if (!entry.isDirectory() || entry.uid !== process.getuid?.()) {
     throw new EmbeddedPostgresError(

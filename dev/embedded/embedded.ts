@@ -9,47 +9,50 @@ import { DRAFT_PREFIX, findEmbeddedBinaries } from './binaries.ts';
 import { freePort, serverConnection, serverUrl, startServer } from './server.ts';
 import { readPassword, runningServer, serverIsAlive } from './server-data.ts';
 
-/** Not 5432, where a Postgres of the machine's own would be. */
+/** Not 5432, which a Postgres of the machine would use. */
 const PREFERRED_PORT = 54_329;
 const ANY_PORT = 0;
 const DATABASE = 'filestore';
 const SHADOW_DATABASE = 'filestore_shadow';
-/** Where databases are made from. Guests stay connected to it, so that the others can be dropped and made anew. */
+/**
+ * The database from which others are created. Guests stay connected to it, so that the others can be dropped and
+ * recreated.
+ */
 const ROOT_DATABASE = 'postgres';
 /** Key of the advisory lock that guests share: the letters "fs guest" as one number. */
 const GUEST_LOCK_KEY = '7382279842913678196';
-/** How long a server of another command may take to start or to stop. */
+/** Time limit for a server of another command to start or stop. */
 const PATIENCE_MS = 60_000;
 const MOST_FAILURES = 3;
 
-/** The embedded Postgres as a command uses it. */
+/** The embedded Postgres, as seen by a command. */
 export interface Embedded {
-  /** URL of its database `filestore`, with the password: the server is open to this machine only. */
+  /** URL of its database `filestore`, with the password; the server listens on this machine only. */
   readonly url: string;
-  /** The same of the database that graphile-migrate tries commits in, and of the one it makes databases from. */
+  /** URLs of the shadow database and of the root database, from which the others are created. */
   readonly shadowUrl: string;
   readonly rootUrl: string;
-  /** Where its files are, as seen from the current folder. */
+  /** The folder of its files, relative to the current folder. */
   readonly folder: string;
-  /** False when another process runs it. */
+  /** False if another process runs it. */
   readonly startedHere: boolean;
-  /** Resolves when the server has ended, or the connection to another process's is gone. */
+  /** Resolves when the server has ended, or the connection to another process's server is lost. */
   readonly ended: Promise<void>;
-  /** Lets go of it: stops it when this process started it and no other one uses it any more. */
+  /** Releases it: stops it if this process started it and no other process uses it. */
   close(): Promise<void>;
 }
 
 export interface EmbeddedOptions {
   /**
-   * Whether another process's server waits for this one before it stops. True for a command that comes to an end by
-   * itself, the default; false for one that runs until somebody stops it.
+   * Whether another process's server waits for this one before it stops. True (the default) for a command that ends
+   * on its own; false for one that runs until it is stopped.
    */
   readonly awaited?: boolean;
 }
 
 /**
- * Opens the embedded Postgres: data in `.postgres/` of the package, kept from one run to the next. Uses the
- * server of another command (such as `npm run db:start`) when one runs on that data already.
+ * Opens the embedded Postgres: data in `.postgres/` of the package, kept between runs. Uses the server of another
+ * command (such as `npm run db:start`) if one runs on that data.
  * @throws {EmbeddedPostgresError} when it is not installed or does not start.
  */
 export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Promise<Embedded> {
@@ -61,14 +64,14 @@ export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Pr
   for (let failures = 0; ; ) {
     const running = await joinRunning(folder, awaited);
     if (running !== undefined) return running;
-    // Another command's server that is starting or stopping lets nobody in, and nobody else have the data.
+    // While another command's server starts or stops, it accepts no connection but still owns the data.
     if (serverIsAlive(folder) && Date.now() < deadline) {
       await delay(50);
       continue;
     }
     binaries ??= await findEmbeddedBinaries(account, folder);
     try {
-      // A port that was free a moment ago may be taken by the time the server wants it.
+      // A free port may be taken before the server uses it.
       const port = await freePort(failures === 0 ? PREFERRED_PORT : ANY_PORT);
       return await startHere({ binaries, folder, account, port });
     } catch (error) {
@@ -90,7 +93,7 @@ async function startHere(options: {
   try {
     for (const database of [DATABASE, SHADOW_DATABASE]) await createDatabase(port, server.password, database);
   } catch (error) {
-    // Else the next attempt would join it as another command's.
+    // Otherwise the next attempt would join it as another command's server.
     await server.stop();
     throw error;
   }
@@ -100,7 +103,7 @@ async function startHere(options: {
     startedHere: true,
     ended: server.ended,
     async close() {
-      // A server that is gone already has no guests.
+      // A stopped server has no guests.
       await untilGuestsLeft(port, server.password).catch(() => undefined);
       await server.stop();
     },
@@ -111,7 +114,7 @@ async function joinRunning(folder: string, awaited: boolean): Promise<Embedded |
   const password = readPassword(folder);
   const port = runningServer(folder)?.port;
   if (password === undefined || port === undefined) return undefined;
-  // Stays connected to the end, and so learns of the server's.
+  // Stays connected, to notice the end of the server.
   const guest = new pg.Client({
     ...connection(port, password, ROOT_DATABASE),
     application_name: 'filestore guest',
@@ -123,7 +126,7 @@ async function joinRunning(folder: string, awaited: boolean): Promise<Embedded |
   try {
     await createDatabase(port, password, DATABASE);
     await guest.connect();
-    // Refused once the server's own process waits for the last guest to leave.
+    // Refused once the process that runs the server waits for its last guest.
     if (awaited && !(await becomeGuest(guest))) {
       await guest.end();
       return undefined;
@@ -155,7 +158,7 @@ async function createDatabase(port: number, password: string, database: string):
     const { rows } = await client.query('select from pg_database where datname = $1', [database]);
     if (rows.length === 0) await client.query(`create database ${database}`);
   }).catch((error) => {
-    // 42P04, 23505: another command made it meanwhile.
+    // 42P04, 23505: another command created it at the same time.
     if (!(error instanceof pg.DatabaseError && (error.code === '42P04' || error.code === '23505')))
       throw error;
   });
@@ -169,8 +172,8 @@ async function becomeGuest(client: pg.Client): Promise<boolean> {
 }
 
 /**
- * Waits for the last guest, and lets no other in: one that came now would lose its server midway. The connection that
- * shuts the door stays open, and ends with the server.
+ * Waits for the last guest and admits no new one, which would lose its server midway. The connection that holds the
+ * lock stays open, and ends with the server.
  */
 async function untilGuestsLeft(port: number, password: string): Promise<void> {
   const door = new pg.Client(connection(port, password, ROOT_DATABASE));

@@ -36,7 +36,7 @@ export function readPassword(folder: string): string | undefined {
   return existsSync(file) ? readFileSync(file, 'utf8').trim() : undefined;
 }
 
-/** Process and port of the server that runs on the folder's data, by its own account; it may have crashed since. */
+/** Process and port of the server on the folder's data, from the server's own file; it may have crashed since. */
 export function runningServer(folder: string): { readonly pid: number; readonly port: number } | undefined {
   // Lines 1 and 4 (PostgreSQL source, utils/pidfile.h).
   const lines = readPidFile(folder);
@@ -44,7 +44,7 @@ export function runningServer(folder: string): { readonly pid: number; readonly 
   return port > 0 ? { pid, port } : undefined;
 }
 
-/** Whether a server has the folder's data, be it that it still starts, or already stops. */
+/** Whether a server runs on the folder's data, including while it starts or stops. */
 export function serverIsAlive(folder: string): boolean {
   const pid = Number(readPidFile(folder)[0]);
   if (!(pid > 0)) return false;
@@ -59,7 +59,7 @@ export function serverIsAlive(folder: string): boolean {
 
 function readPidFile(folder: string): readonly string[] {
   try {
-    // The account that owns the folder can put a link or a pipe there; this file is all that root reads in it.
+    // The account that owns the folder can put a link or a pipe there. Root reads no other file in it.
     const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
     const file = openSync(join(dataFolder(folder), 'postmaster.pid'), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     try {
@@ -77,12 +77,14 @@ export function dataFolder(folder: string): string {
   return join(folder, 'server', 'data');
 }
 
-/** No locale but C is on every machine, and LANG may name one that is not on this one. */
+/** Only the locale C is on every machine, and LANG may name a missing one. */
 export function environment(): NodeJS.ProcessEnv {
   return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' };
 }
 
-/** Makes data and password together: aside, then moved into place, so that a kill midway leaves no half of it. */
+/**
+ * Creates data and password in a draft folder and then moves both into place, so that a kill leaves no partial data.
+ */
 export async function initializeData({ binaries, folder, account }: DataOptions): Promise<string> {
   const known = readPassword(folder);
   if (known !== undefined) return known;
@@ -92,7 +94,7 @@ export async function initializeData({ binaries, folder, account }: DataOptions)
     const server = join(draft.path, 'server');
     const password = randomBytes(18).toString('base64url');
     mkdirSync(server);
-    // The account gets through both to its data, whatever the umask.
+    // The account must be able to pass through both folders, whatever the umask.
     chmodSync(draft.path, 0o711);
     chmodSync(server, 0o755);
     makeFolderFor(account, join(server, 'data'));
@@ -101,7 +103,7 @@ export async function initializeData({ binaries, folder, account }: DataOptions)
     renameSync(server, join(folder, 'server'));
     return password;
   } catch (error) {
-    // Another process was faster: its data is as good.
+    // Another process was faster. Its data is used.
     const theirs = readPassword(folder);
     if (theirs !== undefined) return theirs;
     throw error;

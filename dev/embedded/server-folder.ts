@@ -13,14 +13,14 @@ export interface ServerFolder extends TemporaryFolder {
 }
 
 /**
- * Makes one in the system's folder for temporary files. It belongs to this user, and the server's account can write
- * only to folders in it that this user opens nothing in: else that account could plant links for root to follow.
+ * Creates one in the system's folder for temporary files. It belongs to this user. The server's account can write
+ * only to folders in which this user opens no file, so that it cannot plant links for root to follow.
  * @param prefix Short: the path of a Unix socket has room for about a hundred bytes.
  */
 export async function makeServerFolder(account: Account, prefix: string): Promise<ServerFolder> {
-  // A server whose owner was killed takes a moment to end.
+  // After a kill of its owner, a server takes a moment to end.
   const folder = await makeTemporaryFolder(tmpdir(), prefix, serverIsAlive);
-  // The account gets through it to its own folders.
+  // The account must be able to pass through it to its own folders.
   if (account.kind === 'nobody') chmodSync(folder.path, 0o711);
   const socket = join(folder.path, 'socket');
   makeFolderFor(account, socket);

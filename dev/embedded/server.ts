@@ -29,9 +29,9 @@ export interface Server {
   readonly password: string;
   /** Process id of the postmaster. */
   readonly pid: number;
-  /** Resolves when the server has ended, by itself or because it was told to. */
+  /** Resolves when the server has ended, for whatever reason. */
   readonly ended: Promise<void>;
-  /** Ends it, disconnecting whoever is connected ("fast shutdown"). */
+  /** Ends it and all connections ("fast shutdown"). */
   stop(): Promise<void>;
 }
 
@@ -50,7 +50,7 @@ export function serverUrl(listen: Listen, password: string, database: string): s
 }
 
 /**
- * Starts a server on the folder's data, made first when there is none, and waits until it answers.
+ * Starts a server on the folder's data, which it creates if needed, and waits until the server answers.
  * @throws {EmbeddedPostgresError} with the end of its log when it does not start.
  */
 export async function startServer(options: ServerOptions): Promise<Server> {
@@ -64,7 +64,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
       resolve();
     };
     child.once('exit', end);
-    // Never started, it does not exit either; untilReady says why.
+    // A process that never started does not exit; untilReady reports the reason.
     child.once('error', end);
   });
   await untilReady(options, password, child);
@@ -75,7 +75,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
     pid: child.pid ?? 0,
     ended: exit,
     async stop() {
-      // From here on the process has something to wait for.
+      // From here on, Node waits for the process.
       child.ref();
       child.kill('SIGINT');
       await exit;
@@ -83,7 +83,7 @@ export async function startServer(options: ServerOptions): Promise<Server> {
   };
 }
 
-/** A port of 127.0.0.1 that is free: the wanted one, else one of the system's choice. */
+/** A port of 127.0.0.1 that is free: the wanted one, or one that the system chooses. */
 export async function freePort(wanted: number): Promise<number> {
   const probe = (port: number) =>
     new Promise<number | undefined>((resolve) => {
@@ -101,12 +101,12 @@ export async function freePort(wanted: number): Promise<number> {
 }
 
 /**
- * Starts postgres so that it ends with this process, even when this process is killed: the shell leaves a
- * guard behind that waits for the pipe to this process to close, and then becomes postgres itself. A session of
- * its own keeps a Ctrl-C on the terminal from reaching postgres before this process has done its part.
+ * Starts postgres so that it ends with this process, even when this process is killed: the shell starts a guard that
+ * waits until the pipe to this process closes, and then becomes postgres. A separate session prevents a Ctrl-C on the
+ * terminal from reaching postgres before this process.
  */
 function spawnGuarded({ binaries, folder, account, listen, settings = [] }: ServerOptions): ChildProcess {
-  // By way of descriptor 3: a shell gives its background jobs /dev/null for 0.
+  // Uses descriptor 3, because a shell gives its background jobs /dev/null as 0.
   const guard =
     'exec 3<&0; (while read -r _; do :; done <&3; kill -INT $$ 2>/dev/null) & exec "$0" "$@" </dev/null 3<&-';
   const all = [
@@ -172,7 +172,7 @@ async function untilReady(
   }
 }
 
-/** The log quotes rows, so it is closed to others; one of an earlier version was open. */
+/** The log quotes rows, so other users may not read it. An earlier version created it readable. */
 export function openLog(path: string): number {
   const { O_WRONLY, O_CREAT, O_TRUNC, O_APPEND, O_NOFOLLOW } = constants;
   const log = openSync(path, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_NOFOLLOW, 0o600);
@@ -180,7 +180,7 @@ export function openLog(path: string): number {
   return log;
 }
 
-/** As root, a folder that another user can write to would let that user choose where root's files go. */
+/** If another user can write to the folder, that user can choose which files root writes. */
 function refuseSharedFolder({ folder, account }: ServerOptions): void {
   if (account.kind === 'self') return;
   const entry = lstatSync(folder);

@@ -7,17 +7,17 @@ import { readMigrations, readPending } from './other-branch.ts';
 import { runCommand } from './run-command.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 
-/** How applying current.sql to the development database ended. */
+/** The result of applying current.sql to the development database. */
 export type ApplyResult =
   | {
       readonly type: 'applied';
-      /** Committed migrations that it lacked and got first. */
+      /** Committed migrations that were applied first. */
       readonly migrations: readonly string[];
-      /** Nothing is being written. */
+      /** current.sql is empty. */
       readonly blank: boolean;
-      /** The same as at its last run, but for comments: nothing was run. */
+      /** Unchanged since the last run, except for comments: nothing was run. */
       readonly unchanged: boolean;
-      /** What the database holds and the files do not make, as far as it can be told: only when `blank`. */
+      /** Objects in the database that the files do not create, as far as known; only if `blank`. */
       readonly leftovers: readonly string[];
       readonly durationMs: number;
     }
@@ -26,7 +26,7 @@ export type ApplyResult =
 /**
  * Brings the development database to the committed migrations and applies current.sql, as `graphile-migrate watch
  * --once` does.
- * @throws {DatabaseAheadError | HistoryDivergedError} when the database was made of other files.
+ * @throws {DatabaseAheadError | HistoryDivergedError} when the database was migrated by other files.
  * @throws {ConnectionError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
  */
 export async function applyCurrent(context: WorkflowContext, graphile: Graphile): Promise<ApplyResult> {

@@ -12,9 +12,9 @@ import { committedFiles, withStaging } from './staging.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 
 export interface CommitOptions {
-  /** What the migration does; default: the message that it had before it was uncommitted. */
+  /** Message of the migration; default: its message before it was uncommitted. */
   readonly message: string | undefined;
-  /** Name of the shadow database, where it is not on this machine. */
+  /** Name of the shadow database, if it is on another machine. */
   readonly yesErase: string | undefined;
 }
 
@@ -24,18 +24,18 @@ export type CommitResult =
       readonly filename: string;
       readonly hash: string;
       readonly leftovers: Leftovers;
-      /** Whether current.sql was written to meanwhile, and therefore left as it is. */
+      /** Whether current.sql was changed during the command, and therefore kept. */
       readonly currentKept: boolean;
       readonly durationMs: number;
     }
   | { readonly type: 'failed'; readonly failure: SqlFailure };
 
-/** As many as graphile-migrate takes (dist/commands/commit.js). */
+/** The limit of graphile-migrate (dist/commands/commit.js). */
 const LONGEST_MESSAGE = 512;
 
 /**
- * Makes a committed migration of current.sql: tries all migrations on an empty shadow database, records it in the
- * development database, and empties current.sql. On failure the files are as they were.
+ * Turns current.sql into a committed migration: applies all migrations to an empty shadow database, records the new
+ * one in the development database, and empties current.sql. A failure changes no file.
  * @throws {SettingsError} without a message, or when the shadow database may not be erased.
  * @throws {SchemaChangeError} when there is nothing to commit, or the shadow database is in use.
  * @throws what applying current.sql does.
@@ -82,7 +82,7 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
   });
 }
 
-/** Brings what was made in the copy into the folder: first the migration, so that at no moment the change is nowhere. */
+/** Copies the result from the copy into the folder. The migration comes first, so the change is never lost. */
 async function publish(folder: string, text: string) {
   const known = await committedFiles(MIGRATIONS_FOLDER);
   const filename = (await committedFiles(folder)).find((name) => !known.includes(name));

@@ -26,18 +26,18 @@ export function isBlank(text: string): boolean {
   return isEmpty(sourceOf(CURRENT, text));
 }
 
-/** The message that uncommitting left in the header. */
+/** The message that an uncommit left in the header. */
 export function messageOf(text: string): string | undefined {
   return parseMigrationText(text).headers.get('Message') || undefined;
 }
 
-/** current.sql with its includes; undefined when one of them leads nowhere. */
+/** current.sql with its includes; undefined if one of them does not exist. */
 export async function readCompiled(): Promise<SqlSource | undefined> {
   const { pending } = await readSources(PACKAGE_ROOT, true);
   return isSource(pending) ? pending : undefined;
 }
 
-/** Fixtures that current.sql pulls in, also by way of another one; as paths below fixtures/. */
+/** Fixtures that current.sql includes, also indirectly; as paths below fixtures/. */
 export async function includedFixtures(): Promise<ReadonlySet<string>> {
   const compiled = await readCompiled();
   const files = compiled?.text.split('\n').map((_, index) => compiled.placeOf(index + 1).file) ?? [];

@@ -6,13 +6,13 @@ import { isSet } from '../../src/settings/environment.ts';
 import { type ConnectionSettings, connectionFrom } from '../../src/settings/settings.ts';
 import type { Embedded } from '../embedded/embedded.ts';
 
-/** The databases that a change of the schema goes through. */
+/** The databases for a change of the schema. */
 export interface WorkflowDatabases {
-  /** Where the schema is developed. */
+  /** The development database. */
   readonly main: ConnectionSettings;
-  /** Where a commit is tried: erased and made anew each time. */
+  /** The shadow database, which every commit erases and recreates. */
   readonly shadow: ConnectionSettings;
-  /** From where the other two are dropped and made. */
+  /** The database from which the other two are dropped and created. */
   readonly root: ConnectionSettings;
 }
 
@@ -50,7 +50,7 @@ export function embeddedDatabases({ url, shadowUrl, rootUrl }: Embedded): Workfl
   return { main: open(env, 'main'), shadow: open(env, 'shadow'), root: open(env, 'root') };
 }
 
-/** Who owns a database that is made anew: the role that the migrations run as. */
+/** The owner of a recreated database: the role that runs the migrations. */
 export function ownerOf({ user }: ConnectionSettings): string {
   return user ?? process.env.PGUSER ?? userInfo().username;
 }
@@ -59,7 +59,7 @@ function open(env: Environment, kind: DatabaseKind): ConnectionSettings {
   const variable = VARIABLES[kind];
   const connection = connectionFrom(env, [variable], 'filestore schema');
   if (connection === undefined) throw new SettingsError(variable, `${variable} is not set.`);
-  // graphile-migrate takes the name out of a URL and decodes these no more; it would drop another database.
+  // graphile-migrate takes the name from a URL without decoding these characters, and would drop another database.
   if (/[;/?:@&=+$,#%]/.test(connection.database)) {
     throw new SettingsError(
       variable,
@@ -70,8 +70,9 @@ function open(env: Environment, kind: DatabaseKind): ConnectionSettings {
 }
 
 /**
- * The shadow database is erased without being asked for, and none can be dropped from inside of itself. Names alone
- * count: graphile-migrate drops by name, on the server that the root URL leads to, and one server has many addresses.
+ * Requires different names. A commit erases the shadow database, and no database can be dropped over its own
+ * connection. Only names count: graphile-migrate drops by name on the server of the root URL, and one server has many
+ * addresses.
  */
 function refuseSharing(databases: WorkflowDatabases): void {
   const kinds = Object.keys(VARIABLES) as DatabaseKind[];

@@ -7,7 +7,7 @@ import { type ConnectionSettings, describeConnection } from '../../src/settings/
 import { capitalized } from '../../src/text.ts';
 import { hostOf, VARIABLES, type WorkflowDatabases } from './databases.ts';
 
-/** Commands that have just ended take a moment to leave. */
+/** Commands that have just ended need a moment to disconnect. */
 const PATIENCE_MS = 5_000;
 const LOOK_EVERY_MS = 50;
 
@@ -18,8 +18,8 @@ export function isLocal(connection: ConnectionSettings): boolean {
 }
 
 /**
- * Refuses to erase a database that is not on this machine, unless its name was given as well.
- * @param told The name of the database that may go, where one was given.
+ * Refuses to erase a database on another machine, unless its name was given.
+ * @param told The name of the database that may be erased, if one was given.
  * @throws {SettingsError} that says what to write.
  */
 export function refuseToErase(
@@ -35,7 +35,7 @@ export function refuseToErase(
       `--yes-erase names "${told}", but the database to erase is ${what}. Nothing was changed. Correct the name.`,
     );
   }
-  // Databases are dropped by way of the root connection, wherever that leads.
+  // Databases are dropped over the root connection, so its host counts.
   const local = isLocal(connection) && isLocal(databases.root);
   if (local || told !== undefined) return;
   throw new SettingsError(
@@ -45,8 +45,8 @@ export function refuseToErase(
 }
 
 /**
- * Waits until nobody is connected to a database, since it cannot be dropped while somebody is.
- * @throws {SchemaChangeError} that names who still is.
+ * Waits until a database has no connections, since it cannot be dropped before.
+ * @throws {SchemaChangeError} that names the remaining connections.
  */
 export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKind): Promise<void> {
   const { database } = databases[kind];

@@ -6,31 +6,31 @@ import { placeAt, splitStatements } from '../../src/sql-text.ts';
 import { COMMITTED } from '../check/sources.ts';
 import { readCompiled } from './current-sql.ts';
 
-/** A failure as it is told to who wrote the SQL. */
+/** A failure as shown to the author of the SQL. */
 export interface SqlFailure {
   readonly message: string;
   /** SQLSTATE; null when the failure is not the server's. */
   readonly code: string | null;
   readonly detail: string | null;
-  /** What the server advises. */
+  /** The server's hint. */
   readonly hint: string | null;
-  /** What this package advises. */
+  /** The remedy of this package. */
   readonly advice: string | null;
-  /** The function or block that was at work, in the server's words. */
+  /** The function or block that was running, in the server's words. */
   readonly where: string | null;
-  /** Which database it happened in; null when it was before anything was run. */
+  /** The database of the failure; null if nothing was run. */
   readonly database: 'main' | 'shadow' | null;
   readonly place: FailurePlace | null;
-  /** The failing statement, line by line; of a long one what is near the place. */
+  /** The failed statement, line by line; for a long one, the lines near the place. */
   readonly statement: readonly StatementLine[];
 }
 
-/** Where it was written. Line and column count from 1. */
+/** Place in the file. Line and column count from 1. */
 export interface FailurePlace {
-  /** As seen from the package, such as migrations/fixtures/views/some_view.sql. */
+  /** Path in the package, such as migrations/fixtures/views/some_view.sql. */
   readonly file: string;
   readonly line: number;
-  /** Null when the server points to no character of the statement. */
+  /** Null if the server gave no position. */
   readonly column: number | null;
 }
 
@@ -69,8 +69,8 @@ const ADVICE: Readonly<Record<string, string>> = {
 };
 
 /**
- * Puts a failure into words, and finds the line of the file where it was written.
- * @param committed The committed migrations; one that is not among them is being made of current.sql.
+ * Describes a failure, and finds its line in the file.
+ * @param committed The committed migrations; one that is not among them comes from current.sql.
  * @param folder Where graphile-migrate worked, which may be a copy.
  */
 export async function explainFailure(
@@ -92,7 +92,7 @@ export async function explainFailure(
   };
 }
 
-/** Says of the lines of what was sent where they were written. */
+/** Maps the lines of the sent text to lines of files. */
 async function placesOf(
   { committed: name }: ThreadTarget,
   committed: readonly CommittedMigration[],
@@ -105,7 +105,7 @@ async function placesOf(
     });
   }
   const compiled = await readCompiled();
-  // As a migration to be committed, current.sql has lost its header; as itself it has everything.
+  // During a commit, the text lacks the header of current.sql; otherwise it is complete.
   const skipped =
     name === null || compiled === undefined ? 0 : parseMigrationText(compiled.text).linesBeforeBody;
   return (line) => compiled?.placeOf(skipped + line) ?? { file: 'migrations/current.sql', line: null };

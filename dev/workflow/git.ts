@@ -8,19 +8,19 @@ import { COMMITTED } from '../check/sources.ts';
 
 const execute = promisify(execFile);
 
-/** What git says about the folder of a package, which may be a part of its repository. */
+/** Git's view of the folder of a package, which may be a part of its repository. */
 export interface Repository {
-  /** The commit that a name leads to; undefined when git does not know it. */
+  /** The commit of a name; undefined if git does not know it. */
   commitOf(ref: string): Promise<string | undefined>;
-  /** What a command prints; undefined when it fails, as it does when it finds nothing. */
+  /** The output of a command; undefined if it fails or finds nothing. */
   ask(...args: readonly string[]): Promise<string | undefined>;
   /** The committed migrations of a commit: file name to the id of its content. */
   migrationsAt(commit: string): Promise<ReadonlyMap<string, string>>;
   /** The same ids for files of the folder. */
   idsOf(filenames: readonly string[]): Promise<ReadonlyMap<string, string>>;
-  /** The oldest release that has one of the files as it is now. */
+  /** The oldest release that has one of the files with its current content. */
   releaseOf(filenames: readonly string[]): Promise<Release | undefined>;
-  /** Path of a file of that name in git's own folder of this work tree. */
+  /** Path of a file in git's folder for this work tree. */
   privateFile(name: string): Promise<string>;
 }
 
@@ -32,10 +32,10 @@ export interface Release {
 /** @throws {SchemaChangeError} when there is no git, or the folder is not in a repository. */
 export async function openRepository(root: string): Promise<Repository> {
   const git = async (args: readonly string[], input = '') => {
-    // In English, for the messages that are passed on.
+    // Messages are shown to the user, so they should be in English.
     const env = { ...process.env, LC_ALL: 'C' };
     const running = execute('git', ['-C', root, ...args], { maxBuffer: 2 ** 28, env });
-    // A git that ends without reading must not end this process.
+    // If git ends without reading its input, this process must go on.
     running.child.stdin?.on('error', () => undefined).end(input);
     return (await running).stdout;
   };
@@ -59,7 +59,7 @@ export async function openRepository(root: string): Promise<Repository> {
   return {
     ask,
     async commitOf(ref) {
-      // Such a name would be taken for an option.
+      // Git would read such a name as an option.
       if (ref.startsWith('-')) return undefined;
       return ask('rev-parse', '--verify', '--quiet', `${ref}^{commit}`);
     },

@@ -13,16 +13,16 @@ import { ownerOf, type WorkflowDatabases } from './databases.ts';
 
 /** graphile-migrate in a thread, ready for one command after the other. */
 export interface Graphile {
-  /** Never throws for what goes wrong in there. */
+  /** Returns failures of the thread and never throws them. */
   run(command: ThreadCommand, onRunning: (target: ThreadTarget) => void): Promise<ThreadOutcome>;
-  /** Cancels what the server does for it; the command under way then fails. */
+  /** Cancels its statements on the server, so the current command fails. */
   cancel(): Promise<void>;
   /** Ends the thread at once. */
   end(): Promise<void>;
 }
 
 const SERVER_SETTINGS = {
-  // A forgotten transaction in another terminal would hold up a save without a word.
+  // Otherwise a forgotten transaction in another terminal would block a save silently.
   lock_timeout: '10000',
   statement_timeout: '0',
   idle_in_transaction_session_timeout: '0',
@@ -33,7 +33,7 @@ const SERVER_SETTINGS = {
 
 type Connected = Extract<ThreadEvent, { readonly type: 'connected' }>;
 
-/** Starts the thread. One that ended on its own is started again when it is needed. */
+/** Starts the thread. A thread that ended is started again on demand. */
 export function startGraphile(databases: WorkflowDatabases): Graphile {
   let thread = startDevelopmentThread(databases);
   /** Sessions on the server, by database and process id. */

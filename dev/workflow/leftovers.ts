@@ -7,17 +7,16 @@ import { FilestoreError, MigrationsInvalidError, SchemaModelError } from '../../
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import type { WorkflowDatabases } from './databases.ts';
 
-// current.sql is run again and again as it is written, and nothing takes back what an earlier save, or a migration
-// being written on another branch, has made.
+// current.sql runs at every save. Objects of an earlier save, or of another branch, stay in the database.
 
-/** In what a database differs from what the migrations make, one line each, or why that is not known. */
+/** The differences of a database from its migrations, one line each, or the reason why they are unknown. */
 export type Leftovers =
   | { readonly type: 'known'; readonly differences: readonly string[] }
   | { readonly type: 'unknown'; readonly reason: string };
 
 /**
- * In what the database differs from the model of the committed migrations, one line each. None where there is no model
- * of the last migration to compare with, as between a commit or an uncommit and `npm run db:docs`.
+ * The differences of the database from the committed model, one line each. None if the model is not of the last
+ * migration, as after a commit or an uncommit until `npm run db:docs`.
  */
 export async function leftoversOfCommitted(
   main: ConnectionSettings,
@@ -27,15 +26,15 @@ export async function leftoversOfCommitted(
     const check = await withSession(main, (session) => checkSchema(session, committed));
     return check.state === 'drifted' ? check.differences : [];
   } catch (error) {
-    // The latter: the model is of a migration that was uncommitted.
+    // After an uncommit, the model includes a migration that has no file.
     if (error instanceof SchemaModelError || error instanceof MigrationsInvalidError) return [];
     throw error;
   }
 }
 
 /**
- * In what the development database differs from the shadow database, which a commit has just made of the files. Never
- * fails for want of a connection: the commit is done by then.
+ * The differences of the development database from the shadow database, which a commit has just created from the
+ * files. A connection error does not fail the commit, which is complete by then.
  */
 export async function leftoversOfCommit({ main, shadow }: WorkflowDatabases): Promise<Leftovers> {
   try {

@@ -5,11 +5,11 @@ import type { Repository } from './git.ts';
 /** The branch whose migrations keep their numbers. */
 export interface Onto {
   readonly commit: string;
-  /** What it is called, for people and for git. */
+  /** Its name, for messages and for git. */
   readonly name: string;
-  /** How it was found, in words that follow "it is". */
+  /** How it was found, as the end of a sentence that begins with "it is". */
   readonly why: string;
-  /** Branches that others build on too: what is on them is not to be renumbered. */
+  /** Branches that others build on. Their migrations must not be renumbered. */
   readonly shared: readonly SharedBranch[];
 }
 
@@ -23,11 +23,11 @@ export interface SharedBranch {
 const ANY_OTHER = 'Name the branch whose migrations keep their numbers: npm run db:rebase -- --onto <branch>';
 
 /**
- * Finds the branch whose migrations keep their numbers. In this order: the one that was told; the other side of a merge
- * or rebase under way; the first shared branch whose numbers are in order, as then are those of the other files; the other
- * side of the merge that HEAD is.
+ * Finds the branch whose migrations keep their numbers. In this order: the one that the caller names; the other side
+ * of a current merge or rebase; the first shared branch with one file per number, before and after the rebase; the
+ * other side of the merge at HEAD.
  * @param here Names of the committed migrations in the folder.
- * @throws {SettingsError} when git does not know the one that was told.
+ * @throws {SettingsError} when git does not know the one that the caller names.
  * @throws {SchemaChangeError} when there is none.
  */
 export async function chooseOnto(
@@ -62,7 +62,7 @@ export async function chooseOnto(
       `Cannot tell whose migrations keep their numbers: no merge is under way, and there is no upstream, origin/main, origin/master, main or master whose migrations are in order. Nothing was changed. ${ANY_OTHER}`,
     );
   }
-  // The branch that is checked out may have what is to be renumbered, as main does after a pull.
+  // The checked-out branch may itself have the migrations to renumber, as main does after a pull.
   const current = await repository.ask('symbolic-ref', '--quiet', '--short', 'HEAD');
   return { ...choice, shared: inOrder.filter(({ name }) => name !== current) };
 }
@@ -107,7 +107,7 @@ async function sideUnderWay(
   const head = await repository.commitOf('HEAD');
   const other = await repository.commitOf('MERGE_HEAD');
   if (head === undefined || other === undefined) return undefined;
-  // On main, a branch that is merged is the one to give way.
+  // On main, the migrations of the merged branch are renumbered.
   const isMergedInto =
     !(await isShared(repository, other, shared)) && (await isShared(repository, head, shared));
   const commit = isMergedInto ? head : other;
@@ -115,7 +115,7 @@ async function sideUnderWay(
   return { commit, name: await nameOf(repository, commit), why };
 }
 
-/** Where the shared branch itself was merged wrong, what was merged into keeps its numbers. */
+/** After a merge into a shared branch, the shared branch's own migrations keep their numbers. */
 async function sideOfLastMerge(
   repository: Repository,
   shared: readonly SharedBranch[],

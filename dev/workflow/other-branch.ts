@@ -9,7 +9,7 @@ import { type ConnectionSettings, describeConnection } from '../../src/settings/
 import { capitalized } from '../../src/text.ts';
 
 /**
- * The committed migrations, which in development may be none: the first one can be uncommitted.
+ * The committed migrations. In development there may be none, since the first one can be uncommitted.
  * @throws {MigrationsInvalidError} that names the file at fault.
  */
 export async function readMigrations(): Promise<readonly CommittedMigration[]> {
@@ -21,8 +21,8 @@ export async function readMigrations(): Promise<readonly CommittedMigration[]> {
 
 /**
  * Compares a database with the files.
- * @returns the committed migrations that it does not have yet.
- * @throws {DatabaseAheadError | HistoryDivergedError} when it was made of other files.
+ * @returns the committed migrations that it lacks.
+ * @throws {DatabaseAheadError | HistoryDivergedError} when it was migrated by other files.
  */
 export async function readPending(
   connection: ConnectionSettings,

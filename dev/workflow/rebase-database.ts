@@ -22,7 +22,7 @@ export type DatabasePlan =
       readonly type: 'usable';
       /** Migrations that it records under their old number or hash. */
       readonly stale: readonly CommittedMigration[];
-      /** What it lacks once these are forgotten, as the files then are. */
+      /** The migrations to apply once these are removed from the history. */
       readonly pending: readonly CommittedMigration[];
     }
   | { readonly type: 'untouched'; readonly reason: string };
@@ -38,7 +38,7 @@ const LOCK_PATIENCE_MS = 20_000;
 const LOCK_RETRY_MS = 200;
 
 /**
- * Compares the development database with the files as they are to be. Changes nothing.
+ * Compares the development database with the files after the rebase. Changes nothing.
  * @throws {ConnectionError | ConnectionLostError | HistoryUnreadableError}
  */
 export async function planDatabase(
@@ -79,8 +79,8 @@ export async function planDatabase(
 }
 
 /**
- * Takes migrations out of the database's history, as uncommitting does. What they made stays: they are run again behind
- * the others, so that what both change ends as it does in a new database.
+ * Removes migrations from the database's history, as an uncommit does. Their objects stay. They run again after the
+ * others, so that an object that both change ends as in a new database.
  * @throws {SchemaChangeError | LockNotAcquiredError} and then nothing was changed.
  */
 export async function forgetMigrations(
@@ -88,7 +88,7 @@ export async function forgetMigrations(
   stale: readonly CommittedMigration[],
 ): Promise<void> {
   if (stale.length === 0) return;
-  // Neither holds a quote: both were read by rules that allow none.
+  // Neither contains a quote, because the rules for names and hashes allow none.
   const rows = stale.map(({ recordedName, hash }) => `('${recordedName}', '${hash}')`);
   const statement = `delete from graphile_migrate.migrations where (filename, hash) in (${rows.join(', ')})`;
   const deadline = performance.now() + LOCK_PATIENCE_MS;
@@ -106,7 +106,7 @@ export async function forgetMigrations(
       await delay(LOCK_RETRY_MS);
     }
   }).catch((error) => {
-    // A server's own error, such as of a missing right.
+    // An error of the server, such as a missing right.
     if (error instanceof Error && /^[0-9A-Z]{5}$/.test(codeOf(error) ?? '')) {
       throw new SchemaChangeError(
         `The history in ${describeConnection(main)} cannot be changed: ${error.message}. Nothing was changed. Grant the right to the role of DATABASE_URL, or recreate the database: npm run db:reset`,
@@ -117,7 +117,7 @@ export async function forgetMigrations(
   });
 }
 
-/** False when another one is at work; then the statement was not run. */
+/** False if another migrator is at work; the statement was not run. */
 async function runAsOnlyMigrator(session: Session, statement: string): Promise<boolean> {
   await session.query('begin');
   const keys = [MIGRATION_LOCK_KEY, GRAPHILE_LOCK_KEY];
@@ -130,7 +130,7 @@ async function runAsOnlyMigrator(session: Session, statement: string): Promise<b
 }
 
 /**
- * Applies what the database lacks, without current.sql.
+ * Applies the pending migrations, without current.sql.
  * @throws {LockNotAcquiredError | RunAbortedError}
  */
 export async function applyCommitted(

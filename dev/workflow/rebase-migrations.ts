@@ -15,10 +15,10 @@ import type { WorkflowContext } from './workflow-context.ts';
 
 export interface RebaseResult {
   readonly onto: Pick<Onto, 'name' | 'why'>;
-  /** Files that a killed run had begun to rename, and this one has finished. */
+  /** Files whose renaming a killed run began and this one finished. */
   readonly finished: readonly Replacement[];
   readonly renumbered: readonly Renumbered[];
-  /** Fixtures that both the renumbered migrations and those now before them pull in. */
+  /** Fixtures that both the renumbered migrations and those now before them include. */
   readonly sharedFixtures: readonly SharedFixture[];
   readonly database: DatabaseOutcome;
   readonly durationMs: number;
@@ -35,9 +35,10 @@ const FOLDER = join(MIGRATIONS_FOLDER, 'committed');
 const JOURNAL = 'filestore-db-rebase.json';
 
 /**
- * Gives the migrations that are not on another branch the numbers behind those that are, with the hashes that belong to
- * them, and brings the development database to that. Killed at any moment, it finishes when it is run again.
- * @throws {SettingsError | SchemaChangeError | MigrationsInvalidError} when that cannot be done. Nothing was changed.
+ * Renumbers the migrations that are not on another branch to follow those that are, with new hashes, and updates the
+ * development database. If it is killed, the next run finishes it.
+ * @throws {SettingsError | SchemaChangeError | MigrationsInvalidError} when this is not possible. Nothing was
+ * changed.
  * @throws {ConnectionError | ConnectionLostError | HistoryUnreadableError | LockNotAcquiredError | RunAbortedError}
  */
 export async function rebaseMigrations(
@@ -57,7 +58,7 @@ export async function rebaseMigrations(
   await refuseToRenumber(repository, onto, changed);
   const plan = await planDatabase(context, renumbering);
   if (context.signal.aborted) throw new RunAbortedError('Stopped on request. Nothing was changed.', []);
-  // Before the files: afterwards nothing knows the old hashes any more.
+  // Before the files change, because afterwards the old hashes are unknown.
   if (plan.type === 'usable') await forgetMigrations(context, plan.stale);
   await replaceFiles(FOLDER, journal, changed.map(replacementOf(texts)));
   return {
@@ -70,7 +71,7 @@ export async function rebaseMigrations(
   };
 }
 
-/** Tells the migrations of the other branch, which the folder must have as they are there, from the own ones. */
+/** Separates the migrations of the other branch, which must be unchanged in the folder, from one's own. */
 async function sortOut(repository: Repository, onto: Onto, here: readonly string[]) {
   const there = await repository.migrationsAt(onto.commit);
   const missing = [...there.keys()].filter((filename) => !here.includes(filename));
@@ -93,7 +94,7 @@ async function sortOut(repository: Repository, onto: Onto, here: readonly string
   };
 }
 
-/** Two branches can have made migrations of one name, which git reports as a conflict, or leaves one of them. */
+/** Two branches can have a migration of the same name. Git reports a conflict, or keeps one of them. */
 async function otherContentError(
   repository: Repository,
   { name, commit }: Onto,
@@ -116,7 +117,7 @@ async function otherContentError(
   );
 }
 
-/** Other databases may have them as they are. */
+/** Other databases may have applied them. */
 async function refuseToRenumber(
   repository: Repository,
   { shared }: Onto,
@@ -158,7 +159,7 @@ function replacementOf(texts: ReadonlyMap<string, string>): (renumbered: Renumbe
   });
 }
 
-/** The renumbered migration comes later now, and brings the fixture as it was on its own branch. */
+/** The renumbered migration now comes later, with the fixture's text of its own branch. */
 function findSharedFixtures(
   kept: readonly CommittedMigration[],
   { changed }: Renumbering,

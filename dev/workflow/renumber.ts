@@ -6,22 +6,22 @@ import { hashOf, parseMigrationText } from '../../src/graphile/migration-text.ts
 export interface Renumbered {
   readonly before: CommittedMigration;
   readonly after: CommittedMigration;
-  /** What its file then holds. */
+  /** The new content of its file. */
   readonly text: string;
 }
 
 export interface Renumbering {
-  /** Those that change, in order. */
+  /** The migrations that change, in order. */
   readonly changed: readonly Renumbered[];
-  /** All migrations as they then are, in order. */
+  /** All migrations after the change, in order. */
   readonly chain: readonly CommittedMigration[];
 }
 
 /**
- * Puts migrations behind others, in their own order. One that follows already is left as it is.
- * @param textOf What the file of a migration holds now.
- * @throws {MigrationsInvalidError} when those that are kept are not a chain.
- * @throws {SchemaChangeError} when the order of the own ones cannot be told.
+ * Renumbers migrations to follow others, in their own order. Migrations that follow already stay unchanged.
+ * @param textOf Returns the current content of a migration's file.
+ * @throws {MigrationsInvalidError} when the migrations that keep their numbers are not a chain.
+ * @throws {SchemaChangeError} when the order of the others is unclear.
  */
 export function renumber(
   kept: readonly CommittedMigration[],
@@ -43,7 +43,7 @@ export function renumber(
   return { changed, chain };
 }
 
-/** By number. One that follows another by its header comes after it, whatever somebody has done to the numbers. */
+/** By number. A migration that follows another by its header comes after it, even if someone changed the numbers. */
 function inTheirOrder(own: readonly CommittedMigration[]): readonly CommittedMigration[] {
   const rest = own.toSorted((one, other) => numberOf(one) - numberOf(other));
   rest.forEach((migration, index) => {

@@ -2,11 +2,11 @@ import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readIfThere } from '../read-if-there.ts';
 
-/** A file that gets another name and other content. */
+/** A file that gets a new name and new content. */
 export interface Replacement {
   readonly from: string;
   readonly to: string;
-  /** What it holds under the old name, and then under the new one. */
+  /** Its content under the old name, and then under the new one. */
   readonly before: string;
   readonly after: string;
 }
@@ -14,8 +14,8 @@ export interface Replacement {
 type Contents = ReadonlyMap<string, string | undefined>;
 
 /**
- * Replaces files of a folder. A kill at any moment loses none of them, and {@link finishReplacing} does the rest: what is
- * to be done is written to `journal` first.
+ * Replaces files of a folder. The plan is written to `journal` first, so after a kill no file is lost and {@link
+ * finishReplacing} does the rest.
  * @param replacements In the order of their names, old and new.
  */
 export async function replaceFiles(
@@ -31,7 +31,7 @@ export async function replaceFiles(
 
 /**
  * Finishes what a killed run began.
- * @returns what it had begun; empty when there is nothing, or the files are as before it or of another time.
+ * @returns the replacements of that run; empty if there are none, or if the files do not match its plan.
  */
 export async function finishReplacing(folder: string, journal: string): Promise<readonly Replacement[]> {
   const text = await readIfThere(journal);
@@ -52,14 +52,14 @@ export async function finishReplacing(folder: string, journal: string): Promise<
   return isMidway ? replacements : [];
 }
 
-/** From the last to the first: a new name can be the old name of the next file, which has to be written before that. */
+/** From the last to the first, because a new name can be the old name of the next file. */
 async function settle(folder: string, replacements: readonly Replacement[]): Promise<void> {
   for (const { to, after } of replacements.toReversed()) await writeWhole(join(folder, to), after);
   const kept = new Set(replacements.map(({ to }) => to));
   for (const { from } of replacements) if (!kept.has(from)) await rm(join(folder, from), { force: true });
 }
 
-/** All of the content or none of it. */
+/** Writes the file atomically. */
 async function writeWhole(path: string, content: string): Promise<void> {
   const beside = `${path}.new`;
   await writeFile(beside, content, { flush: true });

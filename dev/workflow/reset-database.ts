@@ -8,9 +8,9 @@ import { runCommand, withGraphile } from './run-command.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 
 export interface ResetOptions {
-  /** Name of the database, where it is not on this machine. */
+  /** Name of the database, if it is on another machine. */
   readonly yesErase: string | undefined;
-  /** Told what will be gone, before it is. Size in words, such as `12 MB`; null when there is no such database yet. */
+  /** Called before the database is erased. Size in words, such as `12 MB`; null if the database does not exist. */
   readonly onErase: (size: string | null) => void;
 }
 
@@ -19,10 +19,9 @@ export type ResetResult =
   | { readonly type: 'failed'; readonly failure: SqlFailure };
 
 /**
- * Erases the development database and makes it anew with the committed migrations. What is in current.sql is left to the
- * next apply.
- * @throws {SettingsError} when it is not on this machine and was not named.
- * @throws {SchemaChangeError} when somebody is connected to it.
+ * Erases the development database and recreates it from the committed migrations. It does not apply current.sql.
+ * @throws {SettingsError} when it is on another machine and was not named.
+ * @throws {SchemaChangeError} when it has connections.
  * @throws {ConnectionError | MigrationsInvalidError | LockNotAcquiredError | RunAbortedError}
  */
 export async function resetDatabase(
@@ -32,7 +31,7 @@ export async function resetDatabase(
   const startedAt = performance.now();
   const { databases } = context;
   refuseToErase(databases, 'main', yesErase);
-  // A chain that is broken would leave nothing in place of what is erased.
+  // With a broken chain, the erased database could not be recreated.
   const committed = await readMigrations();
   onErase(await sizeOf(context));
   await untilUnused(databases, 'main');

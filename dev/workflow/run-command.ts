@@ -7,13 +7,13 @@ import { describeConnection } from '../../src/settings/settings.ts';
 import { type Graphile, startGraphile } from './graphile.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 
-/** Another command on the same database is a matter of seconds. */
+/** Another command on the same database takes seconds. */
 const LOCK_PATIENCE_MS = 20_000;
 const LOCK_RETRY_MS = 200;
-/** For the server to roll back what is cancelled. */
+/** Time for the server to roll back a cancelled statement. */
 const CANCEL_PATIENCE_MS = 5_000;
 
-/** Runs `work` with graphile-migrate at hand, and leaves nothing of it behind. */
+/** Runs `work` with graphile-migrate in a thread, and ends the thread afterwards. */
 export async function withGraphile<T>(
   { databases }: WorkflowContext,
   work: (graphile: Graphile) => Promise<T>,
@@ -27,17 +27,17 @@ export async function withGraphile<T>(
 }
 
 export interface StoppableCommand {
-  /** Made anew for each attempt, since a failed one may leave its folder changed. */
+  /** Recreated for each attempt, because a failed one may leave a changed folder. */
   readonly make: () => Promise<ThreadCommand>;
-  /** How things stand once it was stopped midway, in sentences. */
+  /** The state after a stop, in sentences. */
   readonly onceStopped: string;
 }
 
 /**
  * Runs one command of graphile-migrate; waits while another one is at work on the same database.
  * @throws {LockNotAcquiredError} when that takes too long.
- * @throws {RunAbortedError} when the signal came. The statement under way is cancelled then; what the command had
- * done before it stays.
+ * @throws {RunAbortedError} when the signal came. The current statement is cancelled; earlier work of the command
+ * stays.
  */
 export async function runCommand(
   { databases, signal, onStep }: WorkflowContext,
@@ -65,7 +65,7 @@ export async function runCommand(
   }
 }
 
-/** Cancels the work when the signal comes; undefined when it does not end then. */
+/** Cancels the work when the signal comes; undefined if it does not end in time. */
 async function withCancel<T>(
   graphile: Graphile,
   signal: AbortSignal,

@@ -3,7 +3,7 @@ import { join, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../../src/errors.ts';
 
-/** The SQL files below a folder, by path, each with what changes when it is written. */
+/** The SQL files below a folder, by path, each with values that change at every write. */
 export interface Snapshot {
   readonly files: ReadonlyMap<string, FileState>;
   /** Milliseconds since 1970. */
@@ -17,20 +17,23 @@ interface FileState {
 
 export interface Change {
   readonly snapshot: Snapshot;
-  /** Paths below the folder that were written, made or removed. */
+  /** Paths below the folder that were written, created or removed. */
   readonly paths: readonly string[];
   /** When the last of them was saved, in milliseconds since 1970. */
   readonly savedAt: number;
 }
 
-/** A hundred files take less than a millisecond to look at. */
+/** Reading the times of a hundred files takes less than a millisecond. */
 const LOOK_EVERY_MS = 50;
-/** Looks that must find nothing new after a change: editors write in several steps, and git writes many files. */
+/**
+ * Number of polls without a change before a change counts as complete: editors write in several steps, and git writes
+ * many files.
+ */
 const CALM_LOOKS = 2;
 
 /**
- * By looking again and again rather than by the system's notifications: those are lost when a file or folder is put
- * in another one's place, which editors and git do, and they do not cross the border of a container.
+ * Polls instead of using the system's notifications: those are lost when editors or git replace a file or folder, and
+ * do not reach into containers.
  */
 export function takeSnapshot(folder: string): Snapshot {
   const takenAt = Date.now();
@@ -48,7 +51,7 @@ export function takeSnapshot(folder: string): Snapshot {
 }
 
 /**
- * Waits until the files differ from the snapshot, and have come to rest.
+ * Waits until the files differ from the snapshot and no longer change.
  * @throws the signal's reason when it comes.
  */
 export async function nextChange(folder: string, before: Snapshot, signal: AbortSignal): Promise<Change> {
@@ -64,7 +67,7 @@ export async function nextChange(folder: string, before: Snapshot, signal: Abort
     if (paths.length === 0) unchangedAt = now.takenAt;
     else if (calm >= CALM_LOOKS) {
       const writtenAt = Math.max(...paths.map((path) => now.files.get(path)?.writtenAt ?? 0));
-      // A file that was moved here has the time of its own past.
+      // A moved file keeps its old time.
       return { snapshot: now, paths, savedAt: Math.max(writtenAt, unchangedAt) };
     }
   }
@@ -76,7 +79,7 @@ function listFiles(folder: string): readonly string[] {
       .filter((path) => path.endsWith('.sql'))
       .map((path) => path.split(sep).join('/'));
   } catch (error) {
-    // A folder that git is about to put back.
+    // Git may be about to recreate the folder.
     if (codeOf(error) === 'ENOENT') return [];
     throw error;
   }

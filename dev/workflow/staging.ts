@@ -5,14 +5,14 @@ import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { makeTemporaryFolder } from '../temporary-folder.ts';
 
 /**
- * A copy of migrations/ for graphile-migrate to commit and uncommit in. In the folder itself it writes a file first and
- * tries it afterwards: watching would apply it meanwhile, and a failure or a kill would leave current.sql with its
- * includes written out.
+ * A copy of migrations/ for graphile-migrate to commit and uncommit in. In the folder itself it would write a file
+ * before trying it: a watch would apply that file, and a failure or a kill would leave current.sql with expanded
+ * includes.
  */
 export interface Staging {
-  /** Where the copy is; there is none before the first refresh. */
+  /** Folder of the copy; it does not exist before the first refresh. */
   readonly folder: string;
-  /** Makes the copy anew. */
+  /** Recreates the copy. */
   refresh(): Promise<void>;
 }
 

@@ -14,22 +14,22 @@ export type UncommitResult =
   | {
       readonly type: 'uncommitted';
       readonly filename: string;
-      /** Whether current.sql was written to meanwhile; what was written then stands in it after the migration. */
+      /** Whether current.sql was changed during the command; the change is then in it after the migration. */
       readonly currentKept: boolean;
       readonly durationMs: number;
     }
   | {
       readonly type: 'failed';
       readonly failure: SqlFailure;
-      /** How things stand then, in sentences. */
+      /** The state after a failure, in sentences. */
       readonly consequence: string;
     };
 
 /**
- * Moves the last committed migration back into current.sql, with its includes as includes, and out of the development
- * database's history; what it made there stays. On failure the files are as they were, and the record may be gone.
+ * Moves the last committed migration back into current.sql, with its includes as includes, and removes it from the
+ * development database's history; its objects stay. A failure changes no file, but the record may be lost.
  * @throws {SettingsError} when the shadow database may not be erased.
- * @throws {SchemaChangeError} when there is nothing to uncommit, or something is being written already.
+ * @throws {SchemaChangeError} when there is nothing to uncommit, or current.sql is not empty.
  * @throws what applying current.sql does.
  */
 export async function uncommitLast(
@@ -66,7 +66,7 @@ export async function uncommitLast(
     if (outcome.type === 'failed') {
       return { type: 'failed', failure: await explainFailure(outcome, committed, folder), consequence };
     }
-    // In this order the change is at no moment nowhere.
+    // Write current.sql before deleting the migration, so the change is never lost.
     const saved = await readCurrent(MIGRATIONS_FOLDER);
     await copyFile(currentFile(folder), currentFile(MIGRATIONS_FOLDER));
     const currentKept = saved !== text;

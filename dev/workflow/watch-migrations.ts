@@ -13,18 +13,18 @@ export type WatchEvent =
       readonly result: ApplyResult;
       /** Milliseconds from the save to the end of applying; null at the start. */
       readonly sinceSaveMs: number | null;
-      /** Fixtures that were saved and that current.sql does not pull in, so that nothing became of it. */
+      /** Saved fixtures that current.sql does not include, so they had no effect. */
       readonly notIncluded: readonly string[];
     }
-  /** The database cannot be used as it stands. It is tried again at every save, and now and then. */
+  /** The database cannot be used. The watch tries again at every save and at intervals. */
   | { readonly type: 'refused'; readonly error: FilestoreError };
 
 const RETRY_MS = 1_000;
 
 /**
- * Applies current.sql at every save of it, of a fixture or of a committed migration (which git writes when the branch is
- * switched), until the signal comes.
- * @throws {ConnectionError} when there is no database at the start.
+ * Applies current.sql at every save of it, of a fixture or of a committed migration (which git writes when the branch
+ * is switched), until the signal comes.
+ * @throws {ConnectionError} when the database is not reachable at the start.
  */
 export async function watch(context: WorkflowContext, onEvent: (event: WatchEvent) => void): Promise<void> {
   const { signal } = context;
@@ -36,7 +36,7 @@ export async function watch(context: WorkflowContext, onEvent: (event: WatchEven
       const event = await attempt(context, graphile, change);
       if (event === undefined) return;
       if (last === undefined && isUnreachable(event)) throw event.error;
-      // Tried again without a save, the same answer is no news.
+      // A repeated failure without a save is not reported again.
       const isNews =
         last === undefined || change !== undefined || passingReason(event) !== passingReason(last);
       if (isNews) onEvent(event);
@@ -57,8 +57,8 @@ function isUnreachable(event: WatchEvent): event is WatchEvent & { readonly type
 }
 
 /**
- * Why it did not work, where that may pass without a save: a database that cannot be used, or a failure in none of the
- * files, such as of a schema that a reset makes at the same moment.
+ * The reason of a failure that may end without a save: an unusable database, or a failure outside the files, such as
+ * during a reset.
  */
 function passingReason(event: WatchEvent): string | undefined {
   if (event.type === 'refused') return event.error.message;
@@ -83,7 +83,7 @@ async function attempt(
   }
 }
 
-/** Undefined when the signal came, or when `impatient` and nothing changed for a while. */
+/** Undefined when the signal came, or if `impatient` and nothing changed for a while. */
 async function waitForChange(
   before: Change['snapshot'],
   signal: AbortSignal,

@@ -1,10 +1,10 @@
 import type { WorkflowDatabases } from './databases.ts';
 
-/** What every step of changing the schema is given. */
+/** The input of every step of a schema change. */
 export interface WorkflowContext {
   readonly databases: WorkflowDatabases;
-  /** Stops it: the statement under way is cancelled, and the command fails with how things then stand. */
+  /** Stops the step: the current statement is cancelled, and the error describes the state. */
   readonly signal: AbortSignal;
-  /** Told what is being done, for people who wait. */
+  /** Called with the current step, for progress messages. */
   readonly onStep: (step: string) => void;
 }

@@ -108,7 +108,7 @@ async function startSomewhere(
 ): Promise<Server> {
   if (kind === 'socket') return start(folder.listen);
   const attempt = async () => start({ kind, port: await freePort(0) });
-  // A port that was free a moment ago may be taken by the time the server wants it.
+  // A free port may be taken before the server uses it.
   return attempt().catch(attempt);
 }
 

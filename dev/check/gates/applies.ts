@@ -2,7 +2,7 @@ import { type Gate, judge } from '../gate.ts';
 import { applyAll } from '../run-statements.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
-/** For an empty database, which it leaves migrated. */
+/** Needs an empty database, and migrates it. */
 export const applies: Gate<DatabaseSubject> = {
   name: 'applies',
   proves: 'the committed migrations apply to an empty database',

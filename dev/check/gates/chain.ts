@@ -7,7 +7,7 @@ import { COMMITTED, type Sources } from '../sources.ts';
 const REMEDY =
   'Do not edit this folder. Use npm run db:commit, npm run db:uncommit and, after a merge, npm run db:rebase.';
 
-/** Seen by what a file says of the one before it. */
+/** Errors about the line that names the previous file. */
 const BROKEN_LINKS: readonly string[] = ['MIGRATION_OUT_OF_CHAIN', 'MIGRATION_FILE_MISSING'];
 
 export const chain: Gate<Sources> = {
@@ -25,7 +25,7 @@ export const chain: Gate<Sources> = {
       const file = `${COMMITTED}/${error.filename}`;
       const lines = committed.find((source) => source.file === file)?.text.split('\n') ?? [];
       const header = BROKEN_LINKS.includes(error.code) ? '--! Previous' : '--! Hash';
-      // Where the header is what is wrong, there is none to find.
+      // The header may be missing.
       const line = Math.max(lines.findIndex((text) => text.startsWith(header)) + 1, 1);
       return judge([{ file, line, what: error.message, remedy: REMEDY }]);
     }

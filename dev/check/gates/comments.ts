@@ -9,12 +9,12 @@ import type { DatabaseSubject } from '../subject.ts';
 
 interface Uncommented {
   readonly kind: string;
-  /** As `comment on` wants it. */
+  /** As in `comment on`. */
   readonly subject: string;
   readonly names: readonly string[];
 }
 
-/** Not the constraints: most say by their definition all there is to say. Nor their indexes, nor identity sequences. */
+/** Without constraints, whose definition usually says everything, their indexes, and identity sequences. */
 const UNCOMMENTED = `
   select kind, kind || ' ' || subject as subject, names
   from (
@@ -49,10 +49,10 @@ const UNCOMMENTED = `
   where coalesce(btrim(comment), '') = ''
   order by 1, 2`;
 
-/** A line of SQL that says something to people, and nothing to graphile-migrate. */
+/** A comment line for people, not an instruction for graphile-migrate. */
 const PURPOSE = /^--(?!!)[ \t]*\S/m;
 
-/** For a database that has everything applied. */
+/** Needs a database with all migrations applied. */
 export const comments: Gate<DatabaseSubject> = {
   name: 'comments',
   proves: 'every object of the schema has a comment',
@@ -67,7 +67,7 @@ export const comments: Gate<DatabaseSubject> = {
   },
 };
 
-/** A view's column that is another relation's column of the same name has that one's comment in the data dictionary. */
+/** The data dictionary shows the comment of the source column for a view's column of the same name. */
 function isTakenFromTable({ kind, names }: Uncommented, schema: SchemaDescription): boolean {
   if (kind !== 'column') return false;
   const [relation, column = ''] = names;

@@ -38,12 +38,12 @@ function problemsOf(source: SqlSource): readonly Problem[] {
     : [{ ...source.placeOf(first.line), what: 'cannot be run again after a failure', remedy: ALONE }];
 }
 
-/** `refresh materialized view concurrently` is another matter: it runs in transactions. */
+/** `refresh materialized view concurrently` is allowed: it runs in transactions. */
 function isConcurrent({ tokens }: SqlStatement): boolean {
   return !isWord(tokens[0], 'refresh') && tokens.some((token) => isWord(token, 'concurrently'));
 }
 
-/** The runner clears an invalid index away before it runs a migration that it can tell builds it. */
+/** The runner drops an invalid index before a migration whose index it recognizes. */
 function canRunAgain({ tokens }: SqlStatement, source: SqlSource): boolean {
   const words = tokens.map(({ value }) => value).join(' ');
   if (/^drop index concurrently if exists /.test(words)) return true;

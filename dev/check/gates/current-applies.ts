@@ -6,7 +6,7 @@ import { applyAgain } from './repeatable.ts';
 
 export interface CurrentSubject {
   readonly sources: Sources;
-  /** To databases that have the committed migrations: one without rows, one with some. Both get current.sql. */
+  /** Connections to two databases with the committed migrations, without and with rows. Both get current.sql. */
   readonly empty: pg.Client;
   readonly populated: pg.Client;
 }

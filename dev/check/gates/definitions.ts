@@ -9,8 +9,8 @@ import { describeFailure } from '../run-statements.ts';
 import { expandIncludes, isSource, type Sources, type SqlSource } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
-// Whatever nothing else depends on, again and again, until there is no more. What stays, such as a function that a
-// check calls, its file replaces.
+// Repeatedly drops objects that nothing else depends on. Others, such as a function that a check calls, are replaced
+// by their file.
 const DROP_REPLACEABLE = `
 do $$
 declare
@@ -41,7 +41,7 @@ begin
 end
 $$`;
 
-/** For a database that has everything applied; leaves it as it is. */
+/** Needs a database with all migrations applied, and leaves it unchanged. */
 export const definitions: Gate<DatabaseSubject> = {
   name: 'definitions',
   proves: 'every view, function and trigger in the database matches its file in migrations/fixtures',
@@ -56,14 +56,14 @@ export const definitions: Gate<DatabaseSubject> = {
         ...failures,
         ...differences
           .map((difference) => describe(difference, sources))
-          // Its failure says it already.
+          // The failure of the file is already reported.
           .filter(({ file }) => !broken.has(file)),
       ]);
     });
   },
 };
 
-/** Runs every file: again those that needed another one's object, until there is none left or none helps. */
+/** Runs every file, and repeats those that need another file's object until no more of them succeed. */
 async function makeAgain(client: pg.Client, sources: Sources): Promise<readonly Problem[]> {
   const fixtures = sources.fixtures.map((fixture) =>
     expandIncludes(fixture, sources.fixtures, [fixture.file]),
@@ -97,7 +97,7 @@ async function tryFixture(client: pg.Client, fixture: SqlSource): Promise<Proble
 
 function describe(difference: CatalogDifference, sources: Sources): Problem {
   const { object, owner } = difference;
-  // A view's columns and privileges are its file's; a trigger has its own.
+  // The columns and privileges of a view belong to its file. A trigger has a separate file.
   const definer = object.kind === 'trigger' ? object : (owner ?? object);
   const file = fixtureOf(definer.kind, definer.name);
   const known = sources.fixtures.some((fixture) => fixture.file === file);
@@ -108,7 +108,7 @@ function describe(difference: CatalogDifference, sources: Sources): Problem {
     const remedy = `Move its definition to ${file ?? 'a file in migrations/fixtures'}, then ${include}.`;
     return { ...place, what: `${what} has no file in migrations/fixtures`, remedy };
   }
-  // The files come first in the comparison.
+  // The files are the first side of the comparison.
   const how = {
     missing: 'is in the file, but no migration creates it',
     extra: 'is created by the migrations, but not by the file',

@@ -4,7 +4,7 @@ import { locate } from '../locate.ts';
 import type { Sources } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
-/** Where a key without an index has its reason. */
+/** The file with the reasons for keys without an index. */
 const FACTS_FILE = 'migrations/facts.ts';
 
 interface ForeignKey {
@@ -14,8 +14,8 @@ interface ForeignKey {
   readonly indexed: boolean;
 }
 
-// An index serves when its first columns are the key's, in any order, and when it has every row that refers to
-// another: a predicate may leave out rows only in which a column of the key is null.
+// An index counts if its first columns are those of the key, in any order, and if it has every row that refers to
+// another row: its predicate may only exclude rows in which a column of the key is null.
 const FOREIGN_KEYS = `
   select c.relname as relation, k.conname as name,
          (select array_agg(a.attname::text order by position)
@@ -39,7 +39,7 @@ const FOREIGN_KEYS = `
   where k.contype = 'f' and k.conparentid = 0 and c.relnamespace = to_regnamespace('filestore')
   order by 1, 2`;
 
-/** For a database that has everything applied. */
+/** Needs a database with all migrations applied. */
 export const foreignKeys: Gate<DatabaseSubject> = {
   name: 'foreign keys',
   proves: 'every foreign key has an index on its referencing columns, or a reason in migrations/facts.ts',

@@ -7,7 +7,7 @@ interface Complaint {
   readonly name: string;
   readonly body: string;
   readonly subject: string;
-  /** In the body, from 1; null where it is about the whole. */
+  /** In the body, from 1; null if it is about the whole function. */
   readonly line: number | null;
   readonly level: string;
   readonly message: string;
@@ -36,7 +36,7 @@ const CHECK = `
     and c.message not like 'cannot determinate a result of dynamic SQL%'
   order by 3, 4`;
 
-/** For a database that has everything applied, on a server that has the extension; installs it. */
+/** For a database that has everything applied, on a server with the extension, and installs it. */
 export const functionBodies: Gate<DatabaseSubject> = {
   name: 'function bodies',
   proves: 'plpgsql_check reports no problem in a function',

@@ -5,7 +5,7 @@ import { findStaleFiles, generateFiles } from '../../generated-files.ts';
 import { type Gate, judge, notRun } from '../gate.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
-/** For a database that has the committed migrations. */
+/** Needs a database with the committed migrations. */
 export const generated: Gate<DatabaseSubject> = {
   name: 'generated',
   proves: 'the generated files match the committed migrations',

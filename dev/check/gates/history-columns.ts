@@ -4,12 +4,12 @@ import type { Sources } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 const VERSIONS = 'view_filestore_node_versions';
-/** What a version has beside the columns of nodes, in front of them. */
+/** Columns of a version that come before those of nodes. */
 const OWN = ['valid_from', 'valid_to', 'superseded_by_journal_id'];
 
 interface Column {
   readonly name: string;
-  /** With its collation, where that is not the type's. */
+  /** With its collation, if it differs from the type's. */
   readonly type: string;
 }
 
@@ -26,7 +26,7 @@ const COLUMNS = `
     and a.attnum > 0 and not a.attisdropped
   order by c.relname, a.attnum`;
 
-/** For a database that has everything applied. */
+/** Needs a database with all migrations applied. */
 export const historyColumns: Gate<DatabaseSubject> = {
   name: 'history columns',
   proves: `snapshots and ${VERSIONS} have all columns of nodes, in the same order`,

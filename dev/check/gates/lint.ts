@@ -5,7 +5,7 @@ import { text } from 'node:stream/consumers';
 import { type Gate, judge, type Problem } from '../gate.ts';
 import { isSource, type Sources, type SqlSource } from '../sources.ts';
 
-/** What squawk's JSON has of each complaint. Lines count from 0. */
+/** A problem in squawk's JSON. Lines count from 0. */
 interface Complaint {
   readonly file: string;
   readonly line: number;
@@ -27,7 +27,7 @@ export const lint: Gate<Sources> = {
       return judge([{ file: 'package.json', line: null, what: 'squawk is not installed', remedy }]);
     }
     const runs = [
-      // Without files it would wait for its input.
+      // Without files, squawk would read stdin.
       ...(committed.length === 0 ? [] : [runSquawk(squawk, root, committed)]),
       ...(isSource(pending) ? [runSquawk(squawk, root, [pending], pending.text)] : []),
     ];
@@ -35,7 +35,7 @@ export const lint: Gate<Sources> = {
   },
 };
 
-/** @param input The text of the one source, when its file holds another. */
+/** @param input The text of the single source, if it differs from the file. */
 async function runSquawk(
   squawk: string,
   root: string,
@@ -52,7 +52,7 @@ async function runSquawk(
     child.once('error', reject);
     child.once('close', resolve);
   });
-  // A program that failed at its start reads nothing.
+  // A program that fails at its start does not read its input.
   child.stdin.on('error', () => undefined);
   child.stdin.end(input ?? '');
   const [said, complained, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), ended]);

@@ -5,10 +5,10 @@ import { type Sources, type SqlSource, writtenSources } from '../sources.ts';
 
 const REMEDY =
   'Write the schema by its name, and ask the server for other names (current_database(), current_user).';
-/** These graphile-migrate replaces anywhere, in strings and comments too (dist/migration.js). */
+/** graphile-migrate replaces these everywhere, even in strings and comments (dist/migration.js). */
 const RESERVED = /:DATABASE_(?:NAME|OWNER)\b/g;
 const PLACEHOLDER = /^[A-Z][A-Z0-9_]*$/;
-/** The one key of .gmrc that matters here, when it holds anything. */
+/** The key of .gmrc that declares placeholders, if it is not empty. */
 const DECLARED = /^\s*"?placeholders"?\s*:\s*\{\s*[^\s}]/m;
 
 export const placeholders: Gate<Sources> = {
@@ -37,7 +37,7 @@ function reservedIn(source: SqlSource): readonly Problem[] {
   );
 }
 
-/** A colon before a name in capitals, which is neither a cast nor a slice of an array. */
+/** A colon before a name in capitals that is not a cast or an array slice. */
 function othersIn(source: SqlSource): readonly Problem[] {
   return source.statements.flatMap(({ tokens }) =>
     tokens.flatMap((token, index) => {

@@ -27,7 +27,7 @@ export const released: Gate<Sources> = {
           : `there is no release yet: this branch has no tag ${TAGS}`,
       );
     }
-    // The second side is the working tree, so that what is not committed to git counts too.
+    // Compares with the working tree, so that uncommitted changes count too.
     const diff = ['diff', '--no-ext-diff', '--no-renames', '--relative', '--diff-filter=a'];
     const names = await git(...diff, '--name-only', '-z', tag, '--', COMMITTED);
     const changed = names.split('\0').filter((file) => file !== '');

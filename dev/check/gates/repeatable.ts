@@ -10,12 +10,12 @@ import type { DatabaseSubject } from '../subject.ts';
 
 const REMEDY =
   'Write the migration so that it can run again: "if not exists", "create or replace", "drop … if exists" before "create", guarded constraints, a name for every index.';
-/** In the migration that makes it impossible; the ones before it are then left out. */
+/** A comment in the migration that makes a replay of earlier ones impossible; the replay leaves those out. */
 const NO_REPLAY = /^-- No replay from before: \S/m;
 const REPLAY_REMEDY =
   'A database that lost its history could no longer be migrated. If you accept that, write "-- No replay from before: why" into the later migration.';
 
-/** For an empty database. */
+/** Needs an empty database. */
 export const repeatable: Gate<DatabaseSubject> = {
   name: 'repeatable',
   proves: 'applying each migration twice, and all of them again without the history, changes nothing',
@@ -39,7 +39,7 @@ export const repeatable: Gate<DatabaseSubject> = {
   },
 };
 
-/** Applies migrations to a database that has them, and says what that changed. */
+/** Applies migrations to a database that has them already, and reports the changes. */
 export async function applyAgain(
   client: pg.Client,
   sources: Sources,
@@ -73,7 +73,7 @@ function describeChange(difference: CatalogDifference): string {
   }
 }
 
-/** An object that the server named stands nowhere in the SQL; then the last word about its table is it. */
+/** The SQL does not contain a name that the server chose. Then the last statement about the table is the place. */
 function locateObject(sources: Sources, { object, owner }: CatalogDifference): Place {
   const names = owner === null ? [object.name] : [owner.name, object.name];
   const found = locate(sources, object.kind, ...names);

@@ -13,7 +13,7 @@ export const sessionSettings: Gate<Sources> = {
     ),
 };
 
-/** Also in the bodies of functions and `do` blocks, where a plain `set` outlives the call. */
+/** Includes the bodies of functions and `do` blocks, where a plain `set` stays in force after the call. */
 function problemsIn(tokens: readonly SqlToken[], source: SqlSource, linesBefore: number): readonly Problem[] {
   return tokens.flatMap((token, index): readonly Problem[] => {
     if (token.kind === 'body') {

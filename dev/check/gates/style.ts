@@ -2,14 +2,14 @@ import { type SqlToken, tokenize, tokensWithin } from '../../../src/sql-text.ts'
 import { type Gate, judge, type Problem } from '../gate.ts';
 import { CURRENT, FIXTURES, type Sources, type SqlSource } from '../sources.ts';
 
-/** Of a line, with its string literals taken as empty. */
+/** Maximum length of a line, not counting string literals. */
 const LONGEST_LINE = 150;
-/** What stands on one line however long: a signature in these is written out. */
+/** Statements that stay on one line, because they contain a full signature. */
 const ONE_LINERS = /^(?:comment on|revoke all on|drop (?:function|procedure) if exists) /;
-/** A line that goes on with an expression is aligned with where that began. */
+/** A continuation of an expression is aligned with its beginning. */
 const CONTINUATION = /^(?:and|or|is)\b|^\(/;
 
-/** What has a folder in migrations/fixtures, and the statements that a file of it has. */
+/** The folders of migrations/fixtures, and the statements that each file must have. */
 const KINDS = {
   functions: {
     kind: 'function',
@@ -81,9 +81,9 @@ function layoutProblems(source: SqlSource): readonly Problem[] {
 }
 
 interface Line {
-  /** It begins in parentheses, or in a string. */
+  /** The line begins within parentheses or a string. */
   readonly open: boolean;
-  /** Its length without what stands in strings. */
+  /** Its length without the content of strings. */
   readonly width: number;
 }
 
@@ -105,7 +105,7 @@ function shapeOf(text: string, tokens: readonly SqlToken[]): readonly Line[] {
   });
 }
 
-/** One object a file, called as the file is, made so that it can be made again, with a comment. */
+/** Each file creates one object of the same name, repeatably, with a comment. */
 function objectProblems({ file, text, statements }: SqlSource): readonly Problem[] {
   if (file === CURRENT) return [];
   const [, folder = '', name = ''] = /^(\w+)\/([^/]+)\.sql$/.exec(file.slice(FIXTURES.length + 1)) ?? [];
@@ -114,7 +114,7 @@ function objectProblems({ file, text, statements }: SqlSource): readonly Problem
     const remedy = `Move it to one of ${Object.keys(KINDS).join('/, ')}/.`;
     return [{ file, line: null, what: `is not in a folder of ${FIXTURES}`, remedy }];
   }
-  // Procedures have their files among the functions.
+  // Procedures are in the folder of functions.
   const isProcedure = folder === 'functions' && /^create (?:or replace )?procedure\b/m.test(text);
   const kind = isProcedure ? 'procedure' : rules.kind;
   const missing = rules.statements
