@@ -61,7 +61,7 @@ function renderResult(
   else output.say(`${paint.good('Applied')} current.sql ${times}`);
   for (const name of notIncluded) {
     output.say(
-      `${paint.odd('Not applied')}: fixtures/${name} was saved, and current.sql does not pull it in. Write there: --!include ${name}`,
+      `${paint.odd('Not applied')}: fixtures/${name} was saved, and current.sql does not include it. Add: --!include ${name}`,
     );
   }
   renderLeftovers(output, context, result.leftovers);

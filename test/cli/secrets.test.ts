@@ -51,7 +51,7 @@ test('commands that may not come in or find nobody do too', async () => {
   const refusals: readonly [string, RegExp][] = [
     [url.replace('//app:', '//other:'), /password for user "other" is wrong/],
     [url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
-    [databaseUrl(url, 'nowhere'), /no such database/],
+    [databaseUrl(url, 'nowhere'), /the database does not exist/],
     [`${url}?sslmode=verify-full`, /does not support it/],
   ];
   for (const [from, said] of refusals) {

@@ -98,13 +98,13 @@ describe('reading the committed migrations', () => {
       'a missing file',
       'MIGRATION_FILE_MISSING',
       () => rmSync(join(folder, 'committed', name(2))),
-      'Migration 000002 is missing: 000003-step.sql follows it, and 000001-step.sql stands before that',
+      'Migration 000002 is missing: 000003-step.sql follows it, and 000001-step.sql comes before it',
     ],
     [
       'a gap at the start',
       'MIGRATION_FILE_MISSING',
       () => rmSync(join(folder, 'committed', name(1))),
-      'Migration 000001 is missing: 000002-step.sql follows it, and nothing stands before that',
+      'Migration 000001 is missing: 000002-step.sql follows it, and no file comes before it',
     ],
     [
       'a renumbered file',

@@ -79,7 +79,7 @@ test("an invalid index does not wait for the server's own vacuum of its table", 
   await run.ended;
   expect(eventsOf(run, 'retry')).toEqual([]);
   expect(eventsOf(run, 'warning').map(({ message }) => message)).toEqual([
-    'Dropped the invalid index app.items_id_idx, which a failed build had left.',
+    'Dropped the invalid index app.items_id_idx, left by a failed build.',
   ]);
   expect(await isValid()).toBe(true);
 });

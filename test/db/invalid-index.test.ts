@@ -112,7 +112,7 @@ describe('an invalid index', () => {
     const { reason } = await until(() => eventsOf(run, 'retry')[0]);
     expect(reason).toMatch(
       new RegExp(
-        `${filename} cannot run yet: the invalid index ${NAME}.* cannot be dropped while its table is used by server process ${await pidOf(report)}, role ".*", application "nightly report"`,
+        `${filename} cannot run yet: the invalid index ${NAME}.* cannot be dropped while its table is in use by server process ${await pidOf(report)}, role ".*", application "nightly report"`,
       ),
     );
     await report.query('commit');
@@ -164,7 +164,7 @@ describe('an invalid index', () => {
     const run = startRun(copy, database().url);
     const { reason } = await until(() => eventsOf(run, 'retry')[0]);
     expect(reason).toMatch(
-      new RegExp(`index ${NAME} is not complete, and its table is worked on by server process ${builderPid}`),
+      new RegExp(`index ${NAME} is incomplete, and its table is in use by server process ${builderPid}`),
     );
     await report.query('commit');
     await build;

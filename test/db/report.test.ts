@@ -72,7 +72,7 @@ describe('a run that failed', () => {
     expect(error.place.statement).toBeGreaterThan(0);
     expect(error.message).toMatch(
       new RegExp(
-        `^Migration ${failing} failed at its statement \\d+.*: no ${table} today \\(SQLSTATE P0001\\)\\. The shop is closed\\. Come again tomorrow\\..* It was rolled back\\.${before.length > 0 ? ` Applied before it: ${before.join(', ')}\\.` : ''}`,
+        `^Migration ${failing} failed at statement \\d+.*: no ${table} today \\(SQLSTATE P0001\\)\\. The shop is closed\\. Come again tomorrow\\..* It was rolled back\\.${before.length > 0 ? ` Applied before it: ${before.join(', ')}\\.` : ''}`,
       ),
     );
     expect(events.map((event) => [event.type, 'filename' in event ? event.filename : undefined])).toEqual([

@@ -110,7 +110,7 @@ describe('a run lets nobody see the password', () => {
   test.each([
     ['the password is of another role', () => url.replace('//app:', '//other:'), /password for user "other"/],
     ['the role is not known', () => url.replace('//app:', '//nobody:'), /password for user "nobody"/],
-    ['there is no such database', () => databaseUrl(url, 'nowhere'), /no such database/],
+    ['there is no such database', () => databaseUrl(url, 'nowhere'), /the database does not exist/],
     ['nothing listens', () => url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
     ['there is no such host', () => url.replace('127.0.0.1', 'db.invalid'), /db\.invalid/],
     ['the server has no TLS', () => `${url}?sslmode=verify-full`, /does not support it/],

@@ -115,9 +115,7 @@ describe('a table that another transaction uses', () => {
       place: { filename, statement: 2 },
       applied: [],
       message: expect.stringMatching(
-        new RegExp(
-          `${filename} failed at its statement 2.*waited for ${who}.*Run this again when it has ended`,
-        ),
+        new RegExp(`${filename} failed at statement 2.*waited for ${who}.*Run this again when it has ended`),
       ),
     });
     expect(eventsOf(run, 'retry')[0]?.reason).toContain(who);

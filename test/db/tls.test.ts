@@ -136,9 +136,9 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
     });
 
     test('is told from one that refuses the user', async () => {
-      await expect(statusOf(url)).rejects.toThrow(/do not let user "postgres" in.*sslcert/);
+      await expect(statusOf(url)).rejects.toThrow(/do not allow user "postgres" to connect.*sslcert/);
       await expect(statusOf(urlWith({ sslmode: 'disable' }, 'localhost', url))).rejects.toThrow(
-        /do not let user "postgres" in.*demands TLS \(sslmode\)/,
+        /do not allow user "postgres" to connect.*demands TLS \(sslmode\)/,
       );
     });
 

@@ -84,7 +84,7 @@ describe('applied again, the migrations', () => {
     );
     expect(await linesOf(found)).toEqual([
       expect.stringMatching(
-        new RegExp(`^${files[0]}:5 the second time, fails: column "owner_hint".*already exists`),
+        new RegExp(`^${files[0]}:5 at its second run, fails: column "owner_hint".*already exists`),
       ),
     ]);
   });
@@ -93,7 +93,7 @@ describe('applied again, the migrations', () => {
     const { files, found } = await again('select 1;\ncreate index on filestore.nodes (size_bytes);');
     expect(await linesOf(found)).toEqual([
       expect.stringContaining(
-        `${files[0]}:5 index filestore.nodes_size_bytes_idx1 is there after the second time only: `,
+        `${files[0]}:5 index filestore.nodes_size_bytes_idx1 exists only after the second time: `,
       ),
     ]);
   });
@@ -106,7 +106,7 @@ describe('applied again, the migrations', () => {
        end $$;`,
     );
     expect(await linesOf(found)).toEqual([
-      expect.stringContaining(`${files[0]}:5 table filestore.marker is gone after the second time`),
+      expect.stringContaining(`${files[0]}:5 table filestore.marker is missing after the second time`),
     ]);
   });
 
@@ -117,9 +117,7 @@ describe('applied again, the migrations', () => {
     const { files, found } = await again(first, last);
     expect(await linesOf(found)).toEqual([
       expect.stringMatching(
-        new RegExp(
-          `^${files[0]}:5 with the migrations after it applied, the second time, fails: column "old"`,
-        ),
+        new RegExp(`^${files[0]}:5 after later migrations, at its second run, fails: column "old"`),
       ),
     ]);
     expect(await problemsOf(found)).toMatchObject([
@@ -174,15 +172,15 @@ describe('current.sql', () => {
     [
       'cannot be repeated',
       'alter table filestore.nodes add column owner_hint text;',
-      `${CURRENT}:1 the second time, fails: column "owner_hint"`,
+      `${CURRENT}:1 at its second run, fails: column "owner_hint"`,
     ],
     [
       'makes something twice',
       'create index on filestore.nodes (size_bytes);',
-      'nodes_size_bytes_idx1 is there',
+      'nodes_size_bytes_idx1 exists only after',
     ],
     ['includes what is not there', '\n--!include views/none.sql\n', `${CURRENT}:2 includes views/none.sql`],
-    ['is empty', '-- Nothing.\n', `${CURRENT}:null holds no migration to check`],
+    ['is empty', '-- Nothing.\n', `${CURRENT}:null has no migration to check`],
   ])('that %s does not', async (_, text, what) => {
     expect(await check(text)).toEqual([expect.stringContaining(what)]);
   });

@@ -77,7 +77,7 @@ describe('a rebase', () => {
       );
     }
     expect(result.stdout).toMatch(/\nNext: npm run db:docs, then npm run db:check/);
-    expect(result.stderr).toMatch(/db\.example\.com.* was left as it is: it is not on this machine/);
+    expect(result.stderr).toMatch(/db\.example\.com.* was left as it is: it is on another machine/);
   });
 
   test('after the merge does the same, and once more does nothing', async () => {
@@ -263,7 +263,7 @@ describe('a rebase is refused, and changes nothing,', () => {
     checkout.record('Mine');
     expect(() => checkout.git('merge', '--quiet', '--no-commit', 'theirs')).toThrow();
     const result = await rebase();
-    await expectRefusal(result, 1, `migrations/committed/${name} is not as on theirs`);
+    await expectRefusal(result, 1, `migrations/committed/${name} differs from the one on theirs`);
 
     const [, command = ''] = /run this again: (.*)\n$/.exec(result.stderr) ?? [];
     execFileSync('sh', ['-ec', command], { cwd: checkout.folder, stdio: 'pipe' });
@@ -282,7 +282,12 @@ describe('a rebase is refused, and changes nothing,', () => {
     await expectRefusal(await rebase(), 4, `Migration ${mine} was edited`);
     writeFileSync(checkout.pathOf(mine), text);
     spoil(theirs);
-    await expectRefusal(await rebase(), 1, `${theirs} is not as on theirs`, /git checkout \w+ -- /);
+    await expectRefusal(
+      await rebase(),
+      1,
+      `${theirs} differs from the one on theirs`,
+      /git checkout \w+ -- /,
+    );
   });
 
   test('for migrations of two branches that are both unknown to the third', async () => {

@@ -145,12 +145,12 @@ describe('on a database of the developer', () => {
 
     editor.replace(VIEW, FROM, `,\n  n.metadata ->> 'owner' as owner_hint${FROM}`);
     await watching.untilSays(
-      `Not applied: ${VIEW} was saved, and current.sql does not pull it in. Write there: --!include views/view_filestore_active_nodes.sql\n`,
+      `Not applied: ${VIEW} was saved, and current.sql does not include it. Add: --!include views/view_filestore_active_nodes.sql\n`,
     );
     editor.write('--!include views/view_filestore_active_nodes.sql\n');
     await watching.untilSays(`FAILED  migrations/${VIEW}:1: cannot drop view`);
     await watching.untilSays(/Detail: view filestore\.big_nodes depends on/);
-    await watching.untilSays(/Advice: Drop what depends on it first, by name/);
+    await watching.untilSays(/Advice: Drop the objects that depend on it first, by name/);
 
     editor.write(
       'drop view if exists filestore.big_nodes;\n--!include views/view_filestore_active_nodes.sql\n--!include views/big_nodes.sql\n',
@@ -247,7 +247,7 @@ describe('on a database of the developer', () => {
     });
     expect(result).toMatchObject({
       exitCode: 1,
-      stderr: expect.stringContaining('there is no such database'),
+      stderr: expect.stringContaining('the database does not exist'),
     });
   });
 });

@@ -32,7 +32,7 @@ export const repeatable: Gate<DatabaseSubject> = {
     return judge(
       problems.map((problem) => ({
         ...problem,
-        what: `when later migrations are applied already, ${problem.what}`,
+        what: `after later migrations, ${problem.what}`,
         remedy: REPLAY_REMEDY,
       })),
     );
@@ -50,7 +50,7 @@ export async function applyAgain(
   if (failures.length > 0) {
     return failures.map((problem) => ({
       ...problem,
-      what: `when applied a second time, ${problem.what}`,
+      what: `at its second run, ${problem.what}`,
       remedy: REMEDY,
     }));
   }
