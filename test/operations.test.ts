@@ -101,7 +101,7 @@ const COMMENT_OF_FUNCTION =
   "select obj_description('filestore.refuse_truncate()'::regprocedure, 'pg_proc') as comment";
 
 // Each failure is staged, and mended by nothing but what the runbook says.
-describe('who follows the runbook', () => {
+describe('an operator with the runbook', () => {
   const migrated = databaseForEachTest();
   const empty = databaseForEachTest('empty');
 
@@ -115,7 +115,7 @@ describe('who follows the runbook', () => {
       expect(await run(database, args), args.join(' ')).toMatchObject({ exitCode: DONE });
   }
 
-  test('mends a history that diverged, and keeps every row', async () => {
+  test('fixes a diverged history, and keeps every row', async () => {
     const database = migrated();
     const mount = await createMount(database);
     await createNode(database, mount, mount.rootId, 'kept.txt');

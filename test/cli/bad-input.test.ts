@@ -174,7 +174,7 @@ describe('the migrations of the package', () => {
     expectFailure(await migrateCopy(broken), 1, /at its statement 2: .*backend_mounts_place_check/, /23514/);
   });
 
-  test('go to one database by one migrator at a time: another gives up in the end, and is told of the first', async () => {
+  test('go to one database by one migrator at a time: a second one gives up and names the first', async () => {
     const client = await database().connect();
     await client.query('select pg_advisory_lock(4727445306447283)');
     expectFailure(

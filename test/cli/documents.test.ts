@@ -62,7 +62,7 @@ describe('with --json, stdout is one document:', () => {
     });
   });
 
-  test('of migrate --dry-run, what would be run, which is not', async () => {
+  test('of migrate --dry-run, the SQL that would run, which does not run', async () => {
     await forgetLast();
     const before = await takePicture(database());
     const { exitCode, document } = await jsonCommand(['migrate', '--dry-run'], database().url);

@@ -130,7 +130,7 @@ describe('a database has another history than the files: it is refused and untou
     },
   );
 
-  test('several reasons, each of which is told', async () => {
+  test('several reasons, each of which is listed', async () => {
     await unguarded(
       `update graphile_migrate.migrations set hash = 'sha1:00' where filename = '${rowOf(earlier)}'`,
     );
@@ -152,7 +152,7 @@ describe('a database has another history than the files: it is refused and untou
   });
 });
 
-test('the statement that the message offers for a row less puts it back', async () => {
+test('the statement in the message restores a missing row', async () => {
   const rows = () =>
     database().query(
       'select filename, hash, previous_hash from graphile_migrate.migrations order by filename',
@@ -217,7 +217,7 @@ describe('a database that a later version has migrated', () => {
     expect(await takePicture(database())).toEqual(before);
   });
 
-  test('--allow-ahead says in its document what the database has', async () => {
+  test('the document of --allow-ahead lists the unknown migrations of the database', async () => {
     expect((await jsonCommand(['migrate', '--allow-ahead'], database().url)).document).toEqual({
       ok: true,
       command: 'migrate',

@@ -135,7 +135,7 @@ describe('with --json', () => {
     expect(documentOf(await cli(...args, '--json'))).toMatchObject({ command: args[0] });
   });
 
-  test('stdout is the error, with what was applied, of a run that fails', async () => {
+  test('stdout is the error of a failed run, with the applied migrations', async () => {
     const broken = copy.addMigration('broken', 'select nothing;');
     const result = await cli('migrate', '--json');
     expect(result.exitCode).toBe(1);
@@ -152,7 +152,7 @@ describe('with --json', () => {
     expect(result.stderr).toContain('MIGRATION_FAILED: ');
   });
 
-  test('stdout is the error of a run that is told to stop', async () => {
+  test('stdout is the error of a run that gets a signal', async () => {
     const report = await startReport(database());
     const child = startCli(['migrate', '--json'], { folder: copy.folder, env: environment() });
     const ended = collect(child);

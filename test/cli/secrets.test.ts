@@ -47,7 +47,7 @@ test('every command that works keeps the password to itself, in words and as a d
   }
 });
 
-test('commands that may not come in or find nobody do too', async () => {
+test('commands that are refused or cannot connect do too', async () => {
   const refusals: readonly [string, RegExp][] = [
     [url.replace('//app:', '//other:'), /password for user "other" is wrong/],
     [url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],

@@ -74,7 +74,7 @@ test('a password that is missing ends the process, which does not wait until the
   expect(output).toMatch(/^CONNECTION_FAILED: .*password/m);
 });
 
-test('a wait for a server ends when the process is told to stop', async () => {
+test('a wait for a server ends when the process gets a signal', async () => {
   await server.shutDown('fast');
   const { child, result, untilSaid } = startMigrator();
   await untilSaid('Waiting up to');

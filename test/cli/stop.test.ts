@@ -93,7 +93,7 @@ describe('SIGTERM', () => {
     await expectRerunFinishes();
   });
 
-  test('with --json ends with a document that says what was applied', async () => {
+  test('with --json ends with a document that lists the applied migrations', async () => {
     const { result } = await stop(migrate('--json'), 'in a migration', 'SIGTERM');
     expect(result.exitCode).toBe(1);
     expect(JSON.parse(result.stdout)).toMatchObject({

@@ -38,7 +38,7 @@ const BY_HAND: Readonly<Record<string, RegExp>> = {
 };
 
 describe('a database as its migrations made it', () => {
-  test('passes, on a server before 16 with a note on what was compared less strictly', async () => {
+  test('passes, on a server before 16 with a note on the weaker comparison', async () => {
     const { exitCode, stdout, stderr } = await verify();
     expect({ exitCode, stdout }).toEqual({
       exitCode: 0,
@@ -64,7 +64,7 @@ describe('a database as its migrations made it', () => {
 });
 
 describe('a database that was changed by hand', () => {
-  test('is told object by object, and left as it is', async () => {
+  test('is reported object by object, and not changed', async () => {
     for (const change of Object.keys(BY_HAND)) await database().query(change);
     const before = await takePicture(database());
     const { exitCode, stdout } = await verify();
@@ -166,7 +166,7 @@ describe('rights of roles', () => {
     await expectRemedies();
   });
 
-  test('of a role without a level are listed, after what differs in the schema', async () => {
+  test('of a role without a level are listed, after the differences of the schema', async () => {
     const { name, quotedName } = await createRole(' "Café"');
     await database().query(`grant select on filestore.nodes to ${quotedName}`);
     await database().query('drop index filestore.nodes_checksum_idx');
@@ -234,7 +234,7 @@ describe('rights of roles', () => {
   });
 });
 
-describe('what could not be compared is never said to be the same:', () => {
+describe('an incomplete comparison never counts as the same:', () => {
   async function expectUnchecked(reason: RegExp): Promise<void> {
     const before = await takePicture(database());
     const { exitCode, document, stderr } = await jsonCommand(['verify'], database().url);
@@ -261,7 +261,7 @@ describe('what could not be compared is never said to be the same:', () => {
     await expectUnchecked(/^It lacks \d+ migrations/);
   });
 
-  test('a table that somebody holds locked', async () => {
+  test('a table that another session has locked', async () => {
     const client = await database().connect();
     await client.query('begin; lock table filestore.nodes in access exclusive mode');
     const url = new URL(database().url);

@@ -197,7 +197,7 @@ describe.each(EACH_WAY)('roles with a level, after %s', (_, start) => {
   });
 });
 
-test('roles with a level can use what graphile-migrate watch applies and commit records', async () => {
+test('roles with a level can use the objects that graphile-migrate watch and commit apply', async () => {
   const copy = copyPackage();
   try {
     editorOf(copy).write(GROW);

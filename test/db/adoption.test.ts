@@ -23,7 +23,7 @@ const loseLastRow = () =>
   ]);
 
 describe('tables without a history', () => {
-  test('are adopted: rows and tables stay, what is missing is made, and the result is verified', async () => {
+  test('are adopted: rows and tables stay, missing objects are created, and the result is verified', async () => {
     await loseHistory();
     await database().query(`
       drop view filestore.view_filestore_directories;
@@ -55,7 +55,7 @@ describe('tables without a history', () => {
     });
   });
 
-  test('that the migrations cannot make right are adopted, and the rest is told as drift', async () => {
+  test('that the migrations cannot fully correct are adopted, and the rest is reported as drift', async () => {
     await loseHistory();
     await database().query('create index by_size on filestore.nodes (size_bytes)');
     await expect(runMigrations({ env: env() })).rejects.toMatchObject({
@@ -96,7 +96,7 @@ const CONFLICTS: readonly (readonly [string, string, ...string[]])[] = [
   ],
 ];
 
-describe('what is in the way is named, and nothing is changed:', () => {
+describe('a conflict is named, and nothing is changed:', () => {
   test.each(CONFLICTS)('%s', async (_title, change, ...conflicts) => {
     await loseHistory();
     await database().query(change);
@@ -143,7 +143,7 @@ describe('a schema that is not the model after migrating', () => {
   });
   const difference = 'column filestore.nodes.owner_hint is not in the model: text';
 
-  test('is an error with what was applied, which stays', async () => {
+  test('is an error with the applied migrations, which stay', async () => {
     const { exitCode, document, stderr } = await jsonCommand(['migrate'], database().url);
     expect(exitCode).toBe(4);
     expect(document).toMatchObject({
@@ -156,7 +156,7 @@ describe('a schema that is not the model after migrating', () => {
     expect(stderr).toContain(`Applied and kept: ${last}.`);
   });
 
-  test('is left by a second run, which has nothing to apply, and shown by verify until it is mended', async () => {
+  test('is ignored by a second run, which has nothing to apply, and shown by verify until it is fixed', async () => {
     await expect(runMigrations({ env: env() })).rejects.toMatchObject({ code: 'SCHEMA_DRIFTED' });
     expect(await runMigrations({ env: env() })).toMatchObject({
       applied: [],
@@ -167,7 +167,7 @@ describe('a schema that is not the model after migrating', () => {
     expect(await verifySchema({ env: env() })).toMatchObject({ state: 'same' });
   });
 
-  test('is no error for who does not want it compared', async () => {
+  test('is no error for a caller that disables the comparison', async () => {
     expect(await runMigrations({ env: env(), verifySchema: false })).toMatchObject({
       applied: [{ filename: last }],
       schema: { state: 'unchecked', reason: 'it was not asked for' },

@@ -44,7 +44,7 @@ describe('the pool', () => {
     expect(rows).toEqual([{ name: expect.stringMatching(/^filestore /), isolation: 'read committed' }]);
   });
 
-  test('is made anew after it was closed', async () => {
+  test('is recreated after it was closed', async () => {
     const before = getPool();
     await closePool();
     expect(getPool()).not.toBe(before);
@@ -84,7 +84,7 @@ describe('withConnection', () => {
 });
 
 describe('withTransaction', () => {
-  test('commits what its work did', async () => {
+  test('commits the changes of its work', async () => {
     await withTransaction((client) => createMount(client));
     expect(await mountCount()).toBe(1);
   });

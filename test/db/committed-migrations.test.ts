@@ -156,7 +156,7 @@ describe('the plan', () => {
 
   const all = (h: readonly string[]) => h.map((hash, index) => row(index + 1, hash));
 
-  test('names what a later version applied', async () => {
+  test('names the migrations of a later version', async () => {
     expect(
       await plan((h) => [...all(h), row(4, 'sha1:44', h3(h)), row(5, 'sha1:55', 'sha1:44')]),
     ).toMatchObject({

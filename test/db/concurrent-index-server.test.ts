@@ -38,7 +38,7 @@ const isValid = async () =>
     )
   ).valid;
 
-test('a transaction that was prepared and forgotten is named as what holds a build up', async () => {
+test('a forgotten prepared transaction that blocks a build is named', async () => {
   copy.addMigration('held-up', BUILD_INDEX);
   await client.query("begin; insert into app.items default values; prepare transaction 'forgotten'");
   const run = startRun(copy, server.url, { settings: { lockWaitMs: 500 } });

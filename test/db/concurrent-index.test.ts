@@ -124,7 +124,7 @@ describe('a build that is interrupted midway is done by the next run', () => {
   });
 });
 
-describe('a build that somebody holds up', () => {
+describe('a build that another session blocks', () => {
   test.each([
     ['writes the table', false, 'waiting for writers before build'],
     ['has an older snapshot', true, 'waiting for old snapshots'],

@@ -50,7 +50,7 @@ describe.each(MOMENTS)('a connection that is cut %s the server gets', (moment) =
   });
 });
 
-test('a server that does not come back is an error that names its cause and what was applied', async () => {
+test('a server that does not return is an error with its cause and the applied migrations', async () => {
   const { reached, leave, committed } = await scene.arrange('in a migration');
   const running = run({ connectWaitMs: 300 });
   await reached;

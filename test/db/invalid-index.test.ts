@@ -104,7 +104,7 @@ describe('before it builds an index, a run drops', () => {
 });
 
 describe('an invalid index', () => {
-  test('whose table is used is dropped when that has ended; until then it is said by whom', async () => {
+  test('whose table is in use is dropped when the use ends; until then the user is named', async () => {
     await leaveInvalid();
     const filename = copy.addMigration('items', BUILD_INDEX);
     const report = await startReport(database());
@@ -153,7 +153,7 @@ describe('an invalid index', () => {
     expect(await timesRecorded(database(), filename)).toBe(1);
   });
 
-  test('that somebody is building by hand is not dropped, and counts when it is done', async () => {
+  test('that another session is building is not dropped, and counts when it is complete', async () => {
     const report = await startReport(database());
     const builder = await database().connect();
     const builderPid = await pidOf(builder);

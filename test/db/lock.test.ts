@@ -53,7 +53,7 @@ function startGraphile() {
 }
 
 describe('another migrator at work', () => {
-  test('is waited for, and what it did is not done again', async () => {
+  test('is waited for, and its migrations are not applied again', async () => {
     const first = run();
     await midway.reached;
     const second = run();
@@ -132,7 +132,7 @@ describe('another migrator at work', () => {
 });
 
 describe('the connection that holds the lock', () => {
-  test('is no loss midway: the run warns and goes on, and another one still waits', async () => {
+  test('does not end the run, which warns and continues while another one still waits', async () => {
     const first = run();
     await midway.reached;
     const worker = await holderOf(GRAPHILE_LOCK_KEY);

@@ -13,7 +13,7 @@ const database = databaseForEachTest('empty');
 const env = () => ({ DATABASE_URL: database().url });
 
 describe('runMigrations', () => {
-  test('reports what it applied and what was there', async () => {
+  test('reports applied and earlier migrations', async () => {
     const first = await runMigrations({ env: env() });
     expect(first).toMatchObject({
       applied: committedMigrations().map((filename) => ({
@@ -32,7 +32,7 @@ describe('runMigrations', () => {
     });
   });
 
-  test('tells what happens as it happens', async () => {
+  test('reports events as they happen', async () => {
     const events: MigrationEvent[] = [];
     await runMigrations({ env: env(), onEvent: (event) => events.push(event) });
     expect(events.map(({ type }) => type)).toEqual([
@@ -41,7 +41,7 @@ describe('runMigrations', () => {
     ]);
   });
 
-  test('records what graphile-migrate records', async () => {
+  test('records the same as graphile-migrate', async () => {
     const { applied } = await runMigrations({ env: env() });
     const rows = await database().query(
       'select filename, hash from graphile_migrate.migrations order by filename',
@@ -123,7 +123,7 @@ describe('migrationStatus', () => {
 });
 
 describe('assertMigrated', () => {
-  test('says which command applies what is missing, and passes when that is done', async () => {
+  test('names the command that applies pending migrations, and passes afterwards', async () => {
     const refusal = await assertMigrated({ env: env() }).catch((error) => error);
     expect(refusal).toMatchObject({ code: 'NOT_MIGRATED', pending: committedMigrations() });
     expect(refusal.message).toContain(`Database "${database().name}"`);

@@ -83,7 +83,7 @@ describe('the role that migrates', () => {
     await expect(client.query('select from filestore.owned_by_the_successor')).resolves.toBeDefined();
   });
 
-  test('that is not the owner is refused, and told so', async () => {
+  test('that is not the owner is refused, with the reason', async () => {
     await runMigrations({ env: { DATABASE_URL: database().url } });
     await database().query(`grant usage on schema graphile_migrate to ${migrator.quotedName}`);
     await database().query(`grant select on graphile_migrate.migrations to ${migrator.quotedName}`);

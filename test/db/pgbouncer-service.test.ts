@@ -35,13 +35,13 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('a servic
       await expect(connect()).rejects.toMatchObject(REFUSAL);
     });
 
-    test('is told the same of the options of its own URL', async () => {
+    test('gets the same message about the options of its own URL', async () => {
       const url = `${bouncer?.url(database().name)}?options=-c%20jit%3Doff`;
       await expect(migrationStatus({ env: { DATABASE_URL: url } })).rejects.toMatchObject(REFUSAL);
     });
   });
 
-  test('that passes options over works, in transactions that are READ COMMITTED all the same', async () => {
+  test('that ignores options works, and transactions are still READ COMMITTED', async () => {
     await database().query(
       `alter database ${database().name} set default_transaction_isolation = 'serializable'`,
     );

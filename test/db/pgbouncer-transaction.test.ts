@@ -112,7 +112,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
       await assertMigrated({ env: { DATABASE_URL: pooledUrl() } });
     });
 
-    test('answers what only reads, which leaves nothing in its session', async () => {
+    test('answers commands that only read, and keeps nothing in its session', async () => {
       const env = { DATABASE_URL: pooledUrl() };
       await expectNoTrace(async () => {
         expect(await migrationStatus({ env })).toMatchObject({ state: 'empty' });

@@ -74,7 +74,7 @@ test('a pooler that is said to be in session mode, and is, passes', async () => 
   });
 });
 
-test('what only reads does not mind a pooler', async () => {
+test('commands that only read work through a pooler', async () => {
   const env = { DATABASE_URL: pooler.url };
   expect(await migrationStatus({ env })).toMatchObject({ state: 'empty' });
   expect(await pendingMigrations({ env })).toHaveLength(committedMigrations().length);

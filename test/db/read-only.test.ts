@@ -136,7 +136,7 @@ describe.each(WAYS)('by way of %s', (_, serverOf, role, isStandby) => {
     });
   });
 
-  test('what a database lacks is told', async () => {
+  test('the pending migrations of a database are listed', async () => {
     await expectQuietLog(serverOf(), async () => {
       expect(await migrationStatus({ env: envFor('fresh') })).toMatchObject({ state: 'empty' });
       const pending = committedMigrations().slice(-1);
@@ -183,7 +183,7 @@ describe.each([
   );
 });
 
-test('a history that the role may not read is an error of its own, with the grants that it lacks', async () => {
+test('a history that the role may not read is a separate error, with the missing grants', async () => {
   const env = { DATABASE_URL: urlAs(primary, 'stranger', 'current') };
   const refusal = {
     code: 'HISTORY_UNREADABLE',

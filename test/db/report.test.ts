@@ -59,7 +59,7 @@ const refuseTable = () =>
 describe('a run that failed', () => {
   beforeEach(refuseTable);
 
-  test('says what it had applied, what failed, where and why', async () => {
+  test('names the applied migrations, and what failed, where and why', async () => {
     const { error, events } = await observe();
     expect(error).toMatchObject({
       name: 'MigrationFailedError',
@@ -85,7 +85,7 @@ describe('a run that failed', () => {
     ]);
   });
 
-  test('leaves what it had applied, and the next one goes on from there', async () => {
+  test('keeps the applied migrations, and the next run continues from there', async () => {
     await observe();
     expect(await migrationStatus({ env: env() })).toMatchObject({
       state: 'pending',
@@ -105,7 +105,7 @@ describe('a run that failed', () => {
 });
 
 describe('a run', () => {
-  test('tells the times of its parts, which are no longer than the whole', async () => {
+  test('reports the times of its parts, which are not longer than the total', async () => {
     const { report, events } = await observe();
     const durations = report?.applied.map(({ durationMs }) => durationMs) ?? [];
     expect(durations).toHaveLength(files.length);
@@ -139,7 +139,7 @@ describe('a run', () => {
     expect(report?.waitedForLockMs).toBeLessThan(report?.durationMs ?? 0);
   });
 
-  test('that was held up tells each attempt, and counts what it applied once', async () => {
+  test('that was blocked reports each attempt, and counts each applied migration once', async () => {
     await runMigrations({ env: env() });
     await database().query('truncate graphile_migrate.migrations');
     const holder = await database().connect();
@@ -202,7 +202,7 @@ describe('a listener', () => {
     }
   });
 
-  test('that logs is told in lines for people what the other one is told in events', async () => {
+  test('with a log callback gets the events as lines', async () => {
     const lines: string[] = [];
     const { events } = await observe({
       logger: {

@@ -95,7 +95,7 @@ test('a piece of the password is found where there is one', () => {
   expect(leaksIn(inspect(new URL(url)))).not.toEqual([]);
 });
 
-describe('a run lets nobody see the password', () => {
+describe('a run never shows the password', () => {
   test('when all is well, nor in its sessions', async () => {
     const names: Promise<unknown>[] = [];
     const look = () =>
@@ -166,10 +166,10 @@ describe('a run lets nobody see the password', () => {
   });
 });
 
-describe('the pool lets nobody see the password', () => {
+describe('the pool never shows the password', () => {
   const seen = async (work: Promise<unknown>) => everythingIn(await work.catch((error: unknown) => error));
 
-  test('by itself, by its connections and by what they say when they are lost', async () => {
+  test('in its own fields, in its connections and in their errors when they are lost', async () => {
     vi.stubEnv('FILESTORE_DATABASE_URL', url);
     const lost = new Promise<unknown[]>((resolve) => {
       getPool().once('error', (...all) => resolve(all));

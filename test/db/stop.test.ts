@@ -43,7 +43,7 @@ async function expectRerunFinishes(): Promise<void> {
 
 const BUSY: readonly Phase[] = ['waiting for another migrator', 'in a migration', 'in a commit'];
 
-describe('a run that is told to stop, on a server that answers', () => {
+describe('a run that is stopped, on a server that answers', () => {
   test.each(BUSY)('while it is %s has left nothing behind when it says so', async (phase) => {
     const { reached, leave, committed } = await scene.arrange(phase);
     const running = run();
@@ -89,7 +89,7 @@ const SILENT: readonly Phase[] = [
   'comparing the schema',
 ];
 
-describe('a run that is told to stop, and whose server says nothing', () => {
+describe('a run that is stopped, on a silent server', () => {
   test.each(SILENT)('while it is %s does not wait for it', async (phase) => {
     const { reached, leave, committed } = await scene.arrange(phase);
     const running = run();
@@ -102,7 +102,7 @@ describe('a run that is told to stop, and whose server says nothing', () => {
     await expectRerunFinishes();
   });
 
-  test('while a migration runs and the network is gone ends all the same', async () => {
+  test('while a migration runs and the network is gone still ends', async () => {
     const { reached, leave, committed } = await scene.arrange('in a migration');
     const running = run();
     await reached;
@@ -118,7 +118,7 @@ describe('a run that is told to stop, and whose server says nothing', () => {
 // Held back, and let go as soon as the run is told to stop: the answer comes, and the run sees only then that it is to.
 const ANSWERED = ['filestore.preflight', 'pg_get_constraintdef'] as const;
 
-describe('a run that is told to stop just before it applies anything', () => {
+describe('a run that is stopped just before it applies anything', () => {
   beforeEach(async () => {
     const client = await scene.connect();
     await client.query('drop schema graphile_migrate cascade');

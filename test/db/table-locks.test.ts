@@ -99,7 +99,7 @@ describe('a table that another transaction uses', () => {
     },
   );
 
-  test('for longer than the run waits, is named with who uses it, and nothing is left behind', async () => {
+  test('for longer than the run waits, is named with the session that uses it, and nothing is left behind', async () => {
     const filename = copy.addMigration(
       'more',
       'create table public.half_done ();\nalter table public.busy add column more text;',

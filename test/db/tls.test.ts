@@ -73,7 +73,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
     await expect(statusOf(urlWith(parameters, '127.0.0.1'))).rejects.toThrow(/another host name/);
   });
 
-  test('whose certificate is for another host is refused, by a message that says what to do', async () => {
+  test('whose certificate is for another host is refused with a remedy', async () => {
     const url = urlWith({ sslmode: 'verify-full', sslrootcert: certificates.authority }, '127.0.0.1');
     await expect(statusOf(url)).rejects.toMatchObject({
       code: 'CONNECTION_FAILED',
@@ -99,7 +99,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
     expect(await statusOf(urlWith({ sslmode: 'disable' }))).toMatchObject({ state: 'empty' });
   });
 
-  test('does not make the command line wait: what is not trusted now is not trusted in a while', async () => {
+  test('does not make the command line wait, because waiting cannot help', async () => {
     const result = await runCli(['migrate'], {
       env: {
         DATABASE_URL: urlWith({ sslmode: 'verify-full' }),
@@ -126,7 +126,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
       url = databaseUrl(urlWith({ sslrootcert: certificates.authority }), 'guarded');
     });
 
-    test('lets the right one in, without a password', async () => {
+    test('accepts the right certificate, without a password', async () => {
       const withoutPassword = new URL(url);
       withoutPassword.password = '';
       const parameters = { sslcert: client.certificate, sslkey: client.key };
@@ -135,7 +135,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
       });
     });
 
-    test('is told from one that refuses the user', async () => {
+    test('has another message than one that refuses the user', async () => {
       await expect(statusOf(url)).rejects.toThrow(/do not allow user "postgres" to connect.*sslcert/);
       await expect(statusOf(urlWith({ sslmode: 'disable' }, 'localhost', url))).rejects.toThrow(
         /do not allow user "postgres" to connect.*demands TLS \(sslmode\)/,

@@ -61,7 +61,7 @@ async function makeBranches(): Promise<void> {
   commitAll('Mine');
 }
 
-test('a switch to a branch with other migrations is told and applies nothing; the way back goes on, and so does a reset', async () => {
+test('a switch to a branch with other migrations is reported and applies nothing; switching back or a reset continues', async () => {
   await makeBranches();
   watching = startWatch(copy, { ...env });
   await watching.untilSays(/Up to date/);
@@ -93,7 +93,7 @@ test('a switch to a branch with other migrations is told and applies nothing; th
   expect((await watching.interrupt()).exitCode).toBe(0);
 });
 
-test('a branch that rewrote a migration is told as well', async () => {
+test('a branch that rewrote a migration is reported too', async () => {
   await makeBranches();
   git('checkout', '--quiet', '-b', 'rewritten', 'base');
   await run('reset');
@@ -109,7 +109,7 @@ test('a branch that rewrote a migration is told as well', async () => {
   expect((await watching.interrupt()).exitCode).toBe(0);
 });
 
-test('what was being written on another branch is told by the next commit', async () => {
+test('leftovers of another branch are listed by the next commit', async () => {
   await makeBranches();
   git('checkout', '--quiet', 'other');
   await run('reset');

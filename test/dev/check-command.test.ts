@@ -20,7 +20,7 @@ describe('check', () => {
     for (const name of skipped) expect(stderr).toMatch(new RegExp(`^NOT RUN {2}${name}: .+`, 'm'));
   });
 
-  test('takes current.sql for the next migration with --current, and tells what is missing and what it locks', async () => {
+  test('checks current.sql as the next migration with --current, and prints problems and locks', async () => {
     const copy = spoil({ whole: true });
     copy.write(
       'migrations/current.sql',
@@ -44,7 +44,7 @@ describe('check', () => {
     );
   });
 
-  test('goes on where it can when the committed migrations do not apply', async () => {
+  test('runs the remaining gates when the committed migrations do not apply', async () => {
     const copy = spoil({ whole: true });
     const file = copy.addMigration('broken', 'select 1;\nselect nothing;');
     const { exitCode, stdout } = await runCli(['check', '--current', '--json'], { folder: copy.folder });

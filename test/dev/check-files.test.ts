@@ -93,7 +93,7 @@ describe('the last release', () => {
     });
   });
 
-  test('is not known to a shallow clone, which is told how to get it', async () => {
+  test('is unknown in a shallow clone, with a hint how to fetch it', async () => {
     const copy = release();
     git(copy, 'commit', '--quiet', '--allow-empty', '--message', 'Later');
     const parent = mkdtempSync(join(tmpdir(), 'filestore-clone-'));
@@ -133,7 +133,7 @@ describe('current.sql', () => {
 });
 
 describe('an include', () => {
-  test('is put in as graphile-migrate puts it in, and its lines are known', async () => {
+  test('is expanded as by graphile-migrate, and its lines are known', async () => {
     const copy = spoil();
     copy.write(
       'migrations/fixtures/functions/nested.sql',
@@ -154,7 +154,7 @@ describe('an include', () => {
     expect(placeOf('immutable')).toEqual({ file: FIXTURE, line: 4 });
   });
 
-  test('of a file that is not there, or of itself, is a problem of its line', async () => {
+  test('of a missing file, or of itself, is a problem with its line', async () => {
     const copy = spoil();
     expect((await copy.sources('\n--!include functions/none.sql\n')).pending).toMatchObject({
       file: CURRENT,
@@ -170,7 +170,7 @@ describe('an include', () => {
 });
 
 describe('a fixture', () => {
-  test('in the checkout is what its last migration has', async () => {
+  test('in the checkout matches its last migration', async () => {
     expect(await fixtureTexts.look(await spoil().sources())).toEqual(PASSED);
   });
 
@@ -191,7 +191,7 @@ describe('a fixture', () => {
     expect(await fixtureTexts.look(pulledIn)).toEqual(PASSED);
   });
 
-  test('that no migration ever had is told', async () => {
+  test('that no migration ever included is reported', async () => {
     const copy = spoil();
     const added = 'migrations/fixtures/functions/added.sql';
     cpSync(join(copy.folder, FIXTURE), join(copy.folder, added));

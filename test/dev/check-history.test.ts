@@ -33,7 +33,7 @@ describe('a column of nodes', () => {
     expect(await historyColumns.look(subject())).toEqual(PASSED);
   });
 
-  test('that is new is asked for in snapshots and the view, with what to write', async () => {
+  test('that is new is required in snapshots and the view, with the statement to add it', async () => {
     await client.query('alter table filestore.nodes add column hint text collate "C"');
     expect(await look()).toEqual([
       {

@@ -22,7 +22,7 @@ const QUIET = { rewrites: false, scans: false, drops: false, rowsWritten: 0 };
 const EXCLUSIVE = { lock: 'AccessExclusiveLock', blocks: 'reads and writes' };
 const NODES = { table: 'filestore.nodes', file: 'migrations/current.sql', line: 1 };
 
-describe('a statement is told by what it does to a table that exists', () => {
+describe('a statement is reported if it affects an existing table', () => {
   test.each([
     ['a column is added', 'alter table filestore.nodes add column hint text', { ...EXCLUSIVE }],
     [
@@ -109,14 +109,14 @@ describe('a statement is told by what it does to a table that exists', () => {
     );
   });
 
-  test('what a block does counts as well', async () => {
+  test('the effects of a block count too', async () => {
     expect(
       await impactsOf('do $$ begin alter table filestore.nodes add check (size_bytes >= 0); end $$'),
     ).toMatchObject([{ ...NODES, ...EXCLUSIVE, scans: true }]);
   });
 });
 
-test('a lock is told once, by the statement that takes it, and a stronger one again', async () => {
+test('a lock is reported once, for the statement that takes it, and a stronger one again', async () => {
   const impacts = await impactsOf(
     `create index a on filestore.nodes (size_bytes);
      create table filestore.added (id int);
@@ -133,13 +133,13 @@ test('a lock is told once, by the statement that takes it, and a stronger one ag
   ]);
 });
 
-test('nothing stays of what was measured', async () => {
+test('a measurement leaves nothing behind', async () => {
   await impactsOf('drop view filestore.view_filestore_directories; delete from filestore.rollup_deltas');
   expect(await database().query('select from filestore.view_filestore_directories limit 1')).toHaveLength(1);
   expect(await database().query('select from filestore.rollup_deltas limit 1')).toHaveLength(1);
 });
 
-test('what cannot be measured is said', async () => {
+test('a failed measurement is reported with its reason', async () => {
   const measure = (sql: string) => measureLocks(client, sourceOf('migrations/current.sql', sql));
   expect(
     await measure('--! no-transaction\ncreate index concurrently if not exists a on filestore.nodes (path)'),

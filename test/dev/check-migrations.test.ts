@@ -32,7 +32,7 @@ test('the sample has rows for every table that the service needs', async () => {
   expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
 });
 
-test('a sample that the schema has outgrown is told with its line', async () => {
+test('a sample row that no longer fits the schema is reported with its line', async () => {
   await client.query('alter table filestore.nodes add constraint nodes_test_check check (size_bytes < 3)');
   const problem = await populate(client);
   expect(problem).toMatchObject({
@@ -49,7 +49,7 @@ describe('the committed migrations', () => {
     expect(await applies.look({ sources, client: empty })).toEqual(PASSED);
   });
 
-  test('that do not are told with line, reason and hint', async () => {
+  test('that do not are reported with line, reason and hint', async () => {
     const copy = spoil();
     const file = copy.addMigration(
       'more',
@@ -98,7 +98,7 @@ describe('applied again, the migrations', () => {
     ]);
   });
 
-  test('may end elsewhere', async () => {
+  test('may give another result', async () => {
     const { files, found } = await again(
       `do $$ begin
          if to_regclass('filestore.marker') is null then create table filestore.marker ();
@@ -110,7 +110,7 @@ describe('applied again, the migrations', () => {
     ]);
   });
 
-  test('may be in the way of older ones, unless it is said that they are', async () => {
+  test('may break older ones, unless a comment declares it', async () => {
     const table = 'create table if not exists filestore.labels (old int, new int);';
     const first = `${table}\ncomment on column filestore.labels.old is 'The old name.';`;
     const last = 'alter table filestore.labels drop column if exists old;';

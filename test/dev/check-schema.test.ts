@@ -35,7 +35,7 @@ afterEach(async () => {
 });
 const subject = () => ({ sources, client });
 
-describe('what is generated', () => {
+describe('the generated files', () => {
   test('is up to date in the checkout', async () => {
     expect(await generated.look(subject())).toEqual(PASSED);
   });
@@ -88,7 +88,7 @@ describe('a comment', () => {
     }
   });
 
-  test('on an index that is built concurrently stands in the SQL above it', async () => {
+  test('on a concurrent index is in the SQL above it', async () => {
     await client.query('create index nodes_size_idx on filestore.nodes (size_bytes)');
     const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);';
     const look = async (text: string) =>
@@ -115,7 +115,7 @@ describe('a comment', () => {
     ]);
   });
 
-  test('is missed on what has no file at all', async () => {
+  test('is required for an object without a file too', async () => {
     await client.query('alter table filestore.nodes add column owner_hint text');
     expect(await linesOf(comments.look(subject()))).toEqual([
       `${UNKNOWN_PLACE} column filestore.nodes.owner_hint has no comment`,
@@ -128,7 +128,7 @@ describe('a foreign key', () => {
     expect(await foreignKeys.look(subject())).toEqual(PASSED);
   });
 
-  test('whose index goes is told where it is defined', async () => {
+  test('whose index is dropped is reported at its definition', async () => {
     await client.query('drop index filestore.nodes_root_key');
     const [line = '', ...others] = await linesOf(foreignKeys.look(subject()));
     expect(others).toEqual([]);
@@ -220,7 +220,7 @@ describe('a definition in the database', () => {
     expect(await linesOf(definitions.look(subject()))).toEqual([expect.stringContaining(expected)]);
   });
 
-  test('whose file does not run is told with the line', async () => {
+  test('whose file fails is reported with the line', async () => {
     const copy = spoil();
     const file = `${FIXTURES}/views/view_filestore_directories.sql`;
     copy.write(file, copy.read(file).replace('from filestore.nodes', 'from filestore.noodles'));

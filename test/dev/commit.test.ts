@@ -147,7 +147,7 @@ describe('commit', () => {
     expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(0);
   });
 
-  test('is told as done though the shadow database cannot be compared with afterwards', async () => {
+  test('succeeds even if the shadow database cannot be compared afterwards', async () => {
     editor.write(
       `${ADD_COLUMN}do $$ begin\n  if current_database() not like '%shadow' then\n    execute format('alter database %I allow_connections false', current_database() || '_shadow');\n  end if;\nend $$;\n`,
     );
@@ -181,7 +181,7 @@ describe('commit', () => {
     await expectRefusal(args, exitCode, part);
   });
 
-  test('waits for nobody forever: a shadow database in use is told with who uses it', async () => {
+  test('does not wait forever: the users of a shadow database in use are named', async () => {
     editor.write(ADD_COLUMN);
     expect(await run('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0 });
     expect(await run('uncommit')).toMatchObject({ exitCode: 0 });

@@ -44,7 +44,7 @@ describe('the data dictionary', () => {
     }
   });
 
-  test('says of a column what it holds and where it has it from', () => {
+  test('shows the content and source of a column', () => {
     const lines = section(dictionary, 'nodes').split('\n');
     expect(lines).toContainEqual(
       expect.stringMatching(/^\| `id` \| bigint \| {2}\| PK UK \| identity, always \| Stable number/),
@@ -73,14 +73,14 @@ describe('the data dictionary', () => {
     );
   });
 
-  test('has procedures apart, with what they take', () => {
+  test('lists procedures separately, with their arguments', () => {
     const [, procedures = ''] = dictionary.split('\n## Procedures\n');
     expect(section(procedures, 'erase_mount')).toContain(
       '```\nerase_mount(\n  mount_key text,\n  batch integer default 10000\n)\n```\n\nprocedure, ',
     );
   });
 
-  test('says of a function what it takes and returns', () => {
+  test('shows the arguments and result of a function', () => {
     expect(section(dictionary, 'list_directory')).toContain(
       "list_directory(\n  directory_id bigint,\n  after_name text default ''::text,\n  page_size bigint default 1000,\n  with_deleted boolean default false,\n  after_id bigint default NULL::bigint\n)\nreturns setof nodes\n",
     );

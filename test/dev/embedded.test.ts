@@ -141,7 +141,7 @@ describe('migrate without a database URL', () => {
   });
 
   test.runIf(asRoot)(
-    'by root in a folder closed to others keeps its data where nobody can get to',
+    'by root in a folder closed to others keeps its data where the account nobody can reach it',
     async () => {
       chmodSync(dirname(copy.folder), 0o700);
       const { exitCode, stdout } = await migrate();
@@ -177,7 +177,7 @@ describe('start', () => {
     expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
   });
 
-  test('keeps what was written, over a kill of everything', async () => {
+  test('keeps the data after a kill of all processes', async () => {
     const first = await start();
     await query(first.url, 'create table kept (n integer)');
     await query(first.url, 'insert into kept values (1)');

@@ -14,8 +14,8 @@ async function generate() {
   return generateFiles(await database().connect(), migration);
 }
 
-describe('what is generated', () => {
-  test('is what is committed, whatever the version of the server', async () => {
+describe('the generated files', () => {
+  test('match the committed ones, whatever the version of the server', async () => {
     for (const { file, text } of await generate()) {
       expect(text, file).toBe(readFileSync(join(PACKAGE_ROOT, file), 'utf8'));
     }
@@ -113,7 +113,7 @@ describe('a stale file is described', () => {
     expect(describeStaleness(file, undefined)).toMatchObject([{ line: null, what: 'is missing' }]);
   });
 
-  test('not when it is what it should be', () => {
+  test('not if it is up to date', () => {
     expect(describeStaleness(file, text)).toEqual([]);
   });
 });

@@ -64,7 +64,7 @@ async function graphile(command: string): Promise<void> {
 }
 
 describe('a rebase', () => {
-  test('applies what the database lacks, and the own migration again behind it', async () => {
+  test("applies the pending migrations, and then one's own migration again", async () => {
     const { theirs, moved } = await makeMerge(addColumn('their_hint'), addColumn('my_hint'));
     await query(env.DATABASE_URL, 'create table precious as select 1 as n');
     const result = await run('rebase');
@@ -87,7 +87,7 @@ describe('a rebase', () => {
     expect(again.stdout).toMatch(/Nothing to renumber: .*\nDatabase .* has them all\.\n$/);
   });
 
-  test('leaves what both branches replace as it is in a new database', async () => {
+  test('leaves an object that both branches replace as in a new database', async () => {
     const replace = (who: string) =>
       `create or replace function filestore.whose() returns text language sql return '${who}';`;
     await makeMerge(replace('theirs'), replace('mine'));

@@ -56,7 +56,7 @@ async function expectRefusal(result: CliResult, exitCode: number, ...parts: read
 }
 
 describe('a rebase', () => {
-  test('in the midst of a merge puts the own migrations behind the other ones, and changes two header lines and the number', async () => {
+  test("during a merge renumbers one's own migrations to follow the others, and changes only the number and two header lines", async () => {
     const theirs = branch('theirs', 'their_a', 'their_b');
     const mine = branch('mine', 'my_a', 'my_b', 'my_c');
     checkout.git('merge', '--quiet', '--no-commit', 'theirs');
@@ -140,7 +140,7 @@ describe('a rebase', () => {
     await expectOrder(...Object.values(theirs), ...Object.values(mine));
   });
 
-  test('of a pull into main keeps what was published, and renumbers what was not', async () => {
+  test('of a pull into main keeps published migrations, and renumbers the others', async () => {
     const published = branch('published', 'their_a');
     checkout.git('update-ref', 'refs/remotes/origin/main', 'published');
     checkout.git('checkout', '--quiet', 'main');
@@ -203,7 +203,7 @@ describe('a rebase is refused, and changes nothing,', () => {
     await expectRefusal(await rebase(), 1, /not a git repository.*Run this in a clone/);
   });
 
-  test('where no branch can be told apart from this one', async () => {
+  test('if no other branch can be found', async () => {
     branch('mine', 'my_a');
     checkout.git('branch', '--delete', '--force', 'main');
     await expectRefusal(

@@ -29,7 +29,7 @@ async function tablesOf(url: string): Promise<readonly unknown[]> {
 }
 
 describe('reset', () => {
-  test('erases the database and makes it anew, and says so', async () => {
+  test('erases and recreates the database, and says so', async () => {
     const env = await makeWorkflowDatabases();
     await query(env.DATABASE_URL, 'create table precious (n integer)');
     const result = await run(env, 'reset');
@@ -39,7 +39,7 @@ describe('reset', () => {
     expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
   });
 
-  test('makes a database that is not there', async () => {
+  test('creates a missing database', async () => {
     const there = await makeWorkflowDatabases();
     const env = workflowEnv(there.ROOT_DATABASE_URL, `${new URL(there.DATABASE_URL).pathname.slice(1)}_new`);
     const result = await run(env, 'reset');
@@ -80,7 +80,7 @@ describe('reset', () => {
     expect(await tablesOf(env.DATABASE_URL)).not.toContainEqual({ relname: 'precious' });
   });
 
-  test('erases nothing while somebody is connected, and names them', async () => {
+  test('erases nothing while there are connections, and names them', async () => {
     const env = await makeWorkflowDatabases();
     const { default: pg } = await import('pg');
     const user = new pg.Client({ connectionString: env.DATABASE_URL, application_name: 'a service' });

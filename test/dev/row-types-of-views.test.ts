@@ -56,7 +56,7 @@ describe("a view's column", () => {
       'string | null',
     ],
     [
-      'has the name of a column and comes from elsewhere',
+      'has the name of a column but another source',
       "select ', n.id AS id, ' as text, nullif(n.id, 1) as id from filestore.nodes n",
       'string | null',
     ],

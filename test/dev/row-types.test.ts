@@ -197,7 +197,7 @@ describe('a row that pg returns', () => {
     expect(types).toMatch(/export interface NodeUpdate \{\n(?: {2}\w+\?: .*;\n)+\}/);
   });
 
-  test('is what an insert of the same type makes, of the columns that a service may insert', () => {
+  test('accepts the columns that a service may insert', () => {
     expect(fieldsOf(types, 'NodeInsert')).toMatchObject({
       backend_mount_id: 'string | number | bigint',
       kind: 'NodeKind',

@@ -108,7 +108,7 @@ describe('a file is not written as it should be', () => {
   });
 });
 
-describe('nobody is told off', () => {
+describe('no problem is reported', () => {
   test.each<[string, (text: string) => string]>([
     [
       'capitals in strings, comments and quoted names',

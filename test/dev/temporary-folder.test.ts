@@ -129,7 +129,7 @@ describe('the folder of a temporary server', () => {
     expect(readdirSync(temporary)).toEqual(['fs-model-link']);
   });
 
-  test('is removed without what links in it lead to', async () => {
+  test('is removed without the targets of links in it', async () => {
     const folder = join(temporary, 'fs-model-abandoned');
     await abandonFolder(folder);
     symlinkSync(closed, join(folder, 'link'));

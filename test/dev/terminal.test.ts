@@ -54,7 +54,7 @@ async function session(command: RunningCommand): Promise<string> {
 }
 
 describe.skipIf(!canUse('python3', hasTerminal()))('on a terminal', () => {
-  test('results have colours, what is under way is one line that changes, and Ctrl-C ends it', async () => {
+  test('results have colours, progress is one line that is overwritten, and Ctrl-C ends it', async () => {
     const output = await session(watchInTerminal());
     expect(output).toContain(`${ESCAPE}[32mApplied${ESCAPE}[39m current.sql`);
     expect(output).toMatch(/\[31m.*FAILED.*migrations\/current\.sql:1:8/);
@@ -70,7 +70,7 @@ describe.skipIf(!canUse('python3', hasTerminal()))('on a terminal', () => {
   });
 });
 
-test('without a terminal there is no escape sequence, and no line about what is under way', async () => {
+test('without a terminal there is no escape sequence, and no progress line', async () => {
   const output = await session(startWatch(copy, { ...env, TERM: 'xterm-256color' }));
   expect(output).not.toContain(ESCAPE);
   expect(output).not.toContain('running 0000');

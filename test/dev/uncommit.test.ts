@@ -61,7 +61,7 @@ describe('uncommit, while it tries the shadow database,', () => {
     );
   const untilSlow = () => vi.waitFor(async () => expect(await slow()).toHaveLength(1), { timeout: 50_000 });
 
-  test('keeps what is saved to current.sql meanwhile', async () => {
+  test('keeps changes that are saved to current.sql during the command', async () => {
     const last = await addMigrations(
       'begin perform pg_sleep(600); exception when query_canceled then null; end;',
     );

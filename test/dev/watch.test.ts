@@ -58,7 +58,7 @@ async function watchOn(env: WorkflowEnv): Promise<RunningCommand> {
 }
 
 describe('on a machine that has nothing yet', () => {
-  test('starts the embedded Postgres, applies each save with its time, shows what fails, and goes on', async () => {
+  test('starts the embedded Postgres, applies each save with its time, shows failures, and continues', async () => {
     const watching = await watch();
     const url = /To open it: (.*)\n/.exec(await watching.untilSays(/To open it: .*\n/))?.[1] ?? '';
     for (const filename of committedMigrations()) await watching.untilSays(`Applied ${filename}\n`);
@@ -99,7 +99,7 @@ describe('on a machine that has nothing yet', () => {
     expect(third).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('current.sql:1:8') });
   });
 
-  test('a server that another command runs is used, and its end is told', async () => {
+  test('a server of another command is used, and its end is reported', async () => {
     const host = await watch();
     const url = /To open it: (.*)\n/.exec(await host.untilSays(/To open it: .*\n/))?.[1] ?? '';
     await host.untilSays(/Up to date/);
@@ -191,7 +191,7 @@ describe('on a database of the developer', () => {
     await watching.interrupt();
   });
 
-  test('an include of a file that is not there is an error that names it', async () => {
+  test('an include of a missing file is an error that names it', async () => {
     const watching = await watchOn(env);
     editor.write('--!include views/no_such_view.sql\n');
     await watching.untilSays(
@@ -202,7 +202,7 @@ describe('on a database of the developer', () => {
     await watching.interrupt();
   });
 
-  test('what an earlier save left there is told once current.sql is empty again', async () => {
+  test('leftovers of an earlier save are listed when current.sql is empty again', async () => {
     const watching = await watchOn(env);
     const blank = editor.read();
     editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');
@@ -240,7 +240,7 @@ describe('on a database of the developer', () => {
     expect(output).not.toContain('REFUSED');
   });
 
-  test('a database that is not there at the start is an error', async () => {
+  test('a database that does not exist at the start is an error', async () => {
     const result = await runCli(['watch'], {
       folder: copy.folder,
       env: { ...env, DATABASE_URL: databaseUrl(env.ROOT_DATABASE_URL, 'no_such_database') },
@@ -283,7 +283,7 @@ describe('while a statement runs', () => {
     );
   });
 
-  test('a server that goes away is told in a message, and used again when it is back', async () => {
+  test('a lost server is reported, and used again when it is back', async () => {
     await server.shutDown('immediate');
     await watching.untilSays(/(FAILED|REFUSED) .*(terminat|lost|connection).*\n/i);
     editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');
