@@ -36,7 +36,7 @@ describe('check', () => {
     );
     // The views list all columns of nodes, and were not included again.
     expect(stdout).toMatch(
-      /^FAILED {2}definitions: [\s\S]* column filestore\.view_filestore_active_nodes\.owner_hint is made by the file/m,
+      /^FAILED {2}definitions: [\s\S]* column filestore\.view_filestore_active_nodes\.owner_hint is in the file/m,
     );
     expect(stdout.match(/^FAILED/gm)).toHaveLength(4);
     expect(stdout).toMatch(

@@ -37,7 +37,7 @@ describe('a file is not written as it should be', () => {
     ['for a tab', FUNCTION, replace('  if ', '\tif '), ' has a tab'],
     ['for spaces at the end of a line', FUNCTION, replace('as $$\n', 'as $$  \n'), ' ends in spaces'],
     ['for CR LF', VIEW, (text) => text.replaceAll('\n', '\r\n'), ' ends in CR LF'],
-    ['for an odd indentation', FUNCTION, replace('  if ', '   if '), ' is indented by 3 blanks'],
+    ['for an odd indentation', FUNCTION, replace('  if ', '   if '), ' is indented by 3 spaces'],
     ['for a long line', VIEW, replace('  n.*,', `  n.id as ${'i'.repeat(150)},`), ' is 161 characters long'],
     ['for no line break at its end', VIEW, (text) => text.trimEnd(), ' does not end in one line break'],
     ['for an empty line at its end', VIEW, (text) => `${text}\n`, ' does not end in one line break'],
@@ -103,7 +103,7 @@ describe('a file is not written as it should be', () => {
     const copy = spoil();
     renameSync(join(copy.folder, FUNCTION), join(copy.folder, 'migrations/fixtures/check_limit.sql'));
     expect(await linesOf(style.look(await copy.sources()))).toEqual([
-      'migrations/fixtures/check_limit.sql:null is in no folder that migrations/fixtures has',
+      'migrations/fixtures/check_limit.sql:null is not in a folder of migrations/fixtures',
     ]);
   });
 });
