@@ -140,10 +140,10 @@ describe('a foreign key', () => {
     );
   });
 
-  test('that goes, or gets its index, needs no excuse any more', async () => {
+  test('that goes, or gets its index, needs no reason any more', async () => {
     await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
     expect(await linesOf(foreignKeys.look(subject()))).toEqual([
-      expect.stringMatching(/migrations\/facts\.ts:null excuses nodes_parent_fkey/),
+      expect.stringMatching(/migrations\/facts\.ts:null has a reason for nodes_parent_fkey/),
     ]);
   });
 
@@ -176,18 +176,18 @@ describe('a definition in the database', () => {
     [
       'a function with another body',
       `do $$ begin execute replace(pg_get_functiondef('filestore.check_limit'::regproc), 'value < 1', 'value < 2'); end $$`,
-      `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text, bigint, bigint) is another`,
+      `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text, bigint, bigint) differs between`,
     ],
     [
       'a view with other options',
       'alter view filestore.view_filestore_node_versions set (security_barrier = true)',
-      `${FIXTURES}/views/view_filestore_node_versions.sql:1 view filestore.view_filestore_node_versions is another`,
+      `${FIXTURES}/views/view_filestore_node_versions.sql:1 view filestore.view_filestore_node_versions differs between`,
     ],
     [
       'a trigger that fires at other times',
       `drop trigger nodes_refuse_truncate on filestore.nodes;
        create trigger nodes_refuse_truncate after truncate on filestore.nodes execute function filestore.refuse_truncate()`,
-      `${FIXTURES}/triggers/nodes_refuse_truncate.sql:1 trigger filestore.nodes.nodes_refuse_truncate is another`,
+      `${FIXTURES}/triggers/nodes_refuse_truncate.sql:1 trigger filestore.nodes.nodes_refuse_truncate differs between`,
     ],
     [
       'a function that PUBLIC may call',
@@ -213,7 +213,7 @@ describe('a definition in the database', () => {
     [
       'a file whose object is not there',
       'drop trigger nodes_refuse_truncate on filestore.nodes',
-      `${FIXTURES}/triggers/nodes_refuse_truncate.sql:1 trigger filestore.nodes.nodes_refuse_truncate is made by the file`,
+      `${FIXTURES}/triggers/nodes_refuse_truncate.sql:1 trigger filestore.nodes.nodes_refuse_truncate is in the file`,
     ],
   ])('may be %s', async (_, sql, expected) => {
     await client.query(sql);
