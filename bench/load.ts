@@ -5,7 +5,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** A number that a statement takes anew at each call; written `:name` in its text. */
+/** A random number for each call of a statement; written `:name` in its text. */
 export type Variable =
   | { readonly kind: 'counter' }
   | { readonly kind: 'random'; readonly from: number; readonly to: number };

@@ -65,7 +65,7 @@ columns. The runner is compared with other programs. Every ratio is the median o
   versions the schema here against the committed migrations of --against, in databases of one server: creates, content
            writes, commands, a bulk load, totals, folds, heartbeats; moving, deleting, restoring and purging 20000 nodes
 
-DATABASE_URL       a server to use, by a role that may create databases; default: one of its own for this run
+DATABASE_URL       a server to use, by a role that may create databases; default: a separate one for this run
 TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one
 BENCH_LOAD         node: make load from Node.js although pgbench is there
 

@@ -47,7 +47,7 @@ export async function findBinaries(
   return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : findEmbeddedBinaries(account, folder);
 }
 
-/** The server of DATABASE_URL, or one of its own: the embedded binaries, or with TEST_POSTGRES=system the system's. */
+/** The server of DATABASE_URL, or a separate one: the embedded binaries, or with TEST_POSTGRES=system the system's. */
 export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): Promise<BenchServer> {
   if (env.DATABASE_URL) return { adminUrl: env.DATABASE_URL, stop: async () => undefined };
   const account = serverAccount();

@@ -68,7 +68,7 @@ async function deleteInBatches(client: Client, tree: Tree): Promise<void> {
   );
 }
 
-/** Each call is a transaction of its own. */
+/** Each call is a separate transaction. */
 export async function untilZero(client: Client, text: string): Promise<void> {
   for (;;) {
     const { rows } = await client.query(text);

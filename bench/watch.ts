@@ -8,7 +8,7 @@ import type { Comparison } from './context.ts';
 import { atMost, compare, inTurns, seconds } from './measure.ts';
 import { type BenchDatabase, type BenchServer, withDatabase } from './server.ts';
 
-/** A checkout that somebody works in, with its watch running. */
+/** A checkout with a running watch. */
 interface Desk {
   /** Saves another version of current.sql; milliseconds until the database has it. */
   save(): Promise<number>;

@@ -12,7 +12,7 @@ select
   pg_catalog.set_config('TimeZone', 'UTC', true),
   pg_catalog.set_config('bytea_output', 'hex', true),
   pg_catalog.set_config('extra_float_digits', '1', true),
-  -- To print a view or an index, the server takes a lock, and whoever changes the table may be idle.
+  -- The server locks a view or index to print it, and an idle transaction may have locked its table.
   pg_catalog.set_config('lock_timeout', case pg_catalog.current_setting('lock_timeout') when '0' then '5s' else pg_catalog.current_setting('lock_timeout') end, true),
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 as major;`;
 

@@ -86,7 +86,7 @@ function createPool(): Pool {
     idleTimeoutMillis: idleTimeoutMs,
   });
   // Without listeners, a connection that the server closes would end the process: the pool listens to idle ones
-  // only, and passes on what it hears. Queries on a lost connection are rejected all the same.
+  // only, and emits their errors. Queries on a lost connection are still rejected.
   created.on('connect', (client) => client.on('error', () => undefined));
   created.on('error', () => undefined);
   return created;
