@@ -25,10 +25,7 @@ export interface Result {
 export const atLeast = (value: number): Target => ({ bound: 'at least', value, of: 'ratio' });
 export const atMost = (value: number): Target => ({ bound: 'at most', value, of: 'ratio' });
 
-/**
- * Measures all variants once a round, each round beginning with another one, so that what the machine does
- * meanwhile falls on all of them.
- */
+/** Measures all variants in each round, beginning with another one each time, so that other load affects all of them. */
 export async function inTurns<Name extends string>(
   rounds: number,
   variants: Readonly<Record<Name, () => Promise<number>>>,
