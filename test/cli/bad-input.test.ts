@@ -150,7 +150,7 @@ describe('the migrations of the package', () => {
     expectFailure(
       result,
       1,
-      `${filename} failed at its statement 3 (line 8, column 9)`,
+      `${filename} failed at statement 3 (line 8, column 9)`,
       /column "nothing" does not exist/,
       /42703/,
       /rolled back/,
@@ -171,7 +171,7 @@ describe('the migrations of the package', () => {
       'broken',
       "select 1;\ninsert into filestore.backend_mounts (mount_key, backend_kind) values ('x', 'local');",
     );
-    expectFailure(await migrateCopy(broken), 1, /at its statement 2: .*backend_mounts_place_check/, /23514/);
+    expectFailure(await migrateCopy(broken), 1, /at statement 2: .*backend_mounts_place_check/, /23514/);
   });
 
   test('go to one database by one migrator at a time: a second one gives up and names the first', async () => {

@@ -68,7 +68,7 @@ describe('the last release', () => {
     git(copy, 'commit', '--quiet', '--all', '--message', 'Rewritten');
     const line = copy.read(last).split('\n').length - 1;
     expect(await linesOf(released.look(await copy.sources()))).toEqual([
-      `${last}:${line} was changed since v1.0.0, and databases have it as it was released`,
+      `${last}:${line} was changed since v1.0.0, but databases have the released version`,
     ]);
   });
 
