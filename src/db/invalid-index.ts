@@ -84,7 +84,7 @@ export async function dropInvalidIndex(
     if (codeOf(error) !== '55P03') throw error;
     const users = describeHolders(await usersOf(session, found.table, 'true'));
     throw new IndexBusyError(
-      `the invalid index ${found.name}, of a failed build, cannot be dropped while its table is in use by ${users === '' ? 'others' : users}`,
+      `the invalid index ${found.name} of a failed build cannot be dropped while its table is in use by ${users === '' ? 'others' : users}`,
       { cause: error },
     );
   }

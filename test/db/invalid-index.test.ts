@@ -128,7 +128,7 @@ describe('an invalid index', () => {
     await expect(run.ended).rejects.toMatchObject({
       code: 'MIGRATION_FAILED',
       place: { filename },
-      message: expect.stringMatching(`used by server process ${await pidOf(report)}, .*Run this again`),
+      message: expect.stringMatching(`in use by server process ${await pidOf(report)}, .*Run this again`),
     });
     expect(await timesRecorded(database(), filename)).toBe(0);
   });
