@@ -31,7 +31,7 @@ let watched = '';
 let databaseUrl: string;
 
 beforeAll(() => {
-  copy = copyPackage();
+  copy = copyPackage({ sources: true });
   env = { PATH: process.env.PATH, HOME: process.env.HOME };
 });
 afterAll(async () => {
