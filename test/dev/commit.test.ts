@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type CliResult, collect, runCli, startCli } from '../support/cli.ts';
+import { type CliResult, runCli } from '../support/cli.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
 import {
@@ -11,7 +11,6 @@ import {
   editorOf,
   makeWorkflowDatabases,
   query,
-  untilNoServer,
   type WorkflowEnv,
 } from '../support/workflow.ts';
 
@@ -125,41 +124,6 @@ describe('commit', () => {
     expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
   });
 
-  test('that Ctrl-C stops leaves every file as it was', async () => {
-    await run('watch', '--once');
-    editor.write('select pg_sleep(600);\n');
-    const before = everyFile();
-    const child = startCli(['commit', '-m', 'Sleep'], { folder: copy.folder, env: { ...env } });
-    const ended = collect(child);
-    const shadow = new URL(env.SHADOW_DATABASE_URL).pathname.slice(1);
-    const sleeping = `select from pg_stat_activity where datname = '${shadow}' and query like '%pg_sleep(600)%' and state = 'active'`;
-    await vi.waitFor(async () => expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(1), {
-      timeout: 50_000,
-    });
-    child.kill('SIGINT');
-    const result = await ended;
-    expect(result).toMatchObject({
-      exitCode: 1,
-      stderr: expect.stringContaining('RUN_ABORTED: Stopped on request'),
-    });
-    expect(result.output).not.toMatch(/^\s+at /m);
-    expect(everyFile()).toEqual(before);
-    expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(0);
-  });
-
-  test('is told as done though the shadow database cannot be compared with afterwards', async () => {
-    editor.write(
-      `${ADD_COLUMN}do $$ begin\n  if current_database() not like '%shadow' then\n    execute format('alter database %I allow_connections false', current_database() || '_shadow');\n  end if;\nend $$;\n`,
-    );
-    const result = await run('commit', '-m', 'Owner hints');
-    expect(result, result.output).toMatchObject({ exitCode: 0 });
-    expect(result.stdout).toContain(`Committed migrations/committed/${lastCommitted().filename}`);
-    expect(result.stderr).toMatch(
-      /^Whether the development database has more .* not known\. Cannot connect to/,
-    );
-    expect(editor.read()).toBe(blank);
-  });
-
   test.each([
     [['commit', '-m', 'Nothing'], 1, /SCHEMA_CHANGE_REFUSED: There is nothing to commit/, ''],
     [['commit', '-m', 'Nothing'], 1, /There is nothing to commit/, '-- only /* words\n'],
@@ -174,44 +138,6 @@ describe('commit', () => {
   ])('%j is refused', async (args, exitCode, part, current) => {
     editor.write(current);
     await expectRefusal(args, exitCode, part);
-  });
-
-  test('waits for nobody forever: a shadow database in use is told with who uses it', async () => {
-    editor.write(ADD_COLUMN);
-    expect(await run('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0 });
-    expect(await run('uncommit')).toMatchObject({ exitCode: 0 });
-    const { default: pg } = await import('pg');
-    const user = new pg.Client({
-      connectionString: env.SHADOW_DATABASE_URL,
-      application_name: 'psql of a colleague',
-    });
-    await user.connect();
-    try {
-      await expectRefusal(
-        ['commit'],
-        1,
-        /cannot be erased while somebody is connected.*application "psql of a colleague"/,
-      );
-    } finally {
-      await user.end();
-    }
-  });
-
-  test('of the very first migration works, and so does taking it back', async () => {
-    rmSync(join(copy.folder, 'migrations', 'committed'), { recursive: true });
-    editor.write('create schema if not exists filestore;\n');
-    expect(await run('commit', '-m', 'The schema')).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(lastCommitted()).toMatchObject({ filename: '000001-the-schema.sql', previous: '-' });
-    expect(await run('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(committedMigrations(copy.folder)).toEqual([]);
-    await query(
-      env.DATABASE_URL,
-      "insert into graphile_migrate.migrations (hash, filename) values ('sha1:00', '000001.sql')",
-    );
-    await expectRefusal(['commit'], 4, /DATABASE_AHEAD: .*it has 000001\.sql/);
-    await query(env.DATABASE_URL, 'delete from graphile_migrate.migrations');
-    editor.write(blank);
-    await expectRefusal(['uncommit'], 1, /There is no committed migration/);
   });
 });
 
@@ -255,22 +181,4 @@ describe('the three URLs', () => {
     const result = await runCli(['reset'], { folder: copy.folder, env: { NODE_ENV: 'production' } });
     expect(result).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('production') });
   });
-});
-
-test('without any URL every step works on the embedded Postgres, and leaves no server behind', async () => {
-  const alone = (...args: readonly string[]) => runCli(args, { folder: copy.folder });
-  editor.write(WITH_INCLUDE);
-  expect(await alone('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0, stderr: '' });
-  const { hash } = lastCommitted();
-  await untilNoServer(copy);
-  expect(await alone('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
-  expect(await alone('commit')).toMatchObject({ exitCode: 0, stderr: '' });
-  expect(lastCommitted().hash).toBe(hash);
-  const reset = await alone('reset');
-  expect(reset).toMatchObject({ exitCode: 0, stderr: '' });
-  expect(reset.stdout).toMatch(
-    /Erasing database "filestore" on 127\.0\.0\.1:\d+, with all that is in it \(\d+ [kM]B\)\./,
-  );
-  expect(reset.stdout).toContain(`Made anew with ${committedMigrations(copy.folder).length} migrations`);
-  await untilNoServer(copy);
 });

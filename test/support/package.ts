@@ -98,6 +98,10 @@ export function copyPackage({ without = [], only, sources = false }: CopyOptions
 }
 
 function linkModules(folder: string, without: readonly string[]): void {
+  if (without.length === 0) {
+    symlinkSync(join(PACKAGE_ROOT, 'node_modules'), join(folder, 'node_modules'));
+    return;
+  }
   mkdirSync(join(folder, 'node_modules'));
   for (const entry of readdirSync(join(PACKAGE_ROOT, 'node_modules'))) {
     if (without.includes(entry)) continue;
