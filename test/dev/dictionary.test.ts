@@ -5,10 +5,10 @@ import { renderMermaid } from '../../dev/documents/diagram.ts';
 import { renderDictionary } from '../../dev/documents/dictionary.ts';
 import { CHARACTER_WIDTH, layOut, PADDING } from '../../dev/documents/layout.ts';
 import { renderSvg } from '../../dev/documents/svg.ts';
-import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/database.ts';
 
 const database = databaseForFile();
-const changed = databaseForEachTest();
+const changed = databaseRolledBackAfterEachTest();
 let schema: SchemaDescription;
 let dictionary: string;
 beforeAll(async () => {

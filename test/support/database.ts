@@ -111,6 +111,29 @@ export function databaseEmptiedAfterEachTest(): () => TestDatabase {
   return database;
 }
 
+/**
+ * One database for all tests of a file, and each test is one transaction on one connection, which is rolled back: for
+ * tests that change the schema and then read it.
+ */
+export function databaseRolledBackAfterEachTest(kind: 'migrated' | 'empty' = 'migrated'): () => TestDatabase {
+  const database = databaseForFile(kind);
+  let client: Client;
+  beforeEach(async () => {
+    client = await database().connect();
+    await client.query('begin');
+  });
+  afterEach(async () => {
+    await client.query('rollback');
+    await client.end();
+  });
+  return () => ({
+    ...database(),
+    connect: async () => client,
+    query: async <Row extends QueryResultRow>(text: string, values: readonly unknown[] = []) =>
+      (await client.query<Row>(text, [...values])).rows,
+  });
+}
+
 type Hook = (work: () => Promise<void>) => void;
 
 function provideDatabase(before: Hook, after: Hook, kind: 'migrated' | 'empty'): () => TestDatabase {
