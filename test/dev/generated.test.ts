@@ -4,10 +4,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { describeStaleness, findStaleFiles, generateFiles } from '../../dev/generated-files.ts';
 import { readCommittedModel } from '../../src/catalog/committed.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/database.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
 
-const database = databaseForEachTest();
+const database = databaseRolledBackAfterEachTest();
 
 async function generate() {
   const { migration } = await readCommittedModel();
