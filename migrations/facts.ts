@@ -21,3 +21,10 @@ export const NULL_IN_RESULT: Readonly<Record<string, readonly string[]>> = {
   node_at: ['valid_to'],
   tree_at: ['valid_to'],
 };
+
+/** Columns of functions that are never null, which no catalog tells. A test compares with what pg returns. */
+export const NEVER_NULL: Readonly<Record<string, readonly string[]>> = {
+  directory_totals: ['size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
+  list_totals: ['node_id', 'size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
+  list_unseen: ['node_ids'],
+};

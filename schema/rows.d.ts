@@ -9,6 +9,15 @@ export interface JsonObject {
   [key: string]: JsonValue;
 }
 
+/** What calls and inserts take as JSON. A field that is undefined is left out. */
+export type JsonInput =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonInput[]
+  | { readonly [key: string]: JsonInput | undefined };
+
 /** How far a command is. */
 export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled';
 
@@ -191,7 +200,7 @@ export interface JournalEntryInsert {
   primary_node_id?: string | number | bigint | null;
   secondary_node_id?: string | number | bigint | null;
   affected_node_ids?: readonly (string | number | bigint)[];
-  parameters?: JsonValue;
+  parameters?: JsonInput;
 }
 
 /** What a service may set in journal_entries. */
@@ -200,8 +209,8 @@ export interface JournalEntryUpdate {
   primary_node_id?: string | number | bigint | null;
   secondary_node_id?: string | number | bigint | null;
   affected_node_ids?: readonly (string | number | bigint)[];
-  result?: JsonValue;
-  error?: JsonValue;
+  result?: JsonInput;
+  error?: JsonInput;
 }
 
 /** A row of node_sightings. When a node was last seen and last compared with its backend; no row until the first time. A sighting is no change: it does not count as a version. */
@@ -636,11 +645,11 @@ export type DeleteNodeRow = NodeRow;
 
 /** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
 export interface DirectoryTotalsRow {
-  size_bytes: string | null;
-  file_count: string | null;
-  dir_count: string | null;
-  child_count: string | null;
-  consistency_state: TotalsState | null;
+  size_bytes: string;
+  file_count: string;
+  dir_count: string;
+  child_count: string;
+  consistency_state: TotalsState;
 }
 
 /** A row of "select * from filestore.ensure_directory(…)". Returns the directory at a path of a mount, and creates it and the missing directories above it. Any number of callers may ask for the same one at once. FS404 when the mount does not exist, FS409 when a file is in the way, FS422 when the path is not valid. */
@@ -668,17 +677,17 @@ export type ListDirectoryRow = NodeRow;
 
 /** A row of "select * from filestore.list_totals(…)". The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. */
 export interface ListTotalsRow {
-  node_id: string | null;
-  size_bytes: string | null;
-  file_count: string | null;
-  dir_count: string | null;
-  child_count: string | null;
-  consistency_state: TotalsState | null;
+  node_id: string;
+  size_bytes: string;
+  file_count: string;
+  dir_count: string;
+  child_count: string;
+  consistency_state: TotalsState;
 }
 
-/** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. */
+/** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. */
 export interface ListUnseenRow {
-  node_ids: string[] | null;
+  node_ids: string[];
   next_path: string | null;
 }
 
@@ -739,7 +748,7 @@ export type StartCommandRow = JournalEntryRow;
 /** A row of "select * from filestore.tree_at(…)". The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
-/** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. */
+/** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not the node expected_id, is not at expected_version (null: any; version 0: it must not exist), or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. */
 export type UpsertFileRow = NodeRow;
 
 /** A row of "select * from filestore.writable_mount(…)". The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change. */

@@ -72,12 +72,15 @@ async function runCompiled(env: Record<string, string>): Promise<string> {
 }
 
 describe('the packed package', () => {
-  test('holds the built code, the migrations and the settings, and nothing else', () => {
-    const groups = new Set(contents.map((path) => path.replace(/^(dist|migrations\/committed)\/.*/, '$1')));
+  test('holds the built code, the documents, the migrations and the settings, and nothing else', () => {
+    const groups = new Set(
+      contents.map((path) => path.replace(/^(dist|docs|migrations\/committed)\/.*/, '$1')),
+    );
     expect([...groups].sort()).toEqual([
       '.gmrc',
       'README.md',
       'dist',
+      'docs',
       'migrations/committed',
       'package.json',
       'schema/diagram.svg',
@@ -86,6 +89,7 @@ describe('the packed package', () => {
       'schema/rows.d.ts',
     ]);
     expect(contents).toContain('dist/graphile/worker.mjs');
+    expect(contents).toContain('docs/functions.md');
     expect(contents.filter((path) => path.startsWith('migrations/committed/'))).toEqual(
       committedMigrations().map((file) => `migrations/committed/${file}`),
     );
@@ -304,5 +308,34 @@ describe('the packed package', () => {
     const end = "import { closePool } from '@apphub/filestore'; await closePool();";
     expect(await compile(`${example}${end}`)).toBe('');
     expect(await runCompiled(env)).toBe('page 1.png 2048');
+  });
+
+  test('has what the TypeScript of docs/service.md uses, which runs as it is', async () => {
+    const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'service.md'), 'utf8');
+    const [prune = '', statuses = ''] = [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(
+      ([, code]) => code,
+    );
+    const { url } = database();
+    await runService("import { runMigrations } from '@apphub/filestore'; await runMigrations();", {
+      FILESTORE_DATABASE_URL: url,
+    });
+    expect(await compile(prune)).toBe('');
+    expect(await runCompiled({ OPERATOR_DATABASE_URL: url })).toBe('');
+
+    // The rows of the table, without those that need words.
+    const rows = [...text.matchAll(/^\| (`\w+`[^|]*) \| (\d{3}) \|$/gm)];
+    const expected = rows.flatMap(([, names = '', status]) =>
+      [...names.matchAll(/`(\w+)`/g)].map(([, name = '']) => [name, Number(status)] as const),
+    );
+    expect(expected.length).toBeGreaterThan(15);
+    const samples = JSON.stringify(expected.map(([name]) => name));
+    expect(
+      await compile(`${statuses}
+        const errorOf = (name: string) => name.includes('_')
+          ? Object.assign(new Error(), { code: 'FS409', schema: 'filestore', constraint: name })
+          : Object.assign(new Error(), { code: name.padEnd(5, '0'), schema: 'filestore', constraint: 'nodes_name_check' });
+        console.log(JSON.stringify((${samples} as string[]).map((name) => [name, statusOf(errorOf(name))])));`),
+    ).toBe('');
+    expect(JSON.parse(await runCompiled({}))).toEqual(expected);
   });
 });

@@ -32,8 +32,12 @@ export function literal(text: string): string {
   return `'${text.replaceAll('\\', '\\\\').replaceAll("'", "\\'")}'`;
 }
 
+/** Types among whose values is null. */
+const HOLDS_NULL = ['JsonValue', 'JsonInput'];
+
 export function orNull(type: string, nullable: boolean): string {
-  return nullable && type !== 'unknown' && !type.split(' | ').includes('JsonValue') ? `${type} | null` : type;
+  const takesNull = type === 'unknown' || type.split(' | ').some((name) => HOLDS_NULL.includes(name));
+  return nullable && !takesNull ? `${type} | null` : type;
 }
 
 const EXPORTED = /^export (?:interface|type|function) (\w+)/m;

@@ -108,7 +108,7 @@ function argumentsType(
     // Where SQL's default is null, null means the same. Elsewhere it has no meaning.
     const takesNull = isOptional && isNull(argument.default);
     const { write } = types.typeOf(argument.type);
-    const type = write === 'JsonValue' && !takesNull ? `NonNullable<${write}>` : orNull(write, takesNull);
+    const type = write === 'JsonInput' && !takesNull ? `NonNullable<${write}>` : orNull(write, takesNull);
     return {
       name: camelCase(argument.name ?? ''),
       readonly: true,

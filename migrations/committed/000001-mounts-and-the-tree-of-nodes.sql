@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:80530116bc436977e4c60ff9a8b3c1dd182bda2b
+--! Hash: sha1:f085a8702ca7069a447bc5f2361a36ef6afad0dc
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -843,10 +843,16 @@ begin
   if new.labels is distinct from old.labels then
     perform filestore.check_settings('labels', new.labels);
   end if;
-  if (new.description, new.contact, new.state_reason) is distinct from (old.description, old.contact, old.state_reason) then
+  if (new.display_name, new.description, new.contact, new.state_reason)
+     is distinct from (old.display_name, old.description, old.contact, old.state_reason) then
     perform filestore.check_settings(
       'the mount',
-      jsonb_build_object('description', new.description, 'contact', new.contact, 'state_reason', new.state_reason)
+      jsonb_build_object(
+        'display_name', new.display_name,
+        'description',  new.description,
+        'contact',      new.contact,
+        'state_reason', new.state_reason
+      )
     );
   end if;
   if tg_op = 'INSERT' then

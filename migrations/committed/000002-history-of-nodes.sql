@@ -1,5 +1,5 @@
---! Previous: sha1:80530116bc436977e4c60ff9a8b3c1dd182bda2b
---! Hash: sha1:a59db477d8758667bcead210bfc754b84f653dda
+--! Previous: sha1:f085a8702ca7069a447bc5f2361a36ef6afad0dc
+--! Hash: sha1:b6d8889a18fb246322abc5c42cca8f156e98af39
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.

@@ -1,5 +1,5 @@
---! Previous: sha1:a59db477d8758667bcead210bfc754b84f653dda
---! Hash: sha1:a40f6a8d6f6a2f36a49847425b62d40537ea8869
+--! Previous: sha1:b6d8889a18fb246322abc5c42cca8f156e98af39
+--! Hash: sha1:4eda9a2f377fc4f56bafa79289fa2bcc0b0291ae
 --! Message: Journal of commands
 
 do $$

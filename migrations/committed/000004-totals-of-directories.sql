@@ -1,5 +1,5 @@
---! Previous: sha1:a40f6a8d6f6a2f36a49847425b62d40537ea8869
---! Hash: sha1:617dc346787b4dfb712cbdafa079d7f39c21968b
+--! Previous: sha1:4eda9a2f377fc4f56bafa79289fa2bcc0b0291ae
+--! Hash: sha1:160556f6e2becc78af3fece327d7abbb0b6cbb3e
 --! Message: Totals of directories
 
 -- What readers say of a total: rollups itself knows no pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:617dc346787b4dfb712cbdafa079d7f39c21968b
---! Hash: sha1:78eff55ca92dc593d48a85e359ffbc4951ed42c4
+--! Previous: sha1:160556f6e2becc78af3fece327d7abbb0b6cbb3e
+--! Hash: sha1:89c7df4490d445d2d1be8ab435d0e673e46df519
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

@@ -1,5 +1,5 @@
---! Previous: sha1:78eff55ca92dc593d48a85e359ffbc4951ed42c4
---! Hash: sha1:5431e5edbd0e03078c9289c998ce3e201cc25e4d
+--! Previous: sha1:89c7df4490d445d2d1be8ab435d0e673e46df519
+--! Hash: sha1:ca1366c236acaac084a79d12d0854b639ef6c4a9
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -122,7 +122,8 @@ begin
             constraint = 'backend_mounts_read_only',
             hint       = 'Use another mount, or set its access_mode to ''rw''.';
   elsif mount.state in ('inactive', 'offline', 'error') then
-    raise exception 'mount "%" is %', mount.mount_key, mount.state || coalesce(': ' || left(mount.state_reason, 200), '')
+    raise exception 'mount "%" is %', mount.mount_key,
+      mount.state || coalesce(': ' || left(regexp_replace(mount.state_reason, '[\u0001-\u001f\u007f-\u009f]', ' ', 'g'), 200), '')
       using errcode    = 'FS409',
             constraint = 'backend_mounts_inactive',
             hint       = 'Set its state to ''active'' when the backend is ready.';
@@ -430,6 +431,12 @@ begin
       using errcode    = 'FS422',
             constraint = 'node_sightings_moment_check',
             hint       = 'Give the moment at which the pass over the mount began.';
+  elsif since > clock_timestamp() then
+    -- Everything would be unseen.
+    raise exception 'since is %, which is in the future', since
+      using errcode    = 'FS422',
+            constraint = 'node_sightings_moment_check',
+            hint       = 'Give the moment at which the pass over the mount began, by the clock of the database.';
   end if;
 
   select
@@ -455,7 +462,7 @@ end
 $$;
 
 comment on function filestore.list_unseen(text, timestamptz, text, bigint) is
-  'Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist.';
+  'Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future.';
 
 revoke all on function filestore.list_unseen(text, timestamptz, text, bigint) from public;
 --! EndIncluded functions/list_unseen.sql
@@ -601,12 +608,12 @@ begin
     mount_id,
     create_node.parent_id,
     create_node.name,
-    create_node.kind,
-    create_node.size_bytes,
+    coalesce(create_node.kind, 'file'),
+    coalesce(create_node.size_bytes, 0),
     create_node.checksum,
     create_node.content_hash,
     create_node.storage_class,
-    create_node.metadata,
+    coalesce(create_node.metadata, '{}'),
     create_node.last_modified_at,
     create_node.link_target
   )
@@ -763,7 +770,8 @@ create or replace function filestore.upsert_file(
   last_modified_at timestamptz default null,
   link_target      text        default null,
   last_seen_at     timestamptz default null,
-  expected_version integer     default null
+  expected_version integer     default null,
+  expected_id      bigint      default null
 )
 returns filestore.nodes
 language plpgsql
@@ -799,6 +807,12 @@ begin
         using errcode    = 'FS409',
               constraint = 'nodes_directory_in_the_way',
               hint       = 'Choose another path, or move or delete the directory.';
+    elsif known.id is distinct from coalesce(upsert_file.expected_id, known.id) then
+      raise exception 'file "%" on mount "%" %, and node % is expected', wanted, upsert_file.mount_key,
+        coalesce('is node ' || known.id, 'does not exist'), upsert_file.expected_id
+        using errcode    = 'FS409',
+              constraint = 'nodes_stale',
+              hint       = 'Another file has taken its place, or it was deleted or moved: read the path again and decide again.';
     elsif coalesce(known.version, 0) <> upsert_file.expected_version then
       raise exception 'file "%" on mount "%" %', wanted, upsert_file.mount_key, case
         when known.id is null then format('does not exist, and version %s is expected', upsert_file.expected_version)
@@ -815,7 +829,7 @@ begin
     begin
       if known.id is not null then
         update filestore.nodes n
-        set size_bytes       = upsert_file.size_bytes,
+        set size_bytes       = coalesce(upsert_file.size_bytes, 0),
             checksum         = digest,
             content_hash     = upsert_file.content_hash,
             storage_class    = upsert_file.storage_class,
@@ -851,7 +865,7 @@ begin
           d.path,
           file_name,
           'file',
-          upsert_file.size_bytes,
+          coalesce(upsert_file.size_bytes, 0),
           digest,
           upsert_file.content_hash,
           upsert_file.storage_class,
@@ -889,10 +903,10 @@ begin
 end
 $$;
 
-comment on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer) is
-  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid.';
+comment on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer, bigint) is
+  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not the node expected_id, is not at expected_version (null: any; version 0: it must not exist), or a node of the other kind is in the way, FS422 when the path or the checksum is not valid.';
 
-revoke all on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer) from public;
+revoke all on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer, bigint) from public;
 --! EndIncluded functions/upsert_file.sql
 --! Included functions/merge_metadata.sql
 create or replace function filestore.merge_metadata(
@@ -1440,13 +1454,18 @@ begin
   into mount_id
   from filestore.nodes n
   where n.id = new_parent_id;
+
+  -- Locks the new parent, so that its path, and that of each directory above it, stays what it is. The source may be
+  -- one of these: its path is read afterwards.
+  directory := filestore.find_parent(
+    mount_id,
+    new_parent_id,
+    coalesce(new_name, (select n.name from filestore.nodes n where n.id = copy_nodes.node_id))
+  );
   select n.backend_mount_id, n.parent_id, n.name, n.path
   into source
   from filestore.nodes n
   where n.id = copy_nodes.node_id;
-
-  -- Locks the new parent, so that its path stays what it is.
-  directory := filestore.find_parent(mount_id, new_parent_id, coalesce(new_name, source.name));
   if source.backend_mount_id = mount_id
      and (source.path in ('', directory) or starts_with(directory, source.path || '/')) then
     raise exception 'directory "%" cannot be copied into itself ("%")', source.path, directory
@@ -1640,7 +1659,10 @@ begin
   from jsonb_array_elements(nodes) with ordinality as e (value, position)
   where case jsonb_typeof(e.value)
           when 'object' then
-            e.value - fields <> '{}' or not coalesce(e.value ->> 'parent_id' ~ '^[0-9]{1,18}$', true)
+            e.value - fields <> '{}'
+            or not coalesce(e.value ->> 'parent_id' ~ '^[0-9]{1,18}$', true)
+            -- An object would become its JSON text.
+            or jsonb_typeof(e.value -> 'name') not in ('string', 'null')
           else true
         end
   order by e.position
@@ -1661,7 +1683,12 @@ begin
   from jsonb_object_keys(given.value - fields) as k (name)
   order by k.name
   limit 1;
-  if not found then
+  if not found and jsonb_typeof(given.value -> 'name') not in ('string', 'null') then
+    raise exception 'element % has a name that is no string but %', given.position, jsonb_typeof(given.value -> 'name')
+      using errcode    = 'FS422',
+            constraint = 'nodes_batch_check',
+            hint       = 'Give the name as a JSON string.';
+  elsif not found then
     raise exception '% has a parent_id that is no id', filestore.describe_element(given.position, given.value)
       using errcode    = 'FS422',
             constraint = 'nodes_batch_check',
@@ -1881,10 +1908,12 @@ begin
         code   := 'FS422';
         broken := 'nodes_batch_check';
       end if;
-      raise exception '%: %', filestore.describe_element(first + 1, nodes -> first), message
+      -- Shortened, since the server quotes the whole of a value that its type cannot hold.
+      raise exception '%: %', filestore.describe_element(first + 1, nodes -> first), left(message, 300)
         -- Passed on from what refused the element.
         using errcode    = code,
               constraint = broken,
+              schema     = 'filestore',
               hint       = coalesce(nullif(remedy, ''), 'Correct the element. Nothing was created.');
   end;
   -- It failed only beside an earlier element.
@@ -1909,6 +1938,7 @@ declare
   fields   text;
   creation text;
   parents  jsonb;
+  broken   text;
 begin
   perform filestore.check_batch(nodes);
   parents := filestore.lock_parents(nodes);
@@ -1964,13 +1994,22 @@ begin
         and a.attnum > 0
         and not a.attisdropped
     ),
-    'g.name, ' || regexp_replace(columns, '(^|, )', '\1g.', 'g')
+    -- "E": a session may have switched standard_conforming_strings off.
+    'g.name, ' || regexp_replace(columns, '(^|, )', E'\\1g.', 'g')
   );
   begin
     return query execute creation using nodes, parents;
   exception
     when unique_violation then
+      get stacked diagnostics broken = constraint_name;
       perform filestore.refuse_taken_names(nodes);
+      if broken = 'nodes_live_child_key' then
+        -- The node that had it is gone by now, or this transaction does not see it.
+        raise exception 'a name of the batch was taken at the same time'
+          using errcode    = 'FS409',
+                constraint = 'nodes_name_taken',
+                hint       = 'Try again. Nothing was created.';
+      end if;
       raise;
     when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
       perform filestore.refuse_element(creation, nodes, parents);

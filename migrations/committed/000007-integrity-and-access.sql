@@ -1,5 +1,5 @@
---! Previous: sha1:5431e5edbd0e03078c9289c998ce3e201cc25e4d
---! Hash: sha1:31798266b486e117bac823bc0d7259585e032e6b
+--! Previous: sha1:ca1366c236acaac084a79d12d0854b639ef6c4a9
+--! Hash: sha1:f5319f3f2fa0e89563929faff40c58ce70d9a770
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -228,16 +228,80 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  readers   constant text[] := '{access_rights,canonical_checksum,canonical_path,check_access,check_limit,check_name,content_columns,'
-    'directory_totals,find_by_checksum,find_mount,list_commands,list_directory,list_totals,list_unseen,location_uri,'
-    'node_at,node_by_path,node_commands,node_location,percent_encode,tree_at}'::text[];
-  services  constant text[] := '{begin_command,begin_work,check_batch,check_retention,copy_nodes,copy_tree,create_node,create_nodes,'
-    'delete_batch,delete_node,describe_element,ensure_child,ensure_directory,expire_commands,finish_command,'
-    'fold_rollups,freeze_tree,is_sound,is_sound_entry,lock_parents,lock_tree,merge_metadata,move_node,'
-    'record_sightings,record_write_sighting,refuse_element,refuse_entry,refuse_long_copy,refuse_stale,'
-    'refuse_taken_name,refuse_taken_names,refuse_unsound,require_first_write,require_read_committed,restore_node,'
-    'restore_tree,revert_node,start_command,upsert_file,writable_mount}'::text[];
-  operators constant text[] := '{audit_rollups,check_integrity,check_sequences,find_secret,prune_journal,purge_deleted,recount_rollups}'::text[];
+  readers   constant text[] := '{
+    access_rights,
+    canonical_checksum,
+    canonical_path,
+    check_access,
+    check_limit,
+    check_name,
+    content_columns,
+    directory_totals,
+    find_by_checksum,
+    find_mount,
+    list_commands,
+    list_directory,
+    list_totals,
+    list_unseen,
+    location_uri,
+    node_at,
+    node_by_path,
+    node_commands,
+    node_location,
+    percent_encode,
+    tree_at
+  }';
+  services  constant text[] := '{
+    begin_command,
+    begin_work,
+    check_batch,
+    check_retention,
+    copy_nodes,
+    copy_tree,
+    create_node,
+    create_nodes,
+    delete_batch,
+    delete_node,
+    describe_element,
+    ensure_child,
+    ensure_directory,
+    expire_commands,
+    finish_command,
+    fold_rollups,
+    freeze_tree,
+    is_sound,
+    is_sound_entry,
+    lock_parents,
+    lock_tree,
+    merge_metadata,
+    move_node,
+    record_sightings,
+    record_write_sighting,
+    refuse_element,
+    refuse_entry,
+    refuse_long_copy,
+    refuse_stale,
+    refuse_taken_name,
+    refuse_taken_names,
+    refuse_unsound,
+    require_first_write,
+    require_read_committed,
+    restore_node,
+    restore_tree,
+    revert_node,
+    start_command,
+    upsert_file,
+    writable_mount
+  }';
+  operators constant text[] := '{
+    audit_rollups,
+    check_integrity,
+    check_sequences,
+    find_secret,
+    prune_journal,
+    purge_deleted,
+    recount_rollups
+  }';
 begin
   if level is null or level not in ('reader', 'service', 'operator') then
     raise exception 'there is no level "%"', coalesce(level, 'null')

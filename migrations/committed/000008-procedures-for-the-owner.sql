@@ -1,5 +1,5 @@
---! Previous: sha1:31798266b486e117bac823bc0d7259585e032e6b
---! Hash: sha1:0b4de93fc6ba308cf7a02b34b55c8d9f4e19a72a
+--! Previous: sha1:f5319f3f2fa0e89563929faff40c58ce70d9a770
+--! Hash: sha1:27153993f63d4b3ead10c922cab27e62f7822fe4
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -12,7 +12,7 @@ import type {
   CommandStatus,
   DirectoryTotalsRow,
   JournalEntryRow,
-  JsonValue,
+  JsonInput,
   ListTotalsRow,
   ListUnseenRow,
   NodeAtRow,
@@ -75,7 +75,7 @@ export function auditRollups(
 export interface BeginCommandArguments {
   readonly command: string;
   /** Default: '{}'::jsonb */
-  readonly parameters?: NonNullable<JsonValue> | undefined;
+  readonly parameters?: NonNullable<JsonInput> | undefined;
   readonly mountId?: string | number | bigint | null | undefined;
   readonly principal?: string | null | undefined;
   readonly idempotencyKey?: string | null | undefined;
@@ -245,7 +245,7 @@ export interface CreateNodeArguments {
   readonly contentHash?: string | null | undefined;
   readonly storageClass?: string | null | undefined;
   /** Default: '{}'::jsonb */
-  readonly metadata?: NonNullable<JsonValue> | undefined;
+  readonly metadata?: NonNullable<JsonInput> | undefined;
   readonly lastModifiedAt?: Date | string | null | undefined;
   readonly linkTarget?: string | null | undefined;
   readonly lastSeenAt?: Date | string | null | undefined;
@@ -276,7 +276,7 @@ export function createNode(client: SqlClient, args: CreateNodeArguments): Promis
 
 /** The arguments of {@link createNodes}. */
 export interface CreateNodesArguments {
-  readonly nodes: NonNullable<JsonValue>;
+  readonly nodes: NonNullable<JsonInput>;
 }
 
 const CREATE_NODES: SqlFunction = {
@@ -429,8 +429,8 @@ export function findByChecksum(
 export interface FinishCommandArguments {
   readonly entryId: string | number | bigint;
   readonly status: CommandStatus;
-  readonly result?: JsonValue | undefined;
-  readonly error?: JsonValue | undefined;
+  readonly result?: JsonInput | undefined;
+  readonly error?: JsonInput | undefined;
   readonly affectedNodeIds?: readonly (string | number | bigint)[] | null | undefined;
   readonly primaryNodeId?: string | number | bigint | null | undefined;
   readonly secondaryNodeId?: string | number | bigint | null | undefined;
@@ -572,7 +572,7 @@ const LIST_UNSEEN: SqlFunction = {
   },
 };
 
-/** Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist. May be called by readers, services and operators. */
+/** Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. May be called by readers, services and operators. */
 export function listUnseen(client: SqlClient, args: ListUnseenArguments): Promise<ListUnseenRow> {
   return callForOne(client, LIST_UNSEEN, args);
 }
@@ -601,7 +601,7 @@ export function lockTree(client: SqlClient, args: LockTreeArguments): Promise<vo
 export interface MergeMetadataArguments {
   readonly nodeId: string | number | bigint;
   /** Default: '{}'::jsonb */
-  readonly setValues?: NonNullable<JsonValue> | undefined;
+  readonly setValues?: NonNullable<JsonInput> | undefined;
   /** Default: '{}'::text[] */
   readonly unsetKeys?: readonly string[] | undefined;
   readonly expectedVersion?: number | null | undefined;
@@ -911,11 +911,12 @@ export interface UpsertFileArguments {
   readonly checksum?: string | null | undefined;
   readonly contentHash?: string | null | undefined;
   readonly storageClass?: string | null | undefined;
-  readonly metadata?: JsonValue | undefined;
+  readonly metadata?: JsonInput | undefined;
   readonly lastModifiedAt?: Date | string | null | undefined;
   readonly linkTarget?: string | null | undefined;
   readonly lastSeenAt?: Date | string | null | undefined;
   readonly expectedVersion?: number | null | undefined;
+  readonly expectedId?: string | number | bigint | null | undefined;
 }
 
 const UPSERT_FILE: SqlFunction = {
@@ -933,10 +934,11 @@ const UPSERT_FILE: SqlFunction = {
     linkTarget: { name: 'link_target' },
     lastSeenAt: { name: 'last_seen_at' },
     expectedVersion: { name: 'expected_version' },
+    expectedId: { name: 'expected_id' },
   },
 };
 
-/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not at expected_version (null: any; 0: it must not exist) or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. May be called by services and operators. */
+/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not the node expected_id, is not at expected_version (null: any; version 0: it must not exist), or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. May be called by services and operators. */
 export function upsertFile(client: SqlClient, args: UpsertFileArguments): Promise<NodeRow> {
   return callForOne(client, UPSERT_FILE, args);
 }

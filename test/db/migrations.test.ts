@@ -131,7 +131,7 @@ describe('assertMigrated', () => {
 
     const [, script = '', program = ''] = /npm run (\S+), or node (\S+) migrate$/.exec(refusal.message) ?? [];
     const manifest = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'));
-    expect(manifest.scripts[script]).toMatch(/ src\/cli\.ts migrate$/);
+    expect(manifest.scripts[script]).toMatch(/ dev\/cli\.ts migrate$/);
     expect(join('node_modules', manifest.name, manifest.bin['filestore-db'])).toBe(program);
 
     await runMigrations({ env: env() });

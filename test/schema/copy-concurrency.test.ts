@@ -72,6 +72,19 @@ describe('a copy', () => {
     await expectSound();
   });
 
+  test('into itself is refused, also when it is being moved', async () => {
+    const place = await createChain(first, mount, 'place');
+    await first.query('begin');
+    await writersOn(first).move(inner, { parent: place[0] as string });
+    const copy = await sendAndBlock(second, COPY, [inner, deep, 'copy']);
+    expect(copy.waits).toBe(true);
+    await first.query('commit');
+    expect(await copy.outcome).toMatchObject({
+      ok: false,
+      error: { ...refusal('FS422', '"place/x"'), constraint: 'nodes_cycle_check' },
+    });
+  });
+
   test('into a directory that is being deleted waits, and is refused', async () => {
     await first.query('begin');
     await writersOn(first).remove(above, { recursive: true });
@@ -121,6 +134,27 @@ describe('a copy', () => {
     expect(await livePaths(database(), mount.id)).toEqual(['copy', 'copy/u']);
     expect(await livePaths(database(), other.id)).toEqual(['copy', 'copy/x', 'copy/x/y']);
     await expectSound();
+  });
+
+  test('and the delete of its source on one mount, under the exclusive tree lock, do not deadlock with a move', async () => {
+    const [place] = await createChain(first, mount, 'place');
+    await first.query('begin');
+    await first.query('select filestore.lock_tree($1, true)', [mount.id]);
+    await first.query(COPY, [source, place, 'copy']);
+    const move = await sendAndBlock(second, 'select * from filestore.move_node($1, new_name => $2)', [
+      place,
+      'moved',
+    ]);
+    expect(move.waits).toBe(true);
+    await writersOn(first).remove(source, { recursive: true });
+    await first.query('commit');
+    expect(await move.outcome).toMatchObject({ ok: true });
+    expect(await livePaths(database(), mount.id)).toEqual([
+      'moved',
+      'moved/copy',
+      'moved/copy/x',
+      'moved/copy/x/y',
+    ]);
   });
 
   test('works in a transaction that holds the exclusive tree lock', async () => {

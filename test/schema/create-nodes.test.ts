@@ -122,6 +122,16 @@ describe('create_nodes', () => {
     ['a version', [{ parent_id: '1', name: 'a', version: 1 }], '"version", which the database sets'],
     ['a path', [{ parent_id: '1', name: 'a', path: 'a' }], '"path", which the database sets'],
     ['a mount', [{ parent_id: '1', name: 'a', backend_mount_id: 1 }], '"backend_mount_id"'],
+    [
+      'a name that is an object',
+      [{ parent_id: '1', name: { a: 1 } }],
+      'element 1 has a name that is no string but object',
+    ],
+    [
+      'a name that is a number',
+      [{ parent_id: '1', name: 1 }],
+      'element 1 has a name that is no string but number',
+    ],
   ])('refuses %s', async (_, nodes, names) => {
     await expectRefused(nodes, { ...refusal('FS422', names), constraint: 'nodes_batch_check' });
   });
@@ -206,6 +216,40 @@ describe('create_nodes', () => {
   test('shows no control characters of a name, and not all of a long one', async () => {
     const error = await create([{ parent_id: directory, name: `\u0007${'n'.repeat(200)}` }]).catch((e) => e);
     expect(error.message).toMatch(/^element 1 \("\?n{39}"\): name "\?n{39}" contains a control character$/);
+  });
+
+  test('shows not all of a value that its type cannot hold', async () => {
+    const error = await create([{ parent_id: directory, name: 'f', size_bytes: '9'.repeat(5000) }]).catch(
+      (e) => e,
+    );
+    expect(error).toMatchObject(refusal('FS422', 'element 1 ("f"): value "999'));
+    expect(error.message.length).toBeLessThan(400);
+  });
+
+  test('works whatever the caller has set about strings', async () => {
+    // A connection that has not read the function's expressions yet.
+    const client = await connectAs('service');
+    await client.query('set standard_conforming_strings = off');
+    const { rows } = await client.query('select * from filestore.create_nodes($1)', [
+      JSON.stringify([{ parent_id: directory, name: 'f', size_bytes: 3 }]),
+    ]);
+    expect(rows).toMatchObject([{ path: 'd/f', size_bytes: '3' }]);
+  });
+
+  test('refuses a name that its transaction cannot see as taken', async () => {
+    const [late, early] = [await connectAs('service'), service];
+    await late.query('begin isolation level repeatable read');
+    await late.query('select count(*) from filestore.nodes');
+    await early.query("select filestore.create_node($1, 'f')", [directory]);
+    await expect(
+      late.query('select filestore.create_nodes($1)', [
+        JSON.stringify([{ parent_id: directory, name: 'f' }]),
+      ]),
+    ).rejects.toMatchObject({
+      ...refusal('FS409', 'taken at the same time'),
+      constraint: 'nodes_name_taken',
+    });
+    await late.query('rollback');
   });
 
   test('is for services, not for readers', async () => {

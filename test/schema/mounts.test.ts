@@ -52,6 +52,7 @@ test.each([
 });
 
 test.each([
+  ['display_name', 'media password=hunter2'],
   ['description', 'ask s3://user:hunter2@host'],
   ['contact', 'https://user:hunter2@host'],
   ['state_reason', 'cannot connect with password=hunter2'],

@@ -129,6 +129,17 @@ test.each([0, -1, 100_001, 2_147_483_648])('refuses parts of %s nodes', async (s
   await expect(part(key, 'now', '', size)).rejects.toMatchObject(refusal('FS422', `max_nodes is ${size}`));
 });
 
+test.each(["timestamptz 'infinity'", "clock_timestamp() + interval '1 second'"])(
+  'refuses a pass that begins at %s',
+  async (moment) => {
+    const { since } = await one(database(), `select (${moment})::text as since`);
+    await expect(part(key, since)).rejects.toMatchObject({
+      ...refusal('FS422', 'in the future'),
+      constraint: 'node_sightings_moment_check',
+    });
+  },
+);
+
 test('refuses no size, no moment and an unknown mount', async () => {
   await expect(part(key, 'now', '', null)).rejects.toMatchObject(refusal('FS422', 'max_nodes is null'));
   await expect(part(key, null)).rejects.toMatchObject(refusal('FS422', 'since is null'));

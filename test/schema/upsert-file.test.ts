@@ -75,6 +75,13 @@ describe('upsert_file', () => {
     expect(await upsert('f')).toMatchObject({ ...EMPTY, path: 'f', metadata: {}, parent_id: mount.rootId });
   });
 
+  test('takes null for the size as 0, in a new file and in one that is there', async () => {
+    for (const version of [1, 1])
+      expect(await upsert('f', { size_bytes: null })).toMatchObject({ size_bytes: '0', version });
+    expect(await upsert('f', { size_bytes: 3 })).toMatchObject({ version: 2 });
+    expect(await upsert('f', { size_bytes: null })).toMatchObject({ size_bytes: '0', version: 3 });
+  });
+
   test('replaces all content, and keeps metadata and the id', async () => {
     const { id } = await upsert('a/f', CONTENT);
     expect(await upsert('a/f')).toMatchObject({ ...EMPTY, id, version: 2, metadata: { tag: 'x' } });
@@ -126,6 +133,18 @@ describe('upsert_file', () => {
       stale('version 2, not 1'),
     );
     await expect(upsert('g', { expected_version: -1 })).rejects.toMatchObject(stale('"g"'));
+  });
+
+  test('with an id overwrites only that node, not one that has taken its place', async () => {
+    const stale = (names: string) => ({ ...refusal('FS409', names), constraint: 'nodes_stale' });
+    const { id } = await upsert('f');
+    expect(await upsert('f', { expected_id: id, size_bytes: 7 })).toMatchObject({ id, version: 2 });
+    await writers.remove(id);
+    await expect(upsert('f', { expected_id: id })).rejects.toMatchObject(stale('does not exist'));
+    const other = await upsert('f');
+    await expect(upsert('f', { expected_id: id, expected_version: 1 })).rejects.toMatchObject(
+      stale(`is node ${other.id}, and node ${id} is expected`),
+    );
   });
 
   test('refuses a directory at the path, and a file above it', async () => {

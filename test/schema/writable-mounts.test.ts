@@ -39,7 +39,7 @@ test.each(['inactive', 'offline', 'error'])(
   'a mount that is %s is refused with its reason',
   async (state) => {
     await service.query(
-      "update filestore.backend_mounts set access_mode = 'rw', state = $1, state_reason = 'the disk is gone'",
+      "update filestore.backend_mounts set access_mode = 'rw', state = $1, state_reason = E'the disk\\nis gone'",
       [state],
     );
     await expect(ask('media')).rejects.toMatchObject({

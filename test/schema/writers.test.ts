@@ -56,6 +56,15 @@ describe('create_node', () => {
     expect(await writers.create(mount.rootId, 'd', 'directory')).toMatchObject({ kind: 'directory' });
   });
 
+  test('takes null in an argument that is never null in the table for its default', async () => {
+    const node = await one(
+      database(),
+      "select * from filestore.create_node($1, 'f', kind => null, size_bytes => null, metadata => null)",
+      [mount.rootId],
+    );
+    expect(node).toMatchObject({ kind: 'file', size_bytes: '0', metadata: {} });
+  });
+
   test('refuses a parent that is missing, a file, or deleted', async () => {
     const file = await writers.create(mount.rootId, 'f');
     const directory = await writers.create(mount.rootId, 'd', 'directory');

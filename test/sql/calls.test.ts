@@ -114,6 +114,16 @@ describe('an argument', () => {
     expect(ended.result).toEqual(result);
   });
 
+  test('of JSON takes arrays that are readonly, and leaves out fields that are undefined', async () => {
+    const tags: readonly string[] = ['new'];
+    const metadata: { readonly tags: readonly string[]; readonly camera?: string | undefined } = {
+      tags,
+      camera: undefined,
+    };
+    const node = await createNode(service, { parentId, name: 'readonly', metadata });
+    expect(node.metadata).toEqual({ tags: ['new'] });
+  });
+
   test('of JSON that is null is the null of SQL', async () => {
     const { entry } = await beginCommand(service, { command: 'json' });
     await finishCommand(service, { entryId: entry.id, status: 'failed', error: { a: 1 }, result: null });

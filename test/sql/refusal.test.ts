@@ -42,6 +42,16 @@ describe('isRefusal', () => {
     expect(isRefusal(await insert('g', 'file', -1), 'nodes_size_check')).toBe(true);
   });
 
+  test.each([
+    ['a rule of the table', { size_bytes: -1 }, 'nodes_size_check'],
+    ['a domain', { kind: 'link' }, 'node_kind_check'],
+  ] as const)('recognises what %s refuses in a batch', async (_, fault, reason) => {
+    const mount = await createMount(database());
+    const nodes = [{ parent_id: mount.rootId, name: 'f', ...fault }];
+    const error = await errorOf('select filestore.create_nodes($1)', [JSON.stringify(nodes)]);
+    expect(isRefusal(error, reason)).toBe(true);
+  });
+
   test('does not recognise a constraint of the same name in another schema', async () => {
     await database().query(
       'create schema other; create table other.nodes (id bigint constraint nodes_pkey primary key)',
