@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { type CliResult, collect, runCli, startCli } from '../support/cli.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { until } from '../support/until.ts';
 import {
   type Editor,
   editorOf,
@@ -85,7 +86,7 @@ describe('commit', () => {
     });
     expect(result.output).not.toMatch(/^\s+at /m);
     expect(everyFile()).toEqual(before);
-    expect(await query(env.ROOT_DATABASE_URL, sleeping)).toHaveLength(0);
+    await until(async () => (await query(env.ROOT_DATABASE_URL, sleeping)).length === 0);
   });
 
   test('is told as done though the shadow database cannot be compared with afterwards', async () => {

@@ -23,7 +23,10 @@ export async function compilePackage(): Promise<{ remove(): void }> {
   const compiler = join(PACKAGE_ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
   // `npm run typecheck` checks the types.
   const options = ['--noEmit', 'false', '--noCheck', '--rootDir', PACKAGE_ROOT, '--outDir', folder];
-  execFileSync(process.execPath, [compiler, '-p', join(PACKAGE_ROOT, 'tsconfig.json'), ...options]);
+  // The compiler prints what it cannot parse to stdout.
+  execFileSync(process.execPath, [compiler, '-p', join(PACKAGE_ROOT, 'tsconfig.json'), ...options], {
+    stdio: ['ignore', process.stderr, process.stderr],
+  });
   for (const file of FILES) cpSync(join(PACKAGE_ROOT, file), join(folder, file), { recursive: true });
   symlinkSync(join(PACKAGE_ROOT, 'node_modules'), join(folder, 'node_modules'));
   process.env[VARIABLE] = folder;
