@@ -26,7 +26,7 @@ const KINDS = {
 } as const;
 
 export const sqlFiles: Gate<Sources> = {
-  name: 'sql-files',
+  name: 'sql files',
   proves:
     'SQL has LF line ends, and each file of migrations/fixtures creates the object it is named after, alone',
   look: ({ current, fixtures }) =>
