@@ -4,8 +4,8 @@ import { describeHolders, UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { planMigrations } from '../../src/db/plan.ts';
 import { readPreflight } from '../../src/db/preflight.ts';
-import { appliedIn } from '../../src/db/refuse.ts';
 import { type Session, withSession } from '../../src/db/session.ts';
+import { appliedIn } from '../../src/db/survey.ts';
 import { codeOf, LockNotAcquiredError, RunAbortedError, SchemaChangeError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
@@ -54,7 +54,7 @@ export async function planDatabase(
     return untouched('it is not on this machine. If it is yours alone, recreate it: npm run db:reset');
   }
   const preflight = await withSession(main, readPreflight);
-  const applied = appliedIn(main, preflight);
+  const applied = appliedIn(preflight);
   const isStale = ({ before }: Renumbering['changed'][number]) =>
     applied.some(({ hash, filename }) => hash === before.hash && filename === before.recordedName);
   const stale = changed.filter(isStale).map(({ before }) => before);

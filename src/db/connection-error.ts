@@ -88,7 +88,7 @@ function describeRefusal(connection: ConnectionSettings, cause: unknown): string
  * @param applied Names of the files that were applied before.
  */
 export function connectionLostError(
-  connection: ConnectionSettings,
+  where: string,
   cause: unknown,
   applied: readonly string[] = [],
 ): ConnectionLostError {
@@ -96,7 +96,7 @@ export function connectionLostError(
   const reason = UNREACHABLE[code] ?? messageOf(cause);
   const kept = applied.length === 0 ? '' : ` Applied before: ${applied.join(', ')}.`;
   return new ConnectionLostError(
-    `The connection to ${describeConnection(connection)} was lost: ${reason}.${kept} Run this again when the server is back; what was committed stays and is not run twice.`,
+    `The connection to ${where} was lost: ${reason}.${kept} Run this again when the server is back; what was committed stays and is not run twice.`,
     applied,
     { cause },
   );

@@ -1,7 +1,6 @@
 import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
-import { causeOf } from '../graphile/protocol.ts';
+import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
 import { placeAt } from '../sql-text.ts';
-import type { ApplyFailure } from './applier.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
 
@@ -27,16 +26,16 @@ const REMEDIES: Readonly<Record<string, string>> = {
 
 /**
  * The error for a migration that failed: the file, the statement, the position, the server's words, what to do.
- * @param blockers Who was last seen in its way, in words; empty for nobody.
+ * @param blockers Who was last seen in its way, in words; empty for no one.
  */
 export function migrationFailure(
-  failure: ApplyFailure,
-  pending: readonly CommittedMigration[],
+  failure: ThreadFailure,
+  migration: CommittedMigration | undefined,
   applied: readonly string[],
   blockers: string,
 ): MigrationFailedError {
   const { error } = failure;
-  const place = placeOf(failure, pending);
+  const place = migration === undefined ? null : placeOf(failure, migration);
   const words = [
     place === null
       ? `The migrations could not be applied: ${error.message}`
@@ -47,30 +46,21 @@ export function migrationFailure(
     error.hint === null ? '' : ` ${asSentence(error.hint)}`,
     error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
     blockers === '' ? '' : ` It waited for ${blockers}.`,
-    ` ${describeRest(failure, pending, applied)}`,
+    ` ${describeRest(failure, migration, applied)}`,
     ` ${REMEDIES[error.code ?? ''] ?? 'Mend the cause and run this again; what is applied is not run twice.'}`,
   ];
   return new MigrationFailedError(words.join(''), place, error.code, applied, { cause: causeOf(error) });
 }
 
-function placeOf(
-  failure: ApplyFailure,
-  pending: readonly CommittedMigration[],
-): MigrationFailurePlace | null {
-  const migration = pending.find(({ filename }) => filename === failure.filename);
-  if (migration === undefined) return null;
-  const { position } = failure.error;
+function placeOf({ error, failed }: ThreadFailure, migration: CommittedMigration): MigrationFailurePlace {
+  const { filename, body, linesBeforeBody } = migration;
+  const { position } = error;
   // A position counts characters of what was sent; without a statement of ours it belongs to another text.
-  if (position === null || failure.statement === null) {
-    return { filename: migration.filename, statement: failure.statement, line: null, column: null };
+  if (position === null || failed === null) {
+    return { filename, statement: failed?.statement ?? null, line: null, column: null };
   }
-  const { line, column } = placeAt(migration.body, position);
-  return {
-    filename: migration.filename,
-    statement: failure.statement,
-    line: migration.linesBeforeBody + line,
-    column,
-  };
+  const { line, column } = placeAt(body, position);
+  return { filename, statement: failed.statement, line: linesBeforeBody + line, column };
 }
 
 function describePlace(place: MigrationFailurePlace): string {
@@ -79,16 +69,15 @@ function describePlace(place: MigrationFailurePlace): string {
 }
 
 function describeRest(
-  failure: ApplyFailure,
-  pending: readonly CommittedMigration[],
+  failure: ThreadFailure,
+  migration: CommittedMigration | undefined,
   applied: readonly string[],
 ): string {
-  const migration = pending.find(({ filename }) => filename === failure.filename);
   const before =
     applied.length === 0 ? 'Nothing was applied before it.' : `Applied before it: ${applied.join(', ')}.`;
   if (migration === undefined) return before;
   const fate = migration.transaction
-    ? failure.statement === null && isConnectionLoss(causeOf(failure.error))
+    ? failure.failed === null && isConnectionLoss(causeOf(failure.error))
       ? 'It was rolled back, unless its commit had reached the server: the next run looks.'
       : 'It was rolled back.'
     : 'It runs without a transaction; the next run clears away what an index build may have left.';

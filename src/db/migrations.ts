@@ -3,7 +3,6 @@ import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
 import type { Environment } from '../settings/environment.ts';
 import {
   type ConnectionSettings,
-  describeConnection,
   type MigrationSettings,
   migrationConnection,
   migrationSettings,
@@ -14,11 +13,11 @@ import type { SchemaCheck } from './check-schema.ts';
 import { type CommittedMigration, readCommittedMigrations } from './committed-migrations.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
 import { refuseMissingFile } from './missing-file.ts';
-import { type AppliedMigration, type MigrationPlan, type MigrationState, planMigrations } from './plan.ts';
-import { type Migrator, readPreflight } from './preflight.ts';
-import { appliedIn, isAdopting, pendingIn, refuseDiverged } from './refuse.ts';
+import type { AppliedMigration, MigrationPlan, MigrationState } from './plan.ts';
+import type { Migrator } from './preflight.ts';
 import { run } from './run.ts';
-import { withSession } from './session.ts';
+import { type Session, withSession } from './session.ts';
+import { pendingIn, refuseDiverged, type Survey, survey } from './survey.ts';
 
 export interface MigrationOptions {
   /** Where to; default: {@link migrationConnection} of the environment. */
@@ -120,28 +119,29 @@ export interface PendingMigration {
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
   const connection = resolveConnection(options);
-  const verifies = options.verifySchema ?? true;
-  const committed = verifies ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER);
-  const { progress, serverVersion, schema } = await run({
+  const comparesSchema = options.verifySchema ?? true;
+  const committed = comparesSchema ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER);
+  const result = await run({
     connection,
     settings: { ...migrationSettings(options.env), ...options.settings },
     committed,
     migrationsFolder: MIGRATIONS_FOLDER,
     configFile: CONFIG_FILE,
-    verifySchema: verifies,
+    comparesSchema,
     signal: options.signal ?? new AbortController().signal,
     emit: (event) => tell(event, options),
   });
+  const { durations, serverVersion, waitedForLockMs, attempts, schema } = result;
   return {
     applied: committed.flatMap(({ filename, message, hash }) => {
-      const durationMs = progress.durations.get(filename);
+      const durationMs = durations.get(filename);
       return durationMs === undefined ? [] : [{ filename, message, hash, durationMs }];
     }),
-    alreadyApplied: committed.length - progress.durations.size,
+    alreadyApplied: committed.length - durations.size,
     database: connection.database,
     serverVersion,
-    waitedForLockMs: progress.waitedForLockMs,
-    attempts: progress.attempts,
+    waitedForLockMs,
+    attempts,
     schema,
     durationMs: performance.now() - startedAt,
   };
@@ -157,16 +157,16 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
  * @throws {HistoryUnreadableError} the role may not read the history.
  */
 export async function migrationStatus(options: MigrationOptions = {}): Promise<MigrationStatus> {
-  const { preflight, plan, applied } = await survey(options);
+  const { plan, applied, serverVersion, standby, migrators } = await surveyOnce(options);
   return {
     state: plan.state,
     applied,
     pending:
       plan.state === 'empty' || plan.state === 'pending' ? plan.pending.map(({ filename }) => filename) : [],
     problems: problemsOf(plan),
-    serverVersion: preflight.serverVersion,
-    standby: preflight.standby,
-    migrators: preflight.migrators,
+    serverVersion,
+    standby,
+    migrators,
   };
 }
 
@@ -177,14 +177,11 @@ export async function migrationStatus(options: MigrationOptions = {}): Promise<M
 export async function pendingMigrations(
   options: MigrationOptions = {},
 ): Promise<readonly PendingMigration[]> {
-  const connection = resolveConnection(options);
-  const committed = await readPackage();
-  return withSession(connection, async (session) => {
-    const preflight = await readPreflight(session);
-    const pending = pendingIn(connection, committed, preflight);
+  return withSurvey(options, async (found, session, committed) => {
+    const pending = pendingIn(found);
     const { refuseConflicts, requireModel } = await import('./check-schema.ts');
     if (pending.length > 0) await requireModel();
-    if (isAdopting(connection, preflight)) await refuseConflicts(session, committed, connection);
+    if (found.adopting) await refuseConflicts(session, committed);
     return pending.map(({ filename, message, body, transaction }) => ({
       filename,
       message,
@@ -201,11 +198,11 @@ export async function pendingMigrations(
  * @throws what {@link migrationStatus} and a diverged history do.
  */
 export async function assertMigrated(options: MigrationOptions = {}): Promise<void> {
-  const { connection, committed, preflight, plan } = await survey(options);
-  if (plan.state === 'current' || plan.state === 'ahead') return;
-  const pending = pendingIn(connection, committed, preflight).map(({ filename }) => filename);
+  const found = await surveyOnce(options);
+  if (found.plan.state === 'current' || found.plan.state === 'ahead') return;
+  const pending = pendingIn(found).map(({ filename }) => filename);
   throw new NotMigratedError(
-    `${capitalized(describeConnection(connection))} lacks ${count(pending.length, 'migration')} (${pending.join(', ')}). Apply them: npm run db:migrate:filestore, or node node_modules/@apphub/filestore/dist/cli.js migrate`,
+    `${capitalized(found.where)} lacks ${count(pending.length, 'migration')} (${pending.join(', ')}). Apply them: npm run db:migrate:filestore, or node node_modules/@apphub/filestore/dist/cli.js migrate`,
     pending,
   );
 }
@@ -218,11 +215,8 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
  * model is missing or damaged.
  */
 export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {
-  const connection = resolveConnection(options);
-  const committed = await readPackage();
-  return withSession(connection, async (session) => {
-    const plan = planMigrations(committed, appliedIn(connection, await readPreflight(session)));
-    refuseDiverged(plan, connection);
+  return withSurvey(options, async ({ plan, where }, session, committed) => {
+    refuseDiverged(plan, where);
     const reason = whyNotComparable(plan);
     if (reason !== undefined) return { state: 'unchecked', reason };
     const { checkSchemaAndRights } = await import('./check-schema.ts');
@@ -248,12 +242,20 @@ async function readPackage(): Promise<readonly CommittedMigration[]> {
   return committed;
 }
 
-async function survey(options: MigrationOptions) {
+/** Surveys a database and uses the session and the files for `work`. */
+async function withSurvey<T>(
+  options: MigrationOptions,
+  work: (found: Survey, session: Session, committed: readonly CommittedMigration[]) => Promise<T>,
+): Promise<T> {
   const connection = resolveConnection(options);
   const committed = await readPackage();
-  const preflight = await withSession(connection, readPreflight);
-  const applied = appliedIn(connection, preflight);
-  return { connection, committed, preflight, applied, plan: planMigrations(committed, applied) };
+  return withSession(connection, async (session) =>
+    work(await survey(session, committed), session, committed),
+  );
+}
+
+function surveyOnce(options: MigrationOptions): Promise<Survey> {
+  return withSurvey(options, async (found) => found);
 }
 
 function resolveConnection(options: MigrationOptions): ConnectionSettings {

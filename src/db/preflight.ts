@@ -3,10 +3,12 @@ import type { LockHolder } from '../errors.ts';
 import { type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import type { AppliedMigration } from './plan.ts';
-import type { Queryable } from './session.ts';
+import type { Session } from './session.ts';
 
 /** What a database says before anything is done to it. */
 export interface Preflight {
+  /** The database in words that hold no secret. */
+  readonly where: string;
   /** As the server names it, such as `18.4`. */
   readonly serverVersion: string;
   /** Process that answers, which is another than the one connected to where a pooler stands in between. */
@@ -110,7 +112,7 @@ select
   ) as migrators
 `;
 
-type Row = Omit<Preflight, 'bookkeeping' | 'migrators'> & {
+type Row = Omit<Preflight, 'where' | 'bookkeeping' | 'migrators'> & {
   readonly migrators: readonly { readonly holder: HolderRow; readonly lock: Migrator['lock'] }[];
   readonly bookkeeping:
     | Exclude<Bookkeeping, { readonly state: 'read' }>
@@ -121,7 +123,7 @@ type Row = Omit<Preflight, 'bookkeeping' | 'migrators'> & {
 };
 
 /** Asks a database how it stands. Reads only. */
-export async function readPreflight(session: Queryable): Promise<Preflight> {
+export async function readPreflight(session: Session): Promise<Preflight> {
   // Two statements are two results, which pg's types do not know.
   const results = (await session.query(LOOK)) as unknown as readonly pg.QueryResult<Row>[];
   const row = results[1]?.rows[0];
@@ -129,6 +131,7 @@ export async function readPreflight(session: Queryable): Promise<Preflight> {
   const { bookkeeping } = row;
   return {
     ...row,
+    where: session.where,
     migrators: row.migrators.map(({ holder, lock }) => ({ ...readHolder(holder), lock })),
     serverVersion: row.serverVersion.split(' ')[0] ?? row.serverVersion,
     bookkeeping:

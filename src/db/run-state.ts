@@ -1,24 +1,23 @@
 import type { ConnectionSettings, MigrationSettings } from '../settings/settings.ts';
-import type { Applier } from './applier.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import type { MigrationEvent } from './events.ts';
-import type { Preflight } from './preflight.ts';
 import type { Session } from './session.ts';
+import type { Survey } from './survey.ts';
 
-/** Everything a run goes by. */
-export interface Run {
+/** What a run goes by, resolved before it begins. */
+export interface RunInput {
   readonly connection: ConnectionSettings;
   readonly settings: MigrationSettings;
   readonly committed: readonly CommittedMigration[];
   readonly migrationsFolder: string;
   readonly configFile: string;
-  readonly verifySchema: boolean;
+  readonly comparesSchema: boolean;
   readonly signal: AbortSignal;
   readonly emit: (event: MigrationEvent) => void;
 }
 
-/** What a run has done so far, over all its attempts. */
-export interface Progress {
+/** A run under way, and what it has done over all its attempts. */
+export interface Run extends RunInput {
   /** Milliseconds of each migration that this run applied, by file name. */
   readonly durations: Map<string, number>;
   waitedForLockMs: number;
@@ -26,13 +25,15 @@ export interface Progress {
   planTold: boolean;
 }
 
-/** What is to be applied, and everything that it takes. */
-export interface Application {
+/** A database that lacks migrations, on the session that looked at it. */
+export interface Surveyed {
   readonly run: Run;
-  readonly progress: Progress;
-  /** The session that has the lock. */
   readonly session: Session;
-  readonly applier: Applier;
-  readonly preflight: Preflight;
+  readonly found: Survey;
   readonly pending: readonly CommittedMigration[];
+}
+
+/** Names of the files that a run has applied. */
+export function appliedBy({ durations }: Run): readonly string[] {
+  return [...durations.keys()];
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { type ConnectionSettings, clientConfig } from '../settings/settings.ts';
+import { type ConnectionSettings, clientConfig, describeConnection } from '../settings/settings.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
 /**
@@ -17,8 +17,12 @@ export const LONG_SESSION: Readonly<Record<string, string>> = {
 
 /** A server that says nothing for so long is as good as gone. */
 const ANSWER_MS = 5_000;
+/** How long a server may take to answer after the signal was aborted. */
+const STOP_MS = 2_000;
 /** Goodbye takes a moment, or the other side is not there. */
 const CLOSE_MS = 1_000;
+
+const CANCEL_EVERY_MS = 50;
 
 /** Anything that runs a statement the way pg does. */
 export interface Queryable {
@@ -27,6 +31,9 @@ export interface Queryable {
 
 /** A connection of the runner's own, which nothing that happens to it can turn into an uncaught error. */
 export interface Session extends Queryable {
+  /** The database in words that hold no secret. */
+  readonly where: string;
+  readonly connection: ConnectionSettings;
   /** Process id that the server gave at the start; a pooler makes one up. */
   readonly announcedPid: number;
   /** Whether the server is still there, asked by trying. */
@@ -36,13 +43,14 @@ export interface Session extends Queryable {
    * a pooler, which may give the session to its next client as it is.
    */
   close(options?: { readonly clear: boolean }): Promise<void>;
-  /** Ends it at once, and rejects whatever waits for an answer. */
-  abandon(): void;
+  /** Opens another one to the same database, at the first attempt or not at all. */
+  openAnother(signal?: AbortSignal): Promise<Session>;
 }
 
 export interface Patience {
   /** Milliseconds to wait for a server that cannot be reached yet. 0: one attempt. */
   readonly waitMs: number;
+  /** Ends the wait. A session that is open is then ended too, unless the server answers within two seconds. */
   readonly signal?: AbortSignal;
   /** Told once, when the first attempt failed and there is time for another. */
   readonly onWaiting?: (reason: string) => void;
@@ -90,6 +98,11 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
   } finally {
     signal?.removeEventListener('abort', abandon);
   }
+  const ended = new AbortController();
+  const onAbort = () => {
+    delay(STOP_MS, undefined, { signal: ended.signal }).then(abandon, () => undefined);
+  };
+  signal?.addEventListener('abort', onAbort);
   // One statement after the other: who watches a migration, cancels it or compares the schema does not know of the rest.
   let last: Promise<unknown> = Promise.resolve();
   const query: Session['query'] = <Row extends pg.QueryResultRow>(text: string) => {
@@ -98,6 +111,8 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
     return result;
   };
   return {
+    where: describeConnection(connection),
+    connection,
     announcedPid: processIdOf(client),
     query,
     isAlive() {
@@ -107,14 +122,36 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
       );
       return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
     },
+    openAnother: (other) =>
+      openSession(connection, { waitMs: 0, ...(other !== undefined && { signal: other }) }),
     async close({ clear } = { clear: false }) {
+      signal?.removeEventListener('abort', onAbort);
+      ended.abort();
       const deadline = setTimeout(abandon, CLOSE_MS);
       if (clear) await query('discard all').catch(() => undefined);
       await client.end().catch(() => undefined);
       clearTimeout(deadline);
     },
-    abandon,
   };
+}
+
+/**
+ * Cancels what a server process does until it has ended, again and again: between two statements there is nothing to
+ * cancel.
+ * @param session Another session on the same server.
+ * @param endSessionAt When to end the process's whole session instead, by `performance.now()`. Default: never.
+ */
+export async function cancelUntil(
+  session: Queryable,
+  pid: number,
+  hasEnded: () => boolean,
+  endSessionAt = Number.POSITIVE_INFINITY,
+): Promise<void> {
+  while (!hasEnded()) {
+    const end = performance.now() > endSessionAt ? 'pg_terminate_backend' : 'pg_cancel_backend';
+    await session.query(`select pg_catalog.${end}(${pid})`);
+    await delay(CANCEL_EVERY_MS);
+  }
 }
 
 /** From the server's BackendKeyData message; pg keeps it, and its types do not say so. */
@@ -131,7 +168,7 @@ export async function withSession<T>(
   try {
     return await work(session);
   } catch (error) {
-    throw isConnectionLoss(error) ? connectionLostError(connection, error) : error;
+    throw isConnectionLoss(error) ? connectionLostError(session.where, error) : error;
   } finally {
     await session.close();
   }

@@ -30,7 +30,7 @@ export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions
       committed: await readCommittedMigrations(migrationsFolder),
       migrationsFolder,
       configFile: join(copy.folder, '.gmrc'),
-      verifySchema: false,
+      comparesSchema: false,
       signal: options.signal ?? new AbortController().signal,
       emit: (event) => events.push(event),
     });
