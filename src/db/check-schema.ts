@@ -8,7 +8,7 @@ import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import { refuseModelOfLaterOne } from './missing-file.ts';
 import { checkRights } from './rights.ts';
-import { appliedBy, type Run } from './run-state.ts';
+import type { Run } from './run-state.ts';
 import type { Queryable, Session } from './session.ts';
 
 /** What became of comparing the live schema with the model that ships with the package. */
@@ -92,14 +92,14 @@ export async function refuseConflicts(
   const model = await readModel(committed);
   if ('reason' in model) {
     throw new SchemaModelError(
-      `Tables exist in ${session.where} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
+      `Tables exist in ${session.database.where} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
     );
   }
   const sql = committed.map(({ body }) => body).join('\n');
   const conflicts = adoptionConflicts(model.model, await readCatalog(session), sql);
   if (conflicts.length === 0) return;
   throw new SchemaConflictError(
-    `Schema filestore exists in ${session.where} with another shape, and no migration of it is recorded: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database; make it what it should be, or move it to another schema (alter table … set schema …), then run this again.`,
+    `Schema filestore exists in ${session.database.where} with another shape, and no migration of it is recorded: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database; make it what it should be, or move it to another schema (alter table … set schema …), then run this again.`,
     conflicts,
   );
 }
@@ -108,13 +108,13 @@ export async function refuseConflicts(
  * Compares the schema after a run that applied something.
  * @throws {SchemaDriftedError} when it is not the one that the migrations make.
  */
-export async function checkAfterRun(session: Session, run: Run): Promise<SchemaCheck> {
+export async function verifyRun(run: Run, session: Session): Promise<SchemaCheck> {
   const warn = (message: string) => run.emit({ type: 'warning', message });
   const check = await checkSchema(session, run.committed);
   if (check.state === 'drifted') {
-    const applied = appliedBy(run);
+    const { applied } = run.progress;
     throw new SchemaDriftedError(
-      `The schema in ${session.where} is not the one that its migrations make:\n${check.differences.map((line) => `  ${line}`).join('\n')}\nSomebody changed it by hand. Change it back, or write the change as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
+      `The schema in ${session.database.where} is not the one that its migrations make:\n${check.differences.map((line) => `  ${line}`).join('\n')}\nSomebody changed it by hand. Change it back, or write the change as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
       check.differences,
       applied,
     );

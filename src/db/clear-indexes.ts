@@ -1,10 +1,10 @@
 import { codeOf, MigrationFailedError } from '../errors.ts';
+import { cancelUntil } from './cancel.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import { concurrentIndexOf, dropInvalidIndex, IndexBusyError, type IndexName } from './invalid-index.ts';
 import { PassingFailure } from './passing-failure.ts';
-import { appliedBy, type Run, type Surveyed } from './run-state.ts';
-import { cancelUntil } from './session.ts';
+import type { Run, Surveyed } from './run-state.ts';
 
 /** Where there is no time left, or somebody is known to be in the way. */
 const BRIEFLY_MS = 300;
@@ -28,7 +28,7 @@ export async function clearInvalidIndexes(locked: Surveyed): Promise<void> {
       }
     } catch (error) {
       if (run.signal.aborted || isConnectionLoss(error)) throw error;
-      throw cannotRun(migration, error, appliedBy(run));
+      throw cannotRun(migration, error, run.progress.applied);
     }
   }
 }

@@ -1,5 +1,5 @@
 import { ConnectionError, ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
-import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
+import type { Database } from '../settings/database.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
 const REFUSALS: Readonly<Record<string, (user: string) => string>> = {
@@ -52,14 +52,13 @@ const UNTRUSTED: Readonly<Record<string, string>> = {
 const GONE = /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout e)/;
 
 /** The error for a failed attempt to connect: which database, why, and what to do. One of this package is it already. */
-export function connectionError(connection: ConnectionSettings, cause: unknown): FilestoreError {
+export function connectionError(database: Database, cause: unknown): FilestoreError {
   if (cause instanceof FilestoreError) return cause;
-  return new ConnectionError(describeRefusal(connection, cause), { cause });
+  return new ConnectionError(describeRefusal(database, cause), { cause });
 }
 
-function describeRefusal(connection: ConnectionSettings, cause: unknown): string {
-  const where = describeConnection(connection);
-  const user = connection.user === undefined ? 'of this process' : `"${connection.user}"`;
+function describeRefusal({ where, config }: Database, cause: unknown): string {
+  const user = config.user === undefined ? 'of this process' : `"${config.user}"`;
   const code = codeOfConnecting(cause);
   const message = messageOf(cause);
   const refusal = REFUSALS[code];

@@ -3,9 +3,10 @@ import { type LockHolder, LockNotAcquiredError } from '../errors.ts';
 import { seconds } from '../text.ts';
 import { describeHolderAndSince, keyOf, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { MIGRATION_LOCK_KEY } from './lock-keys.ts';
-import { appliedBy, type Surveyed } from './run-state.ts';
+import { pendingIn } from './plan.ts';
+import type { Surveyed } from './run-state.ts';
 import { LONG_SESSION, type Queryable } from './session.ts';
-import { pendingIn, survey } from './survey.ts';
+import { survey } from './survey.ts';
 
 /** Between two looks: long enough to be no load, short enough not to be noticed. */
 const POLL_MS = 200;
@@ -28,7 +29,7 @@ export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
     for (;;) {
       locked ||= await tryLock(session);
       const found = await survey(session, run.committed);
-      const pending = pendingIn(found);
+      const pending = pendingIn(found.plan, found.where);
       if (pending.length === 0) return undefined;
       // With ours in hand, there may still be graphile-migrate's command line, or a server process whose
       // client died and which still works.
@@ -41,9 +42,9 @@ export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
         // The first is the holder of the lock that was waited for.
         const holders = [...others].sort((a, b) => Number(b.lock === wanted) - Number(a.lock === wanted));
         throw new LockNotAcquiredError(
-          `Gave up after ${seconds(lockWaitMs - leftMs)}: ${describeLock(session.where, holders)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
+          `Gave up after ${seconds(lockWaitMs - leftMs)}: ${describeLock(session.database.where, holders)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
           holders[0] ?? UNKNOWN_HOLDER,
-          appliedBy(run),
+          run.progress.applied,
         );
       }
       const waitedFor = holder ?? UNKNOWN_HOLDER;
@@ -54,7 +55,7 @@ export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
       await delay(Math.min(POLL_MS * (0.5 + Math.random()), leftMs), undefined, { signal: run.signal });
     }
   } finally {
-    run.waitedForLockMs += performance.now() - startedAt;
+    run.progress.waitedForLockMs += performance.now() - startedAt;
   }
 }
 

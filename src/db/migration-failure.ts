@@ -1,8 +1,13 @@
 import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
 import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
 import { placeAt } from '../sql-text.ts';
+import { capitalized, seconds } from '../text.ts';
+import { clearAfterFailure } from './clear-indexes.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
-import { isConnectionLoss } from './connection-error.ts';
+import { isConnectionLoss, isPassing } from './connection-error.ts';
+import { PassingFailure } from './passing-failure.ts';
+import type { Surveyed } from './run-state.ts';
+import type { Watch } from './watch-migration.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -24,11 +29,63 @@ const REMEDIES: Readonly<Record<string, string>> = {
   '25006': 'The server only allows reading (a standby?). Migrate its primary.',
 };
 
+/** SQLSTATEs of a lock that was not to be had: it may be next time (PostgreSQL manual, appendix A). */
+const LOCK_FAILURES: Readonly<Record<string, string>> = {
+  '55P03': 'did not get the lock it needs within its lock timeout',
+  '40P01': 'ran into a deadlock',
+};
+
+/** The error for a failure of the thread; a passing one when it is worth another attempt. */
+export async function failureOf(
+  locked: Surveyed,
+  failure: ThreadFailure,
+  watch: Watch,
+): Promise<MigrationFailedError | PassingFailure> {
+  const { run, session, pending } = locked;
+  const { where } = session.database;
+  const filename = failure.target?.committed ?? null;
+  const alive = await session.isAlive();
+  const migration = pending.find((one) => one.filename === filename);
+  if (alive && migration !== undefined) {
+    await clearAfterFailure(locked, migration, watch.gaveUp || run.signal.aborted);
+  }
+  const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
+  // Who was in the way before another failure has nothing to do with it.
+  const blockers = lockFailure !== undefined || watch.gaveUp ? watch.blockers : '';
+  const error = migrationFailure(failure, migration, run.progress.applied, blockers);
+  if (watch.gaveUp) {
+    return new MigrationFailedError(
+      `Migration ${filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was given up. End that transaction, or wait for it, and run this again. It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS.`,
+      error.place,
+      error.sqlState,
+      error.applied,
+      { cause: error },
+    );
+  }
+  if (lockFailure !== undefined) {
+    const who = blockers === '' ? '' : `; in its way: ${blockers}`;
+    return new PassingFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error);
+  }
+  // A session that ended while the other one lives was ended on purpose.
+  const byHand = alive && failure.error.code === '57P01';
+  const cause = causeOf(failure.error);
+  if (isConnectionLoss(cause) && !byHand) {
+    return new PassingFailure(`The connection to ${where} was lost.`, error);
+  }
+  if (filename === null && isPassing(cause)) {
+    return new PassingFailure(
+      `${capitalized(where)} gave the run no second connection: ${cause.message}.`,
+      error,
+    );
+  }
+  return error;
+}
+
 /**
  * The error for a migration that failed: the file, the statement, the position, the server's words, what to do.
  * @param blockers Who was last seen in its way, in words; empty for no one.
  */
-export function migrationFailure(
+function migrationFailure(
   failure: ThreadFailure,
   migration: CommittedMigration | undefined,
   applied: readonly string[],

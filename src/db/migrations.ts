@@ -1,8 +1,9 @@
 import { NotMigratedError } from '../errors.ts';
 import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
-import type { Environment } from '../settings/environment.ts';
+import { type Database, databaseOf } from '../settings/database.ts';
 import {
   type ConnectionSettings,
+  type Environment,
   type MigrationSettings,
   migrationConnection,
   migrationSettings,
@@ -13,11 +14,17 @@ import type { SchemaCheck } from './check-schema.ts';
 import { type CommittedMigration, readCommittedMigrations } from './committed-migrations.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
 import { refuseMissingFile } from './missing-file.ts';
-import type { AppliedMigration, MigrationPlan, MigrationState } from './plan.ts';
-import type { Migrator } from './preflight.ts';
+import {
+  type AppliedMigration,
+  type MigrationPlan,
+  type MigrationState,
+  pendingIn,
+  refuseDiverged,
+} from './plan.ts';
 import { run } from './run.ts';
+import { Progress, type Run } from './run-state.ts';
 import { type Session, withSession } from './session.ts';
-import { pendingIn, refuseDiverged, type Survey, survey } from './survey.ts';
+import { type Migrator, type Survey, survey } from './survey.ts';
 
 export interface MigrationOptions {
   /** Where to; default: {@link migrationConnection} of the environment. */
@@ -118,27 +125,17 @@ export interface PendingMigration {
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
-  const connection = resolveConnection(options);
-  const comparesSchema = options.verifySchema ?? true;
-  const committed = comparesSchema ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER);
-  const result = await run({
-    connection,
-    settings: { ...migrationSettings(options.env), ...options.settings },
-    committed,
-    migrationsFolder: MIGRATIONS_FOLDER,
-    configFile: CONFIG_FILE,
-    comparesSchema,
-    signal: options.signal ?? new AbortController().signal,
-    emit: (event) => tell(event, options),
-  });
-  const { durations, serverVersion, waitedForLockMs, attempts, schema } = result;
+  const resolved = await resolveRun(options);
+  const { progress, serverVersion, schema } = await run(resolved);
+  const { database, committed } = resolved;
+  const { durations, waitedForLockMs, attempts } = progress;
   return {
     applied: committed.flatMap(({ filename, message, hash }) => {
       const durationMs = durations.get(filename);
       return durationMs === undefined ? [] : [{ filename, message, hash, durationMs }];
     }),
     alreadyApplied: committed.length - durations.size,
-    database: connection.database,
+    database: database.config.database,
     serverVersion,
     waitedForLockMs,
     attempts,
@@ -178,7 +175,7 @@ export async function pendingMigrations(
   options: MigrationOptions = {},
 ): Promise<readonly PendingMigration[]> {
   return withSurvey(options, async (found, session, committed) => {
-    const pending = pendingIn(found);
+    const pending = pendingIn(found.plan, found.where);
     const { refuseConflicts, requireModel } = await import('./check-schema.ts');
     if (pending.length > 0) await requireModel();
     if (found.adopting) await refuseConflicts(session, committed);
@@ -200,7 +197,7 @@ export async function pendingMigrations(
 export async function assertMigrated(options: MigrationOptions = {}): Promise<void> {
   const found = await surveyOnce(options);
   if (found.plan.state === 'current' || found.plan.state === 'ahead') return;
-  const pending = pendingIn(found).map(({ filename }) => filename);
+  const pending = pendingIn(found.plan, found.where).map(({ filename }) => filename);
   throw new NotMigratedError(
     `${capitalized(found.where)} lacks ${count(pending.length, 'migration')} (${pending.join(', ')}). Apply them: npm run db:migrate:filestore, or node node_modules/@apphub/filestore/dist/cli.js migrate`,
     pending,
@@ -242,14 +239,30 @@ async function readPackage(): Promise<readonly CommittedMigration[]> {
   return committed;
 }
 
+async function resolveRun(options: RunMigrationsOptions): Promise<Run> {
+  const database = resolveDatabase(options);
+  const settings = { ...migrationSettings(options.env), ...options.settings };
+  const comparesSchema = options.verifySchema ?? true;
+  return {
+    settings,
+    database,
+    comparesSchema,
+    committed: comparesSchema ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER),
+    migrationsFolder: MIGRATIONS_FOLDER,
+    configFile: CONFIG_FILE,
+    signal: options.signal ?? new AbortController().signal,
+    emit: (event) => tell(event, options),
+    progress: new Progress(),
+  };
+}
+
 /** Surveys a database and uses the session and the files for `work`. */
 async function withSurvey<T>(
   options: MigrationOptions,
   work: (found: Survey, session: Session, committed: readonly CommittedMigration[]) => Promise<T>,
 ): Promise<T> {
-  const connection = resolveConnection(options);
   const committed = await readPackage();
-  return withSession(connection, async (session) =>
+  return withSession(resolveDatabase(options), async (session) =>
     work(await survey(session, committed), session, committed),
   );
 }
@@ -258,10 +271,10 @@ function surveyOnce(options: MigrationOptions): Promise<Survey> {
   return withSurvey(options, async (found) => found);
 }
 
-function resolveConnection(options: MigrationOptions): ConnectionSettings {
+function resolveDatabase(options: MigrationOptions): Database {
   const connection = options.connection ?? migrationConnection(options.env);
   if (connection === undefined) throw missingUrlError('migrations need a database to go to.');
-  return connection;
+  return databaseOf(connection);
 }
 
 function problemsOf(plan: MigrationPlan): readonly string[] {

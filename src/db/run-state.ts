@@ -1,12 +1,13 @@
-import type { ConnectionSettings, MigrationSettings } from '../settings/settings.ts';
+import type { Database } from '../settings/database.ts';
+import type { MigrationSettings } from '../settings/settings.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import type { MigrationEvent } from './events.ts';
 import type { Session } from './session.ts';
 import type { Survey } from './survey.ts';
 
-/** What a run goes by, resolved before it begins. */
-export interface RunInput {
-  readonly connection: ConnectionSettings;
+/** A run: what it goes by, resolved before it begins, and what it has done. */
+export interface Run {
+  readonly database: Database;
   readonly settings: MigrationSettings;
   readonly committed: readonly CommittedMigration[];
   readonly migrationsFolder: string;
@@ -14,15 +15,21 @@ export interface RunInput {
   readonly comparesSchema: boolean;
   readonly signal: AbortSignal;
   readonly emit: (event: MigrationEvent) => void;
+  readonly progress: Progress;
 }
 
-/** A run under way, and what it has done over all its attempts. */
-export interface Run extends RunInput {
+/** What a run has done so far, over all its attempts. */
+export class Progress {
   /** Milliseconds of each migration that this run applied, by file name. */
-  readonly durations: Map<string, number>;
-  waitedForLockMs: number;
-  attempts: number;
-  planTold: boolean;
+  readonly durations = new Map<string, number>();
+  waitedForLockMs = 0;
+  attempts = 0;
+  planTold = false;
+
+  /** Names of the files that this run applied. */
+  get applied(): readonly string[] {
+    return [...this.durations.keys()];
+  }
 }
 
 /** A database that lacks migrations, on the session that looked at it. */
@@ -31,9 +38,4 @@ export interface Surveyed {
   readonly session: Session;
   readonly found: Survey;
   readonly pending: readonly CommittedMigration[];
-}
-
-/** Names of the files that a run has applied. */
-export function appliedBy({ durations }: Run): readonly string[] {
-  return [...durations.keys()];
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { type ConnectionSettings, clientConfig, describeConnection } from '../settings/settings.ts';
+import type { Database } from '../settings/database.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
 /**
@@ -22,8 +22,6 @@ const STOP_MS = 2_000;
 /** Goodbye takes a moment, or the other side is not there. */
 const CLOSE_MS = 1_000;
 
-const CANCEL_EVERY_MS = 50;
-
 /** Anything that runs a statement the way pg does. */
 export interface Queryable {
   query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string): Promise<pg.QueryResult<Row>>;
@@ -31,9 +29,7 @@ export interface Queryable {
 
 /** A connection of the runner's own, which nothing that happens to it can turn into an uncaught error. */
 export interface Session extends Queryable {
-  /** The database in words that hold no secret. */
-  readonly where: string;
-  readonly connection: ConnectionSettings;
+  readonly database: Database;
   /** Process id that the server gave at the start; a pooler makes one up. */
   readonly announcedPid: number;
   /** Whether the server is still there, asked by trying. */
@@ -61,15 +57,15 @@ export interface Patience {
  * a wrong password, is an error at once.
  * @throws {ConnectionError} when the server cannot be reached or refuses.
  */
-export async function openSession(connection: ConnectionSettings, patience: Patience): Promise<Session> {
+export async function openSession(database: Database, patience: Patience): Promise<Session> {
   const startedAt = performance.now();
   for (let attempt = 1; ; attempt += 1) {
     patience.signal?.throwIfAborted();
     try {
-      return await connect(connection, patience.signal);
+      return await connect(database, patience.signal);
     } catch (cause) {
       patience.signal?.throwIfAborted();
-      const error = connectionError(connection, cause);
+      const error = connectionError(database, cause);
       const leftMs = startedAt + patience.waitMs - performance.now();
       if (!isPassing(cause) || leftMs <= 0) throw error;
       if (attempt === 1) patience.onWaiting?.(error.message);
@@ -80,8 +76,8 @@ export async function openSession(connection: ConnectionSettings, patience: Pati
   }
 }
 
-async function connect(connection: ConnectionSettings, signal?: AbortSignal): Promise<Session> {
-  const client = new pg.Client(clientConfig(connection));
+async function connect(database: Database, signal?: AbortSignal): Promise<Session> {
+  const client = new pg.Client(database.config);
   // A connection that breaks also rejects the query under way; without a listener it would end the process too.
   client.on('error', () => undefined);
   // Not by end(): that waits for the server, and never settles the promise of a connect() under way.
@@ -111,8 +107,7 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
     return result;
   };
   return {
-    where: describeConnection(connection),
-    connection,
+    database,
     announcedPid: processIdOf(client),
     query,
     isAlive() {
@@ -123,7 +118,7 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
       return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
     },
     openAnother: (other) =>
-      openSession(connection, { waitMs: 0, ...(other !== undefined && { signal: other }) }),
+      openSession(database, { waitMs: 0, ...(other !== undefined && { signal: other }) }),
     async close({ clear } = { clear: false }) {
       signal?.removeEventListener('abort', onAbort);
       ended.abort();
@@ -135,40 +130,18 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
   };
 }
 
-/**
- * Cancels what a server process does until it has ended, again and again: between two statements there is nothing to
- * cancel.
- * @param session Another session on the same server.
- * @param endSessionAt When to end the process's whole session instead, by `performance.now()`. Default: never.
- */
-export async function cancelUntil(
-  session: Queryable,
-  pid: number,
-  hasEnded: () => boolean,
-  endSessionAt = Number.POSITIVE_INFINITY,
-): Promise<void> {
-  while (!hasEnded()) {
-    const end = performance.now() > endSessionAt ? 'pg_terminate_backend' : 'pg_cancel_backend';
-    await session.query(`select pg_catalog.${end}(${pid})`);
-    await delay(CANCEL_EVERY_MS);
-  }
-}
-
 /** From the server's BackendKeyData message; pg keeps it, and its types do not say so. */
 function processIdOf(client: pg.Client): number {
   return 'processID' in client && typeof client.processID === 'number' ? client.processID : 0;
 }
 
 /** Runs `work` on a connection of its own, at the first attempt or not at all. */
-export async function withSession<T>(
-  connection: ConnectionSettings,
-  work: (session: Session) => Promise<T>,
-): Promise<T> {
-  const session = await openSession(connection, { waitMs: 0 });
+export async function withSession<T>(database: Database, work: (session: Session) => Promise<T>): Promise<T> {
+  const session = await openSession(database, { waitMs: 0 });
   try {
     return await work(session);
   } catch (error) {
-    throw isConnectionLoss(error) ? connectionLostError(session.where, error) : error;
+    throw isConnectionLoss(error) ? connectionLostError(database.where, error) : error;
   } finally {
     await session.close();
   }

@@ -1,16 +1,45 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  DatabaseAheadError,
-  HistoryDivergedError,
-  HistoryUnreadableError,
-  PoolerError,
-  ReadOnlyError,
-} from '../errors.ts';
+import type pg from 'pg';
+import { HistoryUnreadableError, type LockHolder, PoolerError, ReadOnlyError } from '../errors.ts';
 import { capitalized, seconds } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
+import { type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
+import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
-import { type Preflight, readPreflight } from './preflight.ts';
 import type { Session } from './session.ts';
+
+/** What a database says before anything is done to it. */
+export interface Preflight {
+  /** The database in words that hold no secret. */
+  readonly where: string;
+  /** As the server names it, such as `18.4`. */
+  readonly serverVersion: string;
+  /** Process that answers, which is another than the one connected to where a pooler stands in between. */
+  readonly pid: number;
+  /** True on a hot standby. */
+  readonly standby: boolean;
+  /** True where transactions cannot write: on a standby, or by the role's or database's settings. */
+  readonly readOnly: boolean;
+  readonly bookkeeping: Bookkeeping;
+  /** Whether both tables of graphile-migrate are there. */
+  readonly bookkeepingIsWhole: boolean;
+  /** Whether any table, view or type stands in the schema, migrated or not. */
+  readonly hasObjects: boolean;
+  /** Who holds a lock of migrations on this database. */
+  readonly migrators: readonly Migrator[];
+}
+
+/**
+ * Who holds a lock of migrations: usually a run of this package or graphile-migrate itself, but any login can take the
+ * locks.
+ */
+export type Migrator = LockHolder & { readonly lock: 'filestore' | 'graphile-migrate' };
+
+/** What the database remembers of its migrations: the table graphile_migrate.migrations. */
+export type Bookkeeping =
+  | { readonly state: 'absent' }
+  | { readonly state: 'unreadable' }
+  | { readonly state: 'read'; readonly applied: readonly AppliedMigration[] };
 
 /** A database, and how its history compares with the files. */
 export interface Survey extends Preflight {
@@ -25,6 +54,90 @@ export interface Survey extends Preflight {
  * like session mode, at most every fourth time.
  */
 const ROUNDS = 10;
+
+/**
+ * All of it in one message, which leaves no error in the server's log, and works on a standby, in a read-only
+ * session, and for a role that may only read. The table is looked up by oid, since to_regclass raises an error
+ * for who may not use the schema, and it is read from within a block, since a query that names it would not
+ * even be planned where it is absent.
+ */
+const LOOK = `
+do $look$
+declare
+  history constant oid := (
+    select c.oid
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'graphile_migrate' and c.relname = 'migrations' and c.relkind = 'r'
+  );
+  answer text := '{"state": "absent"}';
+begin
+  if history is not null then
+    if pg_catalog.has_schema_privilege('graphile_migrate', 'usage') and pg_catalog.has_table_privilege(history, 'select') then
+      execute $rows$
+        select pg_catalog.json_build_object(
+          'state', 'read',
+          'applied', coalesce(
+            pg_catalog.json_agg(
+              pg_catalog.json_build_object(
+                'filename', filename, 'hash', hash, 'previousHash', previous_hash, 'appliedAt', date
+              )
+              order by filename collate "C"
+            ),
+            '[]'
+          )
+        )
+        from graphile_migrate.migrations
+      $rows$ into answer;
+    else
+      answer := '{"state": "unreadable"}';
+    end if;
+  end if;
+  perform pg_catalog.set_config('filestore.preflight', answer, true);
+end
+$look$;
+select
+  pg_catalog.current_setting('filestore.preflight')::json as bookkeeping,
+  pg_catalog.current_setting('server_version') as "serverVersion",
+  pg_catalog.pg_backend_pid() as pid,
+  pg_catalog.pg_is_in_recovery() as standby,
+  pg_catalog.current_setting('transaction_read_only') = 'on' as "readOnly",
+  (
+    select pg_catalog.count(*) = 2
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'graphile_migrate' and c.relname in ('migrations', 'current') and c.relkind = 'r'
+  ) as "bookkeepingIsWhole",
+  exists (
+    select from pg_catalog.pg_namespace n
+    where n.nspname = 'filestore' and (
+      exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid)
+      or exists (select from pg_catalog.pg_type t where t.typnamespace = n.oid)
+    )
+  ) as "hasObjects",
+  (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'holder', ${lockHolder('l', 'a')},
+      'lock', case k.key when ${MIGRATION_LOCK_KEY} then 'filestore' else 'graphile-migrate' end
+    )), '[]')
+    from pg_catalog.pg_locks l
+    -- The two halves of a key, as the server stores it (PostgreSQL manual, view pg_locks).
+    join (values (${MIGRATION_LOCK_KEY}::bigint), (${GRAPHILE_LOCK_KEY}::bigint)) k (key)
+      on l.classid::bigint = k.key >> 32 and l.objid::bigint = k.key & 4294967295
+    join pg_catalog.pg_database d on d.oid = l.database and d.datname = pg_catalog.current_database()
+    left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+  ) as migrators
+`;
+
+type Row = Omit<Preflight, 'where' | 'bookkeeping' | 'migrators'> & {
+  readonly migrators: readonly { readonly holder: HolderRow; readonly lock: Migrator['lock'] }[];
+  readonly bookkeeping:
+    | Exclude<Bookkeeping, { readonly state: 'read' }>
+    | {
+        readonly state: 'read';
+        readonly applied: readonly (Omit<AppliedMigration, 'appliedAt'> & { readonly appliedAt: string })[];
+      };
+};
 
 /** Reads a database and compares it with the files. Refuses only a history that may not be read. */
 export async function survey(
@@ -53,34 +166,6 @@ export function appliedIn({ where, bookkeeping }: Preflight): readonly AppliedMi
   return bookkeeping.state === 'read' ? bookkeeping.applied : [];
 }
 
-/**
- * The migrations that a database lacks.
- * @throws {HistoryDivergedError | DatabaseAheadError} unless its history is that of the files, as far as it goes.
- */
-export function pendingIn({ plan, where }: Survey): readonly CommittedMigration[] {
-  refuseDiverged(plan, where);
-  if (plan.state === 'ahead') {
-    const unknown = plan.unknown.map(({ filename }) => filename);
-    throw new DatabaseAheadError(
-      `A later version of this package has migrated ${where}: ${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed. Deploy that version; where an older one is to go on running beside it, let it pass with --allow-ahead.`,
-      unknown,
-    );
-  }
-  return plan.state === 'empty' || plan.state === 'pending' ? plan.pending : [];
-}
-
-/** @throws {HistoryDivergedError} when other files than these were applied. */
-export function refuseDiverged(plan: MigrationPlan, where: string): void {
-  if (plan.state === 'diverged') {
-    const list = plan.problems.map(({ description }) => description).join('; ');
-    const remedies = new Set(plan.problems.map(({ remedy }) => remedy));
-    throw new HistoryDivergedError(
-      `The migrations in ${where} are not the ones of this package: ${list}. Nothing was changed. ${[...remedies].join(' ')}`,
-      plan.problems,
-    );
-  }
-}
-
 /** Refuses to migrate a database that can only be read. */
 export function refuseReadOnly({ where, standby, readOnly }: Preflight): void {
   if (standby) {
@@ -95,6 +180,28 @@ export function refuseReadOnly({ where, standby, readOnly }: Preflight): void {
   }
 }
 
+/** Asks a database how it stands. Reads only. */
+export async function readPreflight(session: Session): Promise<Preflight> {
+  // Two statements are two results, which pg's types do not know.
+  const results = (await session.query(LOOK)) as unknown as readonly pg.QueryResult<Row>[];
+  const row = results[1]?.rows[0];
+  if (row === undefined) throw new Error('the server answered nothing');
+  const { bookkeeping } = row;
+  return {
+    ...row,
+    where: session.database.where,
+    migrators: row.migrators.map(({ holder, lock }) => ({ ...readHolder(holder), lock })),
+    serverVersion: row.serverVersion.split(' ')[0] ?? row.serverVersion,
+    bookkeeping:
+      bookkeeping.state === 'read'
+        ? {
+            state: 'read',
+            applied: bookkeeping.applied.map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) })),
+          }
+        : bookkeeping,
+  };
+}
+
 /**
  * Refuses a pooler: in transaction mode it gives one session's locks and settings to another, and the same migration
  * can run twice. It shows by the process id: a pooler makes one up for the connection.
@@ -102,8 +209,8 @@ export function refuseReadOnly({ where, standby, readOnly }: Preflight): void {
  */
 async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'session'): Promise<void> {
   if (session.announcedPid === pid) return;
-  const { where } = session;
-  const { connectTimeoutMs } = session.connection;
+  const { where, config } = session.database;
+  const connectTimeoutMs = config.connectionTimeoutMillis;
   if (trust === 'refuse') {
     throw new PoolerError(
       `The connection to ${where} goes through a pooler, which can give this run's locks and settings to others. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself; for a pooler in session mode, set FILESTORE_MIGRATION_POOLER=session.`,

@@ -84,10 +84,10 @@ describe('a table that another transaction uses', () => {
       await until(() => eventsOf(run, 'retry').length >= 5);
       const heldMs = performance.now() - startedAt;
       await report.query('commit');
-      const { attempts } = await run.ended;
+      const { progress } = await run.ended;
       const longestMs = await traffic.stop();
 
-      expect(attempts).toBeGreaterThan(5);
+      expect(progress.attempts).toBeGreaterThan(5);
       expect(await outcomeOf(filename)).toEqual({ recorded: 1, done: true });
       expect(heldMs).toBeGreaterThan(3_000);
       // It did queue behind the migration, but only for a part of the time.
@@ -160,8 +160,8 @@ alter table public.other add column more text;`,
   await other.query('select from public.busy');
   await other.query('commit');
 
-  const { attempts } = await run.ended;
-  expect(attempts).toBe(2);
+  const { progress } = await run.ended;
+  expect(progress.attempts).toBe(2);
   expect(eventsOf(run, 'retry').map(({ reason }) => reason)).toEqual([
     expect.stringMatching(`${filename} ran into a deadlock`),
   ]);

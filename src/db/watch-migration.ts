@@ -1,39 +1,93 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { LockHolder } from '../errors.ts';
+import type { GraphileThread } from '../graphile/thread.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import type { IndexBuild } from './events.ts';
 import {
+  describeHolders,
   type HolderRow,
   isHeldByPrepared,
   preparedHolder,
   readHolder,
   sessionHolder,
 } from './lock-holder.ts';
+import type { Surveyed } from './run-state.ts';
 import type { Queryable } from './session.ts';
 
 const LOOK_EVERY_MS = 1_000;
 
 /** What a migration's session is doing, as another session sees it. */
-export interface Sight {
+interface Sight {
   readonly blockedBy: readonly LockHolder[];
   readonly indexBuild: IndexBuild | null;
 }
 
 type SightRow = Omit<Sight, 'blockedBy'> & { readonly blockedBy: readonly HolderRow[] };
 
-export interface WatchOptions {
-  readonly session: Queryable;
-  /** Process id of the session to watch; undefined while it has none. */
-  readonly pid: () => number | undefined;
-  /** Ends the watch. */
-  readonly signal: AbortSignal;
-  readonly onSight: (sight: Sight) => void;
+/** The migration under way, and who is in its way. */
+export interface Watch {
+  current: { readonly migration: CommittedMigration; readonly startedAt: number } | undefined;
+  /** Who was last seen in the way of the migration, in words; empty for no one. */
+  blockers: string;
+  blockedSince: number | undefined;
+  /** Whether they held up a migration without a transaction for longer than the run waits for locks. */
+  gaveUp: boolean;
+}
+
+export function startWatch(): Watch {
+  return { current: undefined, blockers: '', blockedSince: undefined, gaveUp: false };
+}
+
+/**
+ * Watches the thread's session until the signal is aborted, and reports what it sees.
+ * @param giveUp Called once, when the run has waited long enough for those in the way.
+ */
+export function watchMigration(
+  { run, session }: Surveyed,
+  watch: Watch,
+  thread: GraphileThread,
+  signal: AbortSignal,
+  giveUp: () => void,
+): void {
+  const onSight = (sight: Sight) => {
+    const { current } = watch;
+    if (current === undefined || watch.gaveUp) return;
+    const isBlocked = sight.blockedBy.length > 0;
+    // Kept when no one is seen any more: the migration may just have failed because of them.
+    if (isBlocked) watch.blockers = describeHolders(sight.blockedBy);
+    if (isBlocked || sight.indexBuild !== null) {
+      const { filename } = current.migration;
+      run.emit({ type: 'progress', filename, runningMs: performance.now() - current.startedAt, ...sight });
+    }
+    // A migration in a transaction has its lock timeout; the others are watched.
+    if (current.migration.transaction || !isBlocked) {
+      watch.blockedSince = undefined;
+      return;
+    }
+    watch.blockedSince ??= performance.now();
+    watch.gaveUp = performance.now() - watch.blockedSince >= run.settings.lockWaitMs;
+    if (watch.gaveUp) giveUp();
+  };
+  lookEverySecond(session, thread.pid, signal, onSight).catch(() => {
+    if (signal.aborted) return;
+    run.emit({
+      type: 'warning',
+      message:
+        "The connection that holds this run's lock is lost. graphile-migrate's own lock still keeps others out.",
+    });
+  });
 }
 
 /**
  * Looks at a session every second until told to stop: whom it waits for, and how far its index build is. Without the
  * right to see other roles' statistics the server tells less, and so does this.
  */
-export async function watchSession({ session, pid, signal, onSight }: WatchOptions): Promise<void> {
+async function lookEverySecond(
+  session: Queryable,
+  pid: () => number | undefined,
+  signal: AbortSignal,
+  onSight: (sight: Sight) => void,
+): Promise<void> {
   for (;;) {
     await delay(LOOK_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
     if (signal.aborted) return;
