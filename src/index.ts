@@ -52,7 +52,7 @@ export {
   type ServerProcess,
   SettingsError,
 } from './errors.ts';
-export { poolConfig } from './settings/database.ts';
+export { type DatabaseOptions, poolConfig } from './settings/database.ts';
 export type { DatabaseUrl, TlsSettings } from './settings/database-url.ts';
 export {
   type ConnectionSettings,

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { describeProcesses } from '../../src/db/server-process.ts';
+import { describeProcesses } from '../../src/db/lock-holder.ts';
 import { withSession } from '../../src/db/session.ts';
 import { SchemaChangeError, type ServerProcess, SettingsError } from '../../src/errors.ts';
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';

@@ -2,10 +2,10 @@ import { LockNotAcquiredError } from '../errors.ts';
 import type { ThreadEvent, ThreadOutcome } from '../graphile/protocol.ts';
 import { type GraphileThread, isLockedOut } from '../graphile/thread.ts';
 import { cancelThread } from './cancel.ts';
+import { PassingFailure } from './connection-error.ts';
 import { worksConcurrently } from './invalid-index.ts';
 import { UNKNOWN_HOLDER } from './lock-holder.ts';
 import { failureOf } from './migration-failure.ts';
-import { PassingFailure } from './passing-failure.ts';
 import type { Surveyed } from './run-state.ts';
 import { startWatch, watchMigration } from './watch-migration.ts';
 
@@ -36,7 +36,12 @@ export async function apply(locked: Surveyed, thread: GraphileThread): Promise<v
     cancelThread(session, thread).catch(() => undefined);
   };
   const stop = new AbortController();
-  watchMigration(locked, watch, thread, stop.signal, cancel);
+  watchMigration(locked, watch, thread, stop.signal, cancel).catch(() => {
+    if (stop.signal.aborted) return;
+    const message =
+      "The connection that holds this run's lock is lost. graphile-migrate's own lock still keeps others out.";
+    run.emit({ type: 'warning', message });
+  });
   run.signal.addEventListener('abort', cancel);
   let outcome: ThreadOutcome;
   try {

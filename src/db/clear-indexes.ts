@@ -1,9 +1,8 @@
 import { codeOf, MigrationFailedError } from '../errors.ts';
 import { cancelUntil } from './cancel.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
-import { isConnectionLoss } from './connection-error.ts';
+import { isConnectionLoss, PassingFailure } from './connection-error.ts';
 import { concurrentIndexOf, dropInvalidIndex, IndexBusyError, type IndexName } from './invalid-index.ts';
-import { PassingFailure } from './passing-failure.ts';
 import type { Run, Surveyed } from './run-state.ts';
 
 /** Where there is no time left, or somebody is known to be in the way. */

@@ -48,6 +48,17 @@ const UNTRUSTED: Readonly<Record<string, string>> = {
   ),
 };
 
+/** A failure that may be gone in a moment. Never leaves the package: `error` is what a caller sees. */
+export class PassingFailure extends Error {
+  /** @param reason One sentence for people. */
+  constructor(
+    readonly reason: string,
+    readonly error: FilestoreError,
+  ) {
+    super(reason);
+  }
+}
+
 /** What pg says, without a code of its own, about a connection that went away. */
 const GONE = /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout e)/;
 

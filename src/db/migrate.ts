@@ -16,7 +16,7 @@ export async function migrate(surveyed: Surveyed): Promise<void> {
         import('./clear-indexes.ts'),
         import('./apply.ts'),
       ]);
-    if (run.comparesSchema) await requireModel();
+    if (run.compareSchema) await requireModel();
     const locked = await lock(surveyed);
     if (locked === undefined) return;
     if (locked.found.adopting) await refuseConflicts(session, run.committed);

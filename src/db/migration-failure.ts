@@ -4,8 +4,7 @@ import { placeAt } from '../sql-text.ts';
 import { capitalized, seconds } from '../text.ts';
 import { clearAfterFailure } from './clear-indexes.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
-import { isConnectionLoss, isPassing } from './connection-error.ts';
-import { PassingFailure } from './passing-failure.ts';
+import { isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
 import type { Surveyed } from './run-state.ts';
 import type { Watch } from './watch-migration.ts';
 

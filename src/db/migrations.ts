@@ -1,19 +1,15 @@
 import { NotMigratedError } from '../errors.ts';
 import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
-import { type Database, databaseOf } from '../settings/database.ts';
-import {
-  type ConnectionSettings,
-  type Environment,
-  type MigrationSettings,
-  migrationConnection,
-  migrationSettings,
-  missingUrlError,
-} from '../settings/settings.ts';
+import { type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
+import { type MigrationSettings, migrationSettings } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import type { SchemaCheck } from './check-schema.ts';
-import { type CommittedMigration, readCommittedMigrations } from './committed-migrations.ts';
+import {
+  type CommittedMigration,
+  readCommittedMigrations,
+  refuseMissingFile,
+} from './committed-migrations.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
-import { refuseMissingFile } from './missing-file.ts';
 import {
   type AppliedMigration,
   type MigrationPlan,
@@ -26,12 +22,8 @@ import { Progress, type Run } from './run-state.ts';
 import { type Session, withSession } from './session.ts';
 import { type Migrator, type Survey, survey } from './survey.ts';
 
-export interface MigrationOptions {
-  /** Where to; default: {@link migrationConnection} of the environment. */
-  readonly connection?: ConnectionSettings;
-  /** Default: `process.env`. */
-  readonly env?: Environment;
-}
+/** Which database: see {@link DatabaseOptions}. */
+export type MigrationOptions = DatabaseOptions;
 
 export interface RunMigrationsOptions extends MigrationOptions {
   /** Takes the place of single settings of the environment ({@link migrationSettings}). */
@@ -49,7 +41,7 @@ export interface RunMigrationsOptions extends MigrationOptions {
    * Compare the schema with the package's model after applying. Default: true. Without it, the loss of
    * the last migration's file is not noticed either: only the model shows it.
    */
-  readonly verifySchema?: boolean;
+  readonly compareSchema?: boolean;
 }
 
 /** `console` is one. */
@@ -242,12 +234,12 @@ async function readPackage(): Promise<readonly CommittedMigration[]> {
 async function resolveRun(options: RunMigrationsOptions): Promise<Run> {
   const database = resolveDatabase(options);
   const settings = { ...migrationSettings(options.env), ...options.settings };
-  const comparesSchema = options.verifySchema ?? true;
+  const compareSchema = options.compareSchema ?? true;
   return {
     settings,
     database,
-    comparesSchema,
-    committed: comparesSchema ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER),
+    compareSchema,
+    committed: compareSchema ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER),
     migrationsFolder: MIGRATIONS_FOLDER,
     configFile: CONFIG_FILE,
     signal: options.signal ?? new AbortController().signal,
@@ -269,12 +261,6 @@ async function withSurvey<T>(
 
 function surveyOnce(options: MigrationOptions): Promise<Survey> {
   return withSurvey(options, async (found) => found);
-}
-
-function resolveDatabase(options: MigrationOptions): Database {
-  const connection = options.connection ?? migrationConnection(options.env);
-  if (connection === undefined) throw missingUrlError('migrations need a database to go to.');
-  return databaseOf(connection);
 }
 
 function problemsOf(plan: MigrationPlan): readonly string[] {

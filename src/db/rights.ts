@@ -91,17 +91,8 @@ function unchecked(why: string): RightsCheck {
   return { state: 'unchecked', reason: `Could not check rights: ${why}` };
 }
 
-function describe({
-  problem,
-  role,
-  level,
-  privilege,
-  kind,
-  object,
-  columns,
-  grant,
-  revoke,
-}: Difference): string {
+function describe(difference: Difference): string {
+  const { problem, role, level, privilege, kind, object, columns, grant, revoke } = difference;
   if (role === null) {
     return `${object} does not renew rights: a migration can take rights away. Attach it again: select filestore.attach_renewal()`;
   }

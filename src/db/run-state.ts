@@ -12,7 +12,7 @@ export interface Run {
   readonly committed: readonly CommittedMigration[];
   readonly migrationsFolder: string;
   readonly configFile: string;
-  readonly comparesSchema: boolean;
+  readonly compareSchema: boolean;
   readonly signal: AbortSignal;
   readonly emit: (event: MigrationEvent) => void;
   readonly progress: Progress;

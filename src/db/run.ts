@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ConnectionError, type FilestoreError, MigrationFailedError, RunAbortedError } from '../errors.ts';
 import type { SchemaCheck } from './check-schema.ts';
-import { connectionLostError, isConnectionLoss } from './connection-error.ts';
-import { PassingFailure } from './passing-failure.ts';
+import { connectionLostError, isConnectionLoss, PassingFailure } from './connection-error.ts';
 import { pendingIn } from './plan.ts';
 import type { Progress, Run } from './run-state.ts';
 import { openSession } from './session.ts';
@@ -71,8 +70,8 @@ async function attempt(run: Run): Promise<RunResult> {
       const { migrate } = await import('./migrate.ts');
       await migrate({ run, session, found, pending });
     }
-    const notCompared = run.comparesSchema ? 'nothing was applied' : 'it was not asked for';
-    if (!run.comparesSchema || progress.durations.size === 0) {
+    const notCompared = run.compareSchema ? 'nothing was applied' : 'it was not asked for';
+    if (!run.compareSchema || progress.durations.size === 0) {
       return { progress, serverVersion, schema: { state: 'unchecked', reason: notCompared } };
     }
     const { verifyRun } = await import('./check-schema.ts');

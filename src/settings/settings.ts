@@ -27,6 +27,9 @@ export interface PoolSettings {
   readonly connectTimeoutMs: number;
 }
 
+export const CONNECT_TIMEOUT_MS = 10_000;
+/** First words of a migrator's name in pg_stat_activity. */
+export const MIGRATION_PURPOSE = 'filestore migrate';
 const CONNECT_TIMEOUT_VARIABLES = ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'];
 const SERVICE_URL_VARIABLES = ['FILESTORE_DATABASE_URL', 'DATABASE_URL'] as const;
 const MIGRATION_URL_VARIABLES = ['FILESTORE_MIGRATION_DATABASE_URL', ...SERVICE_URL_VARIABLES] as const;
@@ -47,7 +50,7 @@ export function serviceConnection(env: Environment = process.env): ConnectionSet
  * @throws {SettingsError} naming the variable whose value cannot be used.
  */
 export function migrationConnection(env: Environment = process.env): ConnectionSettings | undefined {
-  return connectionFrom(env, MIGRATION_URL_VARIABLES, 'filestore migrate');
+  return connectionFrom(env, MIGRATION_URL_VARIABLES, MIGRATION_PURPOSE);
 }
 
 /** The error for a command or service that needs a database URL and has none. */
@@ -66,7 +69,7 @@ export function poolSettings(env: Environment = process.env): PoolSettings {
   return {
     max: wholeNumber(env, ['FILESTORE_PGPOOL_MAX', 'PGPOOL_MAX'], 5, 1, 10_000),
     idleTimeoutMs: milliseconds(env, ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', 'PGPOOL_IDLE_TIMEOUT_MS'], 30_000),
-    connectTimeoutMs: milliseconds(env, CONNECT_TIMEOUT_VARIABLES, 10_000, 1),
+    connectTimeoutMs: milliseconds(env, CONNECT_TIMEOUT_VARIABLES, CONNECT_TIMEOUT_MS, 1),
   };
 }
 
@@ -141,7 +144,7 @@ export function connectionFrom(
   if (variable === undefined) return undefined;
   return {
     applicationName: nameSession(purpose),
-    connectTimeoutMs: milliseconds(env, CONNECT_TIMEOUT_VARIABLES, 10_000, 1),
+    connectTimeoutMs: milliseconds(env, CONNECT_TIMEOUT_VARIABLES, CONNECT_TIMEOUT_MS, 1),
     ...parseDatabaseUrl(variable, env[variable] ?? ''),
   };
 }
@@ -150,7 +153,7 @@ export function connectionFrom(
  * What other roles see of this session, so that whoever waits for its locks knows where to look: when it began and
  * on which host. The server keeps 63 bytes; what tells pods apart stands at the end of their names.
  */
-function nameSession(purpose: string): string {
+export function nameSession(purpose: string): string {
   const start = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
   const name = `${purpose} ${start} `;
   return name + hostname().slice(-(63 - name.length));

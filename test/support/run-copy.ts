@@ -32,7 +32,7 @@ export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions
       committed: await readCommittedMigrations(migrationsFolder),
       migrationsFolder,
       configFile: join(copy.folder, '.gmrc'),
-      comparesSchema: false,
+      compareSchema: false,
       signal: options.signal ?? new AbortController().signal,
       emit: (event) => events.push(event),
       progress: new Progress(),
