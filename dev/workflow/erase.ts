@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { describeProcesses } from '../../src/db/lock-holder.ts';
+import { describeProcess } from '../../src/db/lock-holder.ts';
 import { withSession } from '../../src/db/session.ts';
 import { SchemaChangeError, type ServerProcess, SettingsError } from '../../src/errors.ts';
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';
@@ -56,7 +56,7 @@ export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKi
     const users = await usersOf(databases.root, database);
     if (users.length === 0) return;
     if (performance.now() > deadline) {
-      const list = describeProcesses(users);
+      const list = users.map(describeProcess).join('; ');
       throw new SchemaChangeError(
         `${capitalized(describeConnection(databases[kind]))} cannot be erased while somebody is connected to it: ${list}. Nothing was changed. End that, and run this again.`,
       );

@@ -7,24 +7,23 @@ import { worksConcurrently } from './invalid-index.ts';
 import { UNKNOWN_HOLDER } from './lock-holder.ts';
 import { failureOf } from './migration-failure.ts';
 import type { Surveyed } from './run-state.ts';
-import { startWatch, watchMigration } from './watch-migration.ts';
+import { type Watch, watchMigration } from './watch-migration.ts';
 
 /** Applies what is pending, watching over it. Ends with everything applied, or throws. */
 export async function apply(locked: Surveyed, thread: GraphileThread): Promise<void> {
   const { run, session, found, pending } = locked;
   // The signal may have been aborted before anything here listened to it.
   run.signal.throwIfAborted();
-  const watch = startWatch();
+  const watch: Watch = { current: undefined, blockers: '', blockedSince: undefined, gaveUp: false };
   const onEvent = (event: ThreadEvent) => {
     if (event.type === 'warning') run.emit(event);
     if (event.type !== 'start' && event.type !== 'end') return;
     const filename = event.target.committed ?? '';
     const migration = pending.find((one) => one.filename === filename);
     if (event.type === 'start') {
-      Object.assign(watch, startWatch(), {
-        current: migration && { migration, startedAt: performance.now() },
-        gaveUp: watch.gaveUp,
-      });
+      watch.current = migration && { migration, startedAt: performance.now() };
+      watch.blockers = '';
+      watch.blockedSince = undefined;
       run.emit({ type: 'migration-start', filename });
     } else {
       watch.current = undefined;

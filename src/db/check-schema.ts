@@ -59,14 +59,6 @@ export async function checkSchemaAndRights(
   return { state: 'unchecked', reason: `The objects of the schema are as they should be. ${rights.reason}` };
 }
 
-/**
- * Refuses a package whose model cannot be read, before anything is done that would be compared with it.
- * @throws {SchemaModelError} when it is missing or damaged.
- */
-export async function requireModel(): Promise<void> {
-  await readCommittedModel();
-}
-
 /** A lock on a table, or a time limit, can keep the server from describing it. */
 async function readIfPossible(session: Queryable): Promise<LiveCatalog | { readonly reason: string }> {
   try {

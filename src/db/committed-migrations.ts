@@ -3,11 +3,17 @@ import { join } from 'node:path';
 import { readModelledMigration } from '../catalog/committed.ts';
 import type { ModelledMigration } from '../catalog/render.ts';
 import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
-import { hashOf, isMigrationFile, parseMigrationText, recordedNameOf } from '../graphile/migration-text.ts';
+import {
+  hashOf,
+  isMigrationFile,
+  type MigrationText,
+  parseMigrationText,
+  recordedNameOf,
+} from '../graphile/migration-text.ts';
 import { compareNames } from '../text.ts';
 
 /** A migration as its file in `migrations/committed` tells it. */
-export interface CommittedMigration {
+export interface CommittedMigration extends Pick<MigrationText, 'body' | 'transaction' | 'linesBeforeBody'> {
   /** Name of the file, such as `000001-mounts.sql`. */
   readonly filename: string;
   /** Name under which graphile-migrate records it: number only, such as `000001.sql`. */
@@ -16,12 +22,6 @@ export interface CommittedMigration {
   readonly hash: string;
   /** Hash of the migration before it; null for the first. */
   readonly previousHash: string | null;
-  /** The SQL as it is run and hashed: without the header. */
-  readonly body: string;
-  /** Whether it runs in a transaction: all do that do not begin with `--! no-transaction`. */
-  readonly transaction: boolean;
-  /** Number of lines in the file before the first of `body`. */
-  readonly linesBeforeBody: number;
 }
 
 /**

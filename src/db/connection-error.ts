@@ -32,21 +32,11 @@ const UNTRUSTED: Readonly<Record<string, string>> = {
     "the server's certificate is for another host name. Use a name that it is issued for in the database URL",
   CERT_HAS_EXPIRED: "the server's certificate has expired. Renew it",
   CERT_NOT_YET_VALID: "the server's certificate is not valid yet. Check the clocks",
-  ...Object.fromEntries(
-    [
-      'SELF_SIGNED_CERT_IN_CHAIN',
-      'DEPTH_ZERO_SELF_SIGNED_CERT',
-      'UNABLE_TO_GET_ISSUER_CERT',
-      'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-      'CERT_UNTRUSTED',
-      'CERT_SIGNATURE_FAILURE',
-    ].map((code) => [
-      code,
-      "the authority that issued the server's certificate is not known here. Name its certificate with sslrootcert in the database URL",
-    ]),
-  ),
 };
+
+/** Codes for a certificate whose issuer is not trusted. */
+const UNKNOWN_AUTHORITY =
+  /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(GET_ISSUER_CERT(_LOCALLY)?|VERIFY_LEAF_SIGNATURE)|CERT_(UNTRUSTED|SIGNATURE_FAILURE))$/;
 
 /** A failure that may be gone in a moment. Never leaves the package: `error` is what a caller sees. */
 export class PassingFailure extends Error {
@@ -74,7 +64,9 @@ function describeRefusal({ where, config }: Database, cause: unknown): string {
   const message = messageOf(cause);
   const refusal = REFUSALS[code];
   if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
-  const distrust = UNTRUSTED[code];
+  const distrust = UNKNOWN_AUTHORITY.test(code)
+    ? "the authority that issued the server's certificate is not known here. Name its certificate with sslrootcert in the database URL"
+    : UNTRUSTED[code];
   if (distrust !== undefined) return `Cannot trust ${where}: ${distrust} (${code}).`;
   // Said by pg, which gives these no code.
   if (message.includes('does not support SSL')) {

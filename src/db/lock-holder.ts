@@ -83,22 +83,11 @@ export function describeProcess({ pid, role, applicationName }: ServerProcess): 
   return parts.join(', ');
 }
 
-/** Several of them; empty for none. */
-export function describeProcesses(processes: readonly ServerProcess[]): string {
-  return processes.map(describeProcess).join('; ');
-}
-
 /** In words, such as `server process 4711, role "deployer", application "filestore migrate …"`. */
 export function describeHolder(holder: LockHolder): string {
-  switch (holder.kind) {
-    case 'session':
-    case 'hidden session':
-      return describeProcess(holder);
-    case 'prepared transaction':
-      return `prepared transaction ${sqlString(holder.gid)} of role "${holder.role}" in database "${holder.database}", prepared at ${moment(holder.preparedAt)} (${age(holder.ageMs)} ago)`;
-    case 'unknown':
-      return 'a holder that ended while it was looked up';
-  }
+  if (holder.kind === 'unknown') return 'a holder that ended while it was looked up';
+  if (holder.kind !== 'prepared transaction') return describeProcess(holder);
+  return `prepared transaction ${sqlString(holder.gid)} of role "${holder.role}" in database "${holder.database}", prepared at ${moment(holder.preparedAt)} (${age(holder.ageMs)} ago)`;
 }
 
 /** Several of them; empty for none. */

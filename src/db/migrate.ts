@@ -1,3 +1,4 @@
+import { readCommittedModel } from '../catalog/committed.ts';
 import { type GraphileThread, startThread } from '../graphile/thread.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
 import type { Run, Surveyed } from './run-state.ts';
@@ -9,14 +10,13 @@ export async function migrate(surveyed: Surveyed): Promise<void> {
   // First of all: its thread loads graphile-migrate, which takes longer than all of the rest.
   const thread = startMigrateThread(run);
   try {
-    const [{ lock }, { refuseConflicts, requireModel }, { clearInvalidIndexes }, { apply }] =
-      await Promise.all([
-        import('./lock.ts'),
-        import('./check-schema.ts'),
-        import('./clear-indexes.ts'),
-        import('./apply.ts'),
-      ]);
-    if (run.compareSchema) await requireModel();
+    const [{ lock }, { refuseConflicts }, { clearInvalidIndexes }, { apply }] = await Promise.all([
+      import('./lock.ts'),
+      import('./check-schema.ts'),
+      import('./clear-indexes.ts'),
+      import('./apply.ts'),
+    ]);
+    if (run.compareSchema) await readCommittedModel();
     const locked = await lock(surveyed);
     if (locked === undefined) return;
     if (locked.found.adopting) await refuseConflicts(session, run.committed);

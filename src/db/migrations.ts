@@ -1,3 +1,4 @@
+import { readCommittedModel } from '../catalog/committed.ts';
 import { NotMigratedError } from '../errors.ts';
 import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
 import { type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
@@ -101,19 +102,12 @@ export interface PendingMigration {
  * Applies the committed migrations that the database does not have yet, each in a transaction of its own. Of many
  * runs at once one works and the others wait for it. Safe to run at every deploy: with nothing to apply, it is one
  * connection and one message.
- * @throws {SettingsError} no database URL, or a setting that cannot be used.
- * @throws {ConnectionError | ConnectionLostError} the server cannot be reached, refuses, or went away for good.
- * @throws {PoolerError | ReadOnlyError} the connection is not one that migrations can go through.
- * @throws {MigrationsMissingError | MigrationsInvalidError} the migration files are missing, damaged or edited.
- * @throws {HistoryDivergedError | DatabaseAheadError | HistoryUnreadableError} the database has a history other
- * than the files', or one that may not be read.
- * @throws {SchemaConflictError} tables of another shape are there without a history. Nothing was changed.
- * @throws {LockNotAcquiredError} another migrator was at work for too long.
- * @throws {MigrationFailedError} a migration failed; carries what was applied before it.
- * @throws {SchemaModelError} the package's model is missing or damaged, or of another migration than the last where
- * tables without a history would be compared with it. Nothing was changed.
- * @throws {SchemaDriftedError} everything is applied, and the schema is not what the migrations make.
- * @throws {RunAbortedError} `signal` was aborted; carries what was applied.
+ * @example
+ * const report = await runMigrations({ connectionString, logger: console });
+ * console.log(report.applied.map(({ filename }) => filename), report.alreadyApplied);
+ * @throws {FilestoreError} whose `code` is the reason; docs/operations.md has each with its remedy. What was applied
+ * before stays: {@link MigrationFailedError}, {@link SchemaDriftedError}, {@link LockNotAcquiredError},
+ * {@link ConnectionLostError} and {@link RunAbortedError} list it as `applied`.
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
@@ -140,10 +134,11 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
  * Compares the database with the migrations of this package. Reads only: works on a hot standby, and for a role that
  * may read nothing but the history (`grant usage on schema graphile_migrate`, `grant select on
  * graphile_migrate.migrations`).
- * @throws {SettingsError} no database URL, or a setting that cannot be used.
- * @throws {ConnectionError | ConnectionLostError} the server cannot be reached, refuses, or went away.
- * @throws {MigrationsMissingError | MigrationsInvalidError} the migration files are missing, damaged or edited.
- * @throws {HistoryUnreadableError} the role may not read the history.
+ * @example
+ * const { state, pending } = await migrationStatus({ connectionString });
+ * if (state === 'pending') console.log(`To apply: ${pending.join(', ')}`);
+ * @throws {FilestoreError} as {@link runMigrations} does for the settings, the connection, the migration files, and a
+ * history that the role may not read.
  */
 export async function migrationStatus(options: MigrationOptions = {}): Promise<MigrationStatus> {
   const { plan, applied, serverVersion, standby, migrators } = await surveyOnce(options);
@@ -162,19 +157,21 @@ export async function migrationStatus(options: MigrationOptions = {}): Promise<M
 /**
  * What {@link runMigrations} would apply, with its SQL. Reads only, and refuses what a run would refuse by its look
  * at the package, the history, and tables without a history.
+ * @example
+ * for (const { filename, sql } of await pendingMigrations({ connectionString })) console.log(filename, sql);
  */
 export async function pendingMigrations(
   options: MigrationOptions = {},
 ): Promise<readonly PendingMigration[]> {
   return withSurvey(options, async (found, session, committed) => {
     const pending = pendingIn(found.plan, found.where);
-    const { refuseConflicts, requireModel } = await import('./check-schema.ts');
-    if (pending.length > 0) await requireModel();
+    if (pending.length > 0) await readCommittedModel();
+    const { refuseConflicts } = await import('./check-schema.ts');
     if (found.adopting) await refuseConflicts(session, committed);
-    return pending.map(({ filename, message, body, transaction }) => ({
+    return pending.map(({ filename, message, body: sql, transaction }) => ({
       filename,
       message,
-      sql: body,
+      sql,
       transaction,
     }));
   });
@@ -183,6 +180,8 @@ export async function pendingMigrations(
 /**
  * For a service's start: passes when the database has every migration of this package. A database that is ahead
  * passes too: in a rolling deploy the old version goes on beside the new one's schema, which is made for that.
+ * @example
+ * await assertMigrated({ connectionString });
  * @throws {NotMigratedError} whose message is the command that applies what is missing.
  * @throws what {@link migrationStatus} and a diverged history do.
  */
@@ -200,6 +199,9 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
  * Compares the live schema with the model that ships with the package, object by object, and the rights of roles with
  * the levels that `filestore.grant_access` recorded. Reads only. The rights need a role that has a level, or the owner.
  * Of a database that lacks migrations, or has more of them, nothing is compared, and `reason` says what to do.
+ * @example
+ * const check = await verifySchema({ connectionString });
+ * if (check.state === 'drifted') console.log(check.differences.join('\n'));
  * @throws what {@link migrationStatus} does; {HistoryDivergedError} other files were applied; {SchemaModelError} the
  * model is missing or damaged.
  */

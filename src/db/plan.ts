@@ -14,8 +14,7 @@ export interface AppliedMigration {
 
 /** What the files and the database have to say about each other. */
 export type MigrationPlan =
-  | { readonly state: 'empty'; readonly pending: readonly CommittedMigration[] }
-  | { readonly state: 'pending'; readonly pending: readonly CommittedMigration[] }
+  | { readonly state: 'empty' | 'pending'; readonly pending: readonly CommittedMigration[] }
   | { readonly state: 'current' }
   | { readonly state: 'ahead'; readonly unknown: readonly AppliedMigration[] }
   | { readonly state: 'diverged'; readonly problems: readonly HistoryProblem[] };

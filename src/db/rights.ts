@@ -4,11 +4,8 @@ import type { Queryable } from './session.ts';
 /** The result of comparing the rights of roles with the levels that `filestore.grant_access` recorded. */
 export type RightsCheck =
   | { readonly state: 'same' }
-  | {
-      readonly state: 'drifted';
-      /** One line for each right, with the statement that corrects it. */
-      readonly differences: readonly string[];
-    }
+  /** One line for each right, with the statement that corrects it. */
+  | { readonly state: 'drifted'; readonly differences: readonly string[] }
   /** Nothing was compared, which says nothing about the rights. */
   | { readonly state: 'unchecked'; readonly reason: string };
 

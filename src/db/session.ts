@@ -47,7 +47,7 @@ export interface Patience {
   /** Milliseconds to wait for a server that cannot be reached yet. 0: one attempt. */
   readonly waitMs: number;
   /** Ends the wait. A session that is open is then ended too, unless the server answers within two seconds. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Told once, when the first attempt failed and there is time for another. */
   readonly onWaiting?: (reason: string) => void;
 }
@@ -69,9 +69,8 @@ export async function openSession(database: Database, patience: Patience): Promi
       const leftMs = startedAt + patience.waitMs - performance.now();
       if (!isPassing(cause) || leftMs <= 0) throw error;
       if (attempt === 1) patience.onWaiting?.(error.message);
-      await delay(Math.min(100 * attempt, 1_000, leftMs), undefined, {
-        ...(patience.signal !== undefined && { signal: patience.signal }),
-      });
+      const { signal } = patience;
+      await delay(Math.min(100 * attempt, 1_000, leftMs), undefined, { ...(signal && { signal }) });
     }
   }
 }
@@ -117,8 +116,7 @@ async function connect(database: Database, signal?: AbortSignal): Promise<Sessio
       );
       return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
     },
-    openAnother: (other) =>
-      openSession(database, { waitMs: 0, ...(other !== undefined && { signal: other }) }),
+    openAnother: (other) => openSession(database, { waitMs: 0, signal: other }),
     async close({ clear } = { clear: false }) {
       signal?.removeEventListener('abort', onAbort);
       ended.abort();

@@ -20,7 +20,8 @@ export interface Preflight {
   readonly standby: boolean;
   /** True where transactions cannot write: on a standby, or by the role's or database's settings. */
   readonly readOnly: boolean;
-  readonly bookkeeping: Bookkeeping;
+  /** The table graphile_migrate.migrations; null where there is none. */
+  readonly history: readonly AppliedMigration[] | 'unreadable' | null;
   /** Whether both tables of graphile-migrate are there. */
   readonly bookkeepingIsWhole: boolean;
   /** Whether any table, view or type stands in the schema, migrated or not. */
@@ -34,12 +35,6 @@ export interface Preflight {
  * locks.
  */
 export type Migrator = LockHolder & { readonly lock: 'filestore' | 'graphile-migrate' };
-
-/** What the database remembers of its migrations: the table graphile_migrate.migrations. */
-export type Bookkeeping =
-  | { readonly state: 'absent' }
-  | { readonly state: 'unreadable' }
-  | { readonly state: 'read'; readonly applied: readonly AppliedMigration[] };
 
 /** A database, and how its history compares with the files. */
 export interface Survey extends Preflight {
@@ -70,34 +65,31 @@ declare
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
     where n.nspname = 'graphile_migrate' and c.relname = 'migrations' and c.relkind = 'r'
   );
-  answer text := '{"state": "absent"}';
+  answer text := 'null';
 begin
   if history is not null then
     if pg_catalog.has_schema_privilege('graphile_migrate', 'usage') and pg_catalog.has_table_privilege(history, 'select') then
       execute $rows$
-        select pg_catalog.json_build_object(
-          'state', 'read',
-          'applied', coalesce(
-            pg_catalog.json_agg(
-              pg_catalog.json_build_object(
-                'filename', filename, 'hash', hash, 'previousHash', previous_hash, 'appliedAt', date
-              )
-              order by filename collate "C"
-            ),
-            '[]'
-          )
+        select coalesce(
+          pg_catalog.json_agg(
+            pg_catalog.json_build_object(
+              'filename', filename, 'hash', hash, 'previousHash', previous_hash, 'appliedAt', date
+            )
+            order by filename collate "C"
+          ),
+          '[]'
         )
         from graphile_migrate.migrations
       $rows$ into answer;
     else
-      answer := '{"state": "unreadable"}';
+      answer := '"unreadable"';
     end if;
   end if;
   perform pg_catalog.set_config('filestore.preflight', answer, true);
 end
 $look$;
 select
-  pg_catalog.current_setting('filestore.preflight')::json as bookkeeping,
+  pg_catalog.current_setting('filestore.preflight')::json as history,
   pg_catalog.current_setting('server_version') as "serverVersion",
   pg_catalog.pg_backend_pid() as pid,
   pg_catalog.pg_is_in_recovery() as standby,
@@ -129,14 +121,12 @@ select
   ) as migrators
 `;
 
-type Row = Omit<Preflight, 'where' | 'bookkeeping' | 'migrators'> & {
+type Row = Omit<Preflight, 'where' | 'history' | 'migrators'> & {
   readonly migrators: readonly { readonly holder: HolderRow; readonly lock: Migrator['lock'] }[];
-  readonly bookkeeping:
-    | Exclude<Bookkeeping, { readonly state: 'read' }>
-    | {
-        readonly state: 'read';
-        readonly applied: readonly (Omit<AppliedMigration, 'appliedAt'> & { readonly appliedAt: string })[];
-      };
+  readonly history:
+    | readonly (Omit<AppliedMigration, 'appliedAt'> & { readonly appliedAt: string })[]
+    | 'unreadable'
+    | null;
 };
 
 /** Reads a database and compares it with the files. Refuses only a history that may not be read. */
@@ -157,13 +147,11 @@ export async function survey(
 }
 
 /** The migrations that a database remembers; none when it remembers nothing. */
-export function appliedIn({ where, bookkeeping }: Preflight): readonly AppliedMigration[] {
-  if (bookkeeping.state === 'unreadable') {
-    throw new HistoryUnreadableError(
-      `${capitalized(where)} was migrated, and this role may not read its history. Grant it: grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….`,
-    );
-  }
-  return bookkeeping.state === 'read' ? bookkeeping.applied : [];
+export function appliedIn({ where, history }: Preflight): readonly AppliedMigration[] {
+  if (history !== 'unreadable') return history ?? [];
+  throw new HistoryUnreadableError(
+    `${capitalized(where)} was migrated, and this role may not read its history. Grant it: grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….`,
+  );
 }
 
 /** Refuses to migrate a database that can only be read. */
@@ -186,19 +174,16 @@ export async function readPreflight(session: Session): Promise<Preflight> {
   const results = (await session.query(LOOK)) as unknown as readonly pg.QueryResult<Row>[];
   const row = results[1]?.rows[0];
   if (row === undefined) throw new Error('the server answered nothing');
-  const { bookkeeping } = row;
+  const { history } = row;
   return {
     ...row,
     where: session.database.where,
     migrators: row.migrators.map(({ holder, lock }) => ({ ...readHolder(holder), lock })),
     serverVersion: row.serverVersion.split(' ')[0] ?? row.serverVersion,
-    bookkeeping:
-      bookkeeping.state === 'read'
-        ? {
-            state: 'read',
-            applied: bookkeeping.applied.map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) })),
-          }
-        : bookkeeping,
+    history:
+      history === null || history === 'unreadable'
+        ? history
+        : history.map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) })),
   };
 }
 

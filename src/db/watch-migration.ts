@@ -30,10 +30,6 @@ export interface Watch {
   gaveUp: boolean;
 }
 
-export function startWatch(): Watch {
-  return { current: undefined, blockers: '', blockedSince: undefined, gaveUp: false };
-}
-
 /**
  * Looks every second, until the signal is aborted, at what the thread's session does: whom it waits for, and how far its
  * index build is. Without the right to see other roles' statistics the server tells less, and so does this.
