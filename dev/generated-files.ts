@@ -103,7 +103,7 @@ async function generateFromCommitted(signal: AbortSignal | undefined): Promise<r
   if (migration === undefined) throw new MigrationsMissingError('There is no committed migration.');
   const generate = async (url: string) => {
     // Verified, it would be against the very model that is about to be written.
-    await runMigrations({ env: { DATABASE_URL: url }, verifySchema: false });
+    await runMigrations({ env: { DATABASE_URL: url }, compareSchema: false });
     return withClient(url, (client) => generateFiles(client, migration));
   };
   return withTemporaryDatabase(generate, undefined, signal);

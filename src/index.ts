@@ -22,7 +22,7 @@ export {
   verifySchema,
 } from './db/migrations.ts';
 export type { AppliedMigration, MigrationState } from './db/plan.ts';
-export type { Migrator } from './db/preflight.ts';
+export type { Migrator } from './db/survey.ts';
 export {
   ConnectionError,
   ConnectionLostError,
@@ -52,15 +52,15 @@ export {
   type ServerProcess,
   SettingsError,
 } from './errors.ts';
+export { type DatabaseOptions, poolConfig } from './settings/database.ts';
 export type { DatabaseUrl, TlsSettings } from './settings/database-url.ts';
-export type { Environment } from './settings/environment.ts';
 export {
   type ConnectionSettings,
+  type Environment,
   type MigrationSettings,
   migrationConnection,
   migrationSettings,
   type PoolSettings,
-  poolConfig,
   poolSettings,
   serviceConnection,
 } from './settings/settings.ts';

@@ -4,6 +4,7 @@ import { checkSchema } from '../../src/db/check-schema.ts';
 import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
 import { withSession } from '../../src/db/session.ts';
 import { FilestoreError, MigrationsInvalidError, SchemaModelError } from '../../src/errors.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import type { WorkflowDatabases } from './databases.ts';
 
@@ -24,7 +25,7 @@ export async function leftoversOfCommitted(
   committed: readonly CommittedMigration[],
 ): Promise<readonly string[]> {
   try {
-    const check = await withSession(main, (session) => checkSchema(session, committed));
+    const check = await withSession(databaseOf(main), (session) => checkSchema(session, committed));
     return check.state === 'drifted' ? check.differences : [];
   } catch (error) {
     // The latter: the model is of a migration that was uncommitted.
@@ -39,8 +40,8 @@ export async function leftoversOfCommitted(
  */
 export async function leftoversOfCommit({ main, shadow }: WorkflowDatabases): Promise<Leftovers> {
   try {
-    const expected = await withSession(shadow, readCatalog);
-    const { differences } = compareModels(expected, await withSession(main, readCatalog));
+    const expected = await withSession(databaseOf(shadow), readCatalog);
+    const { differences } = compareModels(expected, await withSession(databaseOf(main), readCatalog));
     return { type: 'known', differences: differences.map(describeDifference) };
   } catch (error) {
     if (error instanceof FilestoreError) return { type: 'unknown', reason: error.message };

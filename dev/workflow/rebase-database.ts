@@ -3,11 +3,11 @@ import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
 import { describeHolders, UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { planMigrations } from '../../src/db/plan.ts';
-import { readPreflight } from '../../src/db/preflight.ts';
-import { appliedIn } from '../../src/db/refuse.ts';
 import { type Session, withSession } from '../../src/db/session.ts';
+import { appliedIn, readPreflight } from '../../src/db/survey.ts';
 import { codeOf, LockNotAcquiredError, RunAbortedError, SchemaChangeError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import { isLocal } from './erase.ts';
@@ -53,8 +53,8 @@ export async function planDatabase(
   if (!isLocal(main)) {
     return untouched('it is not on this machine. If it is yours alone, recreate it: npm run db:reset');
   }
-  const preflight = await withSession(main, readPreflight);
-  const applied = appliedIn(main, preflight);
+  const preflight = await withSession(databaseOf(main), readPreflight);
+  const applied = appliedIn(preflight);
   const isStale = ({ before }: Renumbering['changed'][number]) =>
     applied.some(({ hash, filename }) => hash === before.hash && filename === before.recordedName);
   const stale = changed.filter(isStale).map(({ before }) => before);
@@ -92,7 +92,7 @@ export async function forgetMigrations(
   const rows = stale.map(({ recordedName, hash }) => `('${recordedName}', '${hash}')`);
   const statement = `delete from graphile_migrate.migrations where (filename, hash) in (${rows.join(', ')})`;
   const deadline = performance.now() + LOCK_PATIENCE_MS;
-  await withSession(main, async (session) => {
+  await withSession(databaseOf(main), async (session) => {
     while (!(await runAsOnlyMigrator(session, statement))) {
       if (performance.now() > deadline) {
         const { migrators } = await readPreflight(session);

@@ -1,6 +1,7 @@
 import { withSession } from '../../src/db/session.ts';
 import { ConnectionError, codeOf } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { readMigrations } from './other-branch.ts';
@@ -51,7 +52,7 @@ export async function resetDatabase(
 
 async function sizeOf({ databases }: WorkflowContext): Promise<string | null> {
   try {
-    return await withSession(databases.main, async (session) => {
+    return await withSession(databaseOf(databases.main), async (session) => {
       const { rows } = await session.query<{ size: string }>(
         'select pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(pg_catalog.current_database())) as size',
       );

@@ -4,12 +4,11 @@ import { compareModels, describeDifference } from '../catalog/compare.ts';
 import type { LiveCatalog } from '../catalog/model.ts';
 import { readCatalog } from '../catalog/read.ts';
 import { SchemaConflictError, SchemaDriftedError, SchemaModelError } from '../errors.ts';
-import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
+import { type CommittedMigration, refuseModelOfLaterOne } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
-import { refuseModelOfLaterOne } from './missing-file.ts';
 import { checkRights } from './rights.ts';
-import type { Queryable } from './session.ts';
+import type { Run } from './run-state.ts';
+import type { Queryable, Session } from './session.ts';
 
 /** What became of comparing the live schema with the model that ships with the package. */
 export type SchemaCheck =
@@ -60,14 +59,6 @@ export async function checkSchemaAndRights(
   return { state: 'unchecked', reason: `The objects of the schema are as they should be. ${rights.reason}` };
 }
 
-/**
- * Refuses a package whose model cannot be read, before anything is done that would be compared with it.
- * @throws {SchemaModelError} when it is missing or damaged.
- */
-export async function requireModel(): Promise<void> {
-  await readCommittedModel();
-}
-
 /** A lock on a table, or a time limit, can keep the server from describing it. */
 async function readIfPossible(session: Queryable): Promise<LiveCatalog | { readonly reason: string }> {
   try {
@@ -86,36 +77,49 @@ async function readIfPossible(session: Queryable): Promise<LiveCatalog | { reado
  * @throws {SchemaConflictError} naming each of them.
  */
 export async function refuseConflicts(
-  session: Queryable,
+  session: Session,
   committed: readonly CommittedMigration[],
-  connection: ConnectionSettings,
 ): Promise<void> {
   const model = await readModel(committed);
   if ('reason' in model) {
     throw new SchemaModelError(
-      `Tables exist in ${describeConnection(connection)} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
+      `Tables exist in ${session.database.where} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
     );
   }
   const sql = committed.map(({ body }) => body).join('\n');
   const conflicts = adoptionConflicts(model.model, await readCatalog(session), sql);
   if (conflicts.length === 0) return;
   throw new SchemaConflictError(
-    `Schema filestore exists in ${describeConnection(connection)} with another shape, and no migration of it is recorded: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database; make it what it should be, or move it to another schema (alter table … set schema …), then run this again.`,
+    `Schema filestore exists in ${session.database.where} with another shape, and no migration of it is recorded: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database; make it what it should be, or move it to another schema (alter table … set schema …), then run this again.`,
     conflicts,
   );
 }
 
-/** The error for a schema that is not what it should be. */
-export function driftError(
-  connection: ConnectionSettings,
-  differences: readonly string[],
-  applied: readonly string[],
-): SchemaDriftedError {
-  return new SchemaDriftedError(
-    `The schema in ${describeConnection(connection)} is not the one that its migrations make:\n${differences.map((line) => `  ${line}`).join('\n')}\nSomebody changed it by hand. Change it back, or write the change as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
-    differences,
-    applied,
-  );
+/**
+ * Compares the schema after a run that applied something.
+ * @throws {SchemaDriftedError} when it is not the one that the migrations make.
+ */
+export async function verifyRun(run: Run, session: Session): Promise<SchemaCheck> {
+  const warn = (message: string) => run.emit({ type: 'warning', message });
+  const check = await checkSchema(session, run.committed);
+  if (check.state === 'drifted') {
+    const { applied } = run.progress;
+    throw new SchemaDriftedError(
+      `The schema in ${session.database.where} is not the one that its migrations make:\n${check.differences.map((line) => `  ${line}`).join('\n')}\nSomebody changed it by hand. Change it back, or write the change as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
+      check.differences,
+      applied,
+    );
+  }
+  if (check.state === 'unchecked') {
+    warn(`The schema was not checked: ${check.reason}`);
+    return check;
+  }
+  check.notes.forEach(warn);
+  // Rights that someone granted by hand are no reason to fail a deploy.
+  const rights = await checkRights(session);
+  if (rights.state === 'unchecked') warn(rights.reason);
+  if (rights.state === 'drifted') rights.differences.forEach(warn);
+  return check;
 }
 
 /**

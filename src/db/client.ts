@@ -1,8 +1,8 @@
 import pg, { type Pool, type PoolClient } from 'pg';
+import { databaseOf, poolConfig } from '../settings/database.ts';
 import {
   type ConnectionSettings,
   missingUrlError,
-  poolConfig,
   poolSettings,
   serviceConnection,
 } from '../settings/settings.ts';
@@ -33,7 +33,7 @@ export async function getClient(): Promise<PoolClient> {
   try {
     return await getPool().connect();
   } catch (cause) {
-    throw connectionError(connection, cause);
+    throw connectionError(databaseOf(connection), cause);
   }
 }
 
@@ -94,17 +94,18 @@ function createPool(): Pool {
 
 /** A client whose refusals say which database and what to do, also to who uses the pool's own `query` and `connect`. */
 function clientOf(connection: ConnectionSettings) {
+  const database = databaseOf(connection);
   return class extends pg.Client {
     override connect(): Promise<pg.Client>;
     override connect(callback: (error: Error) => void): void;
     override connect(callback?: (error: Error) => void): Promise<pg.Client> | undefined {
       if (callback === undefined) {
         return super.connect().catch((cause) => {
-          throw connectionError(connection, cause);
+          throw connectionError(database, cause);
         });
       }
       // Called with null when all is well.
-      super.connect((cause: Error) => callback(cause && connectionError(connection, cause)));
+      super.connect((cause: Error) => callback(cause && connectionError(database, cause)));
       return undefined;
     }
   };

@@ -1,11 +1,19 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readModelledMigration } from '../catalog/committed.ts';
+import type { ModelledMigration } from '../catalog/render.ts';
 import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
-import { hashOf, isMigrationFile, parseMigrationText, recordedNameOf } from '../graphile/migration-text.ts';
+import {
+  hashOf,
+  isMigrationFile,
+  type MigrationText,
+  parseMigrationText,
+  recordedNameOf,
+} from '../graphile/migration-text.ts';
 import { compareNames } from '../text.ts';
 
 /** A migration as its file in `migrations/committed` tells it. */
-export interface CommittedMigration {
+export interface CommittedMigration extends Pick<MigrationText, 'body' | 'transaction' | 'linesBeforeBody'> {
   /** Name of the file, such as `000001-mounts.sql`. */
   readonly filename: string;
   /** Name under which graphile-migrate records it: number only, such as `000001.sql`. */
@@ -14,12 +22,6 @@ export interface CommittedMigration {
   readonly hash: string;
   /** Hash of the migration before it; null for the first. */
   readonly previousHash: string | null;
-  /** The SQL as it is run and hashed: without the header. */
-  readonly body: string;
-  /** Whether it runs in a transaction: all do that do not begin with `--! no-transaction`. */
-  readonly transaction: boolean;
-  /** Number of lines in the file before the first of `body`. */
-  readonly linesBeforeBody: number;
 }
 
 /**
@@ -173,6 +175,29 @@ function describeBreak(
   return new MigrationsInvalidError(
     'MIGRATION_OUT_OF_CHAIN',
     `Migration ${filename} does not follow ${before?.filename ?? 'the start'}: one of them was rewritten. ${restore}`,
+    filename,
+  );
+}
+
+/**
+ * Refuses a package that has lost the file of its last migration, which the chain of the others does not show.
+ * @throws {MigrationsInvalidError} naming the file.
+ */
+export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {
+  const modelled = await readModelledMigration();
+  if (modelled !== undefined) refuseModelOfLaterOne(modelled, committed);
+}
+
+/** @throws {MigrationsInvalidError} when the model was made with a migration after the last of the files. */
+export function refuseModelOfLaterOne(
+  { filename }: ModelledMigration,
+  committed: readonly CommittedMigration[],
+): void {
+  const last = committed.at(-1);
+  if (last === undefined || compareNames(filename, last.filename) <= 0) return;
+  throw new MigrationsInvalidError(
+    'MIGRATION_FILE_MISSING',
+    `Migration ${filename} is missing: the package's model of the schema was made with it, and the files end with ${last.filename}. Restore the folder from version control, or install the package again; where it was uncommitted, write the model again (npm run db:docs).`,
     filename,
   );
 }

@@ -78,7 +78,8 @@ export async function dropInvalidIndex(
       `index ${found.name} is not complete, and its table is worked on by ${describeHolders(builders)}`,
     );
   }
-  await session.query(limits(patienceMs));
+  const waitMs = Math.max(1, Math.round(patienceMs));
+  await session.query(`set lock_timeout = ${waitMs}; set statement_timeout = 0`);
   try {
     // Concurrently, so that it waits for those who use the table without holding anybody up.
     await session.query(`drop index concurrently if exists ${found.name}`);
@@ -94,7 +95,7 @@ export async function dropInvalidIndex(
   return true;
 }
 
-/** An invalid index is there, and others are in the way of dropping it. Passes by itself. */
+/** An invalid index is there, and others are in the way of dropping it. Passes on its own. */
 export class IndexBusyError extends Error {}
 
 /** Who holds a lock on a table. Its oid alone would also be that of a table in a copy of this database. */
@@ -109,10 +110,6 @@ async function usersOf(session: Queryable, table: number, condition: string): Pr
        and ${condition}`,
   );
   return rows.map(({ holder }) => readHolder(holder));
-}
-
-function limits(lockTimeoutMs: number): string {
-  return `select pg_catalog.set_config('lock_timeout', '${Math.max(1, Math.round(lockTimeoutMs))}', false), pg_catalog.set_config('statement_timeout', '0', false)`;
 }
 
 /** An identifier as the catalog has it (PostgreSQL manual, section 4.1.1). */

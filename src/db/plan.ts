@@ -1,4 +1,4 @@
-import type { HistoryProblem } from '../errors.ts';
+import { DatabaseAheadError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
 import { compareNames } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 
@@ -14,8 +14,7 @@ export interface AppliedMigration {
 
 /** What the files and the database have to say about each other. */
 export type MigrationPlan =
-  | { readonly state: 'empty'; readonly pending: readonly CommittedMigration[] }
-  | { readonly state: 'pending'; readonly pending: readonly CommittedMigration[] }
+  | { readonly state: 'empty' | 'pending'; readonly pending: readonly CommittedMigration[] }
   | { readonly state: 'current' }
   | { readonly state: 'ahead'; readonly unknown: readonly AppliedMigration[] }
   | { readonly state: 'diverged'; readonly problems: readonly HistoryProblem[] };
@@ -39,6 +38,34 @@ export function planMigrations(
   if (problems.length > 0) return { state: 'diverged', problems };
   if (rows.length < committed.length) return { state: 'pending', pending: committed.slice(rows.length) };
   return { state: 'current' };
+}
+
+/**
+ * The migrations that a database lacks.
+ * @throws {HistoryDivergedError | DatabaseAheadError} unless its history is that of the files, as far as it goes.
+ */
+export function pendingIn(plan: MigrationPlan, where: string): readonly CommittedMigration[] {
+  refuseDiverged(plan, where);
+  if (plan.state === 'ahead') {
+    const unknown = plan.unknown.map(({ filename }) => filename);
+    throw new DatabaseAheadError(
+      `A later version of this package has migrated ${where}: ${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed. Deploy that version; where an older one is to go on running beside it, let it pass with --allow-ahead.`,
+      unknown,
+    );
+  }
+  return plan.state === 'empty' || plan.state === 'pending' ? plan.pending : [];
+}
+
+/** @throws {HistoryDivergedError} when other files than these were applied. */
+export function refuseDiverged(plan: MigrationPlan, where: string): void {
+  if (plan.state === 'diverged') {
+    const list = plan.problems.map(({ description }) => description).join('; ');
+    const remedies = new Set(plan.problems.map(({ remedy }) => remedy));
+    throw new HistoryDivergedError(
+      `The migrations in ${where} are not the ones of this package: ${list}. Nothing was changed. ${[...remedies].join(' ')}`,
+      plan.problems,
+    );
+  }
 }
 
 /** The rows after all of the files', when each of them continues the chain: none, unless they are that and no other. */

@@ -4,11 +4,8 @@ import type { Queryable } from './session.ts';
 /** The result of comparing the rights of roles with the levels that `filestore.grant_access` recorded. */
 export type RightsCheck =
   | { readonly state: 'same' }
-  | {
-      readonly state: 'drifted';
-      /** One line for each right, with the statement that corrects it. */
-      readonly differences: readonly string[];
-    }
+  /** One line for each right, with the statement that corrects it. */
+  | { readonly state: 'drifted'; readonly differences: readonly string[] }
   /** Nothing was compared, which says nothing about the rights. */
   | { readonly state: 'unchecked'; readonly reason: string };
 
@@ -91,17 +88,8 @@ function unchecked(why: string): RightsCheck {
   return { state: 'unchecked', reason: `Could not check rights: ${why}` };
 }
 
-function describe({
-  problem,
-  role,
-  level,
-  privilege,
-  kind,
-  object,
-  columns,
-  grant,
-  revoke,
-}: Difference): string {
+function describe(difference: Difference): string {
+  const { problem, role, level, privilege, kind, object, columns, grant, revoke } = difference;
   if (role === null) {
     return `${object} does not renew rights: a migration can take rights away. Attach it again: select filestore.attach_renewal()`;
   }

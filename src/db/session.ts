@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { type ConnectionSettings, clientConfig } from '../settings/settings.ts';
+import type { Database } from '../settings/database.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
 /**
@@ -17,6 +17,8 @@ export const LONG_SESSION: Readonly<Record<string, string>> = {
 
 /** A server that says nothing for so long is as good as gone. */
 const ANSWER_MS = 5_000;
+/** How long a server may take to answer after the signal was aborted. */
+const STOP_MS = 2_000;
 /** Goodbye takes a moment, or the other side is not there. */
 const CLOSE_MS = 1_000;
 
@@ -27,6 +29,7 @@ export interface Queryable {
 
 /** A connection of the runner's own, which nothing that happens to it can turn into an uncaught error. */
 export interface Session extends Queryable {
+  readonly database: Database;
   /** Process id that the server gave at the start; a pooler makes one up. */
   readonly announcedPid: number;
   /** Whether the server is still there, asked by trying. */
@@ -36,14 +39,15 @@ export interface Session extends Queryable {
    * a pooler, which may give the session to its next client as it is.
    */
   close(options?: { readonly clear: boolean }): Promise<void>;
-  /** Ends it at once, and rejects whatever waits for an answer. */
-  abandon(): void;
+  /** Opens another one to the same database, at the first attempt or not at all. */
+  openAnother(signal?: AbortSignal): Promise<Session>;
 }
 
 export interface Patience {
   /** Milliseconds to wait for a server that cannot be reached yet. 0: one attempt. */
   readonly waitMs: number;
-  readonly signal?: AbortSignal;
+  /** Ends the wait. A session that is open is then ended too, unless the server answers within two seconds. */
+  readonly signal?: AbortSignal | undefined;
   /** Told once, when the first attempt failed and there is time for another. */
   readonly onWaiting?: (reason: string) => void;
 }
@@ -53,27 +57,26 @@ export interface Patience {
  * a wrong password, is an error at once.
  * @throws {ConnectionError} when the server cannot be reached or refuses.
  */
-export async function openSession(connection: ConnectionSettings, patience: Patience): Promise<Session> {
+export async function openSession(database: Database, patience: Patience): Promise<Session> {
   const startedAt = performance.now();
   for (let attempt = 1; ; attempt += 1) {
     patience.signal?.throwIfAborted();
     try {
-      return await connect(connection, patience.signal);
+      return await connect(database, patience.signal);
     } catch (cause) {
       patience.signal?.throwIfAborted();
-      const error = connectionError(connection, cause);
+      const error = connectionError(database, cause);
       const leftMs = startedAt + patience.waitMs - performance.now();
       if (!isPassing(cause) || leftMs <= 0) throw error;
       if (attempt === 1) patience.onWaiting?.(error.message);
-      await delay(Math.min(100 * attempt, 1_000, leftMs), undefined, {
-        ...(patience.signal !== undefined && { signal: patience.signal }),
-      });
+      const { signal } = patience;
+      await delay(Math.min(100 * attempt, 1_000, leftMs), undefined, { ...(signal && { signal }) });
     }
   }
 }
 
-async function connect(connection: ConnectionSettings, signal?: AbortSignal): Promise<Session> {
-  const client = new pg.Client(clientConfig(connection));
+async function connect(database: Database, signal?: AbortSignal): Promise<Session> {
+  const client = new pg.Client(database.config);
   // A connection that breaks also rejects the query under way; without a listener it would end the process too.
   client.on('error', () => undefined);
   // Not by end(): that waits for the server, and never settles the promise of a connect() under way.
@@ -90,6 +93,11 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
   } finally {
     signal?.removeEventListener('abort', abandon);
   }
+  const ended = new AbortController();
+  const onAbort = () => {
+    delay(STOP_MS, undefined, { signal: ended.signal }).then(abandon, () => undefined);
+  };
+  signal?.addEventListener('abort', onAbort);
   // One statement after the other: who watches a migration, cancels it or compares the schema does not know of the rest.
   let last: Promise<unknown> = Promise.resolve();
   const query: Session['query'] = <Row extends pg.QueryResultRow>(text: string) => {
@@ -98,6 +106,7 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
     return result;
   };
   return {
+    database,
     announcedPid: processIdOf(client),
     query,
     isAlive() {
@@ -107,13 +116,15 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
       );
       return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
     },
+    openAnother: (other) => openSession(database, { waitMs: 0, signal: other }),
     async close({ clear } = { clear: false }) {
+      signal?.removeEventListener('abort', onAbort);
+      ended.abort();
       const deadline = setTimeout(abandon, CLOSE_MS);
       if (clear) await query('discard all').catch(() => undefined);
       await client.end().catch(() => undefined);
       clearTimeout(deadline);
     },
-    abandon,
   };
 }
 
@@ -123,15 +134,12 @@ function processIdOf(client: pg.Client): number {
 }
 
 /** Runs `work` on a connection of its own, at the first attempt or not at all. */
-export async function withSession<T>(
-  connection: ConnectionSettings,
-  work: (session: Session) => Promise<T>,
-): Promise<T> {
-  const session = await openSession(connection, { waitMs: 0 });
+export async function withSession<T>(database: Database, work: (session: Session) => Promise<T>): Promise<T> {
+  const session = await openSession(database, { waitMs: 0 });
   try {
     return await work(session);
   } catch (error) {
-    throw isConnectionLoss(error) ? connectionLostError(connection, error) : error;
+    throw isConnectionLoss(error) ? connectionLostError(database.where, error) : error;
   } finally {
     await session.close();
   }
