@@ -11,13 +11,15 @@ import type { Problem } from './check/gate.ts';
 import { readAccess } from './documents/access.ts';
 import { describeSchema } from './documents/describe-schema.ts';
 import { renderDictionary } from './documents/dictionary.ts';
+import { withDiagram } from './documents/readme-diagram.ts';
 import { renderCalls } from './documents/render-calls.ts';
 import { readReasons, renderReasons } from './documents/render-reasons.ts';
 import { renderRowTypes } from './documents/render-row-types.ts';
-import { renderSvg } from './documents/svg.ts';
 import { readIfThere } from './read-if-there.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
 import { withClient } from './with-client.ts';
+
+const README = 'README.md';
 
 /** A file that is made of the schema and committed with it. */
 export interface GeneratedFile {
@@ -26,12 +28,14 @@ export interface GeneratedFile {
   readonly text: string;
 }
 
-const DIAGRAM_FILE = 'diagram.svg';
-
-/** Everything that is generated, from a database that the committed migrations have made. */
+/**
+ * Everything that is generated, from a database that the committed migrations have made.
+ * @param root the folder of the README, of which a part is generated.
+ */
 export async function generateFiles(
   client: CatalogClient,
   migration: ModelledMigration,
+  root: string = PACKAGE_ROOT,
 ): Promise<readonly GeneratedFile[]> {
   const catalog = await readCatalog(client);
   const description = await describeSchema(client);
@@ -39,11 +43,11 @@ export async function generateFiles(
   const rowTypes = renderRowTypes(description, access);
   return [
     { file: MODEL_FILE, text: renderModel(catalog, migration) },
-    { file: 'schema/dictionary.md', text: renderDictionary(description, DIAGRAM_FILE) },
-    { file: `schema/${DIAGRAM_FILE}`, text: renderSvg(description) },
+    { file: 'schema/dictionary.md', text: renderDictionary(description) },
     { file: 'schema/rows.d.ts', text: rowTypes },
     { file: 'src/sql/calls.ts', text: renderCalls(description, access, rowTypes) },
     { file: 'src/sql/reasons.ts', text: renderReasons(await readReasons(client)) },
+    { file: README, text: withDiagram((await readIfThere(join(root, README))) ?? '', description) },
   ];
 }
 

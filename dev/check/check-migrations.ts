@@ -11,14 +11,14 @@ import { lint } from './gates/lint.ts';
 import { placeholders } from './gates/placeholders.ts';
 import { released } from './gates/released.ts';
 import { sessionSettings } from './gates/session-settings.ts';
-import { style } from './gates/style.ts';
+import { sqlFiles } from './gates/sql-files.ts';
 import type { LockReport } from './locks.ts';
 import { passFunctionBodies, passOnServer } from './on-server.ts';
 import { readSources, type Sources } from './sources.ts';
 
 /** Those that read files only. */
 const OF_FILES: readonly Gate<Sources>[] = [
-  ...[chain, released, lint, concurrently, sessionSettings, placeholders, fixtureTexts, style],
+  ...[chain, released, lint, concurrently, sessionSettings, placeholders, fixtureTexts, sqlFiles],
 ];
 const EXTENSION = 'plpgsql_check';
 

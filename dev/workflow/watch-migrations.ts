@@ -89,20 +89,11 @@ async function waitForChange(
   signal: AbortSignal,
   impatient: boolean,
 ): Promise<Change | undefined> {
-  // Not AbortSignal.timeout() within AbortSignal.any(): Node.js 20 may collect it as garbage, and it never fires.
-  const enough = new AbortController();
-  const giveUp = () => enough.abort();
-  const timer = impatient ? setTimeout(giveUp, RETRY_MS) : undefined;
-  signal.addEventListener('abort', giveUp);
-  if (signal.aborted) giveUp();
   try {
-    return await nextChange(MIGRATIONS_FOLDER, before, enough.signal);
+    return await nextChange(MIGRATIONS_FOLDER, before, signal, impatient ? RETRY_MS : undefined);
   } catch (error) {
-    if (enough.signal.aborted) return undefined;
+    if (signal.aborted) return undefined;
     throw error;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', giveUp);
   }
 }
 
