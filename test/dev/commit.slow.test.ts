@@ -158,3 +158,45 @@ describe('commit', () => {
     await untilNoServer(copy);
   });
 });
+
+describe('the three URLs', () => {
+  test.each([['DATABASE_URL'], ['SHADOW_DATABASE_URL'], ['ROOT_DATABASE_URL']] as const)(
+    'without %s are an error that names it',
+    async (missing) => {
+      const some = Object.fromEntries(Object.entries(env).filter(([name]) => name !== missing));
+      for (const command of ['watch', 'commit', 'uncommit', 'reset']) {
+        const result = await runCli([command], { folder: copy.folder, env: some });
+        expect(result).toMatchObject({
+          exitCode: 2,
+          stderr: expect.stringContaining(`and ${missing} is not`),
+        });
+      }
+    },
+  );
+
+  test.each([
+    ['DATABASE_URL', 'SHADOW_DATABASE_URL', 'localhost'],
+    ['DATABASE_URL', 'ROOT_DATABASE_URL', 'localhost'],
+    ['SHADOW_DATABASE_URL', 'ROOT_DATABASE_URL', undefined],
+  ] as const)('%s and %s may not have one name, on host %s either', async (one, other, host) => {
+    const url = new URL(env[one]);
+    // Another address of the same server: databases are dropped by name.
+    if (host !== undefined) url.hostname = host;
+    await query(env.DATABASE_URL, 'create table precious (n integer)');
+    const alike = { ...env, [other]: url.href };
+    editor.write(ADD_COLUMN);
+    for (const args of [['reset'], ['commit', '-m', 'Owner hints', '--yes-erase', url.pathname.slice(1)]]) {
+      const result = await runCli(args, { folder: copy.folder, env: alike });
+      expect(result, result.output).toMatchObject({
+        exitCode: 2,
+        stderr: expect.stringContaining(`The databases of ${one} and ${other} have the same name`),
+      });
+    }
+    expect(await query(env.DATABASE_URL, 'select from precious')).toEqual([]);
+  });
+
+  test('are wanted with NODE_ENV=production', async () => {
+    const result = await runCli(['reset'], { folder: copy.folder, env: { NODE_ENV: 'production' } });
+    expect(result).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('production') });
+  });
+});
