@@ -3,7 +3,7 @@ import { readCommittedModel } from '../catalog/committed.ts';
 import { compareModels, describeDifference } from '../catalog/compare.ts';
 import type { LiveCatalog } from '../catalog/model.ts';
 import { readCatalog } from '../catalog/read.ts';
-import { SchemaConflictError, SchemaDriftedError, SchemaModelError } from '../errors.ts';
+import { FilestoreError, SchemaConflictError, SchemaDriftedError } from '../errors.ts';
 import { type CommittedMigration, refuseModelOfLaterOne } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import { checkRights } from './rights.ts';
@@ -82,7 +82,8 @@ export async function refuseConflicts(
 ): Promise<void> {
   const model = await readModel(committed);
   if ('reason' in model) {
-    throw new SchemaModelError(
+    throw new FilestoreError(
+      'SCHEMA_MODEL_INVALID',
       `Tables exist in ${session.database.where} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
     );
   }
@@ -124,7 +125,7 @@ export async function verifyRun(run: Run, session: Session): Promise<SchemaCheck
 
 /**
  * The model to compare with, or why it cannot be compared with.
- * @throws {SchemaModelError} it is missing or damaged.
+ * @throws {FilestoreError} `SCHEMA_MODEL_INVALID`: it is missing or damaged.
  * @throws {MigrationsInvalidError} it is of a migration after the last: the file of that one is missing.
  */
 async function readModel(committed: readonly CommittedMigration[]) {

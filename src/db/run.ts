@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { ConnectionError, type FilestoreError, MigrationFailedError, RunAbortedError } from '../errors.ts';
+import { type FilestoreError, hasCode, MigrationFailedError, RunAbortedError } from '../errors.ts';
 import type { SchemaCheck } from './check-schema.ts';
 import { connectionLostError, isConnectionLoss, PassingFailure } from './connection-error.ts';
 import { pendingIn } from './plan.ts';
@@ -87,7 +87,7 @@ async function attempt(run: Run): Promise<RunResult> {
 
 /** To a run that had a connection, a server that does not let it in again is one that was lost. */
 function notBack(run: Run, error: unknown): unknown {
-  if (run.progress.attempts === 1 || !(error instanceof ConnectionError)) return error;
+  if (run.progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) return error;
   return connectionLostError(run.database.where, error.cause, run.progress.applied);
 }
 
