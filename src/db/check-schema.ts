@@ -33,8 +33,15 @@ export async function checkSchema(
 ): Promise<SchemaCheck> {
   const model = await readModel(committed);
   if ('reason' in model) return { state: 'unchecked', reason: model.reason };
-  const live = await readIfPossible(session);
-  if ('reason' in live) return { state: 'unchecked', reason: live.reason };
+  let live: LiveCatalog;
+  try {
+    live = await readCatalog(session);
+  } catch (error) {
+    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
+    // A lock on a table, or a time limit, can keep the server from describing it.
+    const reason = `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`;
+    return { state: 'unchecked', reason };
+  }
   const { differences, notes } = compareModels(model.model, live);
   return differences.length === 0
     ? { state: 'same', notes }
@@ -57,18 +64,6 @@ export async function checkSchemaAndRights(
   if (rights.state === 'same') return schema;
   if (schema.state === 'drifted') return { ...schema, notes: [...notes, rights.reason] };
   return { state: 'unchecked', reason: `The objects of the schema are as they should be. ${rights.reason}` };
-}
-
-/** A lock on a table, or a time limit, can keep the server from describing it. */
-async function readIfPossible(session: Queryable): Promise<LiveCatalog | { readonly reason: string }> {
-  try {
-    return await readCatalog(session);
-  } catch (error) {
-    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
-    return {
-      reason: `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`,
-    };
-  }
 }
 
 /**

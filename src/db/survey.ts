@@ -155,22 +155,6 @@ export function appliedIn({ where, history }: Preflight): readonly AppliedMigrat
   );
 }
 
-/** Refuses to migrate a database that can only be read. */
-export function refuseReadOnly({ where, standby, readOnly }: Preflight): void {
-  if (standby) {
-    throw new FilestoreError(
-      'DATABASE_READ_ONLY',
-      `${capitalized(where)} is a hot standby, which only allows reading, and it lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); they arrive by replication.`,
-    );
-  }
-  if (readOnly) {
-    throw new FilestoreError(
-      'DATABASE_READ_ONLY',
-      `Sessions of this role in ${where} are read-only, and it lacks migrations. Set default_transaction_read_only to off for the role that migrates.`,
-    );
-  }
-}
-
 /** Asks a database how it stands. Reads only. */
 export async function readPreflight(session: Session): Promise<Preflight> {
   // Two statements are two results, which pg's types do not know.
