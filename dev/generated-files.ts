@@ -5,7 +5,7 @@ import { type CatalogClient, readCatalog } from '../src/catalog/read.ts';
 import { type ModelledMigration, renderModel } from '../src/catalog/render.ts';
 import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
 import { runMigrations } from '../src/db/migrations.ts';
-import { MigrationsMissingError } from '../src/errors.ts';
+import { FilestoreError } from '../src/errors.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../src/package-root.ts';
 import type { Problem } from './check/gate.ts';
 import { readAccess } from './documents/access.ts';
@@ -100,7 +100,8 @@ export function describeStaleness(
 
 async function generateFromCommitted(signal: AbortSignal | undefined): Promise<readonly GeneratedFile[]> {
   const migration = (await readCommittedMigrations(MIGRATIONS_FOLDER)).at(-1);
-  if (migration === undefined) throw new MigrationsMissingError('There is no committed migration.');
+  if (migration === undefined)
+    throw new FilestoreError('MIGRATIONS_MISSING', 'There is no committed migration.');
   const generate = async (url: string) => {
     // Verified, it would be against the very model that is about to be written.
     await runMigrations({ env: { DATABASE_URL: url }, compareSchema: false });

@@ -42,7 +42,7 @@ export interface CheckOptions {
 
 /**
  * The gate for a change of the schema. Starts servers of its own and touches nobody's database.
- * @throws {EmbeddedPostgresError} a server for it does not start.
+ * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED`: a server for it does not start.
  * @throws {RunAbortedError} the signal came.
  */
 export async function checkMigrations(options: CheckOptions = {}): Promise<CheckReport> {

@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chownSync, lstatSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { EmbeddedPostgresError } from '../../src/errors.ts';
+import { FilestoreError } from '../../src/errors.ts';
 
 /**
  * Who runs the server. Postgres refuses to run as root; root runs it as `nobody`, which every Unix has, so that
@@ -52,7 +52,8 @@ export function reachableFolder(account: Account, wanted: string): string {
   // The place is shared and the name can be guessed: whoever made it first could look in.
   const entry = lstatSync(folder);
   if (!entry.isDirectory() || entry.uid !== process.getuid?.()) {
-    throw new EmbeddedPostgresError(
+    throw new FilestoreError(
+      'EMBEDDED_POSTGRES_FAILED',
       `${folder} belongs to somebody else, so that the embedded Postgres cannot keep its data there. Remove it.`,
     );
   }

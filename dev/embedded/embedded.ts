@@ -50,7 +50,7 @@ export interface EmbeddedOptions {
 /**
  * Opens the embedded Postgres: data in `.postgres/` of the package, kept from one run to the next. Uses the
  * server of another command (such as `npm run db:start`) when one runs on that data already.
- * @throws {EmbeddedPostgresError} when it is not installed or does not start.
+ * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED` when it is not installed or does not start.
  */
 export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Promise<Embedded> {
   const account = serverAccount();

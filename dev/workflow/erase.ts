@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describeProcess } from '../../src/db/lock-holder.ts';
 import { withSession } from '../../src/db/session.ts';
-import { SchemaChangeError, type ServerProcess, SettingsError } from '../../src/errors.ts';
+import { FilestoreError, type ServerProcess, SettingsError } from '../../src/errors.ts';
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
@@ -47,7 +47,7 @@ export function refuseToErase(
 
 /**
  * Waits until nobody is connected to a database, since it cannot be dropped while somebody is.
- * @throws {SchemaChangeError} that names who still is.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` that names who still is.
  */
 export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKind): Promise<void> {
   const { database } = databases[kind];
@@ -57,7 +57,8 @@ export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKi
     if (users.length === 0) return;
     if (performance.now() > deadline) {
       const list = users.map(describeProcess).join('; ');
-      throw new SchemaChangeError(
+      throw new FilestoreError(
+        'SCHEMA_CHANGE_REFUSED',
         `${capitalized(describeConnection(databases[kind]))} cannot be erased while somebody is connected to it: ${list}. Nothing was changed. End that, and run this again.`,
       );
     }

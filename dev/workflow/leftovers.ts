@@ -3,7 +3,7 @@ import { readCatalog } from '../../src/catalog/read.ts';
 import { checkSchema } from '../../src/db/check-schema.ts';
 import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
 import { withSession } from '../../src/db/session.ts';
-import { FilestoreError, MigrationsInvalidError, SchemaModelError } from '../../src/errors.ts';
+import { FilestoreError, hasCode, MigrationsInvalidError } from '../../src/errors.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import type { WorkflowDatabases } from './databases.ts';
@@ -29,7 +29,7 @@ export async function leftoversOfCommitted(
     return check.state === 'drifted' ? check.differences : [];
   } catch (error) {
     // The latter: the model is of a migration that was uncommitted.
-    if (error instanceof SchemaModelError || error instanceof MigrationsInvalidError) return [];
+    if (hasCode(error, 'SCHEMA_MODEL_INVALID') || error instanceof MigrationsInvalidError) return [];
     throw error;
   }
 }

@@ -2,7 +2,7 @@ import { type CommittedMigration, readCommittedMigrations } from '../../src/db/c
 import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
 import { withSession } from '../../src/db/session.ts';
 import { appliedIn, readPreflight } from '../../src/db/survey.ts';
-import { DatabaseAheadError, HistoryDivergedError, MigrationsMissingError } from '../../src/errors.ts';
+import { DatabaseAheadError, HistoryDivergedError, hasCode } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
@@ -14,7 +14,7 @@ import { capitalized } from '../../src/text.ts';
  */
 export async function readMigrations(): Promise<readonly CommittedMigration[]> {
   return readCommittedMigrations(MIGRATIONS_FOLDER).catch((error) => {
-    if (error instanceof MigrationsMissingError) return [];
+    if (hasCode(error, 'MIGRATIONS_MISSING')) return [];
     throw error;
   });
 }

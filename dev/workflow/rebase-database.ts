@@ -5,7 +5,7 @@ import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts
 import { planMigrations } from '../../src/db/plan.ts';
 import { type Session, withSession } from '../../src/db/session.ts';
 import { appliedIn, readPreflight } from '../../src/db/survey.ts';
-import { codeOf, LockNotAcquiredError, RunAbortedError, SchemaChangeError } from '../../src/errors.ts';
+import { codeOf, FilestoreError, LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
@@ -39,7 +39,7 @@ const LOCK_RETRY_MS = 200;
 
 /**
  * Compares the development database with the files as they are to be. Changes nothing.
- * @throws {ConnectionError | ConnectionLostError | HistoryUnreadableError}
+ * @throws {FilestoreError} `CONNECTION_FAILED`, `CONNECTION_LOST` or `HISTORY_UNREADABLE`.
  */
 export async function planDatabase(
   { databases: { main } }: WorkflowContext,
@@ -81,7 +81,7 @@ export async function planDatabase(
 /**
  * Takes migrations out of the database's history, as uncommitting does. What they made stays: they are run again behind
  * the others, so that what both change ends as it does in a new database.
- * @throws {SchemaChangeError | LockNotAcquiredError} and then nothing was changed.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` or `LOCK_NOT_ACQUIRED`, and then nothing was changed.
  */
 export async function forgetMigrations(
   { databases: { main }, signal }: WorkflowContext,
@@ -108,7 +108,8 @@ export async function forgetMigrations(
   }).catch((error) => {
     // A server's own error, such as of a missing right.
     if (error instanceof Error && /^[0-9A-Z]{5}$/.test(codeOf(error) ?? '')) {
-      throw new SchemaChangeError(
+      throw new FilestoreError(
+        'SCHEMA_CHANGE_REFUSED',
         `The history in ${describeConnection(main)} cannot be changed: ${error.message}. Nothing was changed. Give the role of DATABASE_URL the right to, or recreate the database: npm run db:reset`,
         { cause: error },
       );

@@ -1,5 +1,5 @@
 import { withSession } from '../../src/db/session.ts';
-import { ConnectionError, codeOf } from '../../src/errors.ts';
+import { codeOf, hasCode } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
@@ -23,8 +23,8 @@ export type ResetResult =
  * Erases the development database and makes it anew with the committed migrations. What is in current.sql is left to the
  * next apply.
  * @throws {SettingsError} when it is not on this machine and was not named.
- * @throws {SchemaChangeError} when somebody is connected to it.
- * @throws {ConnectionError | MigrationsInvalidError | LockNotAcquiredError | RunAbortedError}
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when somebody is connected to it.
+ * @throws {FilestoreError | MigrationsInvalidError | LockNotAcquiredError | RunAbortedError}
  */
 export async function resetDatabase(
   context: WorkflowContext,
@@ -59,7 +59,7 @@ async function sizeOf({ databases }: WorkflowContext): Promise<string | null> {
       return rows[0]?.size ?? null;
     });
   } catch (error) {
-    if (error instanceof ConnectionError && isMissingDatabase(error.cause)) return null;
+    if (hasCode(error, 'CONNECTION_FAILED') && isMissingDatabase(error.cause)) return null;
     throw error;
   }
 }

@@ -1,4 +1,4 @@
-import { ConnectionError, FilestoreError, RunAbortedError } from '../../src/errors.ts';
+import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
 import { includedFixtures } from './current-sql.ts';
@@ -24,7 +24,7 @@ const RETRY_MS = 1_000;
 /**
  * Applies current.sql at every save of it, of a fixture or of a committed migration (which git writes when the branch is
  * switched), until the signal comes.
- * @throws {ConnectionError} when there is no database at the start.
+ * @throws {FilestoreError} `CONNECTION_FAILED` when there is no database at the start.
  */
 export async function watch(context: WorkflowContext, onEvent: (event: WatchEvent) => void): Promise<void> {
   const { signal } = context;
@@ -53,7 +53,7 @@ export async function applyOnce(context: WorkflowContext): Promise<ApplyResult> 
 }
 
 function isUnreachable(event: WatchEvent): event is WatchEvent & { readonly type: 'refused' } {
-  return event.type === 'refused' && event.error instanceof ConnectionError;
+  return event.type === 'refused' && hasCode(event.error, 'CONNECTION_FAILED');
 }
 
 /**

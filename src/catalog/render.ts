@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { SchemaModelError } from '../errors.ts';
+import { FilestoreError } from '../errors.ts';
 import { type CatalogModel, type CatalogObject, MODELLED_SCHEMA, OBJECT_KINDS } from './model.ts';
 
 /** The last of the migrations that a model has seen. */
@@ -51,11 +51,12 @@ export function modelledMigrationOf(text: string): ModelledMigration | undefined
 /**
  * Reads what {@link renderModel} wrote.
  * @param filename How messages call the text.
- * @throws {SchemaModelError} when it is damaged, edited, or something else.
+ * @throws {FilestoreError} `SCHEMA_MODEL_INVALID` when it is damaged, edited, or something else.
  */
 export function parseModel(text: string, filename: string): SchemaModel {
   const fail = (why: string): never => {
-    throw new SchemaModelError(
+    throw new FilestoreError(
+      'SCHEMA_MODEL_INVALID',
       `${filename} ${why}. Restore it from version control, or write it again: npm run db:docs. In an installed package, install it again.`,
     );
   };

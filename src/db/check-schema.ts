@@ -3,7 +3,7 @@ import { readCommittedModel } from '../catalog/committed.ts';
 import { compareModels, describeDifference } from '../catalog/compare.ts';
 import type { LiveCatalog } from '../catalog/model.ts';
 import { readCatalog } from '../catalog/read.ts';
-import { SchemaConflictError, SchemaDriftedError, SchemaModelError } from '../errors.ts';
+import { FilestoreError, SchemaConflictError, SchemaDriftedError } from '../errors.ts';
 import { type CommittedMigration, refuseModelOfLaterOne } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import { checkRights } from './rights.ts';
@@ -33,8 +33,15 @@ export async function checkSchema(
 ): Promise<SchemaCheck> {
   const model = await readModel(committed);
   if ('reason' in model) return { state: 'unchecked', reason: model.reason };
-  const live = await readIfPossible(session);
-  if ('reason' in live) return { state: 'unchecked', reason: live.reason };
+  let live: LiveCatalog;
+  try {
+    live = await readCatalog(session);
+  } catch (error) {
+    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
+    // A lock on a table, or a time limit, can keep the server from describing it.
+    const reason = `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`;
+    return { state: 'unchecked', reason };
+  }
   const { differences, notes } = compareModels(model.model, live);
   return differences.length === 0
     ? { state: 'same', notes }
@@ -59,18 +66,6 @@ export async function checkSchemaAndRights(
   return { state: 'unchecked', reason: `The objects of the schema are as they should be. ${rights.reason}` };
 }
 
-/** A lock on a table, or a time limit, can keep the server from describing it. */
-async function readIfPossible(session: Queryable): Promise<LiveCatalog | { readonly reason: string }> {
-  try {
-    return await readCatalog(session);
-  } catch (error) {
-    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
-    return {
-      reason: `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`,
-    };
-  }
-}
-
 /**
  * Refuses to migrate over tables that nobody migrated and that are not what the migrations would make: "if not
  * exists" would pass over them in silence.
@@ -82,7 +77,8 @@ export async function refuseConflicts(
 ): Promise<void> {
   const model = await readModel(committed);
   if ('reason' in model) {
-    throw new SchemaModelError(
+    throw new FilestoreError(
+      'SCHEMA_MODEL_INVALID',
       `Tables exist in ${session.database.where} that no migration is recorded for, and whether they are the right ones cannot be told: ${model.reason} Nothing was changed.`,
     );
   }
@@ -124,7 +120,7 @@ export async function verifyRun(run: Run, session: Session): Promise<SchemaCheck
 
 /**
  * The model to compare with, or why it cannot be compared with.
- * @throws {SchemaModelError} it is missing or damaged.
+ * @throws {FilestoreError} `SCHEMA_MODEL_INVALID`: it is missing or damaged.
  * @throws {MigrationsInvalidError} it is of a migration after the last: the file of that one is missing.
  */
 async function readModel(committed: readonly CommittedMigration[]) {

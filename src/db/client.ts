@@ -26,7 +26,7 @@ export function getPool(): Pool {
 
 /**
  * A connection of the pool; give it back with `release()`. Prefer {@link withConnection}, which does.
- * @throws {ConnectionError} when the server cannot be reached or refuses.
+ * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses.
  */
 export async function getClient(): Promise<PoolClient> {
   const connection = requireServiceConnection();

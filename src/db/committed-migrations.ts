@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readModelledMigration } from '../catalog/committed.ts';
 import type { ModelledMigration } from '../catalog/render.ts';
-import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
+import { FilestoreError, type MigrationsInvalidCode, MigrationsInvalidError } from '../errors.ts';
 import {
   hashOf,
   isMigrationFile,
@@ -28,7 +28,7 @@ export interface CommittedMigration extends Pick<MigrationText, 'body' | 'transa
  * Reads `migrations/committed` and proves its chain: every file unedited, each naming the one before.
  * @param migrationsFolder The folder that holds `committed`.
  * @returns the migrations in order; at least one.
- * @throws {MigrationsMissingError} there is none.
+ * @throws {FilestoreError} `MIGRATIONS_MISSING`: there is none.
  * @throws {MigrationsInvalidError} that names the file at fault.
  */
 export async function readCommittedMigrations(
@@ -56,14 +56,16 @@ async function listMigrationFiles(folder: string): Promise<readonly string[]> {
   try {
     entries = await readdir(folder);
   } catch (cause) {
-    throw new MigrationsMissingError(
+    throw new FilestoreError(
+      'MIGRATIONS_MISSING',
       `The folder of committed migrations cannot be read: ${folder}. It is part of the package; install it again.`,
       { cause },
     );
   }
   const filenames = entries.filter(isMigrationFile).sort(compareNames);
   if (filenames.length === 0) {
-    throw new MigrationsMissingError(
+    throw new FilestoreError(
+      'MIGRATIONS_MISSING',
       `There is no committed migration in ${folder}. An empty folder is never what is meant: install the package again, or commit a migration first.`,
     );
   }

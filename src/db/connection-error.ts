@@ -1,4 +1,4 @@
-import { ConnectionError, ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
+import { ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
 import type { Database } from '../settings/database.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
@@ -55,7 +55,7 @@ const GONE = /^(Connection terminated|Client has encountered a connection error|
 /** The error for a failed attempt to connect: which database, why, and what to do. One of this package is it already. */
 export function connectionError(database: Database, cause: unknown): FilestoreError {
   if (cause instanceof FilestoreError) return cause;
-  return new ConnectionError(describeRefusal(database, cause), { cause });
+  return new FilestoreError('CONNECTION_FAILED', describeRefusal(database, cause), { cause });
 }
 
 function describeRefusal({ where, config }: Database, cause: unknown): string {

@@ -202,7 +202,7 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
  * @example
  * const check = await verifySchema({ connectionString });
  * if (check.state === 'drifted') console.log(check.differences.join('\n'));
- * @throws what {@link migrationStatus} does; {HistoryDivergedError} other files were applied; {SchemaModelError} the
+ * @throws what {@link migrationStatus} does; {HistoryDivergedError} other files were applied; `SCHEMA_MODEL_INVALID`: the
  * model is missing or damaged.
  */
 export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {

@@ -1,5 +1,5 @@
-import { DatabaseAheadError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
-import { compareNames } from '../text.ts';
+import { DatabaseAheadError, FilestoreError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
+import { capitalized, compareNames } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 
 /** A migration as the database remembers it: a row of graphile_migrate.migrations. */
@@ -64,6 +64,26 @@ export function refuseDiverged(plan: MigrationPlan, where: string): void {
     throw new HistoryDivergedError(
       `The migrations in ${where} are not the ones of this package: ${list}. Nothing was changed. ${[...remedies].join(' ')}`,
       plan.problems,
+    );
+  }
+}
+
+/** Refuses to migrate a database that can only be read. */
+export function refuseReadOnly(database: {
+  readonly where: string;
+  readonly standby: boolean;
+  readonly readOnly: boolean;
+}): void {
+  if (database.standby) {
+    throw new FilestoreError(
+      'DATABASE_READ_ONLY',
+      `${capitalized(database.where)} is a hot standby, which only allows reading, and it lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); they arrive by replication.`,
+    );
+  }
+  if (database.readOnly) {
+    throw new FilestoreError(
+      'DATABASE_READ_ONLY',
+      `Sessions of this role in ${database.where} are read-only, and it lacks migrations. Set default_transaction_read_only to off for the role that migrates.`,
     );
   }
 }

@@ -61,10 +61,8 @@ interface Difference {
 
 /** Compares the rights of roles with their levels. Reads only. */
 export async function checkRights(session: Queryable): Promise<RightsCheck> {
-  const { rows } = await session.query<{ role: string; literal: string; exists: boolean; allowed: boolean }>(
-    ASK,
-  );
-  const [asked] = rows;
+  type Asked = { role: string; literal: string; exists: boolean; allowed: boolean };
+  const [asked] = (await session.query<Asked>(ASK)).rows;
   if (!asked?.exists) {
     return unchecked(
       'the database has no function filestore.check_access(). Apply the migrations that make it.',

@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { ConnectionError, type FilestoreError, MigrationFailedError, RunAbortedError } from '../errors.ts';
+import { type FilestoreError, hasCode, MigrationFailedError, RunAbortedError } from '../errors.ts';
 import type { SchemaCheck } from './check-schema.ts';
 import { connectionLostError, isConnectionLoss, PassingFailure } from './connection-error.ts';
-import { pendingIn } from './plan.ts';
+import { pendingIn, refuseReadOnly } from './plan.ts';
 import type { Progress, Run } from './run-state.ts';
 import { openSession } from './session.ts';
-import { refuseReadOnly, survey } from './survey.ts';
+import { survey } from './survey.ts';
 
 /** How a run ended. */
 export interface RunResult {
@@ -49,14 +49,14 @@ export async function run(run: Run): Promise<RunResult> {
 
 /** One attempt, on connections of its own: whatever went wrong before, it begins by looking. */
 async function attempt(run: Run): Promise<RunResult> {
-  const { database, committed, settings, progress, emit } = run;
-  const session = await openSession(database, {
+  const { settings, progress, emit } = run;
+  const session = await openSession(run.database, {
     waitMs: settings.connectWaitMs,
     signal: run.signal,
     onWaiting: (reason) => emit({ type: 'waiting', for: 'server', reason, atMostMs: settings.connectWaitMs }),
   });
   try {
-    const found = await survey(session, committed, settings.pooler);
+    const found = await survey(session, run.committed, settings.pooler);
     const { where, serverVersion, adopting } = found;
     const pending = pendingIn(found.plan, where);
     if (pending.length > 0) refuseReadOnly(found);
@@ -78,8 +78,8 @@ async function attempt(run: Run): Promise<RunResult> {
     return { progress, serverVersion, schema: await verifyRun(run, session) };
   } catch (error) {
     if (!isConnectionLoss(error)) throw error;
-    const lost = connectionLostError(database.where, error, progress.applied);
-    throw new PassingFailure(`The connection to ${database.where} was lost.`, lost);
+    const lost = connectionLostError(session.database.where, error, progress.applied);
+    throw new PassingFailure(`The connection to ${session.database.where} was lost.`, lost);
   } finally {
     await session.close({ clear: settings.pooler === 'session' });
   }
@@ -87,7 +87,7 @@ async function attempt(run: Run): Promise<RunResult> {
 
 /** To a run that had a connection, a server that does not let it in again is one that was lost. */
 function notBack(run: Run, error: unknown): unknown {
-  if (run.progress.attempts === 1 || !(error instanceof ConnectionError)) return error;
+  if (run.progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) return error;
   return connectionLostError(run.database.where, error.cause, run.progress.applied);
 }
 

@@ -55,7 +55,7 @@ export interface Patience {
 /**
  * Connects, and waits for a server that is starting or cannot be reached yet. What will not pass by itself, such as
  * a wrong password, is an error at once.
- * @throws {ConnectionError} when the server cannot be reached or refuses.
+ * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses.
  */
 export async function openSession(database: Database, patience: Patience): Promise<Session> {
   const startedAt = performance.now();

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type pg from 'pg';
-import { HistoryUnreadableError, type LockHolder, PoolerError, ReadOnlyError } from '../errors.ts';
+import { FilestoreError, type LockHolder } from '../errors.ts';
 import { capitalized, seconds } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
@@ -149,23 +149,10 @@ export async function survey(
 /** The migrations that a database remembers; none when it remembers nothing. */
 export function appliedIn({ where, history }: Preflight): readonly AppliedMigration[] {
   if (history !== 'unreadable') return history ?? [];
-  throw new HistoryUnreadableError(
+  throw new FilestoreError(
+    'HISTORY_UNREADABLE',
     `${capitalized(where)} was migrated, and this role may not read its history. Grant it: grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….`,
   );
-}
-
-/** Refuses to migrate a database that can only be read. */
-export function refuseReadOnly({ where, standby, readOnly }: Preflight): void {
-  if (standby) {
-    throw new ReadOnlyError(
-      `${capitalized(where)} is a hot standby, which only allows reading, and it lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); they arrive by replication.`,
-    );
-  }
-  if (readOnly) {
-    throw new ReadOnlyError(
-      `Sessions of this role in ${where} are read-only, and it lacks migrations. Set default_transaction_read_only to off for the role that migrates.`,
-    );
-  }
 }
 
 /** Asks a database how it stands. Reads only. */
@@ -190,14 +177,15 @@ export async function readPreflight(session: Session): Promise<Preflight> {
 /**
  * Refuses a pooler: in transaction mode it gives one session's locks and settings to another, and the same migration
  * can run twice. It shows by the process id: a pooler makes one up for the connection.
- * @throws {PoolerError} unless the caller trusts it to be in session mode, and it is not seen to be in another.
+ * @throws {FilestoreError} `POOLER_IN_BETWEEN` unless the caller trusts it to be in session mode, and it is not seen to be in another.
  */
 async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'session'): Promise<void> {
   if (session.announcedPid === pid) return;
   const { where, config } = session.database;
   const connectTimeoutMs = config.connectionTimeoutMillis;
   if (trust === 'refuse') {
-    throw new PoolerError(
+    throw new FilestoreError(
+      'POOLER_IN_BETWEEN',
       `The connection to ${where} goes through a pooler, which can give this run's locks and settings to others. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself; for a pooler in session mode, set FILESTORE_MIGRATION_POOLER=session.`,
     );
   }
@@ -206,13 +194,15 @@ async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'se
     for (let round = 0; round < ROUNDS; round += 1) {
       const other = await processIdOf(second, connectTimeoutMs);
       if (other === undefined) {
-        throw new PoolerError(
+        throw new FilestoreError(
+          'POOLER_IN_BETWEEN',
           `The pooler in front of ${where} gave this run no second session of the server within ${seconds(connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the size of the pool, or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
         );
       }
       const own = await processIdOf(session, connectTimeoutMs);
       if (other !== pid && own === pid) continue;
-      throw new PoolerError(
+      throw new FilestoreError(
+        'POOLER_IN_BETWEEN',
         `The pooler in front of ${where} is not in session mode: it does not keep one session of the server for one connection. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
       );
     }

@@ -69,7 +69,7 @@ describe('with --json, stdout is one document:', () => {
           ok: false,
           command: args[0],
           error: {
-            name: 'ConnectionError',
+            name: 'FilestoreError',
             code: 'CONNECTION_FAILED',
             message: expect.stringMatching(/^Cannot connect to database "app" on 127\.0\.0\.1:1/),
             cause: expect.any(String),
