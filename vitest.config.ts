@@ -7,7 +7,7 @@ export default defineConfig({
     // Servers and processes are started: on a busy machine a second is not long.
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // Half of the work is waiting for servers.
+    // Part of the work is waiting for servers and processes. `npm test` takes one more: nothing in it depends on time.
     maxWorkers: 2,
   },
 });

@@ -1,5 +1,3 @@
-// Before anything that loads pg.
-import '../src/cli/navigator.ts';
 import { PACKED_COMMANDS } from '../src/cli/packed-commands.ts';
 import { runCommandLine } from '../src/cli/run-command-line.ts';
 import { check } from './cli/check.ts';

@@ -5,19 +5,21 @@ import { type CatalogClient, readCatalog } from '../src/catalog/read.ts';
 import { type ModelledMigration, renderModel } from '../src/catalog/render.ts';
 import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
 import { runMigrations } from '../src/db/migrations.ts';
-import { MigrationsMissingError } from '../src/errors.ts';
+import { FilestoreError } from '../src/errors.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../src/package-root.ts';
 import type { Problem } from './check/gate.ts';
 import { readAccess } from './documents/access.ts';
 import { describeSchema } from './documents/describe-schema.ts';
 import { renderDictionary } from './documents/dictionary.ts';
+import { withDiagram } from './documents/readme-diagram.ts';
 import { renderCalls } from './documents/render-calls.ts';
 import { readReasons, renderReasons } from './documents/render-reasons.ts';
 import { renderRowTypes } from './documents/render-row-types.ts';
-import { renderSvg } from './documents/svg.ts';
 import { readIfThere } from './read-if-there.ts';
 import { withTemporaryDatabase } from './temporary-database.ts';
 import { withClient } from './with-client.ts';
+
+const README = 'README.md';
 
 /** A generated file that is committed with the schema. */
 export interface GeneratedFile {
@@ -26,12 +28,14 @@ export interface GeneratedFile {
   readonly text: string;
 }
 
-const DIAGRAM_FILE = 'diagram.svg';
-
-/** Generates all files from a database with the committed migrations. */
+/**
+ * Generates all files from a database with the committed migrations.
+ * @param root The folder of the README, which has a generated part.
+ */
 export async function generateFiles(
   client: CatalogClient,
   migration: ModelledMigration,
+  root: string = PACKAGE_ROOT,
 ): Promise<readonly GeneratedFile[]> {
   const catalog = await readCatalog(client);
   const description = await describeSchema(client);
@@ -39,11 +43,11 @@ export async function generateFiles(
   const rowTypes = renderRowTypes(description, access);
   return [
     { file: MODEL_FILE, text: renderModel(catalog, migration) },
-    { file: 'schema/dictionary.md', text: renderDictionary(description, DIAGRAM_FILE) },
-    { file: `schema/${DIAGRAM_FILE}`, text: renderSvg(description) },
+    { file: 'schema/dictionary.md', text: renderDictionary(description) },
     { file: 'schema/rows.d.ts', text: rowTypes },
     { file: 'src/sql/calls.ts', text: renderCalls(description, access, rowTypes) },
     { file: 'src/sql/reasons.ts', text: renderReasons(await readReasons(client)) },
+    { file: README, text: withDiagram((await readIfThere(join(root, README))) ?? '', description) },
   ];
 }
 
@@ -96,10 +100,11 @@ export function describeStaleness(
 
 async function generateFromCommitted(signal: AbortSignal | undefined): Promise<readonly GeneratedFile[]> {
   const migration = (await readCommittedMigrations(MIGRATIONS_FOLDER)).at(-1);
-  if (migration === undefined) throw new MigrationsMissingError('There is no committed migration.');
+  if (migration === undefined)
+    throw new FilestoreError('MIGRATIONS_MISSING', 'There is no committed migration.');
   const generate = async (url: string) => {
-    // Not verified, because the model to compare with is about to be written.
-    await runMigrations({ env: { DATABASE_URL: url }, verifySchema: false });
+    // Not compared, because the model to compare with is about to be written.
+    await runMigrations({ env: { DATABASE_URL: url }, compareSchema: false });
     return withClient(url, (client) => generateFiles(client, migration));
   };
   return withTemporaryDatabase(generate, undefined, signal);

@@ -7,6 +7,15 @@ export const FOREIGN_KEYS_WITHOUT_INDEX: Readonly<Record<string, string>> = {
     'nodes_live_child_key begins with parent_id, and all children of a parent have the same mount, parent_path and parent_live',
 };
 
+/** Columns that hold ids of another table without a foreign key. Diagrams draw them as dotted lines. */
+export const REFERENCES_WITHOUT_KEY: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  journal_entries: { primary_node_id: 'nodes', secondary_node_id: 'nodes', affected_node_ids: 'nodes' },
+  node_sightings: { node_id: 'nodes' },
+  rollup_deltas: { directory_id: 'nodes' },
+  rollups: { node_id: 'nodes' },
+  snapshots: { id: 'nodes', superseded_by_journal_id: 'journal_entries' },
+};
+
 /** Columns of jsonb that hold objects only by filestore.is_sound, of which the catalog has no more than the name. */
 export const JSON_OBJECTS: Readonly<Record<string, readonly string[]>> = {
   nodes: ['metadata'],

@@ -1,6 +1,4 @@
 #!/usr/bin/env node
-// Before anything that loads pg.
-import './cli/navigator.ts';
 import { PACKED_COMMANDS } from './cli/packed-commands.ts';
 import { runCommandLine } from './cli/run-command-line.ts';
 import { CONFIGURED_DATABASE_HELP, withConfiguredDatabase } from './cli/with-configured-database.ts';

@@ -38,18 +38,25 @@ export type HistoryDivergedCode =
   | 'HISTORY_FOREIGN';
 
 /**
- * Base of every error this package throws. `message` is one paragraph: what failed, why, and what to do. It never
- * contains a secret. `cause` is the error underneath, where there is one. docs/operations.md has each code with its
- * cause and remedy.
+ * An error of this package. `code` says which; docs/operations.md has each with its cause and remedy. `message` is one
+ * paragraph that names the thing, why, and what to do; it never holds a secret. `cause` is the error underneath, where
+ * there is one. The errors that carry more are classes below.
  */
-export abstract class FilestoreError extends Error {
-  abstract readonly code: FilestoreErrorCode;
+export class FilestoreError extends Error {
   override readonly name: string = this.constructor.name;
+
+  constructor(
+    readonly code: FilestoreErrorCode,
+    message: string,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
 }
 
 /** A setting is missing, or its value cannot be used. */
 export class SettingsError extends FilestoreError {
-  readonly code = 'SETTINGS_INVALID';
+  declare readonly code: 'SETTINGS_INVALID';
 
   /** @param setting Name of the environment variable or option that is at fault. */
   constructor(
@@ -57,18 +64,13 @@ export class SettingsError extends FilestoreError {
     message: string,
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super('SETTINGS_INVALID', message, options);
   }
-}
-
-/** No usable connection: the server is unreachable or refuses this user. */
-export class ConnectionError extends FilestoreError {
-  readonly code = 'CONNECTION_FAILED';
 }
 
 /** An open connection was lost: the server stopped, the network failed, or someone ended the session. */
 export class ConnectionLostError extends FilestoreError {
-  readonly code = 'CONNECTION_LOST';
+  declare readonly code: 'CONNECTION_LOST';
 
   constructor(
     message: string,
@@ -76,35 +78,22 @@ export class ConnectionLostError extends FilestoreError {
     readonly applied: readonly string[],
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super('CONNECTION_LOST', message, options);
   }
-}
-
-/** The connection goes through a pooler, which hands one session's locks and settings to another. */
-export class PoolerError extends FilestoreError {
-  readonly code = 'POOLER_IN_BETWEEN';
-}
-
-/** The database only allows reading: a standby, or a session whose transactions are read-only. */
-export class ReadOnlyError extends FilestoreError {
-  readonly code = 'DATABASE_READ_ONLY';
-}
-
-/** The package has no committed migrations. */
-export class MigrationsMissingError extends FilestoreError {
-  readonly code = 'MIGRATIONS_MISSING';
 }
 
 /** The committed migrations of the package are damaged or edited. */
 export class MigrationsInvalidError extends FilestoreError {
+  declare readonly code: MigrationsInvalidCode;
+
   constructor(
-    readonly code: MigrationsInvalidCode,
+    code: MigrationsInvalidCode,
     message: string,
     /** Name of the damaged file, or of the missing one where it is known. */
     readonly filename: string,
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super(code, message, options);
   }
 }
 
@@ -119,51 +108,45 @@ export interface HistoryProblem {
 
 /** The database was migrated by files other than these. `code` is that of the first problem. */
 export class HistoryDivergedError extends FilestoreError {
-  readonly code: HistoryDivergedCode;
+  declare readonly code: HistoryDivergedCode;
 
   constructor(
     message: string,
     readonly problems: readonly HistoryProblem[],
   ) {
-    super(message);
-    this.code = problems[0]?.code ?? 'HISTORY_FOREIGN';
+    super(problems[0]?.code ?? 'HISTORY_FOREIGN', message);
   }
-}
-
-/** The history of migrations exists, but this role may not read it. */
-export class HistoryUnreadableError extends FilestoreError {
-  readonly code = 'HISTORY_UNREADABLE';
 }
 
 /** The database holds migrations that this version of the package does not know yet. */
 export class DatabaseAheadError extends FilestoreError {
-  readonly code = 'DATABASE_AHEAD';
+  declare readonly code: 'DATABASE_AHEAD';
 
   constructor(
     message: string,
     /** Names of the recorded migrations that are not among the files. */
     readonly unknown: readonly string[],
   ) {
-    super(message);
+    super('DATABASE_AHEAD', message);
   }
 }
 
 /** Tables exist without a recorded migration, and differ from what the migrations would create. */
 export class SchemaConflictError extends FilestoreError {
-  readonly code = 'SCHEMA_CONFLICT';
+  declare readonly code: 'SCHEMA_CONFLICT';
 
   constructor(
     message: string,
     /** One line for each. */
     readonly conflicts: readonly string[],
   ) {
-    super(message);
+    super('SCHEMA_CONFLICT', message);
   }
 }
 
 /** The schema in the database differs from its migrations. */
 export class SchemaDriftedError extends FilestoreError {
-  readonly code = 'SCHEMA_DRIFTED';
+  declare readonly code: 'SCHEMA_DRIFTED';
 
   constructor(
     message: string,
@@ -172,13 +155,8 @@ export class SchemaDriftedError extends FilestoreError {
     /** Names of the files that this run applied before the comparison. */
     readonly applied: readonly string[],
   ) {
-    super(message);
+    super('SCHEMA_DRIFTED', message);
   }
-}
-
-/** The package's model of the schema is missing or damaged, so no schema can be compared with it. */
-export class SchemaModelError extends FilestoreError {
-  readonly code = 'SCHEMA_MODEL_INVALID';
 }
 
 /** A server process as pg_stat_activity shows it to any role. */
@@ -209,7 +187,7 @@ export type LockHolder =
 
 /** Another migrator worked on the database for longer than this run may wait. */
 export class LockNotAcquiredError extends FilestoreError {
-  readonly code = 'LOCK_NOT_ACQUIRED';
+  declare readonly code: 'LOCK_NOT_ACQUIRED';
 
   constructor(
     message: string,
@@ -218,7 +196,7 @@ export class LockNotAcquiredError extends FilestoreError {
     /** Names of the files that this run applied before. */
     readonly applied: readonly string[],
   ) {
-    super(message);
+    super('LOCK_NOT_ACQUIRED', message);
   }
 }
 
@@ -236,7 +214,7 @@ export interface MigrationFailurePlace {
  * before it stay applied.
  */
 export class MigrationFailedError extends FilestoreError {
-  readonly code = 'MIGRATION_FAILED';
+  declare readonly code: 'MIGRATION_FAILED';
 
   /**
    * @param sqlState The server's SQLSTATE, such as `42501`; null when the failure was not the server's.
@@ -249,7 +227,7 @@ export class MigrationFailedError extends FilestoreError {
     readonly applied: readonly string[],
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super('MIGRATION_FAILED', message, options);
   }
 }
 
@@ -258,7 +236,7 @@ export class MigrationFailedError extends FilestoreError {
  * (`--! no-transaction`).
  */
 export class RunAbortedError extends FilestoreError {
-  readonly code = 'RUN_ABORTED';
+  declare readonly code: 'RUN_ABORTED';
 
   constructor(
     message: string,
@@ -266,34 +244,29 @@ export class RunAbortedError extends FilestoreError {
     readonly applied: readonly string[],
     options?: ErrorOptions,
   ) {
-    super(message, options);
+    super('RUN_ABORTED', message, options);
   }
 }
 
 /** A service was started on a database that lacks migrations. The message has the command that applies them. */
 export class NotMigratedError extends FilestoreError {
-  readonly code = 'NOT_MIGRATED';
+  declare readonly code: 'NOT_MIGRATED';
 
   constructor(
     message: string,
     /** Names of the files that are not applied. */
     readonly pending: readonly string[],
   ) {
-    super(message);
+    super('NOT_MIGRATED', message);
   }
-}
-
-/** The embedded Postgres is not installed, or cannot be started here. */
-export class EmbeddedPostgresError extends FilestoreError {
-  readonly code = 'EMBEDDED_POSTGRES_FAILED';
-}
-
-/** A step of changing the schema (commit, uncommit, rebase, reset) is not possible. Nothing was changed. */
-export class SchemaChangeError extends FilestoreError {
-  readonly code = 'SCHEMA_CHANGE_REFUSED';
 }
 
 /** SQLSTATE of a server's error, or Node's code; undefined for an error that has none. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** Whether an error is one of this package with that code. */
+export function hasCode(error: unknown, code: FilestoreErrorCode): error is FilestoreError {
+  return error instanceof FilestoreError && error.code === code;
 }

@@ -22,45 +22,37 @@ export {
   verifySchema,
 } from './db/migrations.ts';
 export type { AppliedMigration, MigrationState } from './db/plan.ts';
-export type { Migrator } from './db/preflight.ts';
+export type { Migrator } from './db/survey.ts';
 export {
-  ConnectionError,
   ConnectionLostError,
   DatabaseAheadError,
-  EmbeddedPostgresError,
   FilestoreError,
   type FilestoreErrorCode,
   type HistoryDivergedCode,
   HistoryDivergedError,
   type HistoryProblem,
-  HistoryUnreadableError,
   type LockHolder,
   LockNotAcquiredError,
   MigrationFailedError,
   type MigrationFailurePlace,
   type MigrationsInvalidCode,
   MigrationsInvalidError,
-  MigrationsMissingError,
   NotMigratedError,
-  PoolerError,
-  ReadOnlyError,
   RunAbortedError,
-  SchemaChangeError,
   SchemaConflictError,
   SchemaDriftedError,
-  SchemaModelError,
   type ServerProcess,
   SettingsError,
 } from './errors.ts';
+export { type DatabaseOptions, poolConfig } from './settings/database.ts';
 export type { DatabaseUrl, TlsSettings } from './settings/database-url.ts';
-export type { Environment } from './settings/environment.ts';
 export {
   type ConnectionSettings,
+  type Environment,
   type MigrationSettings,
   migrationConnection,
   migrationSettings,
   type PoolSettings,
-  poolConfig,
   poolSettings,
   serviceConnection,
 } from './settings/settings.ts';

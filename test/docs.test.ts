@@ -70,15 +70,18 @@ function anchorsOf(path: string): readonly string[] {
   );
 }
 
-test.each(['README.md', ...readdirSync(join(PACKAGE_ROOT, 'docs')).map((file) => `docs/${file}`)])(
-  'every link of %s leads to a file, and to a heading in it',
-  (document) => {
-    const path = join(PACKAGE_ROOT, document);
-    const links = readFileSync(path, 'utf8').matchAll(/\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)/g);
-    for (const [link, file = '', anchor = ''] of links) {
-      const target = file === '' ? path : join(dirname(path), file);
-      expect(existsSync(target), link).toBe(true);
-      if (anchor !== '') expect(anchorsOf(target), link).toContain(anchor);
-    }
-  },
-);
+test.each([
+  'README.md',
+  'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  'migrations/README.md',
+  ...readdirSync(join(PACKAGE_ROOT, 'docs')).map((file) => `docs/${file}`),
+])('every link of %s leads to a file, and to a heading in it', (document) => {
+  const path = join(PACKAGE_ROOT, document);
+  const links = readFileSync(path, 'utf8').matchAll(/\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)/g);
+  for (const [link, file = '', anchor = ''] of links) {
+    const target = file === '' ? path : join(dirname(path), file);
+    expect(existsSync(target), link).toBe(true);
+    if (anchor !== '') expect(anchorsOf(target), link).toContain(anchor);
+  }
+});

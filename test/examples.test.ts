@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { packageFolder, startOf } from './support/compiled.ts';
 import { databaseForEachTest } from './support/database.ts';
 import { one } from './support/tree.ts';
 
@@ -20,8 +20,8 @@ afterEach(() => rmSync(tree, { recursive: true, force: true }));
 const catalogue = async (folder: string) => {
   const { stdout } = await run(
     process.execPath,
-    ['--import', 'tsx', join(PACKAGE_ROOT, 'examples', 'catalogue-a-tree.ts'), folder],
-    { cwd: PACKAGE_ROOT, env: { PATH: process.env.PATH, DATABASE_URL: database().url } },
+    [...startOf(packageFolder(), 'examples', 'catalogue-a-tree'), folder],
+    { cwd: packageFolder(), env: { PATH: process.env.PATH, DATABASE_URL: database().url } },
   );
   return stdout;
 };

@@ -11,14 +11,14 @@ import { lint } from './gates/lint.ts';
 import { placeholders } from './gates/placeholders.ts';
 import { released } from './gates/released.ts';
 import { sessionSettings } from './gates/session-settings.ts';
-import { style } from './gates/style.ts';
+import { sqlFiles } from './gates/sql-files.ts';
 import type { LockReport } from './locks.ts';
 import { passFunctionBodies, passOnServer } from './on-server.ts';
 import { readSources, type Sources } from './sources.ts';
 
 /** Gates that only read files. */
 const OF_FILES: readonly Gate<Sources>[] = [
-  ...[chain, released, lint, concurrently, sessionSettings, placeholders, fixtureTexts, style],
+  ...[chain, released, lint, concurrently, sessionSettings, placeholders, fixtureTexts, sqlFiles],
 ];
 const EXTENSION = 'plpgsql_check';
 
@@ -42,7 +42,7 @@ export interface CheckOptions {
 
 /**
  * Runs all gates for a change of the schema, on separate temporary servers.
- * @throws {EmbeddedPostgresError} a server for it does not start.
+ * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED`: a server for it does not start.
  * @throws {RunAbortedError} the signal came.
  */
 export async function checkMigrations(options: CheckOptions = {}): Promise<CheckReport> {

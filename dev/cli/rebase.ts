@@ -52,7 +52,9 @@ export const rebase = defineCommand({
       else if (database.migrations.length === 0) output.say(`${where} has them all.`);
       else output.say(`${where}: applied ${database.migrations.join(', ')} (${seconds(result.durationMs)})`);
       if (files.length > 0)
-        output.say('Next: npm run db:docs, then npm run db:check, then git add migrations schema src/sql.');
+        output.say(
+          'Next: npm run db:docs, then npm run db:check, then git add migrations schema src/sql README.md.',
+        );
       return DONE;
     });
   },

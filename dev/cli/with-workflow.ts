@@ -1,6 +1,6 @@
 import type { Output } from '../../src/cli/output.ts';
 import { withSignal } from '../../src/cli/signals.ts';
-import { EmbeddedPostgresError, SettingsError } from '../../src/errors.ts';
+import { FilestoreError, SettingsError } from '../../src/errors.ts';
 import type { Embedded, EmbeddedOptions } from '../embedded/embedded.ts';
 import type { WorkflowDatabases } from '../workflow/databases.ts';
 import type { WorkflowContext } from '../workflow/workflow-context.ts';
@@ -50,8 +50,9 @@ function missingUrlsError(reason: string): SettingsError {
   );
 }
 
-function goneError({ startedHere, folder }: Embedded): EmbeddedPostgresError {
-  return new EmbeddedPostgresError(
+function goneError({ startedHere, folder }: Embedded): FilestoreError {
+  return new FilestoreError(
+    'EMBEDDED_POSTGRES_FAILED',
     startedHere
       ? `The embedded Postgres stopped unexpectedly; its log is in ${folder}.`
       : 'The embedded Postgres was stopped by the command that ran it. Run this again to start it.',

@@ -1,37 +1,38 @@
-import type { ConstraintDescription, RelationDescription, SchemaDescription } from './description.ts';
+import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
+import type { ColumnDescription, RelationDescription, SchemaDescription } from './description.ts';
 
-/** A foreign key in a diagram. */
-export interface Relationship {
+/** A reference from one table to another as a diagram draws it. */
+interface Relationship {
+  /** Of the foreign key, or of the column that has none. */
   readonly name: string;
   readonly from: string;
   readonly to: string;
-  /** A row of `from` need not refer to anything. */
-  readonly optional: boolean;
-  /** At most one row of `from` refers to the same row. */
-  readonly single: boolean;
+  readonly columns: readonly string[];
+  /** `--` is a foreign key, `..` has none. */
+  readonly line: '--' | '..';
+  /** How many rows of `to` one row of `from` refers to, as Mermaid writes it. */
+  readonly referred: '||' | '|o' | '}o';
+  /** How many rows of `from` refer to one row of `to`. */
+  readonly referring: 'o|' | 'o{';
 }
 
-export function tablesOf(schema: SchemaDescription): readonly RelationDescription[] {
-  return schema.relations.filter(({ kind }) => kind === 'table');
+/** All tables with all columns in Mermaid's words. */
+export function renderMermaid(schema: SchemaDescription): string {
+  return render(tablesOf(schema), relationshipsOf(schema), () => true);
 }
 
-export function relationshipsOf(schema: SchemaDescription): readonly Relationship[] {
-  return tablesOf(schema).flatMap((table) =>
-    table.constraints.flatMap((constraint) =>
-      constraint.references === null
-        ? []
-        : [
-            {
-              name: constraint.name,
-              from: table.name,
-              to: constraint.references.table,
-              optional: constraint.columns.some(
-                (name) => !table.columns.find((column) => column.name === name)?.notNull,
-              ),
-              single: keysOf(table).some(({ columns }) => isWithin(columns, constraint.columns)),
-            },
-          ],
-    ),
+/** The tables that refer to one another, with the columns that their keys and references consist of. */
+export function renderOverview(schema: SchemaDescription): string {
+  const relationships = relationshipsOf(schema);
+  const tables = tablesOf(schema).filter(({ name }) =>
+    relationships.some(({ from, to }) => from === name || to === name),
+  );
+  return render(
+    tables,
+    relationships,
+    (table, { name }) =>
+      keysOfColumn(table, name).length > 0 ||
+      relationships.some(({ from, columns }) => from === table.name && columns.includes(name)),
   );
 }
 
@@ -43,35 +44,67 @@ export function keysOfColumn(table: RelationDescription, column: string): readon
     .map(([, mark]) => mark);
 }
 
+function render(
+  tables: readonly RelationDescription[],
+  relationships: readonly Relationship[],
+  isShown: (table: RelationDescription, column: ColumnDescription) => boolean,
+): string {
+  const lines = relationships.map(
+    ({ name, from, to, line, referred, referring }) =>
+      `  ${to} ${referred}${line}${referring} ${from} : ${name}`,
+  );
+  const entities = tables.map((table) => {
+    const columns = table.columns
+      .filter((column) => isShown(table, column))
+      .map((column) =>
+        `    ${shortType(column.type)} ${column.name} ${keysOfColumn(table, column.name).join(', ')}`.trimEnd(),
+      );
+    return `  ${table.name} {\n${columns.join('\n')}\n  }`;
+  });
+  return ['erDiagram', ...lines, ...entities].join('\n');
+}
+
+function tablesOf(schema: SchemaDescription): readonly RelationDescription[] {
+  return schema.relations.filter(({ kind }) => kind === 'table');
+}
+
+function relationshipsOf(schema: SchemaDescription): readonly Relationship[] {
+  return tablesOf(schema).flatMap((table) => [...foreignKeysOf(table), ...referencesWithoutKeyOf(table)]);
+}
+
+function foreignKeysOf(table: RelationDescription): readonly Relationship[] {
+  return table.constraints.flatMap(({ name, columns, references }) =>
+    references === null ? [] : [{ name, to: references.table, line: '--', ...multiplicity(table, columns) }],
+  );
+}
+
+function referencesWithoutKeyOf(table: RelationDescription): readonly Relationship[] {
+  return Object.entries(REFERENCES_WITHOUT_KEY[table.name] ?? {}).map(([column, to]) => ({
+    name: column,
+    to,
+    line: '..',
+    ...multiplicity(table, [column]),
+  }));
+}
+
+function multiplicity(table: RelationDescription, columns: readonly string[]) {
+  const own = table.columns.filter(({ name }) => columns.includes(name));
+  const keys = table.constraints.filter(({ kind }) => kind === 'primary key' || kind === 'unique');
+  const isSeveral = own.some(({ type }) => type.endsWith('[]'));
+  const isOptional = own.some(({ notNull }) => !notNull);
+  const isSingle = keys.some((key) => key.columns.every((name) => columns.includes(name)));
+  return {
+    from: table.name,
+    columns,
+    referred: isSeveral ? '}o' : isOptional ? '|o' : '||',
+    referring: isSingle ? 'o|' : 'o{',
+  } as const;
+}
+
 /** A short name of the type. */
-export function shortType(type: string): string {
+function shortType(type: string): string {
   return type
     .replace(/timestamp(?:\(\d\))? with time zone/, 'timestamptz')
     .replace('double precision', 'float8')
     .replaceAll(' ', '_');
-}
-
-/** The tables and their foreign keys as Mermaid. */
-export function renderMermaid(schema: SchemaDescription): string {
-  const relationships = relationshipsOf(schema).map(({ name, from, to, optional, single }) => {
-    const line = `${optional ? '|o' : '||'}--${single ? 'o|' : 'o{'}`;
-    return `  ${to} ${line} ${from} : ${name}`;
-  });
-  const tables = tablesOf(schema).map((table) => {
-    const columns = table.columns.map((column) =>
-      ['   ', shortType(column.type), column.name, keysOfColumn(table, column.name).join(', ')]
-        .join(' ')
-        .trimEnd(),
-    );
-    return `  ${table.name} {\n${columns.join('\n')}\n  }`;
-  });
-  return ['erDiagram', ...relationships, ...tables].join('\n');
-}
-
-function keysOf(table: RelationDescription): readonly ConstraintDescription[] {
-  return table.constraints.filter(({ kind }) => kind === 'primary key' || kind === 'unique');
-}
-
-function isWithin(some: readonly string[], others: readonly string[]): boolean {
-  return some.every((name) => others.includes(name));
 }

@@ -10,7 +10,7 @@ import { keysOfColumn, renderMermaid } from './diagram.ts';
 import { isInternal, isTrigger, purposeOf } from './routines.ts';
 
 /** Every table, view, domain and function with its comment, as Markdown. One row a line, so that a diff is readable. */
-export function renderDictionary(schema: SchemaDescription, diagramFile: string): string {
+export function renderDictionary(schema: SchemaDescription): string {
   const tables = schema.relations.filter(({ kind }) => kind === 'table');
   const views = schema.relations.filter(({ kind }) => kind !== 'table');
   const isProcedure = ({ kind }: RoutineDescription) => kind === 'procedure';
@@ -26,7 +26,7 @@ export function renderDictionary(schema: SchemaDescription, diagramFile: string)
       ['Domains', schema.domains],
     ]),
     '## Diagram',
-    `The same as a picture: [${diagramFile}](${diagramFile}).`,
+    'Solid lines are foreign keys. Dotted lines are ids without one.',
     `\`\`\`mermaid\n${renderMermaid(schema)}\n\`\`\``,
     '## Tables',
     ...tables.flatMap((table) => relationSection(table, domainNames)),

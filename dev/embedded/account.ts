@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { chownSync, lstatSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { EmbeddedPostgresError } from '../../src/errors.ts';
+import { FilestoreError } from '../../src/errors.ts';
 
 /**
  * The account that runs the server. Postgres refuses to run as root, so root runs it as `nobody`, which every Unix
@@ -52,7 +52,8 @@ export function reachableFolder(account: Account, wanted: string): string {
   // The parent is shared and the name can be guessed, so another user may have created the folder.
   const entry = lstatSync(folder);
   if (!entry.isDirectory() || entry.uid !== process.getuid?.()) {
-    throw new EmbeddedPostgresError(
+    throw new FilestoreError(
+      'EMBEDDED_POSTGRES_FAILED',
       `${folder} belongs to another user, so the embedded Postgres cannot store its data there. Remove it.`,
     );
   }

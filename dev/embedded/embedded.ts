@@ -53,7 +53,7 @@ export interface EmbeddedOptions {
 /**
  * Opens the embedded Postgres: data in `.postgres/` of the package, kept between runs. Uses the server of another
  * command (such as `npm run db:start`) if one runs on that data.
- * @throws {EmbeddedPostgresError} when it is not installed or does not start.
+ * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED` when it is not installed or does not start.
  */
 export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Promise<Embedded> {
   const account = serverAccount();

@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { codeOf, EmbeddedPostgresError } from '../../src/errors.ts';
+import { codeOf, FilestoreError } from '../../src/errors.ts';
 import { makeTemporaryFolder } from '../temporary-folder.ts';
 import { type Account, identityOf, makeFolderFor } from './account.ts';
 import { DRAFT_PREFIX } from './binaries.ts';
@@ -127,7 +127,11 @@ function runInitdb(binaries: string, account: Account, draft: string, password: 
   rmSync(passwordFile);
   if (initdb.status === 0) return;
   const reason = initdb.error?.message ?? initdb.stderr.trim();
-  throw new EmbeddedPostgresError(`The embedded Postgres could not create its data in ${draft}: ${reason}`, {
-    cause: initdb.error,
-  });
+  throw new FilestoreError(
+    'EMBEDDED_POSTGRES_FAILED',
+    `The embedded Postgres could not create its data in ${draft}: ${reason}`,
+    {
+      cause: initdb.error,
+    },
+  );
 }

@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { EmbeddedPostgresError } from '../../src/errors.ts';
+import { FilestoreError } from '../../src/errors.ts';
 import { type Account, identityOf } from './account.ts';
 import { dataFolder, environment, initializeData, runningServer, SUPERUSER } from './server-data.ts';
 
@@ -51,7 +51,7 @@ export function serverUrl(listen: Listen, password: string, database: string): s
 
 /**
  * Starts a server on the folder's data, which it creates if needed, and waits until the server answers.
- * @throws {EmbeddedPostgresError} with the end of its log when it does not start.
+ * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED` with the end of its log when it does not start.
  */
 export async function startServer(options: ServerOptions): Promise<Server> {
   refuseSharedFolder(options);
@@ -96,7 +96,10 @@ export async function freePort(wanted: number): Promise<number> {
     });
   const port = (await probe(wanted)) ?? (await probe(0));
   if (port === undefined)
-    throw new EmbeddedPostgresError('No port of 127.0.0.1 is free for the embedded Postgres.');
+    throw new FilestoreError(
+      'EMBEDDED_POSTGRES_FAILED',
+      'No port of 127.0.0.1 is free for the embedded Postgres.',
+    );
   return port;
 }
 
@@ -155,14 +158,19 @@ async function untilReady(
       throw new Error('another server runs on this data');
     } catch (cause) {
       if (spawnError !== undefined) {
-        throw new EmbeddedPostgresError(`The embedded Postgres did not start: ${spawnError.message}`, {
-          cause: spawnError,
-        });
+        throw new FilestoreError(
+          'EMBEDDED_POSTGRES_FAILED',
+          `The embedded Postgres did not start: ${spawnError.message}`,
+          {
+            cause: spawnError,
+          },
+        );
       }
       if (child.exitCode !== null || child.signalCode !== null || Date.now() > deadline) {
         child.kill('SIGKILL');
         const log = existsSync(logFile(folder)) ? readFileSync(logFile(folder), 'utf8').trim() : '';
-        throw new EmbeddedPostgresError(
+        throw new FilestoreError(
+          'EMBEDDED_POSTGRES_FAILED',
           `The embedded Postgres did not start. The end of its log, ${logFile(folder)}: ${log.split('\n').slice(-5).join(' | ')}`,
           { cause },
         );
@@ -185,7 +193,8 @@ function refuseSharedFolder({ folder, account }: ServerOptions): void {
   if (account.kind === 'self') return;
   const entry = lstatSync(folder);
   if (entry.isDirectory() && entry.uid === 0 && (entry.mode & 0o022) === 0) return;
-  throw new EmbeddedPostgresError(
+  throw new FilestoreError(
+    'EMBEDDED_POSTGRES_FAILED',
     `Other users can write to ${folder}, so root starts no Postgres there. Remove the folder, or make it writable for root only (chown root, chmod go-w).`,
   );
 }

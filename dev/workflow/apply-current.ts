@@ -27,7 +27,7 @@ export type ApplyResult =
  * Brings the development database to the committed migrations and applies current.sql, as `graphile-migrate watch
  * --once` does.
  * @throws {DatabaseAheadError | HistoryDivergedError} when the database was migrated by other files.
- * @throws {ConnectionError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
+ * @throws {FilestoreError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
  */
 export async function applyCurrent(context: WorkflowContext, graphile: Graphile): Promise<ApplyResult> {
   const startedAt = performance.now();

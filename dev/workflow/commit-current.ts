@@ -1,6 +1,6 @@
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SchemaChangeError, SettingsError } from '../../src/errors.ts';
+import { FilestoreError, SettingsError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { currentFile, isBlank, messageOf, readCurrent } from './current-sql.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
@@ -37,7 +37,7 @@ const LONGEST_MESSAGE = 512;
  * Turns current.sql into a committed migration: applies all migrations to an empty shadow database, records the new
  * one in the development database, and empties current.sql. A failure changes no file.
  * @throws {SettingsError} without a message, or when the shadow database may not be erased.
- * @throws {SchemaChangeError} when there is nothing to commit, or the shadow database is in use.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is nothing to commit, or the shadow database is in use.
  * @throws what applying current.sql does.
  */
 export async function commitCurrent(context: WorkflowContext, options: CommitOptions): Promise<CommitResult> {
@@ -45,7 +45,8 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
   const { databases, onStep } = context;
   const text = await readCurrent(MIGRATIONS_FOLDER);
   if (isBlank(text)) {
-    throw new SchemaChangeError(
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       'There is nothing to commit: migrations/current.sql has no statement. Write the change there first.',
     );
   }

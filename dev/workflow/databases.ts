@@ -1,9 +1,12 @@
 import { userInfo } from 'node:os';
 import { SettingsError } from '../../src/errors.ts';
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';
-import type { Environment } from '../../src/settings/environment.ts';
-import { isSet } from '../../src/settings/environment.ts';
-import { type ConnectionSettings, connectionFrom } from '../../src/settings/settings.ts';
+import {
+  type ConnectionSettings,
+  connectionFrom,
+  type Environment,
+  isSet,
+} from '../../src/settings/settings.ts';
 import type { Embedded } from '../embedded/embedded.ts';
 
 /** The databases for a change of the schema. */

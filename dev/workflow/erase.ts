@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { describeProcesses } from '../../src/db/server-process.ts';
+import { describeProcess } from '../../src/db/lock-holder.ts';
 import { withSession } from '../../src/db/session.ts';
-import { SchemaChangeError, type ServerProcess, SettingsError } from '../../src/errors.ts';
+import { FilestoreError, type ServerProcess, SettingsError } from '../../src/errors.ts';
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import { hostOf, VARIABLES, type WorkflowDatabases } from './databases.ts';
@@ -46,7 +47,7 @@ export function refuseToErase(
 
 /**
  * Waits until a database has no connections, since it cannot be dropped before.
- * @throws {SchemaChangeError} that names the remaining connections.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` that names the remaining connections.
  */
 export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKind): Promise<void> {
   const { database } = databases[kind];
@@ -55,8 +56,9 @@ export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKi
     const users = await usersOf(databases.root, database);
     if (users.length === 0) return;
     if (performance.now() > deadline) {
-      const list = describeProcesses(users);
-      throw new SchemaChangeError(
+      const list = users.map(describeProcess).join('; ');
+      throw new FilestoreError(
+        'SCHEMA_CHANGE_REFUSED',
         `${capitalized(describeConnection(databases[kind]))} cannot be erased while it has connections: ${list}. Nothing was changed. Close them, and run this again.`,
       );
     }
@@ -66,7 +68,7 @@ export async function untilUnused(databases: WorkflowDatabases, kind: DatabaseKi
 
 async function usersOf(root: ConnectionSettings, database: string): Promise<readonly ServerProcess[]> {
   const name = database.replaceAll("'", "''");
-  return withSession(root, async (session) => {
+  return withSession(databaseOf(root), async (session) => {
     const { rows } = await session.query<ServerProcess & Record<string, unknown>>(
       `select pid, usename as role, application_name as "applicationName"
        from pg_catalog.pg_stat_activity

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { codeOf, SchemaChangeError } from '../../src/errors.ts';
+import { codeOf, FilestoreError } from '../../src/errors.ts';
 import { isMigrationFile } from '../../src/graphile/migration-text.ts';
 import { TAGS } from '../check/gates/released.ts';
 import { COMMITTED } from '../check/sources.ts';
@@ -29,7 +29,7 @@ export interface Release {
   readonly tag: string;
 }
 
-/** @throws {SchemaChangeError} when there is no git, or the folder is not in a repository. */
+/** @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is no git, or the folder is not in a repository. */
 export async function openRepository(root: string): Promise<Repository> {
   const git = async (args: readonly string[], input = '') => {
     // Messages are shown to the user, so they should be in English.
@@ -45,7 +45,8 @@ export async function openRepository(root: string): Promise<Repository> {
       () => undefined,
     );
   const prefix = await git(['rev-parse', '--show-prefix']).catch((error) => {
-    throw new SchemaChangeError(
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       `git cannot read this folder, so your migrations cannot be told from others: ${reasonOf(error)}. Nothing was changed. Run this in a clone of the repository, with git installed.`,
     );
   });

@@ -8,7 +8,7 @@ import type {
 } from '../../src/graphile/protocol.ts';
 import { type GraphileThread, startThread } from '../../src/graphile/thread.ts';
 import { CONFIG_FILE } from '../../src/package-root.ts';
-import { clientConfig } from '../../src/settings/settings.ts';
+import { clientConfig, databaseOf } from '../../src/settings/database.ts';
 import { ownerOf, type WorkflowDatabases } from './databases.ts';
 
 /** graphile-migrate in a thread, ready for one command after the other. */
@@ -77,7 +77,7 @@ function startDevelopmentThread(databases: WorkflowDatabases): GraphileThread {
 }
 
 async function cancelSession(databases: WorkflowDatabases, kind: DatabaseKind, pid: number): Promise<void> {
-  await withSession(databases[kind], (session) =>
+  await withSession(databaseOf(databases[kind]), (session) =>
     session.query(`select pg_catalog.pg_cancel_backend(${pid})`),
   );
 }

@@ -3,7 +3,8 @@ import { readCatalog } from '../../src/catalog/read.ts';
 import { checkSchema } from '../../src/db/check-schema.ts';
 import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
 import { withSession } from '../../src/db/session.ts';
-import { FilestoreError, MigrationsInvalidError, SchemaModelError } from '../../src/errors.ts';
+import { FilestoreError, hasCode, MigrationsInvalidError } from '../../src/errors.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import type { WorkflowDatabases } from './databases.ts';
 
@@ -23,11 +24,11 @@ export async function leftoversOfCommitted(
   committed: readonly CommittedMigration[],
 ): Promise<readonly string[]> {
   try {
-    const check = await withSession(main, (session) => checkSchema(session, committed));
+    const check = await withSession(databaseOf(main), (session) => checkSchema(session, committed));
     return check.state === 'drifted' ? check.differences : [];
   } catch (error) {
     // After an uncommit, the model includes a migration that has no file.
-    if (error instanceof SchemaModelError || error instanceof MigrationsInvalidError) return [];
+    if (hasCode(error, 'SCHEMA_MODEL_INVALID') || error instanceof MigrationsInvalidError) return [];
     throw error;
   }
 }
@@ -38,8 +39,8 @@ export async function leftoversOfCommitted(
  */
 export async function leftoversOfCommit({ main, shadow }: WorkflowDatabases): Promise<Leftovers> {
   try {
-    const expected = await withSession(shadow, readCatalog);
-    const { differences } = compareModels(expected, await withSession(main, readCatalog));
+    const expected = await withSession(databaseOf(shadow), readCatalog);
+    const { differences } = compareModels(expected, await withSession(databaseOf(main), readCatalog));
     return { type: 'known', differences: differences.map(describeDifference) };
   } catch (error) {
     if (error instanceof FilestoreError) return { type: 'unknown', reason: error.message };

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { SchemaChangeError, SettingsError } from '../../src/errors.ts';
+import { FilestoreError, SettingsError } from '../../src/errors.ts';
 import type { Repository } from './git.ts';
 
 /** The branch whose migrations keep their numbers. */
@@ -28,7 +28,7 @@ const ANY_OTHER = 'Name the branch whose migrations keep their numbers: npm run 
  * other side of the merge at HEAD.
  * @param here Names of the committed migrations in the folder.
  * @throws {SettingsError} when git does not know the one that the caller names.
- * @throws {SchemaChangeError} when there is none.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is none.
  */
 export async function chooseOnto(
   repository: Repository,
@@ -58,7 +58,8 @@ export async function chooseOnto(
     (telling.length > 0 ? undefined : await sideOfLastMerge(repository, shared)) ??
     choices[0];
   if (choice === undefined) {
-    throw new SchemaChangeError(
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       `Cannot tell whose migrations keep their numbers: no merge is under way, and there is no upstream, origin/main, origin/master, main or master whose migrations are in order. Nothing was changed. ${ANY_OTHER}`,
     );
   }

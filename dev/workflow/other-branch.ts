@@ -1,10 +1,10 @@
 import { type CommittedMigration, readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
-import { readPreflight } from '../../src/db/preflight.ts';
-import { appliedIn } from '../../src/db/refuse.ts';
 import { withSession } from '../../src/db/session.ts';
-import { DatabaseAheadError, HistoryDivergedError, MigrationsMissingError } from '../../src/errors.ts';
+import { appliedIn, readPreflight } from '../../src/db/survey.ts';
+import { DatabaseAheadError, HistoryDivergedError, hasCode } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 
@@ -14,7 +14,7 @@ import { capitalized } from '../../src/text.ts';
  */
 export async function readMigrations(): Promise<readonly CommittedMigration[]> {
   return readCommittedMigrations(MIGRATIONS_FOLDER).catch((error) => {
-    if (error instanceof MigrationsMissingError) return [];
+    if (hasCode(error, 'MIGRATIONS_MISSING')) return [];
     throw error;
   });
 }
@@ -28,7 +28,7 @@ export async function readPending(
   connection: ConnectionSettings,
   committed: readonly CommittedMigration[],
 ): Promise<readonly CommittedMigration[]> {
-  const applied = appliedIn(connection, await withSession(connection, readPreflight));
+  const applied = appliedIn(await withSession(databaseOf(connection), readPreflight));
   if (committed.length === 0 && applied.length > 0) throw aheadError(connection, applied);
   const plan = planMigrations(committed, applied);
   if (plan.state === 'ahead') throw aheadError(connection, plan.unknown);

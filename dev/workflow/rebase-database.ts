@@ -3,11 +3,11 @@ import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
 import { describeHolders, UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { planMigrations } from '../../src/db/plan.ts';
-import { readPreflight } from '../../src/db/preflight.ts';
-import { appliedIn } from '../../src/db/refuse.ts';
 import { type Session, withSession } from '../../src/db/session.ts';
-import { codeOf, LockNotAcquiredError, RunAbortedError, SchemaChangeError } from '../../src/errors.ts';
+import { appliedIn, readPreflight } from '../../src/db/survey.ts';
+import { codeOf, FilestoreError, LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import { isLocal } from './erase.ts';
@@ -39,7 +39,7 @@ const LOCK_RETRY_MS = 200;
 
 /**
  * Compares the development database with the files after the rebase. Changes nothing.
- * @throws {ConnectionError | ConnectionLostError | HistoryUnreadableError}
+ * @throws {FilestoreError} `CONNECTION_FAILED`, `CONNECTION_LOST` or `HISTORY_UNREADABLE`.
  */
 export async function planDatabase(
   { databases: { main } }: WorkflowContext,
@@ -53,8 +53,8 @@ export async function planDatabase(
   if (!isLocal(main)) {
     return untouched('it is on another machine. If no one else uses it, recreate it: npm run db:reset');
   }
-  const preflight = await withSession(main, readPreflight);
-  const applied = appliedIn(main, preflight);
+  const preflight = await withSession(databaseOf(main), readPreflight);
+  const applied = appliedIn(preflight);
   const isStale = ({ before }: Renumbering['changed'][number]) =>
     applied.some(({ hash, filename }) => hash === before.hash && filename === before.recordedName);
   const stale = changed.filter(isStale).map(({ before }) => before);
@@ -81,7 +81,7 @@ export async function planDatabase(
 /**
  * Removes migrations from the database's history, as an uncommit does. Their objects stay. They run again after the
  * others, so that an object that both change ends as in a new database.
- * @throws {SchemaChangeError | LockNotAcquiredError} and then nothing was changed.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` or `LOCK_NOT_ACQUIRED`, and then nothing was changed.
  */
 export async function forgetMigrations(
   { databases: { main }, signal }: WorkflowContext,
@@ -92,7 +92,7 @@ export async function forgetMigrations(
   const rows = stale.map(({ recordedName, hash }) => `('${recordedName}', '${hash}')`);
   const statement = `delete from graphile_migrate.migrations where (filename, hash) in (${rows.join(', ')})`;
   const deadline = performance.now() + LOCK_PATIENCE_MS;
-  await withSession(main, async (session) => {
+  await withSession(databaseOf(main), async (session) => {
     while (!(await runAsOnlyMigrator(session, statement))) {
       if (performance.now() > deadline) {
         const { migrators } = await readPreflight(session);
@@ -108,7 +108,8 @@ export async function forgetMigrations(
   }).catch((error) => {
     // An error of the server, such as a missing right.
     if (error instanceof Error && /^[0-9A-Z]{5}$/.test(codeOf(error) ?? '')) {
-      throw new SchemaChangeError(
+      throw new FilestoreError(
+        'SCHEMA_CHANGE_REFUSED',
         `The history in ${describeConnection(main)} cannot be changed: ${error.message}. Nothing was changed. Grant the right to the role of DATABASE_URL, or recreate the database: npm run db:reset`,
         { cause: error },
       );

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type CommittedMigration, readMigrationFiles } from '../../src/db/committed-migrations.ts';
-import { MigrationsMissingError, RunAbortedError, SchemaChangeError } from '../../src/errors.ts';
+import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { isMigrationFile } from '../../src/graphile/migration-text.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
 import { COMMITTED } from '../check/sources.ts';
@@ -37,9 +37,8 @@ const JOURNAL = 'filestore-db-rebase.json';
 /**
  * Renumbers the migrations that are not on another branch to follow those that are, with new hashes, and updates the
  * development database. If it is killed, the next run finishes it.
- * @throws {SettingsError | SchemaChangeError | MigrationsInvalidError} when this is not possible. Nothing was
- * changed.
- * @throws {ConnectionError | ConnectionLostError | HistoryUnreadableError | LockNotAcquiredError | RunAbortedError}
+ * @throws {FilestoreError} when this is not possible. Nothing was changed.
+ * @throws {LockNotAcquiredError | RunAbortedError}
  */
 export async function rebaseMigrations(
   context: WorkflowContext,
@@ -76,7 +75,8 @@ async function sortOut(repository: Repository, onto: Onto, here: readonly string
   const there = await repository.migrationsAt(onto.commit);
   const missing = [...there.keys()].filter((filename) => !here.includes(filename));
   if (missing.length > 0) {
-    throw new SchemaChangeError(
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       `${onto.name} has ${missing.join(', ')}, which ${missing.length === 1 ? 'is' : 'are'} not in ${COMMITTED}. Nothing was changed. Merge it first (git merge ${onto.name}) and run this again; restore deleted files with: git checkout ${onto.name} -- ${COMMITTED}`,
     );
   }
@@ -84,7 +84,7 @@ async function sortOut(repository: Repository, onto: Onto, here: readonly string
   const other = [...ids].find(([filename, id]) => there.get(filename) !== id)?.[0];
   if (other !== undefined) throw await otherContentError(repository, onto, other);
   const migrations = await readMigrationFiles(MIGRATIONS_FOLDER).catch((error) => {
-    if (error instanceof MigrationsMissingError) return [];
+    if (hasCode(error, 'MIGRATIONS_MISSING')) return [];
     throw error;
   });
   const isKept = ({ filename }: CommittedMigration) => there.has(filename);
@@ -99,7 +99,7 @@ async function otherContentError(
   repository: Repository,
   { name, commit }: Onto,
   filename: string,
-): Promise<SchemaChangeError> {
+): Promise<FilestoreError> {
   const path = `${COMMITTED}/${filename}`;
   const there = (await repository.migrationsAt(commit)).get(filename);
   const what = `${path} differs from the one on ${name}, whose migrations keep their number and content. Nothing was changed.`;
@@ -108,11 +108,13 @@ async function otherContentError(
     const id = side === undefined ? undefined : (await repository.migrationsAt(side)).get(filename);
     if (id === undefined || id === there) continue;
     const beside = path.replace(/(?:-?)\.sql$/, '-2.sql');
-    return new SchemaChangeError(
+    return new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       `${what} If both branches have a migration of that name, rename yours, take theirs, and run this again: git show ${ref}:./${path} > ${beside} && git checkout ${commit.slice(0, 12)} -- ${path}`,
     );
   }
-  return new SchemaChangeError(
+  return new FilestoreError(
+    'SCHEMA_CHANGE_REFUSED',
     `${what} Restore it, and write the change as a new migration: git checkout ${commit.slice(0, 12)} -- ${path}`,
   );
 }
@@ -126,7 +128,8 @@ async function refuseToRenumber(
   const filenames = changed.map(({ before }) => before.filename);
   const release = await repository.releaseOf(filenames);
   if (release !== undefined) {
-    throw new SchemaChangeError(
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       `${release.filename} was released with ${release.tag}, and databases have it under this number. Nothing was changed. Keep its number, and renumber the others: npm run db:rebase -- --onto ${release.tag}`,
     );
   }
@@ -134,7 +137,8 @@ async function refuseToRenumber(
   for (const { name, migrations } of shared) {
     const filename = filenames.find((candidate) => migrations.get(candidate) === ids.get(candidate));
     if (filename === undefined) continue;
-    throw new SchemaChangeError(
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       `${filename} is on ${name} already, and other databases may have it under this number. Nothing was changed. Keep its number, and renumber the others: npm run db:rebase -- --onto ${name}`,
     );
   }

@@ -1,5 +1,5 @@
 import { type CommittedMigration, parseMigration, proveChain } from '../../src/db/committed-migrations.ts';
-import { SchemaChangeError } from '../../src/errors.ts';
+import { FilestoreError } from '../../src/errors.ts';
 import { hashOf, parseMigrationText } from '../../src/graphile/migration-text.ts';
 
 /** A migration that gets another number or hash. */
@@ -21,7 +21,7 @@ export interface Renumbering {
  * Renumbers migrations to follow others, in their own order. Migrations that follow already stay unchanged.
  * @param textOf Returns the current content of a migration's file.
  * @throws {MigrationsInvalidError} when the migrations that keep their numbers are not a chain.
- * @throws {SchemaChangeError} when the order of the others is unclear.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when the order of the others is unclear.
  */
 export function renumber(
   kept: readonly CommittedMigration[],
@@ -49,7 +49,8 @@ function inTheirOrder(own: readonly CommittedMigration[]): readonly CommittedMig
   rest.forEach((migration, index) => {
     const before = rest[index - 1];
     if (before === undefined || numberOf(before) !== numberOf(migration)) return;
-    throw new SchemaChangeError(
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       `Migrations ${before.filename} and ${migration.filename} have the same number, and neither is on the branch whose migrations keep theirs. Nothing was changed. Name the branch that has one of them: npm run db:rebase -- --onto <branch>`,
     );
   });

@@ -1,6 +1,7 @@
 import { withSession } from '../../src/db/session.ts';
-import { ConnectionError, codeOf } from '../../src/errors.ts';
+import { codeOf, hasCode } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { readMigrations } from './other-branch.ts';
@@ -21,8 +22,8 @@ export type ResetResult =
 /**
  * Erases the development database and recreates it from the committed migrations. It does not apply current.sql.
  * @throws {SettingsError} when it is on another machine and was not named.
- * @throws {SchemaChangeError} when it has connections.
- * @throws {ConnectionError | MigrationsInvalidError | LockNotAcquiredError | RunAbortedError}
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when it has connections.
+ * @throws {FilestoreError | MigrationsInvalidError | LockNotAcquiredError | RunAbortedError}
  */
 export async function resetDatabase(
   context: WorkflowContext,
@@ -49,14 +50,14 @@ export async function resetDatabase(
 
 async function sizeOf({ databases }: WorkflowContext): Promise<string | null> {
   try {
-    return await withSession(databases.main, async (session) => {
+    return await withSession(databaseOf(databases.main), async (session) => {
       const { rows } = await session.query<{ size: string }>(
         'select pg_catalog.pg_size_pretty(pg_catalog.pg_database_size(pg_catalog.current_database())) as size',
       );
       return rows[0]?.size ?? null;
     });
   } catch (error) {
-    if (error instanceof ConnectionError && isMissingDatabase(error.cause)) return null;
+    if (hasCode(error, 'CONNECTION_FAILED') && isMissingDatabase(error.cause)) return null;
     throw error;
   }
 }

@@ -52,9 +52,16 @@ export function takeSnapshot(folder: string): Snapshot {
 
 /**
  * Waits until the files differ from the snapshot and no longer change.
+ * @returns undefined when they were still the same after `giveUpMs`.
  * @throws the signal's reason when it comes.
  */
-export async function nextChange(folder: string, before: Snapshot, signal: AbortSignal): Promise<Change> {
+export async function nextChange(
+  folder: string,
+  before: Snapshot,
+  signal: AbortSignal,
+  giveUpMs = Number.POSITIVE_INFINITY,
+): Promise<Change | undefined> {
+  const giveUpAt = performance.now() + giveUpMs;
   let unchangedAt = before.takenAt;
   let last = before;
   let calm = 0;
@@ -64,8 +71,10 @@ export async function nextChange(folder: string, before: Snapshot, signal: Abort
     const paths = pathsThatDiffer(before, now);
     calm = pathsThatDiffer(last, now).length === 0 ? calm + 1 : 0;
     last = now;
-    if (paths.length === 0) unchangedAt = now.takenAt;
-    else if (calm >= CALM_LOOKS) {
+    if (paths.length === 0) {
+      if (performance.now() >= giveUpAt) return undefined;
+      unchangedAt = now.takenAt;
+    } else if (calm >= CALM_LOOKS) {
       const writtenAt = Math.max(...paths.map((path) => now.files.get(path)?.writtenAt ?? 0));
       // A moved file keeps its old time.
       return { snapshot: now, paths, savedAt: Math.max(writtenAt, unchangedAt) };

@@ -1,6 +1,6 @@
 import { appendFile, copyFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SchemaChangeError } from '../../src/errors.ts';
+import { FilestoreError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { currentFile, isBlank, readCurrent } from './current-sql.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
@@ -29,7 +29,7 @@ export type UncommitResult =
  * Moves the last committed migration back into current.sql, with its includes as includes, and removes it from the
  * development database's history; its objects stay. A failure changes no file, but the record may be lost.
  * @throws {SettingsError} when the shadow database may not be erased.
- * @throws {SchemaChangeError} when there is nothing to uncommit, or current.sql is not empty.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is nothing to uncommit, or current.sql is not empty.
  * @throws what applying current.sql does.
  */
 export async function uncommitLast(
@@ -40,10 +40,12 @@ export async function uncommitLast(
   const { databases, onStep } = context;
   const committed = await readMigrations();
   const last = committed.at(-1);
-  if (last === undefined) throw new SchemaChangeError('There is no committed migration to uncommit.');
+  if (last === undefined)
+    throw new FilestoreError('SCHEMA_CHANGE_REFUSED', 'There is no committed migration to uncommit.');
   const text = await readCurrent(MIGRATIONS_FOLDER);
   if (!isBlank(text)) {
-    throw new SchemaChangeError(
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
       `${last.filename} cannot be moved back, because migrations/current.sql has another change. Commit or remove that change first.`,
     );
   }

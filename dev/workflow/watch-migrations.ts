@@ -1,4 +1,4 @@
-import { ConnectionError, FilestoreError, RunAbortedError } from '../../src/errors.ts';
+import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
 import { includedFixtures } from './current-sql.ts';
@@ -22,9 +22,9 @@ export type WatchEvent =
 const RETRY_MS = 1_000;
 
 /**
- * Applies current.sql at every save of it, of a fixture or of a committed migration (which git writes when the branch
- * is switched), until the signal comes.
- * @throws {ConnectionError} when the database is not reachable at the start.
+ * Applies current.sql at every save of it, of a fixture or of a committed migration (which git writes when the branch is
+ * switched), until the signal comes.
+ * @throws {FilestoreError} `CONNECTION_FAILED` when the database is not reachable at the start.
  */
 export async function watch(context: WorkflowContext, onEvent: (event: WatchEvent) => void): Promise<void> {
   const { signal } = context;
@@ -53,7 +53,7 @@ export async function applyOnce(context: WorkflowContext): Promise<ApplyResult> 
 }
 
 function isUnreachable(event: WatchEvent): event is WatchEvent & { readonly type: 'refused' } {
-  return event.type === 'refused' && event.error instanceof ConnectionError;
+  return event.type === 'refused' && hasCode(event.error, 'CONNECTION_FAILED');
 }
 
 /**
@@ -89,20 +89,11 @@ async function waitForChange(
   signal: AbortSignal,
   impatient: boolean,
 ): Promise<Change | undefined> {
-  // Not AbortSignal.timeout() within AbortSignal.any(): Node.js 20 may collect it as garbage, and it never fires.
-  const enough = new AbortController();
-  const giveUp = () => enough.abort();
-  const timer = impatient ? setTimeout(giveUp, RETRY_MS) : undefined;
-  signal.addEventListener('abort', giveUp);
-  if (signal.aborted) giveUp();
   try {
-    return await nextChange(MIGRATIONS_FOLDER, before, enough.signal);
+    return await nextChange(MIGRATIONS_FOLDER, before, signal, impatient ? RETRY_MS : undefined);
   } catch (error) {
-    if (enough.signal.aborted) return undefined;
+    if (signal.aborted) return undefined;
     throw error;
-  } finally {
-    clearTimeout(timer);
-    signal.removeEventListener('abort', giveUp);
   }
 }
 

@@ -1,5 +1,5 @@
 --! Previous: sha1:160556f6e2becc78af3fece327d7abbb0b6cbb3e
---! Hash: sha1:89c7df4490d445d2d1be8ab435d0e673e46df519
+--! Hash: sha1:9ff4d8e49ea5ccbcb0aa0585e083fa71e6bfcd92
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of
@@ -136,6 +136,7 @@ begin
   select n.id, seen_at
   from filestore.nodes n
   where n.id = record_write_sighting.node_id
+    and seen_at is not null
   for key share
   on conflict on constraint node_sightings_pkey do update
   -- The later of the two: a report that arrives late changes nothing.

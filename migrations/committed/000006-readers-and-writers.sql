@@ -1,5 +1,5 @@
---! Previous: sha1:89c7df4490d445d2d1be8ab435d0e673e46df519
---! Hash: sha1:ca1366c236acaac084a79d12d0854b639ef6c4a9
+--! Previous: sha1:9ff4d8e49ea5ccbcb0aa0585e083fa71e6bfcd92
+--! Hash: sha1:0a7716b9e892c1cc19ca217789dae14a9ed5e3c5
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

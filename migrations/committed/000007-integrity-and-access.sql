@@ -1,5 +1,5 @@
---! Previous: sha1:ca1366c236acaac084a79d12d0854b639ef6c4a9
---! Hash: sha1:f5319f3f2fa0e89563929faff40c58ce70d9a770
+--! Previous: sha1:0a7716b9e892c1cc19ca217789dae14a9ed5e3c5
+--! Hash: sha1:e3f3339fc17da54baa532934048e596695457666
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:f5319f3f2fa0e89563929faff40c58ce70d9a770
---! Hash: sha1:27153993f63d4b3ead10c922cab27e62f7822fe4
+--! Previous: sha1:e3f3339fc17da54baa532934048e596695457666
+--! Hash: sha1:4a9d11cf8d8ed24fb830aedd442f42b0bd680703
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { SchemaModelError } from '../errors.ts';
+import { FilestoreError } from '../errors.ts';
 import { PACKAGE_ROOT } from '../package-root.ts';
 import { type ModelledMigration, modelledMigrationOf, parseModel, type SchemaModel } from './render.ts';
 
@@ -9,7 +9,7 @@ export const MODEL_FILE = join('schema', 'filestore.txt');
 
 /**
  * Reads the model of the schema that ships with the package.
- * @throws {SchemaModelError} when it is missing or damaged.
+ * @throws {FilestoreError} `SCHEMA_MODEL_INVALID` when it is missing or damaged.
  */
 export async function readCommittedModel(root: string = PACKAGE_ROOT): Promise<SchemaModel> {
   const path = join(root, MODEL_FILE);
@@ -17,7 +17,8 @@ export async function readCommittedModel(root: string = PACKAGE_ROOT): Promise<S
   try {
     text = await readFile(path, 'utf8');
   } catch (cause) {
-    throw new SchemaModelError(
+    throw new FilestoreError(
+      'SCHEMA_MODEL_INVALID',
       `The model of the schema cannot be read: ${path}. Install the package again; in a checkout, regenerate it: npm run db:docs.`,
       { cause },
     );

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { SchemaModelError } from '../errors.ts';
+import { FilestoreError } from '../errors.ts';
 import { type CatalogModel, type CatalogObject, MODELLED_SCHEMA, OBJECT_KINDS } from './model.ts';
 
 /** The last migration that a model includes. */
@@ -51,11 +51,12 @@ export function modelledMigrationOf(text: string): ModelledMigration | undefined
 /**
  * Reads what {@link renderModel} wrote.
  * @param filename Name of the text in messages.
- * @throws {SchemaModelError} when it is damaged, edited, or something else.
+ * @throws {FilestoreError} `SCHEMA_MODEL_INVALID` when it is damaged, edited, or something else.
  */
 export function parseModel(text: string, filename: string): SchemaModel {
   const fail = (why: string): never => {
-    throw new SchemaModelError(
+    throw new FilestoreError(
+      'SCHEMA_MODEL_INVALID',
       `${filename} ${why}. Restore it from version control, or regenerate it: npm run db:docs. If the package is installed, install it again.`,
     );
   };

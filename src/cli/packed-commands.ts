@@ -1,3 +1,5 @@
+// Before the commands, which load pg.
+import '../node-20.mjs';
 import type { Command } from './define-command.ts';
 import { migrate } from './migrate.ts';
 import { status } from './status.ts';

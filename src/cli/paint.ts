@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
-import type { Environment } from '../settings/environment.ts';
-import { isSet } from '../settings/environment.ts';
+import type { Environment } from '../settings/settings.ts';
+import { isSet } from '../settings/settings.ts';
 
 /** Styles by meaning. */
 export interface Paint {

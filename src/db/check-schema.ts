@@ -3,14 +3,13 @@ import { readCommittedModel } from '../catalog/committed.ts';
 import { compareModels, describeDifference } from '../catalog/compare.ts';
 import type { LiveCatalog } from '../catalog/model.ts';
 import { readCatalog } from '../catalog/read.ts';
-import { SchemaConflictError, SchemaDriftedError, SchemaModelError } from '../errors.ts';
-import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
+import { FilestoreError, SchemaConflictError, SchemaDriftedError } from '../errors.ts';
 import { capitalized } from '../text.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
+import { type CommittedMigration, refuseModelOfLaterOne } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
-import { refuseModelOfLaterOne } from './missing-file.ts';
 import { checkRights } from './rights.ts';
-import type { Queryable } from './session.ts';
+import type { Run } from './run-state.ts';
+import type { Queryable, Session } from './session.ts';
 
 /** The result of comparing the live schema with the model of the package. */
 export type SchemaCheck =
@@ -35,8 +34,15 @@ export async function checkSchema(
 ): Promise<SchemaCheck> {
   const model = await readModel(committed);
   if ('reason' in model) return { state: 'unchecked', reason: model.reason };
-  const live = await readIfPossible(session);
-  if ('reason' in live) return { state: 'unchecked', reason: live.reason };
+  let live: LiveCatalog;
+  try {
+    live = await readCatalog(session);
+  } catch (error) {
+    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
+    // A lock on a table, or a time limit, can keep the server from describing it.
+    const reason = `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`;
+    return { state: 'unchecked', reason };
+  }
   const { differences, notes } = compareModels(model.model, live);
   return differences.length === 0
     ? { state: 'same', notes }
@@ -62,66 +68,60 @@ export async function checkSchemaAndRights(
 }
 
 /**
- * Refuses a package whose model cannot be read, before the run changes anything.
- * @throws {SchemaModelError} when it is missing or damaged.
- */
-export async function requireModel(): Promise<void> {
-  await readCommittedModel();
-}
-
-/** A lock on a table, or a time limit, can prevent the server from describing it. */
-async function readIfPossible(session: Queryable): Promise<LiveCatalog | { readonly reason: string }> {
-  try {
-    return await readCatalog(session);
-  } catch (error) {
-    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
-    return {
-      reason: `the catalog could not be read (${error.message}). Run npm run db:verify:filestore later.`,
-    };
-  }
-}
-
-/**
  * Refuses to migrate over tables without a history that differ from the model: "if not exists" would skip them
  * silently.
  * @throws {SchemaConflictError} naming each of them.
  */
 export async function refuseConflicts(
-  session: Queryable,
+  session: Session,
   committed: readonly CommittedMigration[],
-  connection: ConnectionSettings,
 ): Promise<void> {
   const model = await readModel(committed);
   if ('reason' in model) {
-    throw new SchemaModelError(
-      `${capitalized(describeConnection(connection))} has tables but no recorded migration, and they could not be checked: ${model.reason} Nothing was changed.`,
+    throw new FilestoreError(
+      'SCHEMA_MODEL_INVALID',
+      `${capitalized(session.database.where)} has tables but no recorded migration, and they could not be checked: ${model.reason} Nothing was changed.`,
     );
   }
   const sql = committed.map(({ body }) => body).join('\n');
   const conflicts = adoptionConflicts(model.model, await readCatalog(session), sql);
   if (conflicts.length === 0) return;
   throw new SchemaConflictError(
-    `Schema filestore exists in ${describeConnection(connection)} with another shape, but without a recorded migration: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database. Correct these objects, or move them to another schema (alter table … set schema …), then run this again.`,
+    `Schema filestore exists in ${session.database.where} with another shape, but without a recorded migration: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database. Correct these objects, or move them to another schema (alter table … set schema …), then run this again.`,
     conflicts,
   );
 }
 
-/** The error for a schema that differs from its model. */
-export function driftError(
-  connection: ConnectionSettings,
-  differences: readonly string[],
-  applied: readonly string[],
-): SchemaDriftedError {
-  return new SchemaDriftedError(
-    `The schema in ${describeConnection(connection)} differs from its migrations:\n${differences.map((line) => `  ${line}`).join('\n')}\nSomeone changed it by hand. Undo the change, or write it as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
-    differences,
-    applied,
-  );
+/**
+ * Compares the schema after a run that applied something.
+ * @throws {SchemaDriftedError} when it differs from its model.
+ */
+export async function verifyRun(run: Run, session: Session): Promise<SchemaCheck> {
+  const warn = (message: string) => run.emit({ type: 'warning', message });
+  const check = await checkSchema(session, run.committed);
+  if (check.state === 'drifted') {
+    const { applied } = run.progress;
+    throw new SchemaDriftedError(
+      `The schema in ${session.database.where} differs from its migrations:\n${check.differences.map((line) => `  ${line}`).join('\n')}\nSomeone changed it by hand. Undo the change, or write it as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
+      check.differences,
+      applied,
+    );
+  }
+  if (check.state === 'unchecked') {
+    warn(`The schema was not checked: ${check.reason}`);
+    return check;
+  }
+  check.notes.forEach(warn);
+  // Rights that someone granted by hand are no reason to fail a deploy.
+  const rights = await checkRights(session);
+  if (rights.state === 'unchecked') warn(rights.reason);
+  if (rights.state === 'drifted') rights.differences.forEach(warn);
+  return check;
 }
 
 /**
  * The model to compare with, or the reason why there is none.
- * @throws {SchemaModelError} it is missing or damaged.
+ * @throws {FilestoreError} `SCHEMA_MODEL_INVALID`: it is missing or damaged.
  * @throws {MigrationsInvalidError} the model includes a migration whose file is missing.
  */
 async function readModel(committed: readonly CommittedMigration[]) {

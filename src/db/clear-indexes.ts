@@ -1,31 +1,25 @@
 import { codeOf, MigrationFailedError } from '../errors.ts';
-import { cancelUntil } from './cancel-until.ts';
+import { cancelUntil } from './cancel.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
-import { isConnectionLoss } from './connection-error.ts';
+import { isConnectionLoss, PassingFailure } from './connection-error.ts';
 import { concurrentIndexOf, dropInvalidIndex, IndexBusyError, type IndexName } from './invalid-index.ts';
-import { PassingFailure } from './retry.ts';
-import type { Application } from './run-state.ts';
-import { withSession } from './session.ts';
+import type { Run, Surveyed } from './run-state.ts';
 
 /** For cases without time left, or with a known blocker. */
 const BRIEFLY_MS = 300;
 
 /**
  * Drops the invalid indexes of failed builds of pending migrations.
- * @param applied Names of the files that this run applied already, for the error.
  * @throws {PassingFailure} other sessions block the drop.
  */
-export async function clearInvalidIndexes(
-  application: Application,
-  applied: readonly string[],
-): Promise<void> {
-  const { run, pending } = application;
+export async function clearInvalidIndexes(locked: Surveyed): Promise<void> {
+  const { run, pending } = locked;
   for (const migration of pending) {
     const name = concurrentIndexOf(migration);
     if (name === undefined) continue;
     run.signal.throwIfAborted();
     try {
-      if (await drop(application, name, patienceOf(application))) {
+      if (await drop(locked, name, patienceOf(run))) {
         run.emit({
           type: 'warning',
           message: `Dropped the invalid index ${name.schema}.${name.index}, left by a failed build.`,
@@ -33,45 +27,40 @@ export async function clearInvalidIndexes(
       }
     } catch (error) {
       if (run.signal.aborted || isConnectionLoss(error)) throw error;
-      throw cannotRun(migration, error, applied);
+      throw cannotRun(migration, error, run.progress.applied);
     }
   }
 }
 
 /** Tries to drop the invalid index of a failed migration. If it fails, the next run drops it. */
 export async function clearAfterFailure(
-  application: Application,
+  locked: Surveyed,
   migration: CommittedMigration,
-  { briefly }: { readonly briefly: boolean },
+  isBrief: boolean,
 ): Promise<void> {
   const name = concurrentIndexOf(migration);
   if (name === undefined) return;
-  const isBrief = briefly || application.run.signal.aborted;
   // The failure of the migration is reported, not one of this cleanup.
-  await drop(application, name, isBrief ? BRIEFLY_MS : patienceOf(application)).catch(() => undefined);
+  await drop(locked, name, isBrief ? BRIEFLY_MS : patienceOf(locked.run)).catch(() => undefined);
 }
 
 /** The lock timeout of migrations; 0 means no limit. */
-function patienceOf({ run }: Application): number {
-  return run.settings.lockTimeoutMs || run.settings.lockWaitMs;
+function patienceOf({ settings }: Run): number {
+  return settings.lockTimeoutMs || settings.lockWaitMs;
 }
 
-async function drop(
-  { run, session, preflight }: Application,
-  name: IndexName,
-  patienceMs: number,
-): Promise<boolean> {
+async function drop({ run, session, found }: Surveyed, name: IndexName, patienceMs: number) {
   const done = new AbortController();
-  const onAbort = () => {
-    withSession(run.connection, (other) =>
-      cancelUntil(other, preflight.pid, () => done.signal.aborted),
-    ).catch(() => undefined);
+  const onAbort = async () => {
+    const other = await session.openAnother();
+    await cancelUntil(other, found.pid, () => done.signal.aborted).finally(() => other.close());
   };
-  run.signal.addEventListener('abort', onAbort);
+  const cancel = () => onAbort().catch(() => undefined);
+  run.signal.addEventListener('abort', cancel);
   try {
     return await dropInvalidIndex(session, name, patienceMs);
   } finally {
-    run.signal.removeEventListener('abort', onAbort);
+    run.signal.removeEventListener('abort', cancel);
     done.abort();
   }
 }

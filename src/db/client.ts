@@ -1,8 +1,8 @@
 import pg, { type Pool, type PoolClient } from 'pg';
+import { databaseOf, poolConfig } from '../settings/database.ts';
 import {
   type ConnectionSettings,
   missingUrlError,
-  poolConfig,
   poolSettings,
   serviceConnection,
 } from '../settings/settings.ts';
@@ -26,14 +26,14 @@ export function getPool(): Pool {
 
 /**
  * A connection of the pool; give it back with `release()`. Prefer {@link withConnection}, which does.
- * @throws {ConnectionError} when the server cannot be reached or refuses.
+ * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses.
  */
 export async function getClient(): Promise<PoolClient> {
   const connection = requireServiceConnection();
   try {
     return await getPool().connect();
   } catch (cause) {
-    throw connectionError(connection, cause);
+    throw connectionError(databaseOf(connection), cause);
   }
 }
 
@@ -97,17 +97,18 @@ function createPool(): Pool {
  * `connect`.
  */
 function clientOf(connection: ConnectionSettings) {
+  const database = databaseOf(connection);
   return class extends pg.Client {
     override connect(): Promise<pg.Client>;
     override connect(callback: (error: Error) => void): void;
     override connect(callback?: (error: Error) => void): Promise<pg.Client> | undefined {
       if (callback === undefined) {
         return super.connect().catch((cause) => {
-          throw connectionError(connection, cause);
+          throw connectionError(database, cause);
         });
       }
       // Called with null on success.
-      super.connect((cause: Error) => callback(cause && connectionError(connection, cause)));
+      super.connect((cause: Error) => callback(cause && connectionError(database, cause)));
       return undefined;
     }
   };

@@ -1,11 +1,19 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type MigrationsInvalidCode, MigrationsInvalidError, MigrationsMissingError } from '../errors.ts';
-import { hashOf, isMigrationFile, parseMigrationText, recordedNameOf } from '../graphile/migration-text.ts';
+import { readModelledMigration } from '../catalog/committed.ts';
+import type { ModelledMigration } from '../catalog/render.ts';
+import { FilestoreError, type MigrationsInvalidCode, MigrationsInvalidError } from '../errors.ts';
+import {
+  hashOf,
+  isMigrationFile,
+  type MigrationText,
+  parseMigrationText,
+  recordedNameOf,
+} from '../graphile/migration-text.ts';
 import { compareNames } from '../text.ts';
 
 /** A migration, read from its file in `migrations/committed`. */
-export interface CommittedMigration {
+export interface CommittedMigration extends Pick<MigrationText, 'body' | 'transaction' | 'linesBeforeBody'> {
   /** Name of the file, such as `000001-mounts.sql`. */
   readonly filename: string;
   /** Name under which graphile-migrate records it: number only, such as `000001.sql`. */
@@ -14,19 +22,13 @@ export interface CommittedMigration {
   readonly hash: string;
   /** Hash of the migration before it; null for the first. */
   readonly previousHash: string | null;
-  /** The SQL that is run and hashed, without the header. */
-  readonly body: string;
-  /** Whether it runs in a transaction: false if it begins with `--! no-transaction`. */
-  readonly transaction: boolean;
-  /** Number of lines in the file before the first of `body`. */
-  readonly linesBeforeBody: number;
 }
 
 /**
  * Reads `migrations/committed` and checks its chain: every file is unedited and names the one before.
  * @param migrationsFolder The folder that holds `committed`.
  * @returns the migrations in order; at least one.
- * @throws {MigrationsMissingError} there is none.
+ * @throws {FilestoreError} `MIGRATIONS_MISSING`: there is none.
  * @throws {MigrationsInvalidError} that names the file at fault.
  */
 export async function readCommittedMigrations(
@@ -54,14 +56,16 @@ async function listMigrationFiles(folder: string): Promise<readonly string[]> {
   try {
     entries = await readdir(folder);
   } catch (cause) {
-    throw new MigrationsMissingError(
+    throw new FilestoreError(
+      'MIGRATIONS_MISSING',
       `The folder of committed migrations cannot be read: ${folder}. It is part of the package; install it again.`,
       { cause },
     );
   }
   const filenames = entries.filter(isMigrationFile).sort(compareNames);
   if (filenames.length === 0) {
-    throw new MigrationsMissingError(
+    throw new FilestoreError(
+      'MIGRATIONS_MISSING',
       `There is no committed migration in ${folder}. Install the package again, or commit a migration first.`,
     );
   }
@@ -173,6 +177,29 @@ function describeBreak(
   return new MigrationsInvalidError(
     'MIGRATION_OUT_OF_CHAIN',
     `Migration ${filename} does not follow ${before?.filename ?? 'the start'}: one of them was rewritten. ${restore}`,
+    filename,
+  );
+}
+
+/**
+ * Refuses a package without the file of its last migration, which the chain of the others cannot show.
+ * @throws {MigrationsInvalidError} naming the file.
+ */
+export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {
+  const modelled = await readModelledMigration();
+  if (modelled !== undefined) refuseModelOfLaterOne(modelled, committed);
+}
+
+/** @throws {MigrationsInvalidError} when the model includes a migration after the last of the files. */
+export function refuseModelOfLaterOne(
+  { filename }: ModelledMigration,
+  committed: readonly CommittedMigration[],
+): void {
+  const last = committed.at(-1);
+  if (last === undefined || compareNames(filename, last.filename) <= 0) return;
+  throw new MigrationsInvalidError(
+    'MIGRATION_FILE_MISSING',
+    `Migration ${filename} is missing: the package's model of the schema includes it, but the files end with ${last.filename}. Restore the folder from version control, or install the package again. If you uncommitted it, regenerate the model (npm run db:docs).`,
     filename,
   );
 }

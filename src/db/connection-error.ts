@@ -1,5 +1,5 @@
-import { ConnectionError, ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
-import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
+import { ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
+import type { Database } from '../settings/database.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
 const REFUSALS: Readonly<Record<string, (user: string) => string>> = {
@@ -33,21 +33,22 @@ const UNTRUSTED: Readonly<Record<string, string>> = {
     "the server's certificate is for another host name. Use a host name from the certificate in the database URL",
   CERT_HAS_EXPIRED: "the server's certificate has expired. Renew it",
   CERT_NOT_YET_VALID: "the server's certificate is not valid yet. Check the clocks",
-  ...Object.fromEntries(
-    [
-      'SELF_SIGNED_CERT_IN_CHAIN',
-      'DEPTH_ZERO_SELF_SIGNED_CERT',
-      'UNABLE_TO_GET_ISSUER_CERT',
-      'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
-      'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
-      'CERT_UNTRUSTED',
-      'CERT_SIGNATURE_FAILURE',
-    ].map((code) => [
-      code,
-      "the authority that issued the server's certificate is not known here. Name its certificate with sslrootcert in the database URL",
-    ]),
-  ),
 };
+
+/** Codes for a certificate whose issuer is not trusted. */
+const UNKNOWN_AUTHORITY =
+  /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(GET_ISSUER_CERT(_LOCALLY)?|VERIFY_LEAF_SIGNATURE)|CERT_(UNTRUSTED|SIGNATURE_FAILURE))$/;
+
+/** A temporary failure. It never leaves the package: a caller sees `error`. */
+export class PassingFailure extends Error {
+  /** @param reason One sentence for people. */
+  constructor(
+    readonly reason: string,
+    readonly error: FilestoreError,
+  ) {
+    super(reason);
+  }
+}
 
 /** Messages of pg about a lost connection, which have no code. */
 const GONE = /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout e)/;
@@ -56,19 +57,20 @@ const GONE = /^(Connection terminated|Client has encountered a connection error|
  * The error for a failed attempt to connect: which database, why, and what to do. Errors of this package pass
  * through.
  */
-export function connectionError(connection: ConnectionSettings, cause: unknown): FilestoreError {
+export function connectionError(database: Database, cause: unknown): FilestoreError {
   if (cause instanceof FilestoreError) return cause;
-  return new ConnectionError(describeRefusal(connection, cause), { cause });
+  return new FilestoreError('CONNECTION_FAILED', describeRefusal(database, cause), { cause });
 }
 
-function describeRefusal(connection: ConnectionSettings, cause: unknown): string {
-  const where = describeConnection(connection);
-  const user = connection.user === undefined ? 'of this process' : `"${connection.user}"`;
+function describeRefusal({ where, config }: Database, cause: unknown): string {
+  const user = config.user === undefined ? 'of this process' : `"${config.user}"`;
   const code = codeOfConnecting(cause);
   const message = messageOf(cause);
   const refusal = REFUSALS[code];
   if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
-  const distrust = UNTRUSTED[code];
+  const distrust = UNKNOWN_AUTHORITY.test(code)
+    ? "the authority that issued the server's certificate is not known here. Name its certificate with sslrootcert in the database URL"
+    : UNTRUSTED[code];
   if (distrust !== undefined) return `Cannot trust ${where}: ${distrust} (${code}).`;
   // Errors of pg without a code.
   if (message.includes('does not support SSL')) {
@@ -92,7 +94,7 @@ function describeRefusal(connection: ConnectionSettings, cause: unknown): string
  * @param applied Names of the files that were applied before.
  */
 export function connectionLostError(
-  connection: ConnectionSettings,
+  where: string,
   cause: unknown,
   applied: readonly string[] = [],
 ): ConnectionLostError {
@@ -100,7 +102,7 @@ export function connectionLostError(
   const reason = UNREACHABLE[code] ?? messageOf(cause);
   const kept = applied.length === 0 ? '' : ` Applied before: ${applied.join(', ')}.`;
   return new ConnectionLostError(
-    `The connection to ${describeConnection(connection)} was lost: ${reason}.${kept} Run this again when the server is back; applied migrations are not run twice.`,
+    `The connection to ${where} was lost: ${reason}.${kept} Run this again when the server is back; applied migrations are not run twice.`,
     applied,
     { cause },
   );

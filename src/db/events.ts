@@ -26,12 +26,7 @@ export type MigrationEvent =
     }
   /** The server does not answer yet, or another migrator is at work. */
   | { readonly type: 'waiting'; readonly for: 'server'; readonly reason: string; readonly atMostMs: number }
-  | {
-      readonly type: 'waiting';
-      readonly for: 'lock';
-      readonly holder: LockHolder;
-      readonly atMostMs: number;
-    }
+  | { readonly type: 'waiting'; readonly for: 'lock'; readonly holder: LockHolder; readonly atMostMs: number }
   | { readonly type: 'migration-start'; readonly filename: string }
   /** A migration has been running for a while; sent about once a second if something changed. */
   | {

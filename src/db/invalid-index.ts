@@ -76,7 +76,8 @@ export async function dropInvalidIndex(
       `index ${found.name} is incomplete, and its table is in use by ${describeHolders(builders)}`,
     );
   }
-  await session.query(limits(patienceMs));
+  const waitMs = Math.max(1, Math.round(patienceMs));
+  await session.query(`set lock_timeout = ${waitMs}; set statement_timeout = 0`);
   try {
     // A concurrent drop waits for other sessions without blocking them.
     await session.query(`drop index concurrently if exists ${found.name}`);
@@ -109,10 +110,6 @@ async function usersOf(session: Queryable, table: number, condition: string): Pr
        and ${condition}`,
   );
   return rows.map(({ holder }) => readHolder(holder));
-}
-
-function limits(lockTimeoutMs: number): string {
-  return `select pg_catalog.set_config('lock_timeout', '${Math.max(1, Math.round(lockTimeoutMs))}', false), pg_catalog.set_config('statement_timeout', '0', false)`;
 }
 
 /** An identifier as the catalog has it (PostgreSQL manual, section 4.1.1). */

@@ -1,5 +1,4 @@
-import type { LockHolder } from '../errors.ts';
-import { describeProcess } from './server-process.ts';
+import type { LockHolder, ServerProcess } from '../errors.ts';
 
 // Parts of queries that name holders, each the JSON of a HolderRow. They work for any role: the server hides the
 // times of other roles' sessions from most, and prepared transactions from none.
@@ -47,76 +46,48 @@ end`;
 
 /** A holder, as returned by a query. */
 export type HolderRow =
-  | {
-      readonly kind: 'session';
-      readonly pid: number;
-      readonly role: string | null;
-      readonly applicationName: string | null;
-      readonly connectedAt: string;
-    }
-  | {
-      readonly kind: 'hidden session';
-      readonly pid: number;
-      readonly role: string | null;
-      readonly applicationName: string | null;
-    }
-  | {
-      readonly kind: 'prepared transaction';
-      readonly gid: string;
-      readonly role: string;
-      readonly database: string;
+  | (ServerProcess & { readonly kind: 'session'; readonly connectedAt: string })
+  | (ServerProcess & { readonly kind: 'hidden session'; readonly connectedAt: null })
+  | (Omit<Extract<LockHolder, { readonly kind: 'prepared transaction' }>, 'preparedAt' | 'remedy'> & {
       readonly preparedAt: string;
-      readonly ageMs: number;
-    }
+    })
   | { readonly kind: 'unknown' };
 
-export const UNKNOWN_HOLDER: LockHolder = {
-  kind: 'unknown',
-  remedy: 'Run this again',
-};
+export const UNKNOWN_HOLDER: LockHolder = { kind: 'unknown', remedy: 'Run this again' };
 
 export function readHolder(row: HolderRow): LockHolder {
-  switch (row.kind) {
-    case 'session': {
-      const { kind, pid, role, applicationName } = row;
-      return {
-        ...{ kind, pid, role, applicationName },
-        connectedAt: new Date(row.connectedAt),
-        remedy: endSession(pid),
-      };
-    }
-    case 'hidden session': {
-      const { kind, pid, role, applicationName } = row;
-      return { kind, pid, role, applicationName, remedy: endSession(pid) };
-    }
-    case 'prepared transaction': {
-      const { kind, gid, role, database, preparedAt, ageMs } = row;
-      return {
-        ...{ kind, gid, role, database, ageMs },
-        preparedAt: new Date(preparedAt),
-        remedy: `Roll it back in database "${database}", as role "${role}" or a superuser: rollback prepared ${sqlString(gid)}`,
-      };
-    }
-    case 'unknown':
-      return UNKNOWN_HOLDER;
+  if (row.kind === 'unknown') return UNKNOWN_HOLDER;
+  if (row.kind === 'prepared transaction') {
+    return {
+      ...row,
+      preparedAt: new Date(row.preparedAt),
+      remedy: `Roll it back in database "${row.database}", as role "${row.role}" or a superuser: rollback prepared ${sqlString(row.gid)}`,
+    };
   }
+  const { connectedAt, ...session } = row;
+  const remedy = endSession(row.pid);
+  return session.kind === 'session'
+    ? { ...session, kind: 'session', connectedAt: new Date(connectedAt ?? 0), remedy }
+    : { ...session, kind: 'hidden session', remedy };
 }
 
 function endSession(pid: number): string {
   return `If its program no longer runs, or is not a migrator, end it as its role, a member of pg_signal_backend or a superuser: select pg_terminate_backend(${pid})`;
 }
 
+/** A server process in words, such as `server process 4711, role "deployer", application "filestore migrate …"`. */
+export function describeProcess({ pid, role, applicationName }: ServerProcess): string {
+  const parts = [`server process ${pid}`];
+  if (role !== null) parts.push(`role "${role}"`);
+  if (applicationName !== null && applicationName !== '') parts.push(`application "${applicationName}"`);
+  return parts.join(', ');
+}
+
 /** In words, such as `server process 4711, role "deployer", application "filestore migrate …"`. */
 export function describeHolder(holder: LockHolder): string {
-  switch (holder.kind) {
-    case 'session':
-    case 'hidden session':
-      return describeProcess(holder);
-    case 'prepared transaction':
-      return `prepared transaction ${sqlString(holder.gid)} of role "${holder.role}" in database "${holder.database}", prepared at ${moment(holder.preparedAt)} (${age(holder.ageMs)} ago)`;
-    case 'unknown':
-      return 'a holder that ended while it was looked up';
-  }
+  if (holder.kind === 'unknown') return 'a holder that ended while it was looked up';
+  if (holder.kind !== 'prepared transaction') return describeProcess(holder);
+  return `prepared transaction ${sqlString(holder.gid)} of role "${holder.role}" in database "${holder.database}", prepared at ${moment(holder.preparedAt)} (${age(holder.ageMs)} ago)`;
 }
 
 /** Several, separated by semicolons; empty for none. */

@@ -1,68 +1,69 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type { LockHolder } from '../errors.ts';
-import { keyOf, UNKNOWN_HOLDER } from './lock-holder.ts';
+import { type LockHolder, LockNotAcquiredError } from '../errors.ts';
+import { seconds } from '../text.ts';
+import { describeHolderAndSince, keyOf, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { MIGRATION_LOCK_KEY } from './lock-keys.ts';
-import type { Preflight } from './preflight.ts';
-import type { Queryable } from './session.ts';
+import { pendingIn } from './plan.ts';
+import type { Surveyed } from './run-state.ts';
+import { LONG_SESSION, type Queryable } from './session.ts';
+import { survey } from './survey.ts';
 
 /** Interval of polling: low load, and no noticeable delay. */
 const POLL_MS = 200;
-
-export interface LockWait {
-  readonly session: Queryable;
-  /** Reads the database again. */
-  readonly look: () => Promise<Preflight>;
-  /** True if the other migrator applied everything. */
-  readonly isDone: (preflight: Preflight) => boolean;
-  /** Milliseconds to wait at most. */
-  readonly waitMs: number;
-  readonly signal: AbortSignal;
-  /** Called when the lock is found taken, and whenever its holder changes. */
-  readonly onWaiting: (holder: LockHolder) => void;
-}
-
-/** How the wait ended. */
-export type LockOutcome =
-  | { readonly type: 'acquired'; readonly preflight: Preflight; readonly waitedMs: number }
-  | { readonly type: 'not-needed'; readonly preflight: Preflight; readonly waitedMs: number }
-  | {
-      readonly type: 'gave-up';
-      /** All holders of the two locks. The first one holds the lock that the run waited for. */
-      readonly holders: readonly LockHolder[];
-      readonly waitedMs: number;
-    };
 
 /**
  * Waits until this session holds the lock of migrations. It polls instead of calling pg_advisory_lock: a waiting
  * statement holds a snapshot, and "create index concurrently" in the holder's session would wait for that snapshot,
  * so both would hang. The lock ends with the session.
+ * @returns the database as it is under the lock; undefined when another migrator has applied everything.
+ * @throws {LockNotAcquiredError} another migrator was at work for too long.
  */
-export async function waitForLock(wait: LockWait): Promise<LockOutcome> {
+export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
+  const { run, session } = surveyed;
+  const { lockWaitMs } = run.settings;
+  await keepSession(session);
   const startedAt = performance.now();
   let told: string | undefined;
   let locked = false;
-  for (;;) {
-    locked ||= await tryLock(wait.session);
-    const preflight = await wait.look();
-    const waitedMs = performance.now() - startedAt;
-    if (wait.isDone(preflight)) return { type: 'not-needed', preflight, waitedMs };
-    // Even with our lock, graphile-migrate's command line may be at work, or a server process whose client died.
-    const wanted = locked ? 'graphile-migrate' : 'filestore';
-    const others = preflight.migrators.filter((one) => !('pid' in one && one.pid === preflight.pid));
-    const holder = others.find(({ lock }) => lock === wanted);
-    if (locked && holder === undefined) return { type: 'acquired', preflight, waitedMs };
-    if (waitedMs >= wait.waitMs) {
-      const holders = [...others].sort((a, b) => Number(b.lock === wanted) - Number(a.lock === wanted));
-      return { type: 'gave-up', holders, waitedMs };
+  try {
+    for (;;) {
+      locked ||= await tryLock(session);
+      const found = await survey(session, run.committed);
+      const pending = pendingIn(found.plan, found.where);
+      if (pending.length === 0) return undefined;
+      // Even with our lock, graphile-migrate's command line may be at work, or a server process whose client died.
+      const wanted = locked ? 'graphile-migrate' : 'filestore';
+      const others = found.migrators.filter((one) => !('pid' in one && one.pid === found.pid));
+      const holder = others.find((one) => one.lock === wanted);
+      if (locked && holder === undefined) return { run, session, found, pending };
+      const leftMs = startedAt + lockWaitMs - performance.now();
+      if (leftMs <= 0) {
+        // The first one holds the lock that the run waited for.
+        const holders = [...others].sort((a, b) => Number(b.lock === wanted) - Number(a.lock === wanted));
+        throw new LockNotAcquiredError(
+          `Gave up after ${seconds(lockWaitMs - leftMs)}: ${describeLock(session.database.where, holders)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
+          holders[0] ?? UNKNOWN_HOLDER,
+          run.progress.applied,
+        );
+      }
+      const waitedFor = holder ?? UNKNOWN_HOLDER;
+      if (told !== keyOf(waitedFor)) {
+        told = keyOf(waitedFor);
+        run.emit({ type: 'waiting', for: 'lock', holder: waitedFor, atMostMs: lockWaitMs });
+      }
+      await delay(Math.min(POLL_MS * (0.5 + Math.random()), leftMs), undefined, { signal: run.signal });
     }
-    const waitedFor = holder ?? UNKNOWN_HOLDER;
-    if (told !== keyOf(waitedFor)) {
-      told = keyOf(waitedFor);
-      wait.onWaiting(waitedFor);
-    }
-    const pause = Math.min(POLL_MS * (0.5 + Math.random()), wait.waitMs - waitedMs);
-    await delay(pause, undefined, { signal: wait.signal });
+  } finally {
+    run.progress.waitedForLockMs += performance.now() - startedAt;
   }
+}
+
+/** The lock lives as long as this session. */
+async function keepSession(session: Queryable): Promise<void> {
+  const calls = Object.entries(LONG_SESSION).map(
+    ([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`,
+  );
+  await session.query(`select ${calls.join(', ')}`);
 }
 
 async function tryLock(session: Queryable): Promise<boolean> {
@@ -70,4 +71,23 @@ async function tryLock(session: Queryable): Promise<boolean> {
     `select pg_catalog.pg_try_advisory_lock(${MIGRATION_LOCK_KEY}) as locked`,
   );
   return rows[0]?.locked ?? false;
+}
+
+function describeLock(where: string, holders: readonly LockHolder[]): string {
+  const who = holders.map(describeHolderAndSince).join('; ');
+  const prepared = holders.flatMap((holder) =>
+    holder.kind === 'prepared transaction' ? [holder.remedy] : [],
+  );
+  // A run has two sessions, one for each lock: of a dead one, both have to go.
+  const ends = holders.flatMap((holder) => ('pid' in holder ? [`pg_terminate_backend(${holder.pid})`] : []));
+  const what =
+    prepared.length > 0
+      ? `the lock of migrations on ${where} is held by ${who}`
+      : `another migrator is at work on ${where}, ${who === '' ? 'and who it is cannot be told' : who}`;
+  const end = ends.length > 0 ? ` if the program behind it is dead, end it: select ${ends.join(', ')}.` : '';
+  return [
+    `${what}.`,
+    ...prepared.map((remedy) => `${remedy}.`),
+    `Run this again when it is done${end === '' ? '.' : `;${end}`}`,
+  ].join(' ');
 }

@@ -1,9 +1,12 @@
 import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
-import { causeOf } from '../graphile/protocol.ts';
+import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
 import { placeAt } from '../sql-text.ts';
-import type { ApplyFailure } from './applier.ts';
+import { capitalized, seconds } from '../text.ts';
+import { clearAfterFailure } from './clear-indexes.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
-import { isConnectionLoss } from './connection-error.ts';
+import { isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
+import type { Surveyed } from './run-state.ts';
+import type { Watch } from './watch-migration.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -25,18 +28,70 @@ const REMEDIES: Readonly<Record<string, string>> = {
   '25006': 'The server only allows reading (a standby?). Migrate its primary.',
 };
 
+/** SQLSTATEs of a lock that was not to be had: it may be next time (PostgreSQL manual, appendix A). */
+const LOCK_FAILURES: Readonly<Record<string, string>> = {
+  '55P03': 'did not get the lock it needs within its lock timeout',
+  '40P01': 'ran into a deadlock',
+};
+
+/** The error for a failure of the thread; a passing one when it is worth another attempt. */
+export async function failureOf(
+  locked: Surveyed,
+  failure: ThreadFailure,
+  watch: Watch,
+): Promise<MigrationFailedError | PassingFailure> {
+  const { run, session, pending } = locked;
+  const { where } = session.database;
+  const filename = failure.target?.committed ?? null;
+  const alive = await session.isAlive();
+  const migration = pending.find((one) => one.filename === filename);
+  if (alive && migration !== undefined) {
+    await clearAfterFailure(locked, migration, watch.gaveUp || run.signal.aborted);
+  }
+  const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
+  // Who was in the way before another failure has nothing to do with it.
+  const blockers = lockFailure !== undefined || watch.gaveUp ? watch.blockers : '';
+  const error = migrationFailure(failure, migration, run.progress.applied, blockers);
+  if (watch.gaveUp) {
+    return new MigrationFailedError(
+      `Migration ${filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was given up. End that transaction, or wait for it, and run this again. It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS.`,
+      error.place,
+      error.sqlState,
+      error.applied,
+      { cause: error },
+    );
+  }
+  if (lockFailure !== undefined) {
+    const who = blockers === '' ? '' : `; in its way: ${blockers}`;
+    return new PassingFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error);
+  }
+  // A session that ended while the other one lives was ended on purpose.
+  const byHand = alive && failure.error.code === '57P01';
+  const cause = causeOf(failure.error);
+  if (isConnectionLoss(cause) && !byHand) {
+    return new PassingFailure(`The connection to ${where} was lost.`, error);
+  }
+  if (filename === null && isPassing(cause)) {
+    return new PassingFailure(
+      `${capitalized(where)} gave the run no second connection: ${cause.message}.`,
+      error,
+    );
+  }
+  return error;
+}
+
 /**
  * The error for a migration that failed: the file, the statement, the position, the server's words, what to do.
  * @param blockers The sessions that last blocked it, in words; empty if there were none.
  */
-export function migrationFailure(
-  failure: ApplyFailure,
-  pending: readonly CommittedMigration[],
+function migrationFailure(
+  failure: ThreadFailure,
+  migration: CommittedMigration | undefined,
   applied: readonly string[],
   blockers: string,
 ): MigrationFailedError {
   const { error } = failure;
-  const place = placeOf(failure, pending);
+  const place = migration === undefined ? null : placeOf(failure, migration);
   const words = [
     place === null
       ? `The migrations could not be applied: ${error.message}`
@@ -47,30 +102,21 @@ export function migrationFailure(
     error.hint === null ? '' : ` ${asSentence(error.hint)}`,
     error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
     blockers === '' ? '' : ` It waited for ${blockers}.`,
-    ` ${describeRest(failure, pending, applied)}`,
+    ` ${describeRest(failure, migration, applied)}`,
     ` ${REMEDIES[error.code ?? ''] ?? 'Fix the cause and run this again; applied migrations are not run twice.'}`,
   ];
   return new MigrationFailedError(words.join(''), place, error.code, applied, { cause: causeOf(error) });
 }
 
-function placeOf(
-  failure: ApplyFailure,
-  pending: readonly CommittedMigration[],
-): MigrationFailurePlace | null {
-  const migration = pending.find(({ filename }) => filename === failure.filename);
-  if (migration === undefined) return null;
-  const { position } = failure.error;
+function placeOf({ error, failed }: ThreadFailure, migration: CommittedMigration): MigrationFailurePlace {
+  const { filename, body, linesBeforeBody } = migration;
+  const { position } = error;
   // A position refers to the text that was sent. Without a statement of the migration, that was another text.
-  if (position === null || failure.statement === null) {
-    return { filename: migration.filename, statement: failure.statement, line: null, column: null };
+  if (position === null || failed === null) {
+    return { filename, statement: failed?.statement ?? null, line: null, column: null };
   }
-  const { line, column } = placeAt(migration.body, position);
-  return {
-    filename: migration.filename,
-    statement: failure.statement,
-    line: migration.linesBeforeBody + line,
-    column,
-  };
+  const { line, column } = placeAt(body, position);
+  return { filename, statement: failed.statement, line: linesBeforeBody + line, column };
 }
 
 function describePlace(place: MigrationFailurePlace): string {
@@ -79,16 +125,15 @@ function describePlace(place: MigrationFailurePlace): string {
 }
 
 function describeRest(
-  failure: ApplyFailure,
-  pending: readonly CommittedMigration[],
+  failure: ThreadFailure,
+  migration: CommittedMigration | undefined,
   applied: readonly string[],
 ): string {
-  const migration = pending.find(({ filename }) => filename === failure.filename);
   const before =
     applied.length === 0 ? 'Nothing was applied before it.' : `Applied before it: ${applied.join(', ')}.`;
   if (migration === undefined) return before;
   const fate = migration.transaction
-    ? failure.statement === null && isConnectionLoss(causeOf(failure.error))
+    ? failure.failed === null && isConnectionLoss(causeOf(failure.error))
       ? 'It was rolled back, unless the server had committed it already: the next run checks.'
       : 'It was rolled back.'
     : 'It runs without a transaction; the next run removes an invalid index that it may have left.';

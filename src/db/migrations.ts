@@ -1,31 +1,30 @@
+import { readCommittedModel } from '../catalog/committed.ts';
 import { NotMigratedError } from '../errors.ts';
 import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
-import type { Environment } from '../settings/environment.ts';
-import {
-  type ConnectionSettings,
-  describeConnection,
-  type MigrationSettings,
-  migrationConnection,
-  migrationSettings,
-  missingUrlError,
-} from '../settings/settings.ts';
+import { type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
+import { type MigrationSettings, migrationSettings } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import type { SchemaCheck } from './check-schema.ts';
-import { type CommittedMigration, readCommittedMigrations } from './committed-migrations.ts';
+import {
+  type CommittedMigration,
+  readCommittedMigrations,
+  refuseMissingFile,
+} from './committed-migrations.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
-import { refuseMissingFile } from './missing-file.ts';
-import { type AppliedMigration, type MigrationPlan, type MigrationState, planMigrations } from './plan.ts';
-import { type Migrator, readPreflight } from './preflight.ts';
-import { appliedIn, isAdopting, pendingIn, refuseDiverged } from './refuse.ts';
+import {
+  type AppliedMigration,
+  type MigrationPlan,
+  type MigrationState,
+  pendingIn,
+  refuseDiverged,
+} from './plan.ts';
 import { run } from './run.ts';
-import { withSession } from './session.ts';
+import { Progress, type Run } from './run-state.ts';
+import { type Session, withSession } from './session.ts';
+import { type Migrator, type Survey, survey } from './survey.ts';
 
-export interface MigrationOptions {
-  /** Where to; default: {@link migrationConnection} of the environment. */
-  readonly connection?: ConnectionSettings;
-  /** Default: `process.env`. */
-  readonly env?: Environment;
-}
+/** Which database: see {@link DatabaseOptions}. */
+export type MigrationOptions = DatabaseOptions;
 
 export interface RunMigrationsOptions extends MigrationOptions {
   /** Takes the place of single settings of the environment ({@link migrationSettings}). */
@@ -43,7 +42,7 @@ export interface RunMigrationsOptions extends MigrationOptions {
    * Compare the schema with the package's model after applying. Default: true. Without it, the loss of
    * the last migration's file is not noticed either: only the model shows it.
    */
-  readonly verifySchema?: boolean;
+  readonly compareSchema?: boolean;
 }
 
 /** `console` is one. */
@@ -103,45 +102,29 @@ export interface PendingMigration {
  * Applies the committed migrations that the database does not have yet, each in a transaction of its own. Of many
  * runs at once one works and the others wait for it. Safe to run at every deploy: with nothing to apply, it is one
  * connection and one message.
- * @throws {SettingsError} no database URL, or a setting that cannot be used.
- * @throws {ConnectionError | ConnectionLostError} the server cannot be reached, refuses, or went away for good.
- * @throws {PoolerError | ReadOnlyError} the connection is not one that migrations can go through.
- * @throws {MigrationsMissingError | MigrationsInvalidError} the migration files are missing, damaged or edited.
- * @throws {HistoryDivergedError | DatabaseAheadError | HistoryUnreadableError} the database has a history other
- * than the files', or one that may not be read.
- * @throws {SchemaConflictError} tables of another shape are there without a history. Nothing was changed.
- * @throws {LockNotAcquiredError} another migrator was at work for too long.
- * @throws {MigrationFailedError} a migration failed; carries what was applied before it.
- * @throws {SchemaModelError} the package's model is missing or damaged, or of another migration than the last where
- * tables without a history would be compared with it. Nothing was changed.
- * @throws {SchemaDriftedError} everything is applied, and the schema is not what the migrations make.
- * @throws {RunAbortedError} `signal` was aborted; carries what was applied.
+ * @example
+ * const report = await runMigrations({ connectionString, logger: console });
+ * console.log(report.applied.map(({ filename }) => filename), report.alreadyApplied);
+ * @throws {FilestoreError} whose `code` is the reason; docs/operations.md has each with its remedy. What was applied
+ * before stays: {@link MigrationFailedError}, {@link SchemaDriftedError}, {@link LockNotAcquiredError},
+ * {@link ConnectionLostError} and {@link RunAbortedError} list it as `applied`.
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
-  const connection = resolveConnection(options);
-  const verifies = options.verifySchema ?? true;
-  const committed = verifies ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER);
-  const { progress, serverVersion, schema } = await run({
-    connection,
-    settings: { ...migrationSettings(options.env), ...options.settings },
-    committed,
-    migrationsFolder: MIGRATIONS_FOLDER,
-    configFile: CONFIG_FILE,
-    verifySchema: verifies,
-    signal: options.signal ?? new AbortController().signal,
-    emit: (event) => tell(event, options),
-  });
+  const resolved = await resolveRun(options);
+  const { progress, serverVersion, schema } = await run(resolved);
+  const { database, committed } = resolved;
+  const { durations, waitedForLockMs, attempts } = progress;
   return {
     applied: committed.flatMap(({ filename, message, hash }) => {
-      const durationMs = progress.durations.get(filename);
+      const durationMs = durations.get(filename);
       return durationMs === undefined ? [] : [{ filename, message, hash, durationMs }];
     }),
-    alreadyApplied: committed.length - progress.durations.size,
-    database: connection.database,
+    alreadyApplied: committed.length - durations.size,
+    database: database.config.database,
     serverVersion,
-    waitedForLockMs: progress.waitedForLockMs,
-    attempts: progress.attempts,
+    waitedForLockMs,
+    attempts,
     schema,
     durationMs: performance.now() - startedAt,
   };
@@ -151,44 +134,44 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
  * Compares the database with the migrations of this package. Reads only: works on a hot standby, and for a role that
  * may read nothing but the history (`grant usage on schema graphile_migrate`, `grant select on
  * graphile_migrate.migrations`).
- * @throws {SettingsError} no database URL, or a setting that cannot be used.
- * @throws {ConnectionError | ConnectionLostError} the server cannot be reached, refuses, or went away.
- * @throws {MigrationsMissingError | MigrationsInvalidError} the migration files are missing, damaged or edited.
- * @throws {HistoryUnreadableError} the role may not read the history.
+ * @example
+ * const { state, pending } = await migrationStatus({ connectionString });
+ * if (state === 'pending') console.log(`To apply: ${pending.join(', ')}`);
+ * @throws {FilestoreError} as {@link runMigrations} does for the settings, the connection, the migration files, and a
+ * history that the role may not read.
  */
 export async function migrationStatus(options: MigrationOptions = {}): Promise<MigrationStatus> {
-  const { preflight, plan, applied } = await survey(options);
+  const { plan, applied, serverVersion, standby, migrators } = await surveyOnce(options);
   return {
     state: plan.state,
     applied,
     pending:
       plan.state === 'empty' || plan.state === 'pending' ? plan.pending.map(({ filename }) => filename) : [],
     problems: problemsOf(plan),
-    serverVersion: preflight.serverVersion,
-    standby: preflight.standby,
-    migrators: preflight.migrators,
+    serverVersion,
+    standby,
+    migrators,
   };
 }
 
 /**
  * What {@link runMigrations} would apply, with its SQL. Reads only, and refuses what a run would refuse by its look
  * at the package, the history, and tables without a history.
+ * @example
+ * for (const { filename, sql } of await pendingMigrations({ connectionString })) console.log(filename, sql);
  */
 export async function pendingMigrations(
   options: MigrationOptions = {},
 ): Promise<readonly PendingMigration[]> {
-  const connection = resolveConnection(options);
-  const committed = await readPackage();
-  return withSession(connection, async (session) => {
-    const preflight = await readPreflight(session);
-    const pending = pendingIn(connection, committed, preflight);
-    const { refuseConflicts, requireModel } = await import('./check-schema.ts');
-    if (pending.length > 0) await requireModel();
-    if (isAdopting(connection, preflight)) await refuseConflicts(session, committed, connection);
-    return pending.map(({ filename, message, body, transaction }) => ({
+  return withSurvey(options, async (found, session, committed) => {
+    const pending = pendingIn(found.plan, found.where);
+    if (pending.length > 0) await readCommittedModel();
+    const { refuseConflicts } = await import('./check-schema.ts');
+    if (found.adopting) await refuseConflicts(session, committed);
+    return pending.map(({ filename, message, body: sql, transaction }) => ({
       filename,
       message,
-      sql: body,
+      sql,
       transaction,
     }));
   });
@@ -197,15 +180,17 @@ export async function pendingMigrations(
 /**
  * For a service's start: passes when the database has every migration of this package. A database that is ahead
  * passes too: in a rolling deploy the old version goes on beside the new one's schema, which is made for that.
+ * @example
+ * await assertMigrated({ connectionString });
  * @throws {NotMigratedError} whose message is the command that applies what is missing.
  * @throws what {@link migrationStatus} and a diverged history do.
  */
 export async function assertMigrated(options: MigrationOptions = {}): Promise<void> {
-  const { connection, committed, preflight, plan } = await survey(options);
-  if (plan.state === 'current' || plan.state === 'ahead') return;
-  const pending = pendingIn(connection, committed, preflight).map(({ filename }) => filename);
+  const found = await surveyOnce(options);
+  if (found.plan.state === 'current' || found.plan.state === 'ahead') return;
+  const pending = pendingIn(found.plan, found.where).map(({ filename }) => filename);
   throw new NotMigratedError(
-    `${capitalized(describeConnection(connection))} lacks ${count(pending.length, 'migration')} (${pending.join(', ')}). Apply them: npm run db:migrate:filestore, or node node_modules/@apphub/filestore/dist/cli.js migrate`,
+    `${capitalized(found.where)} lacks ${count(pending.length, 'migration')} (${pending.join(', ')}). Apply them: npm run db:migrate:filestore, or node node_modules/@apphub/filestore/dist/cli.js migrate`,
     pending,
   );
 }
@@ -214,15 +199,15 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
  * Compares the live schema with the model that ships with the package, object by object, and the rights of roles with
  * the levels that `filestore.grant_access` recorded. Reads only. The rights need a role that has a level, or the owner.
  * Of a database that lacks migrations, or has more of them, nothing is compared, and `reason` says what to do.
- * @throws what {@link migrationStatus} does; {HistoryDivergedError} other files were applied; {SchemaModelError} the
+ * @example
+ * const check = await verifySchema({ connectionString });
+ * if (check.state === 'drifted') console.log(check.differences.join('\n'));
+ * @throws what {@link migrationStatus} does; {HistoryDivergedError} other files were applied; `SCHEMA_MODEL_INVALID`: the
  * model is missing or damaged.
  */
 export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {
-  const connection = resolveConnection(options);
-  const committed = await readPackage();
-  return withSession(connection, async (session) => {
-    const plan = planMigrations(committed, appliedIn(connection, await readPreflight(session)));
-    refuseDiverged(plan, connection);
+  return withSurvey(options, async ({ plan, where }, session, committed) => {
+    refuseDiverged(plan, where);
     const reason = whyNotComparable(plan);
     if (reason !== undefined) return { state: 'unchecked', reason };
     const { checkSchemaAndRights } = await import('./check-schema.ts');
@@ -248,18 +233,36 @@ async function readPackage(): Promise<readonly CommittedMigration[]> {
   return committed;
 }
 
-async function survey(options: MigrationOptions) {
-  const connection = resolveConnection(options);
-  const committed = await readPackage();
-  const preflight = await withSession(connection, readPreflight);
-  const applied = appliedIn(connection, preflight);
-  return { connection, committed, preflight, applied, plan: planMigrations(committed, applied) };
+async function resolveRun(options: RunMigrationsOptions): Promise<Run> {
+  const database = resolveDatabase(options);
+  const settings = { ...migrationSettings(options.env), ...options.settings };
+  const compareSchema = options.compareSchema ?? true;
+  return {
+    settings,
+    database,
+    compareSchema,
+    committed: compareSchema ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER),
+    migrationsFolder: MIGRATIONS_FOLDER,
+    configFile: CONFIG_FILE,
+    signal: options.signal ?? new AbortController().signal,
+    emit: (event) => tell(event, options),
+    progress: new Progress(),
+  };
 }
 
-function resolveConnection(options: MigrationOptions): ConnectionSettings {
-  const connection = options.connection ?? migrationConnection(options.env);
-  if (connection === undefined) throw missingUrlError('migrations need a database to go to.');
-  return connection;
+/** Surveys a database and uses the session and the files for `work`. */
+async function withSurvey<T>(
+  options: MigrationOptions,
+  work: (found: Survey, session: Session, committed: readonly CommittedMigration[]) => Promise<T>,
+): Promise<T> {
+  const committed = await readPackage();
+  return withSession(resolveDatabase(options), async (session) =>
+    work(await survey(session, committed), session, committed),
+  );
+}
+
+function surveyOnce(options: MigrationOptions): Promise<Survey> {
+  return withSurvey(options, async (found) => found);
 }
 
 function problemsOf(plan: MigrationPlan): readonly string[] {

@@ -1,5 +1,5 @@
-import type { HistoryProblem } from '../errors.ts';
-import { compareNames } from '../text.ts';
+import { DatabaseAheadError, FilestoreError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
+import { capitalized, compareNames } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 
 /** A recorded migration: a row of graphile_migrate.migrations. */
@@ -14,8 +14,7 @@ export interface AppliedMigration {
 
 /** The result of comparing the files with the history. */
 export type MigrationPlan =
-  | { readonly state: 'empty'; readonly pending: readonly CommittedMigration[] }
-  | { readonly state: 'pending'; readonly pending: readonly CommittedMigration[] }
+  | { readonly state: 'empty' | 'pending'; readonly pending: readonly CommittedMigration[] }
   | { readonly state: 'current' }
   | { readonly state: 'ahead'; readonly unknown: readonly AppliedMigration[] }
   | { readonly state: 'diverged'; readonly problems: readonly HistoryProblem[] };
@@ -39,6 +38,54 @@ export function planMigrations(
   if (problems.length > 0) return { state: 'diverged', problems };
   if (rows.length < committed.length) return { state: 'pending', pending: committed.slice(rows.length) };
   return { state: 'current' };
+}
+
+/**
+ * The pending migrations of a database.
+ * @throws {HistoryDivergedError | DatabaseAheadError} unless the files begin with the recorded history.
+ */
+export function pendingIn(plan: MigrationPlan, where: string): readonly CommittedMigration[] {
+  refuseDiverged(plan, where);
+  if (plan.state === 'ahead') {
+    const unknown = plan.unknown.map(({ filename }) => filename);
+    throw new DatabaseAheadError(
+      `A later version of this package has migrated ${where}: ${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed. Deploy that version, or pass --allow-ahead to keep an older version running.`,
+      unknown,
+    );
+  }
+  return plan.state === 'empty' || plan.state === 'pending' ? plan.pending : [];
+}
+
+/** @throws {HistoryDivergedError} when other files than these were applied. */
+export function refuseDiverged(plan: MigrationPlan, where: string): void {
+  if (plan.state === 'diverged') {
+    const list = plan.problems.map(({ description }) => description).join('; ');
+    const remedies = new Set(plan.problems.map(({ remedy }) => remedy));
+    throw new HistoryDivergedError(
+      `The migrations in ${where} are not the ones of this package: ${list}. Nothing was changed. ${[...remedies].join(' ')}`,
+      plan.problems,
+    );
+  }
+}
+
+/** Refuses to migrate a read-only database. */
+export function refuseReadOnly(database: {
+  readonly where: string;
+  readonly standby: boolean;
+  readonly readOnly: boolean;
+}): void {
+  if (database.standby) {
+    throw new FilestoreError(
+      'DATABASE_READ_ONLY',
+      `${capitalized(database.where)} is a read-only hot standby and lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); replication brings them here.`,
+    );
+  }
+  if (database.readOnly) {
+    throw new FilestoreError(
+      'DATABASE_READ_ONLY',
+      `Sessions of this role in ${database.where} are read-only, and it lacks migrations. Set default_transaction_read_only to off for the role that migrates.`,
+    );
+  }
 }
 
 /** The rows after those of all files. Empty unless every extra row continues the chain. */

@@ -4,11 +4,8 @@ import type { Queryable } from './session.ts';
 /** The result of comparing the rights of roles with the levels that `filestore.grant_access` recorded. */
 export type RightsCheck =
   | { readonly state: 'same' }
-  | {
-      readonly state: 'drifted';
-      /** One line for each right, with the statement that corrects it. */
-      readonly differences: readonly string[];
-    }
+  /** One line for each right, with the statement that corrects it. */
+  | { readonly state: 'drifted'; readonly differences: readonly string[] }
   /** The rights were not compared. */
   | { readonly state: 'unchecked'; readonly reason: string };
 
@@ -64,10 +61,8 @@ interface Difference {
 
 /** Compares the rights of roles with their levels. Reads only. */
 export async function checkRights(session: Queryable): Promise<RightsCheck> {
-  const { rows } = await session.query<{ role: string; literal: string; exists: boolean; allowed: boolean }>(
-    ASK,
-  );
-  const [asked] = rows;
+  type Asked = { role: string; literal: string; exists: boolean; allowed: boolean };
+  const [asked] = (await session.query<Asked>(ASK)).rows;
   if (!asked?.exists) {
     return unchecked('the database has no function filestore.check_access(). Apply the migrations.');
   }
@@ -89,17 +84,8 @@ function unchecked(why: string): RightsCheck {
   return { state: 'unchecked', reason: `Could not check rights: ${why}` };
 }
 
-function describe({
-  problem,
-  role,
-  level,
-  privilege,
-  kind,
-  object,
-  columns,
-  grant,
-  revoke,
-}: Difference): string {
+function describe(difference: Difference): string {
+  const { problem, role, level, privilege, kind, object, columns, grant, revoke } = difference;
   if (role === null) {
     return `${object} has no trigger that renews rights, so a migration can remove rights. Attach it again: select filestore.attach_renewal()`;
   }

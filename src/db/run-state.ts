@@ -1,38 +1,41 @@
-import type { ConnectionSettings, MigrationSettings } from '../settings/settings.ts';
-import type { Applier } from './applier.ts';
+import type { Database } from '../settings/database.ts';
+import type { MigrationSettings } from '../settings/settings.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import type { MigrationEvent } from './events.ts';
-import type { Preflight } from './preflight.ts';
 import type { Session } from './session.ts';
+import type { Survey } from './survey.ts';
 
-/** The input of a run. */
+/** A run: its input, resolved before it begins, and its progress. */
 export interface Run {
-  readonly connection: ConnectionSettings;
+  readonly database: Database;
   readonly settings: MigrationSettings;
   readonly committed: readonly CommittedMigration[];
   readonly migrationsFolder: string;
   readonly configFile: string;
-  readonly verifySchema: boolean;
+  readonly compareSchema: boolean;
   readonly signal: AbortSignal;
   readonly emit: (event: MigrationEvent) => void;
+  readonly progress: Progress;
 }
 
 /** What a run has done so far, over all its attempts. */
-export interface Progress {
+export class Progress {
   /** Milliseconds of each migration that this run applied, by file name. */
-  readonly durations: Map<string, number>;
-  waitedForLockMs: number;
-  attempts: number;
-  planTold: boolean;
+  readonly durations = new Map<string, number>();
+  waitedForLockMs = 0;
+  attempts = 0;
+  planTold = false;
+
+  /** Names of the files that this run applied. */
+  get applied(): readonly string[] {
+    return [...this.durations.keys()];
+  }
 }
 
-/** The pending migrations, and what applying them needs. */
-export interface Application {
+/** The pending migrations of a database, and the session that read it. */
+export interface Surveyed {
   readonly run: Run;
-  readonly progress: Progress;
-  /** The session that has the lock. */
   readonly session: Session;
-  readonly applier: Applier;
-  readonly preflight: Preflight;
+  readonly found: Survey;
   readonly pending: readonly CommittedMigration[];
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { type ConnectionSettings, clientConfig } from '../settings/settings.ts';
+import type { Database } from '../settings/database.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
 /**
@@ -17,6 +17,8 @@ export const LONG_SESSION: Readonly<Record<string, string>> = {
 
 /** A server that is silent for this long counts as lost. */
 const ANSWER_MS = 5_000;
+/** How long a server may take to answer after the signal was aborted. */
+const STOP_MS = 2_000;
 /** Time limit for closing a connection cleanly. */
 const CLOSE_MS = 1_000;
 
@@ -27,6 +29,7 @@ export interface Queryable {
 
 /** A connection of the runner. Its errors never become uncaught errors. */
 export interface Session extends Queryable {
+  readonly database: Database;
   /** Process id that the server announced; a pooler invents one. */
   readonly announcedPid: number;
   /** Tests whether the server still answers. */
@@ -36,14 +39,15 @@ export interface Session extends Queryable {
    * give the session to its next client.
    */
   close(options?: { readonly clear: boolean }): Promise<void>;
-  /** Ends it at once, and rejects pending queries. */
-  abandon(): void;
+  /** Opens another session to the same database, without a second attempt. */
+  openAnother(signal?: AbortSignal): Promise<Session>;
 }
 
 export interface Patience {
   /** Milliseconds to wait for a server that cannot be reached yet. 0: one attempt. */
   readonly waitMs: number;
-  readonly signal?: AbortSignal;
+  /** Ends the wait. A session that is open is then ended too, unless the server answers within two seconds. */
+  readonly signal?: AbortSignal | undefined;
   /** Called once, when the first attempt failed and there is time for another. */
   readonly onWaiting?: (reason: string) => void;
 }
@@ -51,29 +55,28 @@ export interface Patience {
 /**
  * Connects, and waits for a server that is starting or cannot be reached yet. A permanent error, such as a wrong
  * password, is thrown at once.
- * @throws {ConnectionError} when the server cannot be reached or refuses.
+ * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses.
  */
-export async function openSession(connection: ConnectionSettings, patience: Patience): Promise<Session> {
+export async function openSession(database: Database, patience: Patience): Promise<Session> {
   const startedAt = performance.now();
   for (let attempt = 1; ; attempt += 1) {
     patience.signal?.throwIfAborted();
     try {
-      return await connect(connection, patience.signal);
+      return await connect(database, patience.signal);
     } catch (cause) {
       patience.signal?.throwIfAborted();
-      const error = connectionError(connection, cause);
+      const error = connectionError(database, cause);
       const leftMs = startedAt + patience.waitMs - performance.now();
       if (!isPassing(cause) || leftMs <= 0) throw error;
       if (attempt === 1) patience.onWaiting?.(error.message);
-      await delay(Math.min(100 * attempt, 1_000, leftMs), undefined, {
-        ...(patience.signal !== undefined && { signal: patience.signal }),
-      });
+      const { signal } = patience;
+      await delay(Math.min(100 * attempt, 1_000, leftMs), undefined, { ...(signal && { signal }) });
     }
   }
 }
 
-async function connect(connection: ConnectionSettings, signal?: AbortSignal): Promise<Session> {
-  const client = new pg.Client(clientConfig(connection));
+async function connect(database: Database, signal?: AbortSignal): Promise<Session> {
+  const client = new pg.Client(database.config);
   // A connection that breaks also rejects the query under way; without a listener it would end the process too.
   client.on('error', () => undefined);
   // Not by end(): that waits for the server, and never settles the promise of a connect() under way.
@@ -90,6 +93,11 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
   } finally {
     signal?.removeEventListener('abort', abandon);
   }
+  const ended = new AbortController();
+  const onAbort = () => {
+    delay(STOP_MS, undefined, { signal: ended.signal }).then(abandon, () => undefined);
+  };
+  signal?.addEventListener('abort', onAbort);
   // One statement at a time: the watcher, the cancellation and the comparison share the session without knowing of
   // each other.
   let last: Promise<unknown> = Promise.resolve();
@@ -99,6 +107,7 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
     return result;
   };
   return {
+    database,
     announcedPid: processIdOf(client),
     query,
     isAlive() {
@@ -108,13 +117,15 @@ async function connect(connection: ConnectionSettings, signal?: AbortSignal): Pr
       );
       return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
     },
+    openAnother: (other) => openSession(database, { waitMs: 0, signal: other }),
     async close({ clear } = { clear: false }) {
+      signal?.removeEventListener('abort', onAbort);
+      ended.abort();
       const deadline = setTimeout(abandon, CLOSE_MS);
       if (clear) await query('discard all').catch(() => undefined);
       await client.end().catch(() => undefined);
       clearTimeout(deadline);
     },
-    abandon,
   };
 }
 
@@ -124,15 +135,12 @@ function processIdOf(client: pg.Client): number {
 }
 
 /** Runs `work` on a separate connection, without a second attempt. */
-export async function withSession<T>(
-  connection: ConnectionSettings,
-  work: (session: Session) => Promise<T>,
-): Promise<T> {
-  const session = await openSession(connection, { waitMs: 0 });
+export async function withSession<T>(database: Database, work: (session: Session) => Promise<T>): Promise<T> {
+  const session = await openSession(database, { waitMs: 0 });
   try {
     return await work(session);
   } catch (error) {
-    throw isConnectionLoss(error) ? connectionLostError(connection, error) : error;
+    throw isConnectionLoss(error) ? connectionLostError(database.where, error) : error;
   } finally {
     await session.close();
   }

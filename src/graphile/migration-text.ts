@@ -6,11 +6,11 @@ export interface MigrationText {
   /** By name, such as `Message`. Of one that is there twice, which graphile-migrate refuses, the last. */
   readonly headers: ReadonlyMap<string, string>;
   readonly headerLines: number;
-  /** What is run and hashed: without the header, and without what is blank around it. */
+  /** The SQL that is run and hashed, without the header and surrounding blank lines. */
   readonly body: string;
   /** Number of lines before the first of `body`. */
   readonly linesBeforeBody: number;
-  /** Whether it runs in a transaction: all do that do not begin with `--! no-transaction`. */
+  /** Whether it runs in a transaction: false if it begins with `--! no-transaction`. */
   readonly transaction: boolean;
 }
 

@@ -44,10 +44,8 @@ export type ThreadCommand = { readonly migrationsFolder: string } & (
   | { readonly type: 'reset' }
 );
 
-/** Begin nothing more. */
-export interface StopRequest {
-  readonly type: 'stop';
-}
+/** Tells the thread to begin nothing more. */
+export type StopRequest = { readonly type: 'stop' };
 
 /** What is being run: a committed migration by its file, or current.sql. */
 export interface ThreadTarget {

@@ -12,14 +12,16 @@ import type {
 /** What graphile-migrate says when its lock is taken (dist/pgReal.js). */
 const LOCKED_OUT = 'Failed to get exclusive lock';
 
-/** graphile-migrate in a thread, which loads it while the host does other things. */
+/** graphile-migrate in a thread, which loads in parallel to the caller. */
 export interface GraphileThread {
-  /** Runs one command after the other. Never throws for what goes wrong in there. */
+  /** Runs one command after the other. Returns failures of the thread and never throws them. */
   run(command: ThreadCommand, onEvent: (event: ThreadEvent) => void): Promise<ThreadOutcome>;
+  /** Server process of the session that was opened last. */
+  pid(): number | undefined;
   hasEnded(): boolean;
-  /** Tells it to begin nothing more. What is under way goes on until it is cancelled on the server. */
+  /** Prevents further commands. The current statement continues until it is cancelled on the server. */
   stop(): void;
-  /** Ends the thread, whatever it does. */
+  /** Ends the thread at once. */
   end(): Promise<void>;
 }
 
@@ -33,6 +35,7 @@ export function startThread(input: ThreadInput): GraphileThread {
   let told: ThreadOutcome | undefined;
   let lost: ThreadFailure | undefined;
   let crash: Error | undefined;
+  let pid: number | undefined;
   /** What ended the thread. */
   let last: ThreadOutcome | undefined;
   worker.on('message', (message: ThreadMessage) => {
@@ -41,7 +44,10 @@ export function startThread(input: ThreadInput): GraphileThread {
       told = message;
       // Of a thread that ends, not before its connections are closed.
       if (!input.single) finish(message);
-    } else report(message);
+    } else {
+      if (message.type === 'connected') pid = message.pid;
+      report(message);
+    }
   });
   worker.on('error', (error) => {
     crash = error;
@@ -60,6 +66,7 @@ export function startThread(input: ThreadInput): GraphileThread {
         finish = resolve;
       });
     },
+    pid: () => pid,
     hasEnded: () => last !== undefined,
     stop: () => tell({ type: 'stop' }),
     async end() {

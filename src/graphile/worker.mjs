@@ -5,6 +5,7 @@
 import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
+import '../node-20.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
 
 /**
@@ -58,8 +59,6 @@ function kindOf(url) {
  * observed from the start.
  */
 function replacePool() {
-  // As src/cli/navigator.ts has it, for this thread.
-  if (!('navigator' in globalThis)) Object.assign(globalThis, { navigator: { userAgent: 'Node.js' } });
   const pg = requireAsGraphile('pg');
   const Pool = pg.Pool;
   pg.Pool = class extends Pool {

@@ -1,10 +1,10 @@
 import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
-import type { ClientConfig, PoolConfig } from 'pg';
 import { SettingsError } from '../errors.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
-import { type Environment, isSet, milliseconds, wholeNumber } from './environment.ts';
-import { tlsConfig } from './tls.ts';
+
+/** Environment variables by name; `process.env` has this shape. */
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * One way into one database, for the pool of a service and for the migration runner alike. What is absent is
@@ -27,6 +27,10 @@ export interface PoolSettings {
   readonly connectTimeoutMs: number;
 }
 
+export const CONNECT_TIMEOUT_MS = 10_000;
+/** First words of a migrator's name in pg_stat_activity. */
+export const MIGRATION_PURPOSE = 'filestore migrate';
+const CONNECT_TIMEOUT_VARIABLES = ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'];
 const SERVICE_URL_VARIABLES = ['FILESTORE_DATABASE_URL', 'DATABASE_URL'] as const;
 const MIGRATION_URL_VARIABLES = ['FILESTORE_MIGRATION_DATABASE_URL', ...SERVICE_URL_VARIABLES] as const;
 
@@ -46,7 +50,7 @@ export function serviceConnection(env: Environment = process.env): ConnectionSet
  * @throws {SettingsError} naming the variable whose value cannot be used.
  */
 export function migrationConnection(env: Environment = process.env): ConnectionSettings | undefined {
-  return connectionFrom(env, MIGRATION_URL_VARIABLES, 'filestore migrate');
+  return connectionFrom(env, MIGRATION_URL_VARIABLES, MIGRATION_PURPOSE);
 }
 
 /** The error for a command or service that needs a database URL and has none. */
@@ -65,13 +69,8 @@ export function poolSettings(env: Environment = process.env): PoolSettings {
   return {
     max: wholeNumber(env, ['FILESTORE_PGPOOL_MAX', 'PGPOOL_MAX'], 5, 1, 10_000),
     idleTimeoutMs: milliseconds(env, ['FILESTORE_PGPOOL_IDLE_TIMEOUT_MS', 'PGPOOL_IDLE_TIMEOUT_MS'], 30_000),
-    connectTimeoutMs: connectTimeout(env),
+    connectTimeoutMs: milliseconds(env, CONNECT_TIMEOUT_VARIABLES, CONNECT_TIMEOUT_MS, 1),
   };
-}
-
-function connectTimeout(env: Environment): number {
-  const variables = ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'];
-  return milliseconds(env, variables, 10_000, 1);
 }
 
 /** How patient a run of the migrations is, and what it puts up with. */
@@ -122,41 +121,6 @@ function readPooler(value: string | undefined): MigrationSettings['pooler'] {
   );
 }
 
-/**
- * The connection in pg's form, without settings for the session.
- * @throws {SettingsError} when a certificate file named by the URL cannot be used.
- */
-export function clientConfig(connection: ConnectionSettings): ClientConfig & { readonly database: string } {
-  const { tls } = connection;
-  return {
-    ...(connection.host !== undefined && { host: connection.host }),
-    ...(connection.port !== undefined && { port: connection.port }),
-    ...(connection.user !== undefined && { user: connection.user }),
-    ...(connection.password !== undefined && { password: connection.password }),
-    ...(tls !== undefined && { ssl: tls.mode === 'disable' ? false : tlsConfig(tls, connection.host) }),
-    ...(connection.options !== undefined && { options: connection.options }),
-    database: connection.database,
-    application_name: connection.applicationName,
-    connectionTimeoutMillis: connection.connectTimeoutMs,
-    // Else a server that vanished without a word would be missed only hours later.
-    keepAlive: true,
-    keepAliveInitialDelayMillis: 10_000,
-  };
-}
-
-/**
- * The same for a service's pool, whose transactions are pinned to READ COMMITTED, which the schema's functions
- * assume.
- * @throws {SettingsError} when a certificate file named by the URL cannot be used.
- */
-export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
-  return {
-    ...clientConfig(connection),
-    // A startup option, not a "set" on connecting: that would cost a round trip and outlive the session in a pooler.
-    options: `-c default_transaction_isolation=read\\ committed${connection.options === undefined ? '' : ` ${connection.options}`}`,
-  };
-}
-
 /** The database in words that hold no secret, such as `database "app" on db.example:5432`. */
 export function describeConnection(connection: ConnectionSettings): string {
   const host = connection.host ?? process.env.PGHOST ?? 'localhost';
@@ -180,8 +144,8 @@ export function connectionFrom(
   if (variable === undefined) return undefined;
   return {
     applicationName: nameSession(purpose),
+    connectTimeoutMs: milliseconds(env, CONNECT_TIMEOUT_VARIABLES, CONNECT_TIMEOUT_MS, 1),
     ...parseDatabaseUrl(variable, env[variable] ?? ''),
-    connectTimeoutMs: connectTimeout(env),
   };
 }
 
@@ -189,8 +153,50 @@ export function connectionFrom(
  * What other roles see of this session, so that whoever waits for its locks knows where to look: when it began and
  * on which host. The server keeps 63 bytes; what tells pods apart stands at the end of their names.
  */
-function nameSession(purpose: string): string {
+export function nameSession(purpose: string): string {
   const start = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
   const name = `${purpose} ${start} `;
   return name + hostname().slice(-(63 - name.length));
+}
+
+/** The longest delay that Node's timers take. */
+const LONGEST_TIMEOUT_MS = 2_147_483_647;
+
+/** Milliseconds from the first of the variables that is set. */
+export function milliseconds(
+  env: Environment,
+  variables: readonly string[],
+  fallback: number,
+  least = 0,
+): number {
+  return wholeNumber(env, variables, fallback, least, LONGEST_TIMEOUT_MS);
+}
+
+/**
+ * A whole number from the first of the variables that is set.
+ * @throws {SettingsError} naming the variable when it is no such number, or out of range.
+ */
+export function wholeNumber(
+  env: Environment,
+  variables: readonly string[],
+  fallback: number,
+  least: number,
+  most: number,
+): number {
+  const variable = variables.find((name) => isSet(env[name]));
+  if (variable === undefined) return fallback;
+  const text = (env[variable] ?? '').trim();
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < least || value > most) {
+    throw new SettingsError(
+      variable,
+      `${variable} is "${text}", which is not a whole number from ${least} to ${most}. Correct it, or unset it for the default of ${fallback}.`,
+    );
+  }
+  return value;
+}
+
+/** A variable set to nothing counts as not set: that is how compose files and CI systems leave one out. */
+export function isSet(value: string | undefined): boolean {
+  return value !== undefined && value.trim() !== '';
 }

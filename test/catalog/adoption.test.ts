@@ -2,10 +2,10 @@ import { expect, test } from 'vitest';
 import { adoptionConflicts } from '../../src/catalog/adoption.ts';
 import { readCommittedModel } from '../../src/catalog/committed.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/database.ts';
 
-const migrated = databaseForEachTest();
-const empty = databaseForEachTest('empty');
+const migrated = databaseRolledBackAfterEachTest();
+const empty = databaseRolledBackAfterEachTest('empty');
 
 /** @param sql What the migrations have besides making what is not there. */
 async function conflicts(database: ReturnType<typeof migrated>, sql = ''): Promise<readonly string[]> {

@@ -2,9 +2,9 @@ import { describe, expect, test } from 'vitest';
 import { readCommittedModel } from '../../src/catalog/committed.ts';
 import { compareModels, describeDifference } from '../../src/catalog/compare.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/database.ts';
 
-const database = databaseForEachTest();
+const database = databaseRolledBackAfterEachTest();
 
 async function drift(): Promise<readonly string[]> {
   const { model } = await readCommittedModel();

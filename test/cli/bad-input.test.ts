@@ -89,47 +89,6 @@ describe('a setting', () => {
     expectFailure(result, 2, variable, `"${value}"`, /whole number/);
     await expectUntouched();
   });
-
-  test.each([
-    ['not a URL', `app ${SECRET}`],
-    ['a raw @ and # in the password', `postgres://app:${SECRET}@#@host/app`],
-    ['a raw / in the password', `postgres://app:${SECRET}/x@host/app`],
-    ['a raw % in the password', `postgres://app:${SECRET}%zz@host/app`],
-    ['another scheme', `mysql://app:${SECRET}@host/app`],
-    ['no database', `postgres://app:${SECRET}@host`],
-    ['a bad port', `postgres://app:${SECRET}@host:port/app`],
-    ['a mistyped TLS parameter', `postgres://app:${SECRET}@host/app?sslmod=require`],
-    ['an unknown sslmode', `postgres://app:${SECRET}@host/app?sslmode=yes`],
-  ])('a database URL with %s is refused and never quoted', async (_, url) => {
-    expectFailure(
-      await migrate({ FILESTORE_MIGRATION_DATABASE_URL: url }),
-      2,
-      'FILESTORE_MIGRATION_DATABASE_URL',
-    );
-  });
-
-  test('a missing URL is an error in production', async () => {
-    expectFailure(await migrate({ NODE_ENV: 'production' }), 2, /FILESTORE_DATABASE_URL/, /production/);
-  });
-});
-
-describe('arguments', () => {
-  test.each([
-    [['migrate', '--force'], '--force'],
-    [['migrate', 'now'], '"now"'],
-    [['mgirate'], '"mgirate"'],
-    [[], 'No command'],
-    [['constructor'], '"constructor"'],
-  ])('%j are refused with the usage', async (args, part) => {
-    expectFailure(await runCli(args), 2, part, 'Usage:');
-  });
-
-  test('--help is not an error', async () => {
-    expect(await runCli(['--help'])).toMatchObject({
-      exitCode: 0,
-      stdout: expect.stringContaining('Exit codes'),
-    });
-  });
 });
 
 describe('the migrations of the package', () => {

@@ -12,7 +12,6 @@ import {
 import { takePicture } from '../support/picture.ts';
 
 const database = databaseForEachTest();
-const emptyDatabase = databaseForEachTest('empty');
 const files = committedMigrations();
 const last = files.at(-1) ?? '';
 const recorded = files.map((filename) => `${migrationNumber(filename)}.sql`);
@@ -25,7 +24,6 @@ const lastLineOf = (text: string) => text.trimEnd().split('\n').at(-1) ?? '';
 const HASH = expect.stringMatching(/^sha1:[0-9a-f]{40}$/);
 const MILLISECONDS = expect.any(Number);
 const VERSION = expect.stringMatching(/^\d+\.\d+/);
-const NOWHERE = 'postgres://app@127.0.0.1:1/app';
 
 describe('with --json, stdout is one document:', () => {
   test('of migrate, the report', async () => {
@@ -143,72 +141,6 @@ describe('with --json, stdout is one document:', () => {
       document: { ok: true, command: 'verify', state: 'same', notes: expect.any(Array) },
     });
   });
-
-  test.each([['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']])(
-    'of %s %s that failed, the error',
-    async (...args) => {
-      const { exitCode, document, stderr } = await jsonCommand(args, NOWHERE);
-      expect({ exitCode, document }).toEqual({
-        exitCode: 1,
-        document: {
-          ok: false,
-          command: args[0],
-          error: {
-            name: 'ConnectionError',
-            code: 'CONNECTION_FAILED',
-            message: expect.stringMatching(/^Cannot connect to database "app" on 127\.0\.0\.1:1/),
-            cause: expect.any(String),
-          },
-        },
-      });
-      expect(stderr).toMatch(/^CONNECTION_FAILED: /m);
-    },
-  );
-
-  test('of a setting that cannot be used, which one', async () => {
-    const env = { FILESTORE_MIGRATION_LOCK_WAIT_MS: 'long' };
-    expect(await jsonCommand(['migrate'], database().url, { env })).toMatchObject({
-      exitCode: 2,
-      document: {
-        ok: false,
-        error: { code: 'SETTINGS_INVALID', setting: 'FILESTORE_MIGRATION_LOCK_WAIT_MS' },
-      },
-    });
-  });
-
-  test.each([
-    [['mgirate'], 'There is no command "mgirate".'],
-    [[], 'No command is given.'],
-    [['status', '--dry-run'], 'status has no option --dry-run.'],
-    [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],
-    [['docs'], 'docs has no option --json.'],
-    [['migrate', '--force'], expect.stringContaining("'--force'")],
-  ])('of %j, which is not understood, why', async (args, message) => {
-    const { exitCode, document, stderr } = await jsonCommand(args, database().url);
-    expect({ exitCode, document }).toEqual({
-      exitCode: 2,
-      document: { ok: false, command: null, error: { code: 'WRONG_USAGE', message } },
-    });
-    expect(stderr).toContain('Usage: filestore-db');
-  });
-});
-
-test('migrate --dry-run prints the SQL of each migration alone on stdout, and makes nothing', async () => {
-  const { exitCode, stdout, stderr } = await command(['migrate', '--dry-run'], emptyDatabase().url);
-  expect(exitCode).toBe(0);
-  expect(stderr).toMatch(new RegExp(`: ${files.length} migrations to apply\\. Nothing was changed\\.\\n$`));
-  expect(
-    [...stdout.matchAll(/^-- (\d{6}-\S+) \((in a|without a) transaction\)$/gm)].map(([, filename, how]) => [
-      filename,
-      how,
-    ]),
-  ).toEqual(files.map((filename) => [filename, isTransactional(filename) ? 'in a' : 'without a']));
-  expect(await takePicture(emptyDatabase())).toEqual({ catalog: [], relations: [], rows: {} });
-
-  // It is what would be run: run by hand, it makes what the migrations make.
-  for (const sql of stdout.split(/^(?=-- \d{6}-\S+ \()/m)) await emptyDatabase().query(sql);
-  const { catalog } = await takePicture(emptyDatabase());
-  expect(catalog).toEqual((await takePicture(database())).catalog);
 });
 
 test('migrate --dry-run with nothing to do says so', async () => {
@@ -219,14 +151,14 @@ test('migrate --dry-run with nothing to do says so', async () => {
   });
 });
 
-describe('a reader that is gone', () => {
-  /** As `… | head -1` does, only sooner. */
-  async function unread(args: readonly string[], url: string) {
-    const child = startCli(args, { env: { DATABASE_URL: url } });
-    child.stdout?.destroy();
-    return collect(child);
-  }
+/** As `… | head -1` does, only sooner. */
+async function unread(args: readonly string[], url: string) {
+  const child = startCli(args, { env: { DATABASE_URL: url } });
+  child.stdout?.destroy();
+  return collect(child);
+}
 
+describe('a reader that is gone', () => {
   test.each([[['status']], [['status', '--json']], [['verify']], [['migrate', '--dry-run']]])(
     'changes nothing about %j',
     async (args) => {
@@ -236,8 +168,30 @@ describe('a reader that is gone', () => {
       expect({ exitCode, stderr }).toEqual({ exitCode: read.exitCode, stderr: read.stderr });
     },
   );
+});
 
-  test('does not stop a migration', async () => {
+describe('in a new database', () => {
+  const emptyDatabase = databaseForEachTest('empty');
+
+  test('migrate --dry-run prints the SQL of each migration alone on stdout, and makes nothing', async () => {
+    const { exitCode, stdout, stderr } = await command(['migrate', '--dry-run'], emptyDatabase().url);
+    expect(exitCode).toBe(0);
+    expect(stderr).toMatch(new RegExp(`: ${files.length} migrations to apply\\. Nothing was changed\\.\\n$`));
+    expect(
+      [...stdout.matchAll(/^-- (\d{6}-\S+) \((in a|without a) transaction\)$/gm)].map(([, filename, how]) => [
+        filename,
+        how,
+      ]),
+    ).toEqual(files.map((filename) => [filename, isTransactional(filename) ? 'in a' : 'without a']));
+    expect(await takePicture(emptyDatabase())).toEqual({ catalog: [], relations: [], rows: {} });
+
+    // It is what would be run: run by hand, it makes what the migrations make.
+    for (const sql of stdout.split(/^(?=-- \d{6}-\S+ \()/m)) await emptyDatabase().query(sql);
+    const { catalog } = await takePicture(emptyDatabase());
+    expect(catalog).toEqual((await takePicture(database())).catalog);
+  });
+
+  test('a reader that is gone does not stop a migration', async () => {
     expect(await unread(['migrate'], emptyDatabase().url)).toMatchObject({ exitCode: 0 });
     expect((await jsonCommand(['status'], emptyDatabase().url)).document).toMatchObject({ state: 'current' });
   });

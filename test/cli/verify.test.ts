@@ -260,27 +260,4 @@ describe('an incomplete comparison never counts as the same:', () => {
     await database().query('drop schema graphile_migrate cascade; drop schema filestore cascade');
     await expectUnchecked(/^It lacks \d+ migrations/);
   });
-
-  test('a table that another session has locked', async () => {
-    const client = await database().connect();
-    await client.query('begin; lock table filestore.nodes in access exclusive mode');
-    const url = new URL(database().url);
-    url.searchParams.set('options', '-c lock_timeout=200');
-    const { exitCode, document } = await jsonCommand(['verify'], url.href);
-    expect({ exitCode, document }).toEqual({
-      exitCode: 1,
-      document: {
-        ok: false,
-        command: 'verify',
-        state: 'unchecked',
-        reason: expect.stringMatching(
-          /^the catalog could not be read \(.*lock timeout\).*db:verify:filestore/,
-        ),
-      },
-    });
-    // Nor does it wait for ever where the session has no limit of its own.
-    expect(await verify()).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/lock timeout/) });
-    await client.query('rollback');
-    expect(await verify()).toMatchObject({ exitCode: 0 });
-  });
 });

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { assertMigrated, migrationStatus, runMigrations } from '../../src/index.ts';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { collect } from '../support/cli.ts';
+import { packageFolder } from '../support/compiled.ts';
 import { createDatabase, databaseForEachTest } from '../support/database.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { type Proxy as Cable, startProxy } from '../support/proxy.ts';
@@ -30,7 +30,7 @@ describe('with nothing pending', () => {
 
 /** Runs the migrations in a process of its own, which then tells what it has loaded. */
 async function runInProcess(url: string): Promise<unknown> {
-  const index = pathToFileURL(join(PACKAGE_ROOT, 'src', 'index.ts')).href;
+  const index = pathToFileURL(join(packageFolder(), 'src', 'index.js')).href;
   const script = `
     import { createRequire } from 'node:module';
     let threads = 0;
@@ -42,8 +42,8 @@ async function runInProcess(url: string): Promise<unknown> {
     console.log(JSON.stringify({ applied: applied.length, threads, pg: loaded('pg'), graphileMigrate: loaded('graphile-migrate') }));
   `;
   const { stdout, stderr } = await collect(
-    spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script], {
-      cwd: PACKAGE_ROOT,
+    spawn(process.execPath, ['--input-type=module', '--eval', script], {
+      cwd: packageFolder(),
       env: { PATH: process.env.PATH, DATABASE_URL: url },
       stdio: ['ignore', 'pipe', 'pipe'],
     }),

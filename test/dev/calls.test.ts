@@ -3,9 +3,9 @@ import { readAccess } from '../../dev/documents/access.ts';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import { renderCalls } from '../../dev/documents/render-calls.ts';
 import { renderRowTypes } from '../../dev/documents/render-row-types.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/database.ts';
 
-const database = databaseForEachTest();
+const database = databaseRolledBackAfterEachTest();
 
 /** The calls of the database's schema, in which services may also call the functions that the SQL creates. */
 async function callsWith(sql: string, ...names: readonly string[]): Promise<string> {

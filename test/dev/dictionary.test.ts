@@ -1,19 +1,19 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import type { SchemaDescription } from '../../dev/documents/description.ts';
-import { renderMermaid } from '../../dev/documents/diagram.ts';
+import { renderMermaid, renderOverview } from '../../dev/documents/diagram.ts';
 import { renderDictionary } from '../../dev/documents/dictionary.ts';
-import { CHARACTER_WIDTH, layOut, PADDING } from '../../dev/documents/layout.ts';
-import { renderSvg } from '../../dev/documents/svg.ts';
-import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { withDiagram } from '../../dev/documents/readme-diagram.ts';
+import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
+import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/database.ts';
 
 const database = databaseForFile();
-const changed = databaseForEachTest();
+const changed = databaseRolledBackAfterEachTest();
 let schema: SchemaDescription;
 let dictionary: string;
 beforeAll(async () => {
   schema = await describeSchema(await database().connect());
-  dictionary = renderDictionary(schema, 'diagram.svg');
+  dictionary = renderDictionary(schema);
 });
 
 /** The part of the dictionary below a heading. */
@@ -117,7 +117,7 @@ describe('the data dictionary', () => {
     await changed().query(
       `create table filestore."odd | name" ("a|b" text default 'x|y'); comment on table filestore."odd | name" is E'two\\nlines'`,
     );
-    const text = renderDictionary(await describeSchema(await changed().connect()), 'diagram.svg');
+    const text = renderDictionary(await describeSchema(await changed().connect()));
     expect(section(text, 'odd | name')).toContain("| `a\\|b` | text | null |  | `'x\\|y'::text` |  |");
   });
 });
@@ -126,11 +126,7 @@ describe('the diagram', () => {
   test('has every table, column and foreign key, in Mermaid', async () => {
     const text = renderMermaid(schema);
     expect(text).toMatch(/^erDiagram\n/);
-    for (const line of text.split('\n').slice(1)) {
-      expect(line).toMatch(
-        /^ {2}(?:\w+ (?:\|\||\|o)--(?:o\{|o\|) \w+ : \w+|\w+ \{|\}| {2}[a-z]\w*(?:\[\])? \w+(?: (?:PK|FK|UK)(?:, (?:PK|FK|UK))*)?)$/,
-      );
-    }
+    expectMermaid(text);
     expect(text).toContain('  backend_mounts |o--o{ nodes : nodes_backend_mount_fkey\n');
     expect(text).toContain('  nodes |o--o{ nodes : nodes_parent_fkey\n');
     const [{ columns } = { columns: 0 }] = await database().query<{ columns: number }>(
@@ -140,58 +136,53 @@ describe('the diagram', () => {
     expect(text.match(/^ {4}\S/gm)).toHaveLength(columns);
   });
 
-  test('has them as a picture too, none on top of another, and all inside', () => {
-    const { boxes, width, height } = layOut(schema);
-    expect(boxes.map(({ table }) => table.name).sort()).toEqual(
-      schema.relations.filter(({ kind }) => kind === 'table').map(({ name }) => name),
-    );
-    for (const box of boxes) {
-      expect(box.x + box.width).toBeLessThan(width);
-      expect(box.y + box.height).toBeLessThan(height);
-      for (const { name, type, keys } of box.rows) {
-        expect(PADDING + name.length * CHARACTER_WIDTH).toBeLessThan(box.typeAt);
-        expect(box.typeAt + (type.length + keys.length) * CHARACTER_WIDTH).toBeLessThan(box.width);
-      }
-      for (const other of boxes.filter((candidate) => candidate !== box)) {
-        const apart =
-          box.x + box.width < other.x ||
-          other.x + other.width < box.x ||
-          box.y + box.height < other.y ||
-          other.y + other.height < box.y;
-        expect(apart, `${box.table.name} and ${other.table.name}`).toBe(true);
-      }
+  test('draws what refers without a key as dotted lines, all in columns that exist', () => {
+    const text = renderMermaid(schema);
+    expect(text).toContain('  nodes ||..o| rollups : node_id\n');
+    expect(text).toContain('  nodes ||..o{ snapshots : id\n');
+    expect(text).toContain('  nodes }o..o{ journal_entries : affected_node_ids\n');
+    for (const [name, columns] of Object.entries(REFERENCES_WITHOUT_KEY)) {
+      const table = schema.relations.find((relation) => relation.name === name);
+      expect(
+        table?.columns.map((column) => column.name),
+        name,
+      ).toEqual(expect.arrayContaining(Object.keys(columns)));
     }
   });
 
-  test('is well-formed, with a line for every foreign key', async () => {
+  test('has for the README the tables that refer to one another, with their keys alone', async () => {
     await changed().query(
-      `create table filestore.odd (node_id bigint references filestore.nodes (id), "<&>" text default '"');
-       comment on table filestore.odd is 'a < b & "c"'`,
-    );
-    const odd = await describeSchema(await changed().connect());
-    const svg = renderSvg(odd);
-    const keys = odd.relations.flatMap(({ constraints }) =>
-      constraints.filter(({ kind }) => kind === 'foreign key'),
-    );
-    expect(svg.match(/<g class="line">/g)).toHaveLength(keys.length);
-    // Every "&" and "<" is markup, every element is closed.
-    expect(svg).not.toMatch(/&(?!(?:amp|lt|gt|quot);)/);
-    const open: string[] = [];
-    for (const [, slash, name = '', closed] of svg.matchAll(/<(\/?)([a-z]\w*)\b[^<>]*?(\/?)>/g)) {
-      if (slash === '/') expect(open.pop()).toBe(name);
-      else if (closed !== '/') open.push(name);
-    }
-    expect(open).toEqual([]);
-    expect(svg).toContain('&lt;&amp;&gt;');
-  });
-
-  test('draws tables that refer to each other', async () => {
-    await changed().query(
-      `create table filestore.egg (id bigint primary key, hen_id bigint);
+      `create table filestore.egg (id bigint primary key, hen_id bigint, colour text);
        create table filestore.hen (id bigint primary key, egg_id bigint references filestore.egg (id));
        alter table filestore.egg add constraint egg_hen_fkey foreign key (hen_id) references filestore.hen (id)`,
     );
-    const { boxes } = layOut(await describeSchema(await changed().connect()));
-    expect(boxes.map(({ table }) => table.name)).toEqual(expect.arrayContaining(['egg', 'hen']));
+    const text = renderOverview(await describeSchema(await changed().connect()));
+    expectMermaid(text);
+    expect(text).toContain('  hen |o--o{ egg : egg_hen_fkey\n');
+    expect(text).toContain('  egg {\n    bigint id PK\n    bigint hen_id FK\n  }\n');
+    expect(text).toContain('    bigint node_id PK\n');
+    expect(text).toContain('    bigint directory_id\n');
+    expect(text).not.toContain('access_levels');
   });
 });
+
+describe('the README', () => {
+  test('has the diagram between its markers, and at its end when it has none', () => {
+    const readme = withDiagram('# Title\n', schema);
+    expect(readme).toMatch(
+      /^# Title\n\n<!-- Generated by .*\n\n```mermaid\nerDiagram\n[^`]*```\n\n<!-- End .* -->\n$/,
+    );
+    const changedByHand = readme.replace(/ {2}nodes .*\n/, '');
+    expect(changedByHand).not.toBe(readme);
+    expect(withDiagram(`${changedByHand}\nEnd.\n`, schema)).toBe(`${readme}\nEnd.\n`);
+  });
+});
+
+/** Lines that Mermaid reads: relationships first, then tables with their columns. */
+function expectMermaid(text: string): void {
+  for (const line of text.split('\n').slice(1)) {
+    expect(line).toMatch(
+      /^ {2}(?:\w+ (?:\|\||\|o|}o)(?:--|\.\.)(?:o\{|o\|) \w+ : \w+|\w+ \{|\}| {2}[a-z]\w*(?:\[\])? \w+(?: (?:PK|FK|UK)(?:, (?:PK|FK|UK))*)?)$/,
+    );
+  }
+}

@@ -4,10 +4,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { describeStaleness, findStaleFiles, generateFiles } from '../../dev/generated-files.ts';
 import { readCommittedModel } from '../../src/catalog/committed.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/database.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
 
-const database = databaseForEachTest();
+const database = databaseRolledBackAfterEachTest();
 
 async function generate() {
   const { migration } = await readCommittedModel();
@@ -34,7 +34,7 @@ describe('the generated files', () => {
 describe('a stale file is found', () => {
   let copy: PackageCopy;
   beforeEach(() => {
-    copy = copyPackage({ only: ['schema', 'src/sql'] });
+    copy = copyPackage({ only: ['schema', 'src/sql', 'README.md'] });
   });
   afterEach(() => copy.remove());
 
@@ -42,7 +42,7 @@ describe('a stale file is found', () => {
     [
       'a column',
       'alter table filestore.nodes add column owner_hint text',
-      ['schema/filestore.txt', 'schema/dictionary.md', 'schema/diagram.svg', 'schema/rows.d.ts'],
+      ['schema/filestore.txt', 'schema/dictionary.md', 'schema/rows.d.ts'],
     ],
     [
       'a comment',
@@ -52,7 +52,12 @@ describe('a stale file is found', () => {
     [
       "a table's comment",
       "comment on table filestore.nodes is 'A < B'",
-      ['schema/dictionary.md', 'schema/diagram.svg', 'schema/rows.d.ts'],
+      ['schema/dictionary.md', 'schema/rows.d.ts'],
+    ],
+    [
+      'a key',
+      'alter table filestore.nodes add constraint nodes_name_key unique (parent_id, name)',
+      ['schema/filestore.txt', 'schema/dictionary.md', 'src/sql/reasons.ts', 'README.md'],
     ],
     [
       'a function',

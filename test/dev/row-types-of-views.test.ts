@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/database.ts';
 import { fieldsOf, typesOf } from '../support/row-types.ts';
 
-const changed = databaseForEachTest();
+const changed = databaseRolledBackAfterEachTest();
 
 describe("a view's column", () => {
   const view = async (query: string) => {

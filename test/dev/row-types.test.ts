@@ -1,10 +1,10 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/database.ts';
 import { fieldsOf, typesOf } from '../support/row-types.ts';
 import { createDirectory, createMount, createNode, foldAll } from '../support/tree.ts';
 
 const filled = databaseForFile();
-const changed = databaseForEachTest();
+const changed = databaseRolledBackAfterEachTest();
 
 /** Whether a value that pg returned is of a type, as far as one can see it. */
 function isOf(value: unknown, type: string): boolean {

@@ -7,13 +7,25 @@ import { committedMigrations } from '../support/migrations.ts';
 import { type Change, changesOf } from './changes.ts';
 import { type Checkout, copyCheckout } from './checkout.ts';
 
-const USAGE = `npm run test:grown -- [--only <paths>] [--without-node-column]
+const USAGE = `npm run test:grown -- [--all | --only <paths>] [--without-node-column]
 Copies the checkout to a temporary folder, commits some migrations there as a developer does, and runs the tests.
---only runs the test files whose path holds one of these texts, such as test/cli test/db/stop.test.ts.
+--all also runs the slow test files that a migration cannot break, which are left out otherwise.
+--only runs the test files whose path holds one of these texts, such as test/cli test/db/report.test.ts.
 --without-node-column leaves out the migration that adds a column to nodes.
 The exit code is 0 when every command and every test passed, 1 when one failed, 2 for a wrong option.`;
 
+/** Slow test files about connections, locks, processes and servers: a migration of the schema cannot break them. */
+const LEFT_OUT = [
+  'test/torture/*',
+  'test/rounds/*',
+  'test/cli/{server-start,stop,takeover}.slow.test.ts',
+  'test/db/{concurrent-index,concurrent-index-server,cut-connections}.slow.test.ts',
+  'test/db/{dead-host,interruptions,invalid-index,stop,table-locks,tls}.slow.test.ts',
+  'test/dev/{embedded,rebase-kill,temporary-folder,terminal}.slow.test.ts',
+];
+
 interface Options {
+  readonly all: boolean;
   readonly only: readonly string[];
   readonly nodeColumn: boolean;
 }
@@ -23,6 +35,7 @@ function readOptions(): Options | 'help' | undefined {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
       options: {
+        all: { type: 'boolean', default: false },
         only: { type: 'string', multiple: true, default: [] },
         'without-node-column': { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
@@ -34,7 +47,9 @@ function readOptions(): Options | 'help' | undefined {
         `"${positionals[0]}" is not an option. To run some of the tests, write --only before their paths.`,
       );
     }
-    return { only: [...values.only, ...positionals], nodeColumn: !values['without-node-column'] };
+    const only = [...values.only, ...positionals];
+    if (values.all && only.length > 0) throw new Error('--all and --only exclude each other.');
+    return { all: values.all, only, nodeColumn: !values['without-node-column'] };
   } catch (error) {
     console.error(`${error instanceof Error ? error.message : error}\n${USAGE}`);
     return undefined;
@@ -60,12 +75,13 @@ async function grow(checkout: Checkout, { title, migrations }: Change): Promise<
   await checkout.record(title);
 }
 
-async function testGrown({ only, nodeColumn }: Options, signal: AbortSignal): Promise<void> {
+async function testGrown({ all, only, nodeColumn }: Options, signal: AbortSignal): Promise<void> {
   const checkout = await copyCheckout(signal);
   try {
     console.log(`Copied the checkout, ${checkout.files} files, to ${checkout.folder}`);
     for (const change of changesOf({ nodeColumn })) await grow(checkout, change);
-    const command = ['npx', 'vitest', 'run', ...only];
+    const leftOut = all || only.length > 0 ? [] : LEFT_OUT.flatMap((files) => ['--exclude', files]);
+    const command = ['npx', 'vitest', 'run', ...only, ...leftOut];
     console.log(`Tests: ${command.join(' ')}`);
     await checkout.run(command, { shown: true });
     console.log(`All passed with ${committedMigrations(checkout.folder).length} migrations.`);

@@ -36,7 +36,7 @@ const MIGRATION = `
   create function filestore.tier_of(node_id bigint) returns text language sql stable set search_path = pg_catalog, pg_temp
   return (select n.tier from filestore.nodes n where n.id = node_id);
   revoke all on function filestore.tier_of(bigint) from public;
-  ${fixture('functions/access_rights.sql').replace("tree_at}'", "tree_at,tier_of}'")}`;
+  ${fixture('functions/access_rights.sql').replace('    tree_at\n', '    tier_of,\n    tree_at\n')}`;
 
 /** A call of each function that some level has. An answer of class FS is one as well: the call was allowed. */
 const CALLS: Readonly<Record<string, string>> = {
@@ -47,15 +47,20 @@ const CALLS: Readonly<Record<string, string>> = {
   canonical_checksum: `filestore.canonical_checksum(repeat('AB', 16))`,
   canonical_path: `filestore.canonical_path('/a/')`,
   check_access: 'filestore.check_access()',
+  check_batch: `filestore.check_batch('[]')`,
   check_integrity: 'filestore.check_integrity()',
   check_limit: `filestore.check_limit('batch', 1)`,
   check_name: `filestore.check_name('a')`,
   check_retention: `filestore.check_retention('1 day', 1)`,
   check_sequences: 'filestore.check_sequences()',
   content_columns: 'filestore.content_columns()',
+  copy_nodes: `filestore.copy_nodes(${A}, ${DOCS}, 'copy', null)`,
+  copy_tree: `filestore.copy_tree(${A}, ${DOCS}, 'copy')`,
   create_node: `filestore.create_node(${DOCS}, 'b', metadata => '{"a": 1}')`,
+  create_nodes: `filestore.create_nodes(jsonb_build_array(jsonb_build_object('parent_id', ${DOCS}, 'name', 'b')))`,
   delete_batch: `filestore.delete_batch(${DOCS}, 1)`,
   delete_node: `filestore.delete_node(${DOCS}, recursive => true)`,
+  describe_element: `filestore.describe_element(1, '{}')`,
   directory_totals: `filestore.directory_totals(${DOCS})`,
   ensure_child: `filestore.ensure_child(n, 'c') from filestore.nodes n where n.id = ${DOCS}`,
   ensure_directory: `filestore.ensure_directory('main', 'x/y/z')`,
@@ -73,6 +78,7 @@ const CALLS: Readonly<Record<string, string>> = {
   list_totals: `filestore.list_totals(array[${DOCS}])`,
   list_unseen: `filestore.list_unseen('main', now())`,
   location_uri: `filestore.location_uri('local', '/main', null, null, 'a b')`,
+  lock_parents: `filestore.lock_parents(jsonb_build_array(jsonb_build_object('parent_id', ${DOCS})))`,
   lock_tree: `filestore.lock_tree(${MAIN}, true)`,
   merge_metadata: `filestore.merge_metadata(${A}, '{"a": 1}')`,
   move_node: `filestore.move_node(${DOCS}, new_name => 'papers')`,
@@ -86,9 +92,12 @@ const CALLS: Readonly<Record<string, string>> = {
   record_sightings: `filestore.record_sightings(array[${A}, ${DOCS}], now(), now())`,
   record_write_sighting: `filestore.record_write_sighting(${A}, now())`,
   recount_rollups: `filestore.recount_rollups('main')`,
+  refuse_element: `filestore.refuse_element('select $1, $2', '[]', '[]')`,
   refuse_entry: 'filestore.refuse_entry(999)',
+  refuse_long_copy: `filestore.refuse_long_copy(n, ${DOCS}, repeat('x', 2600)) from filestore.nodes n where n.id = ${A}`,
   refuse_stale: `filestore.refuse_stale(${A}, 99)`,
   refuse_taken_name: `filestore.refuse_taken_name(${DOCS}, 'a')`,
+  refuse_taken_names: `filestore.refuse_taken_names('[{"parent_id": 1, "name": "a"}, {"parent_id": 1, "name": "a"}]')`,
   refuse_unsound: `filestore.refuse_unsound(jsonb_populate_record(n, '{"size_bytes": -1}')) from filestore.nodes n where n.id = ${A}`,
   require_first_write: `filestore.require_first_write('x')`,
   require_read_committed: `filestore.require_read_committed('x')`,
@@ -99,6 +108,7 @@ const CALLS: Readonly<Record<string, string>> = {
   tier_of: `filestore.tier_of(${A})`,
   tree_at: `filestore.tree_at('main', '', now())`,
   upsert_file: `filestore.upsert_file('main', 'x/y/z', last_seen_at => now())`,
+  writable_mount: `filestore.writable_mount('main')`,
 };
 
 /** Calls a function as a role of a level and undoes it; returns the SQLSTATE of a refusal. */

@@ -5,7 +5,7 @@ import { databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
 import { refusal } from '../support/refusals.ts';
 import { wrongTotals } from '../support/totals.ts';
-import { createChain, createMount, type Mount, one } from '../support/tree.ts';
+import { createChain, createMount, type Mount } from '../support/tree.ts';
 import { keyOf, livePaths, writersOn } from '../support/writers.ts';
 
 const database = databaseForFile();
@@ -212,82 +212,3 @@ describe('create_nodes', () => {
     expect(outcomes.sort()).toEqual(['created', 'nodes_name_taken']);
   });
 });
-
-describe('copies and batches', () => {
-  test('beside moves, deletes, restores, creates and folds keep every total exact and do not deadlock', async () => {
-    const clients: Client[] = [];
-    while (clients.length < 7) clients.push(await connectAs('service'));
-    const mounts = [mount, other];
-    const random = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;
-    const failures: string[] = [];
-    let turns = 0;
-    const deadline = Date.now() + 4000;
-    await Promise.all(
-      clients.map(async (client) => {
-        while (Date.now() < deadline) {
-          const { rows } = await client.query(
-            `select id, live from filestore.nodes
-             where backend_mount_id = any($1) and kind = 'directory' and parent_id is not null and path !~ '(.*/){6}'
-             order by random() limit 30`,
-            [mounts.map(({ id }) => id)],
-          );
-          const live = rows.filter((row) => row.live).map(({ id }) => id);
-          const any = () => random([...live, ...mounts.map(({ rootId }) => rootId)]);
-          const name = random(['a', 'b', 'c', 'd', 'e', 'f']);
-          const sql = writersOn(client);
-          const work = random([
-            () => (live.length < 25 ? client.query(COPY, [any(), any(), name]) : sql.create(any(), name)),
-            () => client.query(CREATE, [batchOf(any(), any(), random(['x', 'y']))]),
-            () => sql.move(random(live), { parent: any(), name }),
-            () => sql.remove(random(live), { recursive: true }),
-            () => sql.restore(random(rows).id, { withTree: true }),
-            () => sql.create(any(), name),
-            () => client.query('select filestore.fold_rollups(50)'),
-          ]);
-          await work()
-            .then(() => {
-              turns += 1;
-            })
-            .catch((error) => {
-              if (!/^FS4/.test(error.code)) failures.push(`${error.code} ${error.message}`);
-            });
-        }
-      }),
-    );
-    expect(failures).toEqual([]);
-    expect(turns).toBeGreaterThan(50);
-    await expectSound();
-  });
-
-  test('of a tree in which directories move are each the tree of one moment', async () => {
-    await createChain(first, { ...mount, rootId: deep }, 'p', 'q');
-    const { id: q } = await one(
-      first,
-      "select id from filestore.nodes where name = 'q' and backend_mount_id = $1",
-      [mount.id],
-    );
-    const deadline = Date.now() + 1500;
-    const moves = (async () => {
-      for (let turn = 0; Date.now() < deadline; turn += 1) {
-        await writersOn(first).move(q, { parent: turn % 2 === 0 ? source : inner });
-        await writersOn(first).move(inner, { name: `x${turn}` });
-      }
-    })();
-    const copies: string[] = [];
-    for (let turn = 0; Date.now() < deadline && turn < 25; turn += 1)
-      copies.push((await second.query(COPY, [source, target, `copy-${turn}`])).rows[0].path);
-    await moves;
-    const paths = await livePaths(database(), other.id);
-    for (const path of copies) {
-      const below = paths.filter((one) => one.startsWith(`${path}/`)).map((one) => one.split('/').at(-1));
-      expect(below.map((name) => name?.charAt(0)).sort()).toEqual(['p', 'q', 'x', 'y']);
-    }
-    await expectSound();
-  });
-});
-
-const batchOf = (one: string, other: string, name: string) =>
-  JSON.stringify([
-    { parent_id: one, name },
-    { parent_id: other, name: `${name}2`, kind: 'directory' },
-  ]);

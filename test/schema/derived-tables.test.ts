@@ -1,8 +1,8 @@
 import { beforeEach, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { createDirectory, createMount, deleteNode, foldAll, type Mount } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 let mount: Mount;
 let directory: string;

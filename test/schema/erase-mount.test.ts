@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForEachTest, databaseForFile } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest, databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
 import { createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/tree.ts';
 import { keyOf, writersOn } from '../support/writers.ts';
@@ -8,7 +8,7 @@ import { keyOf, writersOn } from '../support/writers.ts';
 const FILES = 20;
 
 describe('erase_mount', () => {
-  const database = databaseForEachTest();
+  const database = databaseEmptiedAfterEachTest();
   let erased: Mount;
   let other: Mount;
   let key: string;

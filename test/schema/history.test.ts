@@ -164,23 +164,6 @@ describe('every superseded version is kept', () => {
     expect(await brokenVersions()).toEqual([]);
   });
 
-  test('when a session changes one row and then moves 20 000', async () => {
-    const client = await database().connect();
-    await client.query(
-      "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) select $1, $2, g, 'file' from generate_series(1, 20000) g",
-      [mount.id, b],
-    );
-    await client.query('update filestore.nodes set size_bytes = 1 where id = $1', [file]);
-    await client.query("select filestore.move_node($1, null, 'z')", [a]);
-    const { versions } = await one(
-      client,
-      'select count(*) as versions from filestore.snapshots where parent_id = $1 and id <> $2',
-      [b, file],
-    );
-    expect(versions).toBe('20000');
-    expect(await brokenVersions()).toEqual([]);
-  });
-
   test('with the journal entry of the command that superseded it, while one is named', async () => {
     const client = await database().connect();
     const { id } = await one(client, "select (entry).id from filestore.begin_command('write')");

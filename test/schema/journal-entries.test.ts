@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { withoutTriggers } from '../support/journal.ts';
 import { refusal } from '../support/refusals.ts';
 import { createMount, one, type Sql } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 async function insertEntry(columns: Readonly<Record<string, unknown>>, sql: Sql = database()) {
   const all: Readonly<Record<string, unknown>> = { command: 'create_file', ...columns };

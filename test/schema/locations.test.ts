@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { createDirectory, createNode, one } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 async function createMount(columns: { kind: string; root?: string; bucket?: string; prefix?: string }) {
   const { id } = await one(

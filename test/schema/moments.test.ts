@@ -107,6 +107,7 @@ describe("a moment survives JavaScript's Date:", () => {
         'check_sighting_moment',
         'create_node',
         'delete_batch',
+        'list_unseen',
         'node_at',
         'record_sightings',
         // A part of create_node and upsert_file.

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { createMount, createNode, deleteNode, one } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 function insertMount(columns: Record<string, unknown>) {
   const all: Record<string, unknown> = { mount_key: 'media', ...columns };

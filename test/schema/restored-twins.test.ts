@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { createDirectory, createMount, createNode } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 test('a tree in which a name was deleted twice comes back with what had the name last', async () => {
   const mount = await createMount(database());

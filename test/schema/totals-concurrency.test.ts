@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { asAdmin, databaseForEachTest } from '../support/database.ts';
+import { asAdmin, databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { totalsOf, wrongTotals } from '../support/totals.ts';
 import {
   createChain,
@@ -12,9 +12,8 @@ import {
   type Mount,
   one,
 } from '../support/tree.ts';
-import { seededRandom } from '../torture/random.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 const FOLD = 'select filestore.fold_rollups() as folded';
 const MOVE = 'select filestore.move_node($1, $2)';
@@ -176,41 +175,3 @@ test('a mount is not deleted under a fold of it', async () => {
   expect(await removal.outcome).toMatchObject({ ok: true });
   await expectExactInTheEnd();
 });
-
-test('lists, children and totals are exact in every reading while others move, delete, restore and fold', async () => {
-  await first.query('commit');
-  const random = seededRandom(7);
-  const directories = [a, b, target, ...(await createChain(database(), mount, 'x', 'y'))];
-  const files: string[] = [];
-  for (const name of ['g', 'h', 'i']) files.push(await createNode(database(), mount, target, name));
-  const aDirectory = () => random.pick(directories);
-  const anything = () => random.pick([...directories, ...files]);
-  const works: Readonly<Record<string, () => unknown[]>> = {
-    [MOVE]: () => [anything(), random.pick([mount.rootId, ...directories])],
-    'select filestore.delete_node($1, recursive => true)': () => [anything()],
-    'select filestore.restore_node($1, with_tree => true)': () => [anything()],
-    'select filestore.create_node($1, $2)': () => [aDirectory(), `n${random.between(0, 50)}`],
-    'select filestore.fold_rollups(3)': () => [],
-  };
-  const done = new Set<string>();
-  const until = performance.now() + 4000;
-  const writers = Array.from({ length: 4 }, async () => {
-    const client = await database().connect();
-    while (performance.now() < until) {
-      const [text, values] = random.pick(Object.entries(works)) ?? [FOLD, () => []];
-      const outcome = await client.query(text, values()).catch((error) => error);
-      if (!(outcome instanceof Error)) done.add(text);
-      // Refusals: into itself, deleted or not deleted at the moment, a taken name.
-      else expect(outcome).toMatchObject({ code: expect.stringMatching(/^FS4/) });
-    }
-  });
-  const readings: unknown[] = [];
-  const reader = (async () => {
-    while (performance.now() < until) readings.push(await wrongTotals(second));
-  })();
-  await Promise.all([...writers, reader]);
-  expect([...done].sort()).toEqual(Object.keys(works).sort());
-  expect(readings.length).toBeGreaterThan(10);
-  expect(readings.flat()).toEqual([]);
-  await expectExactInTheEnd();
-}, 30_000);

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { wrongTotals } from '../support/totals.ts';
 import { createChain, createMount, createNode, foldAll, type Mount, moveNode, one } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 let mount: Mount;
 /** The directories a, a/b and a/b/c. */

@@ -1,11 +1,11 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { rolesForEachTest } from '../support/roles.ts';
 import { wrongTotals } from '../support/totals.ts';
 import { createChain, createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 const createRole = rolesForEachTest(database);
 
 let mount: Mount;

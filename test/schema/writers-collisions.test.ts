@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import { createDirectory, createMount, createNode, type Mount, moveNode, one } from '../support/tree.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 let mount: Mount;
 let first: Client;

@@ -40,7 +40,7 @@ export async function askFunctions(url: string): Promise<Answers> {
 /** The same of a copy of the package, in a process of its own. */
 export async function askFunctionsOf(folder: string, url: string): Promise<Answers> {
   const script = `
-    const filestore = await import('./src/index.ts');
+    const filestore = await import('./src/index.js');
     const answers = {};
     for (const name of ${JSON.stringify(Object.keys(FUNCTIONS))}) {
       answers[name] = await filestore[name]().then(
@@ -49,11 +49,10 @@ export async function askFunctionsOf(folder: string, url: string): Promise<Answe
       );
     }
     console.log(JSON.stringify(answers));`;
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ['--import', 'tsx', '--input-type=module', '--eval', script],
-    { cwd: folder, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environmentOf(url) } },
-  );
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd: folder,
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, ...environmentOf(url) },
+  });
   return JSON.parse(stdout);
 }
 

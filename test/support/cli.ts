@@ -1,6 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { join } from 'node:path';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { packageFolder, startOf } from './compiled.ts';
 
 export interface CliResult {
   readonly exitCode: number | null;
@@ -20,8 +19,8 @@ export interface CliOptions {
 
 /** Starts the development command line, which has all commands, as a process, with nothing of this environment but what a process needs. */
 export function startCli(args: readonly string[], options: CliOptions = {}): ChildProcess {
-  const folder = options.folder ?? PACKAGE_ROOT;
-  return spawn(process.execPath, ['--import', 'tsx', join(folder, 'dev', 'cli.ts'), ...args], {
+  const folder = options.folder ?? packageFolder();
+  return spawn(process.execPath, [...startOf(folder, 'dev', 'cli'), ...args], {
     cwd: options.cwd ?? folder,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { runMigrations } from '../../src/index.ts';
+import { compilePackage } from './compiled.ts';
 import { connectionTo, databaseUrl } from './connection.ts';
 import { startTestServer } from './server.ts';
 
@@ -16,7 +17,7 @@ declare module 'vitest' {
 
 /** One server a run, and in it one migrated database that every test's own is cloned from. */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
-  const server = await startTestServer();
+  const [server, compiled] = await Promise.all([startTestServer(), compilePackage()]);
   const template = `filestore_test_${randomBytes(4).toString('hex')}`;
   const admin = new pg.Client(server.adminUrl);
   await admin.connect();
@@ -36,5 +37,6 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     for (const { datname } of left) await admin.query(`drop database "${datname}" with (force)`);
     await admin.end();
     await server.stop();
+    compiled.remove();
   };
 }

@@ -45,7 +45,7 @@ process.on('message', async (command: HostCommand) => {
 async function runPackage({ run, folder, env, settings }: RunCommand): Promise<HostOutcome> {
   const controller = new AbortController();
   controllers.set(run, controller);
-  const path = pathToFileURL(join(folder, 'src', 'index.ts')).href;
+  const path = pathToFileURL(join(folder, 'src', 'index.js')).href;
   const { FilestoreError, runMigrations }: typeof import('../../src/index.ts') = await import(path);
   try {
     const report = await runMigrations({

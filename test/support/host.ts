@@ -1,9 +1,8 @@
-import { type ChildProcess, fork } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
 import { afterAll, beforeAll } from 'vitest';
 import type { MigrationEvent } from '../../src/index.ts';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { packageFolder, startOf } from './compiled.ts';
 import type { HostCommand, HostMessage, HostOutcome } from './host-messages.ts';
 import { until } from './until.ts';
 
@@ -45,8 +44,8 @@ export function hostForFile(): () => Host {
 }
 
 function startHost(): Host & { end(): Promise<void> } {
-  const child = fork(join(PACKAGE_ROOT, 'test', 'support', 'host-process.ts'), {
-    execArgv: ['--import', 'tsx'],
+  const child = spawn(process.execPath, startOf(packageFolder(), 'test', 'support', 'host-process'), {
+    stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { PATH: process.env.PATH, HOME: process.env.HOME },
   });
   // Two for each run.

@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MODEL_FILE } from '../../src/catalog/committed.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { packageFolder } from './compiled.ts';
 
 /** A copy of this package that a test may spoil. */
 export interface PackageCopy {
@@ -35,22 +36,23 @@ export interface CopyOptions {
   readonly without?: readonly string[];
   /** Copy these entries alone, and no node_modules: for what reads the package's files and runs none of them. */
   readonly only?: readonly string[];
+  /** Copy the TypeScript of the checkout, for what compiles it or runs it as the README says. */
+  readonly sources?: boolean;
 }
 
-const COPIED = [
-  ...['src', 'dev', 'examples', 'migrations', 'schema', '.gmrc', '.squawk.toml', 'README.md'],
-  ...['package.json', 'tsconfig.json', 'tsconfig.build.json'],
-];
+const COPIED = ['src', 'dev', 'migrations', 'schema', '.gmrc', '.squawk.toml', 'README.md', 'package.json'];
+const COMPILED_FROM = ['examples', 'tsconfig.json', 'tsconfig.build.json'];
 
 /** Copies the package; `node_modules` is shared by links. The folder's name holds a space. */
-export function copyPackage({ without = [], only }: CopyOptions = {}): PackageCopy {
+export function copyPackage({ without = [], only, sources = false }: CopyOptions = {}): PackageCopy {
   const parent = realpathSync(mkdtempSync(join(tmpdir(), 'filestore ')));
   // mkdtemp closes it to others; a checkout is open, so that root can let nobody run the server in it.
   chmodSync(parent, 0o755);
   const folder = join(parent, 'the package');
   mkdirSync(folder);
-  for (const entry of only ?? COPIED) {
-    cpSync(join(PACKAGE_ROOT, entry), join(folder, entry), { recursive: true });
+  const from = sources ? PACKAGE_ROOT : packageFolder();
+  for (const entry of only ?? (sources ? [...COPIED, ...COMPILED_FROM] : COPIED)) {
+    cpSync(join(from, entry), join(folder, entry), { recursive: true });
   }
   if (only === undefined) linkModules(folder, without);
   const committed = join(folder, 'migrations', 'committed');
@@ -96,6 +98,10 @@ export function copyPackage({ without = [], only }: CopyOptions = {}): PackageCo
 }
 
 function linkModules(folder: string, without: readonly string[]): void {
+  if (without.length === 0) {
+    symlinkSync(join(PACKAGE_ROOT, 'node_modules'), join(folder, 'node_modules'));
+    return;
+  }
   mkdirSync(join(folder, 'node_modules'));
   for (const entry of readdirSync(join(PACKAGE_ROOT, 'node_modules'))) {
     if (without.includes(entry)) continue;

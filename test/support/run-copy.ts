@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { type RunResult, run } from '../../src/db/run.ts';
+import { Progress } from '../../src/db/run-state.ts';
 import type { MigrationEvent } from '../../src/index.ts';
+import { databaseOf } from '../../src/settings/database.ts';
 import { type MigrationSettings, migrationSettings } from '../../src/settings/settings.ts';
 import { connectionTo } from './connection.ts';
 import type { PackageCopy } from './package.ts';
@@ -25,14 +27,15 @@ export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions
   const migrationsFolder = join(copy.folder, 'migrations');
   const start = async () =>
     run({
-      connection: connectionTo(url),
+      database: databaseOf(connectionTo(url)),
       settings: { ...migrationSettings({}), ...options.settings },
       committed: await readCommittedMigrations(migrationsFolder),
       migrationsFolder,
       configFile: join(copy.folder, '.gmrc'),
-      verifySchema: false,
+      compareSchema: false,
       signal: options.signal ?? new AbortController().signal,
       emit: (event) => events.push(event),
+      progress: new Progress(),
     });
   const ended = start();
   // Whoever looks at it later still sees the failure.

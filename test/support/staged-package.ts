@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { committedMigrations, migrationNumber } from './migrations.ts';
-import { copyPackage, type PackageCopy } from './package.ts';
+import { type CopyOptions, copyPackage, type PackageCopy } from './package.ts';
 import { until } from './until.ts';
 
 /** A package with three migrations more, which stop where a test wants them to. */
@@ -49,8 +49,8 @@ create table staged.third_begun ();
 create table staged.third_ended ();`,
 };
 
-export function copyStagedPackage(): StagedPackage {
-  const copy = copyPackage();
+export function copyStagedPackage(options: CopyOptions = {}): StagedPackage {
+  const copy = copyPackage(options);
   const [first = '', second = '', third = ''] = Object.entries(MIGRATIONS).map(([name, sql]) =>
     copy.addMigration(name, sql),
   );

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { readCommittedMigrations } from '../../../src/db/committed-migrations.ts';
-import { MigrationsInvalidError, MigrationsMissingError } from '../../../src/errors.ts';
+import { hasCode, MigrationsInvalidError } from '../../../src/errors.ts';
 import { type Gate, judge } from '../gate.ts';
 import { COMMITTED, type Sources } from '../sources.ts';
 
@@ -18,7 +18,7 @@ export const chain: Gate<Sources> = {
       await readCommittedMigrations(join(root, 'migrations'));
       return judge([]);
     } catch (error) {
-      if (error instanceof MigrationsMissingError) {
+      if (hasCode(error, 'MIGRATIONS_MISSING')) {
         return judge([{ file: COMMITTED, line: null, what: error.message, remedy: REMEDY }]);
       }
       if (!(error instanceof MigrationsInvalidError)) throw error;

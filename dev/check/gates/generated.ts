@@ -12,7 +12,7 @@ export const generated: Gate<DatabaseSubject> = {
   async look({ sources: { root }, client }) {
     const migration = await lastMigration(root);
     if (migration === undefined) return notRun('the chain of committed migrations is broken');
-    return judge(await findStaleFiles(await generateFiles(client, migration), root));
+    return judge(await findStaleFiles(await generateFiles(client, migration, root), root));
   },
 };
 

@@ -7,6 +7,7 @@ import { databaseUrl } from '../support/connection.ts';
 import { committedMigrations } from '../support/migrations.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { until } from '../support/until.ts';
 import {
   columnsOf,
   type Editor,
@@ -276,7 +277,7 @@ describe('while a statement runs', () => {
     const { exitCode, stdout, stderr } = await watching.interrupt();
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
     expect(stdout).toMatch(/Stopped\.\n$/);
-    expect(await sleeping()).toHaveLength(0);
+    await until(async () => (await sleeping()).length === 0);
     // And not a while later, when the server looks whether anybody is still there.
     expect(readFileSync(join(server.folder, 'postgres.log'), 'utf8')).toContain(
       'canceling statement due to user request',

@@ -22,7 +22,7 @@ let env: WorkflowEnv;
 let watching: RunningCommand | undefined;
 
 beforeEach(async () => {
-  copy = copyPackage();
+  copy = copyPackage({ sources: true });
   editor = editorOf(copy);
   env = await makeWorkflowDatabases();
 });

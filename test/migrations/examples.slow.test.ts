@@ -6,7 +6,7 @@ import { historyColumns } from '../../dev/check/gates/history-columns.ts';
 import { lint } from '../../dev/check/gates/lint.ts';
 import { placeholders } from '../../dev/check/gates/placeholders.ts';
 import { sessionSettings } from '../../dev/check/gates/session-settings.ts';
-import { style } from '../../dev/check/gates/style.ts';
+import { sqlFiles } from '../../dev/check/gates/sql-files.ts';
 import { readSources } from '../../dev/check/sources.ts';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
@@ -81,7 +81,7 @@ test.each(examples.map(({ title }) => title))('"%s" is written as the checks wan
   for (const { by } of runsOf(find(title), copy())) {
     if (by === 'owner') continue;
     const sources = await readSources(copy(), true);
-    for (const gate of [style, lint, concurrently, sessionSettings, placeholders]) {
+    for (const gate of [sqlFiles, lint, concurrently, sessionSettings, placeholders]) {
       expect(await linesOf(gate.look(sources)), gate.name).toEqual([]);
     }
   }

@@ -9,7 +9,8 @@ let copy: StagedPackage;
 let scene: Scene;
 
 beforeAll(() => {
-  copy = copyStagedPackage();
+  // Its scripts start the sources.
+  copy = copyStagedPackage({ sources: true });
 });
 afterAll(() => copy?.remove());
 beforeEach(async () => {

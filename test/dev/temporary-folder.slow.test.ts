@@ -18,8 +18,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { identityOf, makeFolderFor, serverAccount } from '../../dev/embedded/account.ts';
 import { serverIsAlive } from '../../dev/embedded/server-data.ts';
 import { makeTemporaryFolder } from '../../dev/temporary-folder.ts';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { abandonFolder } from '../support/abandoned-folder.ts';
+import { packageFolder, startOf } from '../support/compiled.ts';
 import { until } from '../support/until.ts';
 
 const asRoot = process.getuid?.() === 0;
@@ -58,9 +58,9 @@ const serverFolders = () =>
 async function open() {
   const child = spawn(
     process.execPath,
-    ['--import', 'tsx', join(PACKAGE_ROOT, 'test', 'support', 'temporary-database-process.ts')],
+    startOf(packageFolder(), 'test', 'support', 'temporary-database-process'),
     {
-      cwd: PACKAGE_ROOT,
+      cwd: packageFolder(),
       env: { PATH: process.env.PATH, HOME: process.env.HOME, TMPDIR: temporary },
       stdio: ['pipe', 'pipe', 'inherit'],
     },

@@ -83,7 +83,6 @@ describe('the packed package', () => {
       'docs',
       'migrations/committed',
       'package.json',
-      'schema/diagram.svg',
       'schema/dictionary.md',
       'schema/filestore.txt',
       'schema/rows.d.ts',
@@ -192,19 +191,25 @@ describe('the packed package', () => {
     },
   );
 
-  test('loads what applying takes only where there is something to apply, and an HTTP client never', async () => {
+  test('starts a thread only where there is something to apply, and never loads an HTTP client', async () => {
     const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
-    const report = "process.on('exit', () => console.error(process.moduleLoadList.join('\\n')))";
-    const modulesOfRun = async () => {
+    const report = `
+      let threads = 0;
+      process.on('worker', () => { threads += 1; });
+      process.on('exit', () => {
+        const httpClient = process.moduleLoadList.some((name) => name.includes('undici'));
+        console.error('REPORT ' + JSON.stringify({ threads, httpClient }));
+      });`;
+    const observedRun = async () => {
       const { stderr } = await run(
         process.execPath,
         ['--import', `data:text/javascript,${encodeURIComponent(report)}`, cli, 'migrate'],
         { cwd: service, env: { PATH: process.env.PATH, DATABASE_URL: database().url } },
       );
-      return stderr.split('\n').filter((line) => /worker_threads|undici/.test(line));
+      return JSON.parse(/^REPORT (.*)$/m.exec(stderr)?.[1] ?? '');
     };
-    expect(await modulesOfRun()).toEqual(['NativeModule worker_threads']);
-    expect(await modulesOfRun()).toEqual([]);
+    expect(await observedRun()).toEqual({ threads: 1, httpClient: false });
+    expect(await observedRun()).toEqual({ threads: 0, httpClient: false });
   });
 
   /** What the compiler says of a module of the service, the package's declarations included. It writes service.js. */

@@ -1,0 +1,77 @@
+import { type Gate, judge, type Problem } from '../gate.ts';
+import { CURRENT, FIXTURES, type Sources, type SqlSource } from '../sources.ts';
+
+/** The folders of migrations/fixtures, and the statements that each of their files has. */
+const KINDS = {
+  functions: {
+    kind: 'function',
+    statements: [
+      'create or replace KIND filestore.NAME(',
+      'comment on KIND ',
+      'revoke all on KIND filestore.NAME(',
+    ],
+  },
+  triggers: {
+    kind: 'trigger',
+    statements: ['drop KIND if exists NAME on filestore.', 'create KIND NAME\n', 'comment on KIND '],
+  },
+  views: {
+    kind: 'view',
+    statements: [
+      'drop KIND if exists filestore.NAME;',
+      'create KIND filestore.NAME as\n',
+      'comment on KIND ',
+    ],
+  },
+} as const;
+
+export const sqlFiles: Gate<Sources> = {
+  name: 'sql files',
+  proves:
+    'SQL has LF line ends, and each file of migrations/fixtures creates the object it is named after, alone',
+  look: ({ current, fixtures }) =>
+    judge(
+      [current, ...fixtures].flatMap((source) => [...lineEndProblems(source), ...objectProblems(source)]),
+    ),
+};
+
+/** Git commits LF, so a hash that was made over CR LF would fit on one machine only. */
+function lineEndProblems({ file, text }: SqlSource): readonly Problem[] {
+  const line = text.split('\n').findIndex((written) => written.endsWith('\r')) + 1;
+  if (line === 0) return [];
+  return [{ file, line, what: 'ends in CR LF', remedy: 'Save the file with LF line ends.' }];
+}
+
+/** The file creates one object of its own name, so that it can be created again, with a comment. */
+function objectProblems({ file, text, statements }: SqlSource): readonly Problem[] {
+  if (file === CURRENT) return [];
+  const [, folder = '', name = ''] = /^(\w+)\/([^/]+)\.sql$/.exec(file.slice(FIXTURES.length + 1)) ?? [];
+  const rules = Object.hasOwn(KINDS, folder) ? KINDS[folder as keyof typeof KINDS] : undefined;
+  if (rules === undefined) {
+    const remedy = `Move it to one of ${Object.keys(KINDS).join('/, ')}/.`;
+    return [{ file, line: null, what: `is not in a folder of ${FIXTURES}`, remedy }];
+  }
+  // Procedures are in the folder of functions.
+  const isProcedure = folder === 'functions' && /^create (?:or replace )?procedure\b/m.test(text);
+  const kind = isProcedure ? 'procedure' : rules.kind;
+  const missing = rules.statements
+    .map((beginning) => beginning.replace('KIND', kind).replace('NAME', name))
+    .filter((beginning) => !text.split(/^(?=\S)/m).some((part) => part.startsWith(beginning)))
+    .map((beginning): Problem => {
+      const what = `has no statement "${beginning.trim()}…"`;
+      return {
+        file,
+        line: null,
+        what,
+        remedy: `Write the ${kind} ${name} in this file, and nothing else.`,
+      };
+    });
+  const others = statements
+    .filter(({ text }) => /^create\b/i.test(text))
+    .slice(1)
+    .map(({ line }): Problem => {
+      const remedy = 'Move it to a separate file.';
+      return { file, line, what: 'creates a second object', remedy };
+    });
+  return [...missing, ...others];
+}

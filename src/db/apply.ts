@@ -1,0 +1,60 @@
+import { LockNotAcquiredError } from '../errors.ts';
+import type { ThreadEvent, ThreadOutcome } from '../graphile/protocol.ts';
+import { type GraphileThread, isLockedOut } from '../graphile/thread.ts';
+import { cancelThread } from './cancel.ts';
+import { PassingFailure } from './connection-error.ts';
+import { worksConcurrently } from './invalid-index.ts';
+import { UNKNOWN_HOLDER } from './lock-holder.ts';
+import { failureOf } from './migration-failure.ts';
+import type { Surveyed } from './run-state.ts';
+import { type Watch, watchMigration } from './watch-migration.ts';
+
+/** Applies what is pending, watching over it. Ends with everything applied, or throws. */
+export async function apply(locked: Surveyed, thread: GraphileThread): Promise<void> {
+  const { run, session, found, pending } = locked;
+  // The signal may have been aborted before anything here listened to it.
+  run.signal.throwIfAborted();
+  const watch: Watch = { current: undefined, blockers: '', blockedSince: undefined, gaveUp: false };
+  const onEvent = (event: ThreadEvent) => {
+    if (event.type === 'warning') run.emit(event);
+    if (event.type !== 'start' && event.type !== 'end') return;
+    const filename = event.target.committed ?? '';
+    const migration = pending.find((one) => one.filename === filename);
+    if (event.type === 'start') {
+      watch.current = migration && { migration, startedAt: performance.now() };
+      watch.blockers = '';
+      watch.blockedSince = undefined;
+      run.emit({ type: 'migration-start', filename });
+    } else {
+      watch.current = undefined;
+      run.progress.durations.set(filename, event.durationMs);
+      run.emit({ type: 'migration-end', filename, durationMs: event.durationMs });
+    }
+  };
+  const cancel = () => {
+    cancelThread(session, thread).catch(() => undefined);
+  };
+  const stop = new AbortController();
+  watchMigration(locked, watch, thread, stop.signal, cancel).catch(() => {
+    if (stop.signal.aborted) return;
+    const message =
+      "The connection that holds this run's lock is lost. graphile-migrate's own lock still keeps others out.";
+    run.emit({ type: 'warning', message });
+  });
+  run.signal.addEventListener('abort', cancel);
+  let outcome: ThreadOutcome;
+  try {
+    const { migrationsFolder } = run;
+    const makeBookkeeping = !found.bookkeepingIsWhole;
+    const unlimited = pending.filter(worksConcurrently).map(({ filename }) => filename);
+    outcome = await thread.run({ type: 'migrate', migrationsFolder, makeBookkeeping, unlimited }, onEvent);
+  } finally {
+    run.signal.removeEventListener('abort', cancel);
+    stop.abort();
+  }
+  if (outcome.type === 'done') return;
+  if (!isLockedOut(outcome)) throw await failureOf(locked, outcome, watch);
+  const reason = `graphile-migrate itself is at work on ${found.where}.`;
+  const message = `${reason} Run this again when it is done; nothing is applied twice.`;
+  throw new PassingFailure(reason, new LockNotAcquiredError(message, UNKNOWN_HOLDER, run.progress.applied));
+}

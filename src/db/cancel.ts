@@ -1,0 +1,54 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { GraphileThread } from '../graphile/thread.ts';
+import type { Queryable, Session } from './session.ts';
+
+const CANCEL_EVERY_MS = 50;
+/** How long a cancelled statement may take to end before its session is ended, and then its thread. */
+const CANCEL_MS = 600;
+const END_MS = 900;
+
+/**
+ * Ends what the thread does: first the statement on the server, so that its transaction rolls back and its locks are
+ * free, then the thread, whatever the server says. A thread that just ended would leave the server working.
+ */
+export async function cancelThread(session: Session, thread: GraphileThread): Promise<void> {
+  thread.stop();
+  const endSessionAt = performance.now() + CANCEL_MS;
+  const overdue = AbortSignal.timeout(END_MS);
+  const onOverdue = () => {
+    thread.end().catch(() => undefined);
+  };
+  overdue.addEventListener('abort', onOverdue);
+  try {
+    const pid = thread.pid();
+    if (pid === undefined) return;
+    const canceller = (await session.isAlive()) ? session : await session.openAnother(overdue);
+    try {
+      await cancelUntil(canceller, pid, thread.hasEnded, endSessionAt);
+    } finally {
+      if (canceller !== session) await canceller.close();
+    }
+  } finally {
+    await thread.end();
+    overdue.removeEventListener('abort', onOverdue);
+  }
+}
+
+/**
+ * Cancels the statement of a server process repeatedly until it has ended, because between two statements there is
+ * nothing to cancel.
+ * @param session Another session on the same server.
+ * @param endSessionAt When to end the process's whole session instead, by `performance.now()`. Default: never.
+ */
+export async function cancelUntil(
+  session: Queryable,
+  pid: number,
+  hasEnded: () => boolean,
+  endSessionAt = Number.POSITIVE_INFINITY,
+): Promise<void> {
+  while (!hasEnded()) {
+    const end = performance.now() > endSessionAt ? 'pg_terminate_backend' : 'pg_cancel_backend';
+    await session.query(`select pg_catalog.${end}(${pid})`);
+    await delay(CANCEL_EVERY_MS);
+  }
+}

@@ -1,0 +1,220 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type pg from 'pg';
+import { FilestoreError, type LockHolder } from '../errors.ts';
+import { capitalized, seconds } from '../text.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
+import { type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
+import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock-keys.ts';
+import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
+import type { Session } from './session.ts';
+
+/** The state of a database before a run. */
+export interface Preflight {
+  /** The database in words that hold no secret. */
+  readonly where: string;
+  /** The server's version, such as `18.4`. */
+  readonly serverVersion: string;
+  /** Id of the server process that answers. Behind a pooler it differs from the announced one. */
+  readonly pid: number;
+  /** True on a hot standby. */
+  readonly standby: boolean;
+  /** True if transactions cannot write, on a standby or by settings of the role or database. */
+  readonly readOnly: boolean;
+  /** The table graphile_migrate.migrations; null where there is none. */
+  readonly history: readonly AppliedMigration[] | 'unreadable' | null;
+  /** Whether both tables of graphile-migrate exist. */
+  readonly bookkeepingIsWhole: boolean;
+  /** Whether any table, view or type is in the schema, migrated or not. */
+  readonly hasObjects: boolean;
+  /** The holders of the locks of migrations on this database. */
+  readonly migrators: readonly Migrator[];
+}
+
+/**
+ * A holder of a lock of migrations: usually a run of this package or of graphile-migrate, but any login can take the
+ * locks.
+ */
+export type Migrator = LockHolder & { readonly lock: 'filestore' | 'graphile-migrate' };
+
+/** A database, and how its history compares with the files. */
+export interface Survey extends Preflight {
+  readonly applied: readonly AppliedMigration[];
+  readonly plan: MigrationPlan;
+  /** Whether tables exist without a history. They are kept, and the migrations run over them. */
+  readonly adopting: boolean;
+}
+
+/**
+ * How often two connections are compared. In transaction mode, other clients' traffic can make one comparison look
+ * like session mode, at most every fourth time.
+ */
+const ROUNDS = 10;
+
+/**
+ * One message. It logs no error on the server, and works on a standby, in a read-only session, and for a role that
+ * may only read. It looks up the table by oid, because to_regclass fails for a role without rights on the schema. It
+ * reads the table in a block, because a query that names a missing table cannot be planned.
+ */
+const LOOK = `
+do $look$
+declare
+  history constant oid := (
+    select c.oid
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'graphile_migrate' and c.relname = 'migrations' and c.relkind = 'r'
+  );
+  answer text := 'null';
+begin
+  if history is not null then
+    if pg_catalog.has_schema_privilege('graphile_migrate', 'usage') and pg_catalog.has_table_privilege(history, 'select') then
+      execute $rows$
+        select coalesce(
+          pg_catalog.json_agg(
+            pg_catalog.json_build_object(
+              'filename', filename, 'hash', hash, 'previousHash', previous_hash, 'appliedAt', date
+            )
+            order by filename collate "C"
+          ),
+          '[]'
+        )
+        from graphile_migrate.migrations
+      $rows$ into answer;
+    else
+      answer := '"unreadable"';
+    end if;
+  end if;
+  perform pg_catalog.set_config('filestore.preflight', answer, true);
+end
+$look$;
+select
+  pg_catalog.current_setting('filestore.preflight')::json as history,
+  pg_catalog.current_setting('server_version') as "serverVersion",
+  pg_catalog.pg_backend_pid() as pid,
+  pg_catalog.pg_is_in_recovery() as standby,
+  pg_catalog.current_setting('transaction_read_only') = 'on' as "readOnly",
+  (
+    select pg_catalog.count(*) = 2
+    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'graphile_migrate' and c.relname in ('migrations', 'current') and c.relkind = 'r'
+  ) as "bookkeepingIsWhole",
+  exists (
+    select from pg_catalog.pg_namespace n
+    where n.nspname = 'filestore' and (
+      exists (select from pg_catalog.pg_class c where c.relnamespace = n.oid)
+      or exists (select from pg_catalog.pg_type t where t.typnamespace = n.oid)
+    )
+  ) as "hasObjects",
+  (
+    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+      'holder', ${lockHolder('l', 'a')},
+      'lock', case k.key when ${MIGRATION_LOCK_KEY} then 'filestore' else 'graphile-migrate' end
+    )), '[]')
+    from pg_catalog.pg_locks l
+    -- The two halves of a key, as the server stores it (PostgreSQL manual, view pg_locks).
+    join (values (${MIGRATION_LOCK_KEY}::bigint), (${GRAPHILE_LOCK_KEY}::bigint)) k (key)
+      on l.classid::bigint = k.key >> 32 and l.objid::bigint = k.key & 4294967295
+    join pg_catalog.pg_database d on d.oid = l.database and d.datname = pg_catalog.current_database()
+    left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+  ) as migrators
+`;
+
+type Row = Omit<Preflight, 'where' | 'history' | 'migrators'> & {
+  readonly migrators: readonly { readonly holder: HolderRow; readonly lock: Migrator['lock'] }[];
+  readonly history:
+    | readonly (Omit<AppliedMigration, 'appliedAt'> & { readonly appliedAt: string })[]
+    | 'unreadable'
+    | null;
+};
+
+/** Reads a database and compares it with the files. Refuses only a history that may not be read. */
+export async function survey(
+  session: Session,
+  committed: readonly CommittedMigration[],
+  pooler?: 'refuse' | 'session',
+): Promise<Survey> {
+  const preflight = await readPreflight(session);
+  if (pooler !== undefined) await refusePooler(session, preflight.pid, pooler);
+  const applied = appliedIn(preflight);
+  return {
+    ...preflight,
+    applied,
+    plan: planMigrations(committed, applied),
+    adopting: preflight.hasObjects && applied.length === 0,
+  };
+}
+
+/** The migrations that a database records; none without a history. */
+export function appliedIn({ where, history }: Preflight): readonly AppliedMigration[] {
+  if (history !== 'unreadable') return history ?? [];
+  throw new FilestoreError(
+    'HISTORY_UNREADABLE',
+    `${capitalized(where)} was migrated, but this role may not read its history. Grant the rights: grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….`,
+  );
+}
+
+/** Reads the state of a database. */
+export async function readPreflight(session: Session): Promise<Preflight> {
+  // Two statements are two results, which pg's types do not know.
+  const results = (await session.query(LOOK)) as unknown as readonly pg.QueryResult<Row>[];
+  const row = results[1]?.rows[0];
+  if (row === undefined) throw new Error('the server answered nothing');
+  const { history } = row;
+  return {
+    ...row,
+    where: session.database.where,
+    migrators: row.migrators.map(({ holder, lock }) => ({ ...readHolder(holder), lock })),
+    serverVersion: row.serverVersion.split(' ')[0] ?? row.serverVersion,
+    history:
+      history === null || history === 'unreadable'
+        ? history
+        : history.map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) })),
+  };
+}
+
+/**
+ * Refuses a pooler: in transaction mode it gives one session's locks and settings to another, and the same migration
+ * can run twice. A pooler is detected by the process id, which it invents for the connection.
+ * @throws {FilestoreError} `POOLER_IN_BETWEEN` unless the caller declares session mode and the comparison does not disprove it.
+ */
+async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'session'): Promise<void> {
+  if (session.announcedPid === pid) return;
+  const { where, config } = session.database;
+  const connectTimeoutMs = config.connectionTimeoutMillis;
+  if (trust === 'refuse') {
+    throw new FilestoreError(
+      'POOLER_IN_BETWEEN',
+      `The connection to ${where} goes through a pooler, which can give this run's locks and settings to others. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself; for a pooler in session mode, set FILESTORE_MIGRATION_POOLER=session.`,
+    );
+  }
+  const second = await session.openAnother();
+  try {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const other = await processIdOf(second, connectTimeoutMs);
+      if (other === undefined) {
+        throw new FilestoreError(
+          'POOLER_IN_BETWEEN',
+          `The pooler in front of ${where} gave this run no second session within ${seconds(connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the pool size, or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
+        );
+      }
+      const own = await processIdOf(session, connectTimeoutMs);
+      if (other !== pid && own === pid) continue;
+      throw new FilestoreError(
+        'POOLER_IN_BETWEEN',
+        `The pooler in front of ${where} is not in session mode: it does not keep one session of the server for one connection. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
+      );
+    }
+  } finally {
+    await second.close();
+  }
+}
+
+/** Undefined without an answer in time: a pooler accepts connections before it has a session for them. */
+async function processIdOf(session: Session, waitMs: number): Promise<number | undefined> {
+  const answer = session.query<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
+  const pid = answer.then(({ rows }) => rows[0]?.pid);
+  // It may fail after the wait has ended.
+  pid.catch(() => undefined);
+  return Promise.race([pid, delay(waitMs, undefined, { ref: false })]);
+}

@@ -1,0 +1,106 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { GraphileThread } from '../graphile/thread.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
+import type { IndexBuild } from './events.ts';
+import {
+  describeHolders,
+  type HolderRow,
+  isHeldByPrepared,
+  preparedHolder,
+  readHolder,
+  sessionHolder,
+} from './lock-holder.ts';
+import type { Surveyed } from './run-state.ts';
+
+const LOOK_EVERY_MS = 1_000;
+
+/** The state of a migration's session, seen from another session. */
+interface SightRow {
+  readonly blockedBy: readonly HolderRow[];
+  readonly indexBuild: IndexBuild | null;
+}
+
+/** The migration under way, and who is in its way. */
+export interface Watch {
+  current: { readonly migration: CommittedMigration; readonly startedAt: number } | undefined;
+  /** Who was last seen in the way of the migration, in words; empty for no one. */
+  blockers: string;
+  blockedSince: number | undefined;
+  /** Whether they held up a migration without a transaction for longer than the run waits for locks. */
+  gaveUp: boolean;
+}
+
+/**
+ * Watches the thread's session every second until the signal is aborted: which sessions it waits for, and the progress
+ * of its index build. Without the right to see other roles' statistics, it reports less.
+ * @param giveUp Called once, when the run has waited long enough for those in the way.
+ */
+export async function watchMigration(
+  { run, session }: Surveyed,
+  watch: Watch,
+  thread: GraphileThread,
+  signal: AbortSignal,
+  giveUp: () => void,
+): Promise<void> {
+  for (;;) {
+    await delay(LOOK_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
+    if (signal.aborted) return;
+    const pid = thread.pid();
+    if (pid === undefined) continue;
+    const [sight] = (await session.query<SightRow>(sightOf(pid))).rows;
+    const { current } = watch;
+    if (sight === undefined || signal.aborted || current === undefined || watch.gaveUp) continue;
+    const blockedBy = sight.blockedBy.map(readHolder);
+    // Kept when no one is seen any more: the migration may just have failed because of them.
+    if (blockedBy.length > 0) watch.blockers = describeHolders(blockedBy);
+    if (blockedBy.length > 0 || sight.indexBuild !== null) {
+      const { filename } = current.migration;
+      const runningMs = performance.now() - current.startedAt;
+      run.emit({ type: 'progress', filename, runningMs, blockedBy, indexBuild: sight.indexBuild });
+    }
+    // A migration in a transaction has its lock timeout; the others are watched.
+    if (current.migration.transaction || blockedBy.length === 0) {
+      watch.blockedSince = undefined;
+      continue;
+    }
+    watch.blockedSince ??= performance.now();
+    watch.gaveUp = performance.now() - watch.blockedSince >= run.settings.lockWaitMs;
+    if (watch.gaveUp) giveUp();
+  }
+}
+
+const sightOf = (pid: number) => `select
+  (
+    select coalesce(pg_catalog.json_agg(b.holder), '[]')
+    from (
+      select ${sessionHolder('a')} as holder
+      -- A process that blocks in several ways comes as often.
+      from (
+        select distinct pid from pg_catalog.unnest(pg_catalog.pg_blocking_pids(${pid})) u (pid)
+      ) u
+      left join pg_catalog.pg_stat_activity a on a.pid = u.pid
+      -- The server's number for whatever was prepared.
+      where u.pid <> 0
+      union all
+      select ${preparedHolder('p')}
+      from pg_catalog.pg_prepared_xacts p
+      where exists (
+        select
+        from pg_catalog.pg_locks w
+        join pg_catalog.pg_locks l on
+          (l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)
+          is not distinct from
+          (w.locktype, w.database, w.relation, w.page, w.tuple, w.virtualxid, w.transactionid, w.classid, w.objid, w.objsubid)
+        where w.pid = ${pid} and not w.granted and l.granted and ${isHeldByPrepared('l', 'p')}
+      )
+    ) b
+  ) as "blockedBy",
+  (
+    select pg_catalog.json_build_object(
+      'phase', p.phase,
+      'done', greatest(p.blocks_done, p.tuples_done, p.lockers_done),
+      'total', greatest(p.blocks_total, p.tuples_total, p.lockers_total)
+    )
+    from pg_catalog.pg_stat_progress_create_index p
+    where p.pid = ${pid} and p.phase is not null
+  ) as "indexBuild"`;

@@ -1,0 +1,150 @@
+import type { ClientConfig, PoolConfig } from 'pg';
+import { SettingsError } from '../errors.ts';
+import {
+  CONNECT_TIMEOUT_MS,
+  type ConnectionSettings,
+  connectionFrom,
+  describeConnection,
+  type Environment,
+  MIGRATION_PURPOSE,
+  migrationConnection,
+  missingUrlError,
+  nameSession,
+} from './settings.ts';
+import { tlsConfig } from './tls.ts';
+
+/** A database, resolved once for all the connections to it. */
+export interface Database {
+  /** In words that hold no secret, such as `database "app" on db.example:5432`. */
+  readonly where: string;
+  readonly config: DatabaseConfig;
+}
+
+/** A connection in pg's form. */
+export type DatabaseConfig = ClientConfig & {
+  readonly database: string;
+  readonly connectionTimeoutMillis: number;
+};
+
+/** Which database: the first of these that is given. */
+export interface DatabaseOptions {
+  /** A URL, such as `postgres://user:password@host:5432/database`. */
+  readonly connectionString?: string;
+  /**
+   * What {@link migrationConnection} returns, or what `new pg.Client` takes. Of the latter, a run uses the members for
+   * the URL, host, port, user, password, database, ssl, options, application_name and connectionTimeoutMillis.
+   */
+  readonly connection?: ConnectionSettings | ClientConfig;
+  /** Holds the URL ({@link migrationConnection}), and settings for what is not given. Default: `process.env`. */
+  readonly env?: Environment;
+}
+
+/**
+ * Resolves the database that the migrations go to.
+ * @throws {SettingsError} when none is named, or what names it cannot be used.
+ */
+export function resolveDatabase({ connectionString, connection, env }: DatabaseOptions): Database {
+  if (connectionString !== undefined) return fromUrl('connectionString', connectionString, env);
+  if (connection === undefined) return databaseOf(migrationConnection(env) ?? refuseMissingUrl());
+  return 'connectTimeoutMs' in connection ? databaseOf(connection) : fromClientConfig(connection, env);
+}
+
+/** @throws {SettingsError} when a certificate file named by the URL cannot be used. */
+export function databaseOf(connection: ConnectionSettings): Database {
+  return { config: clientConfig(connection), where: describeConnection(connection) };
+}
+
+function fromUrl(option: string, url: string, env: Environment = process.env): Database {
+  const connection = connectionFrom({ ...env, [option]: url }, [option], MIGRATION_PURPOSE);
+  return databaseOf(connection ?? refuseMissingUrl());
+}
+
+function fromClientConfig(client: ClientConfig, env: Environment | undefined): Database {
+  const { connectionString, host, port, user, password, database, options, ssl } = client;
+  if (typeof password === 'function') {
+    throw new SettingsError(
+      'connection',
+      'connection.password is a function. Call it, and pass what it returns.',
+    );
+  }
+  if (!isTransferable(ssl)) {
+    throw new SettingsError(
+      'connection',
+      'connection.ssl holds a function, and a run needs it in two threads. Pass only ca, cert, key and rejectUnauthorized.',
+    );
+  }
+  if (connectionString === undefined && (database === undefined || database === '')) {
+    throw new SettingsError('connection', 'connection names no database. Add database or connectionString.');
+  }
+  const { config, where } =
+    connectionString === undefined
+      ? databaseOf({
+          ...(host !== undefined && { host }),
+          ...(port !== undefined && { port }),
+          ...(user !== undefined && { user }),
+          ...(password !== undefined && { password }),
+          ...(options !== undefined && { options }),
+          database: database ?? '',
+          applicationName: nameSession(MIGRATION_PURPOSE),
+          connectTimeoutMs: CONNECT_TIMEOUT_MS,
+        })
+      : fromUrl('connection.connectionString', connectionString, env);
+  return {
+    where,
+    config: {
+      ...config,
+      // As in pg, the URL counts before the other members.
+      ...(ssl !== undefined && config.ssl === undefined && { ssl }),
+      ...(client.application_name !== undefined && { application_name: client.application_name }),
+      connectionTimeoutMillis: client.connectionTimeoutMillis || config.connectionTimeoutMillis,
+    },
+  };
+}
+
+function isTransferable(value: unknown): boolean {
+  try {
+    structuredClone(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function refuseMissingUrl(): never {
+  throw missingUrlError('migrations need a database to go to.');
+}
+
+/**
+ * The connection in pg's form, without settings for the session.
+ * @throws {SettingsError} when a certificate file named by the URL cannot be used.
+ */
+export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
+  const { tls } = connection;
+  return {
+    ...(connection.host !== undefined && { host: connection.host }),
+    ...(connection.port !== undefined && { port: connection.port }),
+    ...(connection.user !== undefined && { user: connection.user }),
+    ...(connection.password !== undefined && { password: connection.password }),
+    ...(tls !== undefined && { ssl: tls.mode === 'disable' ? false : tlsConfig(tls, connection.host) }),
+    ...(connection.options !== undefined && { options: connection.options }),
+    database: connection.database,
+    application_name: connection.applicationName,
+    connectionTimeoutMillis: connection.connectTimeoutMs,
+    // Else a server that vanished without a word would be missed only hours later.
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+  };
+}
+
+/**
+ * The same for a service's pool, whose transactions are pinned to READ COMMITTED, which the schema's functions
+ * assume.
+ * @throws {SettingsError} when a certificate file named by the URL cannot be used.
+ */
+export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
+  return {
+    ...clientConfig(connection),
+    // A startup option, not a "set" on connecting: that would cost a round trip and outlive the session in a pooler.
+    options: `-c default_transaction_isolation=read\\ committed${connection.options === undefined ? '' : ` ${connection.options}`}`,
+  };
+}

@@ -1,0 +1,109 @@
+import { describe, expect, test } from 'vitest';
+import { jsonCommand } from '../support/answers.ts';
+import { type CliResult, runCli } from '../support/cli.ts';
+
+const SECRET = 'hunter2-sesame';
+const NOWHERE = 'postgres://app@127.0.0.1:1/app';
+
+const migrate = (env: Record<string, string>) => runCli(['migrate'], { env });
+
+/** The exit code of wrong usage, a message that says all of these, no stack trace, no secret. */
+function expectFailure(result: CliResult, exitCode: number, ...parts: readonly (string | RegExp)[]): void {
+  expect(result).toMatchObject({ exitCode });
+  for (const part of parts) expect(result.stderr).toMatch(part);
+  expect(result.output).not.toMatch(/^\s+at /m);
+  expect(result.output).not.toContain(SECRET);
+}
+
+describe('a setting', () => {
+  test.each([
+    ['not a URL', `app ${SECRET}`],
+    ['a raw @ and # in the password', `postgres://app:${SECRET}@#@host/app`],
+    ['a raw / in the password', `postgres://app:${SECRET}/x@host/app`],
+    ['a raw % in the password', `postgres://app:${SECRET}%zz@host/app`],
+    ['another scheme', `mysql://app:${SECRET}@host/app`],
+    ['no database', `postgres://app:${SECRET}@host`],
+    ['a bad port', `postgres://app:${SECRET}@host:port/app`],
+    ['a mistyped TLS parameter', `postgres://app:${SECRET}@host/app?sslmod=require`],
+    ['an unknown sslmode', `postgres://app:${SECRET}@host/app?sslmode=yes`],
+  ])('a database URL with %s is refused and never quoted', async (_, url) => {
+    expectFailure(
+      await migrate({ FILESTORE_MIGRATION_DATABASE_URL: url }),
+      2,
+      'FILESTORE_MIGRATION_DATABASE_URL',
+    );
+  });
+
+  test('a missing URL is an error in production', async () => {
+    expectFailure(await migrate({ NODE_ENV: 'production' }), 2, /FILESTORE_DATABASE_URL/, /production/);
+  });
+});
+
+describe('arguments', () => {
+  test.each([
+    [['migrate', '--force'], '--force'],
+    [['migrate', 'now'], '"now"'],
+    [['mgirate'], '"mgirate"'],
+    [[], 'No command'],
+    [['constructor'], '"constructor"'],
+  ])('%j are refused with the usage', async (args, part) => {
+    expectFailure(await runCli(args), 2, part, 'Usage:');
+  });
+
+  test('--help is not an error', async () => {
+    expect(await runCli(['--help'])).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('Exit codes'),
+    });
+  });
+});
+
+describe('with --json, stdout is one document:', () => {
+  test.each([['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']])(
+    'of %s %s that failed, the error',
+    async (...args) => {
+      const { exitCode, document, stderr } = await jsonCommand(args, NOWHERE);
+      expect({ exitCode, document }).toEqual({
+        exitCode: 1,
+        document: {
+          ok: false,
+          command: args[0],
+          error: {
+            name: 'FilestoreError',
+            code: 'CONNECTION_FAILED',
+            message: expect.stringMatching(/^Cannot connect to database "app" on 127\.0\.0\.1:1/),
+            cause: expect.any(String),
+          },
+        },
+      });
+      expect(stderr).toMatch(/^CONNECTION_FAILED: /m);
+    },
+  );
+
+  test('of a setting that cannot be used, which one', async () => {
+    const env = { FILESTORE_MIGRATION_LOCK_WAIT_MS: 'long' };
+    expect(await jsonCommand(['migrate'], NOWHERE, { env })).toMatchObject({
+      exitCode: 2,
+      document: {
+        ok: false,
+        error: { code: 'SETTINGS_INVALID', setting: 'FILESTORE_MIGRATION_LOCK_WAIT_MS' },
+      },
+    });
+  });
+
+  test.each([
+    [['mgirate'], 'There is no command "mgirate".'],
+    [[], 'No command is given.'],
+    [['status', '--dry-run'], 'status has no option --dry-run.'],
+    [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],
+    [['docs'], 'docs has no option --json.'],
+    [['migrate', '--force'], expect.stringContaining("'--force'")],
+  ])('of %j, which is not understood, why', async (args, message) => {
+    const { exitCode, document, stderr } = await jsonCommand(args, NOWHERE);
+    expect({ exitCode, document }).toEqual({
+      exitCode: 2,
+      document: { ok: false, command: null, error: { code: 'WRONG_USAGE', message } },
+    });
+    expect(stderr).toContain('Usage: filestore-db');
+  });
+});

@@ -1,0 +1,69 @@
+import { describe, expect, test } from 'vitest';
+import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '../../src/index.ts';
+import { databaseForEachTest } from '../support/database.ts';
+
+const database = databaseForEachTest();
+const NO_DATABASE_HERE = { DATABASE_URL: 'postgres://nowhere.invalid/app' };
+
+function parts() {
+  const url = new URL(database().url);
+  const host = url.searchParams.get('host') ?? url.hostname;
+  return {
+    host,
+    port: Number(url.port || (url.searchParams.get('port') ?? 5432)),
+    user: decodeURIComponent(url.username),
+    password: decodeURIComponent(url.password),
+    database: url.pathname.slice(1),
+  };
+}
+
+describe('the database can be given', () => {
+  test('as a URL, which counts before the environment', async () => {
+    const options = { connectionString: database().url, env: NO_DATABASE_HERE };
+    expect(await runMigrations(options)).toMatchObject({ database: parts().database, applied: [] });
+    expect(await migrationStatus(options)).toMatchObject({ state: 'current' });
+    expect(await verifySchema(options)).toMatchObject({ state: 'same' });
+    await assertMigrated(options);
+  });
+
+  test("as pg's options", async () => {
+    const options = { connection: { ...parts(), application_name: 'deploy' }, env: NO_DATABASE_HERE };
+    expect(await runMigrations(options)).toMatchObject({ database: parts().database });
+  });
+
+  test("as pg's options with a URL, which counts before the other members", async () => {
+    const connection = { connectionString: database().url, host: 'nowhere.invalid', ssl: false };
+    expect(await runMigrations({ connection })).toMatchObject({ database: parts().database });
+  });
+});
+
+describe('refused is', () => {
+  const refusal = (setting: string, message: RegExp) => ({
+    code: 'SETTINGS_INVALID',
+    setting,
+    message: expect.stringMatching(message),
+  });
+
+  test('a URL that cannot be read, without quoting it', async () => {
+    const run = runMigrations({ connectionString: 'postgres://app:se/cret@host/app' });
+    await expect(run).rejects.toMatchObject(refusal('connectionString', /^(?!.*cret)connectionString /));
+  });
+
+  test('an empty URL, though the environment has one', async () => {
+    const run = runMigrations({ connectionString: '', env: { DATABASE_URL: database().url } });
+    await expect(run).rejects.toMatchObject({ code: 'SETTINGS_INVALID' });
+  });
+
+  test('a connection without a database', async () => {
+    const run = runMigrations({ connection: { host: 'db.example' } });
+    await expect(run).rejects.toMatchObject(refusal('connection', /names no database/));
+  });
+
+  test('a function, which a thread cannot be given', async () => {
+    const password = runMigrations({ connection: { database: 'app', password: () => 'secret' } });
+    await expect(password).rejects.toMatchObject(refusal('connection', /password is a function/));
+    const ssl = { checkServerIdentity: () => undefined };
+    const run = runMigrations({ connection: { database: 'app', ssl } });
+    await expect(run).rejects.toMatchObject(refusal('connection', /ssl holds a function/));
+  });
+});

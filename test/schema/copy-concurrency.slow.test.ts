@@ -1,0 +1,116 @@
+import type { Client } from 'pg';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/database.ts';
+import { levelsForFile } from '../support/levels.ts';
+import { wrongTotals } from '../support/totals.ts';
+import { createChain, createMount, type Mount, one } from '../support/tree.ts';
+import { keyOf, livePaths, writersOn } from '../support/writers.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+
+let mount: Mount;
+let other: Mount;
+let first: Client;
+let second: Client;
+/** A tree to copy, s/x/y, and a place for the copy, t/u. */
+let [source, inner, deep]: [string, string, string] = ['', '', ''];
+let target: string;
+
+const COPY = 'select * from filestore.copy_tree($1, $2, $3)';
+const CREATE = 'select * from filestore.create_nodes($1)';
+
+beforeEach(async () => {
+  [mount, other] = [await createMount(database()), await createMount(database())];
+  [first, second] = [await connectAs('service'), await connectAs('service')];
+  [source, inner, deep] = (await createChain(first, mount, 's', 'x', 'y')) as [string, string, string];
+  [, target = ''] = await createChain(first, other, 't', 'u');
+});
+
+async function expectSound(): Promise<void> {
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+  for (const { id } of [mount, other]) {
+    const key = await keyOf(database(), id);
+    expect(await database().query('select * from filestore.audit_rollups($1)', [key])).toEqual([]);
+  }
+  expect(await wrongTotals(database())).toEqual([]);
+}
+
+describe('copies and batches', () => {
+  test('beside moves, deletes, restores, creates and folds keep every total exact and do not deadlock', async () => {
+    const clients: Client[] = [];
+    while (clients.length < 7) clients.push(await connectAs('service'));
+    const mounts = [mount, other];
+    const random = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;
+    const failures: string[] = [];
+    let turns = 0;
+    const deadline = Date.now() + 4000;
+    await Promise.all(
+      clients.map(async (client) => {
+        while (Date.now() < deadline) {
+          const { rows } = await client.query(
+            `select id, live from filestore.nodes
+             where backend_mount_id = any($1) and kind = 'directory' and parent_id is not null and path !~ '(.*/){6}'
+             order by random() limit 30`,
+            [mounts.map(({ id }) => id)],
+          );
+          const live = rows.filter((row) => row.live).map(({ id }) => id);
+          const any = () => random([...live, ...mounts.map(({ rootId }) => rootId)]);
+          const name = random(['a', 'b', 'c', 'd', 'e', 'f']);
+          const sql = writersOn(client);
+          const work = random([
+            () => (live.length < 25 ? client.query(COPY, [any(), any(), name]) : sql.create(any(), name)),
+            () => client.query(CREATE, [batchOf(any(), any(), random(['x', 'y']))]),
+            () => sql.move(random(live), { parent: any(), name }),
+            () => sql.remove(random(live), { recursive: true }),
+            () => sql.restore(random(rows).id, { withTree: true }),
+            () => sql.create(any(), name),
+            () => client.query('select filestore.fold_rollups(50)'),
+          ]);
+          await work()
+            .then(() => {
+              turns += 1;
+            })
+            .catch((error) => {
+              if (!/^FS4/.test(error.code)) failures.push(`${error.code} ${error.message}`);
+            });
+        }
+      }),
+    );
+    expect(failures).toEqual([]);
+    expect(turns).toBeGreaterThan(50);
+    await expectSound();
+  });
+
+  test('of a tree in which directories move are each the tree of one moment', async () => {
+    await createChain(first, { ...mount, rootId: deep }, 'p', 'q');
+    const { id: q } = await one(
+      first,
+      "select id from filestore.nodes where name = 'q' and backend_mount_id = $1",
+      [mount.id],
+    );
+    const deadline = Date.now() + 1500;
+    const moves = (async () => {
+      for (let turn = 0; Date.now() < deadline; turn += 1) {
+        await writersOn(first).move(q, { parent: turn % 2 === 0 ? source : inner });
+        await writersOn(first).move(inner, { name: `x${turn}` });
+      }
+    })();
+    const copies: string[] = [];
+    for (let turn = 0; Date.now() < deadline && turn < 25; turn += 1)
+      copies.push((await second.query(COPY, [source, target, `copy-${turn}`])).rows[0].path);
+    await moves;
+    const paths = await livePaths(database(), other.id);
+    for (const path of copies) {
+      const below = paths.filter((one) => one.startsWith(`${path}/`)).map((one) => one.split('/').at(-1));
+      expect(below.map((name) => name?.charAt(0)).sort()).toEqual(['p', 'q', 'x', 'y']);
+    }
+    await expectSound();
+  });
+});
+
+const batchOf = (one: string, other: string, name: string) =>
+  JSON.stringify([
+    { parent_id: one, name },
+    { parent_id: other, name: `${name}2`, kind: 'directory' },
+  ]);

@@ -1,0 +1,54 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/database.ts';
+import { createChain, createMount, createNode, type Mount, one } from '../support/tree.ts';
+
+const database = databaseForFile();
+
+let mount: Mount;
+/** The path of the file is a/b/f. */
+let a: string;
+let b: string;
+let file: string;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  [a = '', b = ''] = await createChain(database(), mount, 'a', 'b');
+  file = await createNode(database(), mount, b, 'f');
+});
+
+/** Versions of this mount that do not begin where the one before ended, or end where none follows. */
+function brokenVersions() {
+  return database().query(
+    `select id, version, valid_from, valid_to
+     from (
+       select v.*, n.version as last_version,
+              lag(v.version) over one_node as previous, lag(v.valid_to) over one_node as previous_valid_to
+       from filestore.view_filestore_node_versions v join filestore.nodes n on n.id = v.id
+       where v.backend_mount_id = $1
+       window one_node as (partition by v.id order by v.version)
+     ) v
+     where version <> coalesce(previous, 0) + 1
+        or valid_from <> coalesce(previous_valid_to, created_at)
+        or (valid_to is null) <> (version = last_version)`,
+    [mount.id],
+  );
+}
+
+describe('every superseded version is kept', () => {
+  test('when a session changes one row and then moves 20 000', async () => {
+    const client = await database().connect();
+    await client.query(
+      "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) select $1, $2, g, 'file' from generate_series(1, 20000) g",
+      [mount.id, b],
+    );
+    await client.query('update filestore.nodes set size_bytes = 1 where id = $1', [file]);
+    await client.query("select filestore.move_node($1, null, 'z')", [a]);
+    const { versions } = await one(
+      client,
+      'select count(*) as versions from filestore.snapshots where parent_id = $1 and id <> $2',
+      [b, file],
+    );
+    expect(versions).toBe('20000');
+    expect(await brokenVersions()).toEqual([]);
+  });
+});

@@ -1,0 +1,54 @@
+import { beforeEach, describe, expect, test } from 'vitest';
+import { databaseForEachTest } from '../support/database.ts';
+import { createMount, foldAll, type Mount, one } from '../support/tree.ts';
+import { keyOf, type Writers, writersOn } from '../support/writers.ts';
+
+const database = databaseForEachTest();
+
+let mount: Mount;
+let key: string;
+let writers: Writers;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+  key = await keyOf(database(), mount.id);
+  writers = writersOn(database());
+});
+
+const PURGE = 'select filestore.purge_deleted($1, $2) as purged';
+
+const purge = async (olderThan: string | null = '0', batch: number | null = 1000): Promise<number> =>
+  (await one(database(), PURGE, [olderThan, batch])).purged;
+
+/** What is left beside the root, living or not, as paths. */
+async function left(): Promise<readonly string[]> {
+  const rows = await database().query(
+    'select path from filestore.nodes where parent_id is not null order by path, id',
+  );
+  return rows.map(({ path }) => path);
+}
+
+/** A directory of files. */
+async function fill(path: string, files: number): Promise<string> {
+  const { id } = await writers.ensure(key, path);
+  await database().query(
+    "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) select $1, $2, 'f' || g, 'file' from generate_series(1, $3) g",
+    [mount.id, id, files],
+  );
+  return id;
+}
+
+describe('purge_deleted', () => {
+  test('gets to its end right after a mass delete of which the statistics know nothing', async () => {
+    await database().query('alter table filestore.nodes set (autovacuum_enabled = off)');
+    for (let directory = 0; directory < 50; directory += 1) await fill(`d/${directory}`, 1000);
+    await writers.remove((await writers.ensure(key, 'd')).id, { recursive: true });
+    // Every directory is pending, and the files are in the way of all of them.
+    expect(await purge('0', 20_000)).toBe(20_000);
+    await foldAll(database());
+    expect([await purge('0', 20_000), await purge('0', 20_000), await purge('0', 20_000)]).toEqual([
+      20_000, 10_051, 0,
+    ]);
+    expect(await left()).toEqual([]);
+  });
+});
