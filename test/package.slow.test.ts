@@ -78,9 +78,12 @@ describe('the packed package', () => {
     );
     expect([...groups].sort()).toEqual([
       '.gmrc',
+      'CHANGELOG.md',
+      'CONTRIBUTING.md',
       'README.md',
       'dist',
       'docs',
+      'migrations/README.md',
       'migrations/committed',
       'package.json',
       'schema/dictionary.md',
@@ -92,6 +95,21 @@ describe('the packed package', () => {
     expect(contents.filter((path) => path.startsWith('migrations/committed/'))).toEqual(
       committedMigrations().map((file) => `migrations/committed/${file}`),
     );
+  });
+
+  test('has every file that its documents link to', () => {
+    const packed = new Set(contents);
+    const folder = join(service, 'node_modules', '@apphub', 'filestore');
+    const documents = contents.filter((path) => path.endsWith('.md'));
+    const dead = documents.flatMap((path) => {
+      const links = readFileSync(join(folder, path), 'utf8').matchAll(/\]\((?!https?:)([^)#\s]+)/g);
+      return [...links]
+        .map(([, target = '']) => join(dirname(path), target))
+        .filter((target) => !packed.has(target))
+        .map((target) => `${path} links to ${target}`);
+    });
+    expect(documents.length).toBeGreaterThan(8);
+    expect(dead).toEqual([]);
   });
 
   test('holds nothing of the workshop, and imports nothing that is not packed', () => {
