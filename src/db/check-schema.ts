@@ -39,8 +39,8 @@ export async function checkSchema(
     live = await readCatalog(session);
   } catch (error) {
     if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
-    // A lock on a table, or a time limit, can keep the server from describing it.
-    const reason = `the server did not say what it holds (${error.message}). Run npm run db:verify:filestore when that has passed.`;
+    // A lock on a table, or a time limit, can prevent the server from describing it.
+    const reason = `the catalog could not be read (${error.message}). Run npm run db:verify:filestore later.`;
     return { state: 'unchecked', reason };
   }
   const { differences, notes } = compareModels(model.model, live);
