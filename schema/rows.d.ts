@@ -565,7 +565,7 @@ export interface AccessRightsRow {
   privilege: string | null;
 }
 
-/** A row of "select * from filestore.audit_rollups(…)". The directories of a mount whose totals are not what its live nodes add up to: none, unless triggers were switched off. filestore.recount_rollups mends them. FS404 when the mount does not exist. */
+/** A row of "select * from filestore.audit_rollups(…)". The directories of a mount whose totals differ from the sums of its live nodes: none, unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist. */
 export interface AuditRollupsRow {
   node_id: string | null;
   path: string | null;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:f085a8702ca7069a447bc5f2361a36ef6afad0dc
+--! Hash: sha1:dac7327a24d825be0023afd4493a47c8b05b08d9
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes: in another encoding the
@@ -466,7 +466,7 @@ end
 $$;
 
 comment on function filestore.is_sound(filestore.nodes) is
-  'Internal: Whether a row of nodes is well formed by itself: nodes_sound_check. Raises 23514 with the name of the broken rule otherwise.';
+  'Internal: Whether a row of nodes, seen alone, is well formed: nodes_sound_check. Raises 23514 with the name of the broken rule otherwise.';
 
 revoke all on function filestore.is_sound(filestore.nodes) from public;
 --! EndIncluded functions/is_sound.sql
@@ -512,7 +512,7 @@ begin atomic
 end;
 
 comment on function filestore.percent_encode(text) is
-  'Internal: A path as it stands in a URI: percent_encode(''a b/é'') is ''a%20b/%C3%A9''.';
+  'Internal: A path encoded for a URI: percent_encode(''a b/é'') is ''a%20b/%C3%A9''.';
 
 revoke all on function filestore.percent_encode(text) from public;
 --! EndIncluded functions/percent_encode.sql
@@ -569,7 +569,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Who waits for a lock and then looks must see what was done meanwhile.
+  -- A function that waited for a lock must see what was committed during the wait.
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception '% is not possible in a % transaction', action, current_setting('transaction_isolation')
       using errcode    = 'FS409',
@@ -789,8 +789,8 @@ as $$
 begin
   perform filestore.require_read_committed('deleting a mount');
   perform filestore.lock_tree(old.id, true);
-  -- Waits for whoever is creating something at the top; the next statement
-  -- then sees it.
+  -- Waits for creates directly below the root, so that the next statement sees
+  -- them.
   perform
   from filestore.nodes n
   where n.root_of_mount_id = old.id

@@ -1,5 +1,5 @@
---! Previous: sha1:f085a8702ca7069a447bc5f2361a36ef6afad0dc
---! Hash: sha1:b6d8889a18fb246322abc5c42cca8f156e98af39
+--! Previous: sha1:dac7327a24d825be0023afd4493a47c8b05b08d9
+--! Hash: sha1:0e149233ef5a6fc9ea5974176e226f315cce182e
 --! Message: History of nodes
 
 -- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.

@@ -1,5 +1,5 @@
---! Previous: sha1:b6d8889a18fb246322abc5c42cca8f156e98af39
---! Hash: sha1:4eda9a2f377fc4f56bafa79289fa2bcc0b0291ae
+--! Previous: sha1:0e149233ef5a6fc9ea5974176e226f315cce182e
+--! Hash: sha1:49c6649581d594bc2a9decbbdb39a6ed566eaffa
 --! Message: Journal of commands
 
 do $$
@@ -196,7 +196,7 @@ end
 $$;
 
 comment on function filestore.is_sound_entry(filestore.journal_entries) is
-  'Internal: Whether a journal entry is well formed by itself: journal_entries_sound_check. Raises 23514 with the name of the broken rule otherwise.';
+  'Internal: Whether a journal entry, seen alone, is well formed: journal_entries_sound_check. Raises 23514 with the name of the broken rule otherwise.';
 
 revoke all on function filestore.is_sound_entry(filestore.journal_entries) from public;
 --! EndIncluded functions/is_sound_entry.sql

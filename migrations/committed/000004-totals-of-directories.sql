@@ -1,5 +1,5 @@
---! Previous: sha1:4eda9a2f377fc4f56bafa79289fa2bcc0b0291ae
---! Hash: sha1:160556f6e2becc78af3fece327d7abbb0b6cbb3e
+--! Previous: sha1:49c6649581d594bc2a9decbbdb39a6ed566eaffa
+--! Hash: sha1:1cdaf7a03780f744c20ac218137f3870bdfeafcf
 --! Message: Totals of directories
 
 -- What readers say of a total: rollups itself knows no pending.
@@ -287,7 +287,7 @@ begin
   if directory_ids = '{}' then
     return null;
   end if;
-  -- An older snapshot would miss a delta that was appended meanwhile.
+  -- An older snapshot would miss a delta that was appended after it.
   perform filestore.require_read_committed('removing directories');
   select d.directory_id
   into directory_id
@@ -346,8 +346,7 @@ begin
     perform filestore.lock_tree(mount_id, false);
   end loop;
 
-  -- A statement of its own, after the locks: it must see the tree as they keep
-  -- it. Never "up to this id": a smaller id may commit later.
+  -- A separate statement after the locks, so that it sees the locked tree. Never "up to this id": a smaller id may commit later.
   with recursive taken_deltas as (
     delete from filestore.rollup_deltas d
     where d.ctid = any (array(
@@ -423,7 +422,7 @@ begin
     raise exception '% directories have totals to change, but only % of them have a row in rollups', cardinality(node_ids), changed
       using errcode    = 'FS409',
             constraint = 'rollups_missing',
-            hint       = 'If it happens again, filestore.check_integrity() says which, and filestore.recount_rollups mends them.';
+            hint       = 'If it happens again, filestore.check_integrity() says which, and filestore.recount_rollups corrects them.';
   end if;
   return taken;
 end
@@ -739,7 +738,7 @@ end
 $$;
 
 comment on function filestore.audit_rollups(text) is
-  'The directories of a mount whose totals are not what its live nodes add up to: none, unless triggers were switched off. filestore.recount_rollups mends them. FS404 when the mount does not exist.';
+  'The directories of a mount whose totals differ from the sums of its live nodes: none, unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist.';
 
 revoke all on function filestore.audit_rollups(text) from public;
 --! EndIncluded functions/audit_rollups.sql

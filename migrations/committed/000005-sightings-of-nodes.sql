@@ -1,5 +1,5 @@
---! Previous: sha1:160556f6e2becc78af3fece327d7abbb0b6cbb3e
---! Hash: sha1:9ff4d8e49ea5ccbcb0aa0585e083fa71e6bfcd92
+--! Previous: sha1:1cdaf7a03780f744c20ac218137f3870bdfeafcf
+--! Hash: sha1:1781775f7fad4cd4f778a94240e4e38740fc0cfb
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

@@ -1,5 +1,5 @@
---! Previous: sha1:9ff4d8e49ea5ccbcb0aa0585e083fa71e6bfcd92
---! Hash: sha1:0a7716b9e892c1cc19ca217789dae14a9ed5e3c5
+--! Previous: sha1:1781775f7fad4cd4f778a94240e4e38740fc0cfb
+--! Hash: sha1:7706796d7211fe26ebb2781f95455e4b19bee940
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -1027,8 +1027,8 @@ declare
   before bigint;
 begin
   -- A create needs a key share lock on its parent, so a locked directory gets
-  -- no new child. Directories that were created meanwhile are found by the
-  -- next look, until there are no new ones.
+  -- no new child. The loop also finds directories that were created during the
+  -- locking, until there are no new ones.
   loop
     before := frozen;
     select count(*)

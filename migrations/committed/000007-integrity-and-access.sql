@@ -1,5 +1,5 @@
---! Previous: sha1:0a7716b9e892c1cc19ca217789dae14a9ed5e3c5
---! Hash: sha1:e3f3339fc17da54baa532934048e596695457666
+--! Previous: sha1:7706796d7211fe26ebb2781f95455e4b19bee940
+--! Hash: sha1:ee7e25f14633eccd1f5ff87e3cd07e87968ca9e6
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

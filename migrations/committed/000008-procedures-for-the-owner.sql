@@ -1,5 +1,5 @@
---! Previous: sha1:e3f3339fc17da54baa532934048e596695457666
---! Hash: sha1:4a9d11cf8d8ed24fb830aedd442f42b0bd680703
+--! Previous: sha1:ee7e25f14633eccd1f5ff87e3cd07e87968ca9e6
+--! Hash: sha1:82856df85fd33dcec5300c6e21ba58693ebaa548
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -63,7 +63,7 @@ const AUDIT_ROLLUPS: SqlFunction = {
   },
 };
 
-/** The directories of a mount whose totals are not what its live nodes add up to: none, unless triggers were switched off. filestore.recount_rollups mends them. FS404 when the mount does not exist. May be called by operators. */
+/** The directories of a mount whose totals differ from the sums of its live nodes: none, unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist. May be called by operators. */
 export function auditRollups(
   client: SqlClient,
   args: AuditRollupsArguments,
