@@ -643,7 +643,7 @@ export interface DeleteBatchRow {
 /** A row of "select * from filestore.delete_node(…)". Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any). */
 export type DeleteNodeRow = NodeRow;
 
-/** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
+/** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale after it was marked so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
 export interface DirectoryTotalsRow {
   size_bytes: string;
   file_count: string;

@@ -131,7 +131,7 @@ function routineSection(routine: RoutineDescription): readonly string[] {
   const signature = lines.length > 1 ? `(\n  ${lines.join(',\n  ')}\n)` : `(${lines.join('')})`;
   const isProcedure = routine.kind === 'procedure';
   const returns = isProcedure ? '' : `\nreturns ${resultOf(routine)}`;
-  const volatility = isProcedure ? 'run by call, commits by itself' : routine.volatility;
+  const volatility = isProcedure ? 'run by call, commits on its own' : routine.volatility;
   const rights = routine.securityDefiner ? ', with the rights of its owner' : '';
   return [
     `### ${routine.name}`,

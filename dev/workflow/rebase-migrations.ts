@@ -163,7 +163,7 @@ function replacementOf(texts: ReadonlyMap<string, string>): (renumbered: Renumbe
   });
 }
 
-/** The renumbered migration now comes later, with the fixture's text of its own branch. */
+/** The renumbered migration now comes later, with the fixture's text of that branch. */
 function findSharedFixtures(
   kept: readonly CommittedMigration[],
   { changed }: Renumbering,

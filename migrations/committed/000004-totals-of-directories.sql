@@ -1,5 +1,5 @@
 --! Previous: sha1:49c6649581d594bc2a9decbbdb39a6ed566eaffa
---! Hash: sha1:1cdaf7a03780f744c20ac218137f3870bdfeafcf
+--! Hash: sha1:cb8c28708e3683a07744a1d4e9074c8f5242ef2f
 --! Message: Totals of directories
 
 -- What readers say of a total: rollups itself knows no pending.
@@ -518,7 +518,7 @@ end
 $$;
 
 comment on function filestore.directory_totals(bigint) is
-  'The totals of a directory''s whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster.';
+  'The totals of a directory''s whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale after it was marked so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster.';
 
 revoke all on function filestore.directory_totals(bigint) from public;
 --! EndIncluded functions/directory_totals.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:1cdaf7a03780f744c20ac218137f3870bdfeafcf
---! Hash: sha1:1781775f7fad4cd4f778a94240e4e38740fc0cfb
+--! Previous: sha1:cb8c28708e3683a07744a1d4e9074c8f5242ef2f
+--! Hash: sha1:369a0867f5e264337fd2e4425cd5b481e703b963
 --! Message: Sightings of nodes
 
 -- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of

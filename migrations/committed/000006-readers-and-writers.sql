@@ -1,5 +1,5 @@
---! Previous: sha1:1781775f7fad4cd4f778a94240e4e38740fc0cfb
---! Hash: sha1:7706796d7211fe26ebb2781f95455e4b19bee940
+--! Previous: sha1:369a0867f5e264337fd2e4425cd5b481e703b963
+--! Hash: sha1:d855115ca8e8e935b5260566368652b49058bc9d
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -237,7 +237,7 @@ begin
   end if;
 
   if with_deleted then
-    -- Each half reads one page of its own index. One condition for both would read the whole directory and sort it.
+    -- Each half reads one page of an index. One condition for both would read the whole directory and sort it.
     return query
     select n.*
     from (

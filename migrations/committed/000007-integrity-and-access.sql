@@ -1,5 +1,5 @@
---! Previous: sha1:7706796d7211fe26ebb2781f95455e4b19bee940
---! Hash: sha1:ee7e25f14633eccd1f5ff87e3cd07e87968ca9e6
+--! Previous: sha1:d855115ca8e8e935b5260566368652b49058bc9d
+--! Hash: sha1:3a1478e0d7a3d86a69caa6466d661c6637084cf4
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:ee7e25f14633eccd1f5ff87e3cd07e87968ca9e6
---! Hash: sha1:82856df85fd33dcec5300c6e21ba58693ebaa548
+--! Previous: sha1:3a1478e0d7a3d86a69caa6466d661c6637084cf4
+--! Hash: sha1:7ad6b691403632fad44ac5825a1e630b1a1fe4ab
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

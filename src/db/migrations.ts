@@ -99,7 +99,7 @@ export interface PendingMigration {
 }
 
 /**
- * Applies the committed migrations that the database does not have yet, each in a transaction of its own. Of many
+ * Applies the committed migrations that the database does not have yet, each in a separate transaction. Of many
  * runs at once one works and the others wait for it. Safe to run at every deploy: with nothing to apply, it is one
  * connection and one message.
  * @example
@@ -215,7 +215,7 @@ export async function verifySchema(options: MigrationOptions = {}): Promise<Sche
   });
 }
 
-/** The model is of the last migration, and of no other moment. */
+/** The model describes only the state after the last migration. */
 function whyNotComparable(plan: MigrationPlan): string | undefined {
   if (plan.state === 'empty' || plan.state === 'pending') {
     return `It lacks ${count(plan.pending.length, 'migration')} (${plan.pending.map(({ filename }) => filename).join(', ')}). Apply them first: npm run db:migrate:filestore.`;
@@ -284,7 +284,7 @@ function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions):
   listen(() => logger?.[isWarning ? 'warn' : 'info'](describeEvent(event)));
 }
 
-/** Who only listens cannot stop a migration midway, nor bring the process down; an async function is one too. */
+/** A listener that throws or rejects must not stop the run or the process. */
 function listen(listener: () => unknown): void {
   new Promise((resolve) => resolve(listener())).catch((error: unknown) =>
     process.emitWarning(error instanceof Error ? error : String(error)),

@@ -47,7 +47,7 @@ export async function run(run: Run): Promise<RunResult> {
   }
 }
 
-/** One attempt, on connections of its own: whatever went wrong before, it begins by looking. */
+/** One attempt, on new connections. It begins with a survey, whatever went wrong before. */
 async function attempt(run: Run): Promise<RunResult> {
   const { settings, progress, emit } = run;
   const session = await openSession(run.database, {
@@ -85,7 +85,7 @@ async function attempt(run: Run): Promise<RunResult> {
   }
 }
 
-/** To a run that had a connection, a server that does not let it in again is one that was lost. */
+/** After a first connection, a failed reconnect is reported as a lost connection. */
 function notBack(run: Run, error: unknown): unknown {
   if (run.progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) return error;
   return connectionLostError(run.database.where, error.cause, run.progress.applied);

@@ -54,7 +54,7 @@ export interface ThreadTarget {
   readonly database: 'main' | 'shadow';
 }
 
-/** An error as it survives the way between threads, which strips Postgres errors of their own fields. */
+/** An error as it survives the way between threads, which strips the fields of Postgres errors. */
 export interface SerializedError {
   readonly message: string;
   /** SQLSTATE or Node's code. */

@@ -55,7 +55,7 @@ function kindOf(url) {
 }
 
 /**
- * The library takes URLs only; pools that stand in for its own have the whole configuration, and their clients are
+ * The library takes URLs only. These pools replace its pools and have the whole configuration, and their clients are
  * observed from the start.
  */
 function replacePool() {
@@ -122,7 +122,7 @@ function observe(client, database) {
     if (stopped && (isBody || all[0] === 'begin')) throw new Error('stopped on request');
     if (!isBody || !current.unlimited.includes(current.target?.committed ?? '')) return send(all);
     // A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. It blocks
-    // nobody while it waits, and the host watches over it.
+    // no one while it waits, and the host monitors it.
     await query(setting({ lock_timeout: '0', statement_timeout: '0' }));
     const result = await send(all);
     await query(setting(input.serverSettings));
@@ -226,7 +226,7 @@ function failureOf(error) {
 
 /** @param {CommandName} name */
 function load(name) {
-  // Of the library no more than that: what it watches files with takes as long again.
+  // Only this command: loading the library's file watcher takes as long again.
   return requireHere(`graphile-migrate/dist/commands/${name}.js`)[name];
 }
 

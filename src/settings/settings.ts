@@ -90,7 +90,7 @@ export interface MigrationSettings {
   /** Milliseconds to wait for a server that is starting. FILESTORE_MIGRATION_CONNECT_WAIT_MS, default 30 000. */
   readonly connectWaitMs: number;
   /**
-   * What to do about a pooler: refuse it, or trust that it gives each connection a session of its own.
+   * What to do about a pooler: refuse it, or trust that it gives each connection a separate session.
    * FILESTORE_MIGRATION_POOLER, `refuse` (default) or `session`.
    */
   readonly pooler: 'refuse' | 'session';
@@ -150,7 +150,7 @@ export function connectionFrom(
 }
 
 /**
- * What other roles see of this session, so that whoever waits for its locks knows where to look: when it began and
+ * What other roles see of this session, for an operator who waits for its locks: when it began and
  * on which host. The server keeps 63 bytes; what tells pods apart stands at the end of their names.
  */
 export function nameSession(purpose: string): string {

@@ -20,7 +20,7 @@ export function tlsConfig(tls: TlsSettings, host: string | undefined) {
   };
 }
 
-// Node passes over an authority that it cannot read, and then trusts nobody without a word about the file.
+// Node silently ignores a CA file that it cannot read, and then trusts no server.
 function readCertificate(parameter: string, path: string): string {
   const pem = readPem(parameter, path);
   parse(parameter, path, 'a certificate', () => new X509Certificate(pem));

@@ -352,7 +352,7 @@ const DIRECTORY_TOTALS: SqlFunction = {
   },
 };
 
-/** The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale when somebody marked it so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. May be called by readers, services and operators. */
+/** The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale after it was marked so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. May be called by readers, services and operators. */
 export function directoryTotals(
   client: SqlClient,
   args: DirectoryTotalsArguments,

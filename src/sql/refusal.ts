@@ -23,7 +23,7 @@ const CODES: ReadonlySet<unknown> = new Set<RefusalCode>([
 ]);
 
 /**
- * Whether an error is a refusal of the schema, for one of these reasons when there are any.
+ * Whether an error is a refusal of the schema; with `reasons`, only for one of these.
  *
  * It looks at the fields of the error and not at its class, since a program may hold several copies of `pg`. It does not
  * look into `cause`: where a library wraps the errors of `pg`, pass the cause.

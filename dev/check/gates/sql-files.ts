@@ -42,7 +42,7 @@ function lineEndProblems({ file, text }: SqlSource): readonly Problem[] {
   return [{ file, line, what: 'ends in CR LF', remedy: 'Save the file with LF line ends.' }];
 }
 
-/** The file creates one object of its own name, so that it can be created again, with a comment. */
+/** The file creates, repeatably and with a comment, the one object that it is named after. */
 function objectProblems({ file, text, statements }: SqlSource): readonly Problem[] {
   if (file === CURRENT) return [];
   const [, folder = '', name = ''] = /^(\w+)\/([^/]+)\.sql$/.exec(file.slice(FIXTURES.length + 1)) ?? [];
