@@ -16,7 +16,7 @@ import type { LockReport } from './locks.ts';
 import { passFunctionBodies, passOnServer } from './on-server.ts';
 import { readSources, type Sources } from './sources.ts';
 
-/** Gates that only read files. */
+/** Gates that only read files. Those that need a database are in on-server.ts. */
 const OF_FILES: readonly Gate<Sources>[] = [
   ...[chain, released, lint, concurrently, sessionSettings, placeholders, fixtureTexts, sqlFiles],
 ];

@@ -41,7 +41,7 @@ const BY_PATH = `
   ) there on true
   where n.id = $1`;
 
-/** Half a second ago: some nodes have been seen since, and some have not. */
+/** Half a second ago, in whole milliseconds as all moments are: some nodes have been seen since, and some have not. */
 const UNSEEN = `
   select moment.since::text, array(
     select n.id
@@ -51,7 +51,7 @@ const UNSEEN = `
       and n.created_at < moment.since and (s.last_seen_at is null or s.last_seen_at < moment.since)
     order by n.path
   ) as ids
-  from (select clock_timestamp() - interval '500 ms' as since) moment`;
+  from (select date_trunc('milliseconds', clock_timestamp()) - interval '500 ms' as since) moment`;
 
 /** Readers of what is being written. What they see must be exact at any moment. */
 export const READS: readonly Operation[] = [
