@@ -46,8 +46,9 @@ export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
           run.progress.applied,
         );
       }
+      // Without a holder, the lock was freed after the attempt to get it, or its holder cannot be seen.
       const waitedFor = holder ?? UNKNOWN_HOLDER;
-      if (told !== keyOf(waitedFor)) {
+      if (told === undefined || (holder !== undefined && told !== keyOf(holder))) {
         told = keyOf(waitedFor);
         run.emit({ type: 'waiting', for: 'lock', holder: waitedFor, atMostMs: lockWaitMs });
       }
