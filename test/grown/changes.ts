@@ -133,7 +133,7 @@ comment on constraint mount_contacts_address_check      on filestore.mount_conta
 const DRAINING = `alter table filestore.backend_mounts
   drop constraint if exists backend_mounts_state_check,
   add constraint backend_mounts_state_check
-    check (state in ('active', 'inactive', 'offline', 'degraded', 'error', 'draining')) not valid;
+    check (state in ('active', 'inactive', 'offline', 'degraded', 'error', 'unknown', 'draining')) not valid;
 `;
 
 const DRAINING_VALIDATED = `alter table filestore.backend_mounts validate constraint backend_mounts_state_check;
