@@ -1,6 +1,6 @@
+import type { BenchServer } from './bench-server.ts';
 import type { LoadGenerator } from './load.ts';
 import type { Result } from './measure.ts';
-import type { BenchServer } from './server.ts';
 
 /** What a comparison works with. */
 export interface Context {

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
+import { type BenchDatabase, withDatabase } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
+import { createTree, foldAll, loadFiles, stageFiles, type Tree } from './generated-tree.ts';
 import type { Statement } from './load.ts';
 import { atLeast, atMost, compare, inTurns, seconds, settle } from './measure.ts';
-import { type BenchDatabase, withDatabase } from './server.ts';
-import { createTree, foldAll, loadFiles, stageFiles, type Tree } from './tree.ts';
 import { createTwin } from './twin.ts';
 
 const DIRECTORIES = 1_000;

@@ -1,5 +1,5 @@
 import pg, { type Client } from 'pg';
-import type { Tree } from './tree.ts';
+import type { Tree } from './generated-tree.ts';
 
 /** Something that an insert into nodes pays for. */
 export interface Part {

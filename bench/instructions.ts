@@ -5,13 +5,13 @@ import { type Account, makeFolderFor, serverAccount } from '../dev/embedded/acco
 import { serverUrl, startServer } from '../dev/embedded/server.ts';
 import { makeServerFolder, type ServerFolder } from '../dev/embedded/server-folder.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
+import { findBinaries } from './bench-server.ts';
 import type { Comparison } from './context.ts';
+import { createFilledTree, type Tree } from './generated-tree.ts';
 import { readHeartbeat } from './heartbeat.ts';
 import { type Insert, type Part, readInserts, readParts } from './insert-parts.ts';
 import { compare } from './measure.ts';
-import { findBinaries } from './server.ts';
 import { countInstructions, hasValgrind, type Session, type StoppedServer } from './single-user.ts';
-import { createFilledTree, type Tree } from './tree.ts';
 import { createTwin } from './twin.ts';
 
 const DATABASE = 'postgres';

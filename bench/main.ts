@@ -1,19 +1,19 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { describeServer, openServer } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
 import { bulk, create, hot } from './create.ts';
 import { instructions } from './instructions.ts';
 import { findLoadGenerator } from './load.ts';
 import type { Result } from './measure.ts';
-import { renderEnvironment, renderTable } from './report.ts';
+import { renderEnvironment, renderTable } from './result-tables.ts';
 import { runner } from './runner.ts';
-import { describeServer, openServer } from './server.ts';
-import { fold, page, totals } from './totals.ts';
+import { fold, page, totals } from './total-readings.ts';
 import { trees } from './trees.ts';
 import { move, update } from './update.ts';
 import { versions } from './versions.ts';
-import { watch } from './watch.ts';
+import { watch } from './watch-latency.ts';
 
 const COMPARISONS: Readonly<Record<string, Comparison>> = {
   create,

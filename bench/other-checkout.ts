@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import pg from 'pg';
 import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
-import { type BenchDatabase, type BenchServer, withEmptyDatabase } from './server.ts';
+import { type BenchDatabase, type BenchServer, withEmptyDatabase } from './bench-server.ts';
 
 /**
  * Gives the work a new database with the schema of another checkout, and drops it afterwards. Only the SQL of that

@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { copyPackage } from '../test/support/package.ts';
+import { copyPackage } from '../harness/package-copy.ts';
 
 /** A program to start, with what shows that it did what it is measured at. */
 export interface Program {

@@ -1,14 +1,14 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { startProxy } from '../harness/proxy.ts';
 import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { startProxy } from '../test/support/proxy.ts';
+import { withDatabase, withEmptyDatabase } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
 import { atMost, compare, inTurns, single } from './measure.ts';
 import { buildPackage, LIBRARY_SCRIPT, type Program, processTime } from './processes.ts';
-import { withDatabase, withEmptyDatabase } from './server.ts';
 
 /** A process takes a fraction of a second, and differs more from one to the next than a load of ten seconds does. */
 const LEAST_PAIRS = 15;

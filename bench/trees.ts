@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
+import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
+import { createFilledTree, foldAll, type Tree } from './generated-tree.ts';
 import { compare, seconds, settle, single } from './measure.ts';
-import { withDatabase } from './server.ts';
-import { createFilledTree, foldAll, type Tree } from './tree.ts';
 import { changeTwin, createTwin } from './twin.ts';
 
 const BATCH = 10_000;

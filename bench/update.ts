@@ -1,9 +1,9 @@
+import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
+import { createFilledTree, foldAll, type Tree } from './generated-tree.ts';
 import { readHeartbeat } from './heartbeat.ts';
 import type { Statement } from './load.ts';
 import { compare, inTurns, seconds, settle } from './measure.ts';
-import { withDatabase } from './server.ts';
-import { createFilledTree, foldAll, type Tree } from './tree.ts';
 import { changeTwin, createTwin } from './twin.ts';
 
 const FILES = 100_000;

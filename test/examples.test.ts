@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { packageFolder, startOf } from './support/compiled.ts';
-import { databaseForEachTest } from './support/database.ts';
-import { one } from './support/tree.ts';
+import { packageFolder, startOf } from '../harness/compiled.ts';
+import { one } from './support/nodes.ts';
+import { databaseForEachTest } from './support/test-database.ts';
 
 const run = promisify(execFile);
 const database = databaseForEachTest('empty');

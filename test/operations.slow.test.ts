@@ -10,10 +10,10 @@ import { PACKED_COMMANDS } from '../src/cli/packed-commands.ts';
 import { MIGRATION_LOCK_KEY } from '../src/db/lock-keys.ts';
 import { migrationSettings, poolSettings } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { runCli } from './support/cli.ts';
-import { databaseForEachTest, type TestDatabase } from './support/database.ts';
+import { runCli } from './support/command-line.ts';
+import { createMount, createNode } from './support/nodes.ts';
 import { startOwnServer } from './support/own-server.ts';
-import { createMount, createNode } from './support/tree.ts';
+import { databaseForEachTest, type TestDatabase } from './support/test-database.ts';
 
 const runbook = readFileSync(join(PACKAGE_ROOT, 'docs', 'operations.md'), 'utf8');
 

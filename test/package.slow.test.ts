@@ -14,9 +14,9 @@ import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { databaseForEachTest } from './support/database.ts';
-import { committedMigrations } from './support/migrations.ts';
-import { one } from './support/tree.ts';
+import { committedMigrations } from './support/committed-files.ts';
+import { one } from './support/nodes.ts';
+import { databaseForEachTest } from './support/test-database.ts';
 
 const run = promisify(execFile);
 const database = databaseForEachTest('empty');

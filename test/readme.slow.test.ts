@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { copyPackage, type PackageCopy } from '../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { committedMigrations } from './support/migrations.ts';
-import { copyPackage, type PackageCopy } from './support/package.ts';
+import { committedMigrations } from './support/committed-files.ts';
 
 const run = promisify(execFile);
 

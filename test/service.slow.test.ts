@@ -3,12 +3,12 @@ import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { databaseForFile } from './support/database.ts';
 import { type Example, examplesOf, outcomeOf } from './support/examples.ts';
 import { loadLargeJournal } from './support/large-journal.ts';
 import { loadLargeTree } from './support/large-tree.ts';
 import { levelsForFile } from './support/levels.ts';
-import { one } from './support/tree.ts';
+import { one } from './support/nodes.ts';
+import { databaseForFile } from './support/test-database.ts';
 
 const DOCUMENT = 'docs/service.md';
 /** The tables that grow with a catalogue: no statement of a service may read one of them from end to end. */

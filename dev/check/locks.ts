@@ -1,8 +1,8 @@
 import type pg from 'pg';
 import { isWord, type SqlStatement } from '../../src/sql-text.ts';
-import { withRollback } from './database.ts';
 import type { Place } from './gate.ts';
 import { runStatements } from './run-statements.ts';
+import { withRollback } from './shadow-database.ts';
 import type { SqlSource } from './sources.ts';
 
 /** The effects of one statement on an existing table or view. */

@@ -1,5 +1,4 @@
 import { withClient } from '../with-client.ts';
-import { createDatabase } from './database.ts';
 import { type Gate, type GateReport, judge, notRun, report, runGate } from './gate.ts';
 import { applies } from './gates/applies.ts';
 import { comments } from './gates/comments.ts';
@@ -13,6 +12,7 @@ import { repeatable } from './gates/repeatable.ts';
 import { type LockReport, measureLocks } from './locks.ts';
 import { populate } from './populate.ts';
 import { applyAll } from './run-statements.ts';
+import { createDatabase } from './shadow-database.ts';
 import { isSource, migrationsOf, type Sources } from './sources.ts';
 import type { DatabaseSubject } from './subject.ts';
 

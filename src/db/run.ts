@@ -67,8 +67,8 @@ async function attempt(run: Run): Promise<RunResult> {
     }
     if (pending.length > 0) {
       // Loads what that takes: most runs find nothing to do.
-      const { migrate } = await import('./migrate.ts');
-      await migrate({ run, session, found, pending });
+      const { applyPending } = await import('./apply-pending.ts');
+      await applyPending({ run, session, found, pending });
     }
     const notCompared = run.compareSchema ? 'nothing was applied' : 'it was not asked for';
     if (!run.compareSchema || progress.durations.size === 0) {

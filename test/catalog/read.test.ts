@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
 import type { LiveCatalog } from '../../src/catalog/model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { runMigrations } from '../../src/index.ts';
-import { connectionTo } from '../support/connection.ts';
+import { rolesForFile } from '../support/roles.ts';
 import {
   createDatabase,
   databaseForEachTest,
   databaseForFile,
   type TestDatabase,
-} from '../support/database.ts';
-import { rolesForFile } from '../support/roles.ts';
+} from '../support/test-database.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, inject, test } from 'vitest';
-import { type CliResult, runCli } from '../support/cli.ts';
-import { databaseUrl } from '../support/connection.ts';
-import { asAdmin, databaseForEachTest } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
-import { one } from '../support/tree.ts';
+import { databaseUrl } from '../../harness/connection.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { type CliResult, runCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
+import { one } from '../support/nodes.ts';
+import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
 
 const SECRET = 'hunter2-sesame';
 const database = databaseForEachTest('empty');

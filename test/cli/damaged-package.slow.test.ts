@@ -9,13 +9,13 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { MODEL_FILE } from '../../src/catalog/committed.ts';
 import { askFunctionsOf, command, jsonCommand } from '../support/answers.ts';
-import { createDatabase, databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber, numberAfterLast } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
+import { createMount, createNode } from '../support/nodes.ts';
 import { type Picture, takePicture } from '../support/picture.ts';
-import { createMount, createNode } from '../support/tree.ts';
+import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();

@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest';
 import { command, jsonCommand } from '../support/answers.ts';
-import { collect, runCli, startCli } from '../support/cli.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { collect, runCli, startCli } from '../support/command-line.ts';
 import {
   committedMigrations,
   isTransactional,
   migrationNumber,
   migrationText,
   numberAfterLast,
-} from '../support/migrations.ts';
+} from '../support/committed-files.ts';
 import { takePicture } from '../support/picture.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();

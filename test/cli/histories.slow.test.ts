@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { askFunctions, command, jsonCommand } from '../support/answers.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber, numberAfterLast } from '../support/migrations.ts';
+import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
+import { createMount, createNode, one } from '../support/nodes.ts';
 import { takePicture } from '../support/picture.ts';
-import { createMount, createNode, one } from '../support/tree.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();

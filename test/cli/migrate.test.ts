@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { runCli } from '../support/cli.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { createMount, createNode, one } from '../support/tree.ts';
+import { runCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
+import { createMount, createNode, one } from '../support/nodes.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest('empty');
 

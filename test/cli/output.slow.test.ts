@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type CliResult, collect, runCli, startCli } from '../support/cli.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import { BUILD_INDEX, createItems, startReport, untilBlocked } from '../support/concurrent-index.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

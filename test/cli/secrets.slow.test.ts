@@ -1,10 +1,10 @@
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type CliOptions, collect, runCli, startCli } from '../support/cli.ts';
-import { databaseUrl } from '../support/connection.ts';
+import { databaseUrl } from '../../harness/connection.ts';
+import { copyPackage } from '../../harness/package-copy.ts';
+import { type CliOptions, collect, runCli, startCli } from '../support/command-line.ts';
 import { mistypedUrls } from '../support/mistyped.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { copyPackage } from '../support/package.ts';
 import { ENCODED_SECRET, leaksIn, SECRET } from '../support/secret.ts';
 
 let server: OwnServer;

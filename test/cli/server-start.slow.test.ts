@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { runningServer } from '../../dev/embedded/server-data.ts';
-import { collect, runCli, startCli } from '../support/cli.ts';
+import { collect, runCli, startCli } from '../support/command-line.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { putSignal } from '../support/standby.ts';
 import { until } from '../support/until.ts';

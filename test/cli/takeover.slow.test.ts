@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { type CliResult, collect, startCli } from '../support/cli.ts';
-import { openScene, type Scene } from '../support/scene.ts';
+import { type CliResult, collect, startCli } from '../support/command-line.ts';
+import { openScene, type Scene } from '../support/migrator-scene.ts';
 import {
   closeGate,
   copyStagedPackage,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { command, jsonCommand } from '../support/answers.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { command, jsonCommand } from '../support/answers.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
+import { one } from '../support/nodes.ts';
 import { takePicture } from '../support/picture.ts';
 import { type LoginRole, rolesForEachTest } from '../support/roles.ts';
-import { one } from '../support/tree.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const last = committedMigrations().at(-1) ?? '';

@@ -3,12 +3,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { collect, startCli } from '../support/cli.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { collect, startCli } from '../support/command-line.ts';
 import { type LoginRole, rolesForEachTest } from '../support/roles.ts';
 import { closeGate, openGate, STAGED_ENVIRONMENT, untilAtGate } from '../support/staged-package.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 import { editorOf } from '../support/workflow.ts';
 

@@ -7,8 +7,8 @@ import {
   withConnection,
   withTransaction,
 } from '../../src/index.ts';
-import { asAdmin, databaseForEachTest } from '../support/database.ts';
-import { createMount, one } from '../support/tree.ts';
+import { createMount, one } from '../support/nodes.ts';
+import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 

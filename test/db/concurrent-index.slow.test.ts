@@ -1,6 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { collect, runCli, startCli } from '../support/cli.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { collect, runCli, startCli } from '../support/command-line.ts';
 import {
   BUILD_INDEX,
   createItems,
@@ -10,10 +11,9 @@ import {
   timesRecorded,
   untilBlocked,
 } from '../support/concurrent-index.ts';
-import { asAdmin, databaseForEachTest } from '../support/database.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { one } from '../support/nodes.ts';
 import { eventsOf, startRun } from '../support/run-copy.ts';
-import { one } from '../support/tree.ts';
+import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

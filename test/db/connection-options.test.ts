@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '../../src/index.ts';
-import { databaseForEachTest } from '../support/database.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const NO_DATABASE_HERE = { DATABASE_URL: 'postgres://nowhere.invalid/app' };

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
+import type { Moment } from '../../harness/proxy.ts';
 import { hostForFile } from '../support/host.ts';
-import type { Moment } from '../support/proxy.ts';
-import { openScene, type Scene } from '../support/scene.ts';
+import { openScene, type Scene } from '../support/migrator-scene.ts';
 import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
 
 let copy: StagedPackage;

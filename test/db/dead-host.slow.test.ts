@@ -1,9 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
 import { LONG_SESSION } from '../../src/db/session.ts';
 import { runMigrations } from '../../src/index.ts';
-import { connectionTo } from '../support/connection.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 
 let server: OwnServer;

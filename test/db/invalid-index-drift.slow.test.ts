@@ -1,15 +1,15 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { MODEL_FILE } from '../../src/catalog/committed.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { renderModel } from '../../src/catalog/render.ts';
 import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
-import { runCli } from '../support/cli.ts';
+import { runCli } from '../support/command-line.ts';
 import { findIndex, startReport } from '../support/concurrent-index.ts';
-import { createDatabase, databaseForEachTest } from '../support/database.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
 import { startRun } from '../support/run-copy.ts';
+import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const INDEX = 'filestore.nodes_kind_idx';

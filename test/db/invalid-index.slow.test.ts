@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import {
   BUILD_INDEX,
   createItems,
@@ -9,9 +10,8 @@ import {
   timesRecorded,
   untilBlocked,
 } from '../support/concurrent-index.ts';
-import { createDatabase, databaseForEachTest } from '../support/database.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
 import { eventsOf, startRun } from '../support/run-copy.ts';
+import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

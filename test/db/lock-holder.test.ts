@@ -2,7 +2,7 @@ import pg, { type Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { migrationStatus } from '../../src/index.ts';
-import { runCli } from '../support/cli.ts';
+import { runCli } from '../support/command-line.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 
 /** A login with no rights at all: any can take an advisory lock. */

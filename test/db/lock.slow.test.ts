@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import type { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
-import { collect, runCli, startCli } from '../support/cli.ts';
+import { collect, runCli, startCli } from '../support/command-line.ts';
 import { hostForFile } from '../support/host.ts';
-import { type Arrangement, openScene, type Scene } from '../support/scene.ts';
+import { type Arrangement, openScene, type Scene } from '../support/migrator-scene.ts';
 import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
 
 let copy: StagedPackage;

@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
 import { assertMigrated, type MigrationEvent, migrationStatus, runMigrations } from '../../src/index.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { connectionTo } from '../support/connection.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber } from '../support/migrations.ts';
-import { one } from '../support/tree.ts';
+import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
+import { one } from '../support/nodes.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest('empty');

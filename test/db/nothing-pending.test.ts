@@ -2,12 +2,12 @@ import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { packageFolder } from '../../harness/compiled.ts';
+import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
 import { assertMigrated, migrationStatus, runMigrations } from '../../src/index.ts';
-import { collect } from '../support/cli.ts';
-import { packageFolder } from '../support/compiled.ts';
-import { createDatabase, databaseForEachTest } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { type Proxy as Cable, startProxy } from '../support/proxy.ts';
+import { collect } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
+import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 

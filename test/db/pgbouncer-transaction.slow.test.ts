@@ -8,13 +8,13 @@ import {
   runMigrations,
   verifySchema,
 } from '../../src/index.ts';
-import { runCli } from '../support/cli.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
+import { runCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
+import { one } from '../support/nodes.ts';
 import { type PgBouncer, pgbouncerBinary, startPgbouncer } from '../support/pgbouncer.ts';
 import { lookAtSessions } from '../support/pooled-sessions.ts';
 import { canUse } from '../support/programs.ts';
-import { one } from '../support/tree.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
   'PgBouncer in transaction mode',

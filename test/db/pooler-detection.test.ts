@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
 import {
   assertMigrated,
   migrationStatus,
@@ -6,11 +7,10 @@ import {
   runMigrations,
   verifySchema,
 } from '../../src/index.ts';
-import { runCli } from '../support/cli.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { type Proxy as Cable, startProxy } from '../support/proxy.ts';
-import { one } from '../support/tree.ts';
+import { runCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
+import { one } from '../support/nodes.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 // What a pooler shows of itself is a process id of its own making; this one shows that and nothing else.
 const database = databaseForEachTest('empty');

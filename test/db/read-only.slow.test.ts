@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { databaseUrl } from '../../harness/connection.ts';
 import {
   assertMigrated,
   migrationStatus,
@@ -9,9 +10,8 @@ import {
   runMigrations,
   verifySchema,
 } from '../../src/index.ts';
-import { runCli } from '../support/cli.ts';
-import { databaseUrl } from '../support/connection.ts';
-import { committedMigrations } from '../support/migrations.ts';
+import { runCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { startStandby } from '../support/standby.ts';
 

@@ -8,9 +8,9 @@ import {
   type RunMigrationsOptions,
   runMigrations,
 } from '../../src/index.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber, migrationText } from '../support/migrations.ts';
-import { one } from '../support/tree.ts';
+import { committedMigrations, migrationNumber, migrationText } from '../support/committed-files.ts';
+import { one } from '../support/nodes.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest('empty');
 const files = committedMigrations();

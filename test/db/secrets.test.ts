@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { inspect } from 'node:util';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { databaseUrl } from '../../harness/connection.ts';
+import { startProxy } from '../../harness/proxy.ts';
 import {
   closePool,
   FilestoreError,
@@ -14,10 +16,8 @@ import {
   verifySchema,
   withTransaction,
 } from '../../src/index.ts';
-import { databaseUrl } from '../support/connection.ts';
 import { mistypedUrls } from '../support/mistyped.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { startProxy } from '../support/proxy.ts';
 import { ENCODED_SECRET, everythingIn, leaksIn, SECRET, withPassword } from '../support/secret.ts';
 
 let server: OwnServer;

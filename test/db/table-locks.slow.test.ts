@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
-import { migrationNumber } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { migrationNumber } from '../support/committed-files.ts';
+import { one } from '../support/nodes.ts';
 import { eventsOf, startRun } from '../support/run-copy.ts';
-import { one } from '../support/tree.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

@@ -2,11 +2,11 @@ import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { databaseUrl } from '../../harness/connection.ts';
 import { migrationStatus, runMigrations } from '../../src/index.ts';
 import { type Certificates, hasOpenssl, makeCertificates } from '../support/certificates.ts';
-import { runCli } from '../support/cli.ts';
-import { databaseUrl } from '../support/connection.ts';
-import { committedMigrations } from '../support/migrations.ts';
+import { runCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { canUse } from '../support/programs.ts';
 

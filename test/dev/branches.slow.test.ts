@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { runCli } from '../support/cli.ts';
-import { numberAfterLast } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { runCli } from '../support/command-line.ts';
+import { numberAfterLast } from '../support/committed-files.ts';
 import {
   columnsOf,
   type Editor,

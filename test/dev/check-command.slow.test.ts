@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { CheckReport } from '../../dev/check/check-migrations.ts';
-import { packageToSpoil } from '../support/check.ts';
-import { runCli } from '../support/cli.ts';
+import { runCli } from '../support/command-line.ts';
+import { packageToSpoil } from '../support/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 

@@ -9,8 +9,8 @@ import { currentEmpty } from '../../dev/check/gates/current-empty.ts';
 import { fixtureTexts } from '../../dev/check/gates/fixture-texts.ts';
 import { released } from '../../dev/check/gates/released.ts';
 import { isSource } from '../../dev/check/sources.ts';
-import { linesOf, PASSED, packageToSpoil, type SpoiledPackage } from '../support/check.ts';
-import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
+import { linesOf, PASSED, packageToSpoil, type SpoiledPackage } from '../support/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 const last = `migrations/committed/${committedMigrations().at(-1)}`;

@@ -3,9 +3,9 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest
 import { historyColumns } from '../../dev/check/gates/history-columns.ts';
 import { readSources, type Sources } from '../../dev/check/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { PASSED, problemsOf } from '../support/check.ts';
-import { databaseForFile } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
+import { committedMigrations } from '../support/committed-files.ts';
+import { PASSED, problemsOf } from '../support/spoiled-package.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 let client: Client;

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { measureLocks, type TableImpact } from '../../dev/check/locks.ts';
 import { populate } from '../../dev/check/populate.ts';
 import { sourceOf } from '../../dev/check/sources.ts';
-import { databaseForFile } from '../support/database.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 let client: Client;

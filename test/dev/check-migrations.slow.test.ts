@@ -8,8 +8,8 @@ import { repeatable } from '../../dev/check/gates/repeatable.ts';
 import { populate } from '../../dev/check/populate.ts';
 import { readSources, type Sources } from '../../dev/check/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
-import { createDatabase, databaseForEachTest } from '../support/database.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/spoiled-package.ts';
+import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const emptyDatabase = databaseForEachTest('empty');

@@ -3,7 +3,7 @@ import { concurrently } from '../../dev/check/gates/concurrently.ts';
 import { lint } from '../../dev/check/gates/lint.ts';
 import { placeholders } from '../../dev/check/gates/placeholders.ts';
 import { sessionSettings } from '../../dev/check/gates/session-settings.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/check.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 const CURRENT = 'migrations/current.sql';

@@ -10,9 +10,9 @@ import type { Sources } from '../../dev/check/sources.ts';
 import { readSources } from '../../dev/check/sources.ts';
 import { withTemporaryDatabase } from '../../dev/temporary-database.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/check.ts';
-import { databaseForFile } from '../support/database.ts';
-import { committedMigrations, migrationWith } from '../support/migrations.ts';
+import { committedMigrations, migrationWith } from '../support/committed-files.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/spoiled-package.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const spoil = packageToSpoil();

@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type CliResult, runCli } from '../support/cli.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { type CliResult, runCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import {
   columnsOf,
   type Editor,

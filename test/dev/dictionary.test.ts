@@ -5,7 +5,7 @@ import { renderMermaid, renderOverview } from '../../dev/documents/diagram.ts';
 import { renderDictionary } from '../../dev/documents/dictionary.ts';
 import { withDiagram } from '../../dev/documents/readme-diagram.ts';
 import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
-import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/database.ts';
+import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const changed = databaseRolledBackAfterEachTest();

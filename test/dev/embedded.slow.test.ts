@@ -13,11 +13,11 @@ import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { abandonFolder } from '../support/abandoned-folder.ts';
-import { collect, runCli, startCli } from '../support/cli.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { collect, runCli, startCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 
 const asRoot = process.getuid?.() === 0;
 

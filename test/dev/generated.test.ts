@@ -2,10 +2,10 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { describeStaleness, findStaleFiles, generateFiles } from '../../dev/generated-files.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { readCommittedModel } from '../../src/catalog/committed.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { databaseRolledBackAfterEachTest } from '../support/database.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseRolledBackAfterEachTest();
 

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { GRAPHILE_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { addColumn, type Checkout, makeCheckout, renumbered } from '../support/branches.ts';
-import { type CliResult, runCli } from '../support/cli.ts';
+import { type CliResult, runCli } from '../support/command-line.ts';
 import { columnsOf, makeWorkflowDatabases, query, type WorkflowEnv } from '../support/workflow.ts';
 
 // Each test starts processes, and git many more.

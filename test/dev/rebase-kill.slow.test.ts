@@ -5,7 +5,7 @@ import pg from 'pg';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { addColumn, type Checkout, makeCheckout, renumbered, withoutPlace } from '../support/branches.ts';
-import { collect, runCli, startCli } from '../support/cli.ts';
+import { collect, runCli, startCli } from '../support/command-line.ts';
 import { columnsOf, makeWorkflowDatabases, query, type WorkflowEnv } from '../support/workflow.ts';
 
 vi.setConfig({ testTimeout: 180_000 });

@@ -6,8 +6,8 @@ import { chain } from '../../dev/check/gates/chain.ts';
 import { readSources } from '../../dev/check/sources.ts';
 import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { addColumn, type Checkout, makeCheckout, renumbered, withoutPlace } from '../support/branches.ts';
-import { PASSED } from '../support/check.ts';
-import { type CliResult, runCli } from '../support/cli.ts';
+import { type CliResult, runCli } from '../support/command-line.ts';
+import { PASSED } from '../support/spoiled-package.ts';
 
 // Each test starts processes, and git many more.
 vi.setConfig({ testTimeout: 180_000 });

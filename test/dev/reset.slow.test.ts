@@ -1,10 +1,10 @@
 import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { collect, runCli, startCli } from '../support/cli.ts';
-import { committedMigrations } from '../support/migrations.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { collect, runCli, startCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
 import {
   editorOf,
   makeWorkflowDatabases,

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/database.ts';
+import { createDirectory, createMount, createNode, foldAll } from '../support/nodes.ts';
 import { fieldsOf, typesOf } from '../support/row-types.ts';
-import { createDirectory, createMount, createNode, foldAll } from '../support/tree.ts';
+import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/test-database.ts';
 
 const filled = databaseForFile();
 const changed = databaseRolledBackAfterEachTest();

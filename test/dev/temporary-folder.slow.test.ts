@@ -18,8 +18,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { identityOf, makeFolderFor, serverAccount } from '../../dev/embedded/account.ts';
 import { serverIsAlive } from '../../dev/embedded/server-data.ts';
 import { makeTemporaryFolder } from '../../dev/temporary-folder.ts';
+import { packageFolder, startOf } from '../../harness/compiled.ts';
 import { abandonFolder } from '../support/abandoned-folder.ts';
-import { packageFolder, startOf } from '../support/compiled.ts';
 import { until } from '../support/until.ts';
 
 const asRoot = process.getuid?.() === 0;

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { committedMigrations } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import { canUse } from '../support/programs.ts';
 import { hasTerminal, startInTerminal } from '../support/terminal.ts';
 import {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { type CliResult, collect, runCli, startCli } from '../support/cli.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import {
   type Editor,
   editorOf,

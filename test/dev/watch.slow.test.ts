@@ -2,11 +2,11 @@ import type { ChildProcess } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { runCli } from '../support/cli.ts';
-import { databaseUrl } from '../support/connection.ts';
-import { committedMigrations } from '../support/migrations.ts';
+import { databaseUrl } from '../../harness/connection.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { runCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
 import { until } from '../support/until.ts';
 import {
   columnsOf,

@@ -1,13 +1,13 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { command, jsonCommand } from '../support/answers.ts';
-import { collect } from '../support/cli.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations } from '../support/migrations.ts';
-import { copyPackage, type PackageCopy } from '../support/package.ts';
+import { collect } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import { takePicture } from '../support/picture.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest('empty');
 const files = committedMigrations();

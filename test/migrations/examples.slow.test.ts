@@ -10,9 +10,9 @@ import { sqlFiles } from '../../dev/check/gates/sql-files.ts';
 import { readSources } from '../../dev/check/sources.ts';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import { linesOf } from '../support/check.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { one } from '../support/tree.ts';
+import { one } from '../support/nodes.ts';
+import { linesOf } from '../support/spoiled-package.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 import { execute, folderForEachTest, type Run, readExamples, runsOf } from './guide.ts';
 import { proofsIn } from './proofs.ts';
 

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
-import type { TestDatabase } from '../support/database.ts';
-import { createDirectory, createMount, createNode } from '../support/tree.ts';
+import { createDirectory, createMount, createNode } from '../support/nodes.ts';
+import type { TestDatabase } from '../support/test-database.ts';
 
 /** What shows that an example does its work. */
 export interface Proof {

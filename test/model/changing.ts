@@ -1,4 +1,3 @@
-import { type Change, isLive, isLiveDirectory, Refused } from './node.ts';
 import {
   anyContent,
   anyExpectedVersion,
@@ -12,7 +11,8 @@ import {
   mountOf,
   type Operation,
   statement,
-} from './operation.ts';
+} from './model-operation.ts';
+import { type Change, isLive, isLiveDirectory, Refused } from './node.ts';
 import { mergeMetadata, moveNode, revertNode } from './writers.ts';
 
 /** A plain update of the nodes with the given ids, as a service would write it. */

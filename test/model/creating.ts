@@ -1,5 +1,3 @@
-import type { NewNode } from './model.ts';
-import { CONTENT_COLUMNS, isLiveDirectory, isRoot, type Kind } from './node.ts';
 import {
   anyExpectedVersion,
   anyName,
@@ -11,7 +9,9 @@ import {
   mountOf,
   type Operation,
   statement,
-} from './operation.ts';
+} from './model-operation.ts';
+import { CONTENT_COLUMNS, isLiveDirectory, isRoot, type Kind } from './node.ts';
+import type { NewNode } from './plain-model.ts';
 import { copyTree, createNode, createNodes, ensureDirectory, upsertFile } from './writers.ts';
 
 const anyKind = ({ random }: Choice): Kind => (random.chance(0.45) ? 'directory' : 'file');

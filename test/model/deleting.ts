@@ -1,5 +1,4 @@
 import { plainUpdate } from './changing.ts';
-import { type Change, isLive, isRoot, Refused } from './node.ts';
 import {
   anyExpectedVersion,
   anyName,
@@ -13,7 +12,8 @@ import {
   mountOf,
   type Operation,
   statement,
-} from './operation.ts';
+} from './model-operation.ts';
+import { type Change, isLive, isRoot, Refused } from './node.ts';
 import { deleteBatch, deleteNode, purgeable, restoreNode } from './writers.ts';
 
 export function callDeleteNode(choice: Choice): Operation {

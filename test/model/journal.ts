@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { Model } from './model.ts';
+import type { Model } from './plain-model.ts';
 
 /** A command in the journal. */
 export interface Command {

@@ -8,9 +8,9 @@
  */
 import { parseArgs } from 'node:util';
 import pg from 'pg';
+import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { connectionTo, databaseUrl } from '../support/connection.ts';
-import { startTestServer } from '../support/server.ts';
+import { startTestServer } from '../support/test-server.ts';
 import { runSequence, type Tally } from './sequence.ts';
 
 const SEQUENCE = 400;

@@ -34,7 +34,7 @@ import {
   plainPurge,
   plainRestore,
 } from './deleting.ts';
-import { type Choice, liveNodes, type Operation } from './operation.ts';
+import { type Choice, liveNodes, type Operation } from './model-operation.ts';
 import { callAllPages, callListDirectory, callNodeByPath } from './reading.ts';
 import { callFold, callRecount, changeJournalEntry } from './upkeep.ts';
 

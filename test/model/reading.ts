@@ -1,5 +1,5 @@
+import { anyNode, anyParent, type Choice, type Operation, statement } from './model-operation.ts';
 import { isLive, isLiveDirectory, type Node, Refused } from './node.ts';
-import { anyNode, anyParent, type Choice, type Operation, statement } from './operation.ts';
 
 /** The first page of a directory, or of what is none. */
 export function callListDirectory(choice: Choice): Operation {

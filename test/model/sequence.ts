@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
-import { type Checkpoint, checkpoint, differences, slowDifferences } from './compare.ts';
-import { Model } from './model.ts';
+import { type Checkpoint, checkpoint, differences, slowDifferences } from './differences.ts';
+import type { Operation, Rows } from './model-operation.ts';
 import { type Mount, NO_CONTENT, Refused } from './node.ts';
-import type { Operation, Rows } from './operation.ts';
 import { anyOperation } from './operations.ts';
-import { Random } from './random.ts';
+import { Model } from './plain-model.ts';
+import { Random } from './random-choices.ts';
 
 export interface SequenceOptions {
   readonly seed: number;

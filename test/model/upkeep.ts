@@ -1,7 +1,7 @@
 import { COMMANDS } from './journal.ts';
+import { type Choice, expectNumber, type Operation, statement } from './model-operation.ts';
 import { Refused } from './node.ts';
-import { type Choice, expectNumber, type Operation, statement } from './operation.ts';
-import { Random } from './random.ts';
+import { Random } from './random-choices.ts';
 
 export function callFold({ random }: Choice): Operation {
   const max = random.chance(0.03) ? 0 : random.pick([1, 2, 5, 20, 10_000]);

@@ -1,5 +1,5 @@
 /** What the helper functions of the schema do, in the model's terms. */
-import type { Model, NewNode } from './model.ts';
+
 import {
   type Change,
   type Content,
@@ -13,6 +13,7 @@ import {
   Refused,
   requireParent,
 } from './node.ts';
+import type { Model, NewNode } from './plain-model.ts';
 
 export function createNode(model: Model, row: NewNode): void {
   refuseName(row.name);

@@ -1,5 +1,5 @@
 import { expect, inject, test } from 'vitest';
-import { committedMigrations } from '../support/migrations.ts';
+import { committedMigrations } from '../support/committed-files.ts';
 import { runRound } from './round.ts';
 
 test('of twenty processes at once all succeed, and each migration is applied by one of them', async () => {

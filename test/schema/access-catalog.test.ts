@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
 import { rolesForFile } from '../support/roles.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
+import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
 import { type LoginRole, rolesForFile } from '../support/roles.ts';
-import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/tree.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

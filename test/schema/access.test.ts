@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
 import { migrationStatus } from '../../src/index.ts';
-import { connectionTo } from '../support/connection.ts';
-import { databaseForFile } from '../support/database.ts';
 import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);

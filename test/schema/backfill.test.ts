@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForEachTest, databaseForFile, type TestDatabase } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, type Mount, one } from '../support/tree.ts';
+import { createMount, createNode, type Mount, one } from '../support/nodes.ts';
+import { databaseForEachTest, databaseForFile, type TestDatabase } from '../support/test-database.ts';
 
 /** What a migration that adds a column of nodes does. */
 async function addColumn(database: TestDatabase): Promise<void> {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

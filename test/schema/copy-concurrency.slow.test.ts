@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
+import { wrongTotals } from '../support/directory-totals.ts';
 import { levelsForFile } from '../support/levels.ts';
-import { wrongTotals } from '../support/totals.ts';
-import { createChain, createMount, type Mount, one } from '../support/tree.ts';
-import { keyOf, livePaths, writersOn } from '../support/writers.ts';
+import { createChain, createMount, type Mount, one } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { keyOf, livePaths, writersOn } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

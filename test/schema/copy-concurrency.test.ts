@@ -1,12 +1,12 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
+import { wrongTotals } from '../support/directory-totals.ts';
 import { levelsForFile } from '../support/levels.ts';
+import { createChain, createMount, type Mount } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { wrongTotals } from '../support/totals.ts';
-import { createChain, createMount, type Mount } from '../support/tree.ts';
-import { keyOf, livePaths, writersOn } from '../support/writers.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { keyOf, livePaths, writersOn } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

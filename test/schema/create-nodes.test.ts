@@ -1,11 +1,11 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
+import { wrongTotals } from '../support/directory-totals.ts';
 import { levelsForFile } from '../support/levels.ts';
+import { createDirectory, createMount, deleteNode, type Mount } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { wrongTotals } from '../support/totals.ts';
-import { createDirectory, createMount, deleteNode, type Mount } from '../support/tree.ts';
-import { livePaths } from '../support/writers.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { livePaths } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

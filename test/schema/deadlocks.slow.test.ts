@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Client } from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { connectionTo } from '../support/connection.ts';
+import { createMount, type Mount } from '../support/nodes.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { createMount, type Mount } from '../support/tree.ts';
-import { keyOf, writersOn } from '../support/writers.ts';
+import { keyOf, writersOn } from '../support/writer-functions.ts';
 
 /** Looks for deadlocks fifty times as often as usual, so that none ends by luck. */
 const SETTINGS = ['deadlock_timeout=20ms', 'max_connections=40'];

@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { createDirectory, createMount, deleteNode, foldAll, type Mount } from '../support/tree.ts';
+import { createDirectory, createMount, deleteNode, foldAll, type Mount } from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations, verifySchema } from '../../src/index.ts';
-import { connectionTo } from '../support/connection.ts';
-import { databaseForEachTest, databaseForFile } from '../support/database.ts';
 import { findDumpTools } from '../support/dump-tools.ts';
-import { createChain, createMount, createNode, deleteNode, one } from '../support/tree.ts';
+import { createChain, createMount, createNode, deleteNode, one } from '../support/nodes.ts';
+import { databaseForEachTest, databaseForFile } from '../support/test-database.ts';
 
 const run = promisify(execFile);
 

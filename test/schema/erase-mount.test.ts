@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseEmptiedAfterEachTest, databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/tree.ts';
-import { keyOf, writersOn } from '../support/writers.ts';
+import { createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest, databaseForFile } from '../support/test-database.ts';
+import { keyOf, writersOn } from '../support/writer-functions.ts';
 
 const FILES = 20;
 

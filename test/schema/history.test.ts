@@ -1,6 +1,4 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
-import { refusal } from '../support/refusals.ts';
 import {
   createChain,
   createMount,
@@ -10,7 +8,9 @@ import {
   type Mount,
   one,
   pathOf,
-} from '../support/tree.ts';
+} from '../support/nodes.ts';
+import { refusal } from '../support/refusals.ts';
+import { databaseForFile } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForFile();

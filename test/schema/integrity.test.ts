@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
-import { createChain, createMount, createNode, deleteNode, foldAll, type Mount } from '../support/tree.ts';
+import { createChain, createMount, createNode, deleteNode, foldAll, type Mount } from '../support/nodes.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 

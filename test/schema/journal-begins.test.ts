@@ -1,7 +1,6 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
 import {
   BEGIN,
   begin,
@@ -10,8 +9,9 @@ import {
   finish,
   valuesOf,
   withoutTriggers,
-} from '../support/journal.ts';
-import { one } from '../support/tree.ts';
+} from '../support/journal-entries.ts';
+import { one } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { withoutTriggers } from '../support/journal.ts';
+import { withoutTriggers } from '../support/journal-entries.ts';
+import { createMount, one, type Sql } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { createMount, one, type Sql } from '../support/tree.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

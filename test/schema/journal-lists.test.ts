@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
-import { begin, finish, queueCommand } from '../support/journal.ts';
+import { begin, finish, queueCommand } from '../support/journal-entries.ts';
 import { levelsForFile } from '../support/levels.ts';
 import { refusal } from '../support/refusals.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

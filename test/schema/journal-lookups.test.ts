@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
 import { ENTRIES, loadLargeJournal } from '../support/large-journal.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

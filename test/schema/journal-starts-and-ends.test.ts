@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
-import { begin, emptyJournal, FINISH, finish, queueCommand, START } from '../support/journal.ts';
+import { begin, emptyJournal, FINISH, finish, queueCommand, START } from '../support/journal-entries.ts';
+import { createMount, createNode, one } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { createMount, createNode, one } from '../support/tree.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

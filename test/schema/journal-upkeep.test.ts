@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
-import { emptyJournal, recordEntries } from '../support/journal.ts';
-import { one } from '../support/tree.ts';
+import { emptyJournal, recordEntries } from '../support/journal-entries.ts';
+import { one } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

@@ -1,11 +1,11 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
-import { begin, emptyJournal, finish, queueCommand } from '../support/journal.ts';
+import { begin, emptyJournal, finish, queueCommand } from '../support/journal-entries.ts';
+import { createMount, createNode, one } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
 import { rolesForFile } from '../support/roles.ts';
-import { createMount, createNode, one } from '../support/tree.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

@@ -1,11 +1,11 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
-import { begin, emptyJournal, finish } from '../support/journal.ts';
+import { begin, emptyJournal, finish } from '../support/journal-entries.ts';
 import { levelsForFile } from '../support/levels.ts';
+import { createMount, createNode } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { createMount, createNode } from '../support/tree.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { createDirectory, createNode, one } from '../support/tree.ts';
+import { createDirectory, createNode, one } from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

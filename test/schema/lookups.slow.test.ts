@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
 import { FILES, idOf, loadLargeTree } from '../support/large-tree.ts';
+import { foldAll, type Mount, one } from '../support/nodes.ts';
 import { explain, type Plan, scansOf } from '../support/plans.ts';
-import { foldAll, type Mount, one } from '../support/tree.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 let client: Client;

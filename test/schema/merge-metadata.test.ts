@@ -1,11 +1,11 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
+import { createMount, deleteNode, type Mount, one } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { createMount, deleteNode, type Mount, one } from '../support/tree.ts';
-import { writersOn } from '../support/writers.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { writersOn } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

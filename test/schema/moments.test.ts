@@ -1,5 +1,4 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
 import {
   createDirectory,
   createMount,
@@ -8,7 +7,8 @@ import {
   foldAll,
   type Mount,
   one,
-} from '../support/tree.ts';
+} from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

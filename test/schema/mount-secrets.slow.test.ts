@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { expect, test } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { connectionTo } from '../support/connection.ts';
 import { startOwnServer } from '../support/own-server.ts';
 
 const SECRET = 'hunter2-Zq9x';

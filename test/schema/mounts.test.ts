@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { createMount, createNode, deleteNode, one } from '../support/tree.ts';
+import { createMount, createNode, deleteNode, one } from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

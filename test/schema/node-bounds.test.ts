@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, type Mount, one } from '../support/tree.ts';
+import { createMount, createNode, type Mount, one } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

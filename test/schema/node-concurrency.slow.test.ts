@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
-import { createDirectory, createMount, createNode, type Mount, moveNode } from '../support/tree.ts';
+import { createDirectory, createMount, createNode, type Mount, moveNode } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

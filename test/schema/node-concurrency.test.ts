@@ -1,7 +1,6 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
 import {
   createDirectory,
   createMount,
@@ -12,7 +11,8 @@ import {
   moveNode,
   one,
   pathOf,
-} from '../support/tree.ts';
+} from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
 import {
   createChain,
   createDirectory,
@@ -9,7 +8,8 @@ import {
   foldAll,
   one,
   pathOf,
-} from '../support/tree.ts';
+} from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

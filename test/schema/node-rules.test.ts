@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
-import { createDirectory, createMount, createNode, deleteNode, one, pathOf } from '../support/tree.ts';
+import { createDirectory, createMount, createNode, deleteNode, one, pathOf } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

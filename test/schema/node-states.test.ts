@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
-import { createMount, createNode, one } from '../support/tree.ts';
+import { createMount, createNode, one } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
-import { createDirectory, createMount, one } from '../support/tree.ts';
+import { createDirectory, createMount, one } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

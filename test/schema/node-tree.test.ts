@@ -1,5 +1,4 @@
 import { describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
 import {
   createChain,
   createDirectory,
@@ -10,7 +9,8 @@ import {
   moveNode,
   one,
   pathOf,
-} from '../support/tree.ts';
+} from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForFile();

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
-import { createMount, foldAll, type Mount, one } from '../support/tree.ts';
-import { keyOf, type Writers, writersOn } from '../support/writers.ts';
+import { createMount, foldAll, type Mount, one } from '../support/nodes.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
+import { keyOf, type Writers, writersOn } from '../support/writer-functions.ts';
 
 const database = databaseForEachTest();
 

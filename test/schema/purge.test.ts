@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
+import { createMount, foldAll, type Mount, one, type Sql } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 import { deleteDaysAgo } from '../support/tombstones.ts';
-import { createMount, foldAll, type Mount, one, type Sql } from '../support/tree.ts';
-import { keyOf, type Writers, writersOn } from '../support/writers.ts';
+import { keyOf, type Writers, writersOn } from '../support/writer-functions.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

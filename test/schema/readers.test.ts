@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
+import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/tree.ts';
-import { keyOf } from '../support/writers.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { keyOf } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 

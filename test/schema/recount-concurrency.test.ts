@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
-import { createDirectory, createMount, deleteNode, foldAll } from '../support/tree.ts';
-import { keyOf } from '../support/writers.ts';
+import { createDirectory, createMount, deleteNode, foldAll } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { keyOf } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { createDirectory, createMount, createNode } from '../support/tree.ts';
+import { createDirectory, createMount, createNode } from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

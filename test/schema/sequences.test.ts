@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest, databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
-import { createDirectory, createMount, createNode, type Mount, one } from '../support/tree.ts';
-import { keyOf, writersOn } from '../support/writers.ts';
+import { createDirectory, createMount, createNode, type Mount, one } from '../support/nodes.ts';
+import { databaseForEachTest, databaseForFile } from '../support/test-database.ts';
+import { keyOf, writersOn } from '../support/writer-functions.ts';
 
 describe('when the ids of nodes are behind their table', () => {
   const database = databaseForFile();

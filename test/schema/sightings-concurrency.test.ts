@@ -1,7 +1,6 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
 import {
   createDirectory,
   createMount,
@@ -10,7 +9,8 @@ import {
   foldAll,
   type Mount,
   one,
-} from '../support/tree.ts';
+} from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

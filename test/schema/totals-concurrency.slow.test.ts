@@ -1,7 +1,6 @@
 import type { Client } from 'pg';
 import { beforeEach, expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/database.ts';
-import { wrongTotals } from '../support/totals.ts';
+import { wrongTotals } from '../support/directory-totals.ts';
 import {
   createChain,
   createDirectory,
@@ -9,8 +8,9 @@ import {
   createNode,
   foldAll,
   type Mount,
-} from '../support/tree.ts';
-import { seededRandom } from '../torture/random.ts';
+} from '../support/nodes.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
+import { seededRandom } from '../torture/seeded-random.ts';
 
 const database = databaseForEachTest();
 

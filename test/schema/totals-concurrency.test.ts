@@ -1,8 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { asAdmin, databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { totalsOf, wrongTotals } from '../support/totals.ts';
+import { totalsOf, wrongTotals } from '../support/directory-totals.ts';
 import {
   createChain,
   createDirectory,
@@ -11,7 +10,8 @@ import {
   foldAll,
   type Mount,
   one,
-} from '../support/tree.ts';
+} from '../support/nodes.ts';
+import { asAdmin, databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

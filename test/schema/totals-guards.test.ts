@@ -1,7 +1,15 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { wrongTotals } from '../support/totals.ts';
-import { createChain, createMount, createNode, foldAll, type Mount, moveNode, one } from '../support/tree.ts';
+import { wrongTotals } from '../support/directory-totals.ts';
+import {
+  createChain,
+  createMount,
+  createNode,
+  foldAll,
+  type Mount,
+  moveNode,
+  one,
+} from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

@@ -1,9 +1,17 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
+import { wrongTotals } from '../support/directory-totals.ts';
+import {
+  createChain,
+  createMount,
+  createNode,
+  foldAll,
+  type Mount,
+  one,
+  type Sql,
+} from '../support/nodes.ts';
 import { rolesForEachTest } from '../support/roles.ts';
-import { wrongTotals } from '../support/totals.ts';
-import { createChain, createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/tree.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 const createRole = rolesForEachTest(database);

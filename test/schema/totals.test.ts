@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { totalsOf, wrongTotals } from '../support/totals.ts';
-import { createChain, createMount, createNode, foldAll, type Mount, one } from '../support/tree.ts';
+import { totalsOf, wrongTotals } from '../support/directory-totals.ts';
+import { createChain, createMount, createNode, foldAll, type Mount, one } from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

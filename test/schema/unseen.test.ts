@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
+import { createDirectory, createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { createDirectory, createMount, createNode, deleteNode, type Mount, one } from '../support/tree.ts';
-import { keyOf } from '../support/writers.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { keyOf } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

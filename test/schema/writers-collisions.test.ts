@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseEmptiedAfterEachTest } from '../support/database.ts';
-import { createDirectory, createMount, createNode, type Mount, moveNode, one } from '../support/tree.ts';
+import { createDirectory, createMount, createNode, type Mount, moveNode, one } from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

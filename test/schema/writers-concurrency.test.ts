@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseForFile } from '../support/database.ts';
+import { createMount, type Mount } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { createMount, type Mount } from '../support/tree.ts';
-import { keyOf, livePaths, type Writers, writersOn } from '../support/writers.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { keyOf, livePaths, type Writers, writersOn } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 

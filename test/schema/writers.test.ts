@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/database.ts';
+import { createMount, type Mount, one } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { createMount, type Mount, one } from '../support/tree.ts';
-import { keyOf, livePaths, type Writers, writersOn } from '../support/writers.ts';
+import { databaseForFile } from '../support/test-database.ts';
+import { keyOf, livePaths, type Writers, writersOn } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 

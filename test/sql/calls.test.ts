@@ -24,9 +24,9 @@ import {
   recordSightings,
   startCommand,
 } from '../../src/sql/index.ts';
-import { databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
-import { one } from '../support/tree.ts';
+import { one } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -1,7 +1,7 @@
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import { isRefusal, type Refusal, type RefusalReason } from '../../src/sql/index.ts';
-import { databaseForFile } from '../support/database.ts';
-import { createMount, createNode } from '../support/tree.ts';
+import { createMount, createNode } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 

@@ -13,8 +13,8 @@ import {
   restoreNode,
   type SqlClient,
 } from '../../src/sql/index.ts';
-import { databaseForFile } from '../support/database.ts';
 import { levelsForFile } from '../support/levels.ts';
+import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

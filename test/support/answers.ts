@@ -7,7 +7,7 @@ import {
   runMigrations,
   verifySchema,
 } from '../../src/index.ts';
-import { type CliResult, runCli } from './cli.ts';
+import { type CliResult, runCli } from './command-line.ts';
 
 /** What one of the package's functions returned, or the error that it was rejected with. */
 export type Answer =

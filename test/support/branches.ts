@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { committedMigrations } from './migrations.ts';
-import { copyPackage, type PackageCopy } from './package.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { committedMigrations } from './committed-files.ts';
 
 /** A copy of the package in a separate git repository, whose branch "main" has the migrations of this one. */
 export interface Checkout extends PackageCopy {

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Client, QueryResult } from 'pg';
-import { asAdmin } from './database.ts';
+import { asAdmin } from './test-database.ts';
 
 /** What became of a statement. */
 export type Outcome =

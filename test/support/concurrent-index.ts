@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
-import type { TestDatabase } from './database.ts';
-import { migrationNumber } from './migrations.ts';
-import { one, type Sql } from './tree.ts';
+import { migrationNumber } from './committed-files.ts';
+import { one, type Sql } from './nodes.ts';
+import type { TestDatabase } from './test-database.ts';
 import { until } from './until.ts';
 
 /** A migration that builds the index concurrently. */

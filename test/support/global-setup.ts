@@ -1,10 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { compilePackage } from '../../harness/compiled.ts';
+import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { compilePackage } from './compiled.ts';
-import { connectionTo, databaseUrl } from './connection.ts';
-import { startTestServer } from './server.ts';
+import { startTestServer } from './test-server.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {

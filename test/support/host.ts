@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, beforeAll } from 'vitest';
+import { packageFolder, startOf } from '../../harness/compiled.ts';
 import type { MigrationEvent } from '../../src/index.ts';
-import { packageFolder, startOf } from './compiled.ts';
 import type { HostCommand, HostMessage, HostOutcome } from './host-messages.ts';
 import { until } from './until.ts';
 

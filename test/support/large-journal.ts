@@ -1,4 +1,4 @@
-import type { TestDatabase } from './database.ts';
+import type { TestDatabase } from './test-database.ts';
 
 export const ENTRIES = 300_000;
 

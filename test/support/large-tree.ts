@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
-import type { TestDatabase } from './database.ts';
-import { createMount, type Mount, one } from './tree.ts';
+import { createMount, type Mount, one } from './nodes.ts';
+import type { TestDatabase } from './test-database.ts';
 
 export const DIRECTORIES = 300;
 export const FILES = 300_000;

@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
-import type { TestDatabase } from './database.ts';
 import { rolesForFile } from './roles.ts';
+import type { TestDatabase } from './test-database.ts';
 
 export type AccessLevel = 'reader' | 'service' | 'operator';
 

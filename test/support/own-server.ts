@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { serverAccount } from '../../dev/embedded/account.ts';
 import { freePort, type Listen, type Server, serverUrl, startServer } from '../../dev/embedded/server.ts';
 import { makeServerFolder, type ServerFolder } from '../../dev/embedded/server-folder.ts';
-import { findBinaries, SERVER_FOLDER_PREFIX } from './server.ts';
+import { findBinaries, SERVER_FOLDER_PREFIX } from './test-server.ts';
 
 /** A server of one test's own, which it may shut down, kill and start again on the same data and address. */
 export interface OwnServer {

@@ -7,7 +7,7 @@ import { identityOf, serverAccount } from '../../dev/embedded/account.ts';
 import { freePort, openLog } from '../../dev/embedded/server.ts';
 import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
 import { parseDatabaseUrl } from '../../src/settings/database-url.ts';
-import { SERVER_FOLDER_PREFIX } from './server.ts';
+import { SERVER_FOLDER_PREFIX } from './test-server.ts';
 
 /** A PgBouncer in front of a server. */
 export interface PgBouncer {

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import type { CatalogObject } from '../../src/catalog/model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import type { TestDatabase } from './database.ts';
+import type { TestDatabase } from './test-database.ts';
 
 /** All that a run could change in a database. Two of them are equal when nothing was touched in between. */
 export interface Picture {

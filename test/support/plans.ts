@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { TestDatabase } from './database.ts';
+import type { TestDatabase } from './test-database.ts';
 
 interface Node {
   readonly 'Node Type': string;

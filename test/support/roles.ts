@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import pg, { type Client } from 'pg';
 import { afterAll, afterEach } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { connectionTo } from './connection.ts';
-import { asAdmin, type TestDatabase } from './database.ts';
+import { asAdmin, type TestDatabase } from './test-database.ts';
 
 /** A role that can log in to a test's database. */
 export interface LoginRole {

@@ -1,7 +1,7 @@
 import { readAccess } from '../../dev/documents/access.ts';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import { renderRowTypes } from '../../dev/documents/render-row-types.ts';
-import type { TestDatabase } from './database.ts';
+import type { TestDatabase } from './test-database.ts';
 
 /** The text of the types of a database's schema. */
 export async function typesOf(database: () => TestDatabase): Promise<string> {

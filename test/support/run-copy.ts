@@ -1,12 +1,12 @@
 import { join } from 'node:path';
+import { connectionTo } from '../../harness/connection.ts';
+import type { PackageCopy } from '../../harness/package-copy.ts';
 import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { type RunResult, run } from '../../src/db/run.ts';
 import { Progress } from '../../src/db/run-state.ts';
 import type { MigrationEvent } from '../../src/index.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type MigrationSettings, migrationSettings } from '../../src/settings/settings.ts';
-import { connectionTo } from './connection.ts';
-import type { PackageCopy } from './package.ts';
 
 /** A run of a copy's migrations in this process. */
 export interface CopyRun {

@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
-import { committedMigrations, migrationNumber } from './migrations.ts';
-import { type CopyOptions, copyPackage, type PackageCopy } from './package.ts';
+import { type CopyOptions, copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { committedMigrations, migrationNumber } from './committed-files.ts';
 import { until } from './until.ts';
 
 /** A package with three migrations more, which stop where a test wants them to. */

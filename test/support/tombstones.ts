@@ -1,4 +1,4 @@
-import type { TestDatabase } from './database.ts';
+import type { TestDatabase } from './test-database.ts';
 
 /**
  * Moves the whole life of nodes into the past, with their history, as if everything had happened that many days earlier.

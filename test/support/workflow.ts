@@ -3,10 +3,10 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import pg from 'pg';
 import { expect, inject, vi } from 'vitest';
-import { type CliResult, collect, startCli } from './cli.ts';
-import { databaseUrl } from './connection.ts';
-import { asAdmin } from './database.ts';
-import type { PackageCopy } from './package.ts';
+import { databaseUrl } from '../../harness/connection.ts';
+import type { PackageCopy } from '../../harness/package-copy.ts';
+import { type CliResult, collect, startCli } from './command-line.ts';
+import { asAdmin } from './test-database.ts';
 
 /** The three databases of a schema change, on the server of the run. */
 export interface WorkflowEnv {

@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { errorCode, isConnectionLoss, type Link } from './link.ts';
-import type { Plan } from './operation.ts';
 import type { Ending } from './recorder.ts';
 import type { Stage } from './stage.ts';
 import { noteFault } from './tally.ts';
+import type { Plan } from './torture-operation.ts';
 
 /** A command in the journal, as begin_command answered. */
 export interface Command {

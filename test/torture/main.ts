@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { isClean, renderProgress, renderResult } from './report.ts';
+import { isClean, renderProgress, renderResult } from './render-result.ts';
 import { type TortureOptions, torture } from './torture.ts';
 
 const USAGE = `npm run torture -- [--minutes 10] [--workers 32] [--seed N] [--kills 3] [--backends-per-minute 20] [--without-tree-lock]

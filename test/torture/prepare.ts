@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { refresh, type Scene } from './scene.ts';
+import { refresh, type Scene } from './known-nodes.ts';
 
 /** Makes roles, two mounts and a small tree, and what the checker needs to know which nodes were purged. */
 export async function prepare(admin: Client, password: string, withoutTreeLock: boolean): Promise<Scene> {

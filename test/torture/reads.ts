@@ -1,6 +1,6 @@
 import type { Client, QueryResult } from 'pg';
-import type { Operation } from './operation.ts';
-import { anyDirectory, anyMount } from './scene.ts';
+import { anyDirectory, anyMount } from './known-nodes.ts';
+import type { Operation } from './torture-operation.ts';
 
 const TOTALS = `
   select t.*, e.size_bytes as expected_size, e.files as expected_files, e.dirs as expected_dirs, e.children as expected_children

@@ -1,6 +1,14 @@
-import { type Operation, WRITTEN, writeOne } from './operation.ts';
-import type { Random } from './random.ts';
-import { anyDirectory, anyLive, directoryName, fileName, isFull, type NodeRef, type Scene } from './scene.ts';
+import {
+  anyDirectory,
+  anyLive,
+  directoryName,
+  fileName,
+  isFull,
+  type NodeRef,
+  type Scene,
+} from './known-nodes.ts';
+import type { Random } from './seeded-random.ts';
+import { type Operation, WRITTEN, writeOne } from './torture-operation.ts';
 
 /** What changes the tree's shape: moves, deletes, and what brings nodes back. */
 export const SHAPE: readonly Operation[] = [

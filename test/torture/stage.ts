@@ -1,5 +1,5 @@
+import type { Scene } from './known-nodes.ts';
 import type { Recorder } from './recorder.ts';
-import type { Scene } from './scene.ts';
 import type { Tally } from './tally.ts';
 
 /** What all workers of a run share. */

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { renderResult } from './report.ts';
+import { renderResult } from './render-result.ts';
 import { total } from './tally.ts';
 import { torture } from './torture.ts';
 

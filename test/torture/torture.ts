@@ -1,20 +1,20 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Client } from 'pg';
+import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { connectionTo, databaseUrl } from '../support/connection.ts';
 import { type Check, checkEverything } from './checker.ts';
+import { startTortureServer, type TortureServer } from './killable-server.ts';
+import { refresh } from './known-nodes.ts';
 import { createLink, errorCode, isConnectionLoss } from './link.ts';
 import { prepare } from './prepare.ts';
-import { type Random, seededRandom } from './random.ts';
 import { READS } from './reads.ts';
 import { createRecorder, type Recorder } from './recorder.ts';
 import { runWorker } from './run-worker.ts';
-import { refresh } from './scene.ts';
-import { startTortureServer, type TortureServer } from './server.ts';
+import { type Random, seededRandom } from './seeded-random.ts';
 import { SHAPE } from './shape.ts';
 import type { Stage } from './stage.ts';
 import { createTally, type Tally } from './tally.ts';
-import { FOLD, UPKEEP } from './upkeep.ts';
+import { FOLD, UPKEEP } from './upkeep-operations.ts';
 import { WRITES } from './writes.ts';
 
 export interface TortureOptions {

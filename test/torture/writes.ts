@@ -1,7 +1,15 @@
-import { type Operation, WRITTEN, writeOne } from './operation.ts';
-import type { Random } from './random.ts';
+import {
+  anyDirectory,
+  anyLive,
+  anyMount,
+  directoryName,
+  fileName,
+  isFull,
+  type Scene,
+} from './known-nodes.ts';
 import type { WrittenNode } from './recorder.ts';
-import { anyDirectory, anyLive, anyMount, directoryName, fileName, isFull, type Scene } from './scene.ts';
+import type { Random } from './seeded-random.ts';
+import { type Operation, WRITTEN, writeOne } from './torture-operation.ts';
 
 const INSERT = `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes)
   values ($1, $2, $3, $4, $5) returning ${WRITTEN}`;

@@ -2,10 +2,10 @@ import pg from 'pg';
 import { type CatalogDifference, compareModels } from '../../../src/catalog/compare.ts';
 import { describeObject } from '../../../src/catalog/model.ts';
 import { readCatalog } from '../../../src/catalog/read.ts';
-import { withRollback } from '../database.ts';
 import { type Gate, judge, type Problem } from '../gate.ts';
 import { fixtureOf, locate } from '../locate.ts';
 import { describeFailure } from '../run-statements.ts';
+import { withRollback } from '../shadow-database.ts';
 import { expandIncludes, isSource, type Sources, type SqlSource } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 

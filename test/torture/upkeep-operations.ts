@@ -1,6 +1,6 @@
-import type { Operation } from './operation.ts';
+import { anyMount } from './known-nodes.ts';
 import type { Ending } from './recorder.ts';
-import { anyMount } from './scene.ts';
+import type { Operation } from './torture-operation.ts';
 
 export const FOLD: Operation = {
   kind: 'fold_rollups',

@@ -1,6 +1,6 @@
 import { createServer, type NetConnectOpts, type Server, Socket } from 'node:net';
 import { Transform } from 'node:stream';
-import { parseDatabaseUrl } from '../../src/settings/database-url.ts';
+import { parseDatabaseUrl } from '../src/settings/database-url.ts';
 import { answersAreComplete, questionIsComplete, readMessageTypes, rewriteProcessId } from './wire.ts';
 
 /** A cable to a server that can be cut. What goes through TLS it passes on, but cannot read. */

@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from 'pg';
-import { databaseUrl } from '../test/support/connection.ts';
-import { copyPackage, type PackageCopy } from '../test/support/package.ts';
+import { databaseUrl } from '../harness/connection.ts';
+import { copyPackage, type PackageCopy } from '../harness/package-copy.ts';
+import { type BenchDatabase, type BenchServer, withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { atMost, compare, inTurns, seconds } from './measure.ts';
-import { type BenchDatabase, type BenchServer, withDatabase } from './server.ts';
 
 /** A checkout with a running watch. */
 interface Desk {

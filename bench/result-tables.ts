@@ -1,6 +1,6 @@
+import type { Environment } from './bench-server.ts';
 import type { Context } from './context.ts';
 import type { Result, Target } from './measure.ts';
-import type { Environment } from './server.ts';
 
 export function renderEnvironment(
   environment: Environment & { readonly load: string },

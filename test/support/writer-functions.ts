@@ -1,5 +1,5 @@
 import type { QueryResultRow } from 'pg';
-import { one, type Sql } from './tree.ts';
+import { one, type Sql } from './nodes.ts';
 
 /** The writers of the schema, as calls on a connection; each returns the node. */
 export interface Writers {

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import type { Random } from './random.ts';
+import type { Random } from './seeded-random.ts';
 
 export interface Mount {
   readonly id: string;

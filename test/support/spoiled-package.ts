@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { afterEach } from 'vitest';
 import type { Finding, Problem } from '../../dev/check/gate.ts';
 import { CURRENT, expandIncludes, readSources, type Sources, sourceOf } from '../../dev/check/sources.ts';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { copyPackage, type PackageCopy } from './package.ts';
 
 /** A copy of the package that a test spoils before a gate looks at it. */
 export interface SpoiledPackage extends PackageCopy {

@@ -2,7 +2,7 @@ import { serverAccount } from '../../dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../../dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../../dev/embedded/server.ts';
 import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
-import { systemBinaries } from './system-binaries.ts';
+import { systemBinaries } from '../../harness/system-binaries.ts';
 
 /** A server for one run of the tests. */
 export interface TestServer {

@@ -3,8 +3,8 @@ import { serverAccount } from '../../dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../../dev/embedded/binaries.ts';
 import { type Server, type ServerOptions, serverUrl, startServer } from '../../dev/embedded/server.ts';
 import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
-import { SERVER_FOLDER_PREFIX } from '../support/server.ts';
-import { systemBinaries } from '../support/system-binaries.ts';
+import { systemBinaries } from '../../harness/system-binaries.ts';
+import { SERVER_FOLDER_PREFIX } from '../support/test-server.ts';
 
 /** A server of the run's own, which it may kill. Unlike the tests' server it writes durably. */
 export interface TortureServer {

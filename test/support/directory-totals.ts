@@ -1,5 +1,5 @@
 import type { QueryResultRow } from 'pg';
-import { one, type Sql } from './tree.ts';
+import { one, type Sql } from './nodes.ts';
 
 /** Bytes, files and directories below a directory. */
 export type Totals = readonly [size: number, files: number, directories: number];

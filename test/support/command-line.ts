@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { packageFolder, startOf } from './compiled.ts';
+import { packageFolder, startOf } from '../../harness/compiled.ts';
 
 export interface CliResult {
   readonly exitCode: number | null;

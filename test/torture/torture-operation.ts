@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
-import type { Random } from './random.ts';
+import type { Scene } from './known-nodes.ts';
 import type { Ending, WrittenNode } from './recorder.ts';
-import type { Scene } from './scene.ts';
+import type { Random } from './seeded-random.ts';
 
 /** Something a worker does in one transaction. */
 export interface Operation {

@@ -1,4 +1,4 @@
-import { type ConnectionSettings, migrationConnection } from '../../src/index.ts';
+import { type ConnectionSettings, migrationConnection } from '../src/index.ts';
 
 /** The URL with another database's name. */
 export function databaseUrl(url: string, database: string): string {

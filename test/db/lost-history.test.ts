@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type MigrationEvent, runMigrations, verifySchema } from '../../src/index.ts';
 import { askFunctions, command, jsonCommand } from '../support/answers.ts';
-import { databaseForEachTest } from '../support/database.ts';
-import { committedMigrations, migrationNumber } from '../support/migrations.ts';
+import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
+import { createMount, createNode, one } from '../support/nodes.ts';
 import { takePicture } from '../support/picture.ts';
-import { createMount, createNode, one } from '../support/tree.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const env = () => ({ DATABASE_URL: database().url });

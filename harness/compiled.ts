@@ -3,7 +3,7 @@ import { cpSync, existsSync, mkdtempSync, realpathSync, rmSync, symlinkSync } fr
 import { chmod } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
 
 /** Where the run's compiled package is; processes that the tests start inherit the variable. */
 const VARIABLE = 'FILESTORE_TEST_COMPILED';

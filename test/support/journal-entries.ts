@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { one, type Sql } from './tree.ts';
+import { one, type Sql } from './nodes.ts';
 
 export const BEGIN =
   'select b.is_new, (b.entry).* from filestore.begin_command($1, $2, $3, $4, $5, retry_failed => $6) b';

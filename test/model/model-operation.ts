@@ -1,5 +1,4 @@
 import type { Client, QueryResultRow } from 'pg';
-import type { Model } from './model.ts';
 import {
   CONTENT_COLUMNS,
   type Content,
@@ -11,7 +10,8 @@ import {
   NO_CONTENT,
   type Node,
 } from './node.ts';
-import type { Random } from './random.ts';
+import type { Model } from './plain-model.ts';
+import type { Random } from './random-choices.ts';
 
 export type Rows = readonly QueryResultRow[];
 

@@ -1,7 +1,7 @@
 import type { Client, QueryResultRow } from 'pg';
 import { journalDifferences } from './journal.ts';
-import type { Model } from './model.ts';
 import { CONTENT_COLUMNS, isLive, isLiveDirectory, isRoot, type Node, type Version } from './node.ts';
+import type { Model } from './plain-model.ts';
 import { totalsOf } from './writers.ts';
 
 /** What a database or a model holds, a line for each thing: easy to compare, and to read where they differ. */

@@ -1,6 +1,6 @@
 import pg, { type Client, type QueryResultRow } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, inject } from 'vitest';
-import { databaseUrl } from './connection.ts';
+import { databaseUrl } from '../../harness/connection.ts';
 
 /** A database of a test's own. */
 export interface TestDatabase {

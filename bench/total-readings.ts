@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Client } from 'pg';
+import { type BenchDatabase, withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { createRate, createStatement } from './create.ts';
+import { createFilledTree, createTree, foldAll, loadFiles, stageFiles } from './generated-tree.ts';
 import { atLeast, atMost, callTime, compare, inTurns, seconds, settle, single } from './measure.ts';
-import { type BenchDatabase, withDatabase } from './server.ts';
-import { createFilledTree, createTree, foldAll, loadFiles, stageFiles } from './tree.ts';
 
 const DIRECTORIES = 1_000;
 const DELTAS = 200_000;

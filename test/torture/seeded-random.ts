@@ -1,4 +1,4 @@
-import { mulberry32 } from '../support/mulberry.ts';
+import { mulberry32 } from '../../harness/mulberry32.ts';
 
 /** Choices that a seed fixes. What a concurrent run makes of them, it does not. */
 export interface Random {

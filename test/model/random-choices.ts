@@ -1,4 +1,4 @@
-import { mulberry32 } from '../support/mulberry.ts';
+import { mulberry32 } from '../../harness/mulberry32.ts';
 
 /** Numbers that follow from a seed alone, so that a run can be repeated. */
 export class Random {

@@ -13,8 +13,8 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { MODEL_FILE } from '../../src/catalog/committed.ts';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { MODEL_FILE } from '../src/catalog/committed.ts';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { packageFolder } from './compiled.ts';
 
 /** A copy of this package that a test may spoil. */

@@ -3,7 +3,7 @@ import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { type MigrationEvent, runMigrations } from '../../src/index.ts';
 import { hostForFile } from '../support/host.ts';
-import { openScene, type Phase, type Scene } from '../support/scene.ts';
+import { openScene, type Phase, type Scene } from '../support/migrator-scene.ts';
 import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
 import { until } from '../support/until.ts';
 

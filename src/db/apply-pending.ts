@@ -5,7 +5,7 @@ import type { Run, Surveyed } from './run-state.ts';
 import { LONG_SESSION } from './session.ts';
 
 /** Applies what is pending, as the one migrator. */
-export async function migrate(surveyed: Surveyed): Promise<void> {
+export async function applyPending(surveyed: Surveyed): Promise<void> {
   const { run, session } = surveyed;
   // First of all: its thread loads graphile-migrate, which takes longer than all of the rest.
   const thread = startMigrateThread(run);

@@ -5,8 +5,8 @@ import { type Account, serverAccount } from '../dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../dev/embedded/server.ts';
 import { makeServerFolder } from '../dev/embedded/server-folder.ts';
+import { systemBinaries } from '../harness/system-binaries.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
-import { systemBinaries } from '../test/support/system-binaries.ts';
 
 export interface BenchServer {
   /** URL of a database of a role that may create databases. */
