@@ -18,7 +18,7 @@ export type JsonInput =
   | readonly JsonInput[]
   | { readonly [key: string]: JsonInput | undefined };
 
-/** How far a command is. */
+/** The state of a command. */
 export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled';
 
 /** What a node is: file or directory. */
@@ -27,16 +27,16 @@ export type NodeKind = 'file' | 'directory';
 /** What the catalogue last knew of a node. */
 export type NodeState = 'active' | 'inconsistent' | 'missing' | 'deleted';
 
-/** How the totals of a directory were found: folded, with pending deltas added, or known to need a recount. */
+/** State of a directory's totals: folded completely, with pending deltas added, or known to need a recount. */
 export type TotalsState = 'up_to_date' | 'pending' | 'stale';
 
-/** A row of access_levels. The level that filestore.grant_access gave to each role. Every migration grants it again, by filestore.renew_access. */
+/** A row of access_levels. The level that filestore.grant_access gave to each role. Every migration renews its rights, by filestore.renew_access. */
 export interface AccessLevelRow {
   /** Name of the role in the cluster. */
   role_name: string;
   /** reader, service or operator. */
   level: 'reader' | 'service' | 'operator';
-  /** When the level was last given. */
+  /** When the level was last granted. */
   granted_at: Date;
 }
 
@@ -52,7 +52,7 @@ export interface BackendMountRow {
   description: string | null;
   /** A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB. */
   labels: JsonObject;
-  /** Whom to ask about the mount, such as a mail address; at most 256 bytes. */
+  /** Contact for questions about the mount, such as a mail address; at most 256 bytes. */
   contact: string | null;
   /** local or s3. Never changes. */
   backend_kind: 'local' | 's3';
@@ -64,7 +64,7 @@ export interface BackendMountRow {
   prefix: string | null;
   /** Settings of the backend, such as region or endpoint. A secret in it is refused; at most 64 KiB. */
   config: JsonObject;
-  /** Name of the secret that opens the backend; never the secret. */
+  /** Name of the secret with the credentials of the backend; never the secret itself. */
   credentials_ref: string | null;
   /** rw, or ro for a mount that commands must not change. */
   access_mode: 'rw' | 'ro';
@@ -76,11 +76,11 @@ export interface BackendMountRow {
   state_reason: string | null;
   /** When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only. */
   erasing_since: Date | null;
-  /** Optimistic version: counted by a trigger, +1 on every change. */
+  /** Optimistic version: a trigger adds 1 at every change. */
   version: number;
   /** When the row was inserted. */
   created_at: Date;
-  /** When version last moved. */
+  /** When version last changed. */
   updated_at: Date;
 }
 
@@ -131,17 +131,17 @@ export interface BackfillRow {
   column_name: string;
   /** SQL expression over the columns of the row. */
   expression: string;
-  /** Primary key of the last row that was looked at. */
+  /** Primary key of the last row that was read. */
   last_key: string;
   /** Number of rows filled so far. */
   filled: string;
-  /** Transaction of the last batch, whose changes count no version. */
+  /** Transaction of the last batch. Its changes do not change versions. */
   transaction_id: string | null;
   /** When it was first called. */
   started_at: Date;
   /** When the last batch ended. */
   updated_at: Date;
-  /** When the last row was looked at; null while it is unfinished. */
+  /** When the last row was read; null while it is unfinished. */
   finished_at: Date | null;
 }
 
@@ -163,7 +163,7 @@ export interface JournalEntryRow {
   request_id: string | null;
   /** Id that the commands of one request share across services. */
   correlation_id: string | null;
-  /** Key by which a retry finds this entry; unique for a command. */
+  /** Key by which a retry finds this entry; unique per command. */
   idempotency_key: string | null;
   /** The node that the command is about. */
   primary_node_id: string | null;
@@ -171,7 +171,7 @@ export interface JournalEntryRow {
   secondary_node_id: string | null;
   /** Every node it changed. */
   affected_node_ids: string[];
-  /** The payload. */
+  /** The arguments of the command. */
   parameters: JsonValue;
   /** What the command returned, if it succeeded. */
   result: JsonValue;
@@ -213,7 +213,7 @@ export interface JournalEntryUpdate {
   error?: JsonInput;
 }
 
-/** A row of node_sightings. When a node was last seen and last compared with its backend; no row until the first time. A sighting is no change: it does not count as a version. */
+/** A row of node_sightings. When a node was last seen and last compared with its backend; no row until the first time. A sighting does not change the version of the node. */
 export interface NodeSightingRow {
   /** The node. */
   node_id: string;
@@ -223,17 +223,17 @@ export interface NodeSightingRow {
   last_reconciled_at: Date | null;
 }
 
-/** A row of nodes. One row per file or directory, live or tombstone. The tree proves itself: nodes_parent_fkey ties every live row to a live directory of the same mount at parent_path. */
+/** A row of nodes. One row per file or directory, live or tombstone. nodes_parent_fkey guarantees the tree: the parent of every live row is a live directory of the same mount, at parent_path. */
 export interface NodeRow {
-  /** Stable number of the node; other services attach to it. Never reused: a path used again has a new id. */
+  /** Stable number of the node, for other services to refer to. Never reused: a new node at the same path has a new id. */
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
   /** The directory that holds the node; null for the root of a mount only. */
   parent_id: string | null;
-  /** Path of the parent, kept equal to it by nodes_parent_fkey while the node lives; on a tombstone, where the parent was when the node was deleted. Set by trigger when null. */
+  /** Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null. */
   parent_path: string | null;
-  /** True while the node lives; null on a root and on a tombstone, which takes it out of the key. Set by trigger. */
+  /** True while the node is live; null on a root and on a tombstone, so that nodes_parent_fkey does not apply to it. Set by trigger. */
   parent_live: boolean | null;
   /** Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3. */
   name: string;
@@ -241,9 +241,9 @@ export interface NodeRow {
   path: string;
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
-  /** path for a directory, null for a file: what the keys of children refer to. Set by trigger. */
+  /** Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger. */
   directory_path: string | null;
-  /** deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
+  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
   live: boolean;
   /** file or directory. Never changes. */
   kind: NodeKind;
@@ -257,21 +257,21 @@ export interface NodeRow {
   storage_class: string | null;
   /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
   link_target: string | null;
-  /** A JSON object that belongs to the service. At most 64 KiB. */
+  /** A JSON object with data of the service. At most 64 KiB. */
   metadata: JsonObject;
   /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
   state: NodeState;
-  /** Optimistic version: counted by trigger, +1 on every change. */
+  /** Optimistic version: a trigger adds 1 at every change. */
   version: number;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
   /** When the row was inserted. Never changes. */
   created_at: Date;
-  /** When version last changed, in whole milliseconds; strictly later than before. On a tombstone, retention counts from here. */
+  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
   updated_at: Date;
-  /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node lives. */
+  /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live. */
   deleted_at: Date | null;
-  /** backend_mount_id on a root, null elsewhere: the referencing side of nodes_backend_mount_fkey. Set by trigger. */
+  /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
 }
 
@@ -307,7 +307,7 @@ export interface NodeUpdate {
   deleted_at?: Date | string | null;
 }
 
-/** A row of rollup_deltas. Changes of totals that are not folded into rollups yet: what was added below a directory, to be added to it and to every directory above it. */
+/** A row of rollup_deltas. Pending changes of totals. A fold adds each of them to the rollups row of its directory and of every directory above it. */
 export interface RollupDeltaRow {
   /** Number of the delta. */
   id: string;
@@ -321,11 +321,11 @@ export interface RollupDeltaRow {
   file_delta: string;
   /** Directories that were added; negative when removed. */
   dir_delta: string;
-  /** Children that the directory itself gained; negative when it lost some. It does not count for the directories above. */
+  /** Children that the directory itself gained; negative when it lost some. Not added to the directories above. */
   child_delta: string;
 }
 
-/** A row of rollups. Totals of the live nodes in the whole subtree below a directory, itself not counted, and the number of its children, as far as they are folded. */
+/** A row of rollups. Folded totals of the live nodes in the whole subtree below a directory (itself not counted), and the number of its children. Pending deltas are not included. */
 export interface RollupRow {
   /** The directory. */
   node_id: string;
@@ -349,19 +349,19 @@ export interface RollupRow {
 export interface SnapshotRow {
   /** First moment at which this version was the current one. */
   valid_from: Date;
-  /** First moment at which it no longer was. */
+  /** First moment at which it was superseded. */
   valid_to: Date;
-  /** Journal entry of the command that superseded it; null when none was named. */
+  /** Journal entry of the command that superseded it; null when the change had no entry. */
   superseded_by_journal_id: string | null;
-  /** Stable number of the node; other services attach to it. Never reused: a path used again has a new id. */
+  /** Stable number of the node, for other services to refer to. Never reused: a new node at the same path has a new id. */
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
   /** The directory that holds the node; null for the root of a mount only. */
   parent_id: string | null;
-  /** Path of the parent, kept equal to it by nodes_parent_fkey while the node lives; on a tombstone, where the parent was when the node was deleted. Set by trigger when null. */
+  /** Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null. */
   parent_path: string | null;
-  /** True while the node lives; null on a root and on a tombstone, which takes it out of the key. Set by trigger. */
+  /** True while the node is live; null on a root and on a tombstone, so that nodes_parent_fkey does not apply to it. Set by trigger. */
   parent_live: boolean | null;
   /** Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3. */
   name: string;
@@ -369,9 +369,9 @@ export interface SnapshotRow {
   path: string;
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
-  /** path for a directory, null for a file: what the keys of children refer to. Set by trigger. */
+  /** Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger. */
   directory_path: string | null;
-  /** deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
+  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
   live: boolean;
   /** file or directory. Never changes. */
   kind: NodeKind;
@@ -385,35 +385,35 @@ export interface SnapshotRow {
   storage_class: string | null;
   /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
   link_target: string | null;
-  /** A JSON object that belongs to the service. At most 64 KiB. */
+  /** A JSON object with data of the service. At most 64 KiB. */
   metadata: JsonObject;
   /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
   state: NodeState;
-  /** Optimistic version: counted by trigger, +1 on every change. */
+  /** Optimistic version: a trigger adds 1 at every change. */
   version: number;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
   /** When the row was inserted. Never changes. */
   created_at: Date;
-  /** When version last changed, in whole milliseconds; strictly later than before. On a tombstone, retention counts from here. */
+  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
   updated_at: Date;
-  /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node lives. */
+  /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live. */
   deleted_at: Date | null;
-  /** backend_mount_id on a root, null elsewhere: the referencing side of nodes_backend_mount_fkey. Set by trigger. */
+  /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
 }
 
-/** A row of view_filestore_active_nodes. Every node that is not deleted, with its mount, its location and its last sightings. mount_key and path address it. */
+/** A row of view_filestore_active_nodes. Every live node, with its mount, its location and its last sightings. mount_key and path identify it. */
 export interface ActiveNodeRow {
-  /** Stable number of the node; other services attach to it. Never reused: a path used again has a new id. */
+  /** Stable number of the node, for other services to refer to. Never reused: a new node at the same path has a new id. */
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
   /** The directory that holds the node; null for the root of a mount only. */
   parent_id: string | null;
-  /** Path of the parent, kept equal to it by nodes_parent_fkey while the node lives; on a tombstone, where the parent was when the node was deleted. Set by trigger when null. */
+  /** Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null. */
   parent_path: string | null;
-  /** True while the node lives; null on a root and on a tombstone, which takes it out of the key. Set by trigger. */
+  /** True while the node is live; null on a root and on a tombstone, so that nodes_parent_fkey does not apply to it. Set by trigger. */
   parent_live: boolean | null;
   /** Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3. */
   name: string;
@@ -421,9 +421,9 @@ export interface ActiveNodeRow {
   path: string;
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
-  /** path for a directory, null for a file: what the keys of children refer to. Set by trigger. */
+  /** Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger. */
   directory_path: string | null;
-  /** deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
+  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
   live: boolean;
   /** file or directory. Never changes. */
   kind: NodeKind;
@@ -437,21 +437,21 @@ export interface ActiveNodeRow {
   storage_class: string | null;
   /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
   link_target: string | null;
-  /** A JSON object that belongs to the service. At most 64 KiB. */
+  /** A JSON object with data of the service. At most 64 KiB. */
   metadata: JsonObject;
   /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
   state: NodeState;
-  /** Optimistic version: counted by trigger, +1 on every change. */
+  /** Optimistic version: a trigger adds 1 at every change. */
   version: number;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
   /** When the row was inserted. Never changes. */
   created_at: Date;
-  /** When version last changed, in whole milliseconds; strictly later than before. On a tombstone, retention counts from here. */
+  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
   updated_at: Date;
-  /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node lives. */
+  /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live. */
   deleted_at: Date | null;
-  /** backend_mount_id on a root, null elsewhere: the referencing side of nodes_backend_mount_fkey. Set by trigger. */
+  /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
   /** Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes. */
   mount_key: string;
@@ -469,7 +469,7 @@ export interface ActiveNodeRow {
 
 /** A row of view_filestore_directories. Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster, and for a list of them filestore.list_totals. */
 export interface DirectoryRow {
-  /** Stable number of the node; other services attach to it. Never reused: a path used again has a new id. */
+  /** Stable number of the node, for other services to refer to. Never reused: a new node at the same path has a new id. */
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
@@ -491,11 +491,11 @@ export interface DirectoryRow {
   dir_count: string | null;
   /** Number of live files and directories directly in it. */
   child_count: string | null;
-  /** up_to_date; pending when deltas were added to the folded totals to get these exact ones; stale when marked so, until filestore.recount_rollups. */
+  /** up_to_date; pending when these exact totals include deltas that are not folded yet; stale from when the totals are marked so until filestore.recount_rollups. */
   consistency_state: TotalsState | null;
   /** When the totals were last recounted from the nodes. */
   last_calculated_at: Date;
-  /** When deltas were last folded into them. */
+  /** When deltas were last folded into the totals. */
   updated_at: Date;
 }
 
@@ -503,19 +503,19 @@ export interface DirectoryRow {
 export interface NodeVersionRow {
   /** First moment at which this version was the current one. */
   valid_from: Date;
-  /** First moment at which it no longer was; null for the current version. */
+  /** First moment at which it was superseded; null for the current version. */
   valid_to: Date | null;
-  /** Journal entry of the command that superseded it; null for the current version, or when none was named. */
+  /** Journal entry of the command that superseded it; null for the current version, or when the change had no entry. */
   superseded_by_journal_id: string | null;
-  /** Stable number of the node; other services attach to it. Never reused: a path used again has a new id. */
+  /** Stable number of the node, for other services to refer to. Never reused: a new node at the same path has a new id. */
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
   /** The directory that holds the node; null for the root of a mount only. */
   parent_id: string | null;
-  /** Path of the parent, kept equal to it by nodes_parent_fkey while the node lives; on a tombstone, where the parent was when the node was deleted. Set by trigger when null. */
+  /** Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null. */
   parent_path: string | null;
-  /** True while the node lives; null on a root and on a tombstone, which takes it out of the key. Set by trigger. */
+  /** True while the node is live; null on a root and on a tombstone, so that nodes_parent_fkey does not apply to it. Set by trigger. */
   parent_live: boolean | null;
   /** Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3. */
   name: string;
@@ -523,9 +523,9 @@ export interface NodeVersionRow {
   path: string;
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
-  /** path for a directory, null for a file: what the keys of children refer to. Set by trigger. */
+  /** Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger. */
   directory_path: string | null;
-  /** deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
+  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
   live: boolean;
   /** file or directory. Never changes. */
   kind: NodeKind;
@@ -539,25 +539,25 @@ export interface NodeVersionRow {
   storage_class: string | null;
   /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
   link_target: string | null;
-  /** A JSON object that belongs to the service. At most 64 KiB. */
+  /** A JSON object with data of the service. At most 64 KiB. */
   metadata: JsonObject;
   /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
   state: NodeState;
-  /** Optimistic version: counted by trigger, +1 on every change. */
+  /** Optimistic version: a trigger adds 1 at every change. */
   version: number;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
   /** When the row was inserted. Never changes. */
   created_at: Date;
-  /** When version last changed, in whole milliseconds; strictly later than before. On a tombstone, retention counts from here. */
+  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
   updated_at: Date;
-  /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node lives. */
+  /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live. */
   deleted_at: Date | null;
-  /** backend_mount_id on a root, null elsewhere: the referencing side of nodes_backend_mount_fkey. Set by trigger. */
+  /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
 }
 
-/** A row of "select * from filestore.access_rights(…)". The rights that a level needs, read from the catalog, so that a new table or column is among them. reader: sees everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts. */
+/** A row of "select * from filestore.access_rights(…)". The rights that a level needs, read from the catalog, so that new tables and columns are included. reader: reads everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts. */
 export interface AccessRightsRow {
   kind: string | null;
   object: string | null;
@@ -565,7 +565,7 @@ export interface AccessRightsRow {
   privilege: string | null;
 }
 
-/** A row of "select * from filestore.audit_rollups(…)". The directories of a mount whose totals differ from the sums of its live nodes: none, unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist. */
+/** A row of "select * from filestore.audit_rollups(…)". The directories of a mount whose totals differ from the sums of its live nodes. There are none unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist. */
 export interface AuditRollupsRow {
   node_id: string | null;
   path: string | null;
@@ -590,17 +590,17 @@ export interface BeginWorkRow {
   begin_work: '';
 }
 
-/** A row of "select * from filestore.canonical_checksum(…)". A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. */
+/** A row of "select * from filestore.canonical_checksum(…)". Converts a checksum to the form of nodes.checksum: algorithm:hex in lower case. It takes algorithm:hex in any case, bare hex, base64 or base64url. The algorithm is the prefix, the argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. */
 export interface CanonicalChecksumRow {
   canonical_checksum: string | null;
 }
 
-/** A row of "select * from filestore.canonical_path(…)". A path as nodes.path holds it: without leading, trailing and repeated slashes and without "." segments. canonical_path('/a//./b/') is 'a/b'. FS422 for "..", control characters, and what is too long. */
+/** A row of "select * from filestore.canonical_path(…)". Converts a path to the form of nodes.path: no leading, trailing or repeated slashes, and no "." segments. canonical_path('/a//./b/') is 'a/b'. FS422 for "..", control characters, and a path that is too long. */
 export interface CanonicalPathRow {
   canonical_path: string | null;
 }
 
-/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted to a role or to PUBLIC by hand, or missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and keeps them. */
+/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and migrations renew them. */
 export interface CheckAccessRow {
   problem: string | null;
   role_name: string | null;
@@ -610,7 +610,7 @@ export interface CheckAccessRow {
   privilege: string | null;
 }
 
-/** A row of "select * from filestore.check_integrity(…)". Reads the whole catalogue and returns one row per problem: no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks no one. Mounts that are being erased are left out. */
+/** A row of "select * from filestore.check_integrity(…)". Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased. */
 export interface CheckIntegrityRow {
   problem: string | null;
   backend_mount_id: string | null;
@@ -618,7 +618,7 @@ export interface CheckIntegrityRow {
   detail: string | null;
 }
 
-/** A row of "select * from filestore.check_sequences(…)". The tables whose next id is not above their rows: after a logical subscriber took over, since sequences are not replicated. No row means that every sequence is ahead. Remedy: select setval of the sequence, as docs/upkeep.md shows. */
+/** A row of "select * from filestore.check_sequences(…)". The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval. */
 export interface CheckSequencesRow {
   table_name: string | null;
   next_id: string | null;
@@ -626,16 +626,16 @@ export interface CheckSequencesRow {
   problem: string | null;
 }
 
-/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; null leaves the name as it is. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. */
+/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. */
 export type CopyTreeRow = NodeRow;
 
-/** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid. */
+/** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is not a live directory, FS409 when the name is taken, FS422 when the name or the checksum is not valid. */
 export type CreateNodeRow = NodeRow;
 
-/** A row of "select * from filestore.create_nodes(…)". Creates the nodes that a JSON array of objects describes, all or none, and returns them in the order given. An object has parent_id, name and perhaps kind (file by default), state and any content column of nodes; what it leaves out has the default of its column. At most 10000. FS404 when a parent is no live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. */
+/** A row of "select * from filestore.create_nodes(…)". Creates the nodes that a JSON array of at most 10000 objects describes, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. */
 export type CreateNodesRow = NodeRow;
 
-/** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment, which becomes deleted_at: restore_node brings nodes deleted with one moment back as one tree. The rest is a valid tree at all times. */
+/** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. */
 export interface DeleteBatchRow {
   delete_batch: number | null;
 }
@@ -643,7 +643,7 @@ export interface DeleteBatchRow {
 /** A row of "select * from filestore.delete_node(…)". Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any). */
 export type DeleteNodeRow = NodeRow;
 
-/** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale after it was marked so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
+/** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale from when the totals are marked so until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
 export interface DirectoryTotalsRow {
   size_bytes: string;
   file_count: string;
@@ -655,27 +655,27 @@ export interface DirectoryTotalsRow {
 /** A row of "select * from filestore.ensure_directory(…)". Returns the directory at a path of a mount, and creates it and the missing directories above it. Any number of callers may ask for the same one at once. FS404 when the mount does not exist, FS409 when a file is in the way, FS422 when the path is not valid. */
 export type EnsureDirectoryRow = NodeRow;
 
-/** A row of "select * from filestore.expire_commands(…)". Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. */
+/** A row of "select * from filestore.expire_commands(…)". Marks commands as failed that started longer than older_than ago and have not ended, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. */
 export type ExpireCommandsRow = JournalEntryRow;
 
-/** A row of "select * from filestore.find_by_checksum(…)". The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. */
+/** A row of "select * from filestore.find_by_checksum(…)". The live files with a checksum, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. */
 export type FindByChecksumRow = NodeRow;
 
-/** A row of "select * from filestore.finish_command(…)". Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Success belongs to the transaction of the work, as its last statement; failure belongs to a separate one, after the work rolled back. Repeating it with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise. */
+/** A row of "select * from filestore.finish_command(…)". Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Record success in the transaction of the work, as its last statement. Record a failure in a separate transaction, after the work rolled back. Repeating the call with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise. */
 export type FinishCommandRow = JournalEntryRow;
 
-/** A row of "select * from filestore.fold_rollups(…)". Adds at most max_deltas pending deltas to the totals of every directory above them, and says how many; 0 when nothing is left that another fold does not hold. Totals as read by directory_totals do not change by it: reading them becomes cheaper. */
+/** A row of "select * from filestore.fold_rollups(…)". Adds at most max_deltas pending deltas to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. */
 export interface FoldRollupsRow {
   fold_rollups: number | null;
 }
 
-/** A row of "select * from filestore.list_commands(…)". A page of the journal, the newest entries first: all, or those of a mount, of a command, with a status. The next page begins before the last id of this one. */
+/** A row of "select * from filestore.list_commands(…)". A page of the journal, the newest entries first: all entries, or those of a mount, of a command, or with a status. For the next page, give the last id of this one as before_id. */
 export type ListCommandsRow = JournalEntryRow;
 
-/** A row of "select * from filestore.list_directory(…)". A page of what a live directory holds, in order of name; with_deleted, of what any directory holds, tombstones included, in order of name and id. The next page begins after the last name of this one, or after its last name and id. FS404 when there is no such directory. */
+/** A row of "select * from filestore.list_directory(…)". A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and with with_deleted also its id as after_id. FS404 when there is no such directory. */
 export type ListDirectoryRow = NodeRow;
 
-/** A row of "select * from filestore.list_totals(…)". The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. */
+/** A row of "select * from filestore.list_totals(…)". The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. FS422 when there are more than 10000 ids. */
 export interface ListTotalsRow {
   node_id: string;
   size_bytes: string;
@@ -685,71 +685,71 @@ export interface ListTotalsRow {
   consistency_state: TotalsState;
 }
 
-/** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. */
+/** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path. Returns the ids of those that were neither created nor seen since a moment, and in next_path the after_path of the next call: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. */
 export interface ListUnseenRow {
   node_ids: string[];
   next_path: string | null;
 }
 
-/** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it. */
+/** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. No other operation needs it. */
 export interface LockTreeRow {
   lock_tree: '';
 }
 
-/** A row of "select * from filestore.merge_metadata(…)". Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object. */
+/** A row of "select * from filestore.merge_metadata(…)". Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is not an object. */
 export type MergeMetadataRow = NodeRow;
 
-/** A row of "select * from filestore.move_node(…)". Moves a node below another directory of its mount, renames it, or both, with everything below it; null leaves the parent or the name as it is. Returns the node. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. */
+/** A row of "select * from filestore.move_node(…)". Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. */
 export type MoveNodeRow = NodeRow;
 
 /** A row of "select * from filestore.node_at(…)". The version of a node that was current at a moment; no row when the node did not exist yet. */
 export type NodeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
-/** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row; with_deleted, where no node lives, the tombstone that was deleted last. The path need not be canonical; FS404 when the mount does not exist. */
+/** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row. With with_deleted, the tombstone that was deleted last, if no live node is there. The path need not be canonical. FS404 when the mount does not exist. */
 export type NodeByPathRow = NodeRow;
 
-/** A row of "select * from filestore.node_commands(…)". A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. The next page begins before the last id of this one. */
+/** A row of "select * from filestore.node_commands(…)". A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. For the next page, give the last id of this one as before_id. */
 export type NodeCommandsRow = JournalEntryRow;
 
-/** A row of "select * from filestore.node_location(…)". Where a node is, or for a deleted one was, as a URI: file:///root/path or s3://bucket/prefix/path. Null when there is no such node. */
+/** A row of "select * from filestore.node_location(…)". The location of a node as a URI, file:///root/path or s3://bucket/prefix/path; of a deleted node, where it was. Null when there is no such node. */
 export interface NodeLocationRow {
   node_location: string | null;
 }
 
-/** A row of "select * from filestore.prune_journal(…)". Removes at most batch entries that ended longer than older_than ago, and says how many: repeat it until it says 0. What has not ended stays, however old. */
+/** A row of "select * from filestore.prune_journal(…)". Removes at most batch entries that ended longer than older_than ago, and returns how many. Repeat it until it returns 0. Entries that have not ended stay, whatever their age. */
 export interface PruneJournalRow {
   prune_journal: number | null;
 }
 
-/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch nodes, with their history, that the database saw deleted or changed as tombstones longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories whose totals are not folded yet. */
+/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas. */
 export interface PurgeDeletedRow {
   purge_deleted: number | null;
 }
 
-/** A row of "select * from filestore.record_sightings(…)". Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future. */
+/** A row of "select * from filestore.record_sightings(…)". Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future. */
 export interface RecordSightingsRow {
   record_sightings: number | null;
 }
 
-/** A row of "select * from filestore.recount_rollups(…)". Recounts the totals of a mount's directories from its live nodes, and says how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist. */
+/** A row of "select * from filestore.recount_rollups(…)". Recounts the totals of a mount's directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist. */
 export interface RecountRollupsRow {
   recount_rollups: string | null;
 }
 
-/** A row of "select * from filestore.restore_node(…)". Brings a deleted node back to its directory and returns it; with_tree also brings back everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any). */
+/** A row of "select * from filestore.restore_node(…)". Restores a deleted node in its directory and returns it. With with_tree, also restores everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any). */
 export type RestoreNodeRow = NodeRow;
 
-/** A row of "select * from filestore.revert_node(…)". Brings an old version of a node back as a new version and returns it: its place, name, content and metadata. Its state stays what it is, but a deleted node is restored. FS404 when there is no such version or the parent of then is gone, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. */
+/** A row of "select * from filestore.revert_node(…)". Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. */
 export type RevertNodeRow = NodeRow;
 
-/** A row of "select * from filestore.start_command(…)". Takes a queued command to run it: of several callers one gets the entry, the others FS409. FS404 when there is no such entry. */
+/** A row of "select * from filestore.start_command(…)". Starts a queued command and returns its entry. If several callers try, one gets the entry and the others FS409. FS404 when there is no such entry. */
 export type StartCommandRow = JournalEntryRow;
 
-/** A row of "select * from filestore.tree_at(…)". The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. */
+/** A row of "select * from filestore.tree_at(…)". The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
-/** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not the node expected_id, is not at expected_version (null: any; version 0: it must not exist), or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. */
+/** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. */
 export type UpsertFileRow = NodeRow;
 
-/** A row of "select * from filestore.writable_mount(…)". The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change. */
+/** A row of "select * from filestore.writable_mount(…)". The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change. */
 export type WritableMountRow = BackendMountRow;

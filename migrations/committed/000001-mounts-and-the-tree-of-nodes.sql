@@ -1,13 +1,13 @@
 --! Previous: -
---! Hash: sha1:dac7327a24d825be0023afd4493a47c8b05b08d9
+--! Hash: sha1:2924e1853f379975d10cfa1e32d90c494164c646
 --! Message: Mounts and the tree of nodes
 
--- Names are compared and measured as UTF-8 bytes: in another encoding the
--- rules about control characters and lengths would mean something else.
+-- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
+-- would be wrong.
 do $$
 begin
   if current_setting('server_encoding') <> 'UTF8' then
-    raise exception 'filestore needs a database encoded in UTF8, this one is %', current_setting('server_encoding')
+    raise exception 'the database is encoded in %, but filestore needs UTF8', current_setting('server_encoding')
       using errcode = 'FS422',
             hint    = 'Create the database with: create database … encoding ''UTF8'' template template0';
   end if;
@@ -62,8 +62,7 @@ create table if not exists filestore.backend_mounts (
         when 's3'    then root_path is null and bucket is not null
       end
     ),
-  -- Absolute and canonical: one spelling for each directory, so that the unique
-  -- index on it means what it says.
+  -- Absolute and canonical, so that each directory has one spelling and the unique index finds every duplicate.
   constraint backend_mounts_root_path_check
     check (
       root_path = '/'
@@ -71,7 +70,7 @@ create table if not exists filestore.backend_mounts (
     ),
   constraint backend_mounts_bucket_check
     check (bucket ~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$'),
-  -- No prefix is null, never '': one spelling for "the whole bucket".
+  -- Null and never '' for the whole bucket, so that it has one spelling.
   constraint backend_mounts_prefix_check
     check (prefix ~ '^[^/]+(/[^/]+)*$' and octet_length(prefix) <= 1024 and prefix !~ '[\u0001-\u001f\u007f-\u009f]'),
   constraint backend_mounts_display_name_check
@@ -103,28 +102,29 @@ comment on column filestore.backend_mounts.mount_key       is 'Name by which ser
 comment on column filestore.backend_mounts.display_name    is 'Name for people; at most 256 bytes.';
 comment on column filestore.backend_mounts.description     is 'What the mount is for; at most 8 KiB. A secret in it is refused.';
 comment on column filestore.backend_mounts.labels          is 'A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB.';
-comment on column filestore.backend_mounts.contact         is 'Whom to ask about the mount, such as a mail address; at most 256 bytes.';
+comment on column filestore.backend_mounts.contact         is 'Contact for questions about the mount, such as a mail address; at most 256 bytes.';
 comment on column filestore.backend_mounts.backend_kind    is 'local or s3. Never changes.';
 comment on column filestore.backend_mounts.root_path       is 'Local mounts: absolute, canonical path of the directory. Null on S3.';
 comment on column filestore.backend_mounts.bucket          is 'S3 mounts: name of the bucket. Null on local mounts.';
 comment on column filestore.backend_mounts.prefix          is 'S3 mounts: key prefix without leading or trailing slash; null for the whole bucket.';
 comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as region or endpoint. A secret in it is refused; at most 64 KiB.';
-comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret that opens the backend; never the secret.';
+comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret with the credentials of the backend; never the secret itself.';
 comment on column filestore.backend_mounts.access_mode     is 'rw, or ro for a mount that commands must not change.';
 comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it.';
 comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded, error or unknown: what the service last knew of the backend.';
 comment on column filestore.backend_mounts.state_reason    is 'Why the mount is in its state; at most 8 KiB. A secret in it is refused. Write it together with the state.';
 comment on column filestore.backend_mounts.erasing_since   is 'When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only.';
-comment on column filestore.backend_mounts.version         is 'Optimistic version: counted by a trigger, +1 on every change.';
+comment on column filestore.backend_mounts.version         is 'Optimistic version: a trigger adds 1 at every change.';
 comment on column filestore.backend_mounts.created_at      is 'When the row was inserted.';
-comment on column filestore.backend_mounts.updated_at      is 'When version last moved.';
+comment on column filestore.backend_mounts.updated_at      is 'When version last changed.';
 
-comment on constraint backend_mounts_place_check         on filestore.backend_mounts is 'Local: root_path and nothing else. S3: bucket, perhaps prefix, no root_path.';
+comment on constraint backend_mounts_place_check         on filestore.backend_mounts is 'A local mount has only root_path. An S3 mount has bucket and perhaps prefix, but no root_path.';
 comment on constraint backend_mounts_root_path_check     on filestore.backend_mounts is 'root_path is absolute, without empty, "." or ".." segments, without a trailing slash or control characters.';
-comment on index filestore.backend_mounts_root_path_key     is 'At most one local mount per directory; the mount that owns a path.';
+comment on index filestore.backend_mounts_root_path_key     is 'At most one local mount per directory; finds the mount of a path.';
 comment on index filestore.backend_mounts_bucket_prefix_key is 'At most one S3 mount per bucket and prefix.';
 
--- The two enumerations are domains: their checks are kept for the session, and name the values in the types of rows.
+-- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
+-- their values.
 do $$
 begin
   if to_regtype('filestore.node_kind') is null then
@@ -141,8 +141,8 @@ $$;
 comment on domain filestore.node_kind  is 'What a node is: file or directory.';
 comment on domain filestore.node_state is 'What the catalogue last knew of a node.';
 
--- No generated column: the server reads its expression from the catalog at every statement, and a table with one cannot
--- be replicated whole.
+-- No generated columns: the server would read their expressions from the catalog at every statement, and "replica
+-- identity full" would make updates fail on PostgreSQL 18.
 create table if not exists filestore.nodes (
   id               bigint               generated always as identity (maxvalue 1099511627775),
   backend_mount_id bigint               not null,
@@ -167,26 +167,24 @@ create table if not exists filestore.nodes (
   created_at       timestamptz(3)       not null default date_trunc('milliseconds', statement_timestamp()),
   updated_at       timestamptz(3)       not null default date_trunc('milliseconds', statement_timestamp()),
   deleted_at       timestamptz(3),
-  -- The mount, on its root node only: the mount of every other node follows
-  -- from its parents, and a key on all of them would make every writer of a
-  -- mount lock that one row.
+  -- Only the root node references its mount. The mount of other nodes follows from their parents, and a foreign key on
+  -- all of them would make every writer lock the mount's row.
   root_of_mount_id bigint,
 
   constraint nodes_pkey
     primary key (id),
-  -- What a child's key refers to. A file has no directory_path, so nothing
-  -- can be its child; a tombstone is not live, so no live row can be below it.
+  -- The target of nodes_parent_fkey. A file has no directory_path, so it can have no children. A tombstone is not live,
+  -- so no live row can be below it.
   constraint nodes_directory_key
     unique (backend_mount_id, id, directory_path, live),
-  -- Its columns are plain, not generated: with generated columns in a
-  -- referenced key any before-update trigger makes any update of a directory
-  -- take the strongest row lock, and creates in it wait.
+  -- The columns are plain. With generated columns in a referenced key, any before-update trigger makes any update of a
+  -- directory take the strongest row lock, and concurrent creates in it wait.
   constraint nodes_parent_fkey
     foreign key (backend_mount_id, parent_id, parent_path, parent_live)
     references filestore.nodes (backend_mount_id, id, directory_path, live)
     on update cascade,
-  -- No action: a mount is deleted by its own trigger, and only when it holds
-  -- nothing. A cascade here would erase a populated mount in one statement.
+  -- No cascade: it would erase a whole mount in one statement. A trigger removes the root of a mount that is deleted,
+  -- and refuses when the mount has other nodes.
   constraint nodes_backend_mount_fkey
     foreign key (root_of_mount_id)
     references filestore.backend_mounts (id)
@@ -195,84 +193,82 @@ create table if not exists filestore.nodes (
 create unique index if not exists nodes_root_key
   on filestore.nodes (root_of_mount_id)
   where root_of_mount_id is not null;
--- The predicate is parent_live, not deleted_at: the cascade compares all four
--- key columns by equality, which implies "parent_live is not null" and nothing
--- about deleted_at, so with that predicate it would read the whole table once
--- per moved directory. Both select the same rows.
--- Without the mount, which follows from the parent: narrower, and found by parent_id alone.
+-- The predicate uses parent_live and not deleted_at, which would select the same rows. The cascade compares all four
+-- key columns by equality. That implies "parent_live is not null", but nothing about deleted_at, so it would read the
+-- whole table once per moved directory.
+-- The mount is left out, since it follows from the parent: the index is narrower, and parent_id alone finds its rows.
 create unique index if not exists nodes_live_child_key
   on filestore.nodes (parent_id, name)
   where parent_live is not null;
--- Always empty. The key asks for children whose parent_live is false. With the
--- value in the plan that becomes "not parent_live", which implies no "is not
--- null", and without this index all nodes would be read.
+-- Always empty. nodes_parent_fkey looks for children with parent_live = false. The planner turns that into "not
+-- parent_live", for which it cannot use the index above: without this one, it would read all nodes.
 create index if not exists nodes_dead_child_idx
   on filestore.nodes (parent_id)
   where not parent_live;
--- Not unique: the tree makes live paths unique already, and a second unique
--- index would leak 23505 past "on conflict".
+-- Not unique: parent and name make live paths unique already, and a second unique index would raise 23505 in spite of
+-- "on conflict".
 create index if not exists nodes_live_path_idx
   on filestore.nodes (backend_mount_id, path)
   where live;
--- Its predicate is not that of nodes_purge_idx, which right after a mass delete
--- looks as good to the planner and reads every tombstone at every lookup.
+-- The predicate differs from that of nodes_purge_idx. Otherwise, right after a mass delete, the planner may use
+-- nodes_purge_idx here and read every tombstone at every lookup.
 create index if not exists nodes_tombstone_parent_idx
   on filestore.nodes (parent_id, name, id)
   where not live;
--- With deleted_at and id, for a path that is used again all day: of its tombstones, only the one that was deleted last is read.
+-- With deleted_at and id, a lookup reads only the last deleted tombstone of a path, even if the path is reused all day.
 create index if not exists nodes_dead_path_idx
   on filestore.nodes (backend_mount_id, path, deleted_at, id)
   where not live;
--- Not over updated_at, from which retention counts: every update would write to all indexes.
+-- Retention counts from updated_at, but an index on that column would make every update write to all indexes.
 create index if not exists nodes_purge_idx
   on filestore.nodes (backend_mount_id, deleted_at, depth desc)
   where deleted_at is not null;
--- Eight bytes of each digest: a fifth of an index over the text. Not a hash
--- index, which slows down without limit when many files are equal.
+-- With eight bytes per digest, the index has a fifth of the size of one on the text. A hash index would slow down
+-- without limit when many files are equal.
 create index if not exists nodes_checksum_idx
   on filestore.nodes (hashtextextended(checksum, 0))
   where checksum is not null;
 create index if not exists nodes_unsettled_idx
   on filestore.nodes (backend_mount_id, state, id)
   where state in ('inconsistent', 'missing');
--- Empty objects are in it too: the planner cannot infer "metadata <> '{}'" from "metadata @> $1". Each search reads the
--- list of pending entries from end to end, so that list is short.
+-- Not partial: the planner cannot infer "metadata <> '{}'" from "metadata @> $1". Each search reads the whole list of
+-- pending entries, so the list is kept short.
 create index if not exists nodes_metadata_idx
   on filestore.nodes using gin (metadata jsonb_path_ops)
   with (gin_pending_list_limit = 64);
 
-comment on table  filestore.nodes                  is 'One row per file or directory, live or tombstone. The tree proves itself: nodes_parent_fkey ties every live row to a live directory of the same mount at parent_path.';
-comment on column filestore.nodes.id               is 'Stable number of the node; other services attach to it. Never reused: a path used again has a new id.';
+comment on table  filestore.nodes                  is 'One row per file or directory, live or tombstone. nodes_parent_fkey guarantees the tree: the parent of every live row is a live directory of the same mount, at parent_path.';
+comment on column filestore.nodes.id               is 'Stable number of the node, for other services to refer to. Never reused: a new node at the same path has a new id.';
 comment on column filestore.nodes.backend_mount_id is 'The mount whose tree the node belongs to. Never changes.';
 comment on column filestore.nodes.parent_id        is 'The directory that holds the node; null for the root of a mount only.';
-comment on column filestore.nodes.parent_path      is 'Path of the parent, kept equal to it by nodes_parent_fkey while the node lives; on a tombstone, where the parent was when the node was deleted. Set by trigger when null.';
-comment on column filestore.nodes.parent_live      is 'True while the node lives; null on a root and on a tombstone, which takes it out of the key. Set by trigger.';
+comment on column filestore.nodes.parent_path      is 'Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null.';
+comment on column filestore.nodes.parent_live      is 'True while the node is live; null on a root and on a tombstone, so that nodes_parent_fkey does not apply to it. Set by trigger.';
 comment on column filestore.nodes.name             is 'Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3.';
 comment on column filestore.nodes.path             is 'Path below the mount''s root, without leading slash; empty for the root. At most 2600 bytes. Set by trigger.';
 comment on column filestore.nodes.depth            is 'Number of segments in path: 0 for the root. Set by trigger.';
-comment on column filestore.nodes.directory_path   is 'path for a directory, null for a file: what the keys of children refer to. Set by trigger.';
-comment on column filestore.nodes.live             is 'deleted_at is null, as a plain column that keys can refer to. Set by trigger.';
+comment on column filestore.nodes.directory_path   is 'Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger.';
+comment on column filestore.nodes.live             is 'Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger.';
 comment on column filestore.nodes.kind             is 'file or directory. Never changes.';
 comment on column filestore.nodes.size_bytes       is 'Size of the content in bytes; 0 for a directory.';
 comment on column filestore.nodes.checksum         is 'Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86….';
 comment on column filestore.nodes.content_hash     is 'The backend''s own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes.';
 comment on column filestore.nodes.storage_class    is 'The backend''s storage class, such as STANDARD_IA. At most 256 bytes.';
 comment on column filestore.nodes.link_target      is 'A symbolic link''s target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes.';
-comment on column filestore.nodes.metadata         is 'A JSON object that belongs to the service. At most 64 KiB.';
+comment on column filestore.nodes.metadata         is 'A JSON object with data of the service. At most 64 KiB.';
 comment on column filestore.nodes.state            is 'active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone).';
-comment on column filestore.nodes.version          is 'Optimistic version: counted by trigger, +1 on every change.';
+comment on column filestore.nodes.version          is 'Optimistic version: a trigger adds 1 at every change.';
 comment on column filestore.nodes.last_modified_at is 'When the backend says the content was last modified.';
 comment on column filestore.nodes.created_at       is 'When the row was inserted. Never changes.';
-comment on column filestore.nodes.updated_at       is 'When version last changed, in whole milliseconds; strictly later than before. On a tombstone, retention counts from here.';
-comment on column filestore.nodes.deleted_at       is 'When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node lives.';
-comment on column filestore.nodes.root_of_mount_id is 'backend_mount_id on a root, null elsewhere: the referencing side of nodes_backend_mount_fkey. Set by trigger.';
+comment on column filestore.nodes.updated_at       is 'When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here.';
+comment on column filestore.nodes.deleted_at       is 'When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live.';
+comment on column filestore.nodes.root_of_mount_id is 'Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger.';
 
-comment on constraint nodes_directory_key      on filestore.nodes is 'What nodes_parent_fkey refers to: a live directory at its path.';
-comment on constraint nodes_parent_fkey        on filestore.nodes is 'The parent exists, on the same mount, is a live directory, and is at parent_path. Carries moves to the subtree.';
+comment on constraint nodes_directory_key      on filestore.nodes is 'The target of nodes_parent_fkey: a live directory and its path.';
+comment on constraint nodes_parent_fkey        on filestore.nodes is 'The parent exists on the same mount, is a live directory, and is at parent_path. The cascade moves the subtree.';
 comment on constraint nodes_backend_mount_fkey on filestore.nodes is 'The mount exists; it cannot be deleted while it holds nodes.';
 comment on index filestore.nodes_root_key             is 'One root per mount.';
 comment on index filestore.nodes_live_child_key       is 'At most one live node per name and directory; lists a directory by keyset; serves the cascade.';
-comment on index filestore.nodes_dead_child_idx       is 'What the tree''s key asks for when a directory is restored or purged.';
+comment on index filestore.nodes_dead_child_idx       is 'For nodes_parent_fkey, when a directory is restored or purged.';
 comment on index filestore.nodes_live_path_idx        is 'Lookup and prefix scan by path.';
 comment on index filestore.nodes_tombstone_parent_idx is 'Tombstones below a directory: purge and restore; lists them by keyset.';
 comment on index filestore.nodes_dead_path_idx        is 'Tombstones at a path, by when they were deleted.';
@@ -293,7 +289,7 @@ declare
   shown text := left(regexp_replace(node.name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40);
   fault record;
 begin
-  -- The first rule that the row breaks. A null counts as broken.
+  -- The first rule that the row breaks. A result of null counts as broken.
   select *
   into fault
   from (values
@@ -304,20 +300,20 @@ begin
           node.parent_path is null and node.name = '' and node.kind = 'directory' and node.live and node.root_of_mount_id = node.backend_mount_id
         else node.parent_path is not null and node.root_of_mount_id is null
       end,
-      'has either a parent, or is the nameless live root directory of its mount',
-      'Insert it below a directory; the root comes with the mount.'
+      'must have a parent, or be the nameless live root directory of its mount',
+      'Give a parent_id. Only the root has none, and it is created with its mount.'
     ),
     (
       'nodes_name_check',
       (node.name <> '' or node.parent_id is null) and node.name not in ('.', '..') and octet_length(node.name) <= 1024 and node.name !~ '[/\u0001-\u001f\u007f-\u009f]',
       'must have a name that is one segment of a path',
-      'A name is not empty, "." or "..", has no "/" and no control character, and at most 1024 bytes.'
+      'Give a name that is not empty, "." or "..", without "/" and control characters, of at most 1024 bytes.'
     ),
     (
       'nodes_path_length_check',
       octet_length(node.path) <= 2600,
       format('has a path of %s bytes', octet_length(node.path)),
-      'A path has at most 2600 bytes, which is what an index entry can hold.'
+      'Give a shorter name or another parent: a path has at most 2600 bytes.'
     ),
     (
       'nodes_derived_path_check',
@@ -331,19 +327,19 @@ begin
       node.live = (node.deleted_at is null)
         and node.live = (node.state <> 'deleted')
         and case when node.live and node.parent_id is not null then node.parent_live else node.parent_live is null end,
-      'must be either live or deleted in all of live, state, deleted_at and parent_live',
-      'Set state only: the database sets the others.'
+      'must be live or deleted by all of live, state, deleted_at and parent_live',
+      'Set only state: the database sets the other three.'
     ),
     (
       'nodes_size_check',
       node.size_bytes >= 0 and (node.kind = 'file' or node.size_bytes = 0),
       format('cannot have size %s', node.size_bytes),
-      'A file has a size of 0 or more, a directory 0.'
+      'Give a size of 0 or more for a file, and 0 for a directory.'
     ),
     (
       'nodes_directory_check',
       case node.kind when 'directory' then node.directory_path = node.path else node.directory_path is null end,
-      'must have its path in directory_path if it is a directory, and nothing if it is a file',
+      'must have its path in directory_path if it is a directory, and null if it is a file',
       'Leave directory_path out: the database sets it.'
     ),
     (
@@ -356,25 +352,25 @@ begin
       'nodes_content_hash_check',
       node.content_hash is null or octet_length(node.content_hash) <= 1024,
       format('has a content_hash of %s bytes', octet_length(node.content_hash)),
-      'It has at most 1024 bytes.'
+      'Give at most 1024 bytes.'
     ),
     (
       'nodes_storage_class_check',
       node.storage_class is null or octet_length(node.storage_class) <= 256,
       format('has a storage_class of %s bytes', octet_length(node.storage_class)),
-      'It has at most 256 bytes.'
+      'Give at most 256 bytes.'
     ),
     (
       'nodes_link_target_check',
       node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'),
-      'has a link_target that no symbolic link can have',
-      'A link is a file, and its target has 1 to 4096 bytes.'
+      'has a link_target that is not valid',
+      'Give a target of 1 to 4096 bytes, and only for a file.'
     ),
     (
       'nodes_metadata_check',
       jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536,
       format('has metadata of type %s and %s bytes', jsonb_typeof(node.metadata), octet_length(node.metadata::text)),
-      'Metadata is a JSON object of at most 65536 bytes, as jsonb stores it.'
+      'Give a JSON object of at most 65536 bytes, in the size that jsonb stores.'
     ),
     (
       'nodes_last_modified_check',
@@ -392,23 +388,23 @@ begin
       'nodes_version_check',
       node.version >= 1,
       format('cannot have version %s', node.version),
-      'Leave version out: the database counts it from 1.'
+      'Leave version out: the database sets it.'
     )
   ) as rules (name, holds, complaint, remedy)
   where rules.holds is not true
   limit 1;
 
-  raise exception 'node "%" %', shown, coalesce(fault.complaint, 'breaks a rule that has no name')
+  raise exception 'node "%" %', shown, coalesce(fault.complaint, 'breaks a rule of filestore.is_sound')
     using errcode    = 'check_violation',
           constraint = coalesce(fault.name, 'nodes_sound_check'),
           schema     = 'filestore',
           table      = 'nodes',
-          hint       = coalesce(fault.remedy, 'The rules are in filestore.is_sound.');
+          hint       = coalesce(fault.remedy, 'Read the rules in filestore.is_sound, and correct the row.');
 end
 $$;
 
 comment on function filestore.refuse_unsound(filestore.nodes) is
-  'Internal: Names the rule that a row of nodes breaks, and its remedy.';
+  'Internal: Raises 23514 with the first rule that a row of nodes breaks, and its remedy.';
 
 revoke all on function filestore.refuse_unsound(filestore.nodes) from public;
 --! EndIncluded functions/refuse_unsound.sql
@@ -421,7 +417,7 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- One expression, since the server keeps it for the session. Only an unsound row pays for the explanation.
+  -- The server keeps one compiled expression for the session. Only for an unsound row, refuse_unsound finds the rule.
   if (
     case
       when node.parent_id is null then
@@ -452,7 +448,7 @@ begin
     and (node.content_hash is null or octet_length(node.content_hash) <= 1024)
     and (node.storage_class is null or octet_length(node.storage_class) <= 256)
     and (node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'))
-    -- The concatenation uncompresses, so that the bound is on what a reader gets.
+    -- The concatenation decompresses the value, so that the limit is on its real size.
     and (node.metadata = '{}' or (jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536))
     and (node.last_modified_at is null or node.last_modified_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999Z')
     and (node.deleted_at is null or node.deleted_at >= '0001-01-01T00:00:00Z')
@@ -466,13 +462,13 @@ end
 $$;
 
 comment on function filestore.is_sound(filestore.nodes) is
-  'Internal: Whether a row of nodes, seen alone, is well formed: nodes_sound_check. Raises 23514 with the name of the broken rule otherwise.';
+  'Internal: The condition of nodes_sound_check: true when a row of nodes is well formed by itself. Otherwise raises 23514 with the name of the broken rule.';
 
 revoke all on function filestore.is_sound(filestore.nodes) from public;
 --! EndIncluded functions/is_sound.sql
 
--- One check that calls one function, for the whole row. The server parses the text of a check at every statement, and
--- keeps a compiled function for the session.
+-- One check calls one function for the whole row. The server parses the text of a check at every statement, but keeps a
+-- compiled function for the session.
 do $$
 begin
   if not exists (
@@ -486,7 +482,7 @@ begin
 end
 $$;
 
-comment on constraint nodes_sound_check on filestore.nodes is 'Every rule that a row can break by itself. The error names the rule in its constraint field.';
+comment on constraint nodes_sound_check on filestore.nodes is 'All rules about a single row. The constraint field of the error names the broken rule.';
 
 --! Included functions/percent_encode.sql
 create or replace function filestore.percent_encode(value text)
@@ -494,8 +490,8 @@ returns text
 language sql
 stable strict parallel safe
 begin atomic
-  -- RFC 3986: the characters of a path segment and "/" stay, every other
-  -- character becomes its UTF-8 bytes in hexadecimal.
+  -- RFC 3986: "/" and the characters of a path segment stay. Every other character becomes its UTF-8 bytes in
+  -- hexadecimal.
   select case
     when value ~ '^[A-Za-z0-9._~!$&''()*+,;=:@/-]*$' then value
     else (
@@ -523,7 +519,7 @@ language sql
 stable parallel safe
 begin atomic
   select case backend_kind
-    -- A root_path of '/' brings the slash that stands between it and path.
+    -- A root_path of '/' already ends with the slash between it and path.
     when 'local' then 'file://' || filestore.percent_encode(
       rtrim(root_path, '/') || case when path <> '' or root_path = '/' then '/' else '' end || path
     )
@@ -532,7 +528,7 @@ begin atomic
 end;
 
 comment on function filestore.location_uri(text, text, text, text, text) is
-  'Internal: Where a path of a mount is, as a URI: file:///root/path or s3://bucket/prefix/path.';
+  'Internal: The location of a path of a mount, as a URI: file:///root/path or s3://bucket/prefix/path.';
 
 revoke all on function filestore.location_uri(text, text, text, text, text) from public;
 --! EndIncluded functions/location_uri.sql
@@ -557,7 +553,7 @@ end
 $$;
 
 comment on function filestore.lock_tree(bigint, boolean) is
-  'Locks the shape of a mount''s tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it.';
+  'Locks the shape of a mount''s tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. No other operation needs it.';
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql
@@ -569,18 +565,19 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- A function that waited for a lock must see what was committed during the wait.
+  -- After waiting for a lock, a function must see rows that were committed during the wait. At other isolation levels,
+  -- the snapshot is older.
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception '% is not possible in a % transaction', action, current_setting('transaction_isolation')
+    raise exception '% is not possible in a transaction with isolation level %', action, current_setting('transaction_isolation')
       using errcode    = 'FS409',
             constraint = 'read_committed_check',
-            hint       = 'Do it in a READ COMMITTED transaction.';
+            hint       = 'Use a READ COMMITTED transaction.';
   end if;
 end
 $$;
 
 comment on function filestore.require_read_committed(text) is
-  'Internal: Raises FS409 in a transaction whose snapshot is older than the locks it takes.';
+  'Internal: Raises FS409 in a transaction that is not READ COMMITTED: its snapshot would be older than the locks that it takes.';
 
 revoke all on function filestore.require_read_committed(text) from public;
 --! EndIncluded functions/require_read_committed.sql
@@ -595,17 +592,17 @@ begin
     raise exception '% did not change, so its version stays at %', row_name, current_version
       using errcode    = 'FS422',
             constraint = 'version_chosen',
-            hint       = 'Leave version out of the update: the database counts it.';
+            hint       = 'Leave version out of the update: the database increments it.';
   end if;
-  raise exception '% is at version %, it cannot be set to version %', row_name, current_version, given_version
+  raise exception '% is at version %, and cannot be set to version %', row_name, current_version, given_version
     using errcode    = 'FS409',
           constraint = 'version_chosen',
-          hint       = 'Leave version out of the update: the database counts it. To detect a lost race, add "where version = …" and look at the number of rows changed.';
+          hint       = 'Leave version out of the update: the database increments it. To detect a concurrent change, add "where version = …" and check the number of changed rows.';
 end
 $$;
 
 comment on function filestore.refuse_version(text, integer, integer) is
-  'Internal: Explains why an update cannot set the version that it gave.';
+  'Internal: Raises FS409 or FS422: an update cannot set the version.';
 
 revoke all on function filestore.refuse_version(text, integer, integer) from public;
 --! EndIncluded functions/refuse_version.sql
@@ -620,12 +617,12 @@ begin
   raise exception 'filestore.% cannot be truncated', tg_table_name
     using errcode    = 'FS409',
           constraint = 'truncate_check',
-          hint       = 'Delete rows instead: truncate runs no row trigger.';
+          hint       = 'Delete the rows instead: truncate does not run the triggers that guard them.';
 end
 $$;
 
 comment on function filestore.refuse_truncate() is
-  'Refuses truncate, which would bypass every guard on rows.';
+  'Refuses truncate, which would bypass the triggers that guard rows.';
 
 revoke all on function filestore.refuse_truncate() from public;
 --! EndIncluded functions/refuse_truncate.sql
@@ -684,9 +681,9 @@ begin
       raise exception 'the value nests deeper than 32 levels'
         using errcode    = 'FS422',
               constraint = 'backend_mounts_settings_depth_check',
-              hint       = 'Store it flatter.';
+              hint       = 'Give a value with at most 32 levels.';
     elsif part.key ~* secret_value then
-      -- The key itself is not quoted.
+      -- The path leaves out this key, because the key contains the secret.
       return concat_ws('.', part.parent, '…');
     elsif part.words ~ secret_key and part.value not in ('null', 'true', 'false', '""') then
       return part.path;
@@ -718,11 +715,11 @@ begin
     raise exception '% has % bytes', column_name, size
       using errcode    = 'FS422',
             constraint = 'backend_mounts_settings_size_check',
-            hint       = 'At most 65536 bytes of JSON text are kept for a mount.';
+            hint       = 'Give at most 65536 bytes of JSON text.';
   end if;
   secret := filestore.find_secret(settings);
   if secret is not null then
-    -- A check would quote the row, and so the secret, to the client and in the server's log.
+    -- A check constraint would quote the row, and so the secret, to the client and in the server's log.
     raise exception '% contains a secret: %', column_name, left(secret, 200)
       using errcode    = 'FS422',
             constraint = 'backend_mounts_secret_check',
@@ -743,7 +740,7 @@ language plpgsql
 stable
 as $$
 begin
-  -- Only the owner can write backfills, and the batch's own transaction is on record: the setting alone is no pass.
+  -- Any role can set filestore.backfill_id. Only the owner can write to backfills, so its transaction_id is the proof.
   return exists (
     select
     from filestore.backfills b
@@ -756,7 +753,7 @@ end
 $$;
 
 comment on function filestore.is_backfill(jsonb, jsonb) is
-  'Internal: Whether a row changes only by a batch of filestore.backfill, which counts no version. Called when the setting filestore.backfill_id is set.';
+  'Internal: Whether a batch of filestore.backfill is the only change of a row, so that its version stays. Called when the setting filestore.backfill_id is set.';
 
 revoke all on function filestore.is_backfill(jsonb, jsonb) from public;
 --! EndIncluded functions/is_backfill.sql
@@ -789,8 +786,7 @@ as $$
 begin
   perform filestore.require_read_committed('deleting a mount');
   perform filestore.lock_tree(old.id, true);
-  -- Waits for creates directly below the root, so that the next statement sees
-  -- them.
+  -- Waits for concurrent creates directly below the root, so that the next statement sees them.
   perform
   from filestore.nodes n
   where n.root_of_mount_id = old.id
@@ -805,9 +801,9 @@ begin
     raise exception 'mount "%" still holds nodes', old.mount_key
       using errcode    = 'FS409',
             constraint = 'nodes_not_empty',
-            hint       = 'Delete and purge its nodes first; tombstones count.';
+            hint       = 'Delete and purge all its nodes first, or call filestore.erase_mount.';
   end if;
-  -- They add up to nothing, and there is nothing left to add them to.
+  -- The pending deltas of an empty mount add up to zero, so they can be removed without folding.
   delete from filestore.rollup_deltas d
   where d.backend_mount_id = old.id;
   delete from filestore.nodes n
@@ -817,7 +813,7 @@ end
 $$;
 
 comment on function filestore.remove_mount_root() is
-  'Removes the lone root of a mount that is being deleted; refuses when the mount holds anything else.';
+  'Removes the root of a mount that is being deleted. Refuses when the mount has other nodes, tombstones included.';
 
 revoke all on function filestore.remove_mount_root() from public;
 --! EndIncluded functions/remove_mount_root.sql
@@ -868,7 +864,7 @@ begin
             hint       = 'Register another mount instead.';
   end if;
 
-  -- The whole row is compared, so that a new column counts without being named here.
+  -- The whole row is compared, so that new columns are included.
   new.version    := old.version;
   new.updated_at := old.updated_at;
   if new *<> old
@@ -884,7 +880,7 @@ end
 $$;
 
 comment on function filestore.prepare_mount() is
-  'Refuses a secret in a mount''s settings and a change of what a mount is; counts the version of every other change.';
+  'Refuses a secret in a mount''s settings, and a change of its id, backend_kind or created_at. Increments the version at every other change.';
 
 revoke all on function filestore.prepare_mount() from public;
 --! EndIncluded functions/prepare_mount.sql
@@ -900,7 +896,7 @@ end
 $$;
 
 comment on function filestore.describe_node(filestore.nodes) is
-  'Internal: A node as error messages name it: its id and path.';
+  'Internal: How error messages name a node: by its id and path.';
 
 revoke all on function filestore.describe_node(filestore.nodes) from public;
 --! EndIncluded functions/describe_node.sql
@@ -914,8 +910,8 @@ declare
   parent record;
   fault  record;
 begin
-  -- Without the lock, a create that races a move of the parent reads the old
-  -- path and fails at the key; with it, it waits and reads the new one.
+  -- With the lock, a create waits for a concurrent move of the parent and reads the new path. Without it, the create
+  -- would read the old path and violate nodes_parent_fkey.
   select p.backend_mount_id, p.path, p.directory_path, p.live
   into parent
   from filestore.nodes p
@@ -940,14 +936,14 @@ begin
       'nodes_parent_missing',
       parent.backend_mount_id is not null,
       format('parent %s of node "%s" does not exist', node_parent_id, shown),
-      'It was never there, or it was deleted and purged.'
+      'Choose an existing directory: this one was purged, or never existed.'
     ),
     (
       'nodes_parent_elsewhere',
       parent.backend_mount_id = node_mount_id,
       format('parent %s ("%s") of node "%s" is on mount %s, not on mount %s',
              node_parent_id, parent.path, shown, parent.backend_mount_id, node_mount_id),
-      'Choose a directory of the same mount. Between mounts, a node is created there and deleted here.'
+      'Choose a directory of the same mount. To move a node to another mount, create it there and delete it here.'
     ),
     (
       'nodes_not_directory',
@@ -973,7 +969,7 @@ end
 $$;
 
 comment on function filestore.find_parent(bigint, bigint, text) is
-  'Internal: The path of a directory that is to be a node''s parent, locked against moves; FS404 when it cannot be.';
+  'Internal: Locks the directory that is to be a node''s parent against moves, and returns its path. FS404 when it is not a live directory of the mount.';
 
 revoke all on function filestore.find_parent(bigint, bigint, text) from public;
 --! EndIncluded functions/find_parent.sql
@@ -988,13 +984,13 @@ begin
     raise exception 'name "%…" has % bytes', left(node_name, 40), octet_length(node_name)
       using errcode    = 'FS422',
             constraint = 'nodes_local_name_check',
-            hint       = 'A name on a local mount has at most 255 bytes.';
+            hint       = 'Give a shorter name: on a local mount, at most 255 bytes.';
   end if;
 end
 $$;
 
 comment on function filestore.refuse_long_name(bigint, text) is
-  'Internal: Raises FS422 when the mount is a local one: called for names longer than 255 bytes only.';
+  'Internal: Raises FS422 when the mount is a local one. Called only for names longer than 255 bytes.';
 
 revoke all on function filestore.refuse_long_name(bigint, text) from public;
 --! EndIncluded functions/refuse_long_name.sql
@@ -1009,17 +1005,17 @@ begin
     raise exception 'the root of a mount cannot be deleted (%)', filestore.describe_node(node)
       using errcode    = 'FS422',
             constraint = 'nodes_root_check',
-            hint       = 'Delete the mount; its root goes with it.';
+            hint       = 'Delete the mount: that removes its root.';
   end if;
   raise exception '% cannot go from % to %', filestore.describe_node(node), node.state, new_state
     using errcode    = 'FS422',
           constraint = 'nodes_state_change_check',
-          hint       = 'Legal: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
+          hint       = 'Make one of the allowed changes: active to inconsistent, missing or deleted; inconsistent to active, missing or deleted; missing to active or deleted; deleted to active.';
 end
 $$;
 
 comment on function filestore.refuse_state_change(filestore.nodes, text) is
-  'Internal: Explains why a node cannot go from its state to another.';
+  'Internal: Raises FS422: a node cannot change to this state.';
 
 revoke all on function filestore.refuse_state_change(filestore.nodes, text) from public;
 --! EndIncluded functions/refuse_state_change.sql
@@ -1034,14 +1030,14 @@ begin
     raise exception 'node "%" cannot be created in state deleted', node.name
       using errcode    = 'FS422',
             constraint = 'nodes_born_live_check',
-            hint       = 'Insert it as active and delete it.';
+            hint       = 'Create it as active, and then delete it.';
   elsif node.version <> 1 then
     raise exception 'node "%" cannot be created at version %', node.path, node.version
       using errcode    = 'FS422',
             constraint = 'version_chosen',
             hint       = 'Leave version out of the insert: the database counts it, from 1.';
   elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
-    -- Its next version would begin after the end of time, or before this one.
+    -- The next version would not begin after this one.
     raise exception 'node "%" cannot be created with updated_at %', node.path, node.updated_at
       using errcode    = 'FS422',
             constraint = 'nodes_updated_at_check',
@@ -1065,7 +1061,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if new.parent_id is null and new.name = '' then
-    -- Only the mount's own trigger creates a node without name and parent.
+    -- The root of a mount: only the trigger on backend_mounts creates a node without name and parent.
     new.path             := '';
     new.depth            := 0;
     new.root_of_mount_id := new.backend_mount_id;
@@ -1093,7 +1089,7 @@ end
 $$;
 
 comment on function filestore.prepare_node_insert() is
-  'Sets what follows from a new node''s parent, name and kind; refuses a node without a parent, in state deleted, or with a version or moment that the writer chose.';
+  'Sets the columns that follow from a new node''s parent, name and kind. Refuses a node without a parent, in state deleted, with a version other than 1, or with an impossible updated_at.';
 
 revoke all on function filestore.prepare_node_insert() from public;
 --! EndIncluded functions/prepare_node_insert.sql
@@ -1140,11 +1136,11 @@ begin
        (new.parent_id, new.parent_path, new.name) is distinct from (old.parent_id, old.parent_path, old.name)
        or (not old.live and new.deleted_at <> old.deleted_at)
      ) then
-    -- The key does not see tombstones: two moved into each other would be a ring.
+    -- nodes_parent_fkey does not cover tombstones: two that are moved into each other would be a cycle.
     raise exception 'deleted % keeps its place and its deleted_at', filestore.describe_node(old)
       using errcode    = 'FS422',
             constraint = 'nodes_tombstone_check',
-            hint       = 'Restore it first, or in the same statement by setting its state to active.';
+            hint       = 'Restore it first, or set its state to active in the same statement.';
   end if;
 
   if new.parent_id is distinct from old.parent_id or new.name is distinct from old.name then
@@ -1152,13 +1148,13 @@ begin
       perform filestore.refuse_long_name(new.backend_mount_id, new.name);
     end if;
     if new.kind = 'directory' then
-      -- For SQL that does not use move_node, which takes it before any row.
+      -- For plain SQL. filestore.move_node takes this lock earlier, before any row.
       perform filestore.lock_tree(new.backend_mount_id, true);
     end if;
   end if;
 
-  -- An update that restores a node and sets parent_live has read parent_path under the tree lock, as restore_tree does.
-  -- The key proves it.
+  -- An update that restores a node and sets parent_live has also set parent_path, as restore_tree does. It needs no
+  -- lookup: nodes_parent_fkey refuses a wrong path.
   if new.parent_id is distinct from old.parent_id or (new.live and not old.live and new.parent_live is not true) then
     new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
   elsif new.live and not new.parent_live then
@@ -1166,7 +1162,7 @@ begin
     raise exception 'directory "%" is not empty: it holds "%"', old.parent_path, old.name
       using errcode    = 'FS409',
             constraint = 'nodes_not_empty',
-            hint       = 'Delete what it holds in the same statement, or first.';
+            hint       = 'Delete the nodes in it first, or in the same statement.';
   end if;
   new.parent_live := case when new.live and new.parent_id is not null then true end;
 
@@ -1174,9 +1170,9 @@ begin
     new.path           := coalesce(nullif(new.parent_path, '') || '/', '') || new.name;
     new.depth          := coalesce(cardinality(string_to_array(new.parent_path, '/')) + 1, 0);
     new.directory_path := case when new.kind = 'directory' then new.path end;
-    -- The cascade of a directory below itself would run on. Several moved in a
-    -- ring by one statement can evade this; nodes_parent_fkey or, at the
-    -- latest, the bound on the path's length ends that.
+    -- Without this check, the cascade of a directory that is moved below itself would not end. One statement that moves
+    -- several directories into each other can pass the check. Then nodes_parent_fkey stops it, or the limit on the
+    -- length of a path.
     if new.kind = 'directory' and old.live and (new.parent_path = old.path or starts_with(new.parent_path, old.path || '/')) then
       raise exception 'directory "%" cannot be moved into itself ("%")', old.path, new.parent_path
         using errcode    = 'FS422',
@@ -1189,14 +1185,14 @@ begin
     new.directory_path := old.directory_path;
   end if;
 
-  -- The whole row is compared, so that a new column counts without being named here.
+  -- The whole row is compared, so that new columns are included.
   new.version    := old.version;
   new.updated_at := old.updated_at;
   if new *<> old
      and (coalesce(current_setting('filestore.backfill_id', true), '') = '' or not filestore.is_backfill(to_jsonb(old), to_jsonb(new))) then
     new.version    := old.version + 1;
-    -- The rows of one move change at one moment, and two changes of a row in one statement still have an order. A block
-    -- that stays open for days must not date a deletion back beyond its retention, hence the clock after an hour.
+    -- All rows of one move get the same moment, and two changes of a row in one statement get different ones. After an
+    -- hour, the clock is used: retention counts from updated_at, and a "do" block may run for days.
     new.updated_at := greatest(
       date_trunc('milliseconds', case when clock_timestamp() < statement_timestamp() + interval '1 hour' then statement_timestamp() else clock_timestamp() end),
       old.updated_at + interval '1 millisecond'
@@ -1210,7 +1206,7 @@ end
 $$;
 
 comment on function filestore.prepare_node_update() is
-  'Sets what follows from a node''s parent, name and state, counts its version, and refuses what is never legal.';
+  'Sets the columns that follow from a node''s parent, name and state, increments its version, and refuses changes that are never legal.';
 
 revoke all on function filestore.prepare_node_update() from public;
 --! EndIncluded functions/prepare_node_update.sql
@@ -1222,7 +1218,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- While the owner erases a mount, its nodes go in any order.
+  -- While a mount is being erased, its nodes are removed in any order.
   erasing bigint[] := array(
     select m.id
     from filestore.backend_mounts m
@@ -1235,25 +1231,23 @@ begin
   from removed r
   where r.live
     and r.backend_mount_id <> all (erasing)
-    -- Depth 1 is a delete on nodes itself; deeper, the mount's own trigger
-    -- removes the root of a mount that is deleted.
+    -- At depth 1, the statement itself deletes from nodes. Deeper, the trigger on backend_mounts removes a root.
     and (r.parent_id is not null or pg_trigger_depth() = 1)
   limit 1;
   if found then
     raise exception 'node % ("%") is alive: only tombstones can be removed', stray.id, stray.path
       using errcode    = 'FS409',
             constraint = 'nodes_alive',
-            hint       = 'Set its state to deleted first.';
+            hint       = 'Delete it first, with filestore.delete_node or by setting its state to deleted.';
   end if;
 
-  -- The key sees live children only; a tombstone below a removed tombstone is
-  -- found here. No new one can appear: a tombstone gets no child, and a deleted
-  -- child never moves.
+  -- nodes_parent_fkey covers live children only, so this looks for tombstones below the removed rows. No new ones can
+  -- appear: no child can be created in a tombstone, and a deleted child never moves.
   select c.id, c.path, c.parent_id
   into stray
   from removed r
-  -- "Offset 0" keeps this a lookup: right after a mass delete, statistics that
-  -- know of no tombstones would turn it into a join of all with all.
+  -- "Offset 0" keeps this a lookup. Right after a mass delete, the statistics know of no tombstones yet, and the
+  -- planner would compare every pair of rows.
   cross join lateral (
     select n.id, n.path, n.parent_id
     from filestore.nodes n
@@ -1269,7 +1263,7 @@ begin
     raise exception 'node % cannot be removed: node % ("%") is below it', stray.parent_id, stray.id, stray.path
       using errcode    = 'FS409',
             constraint = 'nodes_not_empty',
-            hint       = 'Remove children first, or all in one statement.';
+            hint       = 'Remove the nodes below it first, or all in one statement.';
   end if;
   return null;
 end
@@ -1290,7 +1284,7 @@ create trigger backend_mounts_create_root
   execute function filestore.create_mount_root();
 
 comment on trigger backend_mounts_create_root on filestore.backend_mounts is
-  'A mount comes with the root of its tree.';
+  'Creates the root node of a new mount.';
 --! EndIncluded triggers/backend_mounts_create_root.sql
 --! Included triggers/backend_mounts_prepare.sql
 drop trigger if exists backend_mounts_prepare on filestore.backend_mounts;
@@ -1301,7 +1295,7 @@ create trigger backend_mounts_prepare
   execute function filestore.prepare_mount();
 
 comment on trigger backend_mounts_prepare on filestore.backend_mounts is
-  'A mount contains no secret, its identity never changes, and every other change counts.';
+  'Refuses secrets and changes of a mount''s identity, and increments its version.';
 --! EndIncluded triggers/backend_mounts_prepare.sql
 --! Included triggers/backend_mounts_remove_root.sql
 drop trigger if exists backend_mounts_remove_root on filestore.backend_mounts;
@@ -1312,7 +1306,7 @@ create trigger backend_mounts_remove_root
   execute function filestore.remove_mount_root();
 
 comment on trigger backend_mounts_remove_root on filestore.backend_mounts is
-  'A mount that holds nothing can be deleted, its root with it.';
+  'Removes the root of an empty mount that is being deleted, and refuses to delete any other mount.';
 --! EndIncluded triggers/backend_mounts_remove_root.sql
 --! Included triggers/backend_mounts_refuse_truncate.sql
 drop trigger if exists backend_mounts_refuse_truncate on filestore.backend_mounts;
@@ -1323,7 +1317,7 @@ create trigger backend_mounts_refuse_truncate
   execute function filestore.refuse_truncate();
 
 comment on trigger backend_mounts_refuse_truncate on filestore.backend_mounts is
-  'Truncate would bypass the guards on rows.';
+  'Refuses truncate, which would bypass the triggers that guard rows.';
 --! EndIncluded triggers/backend_mounts_refuse_truncate.sql
 --! Included triggers/nodes_prepare_insert.sql
 drop trigger if exists nodes_prepare_insert on filestore.nodes;
@@ -1334,7 +1328,7 @@ create trigger nodes_prepare_insert
   execute function filestore.prepare_node_insert();
 
 comment on trigger nodes_prepare_insert on filestore.nodes is
-  'Sets what follows from parent, name and kind. A loader that gives parent_path saves the lookup of the parent.';
+  'Sets the columns that follow from parent, name and kind. When parent_path is given, the parent is not looked up.';
 --! EndIncluded triggers/nodes_prepare_insert.sql
 --! Included triggers/nodes_prepare_update.sql
 drop trigger if exists nodes_prepare_update on filestore.nodes;
@@ -1345,7 +1339,7 @@ create trigger nodes_prepare_update
   execute function filestore.prepare_node_update();
 
 comment on trigger nodes_prepare_update on filestore.nodes is
-  'Keeps derived columns, state and version in step.';
+  'Keeps derived columns, state and version consistent.';
 --! EndIncluded triggers/nodes_prepare_update.sql
 --! Included triggers/nodes_guard_removal.sql
 drop trigger if exists nodes_guard_removal on filestore.nodes;
@@ -1357,7 +1351,7 @@ create trigger nodes_guard_removal
   execute function filestore.guard_node_removal();
 
 comment on trigger nodes_guard_removal on filestore.nodes is
-  'Only tombstones can be removed, and no row may lose its parent.';
+  'Refuses to remove live nodes, and nodes that are still the parent of another.';
 --! EndIncluded triggers/nodes_guard_removal.sql
 --! Included triggers/nodes_refuse_truncate.sql
 drop trigger if exists nodes_refuse_truncate on filestore.nodes;
@@ -1368,5 +1362,5 @@ create trigger nodes_refuse_truncate
   execute function filestore.refuse_truncate();
 
 comment on trigger nodes_refuse_truncate on filestore.nodes is
-  'Truncate would bypass the guards on rows.';
+  'Refuses truncate, which would bypass the triggers that guard rows.';
 --! EndIncluded triggers/nodes_refuse_truncate.sql

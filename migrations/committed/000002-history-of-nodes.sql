@@ -1,9 +1,9 @@
---! Previous: sha1:dac7327a24d825be0023afd4493a47c8b05b08d9
---! Hash: sha1:0e149233ef5a6fc9ea5974176e226f315cce182e
+--! Previous: sha1:2924e1853f379975d10cfa1e32d90c494164c646
+--! Hash: sha1:14d2ca86689f97617bd1ed270aed4aba096ed84d
 --! Message: History of nodes
 
--- Three extra columns first, and then those of nodes in the same order: a new column is added to both tables, at the end.
--- No foreign key: only the trigger on nodes writes here, and each new version would pay for a lookup.
+-- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
+-- No foreign key: only the trigger on nodes writes here, and the key would cost a lookup for each version.
 create table if not exists filestore.snapshots (
   valid_from               timestamptz(3) not null,
   valid_to                 timestamptz(3) not null,
@@ -18,18 +18,18 @@ create table if not exists filestore.snapshots (
 
 create index if not exists snapshots_path_idx
   on filestore.snapshots (backend_mount_id, path, valid_to);
--- A few bytes for many versions. valid_to is always now: a range of pages is read when it got a version since the moment
--- asked for, also where versions fill the room that a purge left.
+-- A brin index needs a few bytes for many versions. A new version has the current time in valid_to, so a search reads
+-- only pages that were written since the given moment, also where versions fill space that a purge freed.
 create index if not exists snapshots_changed_idx
   on filestore.snapshots using brin (valid_to)
   with (pages_per_range = 16, autosummarize = on);
 
 comment on table  filestore.snapshots                          is 'Superseded versions of nodes, one row per node and version: the columns of nodes as they were from valid_from until valid_to. id is the id of the node.';
 comment on column filestore.snapshots.valid_from               is 'First moment at which this version was the current one.';
-comment on column filestore.snapshots.valid_to                 is 'First moment at which it no longer was.';
-comment on column filestore.snapshots.superseded_by_journal_id is 'Journal entry of the command that superseded it; null when none was named.';
+comment on column filestore.snapshots.valid_to                 is 'First moment at which it was superseded.';
+comment on column filestore.snapshots.superseded_by_journal_id is 'Journal entry of the command that superseded it; null when the change had no entry.';
 comment on constraint snapshots_pkey        on filestore.snapshots is 'One row per node and version.';
-comment on constraint snapshots_valid_check on filestore.snapshots is 'A version was valid for some time.';
+comment on constraint snapshots_valid_check on filestore.snapshots is 'valid_to is later than valid_from.';
 comment on index filestore.snapshots_path_idx is 'The tree of a mount as it was at a moment.';
 comment on index filestore.snapshots_changed_idx is 'Nodes that changed since a moment.';
 
@@ -43,11 +43,11 @@ declare
   setting text := current_setting('filestore.journal_entry_id', true);
   entry   bigint;
 begin
-  -- After the transaction that set it, it is '' and not null.
+  -- After the end of the transaction that set it, the setting is '' and not null.
   if setting is null or setting = '' then
     return null;
   end if;
-  -- begin_work adds the transaction's number, so that a value which outlives its transaction is noticed.
+  -- begin_work adds the transaction's number, so that a value from an earlier transaction is refused.
   if setting ~ '^[0-9]{1,18}/[0-9]{1,20}$' and split_part(setting, '/', 2) = pg_current_xact_id_if_assigned()::text then
     select j.id
     into entry
@@ -58,7 +58,7 @@ begin
     for no key update;
   end if;
   if entry is null then
-    raise exception 'the setting filestore.journal_entry_id is "%", which is no running journal entry that this transaction works on', left(setting, 40)
+    raise exception 'the setting filestore.journal_entry_id is "%", which is not a running journal entry of this transaction', left(setting, 40)
       using errcode    = 'FS422',
             constraint = 'journal_entry_id_check',
             hint       = 'Call filestore.begin_work(entry_id) at the start of the transaction, and filestore.finish_command at its end.';
@@ -68,7 +68,7 @@ end
 $$;
 
 comment on function filestore.current_journal_entry() is
-  'Internal: The running journal entry that this transaction works on, as filestore.begin_work said; null when none is named. FS422 when the setting names another.';
+  'Internal: The running journal entry for which filestore.begin_work was called in this transaction; null when it was not called. FS422 when the setting has any other value.';
 
 revoke all on function filestore.current_journal_entry() from public;
 --! EndIncluded functions/current_journal_entry.sql
@@ -84,12 +84,12 @@ begin
     raise exception 'history of node % cannot be written by hand', new.id
       using errcode    = 'FS409',
             constraint = 'snapshots_fixed',
-            hint       = 'The database keeps it when a node changes.';
+            hint       = 'Leave it to the database, which writes history when a node changes.';
   end if;
   raise exception 'version % of node % ("%") is history and cannot be changed', old.version, old.id, old.path
     using errcode    = 'FS409',
           constraint = 'snapshots_fixed',
-          hint       = 'To bring an old version back, call filestore.revert_node; history goes when its node is purged.';
+          hint       = 'To bring an old version back, call filestore.revert_node. To remove the history, purge the node.';
 end
 $$;
 
@@ -111,7 +111,8 @@ begin
   select r.id, r.version, r.path
   into kept
   from removed r
-  -- "Offset 0" keeps this a lookup by id, whatever the session's first statement removed.
+  -- "Offset 0" keeps this a lookup by id. The planner would otherwise keep the row estimate of the session's first
+  -- statement.
   cross join lateral (
     select
     from filestore.nodes n
@@ -123,7 +124,7 @@ begin
     raise exception 'version % of node % ("%") is history and cannot be removed', kept.version, kept.id, kept.path
       using errcode    = 'FS409',
             constraint = 'snapshots_fixed',
-            hint       = 'History goes when its node is purged.';
+            hint       = 'Purge the node: that removes its history.';
   end if;
   return null;
 end
@@ -153,7 +154,7 @@ begin
     raise exception 'mount "%" does not exist', mount_key
       using errcode    = 'FS404',
             constraint = 'backend_mounts_missing',
-            hint       = 'select mount_key from filestore.backend_mounts lists the mounts.';
+            hint       = 'To list the mounts, run: select mount_key from filestore.backend_mounts';
   end if;
   return mount_id;
 end
@@ -182,7 +183,7 @@ end
 $$;
 
 comment on function filestore.check_limit(text, bigint, bigint) is
-  'Internal: Raises FS422 when the number of rows that a call may take makes no sense.';
+  'Internal: Raises FS422 when the number of rows of one call is null, below 1 or above max_value.';
 
 revoke all on function filestore.check_limit(text, bigint, bigint) from public;
 --! EndIncluded functions/check_limit.sql
@@ -206,7 +207,7 @@ begin
     raise exception 'name "%" %', left(regexp_replace(name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40), fault
       using errcode    = 'FS422',
             constraint = 'nodes_name_check',
-            hint       = 'A name is a segment of a path: not empty, "." or "..", without "/" and control characters, at most 1024 bytes.';
+            hint       = 'Give one segment of a path: not empty, not "." or "..", without "/" and control characters, at most 1024 bytes.';
   end if;
 end
 $$;
@@ -235,7 +236,7 @@ begin
       raise exception 'path "%" contains ".."', left(path, 200)
         using errcode    = 'FS422',
               constraint = 'nodes_path_check',
-              hint       = 'Resolve it first: where ".." leads is the backend''s business.';
+              hint       = 'Resolve ".." first: only the backend knows where it leads.';
     end if;
     perform filestore.check_name(segment);
   end loop;
@@ -250,7 +251,7 @@ end
 $$;
 
 comment on function filestore.canonical_path(text) is
-  'A path as nodes.path holds it: without leading, trailing and repeated slashes and without "." segments. canonical_path(''/a//./b/'') is ''a/b''. FS422 for "..", control characters, and what is too long.';
+  'Converts a path to the form of nodes.path: no leading, trailing or repeated slashes, and no "." segments. canonical_path(''/a//./b/'') is ''a/b''. FS422 for "..", control characters, and a path that is too long.';
 
 revoke all on function filestore.canonical_path(text) from public;
 --! EndIncluded functions/canonical_path.sql
@@ -264,7 +265,7 @@ create trigger snapshots_guard
   execute function filestore.guard_snapshot();
 
 comment on trigger snapshots_guard on filestore.snapshots is
-  'History never changes.';
+  'Refuses to change history.';
 --! EndIncluded triggers/snapshots_guard.sql
 --! Included triggers/snapshots_guard_removal.sql
 drop trigger if exists snapshots_guard_removal on filestore.snapshots;
@@ -276,7 +277,7 @@ create trigger snapshots_guard_removal
   execute function filestore.guard_history_removal();
 
 comment on trigger snapshots_guard_removal on filestore.snapshots is
-  'History goes with its node only.';
+  'Refuses to remove the history of a node that exists.';
 --! EndIncluded triggers/snapshots_guard_removal.sql
 --! Included triggers/snapshots_guard_insert.sql
 drop trigger if exists snapshots_guard_insert on filestore.snapshots;
@@ -290,7 +291,7 @@ create trigger snapshots_guard_insert
   execute function filestore.guard_snapshot();
 
 comment on trigger snapshots_guard_insert on filestore.snapshots is
-  'History is written by the trigger on nodes only.';
+  'Refuses to insert history: only the trigger on nodes writes it.';
 --! EndIncluded triggers/snapshots_guard_insert.sql
 --! Included triggers/snapshots_refuse_truncate.sql
 drop trigger if exists snapshots_refuse_truncate on filestore.snapshots;
@@ -301,13 +302,13 @@ create trigger snapshots_refuse_truncate
   execute function filestore.refuse_truncate();
 
 comment on trigger snapshots_refuse_truncate on filestore.snapshots is
-  'Truncate would bypass the guards on rows.';
+  'Refuses truncate, which would bypass the triggers that guard rows.';
 --! EndIncluded triggers/snapshots_refuse_truncate.sql
 
 --! Included views/view_filestore_node_versions.sql
 drop view if exists filestore.view_filestore_node_versions;
 
--- Both lists of columns are the same by position: the check "history columns" compares them.
+-- snapshots and nodes must have the same columns in the same order. The gate "history columns" compares them.
 create view filestore.view_filestore_node_versions as
 select s.*
 from filestore.snapshots s
@@ -323,8 +324,8 @@ comment on view filestore.view_filestore_node_versions is
   'Every version of every node. The current version, which is the row of nodes itself, has no valid_to.';
 
 comment on column filestore.view_filestore_node_versions.valid_from               is 'First moment at which this version was the current one.';
-comment on column filestore.view_filestore_node_versions.valid_to                 is 'First moment at which it no longer was; null for the current version.';
-comment on column filestore.view_filestore_node_versions.superseded_by_journal_id is 'Journal entry of the command that superseded it; null for the current version, or when none was named.';
+comment on column filestore.view_filestore_node_versions.valid_to                 is 'First moment at which it was superseded; null for the current version.';
+comment on column filestore.view_filestore_node_versions.superseded_by_journal_id is 'Journal entry of the command that superseded it; null for the current version, or when the change had no entry.';
 --! EndIncluded views/view_filestore_node_versions.sql
 
 --! Included functions/node_at.sql
@@ -360,8 +361,8 @@ as $$
 declare
   mount_id bigint := filestore.find_mount(tree_at.mount_key);
   top      text   := filestore.canonical_path(tree_at.path);
-  -- '0' follows '/'. Below the root no path reaches the upper bound: it has
-  -- at most 2600 bytes, and U+10FFFF is the last character there is.
+  -- The paths below top are those from top || '/' up to top || '0', since '0' follows '/'. For the root, the upper bound
+  -- is longer than any path (2600 bytes) and consists of the last character, U+10FFFF.
   lower    text   := case when top = '' then '' else top || '/' end;
   upper    text   := case when top = '' then repeat(chr(1114111), 651) else top || '0' end;
 begin
@@ -378,7 +379,7 @@ end
 $$;
 
 comment on function filestore.tree_at(text, text, timestamptz) is
-  'The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then.';
+  'The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time.';
 
 revoke all on function filestore.tree_at(text, text, timestamptz) from public;
 --! EndIncluded functions/tree_at.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:0e149233ef5a6fc9ea5974176e226f315cce182e
---! Hash: sha1:49c6649581d594bc2a9decbbdb39a6ed566eaffa
+--! Previous: sha1:14d2ca86689f97617bd1ed270aed4aba096ed84d
+--! Hash: sha1:8774b8dafb9db140d8ef31441092002e8f155ae6
 --! Message: Journal of commands
 
 do $$
@@ -11,7 +11,7 @@ begin
 end
 $$;
 
-comment on domain filestore.command_status is 'How far a command is.';
+comment on domain filestore.command_status is 'The state of a command.';
 
 -- No foreign key to nodes or mounts: the journal outlives what it describes.
 create table if not exists filestore.journal_entries (
@@ -46,14 +46,14 @@ create unique index if not exists journal_entries_idempotency_key
 create index if not exists journal_entries_attempts_idx
   on filestore.journal_entries (command, idempotency_key, id)
   where idempotency_key is not null and status in ('failed', 'canceled');
--- Rows arrive in the order of created_at, so a few kilobytes of index are enough.
+-- Rows are inserted in the order of created_at, so a brin index of a few kilobytes is enough.
 create index if not exists journal_entries_created_idx
   on filestore.journal_entries using brin (created_at);
 create index if not exists journal_entries_status_idx
   on filestore.journal_entries (status, id)
   where status <> 'succeeded';
--- The next three leave out what has not ended, so that only the end of a command pays for them. What has not ended is
--- found by its status. The hash of the command takes a fixed eight bytes.
+-- The next three indexes contain ended entries only, so that a command writes to them once, at its end. Other entries
+-- are found by their status. The hash of a command always has eight bytes.
 create index if not exists journal_entries_command_idx
   on filestore.journal_entries (hashtextextended(command, 0), id)
   where completed_at is not null;
@@ -76,11 +76,11 @@ comment on column filestore.journal_entries.executor_kind     is 'Which kind of 
 comment on column filestore.journal_entries.principal         is 'The user or service that asked for it.';
 comment on column filestore.journal_entries.request_id        is 'The request that carried it.';
 comment on column filestore.journal_entries.correlation_id    is 'Id that the commands of one request share across services.';
-comment on column filestore.journal_entries.idempotency_key   is 'Key by which a retry finds this entry; unique for a command.';
+comment on column filestore.journal_entries.idempotency_key   is 'Key by which a retry finds this entry; unique per command.';
 comment on column filestore.journal_entries.primary_node_id   is 'The node that the command is about.';
 comment on column filestore.journal_entries.secondary_node_id is 'The other node, such as the target of a move.';
 comment on column filestore.journal_entries.affected_node_ids is 'Every node it changed.';
-comment on column filestore.journal_entries.parameters        is 'The payload.';
+comment on column filestore.journal_entries.parameters        is 'The arguments of the command.';
 comment on column filestore.journal_entries.result            is 'What the command returned, if it succeeded.';
 comment on column filestore.journal_entries.error             is 'Why the command failed or was canceled.';
 comment on column filestore.journal_entries.started_at        is 'When it started running. Set by trigger.';
@@ -89,7 +89,7 @@ comment on column filestore.journal_entries.duration_ms       is 'completed_at -
 comment on column filestore.journal_entries.created_at        is 'When the entry was inserted. Set by trigger.';
 comment on index filestore.journal_entries_idempotency_key is 'A command runs and succeeds at most once per key.';
 comment on index filestore.journal_entries_attempts_idx    is 'Failed and canceled entries of an idempotency key, which leave it free.';
-comment on index filestore.journal_entries_created_idx     is 'Entries of a span of time; pruning.';
+comment on index filestore.journal_entries_created_idx     is 'Entries of a period, as for pruning.';
 comment on index filestore.journal_entries_status_idx      is 'Commands that are unfinished or did not succeed.';
 comment on index filestore.journal_entries_command_idx     is 'Ended entries of a command, the newest last.';
 comment on index filestore.journal_entries_mount_idx       is 'Ended entries of a mount, the newest last.';
@@ -107,7 +107,7 @@ as $$
 declare
   fault record;
 begin
-  -- One expression, since the server keeps it for the session. Only an unsound entry pays for the explanation.
+  -- The server keeps one compiled expression for the session. Only for an unsound entry, the query below finds the rule.
   if (
     entry.command <> ''
     and (entry.started_at is not null or entry.status not in ('running', 'succeeded'))
@@ -120,7 +120,7 @@ begin
          or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024))
     and octet_length(concat_ws('/', entry.command, entry.principal, entry.request_id, entry.correlation_id, entry.executor_kind)) <= 4096
     and (entry.correlation_id is null or octet_length(entry.correlation_id) <= 1024)
-    -- The concatenation uncompresses, so that the bound is on what a reader gets.
+    -- The concatenation decompresses the value, so that the limit is on its real size.
     and (entry.parameters = '{}' or pg_column_size(entry.parameters || '{}') <= 1048576)
     and (entry.result is null or pg_column_size(jsonb_build_array(entry.result)) <= 1048576)
     and coalesce(array_ndims(entry.affected_node_ids), 1) = 1
@@ -144,27 +144,27 @@ begin
       'journal_entries_started_check',
       (entry.started_at is not null or entry.status not in ('running', 'succeeded')) and (entry.started_at is null or entry.status <> 'queued'),
       format('is %s and has started_at %s', entry.status, coalesce(entry.started_at::text, 'null')),
-      'A queued command has not started; a running or succeeded one has. The database sets started_at.'
+      'Leave started_at out: the database sets it.'
     ),
     (
       'journal_entries_completed_check',
       (entry.completed_at is not null) = (entry.status in ('succeeded', 'failed', 'canceled'))
         and (entry.completed_at >= entry.started_at) is not false,
       format('is %s and has completed_at %s', entry.status, coalesce(entry.completed_at::text, 'null')),
-      'A command has completed_at exactly when it has ended, and not before it started. The database sets it.'
+      'Leave completed_at out: the database sets it.'
     ),
     (
       'journal_entries_outcome_check',
       (entry.result is null or entry.status = 'succeeded')
         and case entry.status when 'failed' then nullif(entry.error, 'null') is not null when 'canceled' then true else entry.error is null end,
       format('is %s and has %s', entry.status, case when entry.result is not null then 'a result' when entry.error is not null then 'an error' else 'no error' end),
-      'A result belongs to success; an error belongs to failure, which needs one, or to cancellation.'
+      'Give a result only with succeeded, and an error only with failed, which needs one, or canceled.'
     ),
     (
       'journal_entries_idempotency_key_check',
       entry.idempotency_key is null or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024),
       'has an idempotency key that is empty or too long',
-      'Command and key have at most 1024 bytes together; without a key, leave it out.'
+      'Give a key, or leave it out. Command and key have at most 1024 bytes together.'
     ),
     (
       'journal_entries_affected_check',
@@ -173,14 +173,14 @@ begin
           then cardinality(entry.affected_node_ids) <= 100000 and array_position(entry.affected_node_ids, null) is null
         else false
       end,
-      'has affected_node_ids that are no plain list of ids',
-      'Give at most 100000 ids in one dimension, without nulls; of a bigger tree, its top.'
+      'has affected_node_ids that are not a plain list of ids',
+      'Give at most 100000 ids in one dimension, without nulls. For a bigger tree, give the id of its top.'
     ),
     (
       'journal_entries_size_check',
       false,
       'is too big',
-      'parameters, result and error have at most 1 MiB each, correlation_id 1024 bytes, the other texts 4096 bytes together.'
+      'Give at most 1 MiB each for parameters, result and error, 1024 bytes for correlation_id, and 4096 bytes for the other texts together.'
     )
   ) as rules (name, holds, complaint, remedy)
   where rules.holds is not true
@@ -196,12 +196,12 @@ end
 $$;
 
 comment on function filestore.is_sound_entry(filestore.journal_entries) is
-  'Internal: Whether a journal entry, seen alone, is well formed: journal_entries_sound_check. Raises 23514 with the name of the broken rule otherwise.';
+  'Internal: The condition of journal_entries_sound_check: true when a journal entry is well formed by itself. Otherwise raises 23514 with the name of the broken rule.';
 
 revoke all on function filestore.is_sound_entry(filestore.journal_entries) from public;
 --! EndIncluded functions/is_sound_entry.sql
 
--- One check for the whole row, as of nodes.
+-- One check for the whole row, as on nodes.
 do $$
 begin
   if not exists (
@@ -215,7 +215,7 @@ begin
 end
 $$;
 
-comment on constraint journal_entries_sound_check on filestore.journal_entries is 'Every rule that an entry can break by itself. The error names the rule in its constraint field.';
+comment on constraint journal_entries_sound_check on filestore.journal_entries is 'All rules about a single entry. The constraint field of the error names the broken rule.';
 
 --! Included functions/check_retention.sql
 create or replace function filestore.check_retention(older_than interval, batch integer)
@@ -236,7 +236,7 @@ end
 $$;
 
 comment on function filestore.check_retention(interval, integer) is
-  'Internal: Raises FS422 when an age or the size of a batch makes no sense.';
+  'Internal: Raises FS422 when an age or the size of a batch is null or out of range.';
 
 revoke all on function filestore.check_retention(interval, integer) from public;
 --! EndIncluded functions/check_retention.sql
@@ -264,7 +264,7 @@ begin
     return new;
   end if;
 
-  -- What is left after everything that an update may set, or the database sets, is the request.
+  -- The request is the entry without the columns that an update may set or the database sets.
   request.status            := old.status;
   request.result            := old.result;
   request.error             := old.error;
@@ -279,17 +279,17 @@ begin
     raise exception 'journal entry % (%) is % and never changes', old.id, old.command, old.status
       using errcode    = 'FS409',
             constraint = 'journal_entries_ended',
-            hint       = 'Write another entry for what happens next.';
+            hint       = 'Begin another entry instead.';
   elsif new.status = old.status or new.status = 'queued' then
-    raise exception 'journal entry % (%) can only go on from %', old.id, old.command, old.status
+    raise exception 'journal entry % (%) is %, and cannot become %', old.id, old.command, old.status, new.status
       using errcode    = 'FS422',
             constraint = 'journal_entries_status_change',
-            hint       = 'An entry is updated to start or to finish it: queued to running, and both to succeeded, failed or canceled.';
+            hint       = 'Set status from queued to running, or from either of them to succeeded, failed or canceled.';
   elsif request *<> old then
     raise exception 'journal entry % (%) cannot change its request', old.id, old.command
       using errcode    = 'FS422',
             constraint = 'journal_entries_fixed',
-            hint       = 'Only status, result, error and node ids are still open.';
+            hint       = 'Set only status, result, error and the columns of node ids.';
   end if;
   new.started_at   := case when new.status = 'running' then date_trunc('milliseconds', clock_timestamp()) else old.started_at end;
   new.completed_at := case when new.status <> 'running' then greatest(date_trunc('milliseconds', clock_timestamp()), new.started_at) end;
@@ -299,7 +299,7 @@ end
 $$;
 
 comment on function filestore.guard_journal_entry() is
-  'Lets a journal entry begin open, only go forward, and never change once it is finished; sets its times.';
+  'Lets a journal entry be inserted as queued or running only, and change its status forward only. Refuses every change of an ended entry. Sets its times.';
 
 revoke all on function filestore.guard_journal_entry() from public;
 --! EndIncluded functions/guard_journal_entry.sql
@@ -315,7 +315,7 @@ begin
     raise exception 'journal entry % (%) is % and cannot be removed', old.id, old.command, old.status
       using errcode    = 'FS409',
             constraint = 'journal_entries_open',
-            hint       = 'Finish it first, or let filestore.expire_commands do so.';
+            hint       = 'Finish it first, with filestore.finish_command or filestore.expire_commands.';
   end if;
   return old;
 end
@@ -344,27 +344,27 @@ begin
     raise exception 'journal entry % does not exist', entry_id
       using errcode    = 'FS404',
             constraint = 'journal_entries_missing',
-            hint       = 'It was never there, or it was pruned.';
+            hint       = 'Check the id: the entry was pruned, or never existed.';
   elsif entry.status = 'queued' then
     raise exception 'journal entry % (%) is queued', entry.id, entry.command
       using errcode    = 'FS409',
             constraint = 'journal_entries_queued',
-            hint       = 'Call filestore.start_command first: only a running entry is worked on or succeeds.';
+            hint       = 'Call filestore.start_command first.';
   elsif entry.status = 'running' then
     raise exception 'journal entry % (%) is running', entry.id, entry.command
       using errcode    = 'FS409',
             constraint = 'journal_entries_running',
-            hint       = 'Another caller has started it: take another entry.';
+            hint       = 'Take another entry: another caller has started this one.';
   end if;
   raise exception 'journal entry % (%) is %', entry.id, entry.command, entry.status
     using errcode    = 'FS409',
           constraint = 'journal_entries_ended',
-          hint       = 'An ended entry never changes. Another caller was faster, or it expired.';
+          hint       = 'Roll the work back: another caller ended the entry, or it expired.';
 end
 $$;
 
 comment on function filestore.refuse_entry(bigint) is
-  'Internal: Says why a journal entry cannot be started or finished: FS404 or FS409.';
+  'Internal: Raises FS404 or FS409, with the reason why a journal entry cannot be started or finished.';
 
 revoke all on function filestore.refuse_entry(bigint) from public;
 --! EndIncluded functions/refuse_entry.sql
@@ -398,7 +398,7 @@ begin
     raise exception 'the idempotency key of command % is empty', command
       using errcode    = 'FS422',
             constraint = 'journal_entries_idempotency_key_check',
-            hint       = 'Without a key, leave it out.';
+            hint       = 'Give a key, or leave it out.';
   end if;
   is_new       := true;
   parameters   := coalesce(parameters, '{}');
@@ -406,7 +406,7 @@ begin
   retry_failed := coalesce(retry_failed, false);
   if idempotency_key is not null then
     perform filestore.require_read_committed('filestore.begin_command with an idempotency key');
-    -- Of two callers with one key, the second looks after the first has committed.
+    -- When two callers use one key, the second waits here until the first has committed, and then finds its entry.
     perform pg_advisory_xact_lock(hashtextextended('filestore.command', 0) # hashtextextended(command || '/' || idempotency_key, 1));
 
     select j.*
@@ -417,7 +417,7 @@ begin
       and j.status not in ('failed', 'canceled');
 
     if entry.id is null then
-      -- No entry holds the key: the latest that failed, if there is one.
+      -- The key is free: look for the latest entry that failed under it.
       select j.*
       into entry
       from filestore.journal_entries j
@@ -433,7 +433,7 @@ begin
       raise exception 'idempotency key "%" of command % belongs to entry %, which has another mount, principal or parameters', idempotency_key, command, entry.id
         using errcode    = 'FS409',
               constraint = 'journal_entries_key_taken',
-              hint       = 'A retry repeats all of them; another command needs another key.';
+              hint       = 'To retry that command, repeat all of them. For another command, use another key.';
     end if;
     is_new := entry.id is null or (retry_failed and entry.status in ('failed', 'canceled'));
   end if;
@@ -498,7 +498,7 @@ end
 $$;
 
 comment on function filestore.start_command(bigint) is
-  'Takes a queued command to run it: of several callers one gets the entry, the others FS409. FS404 when there is no such entry.';
+  'Starts a queued command and returns its entry. If several callers try, one gets the entry and the others FS409. FS404 when there is no such entry.';
 
 revoke all on function filestore.start_command(bigint) from public;
 --! EndIncluded functions/start_command.sql
@@ -509,8 +509,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- The lock keeps expire_commands and a second worker from ending the entry before this transaction does. It is not
-  -- shared: two workers that both held it could not finish the entry, as each would wait for the other.
+  -- The lock keeps expire_commands and a second worker from ending the entry before this transaction does. A shared
+  -- lock would not do: two workers could hold it, and each would wait for the other to finish the entry.
   perform
   from filestore.journal_entries j
   where j.id = entry_id
@@ -549,7 +549,7 @@ begin
     raise exception 'a command cannot finish as %', coalesce(status, 'null')
       using errcode    = 'FS422',
             constraint = 'journal_entries_status_change',
-            hint       = 'It is succeeded, failed or canceled.';
+            hint       = 'Give succeeded, failed or canceled.';
   end if;
 
   update filestore.journal_entries j
@@ -564,7 +564,7 @@ begin
   returning * into entry;
 
   if entry.id is null then
-    -- A repeated call, as after a connection that broke before the answer came.
+    -- The call may be a repetition, after a connection that broke before the answer arrived.
     select *
     into entry
     from filestore.journal_entries j
@@ -581,7 +581,7 @@ end
 $$;
 
 comment on function filestore.finish_command(bigint, filestore.command_status, jsonb, jsonb, bigint[], bigint, bigint) is
-  'Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Success belongs to the transaction of the work, as its last statement; failure belongs to a separate one, after the work rolled back. Repeating it with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise.';
+  'Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Record success in the transaction of the work, as its last statement. Record a failure in a separate transaction, after the work rolled back. Repeating the call with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise.';
 
 revoke all on function filestore.finish_command(bigint, filestore.command_status, jsonb, jsonb, bigint[], bigint, bigint) from public;
 --! EndIncluded functions/finish_command.sql
@@ -597,8 +597,8 @@ begin
   update filestore.journal_entries j
   set status = 'failed',
       error  = jsonb_build_object('code', 'expired', 'message', format('started longer than %s ago and never finished', older_than))
-  -- An array, not "in (select …)": planned as a join, the subquery would run
-  -- again for each row, and more than batch rows would change.
+  -- An array, because "in (select …)" may be planned as a join that runs the subquery again for each row, and then
+  -- more than batch rows would change.
   where j.id = any (array(
     select o.id
     from filestore.journal_entries o
@@ -613,7 +613,7 @@ end
 $$;
 
 comment on function filestore.expire_commands(interval, integer) is
-  'Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409.';
+  'Marks commands as failed that started longer than older_than ago and have not ended, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409.';
 
 revoke all on function filestore.expire_commands(interval, integer) from public;
 --! EndIncluded functions/expire_commands.sql
@@ -634,7 +634,7 @@ begin
   where j.ctid = any (array(
     select o.ctid
     from filestore.journal_entries o
-    -- An entry ends after it was created: the index on created_at leads there.
+    -- An entry ends after its creation, so the condition on created_at excludes no other entry. It has an index.
     where o.created_at < deadline
       and o.completed_at < deadline
     limit batch
@@ -646,7 +646,7 @@ end
 $$;
 
 comment on function filestore.prune_journal(interval, integer) is
-  'Removes at most batch entries that ended longer than older_than ago, and says how many: repeat it until it says 0. What has not ended stays, however old.';
+  'Removes at most batch entries that ended longer than older_than ago, and returns how many. Repeat it until it returns 0. Entries that have not ended stay, whatever their age.';
 
 revoke all on function filestore.prune_journal(interval, integer) from public;
 --! EndIncluded functions/prune_journal.sql
@@ -668,14 +668,14 @@ declare
   of_mount   constant text := case when mount_id is not null then 'j.backend_mount_id = $1' end;
   of_command constant text := case when command is not null then 'hashtextextended(j.command, 0) = hashtextextended($2, 0) and j.command = $2' end;
   of_status  constant text := case when status is not null then 'j.status = $3' end;
-  -- What has not ended is in the index of the status alone. It is read and then sorted.
+  -- Only the index on the status contains entries that have not ended. They are few: all are read and then sorted.
   open       constant text := concat_ws(' and ', of_mount, of_command, $open$j.status in ('queued', 'running') and j.id < $4 offset 0$open$);
   chosen     text;
 begin
   perform filestore.check_limit('page_size', page_size, 100000);
 
-  -- With one condition, a range and not an equality: for that, the planner may walk the primary key back to the last
-  -- entry of a value that has become rare. With two, it looks the rarer value up.
+  -- A single condition is written as a range. For an equality, the planner may walk the primary key backwards, which is
+  -- slow when the value has become rare. With two conditions, it looks the rarer value up.
   if status <> 'succeeded' then
     chosen := concat_ws(' and ', of_mount, of_command, $range$
       j.status <> 'succeeded' and j.status >= $3 and (j.status, j.id) < ($3, $4)
@@ -714,7 +714,7 @@ end
 $$;
 
 comment on function filestore.list_commands(bigint, text, filestore.command_status, bigint, bigint) is
-  'A page of the journal, the newest entries first: all, or those of a mount, of a command, with a status. The next page begins before the last id of this one.';
+  'A page of the journal, the newest entries first: all entries, or those of a mount, of a command, or with a status. For the next page, give the last id of this one as before_id.';
 
 revoke all on function filestore.list_commands(bigint, text, filestore.command_status, bigint, bigint) from public;
 --! EndIncluded functions/list_commands.sql
@@ -735,9 +735,10 @@ begin
       select j.*
       from filestore.journal_entries j
       where j.completed_at is not null
-        -- As journal_entries_nodes_idx has it.
+        -- The expression of journal_entries_nodes_idx.
         and array_remove(j.affected_node_ids || j.primary_node_id || j.secondary_node_id, null) @> array[node_commands.node_id]
-      -- All entries of the node are read and then sorted: the planner takes them for many, and would walk the primary key.
+      -- "Offset 0": all entries of the node are read and then sorted. The planner overestimates their number, and would
+      -- walk the primary key instead.
       offset 0
     )
     union all
@@ -756,7 +757,7 @@ end
 $$;
 
 comment on function filestore.node_commands(bigint, bigint, bigint) is
-  'A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. The next page begins before the last id of this one.';
+  'A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. For the next page, give the last id of this one as before_id.';
 
 revoke all on function filestore.node_commands(bigint, bigint, bigint) from public;
 --! EndIncluded functions/node_commands.sql
@@ -770,7 +771,7 @@ create trigger journal_entries_guard
   execute function filestore.guard_journal_entry();
 
 comment on trigger journal_entries_guard on filestore.journal_entries is
-  'The journal begins open and only goes forward; the database sets its times.';
+  'Lets the status of an entry go forward only, from queued or running, and sets its times.';
 --! EndIncluded triggers/journal_entries_guard.sql
 --! Included triggers/journal_entries_guard_removal.sql
 drop trigger if exists journal_entries_guard_removal on filestore.journal_entries;
@@ -781,7 +782,7 @@ create trigger journal_entries_guard_removal
   execute function filestore.guard_journal_removal();
 
 comment on trigger journal_entries_guard_removal on filestore.journal_entries is
-  'Only ended commands are removed.';
+  'Refuses to remove entries that have not ended.';
 --! EndIncluded triggers/journal_entries_guard_removal.sql
 --! Included triggers/journal_entries_refuse_truncate.sql
 drop trigger if exists journal_entries_refuse_truncate on filestore.journal_entries;
@@ -792,5 +793,5 @@ create trigger journal_entries_refuse_truncate
   execute function filestore.refuse_truncate();
 
 comment on trigger journal_entries_refuse_truncate on filestore.journal_entries is
-  'Truncate would bypass the guards on rows.';
+  'Refuses truncate, which would bypass the triggers that guard rows.';
 --! EndIncluded triggers/journal_entries_refuse_truncate.sql

@@ -1,8 +1,8 @@
---! Previous: sha1:49c6649581d594bc2a9decbbdb39a6ed566eaffa
---! Hash: sha1:cb8c28708e3683a07744a1d4e9074c8f5242ef2f
+--! Previous: sha1:8774b8dafb9db140d8ef31441092002e8f155ae6
+--! Hash: sha1:947d376cc7406ccb36f4b4931a185ed7845edded
 --! Message: Totals of directories
 
--- What readers say of a total: rollups itself knows no pending.
+-- The state that readers return. In rollups itself, no row is pending.
 do $$
 begin
   if to_regtype('filestore.totals_state') is null then
@@ -12,15 +12,13 @@ begin
 end
 $$;
 
-comment on domain filestore.totals_state is 'How the totals of a directory were found: folded, with pending deltas added, or known to need a recount.';
+comment on domain filestore.totals_state is 'State of a directory''s totals: folded completely, with pending deltas added, or known to need a recount.';
 
--- No check that a total is not negative: deltas are folded in any order, so a
--- total may be negative until the rest of its deltas are folded, and clamping it
--- would lose that. No index on the counters:
--- they change at every fold.
+-- No check that totals are not negative: deltas are folded in any order, so a total may be negative until the others
+-- are folded. No index on the counters, since they change at every fold.
 create table if not exists filestore.rollups (
   node_id            bigint         not null,
-  -- Not bigint: no sum of sizes, however wrong, can stop a fold.
+  -- Numeric, so that a sum of sizes cannot overflow and stop a fold.
   size_bytes         numeric        not null default 0,
   file_count         bigint         not null default 0,
   dir_count          bigint         not null default 0,
@@ -34,10 +32,10 @@ create table if not exists filestore.rollups (
   constraint rollups_consistency_state_check
     check (consistency_state in ('up_to_date', 'stale'))
 )
--- Room for the next version of a row on its page: every fold is a HOT update.
+-- Leaves room on each page for the next versions of its rows, so that every fold is a HOT update.
 with (fillfactor = 70);
 
-comment on table  filestore.rollups                    is 'Totals of the live nodes in the whole subtree below a directory, itself not counted, and the number of its children, as far as they are folded.';
+comment on table  filestore.rollups                    is 'Folded totals of the live nodes in the whole subtree below a directory (itself not counted), and the number of its children. Pending deltas are not included.';
 comment on column filestore.rollups.node_id            is 'The directory.';
 comment on column filestore.rollups.size_bytes         is 'Sum of size_bytes of the files below.';
 comment on column filestore.rollups.file_count         is 'Number of files below.';
@@ -61,8 +59,8 @@ create table if not exists filestore.rollup_deltas (
   constraint rollup_deltas_pkey
     primary key (id)
 )
--- A queue: millions of rows come and go, and readers scan what vacuum has not removed. A share of the rows means
--- nothing here, and a vacuum that sleeps falls behind.
+-- The table is a queue: millions of rows come and go, and readers scan dead rows until vacuum removes them. So vacuum
+-- starts after a fixed number of rows, and does not pause.
 with (
   autovacuum_vacuum_scale_factor  = 0,
   autovacuum_vacuum_threshold     = 5000,
@@ -71,14 +69,14 @@ with (
   autovacuum_analyze_threshold    = 50000
 );
 
-comment on table  filestore.rollup_deltas                  is 'Changes of totals that are not folded into rollups yet: what was added below a directory, to be added to it and to every directory above it.';
+comment on table  filestore.rollup_deltas                  is 'Pending changes of totals. A fold adds each of them to the rollups row of its directory and of every directory above it.';
 comment on column filestore.rollup_deltas.id               is 'Number of the delta.';
 comment on column filestore.rollup_deltas.backend_mount_id is 'Mount of the directory.';
 comment on column filestore.rollup_deltas.directory_id     is 'The directory below which something changed.';
 comment on column filestore.rollup_deltas.size_delta       is 'Bytes that were added; negative when removed.';
 comment on column filestore.rollup_deltas.file_delta       is 'Files that were added; negative when removed.';
 comment on column filestore.rollup_deltas.dir_delta        is 'Directories that were added; negative when removed.';
-comment on column filestore.rollup_deltas.child_delta      is 'Children that the directory itself gained; negative when it lost some. It does not count for the directories above.';
+comment on column filestore.rollup_deltas.child_delta      is 'Children that the directory itself gained; negative when it lost some. Not added to the directories above.';
 
 --! Included functions/require_first_write.sql
 create or replace function filestore.require_first_write(action text)
@@ -89,19 +87,19 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform filestore.require_read_committed(action);
-  -- Inside of a statement that writes nodes, as by "returning", it would meet
-  -- rows whose deltas are not appended yet: these triggers run at its end.
+  -- Deltas are appended by triggers at the end of a statement. Inside a statement that writes nodes (in "returning"),
+  -- the caller would miss them.
   if pg_current_xact_id_if_assigned() is not null then
     raise exception '% must be the first to write in its transaction', action
       using errcode    = 'FS409',
             constraint = 'first_write_check',
-            hint       = 'Call it in a separate transaction.';
+            hint       = 'Call it in a separate transaction, before any write.';
   end if;
 end
 $$;
 
 comment on function filestore.require_first_write(text) is
-  'Internal: Raises FS409 in a transaction that has written something, or whose snapshot is older than the locks it takes.';
+  'Internal: Raises FS409 in a transaction that has written something, or is not READ COMMITTED.';
 
 revoke all on function filestore.require_first_write(text) from public;
 --! EndIncluded functions/require_first_write.sql
@@ -116,14 +114,14 @@ begin
     raise exception 'node "%" cannot be created in state deleted', node.name
       using errcode    = 'FS422',
             constraint = 'nodes_born_live_check',
-            hint       = 'Insert it as active and delete it.';
+            hint       = 'Create it as active, and then delete it.';
   elsif node.version <> 1 then
     raise exception 'node "%" cannot be created at version %', node.path, node.version
       using errcode    = 'FS422',
             constraint = 'version_chosen',
             hint       = 'Leave version out of the insert: the database counts it, from 1.';
   elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
-    -- Its next version would begin after the end of time, or before this one.
+    -- The next version would not begin after this one.
     raise exception 'node "%" cannot be created with updated_at %', node.path, node.updated_at
       using errcode    = 'FS422',
             constraint = 'nodes_updated_at_check',
@@ -166,7 +164,7 @@ end
 $$;
 
 comment on function filestore.record_created_node() is
-  'Adds a new node to the totals of the directories above it, by appending a delta; gives a directory a row of totals.';
+  'Appends a delta that adds a new node to the totals of the directories above it. Creates the row of totals of a new directory.';
 
 revoke all on function filestore.record_created_node() from public;
 --! EndIncluded functions/record_created_node.sql
@@ -190,7 +188,7 @@ begin
     select old.updated_at, new.updated_at, filestore.current_journal_entry(), old.*;
   end if;
 
-  -- A root, whose parent_id is null, never moves or dies.
+  -- Nothing to add up. A root, whose parent_id is null, is never moved or deleted.
   if (new.parent_id = old.parent_id and new.size_bytes = old.size_bytes and new.live = old.live) is not false then
     return null;
   end if;
@@ -213,24 +211,21 @@ begin
   end if;
 
   if not old.live then
-    -- Its delta has to climb from the old parent, which is deleted too and may
-    -- be purged.
+    -- The delta starts at the old parent, which is deleted too and may be purged.
     perform
     from filestore.nodes n
     where n.id = old.parent_id
     for key share;
     if not found then
-      raise exception 'node % ("%") cannot be restored elsewhere: directory % is gone', old.id, old.path, old.parent_id
+      raise exception 'node % ("%") cannot be restored to another directory: its old parent % does not exist any more', old.id, old.path, old.parent_id
         using errcode    = 'FS404',
               constraint = 'nodes_parent_missing',
-              hint       = 'The directory was purged.';
+              hint       = 'Create a new node instead: the old parent was purged.';
     end if;
   end if;
 
-  -- A directory takes along its folded totals. Pending deltas follow on their
-  -- own: they will climb from the new place. Its child_count stays its own.
-  -- "For share" makes a repeatable-read
-  -- transaction fail that would read old totals.
+  -- A moved directory takes its folded totals along. Its pending deltas are added above the new place later. child_count
+  -- stays with the directory. With "for share", a REPEATABLE READ transaction fails rather than read old totals.
   if is_directory = 1 then
     select *
     into strict below
@@ -265,7 +260,7 @@ end
 $$;
 
 comment on function filestore.record_node_update() is
-  'Keeps the version of a node that an update supersedes, and carries a change of its size, life or parent into the totals of the directories above it, by appending deltas.';
+  'Writes the superseded version of a node to snapshots. Appends deltas when its size or parent changes, or when it is deleted or restored, for the totals of the directories above it.';
 
 revoke all on function filestore.record_node_update() from public;
 --! EndIncluded functions/record_node_update.sql
@@ -287,7 +282,7 @@ begin
   if directory_ids = '{}' then
     return null;
   end if;
-  -- An older snapshot would miss a delta that was appended after it.
+  -- An older snapshot would miss deltas that were appended later.
   perform filestore.require_read_committed('removing directories');
   select d.directory_id
   into directory_id
@@ -299,14 +294,14 @@ begin
     raise exception 'directory % cannot be removed: totals below it are not folded yet', directory_id
       using errcode    = 'FS409',
             constraint = 'rollup_deltas_pending',
-            hint       = 'Call filestore.fold_rollups() until it returns 0; filestore.purge_deleted skips such directories.';
+            hint       = 'Call filestore.fold_rollups() until it returns 0. filestore.purge_deleted skips such directories.';
   end if;
   return null;
 end
 $$;
 
 comment on function filestore.guard_totals() is
-  'Refuses to remove a directory through which totals have yet to climb.';
+  'Refuses to remove a directory that has pending deltas: they could not be added to the directories above it any more.';
 
 revoke all on function filestore.guard_totals() from public;
 --! EndIncluded functions/guard_totals.sql
@@ -346,7 +341,8 @@ begin
     perform filestore.lock_tree(mount_id, false);
   end loop;
 
-  -- A separate statement after the locks, so that it sees the locked tree. Never "up to this id": a smaller id may commit later.
+  -- A separate statement after the locks, so that it sees the locked tree. It never takes "all ids up to this one",
+  -- because a delta with a smaller id may commit later.
   with recursive taken_deltas as (
     delete from filestore.rollup_deltas d
     where d.ctid = any (array(
@@ -368,10 +364,10 @@ begin
     select c.node_id, c.size_delta, c.file_delta, c.dir_delta, c.child_delta, c.deltas
     from changes c
     union all
-    -- Children count for their directory alone.
+    -- child_count concerns the directory itself, not those above it.
     select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0, 0
     from climbing c
-    -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
+    -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
     cross join lateral (
       select n.parent_id
       from filestore.nodes n
@@ -401,7 +397,7 @@ begin
   into taken, node_ids, sizes, files, dirs, children
   from totals t;
 
-  -- In order of id: folds that meet at the root do not deadlock.
+  -- In order of id, so that concurrent folds do not deadlock.
   perform
   from filestore.rollups r
   where r.node_id = any (node_ids)
@@ -422,14 +418,14 @@ begin
     raise exception '% directories have totals to change, but only % of them have a row in rollups', cardinality(node_ids), changed
       using errcode    = 'FS409',
             constraint = 'rollups_missing',
-            hint       = 'If it happens again, filestore.check_integrity() says which, and filestore.recount_rollups corrects them.';
+            hint       = 'Call it again. If it fails again, list the directories with filestore.check_integrity() and call filestore.recount_rollups.';
   end if;
   return taken;
 end
 $$;
 
 comment on function filestore.fold_rollups(integer) is
-  'Adds at most max_deltas pending deltas to the totals of every directory above them, and says how many; 0 when nothing is left that another fold does not hold. Totals as read by directory_totals do not change by it: reading them becomes cheaper.';
+  'Adds at most max_deltas pending deltas to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper.';
 
 revoke all on function filestore.fold_rollups(integer) from public;
 --! EndIncluded functions/fold_rollups.sql
@@ -445,15 +441,15 @@ as $$
 declare
   directory filestore.nodes;
 begin
-  -- "Stable": this look and the statement below read one snapshot, the
-  -- caller's, so that what is folded and what is pending fit together.
+  -- In a stable function, this statement and the next read one snapshot, so the folded and the pending part belong
+  -- together.
   select *
   into directory
   from filestore.nodes n
   where n.id = directory_totals.node_id;
 
   if directory.parent_id is null then
-    -- Everything that is pending on the mount is below its root.
+    -- For a root: all pending deltas of the mount are below it.
     return query
     select
       r.size_bytes + coalesce(p.size_delta, 0),
@@ -483,10 +479,10 @@ begin
     where d.backend_mount_id = directory.backend_mount_id
     group by d.directory_id
     union all
-    -- Children count for their directory alone.
+    -- child_count concerns the directory itself, not those above it.
     select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0
     from climbing c
-    -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
+    -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
     cross join lateral (
       select n.parent_id
       from filestore.nodes n
@@ -518,7 +514,7 @@ end
 $$;
 
 comment on function filestore.directory_totals(bigint) is
-  'The totals of a directory''s whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale after it was marked so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster.';
+  'The totals of a directory''s whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale from when the totals are marked so until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster.';
 
 revoke all on function filestore.directory_totals(bigint) from public;
 --! EndIncluded functions/directory_totals.sql
@@ -543,14 +539,14 @@ declare
   mount_ids bigint[];
 begin
   if cardinality(node_ids) > most then
-    raise exception '% ids are too many for one call', cardinality(node_ids)
+    raise exception 'the call has % ids, which are too many', cardinality(node_ids)
       using errcode    = 'FS422',
             constraint = 'node_ids_check',
             hint       = format('Give at most %s, such as those of one page.', most);
   end if;
 
-  -- "Stable": this look and the statement below read one snapshot, the
-  -- caller's. "Offset 0" keeps lookups by id, whatever stale statistics say.
+  -- In a stable function, this statement and the next read one snapshot. "Offset 0" keeps lookups by id, also when
+  -- statistics are stale.
   mount_ids := array(
     select distinct m.backend_mount_id
     from unnest(node_ids) as g (id)
@@ -563,8 +559,8 @@ begin
     ) m
   );
 
-  -- What is folded and what is pending meet in a "group by", not in a join:
-  -- statistics that know of no deltas would make that a loop over all of them.
+  -- Folded and pending totals are added up by "group by". A join would become a loop over all deltas when the
+  -- statistics know of none.
   return query
   with recursive given as (
     select g.id, min(g.place) as place
@@ -577,8 +573,8 @@ begin
     where d.backend_mount_id = any (mount_ids)
     group by d.directory_id
     union all
-    -- What meets in a directory goes on as one row: an aggregate is not allowed
-    -- here, a window is. Children count for their directory alone.
+    -- All deltas that reach a directory climb on as one row. A recursive query allows no aggregate here, but a window.
+    -- child_count concerns the directory itself, not those above it.
     select m.parent_id, m.size_delta, m.file_delta, m.dir_delta, 0
     from (
       select
@@ -627,7 +623,7 @@ end
 $$;
 
 comment on function filestore.list_totals(bigint[]) is
-  'The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids.';
+  'The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. FS422 when there are more than 10000 ids.';
 
 revoke all on function filestore.list_totals(bigint[]) from public;
 --! EndIncluded functions/list_totals.sql
@@ -654,8 +650,8 @@ declare
   mount_id bigint := filestore.find_mount(audit_rollups.mount_key);
 begin
   return query
-  -- Both from the same snapshot: what the live nodes add up to, and what is
-  -- folded and pending. Tombstoned directories should come to zero.
+  -- One snapshot gives both the sums of the live nodes and the folded and pending totals. For a deleted directory,
+  -- both should be zero.
   with recursive entries (node_id, size_sum, file_sum, dir_sum, child_sum, size_pending, file_pending, dir_pending, child_pending) as (
     select
       n.parent_id,
@@ -682,7 +678,7 @@ begin
     select e.*, 0 as steps
     from entries e
     union all
-    -- Children count for their directory alone.
+    -- child_count concerns the directory itself, not those above it.
     select p.parent_id, c.size_sum, c.file_sum, c.dir_sum, 0, c.size_pending, c.file_pending, c.dir_pending, 0, c.steps + 1
     from climbing c
     cross join lateral (
@@ -691,8 +687,8 @@ begin
       where n.id = c.node_id
       offset 0
     ) p
-    -- Ends a ring, should there be one. A path has at most 1300 segments, but
-    -- deleted directories stay below a parent that moves deeper.
+    -- The limit ends the walk if there is a cycle. A path has at most 1300 segments, but deleted directories can be
+    -- deeper: they stay below a parent that moves down.
     where p.parent_id is not null
       and c.steps < 20000
   ),
@@ -738,7 +734,7 @@ end
 $$;
 
 comment on function filestore.audit_rollups(text) is
-  'The directories of a mount whose totals differ from the sums of its live nodes: none, unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist.';
+  'The directories of a mount whose totals differ from the sums of its live nodes. There are none unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist.';
 
 revoke all on function filestore.audit_rollups(text) from public;
 --! EndIncluded functions/audit_rollups.sql
@@ -763,12 +759,11 @@ begin
     and n.directory_path is not null
     and not exists (select from filestore.rollups r where r.node_id = n.id)
   order by n.id
-  -- The owner may remove tombstones at the same time: the key of a row for one would fail.
+  -- The lock keeps the owner from removing these directories at the same time, which would leave totals of no directory.
   for key share of n
   on conflict do nothing;
 
-  -- The folded row takes the difference. What is pending stays pending, so
-  -- that creates need not wait for this.
+  -- The difference is added to the folded totals. Pending deltas stay pending, so that creates need not wait.
   update filestore.rollups r
   set size_bytes  = r.size_bytes + a.expected_size_bytes - a.size_bytes,
       file_count  = r.file_count + a.expected_file_count - a.file_count,
@@ -791,7 +786,7 @@ end
 $$;
 
 comment on function filestore.recount_rollups(text) is
-  'Recounts the totals of a mount''s directories from its live nodes, and says how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist.';
+  'Recounts the totals of a mount''s directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist.';
 
 revoke all on function filestore.recount_rollups(text) from public;
 --! EndIncluded functions/recount_rollups.sql
@@ -799,28 +794,27 @@ revoke all on function filestore.recount_rollups(text) from public;
 --! Included triggers/nodes_record_created.sql
 drop trigger if exists nodes_record_created on filestore.nodes;
 
--- For each row: with 8 and 32 writers of single rows it is faster than one for
--- each statement, which costs a bulk load less.
+-- A row trigger: faster with 8 and 32 writers of single rows. A statement trigger would be faster for bulk loads.
 create trigger nodes_record_created
   after insert on filestore.nodes
   for each row
   execute function filestore.record_created_node();
 
 comment on trigger nodes_record_created on filestore.nodes is
-  'The totals above a new node count it.';
+  'Adds a new node to the totals of the directories above it.';
 --! EndIncluded triggers/nodes_record_created.sql
 --! Included triggers/nodes_record_update.sql
 drop trigger if exists nodes_record_update on filestore.nodes;
 
--- One trigger for history and totals, without "when": each further trigger, and the text of each condition, costs every
--- update. For each row: transition tables would write every row down first.
+-- One trigger for both history and totals, without "when": every update pays for each further trigger and for the text
+-- of each condition. A row trigger, because transition tables would first copy every row.
 create trigger nodes_record_update
   after update on filestore.nodes
   for each row
   execute function filestore.record_node_update();
 
 comment on trigger nodes_record_update on filestore.nodes is
-  'No version of a node is lost, and the totals above it follow its size, life and place.';
+  'Writes the superseded version to snapshots, and updates the totals of the directories above a node.';
 --! EndIncluded triggers/nodes_record_update.sql
 --! Included triggers/nodes_guard_totals.sql
 drop trigger if exists nodes_guard_totals on filestore.nodes;
@@ -832,7 +826,7 @@ create trigger nodes_guard_totals
   execute function filestore.guard_totals();
 
 comment on trigger nodes_guard_totals on filestore.nodes is
-  'No total that is not folded yet may lose its way.';
+  'Refuses to remove a directory that has pending deltas.';
 --! EndIncluded triggers/nodes_guard_totals.sql
 --! Included triggers/rollups_refuse_truncate.sql
 drop trigger if exists rollups_refuse_truncate on filestore.rollups;
@@ -843,7 +837,7 @@ create trigger rollups_refuse_truncate
   execute function filestore.refuse_truncate();
 
 comment on trigger rollups_refuse_truncate on filestore.rollups is
-  'Truncate would bypass the guards on rows.';
+  'Refuses truncate, which would bypass the triggers that guard rows.';
 --! EndIncluded triggers/rollups_refuse_truncate.sql
 --! Included triggers/rollup_deltas_refuse_truncate.sql
 drop trigger if exists rollup_deltas_refuse_truncate on filestore.rollup_deltas;
@@ -854,5 +848,5 @@ create trigger rollup_deltas_refuse_truncate
   execute function filestore.refuse_truncate();
 
 comment on trigger rollup_deltas_refuse_truncate on filestore.rollup_deltas is
-  'Truncate would lose totals that are not folded yet.';
+  'Refuses truncate, which would lose pending deltas.';
 --! EndIncluded triggers/rollup_deltas_refuse_truncate.sql

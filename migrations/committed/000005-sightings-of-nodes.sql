@@ -1,10 +1,10 @@
---! Previous: sha1:cb8c28708e3683a07744a1d4e9074c8f5242ef2f
---! Hash: sha1:369a0867f5e264337fd2e4425cd5b481e703b963
+--! Previous: sha1:947d376cc7406ccb36f4b4931a185ed7845edded
+--! Hash: sha1:2e636a947ab6d49fd2a05310209e296c52753d68
 --! Message: Sightings of nodes
 
--- Heartbeats, apart from nodes: a pass over a tree writes narrow rows here, in place, instead of a new version of
--- every node with all its indexes. No index but the key, so that every update can be HOT. Written by record_sightings
--- only, which keeps a node from being purged at the same time.
+-- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its
+-- indexes. The key is the only index, so that every update can be HOT. Only record_sightings and record_write_sighting
+-- write here: they keep a node from being purged at the same time.
 create table if not exists filestore.node_sightings (
   node_id            bigint         not null,
   last_seen_at       timestamptz(3),
@@ -13,14 +13,14 @@ create table if not exists filestore.node_sightings (
   constraint node_sightings_pkey
     primary key (node_id)
 )
--- Half of each page is room for the next pass over all of its rows.
+-- Half of each page stays free, for the next pass over all of its rows.
 with (
   fillfactor                      = 50,
   autovacuum_vacuum_scale_factor  = 0.05,
   autovacuum_vacuum_cost_delay    = 0
 );
 
-comment on table  filestore.node_sightings                    is 'When a node was last seen and last compared with its backend; no row until the first time. A sighting is no change: it does not count as a version.';
+comment on table  filestore.node_sightings                    is 'When a node was last seen and last compared with its backend; no row until the first time. A sighting does not change the version of the node.';
 comment on column filestore.node_sightings.node_id            is 'The node.';
 comment on column filestore.node_sightings.last_seen_at       is 'When a watcher last saw the node on its backend.';
 comment on column filestore.node_sightings.last_reconciled_at is 'When a reconciler last compared the node with its backend.';
@@ -42,7 +42,7 @@ end
 $$;
 
 comment on function filestore.check_sighting_moment(timestamptz) is
-  'Internal: Raises FS422 when a node cannot have been seen at a moment: in the future, or before year 1.';
+  'Internal: Raises FS422 when the moment of a sighting is in the future or before year 1.';
 
 revoke all on function filestore.check_sighting_moment(timestamptz) from public;
 --! EndIncluded functions/check_sighting_moment.sql
@@ -65,13 +65,13 @@ begin
     raise exception 'a sighting has no moment'
       using errcode    = 'FS422',
             constraint = 'node_sightings_moment_check',
-            hint       = 'Give seen_at, reconciled_at, or both; without arguments, seen_at is now.';
+            hint       = 'Give seen_at, reconciled_at, or both. If both are left out, seen_at is now.';
   end if;
   perform filestore.check_sighting_moment(seen_at);
   perform filestore.check_sighting_moment(reconciled_at);
 
-  -- A first sighting locks its node, so that it is not purged before the purge sees the sighting. Locks on several
-  -- directories would deadlock with a move without the tree lock, which later passes do not need.
+  -- The insert below locks each node that was not seen before, so that it cannot be purged at the same time. Locks on
+  -- several directories can deadlock with a move, hence the tree lock. Later sightings do not need it.
   perform filestore.lock_tree(m.backend_mount_id, false)
   from (
     select distinct n.backend_mount_id
@@ -81,7 +81,7 @@ begin
     order by n.backend_mount_id
   ) m;
 
-  -- In order of id: passes that meet do not deadlock.
+  -- In order of id, so that concurrent calls do not deadlock.
   with added as (
     insert into filestore.node_sightings (node_id, last_seen_at, last_reconciled_at)
     select n.id, seen_at, reconciled_at
@@ -98,7 +98,7 @@ begin
   from added a;
 
   update filestore.node_sightings s
-  -- The later of the two: a report that arrives late changes nothing.
+  -- "Greatest": a report that arrives late changes nothing.
   set last_seen_at       = greatest(s.last_seen_at, seen_at),
       last_reconciled_at = greatest(s.last_reconciled_at, reconciled_at)
   from (
@@ -116,7 +116,7 @@ end
 $$;
 
 comment on function filestore.record_sightings(bigint[], timestamptz, timestamptz) is
-  'Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future.';
+  'Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future.';
 
 revoke all on function filestore.record_sightings(bigint[], timestamptz, timestamptz) from public;
 --! EndIncluded functions/record_sightings.sql
@@ -130,8 +130,8 @@ as $$
 begin
   perform filestore.check_sighting_moment(seen_at);
 
-  -- No tree lock, which must come before any row of the mount: the caller has written the node and holds its row, so
-  -- this lock on it does not wait.
+  -- The tree lock must be taken before any row of the mount, and the caller has already written the node. It is not
+  -- needed: the caller holds the lock on the node's row, so this statement does not wait for it.
   insert into filestore.node_sightings as s (node_id, last_seen_at)
   select n.id, seen_at
   from filestore.nodes n
@@ -139,13 +139,13 @@ begin
     and seen_at is not null
   for key share
   on conflict on constraint node_sightings_pkey do update
-  -- The later of the two: a report that arrives late changes nothing.
+  -- "Greatest": a report that arrives late changes nothing.
   set last_seen_at = greatest(s.last_seen_at, excluded.last_seen_at);
 end
 $$;
 
 comment on function filestore.record_write_sighting(bigint, timestamptz) is
-  'Internal: Records that a node was seen which the same transaction has written, as filestore.create_node and filestore.upsert_file do. filestore.record_sightings is for all other nodes.';
+  'Internal: Records a sighting of a node that the same transaction has just written, for filestore.create_node and filestore.upsert_file. For all other nodes, use filestore.record_sightings.';
 
 revoke all on function filestore.record_write_sighting(bigint, timestamptz) from public;
 --! EndIncluded functions/record_write_sighting.sql
@@ -157,7 +157,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Arrays, since a join with the transition table would keep the row estimate of the session's first statement.
+  -- Arrays: a plan that joins the transition table keeps the row estimate of the session's first statement.
   node_ids      bigint[] := array(select r.id from removed r);
   directory_ids bigint[] := array(select r.id from removed r where r.directory_path is not null);
 begin
@@ -165,7 +165,7 @@ begin
   where s.id = any (node_ids);
   delete from filestore.rollups r
   where r.node_id = any (directory_ids);
-  -- In order of id, as record_sightings locks them.
+  -- In order of id, as in record_sightings, so that the two do not deadlock.
   perform
   from filestore.node_sightings s
   where s.node_id = any (node_ids)
@@ -178,7 +178,7 @@ end
 $$;
 
 comment on function filestore.remove_node_records() is
-  'Removes history, totals and sightings with their nodes. Set-based instead of a foreign key''s cascade, which costs three statements per node, and every new version a lookup.';
+  'Removes the history, totals and sightings of removed nodes, for all rows of a statement at once. Foreign keys with a cascade would run three statements per node, and a lookup for every new version.';
 
 revoke all on function filestore.remove_node_records() from public;
 --! EndIncluded functions/remove_node_records.sql
@@ -193,7 +193,7 @@ create trigger nodes_remove_records
   execute function filestore.remove_node_records();
 
 comment on trigger nodes_remove_records on filestore.nodes is
-  'History, totals and sightings go with their node.';
+  'Removes the history, totals and sightings of a removed node.';
 --! EndIncluded triggers/nodes_remove_records.sql
 --! Included triggers/node_sightings_refuse_truncate.sql
 drop trigger if exists node_sightings_refuse_truncate on filestore.node_sightings;
@@ -204,5 +204,5 @@ create trigger node_sightings_refuse_truncate
   execute function filestore.refuse_truncate();
 
 comment on trigger node_sightings_refuse_truncate on filestore.node_sightings is
-  'Truncate would bypass the guards on rows.';
+  'Refuses truncate, which would bypass the triggers that guard rows.';
 --! EndIncluded triggers/node_sightings_refuse_truncate.sql

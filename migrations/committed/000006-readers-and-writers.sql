@@ -1,11 +1,11 @@
---! Previous: sha1:369a0867f5e264337fd2e4425cd5b481e703b963
---! Hash: sha1:d855115ca8e8e935b5260566368652b49058bc9d
+--! Previous: sha1:2e636a947ab6d49fd2a05310209e296c52753d68
+--! Hash: sha1:941095fac808c1c9932599dee01b26db64dd6eb7
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
 drop view if exists filestore.view_filestore_active_nodes;
 
--- All columns of nodes: include this file again in the migration that adds one.
+-- The view has all columns of nodes. Include this file again in a migration that adds a column.
 create view filestore.view_filestore_active_nodes as
 select
   n.*,
@@ -21,7 +21,7 @@ left join filestore.node_sightings s on s.node_id = n.id
 where n.live;
 
 comment on view filestore.view_filestore_active_nodes is
-  'Every node that is not deleted, with its mount, its location and its last sightings. mount_key and path address it.';
+  'Every live node, with its mount, its location and its last sightings. mount_key and path identify it.';
 
 comment on column filestore.view_filestore_active_nodes.mount_state is 'backend_mounts.state.';
 comment on column filestore.view_filestore_active_nodes.location    is 'URI: file:///root/path or s3://bucket/prefix/path, percent-encoded.';
@@ -29,17 +29,17 @@ comment on column filestore.view_filestore_active_nodes.location    is 'URI: fil
 --! Included views/view_filestore_directories.sql
 drop view if exists filestore.view_filestore_directories;
 
--- Pending deltas climb once, for all directories together.
+-- One recursive query adds up the pending deltas for all directories.
 create view filestore.view_filestore_directories as
 with recursive climbing (node_id, size_delta, file_delta, dir_delta, child_delta) as (
   select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
   from filestore.rollup_deltas d
   group by d.directory_id
   union all
-  -- Children count for their directory alone.
+  -- child_count concerns the directory itself, not those above it.
   select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0
   from climbing c
-  -- "Offset 0" keeps this a lookup by id, whatever stale statistics say.
+  -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
   cross join lateral (
     select n.parent_id
     from filestore.nodes n
@@ -91,8 +91,8 @@ comment on column filestore.view_filestore_directories.size_bytes         is 'By
 comment on column filestore.view_filestore_directories.file_count         is 'Number of files below.';
 comment on column filestore.view_filestore_directories.dir_count          is 'Number of directories below, itself not counted.';
 comment on column filestore.view_filestore_directories.child_count        is 'Number of live files and directories directly in it.';
-comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when deltas were added to the folded totals to get these exact ones; stale when marked so, until filestore.recount_rollups.';
-comment on column filestore.view_filestore_directories.updated_at         is 'When deltas were last folded into them.';
+comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when these exact totals include deltas that are not folded yet; stale from when the totals are marked so until filestore.recount_rollups.';
+comment on column filestore.view_filestore_directories.updated_at         is 'When deltas were last folded into the totals.';
 --! EndIncluded views/view_filestore_directories.sql
 
 --! Included functions/writable_mount.sql
@@ -105,17 +105,17 @@ as $$
 declare
   mount filestore.backend_mounts;
 begin
-  -- Without a lock: every command of a mount would write to its one row.
+  -- Takes no lock: each lock would be a write to the mount's row, which all commands of the mount share.
   select *
   into mount
   from filestore.backend_mounts m
   where m.id = filestore.find_mount(writable_mount.mount_key);
 
   if mount.erasing_since is not null then
-    raise exception 'mount "%" is being erased since %', mount.mount_key, mount.erasing_since
+    raise exception 'mount "%" is being erased (since %)', mount.mount_key, mount.erasing_since
       using errcode    = 'FS409',
             constraint = 'backend_mounts_erasing',
-            hint       = 'Nothing can be written to it any more.';
+            hint       = 'Use another mount.';
   elsif mount.access_mode <> 'rw' then
     raise exception 'mount "%" is read-only', mount.mount_key
       using errcode    = 'FS409',
@@ -133,7 +133,7 @@ end
 $$;
 
 comment on function filestore.writable_mount(text) is
-  'The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change.';
+  'The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change.';
 
 revoke all on function filestore.writable_mount(text) from public;
 --! EndIncluded functions/writable_mount.sql
@@ -157,7 +157,7 @@ begin
     and n.live;
 
   if not found and with_deleted then
-    -- In the order of nodes_dead_path_idx, without a sort: a path that is used again all day has thousands of tombstones.
+    -- In the order of nodes_dead_path_idx, so without a sort: a path that is often reused has thousands of tombstones.
     return query
     select n.*
     from filestore.nodes n
@@ -173,7 +173,7 @@ end
 $$;
 
 comment on function filestore.node_by_path(text, text, boolean) is
-  'The live node at a path of a mount, or no row; with_deleted, where no node lives, the tombstone that was deleted last. The path need not be canonical; FS404 when the mount does not exist.';
+  'The live node at a path of a mount, or no row. With with_deleted, the tombstone that was deleted last, if no live node is there. The path need not be canonical. FS404 when the mount does not exist.';
 
 revoke all on function filestore.node_by_path(text, text, boolean) from public;
 --! EndIncluded functions/node_by_path.sql
@@ -190,7 +190,7 @@ begin atomic
 end;
 
 comment on function filestore.node_location(bigint) is
-  'Where a node is, or for a deleted one was, as a URI: file:///root/path or s3://bucket/prefix/path. Null when there is no such node.';
+  'The location of a node as a URI, file:///root/path or s3://bucket/prefix/path; of a deleted node, where it was. Null when there is no such node.';
 
 revoke all on function filestore.node_location(bigint) from public;
 --! EndIncluded functions/node_location.sql
@@ -209,7 +209,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   directory filestore.nodes;
-  -- Without an id, the page begins after every node of the name.
+  -- Without an id, the page begins after all nodes of the name.
   last_name text   := coalesce(after_name, '');
   last_id   bigint := coalesce(after_id, 9223372036854775807);
 begin
@@ -223,17 +223,17 @@ begin
     raise exception 'directory % does not exist', coalesce(directory_id::text, 'null')
       using errcode    = 'FS404',
             constraint = 'nodes_missing',
-            hint       = 'It was never there, or it was deleted and purged.';
+            hint       = 'Choose an existing directory: this one was purged, or never existed.';
   elsif not directory.live and not coalesce(with_deleted, false) then
     raise exception 'node % ("%") is deleted', directory.id, directory.path
       using errcode    = 'FS404',
             constraint = 'nodes_deleted',
-            hint       = 'With with_deleted, what was below it is listed.';
+            hint       = 'To list what it held, call it with with_deleted => true.';
   elsif directory.directory_path is null then
     raise exception 'node % ("%") is a file', directory.id, directory.path
       using errcode    = 'FS404',
             constraint = 'nodes_not_directory',
-            hint       = 'Only a directory can be listed.';
+            hint       = 'Give the id of a directory.';
   end if;
 
   if with_deleted then
@@ -283,7 +283,7 @@ end
 $$;
 
 comment on function filestore.list_directory(bigint, text, bigint, boolean, bigint) is
-  'A page of what a live directory holds, in order of name; with_deleted, of what any directory holds, tombstones included, in order of name and id. The next page begins after the last name of this one, or after its last name and id. FS404 when there is no such directory.';
+  'A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and with with_deleted also its id as after_id. FS404 when there is no such directory.';
 
 revoke all on function filestore.list_directory(bigint, text, bigint, boolean, bigint) from public;
 --! EndIncluded functions/list_directory.sql
@@ -312,14 +312,14 @@ begin
   if checksum is null then
     return null;
   end if;
-  -- Most checksums are canonical already. No {64} in the pattern: bounds make it several times as slow.
+  -- Most checksums are canonical already. A bound such as {64} would make the pattern several times as slow.
   if algorithm is null
      and checksum ~ '^[a-z0-9]+:[0-9a-f]+$'
      and octet_length(checksum) = (case split_part(checksum, ':', 1) when 'sha256' then 71 when 'md5' then 36 when 'sha1' then 45 end) then
     return checksum;
   end if;
 
-  -- "collate": not the İ and ı of a Turkish database.
+  -- With "collate", a Turkish database does not turn I into ı.
   prefix := lower(nullif(split_part(checksum, ':', 1), checksum) collate "C");
   digest := substr(checksum, coalesce(length(prefix) + 2, 1));
   is_hex := digest ~ '^[0-9A-Fa-f]+$';
@@ -342,13 +342,13 @@ begin
 
   if is_hex then
     amount := format('%s hexadecimal digits', length(digest));
-  -- One alphabet or the other, with all of its padding or without.
+  -- Base64 or base64url, with all of the padding or none.
   elsif digest ~ '^([A-Za-z0-9+/]+|[A-Za-z0-9_-]+)={0,2}$' and digest !~ '^[0-9A-Fa-f]+-[0-9]+$' then
     body   := rtrim(translate(digest, '-_', '+/'), '=');
     padded := rpad(body, (length(body) + 3) / 4 * 4, '=');
     if length(body) % 4 <> 1 and length(digest) in (length(body), length(padded)) then
       decoded := decode(padded, 'base64');
-      -- A cut or mistyped text has bits beyond the last byte.
+      -- Encoding again detects a truncated or mistyped text: it has bits beyond the last byte.
       if replace(encode(decoded, 'base64'), E'\n', '') <> padded then
         decoded := null;
       end if;
@@ -360,10 +360,10 @@ begin
     fault  := format('is a checksum of %s, not of %s', left(prefix, 40), left(algorithm, 40));
     remedy := 'Leave the algorithm out, or give the one of the checksum.';
   elsif name !~ '^[a-z0-9][a-z0-9-]*$' then
-    fault := format('has the algorithm "%s", which is no name', left(name, 40));
+    fault := format('has the algorithm "%s", which is not a valid name', left(name, 40));
   elsif not is_hex and decoded is null then
     fault  := 'is neither hexadecimal nor base64';
-    remedy := remedy || ' The checksum of a multipart upload (digest-parts) belongs into content_hash.';
+    remedy := remedy || ' Store the checksum of a multipart upload (digest-parts) in content_hash.';
   elsif name is null then
     name := case coalesce(length(decoded), length(digest) / 2)
       when 16 then 'md5'
@@ -373,12 +373,12 @@ begin
       when 64 then 'sha512'
     end;
     if name is null or (is_hex and length(digest) % 2 = 1) then
-      fault  := format('has %s, which fits no algorithm that is known by its length', amount);
+      fault  := format('has %s, from which the algorithm cannot be derived', amount);
       remedy := 'Name the algorithm. Without one: md5 (16 bytes), sha1 (20), sha256 (32), sha384 (48), sha512 (64).';
     end if;
   elsif expected is null then
     if prefix is null or not is_hex then
-      fault  := format('has the algorithm "%s", whose length is not known', left(name, 40));
+      fault  := format('has the algorithm "%s", whose length is unknown', left(name, 40));
       remedy := 'Give it as algorithm:hex.';
     end if;
   elsif coalesce(length(decoded) <> expected, length(digest) <> 2 * expected) then
@@ -401,7 +401,7 @@ end
 $$;
 
 comment on function filestore.canonical_checksum(text, text) is
-  'A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown.';
+  'Converts a checksum to the form of nodes.checksum: algorithm:hex in lower case. It takes algorithm:hex in any case, bare hex, base64 or base64url. The algorithm is the prefix, the argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown.';
 
 revoke all on function filestore.canonical_checksum(text, text) from public;
 --! EndIncluded functions/canonical_checksum.sql
@@ -422,7 +422,8 @@ as $$
 declare
   mount_id  bigint         := filestore.find_mount(list_unseen.mount_key);
   last_path text           := coalesce(after_path, '');
-  -- A sighting has whole milliseconds, rounded down: one of the same millisecond is not earlier.
+  -- Sightings are rounded down to milliseconds. Rounding the moment too keeps one of the same millisecond from counting
+  -- as earlier.
   pass      timestamptz(3) := date_trunc('milliseconds', since);
 begin
   perform filestore.check_limit('max_nodes', max_nodes, 100000);
@@ -432,7 +433,7 @@ begin
             constraint = 'node_sightings_moment_check',
             hint       = 'Give the moment at which the pass over the mount began.';
   elsif since > clock_timestamp() then
-    -- Everything would be unseen.
+    -- With a moment in the future, all nodes would count as unseen.
     raise exception 'since is %, which is in the future', since
       using errcode    = 'FS422',
             constraint = 'node_sightings_moment_check',
@@ -440,7 +441,7 @@ begin
   end if;
 
   select
-    -- A node that was created during a pass may be in a directory that the pass had seen before.
+    -- A node that was created during the pass does not count: the pass may have read its directory before.
     coalesce(array_agg(w.id order by w.path) filter (where w.created_at < pass and coalesce(w.last_seen_at < pass, true)), '{}'),
     case when count(*) = max_nodes then max(w.path) end
   into node_ids, next_path
@@ -449,7 +450,7 @@ begin
       n.id,
       n.path,
       n.created_at,
-      -- A lookup for each node: a join could read all sightings at every call.
+      -- One lookup for each node. A join could read all sightings at every call.
       (select s.last_seen_at from filestore.node_sightings s where s.node_id = n.id) as last_seen_at
     from filestore.nodes n
     where n.backend_mount_id = mount_id
@@ -462,7 +463,7 @@ end
 $$;
 
 comment on function filestore.list_unseen(text, timestamptz, text, bigint) is
-  'Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future.';
+  'Looks at the next max_nodes live nodes of a mount in order of path. Returns the ids of those that were neither created nor seen since a moment, and in next_path the after_path of the next call: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future.';
 
 revoke all on function filestore.list_unseen(text, timestamptz, text, bigint) from public;
 --! EndIncluded functions/list_unseen.sql
@@ -475,12 +476,12 @@ rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Once, before the rows are compared.
+  -- Converted once, not for each row.
   find_by_checksum.checksum := filestore.canonical_checksum(find_by_checksum.checksum);
   return query
   select n.*
   from filestore.nodes n
-  -- The first condition is that of nodes_checksum_idx, which holds eight bytes of each digest.
+  -- The first condition uses nodes_checksum_idx, which holds eight bytes of each digest.
   where hashtextextended(n.checksum, 0) = hashtextextended(find_by_checksum.checksum, 0)
     and n.checksum = find_by_checksum.checksum
     and n.live
@@ -489,7 +490,7 @@ end
 $$;
 
 comment on function filestore.find_by_checksum(text) is
-  'The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid.';
+  'The live files with a checksum, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid.';
 
 revoke all on function filestore.find_by_checksum(text) from public;
 --! EndIncluded functions/find_by_checksum.sql
@@ -511,27 +512,27 @@ begin
     raise exception 'node % does not exist', node_id
       using errcode    = 'FS404',
             constraint = 'nodes_missing',
-            hint       = 'It was never there, or it was deleted and purged.';
+            hint       = 'Check the id: the node was purged, or never existed.';
   elsif node.version = coalesce(expected_version, node.version) and not node.live then
     raise exception 'node % ("%") is deleted', node.id, node.path
       using errcode    = 'FS404',
             constraint = 'nodes_deleted',
-            hint       = 'filestore.restore_node brings it back.';
+            hint       = 'To bring it back, call filestore.restore_node.';
   elsif node.version = coalesce(expected_version, node.version) then
     raise exception 'node % ("%") was changed or restored at the same time', node.id, node.path
       using errcode    = 'FS409',
             constraint = 'nodes_stale',
-            hint       = 'Read it again and decide again.';
+            hint       = 'Read it again, and decide again.';
   end if;
   raise exception 'node % ("%") is at version %, not %', node.id, node.path, node.version, expected_version
     using errcode    = 'FS409',
           constraint = 'nodes_stale',
-          hint       = 'It was changed since you read it: read it again and decide again.';
+          hint       = 'Read it again, and decide again: it was changed since you read it.';
 end
 $$;
 
 comment on function filestore.refuse_stale(bigint, integer) is
-  'Internal: Says why a writer found no live node of the expected version: FS404 or FS409.';
+  'Internal: Raises FS404 or FS409, with the reason why there is no live node at the expected version.';
 
 revoke all on function filestore.refuse_stale(bigint, integer) from public;
 --! EndIncluded functions/refuse_stale.sql
@@ -573,14 +574,15 @@ returns filestore.nodes
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
--- The columns of "on conflict" have the names of arguments and cannot be qualified.
+-- Arguments have the names of columns, and the columns in "on conflict" cannot be qualified.
 #variable_conflict use_column
 declare
   mount_id bigint;
   node     filestore.nodes;
 begin
   perform filestore.check_name(create_node.name);
-  -- Most digests come in the form that is kept, and its check looks at their digits: the call would be a twentieth of a create.
+  -- Most digests are in canonical form already, and the table's check looks at their digits. Skipping the call saves a
+  -- twentieth of a create.
   if octet_length(create_node.checksum) <> 71
      or not starts_with(create_node.checksum, 'sha256:')
      or create_node.checksum <> lower(create_node.checksum) then
@@ -617,7 +619,8 @@ begin
     create_node.last_modified_at,
     create_node.link_target
   )
-  -- Named, so that an id that exists already (its sequence is behind) raises 23505 instead of "the name is taken".
+  -- "on conflict" names its index, so that an id that exists already (its sequence is behind) raises 23505 and not
+  -- "the name is taken".
   on conflict (parent_id, name) where parent_live is not null do nothing
   returning * into node;
 
@@ -632,7 +635,7 @@ end
 $$;
 
 comment on function filestore.create_node(bigint, text, filestore.node_kind, bigint, text, text, text, jsonb, timestamptz, text, timestamptz) is
-  'Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid.';
+  'Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is not a live directory, FS409 when the name is taken, FS422 when the name or the checksum is not valid.';
 
 revoke all on function filestore.create_node(bigint, text, filestore.node_kind, bigint, text, text, text, jsonb, timestamptz, text, timestamptz) from public;
 --! EndIncluded functions/create_node.sql
@@ -642,7 +645,7 @@ returns filestore.nodes
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
--- The columns of "on conflict" have the names of arguments and cannot be qualified.
+-- Arguments have the names of columns, and the columns in "on conflict" cannot be qualified.
 #variable_conflict use_column
 declare
   child filestore.nodes;
@@ -657,9 +660,9 @@ begin
       and n.name = ensure_child.name;
     exit when child.id is not null or attempt = 2;
 
-    -- The directory may have moved since it was read, and its new child would be elsewhere. The lock keeps it in place
-    -- until the transaction ends. A directory that did move must be unlocked again, or locks would be taken out of
-    -- order: the exception undoes the lock.
+    -- The directory may have moved since it was read, and the child would be created in the wrong place. The lock keeps
+    -- it in place until the transaction ends. If it did move, the exception releases the lock again, since the next
+    -- attempt would otherwise take locks out of order.
     begin
       perform
       from filestore.nodes n
@@ -675,7 +678,7 @@ begin
         exit;
     end;
 
-    -- The second look finds the node of another caller.
+    -- If another caller has created the child, the second attempt finds it.
     insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
     values (directory.backend_mount_id, directory.id, ensure_child.name, 'directory')
     on conflict (parent_id, name) where parent_live is not null do nothing
@@ -687,7 +690,7 @@ end
 $$;
 
 comment on function filestore.ensure_child(filestore.nodes, text) is
-  'Internal: The live node of a name in a directory, created as a directory when there is none; null when the directory has moved or is deleted.';
+  'Internal: The live node with a name in a directory. If there is none, a directory is created. Null when the given directory has moved or is deleted.';
 
 revoke all on function filestore.ensure_child(filestore.nodes, text) from public;
 --! EndIncluded functions/ensure_child.sql
@@ -711,7 +714,7 @@ begin
             hint       = 'Give the path of the directory; the root is ''/''.';
   end if;
 
-  -- Again, when a directory on the way is moved or deleted at the same time.
+  -- Tries again when a directory of the path is moved or deleted at the same time.
   for attempt in 1..100 loop
     child := null;
     select *
@@ -729,7 +732,7 @@ begin
 
       foreach segment in array string_to_array(wanted, '/') loop
         child := filestore.ensure_child(directory, segment);
-        -- Nothing is created below a directory that has moved.
+        -- Stop if the directory has moved: its children would be created in the wrong place.
         exit when child.directory_path is null
                or child.path <> concat_ws('/', nullif(directory.path, ''), segment);
         directory := child;
@@ -742,14 +745,14 @@ begin
       raise exception '"%" on mount "%" is a file', coalesce(child.path, directory.path), mount_key
         using errcode    = 'FS409',
               constraint = 'nodes_file_in_the_way',
-              hint       = format('The path "%s" needs a directory there: move or delete the file.', wanted);
+              hint       = format('Move or delete the file: the path "%s" needs a directory there.', wanted);
     end if;
   end loop;
 
   raise exception 'directory "%" on mount "%" keeps being moved or deleted', wanted, mount_key
     using errcode    = 'FS409',
           constraint = 'nodes_busy',
-          hint       = 'Try again.';
+          hint       = 'Call it again.';
 end
 $$;
 
@@ -793,7 +796,7 @@ begin
             hint       = 'Give the path of the file below the root of its mount.';
   end if;
 
-  -- Again, when the file or a directory above it is created, moved or deleted at the same time.
+  -- Tries again when the file or a directory above it is created, moved or deleted at the same time.
   for attempt in 1..100 loop
     select *
     into known
@@ -808,24 +811,24 @@ begin
               constraint = 'nodes_directory_in_the_way',
               hint       = 'Choose another path, or move or delete the directory.';
     elsif known.id is distinct from coalesce(upsert_file.expected_id, known.id) then
-      raise exception 'file "%" on mount "%" %, and node % is expected', wanted, upsert_file.mount_key,
+      raise exception 'file "%" on mount "%" %, but node % is expected', wanted, upsert_file.mount_key,
         coalesce('is node ' || known.id, 'does not exist'), upsert_file.expected_id
         using errcode    = 'FS409',
               constraint = 'nodes_stale',
-              hint       = 'Another file has taken its place, or it was deleted or moved: read the path again and decide again.';
+              hint       = 'Read the path again, and decide again: the node was replaced, moved or deleted.';
     elsif coalesce(known.version, 0) <> upsert_file.expected_version then
       raise exception 'file "%" on mount "%" %', wanted, upsert_file.mount_key, case
-        when known.id is null then format('does not exist, and version %s is expected', upsert_file.expected_version)
+        when known.id is null then format('does not exist, but version %s is expected', upsert_file.expected_version)
         when upsert_file.expected_version = 0 then format('exists, at version %s', known.version)
         else format('is at version %s, not %s', known.version, upsert_file.expected_version)
       end
         using errcode    = 'FS409',
               constraint = 'nodes_stale',
-              hint       = 'It was changed since you looked: read it again and decide again.';
+              hint       = 'Read it again, and decide again: it was changed since you read it.';
     end if;
 
-    -- An attempt that fails must give back the locks it took, or the next one would take locks out of order: the
-    -- exception does so. Not FS000, which as a condition would catch every FS error.
+    -- The exception releases the locks of a failed attempt, since the next one would otherwise take locks out of order.
+    -- FS000 would not do here: as a condition, it means the whole class FS.
     begin
       if known.id is not null then
         update filestore.nodes n
@@ -844,7 +847,7 @@ begin
         returning * into node;
       else
         directory := filestore.ensure_directory(upsert_file.mount_key, left(wanted, -length(file_name)));
-        -- As in ensure_child: the lock keeps the directory where it is.
+        -- As in ensure_child, the lock keeps the directory in place.
         insert into filestore.nodes (
           backend_mount_id,
           parent_id,
@@ -899,12 +902,12 @@ begin
   raise exception 'file "%" on mount "%", or a directory above it, keeps being moved or deleted', wanted, upsert_file.mount_key
     using errcode    = 'FS409',
           constraint = 'nodes_busy',
-          hint       = 'Try again.';
+          hint       = 'Call it again.';
 end
 $$;
 
 comment on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer, bigint) is
-  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not the node expected_id, is not at expected_version (null: any; version 0: it must not exist), or a node of the other kind is in the way, FS422 when the path or the checksum is not valid.';
+  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid.';
 
 revoke all on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer, bigint) from public;
 --! EndIncluded functions/upsert_file.sql
@@ -926,10 +929,10 @@ begin
     raise exception 'set_values is %, not an object', coalesce(jsonb_typeof(set_values), 'null')
       using errcode    = 'FS422',
             constraint = 'nodes_metadata_check',
-            hint       = 'Give the keys to set with their values, such as {"tag": "x"}; {} sets nothing.';
+            hint       = 'Give an object with the keys to set, such as {"tag": "x"}, or {} to set none.';
   end if;
 
-  -- One update: it computes the result from the row that it locks, so that no other change of the row is lost.
+  -- The update computes the result from the row that it locks, so that no concurrent change is lost.
   update filestore.nodes n
   set metadata = (n.metadata - coalesce(unset_keys, '{}')) || set_values
   where n.id = merge_metadata.node_id
@@ -945,7 +948,7 @@ end
 $$;
 
 comment on function filestore.merge_metadata(bigint, jsonb, text[], integer) is
-  'Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object.';
+  'Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is not an object.';
 
 revoke all on function filestore.merge_metadata(bigint, jsonb, text[], integer) from public;
 --! EndIncluded functions/merge_metadata.sql
@@ -980,7 +983,7 @@ begin
     raise exception 'node % is the root of a mount: it cannot be moved or renamed', node_id
       using errcode    = 'FS422',
             constraint = 'nodes_root_check',
-            hint       = 'Move or rename what is below it, or the mount.';
+            hint       = 'Move or rename the nodes below it, or change the mount.';
   end if;
 
   begin
@@ -1012,7 +1015,7 @@ end
 $$;
 
 comment on function filestore.move_node(bigint, bigint, text, integer) is
-  'Moves a node below another directory of its mount, renames it, or both, with everything below it; null leaves the parent or the name as it is. Returns the node. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself.';
+  'Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself.';
 
 revoke all on function filestore.move_node(bigint, bigint, text, integer) from public;
 --! EndIncluded functions/move_node.sql
@@ -1026,9 +1029,8 @@ declare
   frozen bigint := 0;
   before bigint;
 begin
-  -- A create needs a key share lock on its parent, so a locked directory gets
-  -- no new child. The loop also finds directories that were created during the
-  -- locking, until there are no new ones.
+  -- A create needs a key share lock on its parent, so no child can be created in a locked directory. The loop repeats
+  -- until it finds no directory that was created in the meantime.
   loop
     before := frozen;
     select count(*)
@@ -1049,7 +1051,7 @@ end
 $$;
 
 comment on function filestore.freeze_tree(bigint, text) is
-  'Internal: Locks every live directory at and below a path, so that nothing can be created there until the transaction ends. Who calls it holds the exclusive tree lock, which keeps everything else from moving in.';
+  'Internal: Locks every live directory at and below a path, so that nothing can be created there until the transaction ends. The caller holds the exclusive tree lock, so nothing can be moved there either.';
 
 revoke all on function filestore.freeze_tree(bigint, text) from public;
 --! EndIncluded functions/freeze_tree.sql
@@ -1086,7 +1088,7 @@ begin
     raise exception 'node % is the root of a mount: it cannot be deleted', node_id
       using errcode    = 'FS422',
             constraint = 'nodes_root_check',
-            hint       = 'Delete the mount; its root goes with it.';
+            hint       = 'Delete the mount: that removes its root.';
   end if;
 
   if recursive and node.directory_path is not null then
@@ -1097,8 +1099,8 @@ begin
       and n.live
       and (n.path = node.path or (n.path >= node.path || '/' and n.path < node.path || '0'));
   else
-    -- Before the update: its cascade waits for the children's locks while it
-    -- holds the directory's, which can deadlock.
+    -- Looks for a child before the update: the update's cascade would wait for the children's locks while it holds the
+    -- directory's, which can deadlock.
     select n.name
     into child
     from filestore.nodes n
@@ -1157,9 +1159,8 @@ begin
     and n.live
     and n.parent_id is not null;
 
-  -- From the last path backwards, so that children come before their directory.
-  -- A locked directory gets no new child; the next look finds a child that was
-  -- created before the lock.
+  -- In descending order of path, so that children come before their directory. No child can be created in a locked
+  -- directory, and the next round finds a child that was created before the lock.
   loop
     before := batch;
     batch  := array(
@@ -1184,7 +1185,7 @@ end
 $$;
 
 comment on function filestore.delete_batch(bigint, integer, timestamptz) is
-  'Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment, which becomes deleted_at: restore_node brings nodes deleted with one moment back as one tree. The rest is a valid tree at all times.';
+  'Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree.';
 
 revoke all on function filestore.delete_batch(bigint, integer, timestamptz) from public;
 --! EndIncluded functions/delete_batch.sql
@@ -1198,8 +1199,8 @@ as $$
 declare
   level bigint[] := array[top.id];
 begin
-  -- Downwards, since a node needs a live parent. Two tombstones can have the same parent, name and moment when batches
-  -- deleted them; the later one is the last that was there.
+  -- From the top down, since a node needs a live parent. When batches deleted them, two tombstones can have the same
+  -- parent, name and moment: the later one is restored.
   loop
     level := array(
       select distinct on (n.parent_id, n.name) n.id
@@ -1210,7 +1211,7 @@ begin
       order by n.parent_id, n.name, n.updated_at desc, n.id desc
     );
     exit when level = '{}';
-    -- With parent_live given, the trigger does not look up the parent of each node.
+    -- Because parent_live is set here, the trigger does not look up the parent of each node.
     update filestore.nodes n
     set state       = 'active',
         parent_live = true,
@@ -1223,7 +1224,7 @@ end
 $$;
 
 comment on function filestore.restore_tree(filestore.nodes, timestamptz) is
-  'Internal: Brings back everything below a restored directory that was deleted at a moment. The caller, filestore.restore_node, holds the exclusive tree lock.';
+  'Internal: Restores everything below a restored directory that was deleted at a moment. The caller, filestore.restore_node, holds the exclusive tree lock.';
 
 revoke all on function filestore.restore_tree(filestore.nodes, timestamptz) from public;
 --! EndIncluded functions/restore_tree.sql
@@ -1258,7 +1259,7 @@ begin
     raise exception 'node % ("%") is not deleted', tomb.id, tomb.path
       using errcode    = 'FS409',
             constraint = 'nodes_alive',
-            hint       = 'There is nothing to restore; filestore.revert_node brings an old version back.';
+            hint       = 'To bring an old version of a live node back, call filestore.revert_node.';
   end if;
 
   begin
@@ -1283,7 +1284,7 @@ end
 $$;
 
 comment on function filestore.restore_node(bigint, integer, boolean) is
-  'Brings a deleted node back to its directory and returns it; with_tree also brings back everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any).';
+  'Restores a deleted node in its directory and returns it. With with_tree, also restores everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any).';
 
 revoke all on function filestore.restore_node(bigint, integer, boolean) from public;
 --! EndIncluded functions/restore_node.sql
@@ -1301,7 +1302,7 @@ begin
     where a.attrelid = 'filestore.nodes'::regclass
       and a.attnum > 0
       and not a.attisdropped
-      -- Identity, place and life of a node, which the database keeps. Every other column is content.
+      -- These columns hold the identity, place and state of a node. Every other column is content.
       and a.attname <> all ('{id,backend_mount_id,root_of_mount_id,parent_id,parent_path,parent_live,name,path,depth,directory_path,kind}'
         || '{live,state,version,created_at,updated_at,deleted_at}'::text[])
     order by a.attnum
@@ -1310,7 +1311,7 @@ end
 $$;
 
 comment on function filestore.content_columns() is
-  'Internal: The columns of nodes that hold content: services write them, and filestore.revert_node restores them. Read from the catalog, so that a new column is one of them.';
+  'Internal: The columns of nodes that hold content: services write them, and filestore.revert_node restores them. Read from the catalog, so that a new column is included.';
 
 revoke all on function filestore.content_columns() from public;
 --! EndIncluded functions/content_columns.sql
@@ -1342,7 +1343,7 @@ begin
     raise exception 'node % has no past version %', node_id, version
       using errcode    = 'FS404',
             constraint = 'snapshots_missing',
-            hint       = 'filestore.view_filestore_node_versions lists its versions.';
+            hint       = 'Choose a version that filestore.view_filestore_node_versions lists.';
   elsif not past.live then
     raise exception 'in version % node % ("%") was deleted', version, node_id, past.path
       using errcode    = 'FS422',
@@ -1380,7 +1381,7 @@ end
 $$;
 
 comment on function filestore.revert_node(bigint, integer, integer) is
-  'Brings an old version of a node back as a new version and returns it: its place, name, content and metadata. Its state stays what it is, but a deleted node is restored. FS404 when there is no such version or the parent of then is gone, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version.';
+  'Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version.';
 
 revoke all on function filestore.revert_node(bigint, integer, integer) from public;
 --! EndIncluded functions/revert_node.sql
@@ -1416,13 +1417,13 @@ begin
     raise exception 'the copy of node % ("%") would have a path of % bytes', node.id, left(node.path, 200), node.bytes
       using errcode    = 'FS422',
             constraint = 'nodes_path_length_check',
-            hint       = 'A path has at most 2600 bytes. Copy into a directory with a shorter path, or give a shorter name.';
+            hint       = 'Copy into a directory with a shorter path, or give a shorter name: a path has at most 2600 bytes.';
   end if;
 end
 $$;
 
 comment on function filestore.refuse_long_copy(filestore.nodes, bigint, text) is
-  'Internal: Names the first node of a tree whose path would be too long in the copy.';
+  'Internal: Raises FS422 for the first node of a tree whose path would be too long in the copy.';
 
 revoke all on function filestore.refuse_long_copy(filestore.nodes, bigint, text) from public;
 --! EndIncluded functions/refuse_long_copy.sql
@@ -1438,7 +1439,7 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 set jit = off
--- The join of each node with its parent must not be a nested loop, whatever stale statistics say.
+-- With stale statistics, the planner would join each node with its parent by a nested loop.
 set enable_nestloop = off
 as $$
 declare
@@ -1455,8 +1456,8 @@ begin
   from filestore.nodes n
   where n.id = new_parent_id;
 
-  -- Locks the new parent, so that its path, and that of each directory above it, stays what it is. The source may be
-  -- one of these: its path is read afterwards.
+  -- Locks the new parent, so that its path and the paths of the directories above it cannot change. The source may be
+  -- one of those directories, so its path is read after the lock.
   directory := filestore.find_parent(
     mount_id,
     new_parent_id,
@@ -1488,8 +1489,8 @@ begin
   into columns
   from unnest(filestore.content_columns()) as c (name);
 
-  -- One statement, so one snapshot: whatever moves, comes or goes in the source at the same time, the copy is the tree
-  -- of one moment. Parent paths are given, so that the trigger looks up no parent.
+  -- One statement reads one snapshot, so the copy is the tree of one moment, also when the source changes at the same
+  -- time. The paths of parents are given, so that the trigger need not look them up.
   execute format(
     'with top as materialized (
        select
@@ -1529,7 +1530,7 @@ begin
      from source n
      left join source p on p.id = n.parent_id and p.kind = ''directory''',
     columns,
-    -- The whole mount is below its root.
+    -- Without a condition on the path for the root: every node of the mount is below it.
     case
       when source.path <> '' then
         'and n.path >= (select t.path from top t)
@@ -1545,7 +1546,7 @@ end
 $$;
 
 comment on function filestore.copy_nodes(bigint, bigint, text, integer) is
-  'Internal: The insert of filestore.copy_tree, with ids of the sequence, on which services have no right. Returns the id of the copy; null when there is no live node of the version.';
+  'Internal: Inserts the rows of filestore.copy_tree. It runs as the owner, since services have no right on the sequence of ids. Returns the id of the copy; null when there is no live node at the expected version.';
 
 revoke all on function filestore.copy_nodes(bigint, bigint, text, integer) from public;
 --! EndIncluded functions/copy_nodes.sql
@@ -1578,7 +1579,7 @@ begin
   if source.id is null then
     perform filestore.refuse_stale(node_id, expected_version);
   elsif source.parent_id is null and new_name is null then
-    raise exception 'node % is the root of a mount: its copy has no name', node_id
+    raise exception 'node % is the root of a mount: its copy needs a name', node_id
       using errcode    = 'FS422',
             constraint = 'nodes_root_check',
             hint       = 'Give new_name, and a directory of another mount.';
@@ -1609,7 +1610,7 @@ end
 $$;
 
 comment on function filestore.copy_tree(bigint, bigint, text, integer) is
-  'Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; null leaves the name as it is. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long.';
+  'Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long.';
 
 revoke all on function filestore.copy_tree(bigint, bigint, text, integer) from public;
 --! EndIncluded functions/copy_tree.sql
@@ -1626,7 +1627,7 @@ end
 $$;
 
 comment on function filestore.describe_element(bigint, jsonb) is
-  'Internal: An element of a batch of filestore.create_nodes as error messages name it: its position, from 1, and its name.';
+  'Internal: How error messages name an element of a batch of filestore.create_nodes: by its position, from 1, and its name.';
 
 revoke all on function filestore.describe_element(bigint, jsonb) from public;
 --! EndIncluded functions/describe_element.sql
@@ -1643,7 +1644,7 @@ declare
   field  text;
 begin
   if jsonb_typeof(nodes) is distinct from 'array' then
-    raise exception 'a batch is an array of objects, not %', coalesce(jsonb_typeof(nodes), 'null')
+    raise exception 'the batch is of type %, not an array of objects', coalesce(jsonb_typeof(nodes), 'null')
       using errcode    = 'FS422',
             constraint = 'nodes_batch_check',
             hint       = 'Give a JSON array with an object for each node, such as [{"parent_id": 1, "name": "a"}].';
@@ -1661,7 +1662,7 @@ begin
           when 'object' then
             e.value - fields <> '{}'
             or not coalesce(e.value ->> 'parent_id' ~ '^[0-9]{1,18}$', true)
-            -- An object would become its JSON text.
+            -- Any other type would be stored as its JSON text.
             or jsonb_typeof(e.value -> 'name') not in ('string', 'null')
           else true
         end
@@ -1672,7 +1673,7 @@ begin
   end if;
 
   if jsonb_typeof(given.value) <> 'object' then
-    raise exception 'element % is no object but %', given.position, jsonb_typeof(given.value)
+    raise exception 'element % is of type %, not an object', given.position, jsonb_typeof(given.value)
       using errcode    = 'FS422',
             constraint = 'nodes_batch_check',
             hint       = 'Give an object for each node, with at least parent_id and name.';
@@ -1684,15 +1685,15 @@ begin
   order by k.name
   limit 1;
   if not found and jsonb_typeof(given.value -> 'name') not in ('string', 'null') then
-    raise exception 'element % has a name that is no string but %', given.position, jsonb_typeof(given.value -> 'name')
+    raise exception 'the name of element % is of type %, not a string', given.position, jsonb_typeof(given.value -> 'name')
       using errcode    = 'FS422',
             constraint = 'nodes_batch_check',
             hint       = 'Give the name as a JSON string.';
   elsif not found then
-    raise exception '% has a parent_id that is no id', filestore.describe_element(given.position, given.value)
+    raise exception '% has a parent_id that is not an id', filestore.describe_element(given.position, given.value)
       using errcode    = 'FS422',
             constraint = 'nodes_batch_check',
-            hint       = 'parent_id is the id of a directory, as a number or a string of digits.';
+            hint       = 'Give the id of a directory, as a number or a string of digits.';
   end if;
   raise exception '% has the field "%", which %', filestore.describe_element(given.position, given.value), left(field, 40),
     case
@@ -1702,7 +1703,7 @@ begin
     end
     using errcode    = 'FS422',
           constraint = 'nodes_batch_check',
-          hint       = format('The fields are %s.', array_to_string(fields, ', '));
+          hint       = format('Give only these fields: %s.', array_to_string(fields, ', '));
 end
 $$;
 
@@ -1739,7 +1740,7 @@ begin
     end loop;
   end if;
 
-  -- A statement after the locks: it sees where a parent that moved is now.
+  -- A separate statement after the locks, so that it sees the new path of a parent that moved.
   select
     coalesce(jsonb_agg(jsonb_build_object('id', p.id, 'backend_mount_id', p.backend_mount_id, 'path', p.directory_path)), '[]'),
     coalesce(array_agg(p.id), '{}')
@@ -1792,12 +1793,12 @@ begin
   raise exception '%', faults || case when unusable > 10 then format(', and %s more', unusable - 10) else '' end
     using errcode    = 'FS404',
           constraint = 'nodes_parents_missing',
-          hint       = 'The parent of a node is a live directory. Nothing was created.';
+          hint       = 'Give the id of a live directory as the parent of each node. Nothing was created.';
 end
 $$;
 
 comment on function filestore.lock_parents(jsonb) is
-  'Internal: The parents of a batch of filestore.create_nodes with their mounts and paths, locked against moves in order of id, under shared tree locks when there are several. FS404 names those that are no live directories.';
+  'Internal: Locks the parents of a batch of filestore.create_nodes against moves, in order of id, and returns their mounts and paths. It takes shared tree locks first when there are several parents. FS404 names those that are not live directories.';
 
 revoke all on function filestore.lock_parents(jsonb) from public;
 --! EndIncluded functions/lock_parents.sql
@@ -1829,7 +1830,7 @@ begin
       filestore.describe_element(twin.positions[2], twin.element), twin.parent_id, twin.positions[1]
       using errcode    = 'FS409',
             constraint = 'nodes_name_taken',
-            hint       = 'Leave one of them out, or choose another name. Nothing was created.';
+            hint       = 'Leave one of them out, or give it another name. Nothing was created.';
   end if;
 
   select g.parent_id, g.position, g.element, p.path
@@ -1860,7 +1861,7 @@ end
 $$;
 
 comment on function filestore.refuse_taken_names(jsonb) is
-  'Internal: Names the first element of a batch of filestore.create_nodes whose name is given twice, or taken by a live node. Returns when there is none.';
+  'Internal: Raises FS409 for the first element of a batch of filestore.create_nodes whose name is given twice, or taken by a live node. Returns when there is none.';
 
 revoke all on function filestore.refuse_taken_names(jsonb) from public;
 --! EndIncluded functions/refuse_taken_names.sql
@@ -1879,8 +1880,8 @@ declare
   message text;
   remedy  text;
 begin
-  -- Halves the batch until one element is left: each half is created, and undone again. Not by FS000, which as a
-  -- condition means the whole class FS.
+  -- A binary search: each half of the batch is created and rolled back, until one element is left. FS000 would not do
+  -- here: as a condition, it means the whole class FS.
   while first < last loop
     middle := (first + last) / 2;
     begin
@@ -1903,26 +1904,26 @@ begin
       if broken = 'nodes_live_child_key' then
         perform filestore.refuse_taken_names(nodes);
       end if;
-      -- A value that its type cannot hold has no reason.
+      -- The server gives no reason when a value does not fit its type.
       if code like '22%' then
         code   := 'FS422';
         broken := 'nodes_batch_check';
       end if;
-      -- Shortened, since the server quotes the whole of a value that its type cannot hold.
+      -- Shortened, since the server quotes the whole value when it does not fit its type.
       raise exception '%: %', filestore.describe_element(first + 1, nodes -> first), left(message, 300)
-        -- Passed on from what refused the element.
+        -- Code and reason are those of the error that the element caused.
         using errcode    = code,
               constraint = broken,
               schema     = 'filestore',
               hint       = coalesce(nullif(remedy, ''), 'Correct the element. Nothing was created.');
   end;
-  -- It failed only beside an earlier element.
+  -- The element alone is valid, so its name is that of an earlier element.
   perform filestore.refuse_taken_names(nodes);
 end
 $$;
 
 comment on function filestore.refuse_element(text, jsonb, jsonb) is
-  'Internal: Finds the first element of a batch of filestore.create_nodes that cannot be created, and says why. Returns when all of them can.';
+  'Internal: Finds the first element of a batch of filestore.create_nodes that cannot be created, and raises its error. Returns when all of them can be created.';
 
 revoke all on function filestore.refuse_element(text, jsonb, jsonb) from public;
 --! EndIncluded functions/refuse_element.sql
@@ -1943,13 +1944,13 @@ begin
   perform filestore.check_batch(nodes);
   parents := filestore.lock_parents(nodes);
 
-  -- What an element leaves out has the default of its column.
+  -- A column that an element leaves out gets its default.
   select
     string_agg(quote_ident(a.attname), ', ' order by a.attnum),
     string_agg(
       case
         when a.attname = 'kind' then 'coalesce(r.kind, ''file'')'
-        -- As in create_node: most digests come in the form that is kept.
+        -- As in create_node: most digests are in canonical form already.
         when a.attname = 'checksum' then 'case
           when r.checksum is null then null
           when octet_length(r.checksum) = 71 and starts_with(r.checksum, ''sha256:'') and r.checksum = lower(r.checksum) then r.checksum
@@ -1967,7 +1968,7 @@ begin
   where a.attrelid = 'filestore.nodes'::regclass
     and a.attname = any ('{kind,state}'::text[] || filestore.content_columns());
 
-  -- In order of parent and name: two batches that meet in a directory wait for each other's names in one order.
+  -- In order of parent and name, so that two batches with the same names do not deadlock.
   creation := format(
     'with given as materialized (
        select r.position, r.parent_id, r.name, %2$s
@@ -2004,7 +2005,7 @@ begin
       get stacked diagnostics broken = constraint_name;
       perform filestore.refuse_taken_names(nodes);
       if broken = 'nodes_live_child_key' then
-        -- The node that had it is gone by now, or this transaction does not see it.
+        -- The node that had the name is gone again, or this transaction does not see it.
         raise exception 'a name of the batch was taken at the same time'
           using errcode    = 'FS409',
                 constraint = 'nodes_name_taken',
@@ -2019,7 +2020,7 @@ end
 $$;
 
 comment on function filestore.create_nodes(jsonb) is
-  'Creates the nodes that a JSON array of objects describes, all or none, and returns them in the order given. An object has parent_id, name and perhaps kind (file by default), state and any content column of nodes; what it leaves out has the default of its column. At most 10000. FS404 when a parent is no live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1.';
+  'Creates the nodes that a JSON array of at most 10000 objects describes, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1.';
 
 revoke all on function filestore.create_nodes(jsonb) from public;
 --! EndIncluded functions/create_nodes.sql
@@ -2040,10 +2041,10 @@ declare
 begin
   perform filestore.check_retention(older_than, batch);
   perform filestore.require_first_write('filestore.purge_deleted');
-  -- Retention counts from updated_at, since the writer of a deletion chooses deleted_at. That is never the later of the
-  -- two, so the condition on it only leads to the index.
+  -- Retention counts from updated_at, since the writer of a deletion chooses deleted_at. deleted_at is never later than
+  -- updated_at, so its condition excludes no more rows, and has an index.
   deadline := statement_timestamp() - older_than;
-  -- In order of id: purges that meet do not deadlock.
+  -- In order of id, so that concurrent purges do not deadlock.
   for mount_id in
     select m.id
     from filestore.backend_mounts m
@@ -2057,17 +2058,16 @@ begin
     order by m.id
   loop
     perform filestore.lock_tree(mount_id, true);
-    -- Totals that are not folded climb through their directory.
+    -- A directory with pending deltas stays: its deltas still have to be added to the directories above it.
     pending := array(
       select distinct d.directory_id
       from filestore.rollup_deltas d
       where d.backend_mount_id = mount_id
     );
 
-    -- Chosen first and then removed by id, and "offset 0" keeps the look for
-    -- children a lookup: right after a mass delete, statistics that know of no
-    -- tombstones would turn it into a join of all with all. Tombstones without
-    -- children go first, and in the next round their parents.
+    -- Each round removes tombstones without children, and the next round their parents. "Offset 0" keeps the search for
+    -- children a lookup. Right after a mass delete, the statistics know of no tombstones yet, and the planner would
+    -- compare every pair of rows.
     while purged < batch loop
       chosen := array(
         select n.id
@@ -2088,8 +2088,8 @@ begin
       );
       exit when chosen = '{}';
       delete from filestore.nodes n
-      -- Once more: a node that was restored and deleted again is young.
-      -- By id only: "coalesce" keeps the indexes on tombstones out of it.
+      -- Checked again, since a node may have been restored and deleted again in the meantime. "Coalesce" makes the
+      -- planner use the primary key and not the indexes on tombstones.
       where n.id = any (chosen)
         and coalesce(n.deleted_at, 'infinity') < deadline
         and n.updated_at < deadline;
@@ -2103,7 +2103,7 @@ end
 $$;
 
 comment on function filestore.purge_deleted(interval, integer) is
-  'Removes at most batch nodes, with their history, that the database saw deleted or changed as tombstones longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories whose totals are not folded yet.';
+  'Removes at most batch tombstones, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas.';
 
 revoke all on function filestore.purge_deleted(interval, integer) from public;
 --! EndIncluded functions/purge_deleted.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d855115ca8e8e935b5260566368652b49058bc9d
---! Hash: sha1:3a1478e0d7a3d86a69caa6466d661c6637084cf4
+--! Previous: sha1:941095fac808c1c9932599dee01b26db64dd6eb7
+--! Hash: sha1:f84f0821d4bac4455e0862e0466332648f2b7c6b
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -13,10 +13,10 @@ create table if not exists filestore.access_levels (
     check (level in ('reader', 'service', 'operator'))
 );
 
-comment on table  filestore.access_levels            is 'The level that filestore.grant_access gave to each role. Every migration grants it again, by filestore.renew_access.';
+comment on table  filestore.access_levels            is 'The level that filestore.grant_access gave to each role. Every migration renews its rights, by filestore.renew_access.';
 comment on column filestore.access_levels.role_name  is 'Name of the role in the cluster.';
 comment on column filestore.access_levels.level      is 'reader, service or operator.';
-comment on column filestore.access_levels.granted_at is 'When the level was last given.';
+comment on column filestore.access_levels.granted_at is 'When the level was last granted.';
 
 --! Included functions/check_sequences.sql
 create or replace function filestore.check_sequences()
@@ -40,7 +40,7 @@ begin
   loop
     table_name := own.relname;
     next_id    := coalesce(pg_sequence_last_value(own.sequence) + own.seqincrement, own.seqmin);
-    -- Ids of another database's range may be there too, with a mount that came from it.
+    -- A mount that was moved here from another database has ids of that database's range.
     execute format('select max(%I) from filestore.%I where %I between $1 and $2', own.attname, own.relname, own.attname)
     using own.seqmin, own.seqmax
     into highest_id;
@@ -53,7 +53,7 @@ end
 $$;
 
 comment on function filestore.check_sequences() is
-  'The tables whose next id is not above their rows: after a logical subscriber took over, since sequences are not replicated. No row means that every sequence is ahead. Remedy: select setval of the sequence, as docs/upkeep.md shows.';
+  'The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval.';
 
 revoke all on function filestore.check_sequences() from public;
 --! EndIncluded functions/check_sequences.sql
@@ -65,14 +65,14 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Their nodes are being removed in any order.
+  -- While a mount is being erased, its nodes are removed in any order.
   erasing bigint[] := array(
     select m.id
     from filestore.backend_mounts m
     where m.erasing_since is not null
   );
 begin
-  -- Stable: all of it reads one snapshot, so that it can run beside any traffic.
+  -- All statements of a stable function read one snapshot, so concurrent writes do not disturb the check.
   return query
   select
     case
@@ -96,8 +96,7 @@ begin
       or (n.live and (not p.live or n.path <> coalesce(nullif(p.path, '') || '/', '') || n.name))
     );
 
-  -- A node whose parent exists and that a walk down from the roots does not
-  -- reach is in a ring.
+  -- A directory whose parent exists, but which a walk down from the roots does not reach, is in a cycle.
   return query
   with recursive reached (id) as (
     select n.id
@@ -216,7 +215,7 @@ end
 $$;
 
 comment on function filestore.check_integrity() is
-  'Reads the whole catalogue and returns one row per problem: no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks no one. Mounts that are being erased are left out.';
+  'Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased.';
 
 revoke all on function filestore.check_integrity() from public;
 --! EndIncluded functions/check_integrity.sql
@@ -327,8 +326,8 @@ begin
       || case when level = 'operator' then operators end
     );
 
-  -- Column by column, all columns except those that belong to the database: table-wide, update would also permit
-  -- "lock table … in access exclusive mode".
+  -- Every column that the database does not set itself. The rights are granted column by column, because a table-wide
+  -- update right also permits "lock table … in access exclusive mode".
   return query
   select 'column', format('filestore.%I', own.table_name), a.attname::text, own.privilege
   from (values
@@ -356,7 +355,7 @@ end
 $$;
 
 comment on function filestore.access_rights(text) is
-  'The rights that a level needs, read from the catalog, so that a new table or column is among them. reader: sees everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts.';
+  'The rights that a level needs, read from the catalog, so that new tables and columns are included. reader: reads everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts.';
 
 revoke all on function filestore.access_rights(text) from public;
 --! EndIncluded functions/access_rights.sql
@@ -370,7 +369,7 @@ declare
   owner     constant regrole := (select n.nspowner from pg_namespace n where n.nspname = 'filestore');
   statement text;
 begin
-  -- Rights of an earlier level, and rights that were granted by hand.
+  -- Removes the rights of an earlier level, and rights that were granted by hand.
   execute format('revoke all on schema filestore from %I', role_name);
   execute format('revoke all on all tables in schema filestore from %I', role_name);
   execute format('revoke all on all sequences in schema filestore from %I', role_name);
@@ -400,9 +399,9 @@ begin
     -- @plpgsql_check_options: security_warnings = false
     execute statement;
   end loop;
-  -- A view that a migration creates again stays readable from the start.
+  -- A view that a migration recreates is readable at once.
   execute format('alter default privileges for role %s in schema filestore grant select on tables to %I', owner, role_name);
-  -- So that a service can ask at its start whether the schema is up to date.
+  -- A service reads this table at its start, to see whether the schema is up to date.
   if to_regclass('graphile_migrate.migrations') is not null then
     execute format('grant usage on schema graphile_migrate to %I', role_name);
     execute format('grant select on graphile_migrate.migrations to %I', role_name);
@@ -411,7 +410,7 @@ end
 $$;
 
 comment on function filestore.apply_access(text, text) is
-  'Internal: Grants a role exactly the rights of a level, or with null takes all rights on the schema away.';
+  'Internal: Grants a role exactly the rights of a level. With null, removes all its rights on the schema.';
 
 revoke all on function filestore.apply_access(text, text) from public;
 --! EndIncluded functions/apply_access.sql
@@ -424,9 +423,9 @@ as $$
 declare
   grantee filestore.access_levels;
 begin
-  -- A concurrent grant or revoke would fail with "tuple concurrently updated".
+  -- Without the lock, a concurrent grant or revoke would fail with "tuple concurrently updated".
   lock table filestore.access_levels in share row exclusive mode;
-  -- Only where something differs: granting all rights of a role again writes hundreds of catalog rows.
+  -- Only roles whose rights differ: granting all rights of a role again writes hundreds of catalog rows.
   for grantee in
     select a.*
     from filestore.access_levels a
@@ -444,7 +443,7 @@ begin
     order by a.role_name
   loop
     if not exists (select from pg_roles r where r.rolname = grantee.role_name) then
-      raise warning 'role "%" no longer exists: its level % is forgotten', grantee.role_name, grantee.level
+      raise warning 'role "%" no longer exists: its level % is removed from filestore.access_levels', grantee.role_name, grantee.level
         using errcode    = 'FS404',
               constraint = 'access_role_missing';
       delete from filestore.access_levels a
@@ -458,7 +457,7 @@ begin
         raise exception 'the rights of role "%" could not be granted again: %', grantee.role_name, sqlerrm
           using errcode    = 'FS422',
                 constraint = 'access_owner_check',
-                hint       = 'The owner of the schema must own everything in it: reassign owned by … to the owner, or move what does not belong there to another schema.';
+                hint       = 'The owner of the schema must own all objects in it. Use "reassign owned by … to …", or move other objects to another schema.';
     end;
   end loop;
 end
@@ -476,14 +475,14 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Not as the owner of the schema: a migrator that is a member of it owns what it creates.
+  -- Runs as the role that migrates, not as the owner of the schema: that role owns the objects it has just created.
   perform filestore.renew_access();
   return null;
 end
 $$;
 
 comment on function filestore.renew_after_migration() is
-  'Trigger on the bookkeeping of graphile-migrate: renews the rights in the transaction that records a migration. It runs as the role that migrates.';
+  'Trigger function on the tables of graphile-migrate: renews the rights in the transaction that records a migration.';
 
 revoke all on function filestore.renew_after_migration() from public;
 --! EndIncluded functions/renew_after_migration.sql
@@ -496,7 +495,7 @@ as $$
 declare
   bookkeeping record;
 begin
-  -- graphile-migrate makes these tables, and makes them again when they are lost. It writes to "current" at every save.
+  -- graphile-migrate creates these tables, and recreates lost ones. Watch writes to "current" at every save.
   for bookkeeping in
     select c.oid::regclass as name, c.relname || '_renew_access' as trigger_name
     from pg_class c
@@ -523,7 +522,7 @@ end
 $$;
 
 comment on function filestore.attach_renewal() is
-  'Makes every migration renew the rights of the recorded roles, whichever program applies it. Does nothing where that is so already. To be called by the owner of the schema.';
+  'Makes every migration renew the rights of the recorded roles, whichever program applies it. Calling it again changes nothing. For the owner of the schema.';
 
 revoke all on function filestore.attach_renewal() from public;
 --! EndIncluded functions/attach_renewal.sql
@@ -540,12 +539,12 @@ begin
     raise exception 'role "%" does not exist', coalesce(role_name, 'null')
       using errcode    = 'FS404',
             constraint = 'access_role_missing',
-            hint       = 'Create it first: roles belong to the cluster, not to the schema.';
+            hint       = 'Create the role first. Migrations do not create roles, because roles belong to the whole cluster.';
   elsif role_name::name = (select r.rolname from pg_roles r join pg_namespace n on n.nspowner = r.oid where n.nspname = 'filestore') then
     raise exception 'role "%" owns the schema', role_name
       using errcode    = 'FS422',
             constraint = 'access_owner_check',
-            hint       = 'The owner may do everything, and triggers and functions run as the owner: a level would take that away.';
+            hint       = 'Use another role. Triggers and functions run as the owner, and a level would take away rights that they need.';
   end if;
 
   lock table filestore.access_levels in share row exclusive mode;
@@ -560,7 +559,7 @@ end
 $$;
 
 comment on function filestore.grant_access(text, text) is
-  'Gives a role the rights of a level (reader, service or operator), takes away what it had beyond it, and records the level, so that the rights are granted again after migrations. To be called by the owner of the schema.';
+  'Gives a role the rights of a level (reader, service or operator), removes any other rights that the role had on the schema, and records the level, so that migrations renew the rights. For the owner of the schema.';
 
 revoke all on function filestore.grant_access(text, text) from public;
 --! EndIncluded functions/grant_access.sql
@@ -581,7 +580,7 @@ end
 $$;
 
 comment on function filestore.revoke_access(text) is
-  'Takes all rights on the schema from a role and forgets its level. To be called by the owner of the schema.';
+  'Removes all rights of a role on the schema, and its recorded level. For the owner of the schema.';
 
 revoke all on function filestore.revoke_access(text) from public;
 --! EndIncluded functions/revoke_access.sql
@@ -663,7 +662,7 @@ end
 $$;
 
 comment on function filestore.check_access() is
-  'The rights on the schema that differ from the recorded levels: granted to a role or to PUBLIC by hand, or missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and keeps them.';
+  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and migrations renew them.';
 
 revoke all on function filestore.check_access() from public;
 --! EndIncluded functions/check_access.sql

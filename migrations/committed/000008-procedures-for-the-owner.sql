@@ -1,5 +1,5 @@
---! Previous: sha1:3a1478e0d7a3d86a69caa6466d661c6637084cf4
---! Hash: sha1:7ad6b691403632fad44ac5825a1e630b1a1fe4ab
+--! Previous: sha1:f84f0821d4bac4455e0862e0466332648f2b7c6b
+--! Hash: sha1:ff67f4b763bb59e1a13589e2c2fc00605fd4a626
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -23,12 +23,12 @@ comment on column filestore.backfills.id             is 'Number of the backfill.
 comment on column filestore.backfills.table_name     is 'Table, without the schema.';
 comment on column filestore.backfills.column_name    is 'Column that is filled where it is null.';
 comment on column filestore.backfills.expression     is 'SQL expression over the columns of the row.';
-comment on column filestore.backfills.last_key       is 'Primary key of the last row that was looked at.';
+comment on column filestore.backfills.last_key       is 'Primary key of the last row that was read.';
 comment on column filestore.backfills.filled         is 'Number of rows filled so far.';
-comment on column filestore.backfills.transaction_id is 'Transaction of the last batch, whose changes count no version.';
+comment on column filestore.backfills.transaction_id is 'Transaction of the last batch. Its changes do not change versions.';
 comment on column filestore.backfills.started_at     is 'When it was first called.';
 comment on column filestore.backfills.updated_at     is 'When the last batch ended.';
-comment on column filestore.backfills.finished_at    is 'When the last row was looked at; null while it is unfinished.';
+comment on column filestore.backfills.finished_at    is 'When the last row was read; null while it is unfinished.';
 
 --! Included functions/set_database_number.sql
 create or replace function filestore.set_database_number(number integer)
@@ -45,7 +45,7 @@ begin
     raise exception 'a database cannot have number %', coalesce(number::text, 'null')
       using errcode    = 'FS422',
             constraint = 'database_number_check',
-            hint       = 'Numbers go from 0, the default, to 8191, so that ids stay below 2^53.';
+            hint       = 'Give a number from 0, the default, to 8191, so that ids stay below 2^53.';
   end if;
 
   for identity in
@@ -64,7 +64,7 @@ begin
       raise exception 'table filestore.% has rows', identity.table_name
         using errcode    = 'FS409',
               constraint = 'database_number_check',
-              hint       = 'A database gets its number while it is empty, right after the first migration.';
+              hint       = 'Set the number of a database while it is empty, right after the first migration.';
     end if;
     execute format(
       'alter table filestore.%I alter column %I set minvalue %s set maxvalue %s set start with %s restart',
@@ -76,7 +76,7 @@ end
 $$;
 
 comment on function filestore.set_database_number(integer) is
-  'Lets every id of this database count from number * 2^40 + 1, so that ids of several databases never meet and a mount can move between them. For the owner, on an empty database. FS409 when it has rows.';
+  'Makes the ids of this database start at number * 2^40 + 1, so that no two databases use the same id and a mount can move between them. For the owner of the schema, on an empty database. FS409 when it has rows.';
 
 revoke all on function filestore.set_database_number(integer) from public;
 --! EndIncluded functions/set_database_number.sql
@@ -88,7 +88,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Bytes and not replay_lag, which keeps its last value when a replica is stuck.
+  -- Counted in bytes, because replay_lag keeps its last value when a replica is stuck.
   return (
     select format('%s is %s behind', coalesce(nullif(r.application_name, ''), 'a replica'), pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)))
     from pg_stat_replication r
@@ -100,7 +100,7 @@ end
 $$;
 
 comment on function filestore.lagging_replica(bigint) is
-  'Internal: The replica that is most and more than a number of bytes behind, in words; null when there is none. A role without pg_monitor sees no replica.';
+  'Internal: Describes the replica that is furthest behind, if it is more than max_lag_bytes behind; otherwise null. A role without pg_monitor sees no replica.';
 
 revoke all on function filestore.lagging_replica(bigint) from public;
 --! EndIncluded functions/lagging_replica.sql
@@ -129,10 +129,10 @@ begin
       and a.attnum > 0
       and not a.attisdropped
   ) then
-    raise exception 'there is no column filestore.%.% to fill, or no expression', coalesce(table_name, 'null'), coalesce(column_name, 'null')
+    raise exception 'column filestore.%.% does not exist, or the expression is null', coalesce(table_name, 'null'), coalesce(column_name, 'null')
       using errcode    = 'FS404',
             constraint = 'backfill_column_missing',
-            hint       = 'Add the column first, nullable; name table and column without the schema.';
+            hint       = 'Add the column first, nullable. Give the names of table and column without the schema.';
   end if;
 
   select a.attname
@@ -144,17 +144,17 @@ begin
     and i.indnkeyatts = 1
     and a.atttypid = 'bigint'::regtype;
   if key_name is null then
-    raise exception 'filestore.% has no primary key of one bigint', table_name
+    raise exception 'the primary key of filestore.% is not one bigint column', table_name
       using errcode    = 'FS422',
             constraint = 'backfill_key_check',
-            hint       = 'A backfill walks along such a key. Fill this table with a separate procedure.';
+            hint       = 'filestore.backfill needs such a key. Fill this table with a separate procedure.';
   end if;
   return key_name;
 end
 $$;
 
 comment on function filestore.check_backfill(text, text, text, integer, interval) is
-  'Internal: The column of the primary key along which a backfill walks. FS404 or FS422 when an argument of filestore.backfill makes no sense.';
+  'Internal: Checks the arguments of filestore.backfill, and returns the name of the primary key column that orders its batches. FS404 or FS422 when an argument is not valid.';
 
 revoke all on function filestore.check_backfill(text, text, text, integer, interval) from public;
 --! EndIncluded functions/check_backfill.sql
@@ -179,7 +179,7 @@ begin
   perform set_config('filestore.backfill_id', job_id::text, true);
 
   if job.table_name = 'nodes' then
-    -- As every transaction that writes several existing nodes: tree locks first, then rows in order of id.
+    -- Like every transaction that writes several existing nodes, this takes tree locks first, then rows in order of id.
     perform filestore.lock_tree(m.backend_mount_id, false)
     from (
       select distinct p.backend_mount_id
@@ -194,7 +194,7 @@ begin
     ) m;
   end if;
 
-  -- The expression is the owner's SQL, so there is nothing to quote.
+  -- The expression is SQL of the schema's owner, so it is not quoted.
   -- @plpgsql_check_options: security_warnings = false
   execute format(
     'with part as (
@@ -267,9 +267,9 @@ begin
     raise exception 'backfill % of filestore.%.% is unfinished and has another expression', job.id, table_name, column_name
       using errcode    = 'FS409',
             constraint = 'backfill_expression_check',
-            hint       = 'Call it with the expression of before, or delete its row from filestore.backfills to start again.';
+            hint       = 'Call it with the same expression as before, or delete its row from filestore.backfills to start again.';
   else
-    raise notice 'backfill % of filestore.%.% goes on after key %', job.id, table_name, column_name, job.last_key;
+    raise notice 'backfill % of filestore.%.% continues after key %', job.id, table_name, column_name, job.last_key;
   end if;
   commit;
 
@@ -285,7 +285,7 @@ begin
       lagging := filestore.lagging_replica(max_lag_bytes);
       exit when lagging is null;
       raise notice 'backfill % waits: replica %', job.id, lagging;
-      -- A new transaction for each look, so that waiting holds back no vacuum.
+      -- Each check has its own transaction, so that waiting does not hold back vacuum.
       commit;
       perform pg_sleep(1);
     end loop;
@@ -296,7 +296,7 @@ end
 $$;
 
 comment on procedure filestore.backfill(text, text, text, integer, interval, bigint) is
-  'Fills the nulls of a column with an expression over the row, in batches in order of the primary key, with a commit after each. Counts no version and writes no history. Pauses after each batch, and while a replica is more than max_lag_bytes behind. It can be stopped or killed at any moment: the same call goes on where it ended. Progress: filestore.backfills. For the owner.';
+  'Fills the nulls of a column with an expression over the row, in batches in order of the primary key, with a commit after each. It changes no version and writes no history. It pauses after each batch, and while a replica is more than max_lag_bytes behind. It can be stopped or killed at any moment: the same call continues where it stopped. filestore.backfills shows the progress. For the owner of the schema.';
 
 revoke all on procedure filestore.backfill(text, text, text, integer, interval, bigint) from public;
 --! EndIncluded functions/backfill.sql
@@ -319,7 +319,7 @@ begin
     raise exception 'mount "%" is active: it cannot be erased', mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_active',
-            hint       = 'Set its state to inactive first, when no service uses it any more.';
+            hint       = 'When no service uses it any more, set its state to inactive.';
   end if;
   update filestore.backend_mounts m
   set erasing_since = coalesce(m.erasing_since, date_trunc('milliseconds', statement_timestamp()))
@@ -330,8 +330,8 @@ begin
     perform filestore.lock_tree(mount.id, true);
     delete from filestore.rollup_deltas d
     where d.backend_mount_id = mount.id;
-    -- Tombstones in any order, then live nodes from the last path backwards, so that children come before their
-    -- directory, as the tree's key wants it.
+    -- Tombstones in any order. Then live nodes in descending order of path, because nodes_parent_fkey requires children
+    -- to be removed before their directory.
     chosen := array(
       select n.id
       from filestore.nodes n
@@ -367,7 +367,7 @@ end
 $$;
 
 comment on procedure filestore.erase_mount(text, integer) is
-  'Removes a mount that is not active, with all its nodes and their history, in batches with a commit after each: for a bucket or disk that is gone. It can be killed at any moment: the same call goes on. The journal stays. For the owner. FS409 when the mount is active.';
+  'Removes a mount that is not active, with all its nodes and their history, in batches with a commit after each: for a bucket or disk that is gone. It can be killed at any moment: the same call continues. The journal stays. For the owner of the schema. FS409 when the mount is active.';
 
 revoke all on procedure filestore.erase_mount(text, integer) from public;
 --! EndIncluded functions/erase_mount.sql

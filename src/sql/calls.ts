@@ -42,7 +42,7 @@ const ACCESS_RIGHTS: SqlFunction = {
   },
 };
 
-/** The rights that a level needs, read from the catalog, so that a new table or column is among them. reader: sees everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts. May be called by readers, services and operators. */
+/** The rights that a level needs, read from the catalog, so that new tables and columns are included. reader: reads everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts. May be called by readers, services and operators. */
 export function accessRights(
   client: SqlClient,
   args: AccessRightsArguments,
@@ -63,7 +63,7 @@ const AUDIT_ROLLUPS: SqlFunction = {
   },
 };
 
-/** The directories of a mount whose totals differ from the sums of its live nodes: none, unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist. May be called by operators. */
+/** The directories of a mount whose totals differ from the sums of its live nodes. There are none unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist. May be called by operators. */
 export function auditRollups(
   client: SqlClient,
   args: AuditRollupsArguments,
@@ -153,7 +153,7 @@ const CANONICAL_CHECKSUM: SqlFunction = {
   },
 };
 
-/** A checksum as nodes.checksum holds it, algorithm:hex in lower case, from algorithm:hex in any case, bare hex, or base64 (also base64url), with the algorithm as a prefix, as an argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. May be called by readers, services and operators. */
+/** Converts a checksum to the form of nodes.checksum: algorithm:hex in lower case. It takes algorithm:hex in any case, bare hex, base64 or base64url. The algorithm is the prefix, the argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. May be called by readers, services and operators. */
 export function canonicalChecksum(client: SqlClient, args: CanonicalChecksumArguments): Promise<string> {
   return callForOne(client, CANONICAL_CHECKSUM, args);
 }
@@ -171,7 +171,7 @@ const CANONICAL_PATH: SqlFunction = {
   },
 };
 
-/** A path as nodes.path holds it: without leading, trailing and repeated slashes and without "." segments. canonical_path('/a//./b/') is 'a/b'. FS422 for "..", control characters, and what is too long. May be called by readers, services and operators. */
+/** Converts a path to the form of nodes.path: no leading, trailing or repeated slashes, and no "." segments. canonical_path('/a//./b/') is 'a/b'. FS422 for "..", control characters, and a path that is too long. May be called by readers, services and operators. */
 export function canonicalPath(client: SqlClient, args: CanonicalPathArguments): Promise<string> {
   return callForOne(client, CANONICAL_PATH, args);
 }
@@ -182,7 +182,7 @@ const CHECK_ACCESS: SqlFunction = {
   parameters: {},
 };
 
-/** The rights on the schema that differ from the recorded levels: granted to a role or to PUBLIC by hand, or missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and keeps them. May be called by readers, services and operators. */
+/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
 export function checkAccess(client: SqlClient): Promise<readonly CheckAccessRow[]> {
   return callForAll(client, CHECK_ACCESS, {});
 }
@@ -193,7 +193,7 @@ const CHECK_INTEGRITY: SqlFunction = {
   parameters: {},
 };
 
-/** Reads the whole catalogue and returns one row per problem: no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks no one. Mounts that are being erased are left out. May be called by operators. */
+/** Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased. May be called by operators. */
 export function checkIntegrity(client: SqlClient): Promise<readonly CheckIntegrityRow[]> {
   return callForAll(client, CHECK_INTEGRITY, {});
 }
@@ -204,7 +204,7 @@ const CHECK_SEQUENCES: SqlFunction = {
   parameters: {},
 };
 
-/** The tables whose next id is not above their rows: after a logical subscriber took over, since sequences are not replicated. No row means that every sequence is ahead. Remedy: select setval of the sequence, as docs/upkeep.md shows. May be called by operators. */
+/** The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval. May be called by operators. */
 export function checkSequences(client: SqlClient): Promise<readonly CheckSequencesRow[]> {
   return callForAll(client, CHECK_SEQUENCES, {});
 }
@@ -228,7 +228,7 @@ const COPY_TREE: SqlFunction = {
   },
 };
 
-/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; null leaves the name as it is. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. May be called by services and operators. */
+/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. May be called by services and operators. */
 export function copyTree(client: SqlClient, args: CopyTreeArguments): Promise<NodeRow> {
   return callForOne(client, COPY_TREE, args);
 }
@@ -269,7 +269,7 @@ const CREATE_NODE: SqlFunction = {
   },
 };
 
-/** Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is no live directory, FS409 when the name is taken, FS422 when it is no name or the checksum is not valid. May be called by services and operators. */
+/** Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is not a live directory, FS409 when the name is taken, FS422 when the name or the checksum is not valid. May be called by services and operators. */
 export function createNode(client: SqlClient, args: CreateNodeArguments): Promise<NodeRow> {
   return callForOne(client, CREATE_NODE, args);
 }
@@ -287,7 +287,7 @@ const CREATE_NODES: SqlFunction = {
   },
 };
 
-/** Creates the nodes that a JSON array of objects describes, all or none, and returns them in the order given. An object has parent_id, name and perhaps kind (file by default), state and any content column of nodes; what it leaves out has the default of its column. At most 10000. FS404 when a parent is no live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. May be called by services and operators. */
+/** Creates the nodes that a JSON array of at most 10000 objects describes, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. May be called by services and operators. */
 export function createNodes(client: SqlClient, args: CreateNodesArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, CREATE_NODES, args);
 }
@@ -311,7 +311,7 @@ const DELETE_BATCH: SqlFunction = {
   },
 };
 
-/** Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment, which becomes deleted_at: restore_node brings nodes deleted with one moment back as one tree. The rest is a valid tree at all times. May be called by services and operators. */
+/** Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. May be called by services and operators. */
 export function deleteBatch(client: SqlClient, args: DeleteBatchArguments): Promise<number> {
   return callForOne(client, DELETE_BATCH, args);
 }
@@ -352,7 +352,7 @@ const DIRECTORY_TOTALS: SqlFunction = {
   },
 };
 
-/** The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it, exact at this moment: what is folded and what is pending. consistency_state is pending when something is, stale after it was marked so, until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. May be called by readers, services and operators. */
+/** The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale from when the totals are marked so until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. May be called by readers, services and operators. */
 export function directoryTotals(
   client: SqlClient,
   args: DirectoryTotalsArguments,
@@ -396,7 +396,7 @@ const EXPIRE_COMMANDS: SqlFunction = {
   },
 };
 
-/** Marks commands that began longer than older_than ago and never ended as failed, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. May be called by services and operators. */
+/** Marks commands as failed that started longer than older_than ago and have not ended, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409. May be called by services and operators. */
 export function expireCommands(
   client: SqlClient,
   args: ExpireCommandsArguments,
@@ -417,7 +417,7 @@ const FIND_BY_CHECKSUM: SqlFunction = {
   },
 };
 
-/** The live files that hold a content, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. May be called by readers, services and operators. */
+/** The live files with a checksum, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. May be called by readers, services and operators. */
 export function findByChecksum(
   client: SqlClient,
   args: FindByChecksumArguments,
@@ -450,7 +450,7 @@ const FINISH_COMMAND: SqlFunction = {
   },
 };
 
-/** Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Success belongs to the transaction of the work, as its last statement; failure belongs to a separate one, after the work rolled back. Repeating it with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise. May be called by services and operators. */
+/** Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Record success in the transaction of the work, as its last statement. Record a failure in a separate transaction, after the work rolled back. Repeating the call with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise. May be called by services and operators. */
 export function finishCommand(client: SqlClient, args: FinishCommandArguments): Promise<JournalEntryRow> {
   return callForOne(client, FINISH_COMMAND, args);
 }
@@ -469,7 +469,7 @@ const FOLD_ROLLUPS: SqlFunction = {
   },
 };
 
-/** Adds at most max_deltas pending deltas to the totals of every directory above them, and says how many; 0 when nothing is left that another fold does not hold. Totals as read by directory_totals do not change by it: reading them becomes cheaper. May be called by services and operators. */
+/** Adds at most max_deltas pending deltas to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. May be called by services and operators. */
 export function foldRollups(client: SqlClient, args: FoldRollupsArguments = {}): Promise<number> {
   return callForOne(client, FOLD_ROLLUPS, args);
 }
@@ -496,7 +496,7 @@ const LIST_COMMANDS: SqlFunction = {
   },
 };
 
-/** A page of the journal, the newest entries first: all, or those of a mount, of a command, with a status. The next page begins before the last id of this one. May be called by readers, services and operators. */
+/** A page of the journal, the newest entries first: all entries, or those of a mount, of a command, or with a status. For the next page, give the last id of this one as before_id. May be called by readers, services and operators. */
 export function listCommands(
   client: SqlClient,
   args: ListCommandsArguments = {},
@@ -528,7 +528,7 @@ const LIST_DIRECTORY: SqlFunction = {
   },
 };
 
-/** A page of what a live directory holds, in order of name; with_deleted, of what any directory holds, tombstones included, in order of name and id. The next page begins after the last name of this one, or after its last name and id. FS404 when there is no such directory. May be called by readers, services and operators. */
+/** A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and with with_deleted also its id as after_id. FS404 when there is no such directory. May be called by readers, services and operators. */
 export function listDirectory(client: SqlClient, args: ListDirectoryArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, LIST_DIRECTORY, args);
 }
@@ -546,7 +546,7 @@ const LIST_TOTALS: SqlFunction = {
   },
 };
 
-/** The totals of several directories, of any mounts, as filestore.directory_totals returns them for one, in one pass over what is pending: a row for each id that is a directory, deleted or not, once, in the order in which the ids are given. No row for a file, an unknown id or null: a page of them may have changed since it was read. FS422 when there are more than 10000 ids. May be called by readers, services and operators. */
+/** The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. FS422 when there are more than 10000 ids. May be called by readers, services and operators. */
 export function listTotals(client: SqlClient, args: ListTotalsArguments): Promise<readonly ListTotalsRow[]> {
   return callForAll(client, LIST_TOTALS, args);
 }
@@ -572,7 +572,7 @@ const LIST_UNSEEN: SqlFunction = {
   },
 };
 
-/** Looks at the next max_nodes live nodes of a mount in order of path, and returns the ids of those that were neither created nor seen since a moment, and the path after which the next call begins: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. May be called by readers, services and operators. */
+/** Looks at the next max_nodes live nodes of a mount in order of path. Returns the ids of those that were neither created nor seen since a moment, and in next_path the after_path of the next call: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. May be called by readers, services and operators. */
 export function listUnseen(client: SqlClient, args: ListUnseenArguments): Promise<ListUnseenRow> {
   return callForOne(client, LIST_UNSEEN, args);
 }
@@ -592,7 +592,7 @@ const LOCK_TREE: SqlFunction = {
   },
 };
 
-/** Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. Nothing else takes it. May be called by services and operators. */
+/** Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. No other operation needs it. May be called by services and operators. */
 export function lockTree(client: SqlClient, args: LockTreeArguments): Promise<void> {
   return callForNothing(client, LOCK_TREE, args);
 }
@@ -618,7 +618,7 @@ const MERGE_METADATA: SqlFunction = {
   },
 };
 
-/** Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is no object. May be called by services and operators. */
+/** Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is not an object. May be called by services and operators. */
 export function mergeMetadata(client: SqlClient, args: MergeMetadataArguments): Promise<NodeRow> {
   return callForOne(client, MERGE_METADATA, args);
 }
@@ -642,7 +642,7 @@ const MOVE_NODE: SqlFunction = {
   },
 };
 
-/** Moves a node below another directory of its mount, renames it, or both, with everything below it; null leaves the parent or the name as it is. Returns the node. FS404 when it or the parent is not there or deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. May be called by services and operators. */
+/** Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. May be called by services and operators. */
 export function moveNode(client: SqlClient, args: MoveNodeArguments): Promise<NodeRow> {
   return callForOne(client, MOVE_NODE, args);
 }
@@ -685,7 +685,7 @@ const NODE_BY_PATH: SqlFunction = {
   },
 };
 
-/** The live node at a path of a mount, or no row; with_deleted, where no node lives, the tombstone that was deleted last. The path need not be canonical; FS404 when the mount does not exist. May be called by readers, services and operators. */
+/** The live node at a path of a mount, or no row. With with_deleted, the tombstone that was deleted last, if no live node is there. The path need not be canonical. FS404 when the mount does not exist. May be called by readers, services and operators. */
 export function nodeByPath(client: SqlClient, args: NodeByPathArguments): Promise<NodeRow | undefined> {
   return callForOneOrNone(client, NODE_BY_PATH, args);
 }
@@ -708,7 +708,7 @@ const NODE_COMMANDS: SqlFunction = {
   },
 };
 
-/** A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. The next page begins before the last id of this one. May be called by readers, services and operators. */
+/** A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. For the next page, give the last id of this one as before_id. May be called by readers, services and operators. */
 export function nodeCommands(
   client: SqlClient,
   args: NodeCommandsArguments,
@@ -729,7 +729,7 @@ const NODE_LOCATION: SqlFunction = {
   },
 };
 
-/** Where a node is, or for a deleted one was, as a URI: file:///root/path or s3://bucket/prefix/path. Null when there is no such node. May be called by readers, services and operators. */
+/** The location of a node as a URI, file:///root/path or s3://bucket/prefix/path; of a deleted node, where it was. Null when there is no such node. May be called by readers, services and operators. */
 export function nodeLocation(client: SqlClient, args: NodeLocationArguments): Promise<string | null> {
   return callForOne(client, NODE_LOCATION, args);
 }
@@ -750,7 +750,7 @@ const PRUNE_JOURNAL: SqlFunction = {
   },
 };
 
-/** Removes at most batch entries that ended longer than older_than ago, and says how many: repeat it until it says 0. What has not ended stays, however old. May be called by operators. */
+/** Removes at most batch entries that ended longer than older_than ago, and returns how many. Repeat it until it returns 0. Entries that have not ended stay, whatever their age. May be called by operators. */
 export function pruneJournal(client: SqlClient, args: PruneJournalArguments): Promise<number> {
   return callForOne(client, PRUNE_JOURNAL, args);
 }
@@ -771,7 +771,7 @@ const PURGE_DELETED: SqlFunction = {
   },
 };
 
-/** Removes at most batch nodes, with their history, that the database saw deleted or changed as tombstones longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories whose totals are not folded yet. May be called by operators. */
+/** Removes at most batch tombstones, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
 export function purgeDeleted(client: SqlClient, args: PurgeDeletedArguments): Promise<number> {
   return callForOne(client, PURGE_DELETED, args);
 }
@@ -794,7 +794,7 @@ const RECORD_SIGHTINGS: SqlFunction = {
   },
 };
 
-/** Records that nodes were seen, and with reconciled_at that they were compared with their backend, and returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future. May be called by services and operators. */
+/** Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future. May be called by services and operators. */
 export function recordSightings(client: SqlClient, args: RecordSightingsArguments): Promise<number> {
   return callForOne(client, RECORD_SIGHTINGS, args);
 }
@@ -812,7 +812,7 @@ const RECOUNT_ROLLUPS: SqlFunction = {
   },
 };
 
-/** Recounts the totals of a mount's directories from its live nodes, and says how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist. May be called by operators. */
+/** Recounts the totals of a mount's directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist. May be called by operators. */
 export function recountRollups(client: SqlClient, args: RecountRollupsArguments): Promise<string> {
   return callForOne(client, RECOUNT_ROLLUPS, args);
 }
@@ -835,7 +835,7 @@ const RESTORE_NODE: SqlFunction = {
   },
 };
 
-/** Brings a deleted node back to its directory and returns it; with_tree also brings back everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any). May be called by services and operators. */
+/** Restores a deleted node in its directory and returns it. With with_tree, also restores everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any). May be called by services and operators. */
 export function restoreNode(client: SqlClient, args: RestoreNodeArguments): Promise<NodeRow> {
   return callForOne(client, RESTORE_NODE, args);
 }
@@ -857,7 +857,7 @@ const REVERT_NODE: SqlFunction = {
   },
 };
 
-/** Brings an old version of a node back as a new version and returns it: its place, name, content and metadata. Its state stays what it is, but a deleted node is restored. FS404 when there is no such version or the parent of then is gone, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. May be called by services and operators. */
+/** Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. May be called by services and operators. */
 export function revertNode(client: SqlClient, args: RevertNodeArguments): Promise<NodeRow> {
   return callForOne(client, REVERT_NODE, args);
 }
@@ -875,7 +875,7 @@ const START_COMMAND: SqlFunction = {
   },
 };
 
-/** Takes a queued command to run it: of several callers one gets the entry, the others FS409. FS404 when there is no such entry. May be called by services and operators. */
+/** Starts a queued command and returns its entry. If several callers try, one gets the entry and the others FS409. FS404 when there is no such entry. May be called by services and operators. */
 export function startCommand(client: SqlClient, args: StartCommandArguments): Promise<JournalEntryRow> {
   return callForOne(client, START_COMMAND, args);
 }
@@ -897,7 +897,7 @@ const TREE_AT: SqlFunction = {
   },
 };
 
-/** The tree at and below a path as it was at a moment, in order of path, without nodes that were deleted then. May be called by readers, services and operators. */
+/** The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. May be called by readers, services and operators. */
 export function treeAt(client: SqlClient, args: TreeAtArguments): Promise<readonly TreeAtRow[]> {
   return callForAll(client, TREE_AT, args);
 }
@@ -938,7 +938,7 @@ const UPSERT_FILE: SqlFunction = {
   },
 };
 
-/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist, FS409 when the file is not the node expected_id, is not at expected_version (null: any; version 0: it must not exist), or a node of the other kind is in the way, FS422 when the path or the checksum is not valid. May be called by services and operators. */
+/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. May be called by services and operators. */
 export function upsertFile(client: SqlClient, args: UpsertFileArguments): Promise<NodeRow> {
   return callForOne(client, UPSERT_FILE, args);
 }
@@ -956,7 +956,7 @@ const WRITABLE_MOUNT: SqlFunction = {
   },
 };
 
-/** The mount of a key, for a service that is about to change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. The other functions do not ask: the catalogue also records what happens on a mount that commands must not change. May be called by services and operators. */
+/** The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change. May be called by services and operators. */
 export function writableMount(client: SqlClient, args: WritableMountArguments): Promise<BackendMountRow> {
   return callForOne(client, WRITABLE_MOUNT, args);
 }
