@@ -8,9 +8,9 @@ import { databaseForFile } from './support/test-database.ts';
 const database = databaseForFile();
 
 describe.each(['docs/functions.md', 'docs/operations.md', 'docs/upkeep.md'])('%s', (document) => {
-  test('its examples run and return what it says', async () => {
+  test('its examples run and return the rows that it shows', async () => {
     const client = await database().connect();
-    // As psql would print them: no dates or booleans of JavaScript.
+    // Values as psql prints them, not as dates or booleans of JavaScript.
     client.setTypeParser(16, String);
     client.setTypeParser(3802, String);
     const examples = examplesOf(document);
@@ -35,7 +35,7 @@ test('every function that a level may execute is either in docs/functions.md or 
   expect(granted.filter(({ name, internal }) => isDocumented(name) === internal)).toEqual([]);
 });
 
-// A migration may add objects without a word there: schema/dictionary.md has them all.
+// A migration need not add its objects there: schema/dictionary.md has them all.
 test('every table, view, constraint, index and trigger that docs/schema.md names exists', async () => {
   const text = readFileSync(join(PACKAGE_ROOT, 'docs/schema.md'), 'utf8');
   const existing = await database().query<{ name: string; table: string | null }>(
@@ -52,14 +52,14 @@ test('every table, view, constraint, index and trigger that docs/schema.md names
   const names = new Set(existing.map(({ name }) => name));
   const tables = new Set(existing.flatMap(({ table }) => table ?? []));
   const headings = [...text.matchAll(/^### (.+)$/gm)].flatMap(([, words = '']) => words.split(' and '));
-  // What belongs to a table is called after it.
+  // Names of constraints, indexes and triggers begin with their table.
   const called = new RegExp(`\`((?:(?:${[...tables].join('|')})_|view_filestore_)\\w+)\``, 'g');
   const named = [...headings, ...[...text.matchAll(called)].map(([, name = '']) => name)];
   expect(named.length).toBeGreaterThan(tables.size);
   expect(named.filter((name) => !names.has(name))).toEqual([]);
 });
 
-/** The places that a document can be linked to, as GitHub names them: its headings. */
+/** The anchors of a document's headings, as GitHub names them. */
 function anchorsOf(path: string): readonly string[] {
   const headings = [...readFileSync(path, 'utf8').matchAll(/^#+ (.+)$/gm)].map((match) => match[1] ?? '');
   return headings.map((heading) =>

@@ -26,7 +26,7 @@ const catalogue = async (folder: string) => {
   return stdout;
 };
 
-test('a tree is catalogued as it is, and again without changes', async () => {
+test('a tree is catalogued completely, and a second run changes nothing', async () => {
   mkdirSync(join(tree, 'a', 'b c', "d'e%_"), { recursive: true });
   mkdirSync(join(tree, 'empty'));
   const names = ['plain', 'with space', 'back\\slash', '"quoted"', 'tab\there', '🗂️', 'x'.repeat(255)];
@@ -57,7 +57,7 @@ test('a tree is catalogued as it is, and again without changes', async () => {
   ).toEqual({ size_bytes: '18', version: 2 });
 });
 
-test('a folder that is not there is an error in one line', async () => {
+test('a missing folder is an error in one line', async () => {
   await expect(catalogue(join(tree, 'missing'))).rejects.toMatchObject({
     code: 1,
     stderr: expect.stringMatching(/^ENOENT.*missing'\n$/),

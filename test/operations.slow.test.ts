@@ -26,7 +26,7 @@ function section(heading: string): string {
   return text;
 }
 
-/** What stands in the blocks of one language, in order. */
+/** The texts of the code blocks in one language, in order. */
 function blocks(text: string, language: string): readonly string[] {
   return [...text.matchAll(new RegExp(`^( *)\`\`\`${language}\\n([\\s\\S]*?)^\\1\`\`\`$`, 'gm'))].map(
     ([, indent = '', block = '']) => block.replaceAll(new RegExp(`^${indent}`, 'gm'), ''),
@@ -87,7 +87,7 @@ describe('the runbook has', () => {
   });
 });
 
-/** The variables with this package's prefix that its source reads. */
+/** The variables with this package's prefix in its source. */
 function variablesOfTheSource(): readonly string[] {
   const folder = join(PACKAGE_ROOT, 'src');
   const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((file) =>
@@ -100,7 +100,7 @@ function variablesOfTheSource(): readonly string[] {
 const COMMENT_OF_FUNCTION =
   "select obj_description('filestore.refuse_truncate()'::regprocedure, 'pg_proc') as comment";
 
-// Each failure is staged, and mended by nothing but what the runbook says.
+// Each test causes a failure, and fixes it only with the commands of the runbook.
 describe('an operator with the runbook', () => {
   const migrated = databaseForEachTest();
   const empty = databaseForEachTest('empty');
@@ -222,7 +222,7 @@ describe('an operator with the runbook', () => {
     expect(await run(database, ['verify'])).toMatchObject({ exitCode: DONE });
   });
 
-  /** What the runbook's commands put into a file, for psql to run. */
+  /** The SQL file that the runbook's commands write for psql. */
   function statementAgain(): string {
     const [script = ''] = blocks(section('A function, view or trigger again'), 'sh');
     const folder = mkdtempSync(join(tmpdir(), 'filestore-runbook-'));

@@ -21,13 +21,13 @@ import { databaseForEachTest } from './support/test-database.ts';
 const run = promisify(execFile);
 const database = databaseForEachTest('empty');
 
-/** A service's folder in which the packed package is installed. */
+/** The folder of a service in which the packed package is installed. */
 let service: string;
 let contents: readonly string[];
 
 beforeAll(async () => {
   service = mkdtempSync(join(tmpdir(), 'filestore-service-'));
-  // A copy is built, so that the test changes nothing in the checkout.
+  // Builds a copy, so that the test does not change the checkout.
   const source = join(service, 'source');
   cpSync(PACKAGE_ROOT, source, {
     recursive: true,
@@ -48,7 +48,7 @@ beforeAll(async () => {
   const tarball = readdirSync(service).find((entry) => entry.endsWith('.tgz')) ?? '';
   await run('tar', ['-xzf', join(service, tarball), '-C', modules]);
   await run('mv', [join(modules, 'package'), join(modules, '@apphub', 'filestore')]);
-  // What npm would install next to it: its dependencies, and of the development tools none but the compiler.
+  // The dependencies that npm would install next to it, and the compiler for the tests.
   for (const name of ['graphile-migrate', 'pg', '@types', 'typescript']) {
     symlinkSync(join(PACKAGE_ROOT, 'node_modules', name), join(modules, name));
   }
@@ -62,7 +62,7 @@ async function runService(code: string, env: Record<string, string>): Promise<st
   return runCompiled(env);
 }
 
-/** The same with the module that was compiled last. */
+/** Runs the module that was compiled last. */
 async function runCompiled(env: Record<string, string>): Promise<string> {
   const { stdout } = await run(process.execPath, ['service.js'], {
     cwd: service,
@@ -72,7 +72,7 @@ async function runCompiled(env: Record<string, string>): Promise<string> {
 }
 
 describe('the packed package', () => {
-  test('holds the built code, the documents, the migrations and the settings, and nothing else', () => {
+  test('has only the built code, the documents, the migrations and the settings', () => {
     const groups = new Set(
       contents.map((path) => path.replace(/^(dist|docs|migrations\/committed)\/.*/, '$1')),
     );
@@ -112,7 +112,7 @@ describe('the packed package', () => {
     expect(dead).toEqual([]);
   });
 
-  test('holds nothing of the workshop, and imports nothing that is not packed', () => {
+  test('has no development tools, and imports only packed modules', () => {
     const packed = new Set(contents);
     const folder = join(service, 'node_modules', '@apphub', 'filestore');
     const modules = contents.filter((path) => /\.(?:m?js|d\.m?ts)$/.test(path));
@@ -149,7 +149,7 @@ describe('the packed package', () => {
     });
   });
 
-  test('throws errors that can be told apart', async () => {
+  test('throws errors with distinct codes', async () => {
     const code = `
       import { FilestoreError, runMigrations, SettingsError } from '@apphub/filestore';
       try {
@@ -171,7 +171,7 @@ describe('the packed package', () => {
     expect(await one(database(), 'select count(*) from filestore.nodes')).toEqual({ count: '0' });
   });
 
-  test('offers on its command line what works there, and no more', async () => {
+  test('has on its command line only the commands that work there', async () => {
     const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
     const env = { PATH: process.env.PATH };
     const { stdout } = await run(process.execPath, [cli, '--help'], { cwd: service, env });
@@ -186,7 +186,7 @@ describe('the packed package', () => {
   });
 
   test.each(['migrate', 'status', 'verify'])(
-    'says which variable to set when %s has no database URL',
+    'names the variable to set when %s has no database URL',
     async (command) => {
       const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
       const running = run(process.execPath, [cli, command, '--json'], {
@@ -209,7 +209,7 @@ describe('the packed package', () => {
     },
   );
 
-  test('starts a thread only where there is something to apply, and never loads an HTTP client', async () => {
+  test('starts a thread only if there is something to apply, and never loads an HTTP client', async () => {
     const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
     const report = `
       let threads = 0;
@@ -230,7 +230,7 @@ describe('the packed package', () => {
     expect(await observedRun()).toEqual({ threads: 0, httpClient: false });
   });
 
-  /** What the compiler says of a module of the service, the package's declarations included. It writes service.js. */
+  /** Compiles a module of the service with the package's declarations, writes service.js, and returns the output. */
   async function compile(code: string): Promise<string> {
     writeFileSync(join(service, 'service.ts'), code);
     const flags =
@@ -255,7 +255,7 @@ describe('the packed package', () => {
     expect(said).toBe('');
   });
 
-  test('has a guard that tells reasons of refusals apart', async () => {
+  test('has a type guard for reasons of refusals', async () => {
     const said = await compile(
       `import { isRefusal, REFUSAL_REASONS, type RefusalReason } from '@apphub/filestore/sql';
        export const first: RefusalReason | undefined = REFUSAL_REASONS[0];
@@ -320,7 +320,7 @@ describe('the packed package', () => {
     expect(said).toBe('');
   });
 
-  test('has the typed calls that docs/functions.md shows, which run as they are', async () => {
+  test('has the typed calls that docs/functions.md shows, which run unchanged', async () => {
     const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'functions.md'), 'utf8');
     const [example = ''] = [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, code]) => code);
     const env = { FILESTORE_DATABASE_URL: database().url };
@@ -333,7 +333,7 @@ describe('the packed package', () => {
     expect(await runCompiled(env)).toBe('page 1.png 2048');
   });
 
-  test('has what the TypeScript of docs/service.md uses, which runs as it is', async () => {
+  test('has everything that the TypeScript of docs/service.md uses, which runs unchanged', async () => {
     const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'service.md'), 'utf8');
     const [prune = '', statuses = ''] = [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(
       ([, code]) => code,
@@ -345,7 +345,7 @@ describe('the packed package', () => {
     expect(await compile(prune)).toBe('');
     expect(await runCompiled({ OPERATOR_DATABASE_URL: url })).toBe('');
 
-    // The rows of the table, without those that need words.
+    // The rows of the table, without those that describe a case in words.
     const rows = [...text.matchAll(/^\| (`\w+`[^|]*) \| (\d{3}) \|$/gm)];
     const expected = rows.flatMap(([, names = '', status]) =>
       [...names.matchAll(/`(\w+)`/g)].map(([, name = '']) => [name, Number(status)] as const),

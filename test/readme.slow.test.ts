@@ -25,9 +25,9 @@ const blocks: readonly Block[] = [...readme.matchAll(/^( *)```(\w+)\n([\s\S]*?)^
 let copy: PackageCopy;
 let env: Record<string, string | undefined>;
 let server: ChildProcess | undefined;
-/** What db:watch has printed. */
+/** The output of db:watch. */
 let watched = '';
-/** Of the database that db:watch works on. */
+/** The URL of the database of db:watch. */
 let databaseUrl: string;
 
 beforeAll(() => {
@@ -43,7 +43,7 @@ afterAll(async () => {
 
 const shell = async (command: string) => (await run('sh', ['-c', command], { cwd: copy.folder, env })).stdout;
 
-/** Runs db:watch until it has applied what there is. */
+/** Starts db:watch, and waits until it has applied everything. */
 async function startWatch(command: string): Promise<void> {
   const child = spawn('sh', ['-c', `exec ${command}`], {
     cwd: copy.folder,
@@ -62,7 +62,7 @@ async function untilWatched(text: string): Promise<void> {
   await vi.waitFor(() => expect(watched).toContain(text), { timeout: 60_000 });
 }
 
-/** Writes the migration that the README shows, which db:watch applies. The column may be committed already. */
+/** Writes the migration that the README shows, which db:watch applies. Its column may exist already. */
 async function writeMigration(text: string): Promise<void> {
   writeFileSync(join(copy.folder, 'migrations', 'current.sql'), text);
   await untilWatched('Applied current.sql');
@@ -79,7 +79,7 @@ async function query(text: string): Promise<readonly Record<string, unknown>[]> 
   }
 }
 
-/** What each command of the README must have done. */
+/** The expected effect of each command of the README. */
 const effects: Readonly<Record<string, (output: string) => void | Promise<void>>> = {
   'npm run db:migrate:filestore': (output) =>
     expect(output).toMatch(
@@ -103,7 +103,7 @@ const effects: Readonly<Record<string, (output: string) => void | Promise<void>>
 async function runCommand(command: string): Promise<void> {
   if (command === 'npm run db:watch') return startWatch(command);
   if (command === 'npm ci' || command === 'npm test') {
-    // These two are what runs this test.
+    // These two commands run this test.
     return expect(readFileSync(join(PACKAGE_ROOT, '.ci', 'run'), 'utf8').split('\n')).toContain(command);
   }
   const check = effects[command] ?? expect.fail(`what "${command}" does is not checked`);
@@ -124,7 +124,7 @@ async function runServiceCode(code: string): Promise<void> {
   expect(nodes).toContainEqual({ path: 'reports/2026/report.pdf' });
 }
 
-test('every command and every piece of code runs as written, in order, and does what the text says', async () => {
+test('every command and code block runs as written, in order, with the described effect', async () => {
   const ran = { sh: 0, sql: 0, ts: 0 };
   for (const { language, text } of blocks) {
     if (language === 'sh') for (const command of text.trim().split('\n')) await runCommand(command);

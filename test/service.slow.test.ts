@@ -11,7 +11,7 @@ import { one } from './support/nodes.ts';
 import { databaseForFile } from './support/test-database.ts';
 
 const DOCUMENT = 'docs/service.md';
-/** The tables that grow with a catalogue: no statement of a service may read one of them from end to end. */
+/** The tables that grow with a catalogue: no statement of a service may scan one of them. */
 const LARGE_TABLES = ['nodes', 'snapshots', 'journal_entries', 'node_sightings'];
 
 const database = databaseForFile();
@@ -25,18 +25,18 @@ let operator: Client;
 beforeAll(async () => {
   await loadLargeTree(database());
   await loadLargeJournal(database());
-  // Its entries name small ids of mounts.
+  // Its entries have small mount ids.
   await database().query('alter table filestore.backend_mounts alter column id restart with 100');
   service = await connectAs('service');
   operator = await connectAs('operator');
   for (const client of [service, operator]) {
-    // As psql would print them: no dates or values of JSON in JavaScript's form.
+    // Values as psql prints them, not as JavaScript's dates or JSON values.
     client.setTypeParser(1184, String);
     client.setTypeParser(3802, String);
   }
 });
 
-/** Puts in what earlier statements returned: numbers as they are, everything else as a string. */
+/** Inserts values that earlier statements returned: numbers unquoted, all others as strings. */
 function bind(text: string, quote: (value: string) => string): string {
   return text.replaceAll(/(?<!:):([a-z_]+)\b/g, (_, name: string) => {
     const value = known.get(name);
@@ -47,7 +47,7 @@ function bind(text: string, quote: (value: string) => string): string {
 
 const literal = (value: string) => (/^\d+$/.test(value) ? value : `'${value}'`);
 
-/** Compares a row with what the document says, and remembers the values that it names. */
+/** Compares a row with the document, and stores the values that the document names. */
 function expectRow(row: string, expected: string, statement: string): void {
   const cells = row.split(' | ');
   for (const [position, cell] of expected.split(' | ').entries()) {
@@ -71,7 +71,7 @@ interface Scans {
   readonly rowsScanned: number;
 }
 
-/** What all sessions have read so far. A session reports what it read when it is asked to. */
+/** The reads of all sessions so far. A session reports its reads only when it is told to. */
 async function readScans(client: Client): Promise<Scans> {
   await client.query('select pg_stat_force_next_flush()');
   await client.query('select');
@@ -100,12 +100,12 @@ function readCosts(): ReadonlyMap<string, { readonly statements: number; readonl
 
 const costs = readCosts();
 
-test('each flow has its line in the table of costs', () => {
+test('each flow has a line in the table of costs', () => {
   expect([...costs.keys()]).toEqual(flows);
 });
 
 // In the order of the document: each flow builds on those before it.
-test.each(flows)('%s: returns what the document says, by no more scans than its table says', async (flow) => {
+test.each(flows)('%s: returns the documented rows, with no more scans than documented', async (flow) => {
   const client = flow === 'Prune' ? operator : service;
   const statements = examples.filter(({ section }) => section === flow);
   const before = await readScans(client);
@@ -116,7 +116,7 @@ test.each(flows)('%s: returns what the document says, by no more scans than its 
     indexScans: after.indexScans - before.indexScans,
     rowsScanned: after.rowsScanned - before.rowsScanned,
   };
-  // A scan that ends after a batch is none from end to end.
+  // A scan that ends after a batch does not read the whole table.
   expect(cost.rowsScanned).toBeLessThan(10_000);
   expect(cost.statements).toBe(costs.get(flow)?.statements);
   expect(cost.indexScans).toBeLessThanOrEqual(costs.get(flow)?.indexScans ?? 0);

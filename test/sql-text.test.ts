@@ -9,7 +9,7 @@ const database = databaseForFile('empty');
 const textsOf = (sql: string) => splitStatements(sql).map(({ text }) => text);
 
 describe('SQL is split into the statements that the server sees', () => {
-  // As many of each as the server completes, and it completes all of them.
+  // The server must complete all of them, and complete as many statements as the split returns.
   const tricky = [
     "select ';', 'it''s; --', e'\\';', U&'d\\0061t;', b'1'; select 1",
     'select 1 as ";", 2 as "a"";"; select 2;',
@@ -34,17 +34,17 @@ describe('SQL is split into the statements that the server sees', () => {
     for (const text of textsOf(sql)) expect(text).not.toMatch(/;$/);
   });
 
-  test('and so is every committed migration', async () => {
+  test('and every committed migration is split the same way', async () => {
     const client = await database().connect();
     for (const { filename, body } of await readCommittedMigrations(join(PACKAGE_ROOT, 'migrations'))) {
       const result: unknown = await client.query(body);
-      // One statement alone has no array around its result.
+      // A single statement has no array around its result.
       expect([result].flat(), filename).toHaveLength(splitStatements(body).length);
     }
   });
 });
 
-test('a statement is told with its place', () => {
+test('a statement is returned with its place', () => {
   const sql = '-- first\n\n  select 1 ;\nselect\n2 -- two\n;';
   expect(splitStatements(sql).map(({ text, line, start, end }) => [text, line, start, end])).toEqual([
     ['select 1', 3, 12, 20],
@@ -53,7 +53,7 @@ test('a statement is told with its place', () => {
 });
 
 test.each(['nothing', 'select *\n  from nothing', "select '🗂\n🗂', 🗂.a from nothing 🗂;\nselect 1"])(
-  'a position that the server tells is the place of that character: %j',
+  'a position that the server reports is the place of that character: %j',
   async (sql) => {
     const client = await database().connect();
     const position = await client.query(sql).then(
@@ -70,13 +70,13 @@ test.each(['nothing', 'select *\n  from nothing', "select '🗂\n🗂', 🗂.a f
   },
 );
 
-test('what is not closed goes to the end, and nothing is lost', () => {
+test('an unclosed token goes to the end, and nothing is lost', () => {
   expect(textsOf('select $$ ; select 1')).toEqual(['select $$ ; select 1']);
   expect(textsOf("select 'a; select 1")).toEqual(["select 'a", 'select 1']);
   expect(textsOf('select 1 /* ; ')).toEqual(['select 1']);
 });
 
-test('a token says what it means', () => {
+test('a token has its kind and value', () => {
   expect(
     tokenize(`Set "A ""b""" = 'it''s' $x$ body $x$ 1.5::INT`).map(({ kind, value }) => [kind, value]),
   ).toEqual([
@@ -91,7 +91,7 @@ test('a token says what it means', () => {
   ]);
 });
 
-test('the code in a body stands where it stands in the whole', () => {
+test('the tokens of a body have their place in the whole text', () => {
   const sql = 'do $a$\nbegin execute $$ drop\n view $$; end $a$; select 1';
   const [, ...tokens] = tokenize(sql).flatMap(tokensWithin);
   expect(tokens.map(({ value }) => value)).toEqual([

@@ -7,21 +7,21 @@ import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
 const migrated = databaseRolledBackAfterEachTest();
 const empty = databaseRolledBackAfterEachTest('empty');
 
-/** @param sql What the migrations have besides making what is not there. */
+/** @param sql Statements of the migrations that do more than create missing objects. */
 async function conflicts(database: ReturnType<typeof migrated>, sql = ''): Promise<readonly string[]> {
   const { model } = await readCommittedModel();
   return adoptionConflicts(model, await readCatalog(await database.connect()), sql);
 }
 
-test('nothing is in the way in an empty database', async () => {
+test('an empty database has no conflicts', async () => {
   expect(await conflicts(empty())).toEqual([]);
 });
 
-test('nothing is in the way in a database that holds what the migrations make', async () => {
+test('a migrated database has no conflicts', async () => {
   expect(await conflicts(migrated())).toEqual([]);
 });
 
-test('what is missing, and what migrations make again, is not in the way', async () => {
+test('missing objects, and objects that migrations recreate, are no conflicts', async () => {
   await migrated().query(`
     drop view filestore.view_filestore_directories;
     drop function filestore.check_integrity();
@@ -51,7 +51,7 @@ test.each([
     'constraint filestore.snapshots.snapshots_valid_check is missing: CHECK ((valid_from < valid_to))',
   ],
   [
-    'a constraint that is another one',
+    'a constraint with another definition',
     `alter table filestore.snapshots
        drop constraint snapshots_valid_check,
        add constraint snapshots_valid_check check (valid_from <= valid_to)`,
@@ -68,32 +68,32 @@ test.each([
     'column filestore.journal_entries.id is bigint not null, should be bigint not null generated always as identity',
   ],
   [
-    'a plain column that is a generated one',
+    'a generated column instead of a plain one',
     `alter table filestore.journal_entries drop column duration_ms,
        add column duration_ms bigint generated always as (id + 1) stored`,
     'column filestore.journal_entries.duration_ms is bigint generated always as ((id + 1)) stored, should be bigint',
   ],
   [
-    'a column that the model does not have',
+    'a column that is not in the model',
     "alter table filestore.journal_entries add column owner text not null default 'nobody'",
     'column filestore.journal_entries.owner is not in the model: text not null',
   ],
   [
-    'a view in the place of a table',
+    'a view instead of a table',
     'drop table filestore.snapshots cascade; create view filestore.snapshots as select 1 as node_id',
     'filestore.snapshots is a view, should be a table',
   ],
   [
-    'a table in the place of a view',
+    'a table instead of a view',
     'drop view filestore.view_filestore_active_nodes; create table filestore.view_filestore_active_nodes (id bigint)',
     'filestore.view_filestore_active_nodes is a table, should be a view',
   ],
-])('%s is in the way', async (_what, change, ...lines) => {
+])('%s is a conflict', async (_what, change, ...lines) => {
   await migrated().query(change);
   expect(await conflicts(migrated())).toEqual(lines);
 });
 
-test('a column or constraint that a migration adds to the table is not in the way', async () => {
+test('a missing column or constraint that a migration adds later is no conflict', async () => {
   await migrated().query(`
     alter table filestore.journal_entries drop column principal;
     alter table filestore.snapshots drop constraint snapshots_valid_check;
@@ -107,7 +107,7 @@ test('a column or constraint that a migration adds to the table is not in the wa
   ]);
 });
 
-test('a domain over another type is in the way, and so is one without its check', async () => {
+test('a domain over another type is a conflict, and so is one without its check', async () => {
   await empty().query('create schema filestore; create domain filestore.node_kind as varchar');
   expect(await conflicts(empty())).toEqual([
     'domain filestore.node_kind is character varying, should be text',

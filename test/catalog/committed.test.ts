@@ -13,12 +13,12 @@ const database = databaseForFile();
 const committedText = () => readFileSync(join(PACKAGE_ROOT, MODEL_FILE), 'utf8');
 
 describe('the committed model', () => {
-  test('is of the last of the migrations', async () => {
+  test('belongs to the last migration', async () => {
     const last = (await readCommittedMigrations(join(PACKAGE_ROOT, 'migrations'))).at(-1);
     expect((await readCommittedModel()).migration).toEqual({ filename: last?.filename, hash: last?.hash });
   });
 
-  test('is the same text when a server of another version is read', async () => {
+  test('is the same text on a server of another version', async () => {
     const { migration } = await readCommittedModel();
     expect(renderModel(await readCatalog(await database().connect()), migration)).toBe(committedText());
   });
@@ -31,14 +31,14 @@ describe('readCommittedModel', () => {
   });
   afterEach(() => rmSync(root, { recursive: true, force: true }));
 
-  test('says so when the file is missing', async () => {
+  test('fails with a remedy when the file is missing', async () => {
     await expect(readCommittedModel(root)).rejects.toMatchObject({
       code: 'SCHEMA_MODEL_INVALID',
       message: expect.stringContaining(join(root, MODEL_FILE)),
     });
   });
 
-  test('says so when the file is damaged', async () => {
+  test('fails with a remedy when the file is damaged', async () => {
     mkdirSync(dirname(join(root, MODEL_FILE)), { recursive: true });
     writeFileSync(join(root, MODEL_FILE), committedText().slice(0, -1));
     await expect(readCommittedModel(root)).rejects.toMatchObject({

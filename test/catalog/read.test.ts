@@ -19,7 +19,7 @@ async function readFrom(source: TestDatabase): Promise<LiveCatalog> {
 }
 
 describe('the model of a migrated database', () => {
-  test('is the same for migrations that were applied twice', async () => {
+  test('is the same when the migrations were applied twice', async () => {
     const again = await createDatabase();
     try {
       await again.query('delete from graphile_migrate.migrations');
@@ -38,7 +38,7 @@ describe('the model of a migrated database', () => {
     expect(await readCatalog(client)).toEqual(await readFrom(database()));
   });
 
-  test('holds everything that the catalog lists', async () => {
+  test('has every object that the catalog lists', async () => {
     const { objects } = await readFrom(database());
     const all = objects.flatMap((object) => [object, ...object.parts]);
     const count = (...kinds: readonly string[]) => all.filter(({ kind }) => kinds.includes(kind)).length;
@@ -70,10 +70,10 @@ describe('the model of a migrated database', () => {
   });
 });
 
-describe('objects of kinds that the schema does not have', () => {
+describe('objects of kinds that the schema does not use', () => {
   const other = databaseForEachTest('empty');
 
-  test('have a place in the model, should somebody make them', async () => {
+  test('are in the model when someone creates them', async () => {
     await other().query(`
       create schema filestore;
       create type filestore.mood as enum ('so', 'it''s');
@@ -136,7 +136,7 @@ describe("the session's settings", () => {
   };
 
   async function sessionWithSettings() {
-    // What the server prints by its settings, besides names.
+    // Values that the server prints according to its settings, besides names.
     await sensitive().query(
       `create table filestore.sensitive (
          id    serial,
@@ -159,7 +159,7 @@ describe("the session's settings", () => {
     expect(await readCatalog(client)).toEqual(await readFrom(sensitive()));
   });
 
-  test('are afterwards what they were', async () => {
+  test('are unchanged afterwards', async () => {
     const client = await sessionWithSettings();
     await readCatalog(client);
     const { rows } = await client.query(
@@ -177,7 +177,7 @@ describe('a database without the schema', () => {
     expect((await readFrom(empty())).objects).toEqual([]);
   });
 
-  test('has one with nothing but the schema when that is empty', async () => {
+  test('has a model with only the schema when the schema is empty', async () => {
     await empty().query('create schema filestore');
     expect((await readFrom(empty())).objects).toEqual([
       { kind: 'schema', name: 'filestore', definition: '', parts: [] },

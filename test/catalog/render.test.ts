@@ -7,7 +7,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 const MIGRATION = { filename: '000007-something.sql', hash: 'sha1:0123456789abcdef' };
 
-/** Everything that has a meaning in the text. */
+/** Text with all characters that have a meaning in the format. */
 const AWKWARD: CatalogModel = {
   objects: [
     { kind: 'schema', name: 'filestore', definition: '', parts: [] },
@@ -34,7 +34,7 @@ const AWKWARD: CatalogModel = {
 };
 
 describe('a rendered model', () => {
-  test('of a live database is read back as it was', async () => {
+  test('of a live database is read back unchanged', async () => {
     const { objects } = await readCatalog(await database().connect());
     expect(objects.length).toBeGreaterThan(50);
     expect(parseModel(renderModel({ objects }, MIGRATION), 'a file')).toEqual({
@@ -43,14 +43,14 @@ describe('a rendered model', () => {
     });
   });
 
-  test('of awkward names and definitions is read back as it was', () => {
+  test('of awkward names and definitions is read back unchanged', () => {
     expect(parseModel(renderModel(AWKWARD, MIGRATION), 'a file')).toEqual({
       migration: MIGRATION,
       model: AWKWARD,
     });
   });
 
-  test('of nothing is read back as nothing', () => {
+  test('that is empty is read back as empty', () => {
     expect(parseModel(renderModel({ objects: [] }, MIGRATION), 'a file').model).toEqual({ objects: [] });
   });
 
@@ -76,7 +76,7 @@ describe('a damaged file', () => {
     ['edited', text.replace('no comment', 'a comment')],
     ['left in a merge conflict', text.replace('schema filestore\n', '<<<<<<< ours\nschema filestore\n')],
     ['checked out with CRLF', text.replaceAll('\n', '\r\n')],
-  ])('that is %s is refused, with what to do', (_what, damaged) => {
+  ])('that is %s is refused with a remedy', (_what, damaged) => {
     expect(() => parseModel(damaged, 'schema/filestore.txt')).toThrow(
       expect.objectContaining({
         code: 'SCHEMA_MODEL_INVALID',

@@ -9,11 +9,11 @@ import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
 const SECRET = 'hunter2-sesame';
 const database = databaseForEachTest('empty');
 
-/** Without patience: what these tests spoil does not mend itself. */
+/** Short waits: the faults in these tests do not go away. */
 const IMPATIENT = { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0', FILESTORE_MIGRATION_LOCK_WAIT_MS: '0' };
 const migrate = (env: Record<string, string>) => runCli(['migrate'], { env: { ...IMPATIENT, ...env } });
 
-/** What holds for every failure: its exit code, a message that says all of these, no stack trace, no secret. */
+/** Expects the exit code, a message with all these parts, no stack trace and no secret. */
 function expectFailure(result: CliResult, exitCode: number, ...parts: readonly (string | RegExp)[]): void {
   expect(result).toMatchObject({ exitCode });
   for (const part of parts) expect(result.stderr).toMatch(part);
@@ -37,17 +37,17 @@ async function expectUntouched(): Promise<void> {
 }
 
 describe('a server', () => {
-  test('that nobody runs', async () => {
+  test('that is not running', async () => {
     const result = await migrate({ DATABASE_URL: `postgres://app:${SECRET}@127.0.0.1:1/app` });
     expectFailure(result, 1, /Cannot connect to database "app" on 127\.0\.0\.1:1/, /nothing listens there/);
   });
 
-  test('whose name is not known', async () => {
+  test('whose host name is unknown', async () => {
     const result = await migrate({ DATABASE_URL: `postgres://app:${SECRET}@db.invalid/app` });
     expectFailure(result, 1, /db\.invalid:5432/);
   });
 
-  test('that does not let the password in', async ({ skip }) => {
+  test('that refuses the password', async ({ skip }) => {
     await asAdmin((admin) => admin.query(`create role ${database().name}_app login password 'another'`));
     try {
       const result = await migrate({ DATABASE_URL: urlAs(`${database().name}_app`, SECRET) });
@@ -58,12 +58,12 @@ describe('a server', () => {
     }
   });
 
-  test('without the database', async () => {
+  test('that does not have the database', async () => {
     const result = await migrate({ DATABASE_URL: databaseUrl(inject('adminUrl'), 'no_such_database') });
     expectFailure(result, 1, /"no_such_database"/, /Create it/);
   });
 
-  test('where the user has no CREATE right: nothing is applied', async () => {
+  test('on which the user lacks the CREATE right: nothing is applied', async () => {
     const role = `${database().name}_app`;
     await asAdmin((admin) => admin.query(`create role ${role} login password '${SECRET}'`));
     try {
@@ -98,7 +98,7 @@ describe('the migrations of the package', () => {
   const migrateCopy = (from: PackageCopy) =>
     runCli(['migrate'], { folder: from.folder, env: { ...IMPATIENT, DATABASE_URL: database().url } });
 
-  test('stop at the one that fails, which leaves nothing, and say where', async () => {
+  test('stop at the one that fails, roll it back, and report where it failed', async () => {
     const broken = copyPackage();
     copy = broken;
     const filename = broken.addMigration(
@@ -123,7 +123,7 @@ describe('the migrations of the package', () => {
     });
   });
 
-  test('say which statement failed when the server gives no position', async () => {
+  test('report which statement failed when the server gives no position', async () => {
     const broken = copyPackage();
     copy = broken;
     broken.addMigration(
@@ -133,7 +133,7 @@ describe('the migrations of the package', () => {
     expectFailure(await migrateCopy(broken), 1, /at statement 2: .*backend_mounts_place_check/, /23514/);
   });
 
-  test('go to one database by one migrator at a time: a second one gives up and names the first', async () => {
+  test('are applied by one migrator at a time: a second one gives up and names the first', async () => {
     const client = await database().connect();
     await client.query('select pg_advisory_lock(4727445306447283)');
     expectFailure(

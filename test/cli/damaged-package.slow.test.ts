@@ -21,7 +21,7 @@ const database = databaseForEachTest();
 const files = committedMigrations();
 const [first = ''] = files;
 const last = files.at(-1) ?? '';
-/** A copy gets three more migrations, so that one has neighbours, however many are committed. */
+/** A copy gets three more migrations, so that the middle one always has neighbours. */
 const added = ['more', 'middle', 'most'].map((name, index) => `${numberAfterLast(index + 1)}-${name}.sql`);
 const [more = '', middle = '', most = ''] = added;
 const FAR = `${numberAfterLast(9)}-renumbered.sql`;
@@ -41,7 +41,7 @@ const pathOf = (filename: string) => join(copy.folder, 'migrations', 'committed'
 const rewrite = (filename: string, change: (text: string) => string) =>
   writeFileSync(pathOf(filename), change(readFileSync(pathOf(filename), 'utf8')));
 
-/** What became of the files, the code of the error, and words of its message: the thing, the reason, the remedy. */
+/** A title, the damage, the code of the error, and parts of its message: the file, the reason and the remedy. */
 const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegExp)[]])[] = [
   [
     'an edited file',
@@ -65,7 +65,7 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
     /install the package again/,
   ],
   [
-    'a missing file at the end, which the model of the schema knows',
+    'a missing last file, which the model of the schema names',
     () => rmSync(pathOf(most)),
     'MIGRATION_FILE_MISSING',
     `Migration ${most} is missing`,
@@ -79,7 +79,7 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
     /Give it its number back/,
   ],
   [
-    'a file that was rewritten, hash and all, under those that follow it',
+    'a rewritten file with a valid hash, followed by the old ones',
     () => copy.rewriteMigration(middle, 'select 2;'),
     'MIGRATION_OUT_OF_CHAIN',
     `Migration ${most} does not follow ${middle}: one of them was rewritten`,
@@ -114,7 +114,7 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
     /Restore it from version control/,
   ],
   [
-    'a folder in the place of a file',
+    'a folder instead of a file',
     () => {
       rmSync(pathOf(middle));
       mkdirSync(pathOf(middle));
@@ -125,7 +125,7 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
   ],
 ];
 
-describe('a package is refused, whatever it is asked to do, and the database untouched: it has', () => {
+describe('every command refuses a package, and does not touch the database, when it has', () => {
   beforeEach(() => {
     for (const filename of added) copy.addMigration(filename.slice(7, -4), 'select 1;');
     copy.modelIsOf(most);
@@ -152,7 +152,7 @@ describe('a package is refused, whatever it is asked to do, and the database unt
   );
 
   test.each([['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']])(
-    'an edited file, says %s %s with exit code 4 and one document',
+    'an edited file: %s %s prints one document and has exit code 4',
     async (...args) => {
       appendFileSync(pathOf(middle), '\nselect 1;\n');
       expect(await jsonCommand(args, database().url, { folder: copy.folder })).toMatchObject({
@@ -163,7 +163,7 @@ describe('a package is refused, whatever it is asked to do, and the database unt
   );
 });
 
-describe('nothing is begun in a new database', () => {
+describe('nothing is applied to a new database', () => {
   const emptyDatabase = databaseForEachTest('empty');
   const expectUntouched = async () => {
     expect(await takePicture(emptyDatabase())).toEqual({ catalog: [], relations: [], rows: {} });
@@ -193,7 +193,7 @@ describe('nothing is begun in a new database', () => {
     ['missing', () => rmSync(join(copy.folder, MODEL_FILE)), /The model of the schema cannot be read/],
     ['damaged', () => appendFileSync(join(copy.folder, MODEL_FILE), 'x'), /damaged or was edited/],
   ])(
-    'by a package whose model of the schema is %s, since nothing could be checked',
+    'by a package whose model of the schema is %s, since the result could not be checked',
     async (_, damage, why) => {
       damage();
       for (const args of [['migrate'], ['migrate', '--dry-run'], ['verify']]) {
@@ -211,7 +211,7 @@ describe('nothing is begun in a new database', () => {
   );
 });
 
-test('files of other content than was applied are no damage, but another history', async () => {
+test('files with other content than the applied ones are reported as another history, not as damage', async () => {
   copy.removeLastMigration();
   const other = copy.addMigration('another-branch', 'select 1;');
   const { exitCode, document } = await jsonCommand(['migrate'], database().url, { folder: copy.folder });
@@ -226,7 +226,7 @@ test('files of other content than was applied are no damage, but another history
   expect(await takePicture(database())).toEqual(before);
 });
 
-test('files that end earlier, as their model does, are an older version', async () => {
+test('files and a model that end earlier are reported as an older version', async () => {
   copy.removeLastMigration();
   expect(await command(['migrate'], database().url, { folder: copy.folder })).toMatchObject({
     exitCode: 4,
@@ -239,7 +239,7 @@ test('files that end earlier, as their model does, are an older version', async 
   expect(await takePicture(database())).toEqual(before);
 });
 
-test('a last file with another number is one that was applied under its old one', async () => {
+test('a last file with another number is reported as applied under the old number', async () => {
   renameSync(pathOf(last), pathOf(FAR));
   const { exitCode, stderr } = await command(['migrate'], database().url, { folder: copy.folder });
   expect(exitCode).toBe(4);
@@ -251,7 +251,7 @@ test('a last file with another number is one that was applied under its old one'
   expect(await takePicture(database())).toEqual(before);
 });
 
-test('a model that lags behind the files is no damage: a developer writes it after committing', async () => {
+test('a model that is older than the files is accepted, since it is generated after a commit', async () => {
   const fresh = await createDatabase('empty');
   try {
     const added = copy.addMigration('without-model', 'create table filestore.new_one ();');

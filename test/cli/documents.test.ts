@@ -49,7 +49,7 @@ describe('with --json, stdout is one document:', () => {
     expect(stderr).toContain(`OK  ${last}  (`);
   });
 
-  test('of migrate with nothing to do, the same', async () => {
+  test('of migrate with nothing to do, the report too', async () => {
     const { exitCode, document } = await jsonCommand(['migrate'], database().url);
     expect({ exitCode, document }).toMatchObject({
       exitCode: 0,
@@ -60,7 +60,7 @@ describe('with --json, stdout is one document:', () => {
     });
   });
 
-  test('of migrate --dry-run, the SQL that would run, which does not run', async () => {
+  test('of migrate --dry-run, the SQL that would run, and nothing is applied', async () => {
     await forgetLast();
     const before = await takePicture(database());
     const { exitCode, document } = await jsonCommand(['migrate', '--dry-run'], database().url);
@@ -143,7 +143,7 @@ describe('with --json, stdout is one document:', () => {
   });
 });
 
-test('migrate --dry-run with nothing to do says so', async () => {
+test('migrate --dry-run with nothing to do reports that', async () => {
   expect(await command(['migrate', '--dry-run'], database().url)).toMatchObject({
     exitCode: 0,
     stdout: '',
@@ -151,14 +151,14 @@ test('migrate --dry-run with nothing to do says so', async () => {
   });
 });
 
-/** As `… | head -1` does, only sooner. */
+/** Closes stdout early, like `… | head -1`. */
 async function unread(args: readonly string[], url: string) {
   const child = startCli(args, { env: { DATABASE_URL: url } });
   child.stdout?.destroy();
   return collect(child);
 }
 
-describe('a reader that is gone', () => {
+describe('a reader that closes the pipe', () => {
   test.each([[['status']], [['status', '--json']], [['verify']], [['migrate', '--dry-run']]])(
     'changes nothing about %j',
     async (args) => {
@@ -173,7 +173,7 @@ describe('a reader that is gone', () => {
 describe('in a new database', () => {
   const emptyDatabase = databaseForEachTest('empty');
 
-  test('migrate --dry-run prints the SQL of each migration alone on stdout, and makes nothing', async () => {
+  test('migrate --dry-run prints only the SQL of each migration on stdout, and creates nothing', async () => {
     const { exitCode, stdout, stderr } = await command(['migrate', '--dry-run'], emptyDatabase().url);
     expect(exitCode).toBe(0);
     expect(stderr).toMatch(new RegExp(`: ${files.length} migrations to apply\\. Nothing was changed\\.\\n$`));
@@ -185,13 +185,13 @@ describe('in a new database', () => {
     ).toEqual(files.map((filename) => [filename, isTransactional(filename) ? 'in a' : 'without a']));
     expect(await takePicture(emptyDatabase())).toEqual({ catalog: [], relations: [], rows: {} });
 
-    // It is what would be run: run by hand, it makes what the migrations make.
+    // Run by hand, this SQL creates the same schema as the migrations.
     for (const sql of stdout.split(/^(?=-- \d{6}-\S+ \()/m)) await emptyDatabase().query(sql);
     const { catalog } = await takePicture(emptyDatabase());
     expect(catalog).toEqual((await takePicture(database())).catalog);
   });
 
-  test('a reader that is gone does not stop a migration', async () => {
+  test('a reader that closes the pipe does not stop a migration', async () => {
     expect(await unread(['migrate'], emptyDatabase().url)).toMatchObject({ exitCode: 0 });
     expect((await jsonCommand(['status'], emptyDatabase().url)).document).toMatchObject({ state: 'current' });
   });

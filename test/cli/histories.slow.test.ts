@@ -8,7 +8,7 @@ import { databaseForEachTest } from '../support/test-database.ts';
 const database = databaseForEachTest();
 const files = committedMigrations();
 const last = files.at(-1) ?? '';
-/** The last but one, and the one before it where there is one. */
+/** The second last, and the one before it if there is one. */
 const middle = files.at(-2) ?? '';
 const earlier = files.at(-3) ?? middle;
 const NEXT = `${numberAfterLast(1)}.sql`;
@@ -31,14 +31,14 @@ const insertRow = (filename: string, hash: string, previous: string | null) =>
     'insert into graphile_migrate.migrations (filename, hash, previous_hash) values ($1, $2, $3)',
     [filename, hash, previous],
   );
-/** Past the key between a row and the one before it, as a restore in part does. */
+/** Runs SQL without the foreign key between a row and the previous one, as a partial restore does. */
 async function unguarded(statement: string): Promise<void> {
   await database().query(
     `set session_replication_role = replica; ${statement}; reset session_replication_role`,
   );
 }
 
-/** What became of the rows, the code of the error, and words of its message: the thing, the reason, the remedy. */
+/** A title, the change of the rows, the code of the error, and parts of its message: the row, the reason and the remedy. */
 const DIVERGED: readonly (readonly [string, () => Promise<unknown>, string, ...(string | RegExp)[]])[] = [
   [
     'a row of other content',
@@ -51,14 +51,14 @@ const DIVERGED: readonly (readonly [string, () => Promise<unknown>, string, ...(
     /Check whether this is the right database, or deploy the version of the package that migrated it/,
   ],
   [
-    'a row more, between those of the files',
+    'an extra row between those of the files',
     async () => insertRow(`${migrationNumber(earlier)}a.sql`, 'sha1:77', await hashOf(earlier)),
     'HISTORY_ROW_UNKNOWN',
     `the database has ${migrationNumber(earlier)}a.sql (sha1:77), which is not among the files`,
     /delete it from graphile_migrate\.migrations/,
   ],
   [
-    'a row more, after those of the files, which does not continue them',
+    'an extra row after those of the files that does not continue the chain',
     async () => insertRow('000900.sql', 'sha1:77', await hashOf(earlier)),
     'HISTORY_ROW_UNKNOWN',
     '000900.sql (sha1:77), which is not among the files and does not continue them',
@@ -94,7 +94,7 @@ const DIVERGED: readonly (readonly [string, () => Promise<unknown>, string, ...(
   ],
 ];
 
-describe('a database has another history than the files: it is refused and untouched, for', () => {
+describe('a database whose history differs from the files is refused and not touched, for', () => {
   test.each(DIVERGED.map(([title, spoil, code, ...words]) => [title, { spoil, code, words }] as const))(
     '%s',
     async (_title, { spoil, code, words }) => {
@@ -120,7 +120,7 @@ describe('a database has another history than the files: it is refused and untou
   );
 
   test.each([[['migrate', '--dry-run']], [['verify']]])(
-    'a row of other content, says %j too',
+    'a row with other content, by %j too',
     async (args) => {
       await DIVERGED[0]?.[1]();
       expect(await jsonCommand(args, database().url)).toMatchObject({
@@ -130,7 +130,7 @@ describe('a database has another history than the files: it is refused and untou
     },
   );
 
-  test('several reasons, each of which is listed', async () => {
+  test('several reasons, and each is listed', async () => {
     await unguarded(
       `update graphile_migrate.migrations set hash = 'sha1:00' where filename = '${rowOf(earlier)}'`,
     );
@@ -171,7 +171,7 @@ describe('a database that a later version has migrated', () => {
     await insertRow(NEXT_BUT_ONE, 'sha1:88', 'sha1:77');
   });
 
-  test('is not migrated, and services may start on it', async () => {
+  test('is not migrated, and services may use it', async () => {
     const before = await takePicture(database());
     expect(await askFunctions(database().url)).toMatchObject({
       runMigrations: { code: 'DATABASE_AHEAD', unknown: [NEXT, NEXT_BUT_ONE] },
@@ -207,7 +207,7 @@ describe('a database that a later version has migrated', () => {
     [['status'], 4],
     [['status', '--allow-ahead'], 0],
     [['verify'], 1],
-  ])('%j has exit code %i, names the rows, and touches nothing', async (args, exitCode) => {
+  ])('%j has exit code %i, names the rows, and changes nothing', async (args, exitCode) => {
     const before = await takePicture(database());
     const result = await command(args, database().url);
     expect(result).toMatchObject({

@@ -8,7 +8,7 @@ const database = databaseForEachTest('empty');
 
 const migrate = () => runCli(['migrate'], { env: { DATABASE_URL: database().url } });
 
-test('says each migration with its time, and a summary', async () => {
+test('prints each migration with its time, and a summary', async () => {
   const { exitCode, stdout, stderr } = await migrate();
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
   const { length } = committedMigrations();
@@ -72,7 +72,7 @@ test('leaves the tables that the service needs', async () => {
   );
 });
 
-test('status says pending with exit code 3, and current with 0, and changes nothing', async () => {
+test('status reports pending with exit code 3 and current with 0, and changes nothing', async () => {
   const status = () => runCli(['status'], { env: { DATABASE_URL: database().url } });
   const before = await status();
   expect(before.exitCode).toBe(3);

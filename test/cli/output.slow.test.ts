@@ -25,7 +25,7 @@ const environment = (env: Readonly<Record<string, string>> = {}) => ({
   ...env,
 });
 
-/** Migrates, held up until stderr has said that of the report as often as asked for. */
+/** Migrates while a transaction blocks it, until stderr has matched the pattern so many times. */
 async function migrateHeldUp(
   times: number,
   env: Readonly<Record<string, string>> = {},
@@ -47,28 +47,28 @@ async function migrateHeldUp(
 }
 
 /**
- * A stderr that says it is a terminal. What goes with a real one, its driver, changes nothing in what is written.
- * @param columns As wide as that.
+ * A stderr that claims to be a terminal. A real one would get the same bytes.
+ * @param columns Its width.
  */
 function terminal(columns: number): Readonly<Record<string, string>> {
   const preload = `process.stderr.isTTY = true; process.stderr.columns = ${columns};`;
   return { TERM: 'xterm', NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(preload)}` };
 }
 
-/** What stands on a terminal's lines when everything is written. */
+/** The lines that a terminal shows after all output. */
 function screen(text: string): readonly string[] {
   return text.split('\n').map((line) => line.split(ERASE_LINE).at(-1) ?? '');
 }
 
 describe('on a terminal', () => {
-  test('progress is one line that changes, and is gone in the end', async () => {
+  test('progress is one line that is overwritten, and removed at the end', async () => {
     const { exitCode, stdout, stderr } = await migrateHeldUp(3, terminal(72));
     expect(exitCode).toBe(0);
-    // What is erased; lines that stay end with a line break.
+    // Erased lines. Lines that stay end with a line break.
     const states = stderr.split(ERASE_LINE).filter((state) => !state.includes('\n'));
     expect(states.filter((state) => state.includes('running for')).length).toBeGreaterThanOrEqual(3);
     expect(states.join()).toMatch(/waits for server process \d/);
-    // A longer one would wrap, and only its last row be erased.
+    // A longer line would wrap, and only its last row would be erased.
     expect(Math.max(...states.map(({ length }) => length))).toBe(71);
     expect(screen(stderr).join('\n')).not.toContain('running for');
     expect(screen(stderr).at(-1)).toBe('');
@@ -76,25 +76,25 @@ describe('on a terminal', () => {
     expect(stdout).toMatch(new RegExp(`OK {2}${filename} {2}\\(\\d+ ms\\)\\nDone: applied 1 migration`));
   });
 
-  test('that does not say how wide it is, a line is as long as on a usual one', async () => {
+  test('of unknown width, a line has at most the usual width', async () => {
     const { stderr } = await migrateHeldUp(1, terminal(0));
     const states = stderr.split(ERASE_LINE).filter((state) => !state.includes('\n'));
     expect(Math.max(...states.map(({ length }) => length))).toBe(79);
   });
 
-  test('that cannot erase, lines are plain', async () => {
+  test('that cannot erase lines, they are plain', async () => {
     const { stderr } = await migrateHeldUp(1, { ...terminal(72), TERM: 'dumb' });
     expect(stderr).not.toContain(ESCAPE);
     expect(stderr).toMatch(/running for .*\n/);
   });
 });
 
-test('without a terminal, progress is a plain line now and then', async () => {
+test('without a terminal, progress is a plain line from time to time', async () => {
   const report = await startReport(database());
   const child = startCli(['migrate'], { folder: copy.folder, env: environment() });
   const ended = collect(child);
   await untilBlocked(database(), 'create index concurrently');
-  // It is looked at about once a second, and a line is written at most every ten.
+  // Progress is read about once a second, and printed at most every ten seconds.
   const startedAt = performance.now();
   await until(() => performance.now() - startedAt > 4_000);
   await report.query('commit');
@@ -113,11 +113,11 @@ test('without a terminal, progress is a plain line now and then', async () => {
 });
 
 describe('with --json', () => {
-  /** The one document that stdout is. */
+  /** The document on stdout. */
   const documentOf = ({ stdout }: CliResult) => JSON.parse(stdout);
   const cli = (...args: readonly string[]) => runCli(args, { folder: copy.folder, env: environment() });
 
-  test('stdout is the report, and stderr has the rest, plain even on a terminal', async () => {
+  test('stdout has the report, and stderr the rest, plain even on a terminal', async () => {
     const result = await migrateHeldUp(1, terminal(72), '--json');
     expect(documentOf(result)).toMatchObject({
       ok: true,
@@ -135,7 +135,7 @@ describe('with --json', () => {
     expect(documentOf(await cli(...args, '--json'))).toMatchObject({ command: args[0] });
   });
 
-  test('stdout is the error of a failed run, with the applied migrations', async () => {
+  test('stdout has the error of a failed run, with the applied migrations', async () => {
     const broken = copy.addMigration('broken', 'select nothing;');
     const result = await cli('migrate', '--json');
     expect(result.exitCode).toBe(1);
@@ -152,7 +152,7 @@ describe('with --json', () => {
     expect(result.stderr).toContain('MIGRATION_FAILED: ');
   });
 
-  test('stdout is the error of a run that gets a signal', async () => {
+  test('stdout has the error of a run that gets a signal', async () => {
     const report = await startReport(database());
     const child = startCli(['migrate', '--json'], { folder: copy.folder, env: environment() });
     const ended = collect(child);

@@ -25,7 +25,7 @@ afterAll(() => server?.stop());
 
 const IMPATIENT = { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0', FILESTORE_MIGRATION_LOCK_WAIT_MS: '0' };
 
-/** Runs a command with that URL; it has to say this, and no piece of the password. */
+/** Runs a command with the URL. The output must match, and have no piece of the password. */
 async function expectSecrecy(
   args: readonly string[],
   from: string,
@@ -40,14 +40,14 @@ async function expectSecrecy(
 
 const COMMANDS = [['migrate', '--dry-run'], ['migrate'], ['migrate'], ['status'], ['verify']] as const;
 
-test('every command that works keeps the password to itself, in words and as a document', async () => {
+test('no successful command prints the password, as text or JSON', async () => {
   for (const command of COMMANDS) {
     await expectSecrecy(command, url, /app/);
     await expectSecrecy([...command, '--json'], url, /"ok": true/);
   }
 });
 
-test('commands that are refused or cannot connect do too', async () => {
+test('no command that is refused or cannot connect prints it', async () => {
   const refusals: readonly [string, RegExp][] = [
     [url.replace('//app:', '//other:'), /password for user "other" is wrong/],
     [url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
@@ -55,13 +55,13 @@ test('commands that are refused or cannot connect do too', async () => {
     [`${url}?sslmode=verify-full`, /does not support it/],
   ];
   for (const [from, said] of refusals) {
-    // A document on stdout, and the words on stderr.
+    // A document on stdout, and text on stderr.
     await expectSecrecy(['migrate', '--json'], from, said);
     await expectSecrecy(['status'], from, said);
   }
 });
 
-test('a migration that fails does too', async () => {
+test('no failed migration prints it', async () => {
   const broken = copyPackage();
   broken.addMigration('broken', 'select 1 / 0;');
   try {
@@ -73,7 +73,7 @@ test('a migration that fails does too', async () => {
   }
 });
 
-test('a run that is stopped while it waits does too', async () => {
+test('no run that is stopped while it waits prints it', async () => {
   const holder = new pg.Client(url);
   await holder.connect();
   await holder.query('select pg_advisory_lock(7379548647407775602)');
@@ -89,7 +89,7 @@ test('a run that is stopped while it waits does too', async () => {
   expect(leaksIn(output)).toEqual([]);
 });
 
-test('the password in other variables is shown as little', async () => {
+test('the password in other variables is not printed either', async () => {
   const bad = `postgres://app:${SECRET}@127.0.0.1:1/app`;
   await expectSecrecy(['migrate'], url.replace(`:${ENCODED_SECRET}@`, '@'), /migrations? /, {
     env: { PGPASSWORD: SECRET, SHADOW_DATABASE_URL: bad, ROOT_DATABASE_URL: bad },
@@ -100,8 +100,8 @@ test('the password in other variables is shown as little', async () => {
   await expectSecrecy(['migrate'], url.replace(`:${ENCODED_SECRET}@`, '@'), /asks user "app" for a password/);
 });
 
-test('a mistyped URL is shown by no command', async () => {
-  // The package is asked about all of them elsewhere; a process each takes its time.
+test('no command prints a mistyped URL', async () => {
+  // Other tests try all of them with the package; a process for each would take long.
   const some = mistypedUrls().filter((_, index) => index % 15 === 0);
   for (const mistyped of some) {
     for (const args of [['migrate', '--json'], ['status']]) {

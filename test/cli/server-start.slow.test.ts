@@ -10,7 +10,7 @@ import { until } from '../support/until.ts';
 let server: OwnServer;
 
 beforeEach(async () => {
-  // Without hot standby, a server in recovery is one that has not started yet.
+  // Without hot standby, a server in recovery refuses connections like one that is starting.
   server = await startOwnServer({ settings: ['hot_standby=off', 'authentication_timeout=600s'] });
 });
 afterEach(() => server?.stop());
@@ -24,7 +24,7 @@ function startMigrator() {
   return { child, result: collect(child), untilSaid: (text: string) => until(() => said.includes(text)) };
 }
 
-test('a server that is down is waited for', async () => {
+test('a run waits for a server that is down', async () => {
   await server.shutDown('fast');
   const { result, untilSaid } = startMigrator();
   await untilSaid('Waiting up to 30 s: Cannot connect');
@@ -34,7 +34,7 @@ test('a server that is down is waited for', async () => {
   expect(stdout).toContain('Done: applied');
 });
 
-test('a server that is up and takes no connection yet is waited for', async () => {
+test('a run waits for a server that does not accept connections yet', async () => {
   await server.shutDown('fast');
   const data = join(server.folder, 'server', 'data');
   putSignal(join(data, 'standby.signal'));
@@ -44,7 +44,7 @@ test('a server that is up and takes no connection yet is waited for', async () =
   await untilSaid('the server is starting up');
   putSignal(join(data, 'promote'));
   await until(() => {
-    // It does not hear the signal before it is in recovery.
+    // The server ignores the signal until it is in recovery.
     process.kill(pid, 'SIGUSR1');
     return !existsSync(join(data, 'promote'));
   });
@@ -54,7 +54,7 @@ test('a server that is up and takes no connection yet is waited for', async () =
   expect(stdout).toContain('Done: applied');
 });
 
-test('a server that stays down is given up after FILESTORE_MIGRATION_CONNECT_WAIT_MS', async () => {
+test('a run gives up after FILESTORE_MIGRATION_CONNECT_WAIT_MS when the server stays down', async () => {
   await server.shutDown('fast');
   const { exitCode, output } = await runCli(['migrate'], {
     env: { DATABASE_URL: server.url, FILESTORE_MIGRATION_CONNECT_WAIT_MS: '300' },
@@ -66,7 +66,7 @@ test('a server that stays down is given up after FILESTORE_MIGRATION_CONNECT_WAI
   );
 });
 
-test('a password that is missing ends the process, which does not wait until the server gives up as well', async () => {
+test('a missing password ends the process at once, before the server closes the connection', async () => {
   const url = new URL(server.url);
   url.password = '';
   const { exitCode, output } = await runCli(['migrate'], { env: { DATABASE_URL: url.href } });
@@ -74,7 +74,7 @@ test('a password that is missing ends the process, which does not wait until the
   expect(output).toMatch(/^CONNECTION_FAILED: .*password/m);
 });
 
-test('a wait for a server ends when the process gets a signal', async () => {
+test('a signal ends the wait for a server', async () => {
   await server.shutDown('fast');
   const { child, result, untilSaid } = startMigrator();
   await untilSaid('Waiting up to');

@@ -9,7 +9,7 @@ let copy: StagedPackage;
 let scene: Scene;
 
 beforeAll(() => {
-  // Its scripts start the sources.
+  // The scripts run the sources.
   copy = copyStagedPackage({ sources: true });
 });
 afterAll(() => copy?.remove());
@@ -21,7 +21,7 @@ afterEach(() => scene.close());
 const migrate = (...options: readonly string[]) =>
   startCli(['migrate', ...options], { folder: copy.folder, env: scene.env });
 
-/** The command as deploys call it. */
+/** The command that deploys run. */
 const migrateByNpm = () =>
   spawn('npm', ['run', '--silent', 'db:migrate:filestore'], {
     cwd: copy.folder,
@@ -29,7 +29,7 @@ const migrateByNpm = () =>
     stdio: ['ignore', 'pipe', 'pipe'],
   });
 
-/** Asks the process to end once it is in the phase, which does not end by itself. */
+/** Sends the signal when the run is in the phase, which lasts until the run is stopped. */
 async function stop(child: ChildProcess, phase: Phase, signal: NodeJS.Signals) {
   const { reached, leave, committed } = await scene.arrange(phase);
   const ended = collect(child);
@@ -54,9 +54,9 @@ async function expectRerunFinishes(): Promise<void> {
 }
 
 describe.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s', (signal) => {
-  test('in a migration keeps what was committed, undoes the rest, and leaves no lock', async () => {
+  test('during a migration keeps committed ones, rolls back the current one, and leaves no lock', async () => {
     const { result, leave, committed } = await stop(migrate(), 'in a migration', signal);
-    // At once: the process waited for the server before it ended.
+    // Checked at once: the process waits for the server before it ends.
     expect(await scene.traces()).toEqual([]);
     expectStopped(result, signal, copy.staged.slice(0, committed));
     expect(result.output).toContain(`${copy.staged[1]} was under way and was not completed.`);
@@ -76,7 +76,7 @@ const PHASES: readonly Phase[] = [
 ];
 
 describe('SIGTERM', () => {
-  test.each(PHASES)('while it is %s ends the process as well', async (phase) => {
+  test.each(PHASES)('while it is %s ends the process too', async (phase) => {
     const { result, leave, committed } = await stop(migrate(), phase, 'SIGTERM');
     expectStopped(result, 'SIGTERM', copy.staged.slice(0, committed));
     await leave();
@@ -85,7 +85,7 @@ describe('SIGTERM', () => {
     await expectRerunFinishes();
   });
 
-  test('to npm reaches the process, and npm waits for its end', async () => {
+  test('sent to npm reaches the process, and npm waits for its end', async () => {
     const { result, leave, committed } = await stop(migrateByNpm(), 'in a migration', 'SIGTERM');
     expect(await scene.traces()).toEqual([]);
     expectStopped(result, 'SIGTERM', copy.staged.slice(0, committed));
@@ -94,7 +94,7 @@ describe('SIGTERM', () => {
     await expectRerunFinishes();
   });
 
-  test('with --json ends with a document that lists the applied migrations', async () => {
+  test('with --json prints a document that lists the applied migrations', async () => {
     const { result } = await stop(migrate('--json'), 'in a migration', 'SIGTERM');
     expect(result.exitCode).toBe(1);
     expect(JSON.parse(result.stdout)).toMatchObject({
@@ -103,7 +103,7 @@ describe('SIGTERM', () => {
     });
   });
 
-  test('repeated changes nothing', async () => {
+  test('sent twice has the same effect as once', async () => {
     const { reached, committed } = await scene.arrange('in a migration');
     const child = migrate();
     const ended = collect(child);

@@ -28,7 +28,7 @@ beforeEach(async () => {
 });
 afterEach(() => scene.close());
 
-/** A migrator as a process of its own. */
+/** A migrator as a separate process. */
 function startMigrator() {
   const child = startCli(['migrate'], { folder: copy.folder, env: scene.directEnv });
   let said = '';
@@ -42,16 +42,16 @@ function startMigrator() {
   };
 }
 
-/** The second and third migration are its own; what the dead one had committed is not run again. */
+/** Expects that it applied the second and third migration, and not the one that the killed migrator had committed. */
 function expectTookOver({ exitCode, stdout, output }: CliResult): void {
   expect(exitCode, output).toBe(0);
   const applied = [...stdout.matchAll(/^OK {2}(\S+)/gm)].map(([, filename]) => filename);
   expect(applied).toEqual(copy.staged.slice(1));
 }
 
-// With the gate closed, nothing but the server can end what the dead one had begun.
+// While the gate is closed, only the server can end the transaction of the killed migrator.
 describe.each<Gate>(['midway', 'commit'])('when a migrator is killed in a migration (%s)', (gate) => {
-  test('the one that waits takes over and finishes', async () => {
+  test('a waiting one takes over and finishes', async () => {
     await closeGate(keeper, gate);
     const killed = startMigrator();
     const orphan = await untilAtGate(observer, gate);
@@ -81,7 +81,7 @@ describe.each<Gate>(['midway', 'commit'])('when a migrator is killed in a migrat
   });
 });
 
-test('a migrator that is killed while it waits leaves the one at work alone', async () => {
+test('a migrator that is killed while it waits does not disturb the running one', async () => {
   await closeGate(keeper, 'midway');
   const first = startMigrator();
   await untilAtGate(observer, 'midway');

@@ -7,7 +7,7 @@ const NOWHERE = 'postgres://app@127.0.0.1:1/app';
 
 const migrate = (env: Record<string, string>) => runCli(['migrate'], { env });
 
-/** The exit code of wrong usage, a message that says all of these, no stack trace, no secret. */
+/** Expects the exit code of wrong usage, a message with all these parts, no stack trace and no secret. */
 function expectFailure(result: CliResult, exitCode: number, ...parts: readonly (string | RegExp)[]): void {
   expect(result).toMatchObject({ exitCode });
   for (const part of parts) expect(result.stderr).toMatch(part);
@@ -60,7 +60,7 @@ describe('arguments', () => {
 
 describe('with --json, stdout is one document:', () => {
   test.each([['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']])(
-    'of %s %s that failed, the error',
+    'the error of a failed %s %s',
     async (...args) => {
       const { exitCode, document, stderr } = await jsonCommand(args, NOWHERE);
       expect({ exitCode, document }).toEqual({
@@ -80,7 +80,7 @@ describe('with --json, stdout is one document:', () => {
     },
   );
 
-  test('of a setting that cannot be used, which one', async () => {
+  test('the name of an invalid setting', async () => {
     const env = { FILESTORE_MIGRATION_LOCK_WAIT_MS: 'long' };
     expect(await jsonCommand(['migrate'], NOWHERE, { env })).toMatchObject({
       exitCode: 2,
@@ -98,7 +98,7 @@ describe('with --json, stdout is one document:', () => {
     [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],
     [['docs'], 'docs has no option --json.'],
     [['migrate', '--force'], expect.stringContaining("'--force'")],
-  ])('of %j, which is not understood, why', async (args, message) => {
+  ])('the reason why %j is not valid', async (args, message) => {
     const { exitCode, document, stderr } = await jsonCommand(args, NOWHERE);
     expect({ exitCode, document }).toEqual({
       exitCode: 2,

@@ -6,8 +6,8 @@ const database = databaseForEachTest();
 
 const verify = (url = database().url) => command(['verify'], url);
 
-describe('an incomplete comparison never counts as the same:', () => {
-  test('a table that another session has locked', async () => {
+describe('an incomplete comparison is never reported as no difference:', () => {
+  test('when another session has locked a table', async () => {
     const client = await database().connect();
     await client.query('begin; lock table filestore.nodes in access exclusive mode');
     const url = new URL(database().url);
@@ -24,7 +24,7 @@ describe('an incomplete comparison never counts as the same:', () => {
         ),
       },
     });
-    // Nor does it wait for ever where the session has no limit of its own.
+    // It also does not wait forever when the session has no lock timeout.
     expect(await verify()).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/lock timeout/) });
     await client.query('rollback');
     expect(await verify()).toMatchObject({ exitCode: 0 });

@@ -14,7 +14,7 @@ const grantAccess = ({ name }: LoginRole, level: string) =>
   database().query('select filestore.grant_access($1, $2)', [name, level]);
 const verify = (url = database().url) => command(['verify'], url);
 
-/** What somebody did by hand at night, and how it is told. */
+/** Changes by hand, and the lines that report them. */
 const BY_HAND: Readonly<Record<string, RegExp>> = {
   'alter table filestore.nodes add column owner_hint text':
     /^column filestore\.nodes\.owner_hint is not in the model: text$/,
@@ -37,8 +37,8 @@ const BY_HAND: Readonly<Record<string, RegExp>> = {
     /^privilege SELECT of table filestore\.nodes is not in the model/,
 };
 
-describe('a database as its migrations made it', () => {
-  test('passes, on a server before 16 with a note on the weaker comparison', async () => {
+describe('a migrated database', () => {
+  test('passes, with a note on the weaker comparison on a server before 16', async () => {
     const { exitCode, stdout, stderr } = await verify();
     expect({ exitCode, stdout }).toEqual({
       exitCode: 0,
@@ -64,7 +64,7 @@ describe('a database as its migrations made it', () => {
 });
 
 describe('a database that was changed by hand', () => {
-  test('is reported object by object, and not changed', async () => {
+  test('is reported object by object, and nothing is changed', async () => {
     for (const change of Object.keys(BY_HAND)) await database().query(change);
     const before = await takePicture(database());
     const { exitCode, stdout } = await verify();
@@ -96,7 +96,7 @@ describe('a database that was changed by hand', () => {
 });
 
 describe('rights of roles', () => {
-  /** What verify says in text and in JSON, which have to agree. */
+  /** Runs verify as text and with --json, whose results must agree. */
   async function expectDrift(...lines: readonly string[]): Promise<void> {
     const before = await takePicture(database());
     const { exitCode, stdout } = await verify();
@@ -109,7 +109,7 @@ describe('rights of roles', () => {
     expect(await takePicture(database())).toEqual(before);
   }
 
-  /** Each line ends in a statement; all of them together leave no difference. */
+  /** Runs the statement at the end of each line. Together they must remove all differences. */
   async function expectRemedies(): Promise<void> {
     const { document } = await jsonCommand(['verify'], database().url);
     for (const line of document.differences as readonly string[]) {
@@ -118,12 +118,12 @@ describe('rights of roles', () => {
     expect(await verify()).toMatchObject({ exitCode: 0 });
   }
 
-  test('are as they should be for a role of each level', async () => {
+  test('have no difference for a role of each level', async () => {
     for (const level of ['reader', 'service', 'operator']) await grantAccess(await createRole(), level);
     expect(await verify()).toMatchObject({ exitCode: 0 });
   });
 
-  test('that someone granted beyond a level are listed with the statement that revokes them', async () => {
+  test('beyond a level are listed with the statement that revokes them', async () => {
     const { name } = await createRole();
     await database().query(`select filestore.grant_access('${name}', 'service')`);
     await database().query(`grant delete on filestore.snapshots to ${name}`);
@@ -148,7 +148,7 @@ describe('rights of roles', () => {
     await expectRemedies();
   });
 
-  test('that a level has and a role lacks are listed with the statement that grants them', async () => {
+  test('that a role lacks are listed with the statement that grants them', async () => {
     const { name } = await createRole();
     await database().query(`select filestore.grant_access('${name}', 'service')`);
     await database().query(`revoke update (size_bytes, name) on filestore.nodes from ${name}`);
@@ -176,7 +176,7 @@ describe('rights of roles', () => {
     );
   });
 
-  test('that migrations would no longer renew are a difference', async () => {
+  test('that migrations no longer renew are a difference', async () => {
     await database().query('drop trigger migrations_renew_access on graphile_migrate.migrations');
     await database().query('alter table graphile_migrate.current disable trigger all');
     const line = (table: string) =>
@@ -185,7 +185,7 @@ describe('rights of roles', () => {
     await expectRemedies();
   });
 
-  test('that a role may not compare are never said to be the same', async () => {
+  test('that the role may not compare are never reported as the same', async () => {
     const watcher = await createRole();
     await database().query(`grant usage on schema graphile_migrate to ${watcher.name}`);
     await database().query(`grant select on graphile_migrate.migrations to ${watcher.name}`);
@@ -205,7 +205,7 @@ describe('rights of roles', () => {
     });
   });
 
-  test('are not checked where the function is missing, which is said', async () => {
+  test('are reported as not checked when the function is missing', async () => {
     await database().query('drop function filestore.check_access()');
     const { exitCode, document, output } = await jsonCommand(['verify'], database().url);
     expect({ exitCode, document }).toMatchObject({
@@ -220,7 +220,7 @@ describe('rights of roles', () => {
     expect(output).toContain('Note: Could not check rights');
   });
 
-  test('that the server refuses to compare are never said to be the same', async () => {
+  test('that the server fails to compare are never reported as the same', async () => {
     const reader = await createRole();
     await grantAccess(reader, 'reader');
     await database().query(`revoke select on filestore.access_levels from ${reader.name}`);
@@ -234,7 +234,7 @@ describe('rights of roles', () => {
   });
 });
 
-describe('an incomplete comparison never counts as the same:', () => {
+describe('an incomplete comparison is never reported as no difference:', () => {
   async function expectUnchecked(reason: RegExp): Promise<void> {
     const before = await takePicture(database());
     const { exitCode, document, stderr } = await jsonCommand(['verify'], database().url);
@@ -247,7 +247,7 @@ describe('an incomplete comparison never counts as the same:', () => {
     expect(await takePicture(database())).toEqual(before);
   }
 
-  test('a database that lacks a migration', async () => {
+  test('when the database lacks a migration', async () => {
     await database().query('delete from graphile_migrate.migrations where filename = $1', [
       `${migrationNumber(last)}.sql`,
     ]);
@@ -256,7 +256,7 @@ describe('an incomplete comparison never counts as the same:', () => {
     );
   });
 
-  test('a database that has none', async () => {
+  test('when the database has no migrations', async () => {
     await database().query('drop schema graphile_migrate cascade; drop schema filestore cascade');
     await expectUnchecked(/^It lacks \d+ migrations/);
   });

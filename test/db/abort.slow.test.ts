@@ -44,7 +44,7 @@ async function expectRerunFinishes(): Promise<void> {
 const BUSY: readonly Phase[] = ['waiting for another migrator', 'in a migration', 'in a commit'];
 
 describe('a run that is stopped, on a server that answers', () => {
-  test.each(BUSY)('while it is %s has left nothing behind when it says so', async (phase) => {
+  test.each(BUSY)('while it is %s has left nothing behind when it rejects', async (phase) => {
     const { reached, leave, committed } = await scene.arrange(phase);
     const running = run();
     await reached;
@@ -57,7 +57,7 @@ describe('a run that is stopped, on a server that answers', () => {
     await expectRerunFinishes();
   });
 
-  test('while a migration runs says which one was not completed', async () => {
+  test('while a migration runs names the one that was not completed', async () => {
     const { reached } = await scene.arrange('in a migration');
     const running = run();
     await reached;
@@ -102,7 +102,7 @@ describe('a run that is stopped, on a silent server', () => {
     await expectRerunFinishes();
   });
 
-  test('while a migration runs and the network is gone still ends', async () => {
+  test('while a migration runs and the network is down still ends', async () => {
     const { reached, leave, committed } = await scene.arrange('in a migration');
     const running = run();
     await reached;
@@ -115,7 +115,7 @@ describe('a run that is stopped, on a silent server', () => {
   });
 });
 
-// Held back, and let go as soon as the run is told to stop: the answer comes, and the run sees only then that it is to.
+// The server's answer is held back until the run is stopped: the run gets the answer first, and then sees the stop.
 const ANSWERED = ['filestore.preflight', 'pg_get_constraintdef'] as const;
 
 describe('a run that is stopped just before it applies anything', () => {
@@ -124,19 +124,22 @@ describe('a run that is stopped just before it applies anything', () => {
     await client.query('drop schema graphile_migrate cascade');
   });
 
-  test.each(ANSWERED)('and gets its answer to %s leaves nothing running in the process', async (text) => {
-    const listener = await runAndStop(text);
-    setFlagsFromString('--expose-gc');
-    const collectGarbage: () => void = runInNewContext('gc');
-    await until(() => {
-      collectGarbage();
-      return listener.deref() === undefined;
-    });
-    expect(await scene.traces()).toEqual([]);
-  });
+  test.each(ANSWERED)(
+    'and then gets the answer to %s leaves nothing running in the process',
+    async (text) => {
+      const listener = await runAndStop(text);
+      setFlagsFromString('--expose-gc');
+      const collectGarbage: () => void = runInNewContext('gc');
+      await until(() => {
+        collectGarbage();
+        return listener.deref() === undefined;
+      });
+      expect(await scene.traces()).toEqual([]);
+    },
+  );
 });
 
-/** @returns its listener, which whatever is left of the run holds on to. */
+/** @returns a reference to its listener, which stays in memory as long as a part of the run does. */
 async function runAndStop(text: string): Promise<WeakRef<(event: MigrationEvent) => void>> {
   const stop = new AbortController();
   const events: MigrationEvent[] = [];

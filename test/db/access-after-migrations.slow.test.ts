@@ -15,7 +15,7 @@ import { editorOf } from '../support/workflow.ts';
 const database = databaseForEachTest();
 const createRole = rolesForEachTest(database);
 
-/** A column of nodes, and functions that are dropped and created again, which takes their rights away. */
+/** Adds a column to nodes, and drops and recreates functions, which removes their rights. */
 const GROW = `
 alter table filestore.nodes add column if not exists tried_hint text;
 alter table filestore.snapshots add column if not exists tried_hint text;
@@ -33,13 +33,13 @@ begin
   end loop;
 end
 $$;`;
-/** Waits while the gate is closed, and adds another column. */
+/** Waits until the gate is open, and adds another column. */
 const GROW_LATER = `
 select pg_catalog.pg_advisory_xact_lock(101);
 alter table filestore.nodes add column if not exists reviewed boolean;
 alter table filestore.snapshots add column if not exists reviewed boolean;`;
 
-/** What each level can do once GROW is applied, and the level below it cannot. */
+/** What each level, but not the one below it, can do after GROW. */
 const USES = {
   reader: [
     "select tried_hint from filestore.nodes where path = 'docs'",
@@ -54,7 +54,7 @@ const LEVELS: readonly Level[] = ['reader', 'service', 'operator'];
 
 const PROGRAM = join(PACKAGE_ROOT, 'node_modules', '.bin', 'graphile-migrate');
 
-/** The ways to apply migrations: each starts a process. */
+/** Ways to apply migrations. Each starts a process. */
 const WAYS = {
   'the runner': (folder: string) =>
     startCli(['migrate'], { folder, env: { ...STAGED_ENVIRONMENT, DATABASE_URL: database().url } }),
@@ -102,7 +102,7 @@ beforeEach(async () => {
   }
 });
 
-/** Runs everything that a role of each level can do, and that the others cannot. */
+/** Runs the statements of each level as a role that may run them, and as one that may not. */
 async function expectUsable(): Promise<void> {
   for (const [index, level] of LEVELS.entries()) {
     const client = await roles[level].connect();
@@ -124,19 +124,21 @@ async function canWrite(column: string): Promise<boolean> {
 }
 
 describe.each(EACH_WAY)('roles with a level, after %s', (_, start) => {
-  test('can use new columns and functions that were made again', async () => {
+  test('can use new columns and recreated functions', async () => {
     expect(await collect(start(grown.folder))).toMatchObject({ exitCode: 0 });
     await expectUsable();
   });
 
-  test('keep their rights when another of them has been dropped, whose level is forgotten', async () => {
+  test('keep their rights when another role was dropped, whose level is removed', async () => {
     const gone = `${database().name}_gone`;
     await database().query(`create role ${gone}; select filestore.grant_access('${gone}', 'service')`);
     await database().query(`drop owned by ${gone}; drop role ${gone}`);
     const { exitCode, output } = await collect(start(grown.folder));
     expect(exitCode).toBe(0);
     if (start === WAYS['the runner']) {
-      expect(output).toContain(`Warning: role "${gone}" no longer exists: its level service is forgotten\n`);
+      expect(output).toContain(
+        `Warning: role "${gone}" no longer exists: its level service is removed from filestore.access_levels\n`,
+      );
     }
     await expectUsable();
     const levels = await database().query('select role_name from filestore.access_levels');
@@ -145,7 +147,7 @@ describe.each(EACH_WAY)('roles with a level, after %s', (_, start) => {
     );
   });
 
-  test('can read the bookkeeping again when it was lost, and migrations renew rights as before', async () => {
+  test('can read recreated bookkeeping tables, and migrations renew rights as before', async () => {
     await database().query('drop schema graphile_migrate cascade');
     expect(await collect(start(PACKAGE_ROOT))).toMatchObject({ exitCode: 0 });
     const reader = await roles.reader.connect();
@@ -155,7 +157,7 @@ describe.each(EACH_WAY)('roles with a level, after %s', (_, start) => {
     await expectUsable();
   });
 
-  test('have them as soon as a migration is applied, whatever happens to the run', async () => {
+  test('have their rights as soon as a migration is applied, whatever happens to the run', async () => {
     const gatekeeper = await database().connect();
     await closeGate(gatekeeper, 'midway');
     const child = start(grownTwice.folder);
@@ -172,7 +174,7 @@ describe.each(EACH_WAY)('roles with a level, after %s', (_, start) => {
     await expectUsable();
   });
 
-  test('have them when the run is killed after its last migration', async () => {
+  test('have their rights when the run is killed after its last migration', async () => {
     const watcher = await database().connect();
     const [before] = await database().query<{ count: string }>(
       'select count(*) from graphile_migrate.migrations',
@@ -212,7 +214,7 @@ test('roles with a level can use the objects that graphile-migrate watch and com
   }
 });
 
-test('a migration whose rights cannot be granted again is rolled back, and the error says why', async () => {
+test('a migration whose rights cannot be granted is rolled back, and the error says why', async () => {
   const owner = await createRole();
   await database().query(`grant create on database ${database().name} to ${owner.quotedName}`);
   const tables = await database().query<{ name: string }>(
@@ -243,14 +245,14 @@ test('a migration whose rights cannot be granted again is rolled back, and the e
   expect(await database().query("select from pg_attribute where attname = 'tried_hint'")).toEqual([]);
 });
 
-/** The SQL as graphile-migrate commits it. */
+/** The SQL as a migration that graphile-migrate commits. */
 function withIncludes(sql: string): string {
   return sql.replace(/^--!include (.*)$/gm, (_, name: string) =>
     readFileSync(join(PACKAGE_ROOT, 'migrations', 'fixtures', name), 'utf8'),
   );
 }
 
-/** Whether no session migrates any more: one whose client was killed takes a moment to end. */
+/** Whether all sessions of migrators have ended: one whose client was killed takes a moment. */
 async function isFree(client: Client): Promise<boolean> {
   const { rows } = await client.query<{ free: boolean }>(
     `select not exists (

@@ -25,7 +25,7 @@ const mountCount = async () =>
   (await one(database(), `select count(*)::integer as count from ${POSTGRES_SCHEMA}.backend_mounts`)).count;
 
 describe('the pool', () => {
-  test('is one for the process, with the settings of the environment', () => {
+  test('exists once per process, with the settings of the environment', () => {
     expect(getPool()).toBe(getPool());
     expect(getPool().options).toMatchObject({
       max: 2,
@@ -34,7 +34,7 @@ describe('the pool', () => {
     });
   });
 
-  test('names itself and pins READ COMMITTED, whatever the database says', async () => {
+  test('sets application_name and READ COMMITTED, whatever the defaults of the database', async () => {
     await database().query(
       `alter database ${database().name} set default_transaction_isolation = 'serializable'`,
     );
@@ -58,14 +58,14 @@ describe('the pool', () => {
     await expect(getPool().query('select 1')).resolves.toMatchObject({ rowCount: 1 });
   });
 
-  test('without a URL says which variable to set', () => {
+  test('without a URL names the variable to set', () => {
     vi.stubEnv('FILESTORE_DATABASE_URL', '');
     vi.stubEnv('DATABASE_URL', '');
     expect(() => getPool()).toThrow(/FILESTORE_DATABASE_URL/);
   });
 });
 
-test('a connection that is refused is an error of this package, without the password', async () => {
+test('reports a refused connection as an error of this package, without the password', async () => {
   vi.stubEnv('FILESTORE_DATABASE_URL', 'postgres://app:hunter2@127.0.0.1:1/app');
   await expect(getClient()).rejects.toMatchObject({
     code: 'CONNECTION_FAILED',
@@ -74,7 +74,7 @@ test('a connection that is refused is an error of this package, without the pass
 });
 
 describe('withConnection', () => {
-  test('gives the connection back, also after an error', async () => {
+  test('releases the connection, also after an error', async () => {
     for (let turn = 0; turn < 5; turn += 1) {
       await withConnection((client) => client.query('select 1 / 0')).catch(() => undefined);
     }
@@ -89,7 +89,7 @@ describe('withTransaction', () => {
     expect(await mountCount()).toBe(1);
   });
 
-  test('rolls back when its work throws, and throws the same', async () => {
+  test('rolls back when its callback throws, and throws the same error', async () => {
     const failure = new Error('changed my mind');
     const work = withTransaction(async (client) => {
       await createMount(client);
@@ -100,7 +100,7 @@ describe('withTransaction', () => {
     expect(getPool().idleCount).toBe(1);
   });
 
-  test('throws away a connection that broke midway', async () => {
+  test('discards a connection that broke midway', async () => {
     const work = withTransaction(async (client) => {
       await createMount(client);
       const { rows } = await client.query('select pg_backend_pid() as pid');

@@ -45,7 +45,7 @@ const row = (number: number, hash: string, previousHash: string | null = null): 
 });
 
 describe('reading the committed migrations', () => {
-  test('takes a chain of files, in order, and nothing else in the folder', async () => {
+  test('returns the chain of files in order, and ignores other files', async () => {
     const hashes = commit('select 1;', '\n\nselect 2;\n\n', '--! no-transaction\nselect 3;');
     writeFileSync(join(folder, 'committed', 'README.md'), 'not a migration');
     const files = await readCommittedMigrations(folder);
@@ -83,7 +83,7 @@ describe('reading the committed migrations', () => {
       'same number',
     ],
     [
-      'a file that follows another one',
+      'a file whose header names another predecessor',
       'MIGRATION_OUT_OF_CHAIN',
       () => write(4, `--! Previous: sha1:77\n--! Hash: ${calculateHash('x', 'sha1:77')}\n\nx\n`),
       'does not follow',
@@ -139,18 +139,18 @@ describe('the plan', () => {
     (hashes: readonly string[]) => string,
   ];
 
-  test('for a new database is everything', async () => {
+  test('for a new database has all migrations', async () => {
     expect(await plan(() => [])).toMatchObject({ state: 'empty', pending: [{}, {}, {}] });
   });
 
-  test('for a database that has some is the rest', async () => {
+  test('for a database that has some has the others', async () => {
     expect(await plan((h) => [row(1, h1(h))])).toMatchObject({
       state: 'pending',
       pending: [{ filename: name(2) }, { filename: name(3) }],
     });
   });
 
-  test('for a database that has all is nothing, in whatever order its rows come', async () => {
+  test('for a database that has all is empty, in any order of its rows', async () => {
     expect(await plan((h) => [row(3, h3(h)), row(1, h1(h)), row(2, h2(h))])).toEqual({ state: 'current' });
   });
 
@@ -187,24 +187,24 @@ describe('the plan', () => {
       [['HISTORY_ROW_MISSING', /^000002-step\.sql is not recorded/]],
     ],
     [
-      'an extra row between ours',
+      'an extra row between those of the files',
       (h: readonly string[]) => [...all(h), { ...row(2, 'sha1:77', h2(h)), filename: '000002a.sql' }],
       [['HISTORY_ROW_UNKNOWN', /000002a\.sql \(sha1:77\)/]],
     ],
     [
-      'an extra row at the end that continues nothing',
+      'an extra row at the end that does not continue the chain',
       (h: readonly string[]) => [...all(h), row(4, 'sha1:44', h1(h))],
       [['HISTORY_ROW_UNKNOWN', /000004\.sql .* does not continue them/]],
     ],
     [
-      'several things, each of them',
+      'several problems',
       (h: readonly string[]) => [row(1, 'sha1:99'), row(3, h3(h)), row(9, h2(h))],
       [
         ['HISTORY_REWRITTEN', /000001/],
         ['HISTORY_RENUMBERED', /as 000009\.sql/],
       ],
     ],
-  ] as const)('says where the database diverged: %s', async (_, makeRows, problems) => {
+  ] as const)('lists where the database diverged: %s', async (_, makeRows, problems) => {
     expect(await plan(makeRows)).toEqual({
       state: 'diverged',
       problems: problems.map(([code, words]) => ({

@@ -60,7 +60,7 @@ test("an invalid index does not wait for the server's own vacuum of its table", 
   await client.query(
     "update pg_index set indisvalid = false where indexrelid = 'app.items_id_idx'::regclass",
   );
-  // A vacuum comes at once and does not end.
+  // An autovacuum starts at once and does not end.
   await client.query(
     `alter table app.items set (
        autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,

@@ -31,10 +31,10 @@ afterEach(() => {
   copy.remove();
 });
 
-/** Without much patience for those who are in the way of clearing up. */
+/** Short waits for sessions that block the removal of an invalid index. */
 const environment = () => ({ DATABASE_URL: database().url, FILESTORE_MIGRATION_LOCK_TIMEOUT_MS: '300' });
 
-/** Starts the copy's command line; `heard` is what it has said on stderr so far. */
+/** Starts the copy's command line; `heard` returns its stderr so far. */
 function startRunner() {
   const runner = startCli(['migrate'], { folder: copy.folder, env: environment() });
   runners.push(runner);
@@ -54,8 +54,8 @@ async function expectBuiltOnce(): Promise<void> {
   expect(builds).toEqual([]);
 }
 
-test('an index is built while other runners wait for that', async () => {
-  // A transaction of theirs would keep a snapshot, for which the build would wait as they do for it.
+test('an index is built while other runs wait', async () => {
+  // If they waited in a transaction, the build would wait for their snapshot, and they for the build.
   await asAdmin((admin) =>
     admin.query(`alter database ${database().name} set default_transaction_isolation = 'repeatable read'`),
   );
@@ -67,13 +67,13 @@ test('an index is built while other runners wait for that', async () => {
   await report.query('commit');
   const results = await Promise.all([first, ...others].map(({ ended }) => ended));
   expect(results.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0]);
-  // It took longer than the lock timeout, which would have broken it off.
+  // It took longer than the lock timeout, which must not cancel it.
   expect(results[0]?.stderr).not.toContain('Trying again');
   await expectBuiltOnce();
 });
 
-describe('a build that is interrupted midway is done by the next run', () => {
-  /** How it is interrupted, and what the run says of it with what exit code. */
+describe('a build that is interrupted midway is repeated by the next run', () => {
+  /** The interruption, and the message and exit code of the run. */
   const INTERRUPTIONS: readonly (readonly [
     string,
     (runner: ChildProcess, pid: number) => Promise<unknown>,
@@ -102,13 +102,13 @@ describe('a build that is interrupted midway is done by the next run', () => {
     const { runner, ended } = startRunner();
     const pid = await untilBlocked(database(), 'create index concurrently');
     await interrupt(runner, pid);
-    // Though the transaction that is in the way goes on.
+    // The blocking transaction is still open.
     const { exitCode, stderr } = await ended;
     expect({ exitCode, stderr }).toEqual({
       exitCode: said.exitCode,
       stderr: expect.stringMatching(said.stderr),
     });
-    // The server's process, too: it would go on building when the way is free.
+    // The server process has ended too: it would continue the build when the transaction ends.
     await until(async () => {
       const left = await database().query('select from pg_stat_activity where pid = $1', [pid]);
       return left.length === 0;
@@ -128,7 +128,7 @@ describe('a build that another session blocks', () => {
   test.each([
     ['writes the table', false, 'waiting for writers before build'],
     ['has an older snapshot', true, 'waiting for old snapshots'],
-  ])('since it %s, tells who that is, and how far it is', async (_, reads, phase) => {
+  ])('since it %s, reports the session and the progress', async (_, reads, phase) => {
     const report = await startReport(database(), { reads });
     const run = startRun(copy, database().url);
     const { blockedBy, indexBuild } = await until(() => eventsOf(run, 'progress')[0]);
@@ -142,11 +142,11 @@ describe('a build that another session blocks', () => {
     await expectBuiltOnce();
   });
 
-  test('for longer than the run waits, is given up with their names', async () => {
+  test('for longer than the run waits, fails and names the session', async () => {
     const report = await startReport(database());
     const run = startRun(copy, database().url, { settings: { lockWaitMs: 500, lockTimeoutMs: 60_000 } });
     const { role } = await one(database(), 'select current_user as role');
-    // Though they go on.
+    // The blocking session is still open.
     await expect(run.ended).rejects.toMatchObject({
       code: 'MIGRATION_FAILED',
       place: { filename },
@@ -162,8 +162,8 @@ describe('a build that another session blocks', () => {
     await expectBuiltOnce();
   });
 
-  test('for as long as its own deadlock with them, is tried again', async () => {
-    // Found by the build, which looks once: after the other one waits too.
+  test('by a deadlock is tried again', async () => {
+    // The build must find the deadlock. It checks once, so the other session has to wait before that.
     await asAdmin((admin) => admin.query(`alter database ${database().name} set deadlock_timeout = '4s'`));
     const other = await database().connect();
     await other.query("set deadlock_timeout = '10min'");
@@ -171,7 +171,7 @@ describe('a build that another session blocks', () => {
     await other.query('insert into app.items default values');
     const run = startRun(copy, database().url);
     await untilBlocked(database(), 'create index concurrently');
-    // It waits for the lock that the build has, and the build for its transaction.
+    // It waits for the build's lock, and the build waits for its transaction.
     const lock = other.query('lock table app.items in share update exclusive mode');
     await until(() => eventsOf(run, 'retry').length > 0);
     await lock;

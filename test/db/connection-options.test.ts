@@ -18,7 +18,7 @@ function parts() {
 }
 
 describe('the database can be given', () => {
-  test('as a URL, which counts before the environment', async () => {
+  test('as a URL, which has precedence over the environment', async () => {
     const options = { connectionString: database().url, env: NO_DATABASE_HERE };
     expect(await runMigrations(options)).toMatchObject({ database: parts().database, applied: [] });
     expect(await migrationStatus(options)).toMatchObject({ state: 'current' });
@@ -31,7 +31,7 @@ describe('the database can be given', () => {
     expect(await runMigrations(options)).toMatchObject({ database: parts().database });
   });
 
-  test("as pg's options with a URL, which counts before the other members", async () => {
+  test("as pg's options with a URL, which has precedence over the other members", async () => {
     const connection = { connectionString: database().url, host: 'nowhere.invalid', ssl: false };
     expect(await runMigrations({ connection })).toMatchObject({ database: parts().database });
   });
@@ -49,7 +49,7 @@ describe('refused is', () => {
     await expect(run).rejects.toMatchObject(refusal('connectionString', /^(?!.*cret)connectionString /));
   });
 
-  test('an empty URL, though the environment has one', async () => {
+  test('an empty URL, even when the environment has one', async () => {
     const run = runMigrations({ connectionString: '', env: { DATABASE_URL: database().url } });
     await expect(run).rejects.toMatchObject({ code: 'SETTINGS_INVALID' });
   });
@@ -59,7 +59,7 @@ describe('refused is', () => {
     await expect(run).rejects.toMatchObject(refusal('connection', /names no database/));
   });
 
-  test('a function, which a thread cannot be given', async () => {
+  test('a function, which cannot be passed to a thread', async () => {
     const password = runMigrations({ connection: { database: 'app', password: () => 'secret' } });
     await expect(password).rejects.toMatchObject(refusal('connection', /password is a function/));
     const ssl = { checkServerIdentity: () => undefined };

@@ -19,12 +19,12 @@ afterEach(() => scene.close());
 
 const run = (settings = {}) => host().run({ folder: copy.folder, env: scene.env, settings });
 
-/** Everything that a run says to the server at least once, by a piece of it that nothing else has. */
+/** Every message that a run sends to the server at least once, by a unique part of its text. */
 const MESSAGES: Readonly<Record<string, string>> = {
   'its first look': 'filestore.preflight',
   'its settings': 'idle_session_timeout',
   'its attempt to get the lock': 'pg_try_advisory_lock(7379548647407775602)',
-  'the question of graphile-migrate for its own': 'pg_try_advisory_lock($1)',
+  "graphile-migrate's attempt to get its own lock": 'pg_try_advisory_lock($1)',
   'the begin of a transaction': 'begin\0',
   'a migration': 'create table staged.second_begun',
   'the record of a migration': 'insert into graphile_migrate.migrations',
@@ -35,7 +35,7 @@ const MESSAGES: Readonly<Record<string, string>> = {
 const MOMENTS: readonly Moment[] = ['before', 'during', 'after'];
 
 describe.each(MOMENTS)('a connection that is cut %s the server gets', (moment) => {
-  test.each(Object.entries(MESSAGES))('%s costs one attempt and nothing else', async (_, text) => {
+  test.each(Object.entries(MESSAGES))('%s costs only one attempt', async (_, text) => {
     const cut = scene.proxy.cutAt(text, moment);
     const running = run();
     await cut;
@@ -50,7 +50,7 @@ describe.each(MOMENTS)('a connection that is cut %s the server gets', (moment) =
   });
 });
 
-test('a server that does not return is an error with its cause and the applied migrations', async () => {
+test('a server that does not come back is an error with the cause and the applied migrations', async () => {
   const { reached, leave, committed } = await scene.arrange('in a migration');
   const running = run({ connectWaitMs: 300 });
   await reached;
@@ -72,7 +72,7 @@ test('a server that does not return is an error with its cause and the applied m
   expect(await scene.state()).toEqual(scene.stateAfter(3));
 });
 
-test('a connection that is lost again and again is given up when the time is over', async () => {
+test('a run whose connection is lost again and again fails when its time is over', async () => {
   const cutting = (async () => {
     for (;;) await scene.proxy.cutAt('create table staged.second_begun', 'before');
   })();

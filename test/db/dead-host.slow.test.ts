@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => server?.stop());
 
-test('both sessions of a run ask the server to notice soon that their host is gone', async () => {
+test('both sessions of a run make the server detect soon that their host is gone', async () => {
   await runMigrations({ connection: connectionTo(server.url) });
   const log = readFileSync(join(server.folder, 'postgres.log'), 'utf8');
   for (const [name, value] of Object.entries(LONG_SESSION)) {

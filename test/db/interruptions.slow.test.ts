@@ -35,7 +35,7 @@ afterEach(() => scene.close());
 
 const run = () => host().run({ folder: copy.folder, env: scene.env });
 
-/** Whatever became of the run, the host lives, and a run that follows finds nothing half done and finishes. */
+/** Expects that the host lives, and that the next run finds nothing half applied and finishes. */
 async function expectWhole(outcome: HostOutcome): Promise<void> {
   expect(host().faults).toEqual([]);
   const { recorded, begun, ended } = await scene.state();
@@ -58,7 +58,7 @@ const PHASES: readonly Phase[] = [
 const INTERRUPTIONS: Readonly<Record<string, () => Promise<void> | void>> = {
   'whose connections are cut': () => scene.proxy.cut(),
   'whose server is shut down and started again': () => server.restart('fast'),
-  'whose server stops at once and recovers': () => server.restart('immediate'),
+  'whose server is stopped immediately and recovers': () => server.restart('immediate'),
   'whose server is killed and recovers': () => server.restart('kill'),
 };
 
@@ -72,7 +72,7 @@ describe.each(Object.entries(INTERRUPTIONS))('a run %s', (_, interrupt) => {
     const outcome = await running.outcome;
     expect(outcome).toMatchObject({ ok: true, report: { attempts: 2 } });
     await expectWhole(outcome);
-    // What was committed before is not run again; the second was under way in some of the phases.
+    // Committed migrations are not run again. In some phases, the second one was running.
     const [first, second, third] = copy.staged;
     const started = running.events.flatMap((event) =>
       event.type === 'migration-start' ? [event.filename] : [],
@@ -82,7 +82,7 @@ describe.each(Object.entries(INTERRUPTIONS))('a run %s', (_, interrupt) => {
 });
 
 describe('a run whose sessions are ended by an administrator', () => {
-  test.each(PHASES)('while it is %s fails and says so, or finishes', async (phase) => {
+  test.each(PHASES)('while it is %s fails with the reason, or finishes', async (phase) => {
     const { reached, leave } = await scene.arrange(phase);
     const running = run();
     await reached;

@@ -23,7 +23,7 @@ afterEach(() => copy.remove());
 const cli = (...args: readonly string[]) =>
   runCli(args, { folder: copy.folder, env: { DATABASE_URL: database().url } });
 
-/** Writes the copy's model anew: what its migrations make of a database. */
+/** Regenerates the copy's model from its migrations. */
 async function writeModel(): Promise<void> {
   const other = await createDatabase();
   try {
@@ -36,7 +36,7 @@ async function writeModel(): Promise<void> {
   }
 }
 
-/** Leaves the index of the migration, invalid, as a build that was given up does. */
+/** Leaves an invalid index, as a cancelled build does. */
 async function leaveInvalid(): Promise<void> {
   const report = await startReport(database(), { table: 'filestore.nodes' });
   const builder = await database().connect();
@@ -48,7 +48,7 @@ async function leaveInvalid(): Promise<void> {
   expect(await findIndex(database(), INDEX)).toMatchObject({ valid: false });
 }
 
-test('an invalid index that a migration passed over is drift, and verify says so until it is built', async () => {
+test('an invalid index that a migration skipped is drift, and verify reports it until it is built', async () => {
   const filename = copy.addMigration(
     'kind',
     'create index if not exists nodes_kind_idx on filestore.nodes (kind);',

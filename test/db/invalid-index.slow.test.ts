@@ -15,7 +15,7 @@ import { createDatabase, databaseForEachTest } from '../support/test-database.ts
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();
-/** For what is to be done at the first attempt or not at all. */
+/** For runs that must succeed at the first attempt. */
 const IMPATIENT = { lockTimeoutMs: 1_000, lockWaitMs: 0 };
 let copy: PackageCopy;
 
@@ -29,7 +29,7 @@ const NAME = 'app.items_note_idx';
 const leaveInvalid = () => leaveInvalidIndex(database(), 'items_note_idx', 'app.items');
 
 describe('before it builds an index, a run drops', () => {
-  test('the invalid one of that schema and name, and no other', async () => {
+  test('the invalid index with that schema and name, and no other', async () => {
     await database().query('create schema other; create table other.items as select note from app.items');
     const ofOtherSchema = await leaveInvalidIndex(database(), 'items_note_idx', 'other.items');
     await database().query('create table app.more as select note from app.items');
@@ -50,7 +50,7 @@ describe('before it builds an index, a run drops', () => {
     ]);
   });
 
-  test('no valid one, and none where only another schema has an invalid one', async () => {
+  test('no valid index, and no index of another schema', async () => {
     await database().query('create index items_note_idx on app.items (note)');
     const before = await findIndex(database(), NAME);
     await database().query('create schema other; create table other.items as select note from app.items');
@@ -64,7 +64,7 @@ describe('before it builds an index, a run drops', () => {
     expect(eventsOf(run, 'warning')).toEqual([]);
   });
 
-  test('one whose name takes quotes', async () => {
+  test('an index whose name needs quotes', async () => {
     const [index, table] = ['"The ""note"" (idx)"', '"My schema"."Größe.x"'];
     await database().query(`create schema "My schema"; create table ${table} as select note from app.items`);
     await leaveInvalidIndex(database(), index, table);
@@ -79,7 +79,7 @@ describe('before it builds an index, a run drops', () => {
     expect(await findIndex(database(), `"My schema".${index}`)).toMatchObject({ valid: true });
   });
 
-  test('one whose table has the same oid as one that is worked on in a copy of the database', async () => {
+  test('an index although a table with the same oid is locked in a copy of the database', async () => {
     const twin = await createDatabase();
     try {
       const worker = await twin.connect();
@@ -104,7 +104,7 @@ describe('before it builds an index, a run drops', () => {
 });
 
 describe('an invalid index', () => {
-  test('whose table is in use is dropped when the use ends; until then the user is named', async () => {
+  test('on a table in use is dropped when the use ends; until then, the session is named', async () => {
     await leaveInvalid();
     const filename = copy.addMigration('items', BUILD_INDEX);
     const report = await startReport(database());
@@ -120,7 +120,7 @@ describe('an invalid index', () => {
     expect(await findIndex(database(), NAME)).toMatchObject({ valid: true });
   });
 
-  test('whose table is used for too long is left, with an error that says by whom', async () => {
+  test('on a table that is used for too long stays, with an error that names the session', async () => {
     await leaveInvalid();
     const filename = copy.addMigration('items', BUILD_INDEX);
     const report = await startReport(database());
@@ -133,7 +133,7 @@ describe('an invalid index', () => {
     expect(await timesRecorded(database(), filename)).toBe(0);
   });
 
-  test('that is waited for does not keep a run from stopping', async () => {
+  test('does not keep a waiting run from being stopped', async () => {
     await leaveInvalid();
     const filename = copy.addMigration('items', BUILD_INDEX);
     const report = await startReport(database());
@@ -142,7 +142,7 @@ describe('an invalid index', () => {
     const pid = await untilBlocked(database(), 'drop index concurrently');
     stop.abort();
     await expect(run.ended).rejects.toMatchObject({ code: 'RUN_ABORTED', applied: [] });
-    // And the run's lock with it: nothing goes on at the server.
+    // The run's lock is released too: its server process has ended.
     await until(async () => {
       const left = await database().query('select from pg_stat_activity where pid = $1', [pid]);
       return left.length === 0;
@@ -153,7 +153,7 @@ describe('an invalid index', () => {
     expect(await timesRecorded(database(), filename)).toBe(1);
   });
 
-  test('that another session is building is not dropped, and counts when it is complete', async () => {
+  test('that another session is building is not dropped, and is used when it is complete', async () => {
     const report = await startReport(database());
     const builder = await database().connect();
     const builderPid = await pidOf(builder);
@@ -174,7 +174,7 @@ describe('an invalid index', () => {
   });
 });
 
-test('a unique index that fails by duplicate rows leaves no invalid one', async () => {
+test('a unique index that fails because of duplicate rows leaves no invalid index', async () => {
   const filename = copy.addMigration(
     'items',
     '--! no-transaction\ncreate unique index concurrently if not exists items_note_idx on app.items (note);',
@@ -190,7 +190,7 @@ test('a unique index that fails by duplicate rows leaves no invalid one', async 
   expect(await timesRecorded(database(), filename)).toBe(0);
 });
 
-describe('a migration that works concurrently and is not one statement without a transaction', () => {
+describe('a migration with "concurrently" that is not one statement without a transaction', () => {
   test.each([
     [
       'since it is in a transaction',

@@ -5,7 +5,7 @@ import { migrationStatus } from '../../src/index.ts';
 import { runCli } from '../support/command-line.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 
-/** A login with no rights at all: any can take an advisory lock. */
+/** A role without any rights: every role can take an advisory lock. */
 const STRANGER = 'stranger';
 
 let server: OwnServer;
@@ -55,7 +55,7 @@ async function connect(role: 'postgres' | typeof STRANGER): Promise<Client> {
 const run = (args: readonly string[], role: 'postgres' | typeof STRANGER = 'postgres') =>
   runCli(args, { env: { DATABASE_URL: urlOf(role), FILESTORE_MIGRATION_LOCK_WAIT_MS: '300' } });
 
-/** Leaves the lock of migrations to a prepared transaction of the stranger's. */
+/** Makes a prepared transaction of another role hold the lock of migrations. */
 async function prepare(gid: string): Promise<void> {
   const stranger = await connect(STRANGER);
   await stranger.query(`begin; select pg_advisory_xact_lock(${MIGRATION_LOCK_KEY})`);
@@ -84,7 +84,7 @@ describe('a prepared transaction that holds the lock of migrations', () => {
     expect(await run(['migrate'])).toMatchObject({ exitCode: 0 });
   });
 
-  test('is named by status, also after the server was restarted', async () => {
+  test('is named by status, also after a restart of the server', async () => {
     await prepare("it's mine");
     const before = await run(['status']);
     expect(before.stdout).toContain(`LOCKED BY  ${named}`);
@@ -115,7 +115,7 @@ describe('a prepared transaction that holds the lock of migrations', () => {
     ]);
   });
 
-  test('is shown in one line, whatever its id holds', async () => {
+  test('is shown in one line, whatever its id contains', async () => {
     const gid = "a\n\u001b[2J\\'";
     await prepare(gid);
     const { stdout } = await run(['status']);
@@ -129,7 +129,7 @@ describe('a prepared transaction that holds the lock of migrations', () => {
 });
 
 describe('a session that holds the lock of migrations', () => {
-  test('is named with process, role, application, since when, and how to end it', async () => {
+  test('is named with process, role, application, start time, and how to end it', async () => {
     const holder = await connect('postgres');
     await holder.query("set application_name = 'a console'");
     await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
@@ -145,7 +145,7 @@ describe('a session that holds the lock of migrations', () => {
     await holder.end();
   });
 
-  test('is named to a role that may not see since when, which is said', async () => {
+  test('is named without its start time to a role that may not see it', async () => {
     const holder = await connect('postgres');
     await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
     const { stdout } = await run(['status'], STRANGER);

@@ -27,7 +27,7 @@ afterEach(() => scene.close());
 
 const run = (settings = {}) => host().run({ folder: copy.folder, env: scene.directEnv, settings });
 
-/** Who holds a lock, as the server has it. */
+/** The session that holds a lock, as the server reports it. */
 async function holderOf(key: string) {
   const { rows } = await observer.query<{ pid: number; role: string; applicationName: string }>(
     `select l.pid, a.usename as role, a.application_name as "applicationName"
@@ -39,7 +39,7 @@ async function holderOf(key: string) {
   return rows[0];
 }
 
-/** graphile-migrate's own command line, on the package's files. */
+/** Runs graphile-migrate's own command line on the package's files. */
 function startGraphile() {
   return spawn(
     process.execPath,
@@ -52,13 +52,13 @@ function startGraphile() {
   );
 }
 
-describe('another migrator at work', () => {
-  test('is waited for, and its migrations are not applied again', async () => {
+describe('another running migrator', () => {
+  test('makes a run wait, and its migrations are not applied again', async () => {
     const first = run();
     await midway.reached;
     const second = run();
     const { holder } = await second.untilEvent('waiting').then((event) => {
-      if (event.for !== 'lock') throw new Error('it does not wait for the lock');
+      if (event.for !== 'lock') throw new Error('the run does not wait for the lock');
       return event;
     });
     expect(holder).toMatchObject((await holderOf(MIGRATION_LOCK_KEY)) ?? {});
@@ -70,7 +70,7 @@ describe('another migrator at work', () => {
     expect(await scene.state()).toEqual(scene.stateAfter(3));
   });
 
-  test('that takes too long is named: process, role, application', async () => {
+  test('that takes too long is named with process, role and application', async () => {
     const first = startCli(['migrate'], { folder: copy.folder, env: scene.directEnv });
     const ended = collect(first);
     await midway.reached;
@@ -98,7 +98,7 @@ describe('another migrator at work', () => {
     expect(await scene.state()).toEqual(scene.stateAfter(3));
   });
 
-  test('that is graphile-migrate itself is waited for too', async () => {
+  test('that is graphile-migrate itself makes a run wait too', async () => {
     const graphile = collect(startGraphile());
     await midway.reached;
     const holder = await holderOf(GRAPHILE_LOCK_KEY);
@@ -114,7 +114,7 @@ describe('another migrator at work', () => {
     expect(await scene.state()).toEqual(scene.stateAfter(3));
   });
 
-  test('that is graphile-migrate itself and dies is taken over from', async () => {
+  test('that is graphile-migrate itself and is killed is replaced by the waiting run', async () => {
     const graphile = startGraphile();
     const graphileEnded = collect(graphile);
     await midway.reached;
@@ -132,7 +132,7 @@ describe('another migrator at work', () => {
 });
 
 describe('the connection that holds the lock', () => {
-  test('does not end the run, which warns and continues while another one still waits', async () => {
+  test('when lost, only causes a warning, and other runs still wait', async () => {
     const first = run();
     await midway.reached;
     const worker = await holderOf(GRAPHILE_LOCK_KEY);
@@ -153,7 +153,7 @@ describe('the connection that holds the lock', () => {
     expect(host().faults).toEqual([]);
   });
 
-  test('lasts, whatever the server does with idle sessions', async () => {
+  test('is kept, also when the server ends idle sessions', async () => {
     await observer.query(
       `do $$ begin execute format('alter database %I set idle_session_timeout = 300', pg_catalog.current_database()); end $$`,
     );
@@ -169,7 +169,7 @@ describe('the connection that holds the lock', () => {
 });
 
 describe('the session that migrates', () => {
-  test('when an administrator ends it, fails the run with the reason', async () => {
+  test('fails the run with the reason when an administrator ends it', async () => {
     const first = run();
     await midway.reached;
     const worker = await holderOf(GRAPHILE_LOCK_KEY);
@@ -193,7 +193,7 @@ describe('the session that migrates', () => {
     expect(await scene.state()).toEqual(scene.stateAfter(3));
   });
 
-  test('when it gets no connection, is waited for', async () => {
+  test('is retried when it gets no connection', async () => {
     const role = await makeMigrator();
     try {
       const url = new URL(scene.directEnv.DATABASE_URL ?? '');
@@ -213,7 +213,7 @@ describe('the session that migrates', () => {
     }
   });
 
-  /** A role that may do what the owner of the schemas may, and connects once at a time. */
+  /** A role with the rights of the owner of the schemas, and a limit of one connection. */
   async function makeMigrator(): Promise<string> {
     const { rows } = await observer.query<{ role: string; owner: string }>(
       "select pg_catalog.current_database() || '_single' as role, current_user as owner",

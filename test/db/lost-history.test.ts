@@ -69,7 +69,7 @@ describe('tables without a history', () => {
   });
 });
 
-/** Shapes that "if not exists" would pass over, and what is said of them. */
+/** Shapes that "if not exists" would skip, and the lines that report them. */
 const CONFLICTS: readonly (readonly [string, string, ...string[]])[] = [
   [
     'a table of another shape',
@@ -84,7 +84,7 @@ const CONFLICTS: readonly (readonly [string, string, ...string[]])[] = [
     'column filestore.journal_entries.principal is missing: text',
   ],
   [
-    'a view in the place of a table',
+    'a view instead of a table',
     'drop table filestore.snapshots cascade; create view filestore.snapshots as select 1 as node_id',
     'filestore.snapshots is a view, should be a table',
   ],
@@ -96,7 +96,7 @@ const CONFLICTS: readonly (readonly [string, string, ...string[]])[] = [
   ],
 ];
 
-describe('a conflict is named, and nothing is changed:', () => {
+describe('a conflict is reported, and nothing is changed:', () => {
   test.each(CONFLICTS)('%s', async (_title, change, ...conflicts) => {
     await loseHistory();
     await database().query(change);
@@ -117,7 +117,7 @@ describe('a conflict is named, and nothing is changed:', () => {
     expect(await takePicture(database())).toEqual(before);
   });
 
-  test.each([[['migrate']], [['migrate', '--dry-run']]])('several of them at once, by %j', async (args) => {
+  test.each([[['migrate']], [['migrate', '--dry-run']]])('several at once, by %j', async (args) => {
     await loseHistory();
     const several = [...CONFLICTS.slice(0, 1), ...CONFLICTS.slice(2, 3)];
     for (const [, change] of several) await database().query(change);
@@ -136,14 +136,14 @@ describe('a conflict is named, and nothing is changed:', () => {
   });
 });
 
-describe('a schema that is not the model after migrating', () => {
+describe('a schema that differs from the model after migrating', () => {
   beforeEach(async () => {
     await loseLastRow();
     await database().query('alter table filestore.nodes add column owner_hint text');
   });
   const difference = 'column filestore.nodes.owner_hint is not in the model: text';
 
-  test('is an error with the applied migrations, which stay', async () => {
+  test('is an error that lists the applied migrations, which stay', async () => {
     const { exitCode, document, stderr } = await jsonCommand(['migrate'], database().url);
     expect(exitCode).toBe(4);
     expect(document).toMatchObject({
@@ -156,7 +156,7 @@ describe('a schema that is not the model after migrating', () => {
     expect(stderr).toContain(`Applied and kept: ${last}.`);
   });
 
-  test('is ignored by a second run, which has nothing to apply, and shown by verify until it is fixed', async () => {
+  test('is ignored by a second run, which has nothing to apply, and reported by verify until it is fixed', async () => {
     await expect(runMigrations({ env: env() })).rejects.toMatchObject({ code: 'SCHEMA_DRIFTED' });
     expect(await runMigrations({ env: env() })).toMatchObject({
       applied: [],

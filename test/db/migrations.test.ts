@@ -43,7 +43,7 @@ describe('runMigrations', () => {
     ]);
   });
 
-  test('records the same as graphile-migrate', async () => {
+  test('records the same rows as graphile-migrate', async () => {
     const { applied } = await runMigrations({ env: env() });
     const rows = await database().query(
       'select filename, hash from graphile_migrate.migrations order by filename',
@@ -64,14 +64,14 @@ describe('runMigrations', () => {
     });
   });
 
-  test('takes a connection in place of the environment', async () => {
+  test('uses the given connection instead of the environment', async () => {
     await runMigrations({ connection: connectionTo(database().url), env: {} });
     expect(await one(database(), "select to_regclass('filestore.nodes') is not null as there")).toEqual({
       there: true,
     });
   });
 
-  test('without a URL says which variable to set', async () => {
+  test('without a URL names the variable to set', async () => {
     await expect(runMigrations({ env: {} })).rejects.toMatchObject({
       code: 'SETTINGS_INVALID',
       setting: 'FILESTORE_DATABASE_URL',
@@ -140,7 +140,7 @@ describe('assertMigrated', () => {
     expect(await assertMigrated({ env: env() })).toBeUndefined();
   });
 
-  test('changes nothing in the database that it refuses', async () => {
+  test('changes nothing in a database that it refuses', async () => {
     await expect(assertMigrated({ env: env() })).rejects.toMatchObject({ code: 'NOT_MIGRATED' });
     expect(await one(database(), "select to_regnamespace('graphile_migrate') as schema")).toEqual({
       schema: null,

@@ -36,7 +36,7 @@ describe('the role that migrates', () => {
   const revoke = (role: LoginRole) =>
     database().query(`revoke create on database ${database().name} from ${role.quotedName}`);
 
-  test('needs the CREATE right on the database for the first run, which changes nothing without it', async () => {
+  test('needs the CREATE right on the database for the first run, and changes nothing without it', async () => {
     await expect(runMigrations({ env: envOf(migrator) })).rejects.toMatchObject({
       code: 'MIGRATION_FAILED',
       sqlState: '42501',
@@ -52,21 +52,21 @@ describe('the role that migrates', () => {
     await revoke(migrator);
   });
 
-  test('needs nothing but its schemas for later runs, with and without something to apply', async () => {
+  test('needs only ownership of the schemas for later runs, with and without pending migrations', async () => {
     await grant(migrator);
     await runMigrations({ env: envOf(migrator) });
     await revoke(migrator);
     expect(await runMigrations({ env: envOf(migrator) })).toMatchObject({ applied: [] });
     const { exitCode, stdout } = await runCli(['migrate'], { folder: later.folder, env: envOf(migrator) });
     expect(stdout).toContain('Done: applied 1 migration');
-    // The model of the copy is of the migration before.
+    // The copy's model belongs to the migration before.
     expect(exitCode).toBe(0);
     expect(await one(database(), "select obj_description('filestore'::regnamespace) as comment")).toEqual({
       comment: 'Of a later version.',
     });
   });
 
-  test('may be another one than before when it is a member of it, and roles keep their rights', async () => {
+  test('may be a member of the earlier one, and roles keep their rights', async () => {
     await grant(migrator);
     await runMigrations({ env: envOf(migrator) });
     await revoke(migrator);

@@ -22,13 +22,13 @@ describe('with nothing pending', () => {
     ['a run', runMigrations],
     ['status', migrationStatus],
     ['the check at the start of a service', assertMigrated],
-  ])('%s is one connection and one message, then the end', async (_, ask) => {
+  ])('%s opens one connection, sends one message, and ends', async (_, ask) => {
     await ask({ env: { DATABASE_URL: cable.url } });
     expect(cable.conversations).toEqual([['Q', 'X']]);
   });
 });
 
-/** Runs the migrations in a process of its own, which then tells what it has loaded. */
+/** Runs the migrations in a separate process, which then reports the modules it has loaded. */
 async function runInProcess(url: string): Promise<unknown> {
   const index = pathToFileURL(join(packageFolder(), 'src', 'index.js')).href;
   const script = `
@@ -61,7 +61,7 @@ test('with nothing pending no thread is started, and graphile-migrate is not loa
   });
 });
 
-test('with something pending a thread is started, and graphile-migrate is loaded in there only', async () => {
+test('with something pending a thread is started, and graphile-migrate is loaded only in the thread', async () => {
   const empty = await createDatabase('empty');
   try {
     expect(await runInProcess(empty.url)).toEqual({

@@ -19,7 +19,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('a servic
     vi.stubEnv('FILESTORE_DATABASE_URL', bouncer.url(database().name));
   };
 
-  describe('as it is installed', () => {
+  describe('with its default settings', () => {
     beforeEach(() => start());
     const REFUSAL = {
       code: 'CONNECTION_FAILED',
@@ -31,7 +31,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('a servic
       ["the pool's query", () => getPool().query('select 1')],
       ["the pool's connect", () => getPool().connect()],
       ['withTransaction', () => withTransaction(async () => undefined)],
-    ])('is told by %s which setting of the pooler lets its options pass', async (_, connect) => {
+    ])('gets an error from %s that names the setting of the pooler for its options', async (_, connect) => {
       await expect(connect()).rejects.toMatchObject(REFUSAL);
     });
 
@@ -41,7 +41,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('a servic
     });
   });
 
-  test('that ignores options works, and transactions are still READ COMMITTED', async () => {
+  test('with ignore_startup_parameters works, and transactions are still READ COMMITTED', async () => {
     await database().query(
       `alter database ${database().name} set default_transaction_isolation = 'serializable'`,
     );

@@ -12,7 +12,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
   const database = databaseForEachTest('empty');
   let bouncer: PgBouncer;
   beforeAll(async () => {
-    // Without its "discard all" at the end of each client, so that what a run leaves is there to be found.
+    // Without "discard all" after each client, so that the test can find what a run leaves.
     bouncer = await startPgbouncer({
       server: inject('adminUrl'),
       mode: 'session',
@@ -26,7 +26,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     FILESTORE_MIGRATION_POOLER: 'session',
   });
 
-  /** The sessions that the pooler keeps for its next clients. */
+  /** The server sessions that the pooler keeps for its next clients. */
   async function pooledSessions(): Promise<readonly number[]> {
     const rows = await database().query<{ pid: number }>(
       'select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() order by pid',
@@ -34,7 +34,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     return rows.map(({ pid }) => pid);
   }
 
-  /** Runs `work` and expects that the sessions it used are as fresh as one was before. */
+  /** Runs `work` and expects that its sessions are afterwards like new ones. */
   async function expectCleanSessions(work: () => Promise<unknown>): Promise<void> {
     const url = bouncer.url(database().name);
     const [fresh] = await lookAtSessions(url, 1);
@@ -46,7 +46,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     for (const state of found) expect(state).toEqual({ ...fresh, pid: state.pid });
   }
 
-  test('is refused, with the two ways out', async () => {
+  test('is refused, with both remedies', async () => {
     await expect(
       runMigrations({ env: { DATABASE_URL: bouncer.url(database().name) } }),
     ).rejects.toMatchObject({
@@ -55,7 +55,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     });
   });
 
-  test('passes when it is said to be in session mode, and its sessions are as fresh afterwards', async () => {
+  test('is accepted when the setting says session, and its sessions are like new afterwards', async () => {
     await expectCleanSessions(async () => {
       expect(await runMigrations({ env: trusted() })).toMatchObject({
         applied: { length: committedMigrations().length },
@@ -65,7 +65,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     await expectCleanSessions(() => runMigrations({ env: trusted() }));
   });
 
-  test('has sessions as fresh after a migration failed', async () => {
+  test('has sessions like new after a failed migration', async () => {
     const broken = copyPackage();
     const filename = broken.addMigration('broken', 'create table filestore.half_done ();\nselect 1 / 0;');
     try {
@@ -78,7 +78,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     }
   });
 
-  test('has sessions as fresh after a run was stopped', async () => {
+  test('has sessions like new after a stopped run', async () => {
     await expectCleanSessions(async () => {
       const stop = new AbortController();
       const run = runMigrations({
@@ -91,7 +91,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     expect(await runMigrations({ env: trusted() })).toMatchObject({ schema: { state: 'same' } });
   });
 
-  test('of one session is refused: a run needs two at once', async () => {
+  test('with only one session is refused, since a run needs two at once', async () => {
     const narrow = await startPgbouncer({ server: inject('adminUrl'), mode: 'session', poolSize: 1 });
     try {
       const env = { ...trusted(narrow), FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS: '1000' };

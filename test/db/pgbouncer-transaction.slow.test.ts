@@ -22,7 +22,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
     const database = databaseForEachTest('empty');
     let bouncer: PgBouncer;
     beforeAll(async () => {
-      // Of one session only, whoever comes next finds what the last one left.
+      // With one session, the next client finds what the last one left.
       bouncer = await startPgbouncer({ server: inject('adminUrl'), mode: 'transaction', poolSize: 1 });
     });
     afterAll(() => bouncer?.stop());
@@ -30,7 +30,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
     const pooledUrl = () => bouncer.url(database().name);
     const look = async () => (await lookAtSessions(pooledUrl(), 1))[0];
 
-    /** Runs `work` and expects of the database and of the one pooled session that they are as before. */
+    /** Runs `work` and expects that the database and the pooled session are unchanged. */
     async function expectNoTrace(work: () => Promise<unknown>): Promise<void> {
       const before = await look();
       await work();
@@ -52,7 +52,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
       ).toEqual({ count: 0 });
     }
 
-    test('is refused, with the way out', async () => {
+    test('is refused, with the remedy', async () => {
       await expectNoTrace(async () => {
         await expect(runMigrations({ env: { DATABASE_URL: pooledUrl() } })).rejects.toMatchObject({
           code: 'POOLER_IN_BETWEEN',
@@ -62,7 +62,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
       await expectUntouched();
     });
 
-    test('is refused also when it is said to be in session mode', async () => {
+    test('is refused even when the setting says session', async () => {
       await expectNoTrace(async () => {
         const env = { DATABASE_URL: pooledUrl(), FILESTORE_MIGRATION_POOLER: 'session' };
         expect(await runCli(['migrate'], { env })).toMatchObject({
@@ -73,7 +73,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
       await expectUntouched();
     });
 
-    test('is seen through in the traffic of others, which hands sessions around', async () => {
+    test('is detected among the traffic of other clients, which share its sessions', async () => {
       const busy = await startPgbouncer({ server: inject('adminUrl'), mode: 'transaction', poolSize: 3 });
       const traffic = { goesOn: true };
       const clients = await Promise.all(
@@ -103,7 +103,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
       }
     });
 
-    test("stays the services' way in when migrations have a direct one", async () => {
+    test('can be used by services when migrations have a direct URL', async () => {
       const env = { FILESTORE_DATABASE_URL: pooledUrl(), FILESTORE_MIGRATION_DATABASE_URL: database().url };
       expect(await runCli(['migrate'], { env })).toMatchObject({
         exitCode: 0,
@@ -112,7 +112,7 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
       await assertMigrated({ env: { DATABASE_URL: pooledUrl() } });
     });
 
-    test('answers commands that only read, and keeps nothing in its session', async () => {
+    test('works for read-only commands, which leave nothing in its session', async () => {
       const env = { DATABASE_URL: pooledUrl() };
       await expectNoTrace(async () => {
         expect(await migrationStatus({ env })).toMatchObject({ state: 'empty' });

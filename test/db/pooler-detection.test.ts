@@ -12,7 +12,7 @@ import { committedMigrations } from '../support/committed-files.ts';
 import { one } from '../support/nodes.ts';
 import { databaseForEachTest } from '../support/test-database.ts';
 
-// What a pooler shows of itself is a process id of its own making; this one shows that and nothing else.
+// Like a pooler, this proxy sends a process id that it made up.
 const database = databaseForEachTest('empty');
 let pooler: Cable;
 beforeEach(async () => {
@@ -36,18 +36,18 @@ async function expectUntouched(): Promise<void> {
   ).toEqual({ count: 0 });
 }
 
-test('a pooler is refused before anything is done', async () => {
+test('a pooler is refused before anything is applied', async () => {
   await expect(runMigrations({ env: { DATABASE_URL: pooler.url } })).rejects.toMatchObject(REFUSAL);
   await expectUntouched();
   expect(pooler.conversations).toEqual([['Q', 'X']]);
 });
 
-test('a pooler is refused where nothing is pending too: the next deploy would stop at it', async () => {
+test('a pooler is refused also when nothing is pending, since the next deploy would fail', async () => {
   await runMigrations({ env: { DATABASE_URL: database().url } });
   await expect(runMigrations({ env: { DATABASE_URL: pooler.url } })).rejects.toMatchObject(REFUSAL);
 });
 
-test('a pooler is refused by the command line as a wrong setting, in words and as a document', async () => {
+test('the command line reports a pooler as a wrong setting, as text and JSON', async () => {
   const { exitCode, stdout, stderr } = await runCli(['migrate', '--json'], {
     env: { DATABASE_URL: pooler.url },
   });
@@ -57,7 +57,7 @@ test('a pooler is refused by the command line as a wrong setting, in words and a
   await expectUntouched();
 });
 
-test('the direct URL is the one that is taken', async () => {
+test('migrations use the direct URL', async () => {
   const { exitCode, stdout } = await runCli(['migrate'], {
     env: { FILESTORE_DATABASE_URL: pooler.url, FILESTORE_MIGRATION_DATABASE_URL: database().url },
   });
@@ -66,7 +66,7 @@ test('the direct URL is the one that is taken', async () => {
   expect(pooler.conversations).toEqual([]);
 });
 
-test('a pooler that is said to be in session mode, and is, passes', async () => {
+test('a pooler in session mode is accepted when the setting says session', async () => {
   const env = { DATABASE_URL: pooler.url, FILESTORE_MIGRATION_POOLER: 'session' };
   expect(await runMigrations({ env })).toMatchObject({
     applied: { length: committedMigrations().length },
@@ -74,7 +74,7 @@ test('a pooler that is said to be in session mode, and is, passes', async () => 
   });
 });
 
-test('commands that only read work through a pooler', async () => {
+test('read-only commands work through a pooler', async () => {
   const env = { DATABASE_URL: pooler.url };
   expect(await migrationStatus({ env })).toMatchObject({ state: 'empty' });
   expect(await pendingMigrations({ env })).toHaveLength(committedMigrations().length);
@@ -84,7 +84,7 @@ test('commands that only read work through a pooler', async () => {
   expect(await verifySchema({ env })).toMatchObject({ state: 'same' });
 });
 
-test('a value that is neither refuse nor session is not shown: it may be the URL of the pooler', async () => {
+test('an invalid value of the setting is not printed, since it may be the URL of the pooler', async () => {
   const env = {
     DATABASE_URL: database().url,
     FILESTORE_MIGRATION_POOLER: 'postgres://app:sesame@pooler/app',

@@ -15,7 +15,7 @@ import { committedMigrations } from '../support/committed-files.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { startStandby } from '../support/standby.ts';
 
-// Databases that are only looked at: by who may only read, in sessions that only read, on a server that only reads.
+// Databases that can only be read: by a role that may only read, in a read-only session, on a standby.
 let primary: OwnServer;
 let standby: OwnServer;
 beforeAll(async () => {
@@ -52,7 +52,7 @@ async function inDatabase(name: string, work: (client: pg.Client) => Promise<unk
   await work(client).finally(() => client.end());
 }
 
-/** What counts in a database that nobody may change: its schemas, and its history with the times. */
+/** The parts of a database that must not change: its schemas, and its history with the times. */
 async function stateOf(server: OwnServer, name: string): Promise<unknown> {
   const client = new pg.Client(databaseUrl(server.url, name));
   await client.connect();
@@ -84,7 +84,7 @@ const errorsIn = (server: OwnServer) =>
     .split('\n')
     .filter((line) => /\b(WARNING|ERROR|FATAL|PANIC):/.test(line));
 
-/** Runs `work` and expects nothing new in the server's log that somebody would look into. */
+/** Runs `work` and expects no new warning or error in the server's log. */
 async function expectQuietLog<T>(server: OwnServer, work: () => Promise<T>): Promise<T> {
   const before = errorsIn(server);
   const result = await work();
@@ -102,7 +102,7 @@ const WAYS = [
 describe.each(WAYS)('by way of %s', (_, serverOf, role, isStandby) => {
   const envFor = (database: string) => ({ DATABASE_URL: urlAs(serverOf(), role, database) });
 
-  test('a current database is known to be, by everything there is to ask', async () => {
+  test('every function reports a current database as current', async () => {
     const env = envFor('current');
     const before = await stateOf(serverOf(), 'current');
     await expectQuietLog(serverOf(), async () => {
@@ -122,7 +122,7 @@ describe.each(WAYS)('by way of %s', (_, serverOf, role, isStandby) => {
     expect(await stateOf(serverOf(), 'current')).toEqual(before);
   });
 
-  test('the command line says the same', async () => {
+  test('the command line reports the same', async () => {
     const env = envFor('current');
     await expectQuietLog(serverOf(), async () => {
       for (const command of ['status', 'migrate']) {
@@ -164,7 +164,7 @@ describe.each([
   ],
 ] as const)('migrating by way of %s', (_, serverOf, role, message) => {
   test.each(['fresh', 'behind'])(
-    'a database that lacks something (%s) is refused, and nothing is tried',
+    'a database with pending migrations (%s) is refused, and nothing is tried',
     async (name) => {
       const before = await stateOf(serverOf(), name);
       await expectQuietLog(serverOf(), async () => {

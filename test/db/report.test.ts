@@ -17,7 +17,7 @@ const files = committedMigrations();
 const [first = ''] = files;
 const tableOf = (filename: string) =>
   /^create table if not exists filestore\.(\w+)/m.exec(migrationText(filename))?.[1];
-/** The first migration after number one that makes a table, else number one. */
+/** The first migration after number one that creates a table, else number one. */
 const index = Math.max(
   files.findIndex((filename, at) => at > 0 && tableOf(filename) !== undefined),
   0,
@@ -28,7 +28,7 @@ const table = tableOf(failing);
 
 const env = () => ({ DATABASE_URL: database().url });
 
-/** A run, and what it told meanwhile. */
+/** Runs the migrations, and collects the events. */
 async function observe(options: RunMigrationsOptions = {}) {
   const events: MigrationEvent[] = [];
   const onEvent = (event: MigrationEvent) => {
@@ -42,7 +42,7 @@ async function observe(options: RunMigrationsOptions = {}) {
   return { ...outcome, events };
 }
 
-/** Makes that migration fail at its table. */
+/** Makes that migration fail when it creates its table. */
 const refuseTable = () =>
   database().query(`
     create function public.refuse_table() returns event_trigger language plpgsql as $$
@@ -105,7 +105,7 @@ describe('a run that failed', () => {
 });
 
 describe('a run', () => {
-  test('reports the times of its parts, which are not longer than the total', async () => {
+  test('reports the times of its parts, whose sum is at most the total', async () => {
     const { report, events } = await observe();
     const durations = report?.applied.map(({ durationMs }) => durationMs) ?? [];
     expect(durations).toHaveLength(files.length);
@@ -116,7 +116,7 @@ describe('a run', () => {
     expect(report?.attempts).toBe(1);
   });
 
-  test('that waited for another one says for whom and how long', async () => {
+  test('that waited for another run reports the session and the time', async () => {
     const holder = await database().connect();
     await holder.query("set application_name = 'another migrator'");
     await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
@@ -143,7 +143,7 @@ describe('a run', () => {
     await runMigrations({ env: env() });
     await database().query('truncate graphile_migrate.migrations');
     const holder = await database().connect();
-    // Readers get by; a trigger cannot be made.
+    // The lock allows reads, but no create trigger.
     await holder.query('begin; lock table filestore.nodes in row exclusive mode');
     const { report, events } = await observe({
       settings: { lockTimeoutMs: 100 },
@@ -179,7 +179,7 @@ describe('a listener', () => {
     process.off('warning', note);
   });
 
-  test('that throws, or is rejected later, stops nothing and takes nothing from the other one', async () => {
+  test('that throws or rejects does not stop the run or other listeners', async () => {
     for (const listener of [
       () => {
         throw new Error('listener broke');
@@ -208,7 +208,7 @@ describe('a listener', () => {
       logger: {
         info: (line) => lines.push(line),
         warn: () => {
-          throw new Error('there was nothing to warn of');
+          throw new Error('the run did not warn');
         },
       },
     });

@@ -67,7 +67,7 @@ const IMPATIENT = {
 
 const PATIENT = { settings: { lockWaitMs: 60_000 } };
 
-/** Runs the migrations and returns everything that it let anybody see. */
+/** Runs the migrations and returns all output: report, events, log and error. */
 async function see(from: string, options: RunMigrationsOptions = {}): Promise<string> {
   const seen: unknown[] = [];
   const note = (value: unknown) => seen.push(value);
@@ -88,7 +88,7 @@ function expectSecrecy(text: string, said: RegExp): void {
   expect(leaksIn(text)).toEqual([]);
 }
 
-test('a piece of the password is found where there is one', () => {
+test('the check of these tests finds a piece of the password', () => {
   const cause = new Error(`as it is: ${SECRET.slice(3, 7)}`);
   expect(leaksIn(everythingIn(new Error('outside', { cause })))).toEqual([SECRET.slice(3, 7)]);
   expect(leaksIn(`postgres://${ENCODED_SECRET.slice(8, 12)}`)).toEqual([ENCODED_SECRET.slice(8, 12)]);
@@ -96,7 +96,7 @@ test('a piece of the password is found where there is one', () => {
 });
 
 describe('a run never shows the password', () => {
-  test('when all is well, nor in its sessions', async () => {
+  test('when it succeeds, also not in its sessions', async () => {
     const names: Promise<unknown>[] = [];
     const look = () =>
       asSuperuser(async (client) => (await client.query('select * from pg_stat_activity')).rows);
@@ -143,11 +143,11 @@ describe('a run never shows the password', () => {
     expectSecrecy(await see(cable.url), /CONNECTION_LOST|MIGRATION_FAILED|lost/);
     await cut;
     await cable.stop();
-    // The server process that was cut off may still be at work.
+    // The server process of the cut connection may still be running.
     expectSecrecy(await see(url, PATIENT), /migration-end|applied: \[\]/);
   });
 
-  test('when another migrator is at work', async () => {
+  test('when another migrator is running', async () => {
     await asSuperuser((client) => client.query('truncate graphile_migrate.migrations'), 'app');
     const holder = new pg.Client(url);
     await holder.connect();
@@ -157,7 +157,7 @@ describe('a run never shows the password', () => {
     expectSecrecy(await see(url, PATIENT), /migration-end/);
   });
 
-  test('when it was written into the URL in every wrong way', async () => {
+  test('when the URL is mistyped in any way', async () => {
     for (const mistyped of mistypedUrls()) {
       const text = await see(mistyped);
       expect({ mistyped, leaks: leaksIn(text) }).toEqual({ mistyped, leaks: [] });
@@ -207,7 +207,7 @@ describe('the pool never shows the password', () => {
   });
 });
 
-test("neither the server's log nor a warning of this process has a piece of it", () => {
+test("no piece of it is in the server's log or in a warning of this process", () => {
   expectSecrecy(readFileSync(join(server.folder, 'postgres.log'), 'utf8'), /create table/);
   expect(leaksIn(warnings.map(everythingIn).join('\n'))).toEqual([]);
 });

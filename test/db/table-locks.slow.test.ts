@@ -17,7 +17,7 @@ beforeEach(async () => {
 });
 afterEach(() => copy.remove());
 
-/** Opens a transaction that has read the table, as a long report does. */
+/** Opens a transaction that has read the table, like a long report. */
 async function startReport(): Promise<Client> {
   const report = await database().connect();
   await report.query("set application_name = 'nightly report'");
@@ -26,7 +26,7 @@ async function startReport(): Promise<Client> {
   return report;
 }
 
-/** Reads and writes the table without a pause, until told to stop; then says how long the longest wait was. */
+/** Reads and writes the table without a pause until it is stopped, and returns the longest wait. */
 async function startTraffic(): Promise<{ readonly stop: () => Promise<number> }> {
   const client = await database().connect();
   let stopped = false;
@@ -54,7 +54,7 @@ async function pidOf(client: Client): Promise<number> {
   return (await one(client, 'select pg_backend_pid() as pid')).pid;
 }
 
-/** How often a migration is recorded, and whether its column is there. */
+/** How often a migration is recorded, and whether its column exists. */
 async function outcomeOf(filename: string) {
   return one(
     database(),
@@ -72,7 +72,7 @@ describe('a table that another transaction uses', () => {
     ['in a transaction', ''],
     ['without a transaction', '--! no-transaction\n'],
   ])(
-    'is altered %s once that has ended, and never closed to its traffic for longer than the lock timeout',
+    'is altered %s when that ends, and its traffic never waits longer than the lock timeout',
     async (_, header) => {
       const filename = copy.addMigration('more', `${header}alter table public.busy add column more text;`);
       const report = await startReport();
@@ -80,7 +80,7 @@ describe('a table that another transaction uses', () => {
       const lockTimeoutMs = 300;
       const startedAt = performance.now();
       const run = startRun(copy, database().url, { settings: { lockTimeoutMs } });
-      // Between five attempts lie waits of about 0.2, 0.4, 0.8 and 1.6 s.
+      // The pauses between five attempts are about 0.2, 0.4, 0.8 and 1.6 s.
       await until(() => eventsOf(run, 'retry').length >= 5);
       const heldMs = performance.now() - startedAt;
       await report.query('commit');
@@ -90,7 +90,7 @@ describe('a table that another transaction uses', () => {
       expect(progress.attempts).toBeGreaterThan(5);
       expect(await outcomeOf(filename)).toEqual({ recorded: 1, done: true });
       expect(heldMs).toBeGreaterThan(3_000);
-      // It did queue behind the migration, but only for a part of the time.
+      // The traffic did queue behind the migration, but only for a part of the time.
       expect(longestMs).toBeGreaterThan(lockTimeoutMs / 3);
       expect(longestMs).toBeLessThan(heldMs / 2);
       for (const { reason } of eventsOf(run, 'retry')) {
@@ -99,13 +99,13 @@ describe('a table that another transaction uses', () => {
     },
   );
 
-  test('for longer than the run waits, is named with the session that uses it, and nothing is left behind', async () => {
+  test('for longer than the run waits, is reported with the session that uses it, and nothing is left behind', async () => {
     const filename = copy.addMigration(
       'more',
       'create table public.half_done ();\nalter table public.busy add column more text;',
     );
     const report = await startReport();
-    // The migration's session is looked at once a second.
+    // The run reads the state of the migration's session once a second.
     const run = startRun(copy, database().url, { settings: { lockTimeoutMs: 2_500, lockWaitMs: 1_000 } });
     const { role } = await one(database(), 'select current_user as role');
     const who = `server process ${await pidOf(report)}, role "${role}", application "nightly report"`;
@@ -134,7 +134,7 @@ test('a deadlock with another transaction is tried again', async () => {
     `alter table public.busy add column more text;
 do $wait$
 begin
-  -- Until the other transaction waits for this one; in the next attempt it is gone.
+  -- Until the other transaction waits for this one. In the next attempt, that one has ended.
   while exists (select from pg_locks where relation = 'public.other'::regclass and granted)
     and not exists (select from pg_locks where relation = 'public.busy'::regclass and not granted)
   loop
@@ -145,7 +145,7 @@ $wait$;
 alter table public.other add column more text;`,
   );
   const other = await database().connect();
-  // It leaves it to the migration to find the deadlock.
+  // With this timeout, the migration is the one that detects the deadlock.
   await other.query("set deadlock_timeout = '10min'");
   await other.query('begin; lock table public.other');
   const run = startRun(copy, database().url, { settings: { lockTimeoutMs: 30_000 } });

@@ -25,7 +25,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
     certificates?.remove();
   });
 
-  /** The server's URL, by the host name that its certificate is for unless told otherwise. */
+  /** The server's URL. Default: with the host name of its certificate. */
   function urlWith(
     parameters: Readonly<Record<string, string>>,
     host = 'localhost',
@@ -44,7 +44,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
     return work(client).finally(() => client.end());
   }
 
-  test('is migrated with TLS all the way, the thread that migrates included', async () => {
+  test('is migrated with TLS on all connections, also that of the thread', async () => {
     await asSuperuser((client) => client.query('create database verified'));
     const url = urlWith({ sslmode: 'verify-full', sslrootcert: certificates.authority });
     const report = await runMigrations({ env: { DATABASE_URL: databaseUrl(url, 'verified') } });
@@ -52,13 +52,13 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
     const connections = readFileSync(join(server.folder, 'postgres.log'), 'utf8')
       .split('\n')
       .filter((line) => line.includes('connection authorized: user=postgres database=verified'));
-    // The one that has the lock, and the one that migrates.
+    // The session that has the lock, and the session that migrates.
     expect(connections.length).toBeGreaterThanOrEqual(2);
     for (const line of connections) expect(line).toContain('SSL enabled');
   });
 
   test.each(['prefer', 'require', 'verify-ca', 'verify-full'])(
-    'is verified with sslmode=%s',
+    'has its certificate verified with sslmode=%s',
     async (sslmode) => {
       expect(await statusOf(urlWith({ sslmode, sslrootcert: certificates.authority }))).toMatchObject({
         state: 'empty',
@@ -67,7 +67,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
     },
   );
 
-  test('is verified when only an authority is named', async () => {
+  test('has its certificate verified when only sslrootcert is given', async () => {
     const parameters = { sslrootcert: certificates.authority };
     expect(await statusOf(urlWith(parameters))).toMatchObject({ state: 'empty' });
     await expect(statusOf(urlWith(parameters, '127.0.0.1'))).rejects.toThrow(/another host name/);
@@ -87,14 +87,14 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
   test.each([
     ['another authority is known', () => ({ sslrootcert: certificates.otherAuthority })],
     ['no authority is named', () => ({})],
-  ])('is refused where %s, by a message that says what to do', async (_, parameters) => {
+  ])('is refused where %s, with a remedy', async (_, parameters) => {
     await expect(statusOf(urlWith({ sslmode: 'verify-full', ...parameters() }))).rejects.toMatchObject({
       code: 'CONNECTION_FAILED',
       message: expect.stringMatching(/^Cannot trust .*authority.*is not known here. Name .* sslrootcert/),
     });
   });
 
-  test('is used without a look at its certificate with sslmode=no-verify, and without TLS with disable', async () => {
+  test('is used without a check of its certificate with sslmode=no-verify, and without TLS with disable', async () => {
     expect(await statusOf(urlWith({ sslmode: 'no-verify' }, '127.0.0.1'))).toMatchObject({ state: 'empty' });
     expect(await statusOf(urlWith({ sslmode: 'disable' }))).toMatchObject({ state: 'empty' });
   });
@@ -135,14 +135,14 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
       });
     });
 
-    test('has another message than one that refuses the user', async () => {
+    test('is reported with another message than a server that refuses the user', async () => {
       await expect(statusOf(url)).rejects.toThrow(/do not allow user "postgres" to connect.*sslcert/);
       await expect(statusOf(urlWith({ sslmode: 'disable' }, 'localhost', url))).rejects.toThrow(
         /do not allow user "postgres" to connect.*demands TLS \(sslmode\)/,
       );
     });
 
-    test('does not hear of files that cannot be right', async () => {
+    test('gets no connection when a certificate file is not valid', async () => {
       await expect(statusOf(urlWith({ sslcert: client.certificate }))).rejects.toMatchObject({
         code: 'SETTINGS_INVALID',
         message: expect.stringMatching(/sslcert without sslkey/),
@@ -164,7 +164,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
   });
 });
 
-test('a server without TLS is refused when TLS is asked for, by a message that says both ways out', async () => {
+test('a server without TLS is refused when TLS is requested, with both remedies', async () => {
   const server = await startOwnServer({ listen: 'tcp' });
   try {
     for (const sslmode of ['require', 'no-verify']) {

@@ -14,10 +14,10 @@ import {
   type WorkflowEnv,
 } from '../support/workflow.ts';
 
-// A person's afternoon: many commands, and each starts a process and often a server.
+// These tests run many commands, each of which starts a process and often a server.
 vi.setConfig({ testTimeout: 180_000 });
 
-/** The number of the migration that a branch commits. */
+/** The number of the migration that each branch commits. */
 const NEXT = numberAfterLast(1);
 
 let copy: PackageCopy;
@@ -50,7 +50,7 @@ function commitAll(message: string): void {
 const run = (...args: readonly string[]) => runCli(args, { folder: copy.folder, env: { ...env } });
 const addColumn = (name: string) => `alter table filestore.nodes add column if not exists ${name} text;\n`;
 
-/** A branch "mine" with a committed migration, and a branch "other" with one that is being written. */
+/** A branch "mine" with a committed migration, and a branch "other" with one in current.sql. */
 async function makeBranches(): Promise<void> {
   git('checkout', '--quiet', '-b', 'other');
   editor.write(addColumn('other_hint'));
@@ -73,7 +73,7 @@ test('a switch to a branch with other migrations is reported and applies nothing
     ),
   );
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('other_hint');
-  // No other way in either.
+  // The other commands refuse it too.
   const once = await run('watch', '--once');
   expect(once).toMatchObject({
     exitCode: 4,
@@ -109,7 +109,7 @@ test('a branch that rewrote a migration is reported too', async () => {
   expect((await watching.interrupt()).exitCode).toBe(0);
 });
 
-test('leftovers of another branch are listed by the next commit', async () => {
+test('the next commit lists leftovers of another branch', async () => {
   await makeBranches();
   git('checkout', '--quiet', 'other');
   await run('reset');

@@ -12,7 +12,7 @@ describe('check', () => {
     expect(report.gates.filter(({ state }) => state === 'failed')).toEqual([]);
     expect(report).toMatchObject({ command: 'check', ok: true, locks: null });
     expect(exitCode).toBe(0);
-    // What was not run depends on the machine and on releases; everything else ran.
+    // Which gates were not run depends on the machine and on releases. All others passed.
     const skipped = report.gates.filter(({ state }) => state === 'not run').map(({ name }) => name);
     expect(['released', 'function bodies']).toEqual(expect.arrayContaining(skipped));
     expect(new Set(report.gates.map(({ name }) => name)).size).toBe(report.gates.length);
@@ -34,7 +34,7 @@ describe('check', () => {
     expect(stdout).toMatch(
       /^FAILED {2}history columns: .*\n {2}migrations\/current\.sql:1 {2}filestore\.snapshots has no column owner_hint, /m,
     );
-    // The views list all columns of nodes, and were not included again.
+    // The views have all columns of nodes, and were not included again.
     expect(stdout).toMatch(
       /^FAILED {2}definitions: [\s\S]* column filestore\.view_filestore_active_nodes\.owner_hint is in the file/m,
     );
@@ -63,7 +63,7 @@ describe('check', () => {
     expect(locks).toEqual({ state: 'not measured', reason });
   });
 
-  test('knows no other options', async () => {
+  test('refuses unknown options', async () => {
     expect(await runCli(['check', '--dry-run'])).toMatchObject({ exitCode: 2 });
   });
 });

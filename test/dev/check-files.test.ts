@@ -18,7 +18,7 @@ const CURRENT = 'migrations/current.sql';
 const FIXTURE = 'migrations/fixtures/functions/check_limit.sql';
 
 describe('the chain', () => {
-  test('is whole in the checkout', async () => {
+  test('is valid in the checkout', async () => {
     expect(await chain.look(await spoil().sources())).toEqual(PASSED);
   });
 
@@ -30,7 +30,7 @@ describe('the chain', () => {
     ]);
   });
 
-  test('is broken by a file that is missing', async () => {
+  test('is broken by a missing file', async () => {
     const copy = spoil();
     copy.addMigration('more', 'select 1;');
     const [first = '', second = ''] = committedMigrations(copy.folder);
@@ -46,7 +46,7 @@ describe('the last release', () => {
     execFileSync('git', ['-C', copy.folder, '-c', 'user.name=A', '-c', 'user.email=a@example', ...args], {
       stdio: 'pipe',
     });
-  /** A repository whose one commit is released, unless told otherwise. */
+  /** A repository with one commit, which is released by default. */
   const release = (tag: string | null = 'v1.0.0') => {
     const copy = spoil();
     git(copy, 'init', '--quiet');
@@ -56,13 +56,13 @@ describe('the last release', () => {
     return copy;
   };
 
-  test('leaves room for new migrations', async () => {
+  test('allows new migrations', async () => {
     const copy = release();
     copy.addMigration('more', 'select 1;');
     expect(await released.look(await copy.sources())).toEqual(PASSED);
   });
 
-  test('has its migrations, also rewritten ones whose hashes are right', async () => {
+  test('refuses changed migrations, even with valid hashes', async () => {
     const copy = release();
     copy.append(last, 'select 2;\n');
     git(copy, 'commit', '--quiet', '--all', '--message', 'Rewritten');
@@ -72,7 +72,7 @@ describe('the last release', () => {
     ]);
   });
 
-  test('has all of its migrations', async () => {
+  test('refuses missing migrations', async () => {
     const copy = release();
     rmSync(join(copy.folder, last));
     expect(await linesOf(released.look(await copy.sources()))).toEqual([
@@ -80,7 +80,7 @@ describe('the last release', () => {
     ]);
   });
 
-  test('is looked for by its tag, and where there is none, it is said that nothing was checked', async () => {
+  test('is found by its tag; without one, the gate is reported as not run', async () => {
     const copy = release('draft');
     copy.append(last, 'select 2;\n');
     expect(await released.look(await copy.sources())).toMatchObject({
@@ -93,7 +93,7 @@ describe('the last release', () => {
     });
   });
 
-  test('is unknown in a shallow clone, with a hint how to fetch it', async () => {
+  test('is unknown in a shallow clone, and the report says how to fetch it', async () => {
     const copy = release();
     git(copy, 'commit', '--quiet', '--allow-empty', '--message', 'Later');
     const parent = mkdtempSync(join(tmpdir(), 'filestore-clone-'));
@@ -133,7 +133,7 @@ describe('current.sql', () => {
 });
 
 describe('an include', () => {
-  test('is expanded as by graphile-migrate, and its lines are known', async () => {
+  test('is expanded as by graphile-migrate, and its lines are located in their files', async () => {
     const copy = spoil();
     copy.write(
       'migrations/fixtures/functions/nested.sql',
@@ -154,7 +154,7 @@ describe('an include', () => {
     expect(placeOf('immutable')).toEqual({ file: FIXTURE, line: 4 });
   });
 
-  test('of a missing file, or of itself, is a problem with its line', async () => {
+  test('of a missing file, or of itself, is a problem at its line', async () => {
     const copy = spoil();
     expect((await copy.sources('\n--!include functions/none.sql\n')).pending).toMatchObject({
       file: CURRENT,
@@ -174,7 +174,7 @@ describe('a fixture', () => {
     expect(await fixtureTexts.look(await spoil().sources())).toEqual(PASSED);
   });
 
-  test('that was edited is stale until current.sql pulls it in', async () => {
+  test('that was edited is stale until current.sql includes it', async () => {
     const copy = spoil();
     copy.write(FIXTURE, copy.read(FIXTURE).replace('value < 1', 'value < 2'));
     const line =
@@ -191,7 +191,7 @@ describe('a fixture', () => {
     expect(await fixtureTexts.look(pulledIn)).toEqual(PASSED);
   });
 
-  test('that no migration ever included is reported', async () => {
+  test('that no migration includes is reported', async () => {
     const copy = spoil();
     const added = 'migrations/fixtures/functions/added.sql';
     cpSync(join(copy.folder, FIXTURE), join(copy.folder, added));

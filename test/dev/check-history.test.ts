@@ -14,7 +14,7 @@ beforeAll(async () => {
   client = await database().connect();
   sources = await readSources(PACKAGE_ROOT, false);
 });
-// What a test changes goes with its transaction.
+// The changes of a test are rolled back with its transaction.
 beforeEach(async () => {
   await client.query('begin');
 });
@@ -29,11 +29,11 @@ describe('a column of nodes', () => {
   const viewAgain = () =>
     client.query(sources.fixtures.find(({ file }) => file.endsWith(`/${VERSIONS}.sql`))?.text ?? '');
 
-  test('is kept and shown in the history in the checkout', async () => {
+  test('is in snapshots and the view of versions in the checkout', async () => {
     expect(await historyColumns.look(subject())).toEqual(PASSED);
   });
 
-  test('that is new is required in snapshots and the view, with the statement to add it', async () => {
+  test('that is new must be added to snapshots and the view, and the report has the statement', async () => {
     await client.query('alter table filestore.nodes add column hint text collate "C"');
     expect(await look()).toEqual([
       {
@@ -79,7 +79,7 @@ describe('a column of nodes', () => {
       'filestore.snapshots has clue where nodes has hint',
       'in the same order',
     ],
-  ])('is found %s', async (_, sql, what, remedy) => {
+  ])('is reported %s', async (_, sql, what, remedy) => {
     await client.query(`drop view filestore.${VERSIONS}; ${sql}`);
     expect((await look())[0]).toMatchObject({ what, remedy: expect.stringContaining(remedy) });
   });

@@ -9,7 +9,7 @@ const database = databaseForFile();
 let client: Client;
 beforeAll(async () => {
   client = await database().connect();
-  if ((await populate(client)) !== undefined) throw new Error('the sample does not fit');
+  if ((await populate(client)) !== undefined) throw new Error('the sample rows do not fit the schema');
 });
 
 async function impactsOf(sql: string): Promise<readonly TableImpact[]> {
@@ -61,12 +61,12 @@ describe('a statement is reported if it affects an existing table', () => {
       { lock: 'ShareUpdateExclusiveLock', blocks: 'schema changes' },
     ],
     [
-      'a row of a small table is written, which its index finds in a large one',
+      'a row of a small table is written',
       "update filestore.backend_mounts set state = 'inactive' where mount_key = 'sample-disk'",
       { table: 'filestore.backend_mounts', lock: null, blocks: 'nothing', rowsWritten: 1 },
     ],
     [
-      'rows are written by a key',
+      'rows are written that a key finds',
       'update filestore.node_sightings set last_seen_at = now() where node_id = 1',
       { table: 'filestore.node_sightings', lock: null, blocks: 'nothing', rowsWritten: 1 },
     ],
@@ -79,7 +79,7 @@ describe('a statement is reported if it affects an existing table', () => {
     expect(await impactsOf(sql)).toEqual([{ ...NODES, statement: sql, ...QUIET, ...expected }]);
   });
 
-  test('rows are written that no index finds', async () => {
+  test('rows are written that only a scan finds', async () => {
     const [impact, ...others] = await impactsOf(
       'update filestore.node_sightings set last_seen_at = now() where last_seen_at < now()',
     );
@@ -109,7 +109,7 @@ describe('a statement is reported if it affects an existing table', () => {
     );
   });
 
-  test('the effects of a block count too', async () => {
+  test('the effects of a "do" block are reported too', async () => {
     expect(
       await impactsOf('do $$ begin alter table filestore.nodes add check (size_bytes >= 0); end $$'),
     ).toMatchObject([{ ...NODES, ...EXCLUSIVE, scans: true }]);

@@ -49,7 +49,7 @@ describe('the committed migrations', () => {
     expect(await applies.look({ sources, client: empty })).toEqual(PASSED);
   });
 
-  test('that do not are reported with line, reason and hint', async () => {
+  test('that do not apply are reported with line, reason and hint', async () => {
     const copy = spoil();
     const file = copy.addMigration(
       'more',
@@ -78,7 +78,7 @@ describe('applied again, the migrations', () => {
     expect(await repeatable.look({ sources, client: empty })).toEqual(PASSED);
   });
 
-  test('may fail', async () => {
+  test('are reported if one fails', async () => {
     const { files, found } = await again(
       'select 1;\nalter table filestore.nodes add column owner_hint text;',
     );
@@ -89,7 +89,7 @@ describe('applied again, the migrations', () => {
     ]);
   });
 
-  test('may make something twice', async () => {
+  test('are reported if one creates something twice', async () => {
     const { files, found } = await again('select 1;\ncreate index on filestore.nodes (size_bytes);');
     expect(await linesOf(found)).toEqual([
       expect.stringContaining(
@@ -98,7 +98,7 @@ describe('applied again, the migrations', () => {
     ]);
   });
 
-  test('may give another result', async () => {
+  test('are reported if the result differs', async () => {
     const { files, found } = await again(
       `do $$ begin
          if to_regclass('filestore.marker') is null then create table filestore.marker ();
@@ -110,7 +110,7 @@ describe('applied again, the migrations', () => {
     ]);
   });
 
-  test('may break older ones, unless a comment declares it', async () => {
+  test('are reported if an older one fails, unless a comment declares it', async () => {
     const table = 'create table if not exists filestore.labels (old int, new int);';
     const first = `${table}\ncomment on column filestore.labels.old is 'The old name.';`;
     const last = 'alter table filestore.labels drop column if exists old;';
@@ -154,7 +154,7 @@ describe('current.sql', () => {
     }
   };
 
-  test('that can be repeated passes, with includes', async () => {
+  test('that can be repeated passes, also with includes', async () => {
     expect(
       await check(
         'alter table filestore.nodes add column if not exists owner_hint text;\n--!include functions/check_limit.sql\n',
@@ -175,13 +175,13 @@ describe('current.sql', () => {
       `${CURRENT}:1 at its second run, fails: column "owner_hint"`,
     ],
     [
-      'makes something twice',
+      'creates something twice',
       'create index on filestore.nodes (size_bytes);',
       'nodes_size_bytes_idx1 exists only after',
     ],
-    ['includes what is not there', '\n--!include views/none.sql\n', `${CURRENT}:2 includes views/none.sql`],
+    ['includes a missing file', '\n--!include views/none.sql\n', `${CURRENT}:2 includes views/none.sql`],
     ['is empty', '-- Nothing.\n', `${CURRENT}:null has no migration to check`],
-  ])('that %s does not', async (_, text, what) => {
+  ])('that %s is reported', async (_, text, what) => {
     expect(await check(text)).toEqual([expect.stringContaining(what)]);
   });
 });

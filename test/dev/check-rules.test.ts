@@ -10,11 +10,11 @@ const CURRENT = 'migrations/current.sql';
 const FIXTURE = 'migrations/fixtures/functions/check_limit.sql';
 
 describe('squawk', () => {
-  test('has no complaint about the checkout', async () => {
+  test('reports nothing in the checkout', async () => {
     expect(await lint.look(await spoil().sources())).toEqual(PASSED);
   });
 
-  test('complains of the line in a committed migration', async () => {
+  test('reports the line in a committed migration', async () => {
     const copy = spoil();
     const file = copy.addMigration(
       'more',
@@ -25,7 +25,7 @@ describe('squawk', () => {
     ]);
   });
 
-  test('complains of the line in the fixture that current.sql pulls in', async () => {
+  test('reports the line in a fixture that current.sql includes', async () => {
     const copy = spoil();
     copy.append(FIXTURE, '\nalter table filestore.nodes drop column if exists metadata;\n');
     const lines = copy.read(FIXTURE).split('\n').length - 1;
@@ -35,12 +35,12 @@ describe('squawk', () => {
     expect(found).toEqual([expect.stringContaining(`${FIXTURE}:${lines} ban-drop-column: `)]);
   });
 
-  test('has none about an index that is built concurrently and alone', async () => {
+  test('reports nothing for an index that is built concurrently in a separate migration', async () => {
     const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);\n';
     expect(await lint.look(await checkoutWith(`--! no-transaction\n${index}`))).toEqual(PASSED);
   });
 
-  test('whose settings cannot be read is a failure', async () => {
+  test('fails when its settings cannot be read', async () => {
     const copy = spoil();
     copy.write('.squawk.toml', 'excluded_rules = 3\n');
     expect((await problemsOf(lint.look(await copy.sources()))).map(({ remedy }) => remedy)).toEqual(
@@ -63,28 +63,33 @@ describe('an index that is built concurrently', () => {
   });
 
   test.each([
-    ['in a transaction', `select 1;\n${INDEX}`, 2, 'is concurrent, which the server refuses'],
-    ['beside another statement', `--! no-transaction\n${INDEX}select 1;\n`, 3, 'is the second statement'],
+    ['is in a transaction', `select 1;\n${INDEX}`, 2, 'is concurrent, which the server refuses'],
+    ['is next to another statement', `--! no-transaction\n${INDEX}select 1;\n`, 3, 'is the second statement'],
     [
-      'not concurrently after all',
+      'is not concurrent',
       '--! no-transaction\nselect 1;\n',
       2,
       'runs without a transaction, but is not concurrent',
     ],
-    ['only once', `--! no-transaction\n${INDEX.replace(' if not exists', '')}`, 2, 'cannot be run again'],
     [
-      'on a table of no schema',
+      'cannot be run again',
+      `--! no-transaction\n${INDEX.replace(' if not exists', '')}`,
+      2,
+      'cannot be run again',
+    ],
+    [
+      'names its table without a schema',
       `--! no-transaction\n${INDEX.replace('filestore.', '')}`,
       2,
       'cannot be run again',
     ],
-  ])('is not built %s', async (_, text, line, what) => {
+  ])('is reported if it %s', async (_, text, line, what) => {
     expect(await linesOf(concurrently.look(await checkoutWith(text)))).toEqual([
       expect.stringContaining(`${CURRENT}:${line} ${what}`),
     ]);
   });
 
-  test('is looked for in committed migrations', async () => {
+  test('is checked in committed migrations', async () => {
     const copy = spoil();
     const file = copy.addMigration('more', INDEX);
     expect(await linesOf(concurrently.look(await copy.sources()))).toEqual([
@@ -104,7 +109,7 @@ describe('a setting', () => {
       'alter function filestore.check_limit(text, bigint, bigint)\nset search_path = pg_catalog, pg_temp;',
     ],
     ['words in a string', "select 'set x = 1; set_config(a, b, false)';"],
-  ])('%s is let through', async (_, text) => {
+  ])('%s is accepted', async (_, text) => {
     expect(await sessionSettings.look(await checkoutWith(text))).toEqual(PASSED);
   });
 
@@ -121,18 +126,18 @@ describe('a setting', () => {
     ],
     ['set_config for the session', "select set_config('a.b', 'x', false);", 1, '"set_config"'],
     [
-      'set_config that says nothing',
+      'set_config with "is_local" as a named argument',
       "do $$\nbegin\n  perform set_config('a.b',\n    'x', is_local => false);\nend\n$$;",
       3,
       '"set_config"',
     ],
-  ])('%s is not', async (_, text, line, what) => {
+  ])('%s is reported', async (_, text, line, what) => {
     expect(await linesOf(sessionSettings.look(await checkoutWith(text)))).toEqual([
       expect.stringContaining(`${CURRENT}:${line} ${what}`),
     ]);
   });
 
-  test('is looked for in fixtures', async () => {
+  test('is checked in fixtures', async () => {
     const copy = spoil();
     copy.append(FIXTURE, "\nset lock_timeout = '1s';\n");
     expect(await linesOf(sessionSettings.look(await copy.sources()))).toEqual([
@@ -147,7 +152,7 @@ describe('a placeholder', () => {
     ['a time', "select to_char(now(), 'HH24:MI:SS'); -- 12:NN"],
     ['a slice', 'select (array[1, 2])[1 : LAST] from x;'],
     ['an assignment', 'do $$ declare x int; begin x:=1; end $$;'],
-  ])('is not %s', async (_, text) => {
+  ])('is accepted %s', async (_, text) => {
     expect(await placeholders.look(await checkoutWith(text))).toEqual(PASSED);
   });
 
@@ -156,13 +161,13 @@ describe('a placeholder', () => {
     ['in a string', "select 1;\nselect ':DATABASE_NAME';", ':DATABASE_NAME'],
     ['in a comment', 'select 1;\n-- grant to :DATABASE_OWNER', ':DATABASE_OWNER'],
     ['once', 'select 1;\ngrant all on schema filestore to :DATABASE_OWNER;', ':DATABASE_OWNER'],
-  ])('is found %s', async (_, text, name) => {
+  ])('is reported %s', async (_, text, name) => {
     expect(await linesOf(placeholders.look(await checkoutWith(text)))).toEqual([
       `${CURRENT}:2 has the placeholder ${name}`,
     ]);
   });
 
-  test('is not declared', async () => {
+  test('must not be declared in .gmrc', async () => {
     const copy = spoil();
     copy.write('.gmrc', '{\n  "placeholders": {\n    ":SCHEMA": "filestore"\n  }\n}\n');
     expect(await linesOf(placeholders.look(await copy.sources()))).toEqual([

@@ -17,7 +17,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 const spoil = packageToSpoil();
 const FIXTURES = 'migrations/fixtures';
-/** What is in the database only stands in no file: the last one is named. */
+/** An object that is only in the database has no file: the last migration is named. */
 const UNKNOWN_PLACE = `migrations/committed/${committedMigrations().at(-1)}:null`;
 
 let client: Client;
@@ -26,7 +26,7 @@ beforeAll(async () => {
   client = await database().connect();
   sources = await readSources(PACKAGE_ROOT, false);
 });
-// What a test changes goes with its transaction.
+// The changes of a test are rolled back with its transaction.
 beforeEach(async () => {
   await client.query('begin');
 });
@@ -36,18 +36,18 @@ afterEach(async () => {
 const subject = () => ({ sources, client });
 
 describe('the generated files', () => {
-  test('is up to date in the checkout', async () => {
+  test('are up to date in the checkout', async () => {
     expect(await generated.look(subject())).toEqual(PASSED);
   });
 
-  test('is stale after a change of the schema', async () => {
+  test('are stale after a change of the schema', async () => {
     await client.query('drop index filestore.nodes_checksum_idx');
     expect(await linesOf(generated.look(subject()))).toContainEqual(
       expect.stringMatching(/^schema\/filestore\.txt:\d+ .*nodes_checksum_idx/),
     );
   });
 
-  test('is not looked at when the chain is broken', async () => {
+  test('are not checked when the chain is broken', async () => {
     const copy = spoil();
     copy.append(`migrations/committed/${committedMigrations().at(-1)}`, '\nselect 1;\n');
     expect(await generated.look({ client, sources: await copy.sources() })).toMatchObject({
@@ -74,12 +74,12 @@ describe('a comment', () => {
     ['index filestore.nodes_checksum_idx', 'nodes_checksum_idx'],
     ['domain filestore.node_kind', 'node_kind'],
     ['schema filestore', 'filestore'],
-  ])('is missed on %s', async (subjectOfComment, place) => {
+  ])('is reported as missing on %s', async (subjectOfComment, place) => {
     await client.query(`comment on ${subjectOfComment} is null`);
     const [line = '', ...others] = await linesOf(comments.look(subject()));
     expect(others).toEqual([]);
     expect(line).toContain(`${subjectOfComment} has no comment`);
-    // Of an object without a file of its own, the line of its definition.
+    // For an object without a fixture, the line of its definition.
     if (place.includes('.sql')) expect(line).toContain(`${FIXTURES}/${place}`);
     else {
       const [, file, number] = /^(\S+):(\d+) /.exec(line) ?? [];
@@ -88,7 +88,7 @@ describe('a comment', () => {
     }
   });
 
-  test('on a concurrent index is in the SQL above it', async () => {
+  test('on a concurrent index must be in the SQL before it', async () => {
     await client.query('create index nodes_size_idx on filestore.nodes (size_bytes)');
     const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);';
     const look = async (text: string) =>
@@ -102,7 +102,7 @@ describe('a comment', () => {
     ]);
   });
 
-  test('on a column of a view is needed where it is no column of that name', async () => {
+  test('on a column of a view is required if it is not a table column of the same name', async () => {
     await client.query(
       `create view filestore.odd as
        select n.id, n.name as title, n.size_bytes + 1 as size_bytes, r.dir_count
@@ -124,7 +124,7 @@ describe('a comment', () => {
 });
 
 describe('a foreign key', () => {
-  test('has its index in the checkout, or its reason', async () => {
+  test('has an index in the checkout, or a reason', async () => {
     expect(await foreignKeys.look(subject())).toEqual(PASSED);
   });
 
@@ -140,7 +140,7 @@ describe('a foreign key', () => {
     );
   });
 
-  test('that goes, or gets its index, needs no reason any more', async () => {
+  test('that is dropped or gets an index must have its reason removed', async () => {
     await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
     expect(await linesOf(foreignKeys.look(subject()))).toEqual([
       expect.stringMatching(/migrations\/facts\.ts:null has a reason for nodes_parent_fkey/),
@@ -154,7 +154,7 @@ describe('a foreign key', () => {
     ['the rows in which one is not null', '(a, b) where b is not null', true],
     ['other rows', '(a, b) where id > 1', false],
     ['summaries', 'using brin (a, b)', false],
-  ])('is served or not by an index with %s', async (_, index, served) => {
+  ])('can or cannot use an index with %s', async (_, index, served) => {
     await client.query(
       `create table filestore.referred (a int, b int, primary key (a, b));
        create table filestore.referring (id int, a int, b int,
@@ -167,7 +167,7 @@ describe('a foreign key', () => {
 });
 
 describe('a definition in the database', () => {
-  test('is its file in the checkout, which leaves no trace', async () => {
+  test('matches its file in the checkout, and the check changes nothing', async () => {
     expect(await definitions.look(subject())).toEqual(PASSED);
     expect(await definitions.look(subject())).toEqual(PASSED);
   });
@@ -211,16 +211,16 @@ describe('a definition in the database', () => {
       `${FIXTURES}/functions/check_limit.sql:1 function filestore.check_limit(text) is created by the migrations`,
     ],
     [
-      'a file whose object is not there',
+      'a file without an object',
       'drop trigger nodes_refuse_truncate on filestore.nodes',
       `${FIXTURES}/triggers/nodes_refuse_truncate.sql:1 trigger filestore.nodes.nodes_refuse_truncate is in the file`,
     ],
-  ])('may be %s', async (_, sql, expected) => {
+  ])('is reported if it is %s', async (_, sql, expected) => {
     await client.query(sql);
     expect(await linesOf(definitions.look(subject()))).toEqual([expect.stringContaining(expected)]);
   });
 
-  test('whose file fails is reported with the line', async () => {
+  test('is reported with the line if its file fails', async () => {
     const copy = spoil();
     const file = `${FIXTURES}/views/view_filestore_directories.sql`;
     copy.write(file, copy.read(file).replace('from filestore.nodes', 'from filestore.noodles'));
@@ -239,7 +239,7 @@ describe('a definition in the database', () => {
 describe('plpgsql_check', () => {
   const binaries = findServerWith('plpgsql_check');
 
-  test('complains of the line in the file of a function', async ({ skip }) => {
+  test('reports the line in the file of a function', async ({ skip }) => {
     skip(binaries === undefined, 'no server on this machine has it');
     const copy = spoil();
     const file = `${FIXTURES}/functions/check_limit.sql`;

@@ -17,7 +17,7 @@ import {
 const ADD_COLUMN = 'alter table filestore.nodes add column if not exists owner_hint text;\n';
 const WITH_INCLUDE = `${ADD_COLUMN}--!include views/view_filestore_active_nodes.sql\n`;
 
-// A person's afternoon: many commands, and each starts a process and often a server.
+// These tests run many commands, each of which starts a process and often a server.
 vi.setConfig({ testTimeout: 180_000 });
 
 let copy: PackageCopy;
@@ -36,7 +36,7 @@ afterEach(() => copy.remove());
 const run = (...args: readonly string[]): Promise<CliResult> =>
   runCli(args, { folder: copy.folder, env: { ...env } });
 
-/** The last committed migration: its file's name, text, and what its header says. */
+/** The last committed migration: its file name, text and header. */
 function lastCommitted() {
   const filename = committedMigrations(copy.folder).at(-1) ?? '';
   const text = readFileSync(join(copy.folder, 'migrations', 'committed', filename), 'utf8');
@@ -52,7 +52,7 @@ function everyFile(): Readonly<Record<string, string>> {
   return Object.fromEntries(files.map((path) => [path, readFileSync(join(folder, path), 'utf8')]));
 }
 
-/** The command fails with this exit code and message, and the files are as they were. */
+/** Expects this exit code and message, and unchanged files. */
 async function expectRefusal(
   args: readonly string[],
   exitCode: number,
@@ -67,7 +67,7 @@ async function expectRefusal(
 }
 
 describe('commit', () => {
-  test('that Ctrl-C stops leaves every file as it was', async () => {
+  test('that Ctrl-C stops changes no file', async () => {
     await run('watch', '--once');
     editor.write('select pg_sleep(600);\n');
     const before = everyFile();
@@ -102,7 +102,7 @@ describe('commit', () => {
     expect(editor.read()).toBe(blank);
   });
 
-  test('does not wait forever: the users of a shadow database in use are named', async () => {
+  test('does not wait forever for a shadow database in use, and names its sessions', async () => {
     editor.write(ADD_COLUMN);
     expect(await run('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0 });
     expect(await run('uncommit')).toMatchObject({ exitCode: 0 });
@@ -123,7 +123,7 @@ describe('commit', () => {
     }
   });
 
-  test('of the very first migration works, and so does taking it back', async () => {
+  test('of the first migration works, and so does uncommit', async () => {
     rmSync(join(copy.folder, 'migrations', 'committed'), { recursive: true });
     editor.write('create schema if not exists filestore;\n');
     expect(await run('commit', '-m', 'The schema')).toMatchObject({ exitCode: 0, stderr: '' });
@@ -140,7 +140,7 @@ describe('commit', () => {
     await expectRefusal(['uncommit'], 1, /There is no committed migration/);
   });
 
-  test('without any URL every step works on the embedded Postgres, and leaves no server behind', async () => {
+  test('and every other step work on the embedded Postgres without any URL, and leave no server behind', async () => {
     const alone = (...args: readonly string[]) => runCli(args, { folder: copy.folder });
     editor.write(WITH_INCLUDE);
     expect(await alone('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0, stderr: '' });
@@ -178,7 +178,7 @@ describe('the three URLs', () => {
     ['DATABASE_URL', 'SHADOW_DATABASE_URL', 'localhost'],
     ['DATABASE_URL', 'ROOT_DATABASE_URL', 'localhost'],
     ['SHADOW_DATABASE_URL', 'ROOT_DATABASE_URL', undefined],
-  ] as const)('%s and %s may not have one name, on host %s either', async (one, other, host) => {
+  ] as const)('%s and %s must have different names, also with host %s', async (one, other, host) => {
     const url = new URL(env[one]);
     // Another address of the same server: databases are dropped by name.
     if (host !== undefined) url.hostname = host;
@@ -195,7 +195,7 @@ describe('the three URLs', () => {
     expect(await query(env.DATABASE_URL, 'select from precious')).toEqual([]);
   });
 
-  test('are wanted with NODE_ENV=production', async () => {
+  test('are required with NODE_ENV=production', async () => {
     const result = await runCli(['reset'], { folder: copy.folder, env: { NODE_ENV: 'production' } });
     expect(result).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('production') });
   });

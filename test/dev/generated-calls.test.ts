@@ -7,7 +7,7 @@ import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseRolledBackAfterEachTest();
 
-/** The calls of the database's schema, in which services may also call the functions that the SQL creates. */
+/** Generates the calls after some SQL, as if services could call the functions that it creates. */
 async function callsWith(sql: string, ...names: readonly string[]): Promise<string> {
   await database().query(sql);
   const client = await database().connect();
@@ -28,7 +28,7 @@ const odd = (parameters: string, returns: string, rest = '') =>
   `create function filestore.odd_thing(${parameters}) returns ${returns} language sql ${rest} as 'select null';
    comment on function filestore.odd_thing is 'Is odd.'`;
 
-test('an argument is required unless SQL has a default, and takes null where that is the default', async () => {
+test('an argument is required if SQL has no default, and may be null if the default is null', async () => {
   const calls = await callsWith(
     `set check_function_bodies = off; ${odd("node_id bigint, a_limit integer default 10, seen_at timestamptz default null, labels jsonb default '{}', error jsonb default null", 'void')}`,
     'odd_thing',
@@ -62,7 +62,7 @@ export function oddThing(client: SqlClient, args: OddThingArguments): Promise<vo
 }`);
 });
 
-test('an argument of a domain has the name of its values, which is imported', async () => {
+test('an argument of a domain has the imported type of its values', async () => {
   const calls = await callsWith(
     `set check_function_bodies = off; ${odd('kind filestore.node_kind, states filestore.node_state[]', 'void')}`,
     'odd_thing',
@@ -75,7 +75,7 @@ test('an argument of a domain has the name of its values, which is imported', as
   );
 });
 
-test('an argument of a domain over jsonb, or an array of jsonb, is written as JSON', async () => {
+test('an argument of a domain over jsonb, or an array of jsonb, is passed as JSON', async () => {
   const calls = await callsWith(
     `create domain filestore.labels as jsonb check (jsonb_typeof(value) = 'object');
      set check_function_bodies = off; ${odd('labels filestore.labels, items jsonb[]', 'void')}`,
@@ -135,7 +135,7 @@ export function oddThing(client: SqlClient): Promise<${type}> {
 }`);
 });
 
-test('a value may be null where the comment says so', async () => {
+test('a result may be null if the comment says so', async () => {
   const calls = await callsWith(
     `set check_function_bodies = off; ${odd('', 'text')};
      comment on function filestore.odd_thing is 'Null when there is none.'`,
@@ -145,7 +145,7 @@ test('a value may be null where the comment says so', async () => {
   expect(callOf(calls, 'oddThing')).toContain("result: 'value or null'");
 });
 
-test('a row of a table among out parameters is a row in an object', async () => {
+test('a row of a table among out parameters is a typed member of the result', async () => {
   const calls = await callsWith(
     `create function filestore.odd_thing(a integer, out was_there boolean, out node filestore.nodes)
      language sql as 'select true, null::filestore.nodes'`,
@@ -159,7 +159,7 @@ test('a row of a table among out parameters is a row in an object', async () => 
   expect(call).toContain('Promise<OddThingResult>');
 });
 
-test('each call says which levels may call it', async () => {
+test('the docstring of each call says which levels may call it', async () => {
   const calls = await callsWith('select');
   const levelsOf = (name: string) => /May be called by (.*)\. \*\//.exec(callOf(calls, name))?.[1];
   expect(levelsOf('nodeByPath')).toBe('readers, services and operators');
@@ -167,7 +167,7 @@ test('each call says which levels may call it', async () => {
   expect(levelsOf('purgeDeleted')).toBe('operators');
 });
 
-test("there is no call of internal functions, of triggers' functions and of the owner's", async () => {
+test('internal functions, trigger functions and functions for the owner have no call', async () => {
   const calls = await callsWith(
     `create function filestore.odd_thing() returns void language sql as '';
      comment on function filestore.odd_thing() is 'Internal: Is odd.';
@@ -185,12 +185,12 @@ test.each([
   ['an argument without a name', odd('integer', 'void'), 'that cannot be given by its name'],
   ['a variadic argument', odd('variadic ids bigint[]', 'void'), 'that cannot be given by its name'],
   [
-    'two arguments of one name',
+    'two arguments with the same name',
     odd('node_id bigint, "nodeId" bigint', 'void'),
-    'two arguments that would be nodeId',
+    'two arguments that would both be nodeId',
   ],
   [
-    'two rows of tables in a row',
+    'two table rows in its result',
     odd('', 'table (a filestore.nodes, b filestore.nodes)'),
     'returns more than one row of a table in a row',
   ],

@@ -15,13 +15,13 @@ async function generate() {
 }
 
 describe('the generated files', () => {
-  test('match the committed ones, whatever the version of the server', async () => {
+  test('match the committed ones on every version of the server', async () => {
     for (const { file, text } of await generate()) {
       expect(text, file).toBe(readFileSync(join(PACKAGE_ROOT, file), 'utf8'));
     }
   });
 
-  test('is the same whatever the settings of the session', async () => {
+  test('do not depend on the settings of the session', async () => {
     const { migration } = await readCommittedModel();
     const client = await database().connect();
     await client.query(
@@ -89,14 +89,9 @@ describe('a stale file is described', () => {
 
   test.each([
     ['by the line that differs', text.replace('second', '2nd'), 5, 'has "2nd"; regenerated, it has "second"'],
-    [
-      'by the line that it lacks',
-      text.replace('first\n', ''),
-      4,
-      'has "second"; regenerated, it has "first"',
-    ],
+    ['by the missing line', text.replace('first\n', ''), 4, 'has "second"; regenerated, it has "first"'],
     ['by where it goes on', `${text}third\n`, 6, 'has "third"; regenerated, it has ""'],
-    ['by where it goes on after its end', `${text}\n`, 7, 'has ""; regenerated, it ends'],
+    ['by the first extra line after its end', `${text}\n`, 7, 'has ""; regenerated, it ends'],
     [
       'by its header when nothing else differs',
       text.replace('checksum', 'hash'),

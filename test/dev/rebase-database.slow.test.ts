@@ -10,7 +10,7 @@ import { addColumn, type Checkout, makeCheckout, renumbered } from '../support/b
 import { type CliResult, runCli } from '../support/command-line.ts';
 import { columnsOf, makeWorkflowDatabases, query, type WorkflowEnv } from '../support/workflow.ts';
 
-// Each test starts processes, and git many more.
+// Each test starts many processes, most of them git.
 vi.setConfig({ testTimeout: 180_000 });
 
 let checkout: Checkout;
@@ -25,7 +25,7 @@ afterEach(() => checkout.remove());
 const run = (...args: readonly string[]): Promise<CliResult> =>
   runCli(args, { folder: checkout.folder, env: { ...env } });
 
-/** Branch "theirs" with one migration, and branch "mine" with one that the development database has, about to be merged. */
+/** A branch "theirs" with one migration, and a branch "mine" with one that the development database has, before a merge. */
 async function makeMerge(theirSql: string, mySql: string) {
   checkout.git('checkout', '--quiet', '-b', 'theirs', 'main');
   const theirs = checkout.add('theirs', theirSql);
@@ -45,7 +45,7 @@ async function history() {
   );
 }
 
-/** The database has exactly the migrations of the files. */
+/** Expects that the database has exactly the migrations of the files. */
 async function expectInOrder(): Promise<void> {
   const files = await readCommittedMigrations(join(checkout.folder, 'migrations'));
   expect(await history()).toEqual(
@@ -57,14 +57,14 @@ async function expectInOrder(): Promise<void> {
   );
 }
 
-/** graphile-migrate's own command line passes. */
+/** Expects that graphile-migrate's own command line succeeds. */
 async function graphile(command: string): Promise<void> {
   const options = { cwd: checkout.folder, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env } };
   await promisify(execFile)('npx', ['--no-install', 'graphile-migrate', command], options);
 }
 
 describe('a rebase', () => {
-  test("applies the pending migrations, and then one's own migration again", async () => {
+  test("applies the other branch's migrations, and then your own one again", async () => {
     const { theirs, moved } = await makeMerge(addColumn('their_hint'), addColumn('my_hint'));
     await query(env.DATABASE_URL, 'create table precious as select 1 as n');
     const result = await run('rebase');
@@ -87,7 +87,7 @@ describe('a rebase', () => {
     expect(again.stdout).toMatch(/Nothing to renumber: .*\nDatabase .* has them all\.\n$/);
   });
 
-  test('leaves an object that both branches replace as in a new database', async () => {
+  test('leaves an object that both branches replace as it would be in a new database', async () => {
     const replace = (who: string) =>
       `create or replace function filestore.whose() returns text language sql return '${who}';`;
     await makeMerge(replace('theirs'), replace('mine'));
@@ -96,7 +96,7 @@ describe('a rebase', () => {
     expect(await query(env.DATABASE_URL, 'select filestore.whose()')).toEqual([{ whose: 'mine' }]);
   });
 
-  test('names a fixture that both branches bring', async () => {
+  test('names a fixture that both branches change', async () => {
     const include = (column: string) =>
       `${addColumn(column)}--! Included views/some.sql\nselect '${column}';\n--! EndIncluded views/some.sql`;
     const { theirs, moved } = await makeMerge(include('their_hint'), include('my_hint'));
@@ -108,7 +108,7 @@ describe('a rebase', () => {
     });
   });
 
-  test('applies nothing of current.sql', async () => {
+  test('does not apply current.sql', async () => {
     await makeMerge(addColumn('their_hint'), addColumn('my_hint'));
     writeFileSync(join(checkout.folder, 'migrations', 'current.sql'), addColumn('unfinished'));
     expect(await run('rebase')).toMatchObject({ exitCode: 0 });
@@ -116,8 +116,8 @@ describe('a rebase', () => {
     expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('unfinished');
   });
 
-  test('says where a migration fails, with the files in order; a reset then recreates the database', async () => {
-    // Only a migration that cannot run again sees what the own one has made.
+  test('reports where a migration fails and leaves the files renumbered; a reset then recreates the database', async () => {
+    // A migration fails here only if it cannot run where its column already exists.
     const { theirs } = await makeMerge(
       'alter table filestore.nodes add column hint text;',
       addColumn('hint'),
@@ -134,7 +134,7 @@ describe('a rebase', () => {
   });
 });
 
-describe('a rebase renumbers the files, and leaves a database as it is', () => {
+describe('a rebase renumbers the files, and does not change a database', () => {
   test('that has an unknown migration', async () => {
     const { moved } = await makeMerge(addColumn('their_hint'), addColumn('my_hint'));
     await query(
@@ -153,7 +153,7 @@ describe('a rebase renumbers the files, and leaves a database as it is', () => {
     await expectInOrder();
   });
 
-  test('that can only be read', async () => {
+  test('that is read-only', async () => {
     await makeMerge(addColumn('their_hint'), addColumn('my_hint'));
     const before = await history();
     const name = new URL(env.DATABASE_URL).pathname.slice(1);
@@ -167,7 +167,7 @@ describe('a rebase renumbers the files, and leaves a database as it is', () => {
   });
 });
 
-test('a rebase changes nothing when the database cannot be reached, or another migrator is at work', async () => {
+test('a rebase changes nothing when the database cannot be reached, or another migrator is running', async () => {
   await makeMerge(addColumn('their_hint'), addColumn('my_hint'));
   const before = { texts: checkout.texts(), history: await history() };
   const gone = new URL(env.DATABASE_URL);

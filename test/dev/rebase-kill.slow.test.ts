@@ -11,7 +11,7 @@ import { columnsOf, makeWorkflowDatabases, query, type WorkflowEnv } from '../su
 vi.setConfig({ testTimeout: 180_000 });
 
 const PATIENCE = { timeout: 60_000, interval: 5 };
-/** Any number will do. */
+/** An arbitrary number. */
 const BARRIER = 815;
 
 let checkout: Checkout;
@@ -30,13 +30,13 @@ afterEach(() => {
 
 const run = (...args: readonly string[]) => runCli(args, { folder: checkout.folder, env: { ...env } });
 
-/** A merge of a branch with one migration into one with three, which the development database has. */
+/** A merge of a branch with one migration into one with three, which the development database already has. */
 async function makeMerge(theirSql: string): Promise<void> {
   checkout.git('checkout', '--quiet', '-b', 'theirs', 'main');
   checkout.add('theirs', theirSql);
   checkout.record('Theirs');
   checkout.git('checkout', '--quiet', '-b', 'mine', 'main');
-  // Two of one name: the new name of the first is the old one of the second.
+  // Two with the same slug: the new name of the first is the old name of the second.
   mine = ['my_a', 'my_b', 'my_c'].map((column, index) =>
     checkout.add(index === 2 ? 'last' : 'same', addColumn(column)),
   );
@@ -51,13 +51,13 @@ async function kill(running: ChildProcess): Promise<void> {
   await ended;
 }
 
-/** Every own migration is in the folder, under one name or another. */
+/** Expects that every own migration is in the folder, under its old or new name. */
 function expectNothingLost(texts: Readonly<Record<string, string>>): void {
   const there = Object.values(checkout.texts()).map(withoutPlace);
   for (const filename of mine) expect(there).toContain(withoutPlace(texts[filename] ?? ''));
 }
 
-/** What the rebase leads to, and nothing beside it. */
+/** Expects exactly the result of a complete rebase. */
 async function expectFinished(texts: Readonly<Record<string, string>>): Promise<void> {
   const moved = mine.map((filename, index) => renumbered(filename, checkout, index + 2));
   const folder = join(checkout.folder, 'migrations');
@@ -79,12 +79,12 @@ async function expectFinished(texts: Readonly<Record<string, string>>): Promise<
 
 const journal = () => join(checkout.folder, '.git', 'filestore-db-rebase.json');
 
-/** New path of an own migration, by its place among them. */
+/** The new path of an own migration, by its position. */
 const movedPath = (index: number) => checkout.pathOf(renumbered(mine[index] ?? '', checkout, index + 2));
 
-/** Starts a rebase, and kills it when it is about to write a file and has done what comes before that. */
+/** Starts a rebase, and kills it just before it writes a file. */
 async function killAt(path: string, isThere: () => boolean | Promise<boolean>): Promise<void> {
-  // Writing into a pipe that nothing reads never ends.
+  // A write to a pipe without a reader blocks.
   const pipe = `${path}.new`;
   execFileSync('mkfifo', [pipe]);
   child = startCli(['rebase'], { folder: checkout.folder, env: { ...env } });
@@ -93,7 +93,7 @@ async function killAt(path: string, isThere: () => boolean | Promise<boolean>): 
   rmSync(pipe);
 }
 
-// Files are written from the last to the first.
+// The rebase writes files from the last to the first.
 test.each([
   ['before the first file', () => movedPath(2), () => existsSync(journal()), 'Renumbered'],
   ['between two files', () => movedPath(1), () => existsSync(movedPath(2)), 'Finished'],
@@ -124,7 +124,7 @@ test('a rebase that is killed before it deletes the old files is finished by the
   await makeMerge(addColumn('their_hint'));
   const texts = checkout.texts();
   await killAt(movedPath(0), () => existsSync(movedPath(1)));
-  // Nothing can be put between that write and the deletions, so the test does it.
+  // The rebase cannot be stopped between that write and the deletions, so the test prepares this state itself.
   const [first]: readonly { readonly after: string }[] = JSON.parse(readFileSync(journal(), 'utf8'));
   writeFileSync(movedPath(0), first?.after ?? '');
   expect(await run('rebase')).toMatchObject({ exitCode: 0 });

@@ -9,10 +9,10 @@ import { addColumn, type Checkout, makeCheckout, renumbered, withoutPlace } from
 import { type CliResult, runCli } from '../support/command-line.ts';
 import { PASSED } from '../support/spoiled-package.ts';
 
-// Each test starts processes, and git many more.
+// Each test starts many processes, most of them git.
 vi.setConfig({ testTimeout: 180_000 });
 
-// A database on another machine is never touched, so that these tests are about files alone.
+// A rebase never touches a database on another machine, so these tests are only about files.
 const ELSEWHERE = {
   DATABASE_URL: 'postgres://db.example.com/filestore',
   SHADOW_DATABASE_URL: 'postgres://db.example.com/filestore_shadow',
@@ -29,7 +29,7 @@ afterEach(() => checkout.remove());
 const rebase = (...args: readonly string[]): Promise<CliResult> =>
   runCli(['rebase', ...args], { folder: checkout.folder, env: ELSEWHERE });
 
-/** A branch with migrations; the text of each file. */
+/** Creates a branch with migrations, and returns the text of each file. */
 function branch(name: string, ...migrations: readonly string[]): Readonly<Record<string, string>> {
   checkout.git('checkout', '--quiet', '-b', name, 'main');
   return extend(...migrations);
@@ -41,7 +41,7 @@ function extend(...migrations: readonly string[]): Readonly<Record<string, strin
   return Object.fromEntries(added.map((filename) => [filename, checkout.read(filename)]));
 }
 
-/** The files after the common ones are these, in this order, and all are one chain. */
+/** Expects these files after the common ones, in this order, as one valid chain. */
 async function expectOrder(...texts: readonly string[]): Promise<void> {
   const added = checkout.migrations().slice(checkout.base.length);
   expect(added.map((filename) => withoutPlace(checkout.read(filename)))).toEqual(texts.map(withoutPlace));
@@ -56,7 +56,7 @@ async function expectRefusal(result: CliResult, exitCode: number, ...parts: read
 }
 
 describe('a rebase', () => {
-  test("during a merge renumbers one's own migrations to follow the others, and changes only the number and two header lines", async () => {
+  test('during a merge renumbers your own migrations after the others, and changes only the number and two header lines', async () => {
     const theirs = branch('theirs', 'their_a', 'their_b');
     const mine = branch('mine', 'my_a', 'my_b', 'my_c');
     checkout.git('merge', '--quiet', '--no-commit', 'theirs');
@@ -80,7 +80,7 @@ describe('a rebase', () => {
     expect(result.stderr).toMatch(/db\.example\.com.* was left as it is: it is on another machine/);
   });
 
-  test('after the merge does the same, and once more does nothing', async () => {
+  test('after the merge does the same, and does nothing when run again', async () => {
     const theirs = branch('theirs', 'their_a');
     const mine = branch('mine', 'my_a', 'my_b');
     checkout.git('merge', '--quiet', '--no-edit', 'theirs');
@@ -99,7 +99,7 @@ describe('a rebase', () => {
     expect(checkout.texts()).toEqual(texts);
   });
 
-  test('keeps the numbers of main, wherever the merge is: on the branch, on main, or already recorded on main', async () => {
+  test('keeps the numbers of main when the merge is on the branch, on main, or already committed on main', async () => {
     const mine = branch('mine', 'my_a');
     checkout.git('checkout', '--quiet', 'main');
     const theirs = extend('their_a');
@@ -140,7 +140,7 @@ describe('a rebase', () => {
     await expectOrder(...Object.values(theirs), ...Object.values(mine));
   });
 
-  test('of a pull into main keeps published migrations, and renumbers the others', async () => {
+  test('after a pull into main keeps published migrations, and renumbers the others', async () => {
     const published = branch('published', 'their_a');
     checkout.git('update-ref', 'refs/remotes/origin/main', 'published');
     checkout.git('checkout', '--quiet', 'main');
@@ -150,7 +150,7 @@ describe('a rebase', () => {
     await expectOrder(...Object.values(published), ...Object.values(mine));
   });
 
-  test('of a migration that git has never seen works as well', async () => {
+  test('renumbers an untracked migration too', async () => {
     const mine = checkout.add('my_a', addColumn('my_a'));
     const text = checkout.read(mine);
     rmSync(checkout.pathOf(mine));
@@ -160,7 +160,7 @@ describe('a rebase', () => {
     await expectOrder(...Object.values(theirs), text);
   });
 
-  test('of two migrations of one name keeps both', async () => {
+  test('keeps two migrations with the same slug', async () => {
     const theirs = branch('theirs', 'their_a');
     const names = ['my_a', 'my_b'];
     branch('mine');
@@ -171,7 +171,7 @@ describe('a rebase', () => {
     await expectOrder(...Object.values(theirs), ...mine);
   });
 
-  test('follows --onto, and says so', async () => {
+  test('uses the branch of --onto, and reports it', async () => {
     const theirs = branch('theirs', 'their_a');
     const mine = branch('mine', 'my_a');
     checkout.git('merge', '--quiet', '--no-edit', 'theirs');
@@ -182,7 +182,7 @@ describe('a rebase', () => {
   });
 });
 
-describe('a rebase is refused, and changes nothing,', () => {
+describe('a rebase is refused and changes nothing', () => {
   test.each([
     ['for a branch that git does not know', ['--onto', 'nowhere'], 2, /"nowhere".*git fetch/],
     ['for a name that looks like an option', ['--onto=--all'], 2, /"--all".*git fetch/],
@@ -194,7 +194,7 @@ describe('a rebase is refused, and changes nothing,', () => {
     expect(checkout.texts()).toEqual(texts);
   });
 
-  test('where git has nothing to say, and where it is not installed', async () => {
+  test('outside a git repository, and without git', async () => {
     const git = join(checkout.folder, '.git');
     const bare = { ...ELSEWHERE, PATH: '' };
     const without = await runCli(['rebase'], { folder: checkout.folder, env: bare });
@@ -203,7 +203,7 @@ describe('a rebase is refused, and changes nothing,', () => {
     await expectRefusal(await rebase(), 1, /not a git repository.*Run this in a clone/);
   });
 
-  test('if no other branch can be found', async () => {
+  test('when no other branch can be found', async () => {
     branch('mine', 'my_a');
     checkout.git('branch', '--delete', '--force', 'main');
     await expectRefusal(
@@ -213,7 +213,7 @@ describe('a rebase is refused, and changes nothing,', () => {
     );
   });
 
-  test('for a released migration, whose number the other ones have to leave', async () => {
+  test('for a released migration, since the others must be renumbered instead', async () => {
     const theirs = branch('theirs', 'their_a');
     const mine = branch('mine', 'my_a');
     checkout.git('tag', 'v1.2.0');
@@ -252,7 +252,7 @@ describe('a rebase is refused, and changes nothing,', () => {
     expect(checkout.texts()).toEqual(texts);
   });
 
-  test('for two migrations of one name, until the own one has another', async () => {
+  test('for two migrations with the same slug, until your own one is renamed', async () => {
     branch('theirs');
     const name = checkout.add('hints', addColumn('their_a'));
     const theirs = checkout.read(name);
@@ -271,7 +271,7 @@ describe('a rebase is refused, and changes nothing,', () => {
     await expectOrder(theirs, mine);
   });
 
-  test('for a migration that was edited, and for one of the other branch that was', async () => {
+  test('for an edited migration of either branch', async () => {
     const [theirs = ''] = Object.keys(branch('theirs', 'their_a'));
     const [mine = ''] = Object.keys(branch('mine', 'my_a'));
     checkout.git('merge', '--quiet', '--no-commit', 'theirs');
@@ -290,7 +290,7 @@ describe('a rebase is refused, and changes nothing,', () => {
     );
   });
 
-  test('for migrations of two branches that are both unknown to the third', async () => {
+  test('for migrations of two branches, neither of which is in the third', async () => {
     const [a] = Object.keys(branch('a', 'my_a'));
     const [b] = Object.keys(branch('b', 'my_b'));
     checkout.git('merge', '--quiet', '--no-edit', 'a');

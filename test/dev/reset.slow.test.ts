@@ -29,7 +29,7 @@ async function tablesOf(url: string): Promise<readonly unknown[]> {
 }
 
 describe('reset', () => {
-  test('erases and recreates the database, and says so', async () => {
+  test('erases and recreates the database, and reports it', async () => {
     const env = await makeWorkflowDatabases();
     await query(env.DATABASE_URL, 'create table precious (n integer)');
     const result = await run(env, 'reset');
@@ -48,7 +48,7 @@ describe('reset', () => {
     expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
   });
 
-  test('erases nothing when the migrations could not be applied afterwards', async () => {
+  test('erases nothing when the migrations cannot be applied', async () => {
     const env = await makeWorkflowDatabases();
     await query(env.DATABASE_URL, 'create table precious (n integer)');
     const last = committedMigrations(copy.folder).at(-1) ?? '';
@@ -60,7 +60,7 @@ describe('reset', () => {
     expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'precious' }]);
   });
 
-  test('that Ctrl-C stops midway says that the database may be erased', async () => {
+  test('that Ctrl-C stops midway reports that the database may be erased', async () => {
     const env = await makeWorkflowDatabases();
     await query(env.DATABASE_URL, 'create table precious (n integer)');
     copy.addMigration('slow', 'select pg_sleep(600);');
@@ -80,7 +80,7 @@ describe('reset', () => {
     expect(await tablesOf(env.DATABASE_URL)).not.toContainEqual({ relname: 'precious' });
   });
 
-  test('erases nothing while there are connections, and names them', async () => {
+  test('erases nothing while other sessions are connected, and names them', async () => {
     const env = await makeWorkflowDatabases();
     const { default: pg } = await import('pg');
     const user = new pg.Client({ connectionString: env.DATABASE_URL, application_name: 'a service' });
@@ -116,7 +116,7 @@ describe('a database that is not on this machine', () => {
     expect(result.output).not.toContain(SECRET);
   });
 
-  test('is asked for by a root URL on another machine too', async () => {
+  test('is not erased when the root URL is on another machine', async () => {
     const env = { ...remote, DATABASE_URL: 'postgres://app@127.0.0.1/app' };
     expect(await run(env, 'reset')).toMatchObject({
       exitCode: 2,
@@ -124,7 +124,7 @@ describe('a database that is not on this machine', () => {
     });
   });
 
-  test('given its name, is connected to', async () => {
+  test('is connected to when its name is given', async () => {
     expect(await run(remote, 'reset', '--yes-erase', 'app')).toMatchObject({
       exitCode: 1,
       stderr: expect.stringContaining('Cannot connect to database "app" on db.invalid:5432'),
@@ -139,7 +139,7 @@ describe('a database that is not on this machine', () => {
     afterEach(() => server.stop());
 
     test('is erased when its name is given, and only then', async () => {
-      // Leads to this machine, but not by a name that says so.
+      // An address of this machine that is not recognized as local.
       const url = new URL(server.url);
       url.hostname = '0.0.0.0';
       const env = workflowEnv(url.href, 'app');

@@ -25,22 +25,22 @@ describe("a view's column", () => {
     ],
     ['comes from a column that may be null', 'select parent_id as id from filestore.nodes', 'string | null'],
     [
-      'comes from the near side of an outer join',
+      'comes from the outer side of a left join',
       'select n.id from filestore.nodes n left join filestore.rollups r on r.node_id = n.id',
       'string',
     ],
     [
-      'comes from the far side of an outer join',
+      'comes from the nullable side of a left join',
       'select r.node_id as id from filestore.nodes n left join filestore.rollups r on r.node_id = n.id',
       'string | null',
     ],
     [
-      'comes from the far side of a right join',
+      'comes from the nullable side of a right join',
       'select r.node_id as id from filestore.rollups r right join filestore.nodes n on r.node_id = n.id',
       'string | null',
     ],
     [
-      'comes from a join on the far side of an outer join',
+      'comes from a join on the nullable side of a left join',
       `select s.id from filestore.nodes n
        left join (filestore.rollups r join filestore.snapshots s on s.id = r.node_id) on r.node_id = n.id`,
       'string | null',
@@ -56,7 +56,7 @@ describe("a view's column", () => {
       'string | null',
     ],
     [
-      'has the name of a column but another source',
+      'has the name of a column, but another source',
       "select ', n.id AS id, ' as text, nullif(n.id, 1) as id from filestore.nodes n",
       'string | null',
     ],

@@ -6,7 +6,7 @@ import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/tes
 const filled = databaseForFile();
 const changed = databaseRolledBackAfterEachTest();
 
-/** Whether a value that pg returned is of a type, as far as one can see it. */
+/** Whether a value that pg returned fits a type, as far as this can be checked. */
 function isOf(value: unknown, type: string): boolean {
   const choices = type.split(' | ');
   if (choices.includes('JsonValue')) return true;
@@ -111,7 +111,7 @@ describe('a row that pg returns', () => {
   test.each([
     ['DirectoryTotalsRow', 'filestore.directory_totals', 'a.id'],
     ['ListTotalsRow', 'filestore.list_totals', 'array[a.id]'],
-  ])('%s has no nulls, even of a directory that is new, or deleted', async (name, called, argument) => {
+  ])('%s has no nulls, even for a new or deleted directory', async (name, called, argument) => {
     const rows = await filled().query(
       `with a as materialized (
          select n.id from filestore.nodes n where n.kind = 'directory' order by n.id
@@ -124,7 +124,7 @@ describe('a row that pg returns', () => {
     expect(Object.values(fieldsOf(types, name)).join()).not.toContain('null');
   });
 
-  test('ListUnseenRow has an empty array where every node was seen, and no path at the end', async () => {
+  test('ListUnseenRow has an empty array if every node was seen, and no path at the end', async () => {
     const rows = await filled().query(
       "select u.* from filestore.backend_mounts m cross join lateral filestore.list_unseen(m.mount_key, '-infinity') u",
     );
@@ -134,7 +134,7 @@ describe('a row that pg returns', () => {
     expect(fieldsOf(types, 'ListUnseenRow')).toEqual({ node_ids: 'string[]', next_path: 'string | null' });
   });
 
-  test('has a type, whatever table, view or function of services it is of', async () => {
+  test('has a type for every table, view and function of services', async () => {
     const objects = await filled().query<{ kind: string; name: string }>(
       `select 'relation' as kind, relname as name from pg_class
        where relnamespace = 'filestore'::regnamespace and relkind in ('r', 'v', 'm')
@@ -151,7 +151,7 @@ describe('a row that pg returns', () => {
     expect(types).not.toMatch(/: unknown/);
   });
 
-  test('has the values that a domain lists', () => {
+  test('has the values of a domain in its type', () => {
     expect(types).toContain("export type NodeKind = 'file' | 'directory';");
     expect(types).toContain("export type NodeState = 'active' | 'inconsistent' | 'missing' | 'deleted';");
     expect(types).toContain(
@@ -162,14 +162,14 @@ describe('a row that pg returns', () => {
     expect(fieldsOf(types, 'NodeVersionRow')).toMatchObject({ kind: 'NodeKind', state: 'NodeState' });
   });
 
-  test('may be null where a left join or a version that is current has nothing', () => {
+  test('may have null from a left join, or in the current version', () => {
     expect(fieldsOf(types, 'ActiveNodeRow')).toMatchObject({ id: 'string', last_seen_at: 'Date | null' });
     for (const name of ['NodeVersionRow', 'NodeAtRow', 'TreeAtRow']) {
       expect(fieldsOf(types, name), name).toMatchObject({ valid_from: 'Date', valid_to: 'Date | null' });
     }
   });
 
-  test('holds an object in metadata, which nothing else can be', async () => {
+  test('has an object in metadata, which can be nothing else', async () => {
     expect(fieldsOf(types, 'NodeRow').metadata).toBe('JsonObject');
     expect(fieldsOf(types, 'NodeInsert').metadata).toBe('JsonObject');
     await expect(filled().query("update filestore.nodes set metadata = '[]'")).rejects.toMatchObject({
@@ -177,14 +177,14 @@ describe('a row that pg returns', () => {
     });
   });
 
-  test('is none of a function that services do not call, and no type is of arguments', () => {
+  test('has no type for functions that services cannot call, or for arguments', () => {
     expect(types).not.toMatch(
       /\b(?:EraseMount|GrantAccess|CheckName|IsSound|DescribeNode|PrepareNodeInsert)Row\b/,
     );
     expect(types).not.toMatch(/Arguments\b/);
   });
 
-  test('is changed by an update of the columns that a service may update, each of which can be left out', () => {
+  test('has a type for updates, with the columns that a service may update, all optional', () => {
     expect(fieldsOf(types, 'NodeUpdate')).toMatchObject({
       parent_id: 'string | number | bigint | null',
       name: 'string',
@@ -197,7 +197,7 @@ describe('a row that pg returns', () => {
     expect(types).toMatch(/export interface NodeUpdate \{\n(?: {2}\w+\?: .*;\n)+\}/);
   });
 
-  test('accepts the columns that a service may insert', () => {
+  test('has a type for inserts, with the columns that a service may insert', () => {
     expect(fieldsOf(types, 'NodeInsert')).toMatchObject({
       backend_mount_id: 'string | number | bigint',
       kind: 'NodeKind',
@@ -234,7 +234,7 @@ describe('a type of SQL', () => {
     expect(fieldsOf(await typesOf(changed), 'OddThingRow').it).toBe(type);
   });
 
-  test('has values with quotes in them, and columns with odd names', async () => {
+  test('can have values with quotes, and columns with odd names', async () => {
     await changed().query(
       `create table filestore.odd_things (
          "a name" text not null default 'x',
@@ -248,7 +248,7 @@ describe('a type of SQL', () => {
   });
 });
 
-test('two functions of one name are refused, since they would have one type', async () => {
+test('two functions with the same name are refused, since they would have the same type', async () => {
   await changed().query(
     'create function filestore.canonical_path(path integer) returns text language sql as $$ select null $$',
   );

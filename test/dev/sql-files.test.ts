@@ -10,7 +10,7 @@ const PROCEDURE = 'migrations/fixtures/functions/backfill.sql';
 const TRIGGER = 'migrations/fixtures/triggers/nodes_guard_removal.sql';
 const VIEW = 'migrations/fixtures/views/view_filestore_active_nodes.sql';
 
-/** What the gate says when one file is changed. */
+/** The problems that the gate reports when one file is changed. */
 async function complaints(file: string, change: (text: string) => string): Promise<readonly string[]> {
   const copy = spoil();
   const text = copy.read(file);
@@ -19,11 +19,11 @@ async function complaints(file: string, change: (text: string) => string): Promi
   return linesOf(sqlFiles.look(await copy.sources()));
 }
 
-test('the SQL of the checkout is written as it should be', async () => {
+test('the SQL files of the checkout have no problems', async () => {
   expect(await sqlFiles.look(await spoil().sources())).toEqual(PASSED);
 });
 
-describe('a file is not written as it should be', () => {
+describe('a file is reported', () => {
   const replace = (from: string, to: string) => (text: string) => text.replace(from, to);
 
   test.each<[string, string, (text: string) => string, string]>([
@@ -35,25 +35,25 @@ describe('a file is not written as it should be', () => {
       ' creates a second object',
     ],
     [
-      'for another name than that of its object',
+      'for a name that is not that of its object',
       VIEW,
       replace('create view filestore.view_filestore_active_nodes', 'create view filestore.others'),
       ' has no statement "create view filestore.view_filestore_active_nodes as…"',
     ],
     [
-      'for a view that is not dropped before it is made',
+      'for a view that is not dropped before it is created',
       VIEW,
       replace('drop view if exists', 'drop view'),
       ' has no statement "drop view if exists filestore.view_filestore_active_nodes;…"',
     ],
     [
-      'for a trigger of another name',
+      'for a trigger with another name',
       TRIGGER,
       replace('create trigger nodes_guard_removal', 'create trigger nodes_guard'),
       ' has no statement "create trigger nodes_guard_removal…"',
     ],
     [
-      'for a function that cannot be made again',
+      'for a function that is not created with "or replace"',
       FUNCTION,
       replace('create or replace', 'create'),
       ' has no statement "create or replace function filestore.check_limit(…"',
@@ -86,7 +86,7 @@ describe('a file is not written as it should be', () => {
     expect(await complaints(file, change)).toContainEqual(expect.stringContaining(complaint));
   });
 
-  test('for its folder', async () => {
+  test('for being in the wrong folder', async () => {
     const copy = spoil();
     renameSync(join(copy.folder, FUNCTION), join(copy.folder, 'migrations/fixtures/check_limit.sql'));
     expect(await linesOf(sqlFiles.look(await copy.sources()))).toEqual([

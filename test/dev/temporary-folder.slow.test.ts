@@ -27,14 +27,14 @@ if (!asRoot) console.warn('Not root: the tests of what another account can do to
 
 const SECRET = 'readable and writable by root only';
 
-/** Stands for the system's folder for temporary files. */
+/** The test's replacement for the system's temporary folder. */
 let temporary: string;
-/** A folder of root's own with one file in it. */
+/** A folder that belongs to root, with one file. */
 let closed: string;
 let running: ChildProcess[];
 
 beforeEach(() => {
-  // Short: the path of a Unix socket has room for about a hundred bytes.
+  // A short name, since the path of a Unix socket has at most about a hundred bytes.
   temporary = mkdtempSync(join(tmpdir(), 'fst-'));
   chmodSync(temporary, 0o1777);
   closed = mkdtempSync(join(tmpdir(), 'fsc-'));
@@ -54,7 +54,7 @@ const serverFolders = () =>
     .filter((name) => name.startsWith('fs-model-'))
     .map((name) => join(temporary, name));
 
-/** Opens a temporary database in a process. */
+/** Opens a temporary database in a separate process. */
 async function open() {
   const child = spawn(
     process.execPath,
@@ -69,7 +69,7 @@ async function open() {
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const url = await new Promise<string>((resolve, reject) => {
     child.stdout.setEncoding('utf8').on('data', (text: string) => resolve(text.trim()));
-    child.once('exit', (code) => reject(new Error(`it ended with ${code}`)));
+    child.once('exit', (code) => reject(new Error(`the process ended with ${code}`)));
   });
   const folder = dirname(new URL(url).searchParams.get('host') ?? '');
   return {
@@ -102,7 +102,7 @@ describe('the folder of a temporary server', () => {
     expect(existsSync(database.folder)).toBe(false);
   });
 
-  test('is removed by the next run after kill -9, while the folder of a run at work stays', async () => {
+  test('is removed by the next run after kill -9, and the folder of an active run stays', async () => {
     const [killed, atWork] = await Promise.all([open(), open()]);
     await killed.kill();
     expect(existsSync(killed.folder)).toBe(true);
@@ -113,7 +113,7 @@ describe('the folder of a temporary server', () => {
     expect(serverFolders()).toEqual([]);
   });
 
-  test('stays when nothing proves that its owner is gone, whatever its name', async () => {
+  test('stays when nothing proves that its owner has ended, whatever its name', async () => {
     const folder = join(temporary, 'fs-model-notes');
     mkdirSync(folder);
     writeFileSync(join(folder, 'owner'), 'not a socket');
@@ -121,7 +121,7 @@ describe('the folder of a temporary server', () => {
     expect(readdirSync(folder)).toEqual(['owner']);
   });
 
-  test('is not removed by way of a link', async () => {
+  test('is not removed through a link', async () => {
     await abandonFolder(join(closed, 'abandoned'));
     symlinkSync(join(closed, 'abandoned'), join(temporary, 'fs-model-link'));
     await makeAnother();
@@ -129,7 +129,7 @@ describe('the folder of a temporary server', () => {
     expect(readdirSync(temporary)).toEqual(['fs-model-link']);
   });
 
-  test('is removed without the targets of links in it', async () => {
+  test('is removed without following links in it', async () => {
     const folder = join(temporary, 'fs-model-abandoned');
     await abandonFolder(folder);
     symlinkSync(closed, join(folder, 'link'));
@@ -146,7 +146,7 @@ describe('the folder of a temporary server', () => {
 });
 
 describe.runIf(asRoot)('as root', () => {
-  /** Puts links to root's file, as `nobody`, wherever it can in the folder of each server that appears. */
+  /** As `nobody`, creates links to root's file wherever possible in the folder of each new server. */
   function attack(): () => Promise<readonly string[]> {
     const script = `
       while sleep 0.01; do
@@ -177,14 +177,14 @@ describe.runIf(asRoot)('as root', () => {
     const database = await open();
     const planted = await stop();
     expect(readFileSync(join(closed, 'file'), 'utf8')).toBe(SECRET);
-    // It got into the folders that the server itself writes to, and into no other.
+    // The links could be created in the folders that the server itself writes to, and in no other.
     expect(planted).toEqual([join(database.folder, 'socket'), join(database.folder, 'server', 'data')]);
     await database.close();
     expect(existsSync(database.folder)).toBe(false);
     expect(readFileSync(join(closed, 'file'), 'utf8')).toBe(SECRET);
   });
 
-  test('the log can be read by its owner only', async () => {
+  test('only the owner can read the log', async () => {
     const database = await open();
     const log = lstatSync(join(database.folder, 'postgres.log'));
     expect({ mode: log.mode & 0o777, uid: log.uid }).toEqual({ mode: 0o600, uid: 0 });

@@ -39,7 +39,7 @@ function watchInTerminal(more: Readonly<Record<string, string>> = {}): RunningCo
   return follow(child, () => child.stdin?.write(CTRL_C));
 }
 
-/** Applies something, breaks it, and ends by Ctrl-C; all that a person sees. */
+/** Applies a change, makes it fail, and presses Ctrl-C. Returns the whole output. */
 async function session(command: RunningCommand): Promise<string> {
   watching = command;
   await command.untilSays('current.sql is empty');
@@ -63,7 +63,7 @@ describe.skipIf(!canUse('python3', hasTerminal()))('on a terminal', () => {
     expect(output).toContain(`${eraseLine}running ${first} on the development database${eraseLine}`);
   });
 
-  test('NO_COLOR takes the colours away', async () => {
+  test('NO_COLOR removes the colours', async () => {
     const output = await session(watchInTerminal({ NO_COLOR: '1' }));
     expect(output).toContain('Applied current.sql');
     for (const colour of [31, 32, 33, 39, 90]) expect(output).not.toContain(`${ESCAPE}[${colour}m`);

@@ -12,7 +12,7 @@ import {
 
 const ADD_COLUMN = 'alter table filestore.nodes add column if not exists owner_hint text;\n';
 
-// A person's afternoon: many commands, and each starts a process and often a server.
+// These tests run many commands, each of which starts a process and often a server.
 vi.setConfig({ testTimeout: 180_000 });
 
 let copy: PackageCopy;
@@ -31,7 +31,7 @@ afterEach(() => copy.remove());
 const run = (...args: readonly string[]): Promise<CliResult> =>
   runCli(args, { folder: copy.folder, env: { ...env } });
 
-/** The library records a migration by its number alone. */
+/** graphile-migrate records a migration by its number only. */
 const recordOf = (filename: string) => `${filename.slice(0, 6)}.sql`;
 
 async function recorded(): Promise<readonly string[]> {
@@ -42,10 +42,10 @@ async function recorded(): Promise<readonly string[]> {
   return rows.map(({ filename }) => filename);
 }
 
-describe('uncommit, while it tries the shadow database,', () => {
+describe('uncommit, while it runs migrations on the shadow database,', () => {
   const SHADOW_ONLY = "if current_database() like '%shadow' then";
 
-  /** A migration that does this on the shadow database alone, and the last one after it. */
+  /** Adds a migration that runs this SQL only on the shadow database, and one after it. */
   async function addMigrations(body: string): Promise<string> {
     copy.addMigration('slow', `do $$ begin\n  ${SHADOW_ONLY}\n    ${body}\n  end if;\nend $$;`);
     const last = copy.addMigration('owner-hints', ADD_COLUMN.trim());
@@ -80,7 +80,7 @@ describe('uncommit, while it tries the shadow database,', () => {
     expect(committedMigrations(copy.folder)).not.toContain(last);
   });
 
-  test('and is stopped says that the record may be gone', async () => {
+  test('and is stopped reports that the record may be lost', async () => {
     const last = await addMigrations('perform pg_sleep(600);');
     const files = committedMigrations(copy.folder);
     const child = startCli(['uncommit'], { folder: copy.folder, env: { ...env } });
@@ -98,7 +98,7 @@ describe('uncommit, while it tries the shadow database,', () => {
     expect(await recorded()).not.toContain(recordOf(last));
   });
 
-  test('and fails says that the record may be gone', async () => {
+  test('and fails reports that the record may be lost', async () => {
     const last = await addMigrations("raise exception 'not here';");
     expect(await run('uncommit')).toMatchObject({
       exitCode: 1,

@@ -23,10 +23,10 @@ import {
 } from '../support/workflow.ts';
 
 const VIEW = 'fixtures/views/view_filestore_active_nodes.sql';
-/** What follows the columns of the view. */
+/** The text after the columns of the view. */
 const FROM = '\nfrom filestore.nodes n\n';
 
-// A person's afternoon: many commands, and each starts a process and often a server.
+// These tests run many commands, each of which starts a process and often a server.
 vi.setConfig({ testTimeout: 180_000 });
 
 let copy: PackageCopy;
@@ -51,14 +51,14 @@ async function watch(env: Readonly<Record<string, string>> = {}): Promise<Runnin
   return command;
 }
 
-/** Watching a database that has all committed migrations. */
+/** Starts watch on a database that has all committed migrations. */
 async function watchOn(env: WorkflowEnv): Promise<RunningCommand> {
   const command = await watch({ ...env });
   await command.untilSays(/Up to date: current\.sql is empty .*\n/);
   return command;
 }
 
-describe('on a machine that has nothing yet', () => {
+describe('on a machine without any database', () => {
   test('starts the embedded Postgres, applies each save with its time, shows failures, and continues', async () => {
     const watching = await watch();
     const url = /To open it: (.*)\n/.exec(await watching.untilSays(/To open it: .*\n/))?.[1] ?? '';
@@ -106,13 +106,13 @@ describe('on a machine that has nothing yet', () => {
     await host.untilSays(/Up to date/);
     const guest = await watch();
     await guest.untilSays(/Up to date/);
-    // Both watch the same files, and one of them is faster.
+    // Both watch the same files, and one of them applies the save first.
     editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');
     await guest.untilSays(/(Applied|Unchanged:) current\.sql/);
     await host.untilSays(/(Applied|Unchanged:) current\.sql/);
-    // Who is connected to the server is not connected to the database.
+    // A session in another database of the server does not count as connected to this one.
     expect(await runCli(['reset'], { folder: copy.folder })).toMatchObject({ exitCode: 0, stderr: '' });
-    // A commit comes to an end by itself, and so the server waits for it.
+    // A commit ends on its own, so the server waits for it.
     const committing = runCli(['commit', '-m', 'Owner hints'], { folder: copy.folder });
     const guests = "select from pg_locks where locktype = 'advisory' and mode = 'ShareLock'";
     await vi.waitFor(async () => expect(await query(databaseUrl(url, 'postgres'), guests)).toHaveLength(1), {
@@ -134,7 +134,7 @@ describe('on a database of the developer', () => {
     env = await makeWorkflowDatabases();
   });
 
-  test('a change of a view under its dependants is applied by way of its fixtures', async () => {
+  test('a change of a view that others depend on is applied by including its fixtures', async () => {
     const watching = await watchOn(env);
     writeFileSync(
       join(copy.folder, 'migrations', 'fixtures', 'views', 'big_nodes.sql'),
@@ -177,7 +177,7 @@ describe('on a database of the developer', () => {
     await watching.interrupt();
   });
 
-  test('an error without a position is placed by its statement', async () => {
+  test('an error without a position is located by its statement', async () => {
     const watching = await watchOn(env);
     editor.write(
       "create or replace function filestore.half(n integer) returns integer language sql\nbegin atomic;\n  select case when n > 0 then n / 2 end;\nend;\n\nselect '; no end' as \"not; either\" /* ; */;\ninsert into filestore.backend_mounts (mount_key, backend_kind)\nvalues ('x', 'local');\nselect 1;\n",
@@ -215,7 +215,7 @@ describe('on a database of the developer', () => {
     await watching.interrupt();
   });
 
-  test('a commit in another terminal is taken in', async () => {
+  test('a commit in another terminal is recognized', async () => {
     const watching = await watchOn(env);
     editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');
     await watching.untilSays(/Applied current\.sql/);
@@ -229,7 +229,7 @@ describe('on a database of the developer', () => {
     expect(output).not.toMatch(/FAILED|REFUSED|DRIFT/);
   });
 
-  test('an emptied current.sql after an uncommit is applied, though the model is of the migration taken back', async () => {
+  test('an empty current.sql after an uncommit is applied, although the model still has the migration', async () => {
     const watching = await watchOn(env);
     const blank = editor.read();
     const uncommitted = await runCli(['uncommit'], { folder: copy.folder, env: { ...env } });
@@ -278,13 +278,13 @@ describe('while a statement runs', () => {
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
     expect(stdout).toMatch(/Stopped\.\n$/);
     await until(async () => (await sleeping()).length === 0);
-    // And not a while later, when the server looks whether anybody is still there.
+    // Not later, when the server checks whether its client still exists.
     expect(readFileSync(join(server.folder, 'postgres.log'), 'utf8')).toContain(
       'canceling statement due to user request',
     );
   });
 
-  test('a lost server is reported, and used again when it is back', async () => {
+  test('a lost server is reported, and used again when it is up', async () => {
     await server.shutDown('immediate');
     await watching.untilSays(/(FAILED|REFUSED) .*(terminat|lost|connection).*\n/i);
     editor.write('alter table filestore.nodes add column if not exists owner_hint text;\n');

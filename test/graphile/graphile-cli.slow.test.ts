@@ -30,7 +30,7 @@ function options() {
   return { cwd: copy.folder, env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env } };
 }
 
-/** Runs graphile-migrate's own command line from the package's folder; its exit code and what it said. */
+/** Runs graphile-migrate's own command line in the package's folder, and returns its exit code and output. */
 function graphile(
   ...args: readonly string[]
 ): Promise<{ readonly exitCode: number; readonly output: string }> {
@@ -47,7 +47,7 @@ const last = () => {
   return { filename, text: readFileSync(path, 'utf8') };
 };
 
-test('npx graphile-migrate does every step by itself, and in turns with the commands of this package', async () => {
+test('npx graphile-migrate does every step alone, and in turns with the commands of this package', async () => {
   const blank = editor.read();
   const before = last();
   expect(await graphile('migrate')).toMatchObject({ exitCode: 0 });

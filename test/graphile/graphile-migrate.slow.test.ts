@@ -13,7 +13,7 @@ const database = databaseForEachTest('empty');
 const files = committedMigrations();
 const verify = () => command(['verify'], database().url);
 
-/** graphile-migrate's own command line, in the folder of the package, with the variables that it knows. */
+/** Runs graphile-migrate's own command line in the package's folder, with its environment variables. */
 function graphileMigrate(name: 'status' | 'migrate', folder = PACKAGE_ROOT) {
   const url = database().url;
   const program = join(PACKAGE_ROOT, 'node_modules', '.bin', 'graphile-migrate');
@@ -24,7 +24,7 @@ function graphileMigrate(name: 'status' | 'migrate', folder = PACKAGE_ROOT) {
         PATH: process.env.PATH,
         HOME: process.env.HOME,
         DATABASE_URL: url,
-        // "status" wants one, and does not use it.
+        // "status" requires this variable, but does not use it.
         ...(name === 'status' && { SHADOW_DATABASE_URL: `${url}_shadow` }),
       },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -50,7 +50,7 @@ describe("graphile-migrate's own command line, on a database that this package m
     expect(await takePicture(database())).toEqual(before);
   });
 
-  test('goes on where this package left off', async () => {
+  test('continues where this package stopped', async () => {
     expect(await command(['migrate'], database().url)).toMatchObject({ exitCode: 0 });
     copy = copyPackage();
     const added = copy.addMigration('later', 'create table public.later ();');
@@ -71,7 +71,7 @@ describe("graphile-migrate's own command line, on a database that this package m
 });
 
 describe("this package, on a database that graphile-migrate's own command line migrated", () => {
-  test('finds everything applied and as it should be, and applies nothing', async () => {
+  test('finds everything applied and no drift, and applies nothing', async () => {
     expect(await graphileMigrate('migrate')).toMatchObject({
       exitCode: 0,
       output: expect.stringContaining(`${files.length} committed migrations executed`),
@@ -89,7 +89,7 @@ describe("this package, on a database that graphile-migrate's own command line m
     expect(await takePicture(database())).toEqual(before);
   });
 
-  test('goes on where the other left off', async () => {
+  test('continues where the other stopped', async () => {
     copy = copyPackage();
     copy.removeLastMigration();
     expect(await graphileMigrate('migrate', copy.folder)).toMatchObject({ exitCode: 0 });
@@ -104,7 +104,7 @@ describe("this package, on a database that graphile-migrate's own command line m
     expect(await graphileMigrate('status')).toMatchObject({ exitCode: 0, stdout: 'Up to date.\n' });
   });
 
-  test('takes the history of the other as its own, row by row', async () => {
+  test('accepts the history of the other, row by row', async () => {
     await graphileMigrate('migrate');
     const rows = () =>
       database().query(

@@ -14,7 +14,7 @@ const { isNoTransactionDefined } = requireGraphile('graphile-migrate/dist/header
 };
 
 describe('the text of a migration is read as graphile-migrate reads it:', () => {
-  test('names, hashes, messages and SQL of every file of this package', async () => {
+  test('name, hash, message and SQL of every file of this package', async () => {
     const migrationsFolder = join(PACKAGE_ROOT, 'migrations');
     const theirs = await getAllMigrations({ migrationsFolder });
     const ours = await readCommittedMigrations(migrationsFolder);

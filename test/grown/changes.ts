@@ -49,7 +49,7 @@ function exampleOfReadme(folder: string): string {
   return text.replaceAll(new RegExp(`^${indent}`, 'gm'), '');
 }
 
-/** The two views have all columns of nodes: recreating them is enough. */
+/** Two views have all columns of nodes, so they only need to be recreated. */
 function encryption(folder: string, nodeColumn: boolean): string {
   writeFileSync(
     join(folder, 'migrations', 'fixtures', 'functions', 'is_encrypted.sql'),
@@ -62,7 +62,7 @@ begin atomic
 end;
 
 comment on function filestore.is_encrypted(text) is
-  'Whether a content is encrypted, given how.';
+  'Whether a file with this encryption is encrypted.';
 
 revoke all on function filestore.is_encrypted(text) from public;
 `,
@@ -84,7 +84,7 @@ create index concurrently if not exists ${name} on filestore.${table} (${column}
 `;
 }
 
-/** Also comments on the index: the migration that builds it concurrently can hold no other statement. */
+/** Also comments on the index, since the migration that builds it concurrently can have no other statement. */
 function stateOfMount(folder: string, nodeColumn: boolean): string {
   const view = 'views/view_filestore_directories.sql';
   const file = join(folder, 'migrations', 'fixtures', view);

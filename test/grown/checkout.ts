@@ -11,18 +11,18 @@ import { runCommand } from './commands.ts';
 export interface Checkout {
   readonly folder: string;
   readonly files: number;
-  /** Runs a command in it. */
+  /** Runs a command in the copy. */
   run(command: readonly string[], options?: { readonly shown?: boolean }): Promise<string>;
-  /** Commits all that was changed in it to its repository. */
+  /** Commits all changes in the copy to its repository. */
   record(message: string): Promise<void>;
-  /** Waits until no server runs in it any more, and removes it. */
+  /** Waits until no server runs in the copy, and removes it. */
   remove(): Promise<void>;
 }
 
-/** A server has this long to shut down. */
+/** How long a server may take to shut down. */
 const PATIENCE_MS = 30_000;
 
-/** Would lead the copy to other databases or repositories. TEST_POSTGRES and the like are passed on. */
+/** Variables that point to other databases or repositories. TEST_POSTGRES and similar ones are passed on. */
 const NOT_PASSED_ON = /^(?:(?:SHADOW_|ROOT_)?DATABASE_URL|FILESTORE_.*|GIT_.*|npm_.*|NODE_ENV)$/i;
 
 /** Copies the work tree, with uncommitted changes and new files, and without the files that git ignores. */
@@ -31,7 +31,7 @@ export async function copyCheckout(signal: AbortSignal): Promise<Checkout> {
   const parent = realpathSync(mkdtempSync(join(tmpdir(), 'fs-grown-')));
   try {
     const folder = join(parent, 'checkout');
-    // For temporary files, so that a killed command leaves none behind. Short, for the sockets of servers.
+    // Temporary files go here, so that a killed command leaves none behind. The name is short for the sockets of servers.
     const temporary = join(parent, 't');
     for (const made of [folder, temporary]) mkdirSync(made);
     // The account that runs the servers has to reach them.
@@ -75,14 +75,14 @@ function environment(): NodeJS.ProcessEnv {
   });
   return {
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !NOT_PASSED_ON.test(name))),
-    // Without this user's hooks and signatures.
+    // Without the user's git hooks and signatures.
     GIT_CONFIG_GLOBAL: '/dev/null',
     ...person('AUTHOR'),
     ...person('COMMITTER'),
   };
 }
 
-/** One link per entry: node_modules must be a folder, for .gitignore and for the caches that tools put there. */
+/** One link per entry, since node_modules itself must be a folder for .gitignore and for the caches of tools. */
 function linkModules(folder: string): void {
   mkdirSync(join(folder, 'node_modules'));
   for (const entry of readdirSync(join(PACKAGE_ROOT, 'node_modules'))) {
@@ -102,7 +102,7 @@ async function remove(parent: string): Promise<void> {
   await rm(parent, { recursive: true, force: true, maxRetries: 10 });
 }
 
-/** The folders below this one that a server has its files in. */
+/** The folders below this one with files of a server. */
 async function findServers(folder: string): Promise<readonly string[]> {
   const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
   const below = entries.filter((entry) => entry.isDirectory() && entry.name !== 'node_modules');

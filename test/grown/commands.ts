@@ -4,19 +4,19 @@ import { setTimeout as delay } from 'node:timers/promises';
 export interface CommandOptions {
   readonly cwd: string;
   readonly env: NodeJS.ProcessEnv;
-  /** Interrupts the command, and everything that it started, as Ctrl-C does. */
+  /** Interrupts the command and all its processes, like Ctrl-C. */
   readonly signal: AbortSignal;
-  /** Whether the output is shown while the command runs; default: it is kept, for the error of a failure. */
+  /** Whether the output is shown while the command runs. Default: it is only in the error of a failure. */
   readonly shown?: boolean;
 }
 
-/** After an interrupt, processes have this long to end before they are killed. */
+/** How long processes may take to end after an interrupt, before they are killed. */
 const PATIENCE_MS = 20_000;
 
 /**
  * Runs a command to its end, and returns what it printed.
  * @throws {Error} with all that it printed when its exit code is not 0.
- * @throws the signal's reason when it was interrupted.
+ * @throws the signal's reason if it is interrupted.
  */
 export async function runCommand(
   [program = '', ...args]: readonly string[],
@@ -41,7 +41,7 @@ export async function runCommand(
   signal.addEventListener('abort', interrupt, { once: true });
   try {
     const exitCode = await exit;
-    // A command that failed or was killed may have left processes behind, which keep its output open.
+    // A failed or killed command may leave processes that keep its output open.
     await endGroup(child);
     await closed;
     signal.throwIfAborted();
@@ -55,7 +55,7 @@ export async function runCommand(
   }
 }
 
-/** Interrupts the processes of a command, waits until they have ended, and kills the ones that have not. */
+/** Interrupts the processes of a command, waits for them, and kills those that have not ended. */
 async function endGroup(child: ChildProcess): Promise<void> {
   const deadline = Date.now() + PATIENCE_MS;
   signalGroup(child, 'SIGINT');

@@ -14,7 +14,7 @@ Copies the checkout to a temporary folder, commits some migrations there as a de
 --without-node-column leaves out the migration that adds a column to nodes.
 The exit code is 0 when every command and every test passed, 1 when one failed, 2 for a wrong option.`;
 
-/** Slow test files about connections, locks, processes and servers: a migration of the schema cannot break them. */
+/** Slow test files about connections, locks, processes and servers, which a migration cannot break. */
 const LEFT_OUT = [
   'test/torture/*',
   'test/rounds/*',
@@ -56,7 +56,7 @@ function readOptions(): Options | 'help' | undefined {
   }
 }
 
-/** Grows the schema of a checkout by a change, as the README says. */
+/** Commits a change of the schema in a checkout, as the README describes. */
 async function grow(checkout: Checkout, { title, migrations }: Change): Promise<void> {
   console.log(`Change: ${title}`);
   for (const { message, write } of migrations) {

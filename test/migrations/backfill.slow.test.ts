@@ -8,7 +8,7 @@ const database = databaseForEachTest();
 const copy = folderForEachTest();
 const { populate, history, values } = proofsIn(database);
 
-test('a backfill that is killed halfway goes on where it ended, and counts no version', async () => {
+test('a backfill that is killed halfway continues where it stopped, and adds no version', async () => {
   await populate();
   await database().query(
     `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, metadata)

@@ -24,7 +24,7 @@ const { proofs, populate, history, label } = proofsIn(database);
 const find = (title: string) =>
   examples.find((example) => example.title === title) ?? expect.fail(`no example "${title}"`);
 
-/** Every step twice, the second time without effect; returns them. */
+/** Runs every step twice, the second time without effect, and returns the steps. */
 async function run(title: string, between: (() => Promise<unknown>) | undefined): Promise<readonly Run[]> {
   const { url } = database();
   const client = await database().connect();
@@ -41,13 +41,13 @@ async function run(title: string, between: (() => Promise<unknown>) | undefined)
   return ran;
 }
 
-test('every example of migrations/README.md is run here', () => {
+test('every example of migrations/README.md has a proof', () => {
   expect(examples.map(({ title }) => title).sort()).toEqual(Object.keys(proofs).sort());
   for (const { title, steps } of examples) expect(steps.length, title).toBeGreaterThan(0);
 });
 
 describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, between, after }) => {
-  test('leaves the rows of a populated database right, however often it runs', async () => {
+  test('leaves correct rows in a populated database, however often it runs', async () => {
     await populate();
     if (given !== undefined) await run(given, undefined);
     await begin?.(database());
@@ -66,7 +66,7 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, be
     if (given !== undefined) await run(given, undefined);
     const migrations = await run(title, undefined);
     expect(migrations.length).toBeGreaterThan(0);
-    // With the last migration, which alone knows the purpose of an index that it builds.
+    // Includes the last migration, since the comment of a concurrent index is in it.
     const subject = { sources: await readSources(copy(), true), client: await database().connect() };
     for (const gate of [comments, foreignKeys, historyColumns]) {
       expect(await linesOf(gate.look(subject)), gate.name).toEqual([]);
@@ -77,7 +77,7 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, be
   });
 });
 
-test.each(examples.map(({ title }) => title))('"%s" is written as the checks want it', async (title) => {
+test.each(examples.map(({ title }) => title))('"%s" passes the checks', async (title) => {
   for (const { by } of runsOf(find(title), copy())) {
     if (by === 'owner') continue;
     const sources = await readSources(copy(), true);
@@ -87,14 +87,14 @@ test.each(examples.map(({ title }) => title))('"%s" is written as the checks wan
   }
 });
 
-test('a view that another one uses cannot be dropped without it', async () => {
+test('a view cannot be dropped while another view uses it', async () => {
   await run('A changed view with dependants', undefined);
   await expect(database().query('drop view filestore.view_filestore_active_nodes')).rejects.toMatchObject({
     code: '2BP01',
   });
 });
 
-test('the second release of the rename refuses to lose a value', async () => {
+test('the second release of a rename refuses to lose a value', async () => {
   await populate();
   await run('A new table', undefined);
   const client = await database().connect();

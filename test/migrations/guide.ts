@@ -6,7 +6,7 @@ import type { Client } from 'pg';
 import { afterEach, beforeEach } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
-/** A file of an example: written whole, or changed by a diff. */
+/** A file of an example: a whole text, or a diff. */
 interface Step {
   readonly file: string;
   readonly language: string;
@@ -19,10 +19,10 @@ export interface Example {
 }
 
 const CURRENT = 'migrations/current.sql';
-/** Stands where a file does, above SQL that is not part of a migration. */
+/** Replaces the path above SQL that is not part of a migration. */
 const PSQL = 'psql';
 
-/** The examples of migrations/README.md: blocks with the path of a file above them, below a heading. */
+/** The examples of migrations/README.md: below a heading, blocks with the path of a file above each. */
 export function readExamples(): readonly Example[] {
   const text = readFileSync(join(PACKAGE_ROOT, 'migrations', 'README.md'), 'utf8');
   return text
@@ -36,7 +36,7 @@ export function readExamples(): readonly Example[] {
     }));
 }
 
-/** A copy of migrations/ that an example may change, for each test. */
+/** A copy of migrations/ for each test, which an example may change. */
 export function folderForEachTest(): () => string {
   let folder = '';
   beforeEach(() => {
@@ -49,13 +49,13 @@ export function folderForEachTest(): () => string {
   return () => folder;
 }
 
-/** SQL of an example that is run: a migration, or what the owner runs between two of them. */
+/** SQL of an example: a migration, or statements that the owner runs between two migrations. */
 export interface Run {
   readonly by: 'migration' | 'owner';
   readonly sql: string;
 }
 
-/** Writes the fixtures of each run into a copy of the package before it, and a migration into current.sql. */
+/** Before each run, writes its fixtures into a copy of the package, and its migration into current.sql. */
 export function* runsOf(example: Example, folder: string): Generator<Run> {
   for (const { file, language, text } of example.steps) {
     if (file === PSQL) {
@@ -68,7 +68,7 @@ export function* runsOf(example: Example, folder: string): Generator<Run> {
       continue;
     }
     const path = join(folder, file);
-    if (language === 'sql' && existsSync(path)) throw new Error(`${file} is there already: show its diff`);
+    if (language === 'sql' && existsSync(path)) throw new Error(`${file} exists already: show a diff of it`);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, language === 'diff' ? patched(readFileSync(path, 'utf8'), text, file) : text);
   }
@@ -83,7 +83,10 @@ function patched(original: string, diff: string, file: string): string {
         .map((line) => `${line.slice(1)}\n`)
         .join('');
     const parts = text.split(side('-'));
-    if (parts.length !== 2) throw new Error(`${file} has ${parts.length - 1} times:\n${side('-')}`);
+    if (parts.length !== 2)
+      throw new Error(
+        `${file} must have this text once, but has it ${parts.length - 1} times:\n${side('-')}`,
+      );
     return parts.join(side('+'));
   }, original);
 }

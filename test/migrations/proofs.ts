@@ -2,15 +2,15 @@ import { expect } from 'vitest';
 import { createDirectory, createMount, createNode } from '../support/nodes.ts';
 import type { TestDatabase } from '../support/test-database.ts';
 
-/** What shows that an example does its work. */
+/** How to prove that an example works. */
 export interface Proof {
-  /** An example whose outcome this one begins with. */
+  /** An example that runs before this one. */
   readonly given?: string;
-  /** Rows to begin with, beside those that all have; after what is given. */
+  /** Inserts further rows, after the example in `given`. */
   readonly populate?: (database: TestDatabase) => Promise<unknown>;
-  /** What people do after the first migration ran for the first time. */
+  /** Changes after the first run of the first migration. */
   readonly between?: (database: TestDatabase) => Promise<unknown>;
-  /** What is then true of the rows. */
+  /** Expects the resulting rows. */
   readonly after: (database: TestDatabase) => Promise<unknown>;
 }
 
@@ -126,7 +126,7 @@ export function proofsIn(database: () => TestDatabase) {
           found.push((await values(`select name from filestore.find_by_checksum(${call})`)).join());
         }
         expect(found).toEqual(['a file', 'a file', '']);
-        // As at the end of each migration.
+        // This runs at the end of each migration.
         await database().query('select filestore.renew_access()');
         expect(
           await values(

@@ -45,7 +45,7 @@ export function writeContents(choice: Choice): Operation {
   return plainUpdate(choice, 'write several contents', ids, { content: anyContent(choice, 'file') });
 }
 
-/** Compares the version itself; a lost race changes nothing. */
+/** Compares the version in SQL. With another version, nothing changes. */
 export function writeIfUnchanged(choice: Choice): Operation {
   const id = anyNode(choice, 'file');
   const expected = anyExpectedVersion(choice, id);
@@ -79,7 +79,7 @@ export function callMergeMetadata(choice: Choice): Operation {
   );
 }
 
-/** A sighting changes no node: the comparison of versions after each step would show it. */
+/** A sighting must not change a node: the comparison of versions after each step would show that. */
 export function recordSightings(choice: Choice): Operation {
   const { model, random } = choice;
   const ids = Array.from({ length: 1 + random.below(5) }, () => anyNode(choice));
@@ -129,7 +129,7 @@ export function plainMove(choice: Choice): Operation {
   return plainUpdate(choice, 'move', [id], { parentId, ...(renamed && { name: anyName(choice) }) });
 }
 
-/** Into a directory that is none of them nor below one of them: then their order does not matter. */
+/** The new parent is neither one of them nor below one of them, so their order does not matter. */
 export function moveSeveral(choice: Choice): Operation {
   const { model, random } = choice;
   const parent = random.pick([...model.nodes.values()].filter(isLiveDirectory));
@@ -140,8 +140,8 @@ export function moveSeveral(choice: Choice): Operation {
 }
 
 /**
- * The child gets two versions of one statement: its own, and the one that the cascade makes. One that holds
- * something may be refused by the key instead, as the order of the two cascades is the database's choice.
+ * The child gets two versions in one statement: one by its own change, and one by the cascade. The foreign key may
+ * refuse a child that is not empty instead, since the database chooses the order of the two cascades.
  */
 export function renameWithChild(choice: Choice): Operation {
   const live = liveNodes(choice);
@@ -189,7 +189,7 @@ export function callRevertNode(choice: Choice): Operation {
   );
 }
 
-/** The database counts versions; a caller may say what it counts, and nothing else. */
+/** The database increments versions. A caller may give that same version, and no other. */
 export function chooseVersion(choice: Choice): Operation {
   const id = choice.random.pick([...choice.model.nodes.keys()]);
   const step = choice.random.pick([1, 1, 2, -1, 5]);

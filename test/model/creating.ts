@@ -16,7 +16,7 @@ import { copyTree, createNode, createNodes, ensureDirectory, upsertFile } from '
 
 const anyKind = ({ random }: Choice): Kind => (random.chance(0.45) ? 'directory' : 'file');
 
-/** Everything of a new node but its id. */
+/** All columns of a new node except its id. */
 function anyNewNode(choice: Choice, parentId = anyParent(choice)): Omit<NewNode, 'id'> {
   const mounts = choice.model.mounts;
   const mount = choice.random.chance(0.03) ? choice.random.pick(mounts) : mountOf(choice, parentId);
@@ -59,7 +59,7 @@ export function callEnsureDirectory(choice: Choice): Operation {
   );
 }
 
-/** A new path, or that of a node that is there. */
+/** A new path, or that of an existing node. */
 export function callUpsertFile(choice: Choice): Operation {
   const { model, random } = choice;
   const nodes = [...model.nodes.values()];
@@ -84,7 +84,7 @@ export function callUpsertFile(choice: Choice): Operation {
   );
 }
 
-/** A batch as JSON, of one directory or several. */
+/** A batch as JSON, in one directory or several. */
 export function callCreateNodes(choice: Choice): Operation {
   const { random } = choice;
   const parentId = anyParent(choice);
@@ -111,7 +111,7 @@ export function callCreateNodes(choice: Choice): Operation {
   );
 }
 
-/** Mostly a small tree, so that there is not soon nothing but copies. */
+/** Mostly a small tree, so that copies do not soon outnumber all other nodes. */
 export function callCopyTree(choice: Choice): Operation {
   const { model, random } = choice;
   const candidates = [1, 2, 3, 4].map(() => anyNode(choice, random.chance(0.7) ? 'directory' : undefined));
@@ -144,7 +144,7 @@ export function callCopyTree(choice: Choice): Operation {
   };
 }
 
-/** One row, or several of which later ones may be refused for the sake of earlier ones. */
+/** One row, or several, of which later ones may be refused because of earlier ones. */
 export function insertRows(choice: Choice): Operation {
   const count = choice.random.pick([1, 1, 1, 2, 4]);
   return insertion(
@@ -154,7 +154,7 @@ export function insertRows(choice: Choice): Operation {
   );
 }
 
-/** A loader that fills the parent's columns itself, rightly or not. */
+/** A loader that sets the parent's columns itself, correctly or not. */
 export function insertInBulk(choice: Choice): Operation {
   const { model, random } = choice;
   const parentId = anyParent(choice);

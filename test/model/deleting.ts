@@ -58,7 +58,7 @@ export function plainDeleteTree(choice: Choice): Operation {
   );
 }
 
-/** With a moment of its own, or again with one that was used before. */
+/** With a new moment, or one that was used before. */
 export function callDeleteBatch(choice: Choice): Operation {
   const { model, random } = choice;
   const id = anyNode(choice, 'directory');
@@ -89,7 +89,7 @@ export function callRestoreNode(choice: Choice): Operation {
   );
 }
 
-/** Back to life, perhaps at another place and with another name, in one update. */
+/** Restores a node in one update, perhaps to another place and with another name. */
 export function plainRestore(choice: Choice): Operation {
   const id = anyTombstone(choice);
   const { random } = choice;
@@ -101,7 +101,7 @@ export function plainRestore(choice: Choice): Operation {
   return plainUpdate(choice, 'restore', [id], change);
 }
 
-/** A tombstone stays where it was. */
+/** A tombstone cannot be moved. */
 export function moveTombstone(choice: Choice): Operation {
   const id = anyTombstone(choice);
   const change = choice.random.chance(0.5)
@@ -113,7 +113,7 @@ export function moveTombstone(choice: Choice): Operation {
 const PENDING = 'select distinct directory_id as id from filestore.rollup_deltas';
 const LEFT = 'select id from filestore.nodes';
 
-/** Which of equally old tombstones go first is the database's choice. */
+/** The database chooses which of equally old tombstones it purges first. */
 export function callPurge({ model, random }: Choice): Operation {
   const batch = random.pick([1, 3, 1000]);
   let pending = new Set<number>();
@@ -156,11 +156,11 @@ export function plainPurge(choice: Choice): Operation {
       const nodes = ids.flatMap((id) => model.nodes.get(id) ?? []);
       const below = (id: number) =>
         [...model.nodes.values()].filter((node) => node.parentId === id && !ids.includes(node.id));
-      // The tree's key comes before the guard.
+      // The foreign key raises before the guard.
       if (nodes.some(({ id }) => below(id).some(isLive))) throw new Refused('23503');
       const holds = (id: number) => below(id).length > 0;
       if (nodes.some((node) => isLive(node) || isRoot(node) || pending.has(node.id) || holds(node.id))) {
-        // The key comes before the guard, and sees live children.
+        // The foreign key raises before the guard, for live children.
         throw new Refused(
           'FS409',
           ...(nodes.some((node) => isLive(node) && holds(node.id)) ? ['23503'] : []),

@@ -4,10 +4,10 @@ import { CONTENT_COLUMNS, isLive, isLiveDirectory, isRoot, type Node, type Versi
 import type { Model } from './plain-model.ts';
 import { totalsOf } from './writers.ts';
 
-/** What a database or a model holds, a line for each thing: easy to compare, and to read where they differ. */
+/** The content of a database or model as lines, which are easy to compare. */
 type Lines = ReadonlyMap<string, string>;
 
-/** All of it in one statement: it is asked after every step. */
+/** Everything in one statement, since it runs after every step. */
 const EVERYTHING = `
   select 'node' as what, n.id, n.deleted_at::text as moment, true as seamless,
     format('%s|%s|%s|%s|%s|%s|%s|%s', n.parent_id, n.parent_path, n.parent_live, n.directory_path, n.live,
@@ -43,7 +43,7 @@ const EVERYTHING = `
   from filestore.backend_mounts m
   cross join lateral filestore.audit_rollups(m.mount_key) a`;
 
-/** Returns what differs between the database and the model, as text; empty when nothing does. */
+/** Returns the differences between the database and the model as text; empty when there are none. */
 export async function differences(sql: Client, model: Model, directoryId: number): Promise<string> {
   const { rows } = await sql.query({ name: 'everything', text: EVERYTHING, values: [directoryId] });
   const nodes = [...model.nodes.values()];
@@ -74,7 +74,7 @@ export async function differences(sql: Client, model: Model, directoryId: number
   ].join('\n');
 }
 
-/** The live paths at a moment, which the history must still know later. */
+/** The live paths at a moment. Later, the history must still return them. */
 export interface Checkpoint {
   readonly moment: string;
   readonly paths: Lines;
@@ -87,8 +87,8 @@ export async function checkpoint(sql: Client, model: Model): Promise<Checkpoint>
 }
 
 /**
- * What check_integrity() finds, what the lists of the journal lack, and what tree_at tells otherwise than it was; a
- * purged node's history is gone.
+ * The problems that check_integrity() finds, and the differences of the journal's lists and of tree_at. Purged nodes have
+ * no history, so they are left out.
  */
 export async function slowDifferences(
   sql: Client,
@@ -132,7 +132,7 @@ function totalsLine(model: Model, directory: Node): string {
 function nodeLine(model: Model, node: Node): string {
   const live = isLive(node);
   const parent = model.nodes.get(node.parentId ?? 0);
-  // Of a tombstone: where the parent was.
+  // For a tombstone: the path that the parent had.
   const parentPath = live ? parent?.path : node.path.slice(0, -node.name.length).replace(/\/$/, '');
   const depth = isRoot(node) ? 0 : node.path.split('/').length;
   const parentLive = live && !isRoot(node) ? true : undefined;
@@ -155,6 +155,6 @@ function versionLine(model: Model, version: Version, journalEntry: number | null
   ]);
 }
 
-/** As PostgreSQL's format('%s|%s') writes it. */
+/** Formatted like PostgreSQL's format('%s|%s'). */
 const line = (values: readonly (string | number | boolean | null | undefined)[]): string =>
   values.map((value) => (value === true ? 't' : value === false ? 'f' : (value ?? ''))).join('|');

@@ -7,13 +7,13 @@ export interface Command {
   readonly name: string;
   readonly mountId: number | null;
   status: 'running' | 'succeeded' | 'canceled';
-  /** The primary, the secondary and the affected nodes. */
+  /** The primary, secondary and affected nodes. */
   readonly nodes: number[];
 }
 
 export const COMMANDS = ['write', 'move', 'scan'] as const;
 
-/** What the lists of the journal hold otherwise than the model; each is read in pages of a few entries. */
+/** Returns the differences between the lists of the journal and the model. Each list is read in small pages. */
 export async function journalDifferences(sql: Client, { commands, mounts, nodes }: Model): Promise<string[]> {
   const newest = [...commands].reverse();
   const found: string[] = [];

@@ -1,5 +1,5 @@
 /**
- * A longer run of the model test: sequences of 400 steps, each in a database of its own, with the seeds that
+ * A longer run of the model test: sequences of 400 steps, each in a separate database, with the seeds that
  * follow the given one.
  *
  *   node --import tsx test/model/main.ts -- --steps 20000 --seed 1
@@ -81,7 +81,7 @@ function readNumber(name: string, value: string | undefined, otherwise: number):
 try {
   const { values } = parseArgs({
     options: { steps: { type: 'string' }, seed: { type: 'string' }, help: { type: 'boolean' } },
-    // npm hands "--" on.
+    // npm passes "--" on.
     args: process.argv.slice(2).filter((argument) => argument !== '--'),
   });
   if (values.help) console.log(USAGE);

@@ -17,22 +17,22 @@ export type Rows = readonly QueryResultRow[];
 
 export interface Operation {
   readonly name: string;
-  /** What is done, for whoever reads a failure. */
+  /** A description, for the message of a failure. */
   readonly text: string;
   run(sql: Client): Promise<Rows>;
   /** It must be the first to write in its transaction. It changes no version, so no journal entry belongs to it. */
   readonly isFirstWrite?: boolean;
-  /** Does the same to the model, or refuses; throws when the rows are not what they should be. */
+  /** Does the same to the model, or refuses. Throws when the returned rows are wrong. */
   expect(rows: Rows): void;
 }
 
-/** Where an operation takes its victims from. */
+/** What an operation chooses its nodes from. */
 export interface Choice {
   readonly model: Model;
   readonly random: Random;
 }
 
-/** One statement; what it returns goes to the model. */
+/** One statement. The model gets the returned rows. */
 export function statement(
   name: string,
   text: string,
@@ -47,14 +47,14 @@ export function statement(
   };
 }
 
-/** A value as it can be pasted into psql. */
+/** A value in a form that can be pasted into psql. */
 function literal(value: unknown): string {
   if (value === null || value === undefined) return 'null';
   if (Array.isArray(value)) return `'{${value}}'`;
   return typeof value === 'number' || typeof value === 'boolean' ? `${value}` : `'${value}'`;
 }
 
-/** Checks the node that a function returned against the model's. */
+/** Compares the node that a function returned with the model's. */
 export function expectNode(model: Model, [row]: Rows, id: number): void {
   const node = model.nodes.get(id);
   const found = `${row?.id} version ${row?.version} ${row?.state} "${row?.path}"`;
@@ -66,10 +66,10 @@ export function expectNumber(found: unknown, expected: number): void {
   if (Number(found) !== expected) throw new Error(`returned ${found} instead of ${expected}`);
 }
 
-/** Few, so that they collide; and neighbours of "/" in the order of bytes. */
+/** Few names, so that they collide, and some with bytes next to "/". */
 const NAMES = ['a', 'b', 'c', 'a0', 'a.', 'a!b'] as const;
 const BAD_NAMES = ['', '.', '..', 'a/b', 'a\tb', 'x'.repeat(1025)] as const;
-/** Too long on a local mount, but not in S3. */
+/** Too long for a local mount, but not for S3. */
 const LONG_NAME = 'x'.repeat(300);
 const NOBODY = 999_999;
 
@@ -87,7 +87,7 @@ function idOf(choice: Choice, nodes: readonly Node[]): number {
   return nodes.length > 0 ? choice.random.pick(nodes).id : NOBODY;
 }
 
-/** Mostly a live node; also tombstones, roots and what was never there. */
+/** Mostly a live node; sometimes a tombstone, a root or an unknown id. */
 export function anyNode(choice: Choice, kind?: Node['kind']): number {
   const roll = choice.random.next();
   if (roll < 0.02) return NOBODY;
@@ -99,7 +99,7 @@ export function anyNode(choice: Choice, kind?: Node['kind']): number {
   );
 }
 
-/** Mostly one whose parent lives: it can be restored, and what was below it. */
+/** Mostly one whose parent is live, so that it can be restored with its tree. */
 export function anyTombstone(choice: Choice): number {
   const { model, random } = choice;
   if (random.chance(0.05)) return anyNode(choice);
@@ -109,7 +109,7 @@ export function anyTombstone(choice: Choice): number {
   return idOf(choice, random.pick([all, restorable, directories]));
 }
 
-/** Mostly a live directory of the mount, its root included; also anything else. */
+/** Mostly a live directory of the mount, its root included; sometimes any other node. */
 export function anyParent(choice: Choice, mountId?: number): number {
   const { model, random } = choice;
   if (random.chance(0.08)) return random.chance(0.2) ? NOBODY : idOf(choice, [...model.nodes.values()]);
@@ -120,13 +120,13 @@ export function anyParent(choice: Choice, mountId?: number): number {
   );
 }
 
-/** The mount that a node is on; any, when there is no such node. */
+/** The mount of a node; any mount when there is no such node. */
 export function mountOf({ model, random }: Choice, id: number): Mount {
   const mountId = model.nodes.get(id)?.mountId;
   return model.mounts.find((mount) => mount.id === mountId) ?? random.pick(model.mounts);
 }
 
-/** A version to expect: mostly none or the node's own, sometimes another. */
+/** An expected version: mostly null or the right one, sometimes another. */
 export function anyExpectedVersion({ model, random }: Choice, id: number): number | null {
   if (random.chance(0.6)) return null;
   return (model.nodes.get(id)?.version ?? 1) + (random.chance(0.15) ? random.pick([-1, 1]) : 0);
@@ -141,7 +141,7 @@ const VALUES: Readonly<Record<ContentColumn, readonly (string | null)[]>> = {
   last_modified_at: [null, '2024-01-01 00:00:00+00', '2024-05-05 05:05:05.005+00'],
 };
 
-/** Some columns of a node's content; a directory's size stays mostly what it must be. */
+/** Some content columns of a node. The size of a directory is mostly the valid one. */
 export function anyContent({ random }: Choice, kind: Node['kind'] | undefined): Partial<Content> {
   const columns = random.some(CONTENT_COLUMNS, 1 + random.below(3));
   const values = columns.map((column) => {

@@ -29,17 +29,17 @@ export interface Mount {
   readonly kind: 'local' | 's3';
 }
 
-/** A node as one of its versions has it. */
+/** One version of a node. */
 export interface Version {
   readonly id: number;
   readonly mountId: number;
   readonly kind: Kind;
   readonly parentId: number | null;
   readonly name: string;
-  /** Of a tombstone: where it was when it was deleted. */
+  /** For a tombstone: its path when it was deleted. */
   readonly path: string;
   readonly state: State;
-  /** Which moment it was deleted at; nodes deleted together share it. */
+  /** The moment of the deletion; nodes that were deleted together share it. */
   readonly deletion: number | null;
   readonly content: Content;
   readonly version: number;
@@ -51,14 +51,14 @@ export interface Superseded {
 }
 
 export interface Node extends Version {
-  /** The statement that made this version; they are counted. */
+  /** The number of the statement that made this version. */
   readonly statement: number;
   readonly past: readonly Superseded[];
 }
 
 export type Nodes = ReadonlyMap<number, Node>;
 
-/** What a row of an update is to be. */
+/** The values that an update sets in a row. */
 export interface Change {
   readonly parentId?: number;
   readonly name?: string;
@@ -66,7 +66,7 @@ export interface Change {
   readonly content?: Partial<Content>;
 }
 
-/** The model's word that a statement fails, and with which SQLSTATE: any of them, where the order of rows decides. */
+/** Says that a statement fails, and with which SQLSTATE. There are several when the order of rows decides. */
 export class Refused extends Error {
   readonly codes: readonly string[];
 
@@ -80,7 +80,7 @@ export const isLive = (node: Version): boolean => node.deletion === null;
 export const isRoot = (node: Version): boolean => node.parentId === null;
 export const isLiveDirectory = (node: Version): boolean => isLive(node) && node.kind === 'directory';
 
-/** What no segment of any path can be. Empty is another matter: a root's name is. */
+/** Names that are never valid. The empty name is not one of them: a root has it. */
 export const isMalformed = (name: string): boolean =>
   name === '.' || name === '..' || name.includes('/') || name.includes('\t') || name.length > 1024;
 
@@ -91,7 +91,7 @@ const LEGAL_STATES: Readonly<Record<State, readonly State[]>> = {
   deleted: ['active', 'deleted'],
 };
 
-/** Names are ASCII here, so that a character is a byte. */
+/** Names are ASCII here, so a character is a byte. */
 export function refuseLongName(mount: Mount | undefined, name: string): void {
   if (name.length > 255 && mount?.kind === 'local') throw new Refused('FS422');
 }
@@ -108,7 +108,7 @@ export function refuseMalformedRow(node: Version): void {
   if (node.kind === 'directory' && node.content.size_bytes !== '0') throw new Refused('23514');
 }
 
-/** The row that an update makes of another one, or its refusal; what it does to other rows is not looked at. */
+/** The row after an update, or its refusal. Effects on other rows are handled elsewhere. */
 export function updatedRow(
   nodes: Nodes,
   mount: Mount | undefined,

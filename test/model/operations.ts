@@ -38,7 +38,7 @@ import { type Choice, liveNodes, type Operation } from './model-operation.ts';
 import { callAllPages, callListDirectory, callNodeByPath } from './reading.ts';
 import { callFold, callRecount, changeJournalEntry } from './upkeep.ts';
 
-/** So many live nodes there are, more or less: enough for depth, few enough to compare all of them each time. */
+/** The approximate number of live nodes: enough for a deep tree, few enough to compare all after each step. */
 const FULL = 45;
 
 export function anyOperation(choice: Choice): Operation {

@@ -27,18 +27,18 @@ export interface NewNode {
   readonly content: Content;
   /** Default: active. */
   readonly state?: State;
-  /** Where the writer says that the parent is; without it, the parent is looked up. */
+  /** The parent's path as the writer gives it; without it, the parent is looked up. */
   readonly parentPath?: string;
 }
 
 /**
- * What the catalogue should hold, as maps and walks over them: no keys, no cascades, no deltas. Ids and
- * moments are the database's choice and are told to it. Methods refuse before they change anything.
+ * The expected content of the catalogue, as maps: no keys, no cascades, no deltas. The database chooses ids and
+ * moments, and the model takes them over. Methods refuse before they change anything.
  */
 export class Model {
   readonly mounts: readonly Mount[];
   nodes: Nodes = new Map();
-  /** The running journal entry that changes belong to. */
+  /** The running journal entry under which changes are recorded. */
   journalEntry: number | null = null;
   /** All commands, the oldest first. */
   readonly commands: Command[] = [];
@@ -64,7 +64,7 @@ export class Model {
       if (liveChild(draft, row.parentId, row.name)) throw new Refused('23505');
       draft.set(node.id, node);
     }
-    // What keys refuse comes when every row stands.
+    // Keys are checked after all rows are written.
     for (const { parentPath, parentId, mountId } of rows) {
       const parent = draft.get(parentId);
       const stands = parent && isLiveDirectory(parent) && parent.mountId === mountId;
@@ -89,7 +89,7 @@ export class Model {
     }
     if (hasTakenName(draft)) refusals.push('23505');
     if (leavesOrphans(draft)) refusals.push('FS409');
-    // Which of several rows comes first is the database's choice.
+    // The database chooses which of several rows comes first.
     if (refusals.length > 0) throw new Refused(...(ids.length > 1 ? refusals : refusals.slice(0, 1)));
     this.#settle(draft);
   }
@@ -105,12 +105,12 @@ export class Model {
     return this.#deletions;
   }
 
-  /** When a deletion was; undefined until the database has said so. */
+  /** The moment of a deletion; undefined until the database has returned it. */
   momentOf(deletion: number): string | undefined {
     return this.#moments.get(deletion);
   }
 
-  /** Learns when a deletion was; says whether that fits what it knows. */
+  /** Takes over the moment of a deletion, and returns whether it agrees with a known one. */
   learnMoment(deletion: number, moment: string): boolean {
     const known = this.#moments.get(deletion);
     if (known !== undefined) return known === moment;
@@ -119,7 +119,7 @@ export class Model {
     return true;
   }
 
-  /** A live node at and below which everything live is returned, the last path first. */
+  /** Returns all live nodes at and below a live node, in descending order of path. */
   treeOf(top: Node): Node[] {
     return [...this.nodes.values()]
       .filter((node) => isLive(node) && node.mountId === top.mountId)
@@ -146,7 +146,7 @@ function freshRow({ id, mountId, parentId, name, kind, content, state = 'active'
   return { ...row, path: '', deletion: null, version: 1, statement: 0, past: [] };
 }
 
-/** The nodes after a statement: paths follow their parents, and whatever differs from before has a new version. */
+/** The nodes after a statement: paths follow their parents, and each changed node has a new version. */
 function settled(before: Nodes, draft: Nodes, journalEntry: number | null, statement: number): Nodes {
   const paths = new Map<number, string>();
   const pathOf = (node: Node): string => {
@@ -181,7 +181,7 @@ function differs(old: Node, node: Node): boolean {
   );
 }
 
-/** On whatever mount: a row that names another mount than its parent's is refused by the name first. */
+/** On any mount: in a row with another mount than its parent's, the name is checked first. */
 function liveChild(nodes: Nodes, parentId: number, name: string): Node | undefined {
   return [...nodes.values()].find((node) => node.parentId === parentId && node.name === name && isLive(node));
 }

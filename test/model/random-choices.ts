@@ -1,6 +1,6 @@
 import { mulberry32 } from '../../harness/mulberry32.ts';
 
-/** Numbers that follow from a seed alone, so that a run can be repeated. */
+/** Random numbers that depend only on a seed, so that a run can be repeated. */
 export class Random {
   /** At least 0 and below 1. */
   readonly next: () => number;
@@ -24,7 +24,7 @@ export class Random {
     return choice;
   }
 
-  /** Several different ones of the choices; fewer when there are fewer. */
+  /** Several different choices; fewer when there are not enough. */
   some<T>(choices: readonly T[], count: number): T[] {
     const left = [...choices];
     const chosen: T[] = [];
@@ -34,7 +34,7 @@ export class Random {
     return chosen;
   }
 
-  /** One of the choices, each as often as its weight says. */
+  /** One of the choices, by weight. */
   weighted<T>(choices: readonly (readonly [weight: number, choice: T])[]): T {
     let left = this.next() * choices.reduce((sum, [weight]) => sum + weight, 0);
     for (const [weight, choice] of choices) {

@@ -1,7 +1,7 @@
 import { anyNode, anyParent, type Choice, type Operation, statement } from './model-operation.ts';
 import { isLive, isLiveDirectory, type Node, Refused } from './node.ts';
 
-/** The first page of a directory, or of what is none. */
+/** The first page of a directory, or of a node that is not a directory. */
 export function callListDirectory(choice: Choice): Operation {
   const { model, random } = choice;
   const id = random.chance(0.3) ? anyNode(choice) : anyParent(choice);
@@ -23,7 +23,7 @@ export function callListDirectory(choice: Choice): Operation {
   );
 }
 
-/** A page from every place on that a cursor can have, in every directory. */
+/** A page after every possible cursor, in every directory. */
 export function callAllPages({ model, random }: Choice): Operation {
   const withDeleted = random.chance(0.7);
   const pageSize = random.pick([1, 2, 3]);
@@ -59,7 +59,7 @@ export function callAllPages({ model, random }: Choice): Operation {
   );
 }
 
-/** What is at each path, or was there last. */
+/** The node at each path, or the last tombstone there. */
 export function callNodeByPath({ model, random }: Choice): Operation {
   const withDeleted = random.chance(0.7);
   const all = [...model.nodes.values()];

@@ -11,16 +11,16 @@ export interface SequenceOptions {
   readonly steps: number;
 }
 
-/** How often each operation was carried out and, by SQLSTATE, refused. */
+/** How often each operation succeeded and, by SQLSTATE, was refused. */
 export type Tally = Map<string, Map<string, number>>;
 
-/** The slow comparisons are made once in so many steps. */
+/** The number of steps between two slow comparisons. */
 const SLOW_EVERY = 50;
 const SHOWN = 15;
 
 /**
- * Random operations on the database and on the model, compared after each. Needs a database that was migrated
- * and holds nothing; what is done follows from the seed. Throws at the first difference.
+ * Runs random operations on the database and on the model, and compares them after each. Needs a migrated and empty
+ * database. The operations depend only on the seed. Throws at the first difference.
  */
 export async function runSequence(sql: Client, { seed, steps }: SequenceOptions): Promise<Tally> {
   const random = new Random(seed);
@@ -81,7 +81,7 @@ async function createModel(sql: Client): Promise<Model> {
   );
 }
 
-/** Does it to both, and returns what became of it: "done", or the SQLSTATE on which both agree. */
+/** Runs an operation on both, and returns "done", or the SQLSTATE on which both agree. */
 async function carryOut(sql: Client, model: Model, operation: Operation): Promise<string> {
   const before = model.nodes;
   let rows: Rows = [];
@@ -106,7 +106,7 @@ async function carryOut(sql: Client, model: Model, operation: Operation): Promis
   return 'done';
 }
 
-/** Runs an operation as the work of a journal entry, if there is one, in one transaction. */
+/** Runs an operation in one transaction, under the current journal entry if there is one. */
 async function runFor(journalEntry: number | null, sql: Client, operation: Operation): Promise<Rows> {
   if (journalEntry === null || operation.isFirstWrite) return operation.run(sql);
   await sql.query('begin');
@@ -125,7 +125,7 @@ const told = (refusal: { readonly code?: string; readonly message: string } | un
   refusal === undefined ? 'it succeeded' : `it was refused with ${refusal.code}: ${refusal.message}`;
 
 function refuseDifference(text: string): void {
-  if (text !== '') throw new Error(`the database is not what the model is:\n${text}`);
+  if (text !== '') throw new Error(`the database differs from the model:\n${text}`);
 }
 
 function count(tally: Tally, name: string, outcome: string): void {

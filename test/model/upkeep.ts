@@ -36,10 +36,10 @@ export function callRecount({ model, random }: Choice): Operation {
   return { ...recount, isFirstWrite: true };
 }
 
-/** The changes that follow belong to a new entry of the journal, or to none. */
+/** Following changes are recorded under a new journal entry, or none. */
 export function changeJournalEntry({ model, random }: Choice): Operation {
   const ended = random.chance(0.4) ? model.journalEntry : null;
-  // Apart from the others' numbers, so that what a command names does not change what a seed does to the nodes.
+  // A separate generator, so that the choices for commands do not change the operations of a seed.
   const named = new Random(model.commands.length);
   const nodes = [...model.nodes.keys()];
   const command = model.commands.find(({ id }) => id === ended);

@@ -1,4 +1,4 @@
-/** What the helper functions of the schema do, in the model's terms. */
+/** The writer functions of the schema, on the model. */
 
 import {
   type Change,
@@ -31,11 +31,11 @@ export function createNodes(model: Model, rows: readonly NewNode[]): void {
       refusals.push(...error.codes);
     }
   }
-  // Which of several comes first is the database's choice.
+  // The database chooses which of several comes first.
   if (refusals.length > 0) throw new Refused(...refusals);
 }
 
-/** Says which node the copy of a path is: its id is the database's choice. */
+/** Returns the id of the copy of a path, since the database chooses it. */
 export type IdOf = (path: string) => number;
 
 export function copyTree(
@@ -67,7 +67,7 @@ export function copyTree(
   takenIsConflict(() => model.insert(rows));
 }
 
-/** The ids of what it creates are consecutive, and the last of them is the directory's. */
+/** The ids of created directories are consecutive, and the last one is that of the path itself. */
 export function ensureDirectory(model: Model, mount: Mount | undefined, path: string, lastId: number): void {
   if (mount === undefined) throw new Refused('FS404');
   const segments = segmentsOf(path);
@@ -94,7 +94,7 @@ export function ensureDirectory(model: Model, mount: Mount | undefined, path: st
   model.insert(rows);
 }
 
-/** The ids of what it creates are consecutive, and the last of them is the file's. Null metadata stays. */
+/** The ids of created nodes are consecutive, and the last one is the file's. Metadata of null keeps the present value. */
 export function upsertFile(
   model: Model,
   mount: Mount | undefined,
@@ -141,7 +141,7 @@ export function mergeMetadata(
   if (node === undefined || !matches(node, expected)) refuseStale(model, id, expected);
   const old: Readonly<Record<string, number>> = JSON.parse(node.content.metadata ?? '{}');
   const kept = Object.entries(old).filter(([key]) => !unset.includes(key));
-  // As jsonb writes an object: shorter keys first.
+  // jsonb sorts shorter keys first.
   const merged = Object.entries({ ...Object.fromEntries(kept), ...set }).sort(
     ([one], [other]) => one.length - other.length || (one < other ? -1 : 1),
   );
@@ -171,7 +171,7 @@ export function deleteNode(model: Model, id: number, expected: number | null, re
   model.update(whole ? model.treeOf(node).map((below) => below.id) : [id], { state: 'deleted' });
 }
 
-/** Says how many it deletes. */
+/** Returns how many nodes it deletes. */
 export function deleteBatch(model: Model, id: number, max: number, deletion: number): number {
   const node = model.nodes.get(id);
   if (node === undefined || !isLive(node) || isRoot(node)) return 0;
@@ -223,7 +223,7 @@ function liveNodeAt(model: Model, mount: Mount, segments: readonly string[]): No
   );
 }
 
-/** What can be purged: nothing that totals have yet to climb through, nor what holds something that stays. */
+/** The nodes that can be purged: without pending deltas, and without children that stay. */
 export function purgeable(model: Model, pending: ReadonlySet<number>): Set<number> {
   const chosen = new Set<number>();
   const tombs = [...model.nodes.values()].filter((node) => !isLive(node));
@@ -237,7 +237,7 @@ export function purgeable(model: Model, pending: ReadonlySet<number>): Set<numbe
   return chosen;
 }
 
-/** The number of live nodes below a directory and directly in it, and their bytes. */
+/** The number of live nodes below a directory and directly in it, and their size. */
 export function totalsOf(model: Model, directory: Node) {
   const below = isLiveDirectory(directory)
     ? model.treeOf(directory).filter((node) => node !== directory && !isRoot(node))
@@ -251,7 +251,7 @@ export function totalsOf(model: Model, directory: Node) {
   };
 }
 
-/** Of several of one name, which batches of one deletion can leave, the one that was there last. */
+/** When batches of one deletion left several tombstones with one name, only the last one. */
 function deletedTogether(model: Model, tomb: Node): number[] {
   const found = [tomb.id];
   for (const id of found) {
@@ -279,7 +279,7 @@ function refuseName(name: string): void {
   if (name === '' || isMalformed(name)) throw new Refused('FS422');
 }
 
-/** Helper functions report a taken name as a conflict of their own. */
+/** Writer functions report a taken name as FS409. */
 function takenIsConflict(work: () => void): void {
   try {
     work();

@@ -7,23 +7,23 @@ import { committedMigrations, migrationNumber } from '../support/committed-files
 export interface RoundOptions {
   /** URL of a database of a role that may create databases. */
   readonly adminUrl: string;
-  /** Name of the database that is made for the round, and dropped after it. */
+  /** Name of the database that is created for the round, and dropped after it. */
   readonly database: string;
-  /** How many migrate at once. */
+  /** How many processes migrate at once. */
   readonly processes: number;
 }
 
 export interface RoundResult {
-  /** What is not as it should be, one line each. */
+  /** Problems, one line each. */
   readonly faults: readonly string[];
-  /** Sum over the processes: how often a migration was applied. */
+  /** How often a migration was applied, summed over the processes. */
   readonly applied: number;
-  /** How many of the processes applied one. */
+  /** How many of the processes applied a migration. */
   readonly workers: number;
   readonly durationMs: number;
 }
 
-/** Lets many processes migrate one empty database at once, and looks at what became of each. */
+/** Runs many processes that migrate one empty database at once, and checks each result. */
 export async function runRound({ adminUrl, database, processes }: RoundOptions): Promise<RoundResult> {
   await query(adminUrl, `create database ${database} encoding 'UTF8' template template0`);
   try {

@@ -2,7 +2,7 @@ import { expect, inject, test } from 'vitest';
 import { committedMigrations } from '../support/committed-files.ts';
 import { runRound } from './round.ts';
 
-test('of twenty processes at once all succeed, and each migration is applied by one of them', async () => {
+test('twenty processes at once all succeed, and each migration is applied by one of them', async () => {
   const result = await runRound({
     adminUrl: inject('adminUrl'),
     database: `${inject('template')}_round`,

@@ -20,14 +20,14 @@ const session = (level: Level): Client => {
   return client;
 };
 
-/** Ids, in a database in which nothing had one before. */
+/** The ids of the rows that beforeAll creates: the database is new, so ids start at 1. */
 const MAIN = 1;
 const [ROOT, DOCS, A, GONE] = [1, 2, 3, 4];
 const [RUNNING, QUEUED] = [1, 2];
 
 const fixture = (path: string) => readFileSync(join(PACKAGE_ROOT, 'migrations/fixtures', path), 'utf8');
 
-/** A column of nodes, and a function for readers, as the guide of the migrations adds them. */
+/** Adds a column to nodes and a function for readers, as migrations/README.md does. */
 const MIGRATION = `
   alter table filestore.nodes add column tier text;
   alter table filestore.snapshots add column tier text;
@@ -38,7 +38,7 @@ const MIGRATION = `
   revoke all on function filestore.tier_of(bigint) from public;
   ${fixture('functions/access_rights.sql').replace('    tree_at\n', '    tier_of,\n    tree_at\n')}`;
 
-/** A call of each function that some level has. An answer of class FS is one as well: the call was allowed. */
+/** A call of each function that a level may execute. An error of class FS also shows that the call was allowed. */
 const CALLS: Readonly<Record<string, string>> = {
   access_rights: `filestore.access_rights('service')`,
   audit_rollups: `filestore.audit_rollups('main')`,
@@ -111,7 +111,7 @@ const CALLS: Readonly<Record<string, string>> = {
   writable_mount: `filestore.writable_mount('main')`,
 };
 
-/** Calls a function as a role of a level and undoes it; returns the SQLSTATE of a refusal. */
+/** Calls a function as a role of a level, and rolls back. Returns the SQLSTATE if the call fails. */
 async function callAs(level: Level, name: string): Promise<string> {
   const call = CALLS[name];
   if (call === undefined) return `there is no call of ${name} in this test`;
@@ -138,7 +138,7 @@ async function functionsOf(level: Level): Promise<readonly string[]> {
   return rows.map(({ name }) => name);
 }
 
-/** Reasons of functions that only refuse. */
+/** Errors of functions that only raise. */
 const refuses = (name: string) => name.startsWith('refuse_');
 
 async function expectEveryCall(level: Level): Promise<void> {
@@ -186,7 +186,7 @@ describe('after a migration and renew_access, without connecting again,', () => 
     expect(await database().query('select * from filestore.check_access()')).toEqual([]);
   });
 
-  test.each(LEVELS)('%s reads the views that were created again', async (level) => {
+  test.each(LEVELS)('%s reads the recreated views', async (level) => {
     const client = session(level);
     for (const view of ['active_nodes', 'node_versions', 'directories']) {
       expect((await client.query(`select * from filestore.view_filestore_${view}`)).rowCount).toBeGreaterThan(
@@ -195,7 +195,7 @@ describe('after a migration and renew_access, without connecting again,', () => 
     }
   });
 
-  test('a service writes the new column, which counts, is kept, is reverted, and is in every reading', async () => {
+  test('a service writes the new column, and it is versioned, kept in history, reverted and in every view', async () => {
     const service = session('service');
     const { id } = await one(service, `select id from filestore.create_node(${DOCS}, 'tiered')`);
     const moments: Date[] = [];
@@ -248,7 +248,7 @@ describe('after a migration and renew_access, without connecting again,', () => 
     expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
   });
 
-  test('the tree still follows a directory that moves, in every version', async () => {
+  test('a move of a directory still moves its subtree, and history keeps every version', async () => {
     const service = session('service');
     await service.query(`select filestore.move_node(${DOCS}, new_name => 'papers')`);
     await service.query(`select filestore.delete_node(${DOCS}, recursive => true)`);

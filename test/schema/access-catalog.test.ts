@@ -5,7 +5,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 const createRole = rolesForFile(database);
 
-/** What no level may call, though it is no trigger's function. */
+/** Functions that no level may call, besides trigger functions. */
 const INTERNAL: Readonly<Record<string, string>> = {
   apply_access: 'for the owner, who alone has something to grant',
   attach_renewal: 'for the owner, whose migrations it changes',
@@ -29,7 +29,7 @@ const INTERNAL: Readonly<Record<string, string>> = {
   set_database_number: 'for the owner, before there are rows',
 };
 
-/** Without a search_path setting, which costs a call more than the function: they have the one of their trigger. */
+/** Functions without a search_path setting, which would cost more than the function itself. They use their trigger's. */
 const PINNED_BY_CALLER: readonly string[] = [
   'current_journal_entry',
   'describe_node',
@@ -39,7 +39,7 @@ const PINNED_BY_CALLER: readonly string[] = [
   'refuse_version',
 ];
 
-/** A procedure that commits cannot have a setting. Both are for the owner only. */
+/** A procedure that commits cannot have settings. Both are for the owner only. */
 const COMMITTING: readonly string[] = ['backfill', 'erase_mount'];
 
 async function namesOf(condition: string, values: readonly unknown[] = []): Promise<readonly string[]> {
@@ -54,7 +54,7 @@ async function namesOf(condition: string, values: readonly unknown[] = []): Prom
 
 const UNPINNED = `not exists (select from unnest(p.proconfig) c where c = 'search_path=pg_catalog, pg_temp')`;
 
-test('the functions of triggers and of the owner are for no level', async () => {
+test('no level may call trigger functions and functions for the owner', async () => {
   const operator = await createRole();
   await database().query("select filestore.grant_access($1, 'operator')", [operator.name]);
   expect(
@@ -64,27 +64,27 @@ test('the functions of triggers and of the owner are for no level', async () => 
   ).toEqual(expect.arrayContaining(Object.keys(INTERNAL)));
 });
 
-test('a function that runs as the owner finds what it names in pg_catalog first, whatever the caller has set', async () => {
+test('a function that runs as the owner searches pg_catalog first, whatever search_path the caller has set', async () => {
   expect((await namesOf('p.prosecdef')).length).toBeGreaterThan(10);
   expect(await namesOf(`p.prosecdef and ${UNPINNED}`)).toEqual([]);
 });
 
-test('a trigger runs as the owner, and not by the search_path of whoever writes', async () => {
+test('a trigger runs as the owner, with a pinned search_path', async () => {
   const unguarded = await namesOf(`p.prorettype = 'trigger'::regtype and (not p.prosecdef or ${UNPINNED})`);
-  // On graphile-migrate's tables, which only a migrator writes: it may own what the owner of the schema does not.
+  // The trigger on graphile-migrate's tables runs as the migrator, which may own objects that the schema's owner does not.
   expect(unguarded).toEqual(['renew_after_migration']);
   expect(await namesOf(`p.proname = 'renew_after_migration' and ${UNPINNED}`)).toEqual([]);
 });
 
-test('no other function reads the search_path of its caller either', async () => {
-  // A body that begins with "begin atomic" was bound when the function was made.
+test('no other function depends on the search_path of its caller', async () => {
+  // A body that begins with "begin atomic" was resolved when the function was created.
   expect(await namesOf(`p.prosqlbody is null and ${UNPINNED}`)).toEqual(
     [...PINNED_BY_CALLER, ...COMMITTING].sort(),
   );
   expect(await namesOf(`p.prokind = 'p'`)).toEqual(COMMITTING);
 });
 
-test('a function with the search_path of its caller is for no level, and called by triggers and pinned functions alone', async () => {
+test('a function that uses the search_path of its caller is for no level, and only triggers and pinned functions call it', async () => {
   expect(Object.keys(INTERNAL)).toEqual(expect.arrayContaining([...PINNED_BY_CALLER]));
   for (const name of PINNED_BY_CALLER) {
     const callers = `p.prosrc like '%filestore.' || $1 || '(%'`;
@@ -94,7 +94,7 @@ test('a function with the search_path of its caller is for no level, and called 
   }
 });
 
-test('only the few functions that go by the catalog build SQL from text', async () => {
+test('only the few functions that read columns from the catalog build SQL from text', async () => {
   expect(await namesOf(`p.prosrc ~* '\\mexecute (format|statement)\\M'`)).toEqual([
     'apply_access',
     'attach_renewal',
@@ -105,7 +105,7 @@ test('only the few functions that go by the catalog build SQL from text', async 
     'revert_node',
     'set_database_number',
   ]);
-  // Each other mention is the name of the right.
+  // Other matches are the name of the right "execute".
   expect(
     await namesOf(
       `p.prosrc ~ '\\mexecute\\M' and p.prosrc !~ '\\mexecute (format\\(|statement;|creation using)'`,

@@ -24,7 +24,7 @@ async function createRoleWith(level: Level): Promise<LoginRole> {
   return role;
 }
 
-/** What check_access reports, one line each; the owner calls it. */
+/** The result of check_access as lines; the owner calls it. */
 async function reported(): Promise<readonly string[]> {
   const { rows } = await session.query(
     `select concat_ws(' ', problem, role_name, kind, object, column_name, privilege) as line from filestore.check_access()`,
@@ -41,7 +41,7 @@ async function relations(kinds = 'rvm'): Promise<readonly string[]> {
   return rows.map(({ name }) => name);
 }
 
-describe('no role can stop all others with a table lock:', () => {
+describe('no role can block all others with a table lock:', () => {
   test.each(LEVELS)('%s', async (level) => {
     const client = await (await createRoleWith(level)).connect();
     const locked: string[] = [];
@@ -55,13 +55,13 @@ describe('no role can stop all others with a table lock:', () => {
         await client.query('rollback');
       }
     }
-    // A role that may delete mounts may also lock their table.
+    // The right to delete mounts includes the right to lock their table.
     expect([...new Set(locked)]).toEqual(level === 'operator' ? ['filestore.backend_mounts'] : []);
   });
 });
 
 describe('insert and update are granted', () => {
-  test.each(LEVELS)('to %s on no whole table', async (level) => {
+  test.each(LEVELS)('to %s on columns, never on a whole table', async (level) => {
     const { name } = await createRoleWith(level);
     expect(
       await database().query(
@@ -85,7 +85,7 @@ describe('insert and update are granted', () => {
     expect(columns.filter(({ writable }) => !writable)).toEqual([]);
   });
 
-  test('to reader on no column at all', async () => {
+  test('to reader on no column', async () => {
     const { name } = await createRoleWith('reader');
     expect(
       await database().query(
@@ -98,7 +98,7 @@ describe('insert and update are granted', () => {
   });
 });
 
-test('a column that is added to mounts is written after renew_access', async () => {
+test('after renew_access, a service may write a column that was added to mounts', async () => {
   const role = await createRoleWith('service');
   const client = await role.connect();
   await session.query('alter table filestore.backend_mounts add column tried_hint text');
@@ -122,7 +122,7 @@ test('a column that is added to mounts is written after renew_access', async () 
 });
 
 describe('revoke_access', () => {
-  test.each(LEVELS)('takes everything from %s, so that the role can be dropped', async (level) => {
+  test.each(LEVELS)('removes all rights of level %s, so that the role can be dropped', async (level) => {
     const role = await createRoleWith(level);
     const client = await role.connect();
     await session.query('select filestore.revoke_access($1)', [role.name]);
@@ -141,7 +141,7 @@ describe('revoke_access', () => {
     expect(await readPrivileges(database(), role)).toEqual([]);
   });
 
-  test('takes rights that were granted by hand, also from a role without a level', async () => {
+  test('removes rights that were granted by hand, also from a role without a level', async () => {
     const role = await createRole();
     await session.query(`grant usage on schema filestore to ${role.quotedName}`);
     await session.query(`grant select, update (metadata) on filestore.nodes to ${role.quotedName}`);
@@ -151,7 +151,7 @@ describe('revoke_access', () => {
 });
 
 describe('renew_access', () => {
-  test('forgets a role that no longer exists, and says so', async () => {
+  test('removes the level of a role that no longer exists, with a warning', async () => {
     const kept = await createRoleWith('service');
     const name = `${database().name}_gone`;
     await asAdmin((admin) => admin.query(`create role ${name}`));
@@ -166,7 +166,9 @@ describe('renew_access', () => {
     await session.query('select filestore.renew_access()');
     await session.query('select filestore.renew_access()');
     session.off('notice', listen);
-    expect(notices).toEqual([`role "${name}" no longer exists: its level service is forgotten`]);
+    expect(notices).toEqual([
+      `role "${name}" no longer exists: its level service is removed from filestore.access_levels`,
+    ]);
     const { rows } = await session.query(
       'select role_name from filestore.access_levels where role_name = any ($1)',
       [[name, kept.name]],
@@ -174,7 +176,7 @@ describe('renew_access', () => {
     expect(rows).toEqual([{ role_name: kept.name }]);
   });
 
-  test('changes nothing for a role that has exactly its level', async () => {
+  test('changes nothing for a role that has exactly the rights of its level', async () => {
     const role = await createRoleWith('operator');
     const before = await readPrivileges(database(), role);
     await session.query('select filestore.renew_access()');
@@ -198,7 +200,7 @@ describe('check_access', () => {
     ['grant usage on sequence filestore.nodes_id_seq to', 'sequence filestore.nodes_id_seq USAGE'],
     ['grant create on schema filestore to', 'schema filestore CREATE'],
     ['grant select on filestore.view_filestore_directories to', ''],
-  ])('reports "%s" a service, until access is renewed', async (grant, line) => {
+  ])('reports the right of "%s" <service>, until access is renewed', async (grant, line) => {
     const role = await createRoleWith('service');
     expect(await reported()).toEqual([]);
     await session.query(`${grant} ${role.quotedName}`);
@@ -215,7 +217,7 @@ describe('check_access', () => {
       'function filestore.lock_tree(bigint,boolean) EXECUTE',
     ],
     ['revoke usage on schema filestore from', 'schema filestore USAGE'],
-  ])('reports what "%s" a service takes away, until access is renewed', async (revoke, line) => {
+  ])('reports the missing right after "%s" <service>, until access is renewed', async (revoke, line) => {
     const role = await createRoleWith('service');
     await session.query(`${revoke} ${role.quotedName}`);
     expect(await reported()).toEqual([`missing ${role.name} ${line}`]);
@@ -223,7 +225,7 @@ describe('check_access', () => {
     expect(await reported()).toEqual([]);
   });
 
-  test('reports a right of a role without a level, and of PUBLIC', async () => {
+  test('reports rights of a role without a level, and of PUBLIC', async () => {
     const role = await createRole();
     await session.query('begin');
     await session.query(`grant select on filestore.nodes to ${role.quotedName}, public`);
@@ -237,7 +239,7 @@ describe('check_access', () => {
   });
 });
 
-test('grant_access by anyone but the owner fails without a trace, whatever rights they have', async () => {
+test('grant_access fails and changes nothing when the caller is not the owner, whatever rights the caller has', async () => {
   const [caller, target] = [await createRoleWith('operator'), await createRole()];
   const client = await caller.connect();
   const grant = () => client.query("select filestore.grant_access($1, 'service')", [target.name]);

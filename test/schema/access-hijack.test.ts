@@ -7,7 +7,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 const createRole = rolesForFile(database);
 
-/** The traps of a schema: every operator and function that ours use, under the same name; each tells who ran it. */
+/** Creates in a schema every operator and function that our functions use, under the same name. Each records who ran it. */
 const TRAPS = `
   do $do$
   declare
@@ -54,23 +54,23 @@ const TABLES = [
 
 let attacker: LoginRole;
 let client: Client;
-/** Everybody who ran into a trap. */
+/** The roles that ran one of these traps. */
 const ranAs = new Set<string>();
 let mount: Mount;
 let [docs, old, file, gone]: readonly string[] = [];
 
-/** A role whose own schema and temporary tables come before everything else. */
+/** A role with its own schema and temporary tables first in its search_path. */
 beforeAll(async () => {
   attacker = await createRole();
   await database().query("select filestore.grant_access($1, 'operator')", [attacker.name]);
-  // Far more than the level has: what holds now are the guards alone.
+  // Far more rights than the level has, so that only the guards protect the data.
   await database().query(`grant all on all tables in schema filestore to ${attacker.quotedName}`);
   await database().query(`grant create on database ${database().name} to ${attacker.quotedName}`);
 
   client = await attacker.connect();
   client.on('notice', ({ message }) => ranAs.add(message ?? ''));
   await client.query(`create schema ${attacker.quotedName}`);
-  // Otherwise the owner would not look into it.
+  // Otherwise the owner could not use the objects in it.
   await client.query(`grant usage on schema ${attacker.quotedName} to public`);
   await client.query(`set search_path = ${attacker.quotedName}`);
   await client.query(TRAPS);
@@ -92,7 +92,7 @@ beforeEach(async () => {
   ranAs.clear();
 });
 
-test('a function of the owner without a search_path of its own would run into the trap', async () => {
+test('a function of the owner without a pinned search_path runs a trap', async () => {
   await database().query(`
     create function filestore.unguarded(state text) returns boolean language plpgsql security definer
     as $$begin return state = 'deleted'; end$$`);
@@ -105,7 +105,7 @@ test('a function of the owner without a search_path of its own would run into th
   expect([...ranAs]).toContain(owner);
 });
 
-describe('with operators, functions, types and tables of its own before ours, a role', () => {
+describe('a role whose own operators, functions, types and tables shadow ours', () => {
   test.each([
     [
       'set a state illegally',
@@ -114,7 +114,7 @@ describe('with operators, functions, types and tables of its own before ours, a 
     ],
     ['give a node a version', () => `update filestore.nodes set version = 9 where id = ${file}`, 'FS409'],
     [
-      'count a version without a change',
+      'increment a version without a change',
       () => `update filestore.nodes set version = version + 1 where id = ${file}`,
       'FS422',
     ],
@@ -135,7 +135,7 @@ describe('with operators, functions, types and tables of its own before ours, a 
       'FS422',
     ],
     [
-      'move a directory into itself by function',
+      'move a directory into itself with move_node',
       () => `select filestore.move_node(${docs}, ${old})`,
       'FS422',
     ],
@@ -153,7 +153,7 @@ describe('with operators, functions, types and tables of its own before ours, a 
     ],
     ['create under no name', () => `select filestore.create_node(${docs}, '..')`, 'FS422'],
     [
-      'delete a directory that holds something',
+      'delete a directory that is not empty',
       () => `update filestore.nodes set state = 'deleted' where id = ${docs}`,
       'FS409',
     ],
@@ -164,10 +164,10 @@ describe('with operators, functions, types and tables of its own before ours, a 
       'FS422',
     ],
     ['remove a live node', () => `delete from filestore.nodes where id = ${file}`, 'FS409'],
-    // The key of its children comes before the guard.
+    // The foreign key of its children raises before the guard.
     ['remove a root', () => `delete from filestore.nodes where id = ${mount.rootId}`, '23503'],
     [
-      'remove a mount that holds something',
+      'remove a mount that is not empty',
       () => `delete from filestore.backend_mounts where id = ${mount.id}`,
       'FS409',
     ],
@@ -180,18 +180,18 @@ describe('with operators, functions, types and tables of its own before ours, a 
     ['remove history', () => `delete from filestore.snapshots where id = ${file}`, 'FS409'],
     ['truncate history', () => 'truncate filestore.snapshots', 'FS409'],
     [
-      'name a command that is no number',
+      'set a journal entry that is not a number',
       () =>
         `set filestore.journal_entry_id = 'x'; update filestore.nodes set size_bytes = 6 where id = ${file}`,
       'FS422',
     ],
     [
-      'remove a command under way',
+      'remove a running command',
       () => `select filestore.begin_command('x'); delete from filestore.journal_entries`,
       'FS409',
     ],
     [
-      'change what a command was asked',
+      'change the request of a command',
       () =>
         `select filestore.begin_command('x'); update filestore.journal_entries set status = 'canceled', command = 'y'`,
       'FS422',
@@ -204,7 +204,7 @@ describe('with operators, functions, types and tables of its own before ours, a 
     expect([...ranAs].filter((name) => name !== attacker.name)).toEqual([]);
   });
 
-  test('works on our tables all the same, and nothing of its own runs as the owner', async () => {
+  test('can still use our tables, and none of its functions runs as the owner', async () => {
     const before = await one(database(), 'select count(*)::int as entries from filestore.journal_entries');
     for (const statement of [
       `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('${attacker.name}', 's3', '${attacker.name}')`,

@@ -41,10 +41,10 @@ beforeAll(async () => {
   `);
 });
 
-/** Runs a statement as a role of a level and undoes it. */
+/** Runs a statement as a role of a level, and rolls back. */
 async function attempt(level: Level, statement: string) {
   const client = sessions.get(level);
-  if (client === undefined) throw new Error(`nobody is ${level}`);
+  if (client === undefined) throw new Error(`no role has level ${level}`);
   await client.query('begin');
   try {
     return await client.query(statement);
@@ -59,14 +59,14 @@ const TABLES = [
   ...['view_filestore_active_nodes', 'view_filestore_node_versions', 'view_filestore_directories'],
 ].map((name) => `filestore.${name}`);
 
-/** Numbers of what beforeAll made, in a database in which nothing was numbered before. */
+/** The ids of the rows that beforeAll creates: the database is new, so ids start at 1. */
 const MAIN = 1;
 const [DOCS, A, GONE] = [3, 5, 6];
 const [RUNNING, QUEUED, FINISHED] = [1, 2, 3];
 
 const NEW_FILE = '(backend_mount_id, parent_id, name, kind';
 
-/** What a level may do that the one before it may not. */
+/** Statements that a level may run and the level before it may not. */
 const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
   reader: [
     ...TABLES.map((table) => `select * from ${table}`),
@@ -129,7 +129,7 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
   ],
 };
 
-/** What nobody but the owner may do. */
+/** Statements that only the owner may run. */
 const FORBIDDEN: readonly string[] = [
   ...TABLES.slice(0, 9).map((table) => `truncate ${table} cascade`),
   'delete from filestore.nodes',
@@ -189,7 +189,7 @@ const FORBIDDEN: readonly string[] = [
   'select filestore.set_database_number(1)',
   `call filestore.backfill('nodes', 'checksum', '''md5:ab''')`,
   `call filestore.erase_mount('empty')`,
-  // Without the right to give, a grant gives nothing, and only warns.
+  // A grant without the right to grant does nothing and only warns.
   'grant delete on filestore.nodes to current_user; delete from filestore.nodes',
   'create table filestore.mine ()',
   'create view filestore.mine as select 1',
@@ -238,7 +238,7 @@ describe.each(LEVELS)('to %s', (level) => {
   );
 });
 
-describe.each(['service', 'operator'] as const)('for %s the guards hold:', (level) => {
+describe.each(['service', 'operator'] as const)('the guards refuse a role of level %s:', (level) => {
   test.each([
     [`update filestore.journal_entries set result = '{"a": 1}' where id = ${FINISHED}`, 'FS409'],
     [`update filestore.journal_entries set status = 'running' where id = ${FINISHED}`, 'FS409'],
@@ -259,13 +259,13 @@ describe.each(['service', 'operator'] as const)('for %s the guards hold:', (leve
   });
 });
 
-test('an operator removes no mount that holds something', async () => {
+test('an operator cannot remove a mount that is not empty', async () => {
   await expect(attempt('operator', 'delete from filestore.backend_mounts')).rejects.toMatchObject({
     code: 'FS409',
   });
 });
 
-test.each(LEVELS)('%s does not become the owner or another role', async (level) => {
+test.each(LEVELS)('%s cannot become the owner or another role', async (level) => {
   const roles = await database().query<{ name: string }>(
     `select quote_ident(rolname) as name from pg_roles
      where starts_with(rolname, current_database()) and rolname <> $1 or rolname = current_user`,
@@ -283,8 +283,8 @@ test.each(LEVELS)('%s does not become the owner or another role', async (level) 
   }
 });
 
-/** Without a function of ours for a trigger, a table of one's own does not get the owner's rights. */
-test('a trigger function is called by nobody, not by a trigger on a table of their own either', async () => {
+/** A role could otherwise attach our trigger function to its own table, and gain the owner's rights. */
+test('no role can call a trigger function, or use it for a trigger on its own table', async () => {
   const functions = await database().query<{ name: string }>(
     `select oid::regproc::text as name from pg_proc
      where pronamespace = 'filestore'::regnamespace and prorettype = 'trigger'::regtype`,

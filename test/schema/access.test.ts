@@ -33,7 +33,7 @@ const privilegesOf = (role: LoginRole) => readPrivileges(database(), role);
 
 describe('grant_access', () => {
   test.each(LEVELS.flatMap((before) => LEVELS.map((after) => [before, after] as const)))(
-    'to %s and then to %s gives what the second gives alone',
+    'to %s and then to %s gives the same rights as the second alone',
     async (before, after) => {
       const privileges = await privilegesOf(await createRoleWith(before, after));
       expect(privileges).toEqual(await privilegesOf(await createRoleWith(after)));
@@ -41,19 +41,19 @@ describe('grant_access', () => {
     },
   );
 
-  test('gives each level all that the one before it has', async () => {
+  test('gives each level all rights of the level before it', async () => {
     for (const [index, level] of LEVELS.slice(1).entries()) {
       const below = await privilegesOf(await createRoleWith(LEVELS[index] ?? level));
       expect(await privilegesOf(await createRoleWith(level))).toEqual(expect.arrayContaining([...below]));
     }
   });
 
-  test('lets nobody pass on what it gave', async () => {
+  test('gives no right to grant', async () => {
     const privileges = await privilegesOf(await createRoleWith('operator'));
     expect(privileges.filter((privilege) => !privilege.endsWith(' f'))).toEqual([]);
   });
 
-  test('takes from one role and leaves the others what they have', async () => {
+  test('changes the rights of one role and not those of others', async () => {
     const other = await createRoleWith('operator');
     const before = await privilegesOf(other);
     await createRoleWith('operator', 'reader');
@@ -84,7 +84,7 @@ describe('grant_access', () => {
     },
   );
 
-  test('refuses the owner, whose own rights the triggers work with, even to a superuser', async () => {
+  test('refuses the owner of the schema, even when a superuser calls it', async () => {
     const superuser = await database().connect();
     await superuser.query('begin');
     const grant = superuser.query('select filestore.grant_access($1, $2)', [owner.name, 'service']);
@@ -99,23 +99,26 @@ test.each([
     async (role: LoginRole) =>
       database().query('select filestore.grant_access($1, $2)', [role.name, 'reader']),
   ],
-])('what the owner makes later can be read when access was granted by %s', async (_, grant) => {
-  const role = await createRole();
-  await grant(role);
-  await session.query('begin');
-  await session.query(
-    'create table filestore.later (id bigint); create view filestore.later_still as select * from filestore.later',
-  );
-  const { rows } = await session.query(
-    `select has_table_privilege($1, 'filestore.later', 'select') as reads_table, has_table_privilege($1, 'filestore.later_still', 'select') as reads_view,
+])(
+  'tables and views that the owner creates later can be read when access was granted by %s',
+  async (_, grant) => {
+    const role = await createRole();
+    await grant(role);
+    await session.query('begin');
+    await session.query(
+      'create table filestore.later (id bigint); create view filestore.later_still as select * from filestore.later',
+    );
+    const { rows } = await session.query(
+      `select has_table_privilege($1, 'filestore.later', 'select') as reads_table, has_table_privilege($1, 'filestore.later_still', 'select') as reads_view,
        has_table_privilege($1, 'filestore.later', 'insert, update, delete, truncate') as writes`,
-    [role.name],
-  );
-  await session.query('rollback');
-  expect(rows).toEqual([{ reads_table: true, reads_view: true, writes: false }]);
-});
+      [role.name],
+    );
+    await session.query('rollback');
+    expect(rows).toEqual([{ reads_table: true, reads_view: true, writes: false }]);
+  },
+);
 
-test.each(LEVELS)('%s can ask whether the schema is up to date', async (level) => {
+test.each(LEVELS)('%s can read whether the schema is up to date', async (level) => {
   const role = await createRoleWith(level);
   expect(await migrationStatus({ connection: connectionTo(role.url) })).toMatchObject({
     state: 'current',
@@ -123,7 +126,7 @@ test.each(LEVELS)('%s can ask whether the schema is up to date', async (level) =
   });
 });
 
-test('a role without a level is refused, not told that the database is empty', async () => {
+test('a role without a level gets an error, not the answer that the database is empty', async () => {
   const role = await createRole();
   await expect(migrationStatus({ connection: connectionTo(role.url) })).rejects.toMatchObject({
     code: 'HISTORY_UNREADABLE',

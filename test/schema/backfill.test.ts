@@ -5,7 +5,7 @@ import { levelsForFile } from '../support/levels.ts';
 import { createMount, createNode, type Mount, one } from '../support/nodes.ts';
 import { databaseForEachTest, databaseForFile, type TestDatabase } from '../support/test-database.ts';
 
-/** What a migration that adds a column of nodes does. */
+/** Adds a column to nodes, as a migration does. */
 async function addColumn(database: TestDatabase): Promise<void> {
   for (const table of ['nodes', 'snapshots'])
     await database.query(`alter table filestore.${table} add column shade text`);
@@ -43,7 +43,7 @@ describe('backfill', () => {
        where shade is distinct from 'mine' order by n.id`,
     );
 
-  test('fills every null, counts no version, keeps no history and moves no updated_at', async () => {
+  test('fills every null, and changes no version, no history and no updated_at', async () => {
     const before = await others();
     await fill();
     expect(await others()).toEqual(before);
@@ -57,7 +57,7 @@ describe('backfill', () => {
     expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
   });
 
-  test('that is killed halfway goes on where it ended', async () => {
+  test('that is killed halfway continues where it stopped', async () => {
     const before = await others();
     const [holder, filler] = [await database().connect(), await database().connect()];
     await holder.query('begin');
@@ -82,7 +82,7 @@ describe('backfill', () => {
   test.each([
     ['before it comes by', 'f80'],
     ['while it waits for the row', 'f55'],
-  ])('leaves what a user wrote %s, which counts', async (_, name) => {
+  ])('keeps a value that a user wrote %s, and that write is versioned', async (_, name) => {
     const [user, filler] = [await database().connect(), await database().connect()];
     await user.query('begin');
     await user.query('select from filestore.nodes where id = $1 for update', [await idOf('f55')]);
@@ -106,27 +106,30 @@ describe('backfill', () => {
     ['another column', 'size_bytes = 5'],
     ['another column of the same row as well', "size_bytes = 5, shade = 'x'"],
     ['the column of a row that had a value', "shade = 'x'", "update filestore.nodes set shade = 'y'"],
-  ])('counts, in the transaction of a batch, a change of %s', async (_, change, before = 'select 1') => {
-    const client = await database().connect();
-    await client.query(before);
-    const version = Number(
-      (await one(client, "select version from filestore.nodes where name = 'f90'")).version,
-    );
-    await client.query(
-      "insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'shade', $1)",
-      [EXPRESSION],
-    );
-    await client.query('begin');
-    await client.query("select filestore.fill_batch(max(id), 'id', 10) from filestore.backfills");
-    const after = await one(
-      client,
-      `update filestore.nodes set ${change} where name = 'f90' returning version`,
-    );
-    await client.query('commit');
-    expect(after).toEqual({ version: version + 1 });
-  });
+  ])(
+    'in the transaction of a batch, a version is added for a change of %s',
+    async (_, change, before = 'select 1') => {
+      const client = await database().connect();
+      await client.query(before);
+      const version = Number(
+        (await one(client, "select version from filestore.nodes where name = 'f90'")).version,
+      );
+      await client.query(
+        "insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'shade', $1)",
+        [EXPRESSION],
+      );
+      await client.query('begin');
+      await client.query("select filestore.fill_batch(max(id), 'id', 10) from filestore.backfills");
+      const after = await one(
+        client,
+        `update filestore.nodes set ${change} where name = 'f90' returning version`,
+      );
+      await client.query('commit');
+      expect(after).toEqual({ version: version + 1 });
+    },
+  );
 
-  test('that is unfinished is not mixed with another expression, and another may follow when it is done', async () => {
+  test('that is unfinished refuses another expression, and accepts one when it is done', async () => {
     await database().query(
       "insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'shade', $1)",
       [EXPRESSION],
@@ -147,13 +150,17 @@ describe('backfill', () => {
     ["'nodes', 'nothing', $$'x'$$", 'FS404', 'nodes.nothing'],
     ["null, 'shade', $$'x'$$", 'FS404', 'null.shade'],
     ["'nodes', null, $$'x'$$", 'FS404', 'nodes.null'],
-    ["'nodes', 'shade', null", 'FS404', 'no expression'],
+    ["'nodes', 'shade', null", 'FS404', 'the expression is null'],
     ["'nodes', 'shade', $$'x'$$, 0", 'FS422', 'batch is 0'],
     ["'nodes', 'shade', $$'x'$$, null", 'FS422', 'batch is null'],
     ["'nodes', 'shade', $$'x'$$, 10, null", 'FS422', 'pause is null'],
     ["'nodes', 'shade', $$'x'$$, 10, '-1 second'", 'FS422', 'pause is -00:00:01'],
     ["'nodes', 'shade', $$'x'$$, 10, '2 hours'", 'FS422', 'pause is 02:00:00'],
-    ["'snapshots', 'shade', $$'x'$$", 'FS422', 'filestore.snapshots has no primary key of one bigint'],
+    [
+      "'snapshots', 'shade', $$'x'$$",
+      'FS422',
+      'the primary key of filestore.snapshots is not one bigint column',
+    ],
     ["'nodes', 'shade', $$nothing || 'x'$$", '42703', 'nothing'],
   ])('refuses (%s)', async (values, code, names) => {
     await expect(database().query(`call filestore.backfill(${values})`)).rejects.toMatchObject({
@@ -178,7 +185,7 @@ describe('a service', () => {
     await createFiles(database(), mount, 20);
   });
 
-  test('can neither call a backfill, nor a part of it, nor write its progress', async () => {
+  test('can call neither a backfill nor its parts, and cannot write its progress', async () => {
     for (const statement of [
       "call filestore.backfill('nodes', 'shade', '1')",
       "select filestore.fill_batch(1, 'id', 10)",
@@ -188,7 +195,7 @@ describe('a service', () => {
       await expect(service.query(statement)).rejects.toMatchObject({ code: '42501' });
   });
 
-  test('counts versions also while a backfill is unfinished and its setting says otherwise', async () => {
+  test('cannot change nodes without a new version by setting filestore.backfill_id during a backfill', async () => {
     const id = await createNode(service, mount, mount.rootId, 'mine');
     const holder = await database().connect();
     await holder.query('begin');

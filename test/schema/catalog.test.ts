@@ -3,7 +3,7 @@ import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 
-test('PUBLIC may execute and read nothing', async () => {
+test('PUBLIC has no right to execute or read anything', async () => {
   const open = await database().query(
     `select p.oid::regprocedure::text as object from pg_proc p
      where p.pronamespace = 'filestore'::regnamespace and has_function_privilege('public', p.oid, 'execute')
@@ -32,7 +32,7 @@ test('names of constraints, indexes and triggers begin with their table', async 
   expect(strange).toEqual([]);
 });
 
-test('every update of nodes is prepared and kept as a version, whatever its columns', async () => {
+test('the triggers on nodes run at every update, whatever columns it sets', async () => {
   const triggers = await database().query(
     `select t.tgname as name, t.tgattr::text as columns, t.tgqual as condition
      from pg_trigger t
@@ -44,7 +44,7 @@ test('every update of nodes is prepared and kept as a version, whatever its colu
   );
 });
 
-test('snapshots has three extra columns first, and then those of nodes in the same order', async () => {
+test('snapshots has three extra columns, and then those of nodes in the same order', async () => {
   const columnsOf = async (table: string) =>
     (
       await database().query(
@@ -58,7 +58,7 @@ test('snapshots has three extra columns first, and then those of nodes in the sa
   expect((await columnsOf('snapshots')).slice(3)).toEqual(await columnsOf('nodes'));
 });
 
-test('no table has a generated column, which the server would read from the catalog at every statement', async () => {
+test('no table has a generated column, since the server reads its expression at every statement', async () => {
   expect(
     await database().query(
       `select a.attrelid::regclass::text as table, a.attname as name

@@ -47,7 +47,7 @@ describe.each(['md5', 'sha1', 'sha256', 'sha384', 'sha512'])('a digest of %s', (
     ['base64', bytes.toString('base64')],
     ['base64 without padding', bytes.toString('base64').replace(/=+$/, '')],
     ['base64url', bytes.toString('base64url')],
-  ])('in %s has its algorithm from its length, from an argument or from a prefix', async (_, text) => {
+  ])('in %s gets its algorithm from its length, an argument or a prefix', async (_, text) => {
     expect(await canonical(text)).toBe(expected);
     expect(await canonical(text, algorithm)).toBe(expected);
     expect(await canonical(`${algorithm.toUpperCase()}:${text}`)).toBe(expected);
@@ -68,22 +68,22 @@ test.each([
   }
 });
 
-test.each(['SHA256', 'sha-256', 'Sha_256'])('%s is a name of sha256', async (name) => {
+test.each(['SHA256', 'sha-256', 'Sha_256'])('%s means sha256', async (name) => {
   expect(await canonical(`${name}:${HEX}`)).toBe(CANONICAL);
   expect(await canonical(HEX, name)).toBe(CANONICAL);
   expect(await canonical(CANONICAL, name)).toBe(CANONICAL);
 });
 
-test('a canonical checksum stays what it is', async () => {
+test('a canonical checksum stays the same', async () => {
   expect(await canonical(CANONICAL)).toBe(CANONICAL);
 });
 
-test('no checksum is null', async () => {
+test('a checksum of null stays null', async () => {
   expect(await canonical(null)).toBeNull();
   expect(await canonical(null, 'sha256')).toBeNull();
 });
 
-test('an unknown algorithm passes as algorithm:hex only', async () => {
+test('an unknown algorithm is accepted only as algorithm:hex', async () => {
   expect(await canonical('SHA3-256:00FF')).toBe('sha3-256:00ff');
   await expect(canonical('sha3-256:AP8=')).rejects.toMatchObject(refused('"sha3-256"'));
   await expect(canonical('00ff', 'sha3-256')).rejects.toMatchObject(refused('"sha3-256"'));
@@ -97,14 +97,16 @@ test.each([
   [digest('md5').toString('base64'), 'sha256', ['16 bytes in base64', 'sha256', '32 bytes']],
   // Six characters of base64 for four bytes, or three bytes in hexadecimal.
   ['abcdef', 'crc32', ['6 hexadecimal digits', 'crc32']],
-])('the length of %j as %j is refused', async (checksum, algorithm, parts) => {
+])('%j as %j is refused for its length', async (checksum, algorithm, parts) => {
   await expect(canonical(checksum, algorithm)).rejects.toMatchObject(refused(...parts));
 });
 
 test.each(['00112233', '0011223344556677', 'AAAAAA==', HEX.slice(1), digest('sha224').toString('base64')])(
-  '%j names no algorithm by its length',
+  '%j is refused without an algorithm, which its length does not determine',
   async (checksum) => {
-    await expect(canonical(checksum)).rejects.toMatchObject(refused(checksum, 'no algorithm'));
+    await expect(canonical(checksum)).rejects.toMatchObject(
+      refused(checksum, 'the algorithm cannot be derived'),
+    );
   },
 );
 
@@ -125,17 +127,17 @@ test.each([
   'sha256:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg==',
   'sha256:n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgh=',
   `${digest('md5').toString('hex')}-3`,
-  // By its length base64url of sha256.
+  // This has the length of base64url of sha256.
   `${digest('sha1').toString('hex')}-12`,
   `${SHA256.toString('base64')}-3`,
-])('%j is refused as no digest', async (checksum) => {
+])('%j is refused, since it is not a digest', async (checksum) => {
   await expect(canonical(checksum)).rejects.toMatchObject(refused('checksum'));
 });
 
 test.each([`:${HEX}`, `sha 256:${HEX}`, `a\nb:${HEX}`, `-:${HEX}`])(
-  '%j is refused: its algorithm is no name',
+  '%j is refused, since its algorithm is not a valid name',
   async (checksum) => {
-    await expect(canonical(checksum)).rejects.toMatchObject(refused('no name'));
+    await expect(canonical(checksum)).rejects.toMatchObject(refused('not a valid name'));
     await expect(canonical(checksum)).rejects.not.toMatchObject({ message: expect.stringContaining('\n') });
   },
 );
@@ -145,7 +147,7 @@ test('a checksum of more than 1024 bytes is refused', async () => {
   await expect(canonical(`x:${'a'.repeat(1023)}`)).rejects.toMatchObject(refused('1025 bytes'));
 });
 
-test('what it returns is what the table accepts', async () => {
+test('the table accepts every checksum that it returns', async () => {
   for (const [index, text] of [CANONICAL, 'sha3-256:00ff', `x:${'a'.repeat(1022)}`].entries()) {
     await one(
       service,
@@ -156,7 +158,7 @@ test('what it returns is what the table accepts', async () => {
   }
 });
 
-test('create_node stores and find_by_checksum finds a checksum in any of its forms', async () => {
+test('create_node and find_by_checksum take a checksum in any form', async () => {
   const sum = createHash('sha256').update('another').digest();
   const forms = [sum.toString('hex').toUpperCase(), sum.toString('base64'), `SHA-256:${sum.toString('hex')}`];
   const ids: string[] = [];
@@ -175,7 +177,7 @@ test('create_node stores and find_by_checksum finds a checksum in any of its for
   }
 });
 
-test('create_node and find_by_checksum refuse what is no checksum', async () => {
+test('create_node and find_by_checksum refuse an invalid checksum', async () => {
   const short = 'sha256:9f86d081';
   await expect(
     service.query("select filestore.create_node($1, 'refused', checksum => $2)", [mount.rootId, short]),

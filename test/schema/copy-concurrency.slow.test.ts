@@ -37,7 +37,7 @@ async function expectSound(): Promise<void> {
 }
 
 describe('copies and batches', () => {
-  test('beside moves, deletes, restores, creates and folds keep every total exact and do not deadlock', async () => {
+  test('keep every total exact and do not deadlock during moves, deletes, restores, creates and folds', async () => {
     const clients: Client[] = [];
     while (clients.length < 7) clients.push(await connectAs('service'));
     const mounts = [mount, other];
@@ -82,7 +82,7 @@ describe('copies and batches', () => {
     await expectSound();
   });
 
-  test('of a tree in which directories move are each the tree of one moment', async () => {
+  test('of a tree in which directories move are each consistent with one moment', async () => {
     await createChain(first, { ...mount, rootId: deep }, 'p', 'q');
     const { id: q } = await one(
       first,

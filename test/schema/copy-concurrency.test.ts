@@ -13,7 +13,7 @@ const connectAs = levelsForFile(database);
 
 let mount: Mount;
 let other: Mount;
-/** Begins first and holds its transaction open. */
+/** The connection that begins first and keeps its transaction open. */
 let first: Client;
 let second: Client;
 /** A tree to copy, s/x/y, and a place for the copy, t/u. */
@@ -48,7 +48,7 @@ describe('a copy', () => {
     ['a move within the source', () => writersOn(first).move(deep, { parent: source })],
     ['a delete of the source', () => writersOn(first).remove(source, { recursive: true })],
     ['a create in the source', () => writersOn(first).create(deep, 'f')],
-  ])('does not wait for %s, and copies what was there before', async (_, change) => {
+  ])('does not wait for %s, and copies the tree as it was before', async (_, change) => {
     await first.query('begin');
     await change();
     const copy = await sendAndBlock(second, COPY, [source, target, 'copy']);
@@ -62,7 +62,7 @@ describe('a copy', () => {
   test.each([
     ['moved', () => writersOn(first).move(target, { name: 'v' }), 't/v/copy'],
     ['moved with a directory above it', () => writersOn(first).move(above, { name: 'w' }), 'w/u/copy'],
-  ])('into a directory that is being %s waits, and is there afterwards', async (_, move, path) => {
+  ])('into a directory that is being %s waits, and then uses the new path', async (_, move, path) => {
     await first.query('begin');
     await move();
     const copy = await sendAndBlock(second, COPY, [source, target, 'copy']);
@@ -72,7 +72,7 @@ describe('a copy', () => {
     await expectSound();
   });
 
-  test('into itself is refused, also when it is being moved', async () => {
+  test('of a directory into itself is refused, also while the directory is being moved', async () => {
     const place = await createChain(first, mount, 'place');
     await first.query('begin');
     await writersOn(first).move(inner, { parent: place[0] as string });
@@ -96,7 +96,7 @@ describe('a copy', () => {
     await expectSound();
   });
 
-  test('keeps its place until it commits: a delete of the tree around it waits, and takes it along', async () => {
+  test('makes a delete of the tree around it wait, which then also deletes the copy', async () => {
     await first.query('begin');
     await first.query(COPY, [source, target, 'copy']);
     const removal = await sendAndBlock(second, 'select filestore.delete_node($1, recursive => true)', [
@@ -109,7 +109,7 @@ describe('a copy', () => {
     await expectSound();
   });
 
-  test('of one name as another copy waits, and is refused when that commits', async () => {
+  test('with the same name as a concurrent copy waits, and is refused when that one commits', async () => {
     await first.query('begin');
     await first.query(COPY, [source, target, 'copy']);
     const copy = await sendAndBlock(second, COPY, [inner, target, 'copy']);
@@ -122,7 +122,7 @@ describe('a copy', () => {
     await expectSound();
   });
 
-  test('and the delete of its source in one transaction do not deadlock with the same the other way round', async () => {
+  test('and a delete of its source in one transaction do not deadlock with the same in the opposite direction', async () => {
     await first.query('begin');
     await second.query('begin');
     await first.query(COPY, [source, other.rootId, 'copy']);
@@ -136,7 +136,7 @@ describe('a copy', () => {
     await expectSound();
   });
 
-  test('and the delete of its source on one mount, under the exclusive tree lock, do not deadlock with a move', async () => {
+  test('and a delete of its source on one mount, under the exclusive tree lock, do not deadlock with a move', async () => {
     const [place] = await createChain(first, mount, 'place');
     await first.query('begin');
     await first.query('select filestore.lock_tree($1, true)', [mount.id]);
@@ -179,7 +179,7 @@ describe('create_nodes', () => {
     expect(await create.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'moved/x/y/new' }] } });
   });
 
-  test('in directories of which one is being deleted waits, and creates nothing', async () => {
+  test('in several directories, one of which is being deleted, waits, and creates nothing', async () => {
     await first.query('begin');
     await writersOn(first).remove(inner, { recursive: true });
     const create = await sendAndBlock(second, CREATE, [batch(target, deep)]);
@@ -199,7 +199,7 @@ describe('create_nodes', () => {
     expect(await create.outcome).toMatchObject({ ok: true });
   });
 
-  test('of the same names in other orders by two callers does not deadlock', async () => {
+  test('by two callers with the same names in different orders does not deadlock', async () => {
     const nodes = Array.from({ length: 300 }, (_, index) => ({ parent_id: deep, name: `n${index}` }));
     const outcomes = await Promise.all(
       [nodes, [...nodes].reverse()].map((list, index) =>

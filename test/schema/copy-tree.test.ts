@@ -35,7 +35,7 @@ const copy = (
 const create = (parentId: string, name: string, size = 0) =>
   one(service, 'select * from filestore.create_node($1, $2, size_bytes => $3)', [parentId, name, size]);
 
-/** Refused, and nothing of it is there. */
+/** Expects that a copy is refused and that nothing was created. */
 async function expectRefused(call: () => Promise<unknown>, expected: object): Promise<void> {
   const { rows: before } = await service.query('select count(*) from filestore.nodes');
   await expect(call()).rejects.toMatchObject(expected);
@@ -48,7 +48,7 @@ describe('copy_tree', () => {
     await create(c, 'f', 5);
     const gone = await create(b, 'gone');
     await deleteNode(service, gone.id);
-    // Neighbours of "/" in the order of bytes are not below it.
+    // Names with a byte next to "/" sort nearby, but are not below the directory.
     for (const name of ['a!', 'a.', 'a0', 'ab']) await create(mount.rootId, name);
     const node = await copy(a, mount.rootId, 'z');
     expect(node).toMatchObject({ path: 'z', version: 1, parent_id: mount.rootId, kind: 'directory' });
@@ -71,12 +71,12 @@ describe('copy_tree', () => {
     expect(await wrongTotals(service)).toEqual([]);
   });
 
-  test('copies a whole mount into a directory of another one', async () => {
+  test('copies a whole mount into a directory of another mount', async () => {
     expect(await copy(mount.rootId, other.rootId, 'backup')).toMatchObject({ path: 'backup' });
     expect(await livePaths(service, other.id)).toEqual(['backup', 'backup/a', 'backup/a/b', 'backup/a/b/c']);
   });
 
-  test('copies the content columns and the state, but no version and no sighting', async () => {
+  test('copies the content columns and the state, but not versions or sightings', async () => {
     const { id } = await create(b, 'f');
     const columns = (await one(service, 'select filestore.content_columns() as columns')).columns.join(', ');
     await service.query(
@@ -123,14 +123,14 @@ describe('copy_tree', () => {
        select $1, d.id, d.path, 'f' || g, 'file' from filestore.nodes d, generate_series(1, 3) g where d.parent_id = $2`,
       [mount.id, c],
     );
-    // A join of all with all takes minutes.
+    // Comparing every pair of rows would take minutes.
     await service.query("set statement_timeout = '30s'");
     await copy(a, other.rootId);
     await service.query('reset statement_timeout');
     expect(await livePaths(service, other.id)).toHaveLength(1 + 3 + 20_000);
   }, 60_000);
 
-  test('copies at the expected version only', async () => {
+  test('refuses a source that is not at the expected version', async () => {
     await expectRefused(() => copy(a, other.rootId, null, 2), {
       ...refusal('FS409', 'is at version 1, not 2'),
       constraint: 'nodes_stale',
@@ -150,7 +150,7 @@ describe('copy_tree', () => {
     });
   });
 
-  test('refuses a new parent that is no live directory', async () => {
+  test('refuses a new parent that is not a live directory', async () => {
     const { id } = await create(a, 'f');
     const expected = (names: string, constraint: string) => ({ ...refusal('FS404', names), constraint });
     await expectRefused(() => copy(b, id), expected('is a file', 'nodes_not_directory'));
@@ -178,7 +178,7 @@ describe('copy_tree', () => {
     await expectRefused(() => copy(mount.rootId, c, 'x'), { code: 'FS422', constraint: 'nodes_cycle_check' });
   });
 
-  test('refuses a name that is taken, and no name', async () => {
+  test('refuses a name that is taken or not valid', async () => {
     await expectRefused(() => copy(b, a), { ...refusal('FS409', '"b"'), constraint: 'nodes_name_taken' });
     for (const name of ['', '..', 'x/y', 'x'.repeat(1025)])
       await expectRefused(() => copy(b, a, name), { code: 'FS422', constraint: 'nodes_name_check' });

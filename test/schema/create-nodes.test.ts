@@ -31,7 +31,7 @@ const create = async (nodes: unknown) =>
 const files = (count: number) =>
   Array.from({ length: count }, (_, index) => ({ parent_id: directory, name: `f${index}` }));
 
-/** Refused, and nothing of it is there. */
+/** Expects that a batch is refused and that nothing was created. */
 async function expectRefused(nodes: unknown, expected: object): Promise<void> {
   const { rows: before } = await service.query('select count(*) from filestore.nodes');
   await expect(create(nodes)).rejects.toMatchObject(expected);
@@ -71,7 +71,7 @@ describe('create_nodes', () => {
     expect(row).toMatchObject({ ...content, last_modified_at: new Date(content.last_modified_at) });
   });
 
-  test('gives what is left out, or null in a column that is never null, the default of the column', async () => {
+  test('uses the default of a column that is left out, or null where the column is not null', async () => {
     const expected = { kind: 'file', size_bytes: '0', metadata: {}, state: 'active', checksum: null };
     const nothing = { kind: null, size_bytes: null, metadata: null, state: null, checksum: null };
     const rows = await create([
@@ -81,7 +81,7 @@ describe('create_nodes', () => {
     expect(rows).toMatchObject([expected, expected]);
   });
 
-  test('knows columns that a later migration adds, and their defaults', async () => {
+  test('accepts columns that a later migration adds, and uses their defaults', async () => {
     const client = await database().connect();
     await client.query('begin');
     for (const table of ['nodes', 'snapshots'])
@@ -114,7 +114,11 @@ describe('create_nodes', () => {
   test.each([
     ['no array', { parent_id: 1 }, 'object'],
     ['null', null, 'null'],
-    ['a number among the elements', [{ parent_id: '1', name: 'a' }, 5], 'element 2 is no object'],
+    [
+      'a number among the elements',
+      [{ parent_id: '1', name: 'a' }, 5],
+      'element 2 is of type number, not an object',
+    ],
     ['a parent_id that is a word', [{ parent_id: 'root', name: 'a' }], 'element 1 ("a")'],
     ['a parent_id that is an object', [{ parent_id: {}, name: 'a' }], 'element 1 ("a")'],
     ['a field that nodes do not have', [{ parent_id: '1', name: 'a', colour: 1 }], '"colour"'],
@@ -125,12 +129,12 @@ describe('create_nodes', () => {
     [
       'a name that is an object',
       [{ parent_id: '1', name: { a: 1 } }],
-      'element 1 has a name that is no string but object',
+      'the name of element 1 is of type object, not a string',
     ],
     [
       'a name that is a number',
       [{ parent_id: '1', name: 1 }],
-      'element 1 has a name that is no string but number',
+      'the name of element 1 is of type number, not a string',
     ],
   ])('refuses %s', async (_, nodes, names) => {
     await expectRefused(nodes, { ...refusal('FS422', names), constraint: 'nodes_batch_check' });
@@ -146,13 +150,13 @@ describe('create_nodes', () => {
     [{ kind: 'link' }, '23514', 'node_kind_check', 'element 701 ("f700")'],
     [{ checksum: 'no digest' }, 'FS422', 'nodes_checksum_check', 'element 701 ("f700")'],
     [{ metadata: [1] }, '23514', 'nodes_metadata_check', 'element 701 ("f700")'],
-  ])('names the one of a thousand nodes that is bad: %j', async (fault, code, constraint, names) => {
+  ])('names the one invalid node among a thousand: %j', async (fault, code, constraint, names) => {
     const nodes = files(1000);
     Object.assign(nodes[700] ?? {}, fault);
     await expectRefused(nodes, { ...refusal('FS422', names), code, constraint });
   });
 
-  test('names all parents that are no live directories, up to ten', async () => {
+  test('names all parents that are not live directories, up to ten', async () => {
     const gone = await createDirectory(service, mount, mount.rootId, 'gone');
     await deleteNode(service, gone);
     const [file] = await create([{ parent_id: directory, name: 'file' }]);
@@ -190,7 +194,7 @@ describe('create_nodes', () => {
     expect(await livePaths(service, mount.id)).toEqual(['d', 'd/f700']);
   });
 
-  test('names two nodes of the batch that have one name', async () => {
+  test('names two nodes of the batch that have the same name', async () => {
     await expectRefused([...files(1000), { parent_id: directory, name: 'f3' }], {
       ...refusal('FS409', 'element 1001 ("f3") has the same name and parent'),
       constraint: 'nodes_name_taken',
@@ -200,7 +204,7 @@ describe('create_nodes', () => {
   test.each([
     ['a name that is given twice', 'f9'],
     ['a name that is taken', 'taken'],
-  ])('refuses a batch that has %s and a bad name', async (_, name) => {
+  ])('refuses a batch that has %s and an invalid name', async (_, name) => {
     await create([{ parent_id: directory, name: 'taken' }]);
     for (const bad of ['', 'z/z']) {
       const nodes = [...files(10), { parent_id: directory, name }, { parent_id: directory, name: bad }];
@@ -208,17 +212,17 @@ describe('create_nodes', () => {
     }
   });
 
-  test('takes one name in two directories', async () => {
+  test('accepts the same name in two directories', async () => {
     const rows = await create([directory, mount.rootId].map((parent_id) => ({ parent_id, name: 'same' })));
     expect(rows.map(({ path }) => path)).toEqual(['d/same', 'same']);
   });
 
-  test('shows no control characters of a name, and not all of a long one', async () => {
+  test('does not show control characters in a name, and shortens a long one', async () => {
     const error = await create([{ parent_id: directory, name: `\u0007${'n'.repeat(200)}` }]).catch((e) => e);
     expect(error.message).toMatch(/^element 1 \("\?n{39}"\): name "\?n{39}" contains a control character$/);
   });
 
-  test('shows not all of a value that its type cannot hold', async () => {
+  test('shortens a value that does not fit its type', async () => {
     const error = await create([{ parent_id: directory, name: 'f', size_bytes: '9'.repeat(5000) }]).catch(
       (e) => e,
     );
@@ -226,8 +230,8 @@ describe('create_nodes', () => {
     expect(error.message.length).toBeLessThan(400);
   });
 
-  test('works whatever the caller has set about strings', async () => {
-    // A connection that has not read the function's expressions yet.
+  test('works with any setting of standard_conforming_strings', async () => {
+    // A new connection, which has not compiled the function yet.
     const client = await connectAs('service');
     await client.query('set standard_conforming_strings = off');
     const { rows } = await client.query('select * from filestore.create_nodes($1)', [
@@ -236,7 +240,7 @@ describe('create_nodes', () => {
     expect(rows).toMatchObject([{ path: 'd/f', size_bytes: '3' }]);
   });
 
-  test('refuses a name that its transaction cannot see as taken', async () => {
+  test('refuses a taken name, also if its snapshot does not show the node', async () => {
     const [late, early] = [await connectAs('service'), service];
     await late.query('begin isolation level repeatable read');
     await late.query('select count(*) from filestore.nodes');

@@ -9,7 +9,7 @@ import { createMount, type Mount } from '../support/nodes.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 import { keyOf, writersOn } from '../support/writer-functions.ts';
 
-/** Looks for deadlocks fifty times as often as usual, so that none ends by luck. */
+/** Checks for deadlocks fifty times as often as usual, so that none resolves by chance. */
 const SETTINGS = ['deadlock_timeout=20ms', 'max_connections=40'];
 
 const FILES = 1500;
@@ -50,13 +50,13 @@ beforeEach(() => {
   seen = deadlocks().length;
 });
 
-/** Those of this test, from the server's log, where also those are that a function caught. */
+/** The deadlocks of this test in the server's log, which also has those that a function caught. */
 const deadlocks = () =>
   (
     readFileSync(join(server.folder, 'postgres.log'), 'utf8').match(/deadlock detected\n.*(?:\n\t.*)*/g) ?? []
   ).slice(seen);
 
-/** Waits until a session has changed its first row, or its work is done. */
+/** Waits until a session has changed its first row or has finished. */
 async function untilItWrites(client: Client, work: Promise<unknown>): Promise<void> {
   let done = false;
   void work.finally(() => {
@@ -71,7 +71,7 @@ async function untilItWrites(client: Client, work: Promise<unknown>): Promise<vo
   }
 }
 
-/** Everything else that the schema's functions do, at random, each on its own connection until it is stopped. */
+/** Runs all other functions at random, each on its own connection, until it is stopped. */
 function startTheRest(top: string): { stop(): Promise<ReadonlySet<string>> } {
   const codes = new Set<string>();
   let stopped = false;
@@ -142,7 +142,7 @@ test.each([
     };
 
     for (let round = 0; round < rounds; round += 1) {
-      // Directories that were created on the way in the last round make way.
+      // Removes the directories that the last round created.
       for (const [path, own] of [
         [top, d.id],
         [`r${rounds}`, d.id],
@@ -173,7 +173,7 @@ test.each([
   },
 );
 
-test('a create on the way to a directory that has moved holds no lock on it', async () => {
+test('ensure_directory holds no lock on a directory that moved in the meantime', async () => {
   const writers = writersOn(sql);
   const [d, x] = [await writers.ensure(key, 'forced'), await writers.ensure(key, 'forced/x')];
   const [renamer, creator, mover] = [await connect(), await connect(), await connect()];
@@ -201,7 +201,7 @@ test('a create on the way to a directory that has moved holds no lock on it', as
   await waitsFor(creator, 'transactionid');
   const moving = writersOn(mover).move(d.id, { name: 'moved' });
   moving.catch(() => undefined);
-  // Its cascade comes second at x.
+  // Its cascade reaches x as the second one.
   await waitsFor(mover, 'tuple');
   await renamer.query('commit');
 

@@ -41,7 +41,7 @@ describe('node_by_path with_deleted', () => {
       ])
     ).rows.map(({ id }) => id);
 
-  test('finds the live node before any tombstone of its path', async () => {
+  test('returns the live node rather than a tombstone of its path', async () => {
     const gone = await createTombstone('f');
     expect(await find('d/f')).toEqual([gone]);
     const live = await createNode(database(), mount, directory, 'f');
@@ -49,7 +49,7 @@ describe('node_by_path with_deleted', () => {
     expect(await find('/d//f/')).toEqual([live]);
   });
 
-  test('finds the tombstone that was deleted last, which is not always the youngest node', async () => {
+  test('returns the tombstone that was deleted last, which need not be the newest node', async () => {
     const first = await createTombstone('f');
     const second = await createTombstone('f');
     expect(await find('d/f')).toEqual([second]);
@@ -59,7 +59,7 @@ describe('node_by_path with_deleted', () => {
     expect(await find('d/f')).toEqual([first]);
   });
 
-  test('finds what was deleted with its directory, at the path that it had', async () => {
+  test('finds a node that was deleted with its directory at its old path', async () => {
     const file = await createNode(database(), mount, directory, 'f');
     await database().query('select filestore.delete_node($1, null, true)', [directory]);
     const successor = await createDirectory(database(), mount, mount.rootId, 'd');
@@ -67,12 +67,12 @@ describe('node_by_path with_deleted', () => {
     expect(await find('d/f')).toEqual([file]);
   });
 
-  test.each([false, null])('finds no tombstone with %s', async (withDeleted) => {
+  test.each([false, null])('returns no tombstone with %s', async (withDeleted) => {
     await createTombstone('f');
     expect(await find('d/f', withDeleted)).toEqual([]);
   });
 
-  test('finds nothing where nothing was, on this mount, and refuses an unknown one', async () => {
+  test('returns no row for a path that never existed, and refuses an unknown mount', async () => {
     await createTombstone('f');
     const other = await createMount(database());
     const otherKey = await keyOf(database(), other.id);
@@ -104,7 +104,7 @@ async function page(
   return rows;
 }
 
-/** All pages of a directory; after each, something happens. */
+/** Reads all pages of a directory, and runs a callback after each. */
 async function allPages(size: number, between: (last: Row) => Promise<unknown>): Promise<readonly Row[]> {
   const seen: Row[] = [];
   for (
@@ -119,13 +119,13 @@ async function allPages(size: number, between: (last: Row) => Promise<unknown>):
 }
 
 describe('list_directory with_deleted', () => {
-  test('gives live and deleted children in order of name and id, also where they share a name', async () => {
+  test('returns live and deleted children in order of name and id, also when they share a name', async () => {
     const ids = [await createTombstone('b'), await createTombstone('b')];
     ids.push(await createNode(database(), mount, directory, 'b'));
     const [a, c] = [await createNode(database(), mount, directory, 'a'), await createTombstone('c')];
     expect((await page(directory)).map(({ id }) => id)).toEqual([a, ...ids, c]);
     expect((await page(directory, {}, 1000, false)).map(({ id }) => id)).toEqual([a, ids[2]]);
-    // Amid the equal names, and behind all of them.
+    // From between equal names, and from after all of them.
     expect((await page(directory, { name: 'b', id: ids[0] ?? '' })).map(({ id }) => id)).toEqual([
       ids[1],
       ids[2],
@@ -135,7 +135,7 @@ describe('list_directory with_deleted', () => {
   });
 
   test.each([1, 2, 3, 7])(
-    'pages of %i lose and repeat nothing while children are created, deleted and restored',
+    'pages of %i lose and repeat no node while children are created, deleted and restored',
     async (size) => {
       const files: string[] = [];
       for (const name of ['b', 'c', 'd', 'e', 'f']) {
@@ -144,7 +144,7 @@ describe('list_directory with_deleted', () => {
       let turn = 0;
       const seen = await allPages(size, async () => {
         turn += 1;
-        // Before every cursor, so that none of it shows; and changes of what is in the list.
+        // Creates nodes before the cursor, which must not show up, and changes nodes of the list.
         await createTombstone('a');
         const id = files[(turn * 3) % files.length] ?? '';
         const live = await database().query('select from filestore.nodes where id = $1 and live', [id]);
@@ -160,14 +160,14 @@ describe('list_directory with_deleted', () => {
     },
   );
 
-  test('lists what is below a deleted directory, which is not listed otherwise', async () => {
+  test('lists the nodes in a deleted directory, which is refused without with_deleted', async () => {
     const file = await createNode(database(), mount, directory, 'f');
     await database().query('select filestore.delete_node($1, null, true)', [directory]);
     expect((await page(directory)).map(({ id }) => id)).toEqual([file]);
     await expect(page(directory, {}, 1000, false)).rejects.toMatchObject(refusal('FS404', directory));
   });
 
-  test('begins after the name of a cursor that is from another directory', async () => {
+  test('begins after the name of a cursor from another directory', async () => {
     const other = await createDirectory(database(), mount, mount.rootId, 'other');
     const cursor = { name: 'k', id: await createNode(database(), mount, other, 'k') };
     for (const name of ['j', 'k', 'l']) await createNode(database(), mount, directory, name);
@@ -185,7 +185,7 @@ describe.each([true, false])('list_directory, with_deleted %s', (withDeleted) =>
     });
   });
 
-  test('refuses a file, a node that is not there, and none', async () => {
+  test('refuses a file, an unknown id, and null', async () => {
     const file = await createNode(database(), mount, directory, 'f');
     await expect(page(file, {}, 10, withDeleted)).rejects.toMatchObject(
       refusal('FS404', `${file} ("d/f") is a file`),
@@ -194,7 +194,7 @@ describe.each([true, false])('list_directory, with_deleted %s', (withDeleted) =>
     await expect(page(null, {}, 10, withDeleted)).rejects.toMatchObject(refusal('FS404', 'directory null'));
   });
 
-  test('gives no page of another directory, and an empty one of an empty directory', async () => {
+  test('returns only nodes of the given directory, and no row for an empty one', async () => {
     const other = await createDirectory(database(), mount, mount.rootId, 'other');
     await createNode(database(), mount, other, 'f');
     await createTombstone('g', other);

@@ -22,7 +22,7 @@ const insertVersion = (from: string, to: string) =>
     [directory, from, to],
   );
 
-test('history is not written by hand, not even by its owner', async () => {
+test('history cannot be written by hand, not even by the owner', async () => {
   await expect(insertVersion('2024-01-01', '2024-01-02')).rejects.toMatchObject({
     code: 'FS409',
     message: expect.stringContaining(directory),
@@ -30,7 +30,7 @@ test('history is not written by hand, not even by its owner', async () => {
   });
 });
 
-test('a version ends after it begins, also where triggers are switched off', async () => {
+test('a version must end after it begins, also when triggers are switched off', async () => {
   await database().query('set session_replication_role = replica');
   await expect(insertVersion('2024-01-01', '2024-01-01')).rejects.toMatchObject({
     code: '23514',
@@ -38,29 +38,32 @@ test('a version ends after it begins, also where triggers are switched off', asy
   });
 });
 
-test.each(['infinity', '-infinity', '2999-01-01'])('no node begins or ends at %s', async (moment) => {
-  await expect(
-    database().query(
-      `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, updated_at) values ($1, $2, 'f', 'file', $3)`,
-      [mount.id, directory, moment],
-    ),
-  ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"a/f"') });
-  await expect(
-    database().query(`update filestore.nodes set state = 'deleted', deleted_at = $2 where id = $1`, [
-      directory,
-      moment,
-    ]),
-  ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"a"') });
-});
+test.each(['infinity', '-infinity', '2999-01-01'])(
+  'a node can be neither created nor deleted at %s',
+  async (moment) => {
+    await expect(
+      database().query(
+        `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, updated_at) values ($1, $2, 'f', 'file', $3)`,
+        [mount.id, directory, moment],
+      ),
+    ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"a/f"') });
+    await expect(
+      database().query(`update filestore.nodes set state = 'deleted', deleted_at = $2 where id = $1`, [
+        directory,
+        moment,
+      ]),
+    ).rejects.toMatchObject({ code: 'FS422', message: expect.stringContaining('"a"') });
+  },
+);
 
-test('totals are there once, in a state that is known', async () => {
+test('a directory has one row of totals, in a known state', async () => {
   await expect(insertRollup(directory)).rejects.toMatchObject({ constraint: 'rollups_pkey' });
   await expect(
     database().query("update filestore.rollups set consistency_state = 'pending'"),
   ).rejects.toMatchObject({ constraint: 'rollups_consistency_state_check' });
 });
 
-test('history, totals and sightings go with their node', async () => {
+test('history, totals and sightings are removed with their node', async () => {
   await database().query('select filestore.record_sightings(array[$1::bigint])', [directory]);
   await deleteNode(database(), directory);
   await foldAll(database());
@@ -91,7 +94,7 @@ test.each([
   });
 });
 
-test('a node is not created at a version of its writer’s', async () => {
+test('a node cannot be created with a version that the writer chose', async () => {
   await expect(
     database().query(
       `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, version) values ($1, $2, 'f', 'file', 2)`,

@@ -63,14 +63,14 @@ describe.runIf(folder !== undefined)('a dump', () => {
     await tool('pg_restore', '--no-owner', '--exit-on-error', `--dbname=${target().url}`, file);
   }
 
-  test('comes back with its content, and nothing differs from what the migrations make', async () => {
+  test('is restored with its content, and its schema matches the migrations', async () => {
     await restore();
     expect(await contentOf(target)).toEqual(await contentOf(source));
     expect(await target().query('select * from filestore.check_integrity()')).toEqual([]);
     expect(await verifySchema({ connection: connectionTo(target().url) })).toMatchObject({ state: 'same' });
   });
 
-  test('comes back with checks over the whole row that are validated and hold', async () => {
+  test('is restored with validated checks over whole rows, which still refuse bad rows', async () => {
     await restore();
     expect(
       await target().query(
@@ -94,7 +94,7 @@ describe.runIf(folder !== undefined)('a dump', () => {
     ).rejects.toMatchObject({ code: '23514' });
   });
 
-  test('comes back as a catalogue that goes on: triggers, history and ids', async () => {
+  test('is restored as a working catalogue: triggers, history and ids continue', async () => {
     await restore();
     await target().query("select filestore.move_node($1, new_name => 'y')", [ids.directory]);
     expect(
@@ -108,7 +108,7 @@ describe.runIf(folder !== undefined)('a dump', () => {
     expect(await target().query('select * from filestore.check_integrity()')).toEqual([]);
   });
 
-  test('of the rows alone goes into a migrated database, without triggers', async () => {
+  test('of the data only is restored into a migrated database, with triggers disabled', async () => {
     const file = join(scratch, 'rows');
     await tool(
       'pg_dump',

@@ -5,7 +5,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 
 const METADATA = { a: 1, b: [1.5, 'x'], long: 'x'.repeat(20_000), text: { c: null } };
-/** The same object, with its keys in another order. */
+/** The same object with its keys in another order. */
 const REORDERED = { text: { c: null }, long: 'x'.repeat(20_000), b: [1.5, 'x'], a: 1 };
 
 let file: string;
@@ -43,11 +43,11 @@ describe('a node is compared as a whole row:', () => {
     "last_modified_at = '2024-05-05 05:05:05.1230000+00'",
     "last_modified_at = '2024-05-05 05:05:05.1234+00'",
     'updated_at = now()',
-  ])('%s counts no version', async (assignment) => {
+  ])('%s adds no version', async (assignment) => {
     expect(await versionAfter(assignment)).toBe(2);
   });
 
-  test('the same JSON with other spaces and another order of keys counts no version', async () => {
+  test('the same JSON with other spaces and key order adds no version', async () => {
     expect(await versionAfter('metadata = $2', [JSON.stringify(REORDERED, null, 2)])).toBe(2);
   });
 
@@ -68,9 +68,9 @@ describe('a node is compared as a whole row:', () => {
     'metadata = metadata || \'{"a": 2}\'',
     "metadata = metadata - 'a'",
     "last_modified_at = '2024-05-05 05:05:05.124+00'",
-    // Rows are compared by their bytes: a number that is written otherwise is another value.
+    // Rows are compared by their bytes: a number with other trailing zeros is another value.
     'metadata = metadata || \'{"a": 1.0}\'',
-  ])('%s counts one', async (assignment) => {
+  ])('%s adds a version', async (assignment) => {
     expect(await versionAfter(assignment)).toBe(3);
   });
 });

@@ -41,7 +41,7 @@ describe('erase_mount', () => {
     key = await keyOf(database(), erased.id);
     await fill(erased);
     await foldAll(database());
-    // And totals that are still pending.
+    // These totals are still pending.
     await fill(other);
     await createNode(database(), erased, erased.rootId, 'pending');
   });
@@ -77,7 +77,7 @@ describe('erase_mount', () => {
   const journal = () =>
     database().query('select id, backend_mount_id, command from filestore.journal_entries order by id');
 
-  /** Rows of any table that are of no mount or node any more. */
+  /** Rows of any table whose mount or node does not exist any more. */
   const leftovers = async () =>
     database().query(
       `select 'history' as what from filestore.snapshots s where not exists (select from filestore.nodes n where n.id = s.id)
@@ -97,7 +97,7 @@ describe('erase_mount', () => {
     expect(await problems()).toEqual([]);
   });
 
-  test('refuses a mount that is active, one that does not exist, and a batch of nothing', async () => {
+  test('refuses an active mount, an unknown mount, and a batch of 0', async () => {
     const before = await rowsOf(erased);
     await expect(erase(database())).rejects.toMatchObject({
       code: 'FS409',
@@ -117,37 +117,40 @@ describe('erase_mount', () => {
   test.each([
     ['tombstones', 'not live and path', 'a/gone/f9'],
     ['live nodes', 'live and path', 'a/b/f15'],
-  ])('that is killed in the middle of its %s goes on when it is called again', async (_, condition, path) => {
-    const [rest, log] = [await rowsOf(other), await journal()];
-    const total = Number.parseInt(String((await rowsOf(erased)).nodes), 10);
-    await deactivate();
-    const [holder, eraser] = [await database().connect(), await database().connect()];
-    await holder.query('begin');
-    await holder.query(
-      `select from filestore.nodes where backend_mount_id = $1 and ${condition} = $2 for update`,
-      [erased.id, path],
-    );
-    const { rows } = await eraser.query('select pg_backend_pid() as pid');
-    const erasing = await sendAndBlock(eraser, 'call filestore.erase_mount($1, 3)', [key]);
-    expect(erasing.waits).toBe(true);
-    await database().query('select pg_terminate_backend($1)', [rows[0].pid]);
-    expect(await erasing.outcome).toMatchObject({ ok: false, error: { code: '57P01' } });
-    await holder.query('rollback');
+  ])(
+    'that is killed in the middle of its %s continues when it is called again',
+    async (_, condition, path) => {
+      const [rest, log] = [await rowsOf(other), await journal()];
+      const total = Number.parseInt(String((await rowsOf(erased)).nodes), 10);
+      await deactivate();
+      const [holder, eraser] = [await database().connect(), await database().connect()];
+      await holder.query('begin');
+      await holder.query(
+        `select from filestore.nodes where backend_mount_id = $1 and ${condition} = $2 for update`,
+        [erased.id, path],
+      );
+      const { rows } = await eraser.query('select pg_backend_pid() as pid');
+      const erasing = await sendAndBlock(eraser, 'call filestore.erase_mount($1, 3)', [key]);
+      expect(erasing.waits).toBe(true);
+      await database().query('select pg_terminate_backend($1)', [rows[0].pid]);
+      expect(await erasing.outcome).toMatchObject({ ok: false, error: { code: '57P01' } });
+      await holder.query('rollback');
 
-    const left = Number.parseInt(String((await rowsOf(erased)).nodes), 10);
-    expect(left).toBeGreaterThan(1);
-    expect(left).toBeLessThan(total);
-    expect(await problems()).toEqual([]);
-    expect(await leftovers()).toEqual([]);
+      const left = Number.parseInt(String((await rowsOf(erased)).nodes), 10);
+      expect(left).toBeGreaterThan(1);
+      expect(left).toBeLessThan(total);
+      expect(await problems()).toEqual([]);
+      expect(await leftovers()).toEqual([]);
 
-    await erase(database());
-    expect(Object.values(await rowsOf(erased))).toEqual(Array(6).fill('0 '));
-    expect(await rowsOf(other)).toEqual(rest);
-    expect(await journal()).toEqual(log);
-    expect(await problems()).toEqual([]);
-  });
+      await erase(database());
+      expect(Object.values(await rowsOf(erased))).toEqual(Array(6).fill('0 '));
+      expect(await rowsOf(other)).toEqual(rest);
+      expect(await journal()).toEqual(log);
+      expect(await problems()).toEqual([]);
+    },
+  );
 
-  test('a mount that is being erased gives its key and place free in the end', async () => {
+  test('an erased mount frees its key and its place', async () => {
     await deactivate();
     await erase(database(), 10_000);
     await database().query(
@@ -162,7 +165,7 @@ describe.each(['service', 'operator'] as const)('a role of level %s', (level) =>
   const database = databaseForFile();
   const connectAs = levelsForFile(database);
 
-  test('can neither erase a mount nor say that it is being erased', async () => {
+  test('can neither erase a mount nor set erasing_since', async () => {
     const client = await connectAs(level);
     const mount = await createMount(client);
     const key = await keyOf(client, mount.id);

@@ -16,7 +16,7 @@ beforeEach(async () => {
   file = await createNode(database(), mount, b, 'f');
 });
 
-/** Versions of this mount that do not begin where the one before ended, or end where none follows. */
+/** Versions of this mount that do not begin where the version before ends. Only the last one may have no end. */
 function brokenVersions() {
   return database().query(
     `select id, version, valid_from, valid_to
@@ -35,7 +35,7 @@ function brokenVersions() {
 }
 
 describe('every superseded version is kept', () => {
-  test('when a session changes one row and then moves 20 000', async () => {
+  test('when a session changes one row and then moves 20 000 rows', async () => {
     const client = await database().connect();
     await client.query(
       "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) select $1, $2, g, 'file' from generate_series(1, 20000) g",

@@ -33,7 +33,7 @@ const update = (id: string, change: string) =>
 const pastOf = (id: string) =>
   database().query('select * from filestore.snapshots where id = $1 order by version', [id]);
 
-/** Versions of this mount that do not begin where the one before ended, or end where none follows. */
+/** Versions of this mount that do not begin where the version before ends. Only the last one may have no end. */
 function brokenVersions() {
   return database().query(
     `select id, version, valid_from, valid_to
@@ -90,12 +90,12 @@ describe('every superseded version is kept', () => {
     expect(await brokenVersions()).toEqual([]);
   });
 
-  test('but a change that changes nothing supersedes none', async () => {
+  test('and an update that changes nothing adds no version', async () => {
     await update(file, 'name = name');
     expect(await pastOf(file)).toEqual([]);
   });
 
-  test('but a sighting supersedes none', async () => {
+  test('and a sighting adds no version', async () => {
     await database().query('select filestore.record_sightings(array[$1::bigint], now(), now())', [file]);
     expect(await pastOf(file)).toEqual([]);
   });
@@ -105,9 +105,9 @@ describe('every superseded version is kept', () => {
     ['renamed', 'filestore.move_node(a.id, null, $$z$$)', 1],
     ['deleted', 'filestore.delete_node(a.id, null, true)', 1],
     ['restored', 'filestore.restore_node(a.id, null, true)', 2],
-  ])('of every node of a tree that is %s, up to the same moment', async (_, call, version) => {
+  ])('for every node of a tree that is %s, all up to the same moment', async (_, call, version) => {
     if (version === 2) await database().query('select filestore.delete_node($1, null, true)', [a]);
-    // A version lasts at least a millisecond: one that began in this one would end in the next, after the others.
+    // A version lasts at least a millisecond. One that began in this millisecond would end later than the others.
     await until(async () => (await database().query(SETTLED)).length > 0);
     await database().query(`select ${call} from filestore.nodes a where a.id = $1`, [a]);
     const past = await database().query(
@@ -142,7 +142,7 @@ describe('every superseded version is kept', () => {
     expect(await brokenVersions()).toEqual([]);
   });
 
-  test('when a statement renames a node and the directory above it, whose cascade touches it again', async () => {
+  test('when a statement renames a node and the directory above it, so that the cascade changes the node again', async () => {
     await database().query("update filestore.nodes set name = name || '2' where id = any($1)", [
       [a, b, file],
     ]);
@@ -164,7 +164,7 @@ describe('every superseded version is kept', () => {
     expect(await brokenVersions()).toEqual([]);
   });
 
-  test('with the journal entry of the command that superseded it, while one is named', async () => {
+  test('with the journal entry of the command that superseded it, if one is set', async () => {
     const client = await database().connect();
     const { id } = await one(client, "select (entry).id from filestore.begin_command('write')");
     await client.query('begin');
@@ -184,7 +184,7 @@ describe('history', () => {
     ['changed', 'update filestore.snapshots set size_bytes = 9 where id = $1', 'version 1 of node'],
     ['removed', 'delete from filestore.snapshots where id = $1', 'version 1 of node'],
     ['truncated', 'truncate filestore.snapshots', 'filestore.snapshots'],
-  ])('cannot be %s, not even by its owner', async (_, statement, names) => {
+  ])('cannot be %s, not even by the owner', async (_, statement, names) => {
     await update(file, 'size_bytes = 1');
     await expect(database().query(statement, statement.includes('$1') ? [file] : [])).rejects.toMatchObject(
       refusal('FS409', names),
@@ -192,7 +192,7 @@ describe('history', () => {
     expect(await pastOf(file)).toMatchObject([{ size_bytes: '0' }]);
   });
 
-  test('goes when its node is purged', async () => {
+  test('is removed when its node is purged', async () => {
     await deleteNode(database(), file);
     await database().query('delete from filestore.nodes where id = $1', [file]);
     expect(await pastOf(file)).toEqual([]);
@@ -225,25 +225,25 @@ describe('revert_node', () => {
     expect(await brokenVersions()).toEqual([]);
   });
 
-  test('of a directory carries its tree back', async () => {
+  test('of a directory moves its tree back', async () => {
     await database().query("select filestore.move_node($1, $2, 'z')", [b, mount.rootId]);
     await revert(b, 1);
     expect(await pathOf(database(), file)).toBe('a/b/f');
   });
 
-  test('of a deleted node restores it as it was then', async () => {
+  test('of a deleted node restores it as it was in that version', async () => {
     await update(file, 'size_bytes = 5');
     await deleteNode(database(), file);
     expect(await revert(file, 1)).toMatchObject({ state: 'active', live: true, size_bytes: '0', version: 4 });
   });
 
-  test('can be reverted in its turn', async () => {
+  test('can be reverted itself', async () => {
     await update(file, 'size_bytes = 5');
     await revert(file, 1);
     expect(await revert(file, 2)).toMatchObject({ size_bytes: '5', version: 4 });
   });
 
-  test('is refused while the directory of then is deleted or gone', async () => {
+  test('is refused while the parent of that version is deleted or purged', async () => {
     await database().query('select filestore.move_node($1, $2)', [file, a]);
     await deleteNode(database(), b);
     await expect(revert(file, 1)).rejects.toMatchObject(refusal('FS404', '"a/b"'));
@@ -252,19 +252,19 @@ describe('revert_node', () => {
     await expect(revert(file, 1)).rejects.toMatchObject(refusal('FS404', `parent ${b}`));
   });
 
-  test('is refused while the name of then is taken', async () => {
+  test('is refused while the name of that version is taken', async () => {
     await update(file, "name = 'g'");
     await createNode(database(), mount, b, 'f');
     await expect(revert(file, 1)).rejects.toMatchObject(refusal('FS409', '"f" is taken in directory'));
   });
 
-  test('is refused when a directory would come to lie below itself', async () => {
+  test('is refused when a directory would move below itself', async () => {
     await database().query('select filestore.move_node($1, $2)', [b, mount.rootId]);
     await database().query('select filestore.move_node($1, $2)', [a, b]);
     await expect(revert(b, 1)).rejects.toMatchObject(refusal('FS422', '"b"'));
   });
 
-  test('is refused for a version that says deleted, that never was, that is the current one', async () => {
+  test('is refused for a deleted version, an unknown version and the current one', async () => {
     await deleteNode(database(), file);
     await database().query('select filestore.restore_node($1)', [file]);
     await expect(revert(file, 2)).rejects.toMatchObject(refusal('FS422', `node ${file} ("a/b/f")`));

@@ -6,7 +6,7 @@ const database = databaseForEachTest();
 
 let mount: Mount;
 let other: Mount;
-/** The directories a and a/b, the file a/b/f with two versions; everything is folded. */
+/** Creates the directories a and a/b, and the file a/b/f with two versions. Everything is folded. */
 let a: string;
 let b: string;
 let f: string;
@@ -27,7 +27,7 @@ const problems = async () =>
     )
   ).map((row) => row.problem);
 
-/** Runs statements past every trigger and foreign key, as a restore or a careless session would. */
+/** Runs statements without triggers and foreign keys, as a restore or a careless session does. */
 async function pastTheGuards(...statements: readonly string[]): Promise<void> {
   const client = await database().connect();
   await client.query('begin');
@@ -50,24 +50,24 @@ test('a catalogue with moved, deleted, restored and purged nodes has no problem'
 describe('check_integrity finds', () => {
   test.each<[string, () => readonly string[], readonly string[]]>([
     [
-      'a path that is not its parent’s and its name',
+      'a path that does not follow from parent and name',
       () => [
         `update filestore.nodes set parent_path = 'elsewhere', path = 'elsewhere/f', depth = 2 where id = ${f}`,
       ],
       ['path mismatch'],
     ],
     [
-      'a node whose parent is gone',
+      'a node whose parent does not exist',
       () => [`delete from filestore.nodes where id = ${b}`],
       ['orphan', 'totals of no directory', 'wrong totals'],
     ],
     [
-      'history of a node that is gone',
+      'history of a node that does not exist',
       () => [`delete from filestore.nodes where id = ${f}`],
       ['history of no node', 'wrong totals'],
     ],
     [
-      'a node below a deleted one',
+      'a live node below a deleted one',
       () => [
         `update filestore.nodes set state = 'deleted', deleted_at = now(), live = false, parent_live = null where id = ${b}`,
       ],
@@ -82,7 +82,7 @@ describe('check_integrity finds', () => {
       ['parent is a file', 'wrong totals'],
     ],
     [
-      'a node below one of another mount',
+      'a node whose parent is on another mount',
       () => [`update filestore.nodes set backend_mount_id = ${other.id} where id = ${f}`],
       ['parent on another mount', 'wrong totals'],
     ],
@@ -129,7 +129,7 @@ describe('check_integrity finds', () => {
       ['wrong totals'],
     ],
     [
-      'a delta that leads nowhere',
+      'a delta of a directory that does not exist',
       () => [
         `insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
          values (${mount.id}, 999999, 0, 0, 0, 0)`,
@@ -137,7 +137,7 @@ describe('check_integrity finds', () => {
       ['delta of no directory'],
     ],
     [
-      'a sighting of a node that is gone',
+      'a sighting of a node that does not exist',
       () => ['insert into filestore.node_sightings (node_id, last_seen_at) values (999999, now())'],
       ['sighting of no node'],
     ],
@@ -152,7 +152,7 @@ describe('check_integrity finds', () => {
       ['sequence behind its table'],
     ],
     [
-      'a constraint that is not proved',
+      'a constraint that is not validated',
       () => [
         'alter table filestore.nodes drop constraint nodes_backend_mount_fkey',
         `alter table filestore.nodes add constraint nodes_backend_mount_fkey
@@ -172,7 +172,7 @@ describe('check_integrity finds', () => {
   });
 });
 
-test('what it finds names the node and says what is wrong with it', async () => {
+test('each problem names the node and says what is wrong', async () => {
   await pastTheGuards(
     `update filestore.nodes set parent_path = 'elsewhere', path = 'elsewhere/f', depth = 2 where id = ${f}`,
   );

@@ -36,7 +36,7 @@ const count = async () =>
   (await one(database(), 'select count(*)::int as entries from filestore.journal_entries')).entries;
 
 describe('begin_command', () => {
-  test('writes down what was asked for, and that it runs', async () => {
+  test('records the request, and that it is running', async () => {
     const entry = await one(
       database(),
       `select b.is_new, (b.entry).* from filestore.begin_command('move', '{"to": "a"}', 7, 'ada', 'k', 'request', 'correlation', 's3', 8, 9) b`,
@@ -57,20 +57,20 @@ describe('begin_command', () => {
     expect(await read(entry.id)).toEqual(row);
   });
 
-  test('without a key is new every time', async () => {
+  test('without a key creates a new entry every time', async () => {
     const [one, two] = [await begin(first), await begin(first)];
     expect([one.is_new, two.is_new, one.id === two.id]).toEqual([true, true, false]);
   });
 
   test.each(['running', 'succeeded', 'failed', 'canceled'])(
-    'answers a repeated request with its entry that is %s',
+    'returns the existing entry for a repeated request, when it is %s',
     async (status) => {
       const { is_new: _, ...entry } = await begin(first, MOVE);
       const outcome =
         status === 'running'
           ? entry
           : await finish(first, entry.id, status, null, status === 'failed' ? {} : null);
-      // The same parameters, spelled otherwise.
+      // The same parameters in another order.
       const again = await begin(second, { ...MOVE, parameters: { by: [1, 2], to: 'a' } });
       expect(again).toEqual({ is_new: false, ...outcome });
       expect(await count()).toBe(1);
@@ -110,7 +110,7 @@ describe('begin_command', () => {
     },
   );
 
-  test('takes null for what can be left out', async () => {
+  test('accepts null for arguments that can be left out', async () => {
     expect(
       await one(
         first,
@@ -120,7 +120,7 @@ describe('begin_command', () => {
     ).toEqual({ status: 'running', parameters: {} });
   });
 
-  test('finds the entry that holds the key, not one that failed later', async () => {
+  test('returns the entry that holds the key, not one that failed later', async () => {
     const { id } = await begin(first, MOVE);
     await withoutTriggers(first, () =>
       first.query(
@@ -138,7 +138,7 @@ describe('of callers with one key', () => {
   test.each([
     ['commit', false],
     ['rollback', true],
-  ])('the second waits for the first, and after its %s is new: %s', async (ending, isNew) => {
+  ])('the second waits for the first; after the first ends in %s, is_new is %s', async (ending, isNew) => {
     await first.query('begin');
     const { id } = await begin(first, MOVE);
     const other = await sendAndBlock(second, BEGIN, valuesOf(MOVE));
@@ -153,10 +153,10 @@ describe('of callers with one key', () => {
   test.each([
     ['begin', false],
     ['retry what failed', true],
-  ])('twenty that %s at once, one is new and all have its entry', async (_, retryFailed) => {
+  ])('twenty that %s at once, one gets is_new and all get its entry', async (_, retryFailed) => {
     if (retryFailed) await finish(first, (await begin(first, MOVE)).id, 'failed', null, {});
     const clients = await Promise.all(Array.from({ length: 20 }, () => database().connect()));
-    // All wait for one that gives up: then they race.
+    // All wait for a transaction that rolls back, and then race.
     await first.query('begin');
     await begin(first, { ...MOVE, retryFailed });
     const calls = await Promise.all(
@@ -185,7 +185,7 @@ describe('of callers with one key', () => {
 
 describe('retry_failed', () => {
   test.each(['failed', 'canceled'])(
-    'runs again what is %s, as a new entry, which later callers get',
+    'retries a command that is %s as a new entry, which later callers get',
     async (status) => {
       const { id } = await begin(first, MOVE);
       await finish(first, id, status, null, { code: 'x' });
@@ -196,7 +196,7 @@ describe('retry_failed', () => {
     },
   );
 
-  test.each(['queued', 'running', 'succeeded'])('does not run again what is %s', async (status) => {
+  test.each(['queued', 'running', 'succeeded'])('does not retry a command that is %s', async (status) => {
     const { id } = await one(
       first,
       `select (entry).id from filestore.begin_command('move', '{"to": "a", "by": [1, 2]}', 7, 'ada', 'k', queue => $1)`,

@@ -17,7 +17,7 @@ async function insertEntry(columns: Readonly<Record<string, unknown>>, sql: Sql 
   );
 }
 
-/** As a restore writes it: without the trigger that sets times and lets an entry only begin. */
+/** Writes an entry as a restore does: without the trigger that sets times and refuses ended entries. */
 async function restoreEntry(columns: Readonly<Record<string, unknown>>) {
   const client = await database().connect();
   return withoutTriggers(client, () => insertEntry(columns, client));
@@ -30,14 +30,14 @@ describe('a journal entry', () => {
     await expect(insertEntry(columns)).resolves.toMatchObject({ status: columns.status ?? 'queued' });
   });
 
-  test.each(['succeeded', 'failed', 'canceled'])('does not begin as %s', async (status) => {
+  test.each(['succeeded', 'failed', 'canceled'])('may not begin as %s', async (status) => {
     await expect(insertEntry({ status, ...DONE, error: {} })).rejects.toMatchObject({
       ...refusal('FS422', `cannot be inserted as ${status}`),
       constraint: 'journal_entries_born_open',
     });
   });
 
-  test('has the times that the database sets, whatever the writer says', async () => {
+  test('gets its times from the database, whatever the writer gives', async () => {
     const entry = await insertEntry({
       status: 'running',
       ...DONE,
@@ -74,7 +74,7 @@ describe('a journal entry', () => {
     [{ status: 'failed', ...DONE, error: {}, result: {} }, 'journal_entries_outcome_check'],
     [{ idempotency_key: '' }, 'journal_entries_idempotency_key_check'],
   ] as [Record<string, unknown>, string][])(
-    'may not be %j, not even restored',
+    'may not be %j, not even in a restore',
     async (columns, constraint) => {
       await expect(restoreEntry(columns)).rejects.toMatchObject({ code: '23514', constraint });
     },
@@ -86,7 +86,7 @@ describe('a journal entry', () => {
     ['result', { a: 'x'.repeat(2 ** 20) }, 'journal_entries_size_check'],
     ['principal', 'x'.repeat(4097), 'journal_entries_size_check'],
     ['correlation_id', 'x'.repeat(1025), 'journal_entries_size_check'],
-  ])('has a bound on its %s', async (column, value, constraint) => {
+  ])('has a limit on its %s', async (column, value, constraint) => {
     const status = column === 'result' ? { status: 'succeeded', ...DONE } : {};
     await expect(restoreEntry({ ...status, [column]: value })).rejects.toMatchObject({
       code: '23514',
@@ -94,14 +94,14 @@ describe('a journal entry', () => {
     });
   });
 
-  test('tells its duration', async () => {
+  test('has its duration', async () => {
     const { id } = await insertEntry({ status: 'running' });
     await database().query("update filestore.journal_entries set status = 'succeeded' where id = $1", [id]);
     const entry = await one(database(), 'select * from filestore.journal_entries where id = $1', [id]);
     expect(Number(entry.duration_ms)).toBe(entry.completed_at.getTime() - entry.started_at.getTime());
   });
 
-  test('is one for a command and idempotency key', async () => {
+  test('is unique for a command and idempotency key', async () => {
     await insertEntry({ idempotency_key: 'abc' });
     await insertEntry({ idempotency_key: 'abc', command: 'delete_node' });
     await insertEntry({});

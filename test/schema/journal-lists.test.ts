@@ -14,7 +14,7 @@ let service: Client;
 const COMMANDS = ['move', 'copy', 'scan'];
 const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled'];
 
-/** Entries of every command, mount and status, and of none; recorded in another order than they ended. */
+/** Records entries of every command, mount and status, also without a mount. They end in another order than they began. */
 beforeAll(async () => {
   [reader, service] = [await connectAs('reader'), await connectAs('service')];
   await database().query(
@@ -126,7 +126,7 @@ describe('list_commands', () => {
     }
   });
 
-  test('refuses a status that there is none of', async () => {
+  test('refuses an unknown status', async () => {
     await expect(reader.query("select filestore.list_commands(status => 'done')")).rejects.toMatchObject({
       code: '23514',
       constraint: 'command_status_check',
@@ -136,7 +136,7 @@ describe('list_commands', () => {
 
 describe('node_commands', () => {
   test.each([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 99])(
-    'pages through the commands of node %i in any part, unfinished ones included, the newest first',
+    'pages through all commands of node %i, unfinished ones included, the newest first',
     async (node) => {
       const all = await idsOf(
         reader,
@@ -162,7 +162,7 @@ describe('node_commands', () => {
     expect(await newest()).toEqual([rows[0].id]);
   });
 
-  test('finds no command of no node', async () => {
+  test('finds no command for null', async () => {
     expect(await idsOf(reader, 'select id from filestore.node_commands(null)')).toEqual([]);
   });
 });
@@ -179,12 +179,12 @@ describe.each(['list_commands(page_size => $1)', 'node_commands(1, page_size => 
     },
   );
 
-  test('takes pages of 100000 entries', async () => {
+  test('accepts pages of 100000 entries', async () => {
     await expect(reader.query(`select filestore.${call}`, [100_000])).resolves.toBeDefined();
   });
 });
 
-test('a batch has no other bound than that of its type', async () => {
+test('a batch may be as large as its type allows', async () => {
   const { rows } = await service.query('select filestore.fold_rollups(2147483647) as folded');
   expect(rows).toEqual([{ folded: 0 }]);
 });

@@ -4,7 +4,7 @@ import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
 
-/** A page of 20 and what is unfinished; far below a walk to old entries. */
+/** A page of 20 and the unfinished entries: far fewer rows than a walk to old entries reads. */
 const FEW = 300;
 
 beforeAll(() => loadLargeJournal(database()), 120_000);
@@ -15,7 +15,7 @@ interface Reads {
   readonly indexes: readonly string[];
 }
 
-// An index of blocks counts ten entries for each block of the table.
+// A brin index counts ten entries for each block of the table.
 const COUNTERS = `
   select c.relname as name, c.relkind as kind, pg_stat_get_xact_numscans(c.oid)::integer as scans,
          (case a.amname when 'brin' then 0 else pg_stat_get_xact_tuples_returned(c.oid) end
@@ -26,7 +26,7 @@ const COUNTERS = `
      or c.oid in (select indexrelid from pg_index where indrelid = 'filestore.journal_entries'::regclass)
   order by 1`;
 
-/** Runs a statement six times, so that a plan for any value would be in use, and returns what the last one read. */
+/** Runs a statement six times, so that a generic plan would be in use, and returns what the last run read. */
 async function readsOf(statement: string): Promise<Reads> {
   const client = await database().connect();
   try {
@@ -62,7 +62,7 @@ test.each([
     'journal_entries_command_idx',
   ],
   [
-    'a command that is not there',
+    'a command that does not exist',
     "list_commands(command => 'x', page_size => 20)",
     'journal_entries_command_idx',
   ],
@@ -96,7 +96,7 @@ test.each([
   ['a node', 'node_commands(500)', 'journal_entries_nodes_idx'],
   ['a node without entries', 'node_commands(999999)', 'journal_entries_nodes_idx'],
   ['the next page of a node', `node_commands(500, ${ENTRIES / 2})`, 'journal_entries_nodes_idx'],
-])('%s is listed from a few entries', async (_, call, index) => {
+])('%s is listed by reading few entries', async (_, call, index) => {
   const reads = await readsOf(`${ALL}${call}`);
   expect(reads.indexes).toContain(index);
   expect(reads.entries).toBeLessThan(FEW);
@@ -127,7 +127,7 @@ test.each([
   expect(reads.entries).toBeLessThan(FEW);
 });
 
-test('what happened within an hour is found in the blocks of that time alone', async () => {
+test('entries of one hour are found by reading only the blocks of that hour', async () => {
   const { entries, indexes } = await readsOf(
     `${ALL}journal_entries where created_at between now() - interval '3 hours' and now() - interval '2 hours'`,
   );
@@ -135,12 +135,12 @@ test('what happened within an hour is found in the blocks of that time alone', a
   expect(entries).toBeLessThan(ENTRIES / 10);
 });
 
-describe('with entries that no vacuum has seen', () => {
+describe('with entries since the last vacuum', () => {
   test.each([
     ["list_commands(command => 'scan')", 'journal_entries_command_idx'],
     ['list_commands(3)', 'journal_entries_mount_idx'],
     ['node_commands(500)', 'journal_entries_nodes_idx'],
-  ])('%s reads a few of them', async (call, index) => {
+  ])('%s reads few of them', async (call, index) => {
     await database().query(
       `select filestore.finish_command((b.entry).id, 'succeeded', affected_node_ids => array[g])
        from generate_series(1000000, 1000200) g
@@ -148,7 +148,7 @@ describe('with entries that no vacuum has seen', () => {
     );
     const reads = await readsOf(`${ALL}${call}`);
     expect(reads.indexes).toContain(index);
-    // Also what was running before and was not removed from the index yet.
+    // Also entries that were running before and are still in the index.
     expect(reads.entries).toBeLessThan(5 * FEW);
   });
 });

@@ -31,7 +31,7 @@ describe('start_command', () => {
     expect(await read(id)).toMatchObject({ status: 'running', started_at: expect.any(Date) });
   });
 
-  test('gives it to the next one when the first rolls back', async () => {
+  test('gives it to the next caller when the first rolls back', async () => {
     const id = await queueCommand(first);
     await first.query('begin');
     await one(first, START, [id]);
@@ -41,7 +41,7 @@ describe('start_command', () => {
     expect(await other.outcome).toMatchObject({ ok: true });
   });
 
-  test('refuses what runs or ended, and what is not there', async () => {
+  test('refuses a running or ended entry, and an unknown one', async () => {
     const { id } = await begin(first);
     await expect(one(first, START, [id])).rejects.toMatchObject({ code: 'FS409' });
     await finish(first, id, 'canceled');
@@ -53,7 +53,7 @@ describe('start_command', () => {
 });
 
 describe('finish_command', () => {
-  test('records success in the transaction of the work, and what it changed', async () => {
+  test('records success and the affected nodes in the transaction of the work', async () => {
     const { id } = await begin(first);
     await one(
       first,
@@ -82,7 +82,7 @@ describe('finish_command', () => {
     expect(await read(id)).toMatchObject({ status: 'failed', error: { code: '23505' }, result: null });
   });
 
-  test('goes back to running when the work rolls back with it', async () => {
+  test('leaves the entry running when its transaction rolls back', async () => {
     const { id } = await begin(first);
     await first.query('begin');
     await finish(first, id, 'succeeded');
@@ -94,26 +94,29 @@ describe('finish_command', () => {
     ['succeeded', { a: 1 }, null],
     ['failed', null, { code: 'x' }],
     ['canceled', null, null],
-  ])('said twice as %s changes nothing, and said otherwise is refused', async (status, result, error) => {
-    const { id } = await begin(first);
-    const entry = await finish(first, id, status, result, error);
-    expect(await finish(second, id, status, result, error)).toEqual(entry);
-    for (const [otherStatus, otherResult, otherError] of [
-      ['succeeded', { a: 2 }, null],
-      ['failed', null, { code: 'y' }],
-      ['canceled', null, { code: 'z' }],
-    ] as const) {
-      await expect(finish(second, id, otherStatus, otherResult, otherError)).rejects.toMatchObject({
-        code: 'FS409',
-      });
-    }
-    expect(await read(id)).toEqual(entry);
-  });
+  ])(
+    'called twice with %s changes nothing, and with another outcome is refused',
+    async (status, result, error) => {
+      const { id } = await begin(first);
+      const entry = await finish(first, id, status, result, error);
+      expect(await finish(second, id, status, result, error)).toEqual(entry);
+      for (const [otherStatus, otherResult, otherError] of [
+        ['succeeded', { a: 2 }, null],
+        ['failed', null, { code: 'y' }],
+        ['canceled', null, { code: 'z' }],
+      ] as const) {
+        await expect(finish(second, id, otherStatus, otherResult, otherError)).rejects.toMatchObject({
+          code: 'FS409',
+        });
+      }
+      expect(await read(id)).toEqual(entry);
+    },
+  );
 
   test.each([
     ['failed', { ok: false, error: { code: 'FS409' } }],
     ['succeeded', { ok: true }],
-  ])('of two at once that say succeeded and %s, the first counts', async (status, expected) => {
+  ])('called at once with succeeded and %s keeps the first outcome', async (status, expected) => {
     const { id } = await begin(first);
     await first.query('begin');
     const entry = await finish(first, id, 'succeeded');
@@ -124,7 +127,7 @@ describe('finish_command', () => {
     expect(await read(id)).toEqual(entry);
   });
 
-  test('ends what is queued as canceled or failed, but not as succeeded: it never ran', async () => {
+  test('ends a queued entry as canceled or failed, but not as succeeded', async () => {
     const id = await queueCommand(first);
     await expect(finish(first, id, 'succeeded')).rejects.toMatchObject({
       code: 'FS409',
@@ -154,7 +157,7 @@ describe('finish_command', () => {
     expect(await read(id)).toMatchObject({ status: 'running' });
   });
 
-  test('refuses what is not there', async () => {
+  test('refuses an unknown entry', async () => {
     await expect(finish(first, '0', 'canceled')).rejects.toMatchObject({ code: 'FS404' });
   });
 });

@@ -27,7 +27,7 @@ const entries = async () =>
   (await database().query('select id from filestore.journal_entries order by id')).map(({ id }) => id);
 
 describe('expire_commands', () => {
-  test('marks what began longer ago and never ended as failed, and nothing else', async () => {
+  test('marks only old commands that have not ended as failed', async () => {
     const [old] = await recordEntries(first, 'running', 3);
     await recordEntries(first, 'running', 1);
     await recordEntries(first, 'queued', 3);
@@ -51,13 +51,13 @@ describe('expire_commands', () => {
 
   test('takes no more than a batch, whatever the statistics say', async () => {
     await recordEntries(first, 'running', 9);
-    // A plan for a table of one row may look for the batch again for every row it finds.
+    // With statistics of one row, the planner may compute the batch again for every row.
     await database().query('vacuum analyze filestore.journal_entries');
     await recordEntries(first, 'running', 8, 7, 6, 5, 4);
     expect(await expire(first, '1 day', 2)).toHaveLength(2);
   });
 
-  test('leaves a command that is just being finished', async () => {
+  test('skips a command that is being finished at the same time', async () => {
     const [busy, dead] = await recordEntries(first, 'running', 3, 3);
     await first.query('begin');
     await finish(first, busy);
@@ -71,7 +71,7 @@ describe('expire_commands', () => {
   test.each([
     ['commit', 'FS409'],
     ['rollback', undefined],
-  ])('makes who finishes late wait, and after its %s: %s', async (ending, code) => {
+  ])('makes a late finish_command wait; after it ends in %s: %s', async (ending, code) => {
     const [id] = await recordEntries(first, 'running', 3);
     await first.query('begin');
     await expire(first, '1 day');
@@ -85,7 +85,7 @@ describe('expire_commands', () => {
 });
 
 describe('prune_journal', () => {
-  test('removes what ended longer ago, and says how many', async () => {
+  test('removes entries that ended longer ago, and returns how many', async () => {
     await recordEntries(first, 'succeeded', 9, 8);
     await recordEntries(first, 'failed', 7);
     await recordEntries(first, 'canceled', 6);
@@ -98,7 +98,7 @@ describe('prune_journal', () => {
     expect(await entries()).toEqual(kept);
   });
 
-  test('keeps what began long ago and ended lately', async () => {
+  test('keeps an entry that began long ago and ended recently', async () => {
     const [id] = await recordEntries(first, 'running', 9);
     await finish(first, id);
     expect(await prune(first, '5 days')).toBe(0);
@@ -114,7 +114,7 @@ describe('prune_journal', () => {
     expect(pruned).toEqual([2, 2, 1, 0]);
   });
 
-  test('leaves out what another transaction holds', async () => {
+  test('skips entries that another transaction has locked', async () => {
     const [held] = await recordEntries(first, 'succeeded', 9, 9);
     await first.query('begin');
     await first.query('select from filestore.journal_entries where id = $1 for update', [held]);
@@ -169,12 +169,12 @@ describe('an entry that is updated by hand', () => {
       "executor_kind = 's3'",
       "created_at = '2000-01-01'",
     ].map((change) => ['running', `status = 'canceled', ${change}`]),
-  ] as [string, string][])('that is %s does not take: %s', async (status, change) => {
+  ] as [string, string][])('that is %s refuses: %s', async (status, change) => {
     const [id] = await recordEntries(first, status, 1);
     await expect(update(id, change)).rejects.toMatchObject({ code: 'FS422' });
   });
 
-  test('has the times that the database sets, whatever the writer says', async () => {
+  test('gets its times from the database, whatever the writer gives', async () => {
     const [id] = await recordEntries(first, 'running', 1);
     await update(
       id,

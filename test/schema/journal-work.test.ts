@@ -10,7 +10,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 const createRole = rolesForFile(database);
 
-/** As a service is connected, which may write nodes and the journal. */
+/** A connection as a service, which may write nodes and the journal. */
 let service: Client;
 let other: Client;
 let file: string;
@@ -46,7 +46,7 @@ const links = async () =>
 const unlinked = { ...refusal('FS422', 'filestore.journal_entry_id'), constraint: 'journal_entry_id_check' };
 
 describe('begin_work', () => {
-  test('ties the changes of its transaction to the entry, and no others', async () => {
+  test('records the changes of its transaction, and no others, under the entry', async () => {
     await change();
     await service.query('begin');
     await beginWork();
@@ -58,7 +58,7 @@ describe('begin_work', () => {
     expect(await links()).toEqual([null, entry, entry, null]);
   });
 
-  test('that rolled back to a savepoint leaves the entry of before', async () => {
+  test('that is rolled back to a savepoint leaves the earlier entry set', async () => {
     const { id: second } = await begin(service);
     await service.query('begin');
     await beginWork();
@@ -71,7 +71,7 @@ describe('begin_work', () => {
     expect(await links()).toEqual([entry]);
   });
 
-  test('takes the changes of a whole tree', async () => {
+  test('records the changes of a whole tree', async () => {
     const { rows } = await service.query(
       "select id from filestore.ensure_directory((select mount_key from filestore.backend_mounts b join filestore.nodes n on n.backend_mount_id = b.id where n.id = $1), 'a/b/c')",
       [file],
@@ -94,7 +94,7 @@ describe('begin_work', () => {
     await expect(beginWork(await queueCommand(service))).rejects.toMatchObject(refusal('FS409', 'is queued'));
   });
 
-  test('keeps its entry from expiring while the transaction lasts', async () => {
+  test('keeps expire_commands from ending its entry until the transaction ends', async () => {
     await service.query('begin');
     await beginWork();
     const { id: idle } = await begin(other);
@@ -106,7 +106,7 @@ describe('begin_work', () => {
     expect(await links()).toEqual([entry]);
   });
 
-  test('set by hand keeps another worker from finishing its entry, too', async () => {
+  test('by setting filestore.journal_entry_id by hand also keeps another worker from finishing the entry', async () => {
     await service.query('begin');
     await service.query(
       "select set_config('filestore.journal_entry_id', $1 || '/' || pg_current_xact_id(), true)",
@@ -120,7 +120,7 @@ describe('begin_work', () => {
     expect(await links()).toEqual([entry]);
   });
 
-  test('keeps another worker from finishing its entry while the transaction lasts', async () => {
+  test('keeps another worker from finishing its entry until the transaction ends', async () => {
     await service.query('begin');
     await beginWork();
     const late = await sendAndBlock(other, "select filestore.finish_command($1, 'canceled')", [entry]);
@@ -160,13 +160,16 @@ describe('a change of a node is refused', () => {
   test.each([
     ['its number alone', (id: string) => id],
     ['its number and another transaction', (id: string) => `${id}/1`],
-  ])('when the running entry is named by %s, for the session or the transaction', async (_, text) => {
-    await forge(text(entry), false);
-    await expect(change()).rejects.toMatchObject(unlinked);
-    await service.query('begin');
-    await forge(text(entry), true);
-    await expect(change()).rejects.toMatchObject(unlinked);
-  });
+  ])(
+    'when the setting names the running entry by %s, for the session or the transaction',
+    async (_, text) => {
+      await forge(text(entry), false);
+      await expect(change()).rejects.toMatchObject(unlinked);
+      await service.query('begin');
+      await forge(text(entry), true);
+      await expect(change()).rejects.toMatchObject(unlinked);
+    },
+  );
 
   test.each([
     ['does not exist', async () => '999999'],
@@ -178,7 +181,7 @@ describe('a change of a node is refused', () => {
       },
     ],
     ['is queued', () => queueCommand(service)],
-  ])('when the entry that is named with the right transaction %s', async (_, idOf) => {
+  ])('when the setting has the right transaction and an entry that %s', async (_, idOf) => {
     const id = await idOf();
     await service.query('begin');
     await service.query(
@@ -212,8 +215,8 @@ describe('a change of a node is refused', () => {
   );
 });
 
-describe('a service does not forge the journal:', () => {
-  test.each(['succeeded', 'failed', 'canceled'])('it inserts no entry that is %s', async (status) => {
+describe('a service cannot forge the journal:', () => {
+  test.each(['succeeded', 'failed', 'canceled'])('it cannot insert an entry that is %s', async (status) => {
     await expect(
       service.query('insert into filestore.journal_entries (command, status) values ($1, $2)', ['x', status]),
     ).rejects.toMatchObject({ ...refusal('FS422', status), constraint: 'journal_entries_born_open' });
@@ -227,7 +230,7 @@ describe('a service does not forge the journal:', () => {
     ['result', "'{}'"],
     ['error', "'{}'"],
     ['id', 'default'],
-  ])('it inserts no %s', async (column, value) => {
+  ])('it cannot insert %s', async (column, value) => {
     await expect(
       service.query(`insert into filestore.journal_entries (command, ${column}) values ('x', ${value})`),
     ).rejects.toMatchObject({ code: '42501' });
@@ -236,7 +239,7 @@ describe('a service does not forge the journal:', () => {
   test.each([
     ...['created_at', 'started_at', 'completed_at', 'duration_ms', 'backend_mount_id', 'command'],
     ...['executor_kind', 'principal', 'request_id', 'correlation_id', 'idempotency_key', 'parameters'],
-  ])('it updates no %s', async (column) => {
+  ])('it cannot update %s', async (column) => {
     await expect(
       service.query(
         `update filestore.journal_entries set status = 'canceled', ${column} = ${column} where id = $1`,
@@ -246,7 +249,7 @@ describe('a service does not forge the journal:', () => {
   });
 
   test.each(["status = 'running'", "result = '{}'", "status = 'failed'", 'affected_node_ids = array[1]'])(
-    'it does not set %s once an entry has ended',
+    'it cannot set %s once an entry has ended',
     async (assignment) => {
       await finish(service, entry, 'succeeded');
       await expect(
@@ -256,7 +259,7 @@ describe('a service does not forge the journal:', () => {
   );
 
   test.each(["'{{1,2}}'", "'{1,null}'", 'array(select g from generate_series(1, 100001) g)'])(
-    'it does not name %s as affected nodes',
+    'it cannot set affected_node_ids to %s',
     async (ids) => {
       await expect(
         service.query(`select filestore.finish_command($1, 'succeeded', affected_node_ids => ${ids})`, [
@@ -266,13 +269,13 @@ describe('a service does not forge the journal:', () => {
     },
   );
 
-  test('it does not fail without an error', async () => {
+  test('it cannot set failed without an error', async () => {
     await expect(
       service.query("select filestore.finish_command($1, 'failed', error => 'null')", [entry]),
     ).rejects.toMatchObject({ code: '23514', constraint: 'journal_entries_outcome_check' });
   });
 
-  test('it writes no history', async () => {
+  test('it cannot write history', async () => {
     await change();
     for (const statement of [
       'insert into filestore.snapshots select * from filestore.snapshots',

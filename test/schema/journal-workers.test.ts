@@ -39,7 +39,7 @@ const links = async () =>
     )
   ).map(({ id }) => id);
 
-describe('of two workers that begin work on one entry, the second waits', () => {
+describe('when two workers begin work on one entry, the second waits', () => {
   const beginSecond = async () => {
     await service.query('begin');
     await beginWork();
@@ -58,7 +58,7 @@ describe('of two workers that begin work on one entry, the second waits', () => 
     expect(await links()).toEqual([entry]);
   });
 
-  test('and goes on when the first rolls back', async () => {
+  test('and continues when the first rolls back', async () => {
     const second = await beginSecond();
     expect(second.waits).toBe(true);
     await change();
@@ -70,7 +70,7 @@ describe('of two workers that begin work on one entry, the second waits', () => 
     expect(await links()).toEqual([entry]);
   });
 
-  test('also when both named it by hand', async () => {
+  test('also when both set filestore.journal_entry_id by hand', async () => {
     const name = (client: Client) =>
       client.query(
         "select set_config('filestore.journal_entry_id', $1 || '/' || pg_current_xact_id(), true)",
@@ -105,7 +105,7 @@ describe.each([
   ['finish_command', "select filestore.finish_command($1, 'succeeded', '{}')"],
 ])('%s', (_, call) => {
   test.each(['0', '-1', '9223372036854775807', null])(
-    'is refused for entry %s, which is none',
+    'is refused for entry %s, which does not exist',
     async (id) => {
       await expect(service.query(call, [id])).rejects.toMatchObject({
         code: 'FS404',

@@ -29,7 +29,7 @@ test.each([
     's3://media-eu/x/y',
     's3://media-eu/x/y/a%20b/%C3%A9%25%23%3F.txt',
   ],
-])('a node of %j has a location', async (columns, rootLocation, fileLocation) => {
+])('the location of a node on the mount %j is its URI', async (columns, rootLocation, fileLocation) => {
   const mount = await createMount(columns);
   const directory = await createDirectory(database(), mount, mount.rootId, 'a b');
   await createNode(database(), mount, directory, 'é%#?.txt');

@@ -8,7 +8,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 let client: Client;
 let mount: Mount;
-/** Ids of directories by their names. */
+/** Ids of directories by name. */
 let ids: Readonly<Record<'d5' | 'd1' | 'empty' | 'gone', string>>;
 /** Number of pages that a lookup by primary key reads. */
 let ofPrimaryKey: number;
@@ -19,7 +19,7 @@ beforeAll(async () => {
   await database().query(
     "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('bare', 'local', '/bare')",
   );
-  // What a poller looks for, with the deletion of "gone": the few changes since it asked last.
+  // The few changes since the last poll, with the deletion of "gone".
   await database().query(
     `update filestore.nodes set storage_class = 'COLD'
      where id in (select id from filestore.nodes where live and kind = 'file' order by id limit 20)`,
@@ -40,7 +40,7 @@ beforeAll(async () => {
 const NODE = 501;
 const LARGE = ['nodes', 'snapshots', 'node_sightings'];
 
-/** A few pages more than the rows themselves take, which may be one each. */
+/** A few pages more than the rows take if each is on its own page. */
 function expectFewPages({ pages, rows, scanned }: Plan): void {
   expect(scanned.filter((table) => LARGE.includes(table))).toEqual([]);
   expect(pages).toBeLessThanOrEqual(10 * ofPrimaryKey + rows);
@@ -49,7 +49,7 @@ function expectFewPages({ pages, rows, scanned }: Plan): void {
 const ACTIVE = 'select id, path, location from filestore.view_filestore_active_nodes';
 const CHANGED = 'select id, version + 1 as version from filestore.snapshots where backend_mount_id =';
 
-/** What is looked for, the statement, its index, and how many rows it finds. */
+/** A description, the statement, its index, and the number of rows. */
 const STATEMENTS: readonly (readonly [string, () => string, string, number])[] = [
   ['a node', () => `${ACTIVE} where id = ${NODE}`, 'nodes_pkey', 1],
   ['a node that is not there', () => `${ACTIVE} where id = 99999999`, 'nodes_pkey', 0],
@@ -120,13 +120,13 @@ const STATEMENTS: readonly (readonly [string, () => string, string, number])[] =
     0,
   ],
   [
-    'the children of a directory that is not there',
+    'the children of an unknown directory',
     () => 'select id from filestore.nodes where parent_id = 99999999 and parent_live order by name limit 50',
     'nodes_live_child_key',
     0,
   ],
   [
-    'how many children a directory has',
+    'the number of children of a directory',
     () => `select count(*) from filestore.nodes where parent_id = ${ids.d5} and parent_live is not null`,
     'nodes_live_child_key',
     1,
@@ -166,19 +166,19 @@ const STATEMENTS: readonly (readonly [string, () => string, string, number])[] =
   ],
   ['metadata that no node has', () => `${ACTIVE} where metadata @> '{"tag": "x"}'`, 'nodes_metadata_idx', 0],
   [
-    'what changed since the last poll',
+    'changes since the last poll',
     () => `${CHANGED} ${mount.id} and valid_to >= now() - interval '10 minutes'`,
     'snapshots_changed_idx',
     21,
   ],
   [
-    'what changed since a moment when nothing did',
+    'changes since a moment with no changes after it',
     () => `${CHANGED} ${mount.id} and valid_to >= now() + interval '10 minutes'`,
     'snapshots_changed_idx',
     0,
   ],
   [
-    'what was created since the last poll',
+    'nodes created since the last poll',
     () =>
       `select id from filestore.nodes where backend_mount_id = ${mount.id} and id > ${FILES} order by id limit 50`,
     'nodes_directory_key',
@@ -198,15 +198,15 @@ const STATEMENTS: readonly (readonly [string, () => string, string, number])[] =
   ],
 ];
 
-test.each(STATEMENTS)('%s: an index finds it among 300 000 nodes', async (_, statement, index, rows) => {
+test.each(STATEMENTS)('%s: found by an index among 300 000 nodes', async (_, statement, index, rows) => {
   const plan = await explain(client, statement());
   expect(plan).toMatchObject({ rows, indexes: expect.arrayContaining([index]) });
   expectFewPages(plan);
-  // A page in order of the index costs the same anywhere in a directory.
+  // A page in index order costs the same anywhere in a directory.
   if (statement().includes('order by name')) expect(plan.sorts).toBe(false);
 });
 
-test("the cascade's own statement finds the children that a directory's move carries", async () => {
+test('the statement of the cascade finds the children of a moved directory by an index', async () => {
   const [plan] = await database().query(
     `explain (format json) update only filestore.nodes set parent_path = 'z'
      where ${mount.id} = backend_mount_id and ${ids.d5} = parent_id and 'd5' collate "C" = parent_path and true = parent_live`,
@@ -230,7 +230,7 @@ const READS: readonly (readonly [string, () => string, number])[] = [
   ['a checksum', () => "find_by_checksum('md5:' || md5('d5f9'))", 1],
   ['a version', () => `node_at(${NODE}, now())`, 1],
   [
-    'a part of a mount of which all is seen',
+    'a part of a mount in which all nodes were seen',
     () => "list_unseen('m', now() - interval '1 hour', 'd2', 20)",
     1,
   ],
@@ -241,7 +241,7 @@ const READS: readonly (readonly [string, () => string, number])[] = [
 
 describe.each(['force_custom_plan', 'force_generic_plan'])('with %s', (mode) => {
   test.each(READS)('a function reads few pages for %s', async (_, call, rows) => {
-    // Each client has its own plans.
+    // Each connection caches its own plans.
     const own = await database().connect();
     await own.query(`set plan_cache_mode = ${mode}`);
     const plan = await explain(own, `select * from filestore.${call()}`);
@@ -254,7 +254,7 @@ describe.each(['force_custom_plan', 'force_generic_plan'])('with %s', (mode) => 
   });
 });
 
-test('the active nodes leave out what is deleted', async () => {
+test('the view of active nodes leaves out deleted nodes', async () => {
   const { total } = await one(
     database(),
     "select count(*)::integer as total from filestore.view_filestore_active_nodes where mount_key = 'm'",
@@ -285,7 +285,7 @@ test.each([
   [`revert_node(${NODE}, 1)`, ['snapshots_pkey']],
   [`record_sightings(array[${NODE}, ${NODE} + 1])`, ['nodes_pkey', 'node_sightings_pkey']],
   ["purge_deleted('0', 10)", ['nodes_purge_idx', 'nodes_tombstone_parent_idx']],
-])('%s reads no large table from end to end, but %j', async (call, indexes) => {
+])('%s scans no large table, and uses %j', async (call, indexes) => {
   const scans = await scansOf(database(), LARGE, call);
   expect(scans).toEqual(expect.arrayContaining(indexes));
   expect(scans.filter((name) => LARGE.includes(name))).toEqual([]);
@@ -295,13 +295,13 @@ describe('a deleted directory', () => {
   const directory = '(select max(id) - 1 from filestore.nodes)';
   const deleteTree = ["ensure_directory('m', 'd5/x/y')", `delete_node(${directory}, null, true)`];
 
-  // The key looks for children of a dead directory, by parent_live = false: an index must serve that too.
-  test('is restored, with what is below, without reading a large table from end to end', async () => {
+  // nodes_parent_fkey looks for children with parent_live = false: this needs an index too.
+  test('is restored with the nodes below it, without a scan of a large table', async () => {
     const scans = await scansOf(database(), LARGE, ...deleteTree, `restore_node(${directory}, null, true)`);
     expect(scans.filter((name) => LARGE.includes(name))).toEqual([]);
   });
 
-  test('is purged, with what is below, without reading a large table from end to end', async () => {
+  test('is purged with the nodes below it, without a scan of a large table', async () => {
     for (const call of [...deleteTree, 'fold_rollups(1000000)'])
       await database().query(`select filestore.${call}`);
     const scans = await scansOf(database(), LARGE, "purge_deleted('0')");

@@ -54,7 +54,7 @@ describe('merge_metadata', () => {
     ['no keys are given', {}, null],
     ['the values are there already', { a: 1 }, []],
     ['the keys are not there', {}, ['nowhere']],
-  ])('counts no version when %s', async (_, set, unset) => {
+  ])('adds no version when %s', async (_, set, unset) => {
     expect(await merge(set, unset)).toMatchObject({ version: 2, metadata: { a: 1, b: { c: 2 } } });
   });
 
@@ -64,7 +64,7 @@ describe('merge_metadata', () => {
     });
   });
 
-  test('writes directories, and the root of a mount', async () => {
+  test('works for directories, and for the root of a mount', async () => {
     expect(await merge({ tag: 'x' }, [], { id: mount.rootId })).toMatchObject({ metadata: { tag: 'x' } });
   });
 
@@ -112,7 +112,7 @@ describe('merge_metadata', () => {
     await expect(reader.query(MERGE, [file, '{}', [], null])).rejects.toMatchObject({ code: '42501' });
   });
 
-  test('by several callers at once loses no key', async () => {
+  test('loses no key when several callers write at once', async () => {
     const clients: Client[] = [];
     while (clients.length < 12) clients.push(await connectAs('service'));
     await Promise.all(
@@ -122,7 +122,7 @@ describe('merge_metadata', () => {
     expect(await merge({})).toMatchObject({ version: 2 + 12, metadata: { b: { c: 2 }, ...expected } });
   });
 
-  test('waits for another writer of the node, and refuses the version that it expected', async () => {
+  test('waits for another writer of the node, and then refuses the old expected version', async () => {
     const other = await connectAs('service');
     await service.query('begin');
     await merge({ a: 2 });
@@ -132,7 +132,7 @@ describe('merge_metadata', () => {
     expect(await waiting.outcome).toMatchObject({ ok: false, error: { constraint: 'nodes_stale' } });
   });
 
-  test('follows a node that is being moved', async () => {
+  test('works for a node that is being moved', async () => {
     const other = await connectAs('service');
     await service.query('begin');
     await writersOn(service).move(file, { name: 'g' });

@@ -17,7 +17,7 @@ let key: string;
 let directory: string;
 let file: string;
 
-/** Something in every table. */
+/** Writes rows to every table. */
 beforeAll(async () => {
   mount = await createMount(database());
   ({ mount_key: key } = await one(
@@ -55,7 +55,7 @@ beforeAll(async () => {
   );
 });
 
-/** Every column of the schema that holds a moment, of tables and views. */
+/** Every timestamp column of tables and views. */
 async function momentColumns() {
   return database().query<{ relation: string; name: string; type: string }>(
     `select c.oid::regclass::text as relation, quote_ident(a.attname) as name, format_type(a.atttypid, a.atttypmod) as type
@@ -95,7 +95,7 @@ describe("a moment survives JavaScript's Date:", () => {
     ]);
   });
 
-  test('every function that takes a moment is tried below', async () => {
+  test('the tests below cover every function that takes a moment', async () => {
     expect(
       await database().query(
         `select p.proname::text as name from pg_proc p
@@ -103,16 +103,16 @@ describe("a moment survives JavaScript's Date:", () => {
       ),
     ).toEqual(
       [
-        // A part of every function that takes a sighting.
+        // Called by every function that takes a sighting.
         'check_sighting_moment',
         'create_node',
         'delete_batch',
         'list_unseen',
         'node_at',
         'record_sightings',
-        // A part of create_node and upsert_file.
+        // Called by create_node and upsert_file.
         'record_write_sighting',
-        // A part of restore_node.
+        // Called by restore_node.
         'restore_tree',
         'tree_at',
         'upsert_file',
@@ -120,7 +120,7 @@ describe("a moment survives JavaScript's Date:", () => {
     );
   });
 
-  test('node_at and tree_at give the version that began at a moment, and until a moment', async () => {
+  test('node_at and tree_at return the version from the moment it began, until the moment it ended', async () => {
     const versions = await database().query(
       `select id, version, path, live, valid_from, valid_to from filestore.view_filestore_node_versions
        where backend_mount_id = $1`,
@@ -145,7 +145,7 @@ describe("a moment survives JavaScript's Date:", () => {
     }
   });
 
-  test('pages in the order of updated_at come to an end, and miss nothing', async () => {
+  test('pages in the order of updated_at reach the end and miss no node', async () => {
     await database().query(
       "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) select $1, $2, 'page' || g, 'file' from generate_series(1, 50) g",
       [mount.id, directory],
@@ -170,7 +170,7 @@ describe("a moment survives JavaScript's Date:", () => {
     ['a Date of the caller', () => new Date()],
     ['the moment that the database chose', () => null],
     ['microseconds', () => '2024-05-05 05:05:05.123456+00'],
-  ])('a tree that was deleted in batches with %s comes back as one', async (_, given) => {
+  ])('a tree that was deleted in batches with %s is restored as one', async (_, given) => {
     const top = await createDirectory(database(), mount, mount.rootId, 'batch');
     for (const name of ['1', '2', '3']) await createNode(database(), mount, top, name);
     await database().query(
@@ -199,7 +199,7 @@ describe("a moment survives JavaScript's Date:", () => {
     await database().query('select filestore.move_node($1, new_name => $2)', [top, `done-${top}`]);
   });
 
-  test('what record_sightings, create_node and upsert_file are given is what is read', async () => {
+  test('a sighting given to record_sightings, create_node or upsert_file is read back unchanged', async () => {
     const moment = new Date(Date.now() - 1001);
     await database().query('select filestore.record_sightings(array[$1::bigint], $2, $2)', [
       mount.rootId,
@@ -230,7 +230,7 @@ describe("a moment survives JavaScript's Date:", () => {
   });
 });
 
-test('versions of one node that follow within a millisecond still have an order', async () => {
+test('versions of one node within a millisecond still have an order', async () => {
   const id = await createNode(database(), mount, mount.rootId, 'fast');
   await database().query(
     `do $$ begin for size in 1..20 loop update filestore.nodes set size_bytes = size where id = ${id}; end loop; end $$`,

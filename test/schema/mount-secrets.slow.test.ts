@@ -17,7 +17,7 @@ const REFUSED = {
   hint: expect.stringContaining('credentials_ref'),
 };
 
-test('the server logs the refusal without the secret, unless the client wrote it into its statement', async () => {
+test('the server logs the refusal without the secret, unless the secret is in the text of the statement', async () => {
   const server = await startOwnServer({
     settings: ['log_error_verbosity=verbose', 'log_min_error_statement=error'],
   });
@@ -25,11 +25,11 @@ test('the server logs the refusal without the secret, unless the client wrote it
   try {
     await runMigrations({ connection: connectionTo(server.url) });
     await client.connect();
-    // As a parameter: the statement is logged, its values are not.
+    // As a parameter: the server logs the statement without the values.
     await expect(
       client.query(INSERT, ['m', '/m', JSON.stringify({ password: SECRET })]),
     ).rejects.toMatchObject(REFUSED);
-    // As text, on a server that logs no statements: what is left is what the schema says.
+    // As text, on a server that does not log statements: only the message of the schema is logged.
     await client.query('set log_min_error_statement = panic');
     await expect(
       client.query(

@@ -31,7 +31,7 @@ const REFUSED = {
   hint: expect.stringContaining('credentials_ref'),
 };
 
-/** Every field of an error, as a client may print or log it. */
+/** All fields of an error, as a client may log them. */
 const fieldsOf = (error: object) => JSON.stringify({ ...error, message: (error as Error).message });
 
 describe('a setting is refused as a secret', () => {
@@ -72,7 +72,7 @@ describe('a setting is refused as a secret', () => {
     expect(fieldsOf(error)).not.toContain(SECRET);
   });
 
-  test('whatever the caller has set about strings', async () => {
+  test('with any setting of standard_conforming_strings', async () => {
     await service.query('set standard_conforming_strings = off');
     try {
       await expect(insert({ dbPassword: SECRET })).rejects.toMatchObject(REFUSED);
@@ -107,7 +107,7 @@ test.each([
   { endpoint: 'https://s3.example:9000/bucket@eu:1' },
   { contact: 'mailto:ops@example.org' },
   { certificate: '-----BEGIN CERTIFICATE-----' },
-])('%j is no secret', async (config) => {
+])('%j is not refused as a secret', async (config) => {
   const { id } = await insert(config);
   expect(await one(service, 'select config from filestore.backend_mounts where id = $1', [id])).toEqual({
     config,
@@ -127,7 +127,7 @@ describe('settings', () => {
     });
   });
 
-  test('may have 32 levels and not 33', async () => {
+  test('may have 32 levels, but not 33', async () => {
     await service.query(INSERT, [`m${mounts}`, `/m/${mounts}`, nested(32)]);
     await expect(service.query(INSERT, [`n${mounts}`, `/n/${mounts}`, nested(33)])).rejects.toMatchObject({
       constraint: 'backend_mounts_settings_depth_check',
@@ -142,7 +142,7 @@ describe('settings', () => {
     });
   });
 
-  test('that do not change are not looked at again', async () => {
+  test('that do not change are not checked again', async () => {
     const { id } = await insert({});
     const owner = await database().connect();
     await owner.query('set session_replication_role = replica');

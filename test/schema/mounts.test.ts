@@ -19,7 +19,7 @@ function insertMount(columns: Record<string, unknown>) {
 const LOCAL = { backend_kind: 'local', root_path: '/srv/media' };
 const S3 = { backend_kind: 's3', bucket: 'media-eu' };
 
-test('a mount comes with the root node of its tree', async () => {
+test('a new mount gets the root node of its tree', async () => {
   const mount = await insertMount(LOCAL);
   const root = await one(database(), 'select * from filestore.nodes where backend_mount_id = $1', [mount.id]);
   expect(root).toMatchObject({
@@ -32,7 +32,7 @@ test('a mount comes with the root node of its tree', async () => {
   });
 });
 
-test('a mount has a name, labels and a contact for people', async () => {
+test('a mount has a display name, labels and a contact', async () => {
   const described = { display_name: 'Média', description: 'Photos', labels: { team: 'a' }, contact: 'a@b.c' };
   await expect(insertMount({ ...LOCAL, ...described })).resolves.toMatchObject(described);
 });
@@ -110,7 +110,7 @@ describe('a place', () => {
     await expect(insertMount(columns)).rejects.toMatchObject({ code: '23514', constraint });
   });
 
-  test('belongs to one local mount', async () => {
+  test('cannot belong to two local mounts', async () => {
     await insertMount(LOCAL);
     await expect(insertMount({ ...LOCAL, mount_key: 'other' })).rejects.toMatchObject({
       constraint: 'backend_mounts_root_path_key',
@@ -118,7 +118,7 @@ describe('a place', () => {
   });
 
   test.each([{ prefix: null }, { prefix: 'photos' }])(
-    'belongs to one S3 mount (prefix $prefix)',
+    'cannot belong to two S3 mounts (prefix $prefix)',
     async (place) => {
       await insertMount({ ...S3, ...place });
       await insertMount({ ...S3, prefix: 'elsewhere', mount_key: 'other' });
@@ -134,7 +134,7 @@ describe('config', () => {
     ['region and endpoint', { region: 'eu-west-1', endpoint: { url: 'https://s3.example' } }],
     ['the id of a key', { accessKeyId: 'AKIA…' }],
     ['lists', { replicas: [{ region: 'eu' }, 'x', 1, null] }],
-  ])('holds %s', async (_, config) => {
+  ])('may have %s', async (_, config) => {
     await expect(insertMount({ ...LOCAL, config })).resolves.toMatchObject({ config });
   });
 
@@ -148,7 +148,7 @@ describe('config', () => {
     { api_key: 'x' },
     { credentials: { user: 'x' } },
     { auth: { nested: [{ privateKey: 'x' }] } },
-  ])('does not hold a secret: %j', async (config) => {
+  ])('may not have a secret: %j', async (config) => {
     await expect(insertMount({ ...LOCAL, config })).rejects.toMatchObject({
       code: 'FS422',
       constraint: 'backend_mounts_secret_check',
@@ -156,7 +156,7 @@ describe('config', () => {
     });
   });
 
-  test('is an object', async () => {
+  test('must be an object', async () => {
     await expect(insertMount({ ...LOCAL, config: '[]' })).rejects.toMatchObject({
       constraint: 'backend_mounts_config_check',
     });
@@ -172,7 +172,7 @@ test.each([
   ['access_mode', 'wo', 'backend_mounts_access_mode_check'],
   ['state', 'sleeping', 'backend_mounts_state_check'],
   ['version', 0, 'backend_mounts_version_check'],
-])('%s is not %j', async (column, value, constraint) => {
+])('%s cannot be %j', async (column, value, constraint) => {
   await expect(insertMount({ ...LOCAL, [column]: value })).rejects.toMatchObject({ constraint });
 });
 
@@ -182,7 +182,7 @@ test('mount keys are unique', async () => {
 });
 
 describe('version', () => {
-  test('counts every change and moves updated_at', async () => {
+  test('increases at every change, and updated_at with it', async () => {
     const before = await insertMount(LOCAL);
     const after = await one(database(), "update filestore.backend_mounts set state = 'offline' returning *");
     expect(after.version).toBe(2);
@@ -194,7 +194,7 @@ describe('version', () => {
     expect(later).toBe(true);
   });
 
-  test('does not count an update that changes nothing', async () => {
+  test('does not increase when an update changes nothing', async () => {
     await insertMount(LOCAL);
     expect(
       await one(database(), 'update filestore.backend_mounts set state = state returning version'),
@@ -203,7 +203,7 @@ describe('version', () => {
     });
   });
 
-  test('is not for callers to choose', async () => {
+  test('cannot be chosen by the caller', async () => {
     await insertMount(LOCAL);
     await expect(
       database().query("update filestore.backend_mounts set state = 'error', version = 9"),
@@ -217,7 +217,7 @@ describe('version', () => {
 });
 
 test.each(["backend_kind = 's3', root_path = null, bucket = 'media-eu'", "created_at = 'yesterday'"])(
-  'what a mount is never changes: %s',
+  'the identity of a mount never changes: %s',
   async (change) => {
     await insertMount(LOCAL);
     await expect(database().query(`update filestore.backend_mounts set ${change}`)).rejects.toMatchObject({
@@ -228,13 +228,13 @@ test.each(["backend_kind = 's3', root_path = null, bucket = 'media-eu'", "create
 );
 
 describe('deleting a mount', () => {
-  test('removes its root when it holds nothing else', async () => {
+  test('removes its root when it has no other nodes', async () => {
     await createMount(database());
     await database().query('delete from filestore.backend_mounts');
     expect(await database().query('select from filestore.nodes')).toHaveLength(0);
   });
 
-  test('is refused while it holds a live node or a tombstone', async () => {
+  test('is refused while it has a live node or a tombstone', async () => {
     const mount = await createMount(database());
     const file = await createNode(database(), mount, mount.rootId, 'a');
     const remove = () => database().query('delete from filestore.backend_mounts');
@@ -249,7 +249,7 @@ describe('deleting a mount', () => {
   });
 
   test.each(['commit', 'rollback'] as const)(
-    'waits for a create under way in it, which ends in %s',
+    'waits for a concurrent create in it, which ends in %s',
     async (ending) => {
       const mount = await createMount(database());
       const [writer, remover] = [await database().connect(), await database().connect()];

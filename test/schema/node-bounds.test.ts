@@ -31,7 +31,7 @@ const refusal = (constraint: string, size: string) => ({
   constraint,
   message: expect.stringContaining(size),
   hint: expect.stringMatching(/\w{3}/),
-  // A plain check would show the row here.
+  // A plain check constraint would show the row here.
   detail: undefined,
 });
 
@@ -59,7 +59,7 @@ describe('a node refuses', () => {
     );
   });
 
-  test('metadata of 1 MB that arrives compressed from another table', async () => {
+  test('metadata of 1 MB that is copied compressed from another table', async () => {
     await service.query('create temp table source (metadata jsonb)');
     await service.query(`insert into source values (${MEGABYTE})`);
     const { stored } = await one(service, 'select pg_column_size(metadata) as stored from source');
@@ -88,7 +88,7 @@ test.each([
   ['checksum', "'md5:' || repeat('a', 1020)"],
   ['last_modified_at', "'0001-01-01T00:00:00Z'"],
   ['last_modified_at', "'9999-12-31T23:59:59.999Z'"],
-])('a node takes a %s of %s', async (column, value) => {
+])('a node accepts a %s of %s', async (column, value) => {
   await service.query(INSERT(column, value), [mount.id, mount.rootId]);
   await service.query(UPDATE(column, value), [file]);
   const stored = await one(
@@ -99,8 +99,8 @@ test.each([
   expect(stored).toEqual({ equal: true });
 });
 
-/** A restore or a session past the triggers does not get past the check. */
-describe('past the triggers, a node is still refused that has', () => {
+/** The check also applies to a restore, or a session with triggers switched off. */
+describe('without triggers, a node is still refused that has', () => {
   let owner: Client;
 
   beforeAll(async () => {

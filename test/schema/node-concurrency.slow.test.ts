@@ -14,7 +14,7 @@ beforeEach(async () => {
   target = await createDirectory(database(), mount, mount.rootId, 'b');
 });
 
-test('creates, moves and deletes at random from many connections leave every path true', async () => {
+test('random creates, moves and deletes from many connections leave every path correct', async () => {
   const clients = await Promise.all(Array.from({ length: 6 }, () => database().connect()));
   const directories = [directory, target];
   for (let index = 0; index < 6; index += 1) {

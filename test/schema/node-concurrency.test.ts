@@ -19,7 +19,7 @@ const database = databaseForFile();
 let mount: Mount;
 let directory: string;
 let target: string;
-/** Begins first and holds its transaction open. */
+/** The connection that begins first and keeps its transaction open. */
 let first: Client;
 let second: Client;
 
@@ -37,7 +37,7 @@ describe('a create in a directory that is being moved', () => {
   test.each([
     ['commit', 'b/a/child'],
     ['rollback', 'a/child'],
-  ])('waits for the %s and takes the path from it', async (ending, path) => {
+  ])('waits for the %s and uses the path after it', async (ending, path) => {
     await first.query('begin');
     await moveNode(first, directory, target);
     const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
@@ -66,8 +66,8 @@ describe('a create in a directory that is being deleted', () => {
   });
 });
 
-describe('while a create in a directory is under way', () => {
-  test('a move of the directory waits and carries the new node', async () => {
+describe('during a create in a directory', () => {
+  test('a move of the directory waits and moves the new node too', async () => {
     await first.query('begin');
     const child = await createNode(first, mount, directory, 'child');
     const move = await sendAndBlock(second, 'update filestore.nodes set parent_id = $2 where id = $1', [
@@ -94,7 +94,7 @@ describe('while a create in a directory is under way', () => {
     });
   });
 
-  test('another one in it does not wait', async () => {
+  test('another create in it does not wait', async () => {
     await first.query('begin');
     await createNode(first, mount, directory, 'one');
     const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
@@ -102,7 +102,7 @@ describe('while a create in a directory is under way', () => {
     await first.query('commit');
   });
 
-  test('another one of the same name waits and is refused', async () => {
+  test('another create with the same name waits and is refused', async () => {
     await first.query('begin');
     await createNode(first, mount, directory, 'child');
     const create = await sendAndBlock(second, CREATE, [mount.id, directory]);
@@ -113,7 +113,7 @@ describe('while a create in a directory is under way', () => {
 });
 
 test.each(['size_bytes = size_bytes', `metadata = '{"note": "x"}'`, "state = 'inconsistent'"])(
-  'a create in a directory does not wait for an open transaction that sets its %s',
+  'a create in a directory does not wait for an open transaction that sets %s on it',
   async (change) => {
     await first.query('begin');
     await first.query(`update filestore.nodes set ${change} where id = $1`, [directory]);
@@ -124,7 +124,7 @@ test.each(['size_bytes = size_bytes', `metadata = '{"note": "x"}'`, "state = 'in
   },
 );
 
-test('a bulk loader whose parent moved meanwhile is refused by the key', async () => {
+test('a bulk loader is refused by the foreign key when the parent has moved in the meantime', async () => {
   await first.query('begin');
   await moveNode(first, directory, target);
   const load = await sendAndBlock(
@@ -142,7 +142,7 @@ describe('a tombstone that is being removed', () => {
   const RESTORE = "update filestore.nodes set state = 'active' where id = $1";
   const REMOVE = 'delete from filestore.nodes where id = $1';
 
-  test('is gone for who wants to restore it, or something in it', async () => {
+  test('cannot be restored', async () => {
     const file = await createNode(database(), mount, directory, 'f');
     await deleteNode(database(), file);
     await deleteNode(database(), directory);
@@ -155,7 +155,7 @@ describe('a tombstone that is being removed', () => {
     expect(await restore.outcome).toMatchObject({ ok: true, result: { rowCount: 0 } });
   });
 
-  test('stays when it is restored meanwhile', async () => {
+  test('stays when it is restored at the same time', async () => {
     await deleteNode(database(), directory);
     await first.query('begin');
     await first.query(RESTORE, [directory]);
@@ -166,7 +166,7 @@ describe('a tombstone that is being removed', () => {
   });
 });
 
-test('of two directories moved into each other at once, one at most arrives', async () => {
+test('of two directories moved into each other at once, at most one is moved', async () => {
   await first.query('begin');
   await moveNode(first, directory, target);
   const other = await sendAndBlock(second, 'update filestore.nodes set parent_id = $2 where id = $1', [

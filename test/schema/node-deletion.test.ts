@@ -14,7 +14,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 
 describe('deleting', () => {
-  test('a directory with a live child is refused by name', async () => {
+  test('a directory with a live child is refused, and the child is named', async () => {
     const mount = await createMount(database());
     const [a] = await createChain(database(), mount, 'a', 'b');
     await expect(deleteNode(database(), a ?? '')).rejects.toMatchObject({
@@ -39,7 +39,7 @@ describe('deleting', () => {
     expect(new Set(rows.map((row) => row.deleted_at.getTime())).size).toBe(1);
   });
 
-  test('frees the path; the next node there has a new id', async () => {
+  test('frees the path, and the next node there has a new id', async () => {
     const mount = await createMount(database());
     const first = await createNode(database(), mount, mount.rootId, 'a');
     await deleteNode(database(), first);
@@ -56,7 +56,7 @@ describe('deleting', () => {
 });
 
 describe('restoring', () => {
-  test('brings a tombstone back where its parent is now', async () => {
+  test('restores a tombstone at the present path of its parent', async () => {
     const mount = await createMount(database());
     const [a] = await createChain(database(), mount, 'a');
     const file = await createNode(database(), mount, a ?? '', 'f');
@@ -121,7 +121,7 @@ describe('a tombstone', () => {
     expect(await pathOf(database(), file)).toBe('b/g');
   });
 
-  test('alone can be removed, children first', async () => {
+  test('can be removed, children first, and a live node cannot', async () => {
     const mount = await createMount(database());
     const [a] = await createChain(database(), mount, 'a');
     const file = await createNode(database(), mount, a ?? '', 'f');

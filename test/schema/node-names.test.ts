@@ -24,8 +24,8 @@ beforeEach(async () => {
 const idAt = async (path: string) =>
   (await one(service, 'select id from filestore.node_by_path($1, $2)', [key, path])).id;
 
-// A catalogue says what is on the disk, and a disk holds both.
-describe('names that look alike are two nodes', () => {
+// A disk can hold both names, so the catalogue can too.
+describe('names that look alike are different nodes', () => {
   test.each([
     ['composed and decomposed', 'Gr\u00fc\u00dfe', 'Gru\u0308\u00dfe'],
     ['a ligature and its letters', 'of\ufb01ce', 'office'],

@@ -108,7 +108,7 @@ describe('a column', () => {
     { state: 'inconsistent' },
     { state: 'missing' },
     { storage_class: 'STANDARD_IA' },
-  ])('takes %j', async (columns) => {
+  ])('accepts %j', async (columns) => {
     await expect(insert(columns)).resolves.toMatchObject(columns);
   });
 
@@ -126,7 +126,7 @@ describe('a column', () => {
     [{ live: false }, 'nodes_live_check'],
     [{ directory_path: 'a' }, 'nodes_directory_check'],
   ])('refuses %j', async (columns, constraint) => {
-    // A loader fills the parent's columns itself; then no trigger mends them.
+    // A loader sets the parent's columns itself, and then no trigger corrects them.
     const parent =
       'live' in columns || 'directory_path' in columns ? { parent_path: '', parent_live: true } : {};
     await expect(insert({ ...parent, ...columns })).rejects.toMatchObject({ code: '23514', constraint });
@@ -136,7 +136,7 @@ describe('a column', () => {
     [{ state: 'deleted', deleted_at: '2024-01-01' }, 'cannot be created in state deleted'],
     [{ parent_id: null }, 'has no parent'],
     [{ version: 0 }, 'at version 0'],
-  ])('refuses at birth %j', async (columns, message) => {
+  ])('refuses in a new node %j', async (columns, message) => {
     await expect(insert(columns)).rejects.toMatchObject({
       code: expect.stringMatching(/^FS4(22|04)$/),
       message: expect.stringContaining(message),
@@ -145,7 +145,7 @@ describe('a column', () => {
 });
 
 describe('the root', () => {
-  test('belongs to a mount that exists', async () => {
+  test('must belong to a mount that exists', async () => {
     await expect(
       database().query(
         "insert into filestore.nodes (backend_mount_id, name, kind, directory_path) values (999999, '', 'directory', '')",
@@ -153,7 +153,7 @@ describe('the root', () => {
     ).rejects.toMatchObject({ code: '23503', constraint: 'nodes_backend_mount_fkey' });
   });
 
-  test('is one for a mount', async () => {
+  test('exists once per mount', async () => {
     const mount = await createMount(database());
     await expect(
       database().query(
@@ -163,7 +163,7 @@ describe('the root', () => {
     ).rejects.toMatchObject({ constraint: 'nodes_root_key' });
   });
 
-  test('is a directory', async () => {
+  test('must be a directory', async () => {
     const mount = await createMount(database());
     await expect(
       database().query("insert into filestore.nodes (backend_mount_id, name, kind) values ($1, '', 'file')", [
@@ -172,7 +172,7 @@ describe('the root', () => {
     ).rejects.toMatchObject({ constraint: 'nodes_root_check' });
   });
 
-  test('is never deleted, removed, renamed, nor put under a parent', async () => {
+  test('cannot be deleted, removed, renamed or given a parent', async () => {
     const mount = await createMount(database());
     const remove = () => database().query('delete from filestore.nodes where id = $1', [mount.rootId]);
     await expect(remove()).rejects.toMatchObject({ code: 'FS409', constraint: 'nodes_alive' });
@@ -199,7 +199,7 @@ test.each([
   ["created_at = 'yesterday'", 'its birth'],
   ['id = default', 'its id'],
   ['backend_mount_id = $2', 'its mount'],
-])('what a node is never changes: %s', async (change) => {
+])('the identity of a node never changes: %s', async (change) => {
   const [mount, other] = [await createMount(database()), await createMount(database())];
   const directory = await createDirectory(database(), mount, mount.rootId, 'a');
   await expect(

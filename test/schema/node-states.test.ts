@@ -17,7 +17,7 @@ const LEGAL: Readonly<Record<State, readonly State[]>> = {
 const changes = STATES.flatMap((from) => STATES.filter((to) => to !== from).map((to) => [from, to] as const));
 const isLegal = (from: State, to: State) => LEGAL[from].includes(to);
 
-/** Columns of content, with a value that a new node does not have. */
+/** Content columns, with a value that a new node does not have. */
 const CONTENT = {
   checksum: 'md5:00',
   content_hash: 'x',
@@ -78,7 +78,7 @@ describe('version', () => {
     [`metadata = '{"a": 1}'`],
     ["state = 'missing'"],
     ['last_modified_at = now()'],
-  ])('counts %s', async (change) => {
+  ])('increases at a change of %s', async (change) => {
     const id = await createNodeIn('active');
     const after = await one(
       database(),
@@ -104,7 +104,7 @@ describe('version', () => {
     },
   );
 
-  test('counts every column of content, also one that a migration adds', async () => {
+  test('increases at a change of every content column, also one that a migration adds', async () => {
     const id = await createNodeIn('active');
     const client = await database().connect();
     await client.query('begin');
@@ -127,7 +127,7 @@ describe('version', () => {
     }
   });
 
-  test('may be counted by the caller too', async () => {
+  test('may be incremented by the caller', async () => {
     const id = await createNodeIn('active');
     expect(
       await one(
@@ -139,7 +139,7 @@ describe('version', () => {
   });
 
   test.each(['version = 7, size_bytes = 1', 'version = 3, size_bytes = 1', 'version = null, size_bytes = 1'])(
-    'is not for the caller to choose: %s',
+    'cannot be chosen by the caller: %s',
     async (change) => {
       const id = await createNodeIn('active');
       await expect(
@@ -148,7 +148,7 @@ describe('version', () => {
     },
   );
 
-  test('does not move without a change', async () => {
+  test('does not increase without a change', async () => {
     const id = await createNodeIn('active');
     await expect(
       database().query(
@@ -158,7 +158,7 @@ describe('version', () => {
     ).rejects.toMatchObject({ code: 'FS422' });
   });
 
-  test('updated_at is not for the caller to choose', async () => {
+  test('updated_at cannot be chosen by the caller', async () => {
     const id = await createNodeIn('active');
     const before = await one(database(), 'select updated_at from filestore.nodes where id = $1', [id]);
     expect(
@@ -170,7 +170,7 @@ describe('version', () => {
     ).toEqual(before);
   });
 
-  test('and updated_at move together within one statement and one transaction', async () => {
+  test('and updated_at change together within one statement and one transaction', async () => {
     const id = await createNodeIn('active');
     const client = await database().connect();
     await client.query('begin');
@@ -189,7 +189,7 @@ describe('version', () => {
     expect(seen).toEqual([...new Set(seen)].sort((a, b) => a - b));
   });
 
-  test('of two writers who read the same version one wins', async () => {
+  test('lets only one of two writers that read the same version succeed', async () => {
     const id = await createNodeIn('active');
     const [first, second] = [await database().connect(), await database().connect()];
     const write = (size: number) =>

@@ -5,7 +5,7 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 
 describe('moving a directory', () => {
-  test('of 20 000 nodes is one statement that does not read the whole table for each', async () => {
+  test('with 20 000 nodes is one statement, which does not scan the table for each node', async () => {
     const mount = await createMount(database());
     const a = await createDirectory(database(), mount, mount.rootId, 'a');
     await database().query(

@@ -18,7 +18,7 @@ const database = databaseForFile();
 const at = (ids: readonly string[], index: number): string => ids[index] ?? expect.fail('no such directory');
 
 describe('creating a node', () => {
-  test('fills what follows from its parent', async () => {
+  test('sets the columns that follow from its parent', async () => {
     const mount = await createMount(database());
     const [, , c] = await createChain(database(), mount, 'a', 'b', 'c');
     const file = await createNode(database(), mount, c ?? '', 'f.txt');
@@ -37,7 +37,7 @@ describe('creating a node', () => {
     });
   });
 
-  test('in bulk, with the parent columns filled, runs no trigger and is proved all the same', async () => {
+  test('in bulk with given parent columns looks up no parent, and the foreign key still checks them', async () => {
     const mount = await createMount(database());
     const directory = await createDirectory(database(), mount, mount.rootId, 'd');
     const insert = (parentPath: string) =>
@@ -93,12 +93,12 @@ describe('creating a node', () => {
 });
 
 describe('moving a directory', () => {
-  test('carries its subtree, and counts a version for every node in it', async () => {
+  test('moves its subtree, and adds a version for every node in it', async () => {
     const mount = await createMount(database());
     const [a, b] = await createChain(database(), mount, 'a', 'b');
     const file = await createNode(database(), mount, b ?? '', 'f');
     const target = await createDirectory(database(), mount, mount.rootId, 'target');
-    // A version lasts at least a millisecond: a node created in the millisecond of the move would change after the others.
+    // A version lasts at least a millisecond: a node created in the millisecond of the move would change later than the others.
     await until(async () => {
       const { now } = await one(
         database(),
@@ -126,7 +126,7 @@ describe('moving a directory', () => {
     expect(await pathOf(database(), b ?? '')).toBe('z/b');
   });
 
-  test('into a name that is taken is refused and changes nothing', async () => {
+  test('to a name that is taken is refused and changes nothing', async () => {
     const mount = await createMount(database());
     const [a, b] = await createChain(database(), mount, 'a', 'b');
     const target = await createDirectory(database(), mount, mount.rootId, 'b');
@@ -150,7 +150,7 @@ describe('moving a directory', () => {
     expect(await pathOf(database(), at(chain, 3))).toBe('a/b/c/d');
   });
 
-  test('next to a directory whose name begins alike is allowed', async () => {
+  test('into a directory whose name begins the same is allowed', async () => {
     const mount = await createMount(database());
     const a = await createDirectory(database(), mount, mount.rootId, 'a');
     const ab = await createDirectory(database(), mount, mount.rootId, 'ab');
@@ -172,7 +172,7 @@ describe('moving a directory', () => {
     ).rejects.toMatchObject({ code: 'FS422' });
   });
 
-  test('in a ring of three, in one statement, is refused by the key or by the length of the path', async () => {
+  test('in a cycle of three, in one statement, is refused by the foreign key or the limit of the path', async () => {
     const mount = await createMount(database());
     const ring: string[] = [];
     // Long names, so that the cascade reaches the limit soon.
@@ -202,7 +202,7 @@ describe('moving a directory', () => {
     },
   );
 
-  test('directory_path, live and parent_live set by hand are put right', async () => {
+  test('corrects directory_path, live and parent_live that are set by hand', async () => {
     const mount = await createMount(database());
     const [a, b] = await createChain(database(), mount, 'a', 'b');
     await database().query(

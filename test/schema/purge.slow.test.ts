@@ -20,7 +20,7 @@ const PURGE = 'select filestore.purge_deleted($1, $2) as purged';
 const purge = async (olderThan: string | null = '0', batch: number | null = 1000): Promise<number> =>
   (await one(database(), PURGE, [olderThan, batch])).purged;
 
-/** What is left beside the root, living or not, as paths. */
+/** The paths of all remaining nodes except the root, tombstones included. */
 async function left(): Promise<readonly string[]> {
   const rows = await database().query(
     'select path from filestore.nodes where parent_id is not null order by path, id',
@@ -28,7 +28,7 @@ async function left(): Promise<readonly string[]> {
   return rows.map(({ path }) => path);
 }
 
-/** A directory of files. */
+/** Creates a directory with files. */
 async function fill(path: string, files: number): Promise<string> {
   const { id } = await writers.ensure(key, path);
   await database().query(
@@ -39,11 +39,11 @@ async function fill(path: string, files: number): Promise<string> {
 }
 
 describe('purge_deleted', () => {
-  test('gets to its end right after a mass delete of which the statistics know nothing', async () => {
+  test('finishes right after a mass delete, with statistics from before it', async () => {
     await database().query('alter table filestore.nodes set (autovacuum_enabled = off)');
     for (let directory = 0; directory < 50; directory += 1) await fill(`d/${directory}`, 1000);
     await writers.remove((await writers.ensure(key, 'd')).id, { recursive: true });
-    // Every directory is pending, and the files are in the way of all of them.
+    // Every directory has pending deltas, and its files must be purged first.
     expect(await purge('0', 20_000)).toBe(20_000);
     await foldAll(database());
     expect([await purge('0', 20_000), await purge('0', 20_000), await purge('0', 20_000)]).toEqual([

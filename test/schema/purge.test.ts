@@ -12,7 +12,7 @@ let mount: Mount;
 let key: string;
 let writers: Writers;
 
-/** Unlike restore_node it takes no tree lock, so that a purge meets it at the row. */
+/** Takes no tree lock, unlike restore_node, so that a purge waits for the row. */
 const restoreByHand = (sql: Sql, id: string) =>
   sql.query("update filestore.nodes set state = 'active' where id = $1", [id]);
 
@@ -27,7 +27,7 @@ const PURGE = 'select filestore.purge_deleted($1, $2) as purged';
 const purge = async (olderThan: string | null = '0', batch: number | null = 1000): Promise<number> =>
   (await one(database(), PURGE, [olderThan, batch])).purged;
 
-/** What is left beside the root, living or not, as paths. */
+/** The paths of all remaining nodes except the root, tombstones included. */
 async function left(): Promise<readonly string[]> {
   const rows = await database().query(
     'select path from filestore.nodes where parent_id is not null order by path, id',
@@ -35,7 +35,7 @@ async function left(): Promise<readonly string[]> {
   return rows.map(({ path }) => path);
 }
 
-/** A directory of files. */
+/** Creates a directory with files. */
 async function fill(path: string, files: number): Promise<string> {
   const { id } = await writers.ensure(key, path);
   await database().query(
@@ -46,7 +46,7 @@ async function fill(path: string, files: number): Promise<string> {
 }
 
 describe('purge_deleted', () => {
-  test('takes the oldest first', async () => {
+  test('removes the oldest first', async () => {
     const [young, old, middle] = [
       await writers.create(mount.rootId, 'young'),
       await writers.create(mount.rootId, 'old'),
@@ -61,7 +61,7 @@ describe('purge_deleted', () => {
     expect(await left()).toEqual(['young']);
   });
 
-  test('takes a tree from its leaves, never a parent before what is below it', async () => {
+  test('removes a tree from its leaves up', async () => {
     const { id } = await writers.ensure(key, 'a/b/c');
     await writers.create(id, 'f');
     await writers.remove((await writers.ensure(key, 'a')).id, { recursive: true });
@@ -73,7 +73,7 @@ describe('purge_deleted', () => {
     expect(await purge('0', 1)).toBe(0);
   });
 
-  test('takes a whole tree in one batch when it has room for it', async () => {
+  test('removes a whole tree in one batch if the batch is large enough', async () => {
     await writers.create((await writers.ensure(key, 'a/b/c')).id, 'f');
     await writers.remove((await writers.ensure(key, 'a')).id, { recursive: true });
     await foldAll(database());
@@ -91,7 +91,7 @@ describe('purge_deleted', () => {
     expect(await left()).toEqual(['d', 'd/f']);
   });
 
-  test('says how many it took, at most a batch, of all mounts together', async () => {
+  test('returns how many it removed, at most a batch over all mounts together', async () => {
     await writers.remove(await fill('d', 15), { recursive: true });
     const other = await createMount(database(), 's3');
     const { id } = await writers.ensure(await keyOf(database(), other.id), 'd');
@@ -103,7 +103,7 @@ describe('purge_deleted', () => {
     expect(await left()).toEqual([]);
   });
 
-  test('takes nothing that is alive, or was deleted later than asked', async () => {
+  test('removes no live nodes, and none that were deleted more recently', async () => {
     const [alive, now, before] = [
       await writers.create(mount.rootId, 'alive'),
       await writers.create(mount.rootId, 'now'),
@@ -121,7 +121,7 @@ describe('purge_deleted', () => {
     });
   });
 
-  test('leaves directories whose totals are pending, and takes them once these are folded', async () => {
+  test('skips directories that have pending deltas, and removes them after a fold', async () => {
     await writers.remove(await fill('a/d', 3), { recursive: true });
     expect(await purge()).toBe(3);
     expect(await left()).toEqual(['a', 'a/d']);
@@ -132,7 +132,7 @@ describe('purge_deleted', () => {
     expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
   });
 
-  test('takes the history of a node along, and leaves the journal', async () => {
+  test('removes the history of a node, and keeps the journal', async () => {
     const file = await writers.create(mount.rootId, 'f');
     await database().query("select filestore.begin_command('delete', primary_node_id => $1)", [file.id]);
     await writers.remove(file.id);
@@ -158,8 +158,8 @@ describe('purge_deleted', () => {
   });
 });
 
-describe('beside others', () => {
-  test('leaves a node that is being restored, and takes the rest', async () => {
+describe('purge_deleted, at the same time as others,', () => {
+  test('skips a node that is being restored, and removes the others', async () => {
     const [restored, rest] = [
       await writers.create(mount.rootId, 'restored'),
       await writers.create(mount.rootId, 'rest'),
@@ -174,7 +174,7 @@ describe('beside others', () => {
     expect(await left()).toEqual(['restored']);
   });
 
-  test('leaves a node that is restored and deleted again meanwhile: it is as old as its last deletion', async () => {
+  test('skips a node that is restored and deleted again: its age counts from the last deletion', async () => {
     const file = await writers.create(mount.rootId, 'f');
     await deleteDaysAgo(database(), 50, file.id);
     const [first, second] = [await database().connect(), await database().connect()];
@@ -187,7 +187,7 @@ describe('beside others', () => {
     expect(await left()).toEqual(['f']);
   });
 
-  test('waits for a tree that is being restored, and takes nothing of it', async () => {
+  test('waits for a tree that is being restored, and removes none of it', async () => {
     const id = await fill('d', 3);
     await writers.remove(id, { recursive: true });
     const [first, second] = [await database().connect(), await database().connect()];
@@ -200,7 +200,7 @@ describe('beside others', () => {
     expect(await left()).toHaveLength(4);
   });
 
-  test('of two purges at once, none fails, and what they took adds up', async () => {
+  test('succeeds in two sessions at once, and their counts add up', async () => {
     await writers.remove(await fill('d', 30), { recursive: true });
     await foldAll(database());
     const clients = await Promise.all([database().connect(), database().connect(), database().connect()]);

@@ -8,7 +8,7 @@ const database = databaseForFile();
 
 let mount: Mount;
 let key: string;
-/** a/b/f, and what sorts around 'a/': 'a!', 'a-b', 'a0'. */
+/** Creates a/b/f, and names that sort around 'a/': 'a!', 'a-b', 'a0'. */
 let a: string;
 let b: string;
 let file: string;
@@ -21,7 +21,7 @@ beforeEach(async () => {
   for (const name of ['a!', 'a-b', 'a0']) await createNode(database(), mount, mount.rootId, name);
 });
 
-/** A moment between two changes: they are kept in whole milliseconds, so that it has to be later by two than both. */
+/** Returns a moment between two changes. Moments are whole milliseconds, so it waits until two have passed. */
 async function momentNow(): Promise<string> {
   await database().query('select pg_sleep(0.002)');
   const { moment } = await one(database(), 'select clock_timestamp()::text as moment');
@@ -64,7 +64,7 @@ describe('canonical_path', () => {
     await expect(canonical(path)).rejects.toMatchObject(refusal('FS422', names));
   });
 
-  test('takes as many bytes as a path may have', async () => {
+  test('accepts a path of the maximum length', async () => {
     const longest = `${'d'.repeat(1000)}/`.repeat(2) + 'd'.repeat(598);
     expect(await canonical(`/${longest}/`)).toBe(longest);
   });
@@ -80,28 +80,28 @@ describe('node_by_path', () => {
     expect(await find(path)).toEqual([file]);
   });
 
-  test('finds the root, and names beyond ASCII as they are spelled', async () => {
+  test('finds the root, and names outside ASCII byte for byte', async () => {
     const node = await createNode(database(), mount, a, 'Grüße 😀');
     expect(await find('/')).toEqual([mount.rootId]);
     expect(await find('a/Grüße 😀')).toEqual([node]);
-    // The same to the eye, other bytes: a backend may hold both.
+    // Looks the same but has other bytes: a backend may have both.
     expect(await find('a/Gru\u0308ße 😀')).toEqual([]);
   });
 
-  test('finds no node that is deleted, but the one that took its path', async () => {
+  test('finds no deleted node, only a live one at the same path', async () => {
     await deleteNode(database(), file);
     expect(await find('a/b/f')).toEqual([]);
     const next = await createNode(database(), mount, b, 'f');
     expect(await find('a/b/f')).toEqual([next]);
   });
 
-  test('finds nothing where nothing is, on this mount', async () => {
+  test('returns no row for a path without a node on the mount', async () => {
     await createMount(database());
     expect(await find('a/b/f/g')).toEqual([]);
     expect(await find('b')).toEqual([]);
   });
 
-  test('refuses an unknown mount and what is no path', async () => {
+  test('refuses an unknown mount and an invalid path', async () => {
     await expect(find('a', 'nowhere')).rejects.toMatchObject(refusal('FS404', '"nowhere"'));
     await expect(find('a/../b')).rejects.toMatchObject(refusal('FS422', '"a/../b"'));
   });
@@ -111,7 +111,7 @@ describe('node_location', () => {
   const location = async (id: string) =>
     (await one(database(), 'select filestore.node_location($1) as location', [id])).location;
 
-  test('is the URI of a node, and for a deleted one where it was', async () => {
+  test('is the URI of a node, and for a deleted node its last URI', async () => {
     const live = await location(file);
     expect(live).toMatch(/^file:\/\/\/data\/\d+\/a\/b\/f$/);
     await deleteNode(database(), file);
@@ -138,7 +138,7 @@ describe('list_directory', () => {
       )
     ).map(({ name }) => name as string);
 
-  test('gives live children only, in the order of their bytes', async () => {
+  test('returns only live children, in the order of their bytes', async () => {
     await createNode(database(), mount, mount.rootId, 'B');
     await createNode(database(), mount, mount.rootId, 'ä');
     await deleteNode(database(), await createNode(database(), mount, mount.rootId, 'gone'));
@@ -148,7 +148,7 @@ describe('list_directory', () => {
     expect(await page(mount.rootId, 'ä')).toEqual([]);
   });
 
-  test('pages through 2 500 names, none lost or repeated while others are created', async () => {
+  test('pages through 2 500 names without losing or repeating one while others are created', async () => {
     await database().query(
       "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) select $1, $2, 'n' || g, 'file' from generate_series(1, 2500) g",
       [mount.id, a],
@@ -171,7 +171,7 @@ describe('list_directory', () => {
     expect(before.filter((name) => !seen.includes(name))).toEqual([]);
   });
 
-  test('refuses what is missing, a file, or deleted', async () => {
+  test('refuses an unknown id, a file, and a deleted directory', async () => {
     await expect(page('999999')).rejects.toMatchObject(refusal('FS404', '999999'));
     await expect(page(file)).rejects.toMatchObject(refusal('FS404', `${file} ("a/b/f")`));
     await database().query('select filestore.delete_node($1, null, true)', [a]);
@@ -204,7 +204,7 @@ describe('node_at', () => {
       ])
     ).map(({ version }) => version);
 
-  test('is the version that was current: from valid_from, up to and without valid_to', async () => {
+  test('returns the version that was current: from valid_from, until before valid_to', async () => {
     await database().query("select filestore.move_node($1, null, 'g')", [file]);
     await deleteNode(database(), file);
     await database().query('select filestore.restore_node($1)', [file]);
@@ -220,7 +220,7 @@ describe('node_at', () => {
     expect(await versionAt('infinity')).toEqual([4]);
   });
 
-  test('of a deleted node says that it was deleted', async () => {
+  test('of a deleted node returns the deleted version', async () => {
     await deleteNode(database(), file);
     expect(
       await one(database(), 'select state, live, path from filestore.node_at($1, clock_timestamp())', [file]),
@@ -234,7 +234,7 @@ describe('tree_at', () => {
       (row) => row.path,
     );
 
-  test('is the tree that was there before and after it moved, went and came back', async () => {
+  test('returns the tree as it was before and after a move, a delete and a restore', async () => {
     const created = await momentNow();
     await database().query("select filestore.move_node($1, null, 'z')", [a]);
     const moved = await momentNow();
@@ -256,7 +256,7 @@ describe('tree_at', () => {
     expect(await treeAt('a-b', deleted)).toEqual(['a-b']);
   });
 
-  test('is what was there at the very moment of a change', async () => {
+  test('at the exact moment of a change returns the state after it', async () => {
     await database().query("select filestore.move_node($1, null, 'z')", [a]);
     const { moment } = await one(
       database(),
@@ -267,7 +267,7 @@ describe('tree_at', () => {
     expect(await treeAt('z', moment)).toEqual(['z', 'z/b', 'z/b/f']);
   });
 
-  test('reaches names of the last characters there are', async () => {
+  test('finds names of the last Unicode characters', async () => {
     await createNode(database(), mount, mount.rootId, '\u{10FFFF}'.repeat(60));
     expect(await treeAt('', 'infinity')).toHaveLength(8);
   });

@@ -6,7 +6,7 @@ import { keyOf } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 
-test('a recount beside the removal of tombstones that have no totals waits and leaves them out', async () => {
+test('a recount waits for a concurrent removal of tombstones, and adds no totals for them', async () => {
   const mount = await createMount(database());
   const key = await keyOf(database(), mount.id);
   const ids: string[] = [];

@@ -35,7 +35,7 @@ const SECRET = 'hunter2-Zq9x';
 
 type Row = [what: string, code: RefusalCode, reason: RefusalReason, sql: string, values?: () => unknown[]];
 
-/** Runs a statement that is refused so, and returns the error. */
+/** Runs a statement, expects this refusal, and returns the error. */
 async function refused(
   client: Client,
   code: RefusalCode,
@@ -98,7 +98,7 @@ describe('a service is refused with a hint for', () => {
     ['a cycle', 'FS422', 'nodes_cycle_check', MOVE, () => [directory, directory, null]],
     ['a delete of a root', 'FS422', 'nodes_root_check', DELETE, () => [mount.rootId]],
     [
-      'an illegal change of state',
+      'a change of state that is not allowed',
       'FS422',
       'nodes_state_change_check',
       SET("state = 'missing'"),
@@ -129,7 +129,7 @@ describe('a service is refused with a hint for', () => {
       settings({ a: 'x'.repeat(70000) }),
     ],
     [
-      'a mount that is not there',
+      'a mount that does not exist',
       'FS404',
       'backend_mounts_missing',
       "select filestore.ensure_directory('nowhere', 'a')",
@@ -158,7 +158,7 @@ describe('a service is refused with a hint for', () => {
       () => [NO_ID],
     ],
     [
-      'an entry that begins ended',
+      'an entry that is inserted as ended',
       'FS422',
       'journal_entries_born_open',
       "insert into filestore.journal_entries (command, status) values ('x', 'failed')",
@@ -181,7 +181,7 @@ describe('a service is refused with a hint for', () => {
     await refused(service, 'FS404', 'nodes_parent_deleted', RESTORE, [file]);
   });
 
-  test('a key that belongs to another request', async () => {
+  test('an idempotency key that belongs to another request', async () => {
     const begin = "select filestore.begin_command('move', $1, idempotency_key => $2)";
     await service.query(begin, [{ a: 1 }, file]);
     await refused(service, 'FS409', 'journal_entries_key_taken', begin, [{ a: 2 }, file]);
@@ -190,7 +190,7 @@ describe('a service is refused with a hint for', () => {
     await refused(service, '23505', 'journal_entries_idempotency_key', insertEntry, [file]);
   });
 
-  test('a journal entry that is queued, running or ended, each by its name', async () => {
+  test('a journal entry that is queued, running or ended, with a reason for each', async () => {
     const { id } = await one(service, "select (entry).id from filestore.begin_command('x', queue => true)");
     const start = 'select filestore.start_command($1)';
     const finish = 'select filestore.finish_command($1, $2)';
@@ -204,7 +204,7 @@ describe('a service is refused with a hint for', () => {
     await refused(service, 'FS409', 'journal_entries_ended', finish, [id, 'succeeded']);
   });
 
-  test('work in the name of an entry that the transaction does not work on', async () => {
+  test('work under an entry for which the transaction has not called begin_work', async () => {
     await service.query("set filestore.journal_entry_id = '1/1'");
     await refused(service, 'FS422', 'journal_entry_id_check', SIZE, [file]);
     await service.query('reset filestore.journal_entry_id');
@@ -222,20 +222,20 @@ describe('a service is refused with a hint for', () => {
   });
 });
 
-test('a rule that only the check knows is still named, by the check', async () => {
+test('a row that breaks a rule of is_sound only, with the name of the check', async () => {
   const explain = 'select filestore.refuse_unsound(n) from filestore.nodes n where n.id = $1';
   const error = await refused(service, '23514', 'nodes_sound_check', explain, [file]);
   expect(error.hint).toContain('filestore.is_sound');
 });
 
-test('plain SQL meets the keys of the server, by their names', async () => {
+test('plain SQL that violates a key, with the name of the key', async () => {
   await refused(service, '23505', 'nodes_live_child_key', INSERT, insert('d', null, '{}')());
   const misplaced = `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
     values ($1, $2, 'elsewhere', 'x', 'file')`;
   await refused(service, '23503', 'nodes_parent_fkey', misplaced, [mount.id, mount.rootId]);
 });
 
-test('the owner who gives a version is refused by one reason for nodes and mounts', async () => {
+test('the owner is refused a version with the same reason for nodes and mounts', async () => {
   const owner = await database().connect();
   const setMount = 'update filestore.backend_mounts set version = 7 where id = $1';
   await refused(owner, 'FS409', 'version_chosen', SET('version = 7'), [file]);
@@ -243,7 +243,7 @@ test('the owner who gives a version is refused by one reason for nodes and mount
   await refused(owner, 'FS409', 'version_chosen', setMount, [mount.id]);
 });
 
-test('an operator is refused an age that makes no sense, and to delete a mount that holds nodes', async () => {
+test('an operator is refused an invalid age, and the removal of a mount that is not empty', async () => {
   const purge = "select filestore.purge_deleted(interval '-1 day', 10)";
   await refused(operator, 'FS422', 'retention_check', purge);
   const remove = 'delete from filestore.backend_mounts where id = $1';

@@ -14,12 +14,12 @@ beforeEach(async () => {
   file = await createNode(database(), mount, directory, 'f');
 });
 
-/** With wal_level = replica the server warns, and checks what may be published all the same. */
+/** With wal_level = replica the server only warns, and still checks what may be published. */
 const publish = (filter: string) =>
   database().query(`create publication mounts for table filestore.nodes where (${filter})`);
 
 test.each(['nodes', 'snapshots', 'journal_entries'])(
-  '%s has no generated column, which is not replicated and stops updates of a whole identity',
+  '%s has no generated column: it would not be replicated, and updates with replica identity full would fail',
   async (table) => {
     expect(
       await database().query(
@@ -31,7 +31,7 @@ test.each(['nodes', 'snapshots', 'journal_entries'])(
 );
 
 describe('with a publication of the nodes of one mount', () => {
-  test('nodes are written and removed while the whole row is their identity', async () => {
+  test('nodes are written and removed with replica identity full', async () => {
     await database().query('alter table filestore.nodes replica identity full');
     await publish(`backend_mount_id = ${mount.id}`);
     await database().query('update filestore.nodes set size_bytes = 5 where id = $1', [file]);
@@ -46,7 +46,7 @@ describe('with a publication of the nodes of one mount', () => {
     expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
   });
 
-  test('an update is refused while the key alone is their identity', async () => {
+  test('an update is refused while the replica identity is the primary key', async () => {
     await publish(`backend_mount_id = ${mount.id}`);
     await expect(
       database().query('update filestore.nodes set size_bytes = 5 where id = $1', [file]),

@@ -4,7 +4,7 @@ import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 
-test('a tree in which a name was deleted twice comes back with what had the name last', async () => {
+test('a tree in which a name was deleted twice is restored with the node that had the name last', async () => {
   const mount = await createMount(database());
   const directory = await createDirectory(database(), mount, mount.rootId, 'd');
   const moment = new Date();
@@ -12,7 +12,7 @@ test('a tree in which a name was deleted twice comes back with what had the name
   const older = await createNode(database(), mount, mount.rootId, 'g');
   await createNode(database(), mount, directory, 'f');
   await deleteOne();
-  // Between two batches of one deletion somebody moves another file to where the first one was.
+  // Between two batches of one deletion, another file is moved to the place of the first one.
   await database().query("select filestore.move_node($1, $2, 'f')", [older, directory]);
   await deleteOne();
   await deleteOne();

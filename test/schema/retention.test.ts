@@ -50,10 +50,10 @@ const deletions: readonly [string, () => Promise<unknown>][] = [
   ],
 ];
 
-test.each(deletions)('%s with a deleted_at of long ago shortens no retention', async (_, remove) => {
+test.each(deletions)('%s with an old deleted_at does not shorten the retention', async (_, remove) => {
   await remove();
   expect(await deletedAt(file)).toEqual(new Date(EPOCH));
-  // Beside one that is as old as it says.
+  // Next to a tombstone that really is so old.
   await deleteDaysAgo(database(), 31, await createNode(database(), mount, mount.rootId, 'old'));
   expect(await purge()).toBe(1);
   await ageNodes(database(), 29, directory, file);
@@ -61,21 +61,21 @@ test.each(deletions)('%s with a deleted_at of long ago shortens no retention', a
   expect(await deletedAt(file)).not.toBeNull();
 });
 
-test.each(deletions)('what %s deleted is purged when the retention is over', async (_, remove) => {
+test.each(deletions)('a node that %s deleted is purged when the retention is over', async (_, remove) => {
   await remove();
   await ageNodes(database(), 31, directory, file);
   expect(await purge()).toBeGreaterThan(0);
   expect(await database().query('select from filestore.nodes where id = $1', [file])).toEqual([]);
 });
 
-test('a change of a tombstone counts as recent', async () => {
+test('a change of a tombstone restarts its retention', async () => {
   await service.query('select filestore.delete_node($1)', [file]);
   await ageNodes(database(), 31, file);
   await service.query(`update filestore.nodes set metadata = '{"keep": true}' where id = $1`, [file]);
   expect(await purge()).toBe(0);
 });
 
-test.each(['0001-01-01 BC', '-infinity', '4713-01-01 BC'])('no deletion is at %s', async (moment) => {
+test.each(['0001-01-01 BC', '-infinity', '4713-01-01 BC'])('a deletion at %s is refused', async (moment) => {
   const refused = { code: expect.stringMatching(/^(FS422|23514)$/), constraint: 'nodes_deleted_at_check' };
   await expect(
     service.query('select filestore.delete_batch($1, moment => $2)', [directory, moment]),

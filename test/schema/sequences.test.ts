@@ -29,13 +29,13 @@ describe('when the ids of nodes are behind their table', () => {
     mount = await createMount(database());
     key = await keyOf(database(), mount.id);
     for (const name of ['a', 'b', 'c']) await createNode(database(), mount, mount.rootId, name);
-    // As on a subscriber of logical replication, which gets rows and no sequences.
+    // As on a subscriber of logical replication, which gets rows but no sequences.
     await database().query(`select setval(${SEQUENCE}, (select min(id) from filestore.nodes))`);
   });
 
   const repair = () => database().query(`select setval(${SEQUENCE}, (select max(id) from filestore.nodes))`);
 
-  test('create_node names the key and not a name that is taken', async () => {
+  test('create_node reports the primary key, not a taken name', async () => {
     await expect(writersOn(service).create(mount.rootId, 'new')).rejects.toMatchObject({
       code: '23505',
       constraint: 'nodes_pkey',
@@ -44,7 +44,7 @@ describe('when the ids of nodes are behind their table', () => {
     expect(await writersOn(service).create(mount.rootId, 'new')).toMatchObject({ path: 'new' });
   });
 
-  test('ensure_directory fails at once and takes no more than one id', async () => {
+  test('ensure_directory fails at once and uses only one id', async () => {
     const before = await lastId();
     await expect(writersOn(service).ensure(key, 'x/y/z')).rejects.toMatchObject({
       code: '23505',
@@ -55,7 +55,7 @@ describe('when the ids of nodes are behind their table', () => {
     expect(await writersOn(service).ensure(key, 'x/y/z')).toMatchObject({ path: 'x/y/z' });
   });
 
-  test('check_integrity says which, until the sequence is set', async () => {
+  test('check_integrity reports the table until the sequence is set', async () => {
     const found = await problems();
     expect(found.map(({ problem }) => problem)).toEqual(['sequence behind its table']);
     expect(found[0]?.detail).toMatch(/^filestore\.nodes: the next id is \d+, but row \d+ exists$/);
@@ -71,7 +71,7 @@ describe('set_database_number', () => {
     database().query('select filestore.set_database_number($1)', [number]);
 
   test.each([0, 1, 7, 8191])(
-    '%i lets ids count from its range, which JavaScript can hold',
+    '%i makes ids start in its range, which JavaScript can represent',
     async (number) => {
       await setNumber(number);
       const mount = await createMount(database());
@@ -111,7 +111,7 @@ describe('set_database_number', () => {
     });
   });
 
-  test('is refused when there are rows, and then changes nothing', async () => {
+  test('is refused when there are rows, and changes nothing', async () => {
     await database().query("select filestore.begin_command('move')");
     await expect(setNumber(5)).rejects.toMatchObject({
       code: 'FS409',

@@ -18,7 +18,7 @@ const PASS = 'select filestore.record_sightings($1) as recorded';
 
 let mount: Mount;
 let directory: string;
-/** In the order of their ids and paths. */
+/** Files in the same order by id and by path. */
 let files: readonly string[];
 let first: Client;
 let second: Client;
@@ -35,7 +35,7 @@ beforeEach(async () => {
 });
 
 describe('a pass that records sightings', () => {
-  test('waits for a tree that is being deleted from its other end, and does not deadlock with it', async () => {
+  test('waits for a tree that is being deleted in the opposite order, and does not deadlock with it', async () => {
     await first.query('begin');
     await first.query('select filestore.delete_batch($1, 1)', [directory]);
     const pass = await sendAndBlock(second, PASS, [files]);
@@ -45,7 +45,7 @@ describe('a pass that records sightings', () => {
     expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 2 }] } });
   });
 
-  test('waits for a purge, and records the nodes that are left', async () => {
+  test('waits for a purge, and records the remaining nodes', async () => {
     const [gone = '', kept = ''] = files;
     await deleteNode(database(), gone);
     await foldAll(database());
@@ -57,7 +57,7 @@ describe('a pass that records sightings', () => {
     expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 1 }] } });
   });
 
-  test('does not wait for writers of the nodes, nor they for it', async () => {
+  test('does not wait for writers of the nodes, and they do not wait for it', async () => {
     await first.query('begin');
     await first.query('update filestore.nodes set size_bytes = 5 where id = any ($1)', [files]);
     await first.query("select filestore.create_node($1, 'c')", [directory]);

@@ -47,7 +47,7 @@ describe('record_sightings', () => {
     });
   });
 
-  test('is not set back by a report that arrives late, or lacks one of the two', async () => {
+  test('ignores an earlier moment, and keeps a moment that is not given', async () => {
     await record([file], JULY, JUNE);
     await record([file], JUNE, MAY);
     await record([file], JUNE);
@@ -59,12 +59,12 @@ describe('record_sightings', () => {
     expect(await sightingOf(file)).toMatchObject({ last_reconciled_at: new Date(JULY) });
   });
 
-  test('takes the present when no moment is given', async () => {
+  test('uses the current time when no moment is given', async () => {
     await service.query('select filestore.record_sightings(array[$1::bigint])', [file]);
     expect((await sightingOf(file))?.last_seen_at.getTime()).toBeGreaterThan(Date.now() - 60_000);
   });
 
-  test('counts the nodes that exist, each once', async () => {
+  test('returns the number of nodes that exist, each counted once', async () => {
     const other = await createNode(database(), mount, mount.rootId, 'g');
     expect(await record([file, '999999999', other, file], MAY)).toBe(2);
     expect(await record(['999999999'], MAY)).toBe(0);
@@ -78,14 +78,14 @@ describe('record_sightings', () => {
     expect(await sightingOf(file)).toBeUndefined();
   });
 
-  test('refuses to record no moment at all', async () => {
+  test('refuses a call without any moment', async () => {
     await expect(
       database().query('select filestore.record_sightings(array[$1::bigint], null)', [file]),
     ).rejects.toMatchObject({ code: 'FS422', constraint: 'node_sightings_moment_check' });
     expect(await sightingOf(file)).toBeUndefined();
   });
 
-  test('changes no version and keeps no history', async () => {
+  test('changes no version and writes no history', async () => {
     const node = () => one(database(), 'select * from filestore.nodes where id = $1', [file]);
     const before = await node();
     await record([file], MAY);
@@ -94,7 +94,7 @@ describe('record_sightings', () => {
     expect(await database().query('select from filestore.snapshots where id = $1', [file])).toEqual([]);
   });
 
-  test('shows in the view of active nodes, also for a node that no one has seen', async () => {
+  test('is in the view of active nodes, which also has nodes that were never seen', async () => {
     const view = () =>
       one(
         service,
@@ -107,7 +107,7 @@ describe('record_sightings', () => {
   });
 });
 
-test('a purge takes the sighting along', async () => {
+test('a purge removes the sighting', async () => {
   await record([file], MAY);
   await service.query('select filestore.delete_node($1)', [file]);
   await foldAll(database());
@@ -135,7 +135,7 @@ test('a purge and a pass over the same tombstones do not deadlock', async () => 
   const ids: string[] = [];
   for (let index = 0; index < 9; index += 1)
     ids.push(await createNode(database(), mount, mount.rootId, `n${index}`));
-  // Sightings that are stored the other way round than their ids.
+  // Sightings are stored in the opposite order of their ids.
   for (const id of ids.toReversed()) await record([id], MAY);
   for (const id of ids) await service.query('select filestore.delete_node($1)', [id]);
   await foldAll(database());
@@ -151,7 +151,7 @@ test('a purge and a pass over the same tombstones do not deadlock', async () => 
   for (const id of ids) expect(await sightingOf(id)).toBeUndefined();
 });
 
-test('a pass over nodes that were seen before updates them in place', async () => {
+test('a pass over nodes that were seen before makes HOT updates', async () => {
   await database().query(
     `insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
      select $1, $2, 'n' || g, 'file' from generate_series(1, 5000) g`,

@@ -18,11 +18,11 @@ const FOLD = 'select filestore.fold_rollups() as folded';
 const MOVE = 'select filestore.move_node($1, $2)';
 
 let mount: Mount;
-/** The directories a and a/b, with one file in a/b: nothing of it is folded. */
+/** Creates the directories a and a/b, with one file in a/b. Nothing is folded. */
 let a: string;
 let b: string;
 let target: string;
-/** Begins first and holds its transaction open. */
+/** The connection that begins first and keeps its transaction open. */
 let first: Client;
 let second: Client;
 
@@ -35,7 +35,7 @@ beforeEach(async () => {
   await first.query('begin');
 });
 
-/** Ends what is open, folds what is left, and compares everything with a count. */
+/** Ends the open transaction, folds all deltas, and compares all totals with a count. */
 async function expectExactInTheEnd(): Promise<void> {
   expect(await wrongTotals(database())).toEqual([]);
   await foldAll(database());
@@ -43,7 +43,7 @@ async function expectExactInTheEnd(): Promise<void> {
   expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
 }
 
-test('lists, children and totals are exact in every reading while others move, delete, restore and fold', async () => {
+test('lists, child counts and totals are exact in every reading during moves, deletes, restores and folds', async () => {
   await first.query('commit');
   const random = seededRandom(7);
   const directories = [a, b, target, ...(await createChain(database(), mount, 'x', 'y'))];
@@ -66,7 +66,7 @@ test('lists, children and totals are exact in every reading while others move, d
       const [text, values] = random.pick(Object.entries(works)) ?? [FOLD, () => []];
       const outcome = await client.query(text, values()).catch((error) => error);
       if (!(outcome instanceof Error)) done.add(text);
-      // Refusals: into itself, deleted or not deleted at the moment, a taken name.
+      // Expected refusals: a move into itself, a node that is deleted or live, a taken name.
       else expect(outcome).toMatchObject({ code: expect.stringMatching(/^FS4/) });
     }
   });

@@ -19,11 +19,11 @@ const FOLD = 'select filestore.fold_rollups() as folded';
 const MOVE = 'select filestore.move_node($1, $2)';
 
 let mount: Mount;
-/** The directories a and a/b, with one file in a/b: nothing of it is folded. */
+/** Creates the directories a and a/b, with one file in a/b. Nothing is folded. */
 let a: string;
 let b: string;
 let target: string;
-/** Begins first and holds its transaction open. */
+/** The connection that begins first and keeps its transaction open. */
 let first: Client;
 let second: Client;
 
@@ -36,7 +36,7 @@ beforeEach(async () => {
   await first.query('begin');
 });
 
-/** Ends what is open, folds what is left, and compares everything with a count. */
+/** Ends the open transaction, folds all deltas, and compares all totals with a count. */
 async function expectExactInTheEnd(): Promise<void> {
   expect(await wrongTotals(database())).toEqual([]);
   await foldAll(database());
@@ -44,12 +44,12 @@ async function expectExactInTheEnd(): Promise<void> {
   expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
 }
 
-describe('while a fold is under way', () => {
+describe('during a fold', () => {
   beforeEach(async () => {
     await first.query(FOLD);
   });
 
-  test('another one leaves its deltas alone and does not wait', async () => {
+  test('another fold skips its deltas and does not wait', async () => {
     const fold = await sendAndBlock(second, FOLD);
     expect(fold.waits).toBe(false);
     expect(await fold.outcome).toMatchObject({ ok: true, result: { rows: [{ folded: 0 }] } });
@@ -57,7 +57,7 @@ describe('while a fold is under way', () => {
     await expectExactInTheEnd();
   });
 
-  test('another one of newer deltas waits at the directories that both change, and both count', async () => {
+  test('another fold of newer deltas waits for the directories that both change, and both are added', async () => {
     await createNode(database(), mount, b, 'g');
     const fold = await sendAndBlock(second, FOLD);
     expect(fold.waits).toBe(true);
@@ -86,7 +86,7 @@ describe('while a fold is under way', () => {
   test.each([
     ['move of a directory by the function', MOVE],
     ['move of a directory by hand', 'update filestore.nodes set parent_id = $2 where id = $1'],
-  ])('the %s waits', async (_, move) => {
+  ])('the %s waits for the fold', async (_, move) => {
     const moved = await sendAndBlock(second, move, [b, target]);
     expect(moved.waits).toBe(true);
     await first.query('commit');
@@ -98,7 +98,7 @@ describe('while a fold is under way', () => {
     await expectExactInTheEnd();
   });
 
-  test('its death loses nothing', async () => {
+  test('a kill of its session loses nothing', async () => {
     const { pid } = await one(first, 'select pg_backend_pid() as pid');
     await asAdmin((admin) => admin.query('select pg_terminate_backend($1, 10000)', [pid]));
     expect(await totalsOf(database(), mount.rootId)).toEqual([0, 1, 3]);
@@ -112,7 +112,7 @@ describe('while a directory is being moved', () => {
     await first.query(MOVE, [b, target]);
   });
 
-  test('a fold waits, and what it climbs is the new way up', async () => {
+  test('a fold waits, and then adds to the directories above the new place', async () => {
     const fold = await sendAndBlock(second, FOLD);
     expect(fold.waits).toBe(true);
     await first.query('commit');
@@ -121,7 +121,7 @@ describe('while a directory is being moved', () => {
     await expectExactInTheEnd();
   });
 
-  test('readings are those of before, and of after when it is done', async () => {
+  test('readers see the totals from before, and after the commit the new ones', async () => {
     expect([await totalsOf(second, a), await totalsOf(second, target)]).toEqual([
       [0, 1, 1],
       [0, 0, 0],
@@ -161,7 +161,7 @@ test('a delta that commits after newer ones were folded is folded later', async 
   await expectExactInTheEnd();
 });
 
-test('a mount is not deleted under a fold of it', async () => {
+test('a mount cannot be deleted during a fold of it', async () => {
   const other = await createMount(database());
   const file = await createNode(database(), other, other.rootId, 'f');
   await database().query('select filestore.delete_node($1)', [file]);

@@ -14,7 +14,7 @@ import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 const database = databaseEmptiedAfterEachTest();
 
 let mount: Mount;
-/** The directories a, a/b and a/b/c. */
+/** Creates the directories a, a/b and a/b/c. */
 let a: string;
 let b: string;
 let c: string;
@@ -29,7 +29,7 @@ const run = (text: string, values: readonly unknown[] = []) => database().query(
 const audit = () =>
   run('select a.* from filestore.backend_mounts m cross join filestore.audit_rollups(m.mount_key) a');
 
-test('a directory through which totals have yet to climb is not removed', async () => {
+test('a directory that has pending deltas cannot be removed', async () => {
   await foldAll(database());
   await run('select filestore.delete_node($1, recursive => true)', [b]);
   await expect(run('delete from filestore.nodes where id = any($1)', [[b, c]])).rejects.toMatchObject({
@@ -41,7 +41,7 @@ test('a directory through which totals have yet to climb is not removed', async 
   expect(await audit()).toEqual([]);
 });
 
-test('a mount that is deleted leaves no delta and no total', async () => {
+test('a deleted mount leaves no deltas and no totals', async () => {
   const other = await createMount(database());
   const file = await createNode(database(), other, other.rootId, 'f');
   await run('select filestore.delete_node($1)', [file]);
@@ -53,7 +53,7 @@ test('a mount that is deleted leaves no delta and no total', async () => {
   expect(await run('select from filestore.rollups where node_id = $1', [other.rootId])).toEqual([]);
 });
 
-test('a moved directory takes its totals along in a transaction of any isolation, or fails', async () => {
+test('a move of a directory moves its totals at any isolation level, or fails', async () => {
   await createNode(database(), mount, c, 'f');
   const client = await database().connect();
   await client.query('begin isolation level repeatable read');
@@ -64,7 +64,7 @@ test('a moved directory takes its totals along in a transaction of any isolation
   expect(await wrongTotals(database())).toEqual([]);
 });
 
-describe('inside of a statement that writes nodes, whose deltas are not appended yet', () => {
+describe('inside a statement that writes nodes, before its deltas are appended', () => {
   test.each([
     ['fold', 'filestore.fold_rollups()'],
     ['recount', 'filestore.recount_rollups((select mount_key from filestore.backend_mounts limit 1))'],
@@ -85,7 +85,7 @@ describe('inside of a statement that writes nodes, whose deltas are not appended
   });
 });
 
-test('sizes that add up beyond a bigint are added up, folded and taken away again', async () => {
+test('sizes whose sum does not fit a bigint are added, folded and subtracted again', async () => {
   const most = '9223372036854775807';
   for (const name of ['f', 'g'])
     await run('select filestore.create_node($1, $2, size_bytes => $3)', [c, name, most]);
@@ -99,7 +99,7 @@ test('sizes that add up beyond a bigint are added up, folded and taken away agai
   expect(await sizeOf()).toBe('0');
 });
 
-test('a directory that holds nothing of what moved out of it as a tombstone gets no delta', async () => {
+test('a directory gets no delta when a tombstone moves out of it', async () => {
   const file = await createNode(database(), mount, b, 'f');
   await run('select filestore.delete_node($1)', [file]);
   await foldAll(database());
@@ -124,7 +124,7 @@ describe('in a transaction with an older snapshot', () => {
   });
 });
 
-test('a node is not restored elsewhere by the statement that removes the directory it lay in', async () => {
+test('a node cannot be restored to another directory by the statement that removes its old one', async () => {
   const file = await createNode(database(), mount, c, 'f');
   await run('select filestore.delete_node($1, recursive => true)', [c]);
   await foldAll(database());

@@ -17,7 +17,7 @@ const database = databaseEmptiedAfterEachTest();
 const createRole = rolesForEachTest(database);
 
 let mount: Mount;
-/** The directories a, a/b and a/b/c, with the files a/f, a/b/g and a/b/h. */
+/** Creates the directories a, a/b and a/b/c, with the files a/f, a/b/g and a/b/h. */
 let a: string;
 let b: string;
 let c: string;
@@ -46,7 +46,7 @@ const childrenOf = async (...ids: readonly string[]) =>
   (await list(ids)).map(({ child_count }) => Number(child_count));
 
 describe('child_count', () => {
-  /** Changes, and the children of the root, a, b and c afterwards. */
+  /** Changes, and the child counts of the root, a, b and c after them. */
   const CHANGES = {
     'no change': ['select 1', [1, 2, 3, 0]],
     'a create in c': ['select filestore.create_node((select id from c), $$new$$)', [1, 2, 3, 1]],
@@ -80,7 +80,7 @@ describe('child_count', () => {
           c as (select * from filestore.nodes where name = 'c'), g as (select * from filestore.nodes where name = 'g')
      ${change}`;
 
-  describe.each(['pending', 'folded'])('of what is %s counts direct children alone, after', (before) => {
+  describe.each(['pending', 'folded'])('with %s deltas counts only direct children, after', (before) => {
     test.each(Object.entries(CHANGES))('%s', async (_, [change, children]) => {
       if (before === 'folded') await foldAll(database());
       await run(named(change));
@@ -91,7 +91,7 @@ describe('child_count', () => {
       expect(await wrongTotals(database())).toEqual([]);
     });
 
-    test('a tree is deleted, restored with all in it, restored elsewhere and purged', async () => {
+    test('a tree is deleted, restored, restored to another place and purged', async () => {
       if (before === 'folded') await foldAll(database());
       await run('select filestore.delete_node($1, recursive => true)', [b]);
       await run('select filestore.restore_node($1, with_tree => true)', [b]);
@@ -124,7 +124,7 @@ describe('child_count', () => {
     await foldAll(database());
     const [creating, deleting] = [await database().connect(), await database().connect()];
     const d = await createNode(database(), mount, a, 'd', 'directory');
-    // The fold that holds the creation fails after the one of the deletion: a has -1 directories for a moment.
+    // The fold of the deletion commits and the fold of the creation rolls back: a has -1 directories for a while.
     await creating.query('begin; select filestore.fold_rollups()');
     await run('select filestore.delete_node($1)', [d]);
     const fold = await sendAndBlock(deleting, 'select filestore.fold_rollups()');
@@ -142,7 +142,7 @@ describe('child_count', () => {
     expect(await wrongTotals(database())).toEqual([]);
   });
 
-  test('that is wrong is found by the audit and corrected by a recount', async () => {
+  test('is found by the audit when it is wrong, and corrected by a recount', async () => {
     await foldAll(database());
     await createNode(database(), mount, b, 'i');
     await run('update filestore.rollups set child_count = 7 where node_id = $1', [b]);
@@ -185,7 +185,7 @@ describe('list_totals', () => {
     expect(await list([b])).toEqual([]);
   });
 
-  test('says of each directory whether something below it is pending or it is stale', async () => {
+  test('returns pending or stale for each directory', async () => {
     await foldAll(database());
     await createNode(database(), mount, b, 'new');
     await run("update filestore.rollups set consistency_state = 'stale' where node_id = $1", [a]);
@@ -207,13 +207,13 @@ describe('list_totals', () => {
     ]);
   });
 
-  test('refuses more than 10000 ids, and takes as many', async () => {
+  test('refuses more than 10000 ids, and accepts 10000', async () => {
     const many = (count: number) =>
       run('select * from filestore.list_totals(array(select generate_series(1, $1::integer)))', [count]);
     await expect(many(10_001)).rejects.toMatchObject({
       code: 'FS422',
       constraint: 'node_ids_check',
-      message: '10001 ids are too many for one call',
+      message: 'the call has 10001 ids, which are too many',
       hint: expect.stringContaining('10000'),
     });
     expect((await many(10_000)).length).toBeGreaterThanOrEqual(4);
@@ -226,7 +226,7 @@ describe('list_totals', () => {
     expect(await list([a, g], reader)).toMatchObject([{ node_id: a, file_count: '3', child_count: '2' }]);
   });
 
-  test('climbs once, whatever the number of directories and what statistics say of the deltas', async () => {
+  test('reads each delta once, whatever the number of directories and with any statistics', async () => {
     await foldAll(database());
     await run('analyze filestore.rollup_deltas');
     await run(
@@ -243,7 +243,7 @@ describe('list_totals', () => {
        select backend_mount_id, id, path, true, 'f', 'file' from filestore.nodes where parent_id = $1`,
       [c],
     );
-    /** The lookups of nodes and scans of deltas that a list costs, on a connection that read nothing before. */
+    /** The lookups of nodes and scans of deltas of one list, on a new connection. */
     const costOf = async (ids: readonly string[]) => {
       const client = await database().connect();
       await client.query('set enable_seqscan = off; begin');
@@ -260,7 +260,7 @@ describe('list_totals', () => {
     );
     const [few, all] = [await costOf([c]), await costOf(directories)];
     expect([few.scans, all.scans]).toEqual([1, 1]);
-    // Each of the 500 directories once, c and those above it a few times, and the ids that are asked for.
+    // Each of the 500 directories once, c and the directories above it a few times, and the given ids.
     expect(few.lookups).toBeLessThan(500 + 50);
     expect(all.lookups).toBeLessThan(500 + 50 + 500);
   });

@@ -6,7 +6,7 @@ import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 const database = databaseEmptiedAfterEachTest();
 
 let mount: Mount;
-/** The directories a, a/b and a/b/c. */
+/** Creates the directories a, a/b and a/b/c. */
 let a: string;
 let b: string;
 let c: string;
@@ -32,7 +32,7 @@ const pendingDeltas = async () => (await run('select from filestore.rollup_delta
 const audit = () =>
   run('select a.* from filestore.backend_mounts m cross join filestore.audit_rollups(m.mount_key) a');
 
-/** Changes of the tree a/b/c with the files a/b/f (10 bytes) and a/b/c/g (5 bytes), and what a holds afterwards. */
+/** Changes of the tree a/b/c with the files a/b/f (10 bytes) and a/b/c/g (5 bytes), and the totals of a after them. */
 const CHANGES = {
   'a file written': ["update filestore.nodes set size_bytes = 30 where name = 'f'", [35, 2, 2]],
   'a file moved out': ['select filestore.move_node((select id from f), (select id from r))', [5, 1, 2]],
@@ -46,7 +46,7 @@ const CHANGES = {
      select b.backend_mount_id, b.id, 'a/b', true, 'n' || g, 'file', g from b, generate_series(1, 4) g`,
     [25, 6, 2],
   ],
-  'an insert that met a taken name': [
+  'an insert of a taken name': [
     `insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
      select b.backend_mount_id, b.id, 'f', 'file' from b on conflict do nothing`,
     [15, 2, 2],
@@ -57,13 +57,13 @@ const CHANGES = {
   ],
 } as const;
 
-/** A change as the names f, b and r of its nodes stand in it. */
+/** A change whose SQL can use the names f, b and r for its nodes. */
 const named = (change: string) =>
   `with f as (select * from filestore.nodes where name = 'f'), b as (select * from filestore.nodes where name = 'b'),
         r as (select * from filestore.nodes where parent_id is null)
    ${change}`;
 
-describe.each(['pending', 'folded'])('when what was there is %s, totals are exact after', (before) => {
+describe.each(['pending', 'folded'])('when the deltas before it are %s, totals are exact after', (before) => {
   test.each(Object.entries(CHANGES))('%s', async (_, [change, totals]) => {
     await createFile(b, 'f', 10);
     await createFile(c, 'g', 5);
@@ -77,14 +77,14 @@ describe.each(['pending', 'folded'])('when what was there is %s, totals are exac
     expect(await audit()).toEqual([]);
   });
 
-  test('a tree deleted, restored elsewhere and purged', async () => {
+  test('a tree is deleted, restored to another place and purged', async () => {
     const file = await createFile(c, 'g', 5);
     if (before === 'folded') await foldAll(database());
     await run('select filestore.delete_node($1, recursive => true)', [b]);
     await run('select filestore.restore_node($1, with_tree => true)', [b]);
     expect(await totalsOf(database(), a)).toEqual([5, 1, 2]);
     await run('select filestore.delete_node($1, recursive => true)', [b]);
-    // Restored alone and moved, with what is folded and pending below it.
+    // Restored without its tree and moved, with folded and pending totals below it.
     await run("update filestore.nodes set state = 'active', parent_id = $2 where id = $1", [b, mount.rootId]);
     expect(await totalsOf(database(), mount.rootId)).toEqual([0, 0, 2]);
     expect(await wrongTotals(database())).toEqual([]);
@@ -96,7 +96,7 @@ describe.each(['pending', 'folded'])('when what was there is %s, totals are exac
   });
 });
 
-describe('nothing is appended by', () => {
+describe('no delta is appended by', () => {
   test.each(['size_bytes = size_bytes', 'metadata = \'{"a": 1}\'', "name = 'h'", "state = 'missing'"])(
     'a change of a file that sets %s',
     async (change) => {
@@ -107,7 +107,7 @@ describe('nothing is appended by', () => {
     },
   );
 
-  test('work that is rolled back', async () => {
+  test('a transaction that is rolled back', async () => {
     await foldAll(database());
     const client = await database().connect();
     await client.query('begin');
@@ -118,7 +118,7 @@ describe('nothing is appended by', () => {
 });
 
 describe('fold_rollups', () => {
-  test('folds at most as many deltas as it is told, says how many, and 0 at the end', async () => {
+  test('folds at most max_deltas, returns how many, and 0 when none are left', async () => {
     for (let index = 0; index < 5; index += 1) await createFile(c, `f${index}`, 1);
     const folded: number[] = [];
     do {
@@ -129,7 +129,7 @@ describe('fold_rollups', () => {
     expect(await pendingDeltas()).toBe(0);
   });
 
-  test('changes each directory above once', async () => {
+  test('updates each directory above once', async () => {
     await createFile(c, 'f', 7);
     await createFile(c, 'g', 7);
     await foldAll(database());
@@ -144,7 +144,7 @@ describe('fold_rollups', () => {
     ['a number below one', 'select filestore.fold_rollups(0)', 'FS422'],
     ['null', 'select filestore.fold_rollups(null)', 'FS422'],
     [
-      'a transaction whose snapshot is older than its locks',
+      'a REPEATABLE READ transaction',
       'begin isolation level repeatable read; select filestore.fold_rollups()',
       'FS409',
     ],
@@ -152,7 +152,7 @@ describe('fold_rollups', () => {
     await expect(run(statement)).rejects.toMatchObject({ code, hint: expect.stringMatching(/\w/) });
   });
 
-  test('says so when a directory has no totals to add to, and takes nothing', async () => {
+  test('fails and folds nothing when a directory has no row of totals', async () => {
     await run('delete from filestore.rollups where node_id = $1', [b]);
     const pending = await pendingDeltas();
     await expect(run('select filestore.fold_rollups()')).rejects.toMatchObject({
@@ -179,7 +179,7 @@ describe('the state of a total', () => {
   test.each([
     ['directory_totals', stateOf],
     ['view_filestore_directories', stateInView],
-  ])('is pending, up to date or stale in %s', async (_, state) => {
+  ])('is pending, up_to_date or stale in %s', async (_, state) => {
     expect(await state(mount.rootId)).toBe('pending');
     await foldAll(database());
     expect([await state(mount.rootId), await state(b)]).toEqual(['up_to_date', 'up_to_date']);
@@ -189,7 +189,7 @@ describe('the state of a total', () => {
     expect(await state(b)).toBe('stale');
   });
 
-  test('is not there for a file or for nothing', async () => {
+  test('is missing for a file or an unknown id', async () => {
     const file = await createFile(b, 'f', 1);
     expect(await run('select * from filestore.directory_totals($1)', [file])).toEqual([]);
     expect(await run('select * from filestore.directory_totals(999999)')).toEqual([]);
@@ -197,7 +197,7 @@ describe('the state of a total', () => {
 });
 
 describe('a wrong total', () => {
-  test('is found by the audit and mended by a recount, beside pending deltas', async () => {
+  test('is found by the audit and corrected by a recount, also with pending deltas', async () => {
     await createFile(c, 'f', 10);
     await foldAll(database());
     await createFile(c, 'g', 1);
@@ -235,13 +235,10 @@ describe('a wrong total', () => {
     ).toEqual({ consistency_state: 'up_to_date' });
   });
 
-  test.each(['audit_rollups', 'recount_rollups'])(
-    'of a mount that does not exist: %s says so',
-    async (name) => {
-      await expect(run(`select filestore.${name}('nowhere')`)).rejects.toMatchObject({
-        code: 'FS404',
-        message: expect.stringContaining('"nowhere"'),
-      });
-    },
-  );
+  test.each(['audit_rollups', 'recount_rollups'])('%s refuses a mount that does not exist', async (name) => {
+    await expect(run(`select filestore.${name}('nowhere')`)).rejects.toMatchObject({
+      code: 'FS404',
+      message: expect.stringContaining('"nowhere"'),
+    });
+  });
 });

@@ -13,7 +13,7 @@ let reader: Client;
 let mount: Mount;
 let key: string;
 let directory: string;
-/** d/f1 to d/f5. */
+/** Creates d/f1 to d/f5. */
 let files: readonly string[];
 
 beforeAll(async () => {
@@ -50,7 +50,7 @@ async function part(
   return row as Part;
 }
 
-/** The moment at which a pass begins, later than what was changed before, and earlier than what is changed then. */
+/** Returns the moment at which a pass begins: later than all earlier changes, and earlier than all later ones. */
 async function beginPass(): Promise<string> {
   const { moment } = await one(
     reader,
@@ -62,7 +62,7 @@ async function beginPass(): Promise<string> {
 const see = (...ids: readonly (string | undefined)[]) =>
   database().query('select filestore.record_sightings($1)', [ids]);
 
-/** Walks the whole mount. */
+/** Calls list_unseen until the end of the mount. */
 async function walk(since: string, size: number): Promise<readonly string[]> {
   const found: string[] = [];
   for (let path: string | null = ''; path !== null; ) {
@@ -74,7 +74,7 @@ async function walk(since: string, size: number): Promise<readonly string[]> {
 }
 
 test.each([1, 2, 3, 6, 100])(
-  'a walk in parts of %i finds what a pass did not see, without the root',
+  'calls of %i nodes each find all nodes that a pass did not see, without the root',
   async (size) => {
     await see(files[3]);
     const since = await beginPass();
@@ -86,14 +86,14 @@ test.each([1, 2, 3, 6, 100])(
   },
 );
 
-test('one call looks at no more nodes than it may, also when all of them were seen', async () => {
+test('one call reads at most max_nodes nodes, also when all of them were seen', async () => {
   const since = await beginPass();
   await see(directory, ...files);
   expect(await part(key, since, '', 2)).toEqual({ node_ids: [], next_path: 'd/f1' });
   expect(await part(key, since, 'd/f4', 2)).toEqual({ node_ids: [], next_path: null });
 });
 
-test('leaves out what was created or deleted since, and what is on another mount', async () => {
+test('leaves out nodes that were created or deleted since, and nodes of other mounts', async () => {
   const since = await beginPass();
   await createNode(database(), mount, directory, 'new');
   await deleteNode(database(), files[0] ?? '');
@@ -103,7 +103,7 @@ test('leaves out what was created or deleted since, and what is on another mount
   expect(await part(await keyOf(database(), other.id), since)).toEqual({ node_ids: [], next_path: null });
 });
 
-test('a reconciler marks what it finds as missing, and loses nothing while others create and delete', async () => {
+test('a reconciler can mark the nodes as missing while others create and delete, and skips none', async () => {
   const since = await beginPass();
   await see(directory, files[1]);
   const found: string[] = [];
@@ -118,14 +118,14 @@ test('a reconciler marks what it finds as missing, and loses nothing while other
   expect(found).toEqual([files[0], ...files.slice(2)]);
 });
 
-test('begins after any path, whether a node is there or not', async () => {
+test('begins after any path, with or without a node there', async () => {
   const since = await beginPass();
   expect((await part(key, since, 'd/f2!')).node_ids).toEqual(files.slice(2));
   expect((await part(key, since, null)).node_ids).toEqual([directory, ...files]);
   expect(await part(key, since, 'zzz')).toEqual({ node_ids: [], next_path: null });
 });
 
-test.each([0, -1, 100_001, 2_147_483_648])('refuses parts of %s nodes', async (size) => {
+test.each([0, -1, 100_001, 2_147_483_648])('refuses max_nodes %s', async (size) => {
   await expect(part(key, 'now', '', size)).rejects.toMatchObject(refusal('FS422', `max_nodes is ${size}`));
 });
 
@@ -140,7 +140,7 @@ test.each(["timestamptz 'infinity'", "clock_timestamp() + interval '1 second'"])
   },
 );
 
-test('refuses no size, no moment and an unknown mount', async () => {
+test('refuses null for max_nodes or since, and an unknown mount', async () => {
   await expect(part(key, 'now', '', null)).rejects.toMatchObject(refusal('FS422', 'max_nodes is null'));
   await expect(part(key, null)).rejects.toMatchObject(refusal('FS422', 'since is null'));
   await expect(part('nowhere', 'now')).rejects.toMatchObject(refusal('FS404', '"nowhere"'));

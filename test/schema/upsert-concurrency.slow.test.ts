@@ -36,7 +36,7 @@ async function problems() {
 }
 
 describe('an upsert', () => {
-  test('and moves, deletes, restores, folds and sightings of what is above it do not deadlock', async () => {
+  test('does not deadlock with moves, deletes, restores, folds and sightings of the directories above it', async () => {
     const deadline = Date.now() + 3000;
     const failures: string[] = [];
     const pick = <T>(values: readonly T[]): T => values[Math.floor(Math.random() * values.length)] as T;

@@ -36,7 +36,7 @@ const ensure = (path: string) => writersOn(first).ensure(key, path);
 const live = () => livePaths(database(), mount.id);
 
 describe('twenty callers at once', () => {
-  test('on one new path make one file, whose versions are theirs', async () => {
+  test('on one new path create one file, with a version for each', async () => {
     const files = await Promise.all(clients.map((client, index) => upsert(client, 'a/b/c/f', index + 1)));
     expect(new Set(files.map(({ id }) => id)).size).toBe(1);
     expect(files.map(({ version }) => version).sort((one, other) => one - other)).toEqual(
@@ -51,7 +51,7 @@ describe('twenty callers at once', () => {
   test.each([
     ['that must not exist, create it once', 0],
     ['at one version, overwrite it once', 1],
-  ])('on one file %s, and the others are refused as stale', async (_, expected) => {
+  ])('on one file %s, and the others get nodes_stale', async (_, expected) => {
     if (expected === 1) await upsert(first, 'a/f', 99);
     const outcomes = await Promise.allSettled(
       clients.map((client, index) => upsert(client, 'a/f', index, expected)),
@@ -73,7 +73,7 @@ describe('an upsert', () => {
     ['moved', MOVE, ['z'], ['a', 'a/f', 'z', 'z/f']],
     ['deleted', REMOVE, [true], ['a', 'a/f']],
   ])(
-    'of a file below a directory that is being %s waits, and writes its own path',
+    'of a file below a directory that is being %s waits, and writes the path that was given',
     async (_, sql, values, paths) => {
       const { id } = await upsert(first, 'a/f');
       const { id: directory } = await ensure('a');
@@ -96,7 +96,7 @@ describe('an upsert', () => {
     ['moved', MOVE, ['z'], ['a', 'a/f', 'z']],
     ['deleted', REMOVE, [true], ['a', 'a/f']],
   ])(
-    'of a new file in a directory that is being %s waits, and writes its own path',
+    'of a new file in a directory that is being %s waits, and writes the path that was given',
     async (_, sql, values, paths) => {
       const { id: directory } = await ensure('a');
       await first.query('begin');
@@ -109,7 +109,7 @@ describe('an upsert', () => {
     },
   );
 
-  test('of a file that is being renamed creates another one', async () => {
+  test('of a file that is being renamed creates another file', async () => {
     const { id } = await upsert(first, 'f');
     await first.query('begin');
     await first.query(MOVE, [id, 'g']);
@@ -129,8 +129,8 @@ describe('an upsert', () => {
     expect(await waiting.outcome).toMatchObject({ error: { constraint: 'nodes_directory_in_the_way' } });
   });
 
-  // The delete holds the directory and waits for the file, which the upsert locks on its first attempt.
-  test('gives back the lock of a file that was renamed before it takes that of the directory', async () => {
+  // The delete has locked the directory and waits for the file, which the upsert locks in its first attempt.
+  test('releases the lock of a renamed file before it locks the directory', async () => {
     const { id } = await upsert(first, 'a/f');
     const { id: directory } = await ensure('a');
     await first.query('begin');
@@ -145,7 +145,7 @@ describe('an upsert', () => {
   });
 
   test.each(['create_node', 'upsert_file'])(
-    'or create with a sighting does not deadlock with a move of the directory: %s',
+    'with a sighting does not deadlock with a move of the directory: %s',
     async (name) => {
       const { id: directory } = await ensure('a');
       await first.query('begin');

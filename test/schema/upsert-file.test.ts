@@ -57,7 +57,7 @@ const sightingsOf = (id: string) =>
   database().query('select last_seen_at from filestore.node_sightings where node_id = $1', [id]);
 
 describe('upsert_file', () => {
-  test('creates a file with all that is given, and the directories above it', async () => {
+  test('creates a file with all given columns, and the directories above it', async () => {
     const file = await upsert('/a//b/./f', CONTENT);
     expect(file).toMatchObject({
       ...STORED,
@@ -75,7 +75,7 @@ describe('upsert_file', () => {
     expect(await upsert('f')).toMatchObject({ ...EMPTY, path: 'f', metadata: {}, parent_id: mount.rootId });
   });
 
-  test('takes null for the size as 0, in a new file and in one that is there', async () => {
+  test('uses 0 for a size of null, in a new file and in an existing one', async () => {
     for (const version of [1, 1])
       expect(await upsert('f', { size_bytes: null })).toMatchObject({ size_bytes: '0', version });
     expect(await upsert('f', { size_bytes: 3 })).toMatchObject({ version: 2 });
@@ -103,18 +103,18 @@ describe('upsert_file', () => {
     await database().query('alter table filestore.snapshots drop column kept_by_upsert');
   });
 
-  test('that changes nothing counts no version', async () => {
+  test('adds no version when nothing changes', async () => {
     const file = await upsert('f', CONTENT);
     expect(await upsert('f', CONTENT)).toEqual(file);
   });
 
-  test.each(['missing', 'inconsistent'])('makes a file that is %s active', async (state) => {
+  test.each(['missing', 'inconsistent'])('sets the state of a file from %s to active', async (state) => {
     const { id } = await upsert('f');
     await service.query('update filestore.nodes set state = $2 where id = $1', [id, state]);
     expect(await upsert('f')).toMatchObject({ id, state: 'active', version: 3 });
   });
 
-  test('creates another node where a file was deleted', async () => {
+  test('creates a new node where a file was deleted', async () => {
     const { id } = await upsert('f');
     await writers.remove(id);
     const file = await upsert('f');
@@ -122,7 +122,7 @@ describe('upsert_file', () => {
     expect(file.id).not.toBe(id);
   });
 
-  test('with version 0 creates only, with another one overwrites only that', async () => {
+  test('with expected_version 0 only creates, and with another version only overwrites that version', async () => {
     const stale = (names: string) => ({ ...refusal('FS409', names), constraint: 'nodes_stale' });
     await expect(upsert('a/f', { expected_version: 1 })).rejects.toMatchObject(stale('"a/f"'));
     expect(await livePaths(database(), mount.id)).toEqual([]);
@@ -135,7 +135,7 @@ describe('upsert_file', () => {
     await expect(upsert('g', { expected_version: -1 })).rejects.toMatchObject(stale('"g"'));
   });
 
-  test('with an id overwrites only that node, not one that has taken its place', async () => {
+  test('with expected_id overwrites only that node, not one that has replaced it', async () => {
     const stale = (names: string) => ({ ...refusal('FS409', names), constraint: 'nodes_stale' });
     const { id } = await upsert('f');
     expect(await upsert('f', { expected_id: id, size_bytes: 7 })).toMatchObject({ id, version: 2 });
@@ -143,7 +143,7 @@ describe('upsert_file', () => {
     await expect(upsert('f', { expected_id: id })).rejects.toMatchObject(stale('does not exist'));
     const other = await upsert('f');
     await expect(upsert('f', { expected_id: id, expected_version: 1 })).rejects.toMatchObject(
-      stale(`is node ${other.id}, and node ${id} is expected`),
+      stale(`is node ${other.id}, but node ${id} is expected`),
     );
   });
 
@@ -168,7 +168,7 @@ describe('upsert_file', () => {
     });
   });
 
-  test('refuses an unknown mount, and what is no path or checksum, and creates nothing', async () => {
+  test('refuses an unknown mount, an invalid path and an invalid checksum, and creates nothing', async () => {
     await expect(upsert('f', {}, 'nowhere')).rejects.toMatchObject(refusal('FS404', '"nowhere"'));
     await expect(upsert('a/../f')).rejects.toMatchObject(refusal('FS422', '"a/../f"'));
     await expect(upsert(`a/${'n'.repeat(256)}`)).rejects.toMatchObject(refusal('FS422', 'nnn'));
@@ -190,11 +190,11 @@ describe('upsert_file', () => {
   });
 });
 
-describe('a sighting that comes with a write', () => {
+describe('a sighting that is given with a write', () => {
   const seen = new Date('2024-05-05T05:05:05.005Z');
   const later = new Date('2024-05-06T05:05:05.005Z');
 
-  test.each(['create_node', 'upsert_file'])('is recorded by %s, and counts no version', async (name) => {
+  test.each(['create_node', 'upsert_file'])('is recorded by %s, and adds no version', async (name) => {
     const place =
       name === 'create_node' ? { parent_id: mount.rootId, name: 'f' } : { mount_key: key, path: 'f' };
     const file = await call(name, { ...place, last_seen_at: seen });
@@ -235,7 +235,7 @@ describe('create_node', () => {
     });
   });
 
-  test('names the kinds when it is given another one', async () => {
+  test('names the valid kinds when it is given another one', async () => {
     await expect(
       call('create_node', { parent_id: mount.rootId, name: 'f', kind: 'socket' }),
     ).rejects.toMatchObject({ code: '23514', constraint: 'node_kind_check' });

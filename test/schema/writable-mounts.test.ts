@@ -17,7 +17,7 @@ beforeAll(async () => {
 
 const ask = (key: string) => one(service, 'select mount_key from filestore.writable_mount($1)', [key]);
 
-test.each(['active', 'degraded', 'unknown'])('a mount that is %s may be written to', async (state) => {
+test.each(['active', 'degraded', 'unknown'])('a mount that is %s is writable', async (state) => {
   await service.query('update filestore.backend_mounts set state = $1', [state]);
   expect(await ask('media')).toEqual({ mount_key: 'media' });
 });

@@ -61,7 +61,7 @@ describe('the delete of a directory that is not empty', () => {
 });
 
 describe('a purge', () => {
-  test('leaves alone what is restored meanwhile', async () => {
+  test('skips nodes that are restored at the same time', async () => {
     const restored = await createNode(database(), mount, mount.rootId, 'restored');
     const purged = await createNode(database(), mount, mount.rootId, 'purged');
     await database().query('select filestore.fold_rollups()');
@@ -77,7 +77,7 @@ describe('a purge', () => {
   });
 });
 
-describe('a tree that was deleted in batches of one moment', () => {
+describe('a tree that was deleted in batches with one moment', () => {
   test('can be restored although one of its names was deleted twice', async () => {
     const tree = await createDirectory(database(), mount, mount.rootId, 'tree');
     await createNode(database(), mount, tree, 'first');

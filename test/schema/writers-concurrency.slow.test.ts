@@ -28,7 +28,7 @@ async function problems() {
   ]);
 }
 
-/** Runs turns of work on every connection for that long; refusals in the schema's own words are part of it. */
+/** Runs work on every connection for a time. Refusals of the schema are expected. */
 async function storm(
   clients: readonly Client[],
   milliseconds: number,
@@ -49,7 +49,7 @@ async function storm(
   return failures;
 }
 
-/** Directories three levels deep and three wide, in no order of id. */
+/** Creates directories three levels deep and three wide, whose ids are not in order of path. */
 async function grove(): Promise<string[]> {
   const paths = ['x', 'y', 'z'].flatMap((a) =>
     ['x', 'y', 'z'].flatMap((b) => [`${a}/${b}/x`, `${a}/${b}/y`]),
@@ -62,7 +62,7 @@ async function grove(): Promise<string[]> {
   return rows.map(({ id }) => id);
 }
 
-test('ensure_directory creates on the wanted path only, while the way there is moved aside again and again', async () => {
+test('ensure_directory creates only at the given path, while directories of the path are moved again and again', async () => {
   const path = 'a/b/c/d/e/f';
   const clients = await connections(4);
   const failures = await storm([first, ...clients], 1500, async (client, _, turn) => {
@@ -80,7 +80,7 @@ test('ensure_directory creates on the wanted path only, while the way there is m
 });
 
 describe('many connections that change overlapping trees', () => {
-  test('by moves, deletes and restores of trees do not deadlock, and leave nothing wrong', async () => {
+  test('by moves, deletes and restores of trees do not deadlock, and leave no problem', async () => {
     const [clients, ids] = [await connections(8), await grove()];
     const failures = await storm(clients, 3000, (client, random) => {
       const sql = writersOn(client);
@@ -119,7 +119,7 @@ describe('many connections that change overlapping trees', () => {
 });
 
 describe('delete_node of a tree', () => {
-  test('never fails while others create in it, and leaves nothing alive below', async () => {
+  test('never fails while others create in it, and leaves no live node below', async () => {
     const [clients, ids] = [await connections(6), await grove()];
     const top = (await ensure('x')).id;
     let creating = true;

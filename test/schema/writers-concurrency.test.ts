@@ -10,7 +10,7 @@ const database = databaseForFile();
 
 let mount: Mount;
 let key: string;
-/** Begins first and holds its transaction open. */
+/** The connection that begins first and keeps its transaction open. */
 let first: Client;
 let second: Client;
 let writers: Writers;
@@ -31,7 +31,7 @@ const ensure = (path: string) => writers.ensure(key, path);
 const connections = (count: number) => Promise.all(Array.from({ length: count }, () => database().connect()));
 
 describe('ensure_directory', () => {
-  test('of one chain by twenty callers at once makes one chain, and all get the same node', async () => {
+  test('called by twenty at once for one path creates it once, and all get the same node', async () => {
     const clients = await connections(20);
     const path = 'a/b/c/d/e/f/g/h';
     const nodes = await Promise.all(clients.map((client) => writersOn(client).ensure(key, path)));
@@ -40,7 +40,7 @@ describe('ensure_directory', () => {
     expect(await livePaths(database(), mount.id)).toHaveLength(8);
   });
 
-  test('of chains that share their beginning by twenty callers at once makes each once', async () => {
+  test('called by twenty at once for paths with the same beginning creates each directory once', async () => {
     const clients = await connections(20);
     const nodes = await Promise.all(
       clients.map((client, index) => writersOn(client).ensure(key, `a/b/${index % 4}/c`)),
@@ -53,7 +53,7 @@ describe('ensure_directory', () => {
     ['moved', MOVE, [null, 'z', null], ['a', 'a/b', 'a/b/c', 'z']],
     ['deleted', REMOVE, [true], ['a', 'a/b', 'a/b/c']],
   ])(
-    'below a directory that is being %s waits, and stands where it was wanted',
+    'below a directory that is being %s waits, and creates the path that was given',
     async (_, call, values, paths) => {
       const { id } = await ensure('a');
       await first.query('begin');
@@ -66,7 +66,7 @@ describe('ensure_directory', () => {
     },
   );
 
-  test.each(['move', 'delete'])('below a directory whose %s is rolled back uses it', async (what) => {
+  test.each(['move', 'delete'])('uses a directory whose %s is rolled back', async (what) => {
     const { id } = await ensure('a');
     await first.query('begin');
     await (what === 'move' ? first.query(MOVE, [id, null, 'z', null]) : first.query(REMOVE, [id, true]));
@@ -76,7 +76,7 @@ describe('ensure_directory', () => {
     expect(await ensuring.outcome).toMatchObject({ ok: true, result: { rows: [{ parent_id: id }] } });
   });
 
-  test('keeps a directory where it is until its own transaction ends', async () => {
+  test('keeps a directory in place until its transaction ends', async () => {
     const { id } = await ensure('a');
     await first.query('begin');
     await first.query(ENSURE, [key, 'a/b']);
@@ -120,11 +120,11 @@ test('of two directories moved into each other at once, one arrives and one is r
 });
 
 describe('nothing deadlocks', () => {
-  /** Holds up who wants to lock a row, as any open transaction that changed it does. */
+  /** Locks a row, as any open transaction that changed it does. */
   const touch = (id: string) =>
     first.query(`update filestore.nodes set metadata = '{"touched": true}' where id = $1`, [id]);
 
-  test('when a directory in a tree that is being deleted is refused to be deleted alone', async () => {
+  test('when the delete of a single directory is refused while its tree is being deleted', async () => {
     const [top, inner, between, outer] = [
       await ensure('top'),
       await ensure('top/inner'),
@@ -141,7 +141,7 @@ describe('nothing deadlocks', () => {
     expect(await single.outcome).toMatchObject({ ok: false, error: { code: expect.stringMatching(/^FS4/) } });
   });
 
-  test('when a node of a tree that is being restored is restored alone', async () => {
+  test('when a node is restored alone while its tree is being restored', async () => {
     const [top, before, node] = [await ensure('top'), await ensure('top/before'), await ensure('top/node')];
     await writers.remove(top.id, { recursive: true });
     await first.query('begin');
@@ -156,7 +156,7 @@ describe('nothing deadlocks', () => {
 });
 
 describe('delete_node of a tree', () => {
-  test('waits for a create in it and takes that along', async () => {
+  test('waits for a create in it, and deletes the new node too', async () => {
     const [top, deep] = [await ensure('a'), await ensure('a/b/c')];
     await first.query('begin');
     await writersOn(first).create(deep.id, 'f');

@@ -23,7 +23,7 @@ const live = () => livePaths(database(), mount.id);
 const ensure = (path: string, mountKey = key) => writers.ensure(mountKey, path);
 
 describe('delete_node', () => {
-  test('leaves a tombstone of a file, or of an empty directory', async () => {
+  test('makes a file or an empty directory a tombstone', async () => {
     for (const node of [await writers.create(mount.rootId, 'f'), await ensure('d')]) {
       expect(await writers.remove(node.id, { version: 1 })).toMatchObject({
         id: node.id,
@@ -42,7 +42,7 @@ describe('delete_node', () => {
     );
   });
 
-  test('with recursive deletes what is below, nothing beside, all with one deleted_at', async () => {
+  test('with recursive deletes all nodes below and no others, with the same deleted_at', async () => {
     await writers.create((await ensure('a/b/c')).id, 'f');
     for (const name of ['a!', 'a-b', 'a0']) await writers.create(mount.rootId, name);
     const a = await ensure('a');
@@ -65,7 +65,7 @@ describe('delete_node', () => {
   });
 
   test.each([false, true])(
-    'refuses what is missing, deleted already, or not at the expected version (recursive: %s)',
+    'refuses an unknown node, a deleted one, and another version than expected (recursive: %s)',
     async (recursive) => {
       const node = await ensure('d');
       await expect(writers.remove(UNKNOWN, { recursive })).rejects.toMatchObject(refusal('FS404', UNKNOWN));
@@ -78,7 +78,7 @@ describe('delete_node', () => {
   );
 });
 
-/** Deletes a tree in batches of one moment; says after each what is left. */
+/** Deletes a tree in batches with one moment, and returns the remaining nodes after each. */
 async function removeInBatches(id: string, size: number, afterEach: () => Promise<void>): Promise<void> {
   const { moment } = await one(database(), 'select clock_timestamp()::text as moment');
   for (;;) {
@@ -101,7 +101,7 @@ describe('delete_batch', () => {
       [mount.id],
     );
 
-  test('leaves a tree after every batch, and nothing but what is beside it in the end', async () => {
+  test('leaves a valid tree after every batch, and at the end only the nodes outside it', async () => {
     for (const path of ['a/b/c', 'a/b!/c', 'a/b0', 'a-b', 'a!', 'a0']) await ensure(path);
     const before = (await live()).length;
     let batches = 0;
@@ -114,7 +114,7 @@ describe('delete_batch', () => {
     expect(await live()).toEqual(['a!', 'a-b', 'a0']);
   });
 
-  test('with one moment deletes what restore_node brings back as one tree', async () => {
+  test('with one moment deletes a tree that restore_node restores as a whole', async () => {
     for (const path of ['a/b/c', 'a/d', 'a/e']) await ensure(path);
     const before = await live();
     const a = await ensure('a');
@@ -124,7 +124,7 @@ describe('delete_batch', () => {
     expect(await live()).toEqual(before);
   });
 
-  test('can be restored although a name was used again between two batches', async () => {
+  test('deletes a tree that can be restored, although a name was reused between two batches', async () => {
     const a = await ensure('a');
     await writers.create(a.id, 'f');
     let again: string | undefined;
@@ -138,7 +138,7 @@ describe('delete_batch', () => {
     });
   });
 
-  test('of what is missing or deleted deletes nothing', async () => {
+  test('deletes nothing for an unknown or deleted node', async () => {
     const node = await ensure('d');
     await writers.remove(node.id);
     for (const id of [UNKNOWN, node.id]) {
@@ -148,7 +148,7 @@ describe('delete_batch', () => {
     }
   });
 
-  test('of the root deletes nothing', async () => {
+  test('deletes nothing for the root', async () => {
     await ensure('a');
     expect(await one(database(), 'select filestore.delete_batch($1) as deleted', [mount.rootId])).toEqual({
       deleted: 0,
@@ -156,7 +156,7 @@ describe('delete_batch', () => {
     expect(await live()).toEqual(['a']);
   });
 
-  test.each([0, -1])('refuses a batch of %d, which would look like the end', async (size) => {
+  test.each([0, -1])('refuses max_nodes %d, since a result of 0 would look like the end', async (size) => {
     const node = await ensure('a');
     await expect(
       database().query('select filestore.delete_batch($1, $2)', [node.id, size]),
@@ -165,7 +165,7 @@ describe('delete_batch', () => {
 });
 
 describe('restore_node', () => {
-  test('brings a node back, active, where its parent is now', async () => {
+  test('restores a node as active, at the present path of its parent', async () => {
     const file = await writers.create((await ensure('a')).id, 'f');
     await database().query("update filestore.nodes set state = 'missing' where id = $1", [file.id]);
     await writers.remove(file.id);
@@ -178,14 +178,14 @@ describe('restore_node', () => {
     });
   });
 
-  test('brings back the node alone, unless told otherwise', async () => {
+  test('restores only the node without with_tree', async () => {
     const { parent_id } = await ensure('a/b');
     await writers.remove(parent_id, { recursive: true });
     await writers.restore(parent_id);
     expect(await live()).toEqual(['a']);
   });
 
-  test('with_tree brings back what was deleted together with it, not what was deleted earlier', async () => {
+  test('with with_tree restores the nodes that were deleted together with it, not those deleted earlier', async () => {
     const a = await ensure('a');
     const earlier = await writers.create(a.id, 'earlier');
     await writers.create((await ensure('a/b')).id, 'g');
@@ -221,7 +221,7 @@ describe('restore_node', () => {
     }
   });
 
-  test('refuses what is missing, alive, or not at the expected version', async () => {
+  test('refuses an unknown node, a live one, and another version than expected', async () => {
     const node = await ensure('a');
     await expect(writers.restore(node.id)).rejects.toMatchObject(refusal('FS409', '"a"'));
     await writers.remove(node.id);

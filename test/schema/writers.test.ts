@@ -22,7 +22,7 @@ const live = () => livePaths(database(), mount.id);
 const ensure = (path: string, mountKey = key) => writers.ensure(mountKey, path);
 
 describe('create_node', () => {
-  test('writes every column that is given, and returns the node', async () => {
+  test('writes every given column, and returns the node', async () => {
     const node = await one(
       database(),
       `select * from filestore.create_node(parent_id => $1, name => 'f', kind => 'file', size_bytes => 5,
@@ -47,7 +47,7 @@ describe('create_node', () => {
     expect(await one(database(), 'select * from filestore.nodes where id = $1', [node.id])).toEqual(node);
   });
 
-  test('creates an empty file unless told otherwise', async () => {
+  test('creates an empty file by default', async () => {
     expect(await writers.create(mount.rootId, 'f')).toMatchObject({
       kind: 'file',
       size_bytes: '0',
@@ -56,7 +56,7 @@ describe('create_node', () => {
     expect(await writers.create(mount.rootId, 'd', 'directory')).toMatchObject({ kind: 'directory' });
   });
 
-  test('takes null in an argument that is never null in the table for its default', async () => {
+  test('uses the default for an argument of null if the column is not null', async () => {
     const node = await one(
       database(),
       "select * from filestore.create_node($1, 'f', kind => null, size_bytes => null, metadata => null)",
@@ -65,7 +65,7 @@ describe('create_node', () => {
     expect(node).toMatchObject({ kind: 'file', size_bytes: '0', metadata: {} });
   });
 
-  test('refuses a parent that is missing, a file, or deleted', async () => {
+  test('refuses a parent that does not exist, is a file, or is deleted', async () => {
     const file = await writers.create(mount.rootId, 'f');
     const directory = await writers.create(mount.rootId, 'd', 'directory');
     await writers.remove(directory.id);
@@ -75,7 +75,7 @@ describe('create_node', () => {
     await expect(writers.create(directory.id, 'n')).rejects.toMatchObject(refusal('FS404', '"d"'));
   });
 
-  test('refuses a name that is taken, not one that a deleted node had', async () => {
+  test('refuses a taken name, but not the name of a deleted node', async () => {
     const directory = await writers.create(mount.rootId, 'd', 'directory');
     const file = await writers.create(directory.id, 'f');
     await expect(writers.create(directory.id, 'f')).rejects.toMatchObject(refusal('FS409', '("d")'));
@@ -101,18 +101,18 @@ describe('create_node', () => {
 });
 
 describe('ensure_directory', () => {
-  test('creates the whole chain, and the second time nothing', async () => {
+  test('creates all directories of the path, and nothing the second time', async () => {
     const first = await ensure('a/b/c');
     expect(first).toMatchObject({ path: 'a/b/c', kind: 'directory', live: true });
     expect(await ensure('/a//b/./c/')).toEqual(first);
     expect(await live()).toEqual(['a', 'a/b', 'a/b/c']);
   });
 
-  test('of no segments is the root', async () => {
+  test('returns the root for an empty path', async () => {
     expect(await ensure('/')).toMatchObject({ id: mount.rootId, path: '' });
   });
 
-  test('creates anew what was deleted', async () => {
+  test('creates a new directory where one was deleted', async () => {
     const first = await ensure('a/b');
     await writers.remove(first.parent_id, { recursive: true });
     const second = await ensure('a/b');
@@ -129,7 +129,7 @@ describe('ensure_directory', () => {
     },
   );
 
-  test('refuses an unknown mount and what is no path', async () => {
+  test('refuses an unknown mount and an invalid path', async () => {
     await expect(ensure('a', 'nowhere')).rejects.toMatchObject(refusal('FS404', '"nowhere"'));
     await expect(ensure('a/../b')).rejects.toMatchObject(refusal('FS422', '"a/../b"'));
     await expect(ensure(`a/${'n'.repeat(256)}`)).rejects.toMatchObject(refusal('FS422', 'nnn'));
@@ -154,7 +154,7 @@ describe('move_node', () => {
     },
   );
 
-  test('changes nothing when nothing is given, or what is already so', async () => {
+  test('changes nothing when nothing is given, or the present values', async () => {
     const file = await writers.create(mount.rootId, 'f');
     expect(await writers.move(file.id, {})).toEqual(file);
     expect(await writers.move(file.id, { parent: mount.rootId, name: 'f' }, 1)).toEqual(file);
@@ -170,14 +170,14 @@ describe('move_node', () => {
     await expect(writers.move(file.id, { name: 'd' })).rejects.toMatchObject(refusal('FS409', '"d"'));
   });
 
-  test('refuses a directory in itself, and below itself', async () => {
+  test('refuses to move a directory into itself, or below itself', async () => {
     const a = await ensure('a');
     const b = await ensure('a/b');
     await expect(writers.move(a.id, { parent: a.id })).rejects.toMatchObject(refusal('FS422', '"a"'));
     await expect(writers.move(a.id, { parent: b.id })).rejects.toMatchObject(refusal('FS422', '"a/b"'));
   });
 
-  test('refuses a parent that is missing, a file, deleted, or on another mount', async () => {
+  test('refuses a parent that does not exist, is a file, is deleted, or is on another mount', async () => {
     const file = await writers.create(mount.rootId, 'f');
     const [other, gone] = [await writers.create(mount.rootId, 'g'), await ensure('gone')];
     await writers.remove(gone.id);
@@ -189,7 +189,7 @@ describe('move_node', () => {
     }
   });
 
-  test('refuses a node that is missing, deleted, or not at the expected version', async () => {
+  test('refuses an unknown node, a deleted one, and another version than expected', async () => {
     const file = await writers.create(mount.rootId, 'f');
     await writers.move(file.id, { name: 'g' }, 1);
     await expect(writers.move(file.id, { name: 'h' }, 1)).rejects.toMatchObject(refusal('FS409', '"g"'));
@@ -198,7 +198,7 @@ describe('move_node', () => {
     await expect(writers.move(UNKNOWN, { name: 'h' })).rejects.toMatchObject(refusal('FS404', UNKNOWN));
   });
 
-  test('refuses what is no name', async () => {
+  test('refuses an invalid name', async () => {
     const file = await writers.create(mount.rootId, 'f');
     for (const name of ['', '..', 'a/b', 'n'.repeat(256)]) {
       await expect(writers.move(file.id, { name })).rejects.toMatchObject(
@@ -207,9 +207,12 @@ describe('move_node', () => {
     }
   });
 
-  test.each([{ name: 'x' }, { parent: 'd' }])('refuses to make the root of a mount %j', async (to) => {
-    const directory = await ensure('d');
-    const target = 'parent' in to ? { parent: directory.id } : to;
-    await expect(writers.move(mount.rootId, target)).rejects.toMatchObject(refusal('FS422', mount.rootId));
-  });
+  test.each([{ name: 'x' }, { parent: 'd' }])(
+    'refuses to move or rename the root of a mount: %j',
+    async (to) => {
+      const directory = await ensure('d');
+      const target = 'parent' in to ? { parent: directory.id } : to;
+      await expect(writers.move(mount.rootId, target)).rejects.toMatchObject(refusal('FS422', mount.rootId));
+    },
+  );
 });

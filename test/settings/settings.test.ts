@@ -62,13 +62,13 @@ describe('the database URL', () => {
     expect(connection && poolConfig(connection)).toMatchObject(expected);
   });
 
-  test('leaves to pg what it does not say', () => {
+  test('leaves settings that are not in it to pg', () => {
     const connection = serviceConnection({ DATABASE_URL: 'postgres:///db' });
     const config = connection && poolConfig(connection);
     for (const key of ['host', 'port', 'user', 'password', 'ssl']) expect(config).not.toHaveProperty(key);
   });
 
-  test('with a certificate file that is not there names the parameter', () => {
+  test('with a missing certificate file names the parameter', () => {
     const connection = serviceConnection({ DATABASE_URL: 'postgres://host/db?sslrootcert=/no/such.pem' });
     expect(() => connection && poolConfig(connection)).toThrow(/sslrootcert.*\/no\/such\.pem/);
   });
@@ -79,7 +79,7 @@ describe('the pool', () => {
     expect(poolSettings({})).toEqual({ max: 5, idleTimeoutMs: 30_000, connectTimeoutMs: 10_000 });
   });
 
-  test('takes the variables, the ones of filestore first', () => {
+  test('uses the variables, those of filestore first', () => {
     const shared = {
       PGPOOL_MAX: '7',
       PGPOOL_IDLE_TIMEOUT_MS: '0',
@@ -109,14 +109,14 @@ describe('the pool', () => {
   });
 
   test.each(MISTYPED)(
-    'alone has a use for %s: a connection is made with %s all the same',
+    'is the only one that reads %s: a single connection is opened also with %s',
     (variable, value) => {
       expect(migrationConnection({ DATABASE_URL: URL_1, [variable]: value })?.database).toBe('db1');
     },
   );
 
   test.each(['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'])(
-    'shares %s with the migrations',
+    'uses %s, and so do the migrations',
     (variable) => {
       const env = { DATABASE_URL: URL_1, [variable]: '700' };
       expect(poolSettings(env).connectTimeoutMs).toBe(700);

@@ -89,7 +89,7 @@ describe('a call returns', () => {
 });
 
 describe('an argument', () => {
-  test('that is left out or undefined has the default of SQL', async () => {
+  test('that is left out or undefined gets the default of SQL', async () => {
     const left = await createNode(service, { parentId, name: 'left out' });
     const given = await createNode(service, {
       parentId,
@@ -108,13 +108,13 @@ describe('an argument', () => {
     ['a number', 7],
     ['false', false],
     ['an object with quotes', { "it's": '"\\' }],
-  ])('of JSON takes %s', async (_what, result) => {
+  ])('of JSON accepts %s', async (_what, result) => {
     const { entry } = await beginCommand(service, { command: 'json' });
     const ended = await finishCommand(service, { entryId: entry.id, status: 'succeeded', result });
     expect(ended.result).toEqual(result);
   });
 
-  test('of JSON takes arrays that are readonly, and leaves out fields that are undefined', async () => {
+  test('of JSON accepts readonly arrays, and leaves out undefined fields', async () => {
     const tags: readonly string[] = ['new'];
     const metadata: { readonly tags: readonly string[]; readonly camera?: string | undefined } = {
       tags,
@@ -124,14 +124,14 @@ describe('an argument', () => {
     expect(node.metadata).toEqual({ tags: ['new'] });
   });
 
-  test('of JSON that is null is the null of SQL', async () => {
+  test('of JSON that is null becomes the null of SQL', async () => {
     const { entry } = await beginCommand(service, { command: 'json' });
     await finishCommand(service, { entryId: entry.id, status: 'failed', error: { a: 1 }, result: null });
     const isNull = 'select result is null as is_null from filestore.journal_entries where id = $1';
     expect(await one(service, isNull, [entry.id])).toEqual({ is_null: true });
   });
 
-  test('takes a bigint, an array of them, and a Date to the millisecond', async () => {
+  test('may be a bigint, an array of bigints, or a Date with milliseconds', async () => {
     const { id, updated_at } = await createNode(service, {
       parentId: BigInt(parentId),
       name: 'kinds',
@@ -151,7 +151,7 @@ describe('an argument', () => {
     expect(ended.affected_node_ids).toEqual([id, parentId]);
   });
 
-  test('of an unknown name is an error that names it, the function and the known ones', async () => {
+  test('with an unknown name is an error with that name, the function and the known names', async () => {
     const args = { parentId, nmae: 'a' } as unknown as { parentId: string; name: string };
     await expect(createNode(service, args)).rejects.toThrow(
       /^filestore\.create_node has no argument "nmae"\. Its arguments are parentId, name, kind, /,
@@ -167,7 +167,7 @@ describe('an argument', () => {
     'toString',
     'name => $1); drop table filestore.nodes; --',
     '"',
-  ])('called %s gets into no statement', async (key) => {
+  ])('with the name %s never gets into a statement', async (key) => {
     const statements: string[] = [];
     const spy = { query: async (text: string) => ({ rows: [statements.push(text)] }) };
     const args = Object.fromEntries([
@@ -179,14 +179,14 @@ describe('an argument', () => {
     expect(statements).toEqual([]);
   });
 
-  test('that is required and undefined is an error that names it', async () => {
+  test('that is required but undefined is an error that names it', async () => {
     const args = { parentId: undefined as unknown as string, name: 'a' };
     await expect(createNode(service, args)).rejects.toThrow(
       'filestore.create_node needs the argument parentId, which is missing or undefined.',
     );
   });
 
-  test('is a value and never SQL', async () => {
+  test('is passed as a value, never as SQL', async () => {
     const name = "'; drop table filestore.nodes; --";
     expect(await createNode(service, { parentId, name })).toMatchObject({ name });
   });
@@ -202,7 +202,7 @@ describe('a refusal of the database', () => {
     await expect(startCommand(service, { entryId: -1 })).rejects.toMatchObject({ code: 'FS404' });
   });
 
-  test('of a right stays one', async () => {
+  test('because of a missing right reaches the caller unchanged', async () => {
     const reader = await connectAs('reader');
     await expect(deleteNode(reader, { nodeId: parentId })).rejects.toMatchObject({ code: '42501' });
   });
@@ -251,7 +251,7 @@ describe('a function', () => {
     await expect(callForOneOrNone(client, describeFunction('two_rows', 'row'), {})).rejects.toThrow('rows 1');
   });
 
-  test('that takes domains and arrays of them gets both', async () => {
+  test('can take domains and arrays of them', async () => {
     await client.query(`
       create function filestore.take_domains(kind filestore.node_kind, states filestore.node_state[] default '{deleted}')
         returns text language sql as 'select kind || states::text'`);
@@ -266,7 +266,7 @@ describe('a function', () => {
     await expect(callForOne(client, called, { kind: 'link' })).rejects.toMatchObject({ code: '23514' });
   });
 
-  test('with odd names is called by them, and gets each JSON value of an array as one', async () => {
+  test('can have odd names, and gets each element of a JSON array as one value', async () => {
     const called: SqlFunction = {
       name: 'last_item',
       result: 'value',

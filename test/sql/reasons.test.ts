@@ -26,16 +26,16 @@ function documentedReasons(): readonly Reason[] {
 }
 
 describe('the reasons of refusals', () => {
-  test('are in docs/functions.md once each, with their SQLSTATEs, and no other is', async () => {
+  test('are in docs/functions.md once each with their SQLSTATEs, and no others', async () => {
     const byName = (reasons: readonly Reason[]) => [...reasons].sort((a, b) => (a.name < b.name ? -1 : 1));
     expect(byName(documentedReasons())).toEqual(await readAll());
   });
 
-  test('are what the package exports', async () => {
+  test('are the ones that the package exports', async () => {
     expect(REFUSAL_REASONS).toEqual((await readAll()).map(({ name }) => name));
   });
 
-  test('include a name from a list of rules, a key, a unique index, a domain and a trigger', async () => {
+  test('include names from a list of rules, a key, a unique index, a domain and a trigger', async () => {
     expect((await readAll()).map(({ name }) => name)).toEqual(
       expect.arrayContaining([
         ...['nodes_metadata_check', 'nodes_parent_fkey', 'nodes_live_child_key', 'node_kind_check'],
@@ -44,14 +44,14 @@ describe('the reasons of refusals', () => {
     );
   });
 
-  test('leave out what only the owner of the schema can meet', async () => {
+  test('leave out those that only the owner of the schema can get', async () => {
     const names = (await readAll()).map(({ name }) => name);
     for (const name of ['database_number_check', 'truncate_check', 'backfill_key_check', 'backfills_pkey']) {
       expect(names).not.toContain(name);
     }
   });
 
-  test('include what a migration adds', async () => {
+  test('include those that a migration adds', async () => {
     const client = await database().connect();
     await client.query('begin');
     await client.query(`
@@ -99,7 +99,7 @@ describe('raises', () => {
     expect(incomplete).toEqual([]);
   });
 
-  test('are exceptions by their word, since a raise without one would pass unseen', async () => {
+  test('say "exception" explicitly, since a raise without it would not be found', async () => {
     const others = await database().query(
       `select p.oid::regprocedure::text as name
        from pg_proc p
@@ -112,7 +112,7 @@ describe('raises', () => {
   test.each([
     ['nothing', "raise exception 'x';", [{ code: undefined, reasons: [], hasHint: false }]],
     [
-      'an expression and no list',
+      'an expression that is not a list',
       "raise exception 'x' using errcode = 'FS409', constraint = fault.name, hint = 'y';",
       [{ code: 'FS409', reasons: [], hasHint: true }],
     ],

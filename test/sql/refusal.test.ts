@@ -21,7 +21,7 @@ async function takenName(): Promise<unknown> {
 }
 
 describe('isRefusal', () => {
-  test('recognises what a function refuses, for any reason or for one of several', async () => {
+  test('recognises a refusal of a function, for any reason or for one of several', async () => {
     const error = await takenName();
     expect(isRefusal(error)).toBe(true);
     expect(isRefusal(error, 'nodes_name_taken')).toBe(true);
@@ -29,7 +29,7 @@ describe('isRefusal', () => {
     expect(isRefusal(error, 'nodes_stale')).toBe(false);
   });
 
-  test('recognises what a key, a domain and the rules of a table refuse', async () => {
+  test('recognises a refusal of a key, a domain and the rules of a table', async () => {
     const mount = await createMount(database());
     const insert = (name: string, kind: string, size: number) =>
       errorOf(
@@ -45,7 +45,7 @@ describe('isRefusal', () => {
   test.each([
     ['a rule of the table', { size_bytes: -1 }, 'nodes_size_check'],
     ['a domain', { kind: 'link' }, 'node_kind_check'],
-  ] as const)('recognises what %s refuses in a batch', async (_, fault, reason) => {
+  ] as const)('recognises a refusal of %s in a batch', async (_, fault, reason) => {
     const mount = await createMount(database());
     const nodes = [{ parent_id: mount.rootId, name: 'f', ...fault }];
     const error = await errorOf('select filestore.create_nodes($1)', [JSON.stringify(nodes)]);
@@ -62,13 +62,13 @@ describe('isRefusal', () => {
     expect(isRefusal(error)).toBe(false);
   });
 
-  test('recognises an error by its fields, as of another copy of pg', async () => {
+  test('recognises an error by its fields, so that it may be of another copy of pg', async () => {
     const { code, constraint, message } = (await takenName()) as Refusal;
     expect(isRefusal({ name: 'error', code, constraint, message })).toBe(true);
     expect(isRefusal(Object.assign(new Error(message), { code, constraint }))).toBe(true);
   });
 
-  test('does not look into the cause, which can be passed', async () => {
+  test('ignores the cause of an error, which the caller can pass', async () => {
     const wrapped = new Error('the query failed', { cause: await takenName() });
     expect(isRefusal(wrapped)).toBe(false);
     expect(isRefusal(wrapped.cause, 'nodes_name_taken')).toBe(true);
@@ -87,7 +87,7 @@ describe('isRefusal', () => {
     expect(isRefusal(error)).toBe(false);
   });
 
-  test('narrows to the reasons that it is given', async () => {
+  test('narrows the type to the given reasons', async () => {
     const error: unknown = await takenName();
     if (isRefusal(error, 'nodes_name_taken', 'nodes_stale')) {
       expectTypeOf(error.constraint).toEqualTypeOf<'nodes_name_taken' | 'nodes_stale'>();
@@ -95,7 +95,7 @@ describe('isRefusal', () => {
       expectTypeOf(error.hint).toEqualTypeOf<string | undefined>();
     }
     if (isRefusal(error)) expectTypeOf(error.constraint).toEqualTypeOf<RefusalReason>();
-    // @ts-expect-error There is no such reason.
+    // @ts-expect-error The reason does not exist.
     expect(isRefusal(error, 'nodes_unknown')).toBe(false);
   });
 });

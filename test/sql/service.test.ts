@@ -28,7 +28,7 @@ beforeAll(async () => {
   );
 });
 
-/** A small service. The only SQL that it writes begins and ends transactions. */
+/** A small service. Its only own SQL begins and ends transactions. */
 const service = {
   upload: (path: string, name: string, size: bigint) =>
     journalled('upload', { path, name }, async () => {
@@ -58,7 +58,7 @@ const service = {
   },
 };
 
-/** Runs work in a transaction, and records how it ended: success with the work, failure after it rolled back. */
+/** Runs work in a transaction and records the outcome: success in the same transaction, failure after it rolled back. */
 async function journalled<T extends { readonly id: string }>(
   command: string,
   parameters: Record<string, string>,
@@ -84,7 +84,7 @@ async function journalled<T extends { readonly id: string }>(
   }
 }
 
-test('a service of typed calls alone uploads, lists, renames, deletes, restores, and keeps its journal', async () => {
+test('a service with only typed calls uploads, lists, renames, deletes, restores, and writes its journal', async () => {
   const { node, entry } = await service.upload('scans/2026', 'page.png', 2048n);
   expect(node).toMatchObject({ path: 'scans/2026/page.png', metadata: { tags: ['new'] } });
   expect(entry).toMatchObject({ status: 'succeeded', affected_node_ids: [node?.id], error: null });
@@ -106,7 +106,7 @@ test('a service of typed calls alone uploads, lists, renames, deletes, restores,
   expect(await service.totals('scans')).toEqual(['3072', '2']);
 });
 
-test('a refused command of it leaves a failed entry and no node', async () => {
+test('a refused command of the service leaves a failed entry and no node', async () => {
   await service.upload('letters', 'taken.txt', 1n);
   const refused = await service.upload('letters', 'taken.txt', 2n);
   expect(refused).toMatchObject({ node: undefined, entry: { status: 'failed', error: { code: 'FS409' } } });

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Makes a folder as a process that was killed with SIGKILL leaves it: no process listens on its owner's socket. */
+/** Creates a folder like one that a killed process leaves: no process listens on its owner's socket. */
 export async function abandonFolder(folder: string): Promise<void> {
   mkdirSync(folder, { recursive: true, mode: 0o711 });
   const listen =

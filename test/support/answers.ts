@@ -9,7 +9,7 @@ import {
 } from '../../src/index.ts';
 import { type CliResult, runCli } from './command-line.ts';
 
-/** What one of the package's functions returned, or the error that it was rejected with. */
+/** The result of a function of the package, or its error. */
 export type Answer =
   | { readonly value: unknown }
   | { readonly code: string; readonly message: string; readonly [field: string]: unknown };
@@ -18,14 +18,14 @@ const FUNCTIONS = { runMigrations, pendingMigrations, migrationStatus, verifySch
 
 export type Answers = Readonly<Record<keyof typeof FUNCTIONS, Answer>>;
 
-/** Without patience: what these tests spoil does not mend itself. */
+/** Short waits: the faults in these tests do not go away. */
 const environmentOf = (url: string) => ({
   DATABASE_URL: url,
   FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0',
   FILESTORE_MIGRATION_LOCK_WAIT_MS: '0',
 });
 
-/** Asks each function of this package about a database, one after the other. */
+/** Calls each function of this package on a database, one after the other. */
 export async function askFunctions(url: string): Promise<Answers> {
   const answers: Record<string, Answer> = {};
   for (const [name, ask] of Object.entries(FUNCTIONS)) {
@@ -37,7 +37,7 @@ export async function askFunctions(url: string): Promise<Answers> {
   return answers as Answers;
 }
 
-/** The same of a copy of the package, in a process of its own. */
+/** The same with a copy of the package, in a separate process. */
 export async function askFunctionsOf(folder: string, url: string): Promise<Answers> {
   const script = `
     const filestore = await import('./src/index.js');
@@ -57,7 +57,7 @@ export async function askFunctionsOf(folder: string, url: string): Promise<Answe
 }
 
 export interface CommandOptions {
-  /** Folder of the package whose command line is run; default: this one. */
+  /** The folder of the package whose command line is run. Default: this one. */
   readonly folder?: string;
   readonly env?: Readonly<Record<string, string>>;
 }
@@ -75,7 +75,7 @@ export interface JsonResult extends CliResult {
   readonly document: Readonly<Record<string, unknown>>;
 }
 
-/** The same with `--json`: stdout has to be one document and nothing else. */
+/** The same with `--json`: stdout must be exactly one document. */
 export async function jsonCommand(
   args: readonly string[],
   url: string,

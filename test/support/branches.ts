@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { committedMigrations } from './committed-files.ts';
 
-/** A copy of the package in a separate git repository, whose branch "main" has the migrations of this one. */
+/** A copy of the package in a separate git repository. Its branch "main" has the same migrations. */
 export interface Checkout extends PackageCopy {
-  /** The migrations that both branches begin with. */
+  /** The migrations that both branches have. */
   readonly base: readonly string[];
   git(...args: readonly string[]): string;
   /** Adds a committed migration with a message, and returns its file name. */
   add(name: string, sql: string): string;
-  /** Records the working tree. */
+  /** Commits the working tree. */
   record(message: string): void;
   /** File names of the committed migrations, in order. */
   migrations(): readonly string[];
@@ -53,17 +53,17 @@ export function makeCheckout(): Checkout {
   };
 }
 
-/** A migration that can run again, as each of this package can. */
+/** A migration that can run again, like all of this package. */
 export function addColumn(name: string): string {
   return `alter table filestore.nodes add column if not exists ${name} text;\n`;
 }
 
-/** A migration's file name under another number: the number of common migrations, and so many more. */
+/** A migration's file name with another number: the last common number plus an offset. */
 export function renumbered(filename: string, { base }: Pick<Checkout, 'base'>, more: number): string {
   return filename.replace(/^\d+/, (number) => String(base.length + more).padStart(number.length, '0'));
 }
 
-/** What two texts have in common: all but the header lines that tell the place in the chain. */
+/** The text without the header lines that give its place in the chain. */
 export function withoutPlace(text: string): string {
   return text.replace(/^--! (Previous|Hash): .*$/gm, '--! $1: …');
 }

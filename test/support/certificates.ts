@@ -4,20 +4,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { serverAccount } from '../../dev/embedded/account.ts';
 
-/** PEM files of a server with the host name `localhost`, which its address 127.0.0.1 is not. */
+/** PEM files of a server whose certificate is for `localhost`, and not for 127.0.0.1. */
 export interface Certificates {
   /** Certificate of the authority that signed the server's. */
   readonly authority: string;
-  /** Certificate of one that did not. */
+  /** Certificate of an authority that did not. */
   readonly otherAuthority: string;
-  /** Certificate and key of a client that is the role `name`, by the authority that the server knows. */
+  /** Certificate and key of a client for the role `name`, signed by the server's authority. */
   client(name: string): { readonly certificate: string; readonly key: string };
   /** Settings that make a server offer TLS with its certificate. */
   readonly serverSettings: readonly string[];
   remove(): void;
 }
 
-/** Not from the system's openssl.cnf, which may lack what an authority's certificate needs. */
+/** A separate configuration, since the system's openssl.cnf may lack the sections for an authority. */
 const CONFIGURATION = `
 [req]
 distinguished_name = name
@@ -38,7 +38,7 @@ export function hasOpenssl(): boolean {
 export function makeCertificates(): Certificates {
   const folder = mkdtempSync(join(tmpdir(), 'fs-tls-'));
   const file = (name: string) => join(folder, name);
-  // Open, for the server's account; the keys are closed one by one.
+  // Readable for the server's account. The keys are restricted one by one.
   chmodSync(folder, 0o755);
   writeFileSync(file('openssl.cnf'), CONFIGURATION);
   const openssl = (...args: readonly string[]) =>
@@ -77,7 +77,7 @@ export function makeCertificates(): Certificates {
   };
 }
 
-/** A server refuses a key that others than its own account may read. */
+/** A server refuses a key that other accounts can read. */
 function giveToServer(key: string): void {
   chmodSync(key, 0o600);
   const account = serverAccount();

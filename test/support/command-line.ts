@@ -5,19 +5,19 @@ export interface CliResult {
   readonly exitCode: number | null;
   readonly stdout: string;
   readonly stderr: string;
-  /** Both, as a person sees them. */
+  /** Both, in the order in which a person sees them. */
   readonly output: string;
 }
 
 export interface CliOptions {
   readonly env?: Readonly<Record<string, string>>;
-  /** Folder of the package whose command line is run; default: this one. */
+  /** The folder of the package whose command line is run. Default: this one. */
   readonly folder?: string;
   /** Default: the package's folder. */
   readonly cwd?: string;
 }
 
-/** Starts the development command line, which has all commands, as a process, with nothing of this environment but what a process needs. */
+/** Starts the development command line, which has all commands, as a process with a minimal environment. */
 export function startCli(args: readonly string[], options: CliOptions = {}): ChildProcess {
   const folder = options.folder ?? packageFolder();
   return spawn(process.execPath, [...startOf(folder, 'dev', 'cli'), ...args], {
@@ -32,7 +32,7 @@ export function runCli(args: readonly string[], options: CliOptions = {}): Promi
   return collect(startCli(args, options));
 }
 
-/** Waits for a process to end and gathers what it said. */
+/** Waits for a process to end, and collects its output. */
 export async function collect(child: ChildProcess): Promise<CliResult> {
   let stdout = '';
   let stderr = '';

@@ -2,17 +2,17 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
-/** File names of the migrations that a folder of the package holds, in their order. */
+/** File names of the migrations in a package's folder, in order. */
 export function committedMigrations(folder: string = PACKAGE_ROOT): readonly string[] {
   return readdirSync(join(folder, 'migrations', 'committed')).sort();
 }
 
-/** The number that a migration's file name begins with, as it is written there. */
+/** The number at the beginning of a migration's file name, with its zeros. */
 export function migrationNumber(filename: string): string {
   return filename.slice(0, 6);
 }
 
-/** The number of a migration that is committed so many after the last one; 1: the next one. */
+/** The number of a migration after the last one. Offset 1 is the next one. */
 export function numberAfterLast(distance: number): string {
   const last = Number(migrationNumber(committedMigrations().at(-1) ?? ''));
   return String(last + distance).padStart(6, '0');

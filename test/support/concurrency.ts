@@ -2,12 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Client, QueryResult } from 'pg';
 import { asAdmin } from './test-database.ts';
 
-/** What became of a statement. */
+/** The result or the error of a statement. */
 export type Outcome =
   | { readonly ok: true; readonly result: QueryResult }
   | { readonly ok: false; readonly error: Error & { readonly code: string; readonly constraint?: string } };
 
-/** Sends a statement and waits until it is done or waits for a lock; the outcome comes when it is done. */
+/** Sends a statement, and waits until it ends or waits for a lock. The outcome resolves when it ends. */
 export async function sendAndBlock(
   client: Client,
   text: string,

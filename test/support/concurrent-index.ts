@@ -8,7 +8,7 @@ import { until } from './until.ts';
 export const BUILD_INDEX =
   '--! no-transaction\ncreate index concurrently if not exists items_note_idx on app.items (note);';
 
-/** Makes the table app.items with rows that repeat themselves. */
+/** Creates the table app.items with duplicate rows. */
 export async function createItems(sql: Sql): Promise<void> {
   await sql.query('create schema app');
   await sql.query('create table app.items (id bigint generated always as identity, note text)');
@@ -16,8 +16,8 @@ export async function createItems(sql: Sql): Promise<void> {
 }
 
 /**
- * Opens a transaction for which a concurrent build waits: before it begins, for one that writes the table; before it
- * ends, for one that reads and keeps its snapshot.
+ * Opens a transaction for which a concurrent build waits. One that writes the table blocks its beginning. One that
+ * reads and keeps its snapshot blocks its end.
  */
 export async function startReport(
   database: TestDatabase,
@@ -34,7 +34,7 @@ export async function pidOf(client: Client): Promise<number> {
   return (await one(client, 'select pg_backend_pid() as pid')).pid;
 }
 
-/** Waits until a session of the database waits for a lock in a statement that begins so, and returns its process. */
+/** Waits until a statement with this beginning waits for a lock, and returns its server process. */
 export async function untilBlocked(database: TestDatabase, statement: string): Promise<number> {
   return until(async () => {
     const [session] = await database.query<{ pid: number }>(
@@ -47,7 +47,7 @@ export async function untilBlocked(database: TestDatabase, statement: string): P
   });
 }
 
-/** Leaves an invalid index as a build that fails does, and returns its oid. */
+/** Leaves an invalid index, as a failed build does, and returns its oid. */
 export async function leaveInvalidIndex(
   database: TestDatabase,
   index: string,
@@ -65,7 +65,7 @@ export async function leaveInvalidIndex(
   return oid;
 }
 
-/** An index as it is there; null where none is. */
+/** The oid and validity of an index; null when it does not exist. */
 export async function findIndex(
   database: TestDatabase,
   name: string,

@@ -10,8 +10,8 @@ export async function totalsOf(sql: Sql, directoryId: string): Promise<Totals> {
 }
 
 /**
- * Directories whose totals and children, as the view and both functions return them, are not what a count of the
- * live nodes gives. One statement, so that it may run beside writers.
+ * Directories for which the view or one of both functions returns other totals or child counts than a count of the
+ * live nodes. One statement, so that it can run during writes.
  */
 export async function wrongTotals(sql: Sql): Promise<readonly QueryResultRow[]> {
   const result = await sql.query(

@@ -7,8 +7,8 @@ import pg from 'pg';
 const run = promisify(execFile);
 
 /**
- * Folder of a pg_dump and pg_restore of the server's own major version: others do not read it, or write what it does
- * not take. The embedded Postgres comes without them.
+ * The folder of pg_dump and pg_restore of the server's major version. An older pg_dump cannot read the server, and a
+ * newer one may write SQL that it does not accept. The embedded Postgres has neither.
  */
 export async function findDumpTools(serverUrl: string): Promise<string | undefined> {
   const major = await serverMajor(serverUrl);

@@ -3,14 +3,14 @@ import { join } from 'node:path';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 export interface Example {
-  /** The heading above it. */
+  /** The heading above the statement. */
   readonly section: string;
   readonly statement: string;
-  /** One line a row, columns separated by " | "; undefined when the document says nothing about it. */
+  /** The expected rows, one per line, columns separated by " | "; undefined when the document shows none. */
   readonly expected: readonly string[] | undefined;
 }
 
-/** Anything that runs a statement and gives rows as arrays, as pg's Client does. */
+/** Runs a statement and returns rows as arrays, like pg's Client. */
 export interface ArrayClient {
   query(query: {
     readonly text: string;
@@ -18,7 +18,10 @@ export interface ArrayClient {
   }): Promise<{ readonly rows: readonly unknown[][] }>;
 }
 
-/** The statements in a document's SQL blocks; a statement ends with a line's ";", and comment lines after it are its rows. */
+/**
+ * The statements in a document's SQL blocks. A statement ends with ";" at the end of a line. Comment lines after it are
+ * its rows.
+ */
 export function examplesOf(document: string): readonly Example[] {
   const text = readFileSync(join(PACKAGE_ROOT, document), 'utf8');
   let section = '';
@@ -40,7 +43,7 @@ export function examplesOf(document: string): readonly Example[] {
   });
 }
 
-/** What a statement returns, a line a row; an error is a line that begins with "ERROR". */
+/** The rows that a statement returns, one per line. An error is a line that begins with "ERROR". */
 export async function outcomeOf(client: ArrayClient, statement: string): Promise<readonly string[]> {
   try {
     const { rows } = await client.query({ text: statement, rowMode: 'array' });

@@ -15,7 +15,7 @@ declare module 'vitest' {
   }
 }
 
-/** One server a run, and in it one migrated database that every test's own is cloned from. */
+/** Starts one server per run, with one migrated database from which each test's database is cloned. */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const [server, compiled] = await Promise.all([startTestServer(), compilePackage()]);
   const template = `filestore_test_${randomBytes(4).toString('hex')}`;

@@ -1,27 +1,27 @@
 import type { MigrationEvent, MigrationReport, RunMigrationsOptions } from '../../src/index.ts';
 
-/** What a host process is told. */
+/** Messages to a host process. */
 export type HostCommand =
   | {
       readonly type: 'run';
       readonly run: number;
-      /** Of the package whose runMigrations is called. */
+      /** The folder of the package whose runMigrations is called. */
       readonly folder: string;
       readonly env: Readonly<Record<string, string>>;
       readonly settings: NonNullable<RunMigrationsOptions['settings']>;
     }
   | { readonly type: 'abort'; readonly run: number }
-  /** Let go of everything, and end when nothing is left to wait for. */
+  /** Close everything, and end when nothing is pending. */
   | { readonly type: 'end' };
 
-/** What a host process tells. */
+/** Messages from a host process. */
 export type HostMessage =
   | { readonly type: 'event'; readonly run: number; readonly event: MigrationEvent }
   | { readonly type: 'outcome'; readonly run: number; readonly outcome: HostOutcome }
-  /** Something that would have ended the process: an uncaught error, an unhandled rejection, process.exit. */
+  /** An event that would have ended the process: an uncaught error, an unhandled rejection, process.exit. */
   | { readonly type: 'fault'; readonly description: string };
 
-/** How a run ended, as it survives the way between processes. */
+/** How a run ended, in a form that can be sent between processes. */
 export type HostOutcome =
   | { readonly ok: true; readonly report: MigrationReport }
   | { readonly ok: false; readonly error: HostError };

@@ -1,6 +1,6 @@
 /**
- * A service that calls runMigrations, as a process of its own, so that it can be seen to live on: it counts
- * heartbeats, and tells of everything that would have ended it.
+ * A service that calls runMigrations in a separate process, so that a test can see that it survives. It counts
+ * heartbeats, and reports every event that would have ended it.
  */
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -75,7 +75,7 @@ function describe(error: unknown): Omit<HostError, 'isFilestoreError'> {
   };
 }
 
-/** Name and message of an error are not its own, and a code may be. */
+/** Name and message of an error are not own properties, so they are copied one by one. */
 function fieldsOf(error: unknown): Readonly<Record<string, unknown>> {
   if (!(error instanceof Error)) return { name: typeof error, message: error };
   return { ...error, name: error.name, message: error.message, cause: error.cause };

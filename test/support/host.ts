@@ -9,7 +9,7 @@ import { until } from './until.ts';
 /** A process that calls runMigrations and must not be harmed by it. */
 export interface Host {
   run(options: HostRunOptions): HostRun;
-  /** What would have ended the process, so far. */
+  /** Events so far that would have ended the process. */
   readonly faults: readonly string[];
 }
 
@@ -22,7 +22,7 @@ export interface HostRunOptions {
 /** One call of runMigrations. */
 export interface HostRun {
   readonly events: readonly MigrationEvent[];
-  /** Resolves with the first event that is like this. */
+  /** Resolves with the first event that matches. */
   untilEvent<Type extends MigrationEvent['type']>(
     type: Type,
   ): Promise<Extract<MigrationEvent, { readonly type: Type }>>;
@@ -30,7 +30,7 @@ export interface HostRun {
   readonly outcome: Promise<HostOutcome>;
 }
 
-/** One process for all tests of a file, which lives through all of them and in the end has nothing left to do. */
+/** One process for all tests of a file. It must survive all of them, and have nothing pending at the end. */
 export function hostForFile(): () => Host {
   let host: (Host & { end(): Promise<void> }) | undefined;
   beforeAll(() => {
@@ -38,7 +38,7 @@ export function hostForFile(): () => Host {
   });
   afterAll(() => host?.end());
   return () => {
-    if (host === undefined) throw new Error('the host is there inside a test only');
+    if (host === undefined) throw new Error('the host exists only inside a test');
     return host;
   };
 }
@@ -48,7 +48,7 @@ function startHost(): Host & { end(): Promise<void> } {
     stdio: ['inherit', 'inherit', 'inherit', 'ipc'],
     env: { PATH: process.env.PATH, HOME: process.env.HOME },
   });
-  // Two for each run.
+  // Two listeners for each run.
   child.setMaxListeners(0);
   const faults: string[] = [];
   child.on('message', (message: HostMessage) => {
@@ -79,7 +79,7 @@ function startRun(child: ChildProcess, run: number, options: HostRunOptions): Ho
       if (message.type === 'event' && message.run === run) events.push(message.event);
       if (message.type === 'outcome' && message.run === run) resolve(message.outcome);
     });
-    child.once('exit', () => reject(new Error('the host ended while it migrated')));
+    child.once('exit', () => reject(new Error('the host ended during the run')));
   });
   // Who waits for it hears of it.
   outcome.catch(() => undefined);

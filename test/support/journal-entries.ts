@@ -6,7 +6,7 @@ export const BEGIN =
 export const START = 'select * from filestore.start_command($1)';
 export const FINISH = 'select * from filestore.finish_command($1, $2, $3, $4)';
 
-/** What a command is asked for with; what is left out is null or its default. */
+/** The arguments of begin_command. Those that are left out are null or have their default. */
 export interface CommandRequest {
   readonly command?: string;
   readonly parameters?: object;
@@ -40,13 +40,13 @@ export const finish = (
 export const queueCommand = async (sql: Sql) =>
   (await one(sql, "select (entry).id from filestore.begin_command('move', queue => true)")).id as string;
 
-/** As an operator empties it: what has not ended is ended first. */
+/** Empties the journal as an operator does: ends all entries first. */
 export async function emptyJournal(sql: Sql): Promise<void> {
   await sql.query("update filestore.journal_entries set status = 'canceled' where completed_at is null");
   await sql.query('delete from filestore.journal_entries');
 }
 
-/** Runs statements without triggers, as a restore does: the only way to write an entry that is old or has ended. */
+/** Runs statements without triggers, as a restore does. Only this can write an old or ended entry. */
 export async function withoutTriggers<T>(client: Client, work: () => Promise<T>): Promise<T> {
   await client.query('begin');
   try {
@@ -60,7 +60,7 @@ export async function withoutTriggers<T>(client: Client, work: () => Promise<T>)
   }
 }
 
-/** Writes entries down as they would be after so many days, and returns their ids. */
+/** Writes entries that are so many days old, and returns their ids. */
 export async function recordEntries(
   client: Client,
   status: string,

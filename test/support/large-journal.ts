@@ -3,12 +3,13 @@ import type { TestDatabase } from './test-database.ts';
 export const ENTRIES = 300_000;
 
 /**
- * Fills the journal with entries of the past. Mounts 1 and 2 and three commands share the entries; mount 3, the command scan and canceled entries are rare and
- * old; mount 5 and the command upload are frequent and old. One entry in 200 failed, the last 50 are unfinished.
+ * Fills the journal with entries of the past, most of them of mounts 1 and 2 and three commands. Mount 3, the command
+ * scan and canceled entries are rare and old. Mount 5 and the command upload are frequent and old. One entry in 200
+ * failed, and the last 50 are unfinished.
  */
 export async function loadLargeJournal(database: TestDatabase): Promise<void> {
   const client = await database.connect();
-  // Entries of the past, which no one can insert.
+  // Without triggers: they refuse entries of the past.
   await client.query('set session_replication_role = replica');
   await client.query('select setseed(0.5)');
   await client.query(

@@ -6,10 +6,10 @@ export const DIRECTORIES = 300;
 export const FILES = 300_000;
 
 /**
- * A tree of 300 directories d1, d2, … with files f1 to f1000 each, every tenth of them (f7, f17, …) deleted; all have an
- * earlier version, and a sighting of now. Beside them `d1/lock`, which was deleted 2 000 times, and the directories
- * `empty` and `gone`, whose files f1 to f100 are deleted as it is. Files are inserted past all triggers, with which the
- * load would take a minute, so totals do not count them.
+ * Creates 300 directories d1, d2, … with files f1 to f1000 each. Every tenth file (f7, f17, …) is deleted. All have an
+ * earlier version and a sighting of now. There are also `d1/lock`, which was deleted 2 000 times, and the directories
+ * `empty` and `gone`; `gone` and its files f1 to f100 are deleted. Files are inserted without triggers, since with them
+ * the load would take a minute. So the totals do not include them.
  */
 export async function loadLargeTree(database: TestDatabase): Promise<Mount> {
   const mount = await createMount(database, 's3');
@@ -34,7 +34,7 @@ export async function loadLargeTree(database: TestDatabase): Promise<Mount> {
   return mount;
 }
 
-/** Drops what only slows the load down, and returns the statements that create it again. */
+/** Drops the indexes that slow the load down, and returns the statements that recreate them. */
 async function dropIndexes(client: Client): Promise<readonly string[]> {
   const { rows } = await client.query<{ name: string; definition: string }>(
     `select i.indexrelid::regclass::text as name, pg_get_indexdef(i.indexrelid) as definition
@@ -50,7 +50,7 @@ export async function idOf(database: TestDatabase, path: string): Promise<string
   return (await one(database, 'select max(id) as id from filestore.nodes where path = $1', [path])).id;
 }
 
-/** Inserts files with all columns that triggers would fill; the rest of the statement says which. */
+/** Inserts files with all columns that triggers would set. The given text ends the statement. */
 const INSERT = `
   insert into filestore.nodes
     (backend_mount_id, parent_id, parent_path, parent_live, name, path, depth, live, kind, size_bytes, checksum, metadata,

@@ -4,7 +4,7 @@ import type { TestDatabase } from './test-database.ts';
 
 export type AccessLevel = 'reader' | 'service' | 'operator';
 
-/** Connections to the database of a file as new roles of a level. Ask for it after the database of the file. */
+/** Connections to the database of a file as new roles with a level. Call it after the function for the database. */
 export function levelsForFile(database: () => TestDatabase): (level: AccessLevel) => Promise<Client> {
   const createRole = rolesForFile(database);
   return async (level) => {

@@ -15,22 +15,22 @@ import {
 } from './staged-package.ts';
 import { until } from './until.ts';
 
-/** A migrated database, and a package that has three migrations for it, with a cable in between. */
+/** A migrated database, a package with three more migrations, and a proxy in between. */
 export interface Scene {
   readonly copy: StagedPackage;
   readonly proxy: Cable;
-  /** For a run by way of the proxy. */
+  /** The URL for a run through the proxy. */
   readonly env: Readonly<Record<string, string>>;
-  /** For a run past the proxy. */
+  /** The URL without the proxy. */
   readonly directEnv: Readonly<Record<string, string>>;
-  /** Connects past the proxy; closed with the scene. */
+  /** Connects without the proxy. The connection is closed with the scene. */
   connect(): Promise<Client>;
-  /** Has the phase happen to the next run. */
+  /** Makes the next run stop in the phase. */
   arrange(phase: Phase): Promise<Arrangement>;
   state(): Promise<StagedState>;
-  /** The state in which so many of the three migrations are applied, and nothing of the others. */
+  /** The expected state when so many of the three migrations are applied, and nothing of the others. */
   stateAfter(count: 0 | 1 | 2 | 3): StagedState;
-  /** Sessions of migrators, and locks of theirs that somebody holds. */
+  /** Remaining sessions of migrators, and held locks of theirs. */
   traces(): Promise<readonly string[]>;
   close(): Promise<void>;
 }
@@ -46,11 +46,11 @@ export type Phase =
   | 'comparing the schema';
 
 export interface Arrangement {
-  /** Resolves when a run is there. */
+  /** Resolves when a run has reached the phase. */
   readonly reached: Promise<unknown>;
-  /** How many of the three migrations are committed there. */
+  /** How many of the three migrations are committed at this point. */
   readonly committed: 0 | 1 | 2 | 3;
-  /** Lets it go on. */
+  /** Lets the run continue. */
   leave(): Promise<void>;
 }
 
@@ -88,7 +88,7 @@ export async function openScene({ copy, adminUrl, template }: SceneOptions): Pro
     connect,
     async arrange(phase) {
       const arrangement = await ARRANGE[phase]({ proxy, connect });
-      // A test may end before a run is there.
+      // A test may end before a run reaches the phase.
       arrangement.reached.catch(() => undefined);
       return arrangement;
     },

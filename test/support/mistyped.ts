@@ -1,6 +1,6 @@
 import { ENCODED_SECRET, SECRET } from './secret.ts';
 
-/** Characters that mean something in a URL, and what may stand before and after them. */
+/** Characters with a meaning in a URL, between parts of a password. */
 const SPECIAL = [
   ...['/', '?', '#', '%', '%4', '@', ':', '&', '=', '+', ' ', '\\', '[', ']', '"', "'", '<', '^', '|', '{'],
   ...[
@@ -18,7 +18,7 @@ const SPECIAL = [
   ],
 ];
 
-/** URLs whose password was not written as it should be, on an address where nothing listens. */
+/** URLs with a mistyped password, with an address where no server listens. */
 export function mistypedUrls(): readonly string[] {
   const rest = '@127.0.0.1:1/app';
   return [
@@ -39,7 +39,7 @@ export function mistypedUrls(): readonly string[] {
       `postgres://app@127.0.0.1:1/app?sslmode=require;password=${password}`,
       `host=127.0.0.1 port=1 user=app password=${password} dbname=app`,
     ]),
-    // A port that can be one, then a character that ends it.
+    // A valid port, and a character that ends it.
     ...SPECIAL.flatMap((special) =>
       [SECRET, ENCODED_SECRET].map((password) => `postgres://app:12${special}${password}${rest}`),
     ),

@@ -1,6 +1,6 @@
 import type { QueryResult, QueryResultRow } from 'pg';
 
-/** Whatever runs SQL: a test's database, a connection. */
+/** Anything that runs SQL: a test's database, or a connection. */
 export interface Sql {
   query(text: string, values?: unknown[]): Promise<QueryResult<QueryResultRow> | readonly QueryResultRow[]>;
 }
@@ -53,7 +53,7 @@ export async function createNode(
 export const createDirectory = (sql: Sql, mount: Mount, parentId: string, name: string) =>
   createNode(sql, mount, parentId, name, 'directory');
 
-/** Makes a chain of directories below the root and returns their ids, top first. */
+/** Creates directories inside each other, below the root, and returns their ids, top first. */
 export async function createChain(sql: Sql, mount: Mount, ...names: readonly string[]): Promise<string[]> {
   const ids: string[] = [];
   for (const name of names) ids.push(await createDirectory(sql, mount, ids.at(-1) ?? mount.rootId, name));
@@ -72,7 +72,7 @@ export async function moveNode(sql: Sql, id: string, parentId: string): Promise<
   await sql.query('update filestore.nodes set parent_id = $2 where id = $1', [id, parentId]);
 }
 
-/** Folds what is pending, until nothing is. */
+/** Folds until no deltas are pending. */
 export async function foldAll(sql: Sql): Promise<void> {
   while ((await one(sql, 'select filestore.fold_rollups() as folded')).folded > 0);
 }

@@ -4,26 +4,26 @@ import { freePort, type Listen, type Server, serverUrl, startServer } from '../.
 import { makeServerFolder, type ServerFolder } from '../../dev/embedded/server-folder.ts';
 import { findBinaries, SERVER_FOLDER_PREFIX } from './test-server.ts';
 
-/** A server of one test's own, which it may shut down, kill and start again on the same data and address. */
+/** A separate server of one test, which it may shut down, kill and restart with the same data and address. */
 export interface OwnServer {
   /** URL of the database `postgres`, as the superuser. */
   readonly url: string;
   /** 127.0.0.1, or the folder of the socket. */
   readonly host: string;
   readonly port: number;
-  /** Of the postmaster; undefined while it is down. */
+  /** The process id of the postmaster; undefined while it is down. */
   readonly pid: number | undefined;
-  /** Where its files are, among them postgres.log, which begins anew with each start. */
+  /** The folder of its files. Its postgres.log is overwritten at each start. */
   readonly folder: string;
   readonly settings: readonly string[];
   shutDown(how: Shutdown): Promise<void>;
   start(): Promise<void>;
   restart(how: Shutdown): Promise<void>;
-  /** Ends it for good and removes its files. */
+  /** Stops it and removes its files. */
   stop(): Promise<void>;
 }
 
-/** `fast` ends it in order; after `immediate` and `kill` it recovers from its log, and `kill` orphans its backends. */
+/** `fast` shuts it down in order. After `immediate` and `kill` it recovers from its log. `kill` leaves its backends running. */
 export type Shutdown = 'fast' | 'immediate' | 'kill';
 
 export interface OwnServerOptions {
@@ -31,13 +31,13 @@ export interface OwnServerOptions {
   readonly settings?: readonly string[];
   /** Default: socket. */
   readonly listen?: Listen['kind'];
-  /** Called with the server's folder before its first start, which makes the data where this did not. */
+  /** Called with the server's folder before its first start, which creates the data directory if it is missing. */
   readonly prepare?: (folder: string) => Promise<void>;
 }
 
 const SIGNALS = { fast: 'SIGINT', immediate: 'SIGQUIT', kill: 'SIGKILL' } as const;
 
-/** The machine does not crash, so that what was written stays; what was committed is written, unlike with synchronous_commit=off. */
+/** Without fsync, since the machine does not crash. Commits are still written, unlike with synchronous_commit=off. */
 const FAST = ['fsync=off', 'full_page_writes=off'];
 
 const PATIENCE_MS = 60_000;
@@ -69,13 +69,13 @@ function ownServer(
   let server: Server | undefined = first;
 
   const shutDown = async (how: Shutdown) => {
-    if (server === undefined) throw new Error('the server is down already');
+    if (server === undefined) throw new Error('the server is already down');
     process.kill(server.pid, SIGNALS[how]);
     await untilEnded(server);
     server = undefined;
   };
   const start = async () => {
-    if (server !== undefined) throw new Error('the server is up already');
+    if (server !== undefined) throw new Error('the server is already up');
     server = await patiently(startAgain);
   };
   return {
@@ -108,18 +108,18 @@ async function startSomewhere(
 ): Promise<Server> {
   if (kind === 'socket') return start(folder.listen);
   const attempt = async () => start({ kind, port: await freePort(0) });
-  // A free port may be taken before the server uses it.
+  // Another process may take a free port before the server uses it.
   return attempt().catch(attempt);
 }
 
-/** Keeps this process alive meanwhile, which the server's own process does not. */
+/** Keeps this process alive while it waits; the server's process does not. */
 async function untilEnded(server: Server): Promise<void> {
   const keepAlive = setInterval(() => undefined, 1000);
   await server.ended;
   clearInterval(keepAlive);
 }
 
-/** A server does not start while backends of the one that was killed still hold its shared memory. */
+/** A server does not start while backends of the killed one still use its shared memory. */
 async function patiently(start: () => Promise<Server>): Promise<Server> {
   const deadline = Date.now() + PATIENCE_MS;
   for (;;) {

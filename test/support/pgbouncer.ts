@@ -11,22 +11,22 @@ import { SERVER_FOLDER_PREFIX } from './test-server.ts';
 
 /** A PgBouncer in front of a server. */
 export interface PgBouncer {
-  /** URL of a database of the server, by way of the pooler. */
+  /** URL of a database of the server, through the pooler. */
   url(database: string): string;
   stop(): Promise<void>;
 }
 
 export interface PgBouncerOptions {
-  /** URL of the server, with the role and password that the pooler logs in with, whoever comes. */
+  /** URL of the server, with the role and password that the pooler uses for all clients. */
   readonly server: string;
   readonly mode: 'transaction' | 'session';
-  /** Most connections to the server for each database. Default: PgBouncer's own, 20. */
+  /** Maximum number of server connections per database. Default: PgBouncer's default, 20. */
   readonly poolSize?: number;
   /** More lines for pgbouncer.ini, such as `ignore_startup_parameters = options`. */
   readonly settings?: readonly string[];
 }
 
-/** Where Debian puts it stands in no ordinary user's PATH. */
+/** Debian installs it in a folder that is not in the PATH of ordinary users. */
 export function pgbouncerBinary(env: NodeJS.ProcessEnv = process.env): string | undefined {
   const folders = [...(env.PATH ?? '').split(delimiter), '/usr/sbin'];
   return folders.map((folder) => join(folder, 'pgbouncer')).find((path) => existsSync(path));
@@ -43,7 +43,7 @@ export async function startPgbouncer(options: PgBouncerOptions): Promise<PgBounc
   const ended = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   const stop = async () => {
     child.ref();
-    // The guard kills it then: it keeps nothing that an end in order would save.
+    // The guard kills it: it has no state to save.
     child.stdin?.destroy();
     await ended;
     await files.remove();
@@ -58,7 +58,7 @@ export async function startPgbouncer(options: PgBouncerOptions): Promise<PgBounc
   return { url, stop };
 }
 
-/** What is set neither here nor by a test, ignore_startup_parameters above all, is as people find it. */
+/** Settings that neither this nor a test sets have PgBouncer's defaults, especially ignore_startup_parameters. */
 function writeConfiguration(
   folder: string,
   port: number,
@@ -88,7 +88,7 @@ ${settings.join('\n')}
   if (account.kind === 'nobody') chownSync(file, account.uid, account.gid);
 }
 
-/** Starts it so that it ends with this process: what the shell leaves behind waits for the pipe to close. */
+/** Starts it so that it ends with this process: the shell's background process kills it when the pipe closes. */
 function spawnGuarded(binary: string, folder: string): ChildProcess {
   const guard = 'exec 3<&0; (read -r _ <&3; kill -KILL $$ 2>/dev/null) & exec "$0" "$@" </dev/null 3<&-';
   const log = openLog(logFile(folder));

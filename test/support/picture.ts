@@ -3,12 +3,12 @@ import type { CatalogObject } from '../../src/catalog/model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import type { TestDatabase } from './test-database.ts';
 
-/** All that a run could change in a database. Two of them are equal when nothing was touched in between. */
+/** Everything that a run could change in a database. Two pictures are equal if nothing was changed in between. */
 export interface Picture {
   readonly catalog: readonly CatalogObject[];
-  /** Every relation, with the file that holds it: one that was dropped and made again is another. */
+  /** Every relation with its file, which changes when the relation is recreated. */
   readonly relations: readonly string[];
-  /** Number of rows in every table, and a sum over what they hold; the migrations' bookkeeping among them. */
+  /** The number of rows and a checksum of every table, also those of graphile-migrate. */
   readonly rows: Readonly<Record<string, string>>;
 }
 

@@ -11,21 +11,21 @@ interface Node {
   readonly Plans?: readonly Node[];
 }
 
-/** What a statement did. */
+/** What a statement read and returned. */
 export interface Plan {
-  /** Number of rows that it returned. */
+  /** Number of returned rows. */
   readonly rows: number;
-  /** Number of pages that it read, from memory or disk: the same each time, whatever else the machine does. */
+  /** Number of pages that it read from memory or disk: the same each time, also on a busy machine. */
   readonly pages: number;
   readonly indexes: readonly string[];
-  /** Tables that it read from end to end. */
+  /** Tables that it scanned. */
   readonly scanned: readonly string[];
   readonly sorts: boolean;
 }
 
 /**
- * Runs a statement, twice because the first run also reads the catalog, and returns what the second one did. What
- * functions in it read counts in its pages only.
+ * Runs a statement twice, since the first run also reads the catalog, and describes the second run. Reads by
+ * functions in it are included only in the number of pages.
  */
 export async function explain(client: Client, statement: string): Promise<Plan> {
   const text = `explain (analyze, buffers, timing off, format json) ${statement}`;
@@ -46,7 +46,7 @@ export async function explain(client: Client, statement: string): Promise<Plan> 
 
 const flatten = (node: Node): readonly Node[] => [node, ...(node.Plans ?? []).flatMap(flatten)];
 
-/** The indexes that calls of functions in one transaction read, and the tables that they read from end to end. */
+/** The indexes that function calls in one transaction use, and the tables that they scan. */
 export async function scansOf(
   database: TestDatabase,
   tables: readonly string[],

@@ -1,23 +1,23 @@
 import pg, { type Client } from 'pg';
 
-/** What a session of the server has that the next client of a pooler would find in it. */
+/** The state of a server session that the next client of a pooler would get. */
 export interface SessionState {
   readonly pid: number;
-  /** What was set for the session, beyond what the pooler sets for each client. */
+  /** Settings of the session, except those that the pooler sets for each client. */
   readonly settings: Readonly<Record<string, string>>;
   readonly applicationName: string;
-  /** What the look at a database leaves to its own transaction; the server does not list it among its settings. */
+  /** A setting that the survey makes for its transaction; the server does not list it among its settings. */
   readonly preflight: string | null;
   readonly advisoryLocks: number;
   readonly preparedStatements: number;
   readonly temporaryTables: number;
 }
 
-/** Connects as many clients at once by way of a pooler, and looks at the sessions that they are given. */
+/** Connects several clients at once through a pooler, and reads the state of their server sessions. */
 export async function lookAtSessions(url: string, count: number): Promise<readonly SessionState[]> {
   const clients = Array.from({ length: count }, () => new pg.Client(url));
   try {
-    // One after the other: each keeps the session that it was given.
+    // One after the other; each client keeps its session.
     for (const client of clients) {
       client.on('error', () => undefined);
       await client.connect();
@@ -46,6 +46,6 @@ async function look(client: Client): Promise<SessionState> {
       (select count(*)::integer from pg_prepared_statements) as "preparedStatements",
       (select count(*)::integer from pg_class where relpersistence = 't') as "temporaryTables"
   `);
-  if (rows[0] === undefined) throw new Error('the server answered nothing');
+  if (rows[0] === undefined) throw new Error('the server returned no row');
   return rows[0];
 }

@@ -1,6 +1,6 @@
 /**
- * Whether tests that need a program of the system can run. Where it is missing, a line says that they are skipped; with
- * CI set, where nothing may be skipped, that is a failure.
+ * Whether tests that need a system program can run. If it is missing, a line reports that they are skipped. With
+ * CI set, no test may be skipped, so this throws.
  */
 export function canUse(program: string, found: boolean): boolean {
   if (!found && process.env.CI) {

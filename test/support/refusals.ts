@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 
-/** What every refusal says: a SQLSTATE of class FS, the path or id in its message, what to do in its hint. */
+/** Every refusal has a SQLSTATE of class FS, a path or id in its message, and a remedy in its hint. */
 export function refusal(code: 'FS404' | 'FS409' | 'FS422', names: string | undefined): object {
   return {
     code,

@@ -8,15 +8,15 @@ import { asAdmin, type TestDatabase } from './test-database.ts';
 /** A role that can log in to a test's database. */
 export interface LoginRole {
   readonly name: string;
-  /** The name as it stands in SQL. */
+  /** The name, quoted for SQL. */
   readonly quotedName: string;
   readonly url: string;
   connect(): Promise<Client>;
 }
 
 /**
- * Login roles for the tests of a file, dropped after it with everything they own and were given. Ask for them
- * after the database of the file: what is asked for last is given back first.
+ * Login roles for the tests of a file, dropped after it with everything they own and their rights. Call it
+ * after the function for the database, since the last one called is cleaned up first.
  */
 export function rolesForFile(database: () => TestDatabase): (suffix?: string) => Promise<LoginRole> {
   return provideRoles(database, afterAll);
@@ -36,16 +36,16 @@ function provideRoles(
 
   after(async () => {
     await Promise.allSettled(clients.splice(0).map((client) => client.end()));
-    // The latest first: an owner comes before those it gave something to.
+    // In reverse order: an owner was created before the roles that it granted rights to.
     for (const name of names.splice(0).reverse().map(pg.escapeIdentifier)) {
-      // What it owns and was given in the database would keep the role.
+      // A role cannot be dropped while it owns objects or has rights in the database.
       await database().query(`drop owned by ${name} cascade`);
       await asAdmin((admin) => admin.query(`drop role ${name}`));
     }
   });
 
   return async (suffix = '') => {
-    // Roles are the cluster's: the database's name, which is unique in it, makes theirs unique too.
+    // Roles belong to the cluster: the unique name of the database makes their names unique.
     const name = `${database().name}_${names.length}${suffix}`;
     const quotedName = pg.escapeIdentifier(name);
     const password = randomBytes(9).toString('hex');
@@ -70,15 +70,15 @@ function provideRoles(
 }
 
 /**
- * Migrates an empty database as a role that may do nothing else, as in production: what the schema's functions
- * lack would not show with a superuser as their owner.
+ * Migrates an empty database as a role with no other rights, as in production. With a superuser as their owner, missing
+ * rights of the schema's functions would not show.
  */
 export async function migrateAs(owner: LoginRole, database: TestDatabase): Promise<void> {
   await database.query(`grant create on database ${database.name} to ${owner.quotedName}`);
   await runMigrations({ connection: connectionTo(owner.url) });
 }
 
-/** Everything in the database that the role was given, one line each. */
+/** All rights of the role in the database, one per line. */
 export async function readPrivileges(database: TestDatabase, role: LoginRole): Promise<readonly string[]> {
   const rows = await database.query<{ privilege: string }>(
     `select concat_ws(' ', o.object, a.privilege_type, a.is_grantable) as privilege

@@ -3,7 +3,7 @@ import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import { renderRowTypes } from '../../dev/documents/render-row-types.ts';
 import type { TestDatabase } from './test-database.ts';
 
-/** The text of the types of a database's schema. */
+/** The generated types of a database's schema, as text. */
 export async function typesOf(database: () => TestDatabase): Promise<string> {
   const client = await database().connect();
   return renderRowTypes(await describeSchema(client), await readAccess(client));
@@ -21,7 +21,7 @@ export function fieldsOf(types: string, name: string): Readonly<Record<string, s
     return { ...fieldsOf(types, table), [field]: type };
   }
   const body = new RegExp(`^export interface ${name} \\{\\n([\\s\\S]*?)^\\}`, 'm').exec(types)?.[1];
-  if (body === undefined) throw new Error(`there is no ${name}`);
+  if (body === undefined) throw new Error(`the interface ${name} does not exist`);
   return Object.fromEntries(
     [...body.matchAll(/^ {2}(\w+)\??: (.*);$/gm)].map(([, field = '', type = '']) => [field, type]),
   );

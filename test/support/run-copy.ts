@@ -10,9 +10,9 @@ import { type MigrationSettings, migrationSettings } from '../../src/settings/se
 
 /** A run of a copy's migrations in this process. */
 export interface CopyRun {
-  /** What it has told so far. */
+  /** The events so far. */
   readonly events: readonly MigrationEvent[];
-  /** Rejects as a run does. */
+  /** Settles as the run does. */
   readonly ended: Promise<RunResult>;
 }
 
@@ -21,7 +21,10 @@ export interface CopyRunOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Starts to apply a copy's migrations, with all that a run tells; its schema has no model to be compared with. */
+/**
+ * Starts a run of a copy's migrations, and collects its events. The schema is not compared, since the copy has no model
+ * of it.
+ */
 export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions = {}): CopyRun {
   const events: MigrationEvent[] = [];
   const migrationsFolder = join(copy.folder, 'migrations');
@@ -38,12 +41,12 @@ export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions
       progress: new Progress(),
     });
   const ended = start();
-  // Whoever looks at it later still sees the failure.
+  // A test that awaits it later still gets the error.
   ended.catch(() => undefined);
   return { events, ended };
 }
 
-/** Those of a type among the events. */
+/** The events of one type. */
 export function eventsOf<Type extends MigrationEvent['type']>(
   { events }: CopyRun,
   type: Type,

@@ -1,24 +1,24 @@
 import { inspect } from 'node:util';
 
-/** A password of which every four characters in a row have one that nothing else has there. */
+/** A password in which any four consecutive characters are found nowhere else in the output. */
 export const SECRET = `Zq§7@Wv/%x#J?K:w&V=+j"'\\<9>~Q`;
 
-/** As it is written into a URL. */
+/** The password encoded for a URL. */
 export const ENCODED_SECRET = encodeURIComponent(SECRET);
 
-/** Every four characters in a row, of the password as it is and in the ways that URLs write it. */
+/** Any four consecutive characters of the password, plain and in all encodings of URLs. */
 const PIECES: ReadonlySet<string> = new Set(
   [SECRET, ENCODED_SECRET, encodeURI(SECRET), withPassword('postgres://user@host/database', SECRET)].flatMap(
     (form) => piecesOf(passwordIn(form)),
   ),
 );
 
-/** The pieces of the password that a text has. */
+/** The pieces of the password in a text. */
 export function leaksIn(text: string): readonly string[] {
   return [...PIECES].filter((piece) => text.includes(piece));
 }
 
-/** Everything that somebody who logs a value may get to print, an error's causes and its further members included. */
+/** Everything that a log of the value could print, including the causes and other members of an error. */
 export function everythingIn(value: unknown): string {
   const texts = [inspect(value, { depth: Number.POSITIVE_INFINITY, maxStringLength: null }), String(value)];
   for (let error = value; error instanceof Error; error = error.cause) {

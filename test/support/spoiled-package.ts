@@ -6,21 +6,21 @@ import { CURRENT, expandIncludes, readSources, type Sources, sourceOf } from '..
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
-/** A copy of the package that a test spoils before a gate looks at it. */
+/** A copy of the package that a test damages before a gate checks it. */
 export interface SpoiledPackage extends PackageCopy {
   write(file: string, text: string): void;
   append(file: string, text: string): void;
   read(file: string): string;
-  /** With current.sql as the next migration, when it is given. */
+  /** current.sql as the next migration, if given. */
   sources(current?: string): Promise<Sources>;
 }
 
 export interface SpoilOptions {
-  /** With everything that it takes to run its command line; default: what gates read. */
+  /** Whether the copy can run its command line. Default: it has only the files that gates read. */
   readonly whole?: boolean;
 }
 
-/** Makes copies that go after the test. */
+/** Creates copies that are removed after the test. */
 export function packageToSpoil(): (options?: SpoilOptions) => SpoiledPackage {
   const copies: PackageCopy[] = [];
   afterEach(() => {
@@ -46,7 +46,7 @@ export function packageToSpoil(): (options?: SpoilOptions) => SpoiledPackage {
   };
 }
 
-/** The SQL of the checkout, with this as current.sql and the next migration. */
+/** The SQL of the checkout, with this text as current.sql and next migration. */
 export async function checkoutWith(text: string): Promise<Sources> {
   const sources = await readSources(PACKAGE_ROOT, false);
   const current = sourceOf(CURRENT, text);
@@ -55,18 +55,19 @@ export async function checkoutWith(text: string): Promise<Sources> {
 
 export const PASSED: Finding = { state: 'passed' };
 
-/** The problems that a gate found; none where it passed. Each says where it is and what to do. */
+/** The problems that a gate found; empty if it passed. Expects a place and a remedy in each. */
 export async function problemsOf(finding: Finding | Promise<Finding>): Promise<readonly Problem[]> {
   const found = await finding;
   if (found.state === 'not run') throw new Error(`the gate did not run: ${found.reason}`);
   const problems = found.state === 'failed' ? found.problems : [];
   for (const { file, what, remedy } of problems) {
-    if (file === '' || what === '' || remedy === '') throw new Error(`not told in full: ${file}: ${what}`);
+    if (file === '' || what === '' || remedy === '')
+      throw new Error(`a problem lacks its file, text or remedy: ${file}: ${what}`);
   }
   return problems;
 }
 
-/** The same as short lines. */
+/** The problems as short lines. */
 export async function linesOf(finding: Finding | Promise<Finding>): Promise<readonly string[]> {
   return (await problemsOf(finding)).map(({ file, line, what }) => `${file}:${line} ${what}`);
 }

@@ -3,28 +3,28 @@ import { type CopyOptions, copyPackage, type PackageCopy } from '../../harness/p
 import { committedMigrations, migrationNumber } from './committed-files.ts';
 import { until } from './until.ts';
 
-/** A package with three migrations more, which stop where a test wants them to. */
+/** A package with three more migrations, which stop where a test wants them to. */
 export interface StagedPackage extends PackageCopy {
   /** File names of the three. */
   readonly staged: readonly [first: string, second: string, third: string];
 }
 
 /**
- * Where the second of the three migrations waits while a gate is closed: between two of its statements, or within
+ * Where the second of the three migrations waits while a gate is closed: between two of its statements, or during
  * its commit.
  */
 export type Gate = 'midway' | 'commit';
 
-/** Keys of the advisory locks that the second migration waits for. */
+/** Keys of the advisory locks for which the second migration waits. */
 const GATE_KEYS: Readonly<Record<Gate, number>> = { midway: 101, commit: 102 };
 
 /**
- * The gates are locks, and a lock timeout would end the wait for them; the rest is a database that has the
+ * No lock timeout, since it would end the wait for a gate. The migrations need a database that has the
  * committed migrations of the package itself.
  */
 export const STAGED_ENVIRONMENT = { FILESTORE_MIGRATION_LOCK_TIMEOUT_MS: '0' };
 
-/** Each of the three leaves a table first and last, and half of it would show. */
+/** Each of the three creates a table first and another last, so that a test can see a half applied one. */
 const MIGRATIONS = {
   'staged-first': `
 create schema if not exists staged;
@@ -68,8 +68,8 @@ export async function openGate(client: Client, gate: Gate): Promise<void> {
 }
 
 /**
- * Waits until a migration stands before the gate.
- * @param except A server process that is not meant.
+ * Waits until a migration waits for the gate.
+ * @param except A server process to ignore.
  * @returns its server process.
  */
 export async function untilAtGate(client: Client, gate: Gate, except = 0): Promise<number> {
@@ -85,11 +85,11 @@ export async function untilAtGate(client: Client, gate: Gate, except = 0): Promi
   });
 }
 
-/** What a database has of the migrations of a staged package. */
+/** Which migrations of a staged package a database has. */
 export interface StagedState {
-  /** File names as they are recorded, each as often as it is. */
+  /** Recorded file names, each as often as it is recorded. */
   readonly recorded: readonly string[];
-  /** File names of staged migrations of which the first or the last table is there. */
+  /** File names of staged migrations whose first or last table exists. */
   readonly begun: readonly string[];
   readonly ended: readonly string[];
 }
@@ -111,7 +111,7 @@ export async function readStagedState(client: Client, { staged }: StagedPackage)
   };
 }
 
-/** The state in which so many of the staged migrations are applied, once, and nothing of the others. */
+/** The state when so many of the staged migrations are applied once, and nothing of the others. */
 export function stateAfter(copy: StagedPackage, count: number): StagedState {
   const staged = copy.staged.slice(0, count);
   const left = copy.staged.length - count;

@@ -5,8 +5,8 @@ import { identityOf, makeFolderFor, serverAccount } from '../../dev/embedded/acc
 import { type OwnServer, startOwnServer } from './own-server.ts';
 
 /**
- * Starts a hot standby with the data that the primary has now, and the same passwords. It stays in recovery,
- * answers reads and hears nothing further of the primary, which restarts for the copy.
+ * Starts a hot standby with the present data and passwords of the primary. It stays in recovery and
+ * answers reads, but gets no further changes. The primary is restarted for the copy.
  */
 export async function startStandby(primary: OwnServer): Promise<OwnServer> {
   await primary.shutDown('fast');
@@ -26,7 +26,7 @@ function copyAsStandby(primary: string, folder: string): void {
   mkdirSync(to, { mode: 0o755 });
   makeFolderFor(account, join(to, 'data'));
   copyFileSync(join(from, 'password'), join(to, 'password'));
-  // By the account that owns the data: root would follow its links.
+  // Run as the account that owns the data, since root would follow its links.
   execFileSync('cp', ['-Rp', `${join(from, 'data')}/.`, join(to, 'data')], {
     ...identityOf(account),
     cwd: '/',
@@ -34,7 +34,7 @@ function copyAsStandby(primary: string, folder: string): void {
   putSignal(join(to, 'data', 'standby.signal'));
 }
 
-/** Makes an empty file that the server obeys; it belongs to the server's account. */
+/** Creates an empty signal file that belongs to the server's account. */
 export function putSignal(path: string): void {
   execFileSync('sh', ['-c', ': > "$0"', path], { ...identityOf(serverAccount()), cwd: '/' });
 }

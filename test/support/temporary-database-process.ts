@@ -1,4 +1,4 @@
-/** Opens a temporary database as `npm run db:check` does, says where its server is, and keeps it until stdin ends. */
+/** Opens a temporary database like `npm run db:check`, prints its server's folder, and keeps it until stdin ends. */
 import { once } from 'node:events';
 import { withTemporaryDatabase } from '../../dev/temporary-database.ts';
 

@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 
-/** Python's module does what `script` does, but on every Unix in the same way. */
+/** Python's pty module works like `script`, but the same on every Unix. */
 const RUN = 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))';
 
-/** Whether a command can be run on a terminal here; what it takes is Python 3.9 or later. */
+/** Whether a command can be run on a terminal here. It needs Python 3.9 or later. */
 export function hasTerminal(): boolean {
   return (
     spawnSync('python3', ['-c', 'import os, pty; os.waitstatus_to_exitcode'], { stdio: 'ignore' }).status ===
@@ -12,8 +12,8 @@ export function hasTerminal(): boolean {
 }
 
 /**
- * Starts a command on a terminal of its own. What is written to its stdin is typed there: "\u0003" is Ctrl-C.
- * Its stdout has everything that would be seen.
+ * Starts a command on a separate terminal. Text written to its stdin is typed there: "\u0003" is Ctrl-C.
+ * Its stdout is the output of the terminal.
  */
 export function startInTerminal(
   command: readonly string[],

@@ -2,7 +2,7 @@ import pg, { type Client, type QueryResultRow } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, inject } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 
-/** A database of a test's own. */
+/** A database for one test. */
 export interface TestDatabase {
   readonly url: string;
   readonly name: string;
@@ -13,7 +13,7 @@ export interface TestDatabase {
     text: string,
     values?: readonly unknown[],
   ): Promise<readonly Row[]>;
-  /** Ends its connections. */
+  /** Ends its connections and drops it. */
   disconnect(): Promise<void>;
   drop(): Promise<void>;
 }
@@ -21,7 +21,7 @@ export interface TestDatabase {
 let created = 0;
 let maker: Promise<Client> | undefined;
 
-/** The connection that makes and drops the databases of this process, and does not keep it running. */
+/** The connection that creates and drops databases for this process. It does not keep the process alive. */
 function connectMaker(): Promise<Client> {
   maker ??= (async () => {
     const client = new pg.Client(inject('adminUrl')) as Client & { unref(): void };
@@ -33,7 +33,7 @@ function connectMaker(): Promise<Client> {
   return maker;
 }
 
-/** Makes a database: migrated, or empty. */
+/** Creates a migrated or empty database. */
 export async function createDatabase(kind: 'migrated' | 'empty' = 'migrated'): Promise<TestDatabase> {
   const template = inject('template');
   created += 1;
@@ -75,19 +75,19 @@ export async function createDatabase(kind: 'migrated' | 'empty' = 'migrated'): P
   };
 }
 
-/** A database for each test of a file; ask for it inside the test. */
+/** A database for each test of a file. Call the returned function inside the test. */
 export function databaseForEachTest(kind: 'migrated' | 'empty' = 'migrated'): () => TestDatabase {
   return provideDatabase(beforeEach, afterEach, kind);
 }
 
-/** One database for all tests of a file that only read what it prepares. */
+/** One database for all tests of a file, for tests that only read prepared rows. */
 export function databaseForFile(kind: 'migrated' | 'empty' = 'migrated'): () => TestDatabase {
   return provideDatabase(beforeAll, afterAll, kind);
 }
 
 /**
- * One database for all tests of a file, and after each test its rows are deleted: cheaper than a database for each
- * test, where tests change rows and nothing else. Numbers of sequences go on.
+ * One database for all tests of a file; its rows are deleted after each test. Cheaper than a database for each test, for
+ * tests that change only rows. Sequences are not reset.
  */
 export function databaseEmptiedAfterEachTest(): () => TestDatabase {
   const database = databaseForFile();
@@ -103,7 +103,7 @@ export function databaseEmptiedAfterEachTest(): () => TestDatabase {
   });
   afterEach(async () => {
     await database().disconnect();
-    // Past the triggers and keys that protect them.
+    // Without the triggers and keys that protect the rows.
     const deletes = tables.map((table) => `delete from ${table}`);
     await database().query(['set session_replication_role = replica', ...deletes].join('; '));
     await database().disconnect();
@@ -112,7 +112,7 @@ export function databaseEmptiedAfterEachTest(): () => TestDatabase {
 }
 
 /**
- * One database for all tests of a file, and each test is one transaction on one connection, which is rolled back: for
+ * One database for all tests of a file. Each test is one transaction on one connection, which is rolled back. For
  * tests that change the schema and then read it.
  */
 export function databaseRolledBackAfterEachTest(kind: 'migrated' | 'empty' = 'migrated'): () => TestDatabase {
@@ -146,7 +146,7 @@ function provideDatabase(before: Hook, after: Hook, kind: 'migrated' | 'empty'):
     database = undefined;
   });
   return () => {
-    if (database === undefined) throw new Error('the database is there inside a test only');
+    if (database === undefined) throw new Error('the database exists only inside a test');
     return database;
   };
 }

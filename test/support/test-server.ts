@@ -6,19 +6,19 @@ import { systemBinaries } from '../../harness/system-binaries.ts';
 
 /** A server for one run of the tests. */
 export interface TestServer {
-  /** What it is, for people. */
+  /** A description of the server. */
   readonly name: string;
   /** URL of a database of a role that may create databases and roles. */
   readonly adminUrl: string;
   stop(): Promise<void>;
 }
 
-/** Nothing a test server holds outlives the run, so it need not survive a crash of the machine. */
+/** No durability: the data of a test server is not needed after the run. */
 const FAST = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'max_connections=200'];
 
 /**
- * Starts the first server that is to be had: TEST_DATABASE_URL, a container, the embedded binaries, the
- * system's. TEST_POSTGRES=container, embedded or system asks for one kind; TEST_POSTGRES_BIN names the
+ * Uses the first available server: TEST_DATABASE_URL, a container, the embedded binaries, or the
+ * system's. TEST_POSTGRES=container, embedded or system selects one kind; TEST_POSTGRES_BIN is the
  * folder of the system's programs.
  */
 export async function startTestServer(env: NodeJS.ProcessEnv = process.env): Promise<TestServer> {
@@ -52,7 +52,7 @@ const STARTERS: Readonly<Record<string, (env: NodeJS.ProcessEnv) => Promise<Test
 };
 
 /**
- * Folder of initdb and postgres for a server beside that of the run: the system's with TEST_POSTGRES=system, else
+ * The folder of initdb and postgres for an additional server: the system's with TEST_POSTGRES=system, else
  * the embedded ones.
  * @param folder A folder that the server's account can reach, for a copy of the embedded ones.
  */

@@ -1,8 +1,8 @@
 import type { TestDatabase } from './test-database.ts';
 
 /**
- * Moves the whole life of nodes into the past, with their history, as if everything had happened that many days earlier.
- * Only a superuser past all triggers can: the database takes its own time for updated_at.
+ * Moves nodes and their history into the past, as if everything had happened that many days earlier.
+ * Only a superuser with triggers switched off can, since the database sets updated_at.
  */
 export async function ageNodes(
   database: TestDatabase,
@@ -23,7 +23,7 @@ export async function ageNodes(
   await client.end();
 }
 
-/** Deletes nodes and lets it have been that many days ago. */
+/** Deletes nodes, and moves the deletion that many days into the past. */
 export async function deleteDaysAgo(
   database: TestDatabase,
   days: number,

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** Asks again and again until there is an answer other than undefined or false; the test's timeout is the limit. */
+/** Repeats a call until it returns anything but undefined or false. The test's timeout is the limit. */
 export async function until<T>(
   ask: () => Promise<T | undefined | false> | T | undefined | false,
 ): Promise<T> {

@@ -8,49 +8,49 @@ import type { PackageCopy } from '../../harness/package-copy.ts';
 import { type CliResult, collect, startCli } from './command-line.ts';
 import { asAdmin } from './test-database.ts';
 
-/** The three databases of a schema change, on the server of the run. */
+/** The three databases for changing the schema, on the server of the run. */
 export interface WorkflowEnv {
   readonly DATABASE_URL: string;
   readonly SHADOW_DATABASE_URL: string;
   readonly ROOT_DATABASE_URL: string;
 }
 
-/** What a person's editor does to a copy of the package. */
+/** Edits files in a copy of the package. */
 export interface Editor {
   /** Writes migrations/current.sql. */
   write(sql: string): void;
   read(): string;
-  /** Replaces a text in a file below migrations/, and returns where that is; the text must be there. */
+  /** Replaces a text in a file below migrations/, and returns its place. Throws if the text is missing. */
   replace(file: string, text: string, by: string): Place;
 }
 
-/** Where a text begins in a file. */
+/** The place where a text begins in a file. */
 export interface Place {
-  /** Counted from 1, as the column is. */
+  /** From 1, like the column. */
   readonly line: number;
   readonly column: number;
 }
 
-/** A command that runs until it is stopped, and what it has said so far. */
+/** A command that runs until it is stopped, and its output. */
 export interface RunningCommand {
   readonly child: ChildProcess;
   said(): string;
-  /** Waits until it says something that it has not said when this was called the last time. */
+  /** Waits until the output since the last call matches. */
   untilSays(text: string | RegExp): Promise<string>;
-  /** Ctrl-C. */
+  /** Sends Ctrl-C. */
   interrupt(): Promise<CliResult>;
 }
 
 const PATIENCE = { timeout: 50_000, interval: 20 };
 
-/** Names for a main and a shadow database; the first is made, empty. */
+/** Names for a main and a shadow database. The first is created, empty. */
 export async function makeWorkflowDatabases(): Promise<WorkflowEnv> {
   const name = `${inject('template')}_work_${process.pid}_${Math.random().toString(36).slice(2, 8)}`;
   await asAdmin((admin) => admin.query(`create database ${name} encoding 'UTF8' template template0`));
   return workflowEnv(inject('adminUrl'), name);
 }
 
-/** The variables for databases of a server; `url` leads to the one to make others from. */
+/** The environment variables for the databases of a server. `url` is the database from which others are created. */
 export function workflowEnv(url: string, name: string): WorkflowEnv {
   return {
     DATABASE_URL: databaseUrl(url, name),
@@ -59,7 +59,7 @@ export function workflowEnv(url: string, name: string): WorkflowEnv {
   };
 }
 
-/** Runs a statement on a connection of its own, so that none is left when a database is to be dropped. */
+/** Runs a statement on a separate connection, so that no open one prevents a database from being dropped. */
 export async function query<Row extends pg.QueryResultRow>(
   url: string,
   text: string,
@@ -82,7 +82,7 @@ export async function columnsOf(url: string, relation: string): Promise<readonly
   return rows.map(({ attname }) => attname);
 }
 
-/** Waits until a table or view has the column: that is when a person sees the change. */
+/** Waits until a table or view has the column. */
 export async function untilColumn(url: string, relation: string, column: string): Promise<void> {
   await vi.waitFor(async () => expect(await columnsOf(url, relation)).toContain(column), PATIENCE);
 }
@@ -110,7 +110,7 @@ export function startWatch(copy: PackageCopy, env: Readonly<Record<string, strin
   return follow(startCli(['watch'], { folder: copy.folder, env }), (child) => child.kill('SIGINT'));
 }
 
-/** @param interrupt What Ctrl-C is to it. */
+/** @param interrupt Sends Ctrl-C to it. */
 export function follow(child: ChildProcess, interrupt: (child: ChildProcess) => void): RunningCommand {
   let output = '';
   let seen = 0;
@@ -128,7 +128,7 @@ export function follow(child: ChildProcess, interrupt: (child: ChildProcess) => 
       const match = await vi.waitFor(() => {
         const found = pattern.exec(output.slice(seen));
         if (found === null)
-          throw new Error(`${pattern} was not said after:\n${output.slice(seen)}\nbut: ${output}`);
+          throw new Error(`${pattern} was not printed after:\n${output.slice(seen)}\nin: ${output}`);
         return found;
       }, PATIENCE);
       const said = output.slice(seen, seen + match.index + match[0].length);

@@ -1,7 +1,7 @@
 import type { QueryResultRow } from 'pg';
 import { one, type Sql } from './nodes.ts';
 
-/** The writers of the schema, as calls on a connection; each returns the node. */
+/** The writer functions of the schema as calls on a connection. Each returns the node. */
 export interface Writers {
   create(parentId: string | null, name: string | null, kind?: string): Promise<QueryResultRow>;
   ensure(mountKey: string, path: string): Promise<QueryResultRow>;
@@ -40,7 +40,7 @@ export async function keyOf(sql: Sql, mountId: string): Promise<string> {
     .mount_key;
 }
 
-/** Paths of what is alive on a mount, but its root. */
+/** Paths of all live nodes of a mount except its root. */
 export async function livePaths(sql: Sql, mountId: string): Promise<readonly string[]> {
   const { paths } = await one(
     sql,

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { describeEnding, type Ending, isSameEnding, type Recorder, type WrittenNode } from './recorder.ts';
 
-/** What must not be there, and how often it is. */
+/** A kind of problem, and how often it was found. */
 export interface Check {
   readonly name: string;
   readonly count: number;
@@ -10,7 +10,7 @@ export interface Check {
 
 const CHUNK = 5000;
 
-/** Holds the database against what was acknowledged. To be called when all workers have stopped. */
+/** Compares the database with the acknowledged changes. Call it when all workers have stopped. */
 export async function checkEverything(admin: Client, recorder: Recorder): Promise<readonly Check[]> {
   await untilNone(admin, `select count(*)::integer as n from filestore.expire_commands('0')`);
   const checks = [
@@ -69,7 +69,7 @@ async function checkJournal(admin: Client, recorder: Recorder): Promise<readonly
   const doubled = [...claims].flatMap(([key, all]) => {
     const sorted = [...all].sort((one, other) => Number(one.entryId) - Number(other.entryId));
     const unasked = sorted.slice(1).filter(
-      // When what came before was pruned, the key was new again.
+      // After the earlier entry was pruned, the key counts as new.
       (claim, index) =>
         !claim.retryFailed && !sorted.slice(0, index + 1).every(({ entryId }) => mayBePruned(entryId)),
     );
@@ -92,7 +92,7 @@ async function checkJournal(admin: Client, recorder: Recorder): Promise<readonly
   ];
 }
 
-/** Each command that is in the journal is the newest one before the next id, in the lists of its kind and of its nodes. */
+/** Checks that the lists of its command and of its nodes contain each entry, in the right place. */
 async function checkLists(admin: Client, { endings, works }: Recorder): Promise<readonly Check[]> {
   const unlisted = await missing(
     admin,
@@ -118,7 +118,7 @@ async function checkLists(admin: Client, { endings, works }: Recorder): Promise<
   ];
 }
 
-/** A thousand of them, spread evenly. */
+/** A thousand items, spread evenly. */
 function sample<T>(all: readonly T[]): readonly T[] {
   const step = Math.max(1, Math.ceil(all.length / 1000));
   return all.filter((_, index) => index % step === 0);
@@ -170,7 +170,7 @@ async function checkNodes(admin: Client, { created, written }: Recorder): Promis
   ];
 }
 
-/** The ids that a query over columns of values complains about. */
+/** The ids that a query over columns of values returns as wrong. */
 async function missing(admin: Client, sql: string, rows: readonly (readonly unknown[])[]): Promise<string[]> {
   const bad: string[] = [];
   for (let start = 0; start < rows.length; start += CHUNK) {
@@ -182,7 +182,7 @@ async function missing(admin: Client, sql: string, rows: readonly (readonly unkn
   return bad;
 }
 
-/** Nothing pending, no tombstone left, and the folded totals themselves are what the nodes add up to. */
+/** Checks that no deltas and tombstones are left, and that the folded totals are the sums of the nodes. */
 async function checkRemains(admin: Client): Promise<readonly Check[]> {
   const ids = async (sql: string) => (await admin.query<{ id: string }>(sql)).rows.map(({ id }) => id);
   return [

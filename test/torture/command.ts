@@ -5,17 +5,17 @@ import type { Stage } from './stage.ts';
 import { noteFault } from './tally.ts';
 import type { Plan } from './torture-operation.ts';
 
-/** A command in the journal, as begin_command answered. */
+/** A command in the journal, as begin_command returned it. */
 export interface Command {
   readonly id: string;
-  /** Whether this worker is the one to run it. */
+  /** Whether this worker must run it. */
   readonly isNew: boolean;
   readonly begunAt: number;
 }
 
 const ENDING = 'status, result, error, completed_at as "completedAt"';
 
-/** Writes a command down in a transaction of its own. */
+/** Records a command in a separate transaction. */
 export async function beginCommand(client: Client, stage: Stage, kind: string, plan: Plan): Promise<Command> {
   const { recorder, tally } = stage;
   const retryFailed = plan.retryFailed ?? false;
@@ -39,8 +39,8 @@ export async function beginCommand(client: Client, stage: Stage, kind: string, p
 }
 
 /**
- * Ends a command whose work failed, or whose answer got lost: the journal decides. Says whether the work
- * was committed after all.
+ * Ends a command whose work failed, or whose result was lost, by what the journal has. Returns whether the work
+ * was committed.
  */
 export async function settle(stage: Stage, link: Link, command: Command, cause: unknown): Promise<boolean> {
   const { recorder, tally } = stage;
@@ -50,7 +50,7 @@ export async function settle(stage: Stage, link: Link, command: Command, cause: 
   for (;;) {
     try {
       const ending = await finishFailed(await link.client(), command, code);
-      // Pruned, when it expired long ago.
+      // It may have expired and been pruned.
       if (ending === undefined && Date.now() - command.begunAt > 10_000) return false;
       if (ending === undefined) throw new Error(`journal entry ${command.id} vanished before it ended`);
       recorder.ended(command.id, ending);
@@ -71,7 +71,7 @@ export async function settle(stage: Stage, link: Link, command: Command, cause: 
   }
 }
 
-/** Marks the entry failed, unless it ended otherwise: then that is what counts. */
+/** Marks the entry as failed, unless it has already ended. */
 async function finishFailed(client: Client, command: Command, code: string): Promise<Ending | undefined> {
   try {
     const { rows } = await client.query<Ending>(

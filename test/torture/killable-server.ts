@@ -6,13 +6,13 @@ import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
 import { systemBinaries } from '../../harness/system-binaries.ts';
 import { SERVER_FOLDER_PREFIX } from '../support/test-server.ts';
 
-/** A server of the run's own, which it may kill. Unlike the tests' server it writes durably. */
+/** A separate server that the run may kill. Unlike the tests' server, it writes durably. */
 export interface TortureServer {
   readonly adminUrl: string;
   readonly password: string;
-  /** Kills the postmaster with SIGKILL, so that nothing of it has time to end well. */
+  /** Kills the postmaster with SIGKILL, so that it cannot shut down in order. */
   kill(): Promise<void>;
-  /** Starts it again on the same data; what it was doing is recovered from its log. */
+  /** Starts it again on the same data. It recovers from its log. */
   restart(): Promise<void>;
   /** Stops it and removes its files. */
   remove(): Promise<void>;
@@ -53,14 +53,14 @@ export async function startTortureServer(): Promise<TortureServer> {
   }
 }
 
-/** Keeps this process alive meanwhile, which the server's own process does not. */
+/** Keeps this process alive while it waits; the server's process does not. */
 async function untilEnded(server: Server): Promise<void> {
   const keepAlive = setInterval(() => undefined, 1000);
   await server.ended;
   clearInterval(keepAlive);
 }
 
-/** A server does not start while processes of the one that was killed still hold its shared memory. */
+/** A server does not start while processes of the killed one still use its shared memory. */
 async function untilStarted(start: () => Promise<Server>): Promise<Server> {
   const deadline = Date.now() + 60_000;
   for (;;) {

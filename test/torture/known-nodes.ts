@@ -22,15 +22,15 @@ export interface KeyedFile {
   readonly name: string;
 }
 
-/** A tree that is deleted piece by piece, by whoever takes it up, and perhaps restored in between. */
+/** A tree that any worker continues to delete in batches, and may restore in between. */
 export interface BatchDelete {
   readonly node: NodeRef;
   readonly moment: string;
 }
 
 /**
- * What the workers choose from: a picture of the tree that is a moment old, so that their choices meet, and
- * miss what is gone already.
+ * The nodes that workers choose from: the tree as it was a moment ago, so that their choices collide, and
+ * sometimes no longer exist.
  */
 export interface Scene {
   readonly mounts: readonly Mount[];
@@ -43,12 +43,12 @@ export interface Scene {
 
 const MANY_NODES = 1500;
 
-/** Whether the tree is as big as it should get. */
+/** Whether the tree has reached its maximum size. */
 export function isFull(scene: Scene): boolean {
   return scene.directories.length + scene.files.length > MANY_NODES;
 }
 
-/** Few names, so that many writers want the same one. */
+/** Few names, so that many writers choose the same one. */
 export const fileName = (random: Random) => `f${random.between(0, 24)}`;
 export const directoryName = (random: Random) => `d${random.between(0, 7)}`;
 
@@ -58,7 +58,7 @@ export function anyMount(scene: Scene, random: Random): Mount {
   return mount;
 }
 
-/** A directory for new nodes: the root now and then, and none whose path gets near the longest allowed. */
+/** A directory for new nodes: sometimes the root, and none whose path is near the maximum length. */
 export function anyDirectory(scene: Scene, random: Random, mount = anyMount(scene, random)): NodeRef {
   const root: NodeRef = { id: mount.rootId, mountId: mount.id, kind: 'directory', path: '', version: 1 };
   if (random.chance(0.1)) return root;
@@ -70,7 +70,7 @@ export function anyLive(scene: Scene, random: Random): NodeRef | undefined {
   return random.pickEarly(random.chance(0.7) ? scene.files : scene.directories);
 }
 
-/** Looks at the tree again. */
+/** Reads the tree again. */
 export async function refresh(scene: Scene, client: Client): Promise<void> {
   const { rows } = await client.query<NodeRef & { live: boolean }>(
     `(select id, backend_mount_id as "mountId", kind, path, version, live

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Client } from 'pg';
 
-/** One worker's connection, opened again whenever it was lost. */
+/** One worker's connection, reopened when it is lost. */
 export interface Link {
-  /** The open connection, or a new one; waits while the server is away. Rejects once the run is given up. */
+  /** The open connection, or a new one; waits while the server is down. Rejects when the run is aborted. */
   client(): Promise<Client>;
   /** Forgets a connection that broke. */
   drop(): void;
@@ -18,7 +18,7 @@ export function createLink(url: string, givenUp: AbortSignal, onReconnect: () =>
       for (let attempt = 0; current === undefined; attempt += 1) {
         givenUp.throwIfAborted();
         const candidate = new pg.Client(url);
-        // Its queries are rejected all the same.
+        // Its queries are rejected anyway.
         candidate.on('error', () => undefined);
         try {
           await candidate.connect();
@@ -45,14 +45,14 @@ export function createLink(url: string, givenUp: AbortSignal, onReconnect: () =>
 
 const CONNECTION_LOST = 'connection lost';
 
-/** The SQLSTATE, the system's code, or what stands for the driver's own "Connection terminated". */
+/** The SQLSTATE, the system's code, or CONNECTION_LOST for the driver's "Connection terminated". */
 export function errorCode(error: unknown): string {
   if (!(error instanceof Error)) return 'no error';
   if ('code' in error && typeof error.code === 'string') return error.code;
   return /connection|not queryable/i.test(error.message) ? CONNECTION_LOST : error.name;
 }
 
-/** Whether the connection is gone, so that nobody was told what became of the statement. */
+/** Whether the connection was lost, so that the outcome of the statement is unknown. */
 export function isConnectionLoss(code: string): boolean {
   return code === CONNECTION_LOST || code === 'ENOENT' || /^(57P0[123]|08|ECONN|EPIPE)/.test(code);
 }

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { refresh, type Scene } from './known-nodes.ts';
 
-/** Makes roles, two mounts and a small tree, and what the checker needs to know which nodes were purged. */
+/** Creates roles, two mounts and a small tree, and a record of purged nodes for the checker. */
 export async function prepare(admin: Client, password: string, withoutTreeLock: boolean): Promise<Scene> {
   for (const level of ['service', 'operator']) {
     await admin.query(`create role torture_${level} login password ${admin.escapeLiteral(password)}`);

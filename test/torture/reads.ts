@@ -16,7 +16,7 @@ const TOTALS = `
       and (d.path = '' or (n.path >= d.path || '/' and n.path < d.path || '0'))
   ) e`;
 
-/** Directories of a list whose totals are not the same when each is asked for alone, or whose children are not so many. */
+/** Directories whose totals in list_totals differ from directory_totals, or whose child_count is wrong. */
 const WRONG_IN_LIST = `
   select l.node_id as id, to_jsonb(l) as list, to_jsonb(t) as alone, c.children
   from filestore.list_totals($1) l
@@ -41,7 +41,7 @@ const BY_PATH = `
   ) there on true
   where n.id = $1`;
 
-/** Half a second ago, in whole milliseconds as all moments are: some nodes have been seen since, and some have not. */
+/** Half a second ago, in whole milliseconds: some nodes have been seen since, and some have not. */
 const UNSEEN = `
   select moment.since::text, array(
     select n.id
@@ -53,7 +53,7 @@ const UNSEEN = `
   ) as ids
   from (select date_trunc('milliseconds', clock_timestamp()) - interval '500 ms' as since) moment`;
 
-/** Readers of what is being written. What they see must be exact at any moment. */
+/** Readers of concurrent writes. Their results must be exact at any moment. */
 export const READS: readonly Operation[] = [
   {
     kind: 'directory_totals',
@@ -116,7 +116,7 @@ export const READS: readonly Operation[] = [
       return {
         mountId: directory.mountId,
         parameters: {},
-        // One snapshot, so that the pages can be held against the whole.
+        // One snapshot, so that the pages can be compared with the whole list.
         isolation: 'repeatable read',
         async work(client, effects) {
           const paged = await allPages(client, directory.id, size, withDeleted);

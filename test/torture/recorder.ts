@@ -1,4 +1,4 @@
-/** What the server said about a command's end. */
+/** What the server returned about the end of a command. */
 export interface Ending {
   readonly status: string;
   readonly result: unknown;
@@ -6,7 +6,7 @@ export interface Ending {
   readonly completedAt: Date;
 }
 
-/** A node as a writer got it back. */
+/** A node as the server returned it to a writer. */
 export interface WrittenNode {
   readonly id: string;
   readonly version: number;
@@ -20,20 +20,20 @@ export interface Claim {
   readonly retryFailed: boolean;
 }
 
-/** Keeps, outside of the server, what the server acknowledged: it must be there to the end. */
+/** Records outside the server what the server acknowledged. None of it may be missing at the end. */
 export interface Recorder {
   readonly endings: ReadonlyMap<string, Ending>;
-  /** Commands whose work failed in front of the worker's eyes. */
+  /** Commands whose worker got an error. */
   readonly failures: ReadonlySet<string>;
   readonly created: ReadonlySet<string>;
   readonly written: ReadonlyMap<string, WrittenNode>;
   /** The nodes that each committed command wrote. */
   readonly works: ReadonlyMap<string, readonly string[]>;
-  /** Who was told to run the command of an idempotency key. */
+  /** The workers that got is_new for an idempotency key. */
   readonly claims: ReadonlyMap<string, readonly Claim[]>;
-  /** Commands that were said to have ended in two ways. */
+  /** Commands for which the server returned two different ends. */
   readonly contradictions: readonly string[];
-  /** Entries that ended before may have been pruned. */
+  /** Entries that ended before this moment may have been pruned. */
   readonly prunedBefore: Date;
   ended(entryId: string, ending: Ending): void;
   failed(entryId: string): void;
@@ -89,7 +89,7 @@ export function isSameEnding(one: Ending, other: Ending): boolean {
   );
 }
 
-/** Objects come from `jsonb`, which has one order of keys. */
+/** Objects are from `jsonb`, which has a fixed order of keys. */
 export function describeEnding({ status, result, error }: Ending): string {
   return `${status} ${JSON.stringify(result)} ${JSON.stringify(error)}`;
 }

@@ -1,7 +1,7 @@
 import { hasFaults, type Tally, total } from './tally.ts';
 import type { TortureResult } from './torture.ts';
 
-/** Whether nothing that must not happen was seen, during the run or after it. */
+/** Whether the run and the check after it found no problem. */
 export function isClean({ tally, checks }: TortureResult): boolean {
   return !hasFaults(tally) && checks.every((check) => check.count === 0);
 }

@@ -8,7 +8,7 @@ import type { Stage } from './stage.ts';
 import { count, noteFault } from './tally.ts';
 import { choose, type Effects, type Operation, type Plan } from './torture-operation.ts';
 
-/** Runs one random operation after the other, each in a transaction, until time is up. */
+/** Runs random operations one after the other, each in a transaction, until the time is over. */
 export async function runWorker(
   stage: Stage,
   url: string,
@@ -78,7 +78,7 @@ async function transact(
   return ending;
 }
 
-/** Leaves the link with a connection outside of any transaction, or with none. */
+/** Ends any open transaction, or drops the connection. */
 async function recover(link: Link, error: unknown): Promise<void> {
   if (isConnectionLoss(errorCode(error))) {
     link.drop();

@@ -1,6 +1,6 @@
 import { mulberry32 } from '../../harness/mulberry32.ts';
 
-/** Choices that a seed fixes. What a concurrent run makes of them, it does not. */
+/** Choices that depend only on a seed. The outcome of a concurrent run also depends on timing. */
 export interface Random {
   /** In [0, 1). */
   next(): number;

@@ -10,7 +10,7 @@ import {
 import type { Random } from './seeded-random.ts';
 import { type Operation, WRITTEN, writeOne } from './torture-operation.ts';
 
-/** What changes the tree's shape: moves, deletes, and what brings nodes back. */
+/** Operations that change the shape of the tree: moves, deletes and restores. */
 export const SHAPE: readonly Operation[] = [
   move('move or rename of a file', 6, (scene) => scene.files, fileName),
   move('move or rename of a directory', 5, (scene) => scene.directories, directoryName),
@@ -120,7 +120,7 @@ function move(
   });
 }
 
-/** One that is under way already, more often than not. */
+/** Mostly a deletion that has already begun. */
 function batchDelete(scene: Scene, random: Random) {
   const known = random.chance(0.8) ? random.pick(scene.batches) : undefined;
   if (known !== undefined) return known;

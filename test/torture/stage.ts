@@ -2,15 +2,15 @@ import type { Scene } from './known-nodes.ts';
 import type { Recorder } from './recorder.ts';
 import type { Tally } from './tally.ts';
 
-/** What all workers of a run share. */
+/** State that all workers of a run share. */
 export interface Stage {
   readonly scene: Scene;
   readonly recorder: Recorder;
   readonly tally: Tally;
-  /** Time is up: finish what is under way. */
+  /** The time is over: finish the current operation. */
   readonly timeUp: AbortSignal;
-  /** The run is given up: leave everything as it is. */
+  /** The run is aborted: stop at once. */
   readonly givenUp: AbortSignal;
-  /** A wrong reading or a deadlock: what the tree lock is there to prevent. */
+  /** Called for a wrong reading or a deadlock, which the tree lock prevents. */
   onCollision(): void;
 }

@@ -1,8 +1,8 @@
-/** What happened, in numbers. */
+/** Counts of what happened in a run. */
 export interface Tally {
   readonly operations: Map<string, number>;
   readonly errors: Map<string, number>;
-  /** What must not happen, in words; the first ones only. */
+  /** Descriptions of the first problems. */
   readonly faults: string[];
   unexpectedErrors: number;
   deadlocks: number;
@@ -42,7 +42,7 @@ export function noteFault(tally: Tally, words: string): void {
   if (tally.faults.length < FAULTS_IN_WORDS) tally.faults.push(words);
 }
 
-/** Whether something was seen during the run that must not happen. */
+/** Whether a problem was seen during the run. */
 export function hasFaults(tally: Tally): boolean {
   return tally.wrongReadings + tally.deadlocks + tally.unexpectedErrors > 0;
 }

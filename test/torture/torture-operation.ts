@@ -3,18 +3,18 @@ import type { Scene } from './known-nodes.ts';
 import type { Ending, WrittenNode } from './recorder.ts';
 import type { Random } from './seeded-random.ts';
 
-/** Something a worker does in one transaction. */
+/** An operation that a worker runs in one transaction. */
 export interface Operation {
   readonly kind: string;
-  /** How often it is chosen, against the others. */
+  /** Its weight when an operation is chosen. */
   readonly weight: number;
-  /** Whether it is written down as a command. */
+  /** Whether it is recorded as a command in the journal. */
   readonly journalled: boolean;
-  /** SQLSTATEs that are an answer; any other one is a fault. Lost connections are always expected. */
+  /** Expected SQLSTATEs; any other one is a problem. Lost connections are always expected. */
   readonly expected: readonly string[];
-  /** Messages that are a fault although their SQLSTATE is expected. */
+  /** Messages that are a problem although their SQLSTATE is expected. */
   readonly never?: RegExp;
-  /** Makes the choices; undefined when the tree holds nothing to choose. */
+  /** Chooses the arguments; undefined when the tree has no suitable node. */
   plan(scene: Scene, random: Random): Plan | undefined;
 }
 
@@ -27,18 +27,18 @@ export interface Plan {
   readonly isolation?: 'repeatable read';
   /** It must be the first to write in its transaction. It supersedes no version, so begin_work is not needed. */
   readonly isFirstWrite?: boolean;
-  /** Works inside the transaction, and returns what the journal keeps as the result. */
+  /** Runs inside the transaction, and returns the result for the journal. */
   work(client: Client, effects: Effects): Promise<unknown>;
 }
 
-/** What the work of a transaction did, of no account unless it commits. */
+/** Collects the effects of a transaction, which count only if it commits. */
 export interface Effects {
   wrote(nodes: readonly WrittenNode[]): void;
   created(nodes: readonly WrittenNode[]): void;
   ended(entryId: string, ending: Ending): void;
   /** Counts at once, whether the transaction commits or not. */
   reading(fault: string | undefined): void;
-  /** Counts at once: the answer may get lost. */
+  /** Counts at once, since the result may be lost. */
   pruned(before: Date): void;
 }
 

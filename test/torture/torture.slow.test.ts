@@ -6,7 +6,7 @@ import { torture } from './torture.ts';
 const QUIET = { seed: 31, workers: 8, kills: 0, backendsPerMinute: 0 };
 
 describe('under many writers at once', () => {
-  test('nothing is lost, doubled or wrong, though the server is killed', { timeout: 120_000 }, async () => {
+  test('nothing is lost, duplicated or wrong when the server is killed', { timeout: 120_000 }, async () => {
     const result = await torture({ ...QUIET, seconds: 12, kills: 1, backendsPerMinute: 30 });
     const summary = renderResult(result);
     expect(result.tally.serverKills, summary).toBe(1);
@@ -16,7 +16,7 @@ describe('under many writers at once', () => {
     expect(summary).toContain('Nothing was lost.');
   });
 
-  test('wrong totals or deadlocks are seen when nobody locks the tree', { timeout: 120_000 }, async () => {
+  test('wrong totals or deadlocks are found without the tree lock', { timeout: 120_000 }, async () => {
     const result = await torture({
       ...QUIET,
       seconds: 40,

@@ -24,11 +24,11 @@ export interface TortureOptions {
   /** How often the server is killed, spread over the run. */
   readonly kills: number;
   readonly backendsPerMinute: number;
-  /** Takes the tree lock away first, to see that the run notices. */
+  /** Removes the tree lock first, to prove that the run detects that. */
   readonly withoutTreeLock?: boolean;
   /** Ends the run at the first wrong reading or deadlock. */
   readonly stopAtFirstCollision?: boolean;
-  /** Gives the run up: everything is stopped and removed, nothing checked. */
+  /** Aborts the run: everything is stopped and removed, and nothing is checked. */
   readonly signal?: AbortSignal;
   onProgress?(tally: Tally, elapsedMs: number): void;
 }
@@ -45,7 +45,7 @@ export interface TortureResult {
 const PROGRESS_MS = 10_000;
 const LOOK_MS = 400;
 
-/** Runs the workers against a server of their own, with all that can happen to it, and checks what is left. */
+/** Runs the workers on a separate server, kills it and its backends, and checks the database at the end. */
 export async function torture(options: TortureOptions): Promise<TortureResult> {
   const server = await startTortureServer();
   try {
@@ -87,7 +87,7 @@ async function tortureServer(server: TortureServer, options: TortureOptions): Pr
       terminateBackends(stage, url, options),
       killServer(stage, server, options),
     ];
-    // One that fails ends all of them, and they end before the server does.
+    // If one worker fails, all stop, and they stop before the server.
     for (const part of running) part.catch(() => timeUp.abort());
     await pause(options.seconds * 1000, timeUp.signal, givenUp);
     timeUp.abort();
@@ -120,7 +120,7 @@ function startWorkers(
   });
 }
 
-/** Looks at the tree from time to time, for the workers to choose from. */
+/** Reads the tree from time to time, so that the workers can choose nodes from it. */
 async function look(stage: Stage, url: string): Promise<void> {
   await repeat(
     stage,
@@ -173,7 +173,7 @@ async function repeat(
   }
 }
 
-/** Kills and restarts the server at about equal distances, never at the very end. */
+/** Kills and restarts the server at about equal intervals, never at the very end. */
 async function killServer(stage: Stage, server: TortureServer, options: TortureOptions): Promise<void> {
   const random: Random = seededRandom(options.seed + 1);
   const distance = (options.seconds * 1000) / (options.kills + 1);

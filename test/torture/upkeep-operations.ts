@@ -16,7 +16,7 @@ export const FOLD: Operation = {
 
 const PRUNE_AFTER_MS = 10_000;
 
-/** What an operator runs from time to time; here all the time. */
+/** Operations that an operator runs from time to time; here they run all the time. */
 export const UPKEEP: readonly Operation[] = [
   { ...FOLD, weight: 6 },
   {
@@ -97,7 +97,7 @@ export const UPKEEP: readonly Operation[] = [
   reading('check_integrity', 1, 'select * from filestore.check_integrity() limit 3', false),
 ];
 
-/** A reading that answers with what is wrong: nothing, at any moment. */
+/** A reading that returns problems, and must return none at any moment. */
 function reading(kind: string, weight: number, sql: string, ofMount: boolean): Operation {
   return {
     kind,

@@ -14,7 +14,7 @@ import { type Operation, WRITTEN, writeOne } from './torture-operation.ts';
 const INSERT = `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes)
   values ($1, $2, $3, $4, $5) returning ${WRITTEN}`;
 
-/** What a service does all day to nodes that stay where they are. */
+/** The usual writes of a service to nodes that do not move. */
 export const WRITES: readonly Operation[] = [
   writeOne({
     kind: 'create_node',
@@ -62,7 +62,7 @@ export const WRITES: readonly Operation[] = [
     expected: ['FS409'],
     choose(scene, random) {
       const mount = anyMount(scene, random);
-      // Mostly a file that is there: then callers meet.
+      // Mostly an existing file, so that callers collide.
       const files = scene.files.filter((file) => file.mountId === mount.id);
       const known = isFull(scene) || random.chance(0.7) ? random.pickEarly(files) : undefined;
       if (known === undefined && isFull(scene)) return undefined;
@@ -111,7 +111,7 @@ export const WRITES: readonly Operation[] = [
     choose(scene, random) {
       if (isFull(scene)) return undefined;
       const directory = anyDirectory(scene, random);
-      // Sorted: two that meet in one directory wait for each other's names in one order.
+      // Sorted, so that two callers with the same names do not deadlock.
       const prefix = random.between(0, 9);
       const names = Array.from({ length: random.between(5, 30) }, (_, index) => `b${prefix}-${index}`).sort();
       const sql = `insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes)
@@ -127,7 +127,7 @@ export const WRITES: readonly Operation[] = [
     choose(scene, random) {
       if (isFull(scene)) return undefined;
       const directories = Array.from({ length: random.between(1, 3) }, () => anyDirectory(scene, random));
-      // In no order of directory or name: create_nodes has to find one.
+      // Not sorted by directory or name: create_nodes has to sort them.
       const nodes = Array.from({ length: random.between(2, 20) }, () => ({
         parent_id: random.pick(directories)?.id,
         name: `n${random.between(0, 200)}`,
@@ -192,7 +192,7 @@ export const WRITES: readonly Operation[] = [
   sightings('pass over many nodes', 3, 60),
 ];
 
-/** Writes several existing rows as the schema asks: under the shared tree lock, and in order of id. */
+/** Writes several existing rows as docs/schema.md requires: under the shared tree lock, and in order of id. */
 function severalRows(
   kind: string,
   weight: number,
@@ -219,7 +219,7 @@ function severalRows(
         async work(client, effects) {
           await client.query('select filestore.lock_tree($1, false)', [mount.id]);
           const written: WrittenNode[] = [];
-          // One by one, as a service does that writes what it finds.
+          // One row at a time, as a service does that writes while it reads.
           for (const id of ids) {
             const { rows } = await client.query<WrittenNode>(
               `update filestore.nodes set ${set} where id = $1 and live returning ${WRITTEN}`,
@@ -235,7 +235,7 @@ function severalRows(
   };
 }
 
-/** What a watcher or reconciler reports: it changes no node, and may name one that was purged. */
+/** A report of a watcher or reconciler. It changes no node, and may contain the id of a purged one. */
 function sightings(kind: string, weight: number, most: number): Operation {
   return {
     kind,
@@ -263,7 +263,7 @@ function sightings(kind: string, weight: number, most: number): Operation {
 
 const size = (random: Random) => random.between(0, 5000);
 
-/** The key of another worker, more often than not. */
+/** Mostly the key of another worker. */
 function keyedFile(scene: Scene, random: Random) {
   const known = random.chance(0.7) ? random.pick(scene.keyed) : undefined;
   if (known !== undefined) return known;
