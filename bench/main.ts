@@ -6,6 +6,7 @@ import type { Comparison, Context } from './context.ts';
 import { bulk, create, hot } from './create.ts';
 import { instructions } from './instructions.ts';
 import { findLoadGenerator } from './load.ts';
+import { lockWaits } from './lock-waits.ts';
 import type { Result } from './measure.ts';
 import { renderEnvironment, renderTable } from './result-tables.ts';
 import { runner } from './runner.ts';
@@ -27,6 +28,7 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   trees,
   runner,
   watch,
+  'lock-waits': lockWaits,
   instructions,
   versions,
 };
@@ -60,6 +62,8 @@ columns. The runner is compared with other programs. Every ratio is the median o
   trees    check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree
   runner   processes that migrate a database, with nothing and with everything to do (at least 15 rounds)
   watch    from a save to the change in the database: db:watch against graphile-migrate's watch (at least 7 rounds)
+  lock-waits  the longest wait of a writer while a migration alters a table that others use for 80 % of the time: the
+           runner against a constant lock timeout of 5 s
   instructions  how many instructions a statement takes, counted once by valgrind. "other" is the insert into the twin.
            For a part of the insert, "here" is what the insert saves without it, and "other" the whole insert
   versions the schema here against the committed migrations of --against, in databases of one server: creates, content

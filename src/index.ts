@@ -8,6 +8,7 @@ export {
   withTransaction,
 } from './db/client.ts';
 export { describeEvent, type IndexBuild, type MigrationEvent } from './db/events.ts';
+export type { LockTimeouts } from './db/lock-waits.ts';
 export {
   assertMigrated,
   type MigrationLogger,

@@ -146,7 +146,7 @@ export async function applyCommitted(
         type: 'migrate',
         migrationsFolder: MIGRATIONS_FOLDER,
         makeBookkeeping: true,
-        unlimited: [],
+        limits: {},
       }),
       onceStopped: 'The files are in order; the database lacks migrations. Run this again to apply them.',
     }),

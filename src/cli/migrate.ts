@@ -2,7 +2,7 @@ import type { PendingMigration } from '../db/migrations.ts';
 import { pendingMigrations, runMigrations } from '../db/migrations.ts';
 import { DatabaseAheadError } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
-import { capitalized, count } from '../text.ts';
+import { capitalized, count, seconds } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { AheadDocument, DryRunDocument, MigrateDocument } from './documents.ts';
 import { DONE } from './exit-codes.ts';
@@ -34,6 +34,12 @@ export const migrate = defineCommand({
 
 async function apply(output: Output, connection: ConnectionSettings): Promise<number> {
   const report = await withSignal((signal) => runMigrations({ connection, signal, onEvent: output.render }));
+  const { count: timeouts, totalMs, longestMs } = report.lockTimeouts;
+  if (timeouts > 0) {
+    output.say(
+      `Gave way ${count(timeouts, 'time')} without getting a table's lock: other sessions may have waited ${seconds(totalMs)} behind it in all, ${seconds(longestMs)} at once`,
+    );
+  }
   const took = `(${Math.round(report.durationMs)} ms)`;
   output.say(
     report.applied.length === 0

@@ -1,12 +1,13 @@
 import { LockNotAcquiredError } from '../errors.ts';
-import type { ThreadEvent, ThreadOutcome } from '../graphile/protocol.ts';
+import type { MigrationLimits, ThreadEvent, ThreadOutcome } from '../graphile/protocol.ts';
 import { type GraphileThread, isLockedOut } from '../graphile/thread.ts';
 import { cancelThread } from './cancel.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
 import { PassingFailure } from './connection-error.ts';
 import { worksConcurrently } from './invalid-index.ts';
 import { UNKNOWN_HOLDER } from './lock-holder.ts';
 import { failureOf } from './migration-failure.ts';
-import type { Surveyed } from './run-state.ts';
+import type { Run, Surveyed } from './run-state.ts';
 import { type Watch, watchMigration } from './watch-migration.ts';
 
 /** Applies what is pending, watching over it. Ends with everything applied, or throws. */
@@ -46,8 +47,8 @@ export async function apply(locked: Surveyed, thread: GraphileThread): Promise<v
   try {
     const { migrationsFolder } = run;
     const makeBookkeeping = !found.bookkeepingIsWhole;
-    const unlimited = pending.filter(worksConcurrently).map(({ filename }) => filename);
-    outcome = await thread.run({ type: 'migrate', migrationsFolder, makeBookkeeping, unlimited }, onEvent);
+    const limits = Object.fromEntries(pending.map((one) => [one.filename, limitsOf(run, one)]));
+    outcome = await thread.run({ type: 'migrate', migrationsFolder, makeBookkeeping, limits }, onEvent);
   } finally {
     run.signal.removeEventListener('abort', cancel);
     stop.abort();
@@ -57,4 +58,19 @@ export async function apply(locked: Surveyed, thread: GraphileThread): Promise<v
   const reason = `graphile-migrate itself is at work on ${found.where}.`;
   const message = `${reason} Run this again when it is done; nothing is applied twice.`;
   throw new PassingFailure(reason, new LockNotAcquiredError(message, UNKNOWN_HOLDER, run.progress.applied));
+}
+
+/**
+ * A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. That blocks no one
+ * while it waits, and {@link watchMigration} monitors it.
+ */
+function limitsOf({ settings, progress }: Run, migration: CommittedMigration): MigrationLimits {
+  const { filename, transaction } = migration;
+  const unlimited = worksConcurrently(migration);
+  const lockTimeoutMs = unlimited ? 0 : progress.lockWaits.timeoutOf(filename, settings.lockTimeoutMs);
+  const statementTimeoutMs = unlimited ? 0 : settings.statementTimeoutMs;
+  return {
+    transaction,
+    settings: { lock_timeout: String(lockTimeoutMs), statement_timeout: String(statementTimeoutMs) },
+  };
 }

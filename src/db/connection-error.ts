@@ -41,10 +41,15 @@ const UNKNOWN_AUTHORITY =
 
 /** A temporary failure. It never leaves the package: a caller sees `error`. */
 export class PassingFailure extends Error {
-  /** @param reason One sentence for people. */
+  /**
+   * @param reason One sentence for people.
+   * @param lockWaitedMs How long a migration may have waited for a table's lock that it did not get; null for any
+   * other failure.
+   */
   constructor(
     readonly reason: string,
     readonly error: FilestoreError,
+    readonly lockWaitedMs: number | null = null,
   ) {
     super(reason);
   }

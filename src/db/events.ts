@@ -39,7 +39,17 @@ export type MigrationEvent =
     }
   | { readonly type: 'migration-end'; readonly filename: string; readonly durationMs: number }
   /** A temporary failure; the run tries again. */
-  | { readonly type: 'retry'; readonly attempt: number; readonly reason: string; readonly delayMs: number }
+  | {
+      readonly type: 'retry';
+      readonly attempt: number;
+      readonly reason: string;
+      readonly delayMs: number;
+      /**
+       * How long the migration waited for a table's lock that it did not get, and other sessions behind it; null for
+       * any other failure.
+       */
+      readonly lockWaitedMs: number | null;
+    }
   /** A warning that does not stop the run. */
   | { readonly type: 'warning'; readonly message: string };
 
@@ -59,10 +69,14 @@ export function describeEvent(event: MigrationEvent): string {
     case 'migration-end':
       return `OK  ${event.filename}  (${Math.round(event.durationMs)} ms)`;
     case 'retry':
-      return `${event.reason} Trying again in ${seconds(event.delayMs)} (attempt ${event.attempt}).`;
+      return `${event.reason}${describeLockWait(event.lockWaitedMs)} Trying again in ${seconds(event.delayMs)} (attempt ${event.attempt}).`;
     case 'warning':
       return `Warning: ${event.message}`;
   }
+}
+
+function describeLockWait(lockWaitedMs: number | null): string {
+  return lockWaitedMs === null ? '' : ` Other sessions may have waited ${seconds(lockWaitedMs)} behind it.`;
 }
 
 function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progress' }>): string {

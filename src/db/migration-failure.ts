@@ -5,6 +5,7 @@ import { capitalized, seconds } from '../text.ts';
 import { clearAfterFailure } from './clear-indexes.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
+import { worksConcurrently } from './invalid-index.ts';
 import type { Surveyed } from './run-state.ts';
 import type { Watch } from './watch-migration.ts';
 
@@ -63,7 +64,11 @@ export async function failureOf(
   }
   if (lockFailure !== undefined) {
     const who = blockers === '' ? '' : `; in its way: ${blockers}`;
-    return new PassingFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error);
+    const isInWay = migration !== undefined && !worksConcurrently(migration);
+    const lockWaitedMs = isInWay
+      ? run.progress.lockWaits.noteTimeout(migration.filename, run.settings.lockTimeoutMs, failure.ranMs)
+      : null;
+    return new PassingFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error, lockWaitedMs);
   }
   // A session that ended while the other one lives was ended on purpose.
   const byHand = alive && failure.error.code === '57P01';

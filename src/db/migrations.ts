@@ -11,6 +11,7 @@ import {
   refuseMissingFile,
 } from './committed-migrations.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
+import type { LockTimeouts } from './lock-waits.ts';
 import {
   type AppliedMigration,
   type MigrationPlan,
@@ -68,6 +69,8 @@ export interface MigrationReport {
   readonly waitedForLockMs: number;
   /** 1, and one more for each time that something passing got in the way. */
   readonly attempts: number;
+  /** Waits for a table's lock that ended without it, behind which other sessions may have waited; all 0 for none. */
+  readonly lockTimeouts: LockTimeouts;
   /** Whether the schema is what the migrations make; compared only when something was applied. */
   readonly schema: SchemaCheck;
   readonly durationMs: number;
@@ -114,7 +117,7 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
   const resolved = await resolveRun(options);
   const { progress, serverVersion, schema } = await run(resolved);
   const { database, committed } = resolved;
-  const { durations, waitedForLockMs, attempts } = progress;
+  const { durations, waitedForLockMs, attempts, lockWaits } = progress;
   return {
     applied: committed.flatMap(({ filename, message, hash }) => {
       const durationMs = durations.get(filename);
@@ -125,6 +128,7 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
     serverVersion,
     waitedForLockMs,
     attempts,
+    lockTimeouts: lockWaits.timeouts,
     schema,
     durationMs: performance.now() - startedAt,
   };

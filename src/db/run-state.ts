@@ -2,6 +2,7 @@ import type { Database } from '../settings/database.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import type { MigrationEvent } from './events.ts';
+import { LockWaits } from './lock-waits.ts';
 import type { Session } from './session.ts';
 import type { Survey } from './survey.ts';
 
@@ -22,7 +23,9 @@ export interface Run {
 export class Progress {
   /** Milliseconds of each migration that this run applied, by file name. */
   readonly durations = new Map<string, number>();
+  /** Milliseconds spent waiting for other migrators. */
   waitedForLockMs = 0;
+  readonly lockWaits = new LockWaits();
   attempts = 0;
   planTold = false;
 

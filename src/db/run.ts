@@ -18,8 +18,9 @@ const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
 
 /**
- * Runs until everything is applied; tries again when what got in the way may pass. The waits double from 0.2 to 10 s,
- * each varied by a quarter so that many runs do not try at once.
+ * Runs until everything is applied; tries again when what got in the way may pass. The pauses double from 0.2 to 10 s,
+ * each varied by a quarter so that many runs do not try at once. After waits for a table's lock they grow as those do,
+ * and are twice as long, so that traffic has the table for most of the time.
  */
 export async function run(run: Run): Promise<RunResult> {
   const { progress, settings, signal, emit } = run;
@@ -36,10 +37,12 @@ export async function run(run: Run): Promise<RunResult> {
       if (!(error instanceof PassingFailure)) throw notBack(run, error);
       if (progress.durations.size > before) failures = 0;
       if (failures === 0) firstFailureAt = performance.now();
-      const delayMs = Math.min(FIRST_DELAY_MS * 2 ** failures, LONGEST_DELAY_MS) * (0.75 + Math.random() / 2);
+      const growth = error.lockWaitedMs === null ? 2 ** failures : failures + 1;
+      const delayMs = Math.min(FIRST_DELAY_MS * growth, LONGEST_DELAY_MS) * (0.75 + Math.random() / 2);
       failures += 1;
       if (performance.now() + delayMs - firstFailureAt > settings.lockWaitMs) throw error.error;
-      emit({ type: 'retry', attempt: progress.attempts + 1, reason: error.reason, delayMs });
+      const { reason, lockWaitedMs } = error;
+      emit({ type: 'retry', attempt: progress.attempts + 1, reason, delayMs, lockWaitedMs });
       await delay(delayMs, undefined, { signal }).catch((aborted) => {
         throw abortedError(run, aborted);
       });

@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { GraphileThread } from '../graphile/thread.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import type { IndexBuild } from './events.ts';
+import { worksConcurrently } from './invalid-index.ts';
 import {
   describeHolders,
   type HolderRow,
@@ -12,7 +13,8 @@ import {
 } from './lock-holder.ts';
 import type { Surveyed } from './run-state.ts';
 
-const LOOK_EVERY_MS = 1_000;
+const LOOK_MS = 50;
+const REPORT_EVERY_MS = 1_000;
 
 /** The state of a migration's session, seen from another session. */
 interface SightRow {
@@ -31,8 +33,8 @@ export interface Watch {
 }
 
 /**
- * Watches the thread's session every second until the signal is aborted: which sessions it waits for, and the progress
- * of its index build. Without the right to see other roles' statistics, it reports less.
+ * Watches the thread's session until the signal is aborted: which sessions it waits for, and the progress of its index
+ * build. Without the right to see other roles' statistics, it reports less.
  * @param giveUp Called once, when the run has waited long enough for those in the way.
  */
 export async function watchMigration(
@@ -42,18 +44,21 @@ export async function watchMigration(
   signal: AbortSignal,
   giveUp: () => void,
 ): Promise<void> {
+  let reportedAt = 0;
   for (;;) {
-    await delay(LOOK_EVERY_MS, undefined, { signal, ref: false }).catch(() => undefined);
+    await delay(untilNextLook(watch), undefined, { signal, ref: false }).catch(() => undefined);
     if (signal.aborted) return;
     const pid = thread.pid();
-    if (pid === undefined) continue;
+    if (pid === undefined || !isTimeToLook(watch)) continue;
     const [sight] = (await session.query<SightRow>(sightOf(pid))).rows;
     const { current } = watch;
     if (sight === undefined || signal.aborted || current === undefined || watch.gaveUp) continue;
     const blockedBy = sight.blockedBy.map(readHolder);
     // Kept when no one is seen any more: the migration may just have failed because of them.
     if (blockedBy.length > 0) watch.blockers = describeHolders(blockedBy);
-    if (blockedBy.length > 0 || sight.indexBuild !== null) {
+    const isDue = performance.now() - Math.max(reportedAt, current.startedAt) >= REPORT_EVERY_MS;
+    if (isDue && (blockedBy.length > 0 || sight.indexBuild !== null)) {
+      reportedAt = performance.now();
       const { filename } = current.migration;
       const runningMs = performance.now() - current.startedAt;
       run.emit({ type: 'progress', filename, runningMs, blockedBy, indexBuild: sight.indexBuild });
@@ -67,6 +72,22 @@ export async function watchMigration(
     watch.gaveUp = performance.now() - watch.blockedSince >= run.settings.lockWaitMs;
     if (watch.gaveUp) giveUp();
   }
+}
+
+/**
+ * Milliseconds. The waits for locks are short at first, and most begin with the migration: a look falls into each of
+ * them, and looks become rare while the migration runs on.
+ */
+function untilNextLook({ current }: Watch): number {
+  if (current === undefined) return LOOK_MS;
+  if (worksConcurrently(current.migration)) return REPORT_EVERY_MS;
+  return Math.min(Math.max(LOOK_MS, (performance.now() - current.startedAt) / 10), REPORT_EVERY_MS);
+}
+
+/** Concurrent index work waits for the snapshots of others, and each look has one. It has no short waits either. */
+function isTimeToLook({ current }: Watch): boolean {
+  if (current === undefined) return false;
+  return !worksConcurrently(current.migration) || performance.now() - current.startedAt >= REPORT_EVERY_MS;
 }
 
 const sightOf = (pid: number) => `select

@@ -27,6 +27,13 @@ export interface ThreadInput {
   readonly single: boolean;
 }
 
+/** Server settings under which the SQL of one migration runs. */
+export interface MigrationLimits {
+  readonly settings: Readonly<Record<string, string>>;
+  /** Whether it runs in a transaction, and the settings end with that. */
+  readonly transaction: boolean;
+}
+
 /** What graphile-migrate is asked to do on the migrations of a folder. */
 export type ThreadCommand = { readonly migrationsFolder: string } & (
   | {
@@ -34,8 +41,8 @@ export type ThreadCommand = { readonly migrationsFolder: string } & (
       readonly type: 'migrate';
       /** Whether to make graphile-migrate's own tables, which takes the CREATE right even where they exist. */
       readonly makeBookkeeping: boolean;
-      /** Names of the files that run without lock and statement timeout. */
-      readonly unlimited: readonly string[];
+      /** Time limits of single migrations, by the name of the file. Without an entry, those of the session apply. */
+      readonly limits: Readonly<Record<string, MigrationLimits>>;
     }
   /** Applies the committed migrations, and then current.sql, once. */
   | { readonly type: 'apply' }
@@ -78,6 +85,8 @@ export interface ThreadFailure {
   readonly error: SerializedError;
   /** What was running; null between two migrations, and before anything was run. */
   readonly target: ThreadTarget | null;
+  /** Milliseconds since that began; 0 without a target. */
+  readonly ranMs: number;
   /** Null when the server did not stop at a statement of the migration. */
   readonly failed: FailedText | null;
 }

@@ -83,5 +83,5 @@ export function isLockedOut(outcome: ThreadOutcome): boolean {
 function failureOf(exitCode: number, crash: Error | undefined): ThreadFailure {
   const message = crash?.message ?? `graphile-migrate ended its thread with exit code ${exitCode}`;
   const error = { message, code: null, detail: null, hint: null, where: null, position: null };
-  return { type: 'failed', error, target: null, failed: null };
+  return { type: 'failed', error, target: null, ranMs: 0, failed: null };
 }

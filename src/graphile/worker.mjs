@@ -11,7 +11,7 @@ import { causeAmong, serialize } from './first-error.mjs';
 /**
  * @import { EventEmitter } from 'node:events'
  * @import { PoolClient } from 'pg'
- * @import { CommandName, DatabaseKind, FailedText, StopRequest, ThreadCommand, ThreadInput, ThreadFailure, ThreadMessage, ThreadTarget } from './protocol.ts'
+ * @import { CommandName, DatabaseKind, FailedText, MigrationLimits, StopRequest, ThreadCommand, ThreadInput, ThreadFailure, ThreadMessage, ThreadTarget } from './protocol.ts'
  */
 
 const requireHere = createRequire(import.meta.url);
@@ -31,8 +31,8 @@ const current = {
   failed: /** @type {FailedText | null} */ (null),
   /** Whether current.sql was not run, since it is applied. */
   unchanged: false,
-  /** Names of the files that run without lock and statement timeout. */
-  unlimited: /** @type {readonly string[]} */ ([]),
+  /** Time limits of single migrations, by the name of the file. */
+  limits: /** @type {Readonly<Record<string, MigrationLimits>>} */ ({}),
 };
 let stopped = false;
 
@@ -120,12 +120,11 @@ function observe(client, database) {
     }
     const isBody = bodyOf(all[0]) !== null;
     if (stopped && (isBody || all[0] === 'begin')) throw new Error('stopped on request');
-    if (!isBody || !current.unlimited.includes(current.target?.committed ?? '')) return send(all);
-    // A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. It blocks
-    // no one while it waits, and the host monitors it.
-    await query(setting({ lock_timeout: '0', statement_timeout: '0' }));
+    const limits = current.limits[current.target?.committed ?? ''];
+    if (!isBody || limits === undefined) return send(all);
+    await query(setting(limits.settings, limits.transaction));
     const result = await send(all);
-    await query(setting(input.serverSettings));
+    if (!limits.transaction) await query(setting(input.serverSettings, false));
     return result;
   };
   Object.assign(client, { query: observed });
@@ -145,13 +144,14 @@ function clearAtEnd(client) {
 }
 
 /**
- * The statement that sets server settings for the session.
+ * The statement that sets server settings, for the session or for the transaction under way.
  * @param {Readonly<Record<string, string>>} settings
+ * @param {boolean} isLocal
  */
-function setting(settings) {
+function setting(settings, isLocal) {
   const entries = Object.entries(settings);
   return {
-    text: `select ${entries.map((_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, false)`).join(', ')}`,
+    text: `select ${entries.map((_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, ${isLocal})`).join(', ')}`,
     values: entries.flat(),
   };
 }
@@ -215,11 +215,12 @@ function start(target) {
  * @returns {ThreadFailure}
  */
 function failureOf(error) {
-  const { firstError, target, failed } = current;
+  const { firstError, target, startedAt, failed } = current;
   return {
     type: 'failed',
     error: serialize(causeAmong(firstError, error)),
     target,
+    ranMs: target === null ? 0 : performance.now() - startedAt,
     failed,
   };
 }
@@ -256,8 +257,8 @@ function readSettings() {
 
 /** @param {ThreadCommand} command */
 async function run(command) {
-  const unlimited = command.type === 'migrate' ? command.unlimited : [];
-  Object.assign(current, { target: null, firstError: undefined, failed: null, unchanged: false, unlimited });
+  const limits = command.type === 'migrate' ? command.limits : {};
+  Object.assign(current, { target: null, firstError: undefined, failed: null, unchanged: false, limits });
   try {
     await execute(command);
     post({ type: 'done', unchanged: current.unchanged });

@@ -81,8 +81,9 @@ export interface MigrationSettings {
    */
   readonly lockWaitMs: number;
   /**
-   * Milliseconds that one statement waits for a table's lock before it gives way: for that long it can hold up
-   * everybody else who uses the table. FILESTORE_MIGRATION_LOCK_TIMEOUT_MS, default 5 000; 0: no limit.
+   * Longest time in milliseconds that one statement waits for a table's lock before it gives way: for that long it can
+   * hold up everything else that uses the table. The first wait is at most 100 ms, and each one is 100 ms longer
+   * than the one before. FILESTORE_MIGRATION_LOCK_TIMEOUT_MS, default 5 000; 0: no limit.
    */
   readonly lockTimeoutMs: number;
   /** Milliseconds that one statement of a migration may run. FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS, default 0: no limit. */

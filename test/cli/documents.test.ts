@@ -41,6 +41,7 @@ describe('with --json, stdout is one document:', () => {
           serverVersion: VERSION,
           waitedForLockMs: MILLISECONDS,
           attempts: 1,
+          lockTimeouts: { count: 0, totalMs: 0, longestMs: 0 },
           schema: { state: 'same', notes: expect.any(Array) },
           durationMs: MILLISECONDS,
         },

@@ -151,10 +151,15 @@ describe('a run', () => {
         if (event.type === 'retry') holder.query('commit');
       },
     });
-    const retries = events.filter(({ type }) => type === 'retry');
+    const retries = events.filter((event) => event.type === 'retry');
     expect(retries[0]).toMatchObject({ attempt: 2, reason: expect.stringContaining(first) });
     expect(report).toMatchObject({
       attempts: 1 + retries.length,
+      lockTimeouts: {
+        count: retries.length,
+        totalMs: retries.reduce((sum, { lockWaitedMs }) => sum + (lockWaitedMs ?? 0), 0),
+        longestMs: 100,
+      },
       applied: files.map((filename) => ({ filename })),
       alreadyApplied: 0,
     });
