@@ -14,6 +14,7 @@ export type FilestoreErrorCode =
   | 'SCHEMA_DRIFTED'
   | 'SCHEMA_MODEL_INVALID'
   | 'LOCK_NOT_ACQUIRED'
+  | 'MIGRATION_CHECK_FAILED'
   | 'MIGRATION_FAILED'
   | 'RUN_ABORTED'
   | 'NOT_MIGRATED'
@@ -197,6 +198,31 @@ export class LockNotAcquiredError extends FilestoreError {
     readonly applied: readonly string[],
   ) {
     super('LOCK_NOT_ACQUIRED', message);
+  }
+}
+
+/** A check of a pending migration that did not return true. */
+export interface FailedCheck {
+  readonly filename: string;
+  /** Line of its message in the file, from 1. */
+  readonly line: number;
+  /** What is wrong with the data, and what to do, in the words of the migration. */
+  readonly message: string;
+  /** Null if the check returned false; otherwise why it could not be evaluated. */
+  readonly reason: string | null;
+}
+
+/** Checks of pending migrations did not return true. None of those migrations was applied. */
+export class MigrationCheckFailedError extends FilestoreError {
+  declare readonly code: 'MIGRATION_CHECK_FAILED';
+
+  constructor(
+    message: string,
+    readonly checks: readonly FailedCheck[],
+    /** Names of the files that this run applied before. */
+    readonly applied: readonly string[],
+  ) {
+    super('MIGRATION_CHECK_FAILED', message);
   }
 }
 

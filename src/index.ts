@@ -7,6 +7,7 @@ export {
   withConnection,
   withTransaction,
 } from './db/client.ts';
+export type { EvaluatedCheck, PendingMigration } from './db/evaluate-checks.ts';
 export { describeEvent, type IndexBuild, type MigrationEvent } from './db/events.ts';
 export type { LockTimeouts } from './db/lock-waits.ts';
 export {
@@ -16,7 +17,6 @@ export {
   type MigrationReport,
   type MigrationStatus,
   migrationStatus,
-  type PendingMigration,
   pendingMigrations,
   type RunMigrationsOptions,
   runMigrations,
@@ -27,6 +27,7 @@ export type { Migrator } from './db/survey.ts';
 export {
   ConnectionLostError,
   DatabaseAheadError,
+  type FailedCheck,
   FilestoreError,
   type FilestoreErrorCode,
   type HistoryDivergedCode,
@@ -34,6 +35,7 @@ export {
   type HistoryProblem,
   type LockHolder,
   LockNotAcquiredError,
+  MigrationCheckFailedError,
   MigrationFailedError,
   type MigrationFailurePlace,
   type MigrationsInvalidCode,

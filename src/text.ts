@@ -12,6 +12,11 @@ export function capitalized(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
+/** With a full stop, unless it ends a sentence already. */
+export function asSentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
 /** Number of blank lines at the beginning. */
 export function blankLinesBefore(text: string): number {
   return text.slice(0, text.search(/\S|$/)).split('\n').length - 1;

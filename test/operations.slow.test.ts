@@ -67,6 +67,7 @@ describe('the runbook has', () => {
       FILESTORE_MIGRATION_LOCK_WAIT_MS: String(migration.lockWaitMs),
       FILESTORE_MIGRATION_LOCK_TIMEOUT_MS: String(migration.lockTimeoutMs),
       FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS: String(migration.statementTimeoutMs),
+      FILESTORE_MIGRATION_CHECK_TIMEOUT_MS: String(migration.checkTimeoutMs),
       FILESTORE_MIGRATION_POOLER: migration.pooler,
       FILESTORE_PGPOOL_MAX: String(pool.max),
       FILESTORE_PGPOOL_IDLE_TIMEOUT_MS: String(pool.idleTimeoutMs),

@@ -3,6 +3,7 @@ import { withTemporaryDatabase } from '../temporary-database.ts';
 import { findServerWith } from './extension-server.ts';
 import { type Gate, type GateReport, notRun, report, runGate } from './gate.ts';
 import { chain } from './gates/chain.ts';
+import { checks } from './gates/checks.ts';
 import { concurrently } from './gates/concurrently.ts';
 import { currentEmpty } from './gates/current-empty.ts';
 import { fixtureTexts } from './gates/fixture-texts.ts';
@@ -18,7 +19,7 @@ import { readSources, type Sources } from './sources.ts';
 
 /** Gates that only read files. Those that need a database are in on-server.ts. */
 const OF_FILES: readonly Gate<Sources>[] = [
-  ...[chain, released, lint, concurrently, sessionSettings, placeholders, fixtureTexts, sqlFiles],
+  ...[chain, released, lint, concurrently, checks, sessionSettings, placeholders, fixtureTexts, sqlFiles],
 ];
 const EXTENSION = 'plpgsql_check';
 

@@ -1,20 +1,37 @@
 import pg from 'pg';
+import { evaluateChecks } from '../../src/db/evaluate-checks.ts';
+import { readChecks } from '../../src/db/migration-checks.ts';
+import { migrationSettings } from '../../src/settings/settings.ts';
 import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
 import type { Problem } from './gate.ts';
 import type { SqlSource } from './sources.ts';
 
-/** Applies migrations in order, each in its own transaction unless it declares none. */
+/** Applies migrations in order, each after its checks, and in its own transaction unless it declares none. */
 export async function applyAll(
   client: pg.Client,
   sources: readonly SqlSource[],
 ): Promise<readonly Problem[]> {
   for (const source of sources) {
+    const failed = await failedChecks(client, source);
+    if (failed.length > 0) return failed;
     if (source.transaction) await client.query('begin');
     const problem = await runStatements(client, source);
     if (source.transaction) await client.query(problem === undefined ? 'commit' : 'rollback');
     if (problem !== undefined) return [problem];
   }
   return [];
+}
+
+async function failedChecks(client: pg.Client, source: SqlSource): Promise<readonly Problem[]> {
+  const { checks } = readChecks(source.text);
+  const outcomes = await evaluateChecks(client, checks, migrationSettings({}).checkTimeoutMs);
+  return checks.flatMap(({ line }, index) => {
+    const outcome = outcomes[index];
+    if (outcome === undefined || outcome.state === 'passed') return [];
+    const what = `has a check that ${outcome.state === 'false' ? 'returned false' : outcome.reason}`;
+    const remedy = 'Correct the check, or the rows that it is about.';
+    return [{ ...source.placeOf(line), what, remedy }];
+  });
 }
 
 /**

@@ -1,8 +1,9 @@
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readChecks } from '../../src/db/migration-checks.ts';
 import { FilestoreError, SettingsError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import { currentFile, isBlank, messageOf, readCurrent } from './current-sql.ts';
+import { currentFile, isBlank, messageOf, readCompiled, readCurrent } from './current-sql.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
@@ -37,7 +38,8 @@ const LONGEST_MESSAGE = 512;
  * Turns current.sql into a committed migration: applies all migrations to an empty shadow database, records the new
  * one in the development database, and empties current.sql. A failure changes no file.
  * @throws {SettingsError} without a message, or when the shadow database may not be erased.
- * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is nothing to commit, or the shadow database is in use.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is nothing to commit, a check in it is malformed, or the
+ * shadow database is in use.
  * @throws what applying current.sql does.
  */
 export async function commitCurrent(context: WorkflowContext, options: CommitOptions): Promise<CommitResult> {
@@ -50,6 +52,7 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
       'There is nothing to commit: migrations/current.sql has no statement. Write the change there first.',
     );
   }
+  await refuseMalformedChecks();
   const message = readMessage(options.message ?? messageOf(text));
   refuseToErase(databases, 'shadow', options.yesErase);
   const committed = await readMigrations();
@@ -81,6 +84,16 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
       durationMs: performance.now() - startedAt,
     };
   });
+}
+
+/** A committed migration cannot be corrected after its release. */
+async function refuseMalformedChecks(): Promise<void> {
+  const compiled = await readCompiled();
+  if (compiled === undefined) return;
+  const [problem] = readChecks(compiled.text).problems;
+  if (problem === undefined) return;
+  const { file, line } = compiled.placeOf(problem.line);
+  throw new FilestoreError('SCHEMA_CHANGE_REFUSED', `${file}:${line} ${problem.what}. ${problem.remedy}`);
 }
 
 /** Copies the result from the copy into the folder. The migration comes first, so the change is never lost. */

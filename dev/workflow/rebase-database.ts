@@ -147,6 +147,7 @@ export async function applyCommitted(
         migrationsFolder: MIGRATIONS_FOLDER,
         makeBookkeeping: true,
         limits: {},
+        before: null,
       }),
       onceStopped: 'The files are in order; the database lacks migrations. Run this again to apply them.',
     }),

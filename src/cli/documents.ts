@@ -1,5 +1,6 @@
 import type { SchemaCheck } from '../db/check-schema.ts';
-import type { MigrationReport, MigrationStatus, PendingMigration } from '../db/migrations.ts';
+import type { PendingMigration } from '../db/evaluate-checks.ts';
+import type { MigrationReport, MigrationStatus } from '../db/migrations.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
 
 // What `--json` prints: one document on stdout, whatever happens, and the exit code beside it. `ok` is false if the
@@ -13,13 +14,12 @@ export type MigrateDocument = {
   readonly report: MigrationReport;
 };
 
-/** `migrate --dry-run`: what would be applied, each with its SQL. */
+/** `migrate --dry-run`: what would be applied, each with its SQL. `error` says which checks failed. */
 export type DryRunDocument = {
-  readonly ok: true;
   readonly command: 'migrate';
   readonly dryRun: true;
   readonly pending: readonly PendingMigration[];
-};
+} & ({ readonly ok: true } | Pick<FailureDocument, 'ok' | 'error'>);
 
 /** `migrate --allow-ahead`, with or without `--dry-run`, where a later version has migrated the database. */
 export type AheadDocument = {

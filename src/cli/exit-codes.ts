@@ -25,6 +25,7 @@ export const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   SCHEMA_DRIFTED: 4,
   SCHEMA_MODEL_INVALID: 1,
   LOCK_NOT_ACQUIRED: 5,
+  MIGRATION_CHECK_FAILED: 1,
   MIGRATION_FAILED: 1,
   RUN_ABORTED: 1,
   NOT_MIGRATED: 3,

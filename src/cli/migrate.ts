@@ -1,12 +1,12 @@
-import type { PendingMigration } from '../db/migrations.ts';
+import type { EvaluatedCheck, PendingMigration } from '../db/evaluate-checks.ts';
 import { pendingMigrations, runMigrations } from '../db/migrations.ts';
 import { DatabaseAheadError } from '../errors.ts';
 import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
 import { capitalized, count, seconds } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { AheadDocument, DryRunDocument, MigrateDocument } from './documents.ts';
-import { DONE } from './exit-codes.ts';
-import type { Output } from './output.ts';
+import { DONE, exitCodeOf } from './exit-codes.ts';
+import { errorDocument, type Output } from './output.ts';
 import { withSignal } from './signals.ts';
 
 export const migrate = defineCommand({
@@ -52,12 +52,32 @@ async function apply(output: Output, connection: ConnectionSettings): Promise<nu
 
 async function dryRun(output: Output, connection: ConnectionSettings): Promise<number> {
   const pending = await pendingMigrations({ connection });
-  output.say(
-    `${capitalized(describeConnection(connection))}: ${count(pending.length, 'migration')} to apply. Nothing was changed.`,
-  );
+  const where = describeConnection(connection);
+  output.say(`${capitalized(where)}: ${count(pending.length, 'migration')} to apply. Nothing was changed.`);
+  for (const line of describeChecks(pending)) output.say(line);
   output.print(pending.map(renderPending).join('\n'));
-  output.document({ ok: true, command: 'migrate', dryRun: true, pending } satisfies DryRunDocument);
-  return DONE;
+  const document = { command: 'migrate', dryRun: true, pending } as const;
+  const { failureOfChecks } = await import('../db/evaluate-checks.ts');
+  const failure = failureOfChecks(where, pending, []);
+  if (failure === undefined) {
+    output.document({ ok: true, ...document } satisfies DryRunDocument);
+    return DONE;
+  }
+  output.warn(`${output.paint.bad(failure.code)}: ${failure.message}`);
+  output.document({ ok: false, ...document, error: errorDocument(failure) } satisfies DryRunDocument);
+  return exitCodeOf(failure.code);
+}
+
+function describeChecks(pending: readonly PendingMigration[]): readonly string[] {
+  const all = pending.flatMap(({ filename, checks }) => checks.map((check) => ({ filename, ...check })));
+  if (all.length === 0) return [];
+  const numberOf = (state: EvaluatedCheck['state']) => all.filter((check) => check.state === state).length;
+  return [
+    `${count(all.length, 'check')}: ${numberOf('passed')} passed, ${numberOf('failed')} failed, ${numberOf('later')} to be evaluated later`,
+    ...all.flatMap(({ state, filename, line, reason }) =>
+      state === 'later' ? [`LATER  ${filename}, line ${line}: the check ${reason}`] : [],
+    ),
+  ];
 }
 
 function renderPending({ filename, sql, transaction }: PendingMigration): string {

@@ -1,6 +1,7 @@
 import type { MigrationEvent } from '../db/events.ts';
 import { describeEvent } from '../db/events.ts';
 import type { FilestoreError } from '../errors.ts';
+import type { FailureDocument } from './documents.ts';
 import { type Paint, paintFor } from './paint.ts';
 
 /** The output of a command. With `--json`, stdout has one document and stderr everything else. */
@@ -81,11 +82,12 @@ export function openOutput({
 }
 
 /** An error as a document: code, message and other fields, without the stack; of its cause only the message. */
-export function errorDocument(error: FilestoreError): Readonly<Record<string, unknown>> {
-  const { cause, ...fields } = error;
+export function errorDocument(error: FilestoreError): FailureDocument['error'] {
+  const { cause, code, message, ...fields } = error;
   return {
     ...fields,
-    message: error.message,
+    code,
+    message,
     ...(cause instanceof Error && { cause: cause.message }),
   };
 }

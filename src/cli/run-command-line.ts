@@ -37,11 +37,10 @@ export async function runCommandLine(
   } catch (error) {
     if (error instanceof FilestoreError) {
       output.warn(`${output.paint.bad(error.code)}: ${error.message}`);
-      const { code, message } = error;
       output.document({
         ok: false,
         command: command.name,
-        error: { ...errorDocument(error), code, message },
+        error: errorDocument(error),
       } satisfies FailureDocument);
       return exitCodeOf(error.code);
     }

@@ -4,24 +4,35 @@ import type { MigrationSettings } from '../settings/settings.ts';
 import type { Run, Surveyed } from './run-state.ts';
 import { LONG_SESSION } from './session.ts';
 
-/** Applies what is pending, as the one migrator. */
+/**
+ * Applies what is pending, as the one migrator: once its checks have passed, and in two or more parts where a check
+ * needs something that a migration before it creates.
+ */
 export async function applyPending(surveyed: Surveyed): Promise<void> {
   const { run, session } = surveyed;
   // First of all: its thread loads graphile-migrate, which takes longer than all of the rest.
-  const thread = startMigrateThread(run);
+  let thread = startMigrateThread(run);
   try {
-    const [{ lock }, { refuseConflicts }, { clearInvalidIndexes }, { apply }] = await Promise.all([
-      import('./lock.ts'),
-      import('./check-schema.ts'),
-      import('./clear-indexes.ts'),
-      import('./apply.ts'),
-    ]);
+    const [{ lock }, { refuseConflicts }, { passChecks }, { clearInvalidIndexes }, { apply }] =
+      await Promise.all([
+        import('./lock.ts'),
+        import('./check-schema.ts'),
+        import('./evaluate-checks.ts'),
+        import('./clear-indexes.ts'),
+        import('./apply.ts'),
+      ]);
     if (run.compareSchema) await readCommittedModel();
     const locked = await lock(surveyed);
     if (locked === undefined) return;
     if (locked.found.adopting) await refuseConflicts(session, run.committed);
-    await clearInvalidIndexes(locked);
-    await apply(locked, thread);
+    for (let rest = locked.pending; ; thread = startMigrateThread(run)) {
+      const ready = await passChecks({ ...locked, pending: rest });
+      rest = rest.slice(ready.length);
+      const part = { ...locked, pending: ready };
+      await clearInvalidIndexes(part);
+      await apply(part, thread, rest[0]?.filename ?? null);
+      if (rest.length === 0) return;
+    }
   } finally {
     await thread.end();
   }

@@ -10,8 +10,11 @@ import { failureOf } from './migration-failure.ts';
 import type { Run, Surveyed } from './run-state.ts';
 import { type Watch, watchMigration } from './watch-migration.ts';
 
-/** Applies what is pending, watching over it. Ends with everything applied, or throws. */
-export async function apply(locked: Surveyed, thread: GraphileThread): Promise<void> {
+/**
+ * Applies what is pending, watching over it. Ends with everything applied, or throws.
+ * @param before Name of the file before which to stop; null to apply all.
+ */
+export async function apply(locked: Surveyed, thread: GraphileThread, before: string | null): Promise<void> {
   const { run, session, found, pending } = locked;
   // The signal may have been aborted before anything here listened to it.
   run.signal.throwIfAborted();
@@ -48,7 +51,10 @@ export async function apply(locked: Surveyed, thread: GraphileThread): Promise<v
     const { migrationsFolder } = run;
     const makeBookkeeping = !found.bookkeepingIsWhole;
     const limits = Object.fromEntries(pending.map((one) => [one.filename, limitsOf(run, one)]));
-    outcome = await thread.run({ type: 'migrate', migrationsFolder, makeBookkeeping, limits }, onEvent);
+    outcome = await thread.run(
+      { type: 'migrate', migrationsFolder, makeBookkeeping, limits, before },
+      onEvent,
+    );
   } finally {
     run.signal.removeEventListener('abort', cancel);
     stop.abort();

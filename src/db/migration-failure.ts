@@ -1,7 +1,7 @@
 import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
 import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
 import { placeAt } from '../sql-text.ts';
-import { capitalized, seconds } from '../text.ts';
+import { asSentence, capitalized, seconds } from '../text.ts';
 import { clearAfterFailure } from './clear-indexes.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
@@ -143,8 +143,4 @@ function describeRest(
       : 'It was rolled back.'
     : 'It runs without a transaction; the next run removes an invalid index that it may have left.';
   return `${fate} ${before}`;
-}
-
-function asSentence(text: string): string {
-  return /[.!?]$/.test(text) ? text : `${text}.`;
 }

@@ -10,6 +10,7 @@ import {
   readCommittedMigrations,
   refuseMissingFile,
 } from './committed-migrations.ts';
+import type { PendingMigration } from './evaluate-checks.ts';
 import { describeEvent, type MigrationEvent } from './events.ts';
 import type { LockTimeouts } from './lock-waits.ts';
 import {
@@ -91,16 +92,6 @@ export interface MigrationStatus {
   readonly migrators: readonly Migrator[];
 }
 
-/** A migration that a run would apply. */
-export interface PendingMigration {
-  readonly filename: string;
-  readonly message: string | null;
-  /** The SQL as the server would get it. */
-  readonly sql: string;
-  /** False for one that begins with `--! no-transaction`. */
-  readonly transaction: boolean;
-}
-
 /**
  * Applies the committed migrations that the database does not have yet, each in a separate transaction. Of many
  * runs at once one works and the others wait for it. Safe to run at every deploy: with nothing to apply, it is one
@@ -159,10 +150,13 @@ export async function migrationStatus(options: MigrationOptions = {}): Promise<M
 }
 
 /**
- * What {@link runMigrations} would apply, with its SQL. Reads only, and refuses what a run would refuse by its look
- * at the package, the history, and tables without a history.
+ * What {@link runMigrations} would apply, with its SQL and the results of its checks. Reads only, and refuses what a
+ * run would refuse by its look at the package, the history, and tables without a history. A run also refuses if a check
+ * `failed`.
  * @example
- * for (const { filename, sql } of await pendingMigrations({ connectionString })) console.log(filename, sql);
+ * for (const { filename, sql, checks } of await pendingMigrations({ connectionString })) {
+ *   console.log(filename, sql, checks.filter(({ state }) => state === 'failed'));
+ * }
  */
 export async function pendingMigrations(
   options: MigrationOptions = {},
@@ -172,12 +166,8 @@ export async function pendingMigrations(
     if (pending.length > 0) await readCommittedModel();
     const { refuseConflicts } = await import('./check-schema.ts');
     if (found.adopting) await refuseConflicts(session, committed);
-    return pending.map(({ filename, message, body: sql, transaction }) => ({
-      filename,
-      message,
-      sql,
-      transaction,
-    }));
+    const { describePending } = await import('./evaluate-checks.ts');
+    return describePending(session, pending, migrationSettings(options.env).checkTimeoutMs);
   });
 }
 

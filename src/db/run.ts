@@ -34,7 +34,7 @@ export async function run(run: Run): Promise<RunResult> {
     } catch (error) {
       const cause = error instanceof PassingFailure ? error.error : error;
       if (signal.aborted) throw abortedError(run, cause);
-      if (!(error instanceof PassingFailure)) throw notBack(run, error);
+      if (!(error instanceof PassingFailure)) throw error;
       if (progress.durations.size > before) failures = 0;
       if (failures === 0) firstFailureAt = performance.now();
       const growth = error.lockWaitedMs === null ? 2 ** failures : failures + 1;
@@ -57,6 +57,10 @@ async function attempt(run: Run): Promise<RunResult> {
     waitMs: settings.connectWaitMs,
     signal: run.signal,
     onWaiting: (reason) => emit({ type: 'waiting', for: 'server', reason, atMostMs: settings.connectWaitMs }),
+  }).catch((error) => {
+    // After a first connection, a failed reconnect is reported as a lost connection.
+    if (progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) throw error;
+    throw connectionLostError(run.database.where, error.cause, progress.applied);
   });
   try {
     const found = await survey(session, run.committed, settings.pooler);
@@ -86,12 +90,6 @@ async function attempt(run: Run): Promise<RunResult> {
   } finally {
     await session.close({ clear: settings.pooler === 'session' });
   }
-}
-
-/** After a first connection, a failed reconnect is reported as a lost connection. */
-function notBack(run: Run, error: unknown): unknown {
-  if (run.progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) return error;
-  return connectionLostError(run.database.where, error.cause, run.progress.applied);
 }
 
 /** The error of a run that was told to stop; `cause` is what it was doing. */

@@ -43,6 +43,8 @@ export type ThreadCommand = { readonly migrationsFolder: string } & (
       readonly makeBookkeeping: boolean;
       /** Time limits of single migrations, by the name of the file. Without an entry, those of the session apply. */
       readonly limits: Readonly<Record<string, MigrationLimits>>;
+      /** Name of the file before which to stop; null to apply all. */
+      readonly before: string | null;
     }
   /** Applies the committed migrations, and then current.sql, once. */
   | { readonly type: 'apply' }

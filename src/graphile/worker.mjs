@@ -33,6 +33,8 @@ const current = {
   unchanged: false,
   /** Time limits of single migrations, by the name of the file. */
   limits: /** @type {Readonly<Record<string, MigrationLimits>>} */ ({}),
+  /** Name of the file before which to stop. */
+  before: /** @type {string | null} */ (null),
 };
 let stopped = false;
 
@@ -119,7 +121,7 @@ function observe(client, database) {
       post({ type: 'connected', ...session });
     }
     const isBody = bodyOf(all[0]) !== null;
-    if (stopped && (isBody || all[0] === 'begin')) throw new Error('stopped on request');
+    if ((stopped || isAtEnd()) && (isBody || all[0] === 'begin')) throw new Error('stopped on request');
     const limits = current.limits[current.target?.committed ?? ''];
     if (!isBody || limits === undefined) return send(all);
     await query(setting(limits.settings, limits.transaction));
@@ -207,7 +209,12 @@ function noteLogLine(line) {
 function start(target) {
   current.target = target;
   current.startedAt = performance.now();
-  post({ type: 'start', target });
+  if (!isAtEnd()) post({ type: 'start', target });
+}
+
+/** Whether all is applied that comes before the migration to stop at. */
+function isAtEnd() {
+  return current.before !== null && current.target?.committed === current.before;
 }
 
 /**
@@ -257,13 +264,20 @@ function readSettings() {
 
 /** @param {ThreadCommand} command */
 async function run(command) {
-  const limits = command.type === 'migrate' ? command.limits : {};
-  Object.assign(current, { target: null, firstError: undefined, failed: null, unchanged: false, limits });
+  const { limits, before } = command.type === 'migrate' ? command : { limits: {}, before: null };
+  Object.assign(current, {
+    target: null,
+    firstError: undefined,
+    failed: null,
+    unchanged: false,
+    limits,
+    before,
+  });
   try {
     await execute(command);
     post({ type: 'done', unchanged: current.unchanged });
   } catch (error) {
-    post(failureOf(error));
+    post(isAtEnd() ? { type: 'done', unchanged: false } : failureOf(error));
   } finally {
     // Else the library keeps its pools for another 200 ms, in which no one can drop the database.
     requireHere('graphile-migrate/dist/pg.js').clearAllPools();

@@ -88,6 +88,8 @@ export interface MigrationSettings {
   readonly lockTimeoutMs: number;
   /** Milliseconds that one statement of a migration may run. FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS, default 0: no limit. */
   readonly statementTimeoutMs: number;
+  /** Milliseconds that one check of a migration may run. FILESTORE_MIGRATION_CHECK_TIMEOUT_MS, default 60 000; 0: no limit. */
+  readonly checkTimeoutMs: number;
   /** Milliseconds to wait for a server that is starting. FILESTORE_MIGRATION_CONNECT_WAIT_MS, default 30 000. */
   readonly connectWaitMs: number;
   /**
@@ -106,6 +108,7 @@ export function migrationSettings(env: Environment = process.env): MigrationSett
     lockWaitMs: milliseconds(env, ['FILESTORE_MIGRATION_LOCK_WAIT_MS'], 300_000),
     lockTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_LOCK_TIMEOUT_MS'], 5_000),
     statementTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS'], 0),
+    checkTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_CHECK_TIMEOUT_MS'], 60_000),
     connectWaitMs: milliseconds(env, ['FILESTORE_MIGRATION_CONNECT_WAIT_MS'], 30_000),
     pooler: readPooler(env.FILESTORE_MIGRATION_POOLER),
   };

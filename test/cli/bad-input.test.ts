@@ -82,6 +82,7 @@ describe('a setting', () => {
     ['PGPOOL_CONNECTION_TIMEOUT_MS', '99999999999'],
     ['FILESTORE_MIGRATION_LOCK_WAIT_MS', '5m'],
     ['FILESTORE_MIGRATION_LOCK_TIMEOUT_MS', '-1'],
+    ['FILESTORE_MIGRATION_CHECK_TIMEOUT_MS', '1 minute'],
     ['FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS', '1.5'],
     ['FILESTORE_MIGRATION_CONNECT_WAIT_MS', 'soon'],
   ])('%s=%s is named', async (variable, value) => {

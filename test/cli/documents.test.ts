@@ -77,6 +77,7 @@ describe('with --json, stdout is one document:', () => {
             message: expect.any(String),
             sql: expect.stringContaining(lastLineOf(migrationText(last))),
             transaction: isTransactional(last),
+            checks: [],
           },
         ],
       },

@@ -15,6 +15,7 @@ const database = databaseForEachTest();
 const emptyDatabase = databaseForEachTest('empty');
 const spoil = packageToSpoil();
 const CURRENT = 'migrations/current.sql';
+const CHECK = '--check: There are nodes.\n--  select not exists (select from filestore.nodes)\n\nselect 1;';
 
 let client: Client;
 let empty: Client;
@@ -64,6 +65,17 @@ describe('the committed migrations', () => {
     ]);
     const { rows } = await empty.query("select to_regclass('filestore.half') as half");
     expect(rows).toEqual([{ half: null }]);
+  });
+
+  test('have checks that can be evaluated before them', async () => {
+    const copy = spoil();
+    copy.addMigration('more', CHECK);
+    const file = copy.addMigration('wrong', CHECK.replace('filestore.nodes', 'filestore.noodles'));
+    expect(await linesOf(applies.look({ sources: await copy.sources(), client: empty }))).toEqual([
+      expect.stringMatching(
+        new RegExp(`^migrations/committed/${file}:4 has a check that fails at line 5, column \\d+: relation`),
+      ),
+    ]);
   });
 });
 
@@ -168,6 +180,11 @@ describe('current.sql', () => {
       'fails on rows',
       'alter table filestore.nodes add column if not exists owner_hint text not null;',
       `${CURRENT}:1 with rows in the tables, fails: column "owner_hint"`,
+    ],
+    [
+      'has a check that the rows do not pass',
+      CHECK,
+      `${CURRENT}:1 with rows in the tables, has a check that returned false`,
     ],
     [
       'cannot be repeated',

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { checks } from '../../dev/check/gates/checks.ts';
 import { concurrently } from '../../dev/check/gates/concurrently.ts';
 import { lint } from '../../dev/check/gates/lint.ts';
 import { placeholders } from '../../dev/check/gates/placeholders.ts';
@@ -94,6 +95,31 @@ describe('an index that is built concurrently', () => {
     const file = copy.addMigration('more', INDEX);
     expect(await linesOf(concurrently.look(await copy.sources()))).toEqual([
       expect.stringContaining(`migrations/committed/${file}:4 `),
+    ]);
+  });
+});
+
+describe('a check of a migration', () => {
+  test('that is one select with a message is let through', async () => {
+    const text = '--check: Why.\n--  select true\n\nselect 1;\n';
+    expect(await checks.look(await checkoutWith(text))).toEqual(PASSED);
+  });
+
+  test('is refused at its line, in current.sql and in committed migrations', async () => {
+    const copy = spoil();
+    const file = copy.addMigration('more', '--check: Why.\n--  select true;\n\nselect 1;');
+    expect(await linesOf(checks.look(await copy.sources('-- Why.\n--check: Why.\nselect 1;\n')))).toEqual([
+      `migrations/committed/${file}:4 is a check with a semicolon`,
+      `${CURRENT}:2 is a check without a query`,
+    ]);
+  });
+
+  test('is refused in a fixture that is included', async () => {
+    const copy = spoil();
+    copy.append(FIXTURE, '\n--check: Why.\n--  select true\n');
+    const lines = copy.read(FIXTURE).split('\n').length - 2;
+    expect(await linesOf(checks.look(await copy.sources('--!include functions/check_limit.sql\n')))).toEqual([
+      `${FIXTURE}:${lines} is a check below the first statement or include`,
     ]);
   });
 });

@@ -132,6 +132,12 @@ describe('commit', () => {
     [['commit', '-m', 'one\ntwo'], 2, /line end/, ADD_COLUMN],
     [['commit', '-m', 'x'.repeat(513)], 2, /more than 512 characters/, ADD_COLUMN],
     [['commit', '-m', '!?'], 2, /no letter/, ADD_COLUMN],
+    [
+      ['commit', '-m', 'Owner hints'],
+      1,
+      /SCHEMA_CHANGE_REFUSED: migrations\/current\.sql:1 is a check without a query\. Write one select/,
+      `--check: Some nodes have no owner.\n${ADD_COLUMN}`,
+    ],
     [['commit', 'Owner hints'], 2, /"Owner hints" is not expected after commit/, ADD_COLUMN],
     [['watch', '-m', 'x'], 2, /watch has no option --message/, ADD_COLUMN],
     [

@@ -80,6 +80,28 @@ test('npx graphile-migrate does every step alone, and in turns with the commands
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
 });
 
+test('npx graphile-migrate keeps the checks of a migration as comments, and does not evaluate them', async () => {
+  const text = `--check: Some mounts have no contact. Set backend_mounts.contact first.
+--  select false
+
+alter table filestore.nodes add column if not exists owner_hint text;
+`;
+  editor.write(text);
+  for (const args of [
+    ['watch', '--once'],
+    ['commit', '--message', 'Owner hints'],
+  ]) {
+    expect(await graphile(...args), args[0]).toMatchObject({ exitCode: 0 });
+  }
+  expect(last().text.endsWith(`\n\n${text}`)).toBe(true);
+  expect(await graphile('uncommit')).toMatchObject({ exitCode: 0 });
+  expect(editor.read()).toContain(text);
+  expect(await graphile('commit')).toMatchObject({ exitCode: 0 });
+  expect(await graphile('reset', '--erase')).toMatchObject({ exitCode: 0 });
+  expect(await graphile('migrate')).toMatchObject({ exitCode: 0 });
+  expect(await columnsOf(env.DATABASE_URL, 'nodes')).toContain('owner_hint');
+});
+
 test('npx graphile-migrate watch applies a save', async () => {
   const child = spawn('node_modules/.bin/graphile-migrate', ['watch'], options());
   const watching = follow(child, () => child.kill('SIGINT'));

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { checks } from '../../dev/check/gates/checks.ts';
 import { comments } from '../../dev/check/gates/comments.ts';
 import { concurrently } from '../../dev/check/gates/concurrently.ts';
 import { foreignKeys } from '../../dev/check/gates/foreign-keys.ts';
@@ -81,7 +82,7 @@ test.each(examples.map(({ title }) => title))('"%s" passes the checks', async (t
   for (const { by } of runsOf(find(title), copy())) {
     if (by === 'owner') continue;
     const sources = await readSources(copy(), true);
-    for (const gate of [sqlFiles, lint, concurrently, sessionSettings, placeholders]) {
+    for (const gate of [sqlFiles, lint, concurrently, checks, sessionSettings, placeholders]) {
       expect(await linesOf(gate.look(sources)), gate.name).toEqual([]);
     }
   }
@@ -92,6 +93,14 @@ test('a view cannot be dropped while another view uses it', async () => {
   await expect(database().query('drop view filestore.view_filestore_active_nodes')).rejects.toMatchObject({
     code: '2BP01',
   });
+});
+
+test('the check of the example refuses rows that break its rule', async () => {
+  await populate();
+  await database().query('update filestore.backend_mounts set contact = null');
+  await expect(run('A rule that old rows may break', undefined)).rejects.toThrow(
+    'Some mounts have no contact. Set backend_mounts.contact first.',
+  );
 });
 
 test('the second release of a rename refuses to lose a value', async () => {

@@ -4,6 +4,8 @@ import { dirname, join } from 'node:path';
 import { compile } from 'graphile-migrate';
 import type { Client } from 'pg';
 import { afterEach, beforeEach } from 'vitest';
+import { evaluateChecks } from '../../src/db/evaluate-checks.ts';
+import { readChecks } from '../../src/db/migration-checks.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 /** A file of an example: a whole text, or a diff. */
@@ -91,7 +93,7 @@ function patched(original: string, diff: string, file: string): string {
   }, original);
 }
 
-/** Runs a migration as graphile-migrate does: with its includes, in a transaction unless it says otherwise. */
+/** Runs a migration as the runner does: after its checks, with its includes, in a transaction unless it says otherwise. */
 export async function execute(
   client: Client,
   url: string,
@@ -102,6 +104,10 @@ export async function execute(
     await client.query(text);
     return;
   }
+  const { checks } = readChecks(text);
+  const outcomes = await evaluateChecks(client, checks, 0);
+  const failed = checks.find((_, index) => outcomes[index]?.state !== 'passed');
+  if (failed !== undefined) throw new Error(failed.message);
   const settings = { connectionString: url, migrationsFolder: join(folder, 'migrations') };
   const sql = await compile(settings, text, { filename: CURRENT });
   if (/^--! no-transaction\n/.test(sql)) {

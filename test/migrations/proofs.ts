@@ -110,6 +110,17 @@ export function proofsIn(database: () => TestDatabase) {
         expect(await values(filled)).toEqual(['a file text/plain 5']);
       },
     },
+    'A rule that old rows may break': {
+      populate: () => database().query("update filestore.backend_mounts set contact = 'ann'"),
+      after: async () => {
+        await expect(
+          database().query('update filestore.backend_mounts set contact = null'),
+        ).rejects.toMatchObject({
+          code: '23514',
+          constraint: 'backend_mounts_contact_present_check',
+        });
+      },
+    },
     'A changed function signature': {
       populate: async () => {
         await database().query('create role example_reader');

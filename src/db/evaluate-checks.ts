@@ -1,0 +1,204 @@
+import type pg from 'pg';
+import { codeOf, type FailedCheck, MigrationCheckFailedError, MigrationsInvalidError } from '../errors.ts';
+import { placeAt } from '../sql-text.ts';
+import { asSentence, capitalized, count, seconds } from '../text.ts';
+import type { CommittedMigration } from './committed-migrations.ts';
+import { isConnectionLoss } from './connection-error.ts';
+import { type MigrationCheck, readChecks } from './migration-checks.ts';
+import type { Surveyed } from './run-state.ts';
+import type { Queryable } from './session.ts';
+
+/** What a check returned. */
+export type CheckOutcome =
+  | { readonly state: 'passed' }
+  /** It returned false. */
+  | { readonly state: 'false' }
+  /** It uses an object that does not exist, such as one that an earlier migration creates. */
+  | { readonly state: 'not possible'; readonly reason: string }
+  /** It cannot be evaluated, or returned no boolean. `reason` continues a sentence about the check. */
+  | { readonly state: 'wrong'; readonly reason: string };
+
+/** A check of a pending migration, evaluated before any of them is applied. */
+export interface EvaluatedCheck {
+  /** What is wrong with the data if it fails, and what to do, in the words of the migration. */
+  readonly message: string;
+  /** Line of the message in the file, from 1. */
+  readonly line: number;
+  /** `later`: it needs something that an earlier pending migration may create, so it is evaluated after that one. */
+  readonly state: 'passed' | 'failed' | 'later';
+  /** Why it could not be evaluated; null if it returned true or false. */
+  readonly reason: string | null;
+}
+
+/** A migration that a run would apply. */
+export interface PendingMigration {
+  readonly filename: string;
+  readonly message: string | null;
+  /** The SQL as the server would get it. */
+  readonly sql: string;
+  /** False for one that begins with `--! no-transaction`. */
+  readonly transaction: boolean;
+  /** What must be true of the data, in the order of the file. */
+  readonly checks: readonly EvaluatedCheck[];
+}
+
+/** SQLSTATEs of objects that do not exist (PostgreSQL manual, appendix A): table, column, function, type, schema. */
+const MISSING = /^(42P01|42703|42883|42704|3F000)$/;
+const BOOLEAN_OID = 16;
+
+/**
+ * Evaluates the checks of what is pending.
+ * @returns the migrations before the first one whose checks cannot be evaluated yet.
+ * @throws {MigrationCheckFailedError} a check did not return true.
+ */
+export async function passChecks({
+  run,
+  session,
+  found,
+  pending,
+}: Surveyed): Promise<readonly CommittedMigration[]> {
+  const described = await describePending(session, pending, run.settings.checkTimeoutMs);
+  const failure = failureOfChecks(found.where, described, run.progress.applied);
+  if (failure !== undefined) throw failure;
+  const later = described.findIndex(({ checks }) => checks.some(({ state }) => state === 'later'));
+  return later === -1 ? pending : pending.slice(0, later);
+}
+
+/**
+ * Describes the pending migrations of a database, and evaluates their checks. Reads only.
+ * @param timeoutMs Of each check; 0: no limit.
+ * @throws {MigrationsInvalidError} `MIGRATION_MALFORMED`: something in a migration is almost a check.
+ */
+export async function describePending(
+  session: Queryable,
+  pending: readonly CommittedMigration[],
+  timeoutMs: number,
+): Promise<readonly PendingMigration[]> {
+  const checksOf = new Map(pending.map((migration) => [migration, readProperChecks(migration)]));
+  const all = [...checksOf.values()].flat();
+  const outcomes = await evaluateChecks(session, all, timeoutMs);
+  return pending.map((migration, index) => {
+    const { filename, message, body: sql, transaction } = migration;
+    const checks = (checksOf.get(migration) ?? []).map((check): EvaluatedCheck => {
+      const outcome = outcomes[all.indexOf(check)];
+      const { message, line } = check;
+      const reason = outcome !== undefined && 'reason' in outcome ? outcome.reason : null;
+      // Nothing that comes before the first one can create what is missing.
+      const isLater = outcome?.state === 'not possible' && index > 0;
+      return {
+        message,
+        line,
+        state: outcome?.state === 'passed' ? 'passed' : isLater ? 'later' : 'failed',
+        reason,
+      };
+    });
+    return { filename, message, sql, transaction, checks };
+  });
+}
+
+function readProperChecks({
+  filename,
+  body,
+  linesBeforeBody,
+}: CommittedMigration): readonly MigrationCheck[] {
+  const { checks, problems } = readChecks(body, linesBeforeBody);
+  const [problem] = problems;
+  if (problem === undefined) return checks;
+  throw new MigrationsInvalidError(
+    'MIGRATION_MALFORMED',
+    `Migration ${filename} is malformed: line ${problem.line} ${problem.what}. The package needs a new release. ${problem.remedy}`,
+    filename,
+  );
+}
+
+/** The error for the checks that failed; undefined if none did. */
+export function failureOfChecks(
+  where: string,
+  pending: readonly PendingMigration[],
+  applied: readonly string[],
+): MigrationCheckFailedError | undefined {
+  const failed = pending.flatMap(({ filename, checks }) =>
+    checks.flatMap(({ state, line, message, reason }) =>
+      state === 'failed' ? [{ filename, line, message, reason }] : [],
+    ),
+  );
+  if (failed.length === 0) return undefined;
+  const before = applied.length === 0 ? 'Nothing was applied.' : `Applied before: ${applied.join(', ')}.`;
+  return new MigrationCheckFailedError(
+    `${capitalized(where)} does not pass ${count(failed.length, 'check')} of its pending migrations. ${failed.map(describeFailedCheck).join(' ')} ${before} Correct the data, and run this again; a check that is wrong itself needs a new release.`,
+    failed,
+    applied,
+  );
+}
+
+function describeFailedCheck({ filename, line, message, reason }: FailedCheck): string {
+  return asSentence(
+    `${filename}, line ${line}: ${reason === null ? message : `the check "${message}" ${reason}`}`,
+  );
+}
+
+/**
+ * Evaluates checks in one transaction that cannot write.
+ * @param timeoutMs Of each check; 0: no limit.
+ * @returns the outcome of each, in their order.
+ */
+export async function evaluateChecks(
+  session: Queryable,
+  checks: readonly MigrationCheck[],
+  timeoutMs: number,
+): Promise<readonly CheckOutcome[]> {
+  if (checks.length === 0) return [];
+  const outcomes: CheckOutcome[] = [];
+  await session.query('begin transaction isolation level read committed, read only');
+  try {
+    await session.query(
+      `select
+         pg_catalog.set_config('statement_timeout', '${timeoutMs}', true),
+         pg_catalog.set_config('lock_timeout', '0', true),
+         pg_catalog.set_config('client_connection_check_interval', '500', true)`,
+    );
+    for (const check of checks) outcomes.push(await evaluate(session, check, timeoutMs));
+  } finally {
+    await session.query('rollback').catch(() => undefined);
+  }
+  return outcomes;
+}
+
+async function evaluate(session: Queryable, check: MigrationCheck, timeoutMs: number): Promise<CheckOutcome> {
+  await session.query('savepoint before_check');
+  let outcome: CheckOutcome;
+  try {
+    outcome = judge(await session.query(check.sql));
+  } catch (error) {
+    if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
+    outcome = describeError(error, check, timeoutMs);
+  }
+  await session.query('rollback to savepoint before_check');
+  return outcome;
+}
+
+function judge({ rows, fields }: pg.QueryResult): CheckOutcome {
+  const wrong = (reason: string) => ({ state: 'wrong', reason }) as const;
+  const [field, ...others] = fields;
+  if (field === undefined || others.length > 0)
+    return wrong(`returned ${fields.length} columns instead of one`);
+  if (rows.length !== 1) return wrong(`returned ${rows.length} rows instead of one`);
+  if (field.dataTypeID !== BOOLEAN_OID) return wrong('returned something else than a boolean');
+  const value: unknown = rows[0][field.name];
+  if (value === null) return wrong('returned null instead of true');
+  return { state: value === true ? 'passed' : 'false' };
+}
+
+function describeError(error: Error, check: MigrationCheck, timeoutMs: number): CheckOutcome {
+  const code = codeOf(error) ?? '';
+  if (code === '57014') {
+    const limit = `or after ${seconds(timeoutMs)} (FILESTORE_MIGRATION_CHECK_TIMEOUT_MS)`;
+    return { state: 'wrong', reason: `was cancelled, by a user${timeoutMs === 0 ? '' : ` ${limit}`}` };
+  }
+  const { position } = error as Error & { readonly position?: string };
+  const { line, column } = placeAt(check.sql, Number(position ?? Number.NaN));
+  const at = position === undefined ? '' : ` at line ${check.line + line}, column ${column}`;
+  const hint = code === '25006' ? ', and a check may only read' : '';
+  const reason = `fails${at}: ${error.message} (SQLSTATE ${code})${hint}`;
+  return { state: MISSING.test(code) ? 'not possible' : 'wrong', reason };
+}
