@@ -1,0 +1,72 @@
+import { execFileSync, spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { releaseEntries, unreleasedEntries } from './changelog.ts';
+
+const CHANGELOG = join(PACKAGE_ROOT, 'CHANGELOG.md');
+/** Releases are tagged on this branch. */
+const BRANCH = 'main';
+
+/** The steps that `npm version` runs, by the name of its script. */
+const STEPS: Readonly<Record<string, () => void>> = {
+  /** Before anything is changed: refuses what cannot be released, and runs all lanes on the rest. */
+  preversion() {
+    const commit = releasableCommit();
+    const { status } = spawnSync(join(PACKAGE_ROOT, '.ci', 'run'), { stdio: 'inherit', cwd: PACKAGE_ROOT });
+    if (status !== 0)
+      throw new Error('.ci/run failed, so nothing was changed. Fix it, commit, and run this again.');
+    if (releasableCommit() !== commit) {
+      throw new Error(
+        'A commit was made while .ci/run ran, which it has not tested. Nothing was changed. Run this again.',
+      );
+    }
+  },
+
+  /** Before the commit, in which npm includes what is added to the index. */
+  version() {
+    const { version } = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'));
+    const today = new Date().toISOString().slice(0, 10);
+    writeFileSync(CHANGELOG, releaseEntries(readFileSync(CHANGELOG, 'utf8'), version, today));
+    git('add', CHANGELOG);
+  },
+};
+
+/**
+ * The commit that would be released.
+ * @throws {Error} when it would not be all that is in the folder, or has nothing to announce.
+ */
+function releasableCommit(): string {
+  const branch = git('branch', '--show-current');
+  if (branch !== BRANCH) {
+    throw new Error(
+      `This is branch ${branch || '(none)'}, and releases are made on ${BRANCH}. Nothing was changed. Run: git switch ${BRANCH}`,
+    );
+  }
+  const changes = git('status', '--porcelain');
+  if (changes !== '') {
+    throw new Error(
+      `These files are not committed, so the release would not have them:\n${changes}\nNothing was changed. Commit or remove them.`,
+    );
+  }
+  if (unreleasedEntries(readFileSync(CHANGELOG, 'utf8')).length === 0) {
+    throw new Error(
+      'CHANGELOG.md has no entry under Unreleased. Nothing was changed. Describe the release there, in lines that begin with "- ", and commit.',
+    );
+  }
+  return git('rev-parse', 'HEAD');
+}
+
+function git(...args: readonly string[]): string {
+  return execFileSync('git', args, { cwd: PACKAGE_ROOT, encoding: 'utf8' }).trim();
+}
+
+try {
+  const name = process.env.npm_lifecycle_event ?? '';
+  const step = STEPS[name];
+  if (step === undefined) throw new Error('This is run by "npm version": see "Release" in CONTRIBUTING.md.');
+  step();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}
