@@ -55,7 +55,7 @@ const majors = Array.from({ length: Number(last) - Number(first) + 1 }, (_, inde
   String(Number(first) + index),
 );
 /** Versions of Node.js that CONTRIBUTING.md promises; of the oldest, the release that package.json asks for. */
-const [list = ''] = found(read('CONTRIBUTING.md'), /^([\d, ]+ and \d+) are supported/m);
+const [list = ''] = found(read('CONTRIBUTING.md'), /Node\.js ([\d, ]+ and \d+) are\s+supported/);
 const [oldest = ''] = found(manifest.engines.node, /^>=(\S+)$/);
 const nodes = list.match(/\d+/g)?.map((major) => (oldest.startsWith(`${major}.`) ? oldest : major));
 

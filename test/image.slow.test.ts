@@ -5,6 +5,7 @@ import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { identityOf, serverAccount } from '../dev/embedded/account.ts';
+import { startProxy } from '../harness/proxy.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { committedMigrations } from './support/committed-files.ts';
 import { type BuiltFolder, buildFolder, contextEntries, readDockerfile } from './support/dockerfile.ts';
@@ -93,16 +94,6 @@ describe.skipIf(why !== undefined)('the image', () => {
   /** The commands of the runbook, by their start. */
   const documented = (start: string) =>
     [...runbook.matchAll(/^docker .*$/gm)].flatMap(([line]) => (line.startsWith(start) ? [line] : []));
-  const shell = (line: string, more: readonly string[] = []) => {
-    const command = line
-      .replace('filestore-db', tag)
-      .replace('docker run', ['docker run', ...more].join(' '));
-    return run('sh', ['-c', command], {
-      cwd: PACKAGE_ROOT,
-      env: { ...process.env, FILESTORE_MIGRATION_DATABASE_URL: database().url },
-    });
-  };
-
   beforeAll(async () => {
     const [build = ''] = documented('docker build');
     await run('sh', ['-c', build.replace('filestore-db', tag)], { cwd: PACKAGE_ROOT });
@@ -110,14 +101,23 @@ describe.skipIf(why !== undefined)('the image', () => {
   afterAll(() => run('docker', ['image', 'rm', '--force', tag]));
 
   test('migrates by default, and runs the other commands, as the runbook says', async () => {
-    const folder = new URL(database().url).searchParams.get('host');
-    const reach = ['--read-only', '--network host', ...(folder === null ? [] : [`--volume ${folder}:${folder}`])];
-    const [migrate = '', ...others] = documented('docker run');
-    expect(others.length).toBeGreaterThan(0);
-    expect((await shell(migrate, reach)).stdout).toContain(
-      `applied ${committedMigrations().length} migrations`,
-    );
-    for (const line of others) await shell(line, reach);
+    // The container's user cannot pass through the folder of a Unix socket.
+    const proxy = await startProxy(database().url);
+    const env = { ...process.env, FILESTORE_MIGRATION_DATABASE_URL: proxy.url };
+    const start = (line: string) => {
+      const command = line
+        .replace('filestore-db', tag)
+        .replace('docker run', 'docker run --read-only --network host');
+      return run('sh', ['-c', command], { env });
+    };
+    try {
+      const [migrate = '', ...others] = documented('docker run');
+      expect(others.length).toBeGreaterThan(0);
+      expect((await start(migrate)).stdout).toContain(`applied ${committedMigrations().length} migrations`);
+      for (const line of others) await start(line);
+    } finally {
+      await proxy.stop();
+    }
   });
 
   test('runs as a user who is not root and who cannot change it', async () => {

@@ -10,7 +10,9 @@ const migrate = () => runCli(['migrate'], { env: { DATABASE_URL: database().url 
 
 test('prints each migration with its time, and a summary', async () => {
   const { exitCode, stdout, stderr } = await migrate();
-  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  // A busy machine takes longer than a second, and then the progress of index builds is printed.
+  const unexpected = stderr.split('\n').filter((line) => !/^(\S+\.sql: running for .*)?$/.test(line));
+  expect({ exitCode, unexpected }).toEqual({ exitCode: 0, unexpected: [] });
   const { length } = committedMigrations();
   expect(stdout).toMatch(new RegExp(`PostgreSQL \\d+.*: ${length} migrations to apply\n`));
   expect([...stdout.matchAll(/^OK {2}(\S+) {2}\(\d+ ms\)$/gm)].map(([, filename]) => filename)).toEqual(

@@ -201,7 +201,8 @@ describe('a listener', () => {
         logger: { info: (line) => lines.push(line), warn: (line) => lines.push(line) },
       });
       expect(report.applied).toHaveLength(files.length);
-      expect(lines).toHaveLength(1 + 2 * files.length);
+      // A run of more than a second also reports the progress of index builds.
+      expect(lines.length).toBeGreaterThanOrEqual(1 + 2 * files.length);
       await nextTurn();
       expect(warnings.splice(0).map(({ message }) => message)).toEqual(lines.map(() => 'listener broke'));
     }

@@ -14,14 +14,15 @@ Copies the checkout to a temporary folder, commits some migrations there as a de
 --without-node-column leaves out the migration that adds a column to nodes.
 The exit code is 0 when every command and every test passed, 1 when one failed, 2 for a wrong option.`;
 
-/** Slow test files about connections, locks, processes and servers, which a migration cannot break. */
+/** Slow test files about connections, locks, processes, servers and releases, which a migration cannot break. */
 const LEFT_OUT = [
   'test/torture/*',
   'test/rounds/*',
   'test/cli/{server-start,stop,takeover}.slow.test.ts',
   'test/db/{concurrent-index,concurrent-index-server,cut-connections}.slow.test.ts',
   'test/db/{dead-host,interruptions,invalid-index,stop,table-locks,tls}.slow.test.ts',
-  'test/dev/{embedded,rebase-kill,temporary-folder,terminal}.slow.test.ts',
+  'test/dev/{embedded,rebase-kill,release,temporary-folder,terminal}.slow.test.ts',
+  'test/image.slow.test.ts',
 ];
 
 interface Options {
