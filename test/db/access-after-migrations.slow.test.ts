@@ -240,7 +240,7 @@ test('a migration whose rights cannot be granted is rolled back, and the error s
   const { exitCode, stderr } = await collect(child);
   expect(exitCode).toBe(1);
   expect(stderr).toMatch(
-    /^MIGRATION_FAILED: Migration \d{6}-grow\.sql failed: the rights of role ".*" could not be granted again: permission denied for table stray \(SQLSTATE FS422\)\. The owner of the schema must own everything in it: .*It was rolled back\. Nothing was applied before it\./m,
+    /^MIGRATION_FAILED: Migration \d{6}-grow\.sql failed: the rights of role ".*" could not be granted again: permission denied for table stray \(SQLSTATE FS422\)\. The owner of the schema must own all objects in it\. .*It was rolled back\. Nothing was applied before it\./m,
   );
   expect(await database().query("select from pg_attribute where attname = 'tried_hint'")).toEqual([]);
 });
