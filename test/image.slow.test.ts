@@ -76,7 +76,8 @@ describe('the steps of the Dockerfile', () => {
 /** Why the image cannot be built here; undefined where it can. */
 function obstacle(): string | undefined {
   const succeeds = (...args: readonly string[]) =>
-    spawnSync('docker', args, { stdio: 'ignore' }).status === 0;
+    spawnSync('docker', args, { stdio: 'ignore', timeout: 120_000 }).status === 0;
+  if (process.platform !== 'linux') return 'only Linux has containers in the network of the host';
   if (!succeeds('version')) return 'no container engine answers "docker version"';
   const images = readDockerfile().flatMap(({ name, words }) =>
     name === 'FROM' ? words.split(' ').slice(0, 1) : [],
