@@ -97,7 +97,7 @@ describe.skipIf(why !== undefined)('the image', () => {
     [...runbook.matchAll(/^docker .*$/gm)].flatMap(([line]) => (line.startsWith(start) ? [line] : []));
   beforeAll(async () => {
     const [build = ''] = documented('docker build');
-    await run('sh', ['-c', build.replace('filestore-db', tag)], { cwd: PACKAGE_ROOT });
+    await run('sh', ['-c', build.replace('apphub/filestore-db', tag)], { cwd: PACKAGE_ROOT });
   }, 600_000);
   afterAll(() => run('docker', ['image', 'rm', '--force', tag]));
 
@@ -107,7 +107,7 @@ describe.skipIf(why !== undefined)('the image', () => {
     const env = { ...process.env, FILESTORE_MIGRATION_DATABASE_URL: proxy.url };
     const start = (line: string) => {
       const command = line
-        .replace('filestore-db', tag)
+        .replace('apphub/filestore-db', tag)
         .replace('docker run', 'docker run --read-only --network host');
       return run('sh', ['-c', command], { env });
     };
