@@ -5,7 +5,7 @@ import { migrationStatus, pendingMigrations, runMigrations, verifySchema } from 
 import { RUN_SETTINGS } from '../../src/settings/server-settings.ts';
 import { settingStatement } from '../../src/settings/setting-statement.mjs';
 import { runCli } from '../support/command-line.ts';
-import { OTHER_VALUES, setOnDatabase } from '../support/database-settings.ts';
+import { HOSTILE_SCHEMA, OTHER_VALUES, setOnDatabase } from '../support/database-settings.ts';
 import { one } from '../support/nodes.ts';
 import { rolesForEachTest } from '../support/roles.ts';
 import { asAdmin, databaseForEachTest, databaseForFile } from '../support/test-database.ts';
@@ -56,30 +56,14 @@ test('a migration runs under the settings of this package, whatever the database
 });
 
 describe('the search path of a database', () => {
-  // Each of these fits better than the one of pg_catalog, or comes before it.
-  const HOSTILE = `
-    create schema before;
-    create domain before.text as pg_catalog.varchar;
-    create domain before.oid as pg_catalog.int8;
-    create function before.always(pg_catalog.text, pg_catalog.text) returns boolean language sql return true;
-    create operator before.= (function = before.always, leftarg = pg_catalog.text, rightarg = pg_catalog.text);
-    create operator before.<> (function = before.always, leftarg = pg_catalog.text, rightarg = pg_catalog.text);
-    create function before.names(name, name) returns boolean language sql return true;
-    create operator before.= (function = before.names, leftarg = name, rightarg = name);
-    create function before.lower(pg_catalog.text) returns pg_catalog.text language sql return 'hijacked';
-    create function before.length(pg_catalog.text) returns integer language sql return 0;
-    create function before.now() returns timestamptz language sql return timestamptz '-infinity';
-    create view before.pg_class as select * from pg_catalog.pg_class where false;
-  `;
-
   test('with objects before those of pg_catalog does not reach the schema or the answers', async () => {
-    await database().query(HOSTILE);
+    await database().query(HOSTILE_SCHEMA);
     await setOnDatabase(database(), { search_path: 'before, pg_catalog' });
     await expectUsualSchema();
   });
 
   test('of a role is as harmless', async () => {
-    await database().query(HOSTILE);
+    await database().query(HOSTILE_SCHEMA);
     const role = await createRole();
     await database().query(`grant create on database ${database().name} to ${role.quotedName}`);
     await database().query(`grant usage on schema before to ${role.quotedName}`);

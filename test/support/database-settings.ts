@@ -47,6 +47,22 @@ export const OTHER_VALUES: Readonly<Record<string, string>> = {
   tcp_user_timeout: '30s',
 };
 
+/** A schema for the front of a search path: each object fits better than one of pg_catalog, or comes before it. */
+export const HOSTILE_SCHEMA = `
+  create schema before;
+  create domain before.text as pg_catalog.varchar;
+  create domain before.oid as pg_catalog.int8;
+  create function before.always(pg_catalog.text, pg_catalog.text) returns boolean language sql return true;
+  create operator before.= (function = before.always, leftarg = pg_catalog.text, rightarg = pg_catalog.text);
+  create operator before.<> (function = before.always, leftarg = pg_catalog.text, rightarg = pg_catalog.text);
+  create function before.names(name, name) returns boolean language sql return true;
+  create operator before.= (function = before.names, leftarg = name, rightarg = name);
+  create function before.lower(pg_catalog.text) returns pg_catalog.text language sql return 'hijacked';
+  create function before.length(pg_catalog.text) returns integer language sql return 0;
+  create function before.now() returns timestamptz language sql return timestamptz '-infinity';
+  create view before.pg_class as select * from pg_catalog.pg_class where false;
+`;
+
 /** Sets them on a database. Those that the server does not know are left out. */
 export async function setOnDatabase(
   database: TestDatabase,
