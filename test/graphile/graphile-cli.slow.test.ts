@@ -110,6 +110,13 @@ test('npx graphile-migrate makes the same schema on a database whose settings ch
   await query(env.DATABASE_URL, `alter database ${name} set search_path = before, pg_catalog`);
   await query(env.DATABASE_URL, `alter database ${name} set standard_conforming_strings = off`);
   await query(env.DATABASE_URL, `alter database ${name} set transform_null_equals = on`);
+  await query(env.DATABASE_URL, `alter database ${name} set statement_timeout = 1`);
+  expect(await graphile('migrate')).toMatchObject({
+    exitCode: 1,
+    output: expect.stringContaining('statement timeout'),
+  });
+  // As docs/operations.md says.
+  Object.assign(env, { PGOPTIONS: '-c statement_timeout=0' });
   expect(await graphile('migrate')).toMatchObject({ exitCode: 0 });
   expect(await runCli(['verify'], { folder: copy.folder, env: { ...env } })).toMatchObject({ exitCode: 0 });
 });

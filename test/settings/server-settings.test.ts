@@ -62,6 +62,7 @@ async function settingsOfServer(): Promise<readonly Setting[]> {
     `select name, boot_val from pg_settings
      where context in ('user', 'superuser')
        and not category ^@ any ($1::text[])
+       and not name ^@ 'vacuum_' -- of another category before PostgreSQL 18
        and (category <> 'Customized Options' or name like 'plpgsql.%')`,
     [OTHER_CATEGORIES],
   );
