@@ -50,9 +50,31 @@ test('a migration runs under the settings of this package, whatever the database
     'select name, setting from filestore.seen',
   );
   const seen = Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
-  // Those of TCP do nothing on a Unix socket, and others do not exist on this server.
-  const known = Object.entries(RUN_SETTINGS).filter(([name]) => name in seen && !name.startsWith('tcp_'));
-  expect(seen).toMatchObject({ ...Object.fromEntries(known), lock_timeout: '5000' });
+  // Those of TCP do nothing on a Unix socket, the lock timeout is that of the attempt, and others do not exist here.
+  const known = Object.entries(RUN_SETTINGS).filter(
+    ([name]) => name in seen && !/^(tcp_|lock_timeout$)/.test(name),
+  );
+  expect(seen).toMatchObject(Object.fromEntries(known));
+});
+
+test('a check of a migration is evaluated under them too, also in a dry run', async () => {
+  await setOnDatabase(database(), OTHER_VALUES);
+  const copy = copyPackage();
+  copy.addMigration(
+    'checked',
+    `--check: The settings are those of the database.
+--  select current_setting('search_path') = '' and '7' ~ '^\\d$'
+
+select 1;`,
+  );
+  try {
+    for (const args of [['--dry-run'], []]) {
+      const result = await runCli(['migrate', ...args], { folder: copy.folder, env: env() });
+      expect(result).toMatchObject({ exitCode: 0 });
+    }
+  } finally {
+    copy.remove();
+  }
 });
 
 describe('the search path of a database', () => {
