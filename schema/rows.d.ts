@@ -249,7 +249,7 @@ export interface NodeRow {
   kind: NodeKind;
   /** Size of the content in bytes; 0 for a directory. */
   size_bytes: string;
-  /** Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86…. */
+  /** Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661. */
   checksum: string | null;
   /** The backend's own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes. */
   content_hash: string | null;
@@ -377,7 +377,7 @@ export interface SnapshotRow {
   kind: NodeKind;
   /** Size of the content in bytes; 0 for a directory. */
   size_bytes: string;
-  /** Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86…. */
+  /** Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661. */
   checksum: string | null;
   /** The backend's own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes. */
   content_hash: string | null;
@@ -429,7 +429,7 @@ export interface ActiveNodeRow {
   kind: NodeKind;
   /** Size of the content in bytes; 0 for a directory. */
   size_bytes: string;
-  /** Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86…. */
+  /** Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661. */
   checksum: string | null;
   /** The backend's own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes. */
   content_hash: string | null;
@@ -531,7 +531,7 @@ export interface NodeVersionRow {
   kind: NodeKind;
   /** Size of the content in bytes; 0 for a directory. */
   size_bytes: string;
-  /** Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86…. */
+  /** Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661. */
   checksum: string | null;
   /** The backend's own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes. */
   content_hash: string | null;

@@ -5,6 +5,7 @@ export type FilestoreErrorCode =
   | 'CONNECTION_LOST'
   | 'POOLER_IN_BETWEEN'
   | 'DATABASE_READ_ONLY'
+  | 'TRIGGERS_DISABLED'
   | 'MIGRATIONS_MISSING'
   | MigrationsInvalidCode
   | HistoryDivergedCode

@@ -1,19 +1,22 @@
 import type { WithDatabase } from '../../src/cli/define-command.ts';
+import { configuredConnection } from '../../src/cli/with-configured-database.ts';
 import { DatabaseAheadError, HistoryDivergedError } from '../../src/errors.ts';
 import { migrationConnection, missingUrlError } from '../../src/settings/settings.ts';
 import { openEmbeddedInstead } from './open-embedded.ts';
 
 /** Runs `work` on the database of the environment, or on the embedded one if none is set. */
 export const withEmbeddedDefault: WithDatabase = async (output, work) => {
-  const configured = migrationConnection();
+  const configured = configuredConnection(output);
   if (configured !== undefined) return work(configured);
   const embedded = await openEmbeddedInstead(output, {
     because: 'No database URL is set',
     refusal: missingUrlError,
   });
   try {
-    const connection = migrationConnection({ ...process.env, DATABASE_URL: embedded.url });
-    if (connection === undefined) throw missingUrlError('the embedded Postgres has none.');
+    const own = migrationConnection({ ...process.env, DATABASE_URL: embedded.url });
+    if (own === undefined) throw missingUrlError('the embedded Postgres has none.');
+    // No variable of the environment holds its URL.
+    const { variable: _, ...connection } = own;
     const exitCode = await work(connection);
     output.say(`The data is in ${embedded.folder} and stays there.`);
     output.say(

@@ -1,7 +1,8 @@
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import { inOneLine, withoutNeedlessQuotes } from '../../src/catalog/normalize.ts';
-import { NAMED_OBJECTS, PINNED_SETTINGS } from '../../src/catalog/query.ts';
+import { NAMED_OBJECTS } from '../../src/catalog/query.ts';
 import type { CatalogClient } from '../../src/catalog/read.ts';
+import { underPinnedSettings } from '../../src/settings/server-settings.ts';
 import type { RelationDescription, SchemaDescription } from './description.ts';
 import { sourceOfColumn } from './view-columns.ts';
 
@@ -104,13 +105,12 @@ const ROUTINES = `
            'securityDefiner', p.prosecdef) order by p.name collate "C"), '[]')
   from routine p`;
 
-const DESCRIPTION_QUERY = `${PINNED_SETTINGS}
-with ${NAMED_OBJECTS}
+const DESCRIPTION_QUERY = underPinnedSettings(`with ${NAMED_OBJECTS}
 select json_build_object(
   'comment', (select obj_description(s.oid, 'pg_namespace') from schema_ s),
   'domains', (${DOMAINS}),
   'relations', (${RELATIONS}),
-  'routines', (${ROUTINES})) as description`;
+  'routines', (${ROUTINES})) as description`);
 
 /** Reads the schema with its comments, in one message to the server. Changes nothing. */
 export async function describeSchema(client: CatalogClient): Promise<SchemaDescription> {

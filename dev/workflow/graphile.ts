@@ -9,6 +9,7 @@ import type {
 import { type GraphileThread, startThread } from '../../src/graphile/thread.ts';
 import { CONFIG_FILE } from '../../src/package-root.ts';
 import { clientConfig, databaseOf } from '../../src/settings/database.ts';
+import { RUN_SETTINGS } from '../../src/settings/server-settings.ts';
 import { ownerOf, type WorkflowDatabases } from './databases.ts';
 
 /** graphile-migrate in a thread, ready for one command after the other. */
@@ -22,13 +23,9 @@ export interface Graphile {
 }
 
 const SERVER_SETTINGS = {
+  ...RUN_SETTINGS,
   // Otherwise a forgotten transaction in another terminal would block a save silently.
   lock_timeout: '10000',
-  statement_timeout: '0',
-  idle_in_transaction_session_timeout: '0',
-  default_transaction_isolation: 'read committed',
-  // Without this, the server process would continue and hold its locks after this process was killed.
-  client_connection_check_interval: '500',
 };
 
 type Connected = Extract<ThreadEvent, { readonly type: 'connected' }>;

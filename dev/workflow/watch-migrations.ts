@@ -1,8 +1,12 @@
+import { withSession } from '../../src/db/session.ts';
 import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { databaseOf } from '../../src/settings/database.ts';
+import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
 import { includedFixtures } from './current-sql.ts';
 import type { Graphile } from './graphile.ts';
+import { readMigrations, readPending } from './other-branch.ts';
 import { withGraphile } from './run-command.ts';
 import { type Change, nextChange, takeSnapshot } from './snapshot.ts';
 import type { WorkflowContext } from './workflow-context.ts';
@@ -31,17 +35,23 @@ export async function watch(context: WorkflowContext, onEvent: (event: WatchEven
   await withGraphile(context, async (graphile) => {
     let snapshot = takeSnapshot(MIGRATIONS_FOLDER);
     let change: Change | undefined;
+    let isRetry = false;
     let last: WatchEvent | undefined;
     while (!signal.aborted) {
       const event = await attempt(context, graphile, change);
       if (event === undefined) return;
       if (last === undefined && isUnreachable(event)) throw event.error;
       // A repeated failure without a save is not reported again.
-      const isNews =
-        last === undefined || change !== undefined || passingReason(event) !== passingReason(last);
+      const isNews = last === undefined || !isRetry || passingReason(event) !== passingReason(last);
       if (isNews) onEvent(event);
       last = event;
-      change = await waitForChange(snapshot, signal, passingReason(event) !== undefined);
+      isRetry = false;
+      if (failsByItsSql(event)) {
+        change = await waitForChangeOrReset(context, snapshot);
+      } else {
+        change = await waitForChange(snapshot, signal, passingReason(event) !== undefined);
+        isRetry = change === undefined;
+      }
       snapshot = change?.snapshot ?? snapshot;
     }
   });
@@ -64,6 +74,10 @@ function passingReason(event: WatchEvent): string | undefined {
   if (event.type === 'refused') return event.error.message;
   const { result } = event;
   return result.type === 'failed' && result.failure.place === null ? result.failure.message : undefined;
+}
+
+function failsByItsSql(event: WatchEvent): boolean {
+  return event.type === 'result' && event.result.type === 'failed' && event.result.failure.place !== null;
 }
 
 async function attempt(
@@ -93,6 +107,39 @@ async function waitForChange(
     return await nextChange(MIGRATIONS_FOLDER, before, signal, impatient ? RETRY_MS : undefined);
   } catch (error) {
     if (signal.aborted) return undefined;
+    throw error;
+  }
+}
+
+/** Undefined when the signal came, or when the database was recreated, which may end a failure too. */
+async function waitForChangeOrReset(
+  context: WorkflowContext,
+  before: Change['snapshot'],
+): Promise<Change | undefined> {
+  const { main } = context.databases;
+  const database = await readIdentity(main);
+  for (;;) {
+    const change = await waitForChange(before, context.signal, true);
+    if (change !== undefined || context.signal.aborted) return change;
+    const now = await readIdentity(main);
+    if (now !== undefined && now !== database) return undefined;
+  }
+}
+
+/** A number that changes when the database is recreated; undefined while it lacks migrations or cannot be used. */
+async function readIdentity(main: ConnectionSettings): Promise<string | undefined> {
+  try {
+    const pending = await readPending(main, await readMigrations());
+    // Its recreation is under way.
+    if (pending.length > 0) return undefined;
+    return await withSession(databaseOf(main), async (session) => {
+      const { rows } = await session.query<{ oid: string }>(
+        'select oid::pg_catalog.text from pg_catalog.pg_database where datname = pg_catalog.current_database()',
+      );
+      return rows[0]?.oid;
+    });
+  } catch (error) {
+    if (error instanceof FilestoreError) return undefined;
     throw error;
   }
 }

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2924e1853f379975d10cfa1e32d90c494164c646
+--! Hash: sha1:63dc943001d756a2308befed71cd1ef935557d5e
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -9,7 +9,7 @@ begin
   if current_setting('server_encoding') <> 'UTF8' then
     raise exception 'the database is encoded in %, but filestore needs UTF8', current_setting('server_encoding')
       using errcode = 'FS422',
-            hint    = 'Create the database with: create database … encoding ''UTF8'' template template0';
+            hint    = 'Create the database with: create database ... encoding ''UTF8'' template template0';
   end if;
 end
 $$;
@@ -250,7 +250,7 @@ comment on column filestore.nodes.directory_path   is 'Same as path for a direct
 comment on column filestore.nodes.live             is 'Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger.';
 comment on column filestore.nodes.kind             is 'file or directory. Never changes.';
 comment on column filestore.nodes.size_bytes       is 'Size of the content in bytes; 0 for a directory.';
-comment on column filestore.nodes.checksum         is 'Verified digest of the content, as algorithm:hex in lower case, such as sha256:9f86….';
+comment on column filestore.nodes.checksum         is 'Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661.';
 comment on column filestore.nodes.content_hash     is 'The backend''s own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes.';
 comment on column filestore.nodes.storage_class    is 'The backend''s storage class, such as STANDARD_IA. At most 256 bytes.';
 comment on column filestore.nodes.link_target      is 'A symbolic link''s target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes.';
@@ -346,7 +346,7 @@ begin
       'nodes_checksum_check',
       node.checksum is null or (octet_length(node.checksum) <= 1024 and node.checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$'),
       'has a checksum that is not algorithm:hex in lower case',
-      'Write it like sha256:9f86d081…, at most 1024 bytes.'
+      'Write it like sha256:9f86d081..., at most 1024 bytes.'
     ),
     (
       'nodes_content_hash_check',
@@ -508,7 +508,7 @@ begin atomic
 end;
 
 comment on function filestore.percent_encode(text) is
-  'Internal: A path encoded for a URI: percent_encode(''a b/é'') is ''a%20b/%C3%A9''.';
+  'Internal: A path encoded for a URI: percent_encode(''a b/#'') is ''a%20b/%23''.';
 
 revoke all on function filestore.percent_encode(text) from public;
 --! EndIncluded functions/percent_encode.sql
@@ -597,7 +597,7 @@ begin
   raise exception '% is at version %, and cannot be set to version %', row_name, current_version, given_version
     using errcode    = 'FS409',
           constraint = 'version_chosen',
-          hint       = 'Leave version out of the update: the database increments it. To detect a concurrent change, add "where version = …" and check the number of changed rows.';
+          hint       = 'Leave version out of the update: the database increments it. To detect a concurrent change, add "where version = ..." and check the number of changed rows.';
 end
 $$;
 
@@ -684,7 +684,7 @@ begin
               hint       = 'Give a value with at most 32 levels.';
     elsif part.key ~* secret_value then
       -- The path leaves out this key, because the key contains the secret.
-      return concat_ws('.', part.parent, '…');
+      return concat_ws('.', part.parent, '***');
     elsif part.words ~ secret_key and part.value not in ('null', 'true', 'false', '""') then
       return part.path;
     elsif jsonb_typeof(part.value) = 'string' and part.value #>> '{}' ~* secret_value then
@@ -696,7 +696,7 @@ end
 $$;
 
 comment on function filestore.find_secret(jsonb) is
-  'Internal: The path of the first part of a JSON value that looks like a secret, or null. A key names a secret by its last words (password, token, auth, signing key, connection string, …); a string is one when it is a URL or connection string with a password, or a private key. Keys that end otherwise, such as tokenBucketRate or accessKeyId, pass. FS422 below 32 levels.';
+  'Internal: The path of the first part of a JSON value that looks like a secret, or null. A key names a secret by its last words (password, token, auth, signing key, connection string, ...); a string is one when it is a URL or connection string with a password, or a private key. Keys that end otherwise, such as tokenBucketRate or accessKeyId, pass. FS422 below 32 levels.';
 
 revoke all on function filestore.find_secret(jsonb) from public;
 --! EndIncluded functions/find_secret.sql
@@ -981,7 +981,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if exists (select from filestore.backend_mounts m where m.id = node_mount_id and m.backend_kind = 'local') then
-    raise exception 'name "%…" has % bytes', left(node_name, 40), octet_length(node_name)
+    raise exception 'name "%..." has % bytes', left(node_name, 40), octet_length(node_name)
       using errcode    = 'FS422',
             constraint = 'nodes_local_name_check',
             hint       = 'Give a shorter name: on a local mount, at most 255 bytes.';

@@ -1,5 +1,5 @@
---! Previous: sha1:2924e1853f379975d10cfa1e32d90c494164c646
---! Hash: sha1:14d2ca86689f97617bd1ed270aed4aba096ed84d
+--! Previous: sha1:63dc943001d756a2308befed71cd1ef935557d5e
+--! Hash: sha1:15cbb8302ddf7ec6e533f8f56ee590941a42ec52
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
@@ -241,7 +241,7 @@ begin
     perform filestore.check_name(segment);
   end loop;
   if octet_length(canonical) > 2600 then
-    raise exception 'path "%…" has % bytes', left(canonical, 40), octet_length(canonical)
+    raise exception 'path "%..." has % bytes', left(canonical, 40), octet_length(canonical)
       using errcode    = 'FS422',
             constraint = 'nodes_path_length_check',
             hint       = 'A path has at most 2600 bytes.';

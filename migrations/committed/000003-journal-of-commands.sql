@@ -1,5 +1,5 @@
---! Previous: sha1:14d2ca86689f97617bd1ed270aed4aba096ed84d
---! Hash: sha1:8774b8dafb9db140d8ef31441092002e8f155ae6
+--! Previous: sha1:15cbb8302ddf7ec6e533f8f56ee590941a42ec52
+--! Hash: sha1:c8fd38acbab3eb291fb48cfdabce759ae02c4494
 --! Message: Journal of commands
 
 do $$
@@ -597,7 +597,7 @@ begin
   update filestore.journal_entries j
   set status = 'failed',
       error  = jsonb_build_object('code', 'expired', 'message', format('started longer than %s ago and never finished', older_than))
-  -- An array, because "in (select …)" may be planned as a join that runs the subquery again for each row, and then
+  -- An array, because "in (select ...)" may be planned as a join that runs the subquery again for each row, and then
   -- more than batch rows would change.
   where j.id = any (array(
     select o.id

@@ -1,5 +1,5 @@
---! Previous: sha1:8774b8dafb9db140d8ef31441092002e8f155ae6
---! Hash: sha1:947d376cc7406ccb36f4b4931a185ed7845edded
+--! Previous: sha1:c8fd38acbab3eb291fb48cfdabce759ae02c4494
+--! Hash: sha1:3314487d9d8a1c07a879dc869ec62e35d4a1cf14
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:947d376cc7406ccb36f4b4931a185ed7845edded
---! Hash: sha1:2e636a947ab6d49fd2a05310209e296c52753d68
+--! Previous: sha1:3314487d9d8a1c07a879dc869ec62e35d4a1cf14
+--! Hash: sha1:56814d08ffaf21000927606fdeebf75e8db42853
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:2e636a947ab6d49fd2a05310209e296c52753d68
---! Hash: sha1:941095fac808c1c9932599dee01b26db64dd6eb7
+--! Previous: sha1:56814d08ffaf21000927606fdeebf75e8db42853
+--! Hash: sha1:8cb6767debd7500d0f561e9c87ae1ba73cd06a77
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -307,7 +307,7 @@ declare
   amount    text;
   fault     text;
   canonical text;
-  remedy    text := 'Give the whole digest as algorithm:hex, such as sha256:9f86…, as bare hex, or as base64.';
+  remedy    text := 'Give the whole digest as algorithm:hex, such as sha256:9f86..., as bare hex, or as base64.';
 begin
   if checksum is null then
     return null;
@@ -319,7 +319,7 @@ begin
     return checksum;
   end if;
 
-  -- With "collate", a Turkish database does not turn I into ı.
+  -- With "collate", a Turkish database does not turn I into a dotless i.
   prefix := lower(nullif(split_part(checksum, ':', 1), checksum) collate "C");
   digest := substr(checksum, coalesce(length(prefix) + 2, 1));
   is_hex := digest ~ '^[0-9A-Fa-f]+$';

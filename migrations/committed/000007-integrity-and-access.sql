@@ -1,5 +1,5 @@
---! Previous: sha1:941095fac808c1c9932599dee01b26db64dd6eb7
---! Hash: sha1:f84f0821d4bac4455e0862e0466332648f2b7c6b
+--! Previous: sha1:8cb6767debd7500d0f561e9c87ae1ba73cd06a77
+--! Hash: sha1:701917734cea58b03bfdb424c0acca49cccef4da
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -327,7 +327,7 @@ begin
     );
 
   -- Every column that the database does not set itself. The rights are granted column by column, because a table-wide
-  -- update right also permits "lock table … in access exclusive mode".
+  -- update right also permits "lock table ... in access exclusive mode".
   return query
   select 'column', format('filestore.%I', own.table_name), a.attname::text, own.privilege
   from (values
@@ -457,7 +457,7 @@ begin
         raise exception 'the rights of role "%" could not be granted again: %', grantee.role_name, sqlerrm
           using errcode    = 'FS422',
                 constraint = 'access_owner_check',
-                hint       = 'The owner of the schema must own all objects in it. Use "reassign owned by … to …", or move other objects to another schema.';
+                hint       = 'The owner of the schema must own all objects in it. Use "reassign owned by ... to ...", or move other objects to another schema.';
     end;
   end loop;
 end

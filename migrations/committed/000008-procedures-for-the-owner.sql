@@ -1,5 +1,5 @@
---! Previous: sha1:f84f0821d4bac4455e0862e0466332648f2b7c6b
---! Hash: sha1:ff67f4b763bb59e1a13589e2c2fc00605fd4a626
+--! Previous: sha1:701917734cea58b03bfdb424c0acca49cccef4da
+--! Hash: sha1:c955ef508d6856d5bb16c2cc2401e2ffc6ed71a7
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

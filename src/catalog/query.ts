@@ -1,20 +1,4 @@
-/**
- * Settings that the server's deparsing depends on, until the end of the transaction or, without one, of this query.
- * The second statement has no backslash in its literals, because it is parsed with the session's own settings.
- */
-export const PINNED_SETTINGS = `
-select
-  pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
-  pg_catalog.set_config('quote_all_identifiers', 'off', true),
-  pg_catalog.set_config('standard_conforming_strings', 'on', true),
-  pg_catalog.set_config('DateStyle', 'ISO, MDY', true),
-  pg_catalog.set_config('IntervalStyle', 'postgres', true),
-  pg_catalog.set_config('TimeZone', 'UTC', true),
-  pg_catalog.set_config('bytea_output', 'hex', true),
-  pg_catalog.set_config('extra_float_digits', '1', true),
-  -- The server locks a view or index to print it, and an idle transaction may have locked its table.
-  pg_catalog.set_config('lock_timeout', case pg_catalog.current_setting('lock_timeout') when '0' then '5s' else pg_catalog.current_setting('lock_timeout') end, true),
-  pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 as major;`;
+import { underPinnedSettings } from '../settings/server-settings.ts';
 
 /** The schema, its relations, types and routines by the names they have in a model. */
 export const NAMED_OBJECTS = `
@@ -260,12 +244,18 @@ const OBJECTS = [
   ...[TYPES, ROUTINES, PUBLIC_PRIVILEGES],
 ];
 
+/** The server locks a view or index to print it, and an idle transaction may have locked its table. */
+const VERSION_AND_LOCK_TIMEOUT = `
+select
+  pg_catalog.set_config('lock_timeout', case pg_catalog.current_setting('lock_timeout') when '0' then '5s' else pg_catalog.current_setting('lock_timeout') end, true),
+  pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 as major`;
+
 /**
  * One message to the server. Its last result has a row for each object, the one before it the server's version. An
  * object that is dropped during the query has no definition.
  */
-export const CATALOG_QUERY = `${PINNED_SETTINGS}
+export const CATALOG_QUERY = underPinnedSettings(`${VERSION_AND_LOCK_TIMEOUT};
 with ${NAMED_OBJECTS}
 select owner_kind, owner_name, kind, name, position, coalesce(definition, '') as definition
 from (${OBJECTS.join('\n  union all')}
-) object_`;
+) object_`);

@@ -3,7 +3,7 @@ import { type CommandLine, readArguments, usageOf } from './arguments.ts';
 import type { WithDatabase } from './define-command.ts';
 import type { FailureDocument } from './documents.ts';
 import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './exit-codes.ts';
-import { errorDocument, openOutput } from './output.ts';
+import { errorDocument, type Output, openOutput } from './output.ts';
 
 /**
  * Runs a command line to its end.
@@ -32,12 +32,20 @@ export async function runCommandLine(
   const { command, flags } = read;
   // A dry run prints SQL to stdout.
   const output = openOutput({ json: flags.json === true, quietStdout: flags['dry-run'] === true });
+  let variable: string | null | undefined;
+  const withNamedDatabase: WithDatabase = (to, work) =>
+    withDatabase(to, (connection) => {
+      variable = connection.variable ?? null;
+      return work(connection);
+    });
+  const document: Output['document'] = (value) =>
+    output.document({ ...value, ...(variable !== undefined && { variable }) });
   try {
-    return await command.run(output, flags, withDatabase);
+    return await command.run({ ...output, document }, flags, withNamedDatabase);
   } catch (error) {
     if (error instanceof FilestoreError) {
       output.warn(`${output.paint.bad(error.code)}: ${error.message}`);
-      output.document({
+      document({
         ok: false,
         command: command.name,
         error: errorDocument(error),
@@ -47,7 +55,7 @@ export async function runCommandLine(
     // Only the stack: other fields of an unknown error may contain a secret.
     const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
     output.warn(`Unexpected error, please report it: ${stack}`);
-    output.document({
+    document({
       ok: false,
       command: command.name,
       error: { code: 'UNEXPECTED', message: String(error) },

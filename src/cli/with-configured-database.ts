@@ -1,5 +1,13 @@
-import { migrationConnection, missingUrlError } from '../settings/settings.ts';
+import {
+  type ConnectionSettings,
+  describeConnection,
+  isSet,
+  MIGRATION_URL_VARIABLES,
+  migrationConnection,
+  missingUrlError,
+} from '../settings/settings.ts';
 import type { WithDatabase } from './define-command.ts';
+import type { Output } from './output.ts';
 
 /** The help's paragraph about it. */
 export const CONFIGURED_DATABASE_HELP =
@@ -9,8 +17,26 @@ export const CONFIGURED_DATABASE_HELP =
  * Runs `work` on the database of the environment.
  * @throws {SettingsError} when no variable names one.
  */
-export const withConfiguredDatabase: WithDatabase = async (_output, work) => {
-  const connection = migrationConnection();
+export const withConfiguredDatabase: WithDatabase = async (output, work) => {
+  const connection = configuredConnection(output);
   if (connection === undefined) throw missingUrlError('no variable holds one.');
   return work(connection);
 };
+
+/**
+ * The connection of the environment, after a line that names its variable: one that was forgotten may count before the
+ * one that is meant.
+ * @returns undefined when no variable is set.
+ */
+export function configuredConnection(output: Output): ConnectionSettings | undefined {
+  const connection = migrationConnection();
+  if (connection === undefined) return undefined;
+  const { variable } = connection;
+  const others = MIGRATION_URL_VARIABLES.filter((name) => name !== variable && isSet(process.env[name]));
+  const unused =
+    others.length === 0
+      ? ''
+      : `; ${others.join(' and ')} ${others.length === 1 ? 'is' : 'are'} also set, and not used`;
+  output.say(`Using ${describeConnection(connection)} from ${variable}${unused}.`);
+  return connection;
+}

@@ -1,8 +1,8 @@
 import { readCommittedModel } from '../catalog/committed.ts';
 import { type GraphileThread, startThread } from '../graphile/thread.ts';
+import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
 import type { Run, Surveyed } from './run-state.ts';
-import { LONG_SESSION } from './session.ts';
 
 /**
  * Applies what is pending, as the one migrator: once its checks have passed, and in two or more parts where a check
@@ -54,12 +54,8 @@ function startMigrateThread({ database, settings, configFile }: Run): GraphileTh
 /** Settings of the session that migrates. They override the defaults of role and database. */
 function serverSettings(settings: MigrationSettings): Readonly<Record<string, string>> {
   return {
+    ...RUN_SETTINGS,
     lock_timeout: String(settings.lockTimeoutMs),
     statement_timeout: String(settings.statementTimeoutMs),
-    idle_in_transaction_session_timeout: '0',
-    ...LONG_SESSION,
-    default_transaction_isolation: 'read committed',
-    // Without this, the server process would continue and hold its locks after this process was killed.
-    client_connection_check_interval: '500',
   };
 }

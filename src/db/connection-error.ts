@@ -71,6 +71,9 @@ function describeRefusal({ where, config }: Database, cause: unknown): string {
   const user = config.user === undefined ? 'of this process' : `"${config.user}"`;
   const code = codeOfConnecting(cause);
   const message = messageOf(cause);
+  if (code === '28000' && isUnusableRole(cause)) {
+    return `Cannot use ${where}: user ${user} does not exist on the server, or may not log in. Correct the user in the database URL, or create the role (create role … login).`;
+  }
   const refusal = REFUSALS[code];
   if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
   const distrust = UNKNOWN_AUTHORITY.test(code)
@@ -92,6 +95,11 @@ function describeRefusal({ where, config }: Database, cause: unknown): string {
     return `Cannot connect to ${where}: the pooler refuses the session's options (${message}). Set ignore_startup_parameters = options in pgbouncer.ini, or use the URL of the server itself.`;
   }
   return `Cannot connect to ${where}: ${UNREACHABLE[code] ?? message}. Check that the server runs, and the host and port in the database URL.`;
+}
+
+/** The server has one SQLSTATE for its rules and for roles. The message that tells them apart may be translated. */
+function isUnusableRole(cause: unknown): boolean {
+  return cause instanceof Error && 'routine' in cause && cause.routine === 'InitializeSessionUserId';
 }
 
 /**

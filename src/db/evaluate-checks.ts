@@ -1,5 +1,7 @@
 import type pg from 'pg';
 import { codeOf, type FailedCheck, MigrationCheckFailedError, MigrationsInvalidError } from '../errors.ts';
+import { RUN_SETTINGS } from '../settings/server-settings.ts';
+import { settingStatement } from '../settings/setting-statement.mjs';
 import { placeAt } from '../sql-text.ts';
 import { asSentence, capitalized, count, seconds } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
@@ -151,12 +153,8 @@ export async function evaluateChecks(
   const outcomes: CheckOutcome[] = [];
   await session.query('begin transaction isolation level read committed, read only');
   try {
-    await session.query(
-      `select
-         pg_catalog.set_config('statement_timeout', '${timeoutMs}', true),
-         pg_catalog.set_config('lock_timeout', '0', true),
-         pg_catalog.set_config('client_connection_check_interval', '500', true)`,
-    );
+    const settings = { ...RUN_SETTINGS, statement_timeout: String(timeoutMs) };
+    await session.query(settingStatement(settings, { isLocal: true }));
     for (const check of checks) outcomes.push(await evaluate(session, check, timeoutMs));
   } finally {
     await session.query('rollback').catch(() => undefined);

@@ -89,7 +89,7 @@ export async function dropInvalidIndex(
       { cause: error },
     );
   }
-  await session.query('reset lock_timeout; reset statement_timeout');
+  await session.query('set lock_timeout = 0');
   return true;
 }
 

@@ -1,11 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LockHolder, LockNotAcquiredError } from '../errors.ts';
+import { RUN_SETTINGS } from '../settings/server-settings.ts';
+import { settingStatement } from '../settings/setting-statement.mjs';
 import { seconds } from '../text.ts';
 import { describeHolderAndSince, keyOf, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import { pendingIn } from './plan.ts';
 import type { Surveyed } from './run-state.ts';
-import { LONG_SESSION, type Queryable } from './session.ts';
+import type { Queryable } from './session.ts';
 import { survey } from './survey.ts';
 
 /** Interval of polling: low load, and no noticeable delay. */
@@ -21,7 +23,7 @@ const POLL_MS = 200;
 export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
   const { run, session } = surveyed;
   const { lockWaitMs } = run.settings;
-  await keepSession(session);
+  await session.query(settingStatement(RUN_SETTINGS, { isLocal: false }));
   const startedAt = performance.now();
   let told: string | undefined;
   let locked = false;
@@ -57,14 +59,6 @@ export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
   } finally {
     run.progress.waitedForLockMs += performance.now() - startedAt;
   }
-}
-
-/** The lock lives as long as this session. */
-async function keepSession(session: Queryable): Promise<void> {
-  const calls = Object.entries(LONG_SESSION).map(
-    ([name, value]) => `pg_catalog.set_config('${name}', '${value}', false)`,
-  );
-  await session.query(`select ${calls.join(', ')}`);
 }
 
 async function tryLock(session: Queryable): Promise<boolean> {

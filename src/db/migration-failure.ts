@@ -13,6 +13,8 @@ import type { Watch } from './watch-migration.ts';
 const REMEDIES: Readonly<Record<string, string>> = {
   '25001':
     'A concurrent statement cannot run in a transaction. Write it as a separate migration with only this statement, which begins with "--! no-transaction".',
+  '25P04':
+    'The migration took longer than the transaction_timeout that it sets. A run sets none: remove it from the migration, or raise it.',
   '42501':
     'For the first run: grant create on database … to …. Later runs must be the owner of the schemas filestore and graphile_migrate.',
   '42P07':

@@ -88,6 +88,18 @@ export function refuseReadOnly(database: {
   }
 }
 
+/** Refuses to migrate without triggers, which keep history, totals and the rights of roles right. */
+export function refuseDisabledTriggers(database: {
+  readonly where: string;
+  readonly triggersDisabled: boolean;
+}): void {
+  if (!database.triggersDisabled) return;
+  throw new FilestoreError(
+    'TRIGGERS_DISABLED',
+    `Triggers do not fire in sessions of this role in ${database.where} (session_replication_role is "replica"), and it lacks migrations. Nothing was changed. Let a superuser reset it: alter database … reset session_replication_role, or alter role … reset session_replication_role.`,
+  );
+}
+
 /** The rows after those of all files. Empty unless every extra row continues the chain. */
 function rowsOfLaterVersion(
   committed: readonly CommittedMigration[],

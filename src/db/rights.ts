@@ -1,5 +1,6 @@
+import { underPinnedSettings } from '../settings/server-settings.ts';
 import { isConnectionLoss } from './connection-error.ts';
-import type { Queryable } from './session.ts';
+import { lastRows, type Queryable } from './session.ts';
 
 /** The result of comparing the rights of roles with the levels that `filestore.grant_access` recorded. */
 export type RightsCheck =
@@ -10,7 +11,7 @@ export type RightsCheck =
   | { readonly state: 'unchecked'; readonly reason: string };
 
 /** The rights of this role, read without an error in the server's log. */
-const ASK = `
+const ASK = underPinnedSettings(`
 select
   current_user as role,
   pg_catalog.quote_literal(current_user) as literal,
@@ -18,10 +19,10 @@ select
   pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_function_privilege(p.oid, 'execute') as allowed
 from pg_catalog.pg_namespace n
 left join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = 'check_access' and p.pronargs = 0
-where n.nspname = 'filestore'`;
+where n.nspname = 'filestore'`);
 
 /** Columns of one table are one line. */
-const DIFFERENCES = `
+const DIFFERENCES = underPinnedSettings(`
 select
   c.problem,
   c.role_name as role,
@@ -44,7 +45,7 @@ left join filestore.access_levels l on l.role_name = c.role_name
 -- The model of the schema has the rights of PUBLIC, and says so if they differ.
 where c.role_name is distinct from 'PUBLIC'
 group by c.problem, c.role_name, l.level, c.privilege, c.kind, c.object
-order by c.role_name, c.problem, c.kind, c.object, c.privilege`;
+order by c.role_name, c.problem, c.kind, c.object, c.privilege`);
 
 interface Difference {
   readonly problem: string;
@@ -62,7 +63,7 @@ interface Difference {
 /** Compares the rights of roles with their levels. Reads only. */
 export async function checkRights(session: Queryable): Promise<RightsCheck> {
   type Asked = { role: string; literal: string; exists: boolean; allowed: boolean };
-  const [asked] = (await session.query<Asked>(ASK)).rows;
+  const [asked] = await lastRows<Asked>(session, ASK);
   if (!asked?.exists) {
     return unchecked('the database has no function filestore.check_access(). Apply the migrations.');
   }
@@ -71,7 +72,7 @@ export async function checkRights(session: Queryable): Promise<RightsCheck> {
     return unchecked(`role "${asked.role}" may not call filestore.check_access(). ${remedy}`);
   }
   try {
-    const { rows: found } = await session.query<Difference & Record<string, unknown>>(DIFFERENCES);
+    const found = await lastRows<Difference & Record<string, unknown>>(session, DIFFERENCES);
     if (found.length === 0) return { state: 'same' };
     return { state: 'drifted', differences: found.map(describe) };
   } catch (error) {

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type FilestoreError, hasCode, MigrationFailedError, RunAbortedError } from '../errors.ts';
 import type { SchemaCheck } from './check-schema.ts';
 import { connectionLostError, isConnectionLoss, PassingFailure } from './connection-error.ts';
-import { pendingIn, refuseReadOnly } from './plan.ts';
+import { pendingIn, refuseDisabledTriggers, refuseReadOnly } from './plan.ts';
 import type { Progress, Run } from './run-state.ts';
 import { openSession } from './session.ts';
 import { survey } from './survey.ts';
@@ -66,7 +66,10 @@ async function attempt(run: Run): Promise<RunResult> {
     const found = await survey(session, run.committed, settings.pooler);
     const { where, serverVersion, adopting } = found;
     const pending = pendingIn(found.plan, where);
-    if (pending.length > 0) refuseReadOnly(found);
+    if (pending.length > 0) {
+      refuseReadOnly(found);
+      refuseDisabledTriggers(found);
+    }
     if (!progress.planTold) {
       progress.planTold = true;
       const filenames = pending.map(({ filename }) => filename);

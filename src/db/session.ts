@@ -3,18 +3,6 @@ import pg from 'pg';
 import type { Database } from '../settings/database.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
-/**
- * Server settings of a session that lasts for the whole run and may be idle during a long migration. The server keeps
- * it, but notices within half a minute (by default two hours) that its host is gone, and frees its locks. On a Unix
- * socket the last three do nothing.
- */
-export const LONG_SESSION: Readonly<Record<string, string>> = {
-  idle_session_timeout: '0',
-  tcp_keepalives_idle: '10',
-  tcp_keepalives_interval: '5',
-  tcp_keepalives_count: '3',
-};
-
 /** A server that is silent for this long counts as lost. */
 const ANSWER_MS = 5_000;
 /** How long a server may take to answer after the signal was aborted. */
@@ -25,6 +13,16 @@ const CLOSE_MS = 1_000;
 /** Anything that runs a statement the way pg does. */
 export interface Queryable {
   query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string): Promise<pg.QueryResult<Row>>;
+}
+
+/** The rows of the last statement of a message. */
+export async function lastRows<Row extends pg.QueryResultRow>(
+  session: Queryable,
+  message: string,
+): Promise<readonly Row[]> {
+  // Several statements are several results, which pg's types do not know.
+  const results = (await session.query(message)) as unknown as readonly pg.QueryResult<Row>[];
+  return results.at(-1)?.rows ?? [];
 }
 
 /** A connection of the runner. Its errors never become uncaught errors. */

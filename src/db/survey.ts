@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import type pg from 'pg';
 import { FilestoreError, type LockHolder } from '../errors.ts';
+import { underPinnedSettings } from '../settings/server-settings.ts';
 import { capitalized, seconds } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
-import type { Session } from './session.ts';
+import { lastRows, type Session } from './session.ts';
 
 /** The state of a database before a run. */
 export interface Preflight {
@@ -20,6 +20,8 @@ export interface Preflight {
   readonly standby: boolean;
   /** True if transactions cannot write, on a standby or by settings of the role or database. */
   readonly readOnly: boolean;
+  /** True if triggers do not fire in this role's sessions, and it may not change that. */
+  readonly triggersDisabled: boolean;
   /** The table graphile_migrate.migrations; null where there is none. */
   readonly history: readonly AppliedMigration[] | 'unreadable' | null;
   /** Whether both tables of graphile-migrate exist. */
@@ -55,7 +57,7 @@ const ROUNDS = 10;
  * may only read. It looks up the table by oid, because to_regclass fails for a role without rights on the schema. It
  * reads the table in a block, because a query that names a missing table cannot be planned.
  */
-const LOOK = `
+const LOOK = underPinnedSettings(`
 do $look$
 declare
   history constant oid := (
@@ -93,6 +95,7 @@ select
   pg_catalog.pg_backend_pid() as pid,
   pg_catalog.pg_is_in_recovery() as standby,
   pg_catalog.current_setting('transaction_read_only') = 'on' as "readOnly",
+  pg_catalog.current_setting('session_replication_role') = 'replica' as "triggersDisabled",
   (
     select pg_catalog.count(*) = 2
     from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -118,7 +121,7 @@ select
     left join pg_catalog.pg_stat_activity a on a.pid = l.pid
     where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
   ) as migrators
-`;
+`);
 
 type Row = Omit<Preflight, 'where' | 'history' | 'migrators'> & {
   readonly migrators: readonly { readonly holder: HolderRow; readonly lock: Migrator['lock'] }[];
@@ -156,9 +159,7 @@ export function appliedIn({ where, history }: Preflight): readonly AppliedMigrat
 
 /** Reads the state of a database. */
 export async function readPreflight(session: Session): Promise<Preflight> {
-  // Two statements are two results, which pg's types do not know.
-  const results = (await session.query(LOOK)) as unknown as readonly pg.QueryResult<Row>[];
-  const row = results[1]?.rows[0];
+  const [row] = await lastRows<Row>(session, LOOK);
   if (row === undefined) throw new Error('the server answered nothing');
   const { history } = row;
   return {
@@ -199,7 +200,9 @@ async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'se
         );
       }
       const own = await processIdOf(session, connectTimeoutMs);
-      if (other !== pid && own === pid) continue;
+      // Once more: two sessions that are handed out in turn look like session mode to two connections that ask in turn.
+      const again = await processIdOf(session, connectTimeoutMs);
+      if (other !== pid && own === pid && again === pid) continue;
       throw new FilestoreError(
         'POOLER_IN_BETWEEN',
         `The pooler in front of ${where} is not in session mode: it does not keep one session of the server for one connection. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,

@@ -6,6 +6,7 @@ import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import '../node-20.mjs';
+import { settingStatement } from '../settings/setting-statement.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
 
 /**
@@ -18,6 +19,8 @@ const requireHere = createRequire(import.meta.url);
 const requireAsGraphile = createRequire(requireHere.resolve('graphile-migrate'));
 
 const input = /** @type {ThreadInput} */ (workerData);
+
+const SESSION = { isLocal: false };
 
 /** SQLSTATEs of the server's warnings and of this schema's; the word "WARNING" depends on the server's language. */
 const WARNING = /^(01|FS)/;
@@ -114,6 +117,7 @@ function observe(client, database) {
   const observed = async (/** @type {unknown[]} */ ...all) => {
     if (!announced) {
       announced = true;
+      await query(settingStatement(input.serverSettings, SESSION));
       // Asked, since behind a pooler the id that the connection was given is not the server process's.
       const { rows } = await query('select pg_catalog.pg_backend_pid() as pid');
       const session = { database, pid: rows[0]?.pid ?? 0 };
@@ -124,9 +128,9 @@ function observe(client, database) {
     if ((stopped || isAtEnd()) && (isBody || all[0] === 'begin')) throw new Error('stopped on request');
     const limits = current.limits[current.target?.committed ?? ''];
     if (!isBody || limits === undefined) return send(all);
-    await query(setting(limits.settings, limits.transaction));
+    await query(settingStatement(limits.settings, { isLocal: limits.transaction }));
     const result = await send(all);
-    if (!limits.transaction) await query(setting(input.serverSettings, false));
+    if (!limits.transaction) await query(settingStatement(input.serverSettings, SESSION));
     return result;
   };
   Object.assign(client, { query: observed });
@@ -143,19 +147,6 @@ function clearAtEnd(client) {
         () => end(callback),
       ),
   });
-}
-
-/**
- * The statement that sets server settings, for the session or for the transaction under way.
- * @param {Readonly<Record<string, string>>} settings
- * @param {boolean} isLocal
- */
-function setting(settings, isLocal) {
-  const entries = Object.entries(settings);
-  return {
-    text: `select ${entries.map((_, index) => `pg_catalog.set_config($${2 * index + 1}, $${2 * index + 2}, ${isLocal})`).join(', ')}`,
-    values: entries.flat(),
-  };
 }
 
 /**
@@ -249,7 +240,9 @@ async function execute(command) {
     rootConnectionString: urlOf('root'),
     databaseOwner: input.owner,
     migrationsFolder: command.migrationsFolder,
-    pgSettings: input.serverSettings,
+    // Set before the first query of a connection, and not by the library, which fails at a name that the server does
+    // not know.
+    pgSettings: {},
     logger: new Logger(() => (/** @type {string} */ _level, /** @type {string} */ line) => noteLogLine(line)),
   };
   if (command.type === 'apply') await load('watch')(settings, true);

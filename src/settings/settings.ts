@@ -15,6 +15,8 @@ export interface ConnectionSettings extends DatabaseUrl {
   readonly applicationName: string;
   /** Milliseconds to wait for a connection, as {@link PoolSettings} has it. */
   readonly connectTimeoutMs: number;
+  /** Name of the environment variable or option that holds the URL, if one does. */
+  readonly variable?: string;
 }
 
 /** Size and patience of a pool. */
@@ -32,7 +34,10 @@ export const CONNECT_TIMEOUT_MS = 10_000;
 export const MIGRATION_PURPOSE = 'filestore migrate';
 const CONNECT_TIMEOUT_VARIABLES = ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', 'PGPOOL_CONNECTION_TIMEOUT_MS'];
 const SERVICE_URL_VARIABLES = ['FILESTORE_DATABASE_URL', 'DATABASE_URL'] as const;
-const MIGRATION_URL_VARIABLES = ['FILESTORE_MIGRATION_DATABASE_URL', ...SERVICE_URL_VARIABLES] as const;
+export const MIGRATION_URL_VARIABLES = [
+  'FILESTORE_MIGRATION_DATABASE_URL',
+  ...SERVICE_URL_VARIABLES,
+] as const;
 
 /**
  * Connection for services, from FILESTORE_DATABASE_URL, else DATABASE_URL.
@@ -147,6 +152,7 @@ export function connectionFrom(
   const variable = variables.find((name) => isSet(env[name]));
   if (variable === undefined) return undefined;
   return {
+    variable,
     applicationName: nameSession(purpose),
     connectTimeoutMs: milliseconds(env, CONNECT_TIMEOUT_VARIABLES, CONNECT_TIMEOUT_MS, 1),
     ...parseDatabaseUrl(variable, env[variable] ?? ''),

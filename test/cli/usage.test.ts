@@ -39,6 +39,38 @@ describe('a setting', () => {
   });
 });
 
+describe('the variable that names the database', () => {
+  const OTHER = 'postgres://app@other.invalid/other';
+
+  test.each([
+    [{ DATABASE_URL: NOWHERE }, 'from DATABASE_URL.'],
+    [
+      { DATABASE_URL: OTHER, FILESTORE_DATABASE_URL: NOWHERE },
+      'from FILESTORE_DATABASE_URL; DATABASE_URL is also set, and not used.',
+    ],
+    [
+      { DATABASE_URL: OTHER, FILESTORE_DATABASE_URL: OTHER, FILESTORE_MIGRATION_DATABASE_URL: NOWHERE },
+      'from FILESTORE_MIGRATION_DATABASE_URL; FILESTORE_DATABASE_URL and DATABASE_URL are also set, and not used.',
+    ],
+  ])('is said before anything is done: %j', async (env, source) => {
+    for (const command of ['migrate', 'status', 'verify']) {
+      const result = await runCli([command], { env: { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0', ...env } });
+      expect(result).toMatchObject({
+        exitCode: 1,
+        stdout: `Using database "app" on 127.0.0.1:1 ${source}\n`,
+      });
+    }
+  });
+
+  test('is in the document too, and in one of a failure', async () => {
+    const env = { FILESTORE_DATABASE_URL: NOWHERE };
+    for (const args of [['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']]) {
+      expect(await jsonCommand(args, OTHER, { env })).toMatchObject({ variable: 'FILESTORE_DATABASE_URL' });
+    }
+    expect(await jsonCommand(['migrate', 'now'], OTHER)).toMatchObject({ variable: undefined });
+  });
+});
+
 describe('arguments', () => {
   test.each([
     [['migrate', '--force'], '--force'],

@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
-import { LONG_SESSION } from '../../src/db/session.ts';
 import { runMigrations } from '../../src/index.ts';
+import { LONG_SESSION } from '../../src/settings/server-settings.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 
 let server: OwnServer;
@@ -16,8 +16,10 @@ afterAll(() => server?.stop());
 test('both sessions of a run make the server detect soon that their host is gone', async () => {
   await runMigrations({ connection: connectionTo(server.url) });
   const log = readFileSync(join(server.folder, 'postgres.log'), 'utf8');
-  for (const [name, value] of Object.entries(LONG_SESSION)) {
-    const asked = log.matchAll(new RegExp(`^<(\\d+)> .*'${name}'.*'${value}'`, 'gm'));
+  const keepalives = Object.entries(LONG_SESSION).filter(([name]) => name.startsWith('tcp_keepalives_'));
+  expect(keepalives).toHaveLength(3);
+  for (const [name, value] of keepalives) {
+    const asked = log.matchAll(new RegExp(`^<(\\d+)> [^<]*"${name}":"${value}"`, 'gm'));
     const sessions = new Set([...asked].map(([, pid]) => pid));
     expect(sessions.size, name).toBe(2);
   }

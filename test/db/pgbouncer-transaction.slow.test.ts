@@ -73,6 +73,33 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
       await expectUntouched();
     });
 
+    test('is refused also when it hands out two warm sessions in turn', async () => {
+      const inTurn = await startPgbouncer({
+        server: inject('adminUrl'),
+        mode: 'transaction',
+        poolSize: 2,
+        settings: ['server_round_robin = 1'],
+      });
+      const url = inTurn.url(database().name);
+      const clients = [new pg.Client(url), new pg.Client(url)];
+      try {
+        await Promise.all(clients.map((client) => client.connect()));
+        // At the same time, so that each gets a session of the server.
+        await Promise.all(clients.map((client) => client.query('select pg_sleep(0.1)')));
+        const env = { DATABASE_URL: url, FILESTORE_MIGRATION_POOLER: 'session' };
+        for (let attempt = 0; attempt < 4; attempt += 1) {
+          await expect(runMigrations({ env })).rejects.toMatchObject({
+            code: 'POOLER_IN_BETWEEN',
+            message: expect.stringContaining('not in session mode'),
+          });
+        }
+        await expectUntouched();
+      } finally {
+        await Promise.all(clients.map((client) => client.end()));
+        await inTurn.stop();
+      }
+    });
+
     test('is detected among the traffic of other clients, which share its sessions', async () => {
       const busy = await startPgbouncer({ server: inject('adminUrl'), mode: 'transaction', poolSize: 3 });
       const traffic = { goesOn: true };

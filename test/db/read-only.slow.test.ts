@@ -26,6 +26,8 @@ beforeAll(async () => {
     await client.query("create role stranger login password 'stranger'");
     await client.query("create role careful superuser login password 'careful'");
     await client.query('alter role careful set default_transaction_read_only = on');
+    await client.query("create role strict superuser login password 'strict'");
+    await client.query("alter role strict set default_transaction_isolation = 'serializable'");
   });
   for (const name of ['current', 'behind']) {
     await runMigrations({ env: { DATABASE_URL: databaseUrl(primary.url, name) } });
@@ -97,6 +99,7 @@ const WAYS = [
   ['a session that is read-only', () => primary, 'careful', false],
   ['a hot standby', () => standby, 'postgres', true],
   ['a hot standby, for a role that may only read the history', () => standby, 'reader', true],
+  ['a hot standby, which refuses the isolation level of the role', () => standby, 'strict', true],
 ] as const;
 
 describe.each(WAYS)('by way of %s', (_, serverOf, role, isStandby) => {

@@ -29,6 +29,12 @@ describe('a file is reported', () => {
   test.each<[string, string, (text: string) => string, string]>([
     ['for CR LF', VIEW, (text) => text.replaceAll('\n', '\r\n'), `${VIEW}:1 ends in CR LF`],
     [
+      'for a character that another encoding may lack',
+      VIEW,
+      (text) => `-- Größe\n${text}`,
+      `${VIEW}:1 has the character "ö"`,
+    ],
+    [
       'for a second object',
       FUNCTION,
       (text) => `${text}\ncreate view filestore.other as\nselect 1;\n`,

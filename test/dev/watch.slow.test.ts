@@ -241,6 +241,18 @@ describe('on a database of the developer', () => {
     expect(output).not.toContain('REFUSED');
   });
 
+  test('a failure that a reset in another terminal ends is followed by a success, without a save', async () => {
+    const watching = await watchOn(env);
+    await query(env.DATABASE_URL, 'create table filestore.leftover ()');
+    editor.write('create table filestore.leftover (id integer);\n');
+    await watching.untilSays(/FAILED .* relation "leftover" already exists/);
+    const reset = await runCli(['reset'], { folder: copy.folder, env: { ...env } });
+    expect(reset).toMatchObject({ exitCode: 0, stderr: '' });
+    await watching.untilSays(/Applied current\.sql/);
+    await untilColumn(env.DATABASE_URL, 'leftover', 'id');
+    await watching.interrupt();
+  });
+
   test('a database that does not exist at the start is an error', async () => {
     const result = await runCli(['watch'], {
       folder: copy.folder,

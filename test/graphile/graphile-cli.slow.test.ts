@@ -5,12 +5,14 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { runCli } from '../support/command-line.ts';
 import { committedMigrations } from '../support/committed-files.ts';
+import { HOSTILE_SCHEMA } from '../support/database-settings.ts';
 import {
   columnsOf,
   type Editor,
   editorOf,
   follow,
   makeWorkflowDatabases,
+  query,
   untilColumn,
   type WorkflowEnv,
 } from '../support/workflow.ts';
@@ -100,6 +102,23 @@ alter table filestore.nodes add column if not exists owner_hint text;
   expect(await graphile('reset', '--erase')).toMatchObject({ exitCode: 0 });
   expect(await graphile('migrate')).toMatchObject({ exitCode: 0 });
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).toContain('owner_hint');
+});
+
+test('npx graphile-migrate makes the same schema on a database whose settings change what SQL means', async () => {
+  const name = new URL(env.DATABASE_URL).pathname.slice(1);
+  await query(env.DATABASE_URL, HOSTILE_SCHEMA);
+  await query(env.DATABASE_URL, `alter database ${name} set search_path = before, pg_catalog`);
+  await query(env.DATABASE_URL, `alter database ${name} set standard_conforming_strings = off`);
+  await query(env.DATABASE_URL, `alter database ${name} set transform_null_equals = on`);
+  await query(env.DATABASE_URL, `alter database ${name} set statement_timeout = 1`);
+  expect(await graphile('migrate')).toMatchObject({
+    exitCode: 1,
+    output: expect.stringContaining('statement timeout'),
+  });
+  // As docs/operations.md says.
+  Object.assign(env, { PGOPTIONS: '-c statement_timeout=0' });
+  expect(await graphile('migrate')).toMatchObject({ exitCode: 0 });
+  expect(await runCli(['verify'], { folder: copy.folder, env: { ...env } })).toMatchObject({ exitCode: 0 });
 });
 
 test('npx graphile-migrate watch applies a save', async () => {

@@ -72,7 +72,9 @@ export function command(args: readonly string[], url: string, options: CommandOp
 }
 
 export interface JsonResult extends CliResult {
+  /** Without `variable`, which is the same in each. */
   readonly document: Readonly<Record<string, unknown>>;
+  readonly variable: unknown;
 }
 
 /** The same with `--json`: stdout must be exactly one document. */
@@ -82,5 +84,6 @@ export async function jsonCommand(
   options: CommandOptions = {},
 ): Promise<JsonResult> {
   const result = await command([...args, '--json'], url, options);
-  return { ...result, document: JSON.parse(result.stdout) };
+  const { variable, ...document } = JSON.parse(result.stdout);
+  return { ...result, document, variable };
 }

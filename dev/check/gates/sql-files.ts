@@ -28,10 +28,14 @@ const KINDS = {
 export const sqlFiles: Gate<Sources> = {
   name: 'sql files',
   proves:
-    'SQL has LF line ends, and each file of migrations/fixtures creates the object it is named after, alone',
+    'SQL has LF line ends and only ASCII characters, and each file of migrations/fixtures creates the object it is named after, alone',
   look: ({ current, fixtures }) =>
     judge(
-      [current, ...fixtures].flatMap((source) => [...lineEndProblems(source), ...objectProblems(source)]),
+      [current, ...fixtures].flatMap((source) => [
+        ...lineEndProblems(source),
+        ...characterProblems(source),
+        ...objectProblems(source),
+      ]),
     ),
 };
 
@@ -40,6 +44,19 @@ function lineEndProblems({ file, text }: SqlSource): readonly Problem[] {
   const line = text.split('\n').findIndex((written) => written.endsWith('\r')) + 1;
   if (line === 0) return [];
   return [{ file, line, what: 'ends in CR LF', remedy: 'Save the file with LF line ends.' }];
+}
+
+/**
+ * A server in another encoding refuses a migration with a character that it lacks, before the first migration can say
+ * that the database must be in UTF-8. A client in another encoding gets an error in place of such a hint.
+ */
+function characterProblems({ file, text }: SqlSource): readonly Problem[] {
+  return text.split('\n').flatMap((written, index) => {
+    const other = /\P{ASCII}/u.exec(written);
+    if (other === null) return [];
+    const what = `has the character "${other[0]}", which other encodings may lack`;
+    return [{ file, line: index + 1, what, remedy: 'Use ASCII characters.' }];
+  });
 }
 
 /** The file creates, repeatably and with a comment, the one object that it is named after. */

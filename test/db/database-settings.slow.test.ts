@@ -1,0 +1,19 @@
+import { expect, test } from 'vitest';
+import { readCatalog } from '../../src/catalog/read.ts';
+import { runMigrations, verifySchema } from '../../src/index.ts';
+import { OTHER_VALUES, setOnDatabase } from '../support/database-settings.ts';
+import { databaseForEachTest, databaseForFile } from '../support/test-database.ts';
+
+const plain = databaseForFile();
+const database = databaseForEachTest('empty');
+
+test.each(Object.entries(OTHER_VALUES))(
+  'a database that sets %s to %s alone gets the same schema',
+  async (name, value) => {
+    await setOnDatabase(database(), { [name]: value });
+    const env = { DATABASE_URL: database().url };
+    expect(await runMigrations({ env })).toMatchObject({ schema: { state: 'same' } });
+    expect(await verifySchema({ env })).toMatchObject({ state: 'same' });
+    expect(await readCatalog(await database().connect())).toEqual(await readCatalog(await plain().connect()));
+  },
+);

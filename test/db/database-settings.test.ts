@@ -1,0 +1,185 @@
+import { describe, expect, test } from 'vitest';
+import { copyPackage } from '../../harness/package-copy.ts';
+import { readCatalog } from '../../src/catalog/read.ts';
+import { migrationStatus, pendingMigrations, runMigrations, verifySchema } from '../../src/index.ts';
+import { RUN_SETTINGS } from '../../src/settings/server-settings.ts';
+import { settingStatement } from '../../src/settings/setting-statement.mjs';
+import { runCli } from '../support/command-line.ts';
+import { HOSTILE_SCHEMA, OTHER_VALUES, setOnDatabase } from '../support/database-settings.ts';
+import { one } from '../support/nodes.ts';
+import { rolesForEachTest } from '../support/roles.ts';
+import { asAdmin, databaseForEachTest, databaseForFile } from '../support/test-database.ts';
+import { until } from '../support/until.ts';
+
+const plain = databaseForFile();
+const database = databaseForEachTest('empty');
+const createRole = rolesForEachTest(database);
+const env = () => ({ DATABASE_URL: database().url });
+
+/** Migrates, and expects of every command the answers that it has on a database without settings. */
+async function expectUsualSchema(): Promise<void> {
+  expect(await migrationStatus({ env: env() })).toMatchObject({ state: 'empty', applied: [] });
+  expect(await pendingMigrations({ env: env() })).not.toEqual([]);
+  expect(await runMigrations({ env: env() })).toMatchObject({ schema: { state: 'same' } });
+  expect(await migrationStatus({ env: env() })).toMatchObject({ state: 'current' });
+  expect(await verifySchema({ env: env() })).toMatchObject({ state: 'same' });
+  expect(await readCatalog(await database().connect())).toEqual(await readCatalog(await plain().connect()));
+}
+
+test('a database with another value for every setting gets the same schema', async () => {
+  await setOnDatabase(database(), OTHER_VALUES);
+  await expectUsualSchema();
+  const methods = `select distinct am.amname from pg_catalog.pg_class c join pg_catalog.pg_am am on am.oid = c.relam
+    where c.relnamespace = 'filestore'::pg_catalog.regnamespace and c.relkind = 'r'`;
+  expect(await database().query(methods)).toEqual([{ amname: 'heap' }]);
+});
+
+test('a migration runs under the settings of this package, whatever the database sets', async () => {
+  await setOnDatabase(database(), OTHER_VALUES);
+  const copy = copyPackage();
+  copy.addMigration(
+    'settings',
+    "load 'plpgsql'; create table filestore.seen as select name, setting from pg_settings;",
+  );
+  try {
+    await runCli(['migrate'], { folder: copy.folder, env: env() });
+  } finally {
+    copy.remove();
+  }
+  const rows = await database().query<{ name: string; setting: string }>(
+    'select name, setting from filestore.seen',
+  );
+  const seen = Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
+  // Those of TCP do nothing on a Unix socket, the lock timeout is that of the attempt, and others do not exist here.
+  const known = Object.entries(RUN_SETTINGS).filter(
+    ([name]) => name in seen && !/^(tcp_|lock_timeout$)/.test(name),
+  );
+  expect(seen).toMatchObject(Object.fromEntries(known));
+});
+
+test('a check of a migration is evaluated under them too, also in a dry run', async () => {
+  await setOnDatabase(database(), OTHER_VALUES);
+  const copy = copyPackage();
+  copy.addMigration(
+    'checked',
+    `--check: The settings are those of the database.
+--  select current_setting('search_path') = '' and '7' ~ '^\\d$'
+
+select 1;`,
+  );
+  try {
+    for (const args of [['--dry-run'], []]) {
+      const result = await runCli(['migrate', ...args], { folder: copy.folder, env: env() });
+      expect(result).toMatchObject({ exitCode: 0 });
+    }
+  } finally {
+    copy.remove();
+  }
+});
+
+describe('the search path of a database', () => {
+  test('with objects before those of pg_catalog does not reach the schema or the answers', async () => {
+    await database().query(HOSTILE_SCHEMA);
+    await setOnDatabase(database(), { search_path: 'before, pg_catalog' });
+    await expectUsualSchema();
+  });
+
+  test('of a role is as harmless', async () => {
+    await database().query(HOSTILE_SCHEMA);
+    const role = await createRole();
+    await database().query(`grant create on database ${database().name} to ${role.quotedName}`);
+    await database().query(`grant usage on schema before to ${role.quotedName}`);
+    await database().query(`alter role ${role.quotedName} set search_path = before, pg_catalog`);
+    const connection = { env: { DATABASE_URL: role.url } };
+    expect(await runMigrations(connection)).toMatchObject({ schema: { state: 'same' } });
+    expect(await verifySchema(connection)).toMatchObject({ state: 'same' });
+  });
+});
+
+describe('time limits of a database', () => {
+  const LIMIT_MS = 300;
+  const TIME_LIMITS = Object.fromEntries(
+    [
+      'statement_timeout',
+      'transaction_timeout',
+      'idle_session_timeout',
+      'idle_in_transaction_session_timeout',
+    ].map((name) => [name, `${LIMIT_MS}ms`]),
+  );
+
+  /** Locks a table, lets `work` wait for it for longer than the time limits, and unlocks it. */
+  async function whileLocked<T>(table: string, mode: string, work: () => Promise<T>): Promise<T> {
+    const client = await database().connect();
+    // The limits are those of its sessions too.
+    await client.query(settingStatement(RUN_SETTINGS, { isLocal: false }));
+    await client.query('begin');
+    await client.query(`lock table ${table} in ${mode} mode`);
+    const result = work();
+    result.catch(() => undefined);
+    const outlasted = `select count(*)::integer as count from pg_stat_activity
+      where datname = $1 and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '${2 * LIMIT_MS} ms'`;
+    const failed = result.then(
+      () => false,
+      () => true,
+    );
+    await asAdmin((admin) =>
+      until(async () => {
+        const { rows } = await admin.query(outlasted, [database().name]);
+        return rows[0].count > 0 || Promise.race([failed, false]);
+      }),
+    );
+    await client.query('rollback');
+    return result;
+  }
+
+  test('do not end a migration that takes longer, or the session that holds its lock', async () => {
+    await runMigrations({ env: env() });
+    await setOnDatabase(database(), TIME_LIMITS);
+    const copy = copyPackage();
+    copy.addMigration('slow', `select pg_sleep(${(3 * LIMIT_MS) / 1000});`);
+    copy.addMigration(
+      'index',
+      '--! no-transaction\ncreate index concurrently slow_idx on filestore.nodes (size_bytes);',
+    );
+    try {
+      // The index build waits for it.
+      const migrate = () => runCli(['migrate'], { folder: copy.folder, env: env() });
+      const { exitCode, output } = await whileLocked('filestore.nodes', 'row exclusive', migrate);
+      expect({ exitCode, output }).toEqual({
+        exitCode: 0,
+        output: expect.not.stringMatching(/lost|attempt/),
+      });
+    } finally {
+      copy.remove();
+    }
+  });
+
+  test('do not end the look at a history or the comparison of the schema, which wait for others', async () => {
+    await runMigrations({ env: env() });
+    await setOnDatabase(database(), TIME_LIMITS);
+    const exclusive = 'access exclusive';
+    const look = () => migrationStatus({ env: env() });
+    expect(await whileLocked('graphile_migrate.migrations', exclusive, look)).toMatchObject({
+      state: 'current',
+    });
+    const compare = () => verifySchema({ env: env() });
+    expect(await whileLocked('filestore.nodes', exclusive, compare)).toMatchObject({ state: 'same' });
+  });
+});
+
+test('a role whose triggers do not fire is refused if it may not change that', async () => {
+  const role = await createRole();
+  await database().query(`grant create on database ${database().name} to ${role.quotedName}`);
+  await setOnDatabase(database(), { session_replication_role: 'replica' });
+  const connection = { env: { DATABASE_URL: role.url } };
+  await expect(runMigrations(connection)).rejects.toMatchObject({
+    code: 'TRIGGERS_DISABLED',
+    message: expect.stringMatching(/"replica".*Nothing was changed.*reset session_replication_role/),
+  });
+  expect(await one(database(), "select pg_catalog.to_regnamespace('filestore') as schema")).toEqual({
+    schema: null,
+  });
+  expect(await migrationStatus(connection)).toMatchObject({ state: 'empty' });
+  await database().query(`grant set on parameter session_replication_role to ${role.quotedName}`);
+  expect(await runMigrations(connection)).toMatchObject({ schema: { state: 'same' } });
+});
