@@ -7,7 +7,7 @@ import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import '../node-20.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
-import { CURRENT_UNCHANGED, RECORD_QUERY, RUNNING_COMMITTED, RUNNING_CURRENT } from './library-words.mjs';
+import { CURRENT_UNCHANGED, isMigrationText, RECORD_QUERY, targetIn } from './library-words.mjs';
 
 /**
  * @import { EventEmitter } from 'node:events'
@@ -161,16 +161,6 @@ function setting(settings, isLocal) {
 }
 
 /**
- * The SQL of a migration is what the library sends as an object with nothing but a text.
- * @param {unknown} query
- * @returns {query is { text: string }}
- */
-function isMigrationText(query) {
-  if (typeof query !== 'object' || query === null || 'name' in query || 'values' in query) return false;
-  return 'text' in query && typeof query.text === 'string';
-}
-
-/**
  * Reports that the SQL of a migration is sent next, also if the library's log has other words.
  * @throws without those words, nothing says where to stop.
  */
@@ -220,11 +210,8 @@ function progressOf() {
 
 /** @param {string} line */
 function noteLogLine(line) {
-  const committed = RUNNING_COMMITTED.exec(line);
-  if (committed?.groups !== undefined) {
-    const { name = null, shadow } = committed.groups;
-    start({ committed: name, database: shadow === undefined ? 'main' : 'shadow' });
-  } else if (RUNNING_CURRENT.test(line)) start({ committed: null, database: 'main' });
+  const target = targetIn(line);
+  if (target !== undefined) start(target);
   else if (CURRENT_UNCHANGED.test(line)) current.unchanged = true;
 }
 
