@@ -8,7 +8,13 @@ export {
   withTransaction,
 } from './db/client.ts';
 export type { EvaluatedCheck, PendingMigration } from './db/evaluate-checks.ts';
-export { describeEvent, type IndexBuild, type MigrationEvent } from './db/events.ts';
+export {
+  describeEvent,
+  type IndexBuild,
+  type MigrationEvent,
+  type MigrationSpan,
+  type MigrationSpanError,
+} from './db/events.ts';
 export type { LockTimeouts } from './db/lock-waits.ts';
 export {
   assertMigrated,

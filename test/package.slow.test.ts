@@ -171,6 +171,19 @@ describe('the packed package', () => {
     expect(await one(database(), 'select count(*) from filestore.nodes')).toEqual({ count: '0' });
   });
 
+  test('prints the events of a run on its command line', async () => {
+    const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
+    const { stdout } = await run(process.execPath, [cli, 'migrate', '--events'], {
+      cwd: service,
+      env: { PATH: process.env.PATH, DATABASE_URL: database().url },
+    });
+    const lines = stdout.trimEnd().split('\n');
+    expect(lines.map((line) => JSON.parse(line)).slice(-2)).toMatchObject([
+      { type: 'span', name: 'run', error: null },
+      { type: 'result', ok: true },
+    ]);
+  });
+
   test('has on its command line only the commands that work there', async () => {
     const cli = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
     const env = { PATH: process.env.PATH };

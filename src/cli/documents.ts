@@ -6,7 +6,7 @@ import type { FilestoreErrorCode } from '../errors.ts';
 // What `--json` prints: one document on stdout, whatever happens, and the exit code beside it. `ok` is false if the
 // command failed (`error` says why) or if `verify` found or could not exclude a difference. Where a database is used,
 // `variable` is the environment variable that names it, null for the embedded one. Moments are ISO 8601, durations
-// milliseconds.
+// milliseconds. `--events` prints the same document on one line, with `type: "result"` and the time (`atMs`).
 
 /** `migrate`: what was applied. */
 export type MigrateDocument = {

@@ -14,6 +14,10 @@ export const migrate = defineCommand({
   summary: 'apply the committed migrations that the database does not have yet',
   options: {
     json: JSON_OPTION,
+    events: {
+      type: 'boolean',
+      help: 'print each event as a line of JSON, and the document of --json as the last one',
+    },
     'dry-run': { type: 'boolean', help: 'print their SQL instead; changes nothing' },
     'allow-ahead': {
       type: 'boolean',

@@ -4,7 +4,10 @@ import type { FilestoreError } from '../errors.ts';
 import type { FailureDocument } from './documents.ts';
 import { type Paint, paintFor } from './paint.ts';
 
-/** The output of a command. With `--json`, stdout has one document and stderr everything else. */
+/**
+ * The output of a command. With `--json`, stdout has one document and stderr everything else. With `--events`, stdout
+ * has one event a line, and the document as the last line.
+ */
 export interface Output {
   /** Colours for the lines; none without a terminal. */
   readonly paint: Paint;
@@ -18,7 +21,7 @@ export interface Output {
   busy(line: string): void;
   /** Progress. On a terminal, it is one line that is overwritten. */
   render(event: MigrationEvent): void;
-  /** The result as a document; printed only with `--json`. */
+  /** The result as a document; printed only with `--json` and `--events`. */
   document(value: Readonly<Record<string, unknown>>): void;
 }
 
@@ -26,15 +29,13 @@ export interface Output {
 const PROGRESS_EVERY_MS = 10_000;
 const ERASE_LINE = '\r\u001b[2K';
 
-export function openOutput({
-  json,
-  quietStdout,
-}: {
-  readonly json: boolean;
-  readonly quietStdout: boolean;
-}): Output {
+/** What stdout is for: lines for people, text such as SQL, one document, or events. */
+export type StdoutKind = 'lines' | 'text' | 'json' | 'events';
+
+export function openOutput(kind: StdoutKind): Output {
+  const forPrograms = kind === 'json' || kind === 'events';
   // A dumb terminal, such as an editor's, does not support erasing a line.
-  const terminal = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !json;
+  const terminal = process.stderr.isTTY === true && process.env.TERM !== 'dumb' && !forPrograms;
   const state = { progressAt: Number.NEGATIVE_INFINITY, onLine: false };
   const endProgress = () => {
     if (state.onLine) process.stderr.write(ERASE_LINE);
@@ -44,7 +45,7 @@ export function openOutput({
     endProgress();
     stream.write(`${line}\n`);
   };
-  const say = (line: string) => write(json || quietStdout ? process.stderr : process.stdout, line);
+  const say = (line: string) => write(kind === 'lines' ? process.stdout : process.stderr, line);
   const warn = (line: string) => write(process.stderr, line);
   const progress = (line: string) => {
     if (terminal) {
@@ -64,9 +65,11 @@ export function openOutput({
       if (terminal) progress(line);
     },
     print(text) {
-      if (!json) process.stdout.write(text);
+      if (!forPrograms) process.stdout.write(text);
     },
     render(event) {
+      if (kind === 'events') process.stdout.write(`${JSON.stringify({ atMs: Date.now(), ...event })}\n`);
+      if (event.type === 'span') return;
       const line = describeEvent(event);
       if (event.type === 'progress') progress(line);
       else if (event.type === 'migration-start') {
@@ -76,7 +79,10 @@ export function openOutput({
       else warn(line);
     },
     document(value) {
-      if (json) process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+      if (kind === 'json') process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+      if (kind === 'events') {
+        process.stdout.write(`${JSON.stringify({ atMs: Date.now(), type: 'result', ...value })}\n`);
+      }
     },
   };
 }

@@ -3,7 +3,7 @@ import { type CommandLine, readArguments, usageOf } from './arguments.ts';
 import type { WithDatabase } from './define-command.ts';
 import type { FailureDocument } from './documents.ts';
 import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './exit-codes.ts';
-import { errorDocument, type Output, openOutput } from './output.ts';
+import { errorDocument, type Output, openOutput, type StdoutKind } from './output.ts';
 
 /**
  * Runs a command line to its end.
@@ -24,14 +24,13 @@ export async function runCommandLine(
   }
   if (read.type === 'wrong') {
     process.stderr.write(`${read.why}\n\n${usageOf(commandLine)}`);
-    const output = openOutput({ json: args.includes('--json'), quietStdout: false });
+    const output = openOutput(stdoutKindOf((option) => args.includes(`--${option}`)));
     const error = { code: 'WRONG_USAGE', message: read.why } as const;
     output.document({ ok: false, command: null, error } satisfies FailureDocument);
     return WRONG_USAGE;
   }
   const { command, flags } = read;
-  // A dry run prints SQL to stdout.
-  const output = openOutput({ json: flags.json === true, quietStdout: flags['dry-run'] === true });
+  const output = openOutput(stdoutKindOf((option) => flags[option] === true));
   let variable: string | null | undefined;
   const withNamedDatabase: WithDatabase = (to, work) =>
     withDatabase(to, (connection) => {
@@ -62,4 +61,11 @@ export async function runCommandLine(
     } satisfies FailureDocument);
     return FAILED;
   }
+}
+
+function stdoutKindOf(isSet: (option: string) => boolean): StdoutKind {
+  if (isSet('events')) return 'events';
+  if (isSet('json')) return 'json';
+  // A dry run prints SQL.
+  return isSet('dry-run') ? 'text' : 'lines';
 }

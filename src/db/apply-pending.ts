@@ -22,11 +22,15 @@ export async function applyPending(surveyed: Surveyed): Promise<void> {
         import('./apply.ts'),
       ]);
     if (run.compareSchema) await readCommittedModel();
+    run.spans.begin('lock');
     const locked = await lock(surveyed);
+    run.spans.end();
     if (locked === undefined) return;
     if (locked.found.adopting) await refuseConflicts(session, run.committed);
     for (let rest = locked.pending; ; thread = startMigrateThread(run)) {
+      run.spans.begin('checks');
       const ready = await passChecks({ ...locked, pending: rest });
+      run.spans.end();
       rest = rest.slice(ready.length);
       const part = { ...locked, pending: ready };
       await clearInvalidIndexes(part);

@@ -7,6 +7,7 @@ import { PassingFailure } from './connection-error.ts';
 import { worksConcurrently } from './invalid-index.ts';
 import { UNKNOWN_HOLDER } from './lock-holder.ts';
 import { failureOf } from './migration-failure.ts';
+import { noteApplied, noteUnreported } from './note-applied.ts';
 import type { Run, Surveyed } from './run-state.ts';
 import { type Watch, watchMigration } from './watch-migration.ts';
 
@@ -18,9 +19,16 @@ export async function apply(locked: Surveyed, thread: GraphileThread, before: st
   const { run, session, found, pending } = locked;
   // The signal may have been aborted before anything here listened to it.
   run.signal.throwIfAborted();
-  const watch: Watch = { current: undefined, blockers: '', blockedSince: undefined, gaveUp: false };
+  const watch: Watch = {
+    current: undefined,
+    blockers: '',
+    blockedSince: undefined,
+    sentAt: [],
+    gaveUp: false,
+  };
   const onEvent = (event: ThreadEvent) => {
     if (event.type === 'warning') run.emit(event);
+    if (event.type === 'sent') watch.sentAt.push(performance.now());
     if (event.type !== 'start' && event.type !== 'end') return;
     const filename = event.target.committed ?? '';
     const migration = pending.find((one) => one.filename === filename);
@@ -29,10 +37,12 @@ export async function apply(locked: Surveyed, thread: GraphileThread, before: st
       watch.blockers = '';
       watch.blockedSince = undefined;
       run.emit({ type: 'migration-start', filename });
+      run.spans.begin('migration', filename);
     } else {
       watch.current = undefined;
-      run.progress.durations.set(filename, event.durationMs);
-      run.emit({ type: 'migration-end', filename, durationMs: event.durationMs });
+      watch.sentAt.pop();
+      noteApplied(run, filename, event.durationMs);
+      run.spans.end();
     }
   };
   const cancel = () => {
@@ -59,6 +69,7 @@ export async function apply(locked: Surveyed, thread: GraphileThread, before: st
     run.signal.removeEventListener('abort', cancel);
     stop.abort();
   }
+  await noteUnreported(locked, watch, outcome);
   if (outcome.type === 'done') return;
   if (!isLockedOut(outcome)) throw await failureOf(locked, outcome, watch);
   const reason = `graphile-migrate itself is at work on ${found.where}.`;

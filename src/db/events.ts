@@ -1,4 +1,4 @@
-import type { LockHolder } from '../errors.ts';
+import type { FilestoreErrorCode, LockHolder } from '../errors.ts';
 import { capitalized, count, seconds } from '../text.ts';
 import { describeHolderAndSince, describeHolders } from './lock-holder.ts';
 
@@ -11,9 +11,42 @@ export interface IndexBuild {
   readonly total: number;
 }
 
+/**
+ * A part of a run has ended, with success or not. It has what a span of a trace needs. The span `run` is the whole run:
+ * it is the last event, and the parent of the others.
+ */
+export interface MigrationSpan {
+  readonly type: 'span';
+  /**
+   * `connect` includes the wait for the server, `survey` reads the history, `lock` waits for other migrators, `checks`
+   * evaluates the checks of the migrations, `migration` applies one file, `verify` compares the schema with its model.
+   */
+  readonly name: 'run' | 'connect' | 'survey' | 'lock' | 'checks' | 'migration' | 'verify';
+  /** The file of a `migration`; null for the others. */
+  readonly filename: string | null;
+  /** Milliseconds since 1970, with a fraction. */
+  readonly startedAtMs: number;
+  readonly durationMs: number;
+  /** The attempt that it belongs to, from 1; for `run` the number of attempts. */
+  readonly attempt: number;
+  /** Name of the database. */
+  readonly database: string;
+  /** Null until the server has answered. */
+  readonly serverVersion: string | null;
+  /** Null after success. */
+  readonly error: MigrationSpanError | null;
+}
+
+export interface MigrationSpanError {
+  /** `UNEXPECTED` is a bug of this package. */
+  readonly code: FilestoreErrorCode | 'UNEXPECTED';
+  /** The server's SQLSTATE; null where the server reported no error. */
+  readonly sqlState: string | null;
+}
+
 /** Events of a run. Durations are in milliseconds. */
 export type MigrationEvent =
-  /** The plan of the run. The first event, sent once. */
+  /** The plan of the run. Sent once, before anything is changed. */
   | {
       readonly type: 'plan';
       /** In words, such as `database "app" on db.example:5432`. */
@@ -51,7 +84,8 @@ export type MigrationEvent =
       readonly lockWaitedMs: number | null;
     }
   /** A warning that does not stop the run. */
-  | { readonly type: 'warning'; readonly message: string };
+  | { readonly type: 'warning'; readonly message: string }
+  | MigrationSpan;
 
 /** An event as a line for people. */
 export function describeEvent(event: MigrationEvent): string {
@@ -72,6 +106,8 @@ export function describeEvent(event: MigrationEvent): string {
       return `${event.reason}${describeLockWait(event.lockWaitedMs)} Trying again in ${seconds(event.delayMs)} (attempt ${event.attempt}).`;
     case 'warning':
       return `Warning: ${event.message}`;
+    case 'span':
+      return `${event.filename ?? event.name} ${event.error === null ? 'took' : `failed (${event.error.code}) after`} ${Math.round(event.durationMs)} ms`;
   }
 }
 

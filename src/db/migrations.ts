@@ -36,9 +36,9 @@ export interface RunMigrationsOptions extends MigrationOptions {
    * transaction), the lock is free.
    */
   readonly signal?: AbortSignal;
-  /** Told what happens as it happens. */
+  /** Told what happens as it happens, and the spans of a trace (`MigrationSpan`). */
   readonly onEvent?: (event: MigrationEvent) => void;
-  /** Told the same in lines for people. */
+  /** Told the same, except for the spans, in lines for people. */
   readonly logger?: MigrationLogger;
   /**
    * Compare the schema with the package's model after applying. Default: true. Without it, the loss of
@@ -275,7 +275,7 @@ function problemsOf(plan: MigrationPlan): readonly string[] {
 function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions): void {
   const isWarning = event.type === 'warning' || event.type === 'retry';
   listen(() => onEvent?.(event));
-  listen(() => logger?.[isWarning ? 'warn' : 'info'](describeEvent(event)));
+  if (event.type !== 'span') listen(() => logger?.[isWarning ? 'warn' : 'info'](describeEvent(event)));
 }
 
 /** A listener that throws or rejects must not stop the run or the process. */

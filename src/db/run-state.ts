@@ -1,7 +1,9 @@
+import { codeOf, FilestoreError, MigrationFailedError } from '../errors.ts';
 import type { Database } from '../settings/database.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
-import type { MigrationEvent } from './events.ts';
+import { PassingFailure } from './connection-error.ts';
+import type { MigrationEvent, MigrationSpan, MigrationSpanError } from './events.ts';
 import { LockWaits } from './lock-waits.ts';
 import type { Session } from './session.ts';
 import type { Survey } from './survey.ts';
@@ -19,6 +21,11 @@ export interface Run {
   readonly progress: Progress;
 }
 
+/** A run that has begun. */
+export interface RunUnderWay extends Run {
+  readonly spans: Spans;
+}
+
 /** What a run has done so far, over all its attempts. */
 export class Progress {
   /** Milliseconds of each migration that this run applied, by file name. */
@@ -28,6 +35,8 @@ export class Progress {
   readonly lockWaits = new LockWaits();
   attempts = 0;
   planTold = false;
+  /** Null until the server has answered. */
+  serverVersion: string | null = null;
 
   /** Names of the files that this run applied. */
   get applied(): readonly string[] {
@@ -37,8 +46,72 @@ export class Progress {
 
 /** The pending migrations of a database, and the session that read it. */
 export interface Surveyed {
-  readonly run: Run;
+  readonly run: RunUnderWay;
   readonly session: Session;
   readonly found: Survey;
   readonly pending: readonly CommittedMigration[];
+}
+
+type Part = Pick<MigrationSpan, 'name' | 'filename'>;
+
+/**
+ * Sends the spans of a run: the run begins with it, and one part of it follows the other. Times are those of
+ * `performance.now()`, with one origin, so that spans nest if the clock is set.
+ */
+export class Spans {
+  readonly #epochMs = Date.now() - performance.now();
+  readonly #runStartedAt = performance.now();
+  #part: (Part & { readonly startedAt: number }) | undefined;
+
+  constructor(private readonly run: Run) {}
+
+  begin(name: MigrationSpan['name'], filename: string | null = null): void {
+    this.#part = { name, filename, startedAt: performance.now() };
+  }
+
+  /** Ends the part that is under way, if there is one. `error` is what ended it. */
+  end(error?: unknown): void {
+    if (this.#part === undefined) return;
+    const { startedAt, ...part } = this.#part;
+    this.#part = undefined;
+    this.#send(part, startedAt, performance.now() - startedAt, error);
+  }
+
+  /** Ends a migration that was not begun here, or not as the last one. Times are those of `performance.now()`. */
+  endMigration(filename: string, startedAt: number, durationMs: number): void {
+    if (this.#part?.filename === filename) this.#part = undefined;
+    this.#send({ name: 'migration', filename }, startedAt, durationMs);
+  }
+
+  endRun(error?: unknown): void {
+    const durationMs = performance.now() - this.#runStartedAt;
+    this.#send({ name: 'run', filename: null }, this.#runStartedAt, durationMs, error);
+  }
+
+  #send(part: Part, startedAt: number, durationMs: number, error?: unknown): void {
+    const { emit, database, progress } = this.run;
+    emit({
+      type: 'span',
+      ...part,
+      startedAtMs: this.#epochMs + startedAt,
+      durationMs,
+      attempt: progress.attempts,
+      database: database.config.database,
+      serverVersion: progress.serverVersion,
+      error: error === undefined ? null : spanErrorOf(error),
+    });
+  }
+}
+
+/** Every SQLSTATE of the server has a digit, and Node's codes of connections, such as `EPIPE`, have none. */
+const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/;
+
+function spanErrorOf(thrown: unknown): MigrationSpanError {
+  const error = thrown instanceof PassingFailure ? thrown.error : thrown;
+  const cause = error instanceof FilestoreError ? error.cause : error;
+  const state = error instanceof MigrationFailedError ? error.sqlState : codeOf(cause);
+  return {
+    code: error instanceof FilestoreError ? error.code : 'UNEXPECTED',
+    sqlState: state != null && SQLSTATE.test(state) ? state : null,
+  };
 }

@@ -3,7 +3,7 @@ import { type FilestoreError, hasCode, MigrationFailedError, RunAbortedError } f
 import type { SchemaCheck } from './check-schema.ts';
 import { connectionLostError, isConnectionLoss, PassingFailure } from './connection-error.ts';
 import { pendingIn, refuseDisabledTriggers, refuseReadOnly } from './plan.ts';
-import type { Progress, Run } from './run-state.ts';
+import { type Progress, type Run, type RunUnderWay, Spans } from './run-state.ts';
 import { openSession } from './session.ts';
 import { survey } from './survey.ts';
 
@@ -17,13 +17,26 @@ export interface RunResult {
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
 
+/** Carries a run out, and times it. */
+export async function run(prepared: Run): Promise<RunResult> {
+  const spans = new Spans(prepared);
+  try {
+    const result = await attemptUntilDone({ ...prepared, spans });
+    spans.endRun();
+    return result;
+  } catch (error) {
+    spans.endRun(error);
+    throw error;
+  }
+}
+
 /**
  * Runs until everything is applied; tries again when what got in the way may pass. The pauses double from 0.2 to 10 s,
  * each varied by a quarter so that many runs do not try at once. After waits for a table's lock they grow as those do,
  * and are twice as long, so that traffic has the table for most of the time.
  */
-export async function run(run: Run): Promise<RunResult> {
-  const { progress, settings, signal, emit } = run;
+async function attemptUntilDone(run: RunUnderWay): Promise<RunResult> {
+  const { progress, settings, signal, emit, spans } = run;
   let failures = 0;
   let firstFailureAt = 0;
   for (;;) {
@@ -33,8 +46,9 @@ export async function run(run: Run): Promise<RunResult> {
       return await attempt(run);
     } catch (error) {
       const cause = error instanceof PassingFailure ? error.error : error;
-      if (signal.aborted) throw abortedError(run, cause);
-      if (!(error instanceof PassingFailure)) throw error;
+      const failure = signal.aborted ? abortedError(run, cause) : cause;
+      spans.end(failure);
+      if (signal.aborted || !(error instanceof PassingFailure)) throw failure;
       if (progress.durations.size > before) failures = 0;
       if (failures === 0) firstFailureAt = performance.now();
       const growth = error.lockWaitedMs === null ? 2 ** failures : failures + 1;
@@ -51,8 +65,9 @@ export async function run(run: Run): Promise<RunResult> {
 }
 
 /** One attempt, on new connections. It begins with a survey, whatever went wrong before. */
-async function attempt(run: Run): Promise<RunResult> {
-  const { settings, progress, emit } = run;
+async function attempt(run: RunUnderWay): Promise<RunResult> {
+  const { settings, progress, emit, spans } = run;
+  spans.begin('connect');
   const session = await openSession(run.database, {
     waitMs: settings.connectWaitMs,
     signal: run.signal,
@@ -62,14 +77,18 @@ async function attempt(run: Run): Promise<RunResult> {
     if (progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) throw error;
     throw connectionLostError(run.database.where, error.cause, progress.applied);
   });
+  spans.end();
   try {
+    spans.begin('survey');
     const found = await survey(session, run.committed, settings.pooler);
     const { where, serverVersion, adopting } = found;
+    progress.serverVersion = serverVersion;
     const pending = pendingIn(found.plan, where);
     if (pending.length > 0) {
       refuseReadOnly(found);
       refuseDisabledTriggers(found);
     }
+    spans.end();
     if (!progress.planTold) {
       progress.planTold = true;
       const filenames = pending.map(({ filename }) => filename);
@@ -85,7 +104,10 @@ async function attempt(run: Run): Promise<RunResult> {
       return { progress, serverVersion, schema: { state: 'unchecked', reason: notCompared } };
     }
     const { verifyRun } = await import('./check-schema.ts');
-    return { progress, serverVersion, schema: await verifyRun(run, session) };
+    spans.begin('verify');
+    const schema = await verifyRun(run, session);
+    spans.end();
+    return { progress, serverVersion, schema };
   } catch (error) {
     if (!isConnectionLoss(error)) throw error;
     const lost = connectionLostError(session.database.where, error, progress.applied);

@@ -28,6 +28,8 @@ export interface Watch {
   /** Who was last seen in the way of the migration, in words; empty for no one. */
   blockers: string;
   blockedSince: number | undefined;
+  /** When the SQL of each migration was sent whose end is not reported, by `performance.now()`. */
+  readonly sentAt: number[];
   /** Whether they held up a migration without a transaction for longer than the run waits for locks. */
   gaveUp: boolean;
 }

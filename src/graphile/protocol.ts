@@ -99,6 +99,8 @@ export type ThreadEvent =
   | { readonly type: 'connected'; readonly database: DatabaseKind; readonly pid: number }
   | { readonly type: 'disconnected'; readonly database: DatabaseKind; readonly pid: number }
   | { readonly type: 'start'; readonly target: ThreadTarget }
+  /** The SQL of a migration was sent to the server. It also comes if the library's log lines have other words. */
+  | { readonly type: 'sent' }
   /** A committed migration is applied and recorded. */
   | { readonly type: 'end'; readonly target: ThreadTarget; readonly durationMs: number }
   /** The server warned, in its words. */

@@ -1,4 +1,5 @@
 import { Worker } from 'node:worker_threads';
+import { LOCKED_OUT } from './library-words.mjs';
 import type {
   StopRequest,
   ThreadCommand,
@@ -8,9 +9,6 @@ import type {
   ThreadMessage,
   ThreadOutcome,
 } from './protocol.ts';
-
-/** What graphile-migrate says when its lock is taken (dist/pgReal.js). */
-const LOCKED_OUT = 'Failed to get exclusive lock';
 
 /** graphile-migrate in a thread, which loads in parallel to the caller. */
 export interface GraphileThread {

@@ -8,6 +8,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import '../node-20.mjs';
 import { settingStatement } from '../settings/setting-statement.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
+import { CURRENT_UNCHANGED, isMigrationText, RECORD_QUERY, targetIn } from './library-words.mjs';
 
 /**
  * @import { EventEmitter } from 'node:events'
@@ -126,6 +127,7 @@ function observe(client, database) {
     }
     const isBody = bodyOf(all[0]) !== null;
     if ((stopped || isAtEnd()) && (isBody || all[0] === 'begin')) throw new Error('stopped on request');
+    if (isMigrationText(all[0])) noteMigrationText();
     const limits = current.limits[current.target?.committed ?? ''];
     if (!isBody || limits === undefined) return send(all);
     await query(settingStatement(limits.settings, { isLocal: limits.transaction }));
@@ -150,13 +152,24 @@ function clearAtEnd(client) {
 }
 
 /**
- * The SQL of a migration is what the library sends, while one runs, as an object with nothing but a text.
+ * Reports that the SQL of a migration is sent next, also if the library's log has other words.
+ * @throws without those words, nothing says where to stop.
+ */
+function noteMigrationText() {
+  if (current.target === null && current.before !== null) {
+    throw new Error(
+      `the log of graphile-migrate has other words than this package knows, so the run cannot stop before ${current.before}, whose checks come first; compare the installed version (npm ls graphile-migrate) with the one in package.json of this package`,
+    );
+  }
+  post({ type: 'sent' });
+}
+
+/**
+ * The SQL of the migration that runs.
  * @param {unknown} query
  */
 function bodyOf(query) {
-  if (current.target === null) return null;
-  if (typeof query !== 'object' || query === null || 'name' in query || 'values' in query) return null;
-  return 'text' in query && typeof query.text === 'string' ? query.text : null;
+  return current.target !== null && isMigrationText(query) ? query.text : null;
 }
 
 /** @param {unknown} query */
@@ -174,7 +187,7 @@ function progressOf() {
   let recorded = false;
   return (/** @type {unknown} */ sent) => {
     if (sent === 'begin') inTransaction = true;
-    if (sent === 'migration-insert') recorded = true;
+    if (sent === RECORD_QUERY) recorded = true;
     if (sent === 'commit' || sent === 'rollback') inTransaction = false;
     // With a commit that fails (a deferred constraint, a cancel) the row goes as well.
     if (sent === 'rollback') recorded = false;
@@ -188,12 +201,9 @@ function progressOf() {
 
 /** @param {string} line */
 function noteLogLine(line) {
-  const committed = /^graphile-migrate(?<shadow>\[shadow\])?: Running migration '(?<name>[^']+)'/.exec(line);
-  if (committed?.groups !== undefined) {
-    const { name = null, shadow } = committed.groups;
-    start({ committed: name, database: shadow === undefined ? 'main' : 'shadow' });
-  } else if (/^\[[^\]]+\]: Running current\.sql/.test(line)) start({ committed: null, database: 'main' });
-  else if (/^\[[^\]]+\]: current\.sql unchanged/.test(line)) current.unchanged = true;
+  const target = targetIn(line);
+  if (target !== undefined) start(target);
+  else if (CURRENT_UNCHANGED.test(line)) current.unchanged = true;
 }
 
 /** @param {ThreadTarget} target */

@@ -45,6 +45,7 @@ test('no successful command prints the password, as text or JSON', async () => {
     await expectSecrecy(command, url, /app/);
     await expectSecrecy([...command, '--json'], url, /"ok": true/);
   }
+  await expectSecrecy(['migrate', '--events'], url, /"type":"result","ok":true/);
 });
 
 test('no command that is refused or cannot connect prints it', async () => {
@@ -57,6 +58,7 @@ test('no command that is refused or cannot connect prints it', async () => {
   for (const [from, said] of refusals) {
     // A document on stdout, and text on stderr.
     await expectSecrecy(['migrate', '--json'], from, said);
+    await expectSecrecy(['migrate', '--events'], from, /"type":"span","name":"run".*"CONNECTION_FAILED"/);
     await expectSecrecy(['status'], from, said);
   }
 });

@@ -35,7 +35,7 @@ describe('tables without a history', () => {
     const before = await takePicture(database());
     const events: MigrationEvent[] = [];
     const report = await runMigrations({ env: env(), onEvent: (event) => events.push(event) });
-    expect(events[0]).toMatchObject({ type: 'plan', pending: files, adopting: true });
+    expect(events).toContainEqual(expect.objectContaining({ type: 'plan', pending: files, adopting: true }));
     expect(report).toMatchObject({ alreadyApplied: 0, schema: { state: 'same' } });
     expect(report.applied.map(({ filename }) => filename)).toEqual(files);
 

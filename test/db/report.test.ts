@@ -28,11 +28,11 @@ const table = tableOf(failing);
 
 const env = () => ({ DATABASE_URL: database().url });
 
-/** Runs the migrations, and collects the events. */
+/** Runs the migrations, and collects the events without the spans of a trace. */
 async function observe(options: RunMigrationsOptions = {}) {
   const events: MigrationEvent[] = [];
   const onEvent = (event: MigrationEvent) => {
-    events.push(event);
+    if (event.type !== 'span') events.push(event);
     options.onEvent?.(event);
   };
   const outcome = await runMigrations({ env: env(), ...options, onEvent }).then(
@@ -194,17 +194,21 @@ describe('a listener', () => {
       },
     ]) {
       const lines: string[] = [];
+      let heard = 0;
       await database().query('drop schema if exists filestore, graphile_migrate cascade');
       const report = await runMigrations({
         env: env(),
-        onEvent: listener,
+        onEvent() {
+          heard += 1;
+          return listener();
+        },
         logger: { info: (line) => lines.push(line), warn: (line) => lines.push(line) },
       });
       expect(report.applied).toHaveLength(files.length);
-      // A run of more than a second also reports the progress of index builds.
       expect(lines.length).toBeGreaterThanOrEqual(1 + 2 * files.length);
       await nextTurn();
-      expect(warnings.splice(0).map(({ message }) => message)).toEqual(lines.map(() => 'listener broke'));
+      expect(heard).toBeGreaterThan(lines.length);
+      expect(warnings.splice(0).map(({ message }) => message)).toEqual(Array(heard).fill('listener broke'));
     }
   });
 

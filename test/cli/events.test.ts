@@ -1,0 +1,136 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { command } from '../support/answers.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
+import { committedMigrations } from '../support/committed-files.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
+import { until } from '../support/until.ts';
+
+const database = databaseForEachTest('empty');
+const files = committedMigrations();
+const migrate = (...args: readonly string[]) => command(['migrate', '--events', ...args], database().url);
+
+/** What stdout has, each line being one object. */
+function linesOf({ stdout }: Pick<CliResult, 'stdout'>) {
+  expect(stdout).toMatch(/\n$/);
+  return stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Readonly<Record<string, unknown>>);
+}
+
+/** The first column of the table in docs/operations.md. */
+function eventTable(): string {
+  const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'operations.md'), 'utf8');
+  const [, rows = ''] = /^\| type +\| has .*\n\|[-| ]+\n((?:\|.*\n)+)/m.exec(text) ?? [];
+  return rows.replaceAll(/^(\|[^|]*\|).*$/gm, '$1');
+}
+
+/** Lines of events that come only if something takes a second are left out. */
+const typesOf = (lines: ReturnType<typeof linesOf>) =>
+  lines.map(({ type, name }) => (type === 'span' ? name : type)).filter((type) => type !== 'progress');
+
+describe('migrate --events', () => {
+  test('prints each event as a line with its time, and last the document of --json', async () => {
+    const result = await migrate();
+    const lines = linesOf(result);
+    expect(result.exitCode).toBe(0);
+    expect(typesOf(lines)).toEqual([
+      'connect',
+      'survey',
+      'plan',
+      'lock',
+      'checks',
+      ...files.flatMap(() => ['migration-start', 'migration-end', 'migration']),
+      'verify',
+      'run',
+      'result',
+    ]);
+    const documented = eventTable();
+    for (const { type } of lines) expect(documented).toContain(`\`${type}\``);
+    expect(lines.at(-1)).toMatchObject({
+      ok: true,
+      command: 'migrate',
+      report: { applied: files.map((filename) => ({ filename })), schema: { state: 'same' } },
+    });
+    const times = lines.map(({ atMs }) => Number(atMs));
+    expect(times).toEqual([...times].sort((a, b) => a - b));
+    expect(Number(lines.at(-2)?.startedAtMs)).toBeLessThanOrEqual((times[0] ?? 0) + 1);
+  });
+
+  test('keeps the lines for people, on stderr', async () => {
+    const { stderr } = await migrate();
+    for (const filename of files) expect(stderr).toContain(`OK  ${filename}  (`);
+    expect(stderr).toMatch(/^Done: applied /m);
+    expect(stderr).not.toContain('survey');
+  });
+
+  test('prints an event when it happens', async () => {
+    const holder = await database().connect();
+    await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
+    const child = startCli(['migrate', '--events'], { env: { DATABASE_URL: database().url } });
+    let stdout = '';
+    child.stdout?.on('data', (chunk) => {
+      stdout += chunk;
+    });
+    const ended = collect(child);
+    await until(async () => stdout.includes('"waiting"'));
+    expect(linesOf({ stdout }).at(-1)).toMatchObject({
+      type: 'waiting',
+      for: 'lock',
+      holder: { kind: 'session', connectedAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/) },
+    });
+    await holder.query(`select pg_advisory_unlock(${MIGRATION_LOCK_KEY})`);
+    expect(await ended).toMatchObject({ exitCode: 0 });
+  });
+
+  test('with nothing pending prints what was looked at, and the document', async () => {
+    await migrate();
+    const result = await migrate();
+    expect(result.exitCode).toBe(0);
+    expect(typesOf(linesOf(result))).toEqual(['connect', 'survey', 'plan', 'run', 'result']);
+  });
+
+  test('of a run that fails ends with the code of the error, in the span of the run and in the document', async () => {
+    const holder = await database().connect();
+    await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
+    const result = await migrate();
+    expect(result.exitCode).toBe(5);
+    expect(linesOf(result).slice(-2)).toMatchObject([
+      { type: 'span', name: 'run', error: { code: 'LOCK_NOT_ACQUIRED', sqlState: null } },
+      {
+        type: 'result',
+        ok: false,
+        command: 'migrate',
+        error: { code: 'LOCK_NOT_ACQUIRED', holder: { kind: 'session' } },
+      },
+    ]);
+    expect(result.stderr).toMatch(/^LOCK_NOT_ACQUIRED: /m);
+  });
+
+  test('with --json prints the same', async () => {
+    const result = await migrate('--json');
+    expect(result.exitCode).toBe(0);
+    expect(linesOf(result).at(-1)).toMatchObject({ type: 'result', ok: true });
+  });
+
+  test('with --dry-run prints the document alone', async () => {
+    const result = await migrate('--dry-run');
+    expect(result.exitCode).toBe(0);
+    expect(linesOf(result)).toMatchObject([{ type: 'result', dryRun: true, pending: expect.any(Array) }]);
+  });
+
+  test.each([
+    [['migrate', '--events'], { DATABASE_URL: 'nonsense' }, 'SETTINGS_INVALID'],
+    [['migrate', '--events'], { NODE_ENV: 'production' }, 'SETTINGS_INVALID'],
+    [['migrate', '--events', '--force'], {}, 'WRONG_USAGE'],
+    [['status', '--events'], {}, 'WRONG_USAGE'],
+  ])('that cannot begin, as in %j with %j, ends with the code too', async (args, env, code) => {
+    const result = await runCli(args, { env });
+    expect(result.exitCode).toBe(2);
+    expect(linesOf(result).at(-1)).toMatchObject({ type: 'result', ok: false, error: { code } });
+  });
+});
