@@ -11,6 +11,24 @@ export type { EvaluatedCheck, PendingMigration } from './db/evaluate-checks.ts';
 export { describeEvent, type IndexBuild, type MigrationEvent } from './db/events.ts';
 export type { LockTimeouts } from './db/lock-waits.ts';
 export {
+  type FleetOptions,
+  fleetStatus,
+  type MigrateFleetOptions,
+  migrateFleet,
+  verifyFleet,
+} from './db/fleet.ts';
+export type {
+  FleetEntry,
+  FleetEvent,
+  FleetFailure,
+  FleetMigration,
+  FleetOmission,
+  FleetReport,
+  FleetResult,
+  FleetStatus,
+  FleetVerification,
+} from './db/fleet-report.ts';
+export {
   assertMigrated,
   type MigrationLogger,
   type MigrationOptions,
@@ -49,6 +67,8 @@ export {
 } from './errors.ts';
 export { type DatabaseOptions, poolConfig } from './settings/database.ts';
 export type { DatabaseUrl, TlsSettings } from './settings/database-url.ts';
+export { readFleet } from './settings/fleet-file.ts';
+export type { FleetDatabase } from './settings/fleet-members.ts';
 export {
   type ConnectionSettings,
   type Environment,
