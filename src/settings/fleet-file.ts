@@ -99,7 +99,7 @@ function readVariable(variable: string, env: Environment): { label: string; text
   if (!VARIABLE.test(variable)) {
     throw new SettingsError(
       'databases',
-      `After ${VARIABLE_PREFIX} there is no name of a variable. Write, for instance, ${VARIABLE_PREFIX}FILESTORE_DATABASES.`,
+      `After ${VARIABLE_PREFIX} there is no name of a variable. Write, for instance, ${VARIABLE_PREFIX}DATABASES.`,
     );
   }
   const text = env[variable];
