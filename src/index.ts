@@ -9,7 +9,6 @@ export {
 } from './db/client.ts';
 export type { EvaluatedCheck, PendingMigration } from './db/evaluate-checks.ts';
 export { describeEvent, type IndexBuild, type MigrationEvent } from './db/events.ts';
-export type { LockTimeouts } from './db/lock-waits.ts';
 export {
   type FleetOptions,
   fleetStatus,
@@ -28,6 +27,7 @@ export type {
   FleetStatus,
   FleetVerification,
 } from './db/fleet-report.ts';
+export type { LockTimeouts } from './db/lock-waits.ts';
 export {
   assertMigrated,
   type MigrationLogger,

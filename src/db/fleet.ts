@@ -18,7 +18,15 @@ import type {
   FleetStatus,
   FleetVerification,
 } from './fleet-report.ts';
-import { checkSurveyed, listen, migrate, readFiles, readPackage, runOf, statusOf } from './migrations.ts';
+import {
+  checkSurveyed,
+  listen,
+  migrate,
+  prepareRun,
+  readFiles,
+  readPackage,
+  statusOf,
+} from './migrations.ts';
 import { describeStop } from './run.ts';
 import { type Session, withSession } from './session.ts';
 import { type Survey, survey } from './survey.ts';
@@ -70,7 +78,7 @@ export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetR
   const committed = await readFiles(options);
   return runFleet(options, settings.connectWaitMs, async ({ database, signal, onSurvey, onEvent }) => {
     const startedAt = performance.now();
-    const run = await runOf(database, { ...options, settings, signal, onEvent }, committed);
+    const run = await prepareRun(database, settings, { ...options, signal, onEvent }, committed);
     try {
       const report = await migrate({ ...run, onSurvey }, startedAt);
       return { state: report.applied.length === 0 ? 'current' : 'migrated', ...report };

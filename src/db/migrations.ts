@@ -106,10 +106,16 @@ export interface MigrationStatus {
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
-  return migrate(await runOf(resolveDatabase(options), options), startedAt);
+  const database = resolveDatabase(options);
+  const settings = { ...migrationSettings(options.env), ...options.settings };
+  const prepared = await prepareRun(database, settings, options);
+  return migrate(prepared, startedAt);
 }
 
-/** Carries a run out. */
+/**
+ * Carries a run out.
+ * @param startedAt By `performance.now()`, for the report.
+ */
 export async function migrate(prepared: Run, startedAt: number): Promise<MigrationReport> {
   const { progress, serverVersion, schema } = await run(prepared);
   const { database, committed } = prepared;
@@ -144,6 +150,7 @@ export async function migrationStatus(options: MigrationOptions = {}): Promise<M
   return statusOf(await surveyOnce(options));
 }
 
+/** The status that a survey shows. */
 export function statusOf({ plan, applied, serverVersion, standby, migrators }: Survey): MigrationStatus {
   return {
     state: plan.state,
@@ -238,14 +245,15 @@ export function readFiles({
   return compareSchema ? readPackage() : readCommittedMigrations(MIGRATIONS_FOLDER);
 }
 
-/** @param committed Default: they are read. */
-export async function runOf(
+/** @param committed What {@link readFiles} returned; default: it is called. */
+export async function prepareRun(
   database: Database,
-  options: RunMigrationsOptions,
+  settings: MigrationSettings,
+  options: Omit<RunMigrationsOptions, 'settings'>,
   committed?: readonly CommittedMigration[],
 ): Promise<Run> {
   return {
-    settings: { ...migrationSettings(options.env), ...options.settings },
+    settings,
     database,
     compareSchema: options.compareSchema ?? true,
     committed: committed ?? (await readFiles(options)),

@@ -67,7 +67,7 @@ describe('migrateFleet', () => {
     ]);
   });
 
-  test('tells what happens, with the name of the database', async () => {
+  test('reports what happens, with the name of the database', async () => {
     await forgetLast(database());
     const events: FleetEvent<FleetMigration>[] = [];
     await migrateFleet({
@@ -129,7 +129,7 @@ describe('two names of one database', () => {
     ]);
   });
 
-  test('with another spelling of the host are told by the server, and each migration runs once', async () => {
+  test('that spell the host differently are recognised by the server, and each migration runs once', async () => {
     const cable = await startProxy(empty().url);
     try {
       const { databases } = await migrateFleet({
