@@ -19,7 +19,7 @@ export const LIBRARY_SCRIPT = 'library:migrate';
  * @returns its folder.
  */
 export function buildPackage(): string {
-  const { folder, remove } = copyPackage();
+  const { folder, remove } = copyPackage({ sources: true });
   process.once('exit', remove);
   const build = spawnSync('npm', ['run', '--silent', 'build'], { cwd: folder, encoding: 'utf8' });
   if (build.status !== 0) throw new Error(`the package cannot be built: ${build.stdout}${build.stderr}`);

@@ -12,6 +12,7 @@ import { buildPackage, LIBRARY_SCRIPT, type Program, processTime } from './proce
 
 /** A process takes a fraction of a second, and differs more from one to the next than a load of ten seconds does. */
 const LEAST_PAIRS = 15;
+const FLEET_SIZE = 20;
 
 const node = (...args: readonly string[]): Program => ({ command: process.execPath, args });
 const npmRun = (script: string): Program => ({ command: 'npm', args: ['run', script] });
@@ -36,6 +37,7 @@ const WITH_NOTHING_PENDING = [
 export const runner: Comparison = async (context) => {
   const folder = buildPackage();
   await nothingPending(context, folder);
+  await fleetWithNothingPending(context, folder);
   await everythingPending(context, folder);
 };
 
@@ -53,6 +55,33 @@ async function nothingPending(context: Context, folder: string): Promise<void> {
     }
     await countMessages(context, url);
   });
+}
+
+/** One process for many databases against one for a single database. */
+async function fleetWithNothingPending(context: Context, folder: string): Promise<void> {
+  const list = 'fleet.txt';
+  await withFleet(context, [], async (urls) => {
+    writeFileSync(join(folder, list), urls.map((url, index) => `name-${index} ${url}\n`).join(''));
+    const [url = ''] = urls;
+    const fleet = node(...MIGRATE.args, '--databases', list);
+    const samples = await inPairs(context, {
+      here: () =>
+        processTime({ ...fleet, says: `${FLEET_SIZE} databases: ${FLEET_SIZE} current` }, folder, url),
+      other: () => processTime({ ...MIGRATE, says: 'Up to date: ' }, folder, url),
+    });
+    const what = `fleet of ${FLEET_SIZE}, nothing pending, against one database`;
+    context.report(compare(what, 'ms', samples.here, samples.other, atMost(2.5)));
+  });
+}
+
+/** Gives the work the URLs of as many databases as a fleet has, each with the whole schema. */
+function withFleet(
+  context: Context,
+  urls: readonly string[],
+  work: (urls: readonly string[]) => Promise<void>,
+): Promise<void> {
+  if (urls.length === FLEET_SIZE) return work(urls);
+  return withDatabase(context.server, ({ url }) => withFleet(context, [...urls, url], work));
 }
 
 /** What the function costs a service that runs already, in what does not depend on the machine. */

@@ -15,6 +15,24 @@ export {
   type MigrationSpan,
   type MigrationSpanError,
 } from './db/events.ts';
+export {
+  type FleetOptions,
+  fleetStatus,
+  type MigrateFleetOptions,
+  migrateFleet,
+  verifyFleet,
+} from './db/fleet.ts';
+export type {
+  FleetEntry,
+  FleetEvent,
+  FleetFailure,
+  FleetMigration,
+  FleetOmission,
+  FleetReport,
+  FleetResult,
+  FleetStatus,
+  FleetVerification,
+} from './db/fleet-report.ts';
 export type { LockTimeouts } from './db/lock-waits.ts';
 export {
   assertMigrated,
@@ -55,6 +73,8 @@ export {
 } from './errors.ts';
 export { type DatabaseOptions, poolConfig } from './settings/database.ts';
 export type { DatabaseUrl, TlsSettings } from './settings/database-url.ts';
+export { readFleet } from './settings/fleet-file.ts';
+export type { FleetDatabase } from './settings/fleet-members.ts';
 export {
   type ConnectionSettings,
   type Environment,

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -195,6 +195,30 @@ describe('an operator with the runbook', () => {
     } finally {
       await client.end();
       await server.stop();
+    }
+  });
+
+  test('migrates, reads and verifies many databases, each with one command', async () => {
+    const steps = section('Many databases');
+    const [list = ''] = blocks(steps, 'text');
+    const folder = mkdtempSync(join(tmpdir(), 'filestore-runbook-'));
+    try {
+      const here = list.replace(/postgres:\S+/, migrated().url);
+      expect(here).not.toBe(list);
+      writeFileSync(join(folder, 'databases.txt'), here);
+      const env = { BERLIN_DATABASE_URL: empty().url, DATABASES: here };
+      for (const args of blocks(steps, 'sh')
+        .join('')
+        .trim()
+        .split('\n')
+        .map((line) => line.split(' ').slice(1))) {
+        const ran = await runCli(args, { cwd: folder, env });
+        expect(ran, args.join(' ')).toMatchObject({ exitCode: DONE });
+        expect(ran.stdout).toMatch(/^berlin .*\nparis |"berlin"/);
+      }
+      expect(await run(empty(), ['status'])).toMatchObject({ exitCode: DONE });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
     }
   });
 

@@ -18,13 +18,20 @@ const OPTION_WIDTH = 13;
 
 /** The help for the whole command line. */
 export function usageOf({ commands, databaseHelp }: CommandLine): string {
-  const withJson = commands.filter(({ options }) => 'json' in options).map(({ name }) => name);
+  const having = (option: string) =>
+    commands
+      .filter(({ options }) => option in options)
+      .map(({ name }) => name)
+      .join(', ');
   return `Usage: filestore-db <command> [options]
 
 Commands:
 ${commands.flatMap(helpOf).join('\n')}
 
-  --json    one JSON document on stdout, everything else on stderr (${withJson.join(', ')})
+  --json               one JSON document on stdout, everything else on stderr (${having('json')})
+  --databases <list>   many databases: a file, or env:VARIABLE, with a name and a URL (or the variable
+                       that holds it) on each line (${having('databases')})
+  --concurrency <n>    how many of them at once (8)
 
 ${databaseHelp}
 

@@ -40,6 +40,24 @@ export type StatusDocument = {
 /** `verify`: `ok` only if `state` is `same`. */
 export type VerifyDocument = { readonly ok: boolean; readonly command: 'verify' } & SchemaCheck;
 
+/** A command with `--databases`: `ok` only if it is `ok` for each database. */
+export type FleetDocument = {
+  readonly ok: boolean;
+  readonly command: 'migrate' | 'status' | 'verify';
+  readonly databases: readonly FleetEntryDocument[];
+  readonly durationMs: number;
+};
+
+/** One database: also with the fields of the single command's report, or with `error`, or with neither. */
+export type FleetEntryDocument = {
+  readonly name: string;
+  readonly state: string;
+  /** Name of another entry that is the same database, or null. */
+  readonly sameAs: string | null;
+  readonly durationMs?: number;
+  readonly error?: FailureDocument['error'];
+};
+
 /** A failure of any command. */
 export type FailureDocument = {
   readonly ok: false;

@@ -1,3 +1,5 @@
+import type { SchemaCheck } from '../db/check-schema.ts';
+import type { MigrationState } from '../db/plan.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
 
 /** Exit codes of the process, by the code of the error. */
@@ -34,6 +36,9 @@ export const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   SCHEMA_CHANGE_REFUSED: 1,
 };
 
+/** Of several exit codes the first in this order counts: the less a later run can mend on its own, the worse. */
+const WORST_FIRST = [4, 2, 1, 5, 3, 0];
+
 export const DONE = 0;
 export const FAILED = 1;
 export const WRONG_USAGE = 2;
@@ -42,4 +47,20 @@ export const DIVERGED = 4;
 
 export function exitCodeOf(code: FilestoreErrorCode): number {
   return EXIT_CODES[code];
+}
+
+/** The exit code of `status`. */
+export function exitCodeOfState(state: MigrationState, allowAhead: boolean): number {
+  if (state === 'current' || (state === 'ahead' && allowAhead)) return DONE;
+  return state === 'empty' || state === 'pending' ? PENDING : DIVERGED;
+}
+
+/** The exit code of `verify`. */
+export function exitCodeOfCheck(state: SchemaCheck['state']): number {
+  return { same: DONE, drifted: DIVERGED, unchecked: FAILED }[state];
+}
+
+/** The worst of several exit codes. */
+export function worstOf(exitCodes: readonly number[]): number {
+  return WORST_FIRST.find((code) => exitCodes.includes(code)) ?? DONE;
 }

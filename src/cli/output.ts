@@ -19,6 +19,10 @@ export interface Output {
   print(text: string): void;
   /** A status line; only on a terminal, where it is overwritten. */
   busy(line: string): void;
+  /** A line of progress in a log; a terminal has a status line instead. */
+  step(line: string): void;
+  /** A status line that is overwritten on a terminal; without one, it is printed at most every ten seconds. */
+  progress(line: string): void;
   /** Progress. On a terminal, it is one line that is overwritten. */
   render(event: MigrationEvent): void;
   /** The result as a document; printed only with `--json` and `--events`. */
@@ -64,6 +68,10 @@ export function openOutput(kind: StdoutKind): Output {
     busy(line) {
       if (terminal) progress(line);
     },
+    step(line) {
+      if (!terminal) warn(line);
+    },
+    progress,
     print(text) {
       if (!forPrograms) process.stdout.write(text);
     },

@@ -4,6 +4,7 @@ import type { Command } from './define-command.ts';
 import { migrate } from './migrate.ts';
 import { status } from './status.ts';
 import { verify } from './verify.ts';
+import { withFleet } from './with-fleet.ts';
 
 /** The commands of the packed package. */
-export const PACKED_COMMANDS: readonly Command[] = [migrate, status, verify];
+export const PACKED_COMMANDS: readonly Command[] = [migrate, status, verify].map(withFleet);

@@ -1,10 +1,11 @@
 import { describeHolderAndSince } from '../db/lock-holder.ts';
 import { migrationStatus } from '../db/migrations.ts';
+import type { Migrator } from '../db/survey.ts';
 import { describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { StatusDocument } from './documents.ts';
-import { DIVERGED, DONE, PENDING } from './exit-codes.ts';
+import { exitCodeOfState } from './exit-codes.ts';
 
 export const status = defineCommand({
   name: 'status',
@@ -23,15 +24,17 @@ export const status = defineCommand({
       output.say(`${count(applied.length, 'migration')} applied, ${pending.length} pending`);
       for (const filename of pending) output.say(`PENDING  ${filename}`);
       for (const problem of problems) output.say(`PROBLEM  ${problem}`);
-      for (const migrator of migrators) {
-        // A prepared transaction holds the lock, but does not work.
-        const label = migrator.kind === 'prepared transaction' ? 'LOCKED BY' : 'AT WORK';
-        output.say(`${label}  ${describeHolderAndSince(migrator)}. ${migrator.remedy}`);
-      }
+      for (const migrator of migrators) output.say(describeMigrator(migrator));
       const { database } = connection;
       output.document({ ok: true, command: 'status', database, ...found } satisfies StatusDocument);
-      if (state === 'current' || (state === 'ahead' && flags['allow-ahead'])) return DONE;
-      return state === 'empty' || state === 'pending' ? PENDING : DIVERGED;
+      return exitCodeOfState(state, flags['allow-ahead']);
     });
   },
 });
+
+/** A line about a holder of the locks of migrations. */
+export function describeMigrator(migrator: Migrator): string {
+  // A prepared transaction holds the lock, but does not work.
+  const label = migrator.kind === 'prepared transaction' ? 'LOCKED BY' : 'AT WORK';
+  return `${label}  ${describeHolderAndSince(migrator)}. ${migrator.remedy}`;
+}

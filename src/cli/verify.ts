@@ -3,7 +3,7 @@ import { describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { VerifyDocument } from './documents.ts';
-import { DIVERGED, DONE, FAILED } from './exit-codes.ts';
+import { exitCodeOfCheck } from './exit-codes.ts';
 
 export const verify = defineCommand({
   name: 'verify',
@@ -25,7 +25,7 @@ export const verify = defineCommand({
       }
       if (check.state !== 'unchecked') for (const note of check.notes) output.warn(`Note: ${note}`);
       output.document({ ok: check.state === 'same', command: 'verify', ...check } satisfies VerifyDocument);
-      return { same: DONE, drifted: DIVERGED, unchecked: FAILED }[check.state];
+      return exitCodeOfCheck(check.state);
     });
   },
 });

@@ -1,7 +1,7 @@
 import { readCommittedModel } from '../catalog/committed.ts';
 import { NotMigratedError } from '../errors.ts';
 import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
-import { type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
+import { type Database, type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
 import { type MigrationSettings, migrationSettings } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import type { SchemaCheck } from './check-schema.ts';
@@ -15,10 +15,11 @@ import { describeEvent, type MigrationEvent } from './events.ts';
 import type { LockTimeouts } from './lock-waits.ts';
 import {
   type AppliedMigration,
-  type MigrationPlan,
   type MigrationState,
   pendingIn,
+  problemsOf,
   refuseDiverged,
+  whyNotComparable,
 } from './plan.ts';
 import { run } from './run.ts';
 import { Progress, type Run } from './run-state.ts';
@@ -105,9 +106,19 @@ export interface MigrationStatus {
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
-  const resolved = await resolveRun(options);
-  const { progress, serverVersion, schema } = await run(resolved);
-  const { database, committed } = resolved;
+  const database = resolveDatabase(options);
+  const settings = { ...migrationSettings(options.env), ...options.settings };
+  const prepared = await prepareRun(database, settings, options);
+  return migrate(prepared, startedAt);
+}
+
+/**
+ * Carries a run out.
+ * @param startedAt By `performance.now()`, for the report.
+ */
+export async function migrate(prepared: Run, startedAt: number): Promise<MigrationReport> {
+  const { progress, serverVersion, schema } = await run(prepared);
+  const { database, committed } = prepared;
   const { durations, waitedForLockMs, attempts, lockWaits } = progress;
   return {
     applied: committed.flatMap(({ filename, message, hash }) => {
@@ -136,7 +147,11 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
  * history that the role may not read.
  */
 export async function migrationStatus(options: MigrationOptions = {}): Promise<MigrationStatus> {
-  const { plan, applied, serverVersion, standby, migrators } = await surveyOnce(options);
+  return statusOf(await surveyOnce(options));
+}
+
+/** The status that a survey shows. */
+export function statusOf({ plan, applied, serverVersion, standby, migrators }: Survey): MigrationStatus {
   return {
     state: plan.state,
     applied,
@@ -200,42 +215,48 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
  * model is missing or damaged.
  */
 export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {
-  return withSurvey(options, async ({ plan, where }, session, committed) => {
-    refuseDiverged(plan, where);
-    const reason = whyNotComparable(plan);
-    if (reason !== undefined) return { state: 'unchecked', reason };
-    const { checkSchemaAndRights } = await import('./check-schema.ts');
-    return checkSchemaAndRights(session, committed);
-  });
+  return withSurvey(options, checkSurveyed);
 }
 
-/** The model describes only the state after the last migration. */
-function whyNotComparable(plan: MigrationPlan): string | undefined {
-  if (plan.state === 'empty' || plan.state === 'pending') {
-    return `It lacks ${count(plan.pending.length, 'migration')} (${plan.pending.map(({ filename }) => filename).join(', ')}). Apply them first: npm run db:migrate:filestore.`;
-  }
-  if (plan.state === 'ahead') {
-    return `A later version of this package has migrated it (${plan.unknown.map(({ filename }) => filename).join(', ')}). Compare it with that version.`;
-  }
-  return undefined;
+/** Compares the schema of a database that was surveyed in the same session. */
+export async function checkSurveyed(
+  { plan, where }: Survey,
+  session: Session,
+  committed: readonly CommittedMigration[],
+): Promise<SchemaCheck> {
+  refuseDiverged(plan, where);
+  const reason = whyNotComparable(plan);
+  if (reason !== undefined) return { state: 'unchecked', reason };
+  const { checkSchemaAndRights } = await import('./check-schema.ts');
+  return checkSchemaAndRights(session, committed);
 }
 
 /** The migrations that ship with the package, none of them missing. */
-async function readPackage(): Promise<readonly CommittedMigration[]> {
+export async function readPackage(): Promise<readonly CommittedMigration[]> {
   const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
   await refuseMissingFile(committed);
   return committed;
 }
 
-async function resolveRun(options: RunMigrationsOptions): Promise<Run> {
-  const database = resolveDatabase(options);
-  const settings = { ...migrationSettings(options.env), ...options.settings };
-  const compareSchema = options.compareSchema ?? true;
+/** The files that a run needs. Only the comparison with the model notices that the last one is missing. */
+export function readFiles({
+  compareSchema = true,
+}: Pick<RunMigrationsOptions, 'compareSchema'>): Promise<readonly CommittedMigration[]> {
+  return compareSchema ? readPackage() : readCommittedMigrations(MIGRATIONS_FOLDER);
+}
+
+/** @param committed What {@link readFiles} returned; default: it is called. */
+export async function prepareRun(
+  database: Database,
+  settings: MigrationSettings,
+  options: Omit<RunMigrationsOptions, 'settings'>,
+  committed?: readonly CommittedMigration[],
+): Promise<Run> {
   return {
     settings,
     database,
-    compareSchema,
-    committed: compareSchema ? await readPackage() : await readCommittedMigrations(MIGRATIONS_FOLDER),
+    compareSchema: options.compareSchema ?? true,
+    committed: committed ?? (await readFiles(options)),
     migrationsFolder: MIGRATIONS_FOLDER,
     configFile: CONFIG_FILE,
     signal: options.signal ?? new AbortController().signal,
@@ -259,19 +280,6 @@ function surveyOnce(options: MigrationOptions): Promise<Survey> {
   return withSurvey(options, async (found) => found);
 }
 
-function problemsOf(plan: MigrationPlan): readonly string[] {
-  if (plan.state === 'diverged') {
-    return plan.problems.map(({ description, remedy }) => `${description}. ${remedy}`);
-  }
-  if (plan.state === 'ahead') {
-    return plan.unknown.map(
-      ({ filename }) =>
-        `${filename} is not among the files: a later version of this package applied it. Deploy that version.`,
-    );
-  }
-  return [];
-}
-
 function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions): void {
   const isWarning = event.type === 'warning' || event.type === 'retry';
   listen(() => onEvent?.(event));
@@ -279,7 +287,7 @@ function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions):
 }
 
 /** A listener that throws or rejects must not stop the run or the process. */
-function listen(listener: () => unknown): void {
+export function listen(listener: () => unknown): void {
   new Promise((resolve) => resolve(listener())).catch((error: unknown) =>
     process.emitWarning(error instanceof Error ? error : String(error)),
   );

@@ -1,5 +1,5 @@
 import { DatabaseAheadError, FilestoreError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
-import { capitalized, compareNames } from '../text.ts';
+import { capitalized, compareNames, count } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 
 /** A recorded migration: a row of graphile_migrate.migrations. */
@@ -66,6 +66,31 @@ export function refuseDiverged(plan: MigrationPlan, where: string): void {
       plan.problems,
     );
   }
+}
+
+/** One line for each problem of a history, with what to do. */
+export function problemsOf(plan: MigrationPlan): readonly string[] {
+  if (plan.state === 'diverged') {
+    return plan.problems.map(({ description, remedy }) => `${description}. ${remedy}`);
+  }
+  if (plan.state === 'ahead') {
+    return plan.unknown.map(
+      ({ filename }) =>
+        `${filename} is not among the files: a later version of this package applied it. Deploy that version.`,
+    );
+  }
+  return [];
+}
+
+/** Why the schema cannot be compared: the model describes only the state after the last migration. */
+export function whyNotComparable(plan: MigrationPlan): string | undefined {
+  if (plan.state === 'empty' || plan.state === 'pending') {
+    return `It lacks ${count(plan.pending.length, 'migration')} (${plan.pending.map(({ filename }) => filename).join(', ')}). Apply them first: npm run db:migrate:filestore.`;
+  }
+  if (plan.state === 'ahead') {
+    return `A later version of this package has migrated it (${plan.unknown.map(({ filename }) => filename).join(', ')}). Compare it with that version.`;
+  }
+  return undefined;
 }
 
 /** Refuses to migrate a read-only database. */

@@ -18,6 +18,8 @@ export interface Run {
   readonly compareSchema: boolean;
   readonly signal: AbortSignal;
   readonly emit: (event: MigrationEvent) => void;
+  /** Called with what each survey found. */
+  readonly onSurvey?: (found: Survey) => void;
   readonly progress: Progress;
 }
 

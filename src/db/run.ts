@@ -81,6 +81,7 @@ async function attempt(run: RunUnderWay): Promise<RunResult> {
   try {
     spans.begin('survey');
     const found = await survey(session, run.committed, settings.pooler);
+    run.onSurvey?.(found);
     const { where, serverVersion, adopting } = found;
     progress.serverVersion = serverVersion;
     const pending = pendingIn(found.plan, where);
@@ -125,11 +126,15 @@ function abortedError(run: Run, cause: unknown): FilestoreError {
     cause instanceof MigrationFailedError && cause.place !== null
       ? ` ${cause.place.filename} was under way and was not completed.`
       : '';
-  const reason: unknown = run.signal.reason;
-  const why = reason instanceof Error && reason.name !== 'AbortError' ? ` (${reason.message})` : '';
   return new RunAbortedError(
-    `Stopped on request${why}. Applied and kept: ${applied.length === 0 ? 'nothing' : applied.join(', ')}.${underWay} Run this again to apply the rest.`,
+    `${describeStop(run.signal)} Applied and kept: ${applied.length === 0 ? 'nothing' : applied.join(', ')}.${underWay} Run this again to apply the rest.`,
     applied,
     { cause },
   );
+}
+
+/** That a run was told to stop, and by which signal. */
+export function describeStop({ reason }: AbortSignal): string {
+  const why = reason instanceof Error && reason.name !== 'AbortError' ? ` (${reason.message})` : '';
+  return `Stopped on request${why}.`;
 }

@@ -132,9 +132,13 @@ function processIdOf(client: pg.Client): number {
   return 'processID' in client && typeof client.processID === 'number' ? client.processID : 0;
 }
 
-/** Runs `work` on a separate connection, without a second attempt. */
-export async function withSession<T>(database: Database, work: (session: Session) => Promise<T>): Promise<T> {
-  const session = await openSession(database, { waitMs: 0 });
+/** Runs `work` on a separate connection, without a second attempt. The signal ends both. */
+export async function withSession<T>(
+  database: Database,
+  work: (session: Session) => Promise<T>,
+  signal?: AbortSignal,
+): Promise<T> {
+  const session = await openSession(database, { waitMs: 0, signal });
   try {
     return await work(session);
   } catch (error) {

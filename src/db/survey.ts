@@ -16,6 +16,11 @@ export interface Preflight {
   readonly serverVersion: string;
   /** Id of the server process that answers. Behind a pooler it differs from the announced one. */
   readonly pid: number;
+  /**
+   * Equal for two connections to one database, however its host is written. The start of the server's first process
+   * tells a standby or a copied data folder apart, which the server's system identifier does not.
+   */
+  readonly identity: string;
   /** True on a hot standby. */
   readonly standby: boolean;
   /** True if transactions cannot write, on a standby or by settings of the role or database. */
@@ -55,7 +60,8 @@ const ROUNDS = 10;
 /**
  * One message. It logs no error on the server, and works on a standby, in a read-only session, and for a role that
  * may only read. It looks up the table by oid, because to_regclass fails for a role without rights on the schema. It
- * reads the table in a block, because a query that names a missing table cannot be planned.
+ * reads the table in a block, because a query that names a missing table cannot be planned. It looks for the holders of
+ * the locks only where there is one, because planning that takes a new session as long as all the rest.
  */
 const LOOK = underPinnedSettings(`
 do $look$
@@ -67,6 +73,7 @@ declare
     where n.nspname = 'graphile_migrate' and c.relname = 'migrations' and c.relkind = 'r'
   );
   answer text := 'null';
+  migrators text := '[]';
 begin
   if history is not null then
     if pg_catalog.has_schema_privilege('graphile_migrate', 'usage') and pg_catalog.has_table_privilege(history, 'select') then
@@ -87,12 +94,36 @@ begin
     end if;
   end if;
   perform pg_catalog.set_config('filestore.preflight', answer, true);
+  if exists (
+    select from pg_catalog.pg_locks l
+    where l.locktype = 'advisory'
+      and (l.classid::bigint << 32 | l.objid::bigint) in (${MIGRATION_LOCK_KEY}, ${GRAPHILE_LOCK_KEY})
+  ) then
+    execute $holders$
+      select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
+        'holder', ${lockHolder('l', 'a')},
+        'lock', case k.key when ${MIGRATION_LOCK_KEY} then 'filestore' else 'graphile-migrate' end
+      )), '[]')
+      from pg_catalog.pg_locks l
+      -- The two halves of a key, as the server stores it (PostgreSQL manual, view pg_locks).
+      join (values (${MIGRATION_LOCK_KEY}::bigint), (${GRAPHILE_LOCK_KEY}::bigint)) k (key)
+        on l.classid::bigint = k.key >> 32 and l.objid::bigint = k.key & 4294967295
+      join pg_catalog.pg_database d on d.oid = l.database and d.datname = pg_catalog.current_database()
+      left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+      where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+    $holders$ into migrators;
+  end if;
+  perform pg_catalog.set_config('filestore.migrators', migrators, true);
 end
 $look$;
 select
   pg_catalog.current_setting('filestore.preflight')::json as history,
   pg_catalog.current_setting('server_version') as "serverVersion",
   pg_catalog.pg_backend_pid() as pid,
+  (
+    select pg_catalog.concat_ws(' ', extract(epoch from pg_catalog.pg_postmaster_start_time()), d.oid)
+    from pg_catalog.pg_database d where d.datname = pg_catalog.current_database()
+  ) as identity,
   pg_catalog.pg_is_in_recovery() as standby,
   pg_catalog.current_setting('transaction_read_only') = 'on' as "readOnly",
   pg_catalog.current_setting('session_replication_role') = 'replica' as "triggersDisabled",
@@ -108,19 +139,7 @@ select
       or exists (select from pg_catalog.pg_type t where t.typnamespace = n.oid)
     )
   ) as "hasObjects",
-  (
-    select coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-      'holder', ${lockHolder('l', 'a')},
-      'lock', case k.key when ${MIGRATION_LOCK_KEY} then 'filestore' else 'graphile-migrate' end
-    )), '[]')
-    from pg_catalog.pg_locks l
-    -- The two halves of a key, as the server stores it (PostgreSQL manual, view pg_locks).
-    join (values (${MIGRATION_LOCK_KEY}::bigint), (${GRAPHILE_LOCK_KEY}::bigint)) k (key)
-      on l.classid::bigint = k.key >> 32 and l.objid::bigint = k.key & 4294967295
-    join pg_catalog.pg_database d on d.oid = l.database and d.datname = pg_catalog.current_database()
-    left join pg_catalog.pg_stat_activity a on a.pid = l.pid
-    where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
-  ) as migrators
+  pg_catalog.current_setting('filestore.migrators')::json as migrators
 `);
 
 type Row = Omit<Preflight, 'where' | 'history' | 'migrators'> & {

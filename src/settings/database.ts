@@ -44,7 +44,7 @@ export interface DatabaseOptions {
  * @throws {SettingsError} when none is named, or what names it cannot be used.
  */
 export function resolveDatabase({ connectionString, connection, env }: DatabaseOptions): Database {
-  if (connectionString !== undefined) return fromUrl('connectionString', connectionString, env);
+  if (connectionString !== undefined) return databaseFromUrl('connectionString', connectionString, env);
   if (connection === undefined) return databaseOf(migrationConnection(env) ?? refuseMissingUrl());
   return 'connectTimeoutMs' in connection ? databaseOf(connection) : fromClientConfig(connection, env);
 }
@@ -54,7 +54,11 @@ export function databaseOf(connection: ConnectionSettings): Database {
   return { config: clientConfig(connection), where: describeConnection(connection) };
 }
 
-function fromUrl(option: string, url: string, env: Environment = process.env): Database {
+/**
+ * @param option What holds the URL, for messages.
+ * @throws {SettingsError} that says so, and never quotes the URL.
+ */
+export function databaseFromUrl(option: string, url: string, env: Environment = process.env): Database {
   const connection = connectionFrom({ ...env, [option]: url }, [option], MIGRATION_PURPOSE);
   return databaseOf(connection ?? refuseMissingUrl());
 }
@@ -88,7 +92,7 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
           applicationName: nameSession(MIGRATION_PURPOSE),
           connectTimeoutMs: CONNECT_TIMEOUT_MS,
         })
-      : fromUrl('connection.connectionString', connectionString, env);
+      : databaseFromUrl('connection.connectionString', connectionString, env);
   return {
     where,
     config: {

@@ -3,6 +3,7 @@ import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
 import { committedMigrations } from '../support/committed-files.ts';
 import { BUILD_INDEX, createItems, startReport, untilBlocked } from '../support/concurrent-index.ts';
+import { ERASE_LINE, pretendTerminal, screenOf } from '../support/terminal.ts';
 import { databaseForEachTest } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
@@ -18,7 +19,6 @@ beforeEach(async () => {
 afterEach(() => copy.remove());
 
 const ESCAPE = '\u001b';
-const ERASE_LINE = `\r${ESCAPE}[2K`;
 
 const environment = (env: Readonly<Record<string, string>> = {}) => ({
   DATABASE_URL: database().url,
@@ -46,23 +46,9 @@ async function migrateHeldUp(
   return ended;
 }
 
-/**
- * A stderr that claims to be a terminal. A real one would get the same bytes.
- * @param columns Its width.
- */
-function terminal(columns: number): Readonly<Record<string, string>> {
-  const preload = `process.stderr.isTTY = true; process.stderr.columns = ${columns};`;
-  return { TERM: 'xterm', NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(preload)}` };
-}
-
-/** The lines that a terminal shows after all output. */
-function screen(text: string): readonly string[] {
-  return text.split('\n').map((line) => line.split(ERASE_LINE).at(-1) ?? '');
-}
-
 describe('on a terminal', () => {
   test('progress is one line that is overwritten, and removed at the end', async () => {
-    const { exitCode, stdout, stderr } = await migrateHeldUp(3, terminal(72));
+    const { exitCode, stdout, stderr } = await migrateHeldUp(3, pretendTerminal(72));
     expect(exitCode).toBe(0);
     // Erased lines. Lines that stay end with a line break.
     const states = stderr.split(ERASE_LINE).filter((state) => !state.includes('\n'));
@@ -70,20 +56,20 @@ describe('on a terminal', () => {
     expect(states.join()).toMatch(/waits for server process \d/);
     // A longer line would wrap, and only its last row would be erased.
     expect(Math.max(...states.map(({ length }) => length))).toBe(71);
-    expect(screen(stderr).join('\n')).not.toContain('running for');
-    expect(screen(stderr).at(-1)).toBe('');
+    expect(screenOf(stderr).join('\n')).not.toContain('running for');
+    expect(screenOf(stderr).at(-1)).toBe('');
     expect(stdout).not.toContain(ESCAPE);
     expect(stdout).toMatch(new RegExp(`OK {2}${filename} {2}\\(\\d+ ms\\)\\nDone: applied 1 migration`));
   });
 
   test('of unknown width, a line has at most the usual width', async () => {
-    const { stderr } = await migrateHeldUp(1, terminal(0));
+    const { stderr } = await migrateHeldUp(1, pretendTerminal(0));
     const states = stderr.split(ERASE_LINE).filter((state) => !state.includes('\n'));
     expect(Math.max(...states.map(({ length }) => length))).toBe(79);
   });
 
   test('that cannot erase lines, they are plain', async () => {
-    const { stderr } = await migrateHeldUp(1, { ...terminal(72), TERM: 'dumb' });
+    const { stderr } = await migrateHeldUp(1, { ...pretendTerminal(72), TERM: 'dumb' });
     expect(stderr).not.toContain(ESCAPE);
     expect(stderr).toMatch(/running for .*\n/);
   });
@@ -118,7 +104,7 @@ describe('with --json', () => {
   const cli = (...args: readonly string[]) => runCli(args, { folder: copy.folder, env: environment() });
 
   test('stdout has the report, and stderr the rest, plain even on a terminal', async () => {
-    const result = await migrateHeldUp(1, terminal(72), '--json');
+    const result = await migrateHeldUp(1, pretendTerminal(72), '--json');
     expect(documentOf(result)).toMatchObject({
       ok: true,
       command: 'migrate',

@@ -21,3 +21,20 @@ export function startInTerminal(
 ): ChildProcess {
   return spawn('python3', ['-c', RUN, ...command], { ...options, stdio: ['pipe', 'pipe', 'pipe'] });
 }
+
+/** Moves to the beginning of a terminal's line and erases it. */
+export const ERASE_LINE = '\r\u001b[2K';
+
+/**
+ * A stderr that claims to be a terminal. A real one would get the same bytes.
+ * @param columns Its width.
+ */
+export function pretendTerminal(columns: number): Readonly<Record<string, string>> {
+  const preload = `process.stderr.isTTY = true; process.stderr.columns = ${columns};`;
+  return { TERM: 'xterm', NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(preload)}` };
+}
+
+/** The lines that a terminal shows after all output. */
+export function screenOf(text: string): readonly string[] {
+  return text.split('\n').map((line) => line.split(ERASE_LINE).at(-1) ?? '');
+}
