@@ -95,28 +95,34 @@ async function runEach<Found extends Timed>(
   const concurrency = readConcurrency('--concurrency', given);
   const databases = await readFleet(source);
   const onEvent = reportProgress<Found>(output, databases.length, command.describe);
-  const report = await withSignal((signal) => command.run({ databases, concurrency, signal, onEvent }));
-  for (const line of renderTable(report, command.summarize, output.paint)) output.say(line);
-  output.document({
-    ok: report.databases.every((entry) =>
-      matchResult<Found, boolean>(entry, {
-        found: command.isOk,
-        failed: () => false,
-        omitted: ({ state }) => state === 'duplicate',
-      }),
-    ),
-    command: name,
-    databases: report.databases.map(entryDocument),
-    durationMs: report.durationMs,
-  } satisfies FleetDocument);
-  const exitCodes = report.databases.map((entry) =>
-    matchResult<Found, number>(entry, {
-      found: command.exitCodeOf,
-      failed: ({ code }) => (code === 'UNEXPECTED' ? FAILED : exitCodeOf(code)),
-      omitted: ({ state }) => (state === 'duplicate' ? DONE : FAILED),
-    }),
-  );
-  return worstOf(exitCodes);
+  // Until the report is printed: a second signal must not end the process before.
+  return withSignal(async (signal) => {
+    const report = await command.run({ databases, concurrency, signal, onEvent });
+    for (const line of renderTable(report, command.summarize, output.paint)) output.say(line);
+    output.document({
+      ok: report.databases.every((entry) => isOk(entry, command)),
+      command: name,
+      databases: report.databases.map(entryDocument),
+      durationMs: report.durationMs,
+    } satisfies FleetDocument);
+    return worstOf(report.databases.map((entry) => exitCodeOfEntry(entry, command)));
+  });
+}
+
+function isOk<Found>(entry: FleetEntry<Found>, command: FleetCommand<Found>): boolean {
+  return matchResult<Found, boolean>(entry, {
+    found: command.isOk,
+    failed: () => false,
+    omitted: ({ state }) => state === 'duplicate',
+  });
+}
+
+function exitCodeOfEntry<Found>(entry: FleetEntry<Found>, command: FleetCommand<Found>): number {
+  return matchResult<Found, number>(entry, {
+    found: command.exitCodeOf,
+    failed: ({ code }) => (code === 'UNEXPECTED' ? FAILED : exitCodeOf(code)),
+    omitted: ({ state }) => (state === 'duplicate' ? DONE : FAILED),
+  });
 }
 
 /** An entry as JSON. Of an unknown error only the message: other fields may contain a secret. */

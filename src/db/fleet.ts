@@ -160,35 +160,51 @@ async function runFleet<Found>(
     results.set(member, result);
     emit({ type: 'end', name: member.name, result });
   };
+  const start = async (member: FleetMember) => {
+    const { name, database } = member;
+    emit({ type: 'start', name });
+    const onSurvey = ({ identity }: Survey) => identities.set(member, identity);
+    const onEvent = (event: MigrationEvent) => emit({ type: 'run', name, event });
+    end(member, await performPatiently({ database, signal, onSurvey, onEvent }, waitMs, perform));
+  };
   for (const member of members) if (member.twin !== undefined) end(member, { state: 'duplicate' });
-  const waiting = members.filter(({ twin }) => twin === undefined);
-  const next = () => (signal.aborted ? undefined : waiting.shift());
-  const work = async () => {
-    for (let member = next(); member !== undefined; member = next()) {
-      const { name, database } = member;
-      const current = member;
-      emit({ type: 'start', name });
-      const onSurvey = ({ identity }: Survey) => identities.set(current, identity);
-      const onEvent = (event: MigrationEvent) => emit({ type: 'run', name, event });
-      end(member, await performPatiently({ database, signal, onSurvey, onEvent }, waitMs, perform));
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(concurrency, waiting.length) }, work));
-  const sameAs = (member: FleetMember) => {
-    const identity = identities.get(member);
-    const first = members.find(
-      (one) => one === member || (identity !== undefined && identities.get(one) === identity),
-    );
-    return member.twin ?? (first === member ? null : (first?.name ?? null));
-  };
+  const others = members.filter(({ twin }) => twin === undefined);
+  await workThrough(others, concurrency, signal, start);
   return {
     databases: members.map((member) => ({
       name: member.name,
-      sameAs: sameAs(member),
+      sameAs: member.twin ?? findSame(member, identities, members),
       ...(results.get(member) ?? { state: 'not started' }),
     })),
     durationMs: performance.now() - startedAt,
   };
+}
+
+/** Works on all items, so many at a time. After an abort, no more are begun. */
+async function workThrough<Item>(
+  items: readonly Item[],
+  concurrency: number,
+  signal: AbortSignal,
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const waiting = [...items];
+  const workOn = async () => {
+    for (let item = waiting.shift(); item !== undefined && !signal.aborted; item = waiting.shift()) {
+      await work(item);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, workOn));
+}
+
+/** Name of an earlier one that is the same database, or null. */
+function findSame(
+  member: FleetMember,
+  identities: ReadonlyMap<FleetMember, string>,
+  members: readonly FleetMember[],
+): string | null {
+  const identity = identities.get(member);
+  const first = identity === undefined ? member : members.find((one) => identities.get(one) === identity);
+  return first === undefined || first === member ? null : first.name;
 }
 
 /** Performs a task, and ends it if the server does not answer. */
