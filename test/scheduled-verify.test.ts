@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { packageFolder, startOf } from '../harness/compiled.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { readDockerfile } from './support/dockerfile.ts';
 import { databaseForFile, type TestDatabase } from './support/test-database.ts';
 
 const drifted = databaseForFile();
@@ -73,9 +74,12 @@ const [container] = pod.template.spec.containers;
 const steps: readonly Readonly<Record<string, unknown>>[] = workflow.jobs.verify.steps;
 const step = steps.at(-1) ?? {};
 
+const [entrypoint] = readDockerfile().flatMap(({ name, words }) =>
+  name === 'ENTRYPOINT' ? [JSON.parse(words).join(' ')] : [],
+);
+
 const SCHEDULES = [
-  // The image's entry point is the packed command line.
-  ['the CronJob', `filestore-db ${container.args.join(' ')}`, container.env.map(({ name = '' }) => name)],
+  ['the CronJob', `${entrypoint} ${container.args.join(' ')}`, container.env.map(({ name = '' }) => name)],
   ['the workflow', String(step.run), Object.keys(Object(step.env))],
 ] as const;
 
@@ -121,12 +125,14 @@ test('the CronJob tries again what may pass, and nothing else', () => {
   expect(pod.template.spec.restartPolicy).toBe('Never');
 });
 
-test('the CronJob needs nothing of its image but the entry point, and no right on its node', () => {
+test('the CronJob runs what the image starts, as a user who is not root', () => {
   expect(container).not.toHaveProperty('command');
   expect(container.env).toEqual([
     { name: expect.any(String), valueFrom: { secretKeyRef: { name: 'filestore-reader', key: 'url' } } },
   ]);
   expect(container.securityContext).toMatchObject({ runAsNonRoot: true, readOnlyRootFilesystem: true });
+  // Kubernetes cannot tell from a name whether a user is root.
+  expect(readDockerfile()).toContainEqual({ name: 'USER', words: expect.stringMatching(/^[1-9]\d*:/) });
 });
 
 test('the workflow installs what the lock file has, on a supported Node.js', () => {
