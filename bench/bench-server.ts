@@ -50,6 +50,14 @@ export async function findBinaries(
 /** The server of DATABASE_URL, or a separate one: the embedded binaries, or with TEST_POSTGRES=system the system's. */
 export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): Promise<BenchServer> {
   if (env.DATABASE_URL) return { adminUrl: env.DATABASE_URL, stop: async () => undefined };
+  return startBenchServer([...SETTINGS, `fsync=${fsync}`], env);
+}
+
+/** Starts a server for one comparison, or for all of a run. */
+export async function startBenchServer(
+  settings: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Promise<BenchServer> {
   const account = serverAccount();
   const folder = await makeServerFolder(account, 'fs-bench-');
   const server = await startServer({
@@ -57,7 +65,7 @@ export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): P
     folder: folder.path,
     account,
     listen: folder.listen,
-    settings: [...SETTINGS, `fsync=${fsync}`],
+    settings,
   });
   const stop = async () => {
     await server.stop();

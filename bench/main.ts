@@ -4,10 +4,12 @@ import { parseArgs } from 'node:util';
 import { describeServer, openServer } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
 import { bulk, create, hot } from './create.ts';
+import { growth } from './growth.ts';
 import { instructions } from './instructions.ts';
 import { findLoadGenerator } from './load.ts';
 import { lockWaits } from './lock-waits.ts';
 import type { Result } from './measure.ts';
+import { prepared } from './prepared.ts';
 import { renderEnvironment, renderTable } from './result-tables.ts';
 import { runner } from './runner.ts';
 import { fold, page, totals } from './total-readings.ts';
@@ -26,6 +28,8 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   update,
   move,
   trees,
+  growth,
+  prepared,
   runner,
   watch,
   'lock-waits': lockWaits,
@@ -46,7 +50,7 @@ columns. The runner is compared with other programs. Every ratio is the median o
   --seconds <n>       length of one measurement under load (10)
   --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
   --connections <n,…> numbers of connections in "versions" (1,8,32)
-  --nodes <n>         size of the tree that "trees" checks, deletes and purges (1000000)
+  --nodes <n>         size of the tree of "trees" and "growth" (1000000)
   --fsync on|off      of the server that is started here (on, as in production)
   --json              the same for programs
   --help
@@ -60,6 +64,8 @@ columns. The runner is compared with other programs. Every ratio is the median o
   update   heartbeats and content writes
   move     a directory with 20000 and with 100000 nodes below it
   trees    check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree
+  growth   bytes on disk for each node, version, sighting and command; vacuum, reindex, recount and check of all of them
+  prepared what a server that is prepared for moving mounts writes to its log. "instructions" has what its writers pay
   runner   processes that migrate a database, with nothing and with everything to do (at least 15 rounds)
   watch    from a save to the change in the database: db:watch against graphile-migrate's watch (at least 7 rounds)
   lock-waits  the longest wait of a writer while a migration alters a table that others use for 80 % of the time: the

@@ -48,6 +48,7 @@ function renderTarget({ bound, value, of }: Target, unit: Result['unit']): strin
 function figure(value: number, unit: Result['unit']): string {
   if (unit === 'count') return String(value);
   if (unit === 'instructions') return Math.round(value).toLocaleString('en');
+  if (unit === 'B') return `${Math.round(value)} B`;
   const digits = unit === '/s' ? 0 : value < 10 ? 2 : 1;
   return `${value.toFixed(digits)} ${unit}`;
 }

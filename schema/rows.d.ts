@@ -76,6 +76,8 @@ export interface BackendMountRow {
   state_reason: string | null;
   /** When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only. */
   erasing_since: Date | null;
+  /** While the mount moves to another server: the number of the database that takes its writes, or -1 for none, during the cut-over. Null otherwise. Set by filestore.publish_mount, close_mount, receive_mount and withdraw_mount only. */
+  held_by: number | null;
   /** Optimistic version: a trigger adds 1 at every change. */
   version: number;
   /** When the row was inserted. */
@@ -610,7 +612,7 @@ export interface CheckAccessRow {
   privilege: string | null;
 }
 
-/** A row of "select * from filestore.check_integrity(…)". Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased. */
+/** A row of "select * from filestore.check_integrity(…)". Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased or that another server holds. */
 export interface CheckIntegrityRow {
   problem: string | null;
   backend_mount_id: string | null;
@@ -751,5 +753,5 @@ export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null 
 /** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. */
 export type UpsertFileRow = NodeRow;
 
-/** A row of "select * from filestore.writable_mount(…)". The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change. */
+/** A row of "select * from filestore.writable_mount(…)". The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error, moving to another server or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change. */
 export type WritableMountRow = BackendMountRow;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:63dc943001d756a2308befed71cd1ef935557d5e
+--! Hash: sha1:1c1a38cfd3f7f4d0f2e243270963ddf400533122
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -37,6 +37,7 @@ create table if not exists filestore.backend_mounts (
   state           text           not null default 'active',
   state_reason    text,
   erasing_since   timestamptz(3),
+  held_by         integer,
   version         integer        not null default 1,
   created_at      timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
   updated_at      timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
@@ -114,6 +115,7 @@ comment on column filestore.backend_mounts.access_policy   is 'Who may do what o
 comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded, error or unknown: what the service last knew of the backend.';
 comment on column filestore.backend_mounts.state_reason    is 'Why the mount is in its state; at most 8 KiB. A secret in it is refused. Write it together with the state.';
 comment on column filestore.backend_mounts.erasing_since   is 'When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only.';
+comment on column filestore.backend_mounts.held_by         is 'While the mount moves to another server: the number of the database that takes its writes, or -1 for none, during the cut-over. Null otherwise. Set by filestore.publish_mount, close_mount, receive_mount and withdraw_mount only.';
 comment on column filestore.backend_mounts.version         is 'Optimistic version: a trigger adds 1 at every change.';
 comment on column filestore.backend_mounts.created_at      is 'When the row was inserted.';
 comment on column filestore.backend_mounts.updated_at      is 'When version last changed.';

@@ -1,5 +1,5 @@
---! Previous: sha1:63dc943001d756a2308befed71cd1ef935557d5e
---! Hash: sha1:15cbb8302ddf7ec6e533f8f56ee590941a42ec52
+--! Previous: sha1:1c1a38cfd3f7f4d0f2e243270963ddf400533122
+--! Hash: sha1:26058688ffe67148ef1761ae80b4f988951acdca
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:15cbb8302ddf7ec6e533f8f56ee590941a42ec52
---! Hash: sha1:c8fd38acbab3eb291fb48cfdabce759ae02c4494
+--! Previous: sha1:26058688ffe67148ef1761ae80b4f988951acdca
+--! Hash: sha1:d96c5530d538b4a753dea4018aebb0376d304d02
 --! Message: Journal of commands
 
 do $$
@@ -311,7 +311,15 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if old.completed_at is null then
+  if old.completed_at is null
+     -- It continues on the new server of its mount.
+     and not exists (
+       select
+       from filestore.backend_mounts m
+       where m.id = old.backend_mount_id
+         and m.erasing_since is not null
+         and m.held_by <> filestore.database_number()
+     ) then
     raise exception 'journal entry % (%) is % and cannot be removed', old.id, old.command, old.status
       using errcode    = 'FS409',
             constraint = 'journal_entries_open',
@@ -322,7 +330,7 @@ end
 $$;
 
 comment on function filestore.guard_journal_removal() is
-  'Refuses to remove a journal entry that has not ended.';
+  'Refuses to remove a journal entry that has not ended, unless its mount has moved to another server and is erased here.';
 
 revoke all on function filestore.guard_journal_removal() from public;
 --! EndIncluded functions/guard_journal_removal.sql
@@ -604,6 +612,14 @@ begin
     from filestore.journal_entries o
     where o.status = 'running'
       and o.started_at < statement_timestamp() - older_than
+      -- The commands of a mount that another server holds end there.
+      and not exists (
+        select
+        from filestore.backend_mounts m
+        where m.id = o.backend_mount_id
+          and m.held_by is not null
+          and m.held_by <> filestore.database_number()
+      )
     order by o.id
     limit batch
     for update skip locked

@@ -1,5 +1,5 @@
---! Previous: sha1:c8fd38acbab3eb291fb48cfdabce759ae02c4494
---! Hash: sha1:3314487d9d8a1c07a879dc869ec62e35d4a1cf14
+--! Previous: sha1:d96c5530d538b4a753dea4018aebb0376d304d02
+--! Hash: sha1:c160dbb3a659e2c318785e811e1354e1d3a4760e
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:3314487d9d8a1c07a879dc869ec62e35d4a1cf14
---! Hash: sha1:56814d08ffaf21000927606fdeebf75e8db42853
+--! Previous: sha1:c160dbb3a659e2c318785e811e1354e1d3a4760e
+--! Hash: sha1:4f2d8f099e1b21006240d7f4c92cf0dac9aad8c5
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:56814d08ffaf21000927606fdeebf75e8db42853
---! Hash: sha1:8cb6767debd7500d0f561e9c87ae1ba73cd06a77
+--! Previous: sha1:4f2d8f099e1b21006240d7f4c92cf0dac9aad8c5
+--! Hash: sha1:a4824175a36777b629da809cab014d5241cc1026
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -116,6 +116,11 @@ begin
       using errcode    = 'FS409',
             constraint = 'backend_mounts_erasing',
             hint       = 'Use another mount.';
+  elsif mount.held_by is not null and mount.held_by <> filestore.database_number() then
+    raise exception 'mount "%" is moving to another server', mount.mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_moving',
+            hint       = 'Repeat it on the server that holds the mount. During the cut-over no server takes writes: repeat it after a moment.';
   elsif mount.access_mode <> 'rw' then
     raise exception 'mount "%" is read-only', mount.mount_key
       using errcode    = 'FS409',
@@ -133,7 +138,7 @@ end
 $$;
 
 comment on function filestore.writable_mount(text) is
-  'The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change.';
+  'The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error, moving to another server or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change.';
 
 revoke all on function filestore.writable_mount(text) from public;
 --! EndIncluded functions/writable_mount.sql
@@ -2048,13 +2053,14 @@ begin
   for mount_id in
     select m.id
     from filestore.backend_mounts m
-    where exists (
-      select
-      from filestore.nodes n
-      where n.backend_mount_id = m.id
-        and n.deleted_at < deadline
-        and n.updated_at < deadline
-    )
+    where (m.held_by is null or m.held_by = filestore.database_number())
+      and exists (
+        select
+        from filestore.nodes n
+        where n.backend_mount_id = m.id
+          and n.deleted_at < deadline
+          and n.updated_at < deadline
+      )
     order by m.id
   loop
     perform filestore.lock_tree(mount_id, true);

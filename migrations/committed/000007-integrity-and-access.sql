@@ -1,5 +1,5 @@
---! Previous: sha1:8cb6767debd7500d0f561e9c87ae1ba73cd06a77
---! Hash: sha1:701917734cea58b03bfdb424c0acca49cccef4da
+--! Previous: sha1:a4824175a36777b629da809cab014d5241cc1026
+--! Hash: sha1:902a8396cc73f26713c5c7d623c13f6c03dd03ea
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -65,11 +65,12 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- While a mount is being erased, its nodes are removed in any order.
-  erasing bigint[] := array(
+  -- Nodes of these mounts are being removed, or arrive from another server, in any order.
+  left_out bigint[] := array(
     select m.id
     from filestore.backend_mounts m
     where m.erasing_since is not null
+       or m.held_by <> filestore.database_number()
   );
 begin
   -- All statements of a stable function read one snapshot, so concurrent writes do not disturb the check.
@@ -88,7 +89,7 @@ begin
   from filestore.nodes n
   left join filestore.nodes p on p.id = n.parent_id
   where n.parent_id is not null
-    and n.backend_mount_id <> all (erasing)
+    and n.backend_mount_id <> all (left_out)
     and (
       p.id is null
       or p.backend_mount_id <> n.backend_mount_id
@@ -124,7 +125,8 @@ begin
   return query
   select 'mount without a root', m.id, null::bigint, format('mount "%s"', m.mount_key)
   from filestore.backend_mounts m
-  where not exists (select from filestore.nodes n where n.root_of_mount_id = m.id);
+  where m.id <> all (left_out)
+    and not exists (select from filestore.nodes n where n.root_of_mount_id = m.id);
 
   return query
   select v.problem, v.backend_mount_id, v.id, format('"%s", version %s', v.path, v.version)
@@ -143,6 +145,7 @@ begin
         lag(u.version) over one_node  as previous_version,
         lag(u.valid_to) over one_node as previous_valid_to
       from filestore.view_filestore_node_versions u
+      where u.backend_mount_id <> all (left_out)
       window one_node as (partition by u.id order by u.version, u.valid_to nulls last)
     ) w
   ) v
@@ -151,7 +154,8 @@ begin
   return query
   select 'history of no node', s.backend_mount_id, s.id, format('"%s", version %s', s.path, s.version)
   from filestore.snapshots s
-  where not exists (select from filestore.nodes n where n.id = s.id);
+  where s.backend_mount_id <> all (left_out)
+    and not exists (select from filestore.nodes n where n.id = s.id);
 
   return query
   select
@@ -162,12 +166,12 @@ begin
            a.dir_count, a.child_count, a.expected_size_bytes, a.expected_file_count, a.expected_dir_count, a.expected_child_count)
   from filestore.backend_mounts m
   cross join lateral filestore.audit_rollups(m.mount_key) a
-  where m.erasing_since is null;
+  where m.id <> all (left_out);
 
   return query
   select 'delta of no directory', d.backend_mount_id, d.directory_id, format('delta %s', d.id)
   from filestore.rollup_deltas d
-  where d.backend_mount_id <> all (erasing)
+  where d.backend_mount_id <> all (left_out)
     and not exists (
       select
       from filestore.nodes n
@@ -204,6 +208,11 @@ begin
     select 'trigger' as what, t.tgname as name, t.tgrelid as owner
     from pg_trigger t
     where t.tgenabled not in ('O', 'A')
+      -- The triggers of moves are enabled only while a mount moves.
+      and (
+        t.tgfoid <> 'filestore.guard_move()'::regprocedure
+        or exists (select from filestore.backend_mounts m where m.held_by is not null)
+      )
     union all
     select 'constraint', k.conname, k.conrelid
     from pg_constraint k
@@ -215,7 +224,7 @@ end
 $$;
 
 comment on function filestore.check_integrity() is
-  'Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased.';
+  'Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased or that another server holds.';
 
 revoke all on function filestore.check_integrity() from public;
 --! EndIncluded functions/check_integrity.sql
@@ -259,6 +268,7 @@ declare
     copy_tree,
     create_node,
     create_nodes,
+    database_number,
     delete_batch,
     delete_node,
     describe_element,
@@ -331,8 +341,8 @@ begin
   return query
   select 'column', format('filestore.%I', own.table_name), a.attname::text, own.privilege
   from (values
-    ('backend_mounts', 'INSERT', '{id,erasing_since,version,created_at,updated_at}'::text[]),
-    ('backend_mounts', 'UPDATE', '{id,backend_kind,erasing_since,version,created_at,updated_at}'),
+    ('backend_mounts', 'INSERT', '{id,erasing_since,held_by,version,created_at,updated_at}'::text[]),
+    ('backend_mounts', 'UPDATE', '{id,backend_kind,erasing_since,held_by,version,created_at,updated_at}'),
     ('nodes', 'INSERT', '{id,root_of_mount_id,parent_live,path,depth,directory_path,live,version,created_at,updated_at,deleted_at}'),
     ('nodes', 'UPDATE', '{id,backend_mount_id,root_of_mount_id,parent_path,parent_live,path,depth,directory_path,kind,live,version,created_at,updated_at}'),
     ('journal_entries', 'INSERT', '{id,result,error,started_at,completed_at,duration_ms,created_at}'),

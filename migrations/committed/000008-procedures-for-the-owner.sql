@@ -1,5 +1,5 @@
---! Previous: sha1:701917734cea58b03bfdb424c0acca49cccef4da
---! Hash: sha1:c955ef508d6856d5bb16c2cc2401e2ffc6ed71a7
+--! Previous: sha1:902a8396cc73f26713c5c7d623c13f6c03dd03ea
+--! Hash: sha1:0f1529af29e02b3ff2ca93e47c00282ceed0c21f
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -315,11 +315,21 @@ begin
   from filestore.backend_mounts m
   where m.id = filestore.find_mount(erase_mount.mount_key)
   for update;
-  if mount.state = 'active' then
+  if mount.state = 'active' and (mount.held_by = filestore.database_number()) is not false then
     raise exception 'mount "%" is active: it cannot be erased', mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_active',
             hint       = 'When no service uses it any more, set its state to inactive.';
+  elsif exists (
+    select
+    from pg_publication_rel r
+    where r.prrelid = 'filestore.nodes'::regclass
+      and pg_get_expr(r.prqual, r.prrelid) ~ ('\y' || mount.id || '\y')
+  ) then
+    raise exception 'mount "%" is published: erasing it would erase it on its new server too', mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_published',
+            hint       = 'Drop the subscription there, and then the publication here.';
   end if;
   update filestore.backend_mounts m
   set erasing_since = coalesce(m.erasing_since, date_trunc('milliseconds', statement_timestamp()))
@@ -359,6 +369,24 @@ begin
     raise notice 'mount "%": % nodes erased', mount_key, erased;
   end loop;
 
+  -- The new server of a mount that has moved has its journal too.
+  while mount.held_by <> filestore.database_number() loop
+    delete from filestore.journal_entries j
+    where j.id = any (array(
+      select o.id
+      from filestore.journal_entries o
+      where o.backend_mount_id = mount.id
+        and o.completed_at is not null
+      limit batch
+    ));
+    exit when not found;
+    commit;
+  end loop;
+  delete from filestore.journal_entries j
+  where j.backend_mount_id = mount.id
+    and j.status in ('queued', 'running')
+    and mount.held_by <> filestore.database_number();
+
   delete from filestore.backend_mounts m
   where m.id = mount.id;
   commit;
@@ -367,7 +395,385 @@ end
 $$;
 
 comment on procedure filestore.erase_mount(text, integer) is
-  'Removes a mount that is not active, with all its nodes and their history, in batches with a commit after each: for a bucket or disk that is gone. It can be killed at any moment: the same call continues. The journal stays. For the owner of the schema. FS409 when the mount is active.';
+  'Removes a mount that is not active, with all its nodes and their history, in batches with a commit after each: for a bucket or disk that is gone, or a mount that has moved to another server. It can be killed at any moment: the same call continues. The journal stays, except that of a mount that has moved. For the owner of the schema. FS409 when the mount is active and held here, or published.';
 
 revoke all on procedure filestore.erase_mount(text, integer) from public;
 --! EndIncluded functions/erase_mount.sql
+--! Included functions/database_number.sql
+create or replace function filestore.database_number()
+returns integer
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select s.seqmin >> 40
+    from pg_sequence s
+    where s.seqrelid = pg_get_serial_sequence('filestore.backend_mounts', 'id')::regclass
+  );
+end
+$$;
+
+comment on function filestore.database_number() is
+  'Internal: The number that filestore.set_database_number gave to this database; 0 without one.';
+
+revoke all on function filestore.database_number() from public;
+--! EndIncluded functions/database_number.sql
+--! Included functions/guard_move.sql
+create or replace function filestore.guard_move()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id bigint;
+  mount    filestore.backend_mounts;
+  closing  boolean;
+begin
+  if tg_table_name = 'node_sightings' then
+    select n.backend_mount_id
+    into mount_id
+    from filestore.nodes n
+    where n.id = new.node_id;
+  elsif tg_table_name = 'backend_mounts' then
+    -- A step of the move, or of the erasing after it. No service may write these columns.
+    if tg_op = 'UPDATE' and (new.held_by, new.erasing_since) is distinct from (old.held_by, old.erasing_since) then
+      return new;
+    end if;
+    mount_id := old.id;
+  elsif tg_op = 'DELETE' then
+    mount_id := old.backend_mount_id;
+  else
+    mount_id := new.backend_mount_id;
+    if mount_id is null then
+      -- The command belongs to no mount.
+      return new;
+    end if;
+  end if;
+
+  -- The lock lasts until the transaction ends, and close_mount waits for it. Writers do not wait for close_mount: one that
+  -- holds rows would wait behind it for another writer that needs these rows.
+  closing := not pg_try_advisory_xact_lock_shared(hashtextextended('filestore.move', mount_id));
+  if current_setting('transaction_isolation') = 'read committed' then
+    select *
+    into mount
+    from filestore.backend_mounts m
+    where m.id = mount_id;
+  else
+    -- An older snapshot does not show that the mount was closed. Locking the row then fails with 40001.
+    select *
+    into mount
+    from filestore.backend_mounts m
+    where m.id = mount_id
+    for share;
+  end if;
+
+  if not closing
+     and mount.id is not null
+     and (mount.held_by is null or mount.held_by = filestore.database_number()) then
+    return coalesce(new, old);
+  elsif tg_op = 'DELETE' and mount.erasing_since is not null then
+    return old;
+  end if;
+  raise exception 'mount % is moving to another server', coalesce(format('"%s"', mount.mount_key), mount_id::text)
+    using errcode    = 'FS409',
+          constraint = 'backend_mounts_moving',
+          hint       = 'Repeat it on the server that holds the mount. During the cut-over no server takes writes: repeat it after a moment.';
+end
+$$;
+
+comment on function filestore.guard_move() is
+  'Refuses to write to a mount that this database does not hold while it moves from one server to another.';
+
+revoke all on function filestore.guard_move() from public;
+--! EndIncluded functions/guard_move.sql
+--! Included functions/prepare_moves.sql
+create or replace procedure filestore.prepare_moves(wanted boolean)
+language plpgsql
+as $$
+declare
+  moving    text := (
+    select min(m.mount_key)
+    from filestore.backend_mounts m
+    where m.held_by is not null
+  );
+  statement text;
+begin
+  if wanted is not true and moving is not null then
+    raise exception 'mount "%" is moving to another server', moving
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_moving',
+            hint       = 'Finish the move, or take it back with filestore.withdraw_mount.';
+  end if;
+
+  for statement in
+    select format('alter table %s %s trigger %I', t.tgrelid::regclass, case when wanted then 'enable' else 'disable' end, t.tgname)
+    from pg_trigger t
+    where t.tgfoid = 'filestore.guard_move()'::regprocedure
+    union all
+    select format('alter table filestore.%I replica identity %s', own.name, case when wanted then 'full' else 'default' end)
+    from unnest('{nodes,snapshots,journal_entries}'::text[]) own (name)
+  loop
+    -- One table in each transaction, and a short wait, because all its readers and writers queue behind it.
+    perform set_config('lock_timeout', '1s', true);
+    -- The names come from the catalog.
+    -- @plpgsql_check_options: security_warnings = false
+    execute statement;
+    commit;
+  end loop;
+end
+$$;
+
+comment on procedure filestore.prepare_moves(boolean) is
+  'Prepares this server for mounts that move from it or to it: enables the triggers that refuse writes to a mount that another server holds, and puts whole rows into the log. With false, undoes that after the moves. Each table is locked for a moment. 55P03 when a lock took more than a second: call it again. For the owner of the schema. FS409 while a mount moves.';
+
+revoke all on procedure filestore.prepare_moves(boolean) from public;
+--! EndIncluded functions/prepare_moves.sql
+--! Included functions/require_move_guards.sql
+create or replace function filestore.require_move_guards()
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if exists (
+    select
+    from pg_trigger t
+    where t.tgfoid = 'filestore.guard_move()'::regprocedure
+      and t.tgenabled = 'D'
+  ) then
+    raise exception 'this server is not prepared for moves'
+      using errcode    = 'FS409',
+            constraint = 'move_guards_off',
+            hint       = 'Call filestore.prepare_moves(true) first.';
+  end if;
+end
+$$;
+
+comment on function filestore.require_move_guards() is
+  'Internal: Raises FS409 unless filestore.prepare_moves(true) was called.';
+
+revoke all on function filestore.require_move_guards() from public;
+--! EndIncluded functions/require_move_guards.sql
+--! Included functions/publish_mount.sql
+create or replace function filestore.publish_mount(mount_key text, publication text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id bigint := filestore.find_mount(publish_mount.mount_key);
+begin
+  perform filestore.require_move_guards();
+  update filestore.backend_mounts m
+  set held_by = filestore.database_number()
+  where m.id = mount_id
+    and m.held_by is null;
+  if not found then
+    raise exception 'mount "%" is moving to another server', publish_mount.mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_moving',
+            hint       = 'Finish the move, or take it back with filestore.withdraw_mount.';
+  end if;
+  execute format(
+    'create publication %1$I
+       for table filestore.backend_mounts where (id = %2$s),
+           table filestore.nodes where (backend_mount_id = %2$s),
+           table filestore.snapshots where (backend_mount_id = %2$s),
+           table filestore.journal_entries where (backend_mount_id = %2$s)',
+    publication, mount_id
+  );
+end
+$$;
+
+comment on function filestore.publish_mount(text, text) is
+  'Begins to move a mount to another server: publishes its row, nodes, history and journal, for a subscription there. Nothing changes for services. For the owner of the schema, after filestore.prepare_moves(true). FS409 when the mount is moving already.';
+
+revoke all on function filestore.publish_mount(text, text) from public;
+--! EndIncluded functions/publish_mount.sql
+--! Included functions/close_mount.sql
+create or replace function filestore.close_mount(mount_key text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id bigint := filestore.find_mount(close_mount.mount_key);
+begin
+  perform filestore.require_read_committed('filestore.close_mount');
+  perform filestore.require_move_guards();
+  -- Every transaction that wrote to the mount ends before this one commits. So the target has all rows once it has this
+  -- change.
+  perform pg_advisory_xact_lock(hashtextextended('filestore.move', mount_id));
+  update filestore.backend_mounts m
+  set held_by = -1
+  where m.id = mount_id
+    and m.held_by = filestore.database_number();
+  if not found then
+    raise exception 'mount "%" is not published, or closed already', close_mount.mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_unpublished',
+            hint       = 'Call filestore.publish_mount first, and this on the server that holds the mount.';
+  end if;
+end
+$$;
+
+comment on function filestore.close_mount(text) is
+  'Ends writing to a published mount: waits for the transactions that have written to it, and refuses all others from now on (FS409, backend_mounts_moving). Reading goes on. For the owner of the schema.';
+
+revoke all on function filestore.close_mount(text) from public;
+--! EndIncluded functions/close_mount.sql
+--! Included functions/receive_mount.sql
+create or replace procedure filestore.receive_mount(mount_key text, subscription text)
+language plpgsql
+as $$
+declare
+  mount    filestore.backend_mounts;
+  copying  bigint;
+  prepared boolean := false;
+begin
+  perform filestore.require_move_guards();
+  loop
+    select count(r.srrelid) filter (where r.srsubstate <> 'r')
+    into copying
+    from pg_subscription s
+    left join pg_subscription_rel r on r.srsubid = s.oid
+    where s.subname = subscription
+      and s.subdbid = (select d.oid from pg_database d where d.datname = current_database())
+    group by s.oid;
+    if not found then
+      raise exception 'there is no subscription "%"', subscription
+        using errcode    = 'FS404',
+              constraint = 'move_subscription_missing',
+              hint       = 'Create it for the publication of the mount, and drop it after this call only.';
+    end if;
+
+    select *
+    into mount
+    from filestore.backend_mounts m
+    where m.mount_key = receive_mount.mount_key;
+    if mount.id is not null and mount.held_by is null then
+      raise notice 'mount "%" is here already', mount_key;
+      return;
+    elsif mount.held_by = filestore.database_number() then
+      raise exception 'this server and the one that mount "%" comes from have the same number, %', mount_key, mount.held_by
+        using errcode    = 'FS409',
+              constraint = 'database_number_check',
+              hint       = 'Take the move back, and call filestore.set_database_number on the empty target.';
+    end if;
+
+    -- Most totals are added before the mount is closed, so that few are missing at the cut-over.
+    if copying = 0 and (mount.held_by = -1 or not prepared) then
+      insert into filestore.rollups (node_id, consistency_state)
+      select n.id, 'stale'
+      from filestore.nodes n
+      where n.backend_mount_id = mount.id
+        and n.directory_path is not null
+        and not exists (
+          select
+          from filestore.rollups r
+          where r.node_id = n.id
+        )
+      on conflict do nothing;
+      prepared := true;
+    end if;
+    exit when copying = 0 and mount.held_by = -1;
+    commit;
+    perform pg_sleep(0.02);
+  end loop;
+
+  -- The mount was closed after all other changes, so all of them are here.
+  update filestore.backend_mounts m
+  set held_by = null
+  where m.id = mount.id;
+  commit;
+end
+$$;
+
+comment on procedure filestore.receive_mount(text, text) is
+  'Ends the move of a mount on its new server: waits until all of it has arrived and filestore.close_mount was called on the old one, and then lets services write here. Its totals read stale until filestore.recount_rollups. It can be killed at any moment: the same call continues. For the owner of the schema.';
+
+revoke all on procedure filestore.receive_mount(text, text) from public;
+--! EndIncluded functions/receive_mount.sql
+--! Included functions/withdraw_mount.sql
+create or replace function filestore.withdraw_mount(mount_key text, publication text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id bigint := filestore.find_mount(withdraw_mount.mount_key);
+begin
+  -- On the target there is no such publication, so this fails there.
+  execute format('drop publication %I', publication);
+  update filestore.backend_mounts m
+  set held_by = null
+  where m.id = mount_id;
+end
+$$;
+
+comment on function filestore.withdraw_mount(text, text) is
+  'Takes a move back on the old server: drops the publication, and lets services write to the mount again. Do not call it after filestore.receive_mount has ended on the new server, because both would then take writes. For the owner of the schema.';
+
+revoke all on function filestore.withdraw_mount(text, text) from public;
+--! EndIncluded functions/withdraw_mount.sql
+
+--! Included triggers/backend_mounts_guard_move.sql
+drop trigger if exists backend_mounts_guard_move on filestore.backend_mounts;
+
+create trigger backend_mounts_guard_move
+  before update or delete on filestore.backend_mounts
+  for each row
+  execute function filestore.guard_move();
+
+comment on trigger backend_mounts_guard_move on filestore.backend_mounts is
+  'A mount is written where it is held. Enabled while a mount moves.';
+--! EndIncluded triggers/backend_mounts_guard_move.sql
+--! Included triggers/nodes_guard_move.sql
+drop trigger if exists nodes_guard_move on filestore.nodes;
+
+create trigger nodes_guard_move
+  before insert or update or delete on filestore.nodes
+  for each row
+  execute function filestore.guard_move();
+
+comment on trigger nodes_guard_move on filestore.nodes is
+  'Nodes are written where their mount is held. Enabled while a mount moves.';
+--! EndIncluded triggers/nodes_guard_move.sql
+--! Included triggers/journal_entries_guard_move.sql
+drop trigger if exists journal_entries_guard_move on filestore.journal_entries;
+
+create trigger journal_entries_guard_move
+  before insert or update on filestore.journal_entries
+  for each row
+  execute function filestore.guard_move();
+
+comment on trigger journal_entries_guard_move on filestore.journal_entries is
+  'Commands run where their mount is held. Enabled while a mount moves.';
+--! EndIncluded triggers/journal_entries_guard_move.sql
+--! Included triggers/node_sightings_guard_move.sql
+drop trigger if exists node_sightings_guard_move on filestore.node_sightings;
+
+create trigger node_sightings_guard_move
+  before insert or update on filestore.node_sightings
+  for each row
+  execute function filestore.guard_move();
+
+comment on trigger node_sightings_guard_move on filestore.node_sightings is
+  'Nodes are seen where their mount is held. Enabled while a mount moves.';
+--! EndIncluded triggers/node_sightings_guard_move.sql
+
+-- The triggers of moves cost each writer a lookup, so they are enabled only while mounts move.
+do $$
+begin
+  if not exists (select from filestore.backend_mounts m where m.held_by is not null) then
+    alter table filestore.backend_mounts disable trigger backend_mounts_guard_move;
+    alter table filestore.nodes disable trigger nodes_guard_move;
+    alter table filestore.journal_entries disable trigger journal_entries_guard_move;
+    alter table filestore.node_sightings disable trigger node_sightings_guard_move;
+  end if;
+end
+$$;

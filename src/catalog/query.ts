@@ -107,12 +107,15 @@ const STATISTICS = `
   select r.kind, r.name, 'statistics', quote_ident(s.stxname), 0, pg_get_statisticsobjdef(s.oid)
   from relation r join pg_statistic_ext s on s.stxrelid = r.oid`;
 
+// filestore.prepare_moves enables and disables the triggers of filestore.guard_move.
 const TRIGGERS = `
   select r.kind, r.name, 'trigger', n.text, 0,
          concat_ws(' ',
            case when t.tgconstraint <> 0 then 'constraint trigger' end,
            substr(d.text, strpos(d.text, n.text || ' ') + length(n.text) + 1),
-           case t.tgenabled when 'D' then '(disabled)' when 'R' then '(on replicas only)' when 'A' then '(always)' end)
+           case when t.tgfoid <> all (array(select p.oid from routine p where p.proname = 'guard_move')) then
+             case t.tgenabled when 'D' then '(disabled)' when 'R' then '(on replicas only)' when 'A' then '(always)' end
+           end)
   from relation r
   join pg_trigger t on t.tgrelid = r.oid and not t.tgisinternal
   cross join lateral (select quote_ident(t.tgname) as text) n

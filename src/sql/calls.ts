@@ -193,7 +193,7 @@ const CHECK_INTEGRITY: SqlFunction = {
   parameters: {},
 };
 
-/** Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased. May be called by operators. */
+/** Reads the whole catalogue and returns one row per problem; no row means that it is sound. Run it after a restore, a crash, or a session with triggers switched off. It reads one snapshot and blocks nothing. It leaves out mounts that are being erased or that another server holds. May be called by operators. */
 export function checkIntegrity(client: SqlClient): Promise<readonly CheckIntegrityRow[]> {
   return callForAll(client, CHECK_INTEGRITY, {});
 }
@@ -956,7 +956,7 @@ const WRITABLE_MOUNT: SqlFunction = {
   },
 };
 
-/** The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change. May be called by services and operators. */
+/** The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error, moving to another server or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change. May be called by services and operators. */
 export function writableMount(client: SqlClient, args: WritableMountArguments): Promise<BackendMountRow> {
   return callForOne(client, WRITABLE_MOUNT, args);
 }

@@ -19,6 +19,7 @@ export const REFUSAL_REASONS = [
   'backend_mounts_missing',
   'backend_mounts_mount_key_check',
   'backend_mounts_mount_key_key',
+  'backend_mounts_moving',
   'backend_mounts_pkey',
   'backend_mounts_place_check',
   'backend_mounts_prefix_check',

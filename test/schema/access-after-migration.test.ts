@@ -57,6 +57,7 @@ const CALLS: Readonly<Record<string, string>> = {
   copy_nodes: `filestore.copy_nodes(${A}, ${DOCS}, 'copy', null)`,
   copy_tree: `filestore.copy_tree(${A}, ${DOCS}, 'copy')`,
   create_node: `filestore.create_node(${DOCS}, 'b', metadata => '{"a": 1}')`,
+  database_number: `filestore.database_number()`,
   create_nodes: `filestore.create_nodes(jsonb_build_array(jsonb_build_object('parent_id', ${DOCS}, 'name', 'b')))`,
   delete_batch: `filestore.delete_batch(${DOCS}, 1)`,
   delete_node: `filestore.delete_node(${DOCS}, recursive => true)`,

@@ -39,8 +39,8 @@ const PINNED_BY_CALLER: readonly string[] = [
   'refuse_version',
 ];
 
-/** A procedure that commits cannot have settings. Both are for the owner only. */
-const COMMITTING: readonly string[] = ['backfill', 'erase_mount'];
+/** A procedure that commits cannot have settings. All are for the owner only. */
+const COMMITTING: readonly string[] = ['backfill', 'erase_mount', 'prepare_moves', 'receive_mount'];
 
 async function namesOf(condition: string, values: readonly unknown[] = []): Promise<readonly string[]> {
   const rows = await database().query<{ name: string }>(
@@ -102,8 +102,11 @@ test('only the few functions that read columns from the catalog build SQL from t
     'copy_nodes',
     'fill_batch',
     'list_commands',
+    'prepare_moves',
+    'publish_mount',
     'revert_node',
     'set_database_number',
+    'withdraw_mount',
   ]);
   // Other matches are the name of the right "execute".
   expect(

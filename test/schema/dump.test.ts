@@ -1,18 +1,23 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
-import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations, verifySchema } from '../../src/index.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { findDumpTools } from '../support/dump-tools.ts';
+import { statementsOf } from '../support/examples.ts';
 import { createChain, createMount, createNode, deleteNode, one } from '../support/nodes.ts';
 import { databaseForEachTest, databaseForFile } from '../support/test-database.ts';
 
 const run = promisify(execFile);
 
 const folder = await findDumpTools(inject('adminUrl'));
+
+/** Of the source: its sequences would not fit into those of a target without it. */
+const DATABASE_NUMBER = 7;
 
 describe.runIf(folder !== undefined)('a dump', () => {
   const source = databaseForFile();
@@ -21,6 +26,8 @@ describe.runIf(folder !== undefined)('a dump', () => {
   let ids: { readonly directory: string; readonly file: string };
 
   const tool = (name: string, ...values: readonly string[]) => run(join(folder ?? '', name), values);
+
+  beforeAll(() => source().query('select filestore.set_database_number($1)', [DATABASE_NUMBER]));
 
   beforeEach(async () => {
     scratch = mkdtempSync(join(tmpdir(), 'fs-dump-'));
@@ -108,26 +115,37 @@ describe.runIf(folder !== undefined)('a dump', () => {
     expect(await target().query('select * from filestore.check_integrity()')).toEqual([]);
   });
 
-  test('of the data only is restored into a migrated database, with triggers disabled', async () => {
-    const file = join(scratch, 'rows');
-    await tool(
-      'pg_dump',
-      '--format=custom',
-      '--data-only',
-      '--schema=filestore',
-      `--file=${file}`,
-      source().url,
-    );
+  test('of the rows alone goes into a migrated database, as docs/upkeep.md says', async () => {
     await runMigrations({ connection: connectionTo(target().url) });
-    await tool(
-      'pg_restore',
-      '--data-only',
-      '--disable-triggers',
-      '--exit-on-error',
-      `--dbname=${target().url}`,
-      file,
-    );
+    await target().query('select filestore.set_database_number($1)', [DATABASE_NUMBER]);
+    await run('sh', ['-euc', documented('sh')], {
+      cwd: scratch,
+      env: {
+        ...process.env,
+        PATH: `${folder}${delimiter}${process.env.PATH}`,
+        SOURCE_URL: source().url,
+        TARGET_URL: target().url,
+      },
+    });
     expect(await contentOf(target)).toEqual(await contentOf(source));
+    for (const { statement } of statementsOf(documented('sql'))) await target().query(statement);
+    expect(await target().query('select * from filestore.check_sequences()')).toEqual([]);
     expect(await target().query('select * from filestore.check_integrity()')).toEqual([]);
+    expect(
+      await target().query(
+        "select count(*)::integer as enabled from pg_trigger where tgname like '%guard_move' and tgenabled <> 'D'",
+      ),
+    ).toEqual([{ enabled: 0 }]);
   });
 });
+
+/** The first block of one language in the section on dumps. */
+function documented(language: 'sh' | 'sql'): string {
+  const [, section = ''] =
+    /^## Restoring a dump\n([\s\S]*?)^## /m.exec(
+      readFileSync(join(PACKAGE_ROOT, 'docs', 'upkeep.md'), 'utf8'),
+    ) ?? [];
+  const [, block = ''] = new RegExp(`^\`\`\`${language}\\n([\\s\\S]*?)^\`\`\`$`, 'm').exec(section) ?? [];
+  expect(block).not.toBe('');
+  return block;
+}

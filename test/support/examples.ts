@@ -27,20 +27,22 @@ export function examplesOf(document: string): readonly Example[] {
   let section = '';
   return [...text.matchAll(/^(?:#+ (.+)|```sql\n([\s\S]*?)^```)$/gm)].flatMap(([, heading, block]) => {
     if (heading !== undefined) section = heading;
-    return [...(block ?? '').matchAll(/([\s\S]+?;)\n((?:-- ?.*\n)*)/g)].map(
-      ([, statement = '', rows = '']) => ({
-        section,
-        statement: statement.trim(),
-        expected:
-          rows === ''
-            ? undefined
-            : rows
-                .trimEnd()
-                .split('\n')
-                .map((row) => row.slice(3).trimEnd()),
-      }),
-    );
+    return statementsOf(block ?? '').map((example) => ({ section, ...example }));
   });
+}
+
+/** The statements of one SQL block. */
+export function statementsOf(block: string): readonly Omit<Example, 'section'>[] {
+  return [...block.matchAll(/([\s\S]+?;)\n((?:-- ?.*\n)*)/g)].map(([, statement = '', rows = '']) => ({
+    statement: statement.trim(),
+    expected:
+      rows === ''
+        ? undefined
+        : rows
+            .trimEnd()
+            .split('\n')
+            .map((row) => row.slice(3).trimEnd()),
+  }));
 }
 
 /** The rows that a statement returns, one per line. An error is a line that begins with "ERROR". */

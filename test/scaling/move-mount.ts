@@ -1,0 +1,162 @@
+import type pg from 'pg';
+import { until } from '../support/until.ts';
+import { compareMounts, findLost } from './compare-servers.ts';
+import { type FilledMount, fillMount } from './fill-mount.ts';
+import { startWriters, type WriterRecord, type Writers } from './move-writers.ts';
+import { type Block, recipeOf, runBlock } from './recipe.ts';
+import { startRegularWork } from './regular-work.ts';
+import { runSteps, type StepOptions } from './run-steps.ts';
+import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+
+export interface MoveOptions extends Pick<StepOptions, 'kills' | 'onStep'> {
+  readonly nodes: number;
+  readonly writers: number;
+  /** Take the first attempt back, after the copy. */
+  readonly takeBackFirst?: boolean;
+  readonly fsync?: 'on' | 'off';
+}
+
+export interface MoveResult {
+  /** Empty when nothing is lost, doubled or refused for long. */
+  readonly faults: readonly string[];
+  readonly rows: Readonly<Record<string, number>>;
+  readonly writtenToSource: number;
+  readonly writtenToTarget: number;
+  readonly refused: number;
+  /** How long the writers of the mount were without an answer at the cut-over, sorted. */
+  readonly stallsMs: readonly number[];
+  /** The longest wait of a writer of another mount on the source, during the whole move. */
+  readonly longestGapOfOthersMs: number;
+}
+
+const WRITERS_OF_OTHERS = 2;
+/** Answers of each server that the writers get before the next step. */
+const ANSWERS_PER_WRITER = 20;
+
+/** Moves a mount from one server to another by the recipe of docs/scaling.md, while writers are at work. */
+export async function moveMount(options: MoveOptions): Promise<MoveResult> {
+  const servers = await startTwoServers({ fsync: options.fsync ?? 'off' });
+  try {
+    return await moveBetween(servers, options);
+  } finally {
+    await servers.stop();
+  }
+}
+
+async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<MoveResult> {
+  const { source, target } = servers;
+  const [mount, other] = await withClient(source.url, async (client) => [
+    await fillMount(client, 'media', options.nodes, options.writers),
+    await fillMount(client, 'other', 1000, WRITERS_OF_OTHERS),
+  ]);
+  const urls = { source: source.url, target: target.url };
+  const writers = startWriters({ mount, urls, follow: true });
+  const others = startWriters({ mount: other, urls, follow: false });
+  const upkeep = startRegularWork(servers);
+  let records: readonly WriterRecord[] = [];
+  let recordsOfOthers: readonly WriterRecord[] = [];
+  let isFrozen = false;
+  let found: Awaited<ReturnType<typeof compareOnBoth>> = { faults: [], rows: {} };
+  try {
+    await untilAnswered(writers, 'source', options.writers);
+    const [role, ...steps] = recipeOf('Move a mount to another server');
+    if (role !== undefined) await runBlock(servers, role);
+    if (options.takeBackFirst) await attemptAndTakeBack(servers, steps, options);
+    const end = steps.findIndex(({ text }) => text.includes('drop subscription'));
+    let closed: string | undefined;
+    await runSteps(servers, steps.slice(0, end), {
+      ...options,
+      before: async (block) => {
+        if (block.text.includes('close_mount')) await upkeep.stopOn('target');
+      },
+      after: async (block) => {
+        if (block.text.includes('close_mount')) closed = await stateOf(source.url, mount);
+      },
+    });
+    await untilAnswered(writers, 'target', options.writers);
+    records = await writers.stop();
+    found = await compareOnBoth(servers, mount, records);
+    isFrozen = closed === (await stateOf(source.url, mount));
+    await runSteps(servers, steps.slice(end), options);
+  } finally {
+    await writers.stop();
+    recordsOfOthers = await others.stop();
+    await upkeep.stop();
+  }
+  return {
+    faults: [
+      ...found.faults,
+      ...(isFrozen ? [] : ['the source was written to after it was closed']),
+      ...[...records, ...recordsOfOthers].flatMap((record) => record.faults.slice(0, 3)),
+      ...upkeep.faults(),
+      ...records
+        .filter(({ stallMs }) => stallMs === undefined)
+        .map(() => 'a writer never reached the target'),
+      ...(await problemsOfBoth(servers, mount)),
+    ],
+    rows: found.rows,
+    writtenToSource: sum(records.map(({ written }) => written.source)),
+    writtenToTarget: sum(records.map(({ written }) => written.target)),
+    refused: sum(records.map(({ refused }) => refused)),
+    stallsMs: records.flatMap(({ stallMs }) => stallMs ?? []).sort((a, b) => a - b),
+    longestGapOfOthersMs: Math.max(...recordsOfOthers.map(({ longestGapMs }) => longestGapMs)),
+  };
+}
+
+/** The steps up to the cut-over, and then the way back. */
+async function attemptAndTakeBack(
+  servers: TwoServers,
+  steps: readonly Block[],
+  options: MoveOptions,
+): Promise<void> {
+  const cutOver = steps.findIndex(({ mode }) => mode === 'waiting');
+  await runSteps(servers, steps.slice(0, cutOver), options);
+  await runSteps(servers, recipeOf('Take it back'), options);
+}
+
+async function untilAnswered(writers: Writers, server: 'source' | 'target', count: number): Promise<void> {
+  const goal = writers.writtenTo(server) + count * ANSWERS_PER_WRITER;
+  await until(() => writers.writtenTo(server) >= goal);
+}
+
+async function compareOnBoth(servers: TwoServers, mount: FilledMount, records: readonly WriterRecord[]) {
+  return withClient(servers.source.url, (source) =>
+    withClient(servers.target.url, async (target) => {
+      const { faults, rows } = await compareMounts(source, target, mount);
+      return { faults: [...faults, ...(await findLost(target, records))], rows };
+    }),
+  );
+}
+
+/** What changes with every write. */
+async function stateOf(url: string, { id }: FilledMount): Promise<string> {
+  return withClient(url, async (client) => {
+    const { rows } = await client.query(
+      `select (select row(count(*), sum(version)) from filestore.nodes where backend_mount_id = $1)::text
+           || (select row(count(*), max(completed_at)) from filestore.journal_entries where backend_mount_id = $1)::text as state`,
+      [id],
+    );
+    return rows[0].state;
+  });
+}
+
+async function problemsOfBoth(
+  { source, target }: TwoServers,
+  mount: FilledMount,
+): Promise<readonly string[]> {
+  const problems = async (client: pg.Client) =>
+    (await client.query('select * from filestore.check_integrity()')).rows.map((row) => JSON.stringify(row));
+  const onSource = await withClient(source.url, async (client) => {
+    const { rows } = await client.query(
+      `select (select count(*) from filestore.nodes where backend_mount_id = $1)
+            + (select count(*) from filestore.snapshots where backend_mount_id = $1)
+            + (select count(*) from filestore.journal_entries where backend_mount_id = $1) as rows`,
+      [mount.id],
+    );
+    const left = Number(rows[0].rows);
+    return [...(await problems(client)), ...(left === 0 ? [] : [`${left} rows are left on the source`])];
+  });
+  return [...onSource, ...(await withClient(target.url, problems))];
+}
+
+const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);

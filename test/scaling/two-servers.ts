@@ -1,0 +1,98 @@
+import pg from 'pg';
+import { connectionTo, databaseUrl } from '../../harness/connection.ts';
+import { runMigrations } from '../../src/index.ts';
+import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+
+/** A server with a migrated database `filestore`. */
+export interface NumberedServer {
+  readonly name: ServerName;
+  readonly server: OwnServer;
+  /** Of the database. */
+  readonly url: string;
+}
+
+export type ServerName = 'source' | 'target';
+
+export interface TwoServers {
+  readonly source: NumberedServer;
+  readonly target: NumberedServer;
+  stop(): Promise<void>;
+}
+
+export interface TwoServersOptions {
+  /** Default: off, as tests have it. */
+  readonly fsync?: 'on' | 'off';
+}
+
+const SETTINGS = [
+  'wal_level=logical',
+  'max_connections=200',
+  // A killed worker begins again at once.
+  'wal_retrieve_retry_interval=200ms',
+];
+
+/** The ids of the source begin at 2^40 + 1, and those of the target at 2^41 + 1. */
+export async function startTwoServers({ fsync = 'off' }: TwoServersOptions = {}): Promise<TwoServers> {
+  const settings = [...SETTINGS, `fsync=${fsync}`, `full_page_writes=${fsync}`];
+  const servers = await Promise.allSettled([
+    startNumbered('source', 1, settings),
+    startNumbered('target', 2, settings),
+  ]);
+  const [source, target] = servers.flatMap((result) => (result.status === 'fulfilled' ? result.value : []));
+  const stop = async () => {
+    // The target first: it asks the source for changes.
+    for (const server of [target, source]) await server?.server.stop();
+  };
+  if (source !== undefined && target !== undefined) return { source, target, stop };
+  await stop();
+  throw servers.find((result) => result.status === 'rejected')?.reason;
+}
+
+async function startNumbered(
+  name: ServerName,
+  number: number,
+  settings: readonly string[],
+): Promise<NumberedServer> {
+  const server = await startOwnServer({ settings, listen: 'tcp' });
+  try {
+    const url = await createMigrated(server, 'filestore');
+    await withClient(url, (client) => client.query('select filestore.set_database_number($1)', [number]));
+    return { name, server, url };
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+}
+
+async function createMigrated(server: OwnServer, name: string): Promise<string> {
+  await withClient(server.url, (client) => client.query(`create database ${name}`));
+  const url = databaseUrl(server.url, name);
+  await runMigrations({ connection: connectionTo(url) });
+  return url;
+}
+
+/** Makes another migrated database on a server, and drops it afterwards. */
+export async function withMigratedDatabase<T>(
+  server: OwnServer,
+  name: string,
+  run: (url: string) => Promise<T>,
+): Promise<T> {
+  const url = await createMigrated(server, name);
+  try {
+    return await run(url);
+  } finally {
+    await withClient(server.url, (client) => client.query(`drop database ${name} with (force)`));
+  }
+}
+
+/** Runs something on a connection of its own. */
+export async function withClient<T>(url: string, run: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client(url);
+  client.on('error', () => undefined);
+  await client.connect();
+  try {
+    return await run(client);
+  } finally {
+    await client.end();
+  }
+}
