@@ -1,5 +1,5 @@
 --! Previous: sha1:56814d08ffaf21000927606fdeebf75e8db42853
---! Hash: sha1:8cb6767debd7500d0f561e9c87ae1ba73cd06a77
+--! Hash: sha1:3a9e2293bb8c9a1f963ddac303c649b6d7540026
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -926,7 +926,7 @@ declare
   node filestore.nodes;
 begin
   if jsonb_typeof(set_values) is distinct from 'object' then
-    raise exception 'set_values is %, not an object', coalesce(jsonb_typeof(set_values), 'null')
+    raise exception 'set_values is of type %, not an object', coalesce(jsonb_typeof(set_values), 'null')
       using errcode    = 'FS422',
             constraint = 'nodes_metadata_check',
             hint       = 'Give an object with the keys to set, such as {"tag": "x"}, or {} to set none.';

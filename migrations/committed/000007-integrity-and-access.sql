@@ -1,5 +1,5 @@
---! Previous: sha1:8cb6767debd7500d0f561e9c87ae1ba73cd06a77
---! Hash: sha1:701917734cea58b03bfdb424c0acca49cccef4da
+--! Previous: sha1:3a9e2293bb8c9a1f963ddac303c649b6d7540026
+--! Hash: sha1:e39fddb4001fbfe43630d9c3aab559f7e9df01ca
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

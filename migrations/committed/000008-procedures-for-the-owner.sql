@@ -1,5 +1,5 @@
---! Previous: sha1:701917734cea58b03bfdb424c0acca49cccef4da
---! Hash: sha1:c955ef508d6856d5bb16c2cc2401e2ffc6ed71a7
+--! Previous: sha1:e39fddb4001fbfe43630d9c3aab559f7e9df01ca
+--! Hash: sha1:923f632e61e74d8d1c5bcd29ff1eaf93ba62ee0d
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
