@@ -71,7 +71,7 @@ describe('the committed migrations', () => {
     const copy = spoil();
     copy.addMigration('more', CHECK);
     const file = copy.addMigration('wrong', CHECK.replace('filestore.nodes', 'filestore.noodles'));
-    expect(await linesOf(applies.look({ sources: await copy.sources(), client: empty }))).toEqual([
+    expect(await linesOf(applies.check({ sources: await copy.sources(), client: empty }))).toEqual([
       expect.stringMatching(
         new RegExp(`^migrations/committed/${file}:4 has a check that fails at line 5, column \\d+: relation`),
       ),

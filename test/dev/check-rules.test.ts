@@ -102,13 +102,13 @@ describe('an index that is built concurrently', () => {
 describe('a check of a migration', () => {
   test('that is one select with a message is let through', async () => {
     const text = '--check: Why.\n--  select true\n\nselect 1;\n';
-    expect(await checks.look(await checkoutWith(text))).toEqual(PASSED);
+    expect(await checks.check(await checkoutWith(text))).toEqual(PASSED);
   });
 
   test('is refused at its line, in current.sql and in committed migrations', async () => {
     const copy = spoil();
     const file = copy.addMigration('more', '--check: Why.\n--  select true;\n\nselect 1;');
-    expect(await linesOf(checks.look(await copy.sources('-- Why.\n--check: Why.\nselect 1;\n')))).toEqual([
+    expect(await linesOf(checks.check(await copy.sources('-- Why.\n--check: Why.\nselect 1;\n')))).toEqual([
       `migrations/committed/${file}:4 is a check with a semicolon`,
       `${CURRENT}:2 is a check without a query`,
     ]);
@@ -118,7 +118,7 @@ describe('a check of a migration', () => {
     const copy = spoil();
     copy.append(FIXTURE, '\n--check: Why.\n--  select true\n');
     const lines = copy.read(FIXTURE).split('\n').length - 2;
-    expect(await linesOf(checks.look(await copy.sources('--!include functions/check_limit.sql\n')))).toEqual([
+    expect(await linesOf(checks.check(await copy.sources('--!include functions/check_limit.sql\n')))).toEqual([
       `${FIXTURE}:${lines} is a check below the first statement or include`,
     ]);
   });
