@@ -9,7 +9,7 @@ import { systemBinaries } from '../harness/system-binaries.ts';
 import { migrationConnection, runMigrations } from '../src/index.ts';
 
 export interface BenchServer {
-  /** URL of a database of a role that may create databases. */
+  /** URL of a database, with a role that may create databases. */
   readonly adminUrl: string;
   stop(): Promise<void>;
 }
@@ -19,7 +19,7 @@ export interface BenchDatabase {
   readonly client: Client;
 }
 
-/** What a reader must know to judge the figures. */
+/** Facts that a reader needs to judge the figures. */
 export interface Environment {
   readonly postgres: string;
   readonly fsync: string;
@@ -29,7 +29,7 @@ export interface Environment {
   readonly loadBefore: number;
 }
 
-// Room for the working set and no checkpoint in the middle of a measurement; what it promises is production's.
+// Enough memory for the working set, and no checkpoint during a measurement. Durability is that of production.
 const SETTINGS = [
   'shared_buffers=1GB',
   'max_wal_size=16GB',
@@ -38,7 +38,7 @@ const SETTINGS = [
   'jit=off',
 ];
 
-/** Folder of initdb and postgres: the embedded ones, or with TEST_POSTGRES=system the system's. */
+/** The folder of initdb and postgres: the embedded ones, or with TEST_POSTGRES=system the system's. */
 export async function findBinaries(
   account: Account,
   folder: string,
@@ -71,14 +71,14 @@ export async function startBenchServer(
     await server.stop();
     await folder.remove();
   };
-  // A large tree is not left lying in the folder for temporary files.
+  // Large files must not stay in the temporary folder.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => void stop().then(() => process.exit(130)));
   }
   return { adminUrl: serverUrl(server.listen, server.password, 'postgres'), stop };
 }
 
-/** Gives the work a new database with the whole schema, and drops it afterwards. */
+/** Runs `work` with a new database that has the schema, and drops it afterwards. */
 export async function withDatabase<T>(
   server: BenchServer,
   work: (database: BenchDatabase) => Promise<T>,
@@ -97,7 +97,7 @@ export async function withDatabase<T>(
   });
 }
 
-/** Gives the work a new database with nothing in it, and drops it afterwards. */
+/** Runs `work` with a new, empty database, and drops it afterwards. */
 export async function withEmptyDatabase<T>(
   server: BenchServer,
   work: (url: string) => Promise<T>,

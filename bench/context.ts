@@ -2,20 +2,20 @@ import type { BenchServer } from './bench-server.ts';
 import type { LoadGenerator } from './load.ts';
 import type { Result } from './measure.ts';
 
-/** What a comparison works with. */
+/** The input of a comparison. */
 export interface Context {
   readonly server: BenchServer;
   readonly load: LoadGenerator;
-  /** Of one measurement under load. */
+  /** Length of one measurement under load. */
   readonly seconds: number;
   readonly rounds: number;
-  /** Size of the tree that is checked, deleted, restored and purged. */
+  /** Size of the tree that "trees" checks, deletes, restores and purges. */
   readonly nodes: number;
-  /** Numbers of connections that "versions" measures with. */
+  /** Numbers of connections in "versions". */
   readonly connections: readonly number[];
   /** Folder of the checkout that "versions" compares this one with. */
   readonly against: string | undefined;
-  /** Takes results as soon as they are there. */
+  /** Reports results as soon as they are available. */
   readonly report: (...results: readonly Result[]) => void;
 }
 

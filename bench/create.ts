@@ -11,9 +11,9 @@ const BULK = 100_000;
 
 export type Writer = 'service' | 'function' | 'loader' | 'twin';
 
-/** Inserts of one file each, into directories chosen at random among the first so many. */
+/** A statement that inserts one file into a random directory among the first so many. */
 export function createStatement(tree: Tree, writer: Writer, directories: number): Statement {
-  // Names of this statement's files alone.
+  // Names that no other statement uses.
   const run = randomBytes(4).toString('hex');
   const name = `'report-${run}-' || :client_id || '-' || :counter || '.dat'`;
   const parentPath = `'${tree.topPath}/d' || :directory`;
@@ -24,7 +24,7 @@ export function createStatement(tree: Tree, writer: Writer, directories: number)
       ['parent_path', parentPath],
       ['parent_live', 'true'],
     ],
-    // Without triggers and generated columns the writer derives them.
+    // The twin has no triggers, so the writer sets these columns.
     twin: [
       ['parent_path', parentPath],
       ['parent_live', 'true'],
@@ -58,7 +58,7 @@ export function createStatement(tree: Tree, writer: Writer, directories: number)
   };
 }
 
-/** Creates a second, on a database with nothing pending. */
+/** Creates per second, on a database without pending deltas. */
 export async function createRate(
   { load, seconds: duration }: Context,
   { client, url }: BenchDatabase,
@@ -70,7 +70,7 @@ export async function createRate(
   return load.run(url, statement, connections, duration);
 }
 
-/** A file as a service writes it, and as a loader does that knows the parent, against the same table without guards. */
+/** Creates by a service, and by a loader that gives the parent's path, against the same table without guards. */
 export const create: Comparison = (context) =>
   withDatabase(context.server, async (database) => {
     const tree = await createTree(database.client, DIRECTORIES);
@@ -91,7 +91,7 @@ export const create: Comparison = (context) =>
     }
   });
 
-/** All creates in one directory, against spread over a thousand. */
+/** All creates in one directory, against creates in a thousand directories. */
 export const hot: Comparison = (context) =>
   withDatabase(context.server, async (database) => {
     const tree = await createTree(database.client, DIRECTORIES);

@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 
-/** A mount whose files lie in directories `d1`, `d2`, … side by side, at depth 5. */
+/** A mount with files in directories `d1`, `d2`, … next to each other, at depth 5. */
 export interface Tree {
   readonly mountId: string;
   readonly rootId: string;
-  /** The directory that holds the others. */
+  /** The directory that contains the others. */
   readonly topId: string;
   readonly topPath: string;
   readonly directories: number;
@@ -57,7 +57,7 @@ export async function createTree(client: Client, directories: number): Promise<T
   };
 }
 
-/** Rows of files, evenly over the tree's directories, as a bulk loader has them ready: bench.files. */
+/** Writes rows of files, spread evenly over the tree's directories, to bench.files. */
 export async function stageFiles(client: Client, tree: Tree, files: number): Promise<void> {
   await client.query('create schema if not exists bench');
   await client.query('drop table if exists bench.files');
@@ -77,7 +77,7 @@ export async function stageFiles(client: Client, tree: Tree, files: number): Pro
   await client.query('vacuum analyze bench.files');
 }
 
-/** Inserts what is staged in one statement, the parent's columns filled; `label` keeps the names apart. */
+/** Inserts the rows of bench.files with one statement, with the parent's path given. `label` makes names unique. */
 export async function loadFiles(
   client: Client,
   table: 'filestore.nodes' | 'twin.nodes',
@@ -95,7 +95,7 @@ export async function loadFiles(
   );
 }
 
-/** Folds until nothing is pending. */
+/** Folds until no deltas are pending. */
 export async function foldAll(client: Client): Promise<void> {
   for (;;) {
     const { rows } = await client.query('select filestore.fold_rollups(10000) as folded');

@@ -2,15 +2,15 @@ import type { Client } from 'pg';
 
 /** How a schema records that a node was seen. */
 export interface Heartbeat {
-  /** The table of the schema filestore whose rows it writes. */
+  /** The table that is written, in schema filestore. */
   readonly table: string;
-  /** Statement for one node, whose id is the expression. */
+  /** The statement for one node, whose id is an SQL expression. */
   readonly one: (nodeId: string) => string;
-  /** Statement for the ids in $1. */
+  /** The statement for the ids in $1. */
   readonly many: string;
 }
 
-/** Looks which form the schema has: a function for a set of nodes, or a column of nodes to update. */
+/** Finds out which form the schema has: a function for a set of nodes, or a column of nodes. */
 export async function readHeartbeat(client: Client): Promise<Heartbeat> {
   const { rows } = await client.query<{ readonly found: boolean }>(
     "select to_regprocedure('filestore.record_sightings(bigint[], timestamptz, timestamptz)') is not null as found",

@@ -1,12 +1,12 @@
 import pg, { type Client } from 'pg';
 import type { Tree } from './generated-tree.ts';
 
-/** Something that an insert into nodes pays for. */
+/** A part of the cost of an insert into nodes. */
 export interface Part {
   readonly name: string;
-  /** Statements that take it away. */
+  /** Statements that remove it. */
   readonly removal: readonly string[];
-  /** The columns that the insert has to fill once the part is gone. */
+  /** The columns that the insert has to set when the part is removed. */
   readonly gives: 'nothing' | 'generated' | 'derived' | 'everything';
 }
 
@@ -14,7 +14,7 @@ export type Insert = Readonly<Record<Part['gives'] | 'twin', string>>;
 
 const NAME = "'measured-' || $1";
 
-/** The columns that a service gives. */
+/** The columns that a service sets. */
 function givenColumns(tree: Tree): Readonly<Record<string, string>> {
   return {
     backend_mount_id: tree.mountId,
@@ -33,7 +33,7 @@ interface Column {
   readonly value: unknown;
 }
 
-/** Inserts of file number $1: as a service writes it, and with columns that the schema would fill. */
+/** Inserts of file number $1: by a service, and with columns that the schema would set. */
 export async function readInserts(client: Client, tree: Tree): Promise<Insert> {
   const { rows: columns } = await client.query<Column>(COLUMNS, [tree.beforeFirst + 1]);
   const given = givenColumns(tree);
@@ -68,7 +68,7 @@ export async function readInserts(client: Client, tree: Tree): Promise<Insert> {
   };
 }
 
-/** The value that another file of that directory has; in a path, with the new file's name. */
+/** The value of another file in that directory; in a path, with the new file's name. */
 function literal(value: unknown, name: string): string {
   const text = typeof value === 'object' ? JSON.stringify(value) : String(value);
   return text.endsWith(`/${name}`)
@@ -76,7 +76,7 @@ function literal(value: unknown, name: string): string {
     : pg.escapeLiteral(text);
 }
 
-/** Reads from the catalog, for any form of the schema, the parts that an insert of a file pays for. */
+/** Reads the parts of the cost of an insert from the catalog, for any form of the schema. */
 export async function readParts(client: Client): Promise<readonly Part[]> {
   const { rows } = await client.query<Piece>(PIECES);
   const of = (...kinds: readonly Piece['kind'][]) => rows.filter(({ kind }) => kinds.includes(kind));
@@ -118,7 +118,7 @@ interface Piece {
   readonly removal: string;
 }
 
-// A default with a call in it is the moment or the next id, which the writer leaves to the table.
+// A default with a function call is the current time or the next id, which the writer leaves to the table.
 const COLUMNS = `
   select a.attname as name, a.attgenerated <> '' as generated, v.value
   from (

@@ -15,7 +15,7 @@ import { countInstructions, hasValgrind, type Session, type StoppedServer } from
 import { createTwin } from './twin.ts';
 
 const DATABASE = 'postgres';
-/** Enough that plans are those of a large tree: in a small one a scan of the whole table looks cheap. */
+/** Enough rows for the plans of a large tree: in a small one, the planner scans tables. */
 const DIRECTORIES = 200;
 const FILES = 10_000;
 
@@ -39,7 +39,7 @@ interface Counting {
 /** Counts the instructions of one statement in a warm session, and how many each part of an insert takes. */
 export const instructions: Comparison = async ({ report }) => {
   if (!hasValgrind()) {
-    process.stderr.write('left out: instructions are counted by valgrind, which is not installed\n');
+    process.stderr.write('left out: instructions, because valgrind is not installed\n');
     return;
   }
   const account = serverAccount();
@@ -106,7 +106,7 @@ function insertSession(text: string, table = 'filestore.nodes'): Session {
   };
 }
 
-/** Makes a data directory with the schema, a tree, its twin and one heartbeat of each file. */
+/** Creates a data directory with the schema, a tree, its twin, and one sighting of each file. */
 async function prepareData({ binaries, account }: StoppedServer, folder: ServerFolder): Promise<Prepared> {
   const server = await startServer({
     binaries,
@@ -149,7 +149,7 @@ async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<R
 
   const nodes = (condition: string) => (calls: number) =>
     `(select count(*) from filestore.nodes where ${condition}) = ${calls}`;
-  /** A statement about one of the files, each of them once. */
+  /** A statement on one of the files, each file once. */
   const ofFile = (text: string, worked?: Session['worked']): Session => ({
     setup: [`prepare work (bigint) as ${text}`],
     call: (n) => [`execute work (${ids[n]})`],

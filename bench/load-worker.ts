@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import pg, { type Client } from 'pg';
 import type { Job } from './load.ts';
 
-/** Connects, says 0, waits for the word, and says how many calls a second there were. */
+/** Connects, sends 0, waits for the start message, and sends the number of calls per second. */
 async function work(job: Job): Promise<void> {
   const clients = await Promise.all(
     job.clientIds.map(async () => {

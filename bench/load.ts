@@ -5,7 +5,7 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** A random number for each call of a statement; written `:name` in its text. */
+/** A random number for each call of a statement, `:name` in its text. */
 export type Variable =
   | { readonly kind: 'counter' }
   | { readonly kind: 'random'; readonly from: number; readonly to: number };
@@ -23,7 +23,7 @@ export interface Job extends Statement {
   readonly clientIds: readonly number[];
 }
 
-/** Runs a statement on that many connections for a time, prepared, and returns how often a second. */
+/** Runs a prepared statement on several connections for a time, and returns the calls per second. */
 export type Load = (
   url: string,
   statement: Statement,
@@ -36,7 +36,7 @@ export interface LoadGenerator {
   readonly run: Load;
 }
 
-/** pgbench where it is, since it leaves the most of the machine to the server; else processes of Node. */
+/** pgbench if it is installed, since it uses the least of the machine; otherwise processes of Node. */
 export function findLoadGenerator(env: NodeJS.ProcessEnv): LoadGenerator {
   const { status, stdout } = spawnSync('pgbench', ['--version'], { encoding: 'utf8' });
   return status === 0 && env.BENCH_LOAD !== 'node'
@@ -67,7 +67,7 @@ async function runPgbench(
       url,
     ]);
     const rate = /^tps = ([\d.]+) \(without initial/m.exec(output)?.[1];
-    if (rate === undefined) throw new Error(`pgbench said no rate:\n${output}`);
+    if (rate === undefined) throw new Error(`pgbench printed no rate:\n${output}`);
     return Number(rate);
   } finally {
     rmSync(folder, { recursive: true });
@@ -89,7 +89,7 @@ async function capture(program: string, args: readonly string[]): Promise<string
   return stdout;
 }
 
-/** The same from processes of this program: one is too slow for many connections. */
+/** The same from several processes of this program, since one is too slow for many connections. */
 async function runProcesses(
   url: string,
   statement: Statement,
@@ -123,7 +123,7 @@ async function runProcesses(
 
 async function answer(child: ChildProcess): Promise<number> {
   return new Promise((resolve, reject) => {
-    const ended = () => reject(new Error('a process that makes load ended early'));
+    const ended = () => reject(new Error('a load process ended early'));
     child.once('exit', ended);
     child.once('message', (message) => {
       child.off('exit', ended);

@@ -36,7 +36,7 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   instructions,
   versions,
 };
-/** Needs another checkout. */
+/** The comparison that needs another checkout. */
 const ON_DEMAND = 'versions';
 
 const HELP = `Usage: npm run bench -- [options]
@@ -55,7 +55,7 @@ columns. The runner is compared with other programs. Every ratio is the median o
   --json              the same for programs
   --help
 
-  create   a file as a service inserts it; "filled": as a loader does that gives parent_path and parent_live
+  create   a file by a service; "filled": by a loader that gives parent_path and parent_live
   bulk     100000 files in one statement
   hot      creates in one directory against creates spread over a thousand
   fold     how fast fold_rollups() is, and what creates notice of it
@@ -111,11 +111,11 @@ function readOptions(args: readonly string[]): Options | 'help' {
   const all = Object.keys(COMPARISONS).filter((name) => (name === ON_DEMAND) === (against !== undefined));
   const names = values.only?.split(',') ?? all;
   const unknown = names.find((name) => !Object.hasOwn(COMPARISONS, name));
-  if (unknown !== undefined) throw new Error(`--only: there is no "${unknown}"`);
+  if (unknown !== undefined) throw new Error(`--only: "${unknown}" does not exist`);
   if (names.includes(ON_DEMAND) && against === undefined) {
-    throw new Error('versions needs another checkout. Name its folder by --against <folder>.');
+    throw new Error('versions needs another checkout. Give its folder: --against <folder>.');
   }
-  if (fsync !== 'on' && fsync !== 'off') throw new Error(`--fsync is on or off, not "${fsync}"`);
+  if (fsync !== 'on' && fsync !== 'off') throw new Error(`--fsync must be on or off, not "${fsync}"`);
   return {
     names,
     fsync,
@@ -131,7 +131,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
 function wholeNumber(option: string, text: string, least: number): number {
   const value = Number(text);
   if (!Number.isSafeInteger(value) || value < least) {
-    throw new Error(`${option} is a whole number, at least ${least}, not "${text}"`);
+    throw new Error(`${option} must be a whole number of at least ${least}, not "${text}"`);
   }
   return value;
 }

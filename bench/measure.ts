@@ -3,7 +3,7 @@ import type { Client } from 'pg';
 export interface Target {
   readonly bound: 'at least' | 'at most';
   readonly value: number;
-  /** What is bound: the ratio, or the figure itself. */
+  /** Whether the target is for the ratio or for the figure. */
   readonly of: 'ratio' | 'here';
 }
 
@@ -12,10 +12,10 @@ export interface Result {
   readonly what: string;
   readonly unit: '/s' | 's' | 'ms' | 'MB' | 'B' | '%' | 'count' | 'instructions';
   readonly here: number;
-  /** The same, measured in turns with `here`, on what it is compared with. */
+  /** The figure to compare with, measured in turns with `here`. */
   readonly other: number | null;
   readonly ratio: number | null;
-  /** The least and the largest ratio of a round; null of a single round. */
+  /** The smallest and largest ratio of a round; null for a single round. */
   readonly spread: readonly [least: number, most: number] | null;
   readonly target: Target | null;
   /** Null without a target. */
@@ -25,7 +25,7 @@ export interface Result {
 export const atLeast = (value: number): Target => ({ bound: 'at least', value, of: 'ratio' });
 export const atMost = (value: number): Target => ({ bound: 'at most', value, of: 'ratio' });
 
-/** Measures all variants in each round, beginning with another one each time, so that other load affects all of them. */
+/** Measures all variants in each round, beginning with a different one, so that other load affects all of them. */
 export async function inTurns<Name extends string>(
   rounds: number,
   variants: Readonly<Record<Name, () => Promise<number>>>,
@@ -70,7 +70,7 @@ export function compare(
   });
 }
 
-/** A figure that stands alone. */
+/** A figure without a comparison. */
 export function single(
   what: string,
   unit: Result['unit'],
@@ -100,7 +100,7 @@ export async function seconds(work: () => Promise<unknown>): Promise<number> {
   return (performance.now() - startedAt) / 1000;
 }
 
-/** Median milliseconds of a statement, called again and again for a time, at least three times. */
+/** Median milliseconds of a statement, repeated for a time, at least three times. */
 export async function callTime(
   client: Client,
   text: string,
@@ -115,10 +115,10 @@ export async function callTime(
   return median(times);
 }
 
-/** Begins a measurement with nothing left to write from the one before. */
+/** Writes all dirty pages, so that an earlier measurement does not affect the next one. */
 export async function settle(client: Client): Promise<void> {
   await client.query('checkpoint').catch((error: { readonly code?: string }) => {
-    // A role that may not: the measurements are as good, only less even.
+    // The role may not run a checkpoint. Then the measurements only vary more.
     if (error.code !== '42501') throw error;
   });
 }

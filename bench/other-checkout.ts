@@ -4,8 +4,8 @@ import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
 import { type BenchDatabase, type BenchServer, withEmptyDatabase } from './bench-server.ts';
 
 /**
- * Gives the work a new database with the schema of another checkout, and drops it afterwards. Only the SQL of that
- * checkout is used, applied by this one: its code may be of any age.
+ * Runs `work` with a new database that has the schema of another checkout, and drops it afterwards. It uses only the SQL
+ * of that checkout, whose code may be of any age.
  */
 export async function withOtherSchema<T>(
   server: BenchServer,
@@ -22,7 +22,7 @@ export async function withOtherSchema<T>(
           throw new Error(`${filename} of ${checkout}: ${cause.message}`, { cause });
         });
       }
-      // Settings that a migration left behind end with its session.
+      // A separate session, because a migration may leave settings behind.
       await client.query('discard all');
       return await work({ url, client });
     } finally {

@@ -3,7 +3,7 @@ import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { copyPackage } from '../harness/package-copy.ts';
 
-/** A program to start, with what shows that it did what it is measured at. */
+/** A program to measure, with the output that proves that it did its work. */
 export interface Program {
   readonly command: string;
   readonly args: readonly string[];
@@ -11,11 +11,11 @@ export interface Program {
   readonly says?: string;
 }
 
-/** Name of the script that runs graphile-migrate's own command. */
+/** Name of the npm script that runs graphile-migrate's own command. */
 export const LIBRARY_SCRIPT = 'library:migrate';
 
 /**
- * Builds a copy of the package, as people deploy it, so that the checkout stays as it is. It goes with this process.
+ * Builds a copy of the package, as it is deployed, without changing the checkout. It is removed when this process ends.
  * @returns its folder.
  */
 export function buildPackage(): string {

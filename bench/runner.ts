@@ -10,7 +10,7 @@ import type { Comparison, Context } from './context.ts';
 import { atMost, compare, inTurns, single } from './measure.ts';
 import { buildPackage, LIBRARY_SCRIPT, type Program, processTime } from './processes.ts';
 
-/** A process takes a fraction of a second, and differs more from one to the next than a load of ten seconds does. */
+/** More pairs than rounds: a process takes a fraction of a second, and varies more than a load of ten seconds. */
 const LEAST_PAIRS = 15;
 const FLEET_SIZE = 20;
 
@@ -21,7 +21,7 @@ const MIGRATE = node(join('dist', 'cli.js'), 'migrate');
 const LIBRARY: Program = { command: join('node_modules', '.bin', 'graphile-migrate'), args: ['migrate'] };
 const LIBRARY_IS_DONE = 'Already up to date';
 
-/** A process here and one to compare it with, and how many times as long it may take. */
+/** A process, one to compare it with, and the largest allowed ratio. */
 const WITH_NOTHING_PENDING = [
   { name: 'pg and one query', here: MIGRATE, other: node(join('bench', 'one-query.mjs')), most: 1.5 },
   { name: 'graphile-migrate', here: MIGRATE, other: { ...LIBRARY, says: LIBRARY_IS_DONE }, most: 0.5 },
@@ -33,7 +33,7 @@ const WITH_NOTHING_PENDING = [
   },
 ] satisfies readonly { name: string; here: Program; other: Program; most: number }[];
 
-/** What a deploy costs: whole processes, from their start to their end. */
+/** The cost of a deploy: whole processes, from start to end. */
 export const runner: Comparison = async (context) => {
   const folder = buildPackage();
   await nothingPending(context, folder);
@@ -41,7 +41,7 @@ export const runner: Comparison = async (context) => {
   await everythingPending(context, folder);
 };
 
-/** What all deploys but one find. */
+/** A run with nothing pending, as most are. */
 async function nothingPending(context: Context, folder: string): Promise<void> {
   await withDatabase(context.server, async ({ url }) => {
     for (const { name, here, other, most } of WITH_NOTHING_PENDING) {
@@ -84,7 +84,7 @@ function withFleet(
   return withDatabase(context.server, ({ url }) => withFleet(context, [...urls, url], work));
 }
 
-/** What the function costs a service that runs already, in what does not depend on the machine. */
+/** The cost of the function for a running service, counted in connections and round trips. */
 async function countMessages({ report }: Context, url: string): Promise<void> {
   const proxy = await startProxy(url);
   try {
@@ -92,7 +92,7 @@ async function countMessages({ report }: Context, url: string): Promise<void> {
     if (connection === undefined) throw new Error('no URL');
     await runMigrations({ connection });
     const { conversations } = proxy;
-    // The last message says goodbye, and has no answer.
+    // The last message ends the connection, and has no answer.
     const roundTrips = conversations.flat().filter((type) => type !== 'X').length;
     const one = { bound: 'at most', value: 1, of: 'here' } as const;
     report(
@@ -104,7 +104,7 @@ async function countMessages({ report }: Context, url: string): Promise<void> {
   }
 }
 
-/** The first deploy, against the least that could do the same. */
+/** The first deploy, against the smallest program that does the same. */
 async function everythingPending(context: Context, folder: string): Promise<void> {
   if (spawnSync('psql', ['--version']).status !== 0) {
     process.stderr.write('left out: applying everything is compared with psql, which is not installed\n');
@@ -131,7 +131,7 @@ async function inPairs(
   { rounds }: Context,
   variants: Readonly<Record<'here' | 'other', () => Promise<number>>>,
 ): Promise<Readonly<Record<'here' | 'other', readonly number[]>>> {
-  // Once for nothing: files come into memory, and tsx compiles what it then keeps.
+  // A first run is not measured: it loads files into memory, and tsx fills its cache.
   await variants.here();
   await variants.other();
   return inTurns(Math.max(rounds, LEAST_PAIRS), variants);

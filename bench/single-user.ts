@@ -13,17 +13,17 @@ export interface StoppedServer {
   readonly database: string;
 }
 
-/** Statements of one session. Each of them is one line for `postgres --single`. */
+/** Statements of one session, each in one line for `postgres --single`. */
 export interface Session {
-  /** What runs first, such as `prepare`. */
+  /** Statements that run first, such as `prepare`. */
   readonly setup: readonly string[];
   /** The statements of call number n, from 1. */
   readonly call: (n: number) => readonly string[];
-  /** An expression that is true when so many calls did their work. */
+  /** An SQL expression that is true if so many calls did their work. */
   readonly worked?: (calls: number) => string;
 }
 
-/** Catalog caches are full and generic plans chosen (from the sixth execution on) long before that. */
+/** Long before that many calls, catalog caches are full and generic plans are chosen (from the sixth execution on). */
 const WARM_UP = 50;
 const CALLS = 200;
 
@@ -32,15 +32,15 @@ export function hasValgrind(): boolean {
 }
 
 /**
- * Counts the instructions of one call in a warm session: a session with more calls, less one with fewer, each on a
- * fresh copy of the data. Start, set-up and shutdown cancel out, so that the count depends on no clock and no load.
+ * Counts the instructions of one call in a warm session: those of a session with more calls, minus one with fewer, each on
+ * a fresh copy of the data. Start and shutdown cancel out, and the count does not depend on time or load.
  */
 export async function countInstructions(server: StoppedServer, session: Session): Promise<number> {
   const sessions = [
     runSession(server, 'short', session, WARM_UP),
     runSession(server, 'long', session, WARM_UP + CALLS),
   ] as const;
-  // Both have ended before their files can be used again, also when one of them failed.
+  // Waits for both, even when one fails, since their files are reused.
   await Promise.allSettled(sessions);
   const [short, long] = await Promise.all(sessions);
   return Math.round((long - short) / CALLS);
@@ -81,7 +81,7 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Runs a program as the account, with a file as its input, and returns what it wrote to stderr. */
+/** Runs a program as the account, with a file as its input, and returns its stderr. */
 async function run(
   account: Account,
   folder: string,
@@ -92,7 +92,7 @@ async function run(
   const stdin = openSync(input, 'r');
   const child = spawn(program, args, {
     ...identityOf(account),
-    // Valgrind wants a home and a current folder that it can use.
+    // Valgrind needs a home and a current folder that it can read.
     cwd: folder,
     env: { PATH: process.env.PATH, HOME: folder, TMPDIR: folder, LC_ALL: 'C', TZ: 'UTC' },
     stdio: [stdin, 'ignore', 'pipe'],

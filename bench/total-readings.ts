@@ -12,12 +12,12 @@ const DELTAS = 200_000;
 const PENDING = 100_000;
 const FOLD_EVERY_MS = 1000;
 const PAGE = 200;
-/** Deltas that are pending while a page is read. */
+/** Number of pending deltas while a page is read. */
 const PAGE_PENDING = [0, 1_000, 20_000];
 
 const label = () => `-${randomBytes(4).toString('hex')}`;
 
-/** How fast deltas are folded, and what creates notice of it. */
+/** The rate of folding deltas, and its effect on creates. */
 export const fold: Comparison = async (context) => {
   await withDatabase(context.server, async ({ client }) => {
     const tree = await createTree(client, DIRECTORIES);
@@ -41,7 +41,7 @@ export const fold: Comparison = async (context) => {
       folding: () => whileFolding(database, rate),
       alone: rate,
     });
-    const what = `create beside folds every ${FOLD_EVERY_MS} ms against alone, 8 connections`;
+    const what = `create during folds every ${FOLD_EVERY_MS} ms against create alone, 8 connections`;
     context.report(compare(what, '/s', rates.folding, rates.alone, atLeast(0.8)));
   });
 };
@@ -69,7 +69,7 @@ const DIRECTORY_TOTALS = 'select * from filestore.directory_totals($1)';
 const BARE_SUM =
   'select sum(size_delta), sum(file_delta), sum(dir_delta), count(*) from filestore.rollup_deltas';
 
-/** Reading exact totals while much is pending, against adding up what is pending and nothing else. */
+/** Reading exact totals with many pending deltas, against only summing these deltas. */
 export const totals: Comparison = (context) =>
   withDatabase(context.server, async ({ client }) => {
     const tree = await createFilledTree(client, DIRECTORIES, PENDING);
@@ -91,7 +91,7 @@ export const totals: Comparison = (context) =>
     await foldAll(client);
   });
 
-/** The totals of a page of directories in one call, against a call for each and against the view. */
+/** The totals of a page of directories in one call, against one call per directory and against the view. */
 export const page: Comparison = (context) =>
   withDatabase(context.server, async ({ client }) => {
     const tree = await createFilledTree(client, DIRECTORIES, DIRECTORIES);

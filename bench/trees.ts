@@ -7,7 +7,7 @@ import { changeTwin, createTwin } from './twin.ts';
 
 const BATCH = 10_000;
 
-/** What happens seldom and to a whole tree: it is checked, deleted, restored, deleted in batches, and purged. */
+/** Rare operations on a whole tree: check, delete, restore, delete in batches, and purge. */
 export const trees: Comparison = ({ server, nodes, rounds, report }) =>
   withDatabase(server, async ({ client }) => {
     const directories = Math.ceil(nodes / 100);

@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 
 /**
- * Makes twin.nodes: the columns of filestore.nodes as their base types and the same indexes, but no key, check,
- * domain, trigger or generated column, with a copy of every row. It is what a table without guards would cost.
+ * Creates twin.nodes: the columns of filestore.nodes with their base types and the same indexes, but no key, check,
+ * domain, trigger or generated column, and a copy of every row. It shows the cost of a table without guards.
  */
 export async function createTwin(client: Client): Promise<void> {
   const { rows: columns } = await client.query<Column>(COLUMNS);
@@ -22,7 +22,7 @@ export async function createTwin(client: Client): Promise<void> {
   await client.query('vacuum analyze twin.nodes, filestore.nodes');
 }
 
-/** Changes so many rows of the twin, and not fewer: else nothing was measured. */
+/** Changes rows of the twin. Throws if the number of changed rows is not the expected one. */
 export async function changeTwin(
   client: Client,
   rows: number,

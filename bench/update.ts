@@ -10,10 +10,10 @@ const FILES = 100_000;
 const CONNECTIONS = 8;
 
 const CONTENT = "size_bytes = :size::bigint, checksum = 'sha256:' || md5(:size), last_modified_at = now()";
-/** What the guards see to by themselves. */
+/** SQL that does for the twin what the guards do for nodes. */
 const COUNTED = ', version = version + 1, updated_at = statement_timestamp()';
 
-/** A write of content to one of the tree's files, chosen at random: they were loaded right after its directories. */
+/** A write of content to a random file of the tree. Files were loaded right after the directories, so their ids follow. */
 export function contentStatement(table: string, tree: Tree, files: number, counted = ''): Statement {
   return {
     text: `update ${table} set ${CONTENT}${counted} where id = :node::bigint`,
@@ -33,7 +33,7 @@ export const update: Comparison = (context) =>
     await createTwin(client);
     const heartbeat = await readHeartbeat(client);
     const variables = fileVariable(tree, FILES);
-    // Any column of the twin without an index will do.
+    // Any column of the twin without an index.
     const moment = heartbeat.table === 'nodes' ? 'last_seen_at' : 'last_modified_at';
     const rate = (statement: Statement) => async () => {
       await foldAll(client);
@@ -60,7 +60,7 @@ export const update: Comparison = (context) =>
     }
   });
 
-/** A directory that moves with everything below it, against an update of all these rows. */
+/** The move of a directory with everything below it, against a plain update of all these rows. */
 export const move: Comparison = async (context) => {
   for (const nodes of [20_000, 100_000]) {
     const directories = nodes / 100;

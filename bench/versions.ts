@@ -16,15 +16,15 @@ import { contentStatement } from './update.ts';
 
 const DIRECTORIES = 1_000;
 const FILES = 100_000;
-/** Size of the tree that is moved, deleted, restored and purged. */
+/** Number of nodes of the tree that is moved, deleted, restored and purged. */
 const NODES = 20_000;
-/** Number of nodes for one statement of heartbeats and for one call of purge_deleted(). */
+/** Number of nodes per statement of sightings and per call of purge_deleted(). */
 const BATCH = 10_000;
 
-/** Gives the work a database of one of the two schemas. */
+/** Runs `work` with a database of one of the two schemas. */
 type Open = <T>(work: (database: BenchDatabase) => Promise<T>) => Promise<T>;
 
-/** The schema of this checkout, and that of another one on the same server. */
+/** Compares the schema of this checkout with that of another one, on the same server. */
 export const versions: Comparison = async (context) => {
   const { server, against } = context;
   if (against === undefined) throw new Error('versions needs another checkout');
@@ -45,7 +45,7 @@ async function describe(checkout: string): Promise<string> {
   return `${checkout}, ${migrations.length} migrations, the last ${last?.filename} (${last?.hash.slice(0, 13)})`;
 }
 
-/** Single statements on many connections, in databases that stay. */
+/** Single statements on many connections, in databases that are kept for all of them. */
 async function rates(
   context: Context,
   databases: Readonly<Record<'here' | 'other', BenchDatabase>>,
@@ -75,11 +75,11 @@ const COMMAND: Statement = {
   variables: {},
 };
 
-/** What one run in a fresh database measured, by name. */
+/** The figures of one run in a new database, by name. */
 type Figures<Name extends string> = Readonly<Record<Name, number>>;
 type Described<Name extends string> = Readonly<Record<Name, readonly [what: string, unit: Result['unit']]>>;
 
-/** Runs the work by turns in new databases of the two schemas, and reports its figures. */
+/** Runs `work` in turns in new databases of the two schemas, and reports its figures. */
 async function inFreshDatabases<Name extends string>(
   { rounds, report }: Context,
   schemas: Readonly<Record<'here' | 'other', Open>>,
@@ -112,7 +112,7 @@ const LOADS = {
   laterHot: [`later heartbeats of ${FILES} files, HOT share`, '%'],
 } satisfies Described<string>;
 
-/** Loads files in bulk, reads and folds totals, and records two rounds of heartbeats. */
+/** Loads files in bulk, reads and folds totals, and records two rounds of sightings. */
 async function loads(client: Client): Promise<Figures<keyof typeof LOADS>> {
   const tree = await createTree(client, DIRECTORIES);
   await stageFiles(client, tree, FILES);

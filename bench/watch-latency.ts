@@ -10,7 +10,7 @@ import { atMost, compare, inTurns, seconds } from './measure.ts';
 
 /** A checkout with a running watch. */
 interface Desk {
-  /** Saves another version of current.sql; milliseconds until the database has it. */
+  /** Saves another version of current.sql, and returns the milliseconds until the database has it. */
   save(): Promise<number>;
   close(): void;
 }
@@ -65,7 +65,7 @@ async function openDesk(
   });
   await client.query('listen saved');
   const desk = deskOf(copy, child, client);
-  // What is there when it starts is applied as well; afterwards it watches.
+  // At its start, watch applies the present current.sql. It is ready after that.
   await desk.save();
   return desk;
 }
@@ -92,7 +92,7 @@ function deskOf(copy: PackageCopy, child: ChildProcess, client: Client): Desk {
   };
 }
 
-/** A notification arrives when its transaction is committed. */
+/** Waits for a notification, which arrives when its transaction is committed. */
 function untilNotified(client: Client, payload: string, child: ChildProcess): Promise<void> {
   return new Promise((resolve, reject) => {
     const ended = () => reject(new Error('the watch ended'));

@@ -21,7 +21,7 @@ import { withClient } from './with-client.ts';
 
 const README = 'README.md';
 
-/** A generated file that is committed with the schema. */
+/** A generated and committed file. */
 export interface GeneratedFile {
   /** Path in the package, such as `schema/filestore.txt`. */
   readonly file: string;
@@ -54,7 +54,7 @@ export async function generateFiles(
 /**
  * Regenerates all files from an empty database with the committed migrations.
  * @returns the paths of the files in the package.
- * @throws {RunAbortedError} when the signal came before they were generated.
+ * @throws {RunAbortedError} when the signal was aborted before they were generated.
  */
 export async function writeGeneratedFiles(signal?: AbortSignal): Promise<readonly string[]> {
   const generated = await generateFromCommitted(signal);

@@ -12,7 +12,7 @@ const FAST = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off'];
  * @param work is given the URL of an empty database, as a superuser.
  * @param binaries Folder of initdb and postgres; default: the embedded ones.
  * @param signal Stops the server during the work.
- * @throws {RunAbortedError} when the signal came.
+ * @throws {RunAbortedError} when the signal was aborted.
  */
 export async function withTemporaryDatabase<T>(
   work: (url: string) => Promise<T>,

@@ -6,7 +6,7 @@ export async function withClient<T>(
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
   const client = new pg.Client(connection);
-  // Pending queries are rejected anyway; without a listener the process would end.
+  // Pending queries are rejected anyway. Without a listener, the process would end.
   client.on('error', () => undefined);
   await client.connect();
   try {

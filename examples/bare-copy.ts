@@ -2,8 +2,8 @@ import type { Connection, PoolClient } from 'pg';
 import type { Entry } from './walk.ts';
 
 /**
- * Seconds that it takes to copy the files' rows into a table without key, check, trigger or index: the floor
- * that the server sets. The table is gone with the transaction, which is rolled back.
+ * The seconds that a copy of the files' rows into a table without keys, checks, triggers and indexes takes: the server's
+ * lower limit. The transaction with the table is rolled back.
  */
 export async function timeBareCopy(client: PoolClient, files: readonly Entry[]): Promise<number> {
   const lines = files.map(
@@ -11,7 +11,7 @@ export async function timeBareCopy(client: PoolClient, files: readonly Entry[]):
       `${[escapeText(parentPath), escapeText(name), 'file', size, modified.toISOString()].join('\t')}\n`,
   );
   await client.query('begin');
-  // Not a temporary table: that would not be written to the log, and ours is.
+  // Not a temporary table, since that would not be written to the WAL.
   await client.query(
     `create table public.bare_copy (
        parent_path text, name text, kind text, size_bytes bigint, last_modified_at timestamptz
@@ -24,12 +24,12 @@ export async function timeBareCopy(client: PoolClient, files: readonly Entry[]):
   return seconds;
 }
 
-/** As COPY's text format wants it (PostgreSQL manual, COPY, "Text Format"). */
+/** Escapes a value for COPY's text format (PostgreSQL manual, COPY, "Text Format"). */
 function escapeText(text: string): string {
   return text.replaceAll('\\', '\\\\');
 }
 
-/** COPY … FROM STDIN by pg's interface for queries of one's own. */
+/** COPY … FROM STDIN, with pg's interface for custom queries. */
 function copyIn(client: PoolClient, statement: string, data: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     client.query({
@@ -47,7 +47,7 @@ function copyIn(client: PoolClient, statement: string, data: Buffer): Promise<vo
   });
 }
 
-/** What pg's connection has for COPY, and its types leave out. */
+/** The members of pg's connection for COPY, which its types lack. */
 interface CopyConnection {
   sendCopyFromChunk(chunk: Buffer): void;
   endCopyFrom(): void;

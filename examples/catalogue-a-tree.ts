@@ -1,6 +1,6 @@
 /**
  * Catalogues a directory tree into a local mount: one statement for the directories of each level, one for
- * each batch of files. Run it again, and it writes only what changed.
+ * each batch of files. A second run writes only changes.
  *
  *   npm run example -- [folder]        default: node_modules
  *
@@ -44,17 +44,17 @@ async function main(folder: string): Promise<void> {
     const rate = rows / seconds;
     const copyRate = files.length / copySeconds;
     console.log(
-      `Catalogued ${rows} rows in ${seconds.toFixed(2)} s: ${Math.round(rate)} rows/s, with every rule, key and index.`,
+      `Catalogued ${rows} rows in ${seconds.toFixed(2)} s: ${Math.round(rate)} rows/s, with all rules, keys and indexes.`,
     );
     console.log(
-      `A bare copy of the files into a table without any: ${Math.round(copyRate)} rows/s (${(copyRate / rate).toFixed(1)} times as fast).`,
+      `A copy of the files into a table without rules, keys and indexes: ${Math.round(copyRate)} rows/s (${(copyRate / rate).toFixed(1)} times as fast).`,
     );
     await report(client, mount);
     await lookUp(client, mount, files);
   });
 }
 
-/** The mount of a folder: the one that claims it already, else a new one. */
+/** The existing mount of a folder, or a new one. */
 async function openMount(client: PoolClient, root: string): Promise<Mount> {
   await client.query(
     `insert into filestore.backend_mounts (mount_key, backend_kind, root_path)
@@ -107,7 +107,7 @@ async function catalogueDirectories(
   return known;
 }
 
-/** With parent_path given, the trigger does not look the parent up; the tree's key proves that it is right. */
+/** With parent_path given, the trigger does not look the parent up, and the foreign key checks the path. */
 async function catalogueFiles(
   client: PoolClient,
   mount: Mount,
@@ -202,7 +202,7 @@ try {
   await runMigrations();
   await main(process.argv[2] ?? 'node_modules');
 } catch (error) {
-  // What went wrong is in the message; a stack trace would only hide it.
+  // The message describes the error; a stack trace would only hide it.
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;
 } finally {

@@ -6,25 +6,25 @@ export interface Entry {
   readonly name: string;
   /** Path below the root, without leading slash. */
   readonly path: string;
-  /** Path of the directory that holds it; '' for the root. */
+  /** Path of its directory; '' for the root. */
   readonly parentPath: string;
   /** Number of segments in path. */
   readonly depth: number;
   /** Bytes; 0 for a directory. */
   readonly size: number;
   readonly modified: Date;
-  /** The target of a symbolic link; null for everything else. */
+  /** The target of a symbolic link; null for all other entries. */
   readonly linkTarget: string | null;
 }
 
 export interface Walked {
   readonly directories: readonly Entry[];
   readonly files: readonly Entry[];
-  /** How many entries were left out, by reason. */
+  /** The number of skipped entries, by reason. */
   readonly skipped: ReadonlyMap<string, number>;
 }
 
-/** Reads a tree, level by level. What the catalogue has no node for is counted, not followed. */
+/** Reads a tree, level by level. Entries that cannot be nodes are counted and skipped. */
 export async function walk(root: string): Promise<Walked> {
   const directories: Entry[] = [];
   const files: Entry[] = [];
@@ -81,7 +81,7 @@ async function readDirectory(root: string, parentPath: string, depth: number) {
   );
 }
 
-/** The catalogue's rules; a replacement character stands for bytes that are not UTF-8. */
+/** The catalogue's rules for names and paths. A replacement character means bytes that are not UTF-8. */
 function hasNode(name: string, path: string): boolean {
   return !/\p{Cc}|\ufffd/u.test(name) && Buffer.byteLength(path) <= 2600;
 }

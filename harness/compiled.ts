@@ -5,25 +5,25 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 
-/** Where the run's compiled package is; processes that the tests start inherit the variable. */
+/** The variable with the folder of the compiled package. Processes that tests start inherit it. */
 const VARIABLE = 'FILESTORE_TEST_COMPILED';
 
-/** What the package is next to its code. */
+/** The files of the package besides its code. */
 const FILES = ['migrations', 'schema', 'src/sql', '.gmrc', '.squawk.toml', 'README.md', 'package.json'];
 
 /**
- * Compiles the package once for a run of the tests. They start hundreds of processes, and Node.js starts JavaScript
- * in a third of the time that it takes through tsx.
+ * Compiles the package once per run of the tests. They start hundreds of processes, and JavaScript starts in a third of
+ * the time that tsx takes.
  */
 export async function compilePackage(): Promise<{ remove(): void }> {
   const parent = realpathSync(mkdtempSync(join(tmpdir(), 'filestore-compiled-')));
-  // A server that runs as another account reads its binaries through this folder.
+  // A server that runs as another account reads its binaries in this folder.
   await chmod(parent, 0o755);
   const folder = join(parent, 'package');
   const compiler = join(PACKAGE_ROOT, 'node_modules', 'typescript', 'bin', 'tsc');
   // `npm run typecheck` checks the types.
   const options = ['--noEmit', 'false', '--noCheck', '--rootDir', PACKAGE_ROOT, '--outDir', folder];
-  // The compiler prints what it cannot parse to stdout.
+  // The compiler prints its errors to stdout.
   execFileSync(process.execPath, [compiler, '-p', join(PACKAGE_ROOT, 'tsconfig.json'), ...options], {
     stdio: ['ignore', process.stderr, process.stderr],
   });
@@ -33,12 +33,12 @@ export async function compilePackage(): Promise<{ remove(): void }> {
   return { remove: () => rmSync(parent, { recursive: true, force: true }) };
 }
 
-/** Folder of the package that tests run and copy: the compiled one, and outside a run of the tests the checkout. */
+/** The folder of the package that tests run and copy: the compiled one, or outside a run of the tests the checkout. */
 export function packageFolder(): string {
   return process.env[VARIABLE] ?? PACKAGE_ROOT;
 }
 
-/** Arguments for Node.js that start a module of a package's folder, whichever of its two forms is there. */
+/** Arguments for Node.js that start a module in a package's folder, compiled or as TypeScript. */
 export function startOf(folder: string, ...path: readonly string[]): readonly string[] {
   const module = join(folder, ...path);
   return existsSync(`${module}.js`) ? [`${module}.js`] : ['--import', 'tsx', `${module}.ts`];

@@ -1,4 +1,4 @@
-/** Numbers in [0, 1) that follow from a seed alone, so that a run can be repeated (mulberry32). */
+/** Random numbers in [0, 1) that depend only on a seed, so that a run can be repeated (mulberry32). */
 export function mulberry32(seed: number): () => number {
   let state = seed >>> 0;
   return () => {

@@ -17,36 +17,36 @@ import { MODEL_FILE } from '../src/catalog/committed.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { packageFolder } from './compiled.ts';
 
-/** A copy of this package that a test may spoil. */
+/** A copy of this package that a test may damage. */
 export interface PackageCopy {
   readonly folder: string;
-  /** Adds a committed migration with a true hash, and returns its file name. */
+  /** Adds a committed migration with a valid hash, and returns its file name. */
   addMigration(name: string, sql: string): string;
-  /** Gives a committed migration other SQL and the hash that belongs to it. */
+  /** Replaces the SQL of a committed migration, and updates its hash. */
   rewriteMigration(filename: string, sql: string): void;
-  /** Takes the last committed migration away, and with it what the model knows of it, as the version before was. */
+  /** Removes the last committed migration, and sets the model's header to the one before: the previous version. */
   removeLastMigration(): void;
-  /** Lets the model of the schema be that of a committed migration, which then changes nothing that it is of. */
+  /** Sets the header of the model to a committed migration, for one that does not change the model. */
   modelIsOf(filename: string): void;
   remove(): void;
 }
 
 export interface CopyOptions {
-  /** Top entries of node_modules that the copy shall not have. */
+  /** Top entries of node_modules to leave out. */
   readonly without?: readonly string[];
-  /** Copy these entries alone, and no node_modules: for what reads the package's files and runs none of them. */
+  /** Copy only these entries, and no node_modules: for code that reads the files without running them. */
   readonly only?: readonly string[];
-  /** Copy the TypeScript of the checkout, for what compiles it or runs it as the README says. */
+  /** Copy the TypeScript of the checkout, for tests that compile or run it. */
   readonly sources?: boolean;
 }
 
 const COPIED = ['src', 'dev', 'migrations', 'schema', '.gmrc', '.squawk.toml', 'README.md', 'package.json'];
 const COMPILED_FROM = ['examples', 'tsconfig.json', 'tsconfig.build.json'];
 
-/** Copies the package; `node_modules` is shared by links. The folder's name holds a space. */
+/** Copies the package, with links to `node_modules`. The name of the folder contains a space. */
 export function copyPackage({ without = [], only, sources = false }: CopyOptions = {}): PackageCopy {
   const parent = realpathSync(mkdtempSync(join(tmpdir(), 'filestore ')));
-  // mkdtemp closes it to others; a checkout is open, so that root can let nobody run the server in it.
+  // mkdtemp makes it private. Like a checkout it must be readable, so that `nobody` can run the server in it.
   chmodSync(parent, 0o755);
   const folder = join(parent, 'the package');
   mkdirSync(folder);

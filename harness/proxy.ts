@@ -3,23 +3,23 @@ import { Transform } from 'node:stream';
 import { parseDatabaseUrl } from '../src/settings/database-url.ts';
 import { answersAreComplete, questionIsComplete, readMessageTypes, rewriteProcessId } from './wire.ts';
 
-/** A cable to a server that can be cut. What goes through TLS it passes on, but cannot read. */
+/** A proxy for a server whose connections can be cut. It passes TLS on, but cannot read it. */
 export interface Proxy {
   readonly host: string;
   readonly port: number;
-  /** The server's URL, by way of the proxy. */
+  /** The server's URL, through the proxy. */
   readonly url: string;
   /** How many clients are connected now. */
   readonly connections: number;
-  /** The types of the messages that clients have sent after the handshake, one list for each connection there was. */
+  /** The types of the messages that clients sent after the handshake, one list per connection. */
   readonly conversations: readonly (readonly string[])[];
-  /** Resets the connections; given a text, those whose client has sent it, in whatever case. */
+  /** Resets the connections; with a text, only those whose client has sent it, ignoring case. */
   cut(said?: string): void;
   /** Resets the next connection whose client sends the text; resolves when that has happened. */
   cutAt(text: string, moment: Moment): Promise<void>;
-  /** Keeps back the next message that has the text; resolves when it is there, with what lets it go on. */
+  /** Holds back the next message with the text. Resolves when it has arrived, with a function that lets it pass. */
   holdAt(text: string): Promise<() => void>;
-  /** Passes nothing on any more, in old connections and new ones, and closes none. */
+  /** Stops passing data on, in old and new connections, without closing them. */
   pause(): void;
   /** Passes on everything that was held back. */
   resume(): void;
@@ -30,11 +30,11 @@ export interface Proxy {
   stop(): Promise<void>;
 }
 
-/** The server never gets the text; or it works on it; or it has done it, and only its answer is lost. */
+/** Before the server gets the text; while it runs; or after it has run, so that only the answer is lost. */
 export type Moment = 'before' | 'during' | 'after';
 
 export interface ProxyOptions {
-  /** Tells clients another process id than their backend's, as poolers do. They then cannot cancel. */
+  /** Sends clients another process id than that of their backend, as poolers do. They then cannot cancel. */
   readonly rewriteProcessId?: boolean;
 }
 
@@ -42,11 +42,11 @@ interface Trap {
   readonly text: string;
   readonly moment: Moment | 'hold';
   readonly sprung: () => void;
-  /** Resolves when what is held may go on. */
+  /** Resolves when the held data may pass. */
   readonly released: Promise<void>;
 }
 
-/** What all connections of a proxy share. */
+/** The state that all connections of a proxy share. */
 interface Switches {
   readonly options: ProxyOptions;
   traps: readonly Trap[];
@@ -66,7 +66,7 @@ interface Link {
 
 const HOST = '127.0.0.1';
 
-/** Starts a proxy on a free port, in front of the server of a URL, be it on TCP or on a Unix socket. */
+/** Starts a proxy on a free port, in front of the server of a URL, on TCP or a Unix socket. */
 export async function startProxy(serverUrl: string, options: ProxyOptions = {}): Promise<Proxy> {
   const links = new Set<Link>();
   const conversations: (readonly string[])[] = [];
@@ -100,7 +100,7 @@ export async function startProxy(serverUrl: string, options: ProxyOptions = {}):
     url: urlThrough(serverUrl, port),
     conversations,
     get connections() {
-      // A connection that was cut is gone before its close is told.
+      // A cut connection is removed before its close event.
       return [...links].filter(({ live }) => live).length;
     },
     cut,
@@ -154,7 +154,7 @@ function connect(client: Socket, target: NetConnectOpts, switches: Switches): Li
   let heard = '';
   const readTypes = readMessageTypes();
   const messageTypes: string[] = [];
-  /** Once it is there, the server's answers do not reach the client. */
+  /** When it is set, the server's answers do not reach the client. */
   let lastTrap: Trap | undefined;
 
   const cut = () => {
@@ -181,10 +181,10 @@ function connect(client: Socket, target: NetConnectOpts, switches: Switches): Li
       spring(lastTrap);
       return undefined;
     }
-    // With a part of a statement the server would do nothing.
+    // With an incomplete statement, the server would do nothing.
     if (lastTrap?.moment !== 'during' || !questionIsComplete(heard)) return chunk;
     client.resetAndDestroy();
-    // An end in order: on a reset the server would drop what it has not read.
+    // A normal end: after a reset, the server would drop unread data.
     upstream.once('close', lastTrap.sprung);
     upstream.write(chunk);
     upstream.destroySoon();
@@ -211,17 +211,17 @@ function connect(client: Socket, target: NetConnectOpts, switches: Switches): Li
   };
 }
 
-/** The trap whose text came with the last piece of what was heard, which is then no trap for others any more. */
+/** Takes the trap whose text is complete with the last piece, so that it applies to no other connection. */
 function takeTrap(switches: Switches, heard: string, lastPiece: number): Trap | undefined {
   const found = switches.traps.find(({ text }) =>
-    // From a little earlier, as the text may have come in two pieces.
+    // Starts a little earlier, since the text may arrive in two pieces.
     heard.includes(text, Math.max(0, lastPiece - text.length + 1)),
   );
   switches.traps = switches.traps.filter((trap) => trap !== found);
   return found;
 }
 
-/** Lets data through while the gate is open; the step may change it, keep it, or take its time. */
+/** Passes data while the gate is open. The step may change, drop or delay it. */
 function pipeStage(
   switches: Switches,
   step: (chunk: Buffer) => Buffer | undefined | Promise<Buffer>,
@@ -234,7 +234,7 @@ function pipeStage(
   });
 }
 
-/** The one's data goes to the other, and so does its end, be it in order or not. */
+/** Passes data from one socket to the other, and also its end or reset. */
 function join(source: Socket, stage: Transform, sink: Socket, switches: Switches): void {
   source.on('error', () => undefined);
   source.once('close', async () => {
@@ -244,7 +244,7 @@ function join(source: Socket, stage: Transform, sink: Socket, switches: Switches
   source.pipe(stage).pipe(sink);
 }
 
-/** A Unix socket knows no reset. */
+/** Resets a TCP connection. A Unix socket has no reset, and is closed. */
 function reset(socket: Socket): void {
   if (socket.remoteAddress === undefined) socket.destroy();
   else socket.resetAndDestroy();

@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** Folder of the system's initdb: TEST_POSTGRES_BIN, else the newest of Debian's, else the PATH's. */
+/** The folder of the system's initdb: TEST_POSTGRES_BIN, else Debian's newest, else the one in the PATH. */
 export function systemBinaries(env: NodeJS.ProcessEnv): string {
   const debian = '/usr/lib/postgresql';
   const versions = existsSync(debian) ? readdirSync(debian).sort((a, b) => Number(b) - Number(a)) : [];

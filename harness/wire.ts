@@ -5,13 +5,13 @@ const READY_FOR_QUERY = 'Z'.charCodeAt(0);
 /** Length of a message's type and of its length field, which counts itself. */
 const HEADER = 5;
 
-/** Code in the place of the protocol's version with which a client asks for TLS; the start of the connection follows. */
+/** The code with which a client requests TLS, instead of a protocol version. The start message follows. */
 const TLS_REQUEST = 80_877_103;
 
 /**
- * Reads the messages that a client sends, which are given piece by piece, and returns the types of those that are
- * complete: `Q` for a query, `X` for the end. The start of a connection and its passwords, which belong to the
- * handshake, have none. With TLS nothing can be read.
+ * Reads the messages of a client, given in pieces, and returns the types of the complete
+ * ones: `Q` for a query, `X` for the end. The start message and passwords belong to the handshake
+ * and are left out. TLS cannot be read.
  */
 export function readMessageTypes(): (chunk: Buffer) => readonly string[] {
   let pending = Buffer.alloc(0);
@@ -33,8 +33,8 @@ export function readMessageTypes(): (chunk: Buffer) => readonly string[] {
 }
 
 /**
- * Whether what a client has sent ends where the server is to act: with the zero of a query's text, or with Sync.
- * Given in lower case.
+ * Whether the data of a client ends where the server acts: with the zero at the end of a query, or with Sync.
+ * The data is in lower case.
  */
 export function questionIsComplete(heard: string): boolean {
   return heard.endsWith('\0') || heard.endsWith('s\0\0\0\x04');
@@ -50,8 +50,8 @@ export function answersAreComplete(answers: Buffer): boolean {
 }
 
 /**
- * Rewrites the process id in the BackendKeyData of a connection's answers, which are given piece by piece, and
- * returns what may be passed on. With TLS nothing can be rewritten.
+ * Rewrites the process id in the BackendKeyData of a server's answers, given in pieces, and
+ * returns the data to pass on. TLS cannot be rewritten.
  */
 export function rewriteProcessId(): (chunk: Buffer) => Buffer {
   let pending = Buffer.alloc(0);
@@ -65,7 +65,7 @@ export function rewriteProcessId(): (chunk: Buffer) => Buffer {
       passed.push(pending.subarray(0, length));
       pending = pending.subarray(length);
     };
-    // One byte without a length says whether TLS follows; a first message never begins like it.
+    // A single byte says whether TLS follows. No first message begins with it.
     if (!begun && pending[0] === 'S'.charCodeAt(0)) done = true;
     while (!begun && !done && pending[0] === 'N'.charCodeAt(0)) pass(1);
     while (!done && pending.length >= HEADER) {
@@ -73,7 +73,7 @@ export function rewriteProcessId(): (chunk: Buffer) => Buffer {
       const length = 1 + pending.readInt32BE(1);
       if (pending.length < length) break;
       if (pending[0] === BACKEND_KEY_DATA) {
-        // Beyond the ids that a system gives, so that it is never that of another process.
+        // Larger than any real process id, so that it never is that of another process.
         pending.writeInt32BE(pending.readInt32BE(HEADER) ^ 0x40000000, HEADER);
       }
       done = pending[0] === BACKEND_KEY_DATA;

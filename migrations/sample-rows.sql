@@ -1,5 +1,5 @@
--- Rows for every table, so that a migration that fails on rows, or writes many of them, is seen. Each statement is
--- committed on its own.
+-- Rows for every table, so that the check notices a migration that fails on rows or writes many. Each statement is
+-- committed separately.
 
 insert into filestore.backend_mounts (mount_key, backend_kind, root_path, bucket)
 values ('sample-disk', 'local', '/srv/sample', null),
@@ -40,7 +40,7 @@ select filestore.finish_command(((filestore.begin_command('scan')).entry).id, 'f
 
 select filestore.begin_command('move', queue => true);
 
--- What a watcher and a reconciler saw.
+-- Sightings of a watcher and a reconciler.
 select filestore.record_sightings(array(select n.id from filestore.nodes n where n.live), now(), now());
 
 -- A role that every server has.

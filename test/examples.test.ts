@@ -37,7 +37,9 @@ test('a tree is catalogued completely, and a second run changes nothing', async 
   const first = await catalogue(tree);
   expect(first).toContain('Found 207 files in 4 directories.');
   expect(first).toContain('Left out: 1 × name or path that has no node.');
-  expect(first).toMatch(/Catalogued 211 rows in .* rows\/s.*\nA bare copy of the files .*: \d+ rows\/s/);
+  expect(first).toMatch(
+    /Catalogued 211 rows in .* rows\/s.*\nA copy of the files into a table without .*: \d+ rows\/s/,
+  );
   expect(first.match(/^ {2}node \d+, \d+ bytes, file:\/\/\//gm)).toHaveLength(3);
 
   const snapshot = () =>

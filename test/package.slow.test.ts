@@ -257,7 +257,7 @@ describe('the packed package', () => {
   }
 
   test('has types that a strict service compiles against', async () => {
-    const said = await compile(
+    const errors = await compile(
       `import { getPool, type MigrationReport, MigrationFailedError, runMigrations } from '@apphub/filestore';
        export const report: Promise<MigrationReport> = runMigrations({ onEvent: (event) => console.log(event.type) });
        export const statement = (error: MigrationFailedError): number | null => error.place?.statement ?? null;
@@ -265,11 +265,11 @@ describe('the packed package', () => {
        // @ts-expect-error the report is read-only
        report.then((value) => { value.alreadyApplied = 1; });`,
     );
-    expect(said).toBe('');
+    expect(errors).toBe('');
   });
 
   test('has a type guard for reasons of refusals', async () => {
-    const said = await compile(
+    const errors = await compile(
       `import { isRefusal, REFUSAL_REASONS, type RefusalReason } from '@apphub/filestore/sql';
        export const first: RefusalReason | undefined = REFUSAL_REASONS[0];
        export const reason = (error: unknown): 'nodes_stale' | undefined =>
@@ -277,11 +277,11 @@ describe('the packed package', () => {
        // @ts-expect-error there is no such reason
        isRefusal(null, 'nodes_unknown');`,
     );
-    expect(said).toBe('');
+    expect(errors).toBe('');
   });
 
   test('has types of its rows for a service that queries', async () => {
-    const said = await compile(
+    const errors = await compile(
       `import { withConnection } from '@apphub/filestore';
        import type { ActiveNodeRow, NodeInsert, NodeRow, NodeUpdate } from '@apphub/filestore/rows';
        export const find = (path: string): Promise<readonly ActiveNodeRow[]> => withConnection(async (client) =>
@@ -297,11 +297,11 @@ describe('the packed package', () => {
        // @ts-expect-error a file need not have a checksum
        export const checksum = (row: NodeRow): string => row.checksum;`,
     );
-    expect(said).toBe('');
+    expect(errors).toBe('');
   });
 
   test('has typed calls that take a pool or a client, and refuse wrong arguments', async () => {
-    const said = await compile(
+    const errors = await compile(
       `import { getPool, withTransaction } from '@apphub/filestore';
        import type { JournalEntryRow, NodeRow } from '@apphub/filestore/rows';
        import { beginCommand, createNode, foldRollups, listDirectory, nodeByPath, nodeLocation, type SqlClient } from '@apphub/filestore/sql';
@@ -330,7 +330,7 @@ describe('the packed package', () => {
        // @ts-expect-error a string runs no statement
        await foldRollups('postgres://localhost');`,
     );
-    expect(said).toBe('');
+    expect(errors).toBe('');
   });
 
   test('has the typed calls that docs/functions.md shows, which run unchanged', async () => {

@@ -110,14 +110,34 @@ async function runCommand(command: string): Promise<void> {
   await check(await shell(command));
 }
 
+/** Runs a module that imports the package, and returns its output. */
+async function runModule(code: string, url: string): Promise<string> {
+  if (!existsSync(join(copy.folder, 'dist'))) await shell('npm run build');
+  writeFileSync(join(copy.folder, 'module.ts'), code);
+  const { stdout } = await run('node', ['--import', 'tsx', 'module.ts'], {
+    cwd: copy.folder,
+    env: { ...env, DATABASE_URL: url },
+  });
+  return stdout;
+}
+
+async function runMigrationsCode(code: string): Promise<void> {
+  await query('create database migrated_by_program');
+  const url = Object.assign(new URL(databaseUrl), { pathname: '/migrated_by_program' }).href;
+  const { length } = committedMigrations(copy.folder);
+  const first = await runModule(code, url);
+  expect(first).toContain(`\n${length} applied to migrated_by_program, 0 earlier\nSchema: same\n`);
+  for (const filename of committedMigrations(copy.folder)) expect(first).toContain(`${filename}: `);
+  expect(await runModule(code, url)).toBe(
+    `0 applied to migrated_by_program, ${length} earlier\nSchema: unchecked\n`,
+  );
+}
+
 async function runServiceCode(code: string): Promise<void> {
   await query(
     "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('media', 'local', '/srv/media')",
   );
-  await shell('npm run build');
-  writeFileSync(join(copy.folder, 'service.ts'), code);
-  env.DATABASE_URL = databaseUrl;
-  expect(await shell('node --import tsx service.ts')).toMatch(/^\d+\n$/);
+  expect(await runModule(code, databaseUrl)).toMatch(/^\d+\n$/);
   const nodes = await query(
     "select path from filestore.view_filestore_active_nodes where mount_key = 'media'",
   );
@@ -129,11 +149,12 @@ test('every command and code block runs as written, in order, with the described
   for (const { language, text } of blocks) {
     if (language === 'sh') for (const command of text.trim().split('\n')) await runCommand(command);
     else if (language === 'sql') await writeMigration(text);
+    else if (language === 'ts' && text.includes('runMigrations')) await runMigrationsCode(text);
     else if (language === 'ts') await runServiceCode(text);
     else expect(language, 'a language that this test cannot run').toBe('mermaid');
     if (language in ran) ran[language as keyof typeof ran] += 1;
   }
-  expect(ran).toEqual({ sh: 7, sql: 1, ts: 1 });
+  expect(ran).toEqual({ sh: 7, sql: 1, ts: 2 });
 }, 300_000);
 
 test('every link leads to a file', () => {

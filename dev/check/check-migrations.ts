@@ -1,26 +1,14 @@
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withTemporaryDatabase } from '../temporary-database.ts';
 import { findServerWith } from './extension-server.ts';
-import { type Gate, type GateReport, notRun, report, runGate } from './gate.ts';
-import { chain } from './gates/chain.ts';
-import { checks } from './gates/checks.ts';
-import { concurrently } from './gates/concurrently.ts';
+import { type GateReport, notRun, report, runGate } from './gate.ts';
+import { FILE_GATES } from './gate-lists.ts';
 import { currentEmpty } from './gates/current-empty.ts';
-import { fixtureTexts } from './gates/fixture-texts.ts';
 import { functionBodies } from './gates/function-bodies.ts';
-import { lint } from './gates/lint.ts';
-import { placeholders } from './gates/placeholders.ts';
-import { released } from './gates/released.ts';
-import { sessionSettings } from './gates/session-settings.ts';
-import { sqlFiles } from './gates/sql-files.ts';
 import type { LockReport } from './locks.ts';
 import { passFunctionBodies, passOnServer } from './on-server.ts';
 import { readSources, type Sources } from './sources.ts';
 
-/** Gates that only read files. Those that need a database are in on-server.ts. */
-const OF_FILES: readonly Gate<Sources>[] = [
-  ...[chain, released, lint, concurrently, checks, sessionSettings, placeholders, fixtureTexts, sqlFiles],
-];
 const EXTENSION = 'plpgsql_check';
 
 export interface CheckReport {
@@ -42,16 +30,16 @@ export interface CheckOptions {
 }
 
 /**
- * Runs all gates for a change of the schema, on separate temporary servers.
+ * Runs all gates for a change of the schema, on separate temporary servers. gate-lists.ts has the gates.
  * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED`: a server for it does not start.
- * @throws {RunAbortedError} the signal came.
+ * @throws {RunAbortedError} when the signal was aborted.
  */
 export async function checkMigrations(options: CheckOptions = {}): Promise<CheckReport> {
   const startedAt = performance.now();
   const sources = await readSources(options.root ?? PACKAGE_ROOT, options.current ?? false);
-  const ofFiles = sources.pending === null ? [...OF_FILES, currentEmpty] : OF_FILES;
+  const fileGates = sources.pending === null ? [...FILE_GATES, currentEmpty] : FILE_GATES;
   const [files, onServer, bodies] = await Promise.all([
-    Promise.all(ofFiles.map((gate) => runGate(gate, sources))),
+    Promise.all(fileGates.map((gate) => runGate(gate, sources))),
     withTemporaryDatabase((url) => passOnServer(url, sources), undefined, options.signal),
     checkFunctionBodies(sources, options.signal),
   ]);

@@ -32,7 +32,7 @@ function describeLocks(locks: LockReport): readonly string[] {
   if (locks.state === 'not measured') return [`LOCKS  of current.sql were not measured: ${locks.reason}`];
   if (locks.impacts.length === 0) return ['LOCKS  current.sql takes no lock on an existing table'];
   return [
-    'LOCKS  of current.sql, each held until it ends:',
+    'LOCKS  of current.sql, each held until the migration ends:',
     ...locks.impacts.map((impact) => `  ${at(impact)}  ${describeImpact(impact)}\n    ${impact.statement}`),
   ];
 }

@@ -12,24 +12,24 @@ export interface Problem extends Place {
   readonly remedy: string;
 }
 
-/** The result of a gate. "Not run" is neither a success nor a failure, and is reported. */
+/** The result of a gate. "Not run" is neither a success nor a failure. */
 export type Finding =
   | { readonly state: 'passed' }
   | { readonly state: 'failed'; readonly problems: readonly Problem[] }
   | { readonly state: 'not run'; readonly reason: string };
 
-/** A check of a schema change. */
+/** A check of a schema change. gate-lists.ts has all of them. */
 export interface Gate<Subject> {
   readonly name: string;
   /** The statement that is true if it passes. */
   readonly proves: string;
-  readonly look: (subject: Subject) => Finding | Promise<Finding>;
+  readonly check: (subject: Subject) => Finding | Promise<Finding>;
 }
 
 export type GateReport = Pick<Gate<never>, 'name' | 'proves'> & Finding;
 
 export async function runGate<Subject>(gate: Gate<Subject>, subject: Subject): Promise<GateReport> {
-  return report(gate, await gate.look(subject));
+  return report(gate, await gate.check(subject));
 }
 
 export function report(gate: Pick<Gate<never>, 'name' | 'proves'>, finding: Finding): GateReport {

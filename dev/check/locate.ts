@@ -20,7 +20,7 @@ export function fixtureOf(kind: string, name: string): string | undefined {
 
 /**
  * Where an object is defined: in its own file, or at the first statement of the migrations with all of these names.
- * @param names Names of the objects that it belongs to, and its own at the end.
+ * @param names Names of the objects that it belongs to, and then its own name.
  */
 export function locate(sources: Sources, kind: string, ...names: readonly string[]): Place {
   const own = fixtureOf(kind, names.at(-1) ?? '');

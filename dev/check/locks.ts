@@ -78,16 +78,16 @@ interface Moment {
 export async function measureLocks(client: pg.Client, migration: SqlSource): Promise<LockReport> {
   if (!migration.transaction) {
     const reason =
-      'it runs without a transaction, so its locks end with it. A concurrent index build blocks no reads or writes, and reads the table twice.';
+      'the migration runs without a transaction. A concurrent index build blocks no reads or writes, and reads the table twice.';
     return { state: 'not measured', reason };
   }
   return withRollback(client, async () => {
     const impacts: TableImpact[] = [];
-    const original = (await look(client)).relations;
+    const original = (await readMoment(client)).relations;
     const problem = await runStatements(client, migration, async (statement, execute) => {
-      const before = await look(client);
+      const before = await readMoment(client);
       await withIndexes(client, statement, execute);
-      const after = await look(client);
+      const after = await readMoment(client);
       impacts.push(...compare(original, before, after, { migration, statement }));
     });
     return problem === undefined
@@ -111,7 +111,7 @@ async function withIndexes(
   if (plans) await client.query('set local enable_seqscan = on');
 }
 
-async function look(client: pg.Client): Promise<Moment> {
+async function readMoment(client: pg.Client): Promise<Moment> {
   const { rows: relations } = await client.query<Relation>(RELATIONS);
   const { rows: held } = await client.query<{ oid: number; modes: readonly string[] }>(HELD);
   const rankOf = (mode: string) => LOCKS.findIndex(([name]) => name === mode);

@@ -1,23 +1,16 @@
 import { withClient } from '../with-client.ts';
-import { type Gate, type GateReport, judge, notRun, report, runGate } from './gate.ts';
+import { type GateReport, judge, notRun, report, runGate } from './gate.ts';
+import { SCHEMA_GATES } from './gate-lists.ts';
 import { applies } from './gates/applies.ts';
-import { comments } from './gates/comments.ts';
 import { currentApplies } from './gates/current-applies.ts';
-import { definitions } from './gates/definitions.ts';
-import { foreignKeys } from './gates/foreign-keys.ts';
 import { functionBodies } from './gates/function-bodies.ts';
 import { generated } from './gates/generated.ts';
-import { historyColumns } from './gates/history-columns.ts';
 import { repeatable } from './gates/repeatable.ts';
 import { type LockReport, measureLocks } from './locks.ts';
 import { populate } from './populate.ts';
 import { applyAll } from './run-statements.ts';
 import { createDatabase } from './shadow-database.ts';
 import { isSource, migrationsOf, type Sources } from './sources.ts';
-import type { DatabaseSubject } from './subject.ts';
-
-/** Gates for a complete schema. They run one after the other, because one of them locks objects that others read. */
-const OF_THE_SCHEMA: readonly Gate<DatabaseSubject>[] = [comments, foreignKeys, historyColumns, definitions];
 
 export interface ServerReport {
   readonly gates: readonly GateReport[];
@@ -25,8 +18,8 @@ export interface ServerReport {
 }
 
 /**
- * The gates that need a server. Each database is created from the one before, so that migrations run as rarely as
- * possible.
+ * Runs the gates that need a server. Each database is a copy of the one before, so that each migration is applied as
+ * rarely as possible.
  * @param url URL of a database, as a superuser, on a server without databases of the names used here.
  */
 export async function passOnServer(url: string, sources: Sources): Promise<ServerReport> {
@@ -38,7 +31,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
       ...(sources.pending === null ? [] : [currentApplies]),
       generated,
       repeatable,
-      ...OF_THE_SCHEMA,
+      ...SCHEMA_GATES,
     ];
     return {
       gates: [applied, ...rest.map((gate) => report(gate, notRun(reason)))],
@@ -50,7 +43,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
   const { gates, locks } = await passCurrent(url, complete, sources);
   const before = [applied, ...gates, files];
   if (gates.some(({ state }) => state === 'failed')) {
-    const rest = [repeatable, ...OF_THE_SCHEMA].map((gate) =>
+    const rest = [repeatable, ...SCHEMA_GATES].map((gate) =>
       report(gate, notRun('current.sql does not apply')),
     );
     return { gates: [...before, ...rest], locks };
@@ -60,7 +53,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
     withClient(twice, (client) => runGate(repeatable, { sources, client })),
     withClient(complete, async (client) => {
       const reports: GateReport[] = [];
-      for (const gate of OF_THE_SCHEMA) reports.push(await runGate(gate, { sources, client }));
+      for (const gate of SCHEMA_GATES) reports.push(await runGate(gate, { sources, client }));
       return reports;
     }),
   ]);
@@ -75,12 +68,12 @@ async function passCurrent(url: string, complete: string, sources: Sources): Pro
   return withClient(withRows, async (populated) => {
     const unfit = await populate(populated);
     if (unfit !== undefined) {
-      const reason = 'there are no rows to measure it with';
+      const reason = 'the sample rows do not fit the schema';
       return { gates: [report(currentApplies, judge([unfit]))], locks: { state: 'not measured', reason } };
     }
     const locks: LockReport = isSource(pending)
       ? await measureLocks(populated, pending)
-      : { state: 'not measured', reason: 'one of its includes is missing' };
+      : { state: 'not measured', reason: 'current.sql includes a missing file' };
     const gate = await withClient(complete, (empty) =>
       runGate(currentApplies, { sources, empty, populated }),
     );
@@ -88,7 +81,7 @@ async function passCurrent(url: string, complete: string, sources: Sources): Pro
   });
 }
 
-/** On a separate server, because the one of the other gates may not have the extension. */
+/** Runs on a separate server, since the server of the other gates may not have the extension. */
 export async function passFunctionBodies(url: string, sources: Sources): Promise<GateReport> {
   return withClient(url, async (client) => {
     const failures = await applyAll(client, migrationsOf(sources));

@@ -4,7 +4,7 @@ import { withSignal } from '../../src/cli/signals.ts';
 
 export const docs = defineCommand({
   name: 'docs',
-  summary: "write what is generated from the migrations: schema/, typed calls, the README's diagram",
+  summary: "generate schema/, the typed calls and the README's diagram from the migrations",
   options: {},
   async run(output) {
     const { writeGeneratedFiles } = await import('../generated-files.ts');

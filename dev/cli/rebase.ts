@@ -22,7 +22,7 @@ export const rebase = defineCommand({
       const { paint } = output;
       output.say(`Keeping the numbers of ${result.onto.name}: it is ${result.onto.why}.`);
       for (const { from, to } of result.finished) {
-        output.say(`${paint.good('Finished')} what an earlier run began: ${from} is ${to}`);
+        output.say(`${paint.good('Finished')} an earlier, interrupted run: ${from} is now ${to}`);
       }
       for (const { before, after } of result.renumbered) {
         output.say(`${paint.good('Renumbered')} ${before.filename} (${before.hash})`);
@@ -49,7 +49,7 @@ export const rebase = defineCommand({
         );
       }
       if (database.type === 'untouched') output.warn(database.reason);
-      else if (database.migrations.length === 0) output.say(`${where} has them all.`);
+      else if (database.migrations.length === 0) output.say(`${where} has all migrations.`);
       else output.say(`${where}: applied ${database.migrations.join(', ')} (${seconds(result.durationMs)})`);
       if (files.length > 0)
         output.say(

@@ -29,7 +29,7 @@ function renderStatement({ statement, place }: SqlFailure, paint: Paint): readon
     const gutter = `  ${String(line).padStart(width)} | `;
     const shown = `${paint.faint(gutter)}${text}`;
     if (!here || place?.column == null) return [shown];
-    // Tabs stay tabs, so that the mark stands below its character.
+    // Tabs stay tabs, so that the mark is below its character.
     const indent = text.slice(0, place.column - 1).replace(/[^\t]/g, ' ');
     return [shown, `${paint.faint(`  ${' '.repeat(width)} | `)}${indent}${paint.bad('^')}`];
   });

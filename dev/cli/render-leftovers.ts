@@ -3,7 +3,7 @@ import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import type { WorkflowContext } from '../workflow/workflow-context.ts';
 
-/** Maximum number of differences shown; a database of another branch can have hundreds. */
+/** Maximum number of shown differences: a database of another branch can have hundreds. */
 const MOST_LEFTOVERS = 10;
 
 /** Objects that do not come from the files. */
@@ -19,7 +19,7 @@ export function renderLeftovers(
       `${output.paint.odd('DRIFT')}  ${capitalized(describeConnection(databases.main))} differs from the committed migrations:`,
       ...leftovers.slice(0, MOST_LEFTOVERS).map((line) => `  ${line}`),
       ...(more > 0 ? [`  and ${more} more`] : []),
-      '  An earlier save or another branch left it there. Take it back by hand, or erase all of it: npm run db:reset',
+      '  An earlier save or another branch created this. Undo it by hand, or recreate the database: npm run db:reset',
     ].join('\n'),
   );
 }

@@ -12,7 +12,7 @@ export const reset = defineCommand({
   options: {
     'yes-erase': {
       ...YES_ERASE_OPTION,
-      help: '(also commit, uncommit) erase it, though it is not on this machine',
+      help: '(also commit, uncommit) erase this database, although it is on another machine',
     },
   },
   async run(output, { 'yes-erase': yesErase }) {
@@ -22,8 +22,8 @@ export const reset = defineCommand({
       const onErase = (size: string | null) =>
         output.say(
           size === null
-            ? `There is no ${what} yet: creating it.`
-            : `Erasing ${what}, with all that is in it (${size}).`,
+            ? `Creating ${what}, which does not exist yet.`
+            : `Erasing ${what} with all its data (${size}).`,
         );
       const result = await resetDatabase(context, { yesErase, onErase });
       if (result.type === 'failed') {

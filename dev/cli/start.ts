@@ -16,7 +16,7 @@ export const start = defineCommand({
     output.say(`  export SHADOW_DATABASE_URL='${embedded.shadowUrl}'`);
     output.say(`  export ROOT_DATABASE_URL='${embedded.rootUrl}'`);
     if (!embedded.startedHere) {
-      output.say('Another command runs it already, and it ends with that command.');
+      output.say('Another command already runs it. It stops with that command.');
       await embedded.close();
       return DONE;
     }
@@ -24,10 +24,10 @@ export const start = defineCommand({
     // Pending promises alone do not keep Node running.
     const alive = setInterval(() => undefined, 60_000);
     const reason = await withSignal((signal) => {
-      const asked = new Promise<'asked'>((resolve) => {
-        signal.addEventListener('abort', () => resolve('asked'));
+      const stopped = new Promise<'stopped'>((resolve) => {
+        signal.addEventListener('abort', () => resolve('stopped'));
       });
-      return Promise.race([embedded.ended.then(() => 'ended' as const), asked]);
+      return Promise.race([embedded.ended.then(() => 'ended' as const), stopped]);
     });
     clearInterval(alive);
     if (reason === 'ended') {

@@ -57,7 +57,7 @@ function renderResult(
   const times = paint.faint(`(${took}${since})`);
   if (result.blank) output.say(`${paint.good('Up to date')}: current.sql is empty ${times}`);
   else if (result.unchanged)
-    output.say(`${paint.good('Unchanged')}: current.sql is applied already ${times}`);
+    output.say(`${paint.good('Unchanged')}: current.sql is already applied ${times}`);
   else output.say(`${paint.good('Applied')} current.sql ${times}`);
   for (const name of notIncluded) {
     output.say(

@@ -14,8 +14,8 @@ export const withEmbeddedDefault: WithDatabase = async (output, work) => {
   });
   try {
     const own = migrationConnection({ ...process.env, DATABASE_URL: embedded.url });
-    if (own === undefined) throw missingUrlError('the embedded Postgres has none.');
-    // No variable of the environment holds its URL.
+    if (own === undefined) throw missingUrlError('the embedded Postgres did not give one.');
+    // No variable of the environment has its URL, so errors must not name one.
     const { variable: _, ...connection } = own;
     const exitCode = await work(connection);
     output.say(`The data is in ${embedded.folder} and stays there.`);
@@ -26,7 +26,7 @@ export const withEmbeddedDefault: WithDatabase = async (output, work) => {
     );
     return exitCode;
   } catch (error) {
-    // Developers rewrite migrations and switch branches. The fix is then to recreate their own database.
+    // Developers rewrite migrations and switch branches. Then the fix is to recreate the database.
     if (error instanceof HistoryDivergedError || error instanceof DatabaseAheadError) {
       output.warn('If another branch did this, run npm run db:reset.');
     }

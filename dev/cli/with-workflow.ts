@@ -27,16 +27,16 @@ export async function withWorkflow(output: Output, options: EmbeddedOptions, wor
       { because: `${VARIABLES} are not set`, refusal: missingUrlsError },
       options,
     );
-    const gone = new AbortController();
-    void embedded.ended.then(() => gone.abort());
-    const context = contextOf(embeddedDatabases(embedded), AbortSignal.any([signal, gone.signal]));
+    const serverEnded = new AbortController();
+    void embedded.ended.then(() => serverEnded.abort());
+    const context = contextOf(embeddedDatabases(embedded), AbortSignal.any([signal, serverEnded.signal]));
     try {
       const exitCode = await work(context, embedded);
-      if (gone.signal.aborted) throw goneError(embedded);
+      if (serverEnded.signal.aborted) throw serverEndedError(embedded);
       return exitCode;
     } catch (error) {
       // Other errors are consequences of the stop.
-      throw gone.signal.aborted ? goneError(embedded) : error;
+      throw serverEnded.signal.aborted ? serverEndedError(embedded) : error;
     } finally {
       await embedded.close();
     }
@@ -50,7 +50,7 @@ function missingUrlsError(reason: string): SettingsError {
   );
 }
 
-function goneError({ startedHere, folder }: Embedded): FilestoreError {
+function serverEndedError({ startedHere, folder }: Embedded): FilestoreError {
   return new FilestoreError(
     'EMBEDDED_POSTGRES_FAILED',
     startedHere

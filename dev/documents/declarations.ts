@@ -42,12 +42,12 @@ export function orNull(type: string, nullable: boolean): string {
 
 const EXPORTED = /^export (?:interface|type|function) (\w+)/m;
 
-/** The names that texts export, in their order. */
+/** The exported names of declarations, in order. */
 export function exportedNames(declarations: readonly string[]): readonly string[] {
   return declarations.flatMap((text) => EXPORTED.exec(text)?.[1] ?? []);
 }
 
-/** @throws {Error} when two declarations have one name. */
+/** @throws {Error} when two declarations have the same name. */
 export function refuseTwins(declarations: readonly string[]): void {
   const names = exportedNames(declarations);
   const twin = names.find((name, position) => names.indexOf(name) !== position);

@@ -116,7 +116,7 @@ select json_build_object(
 export async function describeSchema(client: CatalogClient): Promise<SchemaDescription> {
   const results = (await client.query(DESCRIPTION_QUERY)) as readonly { readonly rows: readonly unknown[] }[];
   const [row] = (results.at(-1)?.rows ?? []) as readonly { readonly description: SchemaDescription }[];
-  if (row === undefined) throw new Error('the server described nothing');
+  if (row === undefined) throw new Error('the server returned no description');
   return withCommentsOfTables(normalize(row.description));
 }
 

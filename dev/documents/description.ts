@@ -1,6 +1,6 @@
 /**
- * The schema as shown in documents, with comments. Names in texts omit the schema. Texts are those of the server,
- * equal for versions 15 to 18.
+ * The schema as shown in documents, with comments. Names in texts omit the schema. Texts are printed by the server, and
+ * are the same on versions 15 to 18.
  */
 export interface SchemaDescription {
   readonly comment: string | null;
@@ -30,7 +30,7 @@ export interface RelationDescription {
   readonly columns: readonly ColumnDescription[];
   /** Keys first, then checks. */
   readonly constraints: readonly ConstraintDescription[];
-  /** Indexes that belong to no constraint. */
+  /** Indexes without a constraint. */
   readonly indexes: readonly PartDescription[];
   readonly triggers: readonly PartDescription[];
 }
@@ -59,7 +59,7 @@ export interface ConstraintDescription extends PartDescription {
   readonly kind: 'primary key' | 'unique' | 'foreign key' | 'check' | 'exclusion';
   /** In the order of the definition. */
   readonly columns: readonly string[];
-  /** What a foreign key refers to. */
+  /** The target of a foreign key. */
   readonly references: { readonly table: string; readonly columns: readonly string[] } | null;
 }
 

@@ -3,12 +3,12 @@ import type { ColumnDescription, RelationDescription, SchemaDescription } from '
 
 /** A reference from one table to another as a diagram draws it. */
 interface Relationship {
-  /** Of the foreign key, or of the column that has none. */
+  /** The name of the foreign key, or of the column without one. */
   readonly name: string;
   readonly from: string;
   readonly to: string;
   readonly columns: readonly string[];
-  /** `--` is a foreign key, `..` has none. */
+  /** `--` with a foreign key, `..` without one. */
   readonly line: '--' | '..';
   /** How many rows of `to` one row of `from` refers to, as Mermaid writes it. */
   readonly referred: '||' | '|o' | '}o';
@@ -21,7 +21,7 @@ export function renderMermaid(schema: SchemaDescription): string {
   return render(tablesOf(schema), relationshipsOf(schema), () => true);
 }
 
-/** The tables that refer to one another, with the columns that their keys and references consist of. */
+/** The tables that refer to one another, with only the columns of their keys and references. */
 export function renderOverview(schema: SchemaDescription): string {
   const relationships = relationshipsOf(schema);
   const tables = tablesOf(schema).filter(({ name }) =>

@@ -204,7 +204,7 @@ function times({ setReturning, rows }: CallableRoutine, type: string, shape: str
   return { helper: 'callForAll', type: `readonly ${type.includes(' ') ? `(${type})` : type}[]`, shape };
 }
 
-/** The catalog does not know it. The comment of a function that may return null contains the word. */
+/** The catalog does not say this, so the comment of a function that may return null contains the word. */
 function returnsNull({ comment }: CallableRoutine): boolean {
   return /\bnull\b/i.test(comment ?? '');
 }

@@ -85,11 +85,11 @@ export async function readReasons(client: CatalogClient): Promise<readonly Reaso
 export function renderReasons(reasons: readonly Reason[]): string {
   return `// Generated from the migrations by "npm run db:docs". Do not edit it.
 
-/** Every reason for which the schema refuses something, as errors carry it in their field \`constraint\`. */
+/** Every reason of a refusal: the value of the field \`constraint\` of an error. */
 export const REFUSAL_REASONS = [
 ${reasons.map(({ name }) => `  '${name}',\n`).join('')}] as const;
 
-/** One of {@link REFUSAL_REASONS}. docs/functions.md says what each means. */
+/** One of {@link REFUSAL_REASONS}. docs/functions.md describes each. */
 export type RefusalReason = (typeof REFUSAL_REASONS)[number];
 `;
 }

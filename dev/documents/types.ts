@@ -65,7 +65,7 @@ export function typeMapOf(schema: SchemaDescription): TypeMap {
     if (type.endsWith('[]')) return arrayOf(typeOf(type.slice(0, -2)));
     const domain = domains.get(type);
     if (domain !== undefined) return typeOfDomain(domain);
-    // A row inside of a row comes as text.
+    // pg returns a row inside a row as text.
     if (relationNames.has(type)) return TEXT;
     return BASE_TYPES[type.replace(/\(.*\)/, '')] ?? UNKNOWN;
   };

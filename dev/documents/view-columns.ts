@@ -20,16 +20,16 @@ const COLUMN = /^\(?(?:(\w+)\.)?(\w+)\)?(?:::[\w ]+?(?:\[\])?)?(?: AS (\w+))?$/;
 const BEYOND = /\b(?:RIGHT JOIN|FULL JOIN|LEFT JOIN \(|GROUPING SETS|ROLLUP|CUBE|INTERSECT|EXCEPT|DISTINCT)/;
 
 /**
- * Finds the source columns of a view's columns in its query, as printed by the server. The server has no such
+ * Finds the source columns of a view's columns in its query, as printed by the server. The catalog has no such
  * information, and no `not null` of a view. The names of tables in such a text are unique, subqueries included.
- * @returns for each column that is a table's in every branch of a union, its origins. Unknown expressions are left
+ * @returns the origins of each column that comes from a table in every branch of a union. Unknown expressions are left
  * out.
  */
 export function originsOfColumns(query: string): ReadonlyMap<string, readonly ColumnOrigin[]> {
   if (BEYOND.test(query)) return new Map();
   const text = query.replace(/;\s*$/, '');
   const branches = partsOf(text, UNION).map(columnsOfBranch);
-  // The names are those of the first branch; the columns follow one another in all of them.
+  // The first branch gives the names; the columns of all branches are in the same order.
   const columns = (branches[0] ?? []).map(({ name }, position) => {
     const origins = branches.map((branch) => branch[position]?.origin);
     return [name, origins.filter((origin) => origin !== undefined)] as const;

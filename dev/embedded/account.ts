@@ -54,7 +54,7 @@ export function reachableFolder(account: Account, wanted: string): string {
   if (!entry.isDirectory() || entry.uid !== process.getuid?.()) {
     throw new FilestoreError(
       'EMBEDDED_POSTGRES_FAILED',
-      `${folder} belongs to another user, so the embedded Postgres cannot store its data there. Remove it.`,
+      `${folder} belongs to another user, so the embedded Postgres cannot store its data there. Remove the folder.`,
     );
   }
   return folder;

@@ -9,7 +9,7 @@ import { DRAFT_PREFIX, findEmbeddedBinaries } from './binaries.ts';
 import { freePort, serverConnection, serverUrl, startServer } from './server.ts';
 import { readPassword, runningServer, serverIsAlive } from './server-data.ts';
 
-/** Not 5432, which a Postgres of the machine would use. */
+/** Not 5432, since another Postgres on this machine may use that. */
 const PREFERRED_PORT = 54_329;
 const ANY_PORT = 0;
 const DATABASE = 'filestore';

@@ -38,7 +38,7 @@ export async function applyCurrent(context: WorkflowContext, graphile: Graphile)
   const outcome = await runCommand(context, graphile, {
     make: async () => ({ type: 'apply', migrationsFolder: MIGRATIONS_FOLDER }),
     onceStopped:
-      'What had not ended was cancelled: it is rolled back where it runs in a transaction, and run again by the next apply.',
+      'The current statement was cancelled. In a transaction, it is rolled back. The next apply runs it again.',
   });
   if (outcome.type === 'failed') {
     return { type: 'failed', failure: await explainFailure(outcome, committed, MIGRATIONS_FOLDER) };

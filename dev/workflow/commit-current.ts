@@ -100,7 +100,7 @@ async function refuseMalformedChecks(): Promise<void> {
 async function publish(folder: string, text: string) {
   const known = await committedFiles(MIGRATIONS_FOLDER);
   const filename = (await committedFiles(folder)).find((name) => !known.includes(name));
-  if (filename === undefined) throw new Error('graphile-migrate committed, and there is no new file');
+  if (filename === undefined) throw new Error('graphile-migrate committed, but there is no new file');
   await mkdir(join(MIGRATIONS_FOLDER, 'committed'), { recursive: true });
   await copyFile(join(folder, 'committed', filename), join(MIGRATIONS_FOLDER, 'committed', filename));
   const currentKept = (await readCurrent(MIGRATIONS_FOLDER)) !== text;
@@ -119,8 +119,8 @@ function readMessage(message: string | undefined): string {
   if (message.trim() === '') return fail('The message is empty.');
   if (message.length > LONGEST_MESSAGE)
     return fail(`The message has more than ${LONGEST_MESSAGE} characters.`);
-  if (/\p{Cc}/u.test(message)) return fail('The message holds a line end or another control character.');
+  if (/\p{Cc}/u.test(message)) return fail('The message contains a line end or another control character.');
   if (!/[a-z0-9_]/i.test(message))
-    return fail('The message has no letter from a to z and no digit for the name of the file.');
+    return fail('The message has no letter from a to z and no digit, so it cannot name the file.');
   return message.trim();
 }

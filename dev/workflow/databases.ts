@@ -90,7 +90,7 @@ function refuseSharing(databases: WorkflowDatabases): void {
   }
 }
 
-/** Where pg connects to when the URL names no host. */
+/** The host to which pg connects when the URL has none. */
 export function hostOf({ host }: ConnectionSettings): string {
   return host ?? process.env.PGHOST ?? 'localhost';
 }

@@ -20,25 +20,25 @@ export function isLocal(connection: ConnectionSettings): boolean {
 
 /**
  * Refuses to erase a database on another machine, unless its name was given.
- * @param told The name of the database that may be erased, if one was given.
+ * @param allowed The name of the database that may be erased, if one was given.
  * @throws {SettingsError} that says what to write.
  */
 export function refuseToErase(
   databases: WorkflowDatabases,
   kind: Exclude<DatabaseKind, 'root'>,
-  told: string | undefined,
+  allowed: string | undefined,
 ): void {
   const connection = databases[kind];
   const what = `${describeConnection(connection)} (${VARIABLES[kind]})`;
-  if (told !== undefined && told !== connection.database) {
+  if (allowed !== undefined && allowed !== connection.database) {
     throw new SettingsError(
       '--yes-erase',
-      `--yes-erase names "${told}", but the database to erase is ${what}. Nothing was changed. Correct the name.`,
+      `--yes-erase names "${allowed}", but the database to erase is ${what}. Nothing was changed. Correct the name.`,
     );
   }
   // Databases are dropped over the root connection, so its host counts.
   const local = isLocal(connection) && isLocal(databases.root);
-  if (local || told !== undefined) return;
+  if (local || allowed !== undefined) return;
   throw new SettingsError(
     VARIABLES[kind],
     `${capitalized(what)} is not on this machine, and would be erased. Nothing was changed. To erase it, add: --yes-erase ${connection.database}`,

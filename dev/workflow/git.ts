@@ -13,7 +13,7 @@ export interface Repository {
   /** The commit of a name; undefined if git does not know it. */
   commitOf(ref: string): Promise<string | undefined>;
   /** The output of a command; undefined if it fails or finds nothing. */
-  ask(...args: readonly string[]): Promise<string | undefined>;
+  tryGit(...args: readonly string[]): Promise<string | undefined>;
   /** The committed migrations of a commit: file name to the id of its content. */
   migrationsAt(commit: string): Promise<ReadonlyMap<string, string>>;
   /** The same ids for files of the folder. */
@@ -35,11 +35,11 @@ export async function openRepository(root: string): Promise<Repository> {
     // Messages are shown to the user, so they should be in English.
     const env = { ...process.env, LC_ALL: 'C' };
     const running = execute('git', ['-C', root, ...args], { maxBuffer: 2 ** 28, env });
-    // If git ends without reading its input, this process must go on.
+    // If git ends without reading its input, this process must continue.
     running.child.stdin?.on('error', () => undefined).end(input);
     return (await running).stdout;
   };
-  const ask: Repository['ask'] = (...args) =>
+  const tryGit: Repository['tryGit'] = (...args) =>
     git(args).then(
       (output) => output.trim(),
       () => undefined,
@@ -47,7 +47,7 @@ export async function openRepository(root: string): Promise<Repository> {
   const prefix = await git(['rev-parse', '--show-prefix']).catch((error) => {
     throw new FilestoreError(
       'SCHEMA_CHANGE_REFUSED',
-      `git cannot read this folder, so your migrations cannot be told from others: ${reasonOf(error)}. Nothing was changed. Run this in a clone of the repository, with git installed.`,
+      `git cannot read this folder, so your migrations cannot be distinguished from others: ${reasonOf(error)}. Nothing was changed. Run this in a clone of the repository, with git installed.`,
     );
   });
   const pathOf = (filename: string) => `${prefix.trim()}${COMMITTED}/${filename}`;
@@ -58,11 +58,11 @@ export async function openRepository(root: string): Promise<Repository> {
     return new Map(filenames.map((filename, index) => [filename, ids[index] ?? '']));
   };
   return {
-    ask,
+    tryGit,
     async commitOf(ref) {
       // Git would read such a name as an option.
       if (ref.startsWith('-')) return undefined;
-      return ask('rev-parse', '--verify', '--quiet', `${ref}^{commit}`);
+      return tryGit('rev-parse', '--verify', '--quiet', `${ref}^{commit}`);
     },
     async migrationsAt(commit) {
       const entries = (await git(['ls-tree', '-z', commit, '--', `${COMMITTED}/`])).split('\0');
@@ -77,7 +77,7 @@ export async function openRepository(root: string): Promise<Repository> {
     },
     idsOf,
     async releaseOf(filenames) {
-      const tags = (await ask('tag', '--list', '--sort=version:refname', TAGS))?.split('\n') ?? [];
+      const tags = (await tryGit('tag', '--list', '--sort=version:refname', TAGS))?.split('\n') ?? [];
       const pairs = tags
         .filter((tag) => tag !== '')
         .flatMap((tag) => filenames.map((filename) => ({ tag, filename })));
@@ -96,7 +96,7 @@ export async function openRepository(root: string): Promise<Repository> {
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (codeOf(error) === 'ENOENT') return 'git is not installed';
-  const said = 'stderr' in error ? String(error.stderr).trim() : '';
-  const [line = ''] = (said === '' ? error.message : said).split('\n');
+  const stderr = 'stderr' in error ? String(error.stderr).trim() : '';
+  const [line = ''] = (stderr === '' ? error.message : stderr).split('\n');
   return line.replace(/^fatal: /, '');
 }

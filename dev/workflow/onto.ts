@@ -32,39 +32,39 @@ const ANY_OTHER = 'Name the branch whose migrations keep their numbers: npm run 
  */
 export async function chooseOnto(
   repository: Repository,
-  told: string | undefined,
+  requested: string | undefined,
   here: readonly string[],
 ): Promise<Onto> {
-  if (told !== undefined) {
-    const commit = await repository.commitOf(told);
-    if (commit !== undefined) return { commit, name: told, why: 'named by --onto', shared: [] };
+  if (requested !== undefined) {
+    const commit = await repository.commitOf(requested);
+    if (commit !== undefined) return { commit, name: requested, why: 'named by --onto', shared: [] };
     throw new SettingsError(
       '--onto',
-      `--onto names "${told}", which is no commit that git knows here. Nothing was changed. Fetch it (git fetch), or name another one: git branch --all lists them.`,
+      `--onto names "${requested}", which is not a commit that git knows here. Nothing was changed. Fetch it (git fetch), or name another one: git branch --all lists them.`,
     );
   }
   const shared = await sharedBranches(repository);
   const inOrder = shared.filter(({ migrations }) => hasOneFilePerNumber([...migrations.keys()]));
-  const telling = inOrder.filter(({ migrations }) =>
+  const suitable = inOrder.filter(({ migrations }) =>
     hasOneFilePerNumber(here.filter((filename) => !migrations.has(filename))),
   );
-  const choices = [...telling, ...inOrder].map(({ commit, name }) => ({
+  const choices = [...suitable, ...inOrder].map(({ commit, name }) => ({
     commit,
     name,
     why: 'the shared branch',
   }));
   const choice =
     (await sideUnderWay(repository, shared)) ??
-    (telling.length > 0 ? undefined : await sideOfLastMerge(repository, shared)) ??
+    (suitable.length > 0 ? undefined : await sideOfLastMerge(repository, shared)) ??
     choices[0];
   if (choice === undefined) {
     throw new FilestoreError(
       'SCHEMA_CHANGE_REFUSED',
-      `Cannot tell whose migrations keep their numbers: no merge is under way, and there is no upstream, origin/main, origin/master, main or master whose migrations are in order. Nothing was changed. ${ANY_OTHER}`,
+      `Cannot find the branch whose migrations keep their numbers: no merge is in progress, and there is no upstream, origin/main, origin/master, main or master whose migrations are in order. Nothing was changed. ${ANY_OTHER}`,
     );
   }
   // The checked-out branch may itself have the migrations to renumber, as main does after a pull.
-  const current = await repository.ask('symbolic-ref', '--quiet', '--short', 'HEAD');
+  const current = await repository.tryGit('symbolic-ref', '--quiet', '--short', 'HEAD');
   return { ...choice, shared: inOrder.filter(({ name }) => name !== current) };
 }
 
@@ -72,12 +72,12 @@ type Choice = Omit<Onto, 'shared'>;
 
 /** The upstream, unless it is this branch's own copy; origin's default branch; the usual names. */
 async function sharedBranches(repository: Repository): Promise<readonly SharedBranch[]> {
-  const current = await repository.ask('symbolic-ref', '--quiet', '--short', 'HEAD');
-  const upstream = await repository.ask('rev-parse', '--abbrev-ref', '@{upstream}');
+  const current = await repository.tryGit('symbolic-ref', '--quiet', '--short', 'HEAD');
+  const upstream = await repository.tryGit('rev-parse', '--abbrev-ref', '@{upstream}');
   const isCopy = upstream?.slice(upstream.indexOf('/') + 1) === current;
   const names = [
     isCopy ? undefined : upstream,
-    await repository.ask('symbolic-ref', '--quiet', '--short', 'refs/remotes/origin/HEAD'),
+    await repository.tryGit('symbolic-ref', '--quiet', '--short', 'refs/remotes/origin/HEAD'),
     ...['origin/main', 'origin/master', 'main', 'master'],
   ];
   const found: SharedBranch[] = [];
@@ -139,7 +139,7 @@ async function isShared(
   shared: readonly SharedBranch[],
 ): Promise<boolean> {
   for (const branch of shared) {
-    const answer = await repository.ask('merge-base', '--is-ancestor', commit, branch.commit);
+    const answer = await repository.tryGit('merge-base', '--is-ancestor', commit, branch.commit);
     if (answer !== undefined) return true;
   }
   return false;
@@ -148,6 +148,6 @@ async function isShared(
 /** A branch that is at the commit, else the commit's short id. */
 async function nameOf(repository: Repository, commit: string): Promise<string> {
   const at = ['for-each-ref', '--points-at', commit, '--format=%(refname:short)'];
-  const names = (await repository.ask(...at, 'refs/heads', 'refs/remotes')) ?? '';
+  const names = (await repository.tryGit(...at, 'refs/heads', 'refs/remotes')) ?? '';
   return names.split('\n')[0] || commit.slice(0, 12);
 }

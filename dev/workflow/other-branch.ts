@@ -10,7 +10,7 @@ import { capitalized } from '../../src/text.ts';
 
 /**
  * The committed migrations. In development there may be none, since the first one can be uncommitted.
- * @throws {MigrationsInvalidError} that names the file at fault.
+ * @throws {MigrationsInvalidError} with the name of the invalid file.
  */
 export async function readMigrations(): Promise<readonly CommittedMigration[]> {
   return readCommittedMigrations(MIGRATIONS_FOLDER).catch((error) => {

@@ -48,7 +48,7 @@ export async function planDatabase(
   const what = capitalized(describeConnection(main));
   const untouched = (why: string): DatabasePlan => ({
     type: 'untouched',
-    reason: `${what} was left as it is: ${why}`,
+    reason: `${what} was not changed: ${why}`,
   });
   if (!isLocal(main)) {
     return untouched('it is on another machine. If no one else uses it, recreate it: npm run db:reset');
@@ -97,7 +97,7 @@ export async function forgetMigrations(
       if (performance.now() > deadline) {
         const { migrators } = await readPreflight(session);
         throw new LockNotAcquiredError(
-          `Another migrator is at work on ${describeConnection(main)}: ${describeHolders(migrators)}. Nothing was changed. Run this again when it has ended.`,
+          `Another migrator is running on ${describeConnection(main)}: ${describeHolders(migrators)}. Nothing was changed. Run this again when it has ended.`,
           migrators[0] ?? UNKNOWN_HOLDER,
           [],
         );
@@ -118,7 +118,7 @@ export async function forgetMigrations(
   });
 }
 
-/** False if another migrator is at work; the statement was not run. */
+/** Returns false, without running the statement, if another migrator is running. */
 async function runAsOnlyMigrator(session: Session, statement: string): Promise<boolean> {
   await session.query('begin');
   const keys = [MIGRATION_LOCK_KEY, GRAPHILE_LOCK_KEY];

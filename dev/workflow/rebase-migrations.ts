@@ -15,7 +15,7 @@ import type { WorkflowContext } from './workflow-context.ts';
 
 export interface RebaseResult {
   readonly onto: Pick<Onto, 'name' | 'why'>;
-  /** Files whose renaming a killed run began and this one finished. */
+  /** Files that a killed run had begun to rename. */
   readonly finished: readonly Replacement[];
   readonly renumbered: readonly Renumbered[];
   /** Fixtures that both the renumbered migrations and those now before them include. */
@@ -42,14 +42,14 @@ const JOURNAL = 'filestore-db-rebase.json';
  */
 export async function rebaseMigrations(
   context: WorkflowContext,
-  { onto: told }: { readonly onto: string | undefined },
+  { onto: requested }: { readonly onto: string | undefined },
 ): Promise<RebaseResult> {
   const startedAt = performance.now();
   const repository = await openRepository(PACKAGE_ROOT);
   const journal = await repository.privateFile(JOURNAL);
   const finished = await finishReplacing(FOLDER, journal);
   const here = (await committedFiles(MIGRATIONS_FOLDER)).filter(isMigrationFile);
-  const onto = await chooseOnto(repository, told, here);
+  const onto = await chooseOnto(repository, requested, here);
   const { kept, own } = await sortOut(repository, onto, here);
   const texts = await readTexts(own);
   const renumbering = renumber(kept, own, ({ filename }) => texts.get(filename) ?? '');
@@ -70,7 +70,7 @@ export async function rebaseMigrations(
   };
 }
 
-/** Separates the migrations of the other branch, which must be unchanged in the folder, from one's own. */
+/** Separates your own migrations from those of the other branch, which must be unchanged in the folder. */
 async function sortOut(repository: Repository, onto: Onto, here: readonly string[]) {
   const there = await repository.migrationsAt(onto.commit);
   const missing = [...there.keys()].filter((filename) => !here.includes(filename));

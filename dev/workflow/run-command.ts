@@ -34,9 +34,9 @@ export interface StoppableCommand {
 }
 
 /**
- * Runs one command of graphile-migrate; waits while another one is at work on the same database.
+ * Runs one command of graphile-migrate. Waits while another one is running on the same database.
  * @throws {LockNotAcquiredError} when that takes too long.
- * @throws {RunAbortedError} when the signal came. The current statement is cancelled; earlier work of the command
+ * @throws {RunAbortedError} when the signal was aborted. The current statement is cancelled; earlier work of the command
  * stays.
  */
 export async function runCommand(
@@ -51,12 +51,13 @@ export async function runCommand(
     const outcome = await withCancel(graphile, signal, async () =>
       graphile.run(await make(), (target) => onStep(describeTarget(target))),
     );
-    if (outcome === undefined) throw stopped(', and whether the server has ended its work is not known');
+    if (outcome === undefined)
+      throw stopped(', but the server did not confirm that it stopped the statement');
     if (signal.aborted && outcome.type !== 'done') throw stopped('');
     if (!isLockedOut(outcome)) return outcome;
     if (performance.now() > deadline) {
       throw new LockNotAcquiredError(
-        `Another migrator is at work on ${describeConnection(databases.main)}. Nothing was changed. Run this again when it has ended.`,
+        `Another migrator is running on ${describeConnection(databases.main)}. Nothing was changed. Run this again when it has ended.`,
         UNKNOWN_HOLDER,
         [],
       );

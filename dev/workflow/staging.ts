@@ -5,8 +5,8 @@ import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { makeTemporaryFolder } from '../temporary-folder.ts';
 
 /**
- * A copy of migrations/ for graphile-migrate to commit and uncommit in. In the folder itself it would write a file
- * before trying it: a watch would apply that file, and a failure or a kill would leave current.sql with expanded
+ * A copy of migrations/ in which graphile-migrate commits and uncommits. In the folder itself, it would write a file
+ * before running it: a watch would apply that file, and a failure or a kill would leave current.sql with expanded
  * includes.
  */
 export interface Staging {

@@ -1,5 +1,5 @@
 --! Previous: sha1:4f2d8f099e1b21006240d7f4c92cf0dac9aad8c5
---! Hash: sha1:a4824175a36777b629da809cab014d5241cc1026
+--! Hash: sha1:d3bae263977df08a45f1afe92314da08f75f6935
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -931,7 +931,7 @@ declare
   node filestore.nodes;
 begin
   if jsonb_typeof(set_values) is distinct from 'object' then
-    raise exception 'set_values is %, not an object', coalesce(jsonb_typeof(set_values), 'null')
+    raise exception 'set_values is of type %, not an object', coalesce(jsonb_typeof(set_values), 'null')
       using errcode    = 'FS422',
             constraint = 'nodes_metadata_check',
             hint       = 'Give an object with the keys to set, such as {"tag": "x"}, or {} to set none.';

@@ -1,5 +1,5 @@
---! Previous: sha1:a4824175a36777b629da809cab014d5241cc1026
---! Hash: sha1:902a8396cc73f26713c5c7d623c13f6c03dd03ea
+--! Previous: sha1:d3bae263977df08a45f1afe92314da08f75f6935
+--! Hash: sha1:b839388512af89352c1a54c6961e98947786a722
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:902a8396cc73f26713c5c7d623c13f6c03dd03ea
---! Hash: sha1:0f1529af29e02b3ff2ca93e47c00282ceed0c21f
+--! Previous: sha1:b839388512af89352c1a54c6961e98947786a722
+--! Hash: sha1:fb8410a41c6bff94c3e9b428372121a5b96a1b65
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

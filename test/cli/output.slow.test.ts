@@ -33,13 +33,13 @@ async function migrateHeldUp(
 ): Promise<CliResult> {
   const report = await startReport(database());
   const child = startCli(['migrate', ...args], { folder: copy.folder, env: environment(env) });
-  let heard = '';
+  let stderr = '';
   child.stderr?.on('data', (chunk) => {
-    heard += chunk;
+    stderr += chunk;
   });
   const ended = collect(child);
   try {
-    await until(() => heard.split('running for').length > times);
+    await until(() => stderr.split('running for').length > times);
   } finally {
     await report.query('commit');
   }

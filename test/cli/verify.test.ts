@@ -69,10 +69,10 @@ describe('a database that was changed by hand', () => {
     const before = await takePicture(database());
     const { exitCode, stdout } = await verify();
     expect(exitCode).toBe(4);
-    const told = [...stdout.matchAll(/^DRIFT {2}(.*)$/gm)].map(([, line]) => line ?? '');
+    const lines = [...stdout.matchAll(/^DRIFT {2}(.*)$/gm)].map(([, line]) => line ?? '');
     const expected = Object.values(BY_HAND);
-    expect(told).toHaveLength(expected.length);
-    for (const words of expected) expect(told).toContainEqual(expect.stringMatching(words));
+    expect(lines).toHaveLength(expected.length);
+    for (const words of expected) expect(lines).toContainEqual(expect.stringMatching(words));
     expect(stdout).toContain(
       `: ${expected.length} differences from its migrations and the levels of roles:\n`,
     );

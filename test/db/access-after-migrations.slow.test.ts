@@ -232,9 +232,9 @@ test('a migration whose rights cannot be granted is rolled back, and the error s
      from pg_namespace n where n.nspname in ('filestore', 'graphile_migrate')`,
   );
   for (const { name } of tables) await database().query(`${name} ${owner.quotedName}`);
-  const stray = await createRole();
+  const otherOwner = await createRole();
   await database().query(
-    `create table filestore.stray (); alter table filestore.stray owner to ${stray.quotedName}`,
+    `create table filestore.stray (); alter table filestore.stray owner to ${otherOwner.quotedName}`,
   );
   const child = startCli(['migrate'], { folder: grown.folder, env: { DATABASE_URL: owner.url } });
   const { exitCode, stderr } = await collect(child);

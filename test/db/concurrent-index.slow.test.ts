@@ -34,15 +34,15 @@ afterEach(() => {
 /** Short waits for sessions that block the removal of an invalid index. */
 const environment = () => ({ DATABASE_URL: database().url, FILESTORE_MIGRATION_LOCK_TIMEOUT_MS: '300' });
 
-/** Starts the copy's command line; `heard` returns its stderr so far. */
+/** Starts the copy's command line; `stderr` returns its stderr so far. */
 function startRunner() {
   const runner = startCli(['migrate'], { folder: copy.folder, env: environment() });
   runners.push(runner);
-  let heard = '';
+  let stderr = '';
   runner.stderr?.on('data', (chunk) => {
-    heard += chunk;
+    stderr += chunk;
   });
-  return { runner, ended: collect(runner), heard: () => heard };
+  return { runner, ended: collect(runner), stderr: () => stderr };
 }
 
 async function expectBuiltOnce(): Promise<void> {
@@ -63,7 +63,7 @@ test('an index is built while other runs wait', async () => {
   const first = startRunner();
   await untilBlocked(database(), 'create index concurrently');
   const others = [startRunner(), startRunner(), startRunner()];
-  await until(() => others.every(({ heard }) => heard().includes('for another migrator')));
+  await until(() => others.every(({ stderr }) => stderr().includes('for another migrator')));
   await report.query('commit');
   const results = await Promise.all([first, ...others].map(({ ended }) => ended));
   expect(results.map(({ exitCode }) => exitCode)).toEqual([0, 0, 0, 0]);
@@ -97,7 +97,7 @@ describe('a build that is interrupted midway is repeated by the next run', () =>
     ],
   ];
 
-  test.each(INTERRUPTIONS)('%s', async (_, interrupt, said) => {
+  test.each(INTERRUPTIONS)('%s', async (_, interrupt, expected) => {
     const report = await startReport(database());
     const { runner, ended } = startRunner();
     const pid = await untilBlocked(database(), 'create index concurrently');
@@ -105,8 +105,8 @@ describe('a build that is interrupted midway is repeated by the next run', () =>
     // The blocking transaction is still open.
     const { exitCode, stderr } = await ended;
     expect({ exitCode, stderr }).toEqual({
-      exitCode: said.exitCode,
-      stderr: expect.stringMatching(said.stderr),
+      exitCode: expected.exitCode,
+      stderr: expect.stringMatching(expected.stderr),
     });
     // The server process has ended too: it would continue the build when the transaction ends.
     await until(async () => {

@@ -111,8 +111,8 @@ describe('a run', () => {
     expect(durations).toHaveLength(files.length);
     expect(Math.min(...durations)).toBeGreaterThan(0);
     expect(durations.reduce((sum, duration) => sum + duration, 0)).toBeLessThan(report?.durationMs ?? 0);
-    const told = events.flatMap((event) => (event.type === 'migration-end' ? [event.durationMs] : []));
-    expect(told).toEqual(durations);
+    const reported = events.flatMap((event) => (event.type === 'migration-end' ? [event.durationMs] : []));
+    expect(reported).toEqual(durations);
     expect(report?.attempts).toBe(1);
   });
 

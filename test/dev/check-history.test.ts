@@ -25,17 +25,17 @@ const subject = () => ({ sources, client });
 
 describe('a column of nodes', () => {
   const VERSIONS = 'view_filestore_node_versions';
-  const look = () => problemsOf(historyColumns.look(subject()));
+  const check = () => problemsOf(historyColumns.check(subject()));
   const viewAgain = () =>
     client.query(sources.fixtures.find(({ file }) => file.endsWith(`/${VERSIONS}.sql`))?.text ?? '');
 
   test('is in snapshots and the view of versions in the checkout', async () => {
-    expect(await historyColumns.look(subject())).toEqual(PASSED);
+    expect(await historyColumns.check(subject())).toEqual(PASSED);
   });
 
   test('that is new must be added to snapshots and the view, and the report has the statement', async () => {
     await client.query('alter table filestore.nodes add column hint text collate "C"');
-    expect(await look()).toEqual([
+    expect(await check()).toEqual([
       {
         file: `migrations/committed/${committedMigrations().at(-1)}`,
         line: null,
@@ -48,9 +48,9 @@ describe('a column of nodes', () => {
       }),
     ]);
     await client.query('alter table filestore.snapshots add column hint text collate "C"');
-    expect(await look()).toMatchObject([{ what: expect.stringContaining(VERSIONS) }]);
+    expect(await check()).toMatchObject([{ what: expect.stringContaining(VERSIONS) }]);
     await viewAgain();
-    expect(await look()).toEqual([]);
+    expect(await check()).toEqual([]);
   });
 
   test.each([
@@ -81,6 +81,6 @@ describe('a column of nodes', () => {
     ],
   ])('is reported %s', async (_, sql, what, remedy) => {
     await client.query(`drop view filestore.${VERSIONS}; ${sql}`);
-    expect((await look())[0]).toMatchObject({ what, remedy: expect.stringContaining(remedy) });
+    expect((await check())[0]).toMatchObject({ what, remedy: expect.stringContaining(remedy) });
   });
 });

@@ -37,12 +37,12 @@ const subject = () => ({ sources, client });
 
 describe('the generated files', () => {
   test('are up to date in the checkout', async () => {
-    expect(await generated.look(subject())).toEqual(PASSED);
+    expect(await generated.check(subject())).toEqual(PASSED);
   });
 
   test('are stale after a change of the schema', async () => {
     await client.query('drop index filestore.nodes_checksum_idx');
-    expect(await linesOf(generated.look(subject()))).toContainEqual(
+    expect(await linesOf(generated.check(subject()))).toContainEqual(
       expect.stringMatching(/^schema\/filestore\.txt:\d+ .*nodes_checksum_idx/),
     );
   });
@@ -50,7 +50,7 @@ describe('the generated files', () => {
   test('are not checked when the chain is broken', async () => {
     const copy = spoil();
     copy.append(`migrations/committed/${committedMigrations().at(-1)}`, '\nselect 1;\n');
-    expect(await generated.look({ client, sources: await copy.sources() })).toMatchObject({
+    expect(await generated.check({ client, sources: await copy.sources() })).toMatchObject({
       state: 'not run',
     });
   });
@@ -58,7 +58,7 @@ describe('the generated files', () => {
 
 describe('a comment', () => {
   test('is on every object of the checkout', async () => {
-    expect(await comments.look(subject())).toEqual(PASSED);
+    expect(await comments.check(subject())).toEqual(PASSED);
   });
 
   test.each([
@@ -76,7 +76,7 @@ describe('a comment', () => {
     ['schema filestore', 'filestore'],
   ])('is reported as missing on %s', async (subjectOfComment, place) => {
     await client.query(`comment on ${subjectOfComment} is null`);
-    const [line = '', ...others] = await linesOf(comments.look(subject()));
+    const [line = '', ...others] = await linesOf(comments.check(subject()));
     expect(others).toEqual([]);
     expect(line).toContain(`${subjectOfComment} has no comment`);
     // For an object without a fixture, the line of its definition.
@@ -91,13 +91,13 @@ describe('a comment', () => {
   test('on a concurrent index must be in the SQL before it', async () => {
     await client.query('create index nodes_size_idx on filestore.nodes (size_bytes)');
     const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);';
-    const look = async (text: string) =>
-      linesOf(comments.look({ client, sources: await checkoutWith(text) }));
-    expect(await look(`--! no-transaction\n-- Nodes by size.\n${index}`)).toEqual([]);
-    expect(await look(`--! no-transaction\n--\n${index}`)).toEqual([
+    const check = async (text: string) =>
+      linesOf(comments.check({ client, sources: await checkoutWith(text) }));
+    expect(await check(`--! no-transaction\n-- Nodes by size.\n${index}`)).toEqual([]);
+    expect(await check(`--! no-transaction\n--\n${index}`)).toEqual([
       'migrations/current.sql:3 index filestore.nodes_size_idx has no comment',
     ]);
-    expect(await look(`-- Nodes by size.\n${index.replace('concurrently ', '')}`)).toEqual([
+    expect(await check(`-- Nodes by size.\n${index.replace('concurrently ', '')}`)).toEqual([
       'migrations/current.sql:2 index filestore.nodes_size_idx has no comment',
     ]);
   });
@@ -109,7 +109,7 @@ describe('a comment', () => {
        from filestore.nodes n left join filestore.rollups r on r.node_id = n.id`,
     );
     await client.query("comment on view filestore.odd is 'Odd.'");
-    expect(await linesOf(comments.look(subject()))).toEqual([
+    expect(await linesOf(comments.check(subject()))).toEqual([
       expect.stringContaining('column filestore.odd.size_bytes has no comment'),
       expect.stringContaining('column filestore.odd.title has no comment'),
     ]);
@@ -117,7 +117,7 @@ describe('a comment', () => {
 
   test('is required for an object without a file too', async () => {
     await client.query('alter table filestore.nodes add column owner_hint text');
-    expect(await linesOf(comments.look(subject()))).toEqual([
+    expect(await linesOf(comments.check(subject()))).toEqual([
       `${UNKNOWN_PLACE} column filestore.nodes.owner_hint has no comment`,
     ]);
   });
@@ -125,12 +125,12 @@ describe('a comment', () => {
 
 describe('a foreign key', () => {
   test('has an index in the checkout, or a reason', async () => {
-    expect(await foreignKeys.look(subject())).toEqual(PASSED);
+    expect(await foreignKeys.check(subject())).toEqual(PASSED);
   });
 
   test('whose index is dropped is reported at its definition', async () => {
     await client.query('drop index filestore.nodes_root_key');
-    const [line = '', ...others] = await linesOf(foreignKeys.look(subject()));
+    const [line = '', ...others] = await linesOf(foreignKeys.check(subject()));
     expect(others).toEqual([]);
     const file = migrationWith(/constraint nodes_backend_mount_fkey/);
     expect(line).toMatch(
@@ -142,7 +142,7 @@ describe('a foreign key', () => {
 
   test('that is dropped or gets an index must have its reason removed', async () => {
     await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
-    expect(await linesOf(foreignKeys.look(subject()))).toEqual([
+    expect(await linesOf(foreignKeys.check(subject()))).toEqual([
       expect.stringMatching(/migrations\/facts\.ts:null has a reason for nodes_parent_fkey/),
     ]);
   });
@@ -161,15 +161,15 @@ describe('a foreign key', () => {
          constraint referring_fkey foreign key (a, b) references filestore.referred);
        create index on filestore.referring ${index}`,
     );
-    const found = await linesOf(foreignKeys.look(subject()));
+    const found = await linesOf(foreignKeys.check(subject()));
     expect(found).toEqual(served ? [] : [expect.stringContaining('foreign key referring_fkey')]);
   });
 });
 
 describe('a definition in the database', () => {
   test('matches its file in the checkout, and the check changes nothing', async () => {
-    expect(await definitions.look(subject())).toEqual(PASSED);
-    expect(await definitions.look(subject())).toEqual(PASSED);
+    expect(await definitions.check(subject())).toEqual(PASSED);
+    expect(await definitions.check(subject())).toEqual(PASSED);
   });
 
   test.each([
@@ -217,14 +217,14 @@ describe('a definition in the database', () => {
     ],
   ])('is reported if it is %s', async (_, sql, expected) => {
     await client.query(sql);
-    expect(await linesOf(definitions.look(subject()))).toEqual([expect.stringContaining(expected)]);
+    expect(await linesOf(definitions.check(subject()))).toEqual([expect.stringContaining(expected)]);
   });
 
   test('is reported with the line if its file fails', async () => {
     const copy = spoil();
     const file = `${FIXTURES}/views/view_filestore_directories.sql`;
     copy.write(file, copy.read(file).replace('from filestore.nodes', 'from filestore.noodles'));
-    const found = await linesOf(definitions.look({ client, sources: await copy.sources() }));
+    const found = await linesOf(definitions.check({ client, sources: await copy.sources() }));
     const line =
       copy
         .read(file)

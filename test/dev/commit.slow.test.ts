@@ -152,7 +152,7 @@ describe('commit', () => {
     const reset = await alone('reset');
     expect(reset).toMatchObject({ exitCode: 0, stderr: '' });
     expect(reset.stdout).toMatch(
-      /Erasing database "filestore" on 127\.0\.0\.1:\d+, with all that is in it \(\d+ [kM]B\)\./,
+      /Erasing database "filestore" on 127\.0\.0\.1:\d+ with all its data \(\d+ [kM]B\)\./,
     );
     expect(reset.stdout).toContain(`Recreated with ${committedMigrations(copy.folder).length} migrations`);
     await untilNoServer(copy);

@@ -52,7 +52,7 @@ async function start(env: Record<string, string> = {}) {
     });
     child.once('exit', (code) => reject(new Error(`start ended with ${code}: ${output}`)));
   });
-  return { child, url, said: () => output };
+  return { child, url, output: () => output };
 }
 
 /** Waits until no server runs on the folder's data. */
@@ -156,7 +156,7 @@ describe('migrate without a database URL', () => {
 
 describe('start', () => {
   test('keeps the database running for other commands and stops at SIGINT', async () => {
-    const { child, url, said } = await start();
+    const { child, url, output } = await start();
     const result = await migrate();
     expect(result).toMatchObject({ exitCode: 0 });
     expect(result.stdout).toContain(`It keeps running: ${url}`);
@@ -165,7 +165,7 @@ describe('start', () => {
     ]);
     child.kill('SIGINT');
     expect((await collect(child)).exitCode).toBe(0);
-    expect(said()).toContain('Stopped.');
+    expect(output()).toContain('Stopped.');
     expect(existsSync(join(copy.folder, '.postgres', 'server', 'data', 'postmaster.pid'))).toBe(false);
   });
 
@@ -173,7 +173,7 @@ describe('start', () => {
     const { url } = await start();
     const second = await runCli(['start'], { folder: copy.folder });
     expect(second).toMatchObject({ exitCode: 0, stdout: expect.stringContaining(url) });
-    expect(second.stdout).toContain('Another command runs it already');
+    expect(second.stdout).toContain('Another command already runs it');
     expect(await query(url, 'select 1 as one')).toEqual([{ one: 1 }]);
   });
 

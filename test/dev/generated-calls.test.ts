@@ -187,7 +187,7 @@ test.each([
   [
     'two arguments with the same name',
     odd('node_id bigint, "nodeId" bigint', 'void'),
-    'two arguments that would both be nodeId',
+    'two arguments that would be nodeId',
   ],
   [
     'two table rows in its result',

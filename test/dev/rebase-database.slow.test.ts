@@ -84,7 +84,7 @@ describe('a rebase', () => {
     await expectInOrder();
 
     const again = await run('rebase');
-    expect(again.stdout).toMatch(/Nothing to renumber: .*\nDatabase .* has them all\.\n$/);
+    expect(again.stdout).toMatch(/Nothing to renumber: .*\nDatabase .* has all migrations\.\n$/);
   });
 
   test('leaves an object that both branches replace as it would be in a new database', async () => {
@@ -144,7 +144,7 @@ describe('a rebase renumbers the files, and does not change a database', () => {
     const before = await history();
     const result = await run('rebase');
     expect(result, result.output).toMatchObject({ exitCode: 0 });
-    expect(result.stderr).toMatch(/was left as it is: .*000999\.sql.*npm run db:reset\n$/);
+    expect(result.stderr).toMatch(/was not changed: .*000999\.sql.*npm run db:reset\n$/);
     expect(await history()).toEqual(before);
     expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('their_hint');
     expect(checkout.migrations().at(-1)).toBe(moved);
@@ -161,7 +161,7 @@ describe('a rebase renumbers the files, and does not change a database', () => {
     const result = await run('rebase');
     expect(result, result.output).toMatchObject({
       exitCode: 0,
-      stderr: expect.stringMatching(/was left as it is: its sessions are read-only/),
+      stderr: expect.stringMatching(/was not changed: its sessions are read-only/),
     });
     expect(await history()).toEqual(before);
   });

@@ -46,7 +46,7 @@ async function expectOrder(...texts: readonly string[]): Promise<void> {
   const added = checkout.migrations().slice(checkout.base.length);
   expect(added.map((filename) => withoutPlace(checkout.read(filename)))).toEqual(texts.map(withoutPlace));
   expect(added).toEqual(added.map((filename, index) => renumbered(filename, checkout, index + 1)));
-  expect(await chain.look(await readSources(checkout.folder, false))).toEqual(PASSED);
+  expect(await chain.check(await readSources(checkout.folder, false))).toEqual(PASSED);
 }
 
 async function expectRefusal(result: CliResult, exitCode: number, ...parts: readonly (string | RegExp)[]) {
@@ -77,7 +77,7 @@ describe('a rebase', () => {
       );
     }
     expect(result.stdout).toMatch(/\nNext: npm run db:docs, then npm run db:check/);
-    expect(result.stderr).toMatch(/db\.example\.com.* was left as it is: it is on another machine/);
+    expect(result.stderr).toMatch(/db\.example\.com.* was not changed: it is on another machine/);
   });
 
   test('after the merge does the same, and does nothing when run again', async () => {
@@ -209,7 +209,7 @@ describe('a rebase is refused and changes nothing', () => {
     await expectRefusal(
       await rebase(),
       1,
-      /Cannot tell whose migrations.*npm run db:rebase -- --onto <branch>/,
+      /Cannot find the branch whose migrations.*npm run db:rebase -- --onto <branch>/,
     );
   });
 

@@ -34,7 +34,7 @@ describe('reset', () => {
     await query(env.DATABASE_URL, 'create table precious (n integer)');
     const result = await run(env, 'reset');
     expect(result).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(result.stdout).toMatch(/^Erasing database "\w+" on .*, with all that is in it \(\d+ kB\)\.\n/);
+    expect(result.stdout).toMatch(/^Erasing database "\w+" on .* with all its data \(\d+ kB\)\.\n/);
     expect(result.stdout).toContain(`Recreated with ${committedMigrations().length} migrations`);
     expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
   });
@@ -44,7 +44,7 @@ describe('reset', () => {
     const env = workflowEnv(there.ROOT_DATABASE_URL, `${new URL(there.DATABASE_URL).pathname.slice(1)}_new`);
     const result = await run(env, 'reset');
     expect(result).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(result.stdout).toMatch(/^There is no database ".*_new" on .* yet: creating it\.\n/);
+    expect(result.stdout).toMatch(/^Creating database ".*_new" on .*, which does not exist yet\.\n/);
     expect(await tablesOf(env.DATABASE_URL)).toEqual([{ relname: 'nodes' }]);
   });
 

@@ -94,7 +94,7 @@ describe('on a machine without any database', () => {
     await untilNoServer(copy);
 
     const second = await runCli(['watch', '--once'], { folder: copy.folder });
-    expect(second.stdout).toContain('Unchanged: current.sql is applied already');
+    expect(second.stdout).toContain('Unchanged: current.sql is already applied');
     editor.write('select nothing;\n');
     const third = await runCli(['watch', '--once'], { folder: copy.folder });
     expect(third).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('current.sql:1:8') });

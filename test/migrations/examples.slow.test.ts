@@ -70,7 +70,7 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, be
     // Includes the last migration, since the comment of a concurrent index is in it.
     const subject = { sources: await readSources(copy(), true), client: await database().connect() };
     for (const gate of [comments, foreignKeys, historyColumns]) {
-      expect(await linesOf(gate.look(subject)), gate.name).toEqual([]);
+      expect(await linesOf(gate.check(subject)), gate.name).toEqual([]);
     }
     expect(await one(database(), 'select count(*)::integer as nodes from filestore.nodes')).toEqual({
       nodes: 0,
@@ -83,7 +83,7 @@ test.each(examples.map(({ title }) => title))('"%s" passes the checks', async (t
     if (by === 'owner') continue;
     const sources = await readSources(copy(), true);
     for (const gate of [sqlFiles, lint, concurrently, checks, sessionSettings, placeholders]) {
-      expect(await linesOf(gate.look(sources)), gate.name).toEqual([]);
+      expect(await linesOf(gate.check(sources)), gate.name).toEqual([]);
     }
   }
 });

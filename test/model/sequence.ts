@@ -98,11 +98,11 @@ async function carryOut(sql: Client, model: Model, operation: Operation): Promis
     model.nodes = before;
     if (error instanceof Refused) {
       if (refusal?.code !== undefined && error.codes.includes(refusal.code)) return refusal.code;
-      throw new Error(`expected to be refused with ${error.message}, but ${told(refusal)}`);
+      throw new Error(`expected to be refused with ${error.message}, but ${describeOutcome(refusal)}`);
     }
     if (refusal === undefined) throw error;
   }
-  if (refusal !== undefined) throw new Error(`expected to succeed, but ${told(refusal)}`);
+  if (refusal !== undefined) throw new Error(`expected to succeed, but ${describeOutcome(refusal)}`);
   return 'done';
 }
 
@@ -121,7 +121,9 @@ async function runFor(journalEntry: number | null, sql: Client, operation: Opera
   }
 }
 
-const told = (refusal: { readonly code?: string; readonly message: string } | undefined): string =>
+const describeOutcome = (
+  refusal: { readonly code?: string; readonly message: string } | undefined,
+): string =>
   refusal === undefined ? 'it succeeded' : `it was refused with ${refusal.code}: ${refusal.message}`;
 
 function refuseDifference(text: string): void {

@@ -77,7 +77,7 @@ describe('merge_metadata', () => {
     ['null', undefined],
   ])('refuses a %s', async (type, set) => {
     await expect(merge(set)).rejects.toMatchObject({
-      ...refusal('FS422', `set_values is ${type}`),
+      ...refusal('FS422', `set_values is of type ${type}`),
       constraint: 'nodes_metadata_check',
     });
   });

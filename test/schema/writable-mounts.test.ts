@@ -15,20 +15,23 @@ beforeAll(async () => {
   );
 });
 
-const ask = (key: string) => one(service, 'select mount_key from filestore.writable_mount($1)', [key]);
+const writable = (key: string) => one(service, 'select mount_key from filestore.writable_mount($1)', [key]);
 
 test.each(['active', 'degraded', 'unknown'])('a mount that is %s is writable', async (state) => {
   await service.query('update filestore.backend_mounts set state = $1', [state]);
-  expect(await ask('media')).toEqual({ mount_key: 'media' });
+  expect(await writable('media')).toEqual({ mount_key: 'media' });
 });
 
 test('a mount that does not exist is refused', async () => {
-  await expect(ask('nowhere')).rejects.toMatchObject({ code: 'FS404', constraint: 'backend_mounts_missing' });
+  await expect(writable('nowhere')).rejects.toMatchObject({
+    code: 'FS404',
+    constraint: 'backend_mounts_missing',
+  });
 });
 
 test('a read-only mount is refused', async () => {
   await service.query("update filestore.backend_mounts set state = 'active', access_mode = 'ro'");
-  await expect(ask('media')).rejects.toMatchObject({
+  await expect(writable('media')).rejects.toMatchObject({
     code: 'FS409',
     constraint: 'backend_mounts_read_only',
     message: 'mount "media" is read-only',
@@ -42,7 +45,7 @@ test.each(['inactive', 'offline', 'error'])(
       "update filestore.backend_mounts set access_mode = 'rw', state = $1, state_reason = E'the disk\\nis gone'",
       [state],
     );
-    await expect(ask('media')).rejects.toMatchObject({
+    await expect(writable('media')).rejects.toMatchObject({
       code: 'FS409',
       constraint: 'backend_mounts_inactive',
       message: `mount "media" is ${state}: the disk is gone`,
@@ -54,5 +57,8 @@ test('a mount that is being erased is refused', async () => {
   await database().query(
     "update filestore.backend_mounts set access_mode = 'rw', state = 'active', erasing_since = now()",
   );
-  await expect(ask('media')).rejects.toMatchObject({ code: 'FS409', constraint: 'backend_mounts_erasing' });
+  await expect(writable('media')).rejects.toMatchObject({
+    code: 'FS409',
+    constraint: 'backend_mounts_erasing',
+  });
 });

@@ -13,7 +13,7 @@ const BROKEN_LINKS: readonly string[] = ['MIGRATION_OUT_OF_CHAIN', 'MIGRATION_FI
 export const chain: Gate<Sources> = {
   name: 'chain',
   proves: 'the committed migrations are unedited, and each follows the one before',
-  async look({ root, committed }) {
+  async check({ root, committed }) {
     try {
       await readCommittedMigrations(join(root, 'migrations'));
       return judge([]);

@@ -56,7 +56,7 @@ const PURPOSE = /^--(?!!)[ \t]*\S/m;
 export const comments: Gate<DatabaseSubject> = {
   name: 'comments',
   proves: 'every object of the schema has a comment',
-  async look({ sources, client }) {
+  async check({ sources, client }) {
     const { rows } = await client.query<Uncommented>(UNCOMMENTED);
     const schema = await describeSchema(client);
     return judge(

@@ -10,7 +10,7 @@ export const concurrently: Gate<Sources> = {
   name: 'concurrently',
   proves:
     'each concurrent statement is a separate migration without a transaction, and every other migration has one',
-  look: (sources) => judge(migrationsOf(sources).flatMap((source) => problemsOf(source))),
+  check: (sources) => judge(migrationsOf(sources).flatMap((source) => problemsOf(source))),
 };
 
 function problemsOf(source: SqlSource): readonly Problem[] {
@@ -18,7 +18,7 @@ function problemsOf(source: SqlSource): readonly Problem[] {
   if (source.transaction) {
     return built.map(({ line }) => ({
       ...source.placeOf(line),
-      what: 'is concurrent, which the server refuses in a transaction',
+      what: 'runs concurrently, which the server refuses in a transaction',
       remedy: ALONE,
     }));
   }
@@ -30,7 +30,7 @@ function problemsOf(source: SqlSource): readonly Problem[] {
     return [{ ...source.placeOf(second.line), what, remedy: ALONE }];
   }
   if (built.length === 0) {
-    const what = 'runs without a transaction, but is not concurrent';
+    const what = 'runs without a transaction, but not concurrently';
     return [{ ...source.placeOf(first.line), what, remedy: 'Remove the line "--! no-transaction".' }];
   }
   return canRunAgain(first, source)

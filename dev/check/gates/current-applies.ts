@@ -14,7 +14,7 @@ export interface CurrentSubject {
 export const currentApplies: Gate<CurrentSubject> = {
   name: 'current',
   proves: 'current.sql applies with and without rows in the tables, and a second time changes nothing',
-  async look({ sources, empty, populated }) {
+  async check({ sources, empty, populated }) {
     const { pending, current } = sources;
     if (!isSource(pending)) return judge(pending === null ? [] : [pending]);
     if (isEmpty(current)) {

@@ -4,7 +4,7 @@ import { isEmpty, type Sources } from '../sources.ts';
 export const currentEmpty: Gate<Sources> = {
   name: 'current',
   proves: 'no migration is left in current.sql',
-  look({ current }) {
+  check({ current }) {
     if (isEmpty(current)) return judge([]);
     const include = current.text.split('\n').findIndex((line) => line.startsWith('--!')) + 1;
     return judge([

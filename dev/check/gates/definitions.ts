@@ -45,7 +45,7 @@ $$`;
 export const definitions: Gate<DatabaseSubject> = {
   name: 'definitions',
   proves: 'every view, function and trigger in the database matches its file in migrations/fixtures',
-  async look({ sources, client }) {
+  async check({ sources, client }) {
     const live = await readCatalog(client);
     return withRollback(client, async () => {
       await client.query(DROP_REPLACEABLE);

@@ -13,7 +13,7 @@ import {
 export const fixtureTexts: Gate<Sources> = {
   name: 'fixtures',
   proves: 'every file of migrations/fixtures matches the last migration that includes it',
-  look: (sources) =>
+  check: (sources) =>
     judge(sources.fixtures.flatMap((fixture) => problemsOf(fixture, sources, migrationsOf(sources)))),
 };
 

@@ -43,7 +43,7 @@ const FOREIGN_KEYS = `
 export const foreignKeys: Gate<DatabaseSubject> = {
   name: 'foreign keys',
   proves: 'every foreign key has an index on its referencing columns, or a reason in migrations/facts.ts',
-  async look({ sources, client }) {
+  async check({ sources, client }) {
     const { rows } = await client.query<ForeignKey>(FOREIGN_KEYS);
     return judge([
       ...rows

@@ -7,7 +7,7 @@ interface Complaint {
   readonly name: string;
   readonly body: string;
   readonly subject: string;
-  /** In the body, from 1; null if it is about the whole function. */
+  /** Line in the body, from 1; null if the complaint is about the whole function. */
   readonly line: number | null;
   readonly level: string;
   readonly message: string;
@@ -15,7 +15,7 @@ interface Complaint {
   readonly hint: string | null;
 }
 
-// A trigger function is checked once for each table that it is a trigger of, with the transition tables it has there.
+// A trigger function is checked once for each of its tables, with the transition tables of that trigger.
 const CHECK = `
   select p.proname as name, p.prosrc as body,
          p.oid::regprocedure || case when t.tgrelid is null then '' else ' as trigger of ' || t.tgrelid::regclass end as subject,
@@ -31,16 +31,16 @@ const CHECK = `
   ) c
   where p.pronamespace = 'filestore'::regnamespace and l.lanname = 'plpgsql'
     and (t.tgfoid is not null or p.prorettype <> 'trigger'::regtype)
-    -- Said of every function that returns a row beside something else, and of every dynamic statement that returns one.
+    -- These two are reported for every function that returns a row and other columns, and for every dynamic query.
     and c.message not like 'composite OUT variable % is not single argument'
     and c.message not like 'cannot determinate a result of dynamic SQL%'
   order by 3, 4`;
 
-/** For a database that has everything applied, on a server with the extension, and installs it. */
+/** Needs a database with all migrations applied, on a server with the extension, which it installs. */
 export const functionBodies: Gate<DatabaseSubject> = {
   name: 'function bodies',
   proves: 'plpgsql_check reports no problem in a function',
-  async look({ sources, client }) {
+  async check({ sources, client }) {
     await client.query('create extension if not exists plpgsql_check');
     const { rows } = await client.query<Complaint>(CHECK);
     return judge(

@@ -9,7 +9,7 @@ import type { DatabaseSubject } from '../subject.ts';
 export const generated: Gate<DatabaseSubject> = {
   name: 'generated',
   proves: 'the generated files match the committed migrations',
-  async look({ sources: { root }, client }) {
+  async check({ sources: { root }, client }) {
     const migration = await lastMigration(root);
     if (migration === undefined) return notRun('the chain of committed migrations is broken');
     return judge(await findStaleFiles(await generateFiles(client, migration, root), root));

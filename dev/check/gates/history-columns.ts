@@ -4,12 +4,12 @@ import type { Sources } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 const VERSIONS = 'view_filestore_node_versions';
-/** Columns of a version that come before those of nodes. */
+/** The extra columns of a version, which come before those of nodes. */
 const OWN = ['valid_from', 'valid_to', 'superseded_by_journal_id'];
 
 interface Column {
   readonly name: string;
-  /** With its collation, if it differs from the type's. */
+  /** The type, with the collation if it is not the type's default. */
   readonly type: string;
 }
 
@@ -30,7 +30,7 @@ const COLUMNS = `
 export const historyColumns: Gate<DatabaseSubject> = {
   name: 'history columns',
   proves: `snapshots and ${VERSIONS} have all columns of nodes, in the same order`,
-  async look({ sources, client }) {
+  async check({ sources, client }) {
     const { rows } = await client.query<Column & { readonly relation: string }>(COLUMNS);
     const columnsOf = (name: string) => rows.filter(({ relation }) => relation === name);
     const nodes = columnsOf('nodes');

@@ -20,7 +20,7 @@ const REMEDY =
 export const lint: Gate<Sources> = {
   name: 'lint',
   proves: 'squawk reports no problem, except for rules that .squawk.toml disables',
-  async look({ root, committed, pending }) {
+  async check({ root, committed, pending }) {
     const squawk = findSquawk();
     if (squawk === undefined) {
       const remedy = 'Install the development dependencies: npm ci.';
@@ -55,10 +55,10 @@ async function runSquawk(
   // A program that fails at its start does not read its input.
   child.stdin.on('error', () => undefined);
   child.stdin.end(input ?? '');
-  const [said, complained, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
-  const complaints = parseComplaints(said);
+  const [stdout, stderr, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+  const complaints = parseComplaints(stdout);
   if (complaints === undefined || (exitCode !== 0 && complaints.length === 0)) {
-    const what = `cannot be read by squawk: ${complained.trim() || said.trim() || `it ended with ${exitCode}`}`;
+    const what = `cannot be read by squawk: ${stderr.trim() || stdout.trim() || `it ended with ${exitCode}`}`;
     return [{ file: files[0] ?? '', line: null, what, remedy: 'Correct .squawk.toml or the SQL.' }];
   }
   return complaints.map(({ file, line, rule_name, message, help }) => {

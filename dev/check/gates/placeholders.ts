@@ -14,7 +14,7 @@ const DECLARED = /^\s*"?placeholders"?\s*:\s*\{\s*[^\s}]/m;
 export const placeholders: Gate<Sources> = {
   name: 'placeholders',
   proves: 'no migration has a placeholder',
-  async look(sources) {
+  async check(sources) {
     const settings = await readFile(join(sources.root, '.gmrc'), 'utf8');
     return judge([
       ...declarationIn(settings),

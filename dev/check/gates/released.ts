@@ -10,7 +10,7 @@ export const TAGS = 'v*';
 export const released: Gate<Sources> = {
   name: 'released',
   proves: `the committed migrations of the last release (git tag ${TAGS}) are unchanged`,
-  async look({ root }) {
+  async check({ root }) {
     const git = async (...args: readonly string[]) =>
       (await run('git', ['-C', root, ...args], { maxBuffer: 2 ** 28 })).stdout.trim();
     try {
@@ -40,7 +40,7 @@ export const released: Gate<Sources> = {
           return {
             file,
             line: gone ? null : Math.max(Number(line), 1),
-            what: `${gone ? 'is gone' : 'was changed'} since ${tag}, but databases have the released version`,
+            what: `${gone ? 'was removed' : 'was changed'} since ${tag}, but databases have the released version`,
             remedy: `Restore it: git checkout ${tag} -- ${file}. Write the change as a new migration.`,
           };
         }),
@@ -51,6 +51,6 @@ export const released: Gate<Sources> = {
 
 function firstLineOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  const said = 'stderr' in error ? String(error.stderr).trim() : '';
-  return (said === '' ? error.message : said).split('\n')[0] ?? '';
+  const stderr = 'stderr' in error ? String(error.stderr).trim() : '';
+  return (stderr === '' ? error.message : stderr).split('\n')[0] ?? '';
 }

@@ -19,7 +19,7 @@ const REPLAY_REMEDY =
 export const repeatable: Gate<DatabaseSubject> = {
   name: 'repeatable',
   proves: 'applying each migration twice, and all of them again without the history, changes nothing',
-  async look({ sources, client }) {
+  async check({ sources, client }) {
     const migrations = migrationsOf(sources);
     for (const migration of migrations) {
       const failures = await applyAll(client, [migration]);

@@ -5,7 +5,7 @@ import { type Sources, type SqlSource, writtenSources } from '../sources.ts';
 export const sessionSettings: Gate<Sources> = {
   name: 'settings',
   proves: 'migrations and fixtures change settings for their own transaction only',
-  look: (sources) =>
+  check: (sources) =>
     judge(
       writtenSources(sources).flatMap((source) =>
         source.statements.flatMap(({ tokens }) => problemsIn(tokens, source, 0)),

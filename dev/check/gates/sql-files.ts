@@ -28,8 +28,8 @@ const KINDS = {
 export const sqlFiles: Gate<Sources> = {
   name: 'sql files',
   proves:
-    'SQL has LF line ends and only ASCII characters, and each file of migrations/fixtures creates the object it is named after, alone',
-  look: ({ current, fixtures }) =>
+    'SQL files have LF line ends and only ASCII characters, and each file of migrations/fixtures creates only the object it is named after',
+  check: ({ current, fixtures }) =>
     judge(
       [current, ...fixtures].flatMap((source) => [
         ...lineEndProblems(source),
@@ -39,7 +39,7 @@ export const sqlFiles: Gate<Sources> = {
     ),
 };
 
-/** Git commits LF, so a hash that was made over CR LF would fit on one machine only. */
+/** Git commits LF, so a hash of text with CR LF would be valid on one machine only. */
 function lineEndProblems({ file, text }: SqlSource): readonly Problem[] {
   const line = text.split('\n').findIndex((written) => written.endsWith('\r')) + 1;
   if (line === 0) return [];
@@ -47,8 +47,8 @@ function lineEndProblems({ file, text }: SqlSource): readonly Problem[] {
 }
 
 /**
- * A server in another encoding refuses a migration with a character that it lacks, before the first migration can say
- * that the database must be in UTF-8. A client in another encoding gets an error in place of such a hint.
+ * A server in another encoding refuses a character that it lacks before the first migration can report that the database
+ * must be in UTF-8. A client in another encoding would get an encoding error in place of the hint.
  */
 function characterProblems({ file, text }: SqlSource): readonly Problem[] {
   return text.split('\n').flatMap((written, index) => {
@@ -59,7 +59,7 @@ function characterProblems({ file, text }: SqlSource): readonly Problem[] {
   });
 }
 
-/** The file creates, repeatably and with a comment, the one object that it is named after. */
+/** Checks that the file creates only the object it is named after, repeatably and with a comment. */
 function objectProblems({ file, text, statements }: SqlSource): readonly Problem[] {
   if (file === CURRENT) return [];
   const [, folder = '', name = ''] = /^(\w+)\/([^/]+)\.sql$/.exec(file.slice(FIXTURES.length + 1)) ?? [];

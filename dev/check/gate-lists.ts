@@ -1,0 +1,29 @@
+import type { Gate } from './gate.ts';
+import { chain } from './gates/chain.ts';
+import { checks } from './gates/checks.ts';
+import { comments } from './gates/comments.ts';
+import { concurrently } from './gates/concurrently.ts';
+import { definitions } from './gates/definitions.ts';
+import { fixtureTexts } from './gates/fixture-texts.ts';
+import { foreignKeys } from './gates/foreign-keys.ts';
+import { historyColumns } from './gates/history-columns.ts';
+import { lint } from './gates/lint.ts';
+import { placeholders } from './gates/placeholders.ts';
+import { released } from './gates/released.ts';
+import { sessionSettings } from './gates/session-settings.ts';
+import { sqlFiles } from './gates/sql-files.ts';
+import type { Sources } from './sources.ts';
+import type { DatabaseSubject } from './subject.ts';
+
+// To add a gate: write it in gates/, and add it to one of these lists. Gates that apply migrations themselves are run
+// one by one in on-server.ts.
+
+/** Gates that only read files. */
+export const FILE_GATES: readonly Gate<Sources>[] = [
+  ...[chain, released, lint, concurrently, checks, sessionSettings, placeholders, fixtureTexts, sqlFiles],
+];
+
+/** Gates that read a database with all migrations applied. They run one after the other, since one of them locks objects. */
+export const SCHEMA_GATES: readonly Gate<DatabaseSubject>[] = [
+  ...[comments, foreignKeys, historyColumns, definitions],
+];
