@@ -70,34 +70,45 @@ export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): P
   return { adminUrl: serverUrl(server.listen, server.password, 'postgres'), stop };
 }
 
-/** Gives the work a new database with the whole schema, and drops it afterwards. */
+/** Gives the work a new database with the whole schema, and drops it afterwards; `locale` as withEmptyDatabase takes it. */
 export async function withDatabase<T>(
   server: BenchServer,
   work: (database: BenchDatabase) => Promise<T>,
+  locale = '',
 ): Promise<T> {
-  return withEmptyDatabase(server, async (url) => {
-    const connection = migrationConnection({ DATABASE_URL: url });
-    if (connection === undefined) throw new Error('no URL');
-    const client = new pg.Client(url);
-    try {
-      await runMigrations({ connection });
-      await client.connect();
-      return await work({ url, client });
-    } finally {
-      await client.end();
-    }
-  });
+  return withEmptyDatabase(
+    server,
+    async (url) => {
+      const connection = migrationConnection({ DATABASE_URL: url });
+      if (connection === undefined) throw new Error('no URL');
+      const client = new pg.Client(url);
+      try {
+        await runMigrations({ connection });
+        await client.connect();
+        return await work({ url, client });
+      } finally {
+        await client.end();
+      }
+    },
+    locale,
+  );
 }
 
-/** Gives the work a new database with nothing in it, and drops it afterwards. */
+/**
+ * Gives the work a new database with nothing in it, and drops it afterwards. `locale` is what `create database` says
+ * about it, such as `locale_provider icu icu_locale 'en-US'`; empty is the server's default.
+ */
 export async function withEmptyDatabase<T>(
   server: BenchServer,
   work: (url: string) => Promise<T>,
+  locale = '',
 ): Promise<T> {
   const name = `filestore_bench_${randomBytes(4).toString('hex')}`;
   const url = new URL(server.adminUrl);
   url.pathname = `/${name}`;
-  await asAdmin(server, (admin) => admin.query(`create database ${name} encoding 'UTF8' template template0`));
+  await asAdmin(server, (admin) =>
+    admin.query(`create database ${name} encoding 'UTF8' ${locale} template template0`),
+  );
   try {
     return await work(url.href);
   } finally {

@@ -10,7 +10,7 @@ export interface Target {
 /** One line of the report. */
 export interface Result {
   readonly what: string;
-  readonly unit: '/s' | 's' | 'ms' | 'MB' | '%' | 'count' | 'instructions';
+  readonly unit: '/s' | 's' | 'ms' | 'bytes' | 'MB' | '%' | 'count' | 'instructions';
   readonly here: number;
   /** The same, measured in turns with `here`, on what it is compared with. */
   readonly other: number | null;

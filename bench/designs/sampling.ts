@@ -1,0 +1,162 @@
+import pg, { type Client } from 'pg';
+import type { Statement } from '../load.ts';
+import { figuresInTurns, median } from '../measure.ts';
+import type { Design, DesignKey, Place, Query } from './design.ts';
+import type { MeasurementStore, Operation } from './measurement-store.ts';
+import type { StagedTree } from './staged-tree.ts';
+
+/** What a group of measurements works with. */
+export interface Scene {
+  readonly client: Client;
+  readonly url: string;
+  readonly tree: StagedTree;
+  readonly designs: readonly Design[];
+  readonly store: MeasurementStore;
+  readonly rounds: number;
+  /** Of one measurement under load. */
+  readonly seconds: number;
+  /** Runs a statement on several connections at once; returns how often a second. */
+  readonly load: (statement: Statement, connections: number) => Promise<number>;
+  readonly say: (text: string) => void;
+  /** Files that were deleted after the load. */
+  readonly deleted: readonly Place[];
+  /** A moment after the load and before any change, as text. */
+  readonly loadedAt: string;
+}
+
+/** Of one round of one design. Slow statements are called at least `least` times. */
+interface Budget {
+  readonly seconds: number;
+  readonly least: number;
+}
+
+const READS: Budget = { seconds: 0.25, least: 3 };
+/** After so many calls the server has settled on a plan. */
+const WARM_UP = { calls: 7, seconds: 0.3 } as const;
+
+export function run(client: Client, { text, values }: Query) {
+  return client.query({ name: nameOf(text), text, values: [...values] });
+}
+
+/** One prepared statement for each text. Names are cut at 63 bytes. */
+function nameOf(text: string): string {
+  let hash = 5381n;
+  for (let index = 0; index < text.length; index += 1) {
+    hash = (hash * 33n + BigInt(text.charCodeAt(index))) & 0xffff_ffff_ffff_ffffn;
+  }
+  return `s${hash.toString(36)}`;
+}
+
+/** Milliseconds of each call, the queries one after the other and again. */
+async function sample(
+  client: Client,
+  queries: readonly Query[],
+  { seconds, least }: Budget,
+): Promise<number[]> {
+  const times: number[] = [];
+  const end = performance.now() + seconds * 1000;
+  for (let call = 0; call < least || performance.now() < end; call += 1) {
+    const query = queries[call % queries.length] as Query;
+    const startedAt = performance.now();
+    await run(client, query);
+    times.push(performance.now() - startedAt);
+  }
+  return times;
+}
+
+async function warmUp(client: Client, queries: readonly Query[]): Promise<void> {
+  const end = performance.now() + WARM_UP.seconds * 1000;
+  for (let call = 0; call === 0 || (call < WARM_UP.calls && performance.now() < end); call += 1) {
+    await run(client, queries[call % queries.length] as Query);
+  }
+}
+
+/** Measures a read in turns on every design that can do it. */
+export async function measureRead(
+  scene: Scene,
+  operation: Omit<Operation, 'unit'>,
+  queriesOf: (design: Design) => readonly Query[] | undefined,
+): Promise<void> {
+  const { client, store, rounds, say } = scene;
+  const able = scene.designs.flatMap((design) => {
+    const queries = queriesOf(design);
+    return queries === undefined || queries.length === 0 ? [] : [{ key: design.key, queries }];
+  });
+  if (able.length === 0) return;
+  say(operation.title);
+  for (const { queries } of able) await warmUp(client, queries);
+  const samples = await figuresInTurns(
+    rounds,
+    Object.fromEntries(able.map(({ key, queries }) => [key, () => sample(client, queries, READS)])) as Record<
+      DesignKey,
+      () => Promise<number[]>
+    >,
+  );
+  for (const { key, queries } of able) {
+    const all = samples[key].flat();
+    const medians = samples[key].map(median);
+    store.add(
+      { ...operation, unit: 'ms' },
+      {
+        design: key,
+        rounds: medians,
+        p50: median(medians),
+        p99: percentile(all, 0.99),
+        calls: all.length,
+        buffers: await countBuffers(client, queries[0] as Query),
+        walBytes: null,
+      },
+    );
+  }
+}
+
+/** Null of fewer than 20 values. */
+export function percentile(values: readonly number[], share: number): number | null {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted.length < 20 ? null : (sorted[Math.ceil(sorted.length * share) - 1] ?? null);
+}
+
+/** Makes what countBuffers calls: triggers that run at the end of a statement belong to a call inside a function. */
+export async function prepareCounting(client: Client): Promise<void> {
+  await client.query(`
+    create or replace function bench.run(statement text) returns void language plpgsql as $$
+    begin
+      execute statement;
+    end $$`);
+}
+
+/** Pages that a statement looks at, its triggers and functions included; what it writes is rolled back. */
+export async function countBuffers(client: Client, query: Query): Promise<number> {
+  await client.query('begin');
+  try {
+    // The first call of the function also compiles it.
+    await client.query("select bench.run('select')");
+    const { rows } = await client.query(
+      `explain (analyze, buffers, timing off, format json) select bench.run(${pg.escapeLiteral(inlined(query))})`,
+    );
+    const plan = rows[0]['QUERY PLAN'][0].Plan;
+    return plan['Shared Hit Blocks'] + plan['Shared Read Blocks'];
+  } finally {
+    await client.query('rollback');
+  }
+}
+
+function inlined({ text, values }: Query): string {
+  return text.replaceAll(/\$(\d+)/g, (_, place: string) => literal(values[Number(place) - 1]));
+}
+
+function literal(value: unknown): string {
+  if (Array.isArray(value)) return `array[${value.map((item) => pg.escapeLiteral(String(item))).join(', ')}]`;
+  return typeof value === 'number' ? String(value) : pg.escapeLiteral(String(value));
+}
+
+/** Bytes of WAL that the work writes. Nothing else writes at the same time: autovacuum is off. */
+export async function walBytesOf(client: Client, work: () => Promise<unknown>): Promise<number> {
+  const { rows: before } = await client.query('select pg_current_wal_insert_lsn() as lsn');
+  await work();
+  const { rows: after } = await client.query(
+    'select (pg_current_wal_insert_lsn() - $1::pg_lsn)::float8 as bytes',
+    [before[0].lsn],
+  );
+  return after[0].bytes;
+}
