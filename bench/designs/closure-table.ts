@@ -73,7 +73,7 @@ export const closureTable: Design = {
   key: 'd',
   title: 'closure table',
   schema: SCHEMA,
-  specialities: ['subtreeSum', 'totalsList'],
+  specialities: ['subtreeSum'],
   setUp: (client) =>
     createTables(client, {
       schema: SCHEMA,

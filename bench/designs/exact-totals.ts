@@ -1,7 +1,7 @@
 import { foldAll } from '../generated-tree.ts';
 import { seconds } from '../measure.ts';
 import { ofRounds } from './measurement-store.ts';
-import { measureRead, type Scene } from './sampling.ts';
+import { measureReads, type Scene } from './sampling.ts';
 
 const PENDING = [0, 1_000, 20_000] as const;
 const GROUP = 'Totals';
@@ -15,16 +15,13 @@ export async function measureTotals(scene: Scene): Promise<void> {
     ['subtreeSumLarge', large],
     ['subtreeSumWide', wide],
   ] as const) {
-    await measureRead(
-      scene,
-      {
-        key,
-        group: GROUP,
-        title: `sum of a subtree of ${thousands(top.size)}`,
-        note: 'counted from its nodes',
-      },
-      ({ subtreeSum }) => subtreeSum && [subtreeSum(top)],
-    );
+    await measureReads(scene, {
+      key,
+      group: GROUP,
+      title: `sum of a subtree of ${thousands(top.size)}`,
+      note: 'counted from its nodes',
+      queriesOf: ({ subtreeSum }) => subtreeSum && [subtreeSum(top)],
+    });
   }
   for (const pending of PENDING) {
     if (pending > 0) await addPending(scene, pending);
@@ -33,19 +30,20 @@ export async function measureTotals(scene: Scene): Promise<void> {
       pending === 0 ? scene : { ...scene, designs: scene.designs.filter(({ key }) => key === 'this') };
     const when = pending === 0 ? '' : `, ${thousands(pending)} deltas pending`;
     const key = pending === 0 ? '' : `Pending${pending}`;
-    await measureRead(
+    await measureReads(
       measured,
-      { key: `rootTotals${key}`, group: GROUP, title: `exact totals of the root${when}` },
-      ({ totals }) => totals && [totals(tree.root)],
-    );
-    await measureRead(
-      measured,
+      {
+        key: `rootTotals${key}`,
+        group: GROUP,
+        title: `exact totals of the root${when}`,
+        queriesOf: ({ totals }) => totals && [totals(tree.root)],
+      },
       {
         key: `totalsList${key}`,
         group: GROUP,
         title: `exact totals of ${tree.page.length} directories${when}`,
+        queriesOf: ({ totalsList }) => totalsList && [totalsList(tree.page)],
       },
-      ({ totalsList }) => totalsList && [totalsList(tree.page)],
     );
     if (pending === 20_000 && measured.designs.length > 0) await measureFold(scene, pending);
     if (measured.designs.some(({ key }) => key === 'this')) await foldAll(client);

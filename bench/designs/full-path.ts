@@ -68,7 +68,7 @@ export const fullPath: Design = {
   key: 'b',
   title: 'full path',
   schema: SCHEMA,
-  specialities: ['resolve', 'subtreeSum'],
+  specialities: ['resolve'],
   setUp: (client) =>
     createTables(client, {
       schema: SCHEMA,

@@ -3,7 +3,7 @@ import { foldAll } from '../generated-tree.ts';
 import { median } from '../measure.ts';
 import { type Query, query } from './design.ts';
 import { thousands } from './exact-totals.ts';
-import { measureRead, percentile, run, type Scene, walBytesOf } from './sampling.ts';
+import { measureReads, percentile, run, type Scene, walBytesOf } from './sampling.ts';
 
 const GROUP = 'History, journal and upkeep';
 const CALLS = 200;
@@ -14,37 +14,29 @@ export async function measureHistoryAndJournal(scene: Scene): Promise<void> {
   if (here.designs.length === 0) return;
   const { tree, loadedAt } = scene;
   await foldAll(scene.client);
-  await measureRead(here, { key: 'nodeAt', group: GROUP, title: 'node_at(): a node at a moment' }, () =>
+  const read = (key: string, title: string, queries: readonly Query[]) =>
+    measureReads(here, { key, title, group: GROUP, queriesOf: () => queries });
+  await read(
+    'nodeAt',
+    'node_at(): a node at a moment',
     tree.files.map(({ id }) => query('select n.id, n.path from filestore.node_at($1, $2) n', id, loadedAt)),
   );
   for (const [key, top] of [
     ['treeAt', tree.small],
     ['treeAtLarge', tree.large],
   ] as const) {
-    await measureRead(
-      here,
-      {
-        key,
-        group: GROUP,
-        title: `tree_at(): a tree of ${thousands(top.size)} at a moment`,
-        note: 'after the moves and deletions above',
-      },
-      () => [query("select count(*) from filestore.tree_at('bench', $1, $2)", top.path, loadedAt)],
-    );
+    await read(key, `tree_at(): a tree of ${thousands(top.size)} before the changes above`, [
+      query("select count(*) from filestore.tree_at('bench', $1, $2)", top.path, loadedAt),
+    ]);
   }
-  await measureRead(
-    here,
-    { key: 'poll', group: GROUP, title: 'poll: what changed in the last second' },
-    () => [
-      query(
-        `select count(*)
-         from filestore.snapshots s
-         where s.backend_mount_id = 1 and s.valid_to >= clock_timestamp() - interval '1 second'`,
-      ),
-    ],
-  );
+  await read('poll', 'poll: what changed in the last second', [query(CHANGED)]);
   await measureJournal(here);
 }
+
+const CHANGED = `
+  select count(*)
+  from filestore.snapshots s
+  where s.backend_mount_id = 1 and s.valid_to >= clock_timestamp() - interval '1 second'`;
 
 async function measureJournal(scene: Scene): Promise<void> {
   const keyOf = (round: string, call: number) => `request-${round}-${call}`;
@@ -73,11 +65,14 @@ async function measureJournal(scene: Scene): Promise<void> {
       ids.pop(),
     ),
   );
-  await measureRead(
-    scene,
-    { key: 'journalList', group: GROUP, title: 'list_commands(): the last 20 of a mount' },
-    () => [query('select id, status from filestore.list_commands(mount_id => 1, page_size => 20)')],
-  );
+  await measureReads(scene, {
+    key: 'journalList',
+    group: GROUP,
+    title: 'list_commands(): the last 20 of a mount',
+    queriesOf: () => [
+      query('select id, status from filestore.list_commands(mount_id => 1, page_size => 20)'),
+    ],
+  });
   await measureCalls(
     scene,
     'journalPrune',

@@ -81,7 +81,7 @@ export const ltreePaths: Design = {
   key: 'c',
   title: 'ltree',
   schema: SCHEMA,
-  specialities: ['resolve', 'subtreeSum'],
+  specialities: ['subtreeSum'],
   async unavailable(client: Client) {
     const { rows } = await client.query("select from pg_available_extensions where name = 'ltree'");
     return rows.length === 0 ? 'the server has no extension ltree' : null;

@@ -38,9 +38,9 @@ export interface Race {
   readonly writes: number;
   readonly refused: number;
   readonly deadlocks: number;
-  /** Live nodes below a deleted directory. */
+  /** Live nodes that were found below a deleted directory. */
   readonly orphans: number;
-  /** Live nodes that no path from the root reaches. */
+  /** Nodes that no way from the root reaches. */
   readonly unreachable: number;
   /** Rows with a wrong path, ancestor or total. */
   readonly wrong: number;

@@ -6,7 +6,7 @@ export const parentPointers: Design = {
   key: 'a',
   title: 'parent pointers',
   schema: 'parent_pointers',
-  specialities: ['move', 'create', 'overwrite'],
+  specialities: ['move'],
   setUp: (client) =>
     createTables(client, {
       schema: 'parent_pointers',
@@ -19,6 +19,8 @@ export const parentPointers: Design = {
   ...commonStatements('parent_pointers'),
   ...parentPointerStatements('parent_pointers'),
   totals: parentPointerStatements('parent_pointers').subtreeSum,
+  // Nothing is derived from other rows.
+  wrongRows: () => query('select 0 as wrong'),
 };
 
 /** Statements of designs that find a tree by following parent_id. */

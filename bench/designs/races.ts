@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Client } from 'pg';
 import { type Design, type Place, type Query, treeColumns } from './design.ts';
 import type { Race } from './measurement-store.ts';
@@ -5,6 +6,7 @@ import { run, type Scene } from './sampling.ts';
 
 const CREATORS = 4;
 const MOST_SWAPS = 100;
+const IN_FLIGHT_MS = 20;
 /** A recursive query over a cycle does not end. */
 const TIMEOUT = '20s';
 
@@ -22,6 +24,8 @@ interface Counts {
   writes: number;
   refused: number;
   deadlocks: number;
+  /** Live nodes that were below a deleted directory, before it was restored. */
+  orphans: number;
 }
 
 /** Really lets connections meet, and counts what is wrong afterwards. Each race has a new mount. */
@@ -54,6 +58,9 @@ export async function runRaces(scene: Scene): Promise<void> {
             creating(design, ground, counts, connect, over),
             repeat(over, async () => {
               await attempt(deleter, deleteTree(ground.tree), counts);
+              // Creates that began before the delete end in the meantime.
+              await delay(IN_FLIGHT_MS);
+              counts.orphans += await countOrphans(deleter, design, ground.mountId);
               await attempt(deleter, restoreTree(ground.tree), counts);
             }),
           ]);
@@ -94,7 +101,7 @@ async function race(
   name: string,
   work: (ground: Ground, counts: Counts, connect: Connect) => Promise<void>,
 ): Promise<void> {
-  const counts: Counts = { writes: 0, refused: 0, deadlocks: 0 };
+  const counts: Counts = { writes: 0, refused: 0, deadlocks: 0, orphans: 0 };
   const clients: Client[] = [];
   const connect = async () => {
     const client = new pg.Client(scene.url);
@@ -208,29 +215,37 @@ async function attempt(client: Client, query: Query, counts: Counts): Promise<bo
   }
 }
 
-type Damage = Pick<Race, 'orphans' | 'unreachable' | 'wrong'>;
-
-async function countDamage({ client }: Scene, design: Design, mountId: string): Promise<Damage> {
+async function countOrphans(client: Client, design: Design, mountId: string): Promise<number> {
   const { table, mount, live } = treeColumns(design);
-  const alive = (row: string) => `${row}.${live}`;
+  const { rows } = await client.query(
+    `select count(*)::integer as orphans
+     from ${table} n
+     join ${table} p on p.id = n.parent_id
+     where n.${mount} = $1 and n.${live} and not (p.${live})`,
+    [mountId],
+  );
+  return rows[0].orphans;
+}
+
+async function countDamage(
+  { client }: Scene,
+  design: Design,
+  mountId: string,
+): Promise<Pick<Race, 'unreachable' | 'wrong'>> {
+  const { table, mount } = treeColumns(design);
   const { rows: lost } = await client.query(
     `with recursive reached (id) as (
        select n.id from ${table} n where n.${mount} = $1 and n.parent_id is null
        union all
-       select n.id from reached r join ${table} n on n.parent_id = r.id where ${alive('n')}
+       select n.id from reached r join ${table} n on n.parent_id = r.id
      )
-     select
-       count(*) filter (where not (${alive('p')}))::integer as orphans,
-       count(*) filter (where not exists (select from reached r where r.id = n.id))::integer as unreachable
+     select count(*)::integer as unreachable
      from ${table} n
-     join ${table} p on p.id = n.parent_id
-     where n.${mount} = $1 and ${alive('n')}`,
+     where n.${mount} = $1 and not exists (select from reached r where r.id = n.id)`,
     [mountId],
   );
   await design.settle?.(client);
-  const { rows: derived } = await run(
-    client,
-    design.wrongRows?.(mountId) ?? { text: 'select 0 as wrong', values: [] },
-  );
-  return { ...lost[0], wrong: Number(derived[0].wrong) };
+  const wrong =
+    design.wrongRows === undefined ? 0 : (await run(client, design.wrongRows(mountId))).rows[0].wrong;
+  return { ...lost[0], wrong: Number(wrong) };
 }

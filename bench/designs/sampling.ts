@@ -1,7 +1,7 @@
 import pg, { type Client } from 'pg';
 import type { Statement } from '../load.ts';
 import { figuresInTurns, median } from '../measure.ts';
-import type { Design, DesignKey, Place, Query } from './design.ts';
+import type { Design, Place, Query } from './design.ts';
 import type { MeasurementStore, Operation } from './measurement-store.ts';
 import type { StagedTree } from './staged-tree.ts';
 
@@ -24,13 +24,9 @@ export interface Scene {
   readonly loadedAt: string;
 }
 
-/** Of one round of one design. Slow statements are called at least `least` times. */
-interface Budget {
-  readonly seconds: number;
-  readonly least: number;
-}
-
-const READS: Budget = { seconds: 0.25, least: 3 };
+/** Many short turns: whatever else the machine does meets all designs. */
+const TURNS_OF_A_ROUND = 3;
+const TURN_SECONDS = 0.1;
 /** After so many calls the server has settled on a plan. */
 const WARM_UP = { calls: 7, seconds: 0.3 } as const;
 
@@ -47,16 +43,12 @@ function nameOf(text: string): string {
   return `s${hash.toString(36)}`;
 }
 
-/** Milliseconds of each call, the queries one after the other and again. */
-async function sample(
-  client: Client,
-  queries: readonly Query[],
-  { seconds, least }: Budget,
-): Promise<number[]> {
+/** Milliseconds of each call of a turn, at least one, the queries one after the other and again. */
+async function sample(client: Client, queries: readonly Query[]): Promise<number[]> {
   const times: number[] = [];
-  const end = performance.now() + seconds * 1000;
-  for (let call = 0; call < least || performance.now() < end; call += 1) {
-    const query = queries[call % queries.length] as Query;
+  const end = performance.now() + TURN_SECONDS * 1000;
+  while (times.length === 0 || performance.now() < end) {
+    const query = queries[times.length % queries.length] as Query;
     const startedAt = performance.now();
     await run(client, query);
     times.push(performance.now() - startedAt);
@@ -71,38 +63,40 @@ async function warmUp(client: Client, queries: readonly Query[]): Promise<void> 
   }
 }
 
-/** Measures a read in turns on every design that can do it. */
-export async function measureRead(
-  scene: Scene,
-  operation: Omit<Operation, 'unit'>,
-  queriesOf: (design: Design) => readonly Query[] | undefined,
-): Promise<void> {
+export interface Read extends Omit<Operation, 'unit'> {
+  /** Queries that are called one after the other; undefined where the design cannot do it. */
+  readonly queriesOf: (design: Design) => readonly Query[] | undefined;
+}
+
+/** Measures reads in turns, on every design that can do them. Reads that are compared with each other come in one call. */
+export async function measureReads(scene: Scene, ...reads: readonly Read[]): Promise<void> {
   const { client, store, rounds, say } = scene;
-  const able = scene.designs.flatMap((design) => {
-    const queries = queriesOf(design);
-    return queries === undefined || queries.length === 0 ? [] : [{ key: design.key, queries }];
-  });
+  const able = reads.flatMap(({ queriesOf, ...operation }) =>
+    scene.designs.flatMap((design) => {
+      const queries = queriesOf(design);
+      return queries === undefined || queries.length === 0
+        ? []
+        : [{ operation, design: design.key, queries }];
+    }),
+  );
   if (able.length === 0) return;
-  say(operation.title);
+  say(reads.map(({ title }) => title).join('; '));
   for (const { queries } of able) await warmUp(client, queries);
   const samples = await figuresInTurns(
-    rounds,
-    Object.fromEntries(able.map(({ key, queries }) => [key, () => sample(client, queries, READS)])) as Record<
-      DesignKey,
-      () => Promise<number[]>
-    >,
+    rounds * TURNS_OF_A_ROUND,
+    Object.fromEntries(able.map(({ queries }, place) => [place, () => sample(client, queries)])),
   );
-  for (const { key, queries } of able) {
-    const all = samples[key].flat();
-    const medians = samples[key].map(median);
+  for (const [place, { operation, design, queries }] of able.entries()) {
+    const turns = samples[place] ?? [];
+    const medians = turns.map(median);
     store.add(
       { ...operation, unit: 'ms' },
       {
-        design: key,
+        design,
         rounds: medians,
         p50: median(medians),
-        p99: percentile(all, 0.99),
-        calls: all.length,
+        p99: percentile(turns.flat(), 0.99),
+        calls: turns.flat().length,
         buffers: await countBuffers(client, queries[0] as Query),
         walBytes: null,
       },

@@ -89,12 +89,8 @@ export async function stageTree(client: Client, nodes: number): Promise<StagedTr
     return hashint8extended(number, ${SEED} + salt) & 9223372036854775807`);
   await client.query(skeleton(regions, batches, tails));
   await client.query(DIRECTORIES);
-  // What is missing goes into the flat directory.
-  await client.query(
-    `update bench.directories set files = greatest(3, $1 - (select sum(files) + count(*) from bench.directories))
-     where region = 'flat'`,
-    [nodes],
-  );
+  await client.query("update bench.directories set files = $1 where region = 'flat'", [flat]);
+  await client.query(TRIM, [nodes]);
   await client.query(nodesOf(nodes));
   await client.query(moreFiles(Math.min(100_000, Math.floor(nodes / 20)), batches));
   await client.query('vacuum analyze bench.nodes, bench.more, bench.directories');
@@ -157,6 +153,23 @@ const DIRECTORIES = `
   order by n.id;
   create unique index on bench.directories (id);
   drop table bench.skeleton;`;
+
+/** Takes files from leaf directories of the largest tree, or adds some, until there are $1 nodes. */
+const TRIM = `
+  update bench.directories d
+  set files = d.files - least(c.room, greatest(0, c.left_over)) * c.direction
+  from (
+    select l.id, l.room, l.direction, l.excess - coalesce(sum(l.room) over (order by l.id rows between unbounded preceding and 1 preceding), 0) as left_over
+    from (
+      select d.id, abs(t.excess) as excess, sign(t.excess) as direction,
+        case when t.excess > 0 then d.files - ${FILES_OF_A_LEAF.from} else ${FILES_OF_A_LEAF.to} - d.files end as room
+      from bench.directories d
+      cross join (select sum(files) + count(*) - $1 as excess from bench.directories) t
+      where d.region = 'rest' and d.files >= ${FILES_OF_A_LEAF.from}
+        and not exists (select from bench.directories c where c.parent_id = d.id)
+    ) l
+  ) c
+  where d.id = c.id`;
 
 /** Directories first, then the files of one directory after those of the other, as a loader that walks a disk has them. */
 const nodesOf = (nodes: number) => `
