@@ -105,7 +105,6 @@ function readOptions(args: readonly string[]): Options | 'help' {
       help: { type: 'boolean', default: false },
     },
   });
-  if (values.help) return 'help';
   const { fsync, json } = values;
   const against = values.against === undefined ? undefined : resolve(values.against);
   if (against !== undefined && !existsSync(join(against, 'migrations', 'committed'))) {
@@ -132,7 +131,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
   }
   const defaults = names.includes('designs') ? DESIGNS_DEFAULTS : DEFAULTS;
   if (fsync !== 'on' && fsync !== 'off') throw new Error(`--fsync is on or off, not "${fsync}"`);
-  return {
+  const options: Options = {
     names,
     fsync,
     json,
@@ -146,6 +145,8 @@ function readOptions(args: readonly string[]): Options | 'help' {
     previous: values.previous,
     command: ['npm run bench --', ...args].join(' '),
   };
+  // After the others were checked: what does not fit is said in any case.
+  return values.help ? 'help' : options;
 }
 
 function wholeNumber(option: string, text: string, least: number): number {

@@ -10,6 +10,8 @@ export interface TableOptions {
   readonly columns: readonly string[];
   /** Columns whose change is a new version. */
   readonly versioned: readonly string[];
+  /** Columns of the index on children of any state: with the name where tombstones are found by name. */
+  readonly children: 'parent_id' | 'parent_id, name';
   /** Statements after the common ones. */
   readonly more: string;
 }
@@ -18,7 +20,7 @@ const VERSIONED = ['parent_id', 'name', 'size_bytes', 'checksum', 'metadata', 's
 
 /** All that every alternative needs to do the same work: content, tombstones, versions in a history, lookups. */
 export async function createTables(client: Client, options: TableOptions): Promise<void> {
-  const { schema, collation, columns, versioned, more } = options;
+  const { schema, collation, columns, versioned, children, more } = options;
   const changing = [...VERSIONED, ...versioned].join(', ');
   await client.query(`
     create schema ${schema};
@@ -43,7 +45,7 @@ export async function createTables(client: Client, options: TableOptions): Promi
     create unique index on ${schema}.nodes (mount_id) where parent_id is null;
     create unique index on ${schema}.nodes (parent_id, name) where deleted_at is null;
     -- The key looks up children by parent alone, tombstones included.
-    create index on ${schema}.nodes (parent_id);
+    create index on ${schema}.nodes (${children});
     create index on ${schema}.nodes (checksum);
     create index on ${schema}.nodes using gin (metadata jsonb_path_ops);
     create index on ${schema}.nodes (mount_id, state, id) where state in ('inconsistent', 'missing');

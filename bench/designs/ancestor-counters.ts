@@ -112,6 +112,7 @@ export const ancestorCounters: Design = {
       collation: 'collate "C"',
       columns: [],
       versioned: [],
+      children: 'parent_id, name',
       more: TABLES,
     }),
   load: (client) => loadNodes(client, SCHEMA),

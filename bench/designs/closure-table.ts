@@ -80,6 +80,7 @@ export const closureTable: Design = {
       collation: 'collate "C"',
       columns: [],
       versioned: [],
+      children: 'parent_id, name',
       more: TABLES,
     }),
   load: (client) => loadNodes(client, SCHEMA),

@@ -75,6 +75,7 @@ export const fullPath: Design = {
       collation: '',
       columns: ['path text not null'],
       versioned: ['path'],
+      children: 'parent_id',
       more: TABLES,
     }),
   load: (client) => loadNodes(client, SCHEMA, ', path'),
@@ -85,12 +86,22 @@ export const fullPath: Design = {
       mountId,
       path,
     ),
+  // Two lookups in two partial indexes. One condition for both would read the whole table.
   resolveDeleted: (mountId, path) =>
     query(
       `select ${FOUND}
-       from ${SCHEMA}.nodes n
-       where n.mount_id = $1 and n.path = $2
-       order by n.deleted_at is null desc, n.deleted_at desc, n.id desc
+       from (
+         (select n.* from ${SCHEMA}.nodes n where n.mount_id = $1 and n.path = $2 and n.deleted_at is null)
+         union all
+         (
+           select n.*
+           from ${SCHEMA}.nodes n
+           where n.mount_id = $1 and n.path = $2 and n.deleted_at is not null
+           order by n.deleted_at desc, n.id desc
+           limit 1
+         )
+       ) n
+       order by n.deleted_at is null desc
        limit 1`,
       mountId,
       path,

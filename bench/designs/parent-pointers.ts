@@ -13,6 +13,7 @@ export const parentPointers: Design = {
       collation: 'collate "C"',
       columns: [],
       versioned: [],
+      children: 'parent_id, name',
       more: '',
     }),
   load: (client) => loadNodes(client, 'parent_pointers'),

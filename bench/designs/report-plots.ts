@@ -61,15 +61,22 @@ function draw(
   const chart = init(null, null, { renderer: 'svg', ssr: true, width: 880, height });
   try {
     const isLogarithmic = unit !== 'bytes';
+    const figures = operations.flatMap(({ key }) =>
+      designs.flatMap((design) => find(report, key, design.key)?.p50 ?? []),
+    );
+    // Bars would begin at 1, in the middle of the plot.
+    const least = isLogarithmic ? 10 ** Math.floor(Math.log10(Math.min(...figures)) - 0.05) : 0;
     chart.setOption({
       animation: false,
       backgroundColor: PAPER,
-      textStyle: { fontFamily: 'system-ui, sans-serif', color: INK },
+      textStyle: { fontFamily: 'sans-serif', color: INK },
       title: { text: title, left: 12, top: 10, textStyle: { fontSize: 15, color: INK } },
-      legend: { top: 36, left: 12, itemWidth: 14, textStyle: { color: INK } },
+      legend: { top: 36, left: 12, itemWidth: 14, itemGap: 24, textStyle: { color: INK } },
       grid: { left: 300, right: 40, top: 72, bottom: 44 },
       xAxis: {
         type: isLogarithmic ? 'log' : 'value',
+        min: least,
+        startValue: least,
         name: `${unit === '/s' ? 'calls a second' : unit}${isLogarithmic ? ', logarithmic' : ''}`,
         nameLocation: 'middle',
         nameGap: 28,

@@ -1,9 +1,13 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import type { Design, Place, Query } from '../../bench/designs/design.ts';
 import { DESIGNS } from '../../bench/designs/designs.ts';
 import { run } from '../../bench/designs/sampling.ts';
 import { type StagedTree, stageTree } from '../../bench/designs/staged-tree.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { databaseForFile } from '../support/test-database.ts';
 
 const NODES = 1_500;
@@ -234,5 +238,21 @@ test('the unguarded twin moves, deletes and restores as many nodes as this schem
   ]) {
     for (const design of [thisSchema, unguardedTwin]) await rows(queryOf(design));
     expect(await state('twin')).toEqual(await state('filestore'));
+  }
+});
+
+test('the program accepts every command of docs/performance.md', () => {
+  const text = readFileSync(join(PACKAGE_ROOT, 'docs/performance.md'), 'utf8');
+  const commands = [...text.matchAll(/npm run bench -- ([^`\n]+)/g)].map(([, args = '']) =>
+    args.trim().split(' '),
+  );
+  expect(commands.length).toBeGreaterThan(2);
+  for (const args of commands) {
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ['--import', 'tsx', 'bench/main.ts', ...args, '--help'],
+      { cwd: PACKAGE_ROOT, encoding: 'utf8' },
+    );
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   }
 });
