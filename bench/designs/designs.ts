@@ -66,7 +66,6 @@ export const designs: Comparison = async (context) => {
       store.set({ nodes: tree.nodes, sizes: { small: small.size, large: large.size, wide: wide.size } });
       for (const batch of batchesOf(context.nodes, chosen)) {
         await measureBatch(context, { client, url, tree, store, say }, batch);
-        writeReport(context.output, store.report, context.previous);
       }
     },
     locale,
@@ -86,7 +85,7 @@ function batchesOf(nodes: number, chosen: readonly Design[]): readonly (readonly
 }
 
 async function measureBatch(
-  { rounds, seconds: duration, load }: Context,
+  { rounds, seconds: duration, load, output, previous }: Context,
   parts: Pick<Scene, 'client' | 'url' | 'tree' | 'store' | 'say'>,
   batch: readonly Design[],
 ): Promise<void> {
@@ -117,20 +116,25 @@ async function measureBatch(
   store.addCalibration(await calibrate(client, `before ${names}`, first, tree));
   await measureSightings(scene);
   await tidy(client, ready);
-  for (const design of ready) {
-    if (design.deleteFiles) await run(client, design.deleteFiles(scene.deleted.map(({ id }) => id)));
+  for (const { deleteFiles } of ready) {
+    if (deleteFiles) await run(client, deleteFiles(scene.deleted.map(({ id }) => id)));
   }
   await tidy(client, ready);
-  await measureLookups(scene);
-  await measureTotals(scene);
-  await measureFileWrites(scene);
-  await measureSetWrites(scene);
-  await tidy(client, ready);
-  await measureTreeChanges(scene);
-  await measureHistoryAndJournal(scene);
-  await runRaces(scene);
+  for (const measure of [
+    measureLookups,
+    measureTotals,
+    measureFileWrites,
+    measureSetWrites,
+    measureTreeChanges,
+    measureHistoryAndJournal,
+    runRaces,
+  ]) {
+    await measure(scene);
+    await tidy(client, ready);
+    store.set({ targets: judgeTargets(store.report) });
+    writeReport(output, store.report, previous);
+  }
   store.addCalibration(await calibrate(client, `after ${names}`, first, tree));
-  store.set({ targets: judgeTargets(store.report) });
   say('drop the tables');
   for (const { schema } of ready) await client.query(`drop schema ${schema} cascade`);
 }
