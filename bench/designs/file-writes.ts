@@ -3,19 +3,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { foldAll } from '../generated-tree.ts';
 import type { Statement } from '../load.ts';
-import { figuresInTurns, inTurns, median, settle } from '../measure.ts';
+import { inTurns, settle } from '../measure.ts';
 import { type Design, type NewFile, query } from './design.ts';
 import { ofRounds } from './measurement-store.ts';
-import { countBuffers, percentile, run, type Scene, walBytesOf } from './sampling.ts';
+import { measureCalls, type Scene } from './sampling.ts';
 
 export const GROUP = 'Writing files';
 const CONNECTIONS = [1, 8, 32] as const;
 const FOLD_EVERY_MS = 1_000;
-const CALLS = 200;
 
 /** Creates and overwrites of one file each. */
 export async function measureFileWrites(scene: Scene): Promise<void> {
-  await measureSingleCreates(scene);
+  await measureSingleWrites(scene);
   for (const connections of CONNECTIONS) {
     for (const where of ['spread', 'oneDirectory'] as const) await measureCreates(scene, connections, where);
   }
@@ -44,66 +43,34 @@ function createStatement({ tree }: Scene, design: Design, directories: number): 
   };
 }
 
-/** The latency of one create after the other, its pages and its WAL. */
-async function measureSingleCreates(scene: Scene): Promise<void> {
-  const { client, store, rounds, tree, say } = scene;
-  const able = scene.designs.filter(({ create }) => create !== undefined);
-  say('create, one after the other');
-  const text = (design: Design) =>
-    design.create?.({
+/** Files that are written one after the other on one connection: the time of a call, its pages and its WAL. */
+async function measureSingleWrites(scene: Scene): Promise<void> {
+  const { tree } = scene;
+  const names = label();
+  await measureCalls(scene, { key: 'createOne', group: GROUP, title: 'create, time of a call' }, (design) => {
+    const text = design.create?.({
       mountId: '1',
       parentId: '$1::bigint',
       parentPath: `('${tree.incoming.path}/batch-' || $2::text)`,
       name: '$3::text',
       sizeBytes: '$4::bigint',
-    }) ?? '';
-  const creates = (design: Design) => {
-    const run = label();
-    return Array.from({ length: CALLS }, (_, index) => {
-      const batch = 1 + ((index * 7) % tree.batches);
-      const values = [tree.batchesFrom - 1 + batch, batch, `report-${run}-${index}.dat`, 1000 + index];
-      return used(text(design), values);
     });
-  };
-  const sampled = await figuresInTurns(
-    rounds,
-    Object.fromEntries(
-      able.map((design) => [
-        design.key,
-        async () => {
-          const times: number[] = [];
-          const walBytes = await walBytesOf(client, async () => {
-            for (const one of creates(design)) {
-              const startedAt = performance.now();
-              await run(client, one);
-              times.push(performance.now() - startedAt);
-            }
-          });
-          return { times, walBytes: walBytes / CALLS };
-        },
-      ]),
-    ),
+    if (text === undefined) return undefined;
+    return (round, call) => {
+      const batch = 1 + ((call * 7) % tree.batches);
+      const name = `report-${names}-${round}-${call}.dat`;
+      return used(text, [tree.batchesFrom - 1 + batch, batch, name, 1000 + call]);
+    };
+  });
+  await measureCalls(
+    scene,
+    { key: 'overwriteOne', group: GROUP, title: 'overwrite, time of a call' },
+    (design) => {
+      const text = design.overwrite?.('$1::bigint', '$2::bigint');
+      if (text === undefined) return undefined;
+      return (round, call) => query(text, tree.files[call % tree.files.length]?.id, 5000 + call + round);
+    },
   );
-  for (const design of able) {
-    const figures = sampled[design.key] ?? [];
-    const medians = figures.map(({ times }) => median(times));
-    store.add(
-      { key: 'createOne', group: GROUP, title: 'create a file, 1 connection, time of a call', unit: 'ms' },
-      {
-        design: design.key,
-        rounds: medians,
-        p50: median(medians),
-        p99: percentile(
-          figures.flatMap(({ times }) => times),
-          0.99,
-        ),
-        calls: CALLS * rounds,
-        buffers: await countBuffers(client, creates(design)[0] ?? query('select')),
-        // The later rounds write few whole pages.
-        walBytes: figures.at(-1)?.walBytes ?? null,
-      },
-    );
-  }
 }
 
 /** Only the parameters that occur in the text, renumbered: a design need not use all. */
@@ -189,30 +156,24 @@ async function whileFolding(url: string, work: () => Promise<number>): Promise<n
 }
 
 async function measureOverwrites(scene: Scene): Promise<void> {
-  const { client, store, rounds, tree, say } = scene;
+  const { store, rounds, tree, say } = scene;
   const able = scene.designs.filter(({ overwrite }) => overwrite !== undefined);
-  for (const connections of [1, 8] as const) {
-    const title = `overwrite a file, ${connections} connection${connections === 1 ? '' : 's'}`;
-    say(title);
-    const statement = (design: Design): Statement => ({
-      text: design.overwrite?.(':node::bigint', ':size::bigint') ?? '',
-      variables: {
-        node: { kind: 'random', from: tree.filesFrom, to: tree.nodes },
-        size: { kind: 'random', from: 1, to: 1_000_000 },
-      },
-    });
-    const rates = await inTurns(
-      rounds,
-      Object.fromEntries(
-        able.map((design) => [design.key, () => loadRate(scene, design, statement(design), connections)]),
-      ),
-    );
-    for (const design of able) {
-      const one = query(design.overwrite?.('$1::bigint', '$2::bigint') ?? '', tree.files[0]?.id, 4096);
-      store.add(
-        { key: `overwrite${connections}`, group: GROUP, title, unit: '/s' },
-        ofRounds(design.key, rates[design.key] ?? [], { buffers: await countBuffers(client, one) }),
-      );
-    }
+  const title = 'overwrite, 8 connections';
+  say(title);
+  const statement = (design: Design): Statement => ({
+    text: design.overwrite?.(':node::bigint', ':size::bigint') ?? '',
+    variables: {
+      node: { kind: 'random', from: tree.filesFrom, to: tree.nodes },
+      size: { kind: 'random', from: 1, to: 1_000_000 },
+    },
+  });
+  const rates = await inTurns(
+    rounds,
+    Object.fromEntries(
+      able.map((design) => [design.key, () => loadRate(scene, design, statement(design), 8)]),
+    ),
+  );
+  for (const { key } of able) {
+    store.add({ key: 'overwrite8', group: GROUP, title, unit: '/s' }, ofRounds(key, rates[key] ?? []));
   }
 }

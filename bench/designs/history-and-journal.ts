@@ -1,12 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { foldAll } from '../generated-tree.ts';
-import { median } from '../measure.ts';
 import { type Query, query } from './design.ts';
 import { thousands } from './exact-totals.ts';
-import { measureReads, percentile, run, type Scene, walBytesOf } from './sampling.ts';
+import { measureCalls, measureReads, run, type Scene } from './sampling.ts';
 
 const GROUP = 'History, journal and upkeep';
-const CALLS = 200;
 
 /** What the other designs have no counterpart for. The key lookup of the same run is the ruler. */
 export async function measureHistoryAndJournal(scene: Scene): Promise<void> {
@@ -39,85 +37,33 @@ const CHANGED = `
   where s.backend_mount_id = 1 and s.valid_to >= clock_timestamp() - interval '1 second'`;
 
 async function measureJournal(scene: Scene): Promise<void> {
-  const keyOf = (round: string, call: number) => `request-${round}-${call}`;
-  const begin = (key: string) =>
-    query(
-      `select (entry).id from filestore.begin_command('upload', '{"path": "incoming/report.dat"}',
-         mount_id => 1, principal => 'ada', idempotency_key => $1)`,
-      key,
-    );
-  const ids: string[] = [];
-  const { client } = scene;
-  const rounds = Array.from({ length: scene.rounds }, () => randomBytes(4).toString('hex'));
-  await measureCalls(scene, 'journalBegin', 'begin a command', rounds, (round, call) =>
-    begin(keyOf(round, call)),
-  );
-  await measureCalls(scene, 'journalReplay', 'replay a command: begin it again', rounds, (round, call) =>
-    begin(keyOf(round, call)),
-  );
-  const { rows } = await client.query(
+  const label = randomBytes(4).toString('hex');
+  const begin = (round: number, call: number) => query(BEGIN, `request-${label}-${round}-${call}`);
+  const of = (key: string, title: string) => ({ key, title, group: GROUP });
+  await measureCalls(scene, of('journalBegin', 'begin a command'), () => begin);
+  await measureCalls(scene, of('journalReplay', 'replay a command: begin it again'), () => begin);
+  // One more than the calls: its pages are counted.
+  await run(scene.client, begin(scene.rounds, 1));
+  const { rows } = await scene.client.query<{ readonly id: string }>(
     "select id from filestore.journal_entries where status = 'running' order by id",
   );
-  ids.push(...rows.map(({ id }) => id));
-  await measureCalls(scene, 'journalFinish', 'finish a command', rounds, () =>
-    query(
-      `select status from filestore.finish_command($1, 'succeeded', result => '{"bytes": 4096}')`,
-      ids.pop(),
-    ),
-  );
+  const ids = rows.map(({ id }) => id);
+  await measureCalls(scene, of('journalFinish', 'finish a command'), () => () => query(FINISH, ids.pop()));
   await measureReads(scene, {
-    key: 'journalList',
-    group: GROUP,
-    title: 'list_commands(): the last 20 of a mount',
-    queriesOf: () => [
-      query('select id, status from filestore.list_commands(mount_id => 1, page_size => 20)'),
-    ],
+    ...of('journalList', 'list_commands(): the last 20 of a mount'),
+    queriesOf: () => [query(LIST)],
   });
   await measureCalls(
-    scene,
-    'journalPrune',
-    'remove 100 entries of the journal',
-    rounds.slice(0, 1),
-    () => query("select filestore.prune_journal(older_than => '0 s', batch => 100)"),
+    { ...scene, rounds: 1 },
+    of('journalPrune', 'remove 100 entries of the journal'),
+    () => () => query("select filestore.prune_journal(older_than => '0 s', batch => 100)"),
     4,
   );
 }
 
-/** Calls that can be made once each. */
-async function measureCalls(
-  { client, store, say }: Scene,
-  key: string,
-  title: string,
-  rounds: readonly string[],
-  queryOf: (round: string, call: number) => Query,
-  calls = CALLS,
-): Promise<void> {
-  say(title);
-  const samples: number[][] = [];
-  let walBytes = 0;
-  for (const round of rounds) {
-    const times: number[] = [];
-    walBytes = await walBytesOf(client, async () => {
-      for (let call = 0; call < calls; call += 1) {
-        const one = queryOf(round, call);
-        const startedAt = performance.now();
-        await run(client, one);
-        times.push(performance.now() - startedAt);
-      }
-    });
-    samples.push(times);
-  }
-  const medians = samples.map(median);
-  store.add(
-    { key, title, group: GROUP, unit: 'ms' },
-    {
-      design: 'this',
-      rounds: medians,
-      p50: median(medians),
-      p99: percentile(samples.flat(), 0.99),
-      calls: samples.flat().length,
-      buffers: null,
-      walBytes: walBytes / calls,
-    },
-  );
-}
+const BEGIN = `
+  select (entry).id
+  from filestore.begin_command('upload', '{"path": "incoming/report.dat"}', mount_id => 1, principal => 'ada',
+    idempotency_key => $1)`;
+const FINISH = `select status from filestore.finish_command($1, 'succeeded', result => '{"bytes": 4096}')`;
+const LIST = 'select id, status from filestore.list_commands(mount_id => 1, page_size => 20)';

@@ -29,6 +29,7 @@ const TURNS_OF_A_ROUND = 3;
 const TURN_SECONDS = 0.1;
 /** A slower statement is called once a round. */
 const SLOW_SECONDS = 0.5;
+const CALLS = 200;
 /** After so many calls the server has settled on a plan. */
 const WARM_UP = { calls: 7, seconds: 0.3 } as const;
 
@@ -116,6 +117,64 @@ export async function measureReads(scene: Scene, ...reads: readonly Read[]): Pro
         calls: turns.flat().length,
         buffers: await countBuffers(client, queries[0] as Query),
         walBytes: null,
+      },
+    );
+  }
+}
+
+/**
+ * Measures calls that can be made once each, in turns. A call is numbered in its round; the pages are those of one more,
+ * which is rolled back.
+ */
+export async function measureCalls(
+  { client, designs, store, rounds, say }: Scene,
+  operation: Omit<Operation, 'unit'>,
+  callOf: (design: Design) => ((round: number, call: number) => Query) | undefined,
+  calls = CALLS,
+): Promise<void> {
+  say(operation.title);
+  const able = designs.flatMap((design) => {
+    const call = callOf(design);
+    return call === undefined ? [] : [{ key: design.key, call }];
+  });
+  const passed = new Map<string, number>();
+  const sampled = await figuresInTurns(
+    rounds,
+    Object.fromEntries(
+      able.map(({ key, call }) => [
+        key,
+        async () => {
+          const round = passed.get(key) ?? 0;
+          passed.set(key, round + 1);
+          const times: number[] = [];
+          const walBytes = await walBytesOf(client, async () => {
+            for (let number = 0; number < calls; number += 1) {
+              const one = call(round, number);
+              const startedAt = performance.now();
+              await run(client, one);
+              times.push(performance.now() - startedAt);
+            }
+          });
+          return { times, walBytes: walBytes / calls };
+        },
+      ]),
+    ),
+  );
+  for (const { key, call } of able) {
+    const turns = sampled[key] ?? [];
+    const times = turns.flatMap((turn) => turn.times);
+    const medians = turns.map((turn) => median(turn.times));
+    store.add(
+      { ...operation, unit: 'ms' },
+      {
+        design: key,
+        rounds: medians,
+        p50: median(medians),
+        p99: percentile(times, 0.99),
+        calls: times.length,
+        buffers: await countBuffers(client, call(rounds, 0)),
+        // The first round after a checkpoint writes whole pages.
+        walBytes: turns.at(-1)?.walBytes ?? null,
       },
     );
   }
