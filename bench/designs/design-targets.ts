@@ -15,11 +15,17 @@ interface Pair {
   readonly target: Target;
 }
 
+/** A target with the key of the operation that it bounds. */
+export interface JudgedTarget extends Result {
+  readonly operation: string;
+}
+
 /** The bounds within one run. Pairs that were not measured are left out. */
-export function judgeTargets(report: Report): readonly Result[] {
+export function judgeTargets(report: Report): readonly JudgedTarget[] {
   return pairs(report).flatMap(({ what, unit, here, other, target }) => {
     const [one, two] = [find(report, ...here), find(report, ...other)];
-    return one && two ? [compare(what, unit, one.rounds, two.rounds, target)] : [];
+    if (one === undefined || two === undefined) return [];
+    return [{ ...compare(what, unit, one.rounds, two.rounds, target), operation: one.operation }];
   });
 }
 

@@ -168,12 +168,15 @@ async function loadDesign(
      where c.relnamespace = $1::regnamespace and c.relkind = 'r'`,
     [design.schema],
   );
-  for (const [key, title, bytes] of [
-    ['bytesPerNode', 'bytes per node after a load', rows[0].table + rows[0].indexes],
-    ['bytesTables', 'of these, tables', rows[0].table],
-    ['bytesIndexes', 'of these, indexes', rows[0].indexes],
+  for (const [key, title, bytes, isPart] of [
+    ['bytesPerNode', 'bytes per node after a load', rows[0].table + rows[0].indexes, false],
+    ['bytesTables', 'of these, tables', rows[0].table, true],
+    ['bytesIndexes', 'of these, indexes', rows[0].indexes, true],
   ] as const) {
-    store.add({ key, group: 'Space', title, unit: 'bytes' }, ofRounds(design.key, [bytes / tree.nodes]));
+    store.add(
+      { key, group: 'Space', title, unit: 'bytes', isPart },
+      ofRounds(design.key, [bytes / tree.nodes]),
+    );
   }
 }
 

@@ -34,7 +34,7 @@ export async function measureHistoryAndJournal(scene: Scene): Promise<void> {
 const CHANGED = `
   select count(*)
   from filestore.snapshots s
-  where s.backend_mount_id = 1 and s.valid_to >= clock_timestamp() - interval '1 second'`;
+  where s.backend_mount_id = 1 and s.valid_to >= statement_timestamp() - interval '1 second'`;
 
 async function measureJournal(scene: Scene): Promise<void> {
   const label = randomBytes(4).toString('hex');

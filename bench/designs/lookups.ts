@@ -21,6 +21,12 @@ export async function measureLookups(scene: Scene): Promise<void> {
       'path → node as node_by_path()',
       onlyThis(files.map(({ path }) => query(NODE_BY_PATH, path))),
     ),
+    read(
+      'emptyFunction',
+      'a function that finds nothing',
+      onlyThis(files.map(({ path }) => query(FIND_NOTHING, path))),
+      'the floor of node_by_path()',
+    ),
   );
   await measureReads(
     scene,
@@ -38,6 +44,7 @@ export async function measureLookups(scene: Scene): Promise<void> {
 
 const NODE_BY_PATH =
   "select n.id, n.kind, n.size_bytes, n.version from filestore.node_by_path('bench', $1) n";
+const FIND_NOTHING = "select n.id, n.kind, n.size_bytes, n.version from bench.find_nothing('bench', $1) n";
 const LIST_DIRECTORY = 'select n.name, n.kind, n.size_bytes from filestore.list_directory($1, $2, $3) n';
 
 async function measurePages(scene: Scene): Promise<void> {

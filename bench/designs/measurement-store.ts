@@ -14,6 +14,8 @@ export interface Operation {
   readonly unit: Unit;
   /** Of '/s' and '%' more is better, of all others less. */
   readonly note?: string;
+  /** Part of another figure: no design wins or loses by it alone. */
+  readonly isPart?: boolean;
 }
 
 export interface Measurement {
@@ -72,7 +74,7 @@ export interface Report {
   readonly operations: readonly Operation[];
   readonly measurements: readonly Measurement[];
   readonly races: readonly Race[];
-  readonly targets: readonly Result[];
+  readonly targets: readonly (Result & { readonly operation: string })[];
 }
 
 type Fixed = Omit<

@@ -11,8 +11,9 @@ export function timesWorse(operation: Operation, value: number, than: number): n
   return isMoreBetter(operation) ? than / value : value / than;
 }
 
-/** Measurements of an operation on the designs that compete, the best first. The twin keeps no promise: it is a floor. */
+/** Measurements of an operation on the designs that compete, the best first; none of a part. The twin keeps no promise: it is a floor. */
 export function competitors(report: Report, operation: Operation): readonly Measurement[] {
+  if (operation.isPart) return [];
   return report.measurements
     .filter((found) => found.operation === operation.key && found.design !== 'twin')
     .sort((a, b) => timesWorse(operation, a.p50, b.p50) - 1);

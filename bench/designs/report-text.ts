@@ -60,7 +60,8 @@ service needs them.`;
 }
 
 function targets({ targets: results }: Report): string {
-  return table(
+  const missed = results.filter(({ reached }) => !reached);
+  const list = table(
     ['what', 'here', 'other', 'ratio', 'spread', 'target', 'reached'],
     results.map((result) => [
       result.what,
@@ -72,6 +73,9 @@ function targets({ targets: results }: Report): string {
       result.reached ? 'yes' : '**no**',
     ]),
   );
+  if (missed.length === 0) return list;
+  const why = missed.map(({ what, operation }) => `- ${what}: ${reasonFor(operation)}.`);
+  return `${list}\n\nWhat the missed ones pay for. The other figure is the floor:\n\n${why.join('\n')}`;
 }
 
 function resultFigure({ unit }: Result, value: number): string {

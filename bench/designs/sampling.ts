@@ -25,13 +25,13 @@ export interface Scene {
 }
 
 /** Many short turns: whatever else the machine does meets all designs. */
-const TURNS_OF_A_ROUND = 3;
-const TURN_SECONDS = 0.1;
-/** A slower statement is called once a round. */
-const SLOW_SECONDS = 0.5;
+const TURNS_OF_A_ROUND = 10;
+const TURN_SECONDS = 0.03;
+/** A slow statement has fewer turns, but at least one in each round. */
+const MOST_SECONDS_OF_A_ROUND = 0.5;
 const CALLS = 200;
 /** After so many calls the server has settled on a plan. */
-const WARM_UP = { calls: 7, seconds: 0.3 } as const;
+const WARM_UP = { calls: 7, seconds: 5 } as const;
 
 export function run(client: Client, { text, values }: Query) {
   return client.query({ name: nameOf(text), text, values: [...values] });
@@ -59,14 +59,10 @@ async function sample(client: Client, queries: readonly Query[]): Promise<number
   return times;
 }
 
-/** Returns the seconds of the last call. */
-async function warmUp(client: Client, queries: readonly Query[]): Promise<number> {
+async function warmUp(client: Client, queries: readonly Query[]): Promise<void> {
   const end = performance.now() + WARM_UP.seconds * 1000;
-  for (let call = 0; ; call += 1) {
-    const startedAt = performance.now();
+  for (let call = 0; call === 0 || (call < WARM_UP.calls && performance.now() < end); call += 1) {
     await run(client, queries[call % queries.length] as Query);
-    const now = performance.now();
-    if (call + 1 >= WARM_UP.calls || now > end) return (now - startedAt) / 1000;
   }
 }
 
@@ -88,20 +84,24 @@ export async function measureReads(scene: Scene, ...reads: readonly Read[]): Pro
   );
   if (able.length === 0) return;
   say(reads.map(({ title }) => title).join('; '));
-  const slow: boolean[] = [];
-  for (const { queries } of able) slow.push((await warmUp(client, queries)) > SLOW_SECONDS);
-  const taken = able.map(() => 0);
+  for (const { queries } of able) await warmUp(client, queries);
+  const spent = able.map(() => 0);
   const samples = await figuresInTurns(
     rounds * TURNS_OF_A_ROUND,
     Object.fromEntries(
-      able.map(({ queries }, place) => [
-        place,
-        async () => {
-          const turn = taken[place] ?? 0;
-          taken[place] = turn + 1;
-          return slow[place] && turn % TURNS_OF_A_ROUND > 0 ? [] : sample(client, queries);
-        },
-      ]),
+      able.map(({ queries }, place) => {
+        let turns = 0;
+        return [
+          place,
+          async () => {
+            if (turns >= rounds && (spent[place] ?? 0) > MOST_SECONDS_OF_A_ROUND * rounds) return [];
+            turns += 1;
+            const times = await sample(client, queries);
+            spent[place] = (spent[place] ?? 0) + times.reduce((sum, time) => sum + time, 0) / 1000;
+            return times;
+          },
+        ];
+      }),
     ),
   );
   for (const [place, { operation, design, queries }] of able.entries()) {
@@ -186,12 +186,19 @@ export function percentile(values: readonly number[], share: number): number | n
   return sorted.length < 20 ? null : (sorted[Math.ceil(sorted.length * share) - 1] ?? null);
 }
 
-/** Makes what countBuffers calls: triggers that run at the end of a statement belong to a call inside a function. */
+/**
+ * Makes what countBuffers calls, since triggers that run at the end of a statement belong to a call inside a function;
+ * and a function that does nothing, which is the floor of one that does something.
+ */
 export async function prepareCounting(client: Client): Promise<void> {
   await client.query(`
     create or replace function bench.run(statement text) returns void language plpgsql as $$
     begin
       execute statement;
+    end $$;
+    create or replace function bench.find_nothing(mount_key text, path text) returns setof filestore.nodes
+    language plpgsql stable rows 1 set search_path = pg_catalog, pg_temp as $$
+    begin
     end $$`);
 }
 
