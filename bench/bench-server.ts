@@ -78,34 +78,45 @@ export async function startBenchServer(
   return { adminUrl: serverUrl(server.listen, server.password, 'postgres'), stop };
 }
 
-/** Runs `work` with a new database that has the schema, and drops it afterwards. */
+/** Runs `work` with a new database that has the schema, and drops it afterwards; `locale` as for withEmptyDatabase. */
 export async function withDatabase<T>(
   server: BenchServer,
   work: (database: BenchDatabase) => Promise<T>,
+  locale = '',
 ): Promise<T> {
-  return withEmptyDatabase(server, async (url) => {
-    const connection = migrationConnection({ DATABASE_URL: url });
-    if (connection === undefined) throw new Error('no URL');
-    const client = new pg.Client(url);
-    try {
-      await runMigrations({ connection });
-      await client.connect();
-      return await work({ url, client });
-    } finally {
-      await client.end();
-    }
-  });
+  return withEmptyDatabase(
+    server,
+    async (url) => {
+      const connection = migrationConnection({ DATABASE_URL: url });
+      if (connection === undefined) throw new Error('no URL');
+      const client = new pg.Client(url);
+      try {
+        await runMigrations({ connection });
+        await client.connect();
+        return await work({ url, client });
+      } finally {
+        await client.end();
+      }
+    },
+    locale,
+  );
 }
 
-/** Runs `work` with a new, empty database, and drops it afterwards. */
+/**
+ * Runs `work` with a new, empty database, and drops it afterwards. `locale` is a clause of `create database`, such as
+ * `locale_provider icu icu_locale 'en-US'`; empty for the server's default.
+ */
 export async function withEmptyDatabase<T>(
   server: BenchServer,
   work: (url: string) => Promise<T>,
+  locale = '',
 ): Promise<T> {
   const name = `filestore_bench_${randomBytes(4).toString('hex')}`;
   const url = new URL(server.adminUrl);
   url.pathname = `/${name}`;
-  await asAdmin(server, (admin) => admin.query(`create database ${name} encoding 'UTF8' template template0`));
+  await asAdmin(server, (admin) =>
+    admin.query(`create database ${name} encoding 'UTF8' ${locale} template template0`),
+  );
   try {
     return await work(url.href);
   } finally {

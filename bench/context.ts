@@ -1,4 +1,4 @@
-import type { BenchServer } from './bench-server.ts';
+import type { BenchServer, Environment } from './bench-server.ts';
 import type { LoadGenerator } from './load.ts';
 import type { Result } from './measure.ts';
 
@@ -15,6 +15,13 @@ export interface Context {
   readonly connections: readonly number[];
   /** Folder of the checkout that "versions" compares this one with. */
   readonly against: string | undefined;
+  /** Of "designs": which ones, the folder of its report, and the report.json of an earlier run. */
+  readonly designs: readonly string[];
+  readonly output: string;
+  readonly previous: string | undefined;
+  /** The command line, for a report that names it. */
+  readonly command: string;
+  readonly environment: Environment;
   /** Reports results as soon as they are available. */
   readonly report: (...results: readonly Result[]) => void;
 }

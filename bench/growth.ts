@@ -15,8 +15,8 @@ export const growth: Comparison = ({ server, nodes, report }) =>
     const perRow = async (what: string, table: string, rows: number) => {
       const { heap, indexes } = await sizeOf(client, table);
       report(
-        single(`${table}: table, per ${what}`, 'B', [heap / rows]),
-        single(`${table}: indexes, per ${what}`, 'B', [indexes / rows]),
+        single(`${table}: table, per ${what}`, 'bytes', [heap / rows]),
+        single(`${table}: indexes, per ${what}`, 'bytes', [indexes / rows]),
       );
     };
     await perRow('node', 'nodes', nodes);

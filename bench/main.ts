@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util';
 import { describeServer, openServer } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
 import { bulk, create, hot } from './create.ts';
+import { DESIGNS, designs } from './designs/designs.ts';
 import { growth } from './growth.ts';
 import { instructions } from './instructions.ts';
 import { findLoadGenerator } from './load.ts';
@@ -35,9 +36,13 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   'lock-waits': lockWaits,
   instructions,
   versions,
+  designs,
 };
-/** The comparison that needs another checkout. */
-const ON_DEMAND = 'versions';
+/** Measured only when they are named, and alone: one needs another checkout, one makes a report. */
+const ON_DEMAND: readonly string[] = ['versions', 'designs'];
+const DEFAULTS = { rounds: '5', seconds: '10', nodes: '1000000' } as const;
+/** Small enough for a report within a quarter of an hour. */
+const DESIGNS_DEFAULTS = { rounds: '3', seconds: '2', nodes: '100000' } as const;
 
 const HELP = `Usage: npm run bench -- [options]
 
@@ -46,11 +51,14 @@ round), a table with the same columns, rows and indexes, but without keys, check
 columns. The runner is compared with other programs. Every ratio is the median of the ratios of the rounds. A line without a target is for information.
 
   --only <name,…>     which of: ${Object.keys(COMPARISONS).join(', ')}
-  --rounds <n>        rounds of each comparison (5)
-  --seconds <n>       length of one measurement under load (10)
+  --rounds <n>        rounds of each comparison (5; designs: 3)
+  --seconds <n>       length of one measurement under load (10; designs: 2)
   --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
   --connections <n,…> numbers of connections in "versions" (1,8,32)
-  --nodes <n>         size of the tree of "trees" and "growth" (1000000)
+  --nodes <n>         size of the tree of "trees" and "growth" (1000000), or of "designs" (100000)
+  --designs <key,…>   of "designs": this,a,b,c,d,e (all)
+  --output <folder>   of "designs": where report.md, its plots and report.json are written (bench-report)
+  --previous <file>   of "designs": report.json of an earlier run, whose rankings are compared
   --fsync on|off      of the server that is started here (on, as in production)
   --json              the same for programs
   --help
@@ -74,6 +82,8 @@ columns. The runner is compared with other programs. Every ratio is the median o
            For a part of the insert, "here" is what the insert saves without it, and "other" the whole insert
   versions the schema here against the committed migrations of --against, in databases of one server: creates, content
            writes, commands, a bulk load, totals, folds, heartbeats; moving, deleting, restoring and purging 20000 nodes
+  designs  this schema against parent pointers, full paths, ltree, a closure table and counters: every operation, and
+           what goes wrong when connections meet. Only with --only designs
 
 DATABASE_URL       a server to use, by a role that may create databases; default: a separate one for this run
 TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one
@@ -81,7 +91,7 @@ BENCH_LOAD         node: make load from Node.js although pgbench is there
 
 Run it on a machine that does nothing else. The exit code is 0 also when a target is missed.`;
 
-interface Options extends Omit<Context, 'server' | 'load' | 'report'> {
+interface Options extends Omit<Context, 'server' | 'load' | 'report' | 'environment'> {
   readonly names: readonly string[];
   readonly fsync: 'on' | 'off';
   readonly json: boolean;
@@ -94,38 +104,59 @@ function readOptions(args: readonly string[]): Options | 'help' {
       only: { type: 'string' },
       against: { type: 'string' },
       connections: { type: 'string', default: '1,8,32' },
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '10' },
-      nodes: { type: 'string', default: '1000000' },
+      rounds: { type: 'string' },
+      seconds: { type: 'string' },
+      nodes: { type: 'string' },
+      designs: { type: 'string', default: 'this,a,b,c,d,e' },
+      output: { type: 'string', default: 'bench-report' },
+      previous: { type: 'string' },
       fsync: { type: 'string', default: 'on' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
-  if (values.help) return 'help';
   const { fsync, json } = values;
   const against = values.against === undefined ? undefined : resolve(values.against);
   if (against !== undefined && !existsSync(join(against, 'migrations', 'committed'))) {
     throw new Error(`--against: ${against} has no folder migrations/committed. Name the root of a checkout.`);
   }
-  const all = Object.keys(COMPARISONS).filter((name) => (name === ON_DEMAND) === (against !== undefined));
+  const all =
+    against === undefined
+      ? Object.keys(COMPARISONS).filter((name) => !ON_DEMAND.includes(name))
+      : ['versions'];
   const names = values.only?.split(',') ?? all;
   const unknown = names.find((name) => !Object.hasOwn(COMPARISONS, name));
   if (unknown !== undefined) throw new Error(`--only: "${unknown}" does not exist`);
-  if (names.includes(ON_DEMAND) && against === undefined) {
+  if (names.includes('versions') && against === undefined) {
     throw new Error('versions needs another checkout. Give its folder: --against <folder>.');
   }
+  if (names.includes('designs') && names.length > 1) {
+    throw new Error('designs makes a report of its own run. Measure it with --only designs.');
+  }
+  const keys = values.designs.split(',');
+  const noDesign = keys.find((key) => !DESIGNS.some((design) => design.key === key && key !== 'twin'));
+  if (noDesign !== undefined) throw new Error(`--designs: "${noDesign}" does not exist`);
+  if (values.previous !== undefined && !existsSync(values.previous)) {
+    throw new Error(`--previous: ${values.previous} does not exist. Name the report.json of an earlier run.`);
+  }
+  const defaults = names.includes('designs') ? DESIGNS_DEFAULTS : DEFAULTS;
   if (fsync !== 'on' && fsync !== 'off') throw new Error(`--fsync must be on or off, not "${fsync}"`);
-  return {
+  const options: Options = {
     names,
     fsync,
     json,
     against,
     connections: values.connections.split(',').map((text) => wholeNumber('--connections', text, 1)),
-    rounds: wholeNumber('--rounds', values.rounds, 1),
-    seconds: wholeNumber('--seconds', values.seconds, 1),
-    nodes: wholeNumber('--nodes', values.nodes, 1_000),
+    rounds: wholeNumber('--rounds', values.rounds ?? defaults.rounds, 1),
+    seconds: wholeNumber('--seconds', values.seconds ?? defaults.seconds, 1),
+    nodes: wholeNumber('--nodes', values.nodes ?? defaults.nodes, 1_000),
+    designs: keys,
+    output: resolve(values.output),
+    previous: values.previous,
+    command: ['npm run bench --', ...args].join(' '),
   };
+  // After the others were checked: what does not fit is said in any case.
+  return values.help ? 'help' : options;
 }
 
 function wholeNumber(option: string, text: string, least: number): number {
@@ -147,7 +178,7 @@ async function run({ names, fsync, json, ...context }: Options): Promise<void> {
       for (const { what } of found) process.stderr.write(`measured: ${what}\n`);
     };
     try {
-      for (const name of names) await COMPARISONS[name]?.({ ...context, server, load, report });
+      for (const name of names) await COMPARISONS[name]?.({ ...context, server, load, report, environment });
     } finally {
       const text = [renderEnvironment(environment, context), renderTable(results)].join('\n');
       console.log(json ? JSON.stringify({ environment, ...context, results }, null, 2) : text);

@@ -10,7 +10,7 @@ export interface Target {
 /** One line of the report. */
 export interface Result {
   readonly what: string;
-  readonly unit: '/s' | 's' | 'ms' | 'MB' | 'B' | '%' | 'count' | 'instructions';
+  readonly unit: '/s' | 's' | 'ms' | 'bytes' | 'MB' | '%' | 'count' | 'instructions';
   readonly here: number;
   /** The figure to compare with, measured in turns with `here`. */
   readonly other: number | null;

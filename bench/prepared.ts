@@ -25,7 +25,7 @@ export const prepared: Comparison = async ({ report }) => {
           await client.query(`call filestore.prepare_moves(${wanted})`);
           bytes.push((await logOf(client, statement)) / FILES);
         }
-        report(compare(`log of ${what}, prepared for moves`, 'B', bytes.slice(0, 1), bytes.slice(1)));
+        report(compare(`log of ${what}, prepared for moves`, 'bytes', bytes.slice(0, 1), bytes.slice(1)));
       }
     });
   } finally {

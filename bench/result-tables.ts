@@ -41,14 +41,14 @@ export function renderTable(results: readonly Result[]): string {
     .join('\n');
 }
 
-function renderTarget({ bound, value, of }: Target, unit: Result['unit']): string {
-  return `${bound === 'at least' ? '≥' : '≤'} ${of === 'ratio' ? value.toFixed(1) : figure(value, unit)}`;
+export function renderTarget({ bound, value, of }: Target, unit: Result['unit']): string {
+  return `${bound === 'at least' ? '≥' : '≤'} ${of === 'ratio' ? String(value) : figure(value, unit)}`;
 }
 
 function figure(value: number, unit: Result['unit']): string {
   if (unit === 'count') return String(value);
+  if (unit === 'bytes') return `${Math.round(value).toLocaleString('en')} B`;
   if (unit === 'instructions') return Math.round(value).toLocaleString('en');
-  if (unit === 'B') return `${Math.round(value)} B`;
   const digits = unit === '/s' ? 0 : value < 10 ? 2 : 1;
   return `${value.toFixed(digits)} ${unit}`;
 }

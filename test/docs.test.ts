@@ -75,7 +75,9 @@ test.each([
   'CHANGELOG.md',
   'CONTRIBUTING.md',
   'migrations/README.md',
-  ...readdirSync(join(PACKAGE_ROOT, 'docs')).map((file) => `docs/${file}`),
+  ...readdirSync(join(PACKAGE_ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.md'))
+    .map((file) => `docs/${file}`),
 ])('every link of %s leads to a file, and to a heading in it', (document) => {
   const path = join(PACKAGE_ROOT, document);
   const links = readFileSync(path, 'utf8').matchAll(/\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)/g);

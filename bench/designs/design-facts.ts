@@ -1,0 +1,102 @@
+import type { DesignKey } from './design.ts';
+
+type Alternative = Exclude<DesignKey, 'this' | 'twin'>;
+
+/** What each design is, and what it does not give, whatever it costs. */
+export const FACTS: Readonly<Record<Alternative, { readonly is: string; readonly lacks: string }>> = {
+  a: {
+    is: 'Each row has `parent_id`. Paths and subtrees are recursive queries.',
+    lacks:
+      'A path is no column: no index finds it and no history keeps it. The path of a node last week is not known.',
+  },
+  b: {
+    is: 'Each row has its `path`, under a unique index. Triggers on rows set it, and carry it below a directory that moves.',
+    lacks: 'Nothing proves a path. A create beside a move can keep the old one.',
+  },
+  c: {
+    is: 'The path is an `ltree`, with a unique index and a GiST index. Names are encoded, since labels allow only letters, digits and `_`.',
+    lacks:
+      'Paths cannot be read or sorted as people write them. A label of more than 1000 characters is refused (255 before PostgreSQL 16). Nothing proves a path.',
+  },
+  d: {
+    is: 'Parent pointers, and a row for each pair of a node and a directory above it.',
+    lacks: 'Paths are recursive queries, as in (a). A create beside a move can get the old ancestors.',
+  },
+  e: {
+    is: 'Parent pointers, and counters of each directory that every write updates, up to the root.',
+    lacks: 'Every write locks the row of the root until it commits. Paths are recursive queries, as in (a).',
+  },
+};
+
+/** Why this schema pays more, for the operations whose key begins so. The first that fits counts. */
+const REASONS: readonly (readonly [key: string, reason: string])[] = [
+  [
+    'move',
+    'a path is kept in every row, so a move writes each row below, with a version of it, by the key that proves the tree',
+  ],
+  [
+    'delete',
+    'the key is checked for each row, each writes a version of more columns, and each appends a delta of the totals',
+  ],
+  [
+    'restore',
+    'one update for each level of the tree, each row checked by the key, with a version and a delta',
+  ],
+  [
+    'copy',
+    'each new row is checked by the key and the rules, and appends a delta; directories get a row of totals',
+  ],
+  [
+    'erase',
+    'rows are removed in batches with guards, with their totals and sightings, so that it can be interrupted',
+  ],
+  [
+    'purge',
+    'a tombstone is removed only when nothing is below it and its totals are folded, with its history and sightings',
+  ],
+  [
+    'create',
+    'a trigger finds and locks the parent, the key and the rules are checked, and a delta of the totals is appended',
+  ],
+  [
+    'overwrite',
+    'rules are checked, the whole row goes to the history, and a delta of the totals is appended',
+  ],
+  [
+    'batch',
+    'parents are locked, each row is checked by the key and the rules, and appends a delta of the totals',
+  ],
+  ['bulk', 'each row is checked by the key and the rules, and appends a delta of the totals'],
+  ['load', 'each row is checked by the key and the rules, and appends a delta of the totals'],
+  [
+    'rootTotals',
+    'folded totals and pending deltas are added at reading; a design that keeps sums only reads one row',
+  ],
+  [
+    'totalsList',
+    'folded totals and pending deltas are added at reading; a design that keeps sums only reads one row each',
+  ],
+  [
+    'bytes',
+    'a path and the path of the parent in each row, an index on the key of directories, and a row of totals for each directory',
+  ],
+  ['heartbeat1', 'the first sighting of a node inserts a row; later ones update it'],
+  ['heartbeat', 'a function checks the moment and finds which nodes have a row'],
+  ['byMetadata', 'the same index as in the other designs; the rows are wider'],
+  ['firstPage', 'the same index as in the other designs; the rows are wider'],
+  ['deepPage', 'the same index as in the other designs; the rows are wider'],
+  ['byChecksum', 'a function converts the digest to its canonical form; the index holds eight bytes of it'],
+  ['resolveDeleted', 'a function, which also finds the mount by its key and makes the path canonical'],
+  [
+    'nodeByPath',
+    'a function call costs more than a lookup (its floor is the function that finds nothing), and this one finds the mount by its key and makes the path canonical',
+  ],
+  ['resolve', 'one lookup in an index of mount and path'],
+  ['largest', 'rows are wider, and the report reads all of them'],
+  ['duplicates', 'rows are wider, and the report reads all of them'],
+  ['subtreeSum', 'rows are wider, and the sum reads all below'],
+];
+
+export function reasonFor(operation: string): string {
+  return REASONS.find(([key]) => operation.startsWith(key))?.[1] ?? 'not explained yet';
+}

@@ -1,0 +1,61 @@
+import { createTwin } from '../twin.ts';
+import { checksumOf, FOUND } from './alternative-tables.ts';
+import { type Design, query } from './design.ts';
+
+const TREE = "backend_mount_id = $1 and path >= $2 and path < $2 || '0' and (path = $2 or path >= $2 || '/')";
+const COUNTED = 'version = version + 1, updated_at = statement_timestamp()';
+
+/** This schema's columns and indexes without keys, checks and triggers: what Postgres takes for the rows alone. */
+export const unguardedTwin: Design = {
+  key: 'twin',
+  title: 'unguarded twin',
+  schema: 'twin',
+  specialities: [],
+  setUp: createTwin,
+  byId: (id) => query(`select ${FOUND} from twin.nodes n where n.id = $1`, id),
+  create: ({ mountId, parentId, parentPath, name, sizeBytes }) => `
+    insert into twin.nodes
+      (backend_mount_id, parent_id, parent_path, parent_live, path, depth, name, kind, size_bytes, checksum, last_modified_at)
+    values (${mountId}, ${parentId}, ${parentPath}, true, ${parentPath} || '/' || ${name}, 3, ${name}, 'file', ${sizeBytes},
+      ${checksumOf(name)}, now())`,
+  overwrite: (nodeId, sizeBytes) => `
+    update twin.nodes
+    set size_bytes = ${sizeBytes}, checksum = ${checksumOf(sizeBytes)}, last_modified_at = now(), ${COUNTED}
+    where id = ${nodeId} and live`,
+  move: (node, newParent, newName) => {
+    const path = newParent.path === '' ? newName : `${newParent.path}/${newName}`;
+    return query(
+      `update twin.nodes
+       set path           = $3 || substr(path, length($2) + 1),
+           name           = case path when $2 then $4 else name end,
+           parent_id      = case path when $2 then $5 else parent_id end,
+           parent_path    = case path when $2 then $6 else $3 || substr(parent_path, length($2) + 1) end,
+           directory_path = $3 || substr(directory_path, length($2) + 1),
+           ${COUNTED}
+       where ${TREE} and live`,
+      node.mountId,
+      node.path,
+      path,
+      newName,
+      newParent.id,
+      newParent.path,
+    );
+  },
+  deleteTree: (top) =>
+    query(
+      `update twin.nodes
+       set state = 'deleted', deleted_at = statement_timestamp(), live = false, parent_live = null, ${COUNTED}
+       where ${TREE} and live`,
+      top.mountId,
+      top.path,
+    ),
+  restoreTree: (top) =>
+    query(
+      `update twin.nodes
+       set state = 'active', deleted_at = null, live = true, parent_live = true, ${COUNTED}
+       where ${TREE} and not live and deleted_at = (select t.deleted_at from twin.nodes t where t.id = $3)`,
+      top.mountId,
+      top.path,
+      top.id,
+    ),
+};

@@ -1,0 +1,125 @@
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { DesignKey } from '../../bench/designs/design.ts';
+import { findBehind, judgeTargets } from '../../bench/designs/design-targets.ts';
+import {
+  MeasurementStore,
+  type Operation,
+  ofRounds,
+  type Report,
+} from '../../bench/designs/measurement-store.ts';
+import { disagreements, ranksOf } from '../../bench/designs/ranking.ts';
+import { writeReport } from '../../bench/designs/report-files.ts';
+
+let folder: string;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'fs-report-'));
+});
+
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
+
+const RESOLVE: Operation = { key: 'resolve', group: 'Lookups', title: 'path → node', unit: 'ms' };
+const CREATE: Operation = { key: 'create1spread', group: 'Writing files', title: 'create', unit: '/s' };
+
+/** A report with one figure of each design. */
+function reportOf(operation: Operation, figures: Partial<Record<DesignKey, number>>): MeasurementStore {
+  const store = new MeasurementStore(folder, {
+    command: 'npm run bench -- --only designs',
+    startedAt: '2026-01-01T00:00:00.000Z',
+    rounds: 1,
+    seconds: 1,
+    environment: {
+      postgres: '18.4',
+      fsync: 'on',
+      settings: 'synchronous_commit on',
+      cores: 2,
+      loadBefore: 0,
+      load: 'pgbench',
+      collation: 'en-US of ICU',
+    },
+    designs: [
+      { key: 'this', title: 'this schema', specialities: [] },
+      { key: 'twin', title: 'unguarded twin', specialities: [] },
+      { key: 'a', title: 'parent pointers', specialities: ['move'] },
+      { key: 'b', title: 'full path', specialities: ['resolve'] },
+    ],
+  });
+  for (const [design, value] of Object.entries(figures)) {
+    store.add(operation, ofRounds(design as DesignKey, [value, value]));
+  }
+  return store;
+}
+
+test('a report names its command, shows every figure, and draws a plot', () => {
+  const store = reportOf(RESOLVE, { this: 0.1, a: 0.25, b: 0.05 });
+  store.addCalibration({ when: 'before', emptyStatementMs: 0.02, keyLookupMs: 0.03, fsyncMs: 1.5 });
+  store.addRace({
+    race: 'creates below a directory that moves',
+    design: 'b',
+    writes: 100,
+    refused: 0,
+    deadlocks: 0,
+    orphans: 0,
+    unreachable: 0,
+    wrong: 7,
+  });
+  const files = writeReport(folder, store.report, undefined);
+  const text = readFileSync(join(folder, 'report.md'), 'utf8');
+  expect(text).toContain('`npm run bench -- --only designs`');
+  expect(text).toContain('| path → node | 0.1 ms | 0.25 ms | **0.05 ms** |');
+  expect(text).toMatch(/creates below a directory that moves \| \(b\) full path .* \*\*7\*\* \|/);
+  expect(text).toContain('244/s');
+  expect(files).toContain(join(folder, 'lookups.svg'));
+  const plot = readFileSync(join(folder, 'lookups.svg'), 'utf8');
+  expect(plot).toMatch(/^<svg .*path → node.*<\/svg>\n$/s);
+  expect(plot).not.toMatch(/NaN|undefined/);
+  for (const [, name = ''] of text.matchAll(/\]\(([^)]+\.svg)\)/g))
+    expect(files).toContain(join(folder, name));
+});
+
+test('what was measured is in the file before the run ends', () => {
+  reportOf(RESOLVE, { this: 0.1 });
+  const kept: Report = JSON.parse(readFileSync(join(folder, 'report.json'), 'utf8'));
+  expect(kept.finished).toBe(false);
+  expect(kept.measurements).toMatchObject([{ operation: 'resolve', design: 'this', p50: 0.1 }]);
+});
+
+test('designs within a tenth of the best have the same rank, and the twin has none', () => {
+  const { report } = reportOf(RESOLVE, { this: 1.05, twin: 0.1, a: 2, b: 1 });
+  expect(Object.fromEntries(ranksOf(report, RESOLVE))).toEqual({ b: 1, this: 1, a: 3 });
+});
+
+test('of a rate, more is better', () => {
+  const { report } = reportOf(CREATE, { this: 1_000, a: 2_000 });
+  expect(Object.fromEntries(ranksOf(report, CREATE))).toEqual({ a: 1, this: 2 });
+});
+
+test('two runs disagree where the order of two designs is opposite, not where they come close', () => {
+  const { report: first } = reportOf(RESOLVE, { this: 1, a: 1.2, b: 2 });
+  const { report: second } = reportOf(RESOLVE, { this: 1.05, a: 1, b: 0.5 });
+  const kinds = disagreements(first, second).map(({ one, other, kind }) => `${one} ${other} ${kind}`);
+  expect(kinds).toEqual(['this a shifted', 'this b opposite', 'a b opposite']);
+});
+
+test('a design that is ahead is named, with what its speciality allows', () => {
+  const { report } = reportOf(RESOLVE, { this: 1.4, a: 1, b: 1 });
+  const found = findBehind(report).map(({ design, isSpeciality, isAllowed }) => ({
+    design,
+    isSpeciality,
+    isAllowed,
+  }));
+  expect(found).toEqual([
+    { design: 'a', isSpeciality: false, isAllowed: false },
+    { design: 'b', isSpeciality: true, isAllowed: true },
+  ]);
+});
+
+test('a target is judged by the ratio of the rounds, and left out where nothing was measured', () => {
+  const { report } = reportOf(CREATE, { this: 600, twin: 1_000 });
+  expect(judgeTargets(report)).toMatchObject([{ ratio: 0.6, reached: false }]);
+});

@@ -1,0 +1,258 @@
+import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Client } from 'pg';
+import { beforeAll, expect, test } from 'vitest';
+import type { Design, Place, Query } from '../../bench/designs/design.ts';
+import { DESIGNS } from '../../bench/designs/designs.ts';
+import { run } from '../../bench/designs/sampling.ts';
+import { type StagedTree, stageTree } from '../../bench/designs/staged-tree.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { databaseForFile } from '../support/test-database.ts';
+
+const NODES = 1_500;
+const [thisSchema, unguardedTwin, ...alternatives] = DESIGNS as readonly [Design, Design, ...Design[]];
+
+const database = databaseForFile();
+let client: Client;
+let tree: StagedTree;
+
+// Every test makes its changes in all designs, so they hold the same tree at its end.
+beforeAll(async () => {
+  client = await database().connect();
+  tree = await stageTree(client, NODES);
+  for (const design of [thisSchema, ...alternatives]) {
+    expect((await design.unavailable?.(client)) ?? null).toBeNull();
+    await design.setUp(client);
+    await design.load?.(client);
+  }
+  await unguardedTwin.setUp(client);
+});
+
+async function rows(query: Query | undefined): Promise<readonly Readonly<Record<string, unknown>>[]> {
+  if (query === undefined) throw new Error('the design has no such operation');
+  return (await run(client, query)).rows;
+}
+
+async function everywhere(queryOf: (design: Design) => Query | undefined): Promise<void> {
+  for (const design of [thisSchema, ...alternatives]) await rows(queryOf(design));
+}
+
+/** Asks this schema and each alternative the same question. */
+async function expectTheSame(ask: (design: Design) => Promise<unknown>): Promise<void> {
+  const expected = await ask(thisSchema);
+  for (const design of alternatives) expect(await ask(design), design.title).toEqual(expected);
+}
+
+async function expectTheSameRows(
+  ...questions: readonly ((design: Design) => Query | undefined)[]
+): Promise<void> {
+  for (const question of questions) await expectTheSame((design) => rows(question(design)));
+}
+
+/** Totals and children of many directories, of the small tree at its present place, and no wrong row. */
+async function expectTheSameTree(small: Place = tree.small): Promise<void> {
+  const { root, page, archive, projects, large, incoming } = tree;
+  const directories = [root, archive, projects, small, large, incoming, ...page.slice(0, 20)];
+  await expectTheSameRows(
+    (design) => design.totalsList?.(page),
+    ...directories.map((directory) => (design: Design) => design.totals?.(directory)),
+    ...directories.map((directory) => (design: Design) => design.page?.(directory, '', 1_000)),
+  );
+  for (const { title, wrongRows } of alternatives) {
+    expect(Number((await rows(wrongRows?.('1')))[0]?.wrong), title).toBe(0);
+  }
+}
+
+test('the generated tree has the nodes that were asked for, and is the same each time', async () => {
+  const digest = async () => {
+    const { rows: found } = await client.query(
+      "select count(*)::integer as nodes, md5(string_agg(n::text, '|' order by n.id)) as digest from bench.nodes n",
+    );
+    return found[0];
+  };
+  const first = await digest();
+  expect(first.nodes).toBe(NODES);
+  await stageTree(client, NODES);
+  expect(await digest()).toEqual(first);
+});
+
+test('all designs find the same nodes', async () => {
+  const sample = tree.files.slice(0, 20);
+  await expectTheSameRows(
+    ...sample.flatMap(({ id, mountId, path, checksum, tag }) => [
+      (design: Design) => design.byId(id),
+      (design: Design) => design.resolve?.(mountId, path),
+      (design: Design) => design.resolveDeleted?.(mountId, path),
+      (design: Design) => design.byChecksum?.(checksum),
+      (design: Design) => design.byMetadata?.(JSON.stringify({ tag })),
+    ]),
+    (design) => design.resolve?.('1', 'incoming/nothing'),
+    (design) => design.resolve?.('1', ''),
+    (design) => design.duplicates?.('1'),
+    (design) => design.largest?.('1'),
+    (design) => design.reconcileQueue?.('1'),
+  );
+  expect(await rows(thisSchema.duplicates?.('1'))).not.toEqual([]);
+});
+
+test('all designs list the same pages', async () => {
+  const { flat } = tree;
+  const first = await rows(thisSchema.page?.(flat, '', 10));
+  expect(first).toHaveLength(10);
+  await expectTheSameRows(
+    (design) => design.page?.(flat, '', 10),
+    (design) => design.page?.(flat, String(first.at(-1)?.name), 1_000),
+  );
+});
+
+test('all designs count the same sums and totals', async () => {
+  await expectTheSameRows(
+    ...[tree.root, tree.flat, tree.small, tree.large].map(
+      (top) => (design: Design) => design.subtreeSum?.(top),
+    ),
+  );
+  await expectTheSameTree();
+});
+
+test('all designs find the tombstone of a deleted file, and no live node', async () => {
+  const deleted = tree.files.slice(30, 35);
+  await everywhere(({ deleteFiles }) => deleteFiles?.(deleted.map(({ id }) => id)));
+  await expectTheSameRows(
+    ...deleted.flatMap(({ mountId, path }) => [
+      (design: Design) => design.resolve?.(mountId, path),
+      (design: Design) => design.resolveDeleted?.(mountId, path),
+    ]),
+  );
+  await expectTheSameTree();
+});
+
+test('all designs hold the same tree after a move, and after the move back', async () => {
+  const { small, archive, projects } = tree;
+  const moved = { ...small, path: `${archive.path}/moved`, name: 'moved' };
+  await everywhere(({ move }) => move?.(small, archive, 'moved'));
+  await expectTheSameTree(moved);
+  await expectTheSameRows((design) => design.subtreeSum?.(moved));
+  await expectTheSame(async (design) => (await rows(design.resolve?.('1', moved.path))).map(({ id }) => id));
+  await everywhere(({ move }) => move?.(moved, projects, small.name));
+  await expectTheSameTree();
+});
+
+test('no design moves a directory below itself', async () => {
+  const { large, page } = tree;
+  const [top] = page;
+  const inner = page.find(({ parentId }) => parentId === top?.id);
+  if (top === undefined || inner === undefined) throw new Error('the tree has no such directories');
+  await expectTheSame(async ({ move }) => {
+    const outcome = await run(client, move?.(top, inner, 'inside') ?? { text: '', values: [] }).catch(
+      () => undefined,
+    );
+    return outcome?.rowCount ?? 0;
+  });
+  expect(large.size).toBeGreaterThan(1);
+  await expectTheSameTree();
+});
+
+test('all designs hold the same tree after a tree was deleted, and after it was restored', async () => {
+  const { large } = tree;
+  await everywhere(({ deleteTree }) => deleteTree?.(large));
+  expect(await rows(thisSchema.resolve?.('1', large.path))).toEqual([]);
+  await expectTheSameTree();
+  await expectTheSameRows(
+    (design) => design.resolve?.('1', large.path),
+    (design) => design.subtreeSum?.(large),
+  );
+  await everywhere(({ restoreTree }) => restoreTree?.(large));
+  await expectTheSameTree();
+});
+
+test('all designs copy a tree to a new mount, and erase that mount', async () => {
+  await expectTheSame(async (design) => {
+    const mount = await design.createMount?.(client, 'copies');
+    if (mount === undefined || design.eraseMount === undefined) throw new Error('the design has no mounts');
+    await rows(design.copyTree?.(tree.large, mount.rootId, 'copy'));
+    const root = { ...tree.root, id: mount.rootId, mountId: mount.mountId };
+    const found = [await rows(design.totals?.(root)), await rows(design.page?.(root, '', 10))];
+    await design.eraseMount(client, mount);
+    return [...found, await rows(design.resolve?.(mount.mountId, 'copy'))];
+  });
+  await expectTheSameTree();
+});
+
+test('all designs hold the same files after creates, a batch, a bulk load, an overwrite and heartbeats', async () => {
+  const { incoming, batchesFrom, files } = tree;
+  const batch = { ...incoming, id: String(batchesFrom), path: `${incoming.path}/batch-1` };
+  const file = {
+    mountId: '1',
+    parentId: batch.id,
+    parentPath: `'${batch.path}'`,
+    name: "'one'",
+    sizeBytes: '17::bigint',
+  };
+  const many = JSON.stringify(
+    ['first', 'second'].map((name) => ({
+      parent_id: Number(batch.id),
+      name,
+      size_bytes: 5,
+      checksum: `sha256:${'0'.repeat(64)}`,
+      metadata: { many: true },
+    })),
+  );
+  await everywhere(({ create }) => create && { text: create(file), values: [] });
+  await everywhere(({ createBatch }) => createBatch?.(many));
+  await everywhere(({ bulkInsert }) => bulkInsert?.('-more'));
+  await everywhere(
+    ({ overwrite }) => overwrite && { text: overwrite(`${files[0]?.id}`, '99::bigint'), values: [] },
+  );
+  await everywhere(({ heartbeat }) => heartbeat?.(files.slice(0, 5).map(({ id }) => id)));
+  await expectTheSameTree();
+  await expectTheSameRows(
+    (design) => design.page?.(batch, '', 100),
+    (design) => design.byId(String(files[0]?.id)),
+    (design) => design.totals?.(batch),
+  );
+  expect(await rows(thisSchema.page?.(batch, 'o', 1))).toMatchObject([{ name: 'one', size_bytes: '17' }]);
+});
+
+test('all designs remove tombstones for good', async () => {
+  await thisSchema.settle?.(client);
+  await expectTheSame(async ({ purge }) => Number((await rows(purge?.(3)))[0]?.removed));
+  await expectTheSameTree();
+});
+
+test('the unguarded twin moves, deletes and restores as many nodes as this schema', async () => {
+  await client.query('drop schema twin cascade');
+  await unguardedTwin.setUp(client);
+  const { small, archive, projects } = tree;
+  const state = async (schema: string) =>
+    (
+      await client.query(
+        `select count(*) as live, sum(length(path)) as paths from ${schema}.nodes where live`,
+      )
+    ).rows;
+  for (const queryOf of [
+    (design: Design) => design.move?.(small, archive, 'moved'),
+    (design: Design) => design.move?.({ ...small, path: `${archive.path}/moved` }, projects, small.name),
+    (design: Design) => design.deleteTree?.(small),
+    (design: Design) => design.restoreTree?.(small),
+  ]) {
+    for (const design of [thisSchema, unguardedTwin]) await rows(queryOf(design));
+    expect(await state('twin')).toEqual(await state('filestore'));
+  }
+});
+
+test('the program accepts every command of docs/performance.md', () => {
+  const text = readFileSync(join(PACKAGE_ROOT, 'docs/performance.md'), 'utf8');
+  const commands = [...text.matchAll(/npm run bench -- ([^`\n]+)/g)].map(([, args = '']) =>
+    args.trim().split(' '),
+  );
+  expect(commands.length).toBeGreaterThan(2);
+  for (const args of commands) {
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      ['--import', 'tsx', 'bench/main.ts', ...args, '--help'],
+      { cwd: PACKAGE_ROOT, encoding: 'utf8' },
+    );
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  }
+});
