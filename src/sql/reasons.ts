@@ -1,6 +1,6 @@
 // Generated from the migrations by "npm run db:docs". Do not edit it.
 
-/** Every reason for which the schema refuses something, as errors carry it in their field `constraint`. */
+/** Every reason of a refusal: the value of the field `constraint` of an error. */
 export const REFUSAL_REASONS = [
   'access_level_check',
   'backend_mounts_access_mode_check',
@@ -117,5 +117,5 @@ export const REFUSAL_REASONS = [
   'version_chosen',
 ] as const;
 
-/** One of {@link REFUSAL_REASONS}. docs/functions.md says what each means. */
+/** One of {@link REFUSAL_REASONS}. docs/functions.md describes each. */
 export type RefusalReason = (typeof REFUSAL_REASONS)[number];

@@ -118,9 +118,9 @@ describe('a check of a migration', () => {
     const copy = spoil();
     copy.append(FIXTURE, '\n--check: Why.\n--  select true\n');
     const lines = copy.read(FIXTURE).split('\n').length - 2;
-    expect(await linesOf(checks.check(await copy.sources('--!include functions/check_limit.sql\n')))).toEqual([
-      `${FIXTURE}:${lines} is a check below the first statement or include`,
-    ]);
+    expect(await linesOf(checks.check(await copy.sources('--!include functions/check_limit.sql\n')))).toEqual(
+      [`${FIXTURE}:${lines} is a check below the first statement or include`],
+    );
   });
 });
 
