@@ -48,7 +48,7 @@ const urlOf = (name: string): string => {
   return stateful[name as keyof typeof stateful]?.url ?? expect.fail(`there is no database ${name}`);
 };
 
-/** Without patience: what these tests spoil does not mend itself. */
+/** Without patience: no wait would fix what these tests break. */
 const IMPATIENT = { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0', FILESTORE_MIGRATION_LOCK_WAIT_MS: '0' };
 
 type Lists = Readonly<Record<string, string>>;
@@ -297,7 +297,7 @@ describe('the exit code is the worst one of', () => {
     expect(await runOn(name, urls, { args })).toMatchObject({ exitCode });
   });
 
-  test('several: first what a later run cannot mend, last what only waits for a migration', () => {
+  test('several: first what a later run cannot fix, last a pending migration', () => {
     const order = [4, 2, 1, 5, 3, 0];
     for (const [index, worst] of order.entries()) expect(worstOf(order.slice(index).reverse())).toBe(worst);
   });
