@@ -35,6 +35,7 @@ export function reportProgress<Found extends Timed>(
   };
   return (event) => {
     const { name } = event;
+    output.event(event.type === 'end' ? endDocument(name, event.result) : event);
     if (event.type === 'start') running.set(name, '');
     if (event.type === 'run') {
       reportRun(output, name, event.event);
@@ -50,6 +51,16 @@ export function reportProgress<Found extends Timed>(
     }
     output.busy(overview());
   };
+}
+
+/** The end of a database as JSON. The document has the rest of its result. */
+function endDocument<Found extends Timed>(name: string, result: FleetResult<Found>) {
+  const end = { type: 'end', name, state: result.state };
+  return matchResult<Found, Readonly<Record<string, unknown>>>(result, {
+    found: ({ durationMs }) => ({ ...end, durationMs }),
+    failed: ({ durationMs, code }) => ({ ...end, durationMs, code }),
+    omitted: () => end,
+  });
 }
 
 /** The events of a run that are worth a line among those of other runs. */

@@ -23,6 +23,8 @@ export interface Output {
   step(line: string): void;
   /** A status line that is overwritten on a terminal; without one, it is printed at most every ten seconds. */
   progress(line: string): void;
+  /** An event as a line of JSON; printed only with `--events`. */
+  event(value: Readonly<Record<string, unknown>>): void;
   /** Progress. On a terminal, it is one line that is overwritten. */
   render(event: MigrationEvent): void;
   /** The result as a document; printed only with `--json` and `--events`. */
@@ -61,6 +63,9 @@ export function openOutput(kind: StdoutKind): Output {
       warn(line);
     }
   };
+  const event = (value: Readonly<Record<string, unknown>>) => {
+    if (kind === 'events') process.stdout.write(`${JSON.stringify({ atMs: Date.now(), ...value })}\n`);
+  };
   return {
     paint: paintFor(terminal && process.stdout.isTTY === true, process.env),
     say,
@@ -75,22 +80,21 @@ export function openOutput(kind: StdoutKind): Output {
     print(text) {
       if (!forPrograms) process.stdout.write(text);
     },
-    render(event) {
-      if (kind === 'events') process.stdout.write(`${JSON.stringify({ atMs: Date.now(), ...event })}\n`);
-      if (event.type === 'span') return;
-      const line = describeEvent(event);
-      if (event.type === 'progress') progress(line);
-      else if (event.type === 'migration-start') {
+    event,
+    render(told) {
+      event({ ...told });
+      if (told.type === 'span') return;
+      const line = describeEvent(told);
+      if (told.type === 'progress') progress(line);
+      else if (told.type === 'migration-start') {
         // The end of the migration is reported too. A terminal shows this line until then.
         if (terminal) progress(line);
-      } else if (event.type === 'plan' || event.type === 'migration-end') say(line);
+      } else if (told.type === 'plan' || told.type === 'migration-end') say(line);
       else warn(line);
     },
     document(value) {
       if (kind === 'json') process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
-      if (kind === 'events') {
-        process.stdout.write(`${JSON.stringify({ atMs: Date.now(), type: 'result', ...value })}\n`);
-      }
+      event({ type: 'result', ...value });
     },
   };
 }

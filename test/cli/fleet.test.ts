@@ -164,6 +164,38 @@ describe('migrate --databases', () => {
     });
   });
 
+  test('with --events prints the events of each run with the name of its database, and last the document', async () => {
+    const urls = { rome: current().url, nowhere: urlOf('unreachable') };
+    const { stdout } = await runOn('migrate', urls, { args: ['--events', '--concurrency', '1'] });
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    const kinds = lines.filter(({ event }) => event?.type !== 'span').map(({ type, name }) => [type, name]);
+    expect(kinds).toEqual([
+      ['start', 'rome'],
+      ['run', 'rome'],
+      ['end', 'rome'],
+      ['start', 'nowhere'],
+      ['end', 'nowhere'],
+      ['result', undefined],
+    ]);
+    const ends = lines.filter(({ type }) => type === 'end');
+    expect(ends).toEqual([
+      { atMs: MILLISECONDS, type: 'end', name: 'rome', state: 'current', durationMs: MILLISECONDS },
+      {
+        atMs: MILLISECONDS,
+        type: 'end',
+        name: 'nowhere',
+        state: 'failed',
+        durationMs: MILLISECONDS,
+        code: 'CONNECTION_FAILED',
+      },
+    ]);
+    expect(lines.find(({ event }) => event?.type === 'plan')).toMatchObject({ event: { pending: [] } });
+    expect(lines.at(-1)).toMatchObject({ ok: false, command: 'migrate', databases: [{}, {}] });
+  });
+
   test('is a command of the packed command line too', async () => {
     const folder = packageFolder();
     const child = spawn(
