@@ -62,11 +62,17 @@ export function readArguments(args: readonly string[], commands: readonly Comman
   const [name, ...rest] = positionals;
   if (name === undefined) return { type: 'wrong', why: 'No command is given.' };
   const command = commands.find((candidate) => candidate.name === name);
-  if (command === undefined) return { type: 'wrong', why: `There is no command "${name}".` };
-  if (rest.length > 0) return { type: 'wrong', why: `"${rest[0]}" is not expected after ${name}.` };
+  if (command === undefined) return { type: 'wrong', why: `There is no command ${quoted(name)}.` };
+  const [extra] = rest;
+  if (extra !== undefined) return { type: 'wrong', why: `${quoted(extra)} is not expected after ${name}.` };
   const unknown = Object.keys(values).find((option) => !Object.hasOwn(command.options, option));
   if (unknown !== undefined) return { type: 'wrong', why: `${name} has no option --${unknown}.` };
   return { type: 'command', command, flags: flagsOf(command, values) };
+}
+
+/** An argument as a message shows it. A URL may contain a password, so it is not quoted. */
+function quoted(argument: string): string {
+  return argument.includes('://') ? '(a URL, which is not shown here)' : `"${argument}"`;
 }
 
 function parse(args: readonly string[], commands: readonly Command[]) {

@@ -125,6 +125,9 @@ describe('with --json, stdout is one document:', () => {
 
   test.each([
     [['mgirate'], 'There is no command "mgirate".'],
+    [['migrate', 'now'], '"now" is not expected after migrate.'],
+    [[NOWHERE], 'There is no command (a URL, which is not shown here).'],
+    [['migrate', NOWHERE], '(a URL, which is not shown here) is not expected after migrate.'],
     [[], 'No command is given.'],
     [['status', '--dry-run'], 'status has no option --dry-run.'],
     [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],
