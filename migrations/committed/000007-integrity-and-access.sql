@@ -1,5 +1,5 @@
---! Previous: sha1:a4824175a36777b629da809cab014d5241cc1026
---! Hash: sha1:902a8396cc73f26713c5c7d623c13f6c03dd03ea
+--! Previous: sha1:56b711e59792f42f2d84b58f1b162235f8de1d2b
+--! Hash: sha1:f304386601ef8ca73ce77c05acda21dad760140a
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
