@@ -1,5 +1,5 @@
 --! Previous: sha1:4f2d8f099e1b21006240d7f4c92cf0dac9aad8c5
---! Hash: sha1:d3bae263977df08a45f1afe92314da08f75f6935
+--! Hash: sha1:2b05498f7df5097b1183b777a88ae4589153758d
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -111,16 +111,17 @@ begin
   from filestore.backend_mounts m
   where m.id = filestore.find_mount(writable_mount.mount_key);
 
-  if mount.erasing_since is not null then
-    raise exception 'mount "%" is being erased (since %)', mount.mount_key, mount.erasing_since
-      using errcode    = 'FS409',
-            constraint = 'backend_mounts_erasing',
-            hint       = 'Use another mount.';
-  elsif mount.held_by is not null and mount.held_by <> filestore.database_number() then
+  -- First, because a mount that has moved is erased here.
+  if mount.held_by is not null and mount.held_by <> filestore.database_number() then
     raise exception 'mount "%" is moving to another server', mount.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',
             hint       = 'Repeat it on the server that holds the mount. During the cut-over no server takes writes: repeat it after a moment.';
+  elsif mount.erasing_since is not null then
+    raise exception 'mount "%" is being erased (since %)', mount.mount_key, mount.erasing_since
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_erasing',
+            hint       = 'Use another mount.';
   elsif mount.access_mode <> 'rw' then
     raise exception 'mount "%" is read-only', mount.mount_key
       using errcode    = 'FS409',

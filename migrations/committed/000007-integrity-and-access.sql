@@ -1,5 +1,5 @@
---! Previous: sha1:d3bae263977df08a45f1afe92314da08f75f6935
---! Hash: sha1:b839388512af89352c1a54c6961e98947786a722
+--! Previous: sha1:2b05498f7df5097b1183b777a88ae4589153758d
+--! Hash: sha1:a90d070fbfeaa2a824af205b0c92ed0a3c647f04
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:b839388512af89352c1a54c6961e98947786a722
---! Hash: sha1:fb8410a41c6bff94c3e9b428372121a5b96a1b65
+--! Previous: sha1:a90d070fbfeaa2a824af205b0c92ed0a3c647f04
+--! Hash: sha1:f9e3e06fd56bd80be9540a1305c544409c07267a
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -494,6 +494,7 @@ create or replace procedure filestore.prepare_moves(wanted boolean)
 language plpgsql
 as $$
 declare
+  attempts  constant integer := 20;
   moving    text := (
     select min(m.mount_key)
     from filestore.backend_mounts m
@@ -516,18 +517,30 @@ begin
     select format('alter table filestore.%I replica identity %s', own.name, case when wanted then 'full' else 'default' end)
     from unnest('{nodes,snapshots,journal_entries}'::text[]) own (name)
   loop
-    -- One table in each transaction, and a short wait, because all its readers and writers queue behind it.
-    perform set_config('lock_timeout', '1s', true);
-    -- The names come from the catalog.
-    -- @plpgsql_check_options: security_warnings = false
-    execute statement;
+    for attempt in 1 .. attempts loop
+      begin
+        -- One table in each transaction, and a short wait, because all its readers and writers queue behind it.
+        perform set_config('lock_timeout', '1s', true);
+        -- The names come from the catalog.
+        -- @plpgsql_check_options: security_warnings = false
+        execute statement;
+        exit;
+      exception
+        when lock_not_available then
+          if attempt = attempts then
+            raise;
+          end if;
+      end;
+      commit;
+      perform pg_sleep(attempt * 0.1);
+    end loop;
     commit;
   end loop;
 end
 $$;
 
 comment on procedure filestore.prepare_moves(boolean) is
-  'Prepares this server for mounts that move from it or to it: enables the triggers that refuse writes to a mount that another server holds, and puts whole rows into the log. With false, undoes that after the moves. Each table is locked for a moment. 55P03 when a lock took more than a second: call it again. For the owner of the schema. FS409 while a mount moves.';
+  'Prepares this server for mounts that move from it or to it: enables the triggers that refuse writes to a mount that another server holds, and puts whole rows into the log. With false, undoes that after the moves. Each table is locked for a moment, and its lock is tried twenty times, for a second each. 55P03 when a transaction held it all the time: call it again. For the owner of the schema. FS409 while a mount moves.';
 
 revoke all on procedure filestore.prepare_moves(boolean) from public;
 --! EndIncluded functions/prepare_moves.sql

@@ -103,7 +103,7 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
   };
 }
 
-/** The steps up to the cut-over, and then the way back. */
+/** The steps up to the cut-over, the first half of that, and then the way back. */
 async function attemptAndTakeBack(
   servers: TwoServers,
   steps: readonly Block[],
@@ -111,7 +111,8 @@ async function attemptAndTakeBack(
 ): Promise<void> {
   const cutOver = steps.findIndex(({ mode }) => mode === 'waiting');
   await runSteps(servers, steps.slice(0, cutOver), options);
-  await runSteps(servers, recipeOf('Take it back'), options);
+  const close = steps.filter(({ text }) => text.includes('close_mount'));
+  await runSteps(servers, [...close, ...recipeOf('Take it back')], options);
 }
 
 async function untilAnswered(writers: Writers, server: 'source' | 'target', count: number): Promise<void> {

@@ -54,7 +54,10 @@ export function startWriters({ mount, urls, follow }: WritersOptions): Writers {
         await client.query('rollback');
         if (follow && isRefusal(error, 'backend_mounts_moving')) {
           refused += 1;
-          server = await untilWritable(mount.key, connections, stop.signal);
+          server = await untilWritable(mount.key, connections, stop.signal).catch((problem) => {
+            faults.push(`${problem}`);
+            return server;
+          });
         } else {
           faults.push(`${error}`);
           operation = writer.choose();

@@ -39,6 +39,11 @@ const heldBy = async () =>
   (await one(database(), 'select held_by from filestore.backend_mounts where id = $1', [mount.id])).held_by;
 const problems = () => query('select problem, detail from filestore.check_integrity()');
 
+const blockedBy = async (pid: number) => {
+  const waiting = 'select from pg_stat_activity where $1 = any (pg_blocking_pids(pid))';
+  return (await query(waiting, [pid])).length;
+};
+
 beforeEach(async () => {
   [mount, other] = [await createMount(database()), await createMount(database())];
   key = await keyOf(database(), mount.id);
@@ -186,6 +191,12 @@ describe('a closed mount', () => {
     await query('call filestore.prepare_moves(false)');
     expect(await problems()).toEqual([]);
     expect(await verifySchema({ connection: connectionTo(database().url) })).toMatchObject({ state: 'same' });
+  });
+
+  test('says that it is moving also while it is erased here', async () => {
+    await query(`drop publication ${PUBLICATION}`);
+    await query('update filestore.backend_mounts set erasing_since = now() where id = $1', [mount.id]);
+    await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
   });
 
   test('is erased with its journal, once it is not published any more', async () => {
@@ -342,6 +353,21 @@ describe('a server', () => {
     await expect(publish()).rejects.toMatchObject(off);
     await expect(close()).rejects.toMatchObject(off);
     await expect(query("call filestore.receive_mount($1, 'x')", [key])).rejects.toMatchObject(off);
+  });
+
+  test('is prepared although a table is locked for a while', async () => {
+    await query('call filestore.prepare_moves(false)');
+    await service.query('begin');
+    await service.query('lock table filestore.journal_entries in access share mode');
+    const preparing = database()
+      .connect()
+      .then((client) => client.query('call filestore.prepare_moves(true)'));
+    const { pid } = await one(service, 'select pg_backend_pid() as pid');
+    await until(async () => (await blockedBy(pid)) > 0);
+    await until(async () => (await blockedBy(pid)) === 0);
+    await service.query('commit');
+    await preparing;
+    await publish();
   });
 
   test('that is prepared has the same schema, and whole rows in its log', async () => {
