@@ -7,8 +7,9 @@ COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts
 COPY . .
 RUN npm pack
-# Unpacks the folder `package`. npm makes commands executable only when it installs them.
-RUN tar -xzf *.tgz && cp package-lock.json package && chmod +x package/dist/cli.js
+# Unpacks the folder `package`. npm sets modes only when it installs: all can read, and commands can be executed.
+RUN tar -xzf *.tgz && cp package-lock.json package
+RUN chmod -R a+rX package && chmod +x package/dist/cli.js
 RUN cd package && npm ci --omit=dev --ignore-scripts
 
 FROM node:24-alpine

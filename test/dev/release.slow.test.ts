@@ -73,7 +73,7 @@ describe('a release', () => {
       state: 'failed',
       problems: [{ what: `was changed since v${VERSION}, but databases have the released version` }],
     });
-  });
+  }, 180_000);
 
   test.each([
     ['a file is changed', () => appendFileSync(join(checkout.folder, 'README.md'), '\n'), /not clean/],

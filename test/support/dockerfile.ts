@@ -1,4 +1,4 @@
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -111,5 +111,7 @@ function copy({ root, cwd }: Stage, before: readonly Stage[], words: readonly st
   for (const entry of wanted) {
     if (!context.includes(entry) || !here.includes(entry)) throw new Error(`${entry} is not in the context.`);
     cpSync(join(PACKAGE_ROOT, entry), join(to, entry), { recursive: true });
+    // As in a checkout of a user whose new files are closed to others: an image must not depend on that.
+    execFileSync('chmod', ['-R', 'go-rwx', join(to, entry)]);
   }
 }
