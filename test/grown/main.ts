@@ -20,7 +20,7 @@ const LEFT_OUT = [
   'test/rounds/*',
   'test/cli/{server-start,stop,takeover}.slow.test.ts',
   'test/db/{concurrent-index,concurrent-index-server,cut-connections}.slow.test.ts',
-  'test/db/{dead-host,interruptions,invalid-index,stop,table-locks,tls}.slow.test.ts',
+  'test/db/{dead-host,interruptions,invalid-index,abort,table-locks,tls}.slow.test.ts',
   'test/dev/{embedded,rebase-kill,release,temporary-folder,terminal}.slow.test.ts',
   'test/image.slow.test.ts',
 ];
