@@ -250,7 +250,7 @@ const OBJECTS = [
 /** The server locks a view or index to print it, and an idle transaction may have locked its table. */
 const VERSION_AND_LOCK_TIMEOUT = `
 select
-  pg_catalog.set_config('lock_timeout', case pg_catalog.current_setting('lock_timeout') when '0' then '5s' else pg_catalog.current_setting('lock_timeout') end, true),
+  pg_catalog.set_config('lock_timeout', '5s', true),
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 as major`;
 
 /**

@@ -69,6 +69,7 @@ const TIME_LIMITS: Readonly<Record<string, string>> = {
   statement_timeout: '0',
   // From PostgreSQL 17 on. It would end a long migration, and leave an invalid index after a concurrent build.
   transaction_timeout: '0',
+  lock_timeout: '0',
 };
 
 /**
@@ -77,7 +78,6 @@ const TIME_LIMITS: Readonly<Record<string, string>> = {
  * settings of TCP do nothing.
  */
 export const LONG_SESSION: Readonly<Record<string, string>> = {
-  lock_timeout: '0',
   idle_session_timeout: '0',
   idle_in_transaction_session_timeout: '0',
   // Not the default. Without it, a server process would continue and hold its locks after its client was killed.
