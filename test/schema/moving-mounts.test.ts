@@ -302,9 +302,11 @@ describe('on its new server', () => {
   const beginToReceive = async () => {
     const { pid } = await one(service, 'select pg_backend_pid() as pid');
     const received = service.query("call filestore.receive_mount($1, 'move_here')", [key]);
+    // Its failure is reported when it is awaited.
+    received.catch(() => undefined);
     const waiting = "select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'";
     await until(async () => (await query(waiting, [pid])).length === 1);
-    return { received };
+    return { received, pid };
   };
 
   test('receive_mount waits until the mount is closed', async () => {
@@ -314,6 +316,16 @@ describe('on its new server', () => {
     await arrive(-1);
     await received;
     await query('select filestore.writable_mount($1)', [key]);
+  });
+
+  test('receive_mount continues when it is called again after its session was ended', async () => {
+    await arrive(9);
+    const { received, pid } = await beginToReceive();
+    await query('select pg_terminate_backend($1)', [pid]);
+    await expect(received).rejects.toThrow();
+    await arrive(-1);
+    await receive();
+    expect(await heldBy()).toBeNull();
   });
 
   test('receive_mount waits until every table is copied', async () => {
