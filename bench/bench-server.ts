@@ -90,6 +90,8 @@ export async function withDatabase<T>(
       const connection = migrationConnection({ DATABASE_URL: url });
       if (connection === undefined) throw new Error('no URL');
       const client = new pg.Client(url);
+      // When a signal stops the server, this must not end the program before its folder is removed.
+      client.on('error', () => undefined);
       try {
         await runMigrations({ connection });
         await client.connect();

@@ -32,7 +32,7 @@ export function judgeTargets(report: Report): readonly JudgedTarget[] {
 function pairs({ sizes }: Report): readonly Pair[] {
   const wide = thousands(sizes.wide);
   const create = (connections: number, least: number): Pair => ({
-    what: `create, ${connections} connections, against the unguarded twin`,
+    what: `create, ${connections} connection${connections === 1 ? '' : 's'}, against the unguarded twin`,
     unit: '/s',
     here: [`create${connections}spread`, 'this'],
     other: [`create${connections}spread`, 'twin'],

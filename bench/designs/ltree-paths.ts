@@ -63,16 +63,23 @@ const TABLES = `
   create trigger nodes_carry_path after update of parent_id, name on ${SCHEMA}.nodes
     for each row when (new.kind = 'directory' and new.path <> old.path) execute function ${SCHEMA}.carry_path();`;
 
-const TREE = `n.mount_id = $1 and n.path <@ ${SCHEMA}.encoded($2)`;
+/** In a subquery, so that it is computed once and not for each row. */
+const GIVEN = `(select ${SCHEMA}.encoded($2))`;
+const TREE = `n.mount_id = $1 and n.path <@ ${GIVEN}`;
 
 const subtreeSum = (top: Place) =>
-  query(
-    `select ${SUMS}
+  top.path === ''
+    ? query(
+        `select ${SUMS} from ${SCHEMA}.nodes n where n.mount_id = $1 and n.deleted_at is null and n.path <> ''`,
+        top.mountId,
+      )
+    : query(
+        `select ${SUMS}
      from ${SCHEMA}.nodes n
-     where ${TREE} and n.path <> ${SCHEMA}.encoded($2) and n.deleted_at is null`,
-    top.mountId,
-    top.path,
-  );
+     where ${TREE} and n.path <> ${GIVEN} and n.deleted_at is null`,
+        top.mountId,
+        top.path,
+      );
 
 const common = commonStatements(SCHEMA);
 
@@ -103,7 +110,7 @@ export const ltreePaths: Design = {
     query(
       `select ${FOUND}
        from ${SCHEMA}.nodes n
-       where n.mount_id = $1 and n.path = ${SCHEMA}.encoded($2) and n.deleted_at is null`,
+       where n.mount_id = $1 and n.path = ${GIVEN} and n.deleted_at is null`,
       mountId,
       path,
     ),
@@ -112,12 +119,12 @@ export const ltreePaths: Design = {
     query(
       `select ${FOUND}
        from (
-         (select n.* from ${SCHEMA}.nodes n where n.mount_id = $1 and n.path = ${SCHEMA}.encoded($2) and n.deleted_at is null)
+         (select n.* from ${SCHEMA}.nodes n where n.mount_id = $1 and n.path = ${GIVEN} and n.deleted_at is null)
          union all
          (
            select n.*
            from ${SCHEMA}.nodes n
-           where n.mount_id = $1 and n.path = ${SCHEMA}.encoded($2) and n.deleted_at is not null
+           where n.mount_id = $1 and n.path = ${GIVEN} and n.deleted_at is not null
            order by n.deleted_at desc, n.id desc
            limit 1
          )
@@ -199,10 +206,10 @@ export const ltreePaths: Design = {
        insert into ${SCHEMA}.nodes
          (id, mount_id, parent_id, name, path, kind, size_bytes, checksum, metadata, state, last_modified_at)
        select s.new_id, d.mount_id, coalesce(p.new_id, d.id), case when t.is_top then $4 else s.name end,
-         d.path || ${SCHEMA}.label($4)::ltree || case when t.is_top then ''::ltree else subpath(s.path, nlevel(${SCHEMA}.encoded($2))) end,
+         d.path || ${SCHEMA}.label($4)::ltree || case when t.is_top then ''::ltree else subpath(s.path, nlevel(${GIVEN})) end,
          s.kind, s.size_bytes, s.checksum, s.metadata, s.state, s.last_modified_at
        from source s
-       cross join lateral (select s.path = ${SCHEMA}.encoded($2) as is_top) t
+       cross join lateral (select s.path = ${GIVEN} as is_top) t
        cross join (select n.* from ${SCHEMA}.nodes n where n.id = $3 and n.deleted_at is null) d
        left join source p on p.id = s.parent_id`,
       top.mountId,

@@ -65,7 +65,6 @@ export async function runRaces(scene: Scene): Promise<void> {
             }),
           ]);
         });
-        await attempt(deleter, deleteTree(ground.tree), counts);
       },
     );
     await race(

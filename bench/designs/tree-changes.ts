@@ -18,13 +18,18 @@ export async function measureTreeChanges(scene: Scene): Promise<void> {
     [scene, large, 'Large'],
     [guarded, wide, 'Wide'],
   ] as const) {
-    // A change of many rows varies less, and takes most of the time of a run.
-    const part = top === small ? scope : { ...scope, rounds: Math.ceil(scope.rounds / 2) };
+    const part = { ...scope, rounds: roundsFor(top, scope.rounds) };
     await measureMoves(part, top, suffix);
     await measureDeletions(part, top, suffix);
     if (top !== wide) await measureCopies(part, top, suffix);
   }
   await measurePurges(scene);
+}
+
+/** A change of many rows varies less, and takes most of the time of a run. */
+function roundsFor({ size }: Subtree, rounds: number): number {
+  if (size < 3_000) return rounds * 3;
+  return size < 50_000 ? rounds : Math.ceil(rounds / 2);
 }
 
 interface Timed {
