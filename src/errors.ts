@@ -40,9 +40,9 @@ export type HistoryDivergedCode =
   | 'HISTORY_FOREIGN';
 
 /**
- * An error of this package. `code` says which; docs/operations.md has each with its cause and remedy. `message` is one
- * paragraph that names the thing, why, and what to do; it never holds a secret. `cause` is the error underneath, where
- * there is one. The errors that carry more are classes below.
+ * An error of this package. docs/operations.md has each `code` with its cause and remedy. `message` is one paragraph
+ * that says what happened, to what, and what to do. It never contains a secret. `cause` is the original error, if there
+ * is one. Errors with more fields are the classes below.
  */
 export class FilestoreError extends Error {
   override readonly name: string = this.constructor.name;
@@ -60,7 +60,7 @@ export class FilestoreError extends Error {
 export class SettingsError extends FilestoreError {
   declare readonly code: 'SETTINGS_INVALID';
 
-  /** @param setting Name of the environment variable or option that is at fault. */
+  /** @param setting Name of the environment variable or option that is wrong. */
   constructor(
     readonly setting: string,
     message: string,
@@ -120,7 +120,7 @@ export class HistoryDivergedError extends FilestoreError {
   }
 }
 
-/** The database holds migrations that this version of the package does not know yet. */
+/** The database has migrations that this version of the package does not know yet. */
 export class DatabaseAheadError extends FilestoreError {
   declare readonly code: 'DATABASE_AHEAD';
 
@@ -227,7 +227,7 @@ export class MigrationCheckFailedError extends FilestoreError {
   }
 }
 
-/** Where in a migration file the server stopped. Lines and columns count from 1. */
+/** The position in a migration file at which the server stopped. Lines and columns count from 1. */
 export interface MigrationFailurePlace {
   readonly filename: string;
   /** Number of the failing statement in the file, from 1. Null if no statement of the file failed. */
@@ -244,7 +244,7 @@ export class MigrationFailedError extends FilestoreError {
   declare readonly code: 'MIGRATION_FAILED';
 
   /**
-   * @param sqlState The server's SQLSTATE, such as `42501`; null when the failure was not the server's.
+   * @param sqlState The server's SQLSTATE, such as `42501`; null if the server reported no error.
    * @param applied  Names of the files that this run applied before the failure.
    */
   constructor(

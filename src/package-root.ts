@@ -4,8 +4,8 @@ import { fileURLToPath } from 'node:url';
 /** Folder of this package. src/ and dist/ are at the same depth below it. */
 export const PACKAGE_ROOT: string = fileURLToPath(new URL('..', import.meta.url));
 
-/** The migrations that ship with the package. */
+/** The folder of the package's migrations. */
 export const MIGRATIONS_FOLDER: string = join(PACKAGE_ROOT, 'migrations');
 
-/** graphile-migrate's settings. */
+/** The file with graphile-migrate's settings. */
 export const CONFIG_FILE: string = join(PACKAGE_ROOT, '.gmrc');

@@ -6,9 +6,9 @@ export interface SqlToken {
   readonly text: string;
   /** The value: a word in lower case, or the text between the quotes. */
   readonly value: string;
-  /** Of its first character, from 1. */
+  /** Line of its first character, from 1. */
   readonly line: number;
-  /** Of its first character, from 0. */
+  /** Offset of its first character, from 0. */
   readonly offset: number;
 }
 
@@ -16,9 +16,9 @@ export interface SqlToken {
 export interface SqlStatement {
   /** From its first token to its last. */
   readonly text: string;
-  /** Of its first token, from 1. */
+  /** Line of its first token, from 1. */
   readonly line: number;
-  /** Where the text stands, from 0; the end is that of the character after it. */
+  /** Offsets of its first character and of the character after its last, from 0. */
   readonly start: number;
   readonly end: number;
   /** At least one. */
@@ -146,7 +146,7 @@ function endOf(
   return close === -1 ? sql.length : close + tag.length;
 }
 
-/** Comments of this kind can be nested. */
+/** Block comments can be nested. */
 function endOfComment(sql: string, offset: number): number {
   const marks = /\/\*|\*\//g;
   marks.lastIndex = offset;

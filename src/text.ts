@@ -12,7 +12,7 @@ export function capitalized(text: string): string {
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}`;
 }
 
-/** With a full stop, unless it ends a sentence already. */
+/** Adds a full stop, unless the text already ends a sentence. */
 export function asSentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }

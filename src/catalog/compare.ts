@@ -92,7 +92,7 @@ function compareObjects(
   ];
 }
 
-/** Up to 15 the server prints `nodes.id`, and later `id`. String literals stay unchanged. */
+/** Up to version 15, the server prints `nodes.id`, and later `id`. String literals stay unchanged. */
 function withoutQualifiers(definition: string): string {
   return definition.replace(
     /('(?:[^']|'')*')|(?:"(?:[^"]|"")*"|[a-z_][a-z0-9_$]*)\.(?=["a-z_])/g,

@@ -1,4 +1,4 @@
-// Both leave string literals and other quoted names as they are.
+// Both functions leave string literals and other quoted names unchanged.
 
 /**
  * Servers quote a name that is a keyword, and keywords depend on the version: `json_object` is one from PostgreSQL 16

@@ -73,7 +73,8 @@ const COLUMNS = `
   left join pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum
   where r.kind <> 'sequence'`;
 
-// "n" (not null) has a row for a table's column from PostgreSQL 18 on: the column says it. "t" are triggers.
+// Without "n" (not null), which has rows for table columns only from PostgreSQL 18 on and is shown with the column, and
+// without "t" (triggers).
 const CONSTRAINTS = `
   select o.kind, o.name, 'constraint', quote_ident(k.conname), 0,
          concat_ws(' ',
@@ -141,7 +142,8 @@ const POLICIES = `
            'with check (' || pg_get_expr(p.polwithcheck, r.oid) || ')')
   from relation r join pg_policy p on p.polrelid = r.oid`;
 
-// A sequence within one range of 2^40 ids is printed as in the first range: filestore.set_database_number moves it.
+// A sequence is printed as if it were in the first range of 2^40 ids, because filestore.set_database_number moves it to
+// another range.
 const SEQUENCES = `
   select null, null, r.kind, r.name, 0,
          concat_ws(', ',
@@ -184,7 +186,7 @@ const TYPES = `
          end
   from type_ t`;
 
-// Bodies that the server keeps as text are hashed, because migrations/fixtures has them; it can print parsed ones.
+// Bodies that the server keeps as text are hashed, because migrations/fixtures has the text. The server prints others.
 const ROUTINES = `
   select null, null, kind, name, 0,
          concat_ws(chr(10),
@@ -247,15 +249,15 @@ const OBJECTS = [
   ...[TYPES, ROUTINES, PUBLIC_PRIVILEGES],
 ];
 
-/** The server locks a view or index to print it, and an idle transaction may have locked its table. */
+/** To print a view or index, the server locks it, and an idle transaction may have locked its table. */
 const VERSION_AND_LOCK_TIMEOUT = `
 select
   pg_catalog.set_config('lock_timeout', '5s', true),
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 as major`;
 
 /**
- * One message to the server. Its last result has a row for each object, the one before it the server's version. An
- * object that is dropped during the query has no definition.
+ * One message to the server. Its last result has a row for each object, and the result before it has the server's
+ * version. An object that is dropped during the query has no definition.
  */
 export const CATALOG_QUERY = underPinnedSettings(`${VERSION_AND_LOCK_TIMEOUT};
 with ${NAMED_OBJECTS}

@@ -3,7 +3,7 @@ import { type CatalogObject, keyOf, type LiveCatalog, OBJECT_KINDS, type ObjectK
 import { inOneLine, withoutNeedlessQuotes } from './normalize.ts';
 import { CATALOG_QUERY } from './query.ts';
 
-/** A connection as far as reading the catalog needs one: pg's Client, Pool or PoolClient. */
+/** A connection that can read the catalog: pg's Client, Pool or PoolClient. */
 export interface CatalogClient {
   query(text: string): Promise<unknown>;
 }
@@ -18,9 +18,9 @@ interface Row {
 }
 
 /**
- * Reads everything in the schema in one message to the server. Changes nothing and needs no privilege: works on a hot
- * standby, in a read-only session, and for a role that may not even use the schema. The same text whatever
- * the session's settings are; when a transaction is open, it has the settings of this query to its end.
+ * Reads all objects of the schema in one message to the server. Changes nothing and needs no privilege: works on a hot
+ * standby, in a read-only session, and for a role that may not use the schema. The text does not depend on
+ * the session's settings. An open transaction keeps the settings of this query until it ends.
  */
 export async function readCatalog(client: CatalogClient): Promise<LiveCatalog> {
   const results = (await client.query(CATALOG_QUERY)) as readonly { readonly rows: readonly unknown[] }[];

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import type { Command, CommandOption, Flags } from './define-command.ts';
 
-/** A command line: its commands, and which database they work on. */
+/** A command line: its commands and their database. */
 export interface CommandLine {
   readonly commands: readonly Command[];
   /** The paragraph of the help that says which database is used. */
@@ -49,7 +49,7 @@ function helpOf({ name, summary, options }: Command): readonly string[] {
   return [`  ${name.padEnd(NAME_WIDTH)}  ${summary}`, ...lines];
 }
 
-/** Reads the command line. An argument that it does not know is an error, never ignored. */
+/** Reads the command line. An unknown argument is an error. */
 export function readArguments(args: readonly string[], commands: readonly Command[]): Arguments {
   let parsed: ReturnType<typeof parse>;
   try {
@@ -60,7 +60,7 @@ export function readArguments(args: readonly string[], commands: readonly Comman
   const { values, positionals } = parsed;
   if (values.help) return { type: 'help' };
   const [name, ...rest] = positionals;
-  if (name === undefined) return { type: 'wrong', why: 'No command is given.' };
+  if (name === undefined) return { type: 'wrong', why: 'No command was given.' };
   const command = commands.find((candidate) => candidate.name === name);
   if (command === undefined) return { type: 'wrong', why: `There is no command ${quoted(name)}.` };
   const [extra] = rest;

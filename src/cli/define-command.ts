@@ -13,15 +13,15 @@ export interface CommandOption {
 
 type Options = Readonly<Record<string, CommandOption>>;
 
-/** The values of a command's options: false or undefined where one is not given. */
+/** The values of a command's options: false or undefined for an option that was not given. */
 export type FlagsOf<T extends Options> = {
   readonly [Name in keyof T]: T[Name]['type'] extends 'boolean' ? boolean : string | undefined;
 };
 
-/** The same, of whatever command. */
+/** The values of any command's options. */
 export type Flags = Readonly<Record<string, boolean | string | undefined>>;
 
-/** Runs `work` on the database that the command line works on. */
+/** Runs `work` on the database of the command line. */
 export type WithDatabase = (
   output: Output,
   work: (connection: ConnectionSettings) => Promise<number>,

@@ -3,26 +3,26 @@ import type { PendingMigration } from '../db/evaluate-checks.ts';
 import type { MigrationReport, MigrationStatus } from '../db/migrations.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
 
-// What `--json` prints: one document on stdout, whatever happens, and the exit code beside it. `ok` is false if the
-// command failed (`error` says why) or if `verify` found or could not exclude a difference. Where a database is used,
-// `variable` is the environment variable that names it, null for the embedded one. Moments are ISO 8601, durations
-// milliseconds. `--events` prints the same document on one line, with `type: "result"` and the time (`atMs`).
+// The documents of `--json`. A command always prints exactly one on stdout. `ok` is false if the command failed (`error`
+// says why) or if `verify` found or could not exclude a difference. If a database is used, `variable` is the environment
+// variable with its URL, null for the embedded one. Times are in ISO 8601, durations in milliseconds. `--events` prints
+// the same document on one line, with `type: "result"` and the time (`atMs`).
 
-/** `migrate`: what was applied. */
+/** `migrate`: the result of the run. */
 export type MigrateDocument = {
   readonly ok: true;
   readonly command: 'migrate';
   readonly report: MigrationReport;
 };
 
-/** `migrate --dry-run`: what would be applied, each with its SQL. `error` says which checks failed. */
+/** `migrate --dry-run`: the pending migrations with their SQL. `error` says which checks failed. */
 export type DryRunDocument = {
   readonly command: 'migrate';
   readonly dryRun: true;
   readonly pending: readonly PendingMigration[];
 } & ({ readonly ok: true } | Pick<FailureDocument, 'ok' | 'error'>);
 
-/** `migrate --allow-ahead`, with or without `--dry-run`, where a later version has migrated the database. */
+/** `migrate --allow-ahead`, with or without `--dry-run`, if a later version has migrated the database. */
 export type AheadDocument = {
   readonly ok: true;
   readonly command: 'migrate';

@@ -2,7 +2,7 @@ import type { SchemaCheck } from '../db/check-schema.ts';
 import type { MigrationState } from '../db/plan.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
 
-/** Exit codes of the process, by the code of the error. */
+/** Exit codes of the process, by error code. */
 export const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   SETTINGS_INVALID: 2,
   CONNECTION_FAILED: 1,

@@ -41,7 +41,7 @@ async function apply(output: Output, connection: ConnectionSettings): Promise<nu
   const { count: timeouts, totalMs, longestMs } = report.lockTimeouts;
   if (timeouts > 0) {
     output.say(
-      `Gave way ${count(timeouts, 'time')} without getting a table's lock: other sessions may have waited ${seconds(totalMs)} behind it in all, ${seconds(longestMs)} at once`,
+      `Gave up ${count(timeouts, 'wait')} for a table's lock: other sessions may have waited ${seconds(totalMs)} behind them in all, ${seconds(longestMs)} behind the longest`,
     );
   }
   const took = `(${Math.round(report.durationMs)} ms)`;

@@ -35,7 +35,7 @@ export interface Output {
 const PROGRESS_EVERY_MS = 10_000;
 const ERASE_LINE = '\r\u001b[2K';
 
-/** What stdout is for: lines for people, text such as SQL, one document, or events. */
+/** The content of stdout: lines for people, text such as SQL, one document, or events. */
 export type StdoutKind = 'lines' | 'text' | 'json' | 'events';
 
 export function openOutput(kind: StdoutKind): Output {

@@ -19,13 +19,13 @@ export const CONFIGURED_DATABASE_HELP =
  */
 export const withConfiguredDatabase: WithDatabase = async (output, work) => {
   const connection = configuredConnection(output);
-  if (connection === undefined) throw missingUrlError('no variable holds one.');
+  if (connection === undefined) throw missingUrlError('no variable has one.');
   return work(connection);
 };
 
 /**
- * The connection of the environment, after a line that names its variable: one that was forgotten may count before the
- * one that is meant.
+ * The connection of the environment. Prints a line that names its variable, because a forgotten variable may take
+ * precedence over the intended one.
  * @returns undefined when no variable is set.
  */
 export function configuredConnection(output: Output): ConnectionSettings | undefined {

@@ -5,12 +5,12 @@ import type { MigrationSettings } from '../settings/settings.ts';
 import type { Run, Surveyed } from './run-state.ts';
 
 /**
- * Applies what is pending, as the one migrator: once its checks have passed, and in two or more parts where a check
- * needs something that a migration before it creates.
+ * Applies the pending migrations under the lock, once their checks have passed. It applies them in several parts if a
+ * check needs something that an earlier pending migration creates.
  */
 export async function applyPending(surveyed: Surveyed): Promise<void> {
   const { run, session } = surveyed;
-  // First of all: its thread loads graphile-migrate, which takes longer than all of the rest.
+  // First, because the thread loads graphile-migrate, which takes longer than all other steps.
   let thread = startMigrateThread(run);
   try {
     const [{ lock }, { refuseConflicts }, { passChecks }, { clearInvalidIndexes }, { apply }] =

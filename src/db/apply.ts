@@ -12,12 +12,12 @@ import type { Run, Surveyed } from './run-state.ts';
 import { type Watch, watchMigration } from './watch-migration.ts';
 
 /**
- * Applies what is pending, watching over it. Ends with everything applied, or throws.
+ * Applies the pending migrations and watches for blockers. Returns when all are applied, or throws.
  * @param before Name of the file before which to stop; null to apply all.
  */
 export async function apply(locked: Surveyed, thread: GraphileThread, before: string | null): Promise<void> {
   const { run, session, found, pending } = locked;
-  // The signal may have been aborted before anything here listened to it.
+  // The signal may have been aborted before the listener below was added.
   run.signal.throwIfAborted();
   const watch: Watch = {
     current: undefined,
@@ -52,7 +52,7 @@ export async function apply(locked: Surveyed, thread: GraphileThread, before: st
   watchMigration(locked, watch, thread, stop.signal, cancel).catch(() => {
     if (stop.signal.aborted) return;
     const message =
-      "The connection that holds this run's lock is lost. graphile-migrate's own lock still keeps others out.";
+      "The connection that holds this run's lock was lost. graphile-migrate's own lock still excludes other runs.";
     run.emit({ type: 'warning', message });
   });
   run.signal.addEventListener('abort', cancel);
@@ -72,14 +72,14 @@ export async function apply(locked: Surveyed, thread: GraphileThread, before: st
   await noteUnreported(locked, watch, outcome);
   if (outcome.type === 'done') return;
   if (!isLockedOut(outcome)) throw await failureOf(locked, outcome, watch);
-  const reason = `graphile-migrate itself is at work on ${found.where}.`;
+  const reason = `graphile-migrate itself is running on ${found.where}.`;
   const message = `${reason} Run this again when it is done; nothing is applied twice.`;
   throw new PassingFailure(reason, new LockNotAcquiredError(message, UNKNOWN_HOLDER, run.progress.applied));
 }
 
 /**
- * A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. That blocks no one
- * while it waits, and {@link watchMigration} monitors it.
+ * A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. These waits block no
+ * one, and {@link watchMigration} monitors them.
  */
 function limitsOf({ settings, progress }: Run, migration: CommittedMigration): MigrationLimits {
   const { filename, transaction } = migration;

@@ -3,13 +3,13 @@ import type { GraphileThread } from '../graphile/thread.ts';
 import type { Queryable, Session } from './session.ts';
 
 const CANCEL_EVERY_MS = 50;
-/** How long a cancelled statement may take to end before its session is ended, and then its thread. */
+/** How long a cancelled statement may take to end before its session is ended, and then the thread. */
 const CANCEL_MS = 600;
 const END_MS = 900;
 
 /**
- * Ends what the thread does: first the statement on the server, so that its transaction rolls back and its locks are
- * free, then the thread, whatever the server says. A thread that just ended would leave the server working.
+ * Ends the thread: first its statement on the server, so that the transaction rolls back and its locks are
+ * released, then the thread itself, even if the server is silent. Otherwise the server would continue the statement.
  */
 export async function cancelThread(session: Session, thread: GraphileThread): Promise<void> {
   thread.stop();
@@ -35,8 +35,8 @@ export async function cancelThread(session: Session, thread: GraphileThread): Pr
 }
 
 /**
- * Cancels the statement of a server process repeatedly until it has ended, because between two statements there is
- * nothing to cancel.
+ * Cancels the statement of a server process repeatedly until it has ended, because a cancel between two statements has
+ * no effect.
  * @param session Another session on the same server.
  * @param endSessionAt When to end the process's whole session instead, by `performance.now()`. Default: never.
  */

@@ -80,14 +80,14 @@ export async function refuseConflicts(
   if ('reason' in model) {
     throw new FilestoreError(
       'SCHEMA_MODEL_INVALID',
-      `${capitalized(session.database.where)} has tables but no recorded migration, and they could not be checked: ${model.reason} Nothing was changed.`,
+      `${capitalized(session.database.where)} has tables without a recorded migration, which could not be checked: ${model.reason} Nothing was changed.`,
     );
   }
   const sql = committed.map(({ body }) => body).join('\n');
   const conflicts = adoptionConflicts(model.model, await readCatalog(session), sql);
   if (conflicts.length === 0) return;
   throw new SchemaConflictError(
-    `Schema filestore exists in ${session.database.where} with another shape, but without a recorded migration: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database. Correct these objects, or move them to another schema (alter table … set schema …), then run this again.`,
+    `Schema filestore exists in ${session.database.where} with another shape and without a recorded migration: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database. Correct these objects, or move them to another schema (alter table … set schema …), then run this again.`,
     conflicts,
   );
 }

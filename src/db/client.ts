@@ -15,7 +15,7 @@ export const POSTGRES_SCHEMA = 'filestore';
 let pool: Pool | undefined;
 
 /**
- * The pool that services share, made at the first call from FILESTORE_DATABASE_URL (else DATABASE_URL) and
+ * The pool of the process. The first call creates it from FILESTORE_DATABASE_URL (else DATABASE_URL) and
  * the pool variables of {@link poolSettings}. Connections are opened when they are needed.
  * @throws {SettingsError} when no URL is set or a value cannot be used.
  */
@@ -25,7 +25,7 @@ export function getPool(): Pool {
 }
 
 /**
- * A connection of the pool; give it back with `release()`. Prefer {@link withConnection}, which does.
+ * A connection of the pool. Return it with `release()`, or use {@link withConnection}, which does.
  * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses.
  */
 export async function getClient(): Promise<PoolClient> {
@@ -37,7 +37,7 @@ export async function getClient(): Promise<PoolClient> {
   }
 }
 
-/** Runs `work` with a connection of the pool and gives it back, whatever happens. */
+/** Runs `work` with a connection of the pool, and always returns the connection. */
 export async function withConnection<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await getClient();
   try {
@@ -49,7 +49,7 @@ export async function withConnection<T>(work: (client: PoolClient) => Promise<T>
 
 /**
  * Runs `work` in a READ COMMITTED transaction: committed when it returns, rolled back when it throws. A
- * connection whose rollback fails is closed, never given back half open.
+ * connection whose rollback fails is closed and not returned to the pool.
  */
 export async function withTransaction<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await getClient();
@@ -69,7 +69,7 @@ export async function withTransaction<T>(work: (client: PoolClient) => Promise<T
   }
 }
 
-/** Closes the pool once its connections are given back. The next call of {@link getPool} makes a new one. */
+/** Closes the pool once its connections are returned. The next call of {@link getPool} creates a new one. */
 export async function closePool(): Promise<void> {
   const closing = pool;
   pool = undefined;
@@ -116,6 +116,6 @@ function clientOf(connection: ConnectionSettings) {
 
 function requireServiceConnection() {
   const connection = serviceConnection();
-  if (connection === undefined) throw missingUrlError('a service does not start a database.');
+  if (connection === undefined) throw missingUrlError('a service needs one.');
   return connection;
 }

@@ -26,10 +26,10 @@ export interface CommittedMigration extends Pick<MigrationText, 'body' | 'transa
 
 /**
  * Reads `migrations/committed` and checks its chain: every file is unedited and names the one before.
- * @param migrationsFolder The folder that holds `committed`.
+ * @param migrationsFolder The folder of `committed`.
  * @returns the migrations in order; at least one.
  * @throws {FilestoreError} `MIGRATIONS_MISSING`: there is none.
- * @throws {MigrationsInvalidError} that names the file at fault.
+ * @throws {MigrationsInvalidError} that names the damaged file.
  */
 export async function readCommittedMigrations(
   migrationsFolder: string,
@@ -40,8 +40,8 @@ export async function readCommittedMigrations(
 }
 
 /**
- * Reads the same files and checks each alone. After a merge they may not form a chain.
- * @throws what {@link readCommittedMigrations} does.
+ * Reads the same files and checks each of them, but not the chain, which a merge can break.
+ * @throws {FilestoreError} as {@link readCommittedMigrations} does.
  */
 export async function readMigrationFiles(migrationsFolder: string): Promise<readonly CommittedMigration[]> {
   const folder = join(migrationsFolder, 'committed');
@@ -160,7 +160,7 @@ function describeBreak(
   if (follows !== undefined) {
     return new MigrationsInvalidError(
       'MIGRATION_OUT_OF_CHAIN',
-      `Migration ${filename} follows ${follows.filename} by its header and ${before?.filename ?? 'the start'} by its number: one of them was renumbered, or comes from another branch. Give it its number back, or uncommit it and commit it again.`,
+      `Migration ${filename} follows ${follows.filename} by its header, but ${before?.filename ?? 'the start'} by its number: one of them was renumbered, or comes from another branch. Restore its number, or uncommit it and commit it again.`,
       filename,
     );
   }
@@ -182,7 +182,7 @@ function describeBreak(
 }
 
 /**
- * Refuses a package without the file of its last migration, which the chain of the others cannot show.
+ * Refuses a package without the file of its last migration, which the chain of the other files does not show.
  * @throws {MigrationsInvalidError} naming the file.
  */
 export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {

@@ -15,9 +15,9 @@ const REFUSALS: Readonly<Record<string, (user: string) => string>> = {
 
 /** Node's codes for a server that cannot be reached. */
 const UNREACHABLE: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'nothing listens there',
+  ECONNREFUSED: 'no server listens there',
   ENOENT: 'there is no socket',
-  ENOTFOUND: 'the host name is not known',
+  ENOTFOUND: 'the host name is unknown',
   EAI_AGAIN: 'the host name could not be resolved (temporary failure)',
   EHOSTUNREACH: 'the host cannot be reached',
   ENETUNREACH: 'the network cannot be reached',
@@ -39,7 +39,7 @@ const UNTRUSTED: Readonly<Record<string, string>> = {
 const UNKNOWN_AUTHORITY =
   /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(GET_ISSUER_CERT(_LOCALLY)?|VERIFY_LEAF_SIGNATURE)|CERT_(UNTRUSTED|SIGNATURE_FAILURE))$/;
 
-/** A temporary failure. It never leaves the package: a caller sees `error`. */
+/** A temporary failure. It never leaves the package: callers get its `error`. */
 export class PassingFailure extends Error {
   /**
    * @param reason One sentence for people.
@@ -77,7 +77,7 @@ function describeRefusal({ where, config }: Database, cause: unknown): string {
   const refusal = REFUSALS[code];
   if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
   const distrust = UNKNOWN_AUTHORITY.test(code)
-    ? "the authority that issued the server's certificate is not known here. Name its certificate with sslrootcert in the database URL"
+    ? "the authority that issued the server's certificate is not trusted on this machine. Name the authority's certificate with sslrootcert in the database URL"
     : UNTRUSTED[code];
   if (distrust !== undefined) return `Cannot trust ${where}: ${distrust} (${code}).`;
   // Errors of pg without a code.
@@ -90,14 +90,14 @@ function describeRefusal({ where, config }: Database, cause: unknown): string {
   if (code.startsWith('ERR_SSL_')) {
     return `Cannot connect to ${where} with TLS: ${code}. Check sslcert and sslkey in the database URL, and the TLS versions of the server.`;
   }
-  // PgBouncer refuses unknown options, and a pool's connections send their isolation level as one.
+  // PgBouncer refuses unknown startup options. Connections of a pool send their isolation level as one.
   if (message.includes('unsupported startup parameter')) {
     return `Cannot connect to ${where}: the pooler refuses the session's options (${message}). Set ignore_startup_parameters = options in pgbouncer.ini, or use the URL of the server itself.`;
   }
   return `Cannot connect to ${where}: ${UNREACHABLE[code] ?? message}. Check that the server runs, and the host and port in the database URL.`;
 }
 
-/** The server has one SQLSTATE for its rules and for roles. The message that tells them apart may be translated. */
+/** The server has one SQLSTATE for pg_hba.conf and for roles. The message that distinguishes them may be translated. */
 function isUnusableRole(cause: unknown): boolean {
   return cause instanceof Error && 'routine' in cause && cause.routine === 'InitializeSessionUserId';
 }
@@ -121,16 +121,16 @@ export function connectionLostError(
   );
 }
 
-/** Whether a later attempt to connect may succeed: the server is starting, or its name is not known yet. */
+/** Whether a later attempt to connect may succeed: the server is starting, or its name cannot be resolved yet. */
 export function isPassing(cause: unknown): boolean {
   const code = codeOfConnecting(cause);
-  // No connection left; a session that ends at once because the server stops or crashed; a starting server.
+  // Too many connections; a server that stops, crashed or starts.
   if (/^(53300|57P0[123])$/.test(code)) return true;
   if (code === 'EACCES') return false;
   return code in UNREACHABLE || (code === '' && GONE.test(messageOf(cause)));
 }
 
-/** Whether an error means that the connection is gone, rather than that the statement was wrong. */
+/** Whether an error means that the connection was lost, and not that the statement was wrong. */
 export function isConnectionLoss(cause: unknown): boolean {
   const code = codeOfConnecting(cause);
   // Class 08: connection exceptions; 57P01 to 57P05: the server ended the session.

@@ -22,7 +22,7 @@ export type CheckOutcome =
 
 /** A check of a pending migration, evaluated before any of them is applied. */
 export interface EvaluatedCheck {
-  /** What is wrong with the data if it fails, and what to do, in the words of the migration. */
+  /** The migration's text for a failure: what is wrong with the data, and what to do. */
   readonly message: string;
   /** Line of the message in the file, from 1. */
   readonly line: number;
@@ -36,11 +36,11 @@ export interface EvaluatedCheck {
 export interface PendingMigration {
   readonly filename: string;
   readonly message: string | null;
-  /** The SQL as the server would get it. */
+  /** The SQL that would be sent to the server. */
   readonly sql: string;
   /** False for one that begins with `--! no-transaction`. */
   readonly transaction: boolean;
-  /** What must be true of the data, in the order of the file. */
+  /** Its checks of the data, in the order of the file. */
   readonly checks: readonly EvaluatedCheck[];
 }
 
@@ -69,7 +69,7 @@ export async function passChecks({
 /**
  * Describes the pending migrations of a database, and evaluates their checks. Reads only.
  * @param timeoutMs Of each check; 0: no limit.
- * @throws {MigrationsInvalidError} `MIGRATION_MALFORMED`: something in a migration is almost a check.
+ * @throws {MigrationsInvalidError} `MIGRATION_MALFORMED`: a migration has an invalid check.
  */
 export async function describePending(
   session: Queryable,
@@ -85,7 +85,7 @@ export async function describePending(
       const outcome = outcomes[all.indexOf(check)];
       const { message, line } = check;
       const reason = outcome !== undefined && 'reason' in outcome ? outcome.reason : null;
-      // Nothing that comes before the first one can create what is missing.
+      // No earlier migration can create an object that the first one lacks.
       const isLater = outcome?.state === 'not possible' && index > 0;
       return {
         message,
@@ -181,7 +181,7 @@ function judge({ rows, fields }: pg.QueryResult): CheckOutcome {
   if (field === undefined || others.length > 0)
     return wrong(`returned ${fields.length} columns instead of one`);
   if (rows.length !== 1) return wrong(`returned ${rows.length} rows instead of one`);
-  if (field.dataTypeID !== BOOLEAN_OID) return wrong('returned something else than a boolean');
+  if (field.dataTypeID !== BOOLEAN_OID) return wrong('returned something other than a boolean');
   const value: unknown = rows[0][field.name];
   if (value === null) return wrong('returned null instead of true');
   return { state: value === true ? 'passed' : 'false' };

@@ -2,7 +2,7 @@ import type { FilestoreErrorCode, LockHolder } from '../errors.ts';
 import { capitalized, count, seconds } from '../text.ts';
 import { describeHolderAndSince, describeHolders } from './lock-holder.ts';
 
-/** How far an index build is, from pg_stat_progress_create_index. */
+/** Progress of an index build, from pg_stat_progress_create_index. */
 export interface IndexBuild {
   /** The server's name for it, such as `building index: scanning table`. */
   readonly phase: string;
@@ -12,8 +12,8 @@ export interface IndexBuild {
 }
 
 /**
- * A part of a run has ended, with success or not. It has what a span of a trace needs. The span `run` is the whole run:
- * it is the last event, and the parent of the others.
+ * A part of a run has ended, successfully or not. The event has the data of a span of a trace. The span `run` is the
+ * whole run: it is the last event, and the parent of the others.
  */
 export interface MigrationSpan {
   readonly type: 'span';
@@ -31,7 +31,7 @@ export interface MigrationSpan {
   readonly attempt: number;
   /** Name of the database. */
   readonly database: string;
-  /** Null until the server has answered. */
+  /** Null before the server has answered. */
   readonly serverVersion: string | null;
   /** Null after success. */
   readonly error: MigrationSpanError | null;
@@ -57,7 +57,7 @@ export type MigrationEvent =
       /** True where objects exist without a history: they are kept, and the migrations run over them. */
       readonly adopting: boolean;
     }
-  /** The server does not answer yet, or another migrator is at work. */
+  /** The server does not answer yet, or another migrator is running. */
   | { readonly type: 'waiting'; readonly for: 'server'; readonly reason: string; readonly atMostMs: number }
   | { readonly type: 'waiting'; readonly for: 'lock'; readonly holder: LockHolder; readonly atMostMs: number }
   | { readonly type: 'migration-start'; readonly filename: string }
@@ -78,7 +78,7 @@ export type MigrationEvent =
       readonly reason: string;
       readonly delayMs: number;
       /**
-       * How long the migration waited for a table's lock that it did not get, and other sessions behind it; null for
+       * How long the migration waited in vain for a table's lock; other sessions may have waited behind it. Null for
        * any other failure.
        */
       readonly lockWaitedMs: number | null;

@@ -18,7 +18,7 @@ const CREATE_INDEX = new RegExp(
 const WORKS_CONCURRENTLY =
   /^\s*(?:create\s+(?:unique\s+)?index|drop\s+index|reindex\s[^;]*?)\s+concurrently\b/i;
 
-/** The index that a migration builds concurrently, if it is one that does. */
+/** The index that a migration builds concurrently; undefined for any other migration. */
 export function concurrentIndexOf(
   migration: Pick<CommittedMigration, 'body' | 'transaction'>,
 ): IndexName | undefined {
@@ -65,7 +65,7 @@ export async function dropInvalidIndex(
   );
   const [found] = rows;
   if (found === undefined) return false;
-  // An autovacuum has no role. It builds no index, and gives way to a waiting drop.
+  // An autovacuum has no role. It builds no index, and the server cancels it for a waiting drop.
   const builders = await usersOf(
     session,
     found.table,

@@ -1,9 +1,9 @@
 import type { LockHolder, ServerProcess } from '../errors.ts';
 
-// Parts of queries that name holders, each the JSON of a HolderRow. They work for any role: the server hides the
-// times of other roles' sessions from most, and prepared transactions from none.
+// Parts of queries that return holders as JSON (HolderRow). They work for any role: the server hides the
+// times of other roles' sessions from most roles, and prepared transactions from none.
 
-/** @param a Alias of a row of pg_stat_activity, all null where the session has ended. */
+/** @param a Alias of a row of pg_stat_activity, all null if the session has ended. */
 export const sessionHolder = (a: string) => `pg_catalog.json_build_object(
   'kind', case
     when ${a}.pid is null then 'unknown'
@@ -123,8 +123,8 @@ function age(milliseconds: number): string {
 }
 
 /**
- * A string constant of SQL in one line. Any login chooses the id of its prepared transactions, and it may hold quotes,
- * line ends and codes for terminals.
+ * A string constant of SQL in one line. Any role can choose the id of its prepared transactions, so the id may contain
+ * quotes, line ends and terminal codes.
  */
 function sqlString(text: string): string {
   const quoted = text.replaceAll("'", "''");

@@ -1,25 +1,24 @@
 /**
- * Waits for a table's lock that ended without it. Everything else that uses the table may have waited behind each of
- * them.
+ * Waits for a table's lock that timed out. Other sessions that use the table may have waited behind each of them.
  */
 export interface LockTimeouts {
   readonly count: number;
-  /** Milliseconds of all of them together. */
+  /** Sum in milliseconds. */
   readonly totalMs: number;
   readonly longestMs: number;
 }
 
-/** The first wait, and by how much each one is longer than the one before. */
+/** Length of the first wait, and the increase from one wait to the next. */
 const STEP_MS = 100;
 
-/** How long the statements of each migration of a run wait for a table's lock, and the waits that were for nothing. */
+/** The lock timeouts of a run's migrations, and the waits that timed out. */
 export class LockWaits {
   readonly #timeouts: number[] = [];
   /** The migration that last did not get a lock, and its next wait. */
   #next: { readonly filename: string; readonly waitMs: number } | undefined;
 
   /**
-   * The lock timeout of a migration's statements. It starts at a tenth of a second, and grows by as much each time that
+   * The lock timeout of a migration's statements. It starts at 0.1 s, and grows by 0.1 s each time that
    * the migration did not get a lock.
    * @param limitMs 0: no limit.
    * @returns milliseconds; 0 for no limit.
@@ -38,7 +37,7 @@ export class LockWaits {
     const timeoutMs = this.timeoutOf(filename, limitMs);
     const waitedMs = timeoutMs === 0 ? ranMs : Math.min(timeoutMs, ranMs);
     this.#timeouts.push(waitedMs);
-    // A migration that works for long before it needs the lock would otherwise repeat that work for a short wait.
+    // Otherwise a migration with much work before its lock would repeat that work for a short wait.
     this.#next = { filename, waitMs: Math.max(timeoutMs + STEP_MS, ranMs - timeoutMs) };
     return waitedMs;
   }

@@ -10,7 +10,7 @@ import type { Surveyed } from './run-state.ts';
 import type { Queryable } from './session.ts';
 import { survey } from './survey.ts';
 
-/** Interval of polling: low load, and no noticeable delay. */
+/** Mean interval of polling: low load, and no noticeable delay. */
 const POLL_MS = 200;
 
 /**
@@ -18,7 +18,7 @@ const POLL_MS = 200;
  * statement holds a snapshot, and "create index concurrently" in the holder's session would wait for that snapshot,
  * so both would hang. The lock ends with the session.
  * @returns the database as it is under the lock; undefined when another migrator has applied everything.
- * @throws {LockNotAcquiredError} another migrator was at work for too long.
+ * @throws {LockNotAcquiredError} another migrator held the lock for too long.
  */
 export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
   const { run, session } = surveyed;
@@ -33,7 +33,7 @@ export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
       const found = await survey(session, run.committed);
       const pending = pendingIn(found.plan, found.where);
       if (pending.length === 0) return undefined;
-      // Even with our lock, graphile-migrate's command line may be at work, or a server process whose client died.
+      // With our lock, graphile-migrate's own lock may still be held: by its command line, or for a client that died.
       const wanted = locked ? 'graphile-migrate' : 'filestore';
       const others = found.migrators.filter((one) => !('pid' in one && one.pid === found.pid));
       const holder = others.find((one) => one.lock === wanted);
@@ -43,7 +43,7 @@ export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
         // The first one holds the lock that the run waited for.
         const holders = [...others].sort((a, b) => Number(b.lock === wanted) - Number(a.lock === wanted));
         throw new LockNotAcquiredError(
-          `Gave up after ${seconds(lockWaitMs - leftMs)}: ${describeLock(session.database.where, holders)} It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS; nothing is applied twice.`,
+          `Gave up after ${seconds(lockWaitMs - leftMs)}: ${describeLock(session.database.where, holders)} Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer; nothing is applied twice.`,
           holders[0] ?? UNKNOWN_HOLDER,
           run.progress.applied,
         );
@@ -73,13 +73,13 @@ function describeLock(where: string, holders: readonly LockHolder[]): string {
   const prepared = holders.flatMap((holder) =>
     holder.kind === 'prepared transaction' ? [holder.remedy] : [],
   );
-  // A run has two sessions, one for each lock: of a dead one, both have to go.
+  // A run has two sessions, one for each lock. If the run is dead, both must be ended.
   const ends = holders.flatMap((holder) => ('pid' in holder ? [`pg_terminate_backend(${holder.pid})`] : []));
   const what =
     prepared.length > 0
       ? `the lock of migrations on ${where} is held by ${who}`
-      : `another migrator is at work on ${where}, ${who === '' ? 'and who it is cannot be told' : who}`;
-  const end = ends.length > 0 ? ` if the program behind it is dead, end it: select ${ends.join(', ')}.` : '';
+      : `another migrator is running on ${where}: ${who === '' ? 'its session cannot be seen' : who}`;
+  const end = ends.length > 0 ? ` if its program no longer runs, end it: select ${ends.join(', ')}.` : '';
   return [
     `${what}.`,
     ...prepared.map((remedy) => `${remedy}.`),

@@ -10,13 +10,13 @@ import { isWord, tokenize } from '../sql-text.ts';
 export interface MigrationCheck {
   /** What is wrong if it does not hold, and what to do. */
   readonly message: string;
-  /** One select. Its columns are those of the text. */
+  /** One select. Positions in it have the same columns as in the file. */
   readonly sql: string;
   /** Line of the message in the file, from 1. The select begins in the next one. */
   readonly line: number;
 }
 
-/** Why something in a migration is no check. */
+/** Why a check of a migration is invalid. */
 export interface CheckProblem {
   readonly line: number;
   /** Such as `is a check without a message`. */
@@ -31,7 +31,7 @@ export interface MigrationChecks {
 
 const HEAD = /^--[ \t]*check:(.*)$/;
 const QUERY = /^--((?:[ \t]{2,}|\t)\S.*)$/;
-/** Below the top, a sentence in a comment may begin with this word. */
+/** Stricter than HEAD, because a later comment may begin with "-- check:". */
 const MISPLACED = /^--check:/;
 const BLANK_OR_COMMENT = /^\s*(?:--.*)?$/;
 const INCLUDE = /^--![ \t]*include/i;
@@ -84,7 +84,7 @@ function problemOf({ message, sql }: MigrationCheck): Omit<CheckProblem, 'line'>
     return { what: 'is a check without a query', remedy };
   }
   if (!isWord(tokens[0], 'select', 'with')) {
-    return { what: 'is a check whose query is no select', remedy: 'Write a select that returns true.' };
+    return { what: 'is a check whose query is not a select', remedy: 'Write a select that returns true.' };
   }
   if (tokens.some(({ text }) => text === ';')) {
     const remedy = 'Write one select without a semicolon, and a separate check for another one.';

@@ -13,31 +13,30 @@ import type { Watch } from './watch-migration.ts';
 const REMEDIES: Readonly<Record<string, string>> = {
   '25001':
     'A concurrent statement cannot run in a transaction. Write it as a separate migration with only this statement, which begins with "--! no-transaction".',
-  '25P04':
-    'The migration took longer than the transaction_timeout that it sets. A run sets none: remove it from the migration, or raise it.',
+  '25P04': 'The migration took longer than its own transaction_timeout. Remove or raise it; a run sets none.',
   '42501':
     'For the first run: grant create on database … to …. Later runs must be the owner of the schemas filestore and graphile_migrate.',
   '42P07':
-    'An object of that name exists already. Compare it with the migration, and move it to another schema.',
+    'An object with that name already exists. Compare it with the migration, and move it to another schema.',
   '53300':
-    'A run needs two connections at once. Close some, or raise the limit of the server, the database or the role.',
+    'A run needs two connections at once. Close other connections, or raise the limit of the server, the database or the role.',
   '53100': "The server's disk is full. Free space, then run this again.",
   '55P03':
-    'Another transaction holds a lock on the table (select * from pg_stat_activity where xact_start is not null order by xact_start). Run this again when it has ended.',
-  '40P01': 'It ran into a deadlock with another transaction. Run this again.',
+    'Another transaction locks the table (select * from pg_stat_activity where xact_start is not null order by xact_start). Run this again when that transaction has ended.',
+  '40P01': 'It was in a deadlock with another transaction. Run this again.',
   '57014':
-    'The statement was cancelled, by a user or by a time limit (FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS). Raise the limit if it was that, then run this again.',
+    'The statement was cancelled, by a user or by a time limit (FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS). If it was the limit, raise it. Then run this again.',
   '57P01': 'An administrator ended the session. Ask why, then run this again.',
-  '25006': 'The server only allows reading (a standby?). Migrate its primary.',
+  '25006': 'The server is read-only. If it is a standby, migrate its primary.',
 };
 
-/** SQLSTATEs of a lock that was not to be had: it may be next time (PostgreSQL manual, appendix A). */
+/** SQLSTATEs of lock failures, after which another attempt can succeed (PostgreSQL manual, appendix A). */
 const LOCK_FAILURES: Readonly<Record<string, string>> = {
   '55P03': 'did not get the lock it needs within its lock timeout',
   '40P01': 'ran into a deadlock',
 };
 
-/** The error for a failure of the thread; a passing one when it is worth another attempt. */
+/** The error for a failure of the thread; a PassingFailure if another attempt can succeed. */
 export async function failureOf(
   locked: Surveyed,
   failure: ThreadFailure,
@@ -52,12 +51,12 @@ export async function failureOf(
     await clearAfterFailure(locked, migration, watch.gaveUp || run.signal.aborted);
   }
   const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
-  // Who was in the way before another failure has nothing to do with it.
+  // Earlier blockers are no cause of another failure.
   const blockers = lockFailure !== undefined || watch.gaveUp ? watch.blockers : '';
   const error = migrationFailure(failure, migration, run.progress.applied, blockers);
   if (watch.gaveUp) {
     return new MigrationFailedError(
-      `Migration ${filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was given up. End that transaction, or wait for it, and run this again. It waits longer with FILESTORE_MIGRATION_LOCK_WAIT_MS.`,
+      `Migration ${filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was cancelled. End that transaction or wait for its end, and run this again. Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer.`,
       error.place,
       error.sqlState,
       error.applied,
@@ -65,14 +64,14 @@ export async function failureOf(
     );
   }
   if (lockFailure !== undefined) {
-    const who = blockers === '' ? '' : `; in its way: ${blockers}`;
+    const who = blockers === '' ? '' : `; blocked by ${blockers}`;
     const isInWay = migration !== undefined && !worksConcurrently(migration);
     const lockWaitedMs = isInWay
       ? run.progress.lockWaits.noteTimeout(migration.filename, run.settings.lockTimeoutMs, failure.ranMs)
       : null;
     return new PassingFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error, lockWaitedMs);
   }
-  // A session that ended while the other one lives was ended on purpose.
+  // If only one of the two sessions ended, someone ended it on purpose.
   const byHand = alive && failure.error.code === '57P01';
   const cause = causeOf(failure.error);
   if (isConnectionLoss(cause) && !byHand) {
@@ -80,7 +79,7 @@ export async function failureOf(
   }
   if (filename === null && isPassing(cause)) {
     return new PassingFailure(
-      `${capitalized(where)} gave the run no second connection: ${cause.message}.`,
+      `${capitalized(where)} refused the run a second connection: ${cause.message}.`,
       error,
     );
   }
@@ -88,7 +87,7 @@ export async function failureOf(
 }
 
 /**
- * The error for a migration that failed: the file, the statement, the position, the server's words, what to do.
+ * The error for a failed migration: file, statement, position, the server's message, and what to do.
  * @param blockers The sessions that last blocked it, in words; empty if there were none.
  */
 function migrationFailure(
@@ -141,8 +140,8 @@ function describeRest(
   if (migration === undefined) return before;
   const fate = migration.transaction
     ? failure.failed === null && isConnectionLoss(causeOf(failure.error))
-      ? 'It was rolled back, unless the server had committed it already: the next run checks.'
+      ? 'It was rolled back, unless the server had already committed it. The next run checks that.'
       : 'It was rolled back.'
-    : 'It runs without a transaction; the next run removes an invalid index that it may have left.';
+    : 'It runs without a transaction, so it may have left an invalid index, which the next run drops.';
   return `${fate} ${before}`;
 }

@@ -30,31 +30,31 @@ import { type Migrator, type Survey, survey } from './survey.ts';
 export type MigrationOptions = DatabaseOptions;
 
 export interface RunMigrationsOptions extends MigrationOptions {
-  /** Takes the place of single settings of the environment ({@link migrationSettings}). */
+  /** Overrides single settings of the environment ({@link migrationSettings}). */
   readonly settings?: Partial<MigrationSettings>;
   /**
-   * Stops the run: what is committed stays, the migration under way is rolled back (unless it runs without a
-   * transaction), the lock is free.
+   * Stops the run. Committed migrations stay, the current one is rolled back (unless it runs without a
+   * transaction), and the lock is released.
    */
   readonly signal?: AbortSignal;
-  /** Told what happens as it happens, and the spans of a trace (`MigrationSpan`). */
+  /** Called with each event as it happens, including the spans of a trace (`MigrationSpan`). */
   readonly onEvent?: (event: MigrationEvent) => void;
-  /** Told the same, except for the spans, in lines for people. */
+  /** Gets a line of text for each event, except for spans. */
   readonly logger?: MigrationLogger;
   /**
-   * Compare the schema with the package's model after applying. Default: true. Without it, the loss of
-   * the last migration's file is not noticed either: only the model shows it.
+   * Compare the schema with the package's model after applying. Default: true. If false, a missing file of
+   * the last migration is not noticed either, because only the model shows it.
    */
   readonly compareSchema?: boolean;
 }
 
-/** `console` is one. */
+/** Where a run logs, such as `console`. */
 export interface MigrationLogger {
   info(line: string): void;
   warn(line: string): void;
 }
 
-/** What a run did. */
+/** The result of a run. */
 export interface MigrationReport {
   /** The migrations this run applied, in order. */
   readonly applied: readonly {
@@ -63,46 +63,46 @@ export interface MigrationReport {
     readonly hash: string;
     readonly durationMs: number;
   }[];
-  /** Number of migrations that were there already. */
+  /** Number of migrations that were applied earlier. */
   readonly alreadyApplied: number;
   readonly database: string;
   readonly serverVersion: string;
   /** Milliseconds spent waiting for other migrators. */
   readonly waitedForLockMs: number;
-  /** 1, and one more for each time that something passing got in the way. */
+  /** 1 plus the number of retries after temporary failures. */
   readonly attempts: number;
-  /** Waits for a table's lock that ended without it, behind which other sessions may have waited; all 0 for none. */
+  /** Waits for a table's lock that timed out; other sessions may have waited behind them. All 0 if there were none. */
   readonly lockTimeouts: LockTimeouts;
-  /** Whether the schema is what the migrations make; compared only when something was applied. */
+  /** Whether the schema matches its model; compared only if something was applied. */
   readonly schema: SchemaCheck;
   readonly durationMs: number;
 }
 
-/** How a database stands to the migrations of this package. */
+/** How the history of a database compares with the migrations of this package. */
 export interface MigrationStatus {
   readonly state: MigrationState;
   readonly applied: readonly AppliedMigration[];
-  /** Names of the files that a run would apply; none when `ahead` or `diverged`, since a run refuses those. */
+  /** Names of the files that a run would apply. Empty if `ahead` or `diverged`, which a run refuses. */
   readonly pending: readonly string[];
-  /** One line each, with what to do; empty unless `ahead` or `diverged`. */
+  /** One line for each problem, with its remedy. Empty unless `ahead` or `diverged`. */
   readonly problems: readonly string[];
   readonly serverVersion: string;
   /** True on a hot standby, which gets its migrations by replication. */
   readonly standby: boolean;
-  /** Who migrates the database at this moment. */
+  /** The present holders of the locks of migrations. */
   readonly migrators: readonly Migrator[];
 }
 
 /**
- * Applies the committed migrations that the database does not have yet, each in a separate transaction. Of many
- * runs at once one works and the others wait for it. Safe to run at every deploy: with nothing to apply, it is one
- * connection and one message.
+ * Applies the committed migrations that the database does not have yet, each in a separate transaction. If several
+ * runs start at once, one migrates and the others wait. Safe to run at every deploy: without pending migrations, it
+ * takes one connection and one message.
  * @example
  * const report = await runMigrations({ connectionString, logger: console });
  * console.log(report.applied.map(({ filename }) => filename), report.alreadyApplied);
- * @throws {FilestoreError} whose `code` is the reason; docs/operations.md has each with its remedy. What was applied
- * before stays: {@link MigrationFailedError}, {@link SchemaDriftedError}, {@link LockNotAcquiredError},
- * {@link ConnectionLostError} and {@link RunAbortedError} list it as `applied`.
+ * @throws {FilestoreError} docs/operations.md has each `code` with its remedy. Migrations that the run applied
+ * before stay: {@link MigrationFailedError}, {@link SchemaDriftedError}, {@link LockNotAcquiredError},
+ * {@link ConnectionLostError} and {@link RunAbortedError} list them as `applied`.
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const startedAt = performance.now();
@@ -137,8 +137,8 @@ export async function migrate(prepared: Run, startedAt: number): Promise<Migrati
 }
 
 /**
- * Compares the database with the migrations of this package. Reads only: works on a hot standby, and for a role that
- * may read nothing but the history (`grant usage on schema graphile_migrate`, `grant select on
+ * Compares the history of a database with the migrations of this package. Reads only: works on a hot standby, and for
+ * a role that can only read the history (`grant usage on schema graphile_migrate`, `grant select on
  * graphile_migrate.migrations`).
  * @example
  * const { state, pending } = await migrationStatus({ connectionString });
@@ -165,9 +165,9 @@ export function statusOf({ plan, applied, serverVersion, standby, migrators }: S
 }
 
 /**
- * What {@link runMigrations} would apply, with its SQL and the results of its checks. Reads only, and refuses what a
- * run would refuse by its look at the package, the history, and tables without a history. A run also refuses if a check
- * `failed`.
+ * Returns the migrations that {@link runMigrations} would apply, with SQL and the results of their checks. Reads only.
+ * Throws as a run would after reading the package, the history, and tables without a history. A run also throws if a
+ * check `failed`.
  * @example
  * for (const { filename, sql, checks } of await pendingMigrations({ connectionString })) {
  *   console.log(filename, sql, checks.filter(({ state }) => state === 'failed'));
@@ -187,12 +187,12 @@ export async function pendingMigrations(
 }
 
 /**
- * For a service's start: passes when the database has every migration of this package. A database that is ahead
- * passes too: in a rolling deploy the old version goes on beside the new one's schema, which is made for that.
+ * For a service's start: throws unless the database has every migration of this package. A database that is ahead
+ * passes too: in a rolling deploy, the old version runs with the new schema, which supports both.
  * @example
  * await assertMigrated({ connectionString });
- * @throws {NotMigratedError} whose message is the command that applies what is missing.
- * @throws what {@link migrationStatus} and a diverged history do.
+ * @throws {NotMigratedError} whose message has the command that applies the pending migrations.
+ * @throws {HistoryDivergedError} other files were applied. Also throws as {@link migrationStatus} does.
  */
 export async function assertMigrated(options: MigrationOptions = {}): Promise<void> {
   const found = await surveyOnce(options);
@@ -207,12 +207,12 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
 /**
  * Compares the live schema with the model that ships with the package, object by object, and the rights of roles with
  * the levels that `filestore.grant_access` recorded. Reads only. The rights need a role that has a level, or the owner.
- * Of a database that lacks migrations, or has more of them, nothing is compared, and `reason` says what to do.
+ * If the database lacks migrations or is ahead, nothing is compared, and `reason` says what to do.
  * @example
  * const check = await verifySchema({ connectionString });
  * if (check.state === 'drifted') console.log(check.differences.join('\n'));
- * @throws what {@link migrationStatus} does; {HistoryDivergedError} other files were applied; `SCHEMA_MODEL_INVALID`: the
- * model is missing or damaged.
+ * @throws {FilestoreError} as {@link migrationStatus} does; {HistoryDivergedError} if other files were applied;
+ * `SCHEMA_MODEL_INVALID` if the model is missing or damaged.
  */
 export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {
   return withSurvey(options, checkSurveyed);
@@ -231,7 +231,7 @@ export async function checkSurveyed(
   return checkSchemaAndRights(session, committed);
 }
 
-/** The migrations that ship with the package, none of them missing. */
+/** Reads the package's migrations, and refuses a missing file. */
 export async function readPackage(): Promise<readonly CommittedMigration[]> {
   const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
   await refuseMissingFile(committed);

@@ -10,8 +10,8 @@ export function noteApplied({ progress, emit }: RunUnderWay, filename: string, d
 }
 
 /**
- * Notes the migrations that the history has as applied although the thread did not report their end: the installed
- * graphile-migrate has other words than src/graphile/library-words.mjs.
+ * Notes migrations that the history records although the thread did not report their end, because the installed
+ * graphile-migrate logs other words than src/graphile/library-words.mjs has.
  * @throws {MigrationFailedError} graphile-migrate ended without an error, and the history lacks one of them.
  */
 export async function noteUnreported(
@@ -26,7 +26,7 @@ export async function noteUnreported(
   const open = pending
     .filter(({ filename }) => !run.progress.durations.has(filename))
     .slice(0, sentAt.length);
-  // The server may have committed the one that failed, which the next attempt or run sees.
+  // The server may have committed the failed migration. The next attempt or run notices that.
   const failing = outcome.type === 'failed' ? outcome.target?.committed : undefined;
   const unreported = open.filter(({ filename, hash }) => recorded.has(hash) && filename !== failing);
   for (const [index, { filename }] of unreported.entries()) {
@@ -36,7 +36,7 @@ export async function noteUnreported(
     run.spans.endMigration(filename, startedAt, durationMs);
   }
   if (unreported.length > 0) {
-    const message = `The log of graphile-migrate has other words than this package knows. The history says that it applied ${namesOf(unreported)}. Compare the installed version (npm ls graphile-migrate) with the one in package.json of this package.`;
+    const message = `The installed graphile-migrate logs words that this package does not know. According to the history, it applied ${namesOf(unreported)}. Compare the installed version (npm ls graphile-migrate) with the one in package.json of this package.`;
     run.emit({ type: 'warning', message });
   }
   const missing = open.filter(({ hash }) => !recorded.has(hash));

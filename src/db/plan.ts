@@ -102,7 +102,7 @@ export function refuseReadOnly(database: {
   if (database.standby) {
     throw new FilestoreError(
       'DATABASE_READ_ONLY',
-      `${capitalized(database.where)} is a read-only hot standby and lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); replication brings them here.`,
+      `${capitalized(database.where)} is a read-only hot standby and lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); replication then copies them here.`,
     );
   }
   if (database.readOnly) {
@@ -113,7 +113,7 @@ export function refuseReadOnly(database: {
   }
 }
 
-/** Refuses to migrate without triggers, which keep history, totals and the rights of roles right. */
+/** Refuses to migrate without triggers, which maintain history, totals and the rights of roles. */
 export function refuseDisabledTriggers(database: {
   readonly where: string;
   readonly triggersDisabled: boolean;
@@ -125,7 +125,7 @@ export function refuseDisabledTriggers(database: {
   );
 }
 
-/** The rows after those of all files. Empty unless every extra row continues the chain. */
+/** The rows after those of all files. Empty unless each of them continues the chain. */
 function rowsOfLaterVersion(
   committed: readonly CommittedMigration[],
   rows: readonly AppliedMigration[],
@@ -147,7 +147,7 @@ function findProblems(
     return [
       {
         code: 'HISTORY_FOREIGN',
-        description: `none of its migrations is one of this package, which begins with ${committed[0]?.filename}: it has ${names}`,
+        description: `it has only migrations of another package: ${names}. This package begins with ${committed[0]?.filename}`,
         remedy:
           'Check whether this is the right database: two packages that use graphile-migrate cannot share one.',
       },
@@ -162,7 +162,7 @@ function findProblems(
     if (recorded.has(file.hash) || named.has(file.recordedName)) continue;
     problems.push({
       code: 'HISTORY_ROW_MISSING',
-      description: `${file.filename} is not recorded as applied, though later ones are`,
+      description: `${file.filename} is not recorded as applied, but later ones are`,
       remedy: `If its objects exist, record it: ${recordingOf(file)}`,
     });
   }
@@ -205,7 +205,7 @@ function describeRow(
   ];
 }
 
-/** The statement that records a migration as graphile-migrate would. Hashes and names hold no quote. */
+/** The statement that records a migration as graphile-migrate would. Hashes and names contain no quotes. */
 function recordingOf({ recordedName, hash, previousHash }: CommittedMigration): string {
   const previous = previousHash === null ? 'null' : `'${previousHash}'`;
   return `insert into graphile_migrate.migrations (filename, hash, previous_hash) values ('${recordedName}', '${hash}', ${previous});`;

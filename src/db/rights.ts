@@ -42,7 +42,7 @@ select
   ) end as "revoke"
 from filestore.check_access() c
 left join filestore.access_levels l on l.role_name = c.role_name
--- The model of the schema has the rights of PUBLIC, and says so if they differ.
+-- The comparison with the model reports differences in the rights of PUBLIC.
 where c.role_name is distinct from 'PUBLIC'
 group by c.problem, c.role_name, l.level, c.privilege, c.kind, c.object
 order by c.role_name, c.problem, c.kind, c.object, c.privilege`);

@@ -28,7 +28,7 @@ export interface RunUnderWay extends Run {
   readonly spans: Spans;
 }
 
-/** What a run has done so far, over all its attempts. */
+/** The progress of a run, over all its attempts. */
 export class Progress {
   /** Milliseconds of each migration that this run applied, by file name. */
   readonly durations = new Map<string, number>();
@@ -57,8 +57,8 @@ export interface Surveyed {
 type Part = Pick<MigrationSpan, 'name' | 'filename'>;
 
 /**
- * Sends the spans of a run: the run begins with it, and one part of it follows the other. Times are those of
- * `performance.now()`, with one origin, so that spans nest if the clock is set.
+ * Sends the spans of a run, which begins when this object is created. Its parts run one after the other. All times are
+ * from `performance.now()`, with one origin, so that spans nest even if the clock is set.
  */
 export class Spans {
   readonly #epochMs = Date.now() - performance.now();
@@ -71,7 +71,7 @@ export class Spans {
     this.#part = { name, filename, startedAt: performance.now() };
   }
 
-  /** Ends the part that is under way, if there is one. `error` is what ended it. */
+  /** Ends the current part, if there is one. `error`: why it failed. */
   end(error?: unknown): void {
     if (this.#part === undefined) return;
     const { startedAt, ...part } = this.#part;
@@ -79,7 +79,7 @@ export class Spans {
     this.#send(part, startedAt, performance.now() - startedAt, error);
   }
 
-  /** Ends a migration that was not begun here, or not as the last one. Times are those of `performance.now()`. */
+  /** Sends the span of a migration that is not the current part. Times are from `performance.now()`. */
   endMigration(filename: string, startedAt: number, durationMs: number): void {
     if (this.#part?.filename === filename) this.#part = undefined;
     this.#send({ name: 'migration', filename }, startedAt, durationMs);
@@ -105,7 +105,7 @@ export class Spans {
   }
 }
 
-/** Every SQLSTATE of the server has a digit, and Node's codes of connections, such as `EPIPE`, have none. */
+/** Every SQLSTATE of the server has a digit. Node's codes for connections, such as `EPIPE`, have none. */
 const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/;
 
 function spanErrorOf(thrown: unknown): MigrationSpanError {

@@ -17,7 +17,7 @@ export interface RunResult {
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
 
-/** Carries a run out, and times it. */
+/** Performs a run, and times it. */
 export async function run(prepared: Run): Promise<RunResult> {
   const spans = new Spans(prepared);
   try {
@@ -31,9 +31,9 @@ export async function run(prepared: Run): Promise<RunResult> {
 }
 
 /**
- * Runs until everything is applied; tries again when what got in the way may pass. The pauses double from 0.2 to 10 s,
- * each varied by a quarter so that many runs do not try at once. After waits for a table's lock they grow as those do,
- * and are twice as long, so that traffic has the table for most of the time.
+ * Runs until everything is applied, and retries after temporary failures. The pauses double from 0.2 to 10 s,
+ * each varied by a quarter so that many runs do not retry at once. After a wait for a table's lock, the pause is about
+ * twice as long as the wait, so that traffic has the table for most of the time.
  */
 async function attemptUntilDone(run: RunUnderWay): Promise<RunResult> {
   const { progress, settings, signal, emit, spans } = run;
@@ -64,7 +64,7 @@ async function attemptUntilDone(run: RunUnderWay): Promise<RunResult> {
   }
 }
 
-/** One attempt, on new connections. It begins with a survey, whatever went wrong before. */
+/** One attempt, on new connections. It begins with a survey, because the state may have changed. */
 async function attempt(run: RunUnderWay): Promise<RunResult> {
   const { settings, progress, emit, spans } = run;
   spans.begin('connect');
@@ -96,7 +96,7 @@ async function attempt(run: RunUnderWay): Promise<RunResult> {
       emit({ type: 'plan', database: where, serverVersion, pending: filenames, adopting });
     }
     if (pending.length > 0) {
-      // Loads what that takes: most runs find nothing to do.
+      // Loaded only when needed: most runs have nothing to apply.
       const { applyPending } = await import('./apply-pending.ts');
       await applyPending({ run, session, found, pending });
     }
@@ -118,13 +118,13 @@ async function attempt(run: RunUnderWay): Promise<RunResult> {
   }
 }
 
-/** The error of a run that was told to stop; `cause` is what it was doing. */
+/** The error of a run that was stopped. `cause` is the error of its current step. */
 function abortedError(run: Run, cause: unknown): FilestoreError {
   if (cause instanceof RunAbortedError) return cause;
   const { applied } = run.progress;
   const underWay =
     cause instanceof MigrationFailedError && cause.place !== null
-      ? ` ${cause.place.filename} was under way and was not completed.`
+      ? ` ${cause.place.filename} was running and was not completed.`
       : '';
   return new RunAbortedError(
     `${describeStop(run.signal)} Applied and kept: ${applied.length === 0 ? 'nothing' : applied.join(', ')}.${underWay} Run this again to apply the rest.`,

@@ -3,7 +3,7 @@ import pg from 'pg';
 import type { Database } from '../settings/database.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
-/** A server that is silent for this long counts as lost. */
+/** A server that does not answer for this long counts as lost. */
 const ANSWER_MS = 5_000;
 /** How long a server may take to answer after the signal was aborted. */
 const STOP_MS = 2_000;
@@ -28,7 +28,7 @@ export async function lastRows<Row extends pg.QueryResultRow>(
 /** A connection of the runner. Its errors never become uncaught errors. */
 export interface Session extends Queryable {
   readonly database: Database;
-  /** Process id that the server announced; a pooler invents one. */
+  /** Process id that was sent at the connection; a pooler makes one up. */
   readonly announcedPid: number;
   /** Tests whether the server still answers. */
   isAlive(): Promise<boolean>;
@@ -46,7 +46,7 @@ export interface Patience {
   readonly waitMs: number;
   /** Ends the wait. A session that is open is then ended too, unless the server answers within two seconds. */
   readonly signal?: AbortSignal | undefined;
-  /** Called once, when the first attempt failed and there is time for another. */
+  /** Called once, if the first attempt fails and there is time for another. */
   readonly onWaiting?: (reason: string) => void;
 }
 
@@ -75,9 +75,9 @@ export async function openSession(database: Database, patience: Patience): Promi
 
 async function connect(database: Database, signal?: AbortSignal): Promise<Session> {
   const client = new pg.Client(database.config);
-  // A connection that breaks also rejects the query under way; without a listener it would end the process too.
+  // A lost connection rejects the current query. Without this listener, it would also end the process.
   client.on('error', () => undefined);
-  // Not by end(): that waits for the server, and never settles the promise of a connect() under way.
+  // end() would wait for the server, and would never settle the promise of an unfinished connect().
   const abandon = () => {
     client.connection.stream.destroy(new Error('Connection terminated by this side'));
   };
@@ -96,8 +96,8 @@ async function connect(database: Database, signal?: AbortSignal): Promise<Sessio
     delay(STOP_MS, undefined, { signal: ended.signal }).then(abandon, () => undefined);
   };
   signal?.addEventListener('abort', onAbort);
-  // One statement at a time: the watcher, the cancellation and the comparison share the session without knowing of
-  // each other.
+  // One statement at a time, because the watcher, the cancellation and the comparison share the session
+  // independently.
   let last: Promise<unknown> = Promise.resolve();
   const query: Session['query'] = <Row extends pg.QueryResultRow>(text: string) => {
     const result = last.then(() => client.query<Row>(text));
@@ -127,7 +127,7 @@ async function connect(database: Database, signal?: AbortSignal): Promise<Sessio
   };
 }
 
-/** From the server's BackendKeyData message; pg keeps it, but its types do not have it. */
+/** From the server's BackendKeyData message. pg has it as a property that its types lack. */
 function processIdOf(client: pg.Client): number {
   return 'processID' in client && typeof client.processID === 'number' ? client.processID : 0;
 }

@@ -10,15 +10,15 @@ import { lastRows, type Session } from './session.ts';
 
 /** The state of a database before a run. */
 export interface Preflight {
-  /** The database in words that hold no secret. */
+  /** The database in words without a secret. */
   readonly where: string;
   /** The server's version, such as `18.4`. */
   readonly serverVersion: string;
-  /** Id of the server process that answers. Behind a pooler it differs from the announced one. */
+  /** Id of the server process that answered. Behind a pooler, it differs from the one sent at the connection. */
   readonly pid: number;
   /**
-   * Equal for two connections to one database, however its host is written. The start of the server's first process
-   * tells a standby or a copied data folder apart, which the server's system identifier does not.
+   * Equal for two connections to one database, also if they name its host differently. Has the start time of the
+   * server's first process, because a standby or a copied data folder has the same system identifier.
    */
   readonly identity: string;
   /** True on a hot standby. */
@@ -52,16 +52,16 @@ export interface Survey extends Preflight {
 }
 
 /**
- * How often two connections are compared. In transaction mode, other clients' traffic can make one comparison look
+ * How often two connections are compared. In transaction mode, traffic of other clients can make one comparison look
  * like session mode, at most every fourth time.
  */
 const ROUNDS = 10;
 
 /**
- * One message. It logs no error on the server, and works on a standby, in a read-only session, and for a role that
- * may only read. It looks up the table by oid, because to_regclass fails for a role without rights on the schema. It
- * reads the table in a block, because a query that names a missing table cannot be planned. It looks for the holders of
- * the locks only where there is one, because planning that takes a new session as long as all the rest.
+ * One message. It causes no error in the server's log, and works on a standby, in a read-only session, and for a role
+ * that may only read. It finds the table by oid, because to_regclass fails for a role without rights on the schema. It
+ * reads the table in a block, because a query that names a missing table cannot be planned. It reads the holders of the
+ * locks only if there are any, because planning that query doubles the time in a new session.
  */
 const LOOK = underPinnedSettings(`
 do $look$
@@ -179,7 +179,7 @@ export function appliedIn({ where, history }: Preflight): readonly AppliedMigrat
 /** Reads the state of a database. */
 export async function readPreflight(session: Session): Promise<Preflight> {
   const [row] = await lastRows<Row>(session, LOOK);
-  if (row === undefined) throw new Error('the server answered nothing');
+  if (row === undefined) throw new Error('the server returned no row');
   const { history } = row;
   return {
     ...row,
@@ -194,8 +194,8 @@ export async function readPreflight(session: Session): Promise<Preflight> {
 }
 
 /**
- * Refuses a pooler: in transaction mode it gives one session's locks and settings to another, and the same migration
- * can run twice. A pooler is detected by the process id, which it invents for the connection.
+ * Refuses a pooler: in transaction mode, it shares a session's locks and settings between clients, and the same migration
+ * can run twice. A pooler is detected by the process id that it makes up for the connection.
  * @throws {FilestoreError} `POOLER_IN_BETWEEN` unless the caller declares session mode and the comparison does not disprove it.
  */
 async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'session'): Promise<void> {
@@ -205,7 +205,7 @@ async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'se
   if (trust === 'refuse') {
     throw new FilestoreError(
       'POOLER_IN_BETWEEN',
-      `The connection to ${where} goes through a pooler, which can give this run's locks and settings to others. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself; for a pooler in session mode, set FILESTORE_MIGRATION_POOLER=session.`,
+      `The connection to ${where} goes through a pooler, which can give this run's session to other clients. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself; for a pooler in session mode, set FILESTORE_MIGRATION_POOLER=session.`,
     );
   }
   const second = await session.openAnother();
@@ -215,11 +215,11 @@ async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'se
       if (other === undefined) {
         throw new FilestoreError(
           'POOLER_IN_BETWEEN',
-          `The pooler in front of ${where} gave this run no second session within ${seconds(connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the pool size, or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
+          `The pooler in front of ${where} did not give this run a second session within ${seconds(connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the pool size, or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
         );
       }
       const own = await processIdOf(session, connectTimeoutMs);
-      // Once more: two sessions that are handed out in turn look like session mode to two connections that ask in turn.
+      // Twice, because alternating sessions look like session mode to alternating queries of two connections.
       const again = await processIdOf(session, connectTimeoutMs);
       if (other !== pid && own === pid && again === pid) continue;
       throw new FilestoreError(
@@ -232,11 +232,11 @@ async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'se
   }
 }
 
-/** Undefined without an answer in time: a pooler accepts connections before it has a session for them. */
+/** Undefined if there is no answer in time: a pooler accepts connections before it has a session for them. */
 async function processIdOf(session: Session, waitMs: number): Promise<number | undefined> {
   const answer = session.query<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
   const pid = answer.then(({ rows }) => rows[0]?.pid);
-  // It may fail after the wait has ended.
+  // Its failure after the wait must not become an unhandled rejection.
   pid.catch(() => undefined);
   return Promise.race([pid, delay(waitMs, undefined, { ref: false })]);
 }

@@ -22,22 +22,22 @@ interface SightRow {
   readonly indexBuild: IndexBuild | null;
 }
 
-/** The migration under way, and who is in its way. */
+/** The migration that is being applied, and the sessions that block it. */
 export interface Watch {
   current: { readonly migration: CommittedMigration; readonly startedAt: number } | undefined;
-  /** Who was last seen in the way of the migration, in words; empty for no one. */
+  /** The sessions that last blocked it, in words; empty if there were none. */
   blockers: string;
   blockedSince: number | undefined;
-  /** When the SQL of each migration was sent whose end is not reported, by `performance.now()`. */
+  /** For each migration whose end is not reported yet: when its SQL was sent, by `performance.now()`. */
   readonly sentAt: number[];
-  /** Whether they held up a migration without a transaction for longer than the run waits for locks. */
+  /** Whether the run cancelled a migration without a transaction, which was blocked for longer than the run may wait. */
   gaveUp: boolean;
 }
 
 /**
  * Watches the thread's session until the signal is aborted: which sessions it waits for, and the progress of its index
  * build. Without the right to see other roles' statistics, it reports less.
- * @param giveUp Called once, when the run has waited long enough for those in the way.
+ * @param giveUp Called once, when the run has waited long enough for blocking sessions.
  */
 export async function watchMigration(
   { run, session }: Surveyed,
@@ -56,7 +56,7 @@ export async function watchMigration(
     const { current } = watch;
     if (sight === undefined || signal.aborted || current === undefined || watch.gaveUp) continue;
     const blockedBy = sight.blockedBy.map(readHolder);
-    // Kept when no one is seen any more: the migration may just have failed because of them.
+    // Kept when the blockers are no longer seen: the migration may just have failed because of them.
     if (blockedBy.length > 0) watch.blockers = describeHolders(blockedBy);
     const isDue = performance.now() - Math.max(reportedAt, current.startedAt) >= REPORT_EVERY_MS;
     if (isDue && (blockedBy.length > 0 || sight.indexBuild !== null)) {
@@ -77,8 +77,8 @@ export async function watchMigration(
 }
 
 /**
- * Milliseconds. The waits for locks are short at first, and most begin with the migration: a look falls into each of
- * them, and looks become rare while the migration runs on.
+ * Milliseconds. Waits for locks are short at first, and most begin with the migration. So the first looks are frequent
+ * enough for each of these waits, and become rare later.
  */
 function untilNextLook({ current }: Watch): number {
   if (current === undefined) return LOOK_MS;
@@ -86,7 +86,7 @@ function untilNextLook({ current }: Watch): number {
   return Math.min(Math.max(LOOK_MS, (performance.now() - current.startedAt) / 10), REPORT_EVERY_MS);
 }
 
-/** Concurrent index work waits for the snapshots of others, and each look has one. It has no short waits either. */
+/** Concurrent index work waits for the snapshots of others, and each look has one. It has no short waits to observe. */
 function isTimeToLook({ current }: Watch): boolean {
   if (current === undefined) return false;
   return !worksConcurrently(current.migration) || performance.now() - current.startedAt >= REPORT_EVERY_MS;
@@ -97,12 +97,12 @@ const sightOf = (pid: number) => `select
     select coalesce(pg_catalog.json_agg(b.holder), '[]')
     from (
       select ${sessionHolder('a')} as holder
-      -- A process that blocks in several ways comes as often.
+      -- Lists a process once for each lock with which it blocks.
       from (
         select distinct pid from pg_catalog.unnest(pg_catalog.pg_blocking_pids(${pid})) u (pid)
       ) u
       left join pg_catalog.pg_stat_activity a on a.pid = u.pid
-      -- The server's number for whatever was prepared.
+      -- 0 is the server's number for prepared transactions.
       where u.pid <> 0
       union all
       select ${preparedHolder('p')}

@@ -1,8 +1,8 @@
 /** @import { SerializedError } from './protocol.ts' */
 
 /**
- * Which of two errors says why a command failed. What the library throws in the end may be that the connection is gone,
- * and not why; or the first error with words of the library around it, which say more.
+ * Returns the error that says why a command failed. The library may throw that the connection was lost, without the
+ * reason, or the first error with more text around it.
  * @param {unknown} firstError The first one of a connection, if there was one.
  * @param {unknown} thrown
  */
@@ -13,7 +13,7 @@ export function causeAmong(firstError, thrown) {
 }
 
 /**
- * An error as it survives the way between threads.
+ * An error in a form that can be sent between threads.
  * @param {unknown} error
  * @returns {SerializedError}
  */

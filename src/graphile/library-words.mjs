@@ -1,12 +1,12 @@
-// The words of graphile-migrate that this package recognises. They are no interface of the library, so its version is
-// pinned. If they change, a run reads from the history what it applied (src/db/note-applied.ts).
+// The words of graphile-migrate that this package recognises. The library does not guarantee them, so its version is
+// pinned. If they change, a run reads the history to see what was applied (src/db/note-applied.ts).
 
 /** @import { ThreadTarget } from './protocol.ts' */
 
 const RUNNING_COMMITTED = /^graphile-migrate(?<shadow>\[shadow\])?: Running migration '(?<name>[^']+)'/;
 const RUNNING_CURRENT = /^\[[^\]]+\]: Running current\.sql/;
 
-/** Logged when current.sql was not run, since it is applied. */
+/** Logged when current.sql was not run, because it is already applied. */
 export const CURRENT_UNCHANGED = /^\[[^\]]+\]: current\.sql unchanged/;
 
 /** The name of the query that records a committed migration. */
@@ -16,7 +16,7 @@ export const RECORD_QUERY = 'migration-insert';
 export const LOCKED_OUT = 'Failed to get exclusive lock';
 
 /**
- * What is run next, by a line of the log; undefined for every other line.
+ * The target that a line of the log announces; undefined for other lines.
  * @param {string} line
  * @returns {ThreadTarget | undefined}
  */
@@ -29,7 +29,7 @@ export function targetIn(line) {
 }
 
 /**
- * The SQL of a migration is what the library sends as an object with nothing but a text.
+ * Whether a query is the SQL of a migration: the library sends it as an object with only a text.
  * @param {unknown} query
  * @returns {query is { text: string }}
  */

@@ -3,7 +3,7 @@ import { blankLinesBefore } from '../text.ts';
 
 /** SQL as graphile-migrate reads it: a committed migration, or current.sql with its includes. */
 export interface MigrationText {
-  /** By name, such as `Message`. Of one that is there twice, which graphile-migrate refuses, the last. */
+  /** By name, such as `Message`. If a header occurs twice, which graphile-migrate refuses, this has the last one. */
   readonly headers: ReadonlyMap<string, string>;
   readonly headerLines: number;
   /** The SQL that is run and hashed, without the header and surrounding blank lines. */
@@ -15,8 +15,8 @@ export interface MigrationText {
 }
 
 // The rules below are graphile-migrate's: dist/migrationFilename.js, dist/hash.js, dist/header.js and dist/migration.js
-// (parseMigrationText, compileIncludes). They are written here again because loading the library takes longer than
-// everything else that a deploy with nothing to do does; tests hold them together.
+// (parseMigrationText, compileIncludes). They are repeated here because loading the library takes longer than
+// everything else in a run without pending migrations. Tests compare the two.
 const FILENAME = /^([0-9]+)(-[-_a-zA-Z0-9]*)?\.sql$/;
 const HEADER_LINE = /^--! ([A-Z][a-zA-Z0-9_]*)(?::(.*))?$/;
 const NO_TRANSACTION = /^--!\s*no-transaction\b/;
@@ -37,7 +37,7 @@ export function hashOf(body: string, previousHash: string | null): string {
   return `sha1:${createHash('sha1').update(text).digest('hex')}`;
 }
 
-/** Takes apart what a migration's file holds. */
+/** Splits the text of a migration file into its parts. */
 export function parseMigrationText(text: string): MigrationText {
   const lines = text.split('\n');
   const headers = new Map<string, string>();
@@ -59,12 +59,12 @@ export function parseMigrationText(text: string): MigrationText {
   };
 }
 
-/** The fixture that a line of current.sql or of a fixture pulls in, as a path below fixtures/. */
+/** The fixture that a line includes, as a path below fixtures/; undefined for other lines. */
 export function includedBy(line: string): string | undefined {
   return INCLUDE.exec(line)?.[1];
 }
 
-/** The lines around what an include has pulled in. */
+/** The lines around an included text. */
 export function includeMarks(path: string): { readonly begin: string; readonly end: string } {
   return { begin: `--! Included ${path}`, end: `--! EndIncluded ${path}` };
 }

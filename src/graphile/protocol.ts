@@ -1,27 +1,27 @@
 import type { ClientConfig } from 'pg';
 
-/** `main`: the database that is migrated. `shadow`: where a commit is tried. `root`: where databases are made from. */
+/** `main`: the database to migrate. `shadow`: where a commit is tried. `root`: from which databases are created. */
 export type DatabaseKind = 'main' | 'shadow' | 'root';
 
 /** graphile-migrate's commands, by the names of their modules. */
 export type CommandName = 'migrate' | 'watch' | 'commit' | 'uncommit' | 'reset';
 
-/** What the thread is started with. */
+/** The input of the thread. */
 export interface ThreadInput {
   /**
-   * Connections in pg's form, passwords included: they take the place of the URLs inside. Migrating needs none but
+   * Connections in pg's form, with passwords. The library uses them instead of URLs. Migrating needs only
    * `main`.
    */
   readonly connections: Readonly<Partial<Record<DatabaseKind, ClientConfig & { readonly database: string }>>>;
-  /** Role that owns a database that is made. */
+  /** Owner of the databases that are created. */
   readonly owner: string;
   /** Path of the package's .gmrc. */
   readonly configFile: string;
   /** Server settings of the sessions, by name; times in milliseconds. */
   readonly serverSettings: Readonly<Record<string, string>>;
-  /** Whether to take back all of that at the end, for a pooler that gives the session to its next client as it is. */
+  /** Whether to reset the session at the end, for a pooler that gives it to its next client unchanged. */
   readonly clearSession: boolean;
-  /** What to load at the start. */
+  /** The commands to load at the start. */
   readonly preload: readonly CommandName[];
   /** Whether the thread ends after its first command. */
   readonly single: boolean;
@@ -30,16 +30,16 @@ export interface ThreadInput {
 /** Server settings under which the SQL of one migration runs. */
 export interface MigrationLimits {
   readonly settings: Readonly<Record<string, string>>;
-  /** Whether it runs in a transaction, and the settings end with that. */
+  /** Whether it runs in a transaction, with which the settings end. */
   readonly transaction: boolean;
 }
 
-/** What graphile-migrate is asked to do on the migrations of a folder. */
+/** A command of graphile-migrate on the migrations of a folder. */
 export type ThreadCommand = { readonly migrationsFolder: string } & (
   | {
       /** Applies the committed migrations, without current.sql. */
       readonly type: 'migrate';
-      /** Whether to make graphile-migrate's own tables, which takes the CREATE right even where they exist. */
+      /** Whether to create graphile-migrate's own tables, which needs the CREATE right even if they exist. */
       readonly makeBookkeeping: boolean;
       /** Time limits of single migrations, by the name of the file. Without an entry, those of the session apply. */
       readonly limits: Readonly<Record<string, MigrationLimits>>;
@@ -53,17 +53,17 @@ export type ThreadCommand = { readonly migrationsFolder: string } & (
   | { readonly type: 'reset' }
 );
 
-/** Tells the thread to begin nothing more. */
+/** The thread starts no further command or migration. */
 export type StopRequest = { readonly type: 'stop' };
 
-/** What is being run: a committed migration by its file, or current.sql. */
+/** A committed migration, or current.sql. */
 export interface ThreadTarget {
   /** Null for current.sql. */
   readonly committed: string | null;
   readonly database: 'main' | 'shadow';
 }
 
-/** An error as it survives the way between threads, which strips the fields of Postgres errors. */
+/** An error in a form that can be sent between threads, which would remove the fields of Postgres errors. */
 export interface SerializedError {
   readonly message: string;
   /** SQLSTATE or Node's code. */
@@ -71,50 +71,50 @@ export interface SerializedError {
   readonly detail: string | null;
   readonly hint: string | null;
   readonly where: string | null;
-  /** Characters into the text that was sent, from 1. */
+  /** In characters of the text that was sent, from 1. */
   readonly position: number | null;
 }
 
-/** The SQL that the server was at when it failed. */
+/** The SQL in which the server reported an error. */
 export interface FailedText {
   readonly text: string;
-  /** Number of the statement in it at which the server stopped, from 1. */
+  /** Number of the failed statement in it, from 1. */
   readonly statement: number;
 }
 
 export interface ThreadFailure {
   readonly type: 'failed';
   readonly error: SerializedError;
-  /** What was running; null between two migrations, and before anything was run. */
+  /** The running migration; null between two migrations, and before the first. */
   readonly target: ThreadTarget | null;
   /** Milliseconds since that began; 0 without a target. */
   readonly ranMs: number;
-  /** Null when the server did not stop at a statement of the migration. */
+  /** Null if no statement of the migration failed. */
   readonly failed: FailedText | null;
 }
 
-/** What the thread tells while a command runs. */
+/** A message of the thread while a command runs. */
 export type ThreadEvent =
   /** A session on the server, and its process id there. */
   | { readonly type: 'connected'; readonly database: DatabaseKind; readonly pid: number }
   | { readonly type: 'disconnected'; readonly database: DatabaseKind; readonly pid: number }
   | { readonly type: 'start'; readonly target: ThreadTarget }
-  /** The SQL of a migration was sent to the server. It also comes if the library's log lines have other words. */
+  /** The SQL of a migration was sent to the server. Does not depend on the library's log lines. */
   | { readonly type: 'sent' }
   /** A committed migration is applied and recorded. */
   | { readonly type: 'end'; readonly target: ThreadTarget; readonly durationMs: number }
-  /** The server warned, in its words. */
+  /** A warning of the server. */
   | { readonly type: 'warning'; readonly message: string };
 
 /** How a command ended. */
 export type ThreadOutcome =
-  /** `unchanged`: current.sql was the same as at its last run, but for comments, and was not run. */
+  /** `unchanged`: current.sql was not run, because it is the same as at its last run, except for comments. */
   { readonly type: 'done'; readonly unchanged: boolean } | ThreadFailure;
 
 export type ThreadMessage =
   | ThreadEvent
   | ThreadOutcome
-  /** A connection broke. The command then fails, or the thread ends without another message. */
+  /** A connection was lost. The command then fails, or the thread ends without another message. */
   | { readonly type: 'lost'; readonly failure: ThreadFailure };
 
 /** The server's error with its fields, as an Error of this thread. */

@@ -34,13 +34,13 @@ export function startThread(input: ThreadInput): GraphileThread {
   let lost: ThreadFailure | undefined;
   let crash: Error | undefined;
   let pid: number | undefined;
-  /** What ended the thread. */
+  /** The outcome with which the thread ended. */
   let last: ThreadOutcome | undefined;
   worker.on('message', (message: ThreadMessage) => {
     if (message.type === 'lost') lost ??= message.failure;
     else if (message.type === 'done' || message.type === 'failed') {
       told = message;
-      // Of a thread that ends, not before its connections are closed.
+      // A thread for one command reports it when it ends: then its connections are closed.
       if (!input.single) finish(message);
     } else {
       if (message.type === 'connected') pid = message.pid;
@@ -73,7 +73,7 @@ export function startThread(input: ThreadInput): GraphileThread {
   };
 }
 
-/** Whether graphile-migrate found another migrator at work, and did nothing. */
+/** Whether graphile-migrate did nothing because another migrator holds its lock. */
 export function isLockedOut(outcome: ThreadOutcome): boolean {
   return outcome.type === 'failed' && outcome.error.message === LOCKED_OUT;
 }

@@ -1,7 +1,7 @@
-// Runs graphile-migrate in a thread, where neither the errors it does not catch nor its process.exit reach the host.
-// A plain .mjs file: a .ts worker cannot be started under tsx and vitest. It reaches into graphile-migrate (its own
-// copy of pg, its settings reader, its log), which is why the package pins the version; the tests of the runner and of
-// the development commands fail when these internals move.
+// Runs graphile-migrate in a thread, so that its uncaught errors and its process.exit do not reach the host.
+// A plain .mjs file, because a .ts worker cannot be started under tsx and vitest. It uses internals of graphile-migrate
+// (its copy of pg, its settings reader, its log), so the package pins the version. The tests of the runner and of the
+// development commands fail when these internals change.
 import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -26,14 +26,14 @@ const SESSION = { isLocal: false };
 /** SQLSTATEs of the server's warnings and of this schema's; the word "WARNING" depends on the server's language. */
 const WARNING = /^(01|FS)/;
 
-/** What the command under way is at, as the library's log and its queries show it. */
+/** The state of the current command, from the library's log and its queries. */
 const current = {
   target: /** @type {ThreadTarget | null} */ (null),
   startedAt: 0,
-  /** The first error of a connection; what follows it is a consequence. */
+  /** The first error of a connection. Later errors are consequences. */
   firstError: /** @type {unknown} */ (undefined),
   failed: /** @type {FailedText | null} */ (null),
-  /** Whether current.sql was not run, since it is applied. */
+  /** Whether current.sql was not run, because it is already applied. */
   unchanged: false,
   /** Time limits of single migrations, by the name of the file. */
   limits: /** @type {Readonly<Record<string, MigrationLimits>>} */ ({}),
@@ -48,7 +48,7 @@ function post(message) {
 }
 
 /**
- * Stands in for a URL: the library reads the database's name out of it, and each must be another one.
+ * A placeholder for the URL. The library reads the name of the database from it, and requires different URLs.
  * @param {DatabaseKind} kind
  */
 function urlOf(kind) {
@@ -82,13 +82,13 @@ function replacePool() {
  * @param {DatabaseKind} database
  */
 function observe(client, database) {
-  /** Statements of the query under way that are complete. */
+  /** Number of completed statements of the current query. */
   let completed = 0;
-  /** The migration's own SQL, while it is the query under way. */
+  /** The SQL of the migration, while it is the current query. */
   let body = /** @type {string | null} */ (null);
   client.on('error', (error) => {
     current.firstError ??= error;
-    // At once: what the library does next may be to exit.
+    // At once, because the library may exit next.
     post({ type: 'lost', failure: failureOf(error) });
   });
   client.on('notice', ({ code, message }) => {
@@ -119,7 +119,7 @@ function observe(client, database) {
     if (!announced) {
       announced = true;
       await query(settingStatement(input.serverSettings, SESSION));
-      // Asked, since behind a pooler the id that the connection was given is not the server process's.
+      // A query, because a pooler makes up the process id that it sends at the connection.
       const { rows } = await query('select pg_catalog.pg_backend_pid() as pid');
       const session = { database, pid: rows[0]?.pid ?? 0 };
       client.on('end', () => post({ type: 'disconnected', ...session }));
@@ -152,13 +152,13 @@ function clearAtEnd(client) {
 }
 
 /**
- * Reports that the SQL of a migration is sent next, also if the library's log has other words.
- * @throws without those words, nothing says where to stop.
+ * Reports that the SQL of a migration is sent next, even if the library logs unknown words.
+ * @throws if the run has to stop before a migration, and the log did not name this one.
  */
 function noteMigrationText() {
   if (current.target === null && current.before !== null) {
     throw new Error(
-      `the log of graphile-migrate has other words than this package knows, so the run cannot stop before ${current.before}, whose checks come first; compare the installed version (npm ls graphile-migrate) with the one in package.json of this package`,
+      `graphile-migrate logs words that this package does not know, so the run cannot stop before ${current.before} to evaluate its checks; compare the installed version (npm ls graphile-migrate) with the one in package.json of this package`,
     );
   }
   post({ type: 'sent' });
@@ -179,7 +179,7 @@ function nameOf(query) {
 }
 
 /**
- * Notes, for the queries of one client, that a migration has ended: once its row is there for good, which is after the
+ * Notes, for the queries of one client, that a migration has ended: once its row is permanent, which is after the
  * commit, or at once without a transaction.
  */
 function progressOf() {
@@ -189,7 +189,7 @@ function progressOf() {
     if (sent === 'begin') inTransaction = true;
     if (sent === RECORD_QUERY) recorded = true;
     if (sent === 'commit' || sent === 'rollback') inTransaction = false;
-    // With a commit that fails (a deferred constraint, a cancel) the row goes as well.
+    // A commit that fails (a deferred constraint, a cancel) removes the row too.
     if (sent === 'rollback') recorded = false;
     if (current.target === null || !recorded || inTransaction) return;
     const { target, startedAt } = current;
@@ -213,7 +213,7 @@ function start(target) {
   if (!isAtEnd()) post({ type: 'start', target });
 }
 
-/** Whether all is applied that comes before the migration to stop at. */
+/** Whether the next migration is the one before which to stop. */
 function isAtEnd() {
   return current.before !== null && current.target?.committed === current.before;
 }
@@ -235,7 +235,7 @@ function failureOf(error) {
 
 /** @param {CommandName} name */
 function load(name) {
-  // Only this command: loading the library's file watcher takes as long again.
+  // Only this command, because loading the library's file watcher would double the time.
   return requireHere(`graphile-migrate/dist/commands/${name}.js`)[name];
 }
 
@@ -250,8 +250,7 @@ async function execute(command) {
     rootConnectionString: urlOf('root'),
     databaseOwner: input.owner,
     migrationsFolder: command.migrationsFolder,
-    // Set before the first query of a connection, and not by the library, which fails at a name that the server does
-    // not know.
+    // This file sets them before the first query, because the library fails if the server does not know a setting.
     pgSettings: {},
     logger: new Logger(() => (/** @type {string} */ _level, /** @type {string} */ line) => noteLogLine(line)),
   };
@@ -282,7 +281,7 @@ async function run(command) {
   } catch (error) {
     post(isAtEnd() ? { type: 'done', unchanged: false } : failureOf(error));
   } finally {
-    // Else the library keeps its pools for another 200 ms, in which no one can drop the database.
+    // Otherwise the library keeps its pools for another 200 ms, in which the database cannot be dropped.
     requireHere('graphile-migrate/dist/pg.js').clearAllPools();
     if (input.single) parentPort?.close();
   }
@@ -293,7 +292,7 @@ parentPort?.on('message', (/** @type {ThreadCommand | StopRequest} */ message) =
   else void ready.then(() => run(message));
 });
 
-// Loaded while the host still asks the database and waits for its lock.
+// Loads while the host reads the database and waits for the lock.
 const ready = (async () => {
   replacePool();
   for (const name of input.preload) load(name);

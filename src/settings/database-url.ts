@@ -12,9 +12,9 @@ export interface TlsSettings {
   readonly key?: string;
 }
 
-/** What a database URL says. */
+/** The parts of a database URL. */
 export interface DatabaseUrl {
-  /** Host name, address, or the absolute path of a folder that holds the server's Unix socket. */
+  /** Host name, address, or the absolute path of the folder of the server's Unix socket. */
   readonly host?: string;
   readonly port?: number;
   readonly user?: string;
@@ -31,7 +31,7 @@ const EXAMPLE = 'postgres://user:password@host:5432/database';
 const TLS_MODES: Readonly<Record<string, TlsSettings['mode']>> = {
   disable: 'disable',
   'no-verify': 'no-verify',
-  // pg 8 reads these four alike, and so as the strictest of them.
+  // pg 8 treats these four as the strictest of them.
   prefer: 'verify',
   require: 'verify',
   'verify-ca': 'verify',
@@ -40,9 +40,9 @@ const TLS_MODES: Readonly<Record<string, TlsSettings['mode']>> = {
 const TLS_PARAMETERS: ReadonlySet<string> = new Set(['sslmode', 'sslrootcert', 'sslcert', 'sslkey']);
 
 /**
- * Takes a postgres:// URL apart. The parts go to pg one by one, so that no library gets to echo a URL whose
- * password it could not read. A Unix socket is given as `postgres:///database?host=/folder`.
- * @param variable The environment variable or option that holds the URL, for messages.
+ * Splits a postgres:// URL into its parts. pg gets them one by one, so that no library prints a URL whose
+ * password it could not parse. A Unix socket is written as `postgres:///database?host=/folder`.
+ * @param variable The environment variable or option with the URL, for messages.
  * @throws {SettingsError} that names the variable and never quotes the value.
  */
 export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
@@ -51,7 +51,7 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
   refuseCredentials(variable, parameters);
   const database = decode(variable, 'database name', url.pathname.replace(/^\//, ''));
   if (database === '') {
-    throw new SettingsError(variable, `${variable} names no database. It has the form ${EXAMPLE}.`);
+    throw new SettingsError(variable, `${variable} names no database. It must have the form ${EXAMPLE}.`);
   }
   const host = parameters.get('host') ?? decode(variable, 'host', url.hostname).replace(/^\[(.*)\]$/, '$1');
   const port = readPort(variable, url.port === '' ? parameters.get('port') : url.port);
@@ -73,41 +73,41 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
 }
 
 function readUrl(variable: string, text: string): URL {
-  // WHATWG's parser refuses credentials without a host, libpq's form for a socket named in the query.
+  // libpq allows credentials without a host, for a socket that the query names. WHATWG's parser refuses that.
   const normalized = text.trim().replace(/^(postgres(?:ql)?:\/\/[^/?#]*@)\//, '$1localhost/');
   let url: URL;
   try {
     url = new URL(normalized);
   } catch {
-    // No cause: its message and its input property quote the value, password and all.
+    // No cause: its message and its input property quote the value, including the password.
     throw new SettingsError(
       variable,
-      `${variable} is not a URL that can be read. It has the form ${EXAMPLE}; in user and password, write characters such as @ : / # ? % percent-encoded (encodeURIComponent does it).`,
+      `${variable} is not a valid URL. It must have the form ${EXAMPLE}; in user and password, write characters such as @ : / # ? % percent-encoded (encodeURIComponent does it).`,
     );
   }
   if (url.protocol !== 'postgres:' && url.protocol !== 'postgresql:') {
     throw new SettingsError(
       variable,
-      `${variable} does not begin with postgres://. It has the form ${EXAMPLE}.`,
+      `${variable} does not begin with postgres://. It must have the form ${EXAMPLE}.`,
     );
   }
   if (url.hash !== '') {
     throw new SettingsError(
       variable,
-      `${variable} holds a "#". If it belongs to the password, write it as %23 (encodeURIComponent does it).`,
+      `${variable} contains a "#". If it belongs to the password, write it as %23 (encodeURIComponent does it).`,
     );
   }
-  // A "/" or "?" in the password ends the host there, and the rest of it would be shown as the database's name.
+  // A "/" or "?" in the password ends the host there. The rest of the password would be shown as the database's name.
   if (`${url.pathname}${url.search}`.includes('@')) {
     throw new SettingsError(
       variable,
-      `${variable} holds an "@" after the host. In user and password, write characters such as / and ? percent-encoded (encodeURIComponent does it); elsewhere write an "@" as %40.`,
+      `${variable} contains an "@" after the host. In user and password, write characters such as / and ? percent-encoded (encodeURIComponent does it); elsewhere write an "@" as %40.`,
     );
   }
   return url;
 }
 
-/** Passed over, they would be missed at the server, by a message that blames something else. */
+/** If these were ignored, the server would refuse the connection with a misleading message. */
 function refuseCredentials(variable: string, parameters: URLSearchParams): void {
   const found = ['user', 'password'].find((name) => parameters.has(name));
   if (found === undefined) return;
@@ -127,12 +127,12 @@ function readPort(variable: string, text: string | null): number | undefined {
 }
 
 function readTls(variable: string, parameters: URLSearchParams): TlsSettings | undefined {
-  // Ignoring a mistyped one would connect without the protection it asks for.
+  // If a mistyped one were ignored, the connection would lack the protection that it asks for.
   const unknown = [...parameters.keys()].find((key) => key.startsWith('ssl') && !TLS_PARAMETERS.has(key));
   if (unknown !== undefined) {
     throw new SettingsError(
       variable,
-      `${variable} has the parameter "${unknown}", which is not known. Known are ${[...TLS_PARAMETERS].join(', ')}.`,
+      `${variable} has the unknown parameter "${unknown}". Use ${[...TLS_PARAMETERS].join(', ')}, or remove it.`,
     );
   }
   const name = parameters.get('sslmode');
@@ -140,7 +140,7 @@ function readTls(variable: string, parameters: URLSearchParams): TlsSettings | u
   if (name !== null && mode === undefined) {
     throw new SettingsError(
       variable,
-      `sslmode in ${variable} is none of ${Object.keys(TLS_MODES).join(', ')}. Correct it.`,
+      `sslmode in ${variable} must be one of ${Object.keys(TLS_MODES).join(', ')}. Correct it.`,
     );
   }
   const rootCertificate = parameters.get('sslrootcert');
@@ -165,7 +165,7 @@ function decode(variable: string, part: string, text: string): string {
   } catch {
     throw new SettingsError(
       variable,
-      `The ${part} in ${variable} holds a "%" that is not followed by two hexadecimal digits. Write a literal % as %25.`,
+      `The ${part} in ${variable} contains a "%" that is not followed by two hexadecimal digits. Write a literal % as %25.`,
     );
   }
 }

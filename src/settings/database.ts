@@ -15,7 +15,7 @@ import { tlsConfig } from './tls.ts';
 
 /** A database, resolved once for all the connections to it. */
 export interface Database {
-  /** In words that hold no secret, such as `database "app" on db.example:5432`. */
+  /** In words without a secret, such as `database "app" on db.example:5432`. */
   readonly where: string;
   readonly config: DatabaseConfig;
 }
@@ -35,13 +35,13 @@ export interface DatabaseOptions {
    * the URL, host, port, user, password, database, ssl, options, application_name and connectionTimeoutMillis.
    */
   readonly connection?: ConnectionSettings | ClientConfig;
-  /** Holds the URL ({@link migrationConnection}), and settings for what is not given. Default: `process.env`. */
+  /** Variables with the URL ({@link migrationConnection}) and with the other settings. Default: `process.env`. */
   readonly env?: Environment;
 }
 
 /**
- * Resolves the database that the migrations go to.
- * @throws {SettingsError} when none is named, or what names it cannot be used.
+ * Resolves the database to migrate.
+ * @throws {SettingsError} when none is named, or the URL or connection cannot be used.
  */
 export function resolveDatabase({ connectionString, connection, env }: DatabaseOptions): Database {
   if (connectionString !== undefined) return databaseFromUrl('connectionString', connectionString, env);
@@ -74,7 +74,7 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
   if (!isTransferable(ssl)) {
     throw new SettingsError(
       'connection',
-      'connection.ssl holds a function, and a run needs it in two threads. Pass only ca, cert, key and rejectUnauthorized.',
+      'connection.ssl contains a function, which cannot be passed to the thread that migrates. Pass only ca, cert, key and rejectUnauthorized.',
     );
   }
   if (connectionString === undefined && (database === undefined || database === '')) {
@@ -97,7 +97,7 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
     where,
     config: {
       ...config,
-      // As in pg, the URL counts before the other members.
+      // As in pg, the URL takes precedence over the other members.
       ...(ssl !== undefined && config.ssl === undefined && { ssl }),
       ...(client.application_name !== undefined && { application_name: client.application_name }),
       connectionTimeoutMillis: client.connectionTimeoutMillis || config.connectionTimeoutMillis,
@@ -115,7 +115,7 @@ function isTransferable(value: unknown): boolean {
 }
 
 function refuseMissingUrl(): never {
-  throw missingUrlError('migrations need a database to go to.');
+  throw missingUrlError('the migrations need one.');
 }
 
 /**
@@ -134,21 +134,21 @@ export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
     database: connection.database,
     application_name: connection.applicationName,
     connectionTimeoutMillis: connection.connectTimeoutMs,
-    // Else a server that vanished without a word would be missed only hours later.
+    // Without it, a lost server would be noticed only hours later.
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   };
 }
 
 /**
- * The same for a service's pool, whose transactions are pinned to READ COMMITTED, which the schema's functions
+ * The same for a service's pool. Its transactions are READ COMMITTED, which the schema's functions
  * assume.
  * @throws {SettingsError} when a certificate file named by the URL cannot be used.
  */
 export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
   return {
     ...clientConfig(connection),
-    // A startup option, not a "set" on connecting: that would cost a round trip and outlive the session in a pooler.
+    // A startup option, because a "set" would cost a round trip, and behind a pooler it would stay for the next client.
     options: `-c default_transaction_isolation=read\\ committed${connection.options === undefined ? '' : ` ${connection.options}`}`,
   };
 }

@@ -6,9 +6,9 @@ import { settingStatement } from './setting-statement.mjs';
 
 /** What SQL means. */
 export const SQL_SETTINGS: Readonly<Record<string, string>> = {
-  // First: other settings are stored as they are printed.
+  // First, because other settings are stored as they are printed.
   quote_all_identifiers: 'off',
-  // No schema but pg_catalog. An object in a schema before it, or one that fits better, would be used in its place.
+  // Only pg_catalog. Otherwise an object of another schema could be used in place of a built-in one.
   search_path: '',
   // Off: a backslash in a string is an escape, so checks and functions get other patterns without an error.
   standard_conforming_strings: 'on',
@@ -20,7 +20,7 @@ export const SQL_SETTINGS: Readonly<Record<string, string>> = {
   array_nulls: 'on',
   // Off: wrong function bodies are accepted, and fail when they are called.
   check_function_bodies: 'on',
-  // Higher ones fail with 40001 next to services. The schema's functions assume this one.
+  // Higher levels fail with 40001 while services write. The schema's functions assume this level.
   default_transaction_isolation: 'read committed',
   default_transaction_deferrable: 'off',
   // Replica: triggers do not fire, so history, totals and the renewal of rights are skipped. Only a superuser, or a role
@@ -32,9 +32,9 @@ export const SQL_SETTINGS: Readonly<Record<string, string>> = {
   restrict_nonsystem_relation_kind: '',
   // A limit drops rows from the results of GIN indexes.
   gin_fuzzy_search_limit: '0',
-  // Another one may lack foreign keys or updates.
+  // Another table access method may lack foreign keys or updates.
   default_table_access_method: 'heap',
-  // Search without a configuration would use that of the database.
+  // Without it, a text search that names no configuration would use that of the database.
   default_text_search_config: 'pg_catalog.simple',
   xmloption: 'content',
   xmlbinary: 'base64',
@@ -47,14 +47,14 @@ export const SQL_SETTINGS: Readonly<Record<string, string>> = {
   // Higher: warnings do not arrive, and the run cannot report them.
   client_min_messages: 'notice',
   'plpgsql.check_asserts': 'on',
-  // They turn correct functions into errors.
+  // Others turn correct functions into errors.
   'plpgsql.extra_errors': 'none',
   'plpgsql.extra_warnings': 'none',
 
-  // How values are read and printed. Migrations convert them to text, and the comparison reads the catalog as text.
+  // How values are read and printed: migrations convert values to text, and the comparison reads the catalog as text.
   DateStyle: 'ISO, MDY',
   IntervalStyle: 'postgres',
-  // Not the default, which is that of the server's machine.
+  // Not the default, which is the time zone of the server's machine.
   TimeZone: 'UTC',
   timezone_abbreviations: 'Default',
   lc_monetary: 'C',
@@ -73,9 +73,9 @@ const TIME_LIMITS: Readonly<Record<string, string>> = {
 };
 
 /**
- * Of a session that lasts for the whole run and may be idle during a long migration. The server keeps it, but notices
- * within half a minute (by default two hours) that its host is gone, and frees its locks. On a Unix socket the
- * settings of TCP do nothing.
+ * Settings of a session that lasts for the whole run and may be idle during a long migration. The server keeps it, but
+ * notices within half a minute (by default two hours) that its host is unreachable, and frees its locks. On a Unix
+ * socket, the settings of TCP have no effect.
  */
 export const LONG_SESSION: Readonly<Record<string, string>> = {
   idle_session_timeout: '0',
@@ -88,7 +88,7 @@ export const LONG_SESSION: Readonly<Record<string, string>> = {
   tcp_user_timeout: '0',
 };
 
-/** All of them, for a session that waits for the lock, migrates and verifies. */
+/** All settings, for a session that waits for the lock, migrates and verifies. */
 export const RUN_SETTINGS: Readonly<Record<string, string>> = {
   ...SQL_SETTINGS,
   ...TIME_LIMITS,
@@ -96,9 +96,9 @@ export const RUN_SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /**
- * A query that reads under these settings, as one message. They end with it, so that a pooler's next client does not
- * get them. It has to be without backslashes: the server parses a whole message with the settings from before.
- * Its result comes last.
+ * A query that reads under these settings, as one message. The settings end with the message, so that a pooler's next
+ * client does not get them. The query must not contain backslashes, because the server parses the whole message with
+ * the settings from before. Its result comes last.
  */
 export function underPinnedSettings(query: string): string {
   // Its own isolation first, before any query: a hot standby refuses "serializable".

@@ -7,21 +7,21 @@ import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * One way into one database, for the pool of a service and for the migration runner alike. What is absent is
- * left to pg, which asks the PG* variables and ~/.pgpass, as libpq does.
+ * How to connect to a database, for a service's pool or for migrations. pg reads missing members from the PG* variables
+ * and ~/.pgpass, as libpq does.
  */
 export interface ConnectionSettings extends DatabaseUrl {
-  /** What pg_stat_activity shows. */
+  /** Name of the session in pg_stat_activity. */
   readonly applicationName: string;
-  /** Milliseconds to wait for a connection, as {@link PoolSettings} has it. */
+  /** Milliseconds to wait for a connection, as in {@link PoolSettings}. */
   readonly connectTimeoutMs: number;
-  /** Name of the environment variable or option that holds the URL, if one does. */
+  /** Name of the environment variable or option that contains the URL, if there is one. */
   readonly variable?: string;
 }
 
-/** Size and patience of a pool. */
+/** Size and timeouts of a pool. */
 export interface PoolSettings {
-  /** Most connections at a time. FILESTORE_PGPOOL_MAX, else PGPOOL_MAX, else 5. */
+  /** Maximum number of connections. FILESTORE_PGPOOL_MAX, else PGPOOL_MAX, else 5. */
   readonly max: number;
   /** Milliseconds after which an unused connection is closed. FILESTORE_PGPOOL_IDLE_TIMEOUT_MS, else PGPOOL_IDLE_TIMEOUT_MS, else 30 000. */
   readonly idleTimeoutMs: number;
@@ -49,7 +49,7 @@ export function serviceConnection(env: Environment = process.env): ConnectionSet
 }
 
 /**
- * Connection for migrations, from FILESTORE_MIGRATION_DATABASE_URL (a direct URL, where services go through
+ * Connection for migrations, from FILESTORE_MIGRATION_DATABASE_URL (a direct URL, if services connect through
  * a pooler), else as {@link serviceConnection}.
  * @returns undefined when no variable is set.
  * @throws {SettingsError} naming the variable whose value cannot be used.
@@ -78,16 +78,16 @@ export function poolSettings(env: Environment = process.env): PoolSettings {
   };
 }
 
-/** How patient a run of the migrations is, and what it puts up with. */
+/** Time limits of a run of the migrations, and whether it accepts a pooler. */
 export interface MigrationSettings {
   /**
-   * Milliseconds to wait for another migrator, and to go on trying for a lock on a table that others use.
+   * Milliseconds to wait for another migrator, and to keep trying to lock a table that others use.
    * FILESTORE_MIGRATION_LOCK_WAIT_MS, default 300 000.
    */
   readonly lockWaitMs: number;
   /**
-   * Longest time in milliseconds that one statement waits for a table's lock before it gives way: for that long it can
-   * hold up everything else that uses the table. The first wait is at most 100 ms, and each one is 100 ms longer
+   * Longest time in milliseconds that one statement waits for a table's lock before it gives up. For that long it can
+   * block all other statements on the table. The first wait is at most 100 ms, and each one is 100 ms longer
    * than the one before. FILESTORE_MIGRATION_LOCK_TIMEOUT_MS, default 5 000; 0: no limit.
    */
   readonly lockTimeoutMs: number;
@@ -126,11 +126,11 @@ function readPooler(value: string | undefined): MigrationSettings['pooler'] {
   // Not quoted: it may be the pooler's URL.
   throw new SettingsError(
     'FILESTORE_MIGRATION_POOLER',
-    'FILESTORE_MIGRATION_POOLER has no value that is known. It is refuse (the default), or session for a pooler in session mode.',
+    'FILESTORE_MIGRATION_POOLER must be refuse (the default), or session for a pooler in session mode. Correct it, or unset it.',
   );
 }
 
-/** The database in words that hold no secret, such as `database "app" on db.example:5432`. */
+/** The database in words without a secret, such as `database "app" on db.example:5432`. */
 export function describeConnection(connection: ConnectionSettings): string {
   const host = connection.host ?? process.env.PGHOST ?? 'localhost';
   const port = connection.port ?? process.env.PGPORT ?? 5432;
@@ -160,8 +160,8 @@ export function connectionFrom(
 }
 
 /**
- * What other roles see of this session, for an operator who waits for its locks: when it began and
- * on which host. The server keeps 63 bytes; what tells pods apart stands at the end of their names.
+ * The session's name in pg_stat_activity. It tells an operator who waits for its locks when it began and
+ * on which host. The server keeps 63 bytes, and names of pods differ at their ends.
  */
 export function nameSession(purpose: string): string {
   const start = new Date().toISOString().replace(/[-:]|\.\d+/g, '');
@@ -184,7 +184,7 @@ export function milliseconds(
 
 /**
  * A whole number from the first of the variables that is set.
- * @throws {SettingsError} naming the variable when it is no such number, or out of range.
+ * @throws {SettingsError} naming the variable if it is not a whole number, or out of range.
  */
 export function wholeNumber(
   env: Environment,
@@ -206,7 +206,7 @@ export function wholeNumber(
   return value;
 }
 
-/** A variable set to nothing counts as not set: that is how compose files and CI systems leave one out. */
+/** An empty variable counts as not set, because compose files and CI systems pass an omitted variable as empty. */
 export function isSet(value: string | undefined): boolean {
   return value !== undefined && value.trim() !== '';
 }

@@ -6,12 +6,12 @@ import type { TlsSettings } from './database-url.ts';
 
 /**
  * TLS in the form of Node's tls.connect.
- * @throws {SettingsError} naming the parameter of the URL whose file is missing, or not what it should be.
+ * @throws {SettingsError} naming the parameter of the URL whose file is missing or has other content.
  */
 export function tlsConfig(tls: TlsSettings, host: string | undefined) {
   return {
     rejectUnauthorized: tls.mode === 'verify',
-    // An older pg, which graphile-migrate may come with, does not name an address to TLS; Node would then check the
+    // An older pg, as a dependency of graphile-migrate, does not pass an IP address to TLS. Node would then check the
     // certificate for "localhost".
     ...(host !== undefined && isIP(host) !== 0 && { host }),
     ...(tls.rootCertificate !== undefined && { ca: readCertificate('sslrootcert', tls.rootCertificate) }),
@@ -39,7 +39,7 @@ function parse(parameter: string, path: string, what: string, work: () => unknow
   } catch (cause) {
     throw new SettingsError(
       parameter,
-      `The database URL's ${parameter} names a file that does not hold ${what} in PEM form: ${path}. Name one that does, or leave the parameter out.`,
+      `The database URL's ${parameter} names a file that does not contain ${what} in PEM form: ${path}. Name another file, or remove the parameter.`,
       { cause },
     );
   }
@@ -51,7 +51,7 @@ function readPem(parameter: string, path: string): string {
   } catch (cause) {
     throw new SettingsError(
       parameter,
-      `The database URL's ${parameter} names a file that cannot be read: ${path}. Correct the path, or leave the parameter out.`,
+      `The database URL's ${parameter} names a file that cannot be read: ${path}. Correct the path, or remove the parameter.`,
       { cause },
     );
   }

@@ -1,9 +1,9 @@
-/** Anything that runs a statement with values: pg's Client, PoolClient and Pool. */
+/** Runs a statement with values: pg's Client, PoolClient or Pool. */
 export interface SqlClient {
   query(text: string, values: unknown[]): Promise<{ readonly rows: readonly unknown[] }>;
 }
 
-/** The facts about a function that a call needs. */
+/** The description of a function that a call needs. */
 export interface SqlFunction {
   readonly name: string;
   readonly result: SqlResult;
@@ -60,7 +60,8 @@ export async function callForOneOrNone<T>(
   args: object,
 ): Promise<T | undefined> {
   const [row, ...others] = await run(client, called, args);
-  if (others.length > 0) throw new Error(`filestore.${called.name} says "rows 1" and returned more`);
+  if (others.length > 0)
+    throw new Error(`filestore.${called.name} is declared with "rows 1", but returned more`);
   return row === undefined ? undefined : (read(called, row) as T);
 }
 
@@ -140,7 +141,7 @@ function readNested(name: string, { row: key, columns, nullable }: SqlNestedResu
 
 function requireValue(name: string, value: unknown, nullable: boolean): unknown {
   if (value !== null || nullable) return value;
-  throw new Error(`filestore.${name} returned null, which its comment in SQL does not announce`);
+  throw new Error(`filestore.${name} returned null, which its comment in SQL does not allow`);
 }
 
 /** SQL does not distinguish a null row from a row of nulls. */

@@ -39,7 +39,7 @@ async function expectUntouched(): Promise<void> {
 describe('a server', () => {
   test('that is not running', async () => {
     const result = await migrate({ DATABASE_URL: `postgres://app:${SECRET}@127.0.0.1:1/app` });
-    expectFailure(result, 1, /Cannot connect to database "app" on 127\.0\.0\.1:1/, /nothing listens there/);
+    expectFailure(result, 1, /Cannot connect to database "app" on 127\.0\.0\.1:1/, /no server listens there/);
   });
 
   test('whose host name is unknown', async () => {
@@ -140,7 +140,7 @@ describe('the migrations of the package', () => {
     expectFailure(
       await migrate({ DATABASE_URL: database().url }),
       5,
-      /another migrator is at work.*server process \d+, role/,
+      /another migrator is running on.*server process \d+, role/,
     );
   });
 });

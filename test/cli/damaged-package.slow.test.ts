@@ -75,8 +75,8 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
     'a renumbered file',
     () => renameSync(pathOf(middle), pathOf(FAR)),
     'MIGRATION_OUT_OF_CHAIN',
-    `Migration ${most} follows ${FAR} by its header and ${more} by its number`,
-    /Give it its number back/,
+    `Migration ${most} follows ${FAR} by its header, but ${more} by its number`,
+    /Restore its number/,
   ],
   [
     'a rewritten file with a valid hash, followed by the old ones',

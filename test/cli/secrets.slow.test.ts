@@ -51,7 +51,7 @@ test('no successful command prints the password, as text or JSON', async () => {
 test('no command that is refused or cannot connect prints it', async () => {
   const refusals: readonly [string, RegExp][] = [
     [url.replace('//app:', '//other:'), /password for user "other" is wrong/],
-    [url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
+    [url.replace(/:\d+\/app$/, ':1/app'), /no server listens/],
     [databaseUrl(url, 'nowhere'), /the database does not exist/],
     [`${url}?sslmode=verify-full`, /does not support it/],
   ];

@@ -59,7 +59,7 @@ describe.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s', (signal) => {
     // Checked at once: the process waits for the server before it ends.
     expect(await scene.traces()).toEqual([]);
     expectStopped(result, signal, copy.staged.slice(0, committed));
-    expect(result.output).toContain(`${copy.staged[1]} was under way and was not completed.`);
+    expect(result.output).toContain(`${copy.staged[1]} was running and was not completed.`);
     expect(await scene.state()).toEqual(scene.stateAfter(committed));
     await leave();
     await expectRerunFinishes();

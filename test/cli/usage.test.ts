@@ -128,7 +128,7 @@ describe('with --json, stdout is one document:', () => {
     [['migrate', 'now'], '"now" is not expected after migrate.'],
     [[NOWHERE], 'There is no command (a URL, which is not shown here).'],
     [['migrate', NOWHERE], '(a URL, which is not shown here) is not expected after migrate.'],
-    [[], 'No command is given.'],
+    [[], 'No command was given.'],
     [['status', '--dry-run'], 'status has no option --dry-run.'],
     [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],
     [['docs'], 'docs has no option --json.'],

@@ -64,7 +64,7 @@ describe('a run that is stopped, on a server that answers', () => {
     running.abort();
     expect(await running.outcome).toMatchObject({
       error: {
-        message: `Stopped on request. Applied and kept: ${copy.staged[0]}. ${copy.staged[1]} was under way and was not completed. Run this again to apply the rest.`,
+        message: `Stopped on request. Applied and kept: ${copy.staged[0]}. ${copy.staged[1]} was running and was not completed. Run this again to apply the rest.`,
         cause: { code: 'MIGRATION_FAILED', cause: { code: '57014' } },
       },
     });

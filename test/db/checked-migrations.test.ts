@@ -96,7 +96,7 @@ describe('a migration with a check', () => {
     ['no row', 'select true where false', 'returned 0 rows instead of one'],
     ['several rows', 'select true from generate_series(1, 2)', 'returned 2 rows instead of one'],
     ['several columns', 'select true, true', 'returned 2 columns instead of one'],
-    ['a number', 'select 1', 'returned something else than a boolean'],
+    ['a number', 'select 1', 'returned something other than a boolean'],
     [
       'an error of its syntax',
       'select 1 = 1\n--  and and true',

@@ -83,17 +83,23 @@ describe('a build that is interrupted midway is repeated by the next run', () =>
     [
       'SIGTERM to the process',
       async (runner) => runner.kill('SIGTERM'),
-      { exitCode: 1, stderr: /RUN_ABORTED: Stopped on request \(SIGTERM\).*was under way/ },
+      { exitCode: 1, stderr: /RUN_ABORTED: Stopped on request \(SIGTERM\).*was running/ },
     ],
     [
       'pg_cancel_backend',
       (_, pid) => database().query('select pg_cancel_backend($1)', [pid]),
-      { exitCode: 1, stderr: /MIGRATION_FAILED: .*SQLSTATE 57014.*the next run removes an invalid index/ },
+      {
+        exitCode: 1,
+        stderr: /MIGRATION_FAILED: .*SQLSTATE 57014.*left an invalid index, which the next run drops/,
+      },
     ],
     [
       'pg_terminate_backend',
       (_, pid) => database().query('select pg_terminate_backend($1)', [pid]),
-      { exitCode: 1, stderr: /MIGRATION_FAILED: .*SQLSTATE 57P01.*the next run removes an invalid index/ },
+      {
+        exitCode: 1,
+        stderr: /MIGRATION_FAILED: .*SQLSTATE 57P01.*left an invalid index, which the next run drops/,
+      },
     ],
   ];
 
@@ -152,7 +158,7 @@ describe('a build that another session blocks', () => {
       place: { filename },
       message: expect.stringMatching(
         new RegExp(
-          `${filename} waited 0\\.5 s for server process ${await pidOf(report)}, role "${role}", application "nightly report", and was given up\\. End that transaction`,
+          `${filename} waited 0\\.5 s for server process ${await pidOf(report)}, role "${role}", application "nightly report", and was cancelled\\. End that transaction`,
         ),
       ),
     });

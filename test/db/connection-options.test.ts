@@ -64,6 +64,6 @@ describe('refused is', () => {
     await expect(password).rejects.toMatchObject(refusal('connection', /password is a function/));
     const ssl = { checkServerIdentity: () => undefined };
     const run = runMigrations({ connection: { database: 'app', ssl } });
-    await expect(run).rejects.toMatchObject(refusal('connection', /ssl holds a function/));
+    await expect(run).rejects.toMatchObject(refusal('connection', /ssl contains a function/));
   });
 });

@@ -38,7 +38,7 @@ test('a client in another encoding gets the hint of a refusal', async () => {
   });
 });
 
-test('no function holds a character that another encoding may lack', async () => {
+test('no function has a character that another encoding may lack', async () => {
   expect(
     await database().query(
       "select proname from pg_proc where pronamespace = 'filestore'::regnamespace and prosrc ~ '[^\\x01-\\x7f]'",

@@ -139,7 +139,7 @@ describe('the connection that holds the lock', () => {
     const holder = await holderOf(MIGRATION_LOCK_KEY);
     await observer.query('select pg_catalog.pg_terminate_backend($1)', [holder?.pid]);
     expect(await first.untilEvent('warning')).toMatchObject({
-      message: expect.stringContaining("connection that holds this run's lock is lost"),
+      message: expect.stringContaining("connection that holds this run's lock was lost"),
     });
     const second = run();
     expect(await second.untilEvent('waiting')).toMatchObject({ holder: { pid: worker?.pid } });

@@ -32,7 +32,7 @@ describe('the text of a check', () => {
     ['without a message', '--check:\n--  select true', 1],
     ['without a query', '--check: Why.\n-- select true', 1],
     ['without a query', '-- Why.\n\n--check: Why.\n\n--  select true', 3],
-    ['whose query is no select', '--check: Why.\n--  delete from public.items', 1],
+    ['whose query is not a select', '--check: Why.\n--  delete from public.items', 1],
     ['with a semicolon', '--check: Why.\n--  select true;', 1],
     ['with a semicolon', '--check: Why.\n--  select true; drop table public.items', 1],
     ['below the first statement or include', 'select 1;\n--check: Why.\n--  select true', 2],

@@ -34,7 +34,7 @@ describe.each([
       },
     });
     expect(stderr).toContain(
-      `Warning: The log of graphile-migrate has other words than this package knows. The history says that it applied ${copy.staged.join(', ')}. `,
+      `Warning: The installed graphile-migrate logs words that this package does not know. According to the history, it applied ${copy.staged.join(', ')}. `,
     );
   });
 
@@ -88,7 +88,7 @@ test('with another line in the log, no migration passes the checks of a later on
       error: {
         code: 'MIGRATION_FAILED',
         applied: [],
-        message: expect.stringContaining(`cannot stop before ${checked}, whose checks come first`),
+        message: expect.stringContaining(`cannot stop before ${checked} to evaluate its checks`),
       },
     },
   });

@@ -111,7 +111,7 @@ describe('a run never shows the password', () => {
     ['the password is of another role', () => url.replace('//app:', '//other:'), /password for user "other"/],
     ['the role is not known', () => url.replace('//app:', '//nobody:'), /password for user "nobody"/],
     ['there is no such database', () => databaseUrl(url, 'nowhere'), /the database does not exist/],
-    ['nothing listens', () => url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
+    ['no server listens', () => url.replace(/:\d+\/app$/, ':1/app'), /no server listens/],
     ['there is no such host', () => url.replace('127.0.0.1', 'db.invalid'), /db\.invalid/],
     ['the server has no TLS', () => `${url}?sslmode=verify-full`, /does not support it/],
     ['a certificate is missing', () => `${url}?sslrootcert=/no/such.pem`, /sslrootcert/],
@@ -187,8 +187,8 @@ describe('the pool never shows the password', () => {
   });
 
   test.each([
-    ['is let in by nobody', () => url.replace('//app:', '//other:'), /password for user "other"/],
-    ['finds nobody', () => url.replace(/:\d+\/app$/, ':1/app'), /nothing listens/],
+    ['is refused by the server', () => url.replace('//app:', '//other:'), /password for user "other"/],
+    ['finds no server', () => url.replace(/:\d+\/app$/, ':1/app'), /no server listens/],
     ['is asked for TLS', () => `${url}?sslmode=require`, /does not support it/],
   ])('when it %s', async (_, from, said) => {
     vi.stubEnv('FILESTORE_DATABASE_URL', from());

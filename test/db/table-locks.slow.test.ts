@@ -125,7 +125,9 @@ describe('a table that another transaction uses', () => {
       place: { filename, statement: 3 },
       applied: [],
       message: expect.stringMatching(
-        new RegExp(`${filename} failed at statement 3.*waited for ${who}.*Run this again when it has ended`),
+        new RegExp(
+          `${filename} failed at statement 3.*waited for ${who}.*Run this again when that transaction has ended`,
+        ),
       ),
     });
     expect(eventsOf(run, 'progress')[0]?.blockedBy).toMatchObject([
@@ -160,7 +162,7 @@ alter table public.${table} add column more text;`,
   expect(timeoutsOf('second').slice(0, 2)).toEqual(['second: 100ms', 'second: 200ms']);
 });
 
-test('the command line says how often it gave way and for how long others may have waited', async () => {
+test('the command line reports how often it gave up a wait, and how long others may have waited', async () => {
   const filename = copy.addMigration('more', 'alter table public.busy add column more text;');
   copy.modelIsOf(filename);
   const report = await startReport();
@@ -178,10 +180,7 @@ test('the command line says how often it gave way and for how long others may ha
   expect(stderr).toMatch(/Other sessions may have waited 0\.2 s behind it\. Trying again in .*\(attempt 3\)/);
   const times = stderr.split('Trying again').length - 1;
   expect(stdout).toMatch(
-    new RegExp(
-      `^Gave way ${times} times without getting a table's lock: other sessions may have waited 0\\.\\d s`,
-      'm',
-    ),
+    new RegExp(`^Gave up ${times} waits for a table's lock: other sessions may have waited 0\\.\\d s`, 'm'),
   );
 });
 

@@ -63,7 +63,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
       expect(await statusOf(urlWith({ sslmode, sslrootcert: certificates.authority }))).toMatchObject({
         state: 'empty',
       });
-      await expect(statusOf(urlWith({ sslmode }))).rejects.toThrow(/authority.*not known/);
+      await expect(statusOf(urlWith({ sslmode }))).rejects.toThrow(/authority.*not trusted/);
     },
   );
 
@@ -90,7 +90,9 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
   ])('is refused where %s, with a remedy', async (_, parameters) => {
     await expect(statusOf(urlWith({ sslmode: 'verify-full', ...parameters() }))).rejects.toMatchObject({
       code: 'CONNECTION_FAILED',
-      message: expect.stringMatching(/^Cannot trust .*authority.*is not known here. Name .* sslrootcert/),
+      message: expect.stringMatching(
+        /^Cannot trust .*authority.*is not trusted on this machine. Name .* sslrootcert/,
+      ),
     });
   });
 
@@ -151,7 +153,7 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
       await expect(statusOf(urlWith(swapped))).rejects.toMatchObject({
         code: 'SETTINGS_INVALID',
         setting: 'sslcert',
-        message: expect.stringMatching(/sslcert .* does not hold a certificate in PEM form.*\.key/),
+        message: expect.stringMatching(/sslcert .* does not contain a certificate in PEM form.*\.key/),
       });
       await expect(
         statusOf(urlWith({ sslcert: client.certificate, sslkey: client.certificate })),

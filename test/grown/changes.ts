@@ -124,10 +124,10 @@ const CONTACTS = `create table if not exists filestore.mount_contacts (
 );
 
 comment on table  filestore.mount_contacts                  is 'People to inform about problems of a mount.';
-comment on column filestore.mount_contacts.backend_mount_id is 'backend_mounts.id; the contact goes with the mount.';
+comment on column filestore.mount_contacts.backend_mount_id is 'backend_mounts.id. Deleting the mount deletes the contact.';
 comment on column filestore.mount_contacts.address          is 'An address of mail.';
-comment on constraint mount_contacts_backend_mount_fkey on filestore.mount_contacts is 'A contact is of no use without its mount.';
-comment on constraint mount_contacts_address_check      on filestore.mount_contacts is 'An address says something.';
+comment on constraint mount_contacts_backend_mount_fkey on filestore.mount_contacts is 'A contact is deleted with its mount.';
+comment on constraint mount_contacts_address_check      on filestore.mount_contacts is 'An address is not empty.';
 `;
 
 const DRAINING = `alter table filestore.backend_mounts

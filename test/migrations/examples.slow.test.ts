@@ -114,6 +114,6 @@ test('the second release of a rename refuses to lose a value', async () => {
   await database().query('alter table filestore.node_labels disable trigger user');
   await database().query("update filestore.node_labels set principal = 'eva'");
   await expect(execute(client, database().url, copy(), second)).rejects.toThrow(
-    'node_labels.created_by holds values that node_labels.principal does not',
+    'node_labels.created_by has values that node_labels.principal lacks',
   );
 });
