@@ -1,9 +1,9 @@
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
+import { committedMigrations, lastCommitted, migrationFiles } from '../support/committed-files.ts';
 import { until } from '../support/until.ts';
 import {
   type Editor,
@@ -36,41 +36,25 @@ afterEach(() => copy.remove());
 const run = (...args: readonly string[]): Promise<CliResult> =>
   runCli(args, { folder: copy.folder, env: { ...env } });
 
-/** The last committed migration: its file name, text and header. */
-function lastCommitted() {
-  const filename = committedMigrations(copy.folder).at(-1) ?? '';
-  const text = readFileSync(join(copy.folder, 'migrations', 'committed', filename), 'utf8');
-  const header = (name: string) => new RegExp(`^--! ${name}: (.*)$`, 'm').exec(text)?.[1];
-  return { filename, text, hash: header('Hash'), previous: header('Previous'), message: header('Message') };
-}
-
-function everyFile(): Readonly<Record<string, string>> {
-  const folder = join(copy.folder, 'migrations');
-  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((path) =>
-    path.endsWith('.sql'),
-  );
-  return Object.fromEntries(files.map((path) => [path, readFileSync(join(folder, path), 'utf8')]));
-}
-
 /** Expects this exit code and message, and unchanged files. */
 async function expectRefusal(
   args: readonly string[],
   exitCode: number,
   part: string | RegExp,
 ): Promise<void> {
-  const before = everyFile();
+  const before = migrationFiles(copy.folder);
   const result = await run(...args);
   expect(result, result.output).toMatchObject({ exitCode });
   expect(result.stderr).toMatch(part);
   expect(result.output).not.toMatch(/^\s+at /m);
-  expect(everyFile()).toEqual(before);
+  expect(migrationFiles(copy.folder)).toEqual(before);
 }
 
 describe('commit', () => {
   test('that Ctrl-C stops changes no file', async () => {
     await run('watch', '--once');
     editor.write('select pg_sleep(600);\n');
-    const before = everyFile();
+    const before = migrationFiles(copy.folder);
     const child = startCli(['commit', '-m', 'Sleep'], { folder: copy.folder, env: { ...env } });
     const ended = collect(child);
     const shadow = new URL(env.SHADOW_DATABASE_URL).pathname.slice(1);
@@ -85,7 +69,7 @@ describe('commit', () => {
       stderr: expect.stringContaining('RUN_ABORTED: Stopped on request'),
     });
     expect(result.output).not.toMatch(/^\s+at /m);
-    expect(everyFile()).toEqual(before);
+    expect(migrationFiles(copy.folder)).toEqual(before);
     await until(async () => (await query(env.ROOT_DATABASE_URL, sleeping)).length === 0);
   });
 
@@ -95,7 +79,7 @@ describe('commit', () => {
     );
     const result = await run('commit', '-m', 'Owner hints');
     expect(result, result.output).toMatchObject({ exitCode: 0 });
-    expect(result.stdout).toContain(`Committed migrations/committed/${lastCommitted().filename}`);
+    expect(result.stdout).toContain(`Committed migrations/committed/${lastCommitted(copy.folder).filename}`);
     expect(result.stderr).toMatch(
       /^Could not check the development database for leftovers\. Cannot connect to/,
     );
@@ -127,7 +111,7 @@ describe('commit', () => {
     rmSync(join(copy.folder, 'migrations', 'committed'), { recursive: true });
     editor.write('create schema if not exists filestore;\n');
     expect(await run('commit', '-m', 'The schema')).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(lastCommitted()).toMatchObject({ filename: '000001-the-schema.sql', previous: '-' });
+    expect(lastCommitted(copy.folder)).toMatchObject({ filename: '000001-the-schema.sql', previous: '-' });
     expect(await run('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
     expect(committedMigrations(copy.folder)).toEqual([]);
     await query(
@@ -144,11 +128,11 @@ describe('commit', () => {
     const alone = (...args: readonly string[]) => runCli(args, { folder: copy.folder });
     editor.write(WITH_INCLUDE);
     expect(await alone('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0, stderr: '' });
-    const { hash } = lastCommitted();
+    const { hash } = lastCommitted(copy.folder);
     await untilNoServer(copy);
     expect(await alone('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
     expect(await alone('commit')).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(lastCommitted().hash).toBe(hash);
+    expect(lastCommitted(copy.folder).hash).toBe(hash);
     const reset = await alone('reset');
     expect(reset).toMatchObject({ exitCode: 0, stderr: '' });
     expect(reset.stdout).toMatch(

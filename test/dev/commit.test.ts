@@ -1,10 +1,8 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { type CliResult, runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
+import { lastCommitted, migrationFiles } from '../support/committed-files.ts';
 import {
   columnsOf,
   type Editor,
@@ -37,22 +35,6 @@ afterEach(() => copy.remove());
 const run = (...args: readonly string[]): Promise<CliResult> =>
   runCli(args, { folder: copy.folder, env: { ...env } });
 
-/** The last committed migration: its file name, text and header. */
-function lastCommitted() {
-  const filename = committedMigrations(copy.folder).at(-1) ?? '';
-  const text = readFileSync(join(copy.folder, 'migrations', 'committed', filename), 'utf8');
-  const header = (name: string) => new RegExp(`^--! ${name}: (.*)$`, 'm').exec(text)?.[1];
-  return { filename, text, hash: header('Hash'), previous: header('Previous'), message: header('Message') };
-}
-
-function everyFile(): Readonly<Record<string, string>> {
-  const folder = join(copy.folder, 'migrations');
-  const files = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((path) =>
-    path.endsWith('.sql'),
-  );
-  return Object.fromEntries(files.map((path) => [path, readFileSync(join(folder, path), 'utf8')]));
-}
-
 async function recorded(): Promise<readonly string[]> {
   const rows = await query<{ hash: string }>(
     env.DATABASE_URL,
@@ -67,21 +49,21 @@ async function expectRefusal(
   exitCode: number,
   part: string | RegExp,
 ): Promise<void> {
-  const before = everyFile();
+  const before = migrationFiles(copy.folder);
   const result = await run(...args);
   expect(result, result.output).toMatchObject({ exitCode });
   expect(result.stderr).toMatch(part);
   expect(result.output).not.toMatch(/^\s+at /m);
-  expect(everyFile()).toEqual(before);
+  expect(migrationFiles(copy.folder)).toEqual(before);
 }
 
 describe('commit', () => {
   test('writes a hashed migration, records it and empties current.sql; after uncommit, a second commit has the same hash', async () => {
-    const before = lastCommitted();
+    const before = lastCommitted(copy.folder);
     editor.write(WITH_INCLUDE);
     const first = await run('commit', '-m', 'Owner hints');
     expect(first).toMatchObject({ exitCode: 0, stderr: '' });
-    const committed = lastCommitted();
+    const committed = lastCommitted(copy.folder);
     expect(committed).toMatchObject({ message: 'Owner hints', previous: before.hash });
     expect(committed.filename).toMatch(/^\d{6}-owner-hints\.sql$/);
     expect(first.stdout).toContain(
@@ -97,14 +79,14 @@ describe('commit', () => {
     expect(await columnsOf(env.SHADOW_DATABASE_URL, 'nodes')).toContain('owner_hint');
 
     expect(await run('uncommit')).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(lastCommitted()).toEqual(before);
+    expect(lastCommitted(copy.folder)).toEqual(before);
     expect(editor.read()).toBe(`--! Message: Owner hints\n\n${WITH_INCLUDE}`);
     expect((await recorded()).at(-1)).toBe(before.hash);
     expect(await columnsOf(env.SHADOW_DATABASE_URL, 'nodes')).not.toContain('owner_hint');
 
     // The message is kept.
     expect(await run('commit')).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(lastCommitted()).toEqual(committed);
+    expect(lastCommitted(copy.folder)).toEqual(committed);
     expect((await recorded()).at(-1)).toBe(committed.hash);
   });
 

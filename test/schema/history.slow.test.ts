@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import { brokenVersions } from '../support/node-versions.ts';
 import { createChain, createMount, createNode, type Mount, one } from '../support/nodes.ts';
 import { databaseForFile } from '../support/test-database.ts';
 
@@ -16,24 +17,6 @@ beforeEach(async () => {
   file = await createNode(database(), mount, b, 'f');
 });
 
-/** Versions of this mount that do not begin where the version before ends. Only the last one may have no end. */
-function brokenVersions() {
-  return database().query(
-    `select id, version, valid_from, valid_to
-     from (
-       select v.*, n.version as last_version,
-              lag(v.version) over one_node as previous, lag(v.valid_to) over one_node as previous_valid_to
-       from filestore.view_filestore_node_versions v join filestore.nodes n on n.id = v.id
-       where v.backend_mount_id = $1
-       window one_node as (partition by v.id order by v.version)
-     ) v
-     where version <> coalesce(previous, 0) + 1
-        or valid_from <> coalesce(previous_valid_to, created_at)
-        or (valid_to is null) <> (version = last_version)`,
-    [mount.id],
-  );
-}
-
 describe('every superseded version is kept', () => {
   test('when a session changes one row and then moves 20 000 rows', async () => {
     const client = await database().connect();
@@ -49,6 +32,6 @@ describe('every superseded version is kept', () => {
       [b, file],
     );
     expect(versions).toBe('20000');
-    expect(await brokenVersions()).toEqual([]);
+    expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 });

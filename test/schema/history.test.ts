@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import { brokenVersions } from '../support/node-versions.ts';
 import {
   createChain,
   createMount,
@@ -32,24 +33,6 @@ const update = (id: string, change: string) =>
 
 const pastOf = (id: string) =>
   database().query('select * from filestore.snapshots where id = $1 order by version', [id]);
-
-/** Versions of this mount that do not begin where the version before ends. Only the last one may have no end. */
-function brokenVersions() {
-  return database().query(
-    `select id, version, valid_from, valid_to
-     from (
-       select v.*, n.version as last_version,
-              lag(v.version) over one_node as previous, lag(v.valid_to) over one_node as previous_valid_to
-       from filestore.view_filestore_node_versions v join filestore.nodes n on n.id = v.id
-       where v.backend_mount_id = $1
-       window one_node as (partition by v.id order by v.version)
-     ) v
-     where version <> coalesce(previous, 0) + 1
-        or valid_from <> coalesce(previous_valid_to, created_at)
-        or (valid_to is null) <> (version = last_version)`,
-    [mount.id],
-  );
-}
 
 const SETTLED = "select from filestore.nodes having max(updated_at) < clock_timestamp() - interval '2 ms'";
 
@@ -87,7 +70,7 @@ describe('every superseded version is kept', () => {
   ])('after a change of %s', async (change) => {
     await update(file, change);
     expect(await pastOf(file)).toMatchObject([{ version: 1, name: 'f', path: 'a/b/f', state: 'active' }]);
-    expect(await brokenVersions()).toEqual([]);
+    expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 
   test('and an update that changes nothing adds no version', async () => {
@@ -116,7 +99,7 @@ describe('every superseded version is kept', () => {
     );
     expect(past.map(({ id }) => id).sort()).toEqual([a, b, file].sort());
     expect(new Set(past.map(({ valid_to }) => valid_to)).size).toBe(1);
-    expect(await brokenVersions()).toEqual([]);
+    expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 
   test('when one transaction changes a node several times', async () => {
@@ -127,7 +110,7 @@ describe('every superseded version is kept', () => {
     }
     await client.query('commit');
     expect((await pastOf(file)).map(({ size_bytes }) => size_bytes)).toEqual(['0', '1', '2']);
-    expect(await brokenVersions()).toEqual([]);
+    expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 
   test('when one statement changes a node several times', async () => {
@@ -139,7 +122,7 @@ describe('every superseded version is kept', () => {
        end $$`,
     );
     expect((await pastOf(file)).map(({ size_bytes }) => size_bytes)).toEqual(['0', '1', '2']);
-    expect(await brokenVersions()).toEqual([]);
+    expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 
   test('when a statement renames a node and the directory above it, so that the cascade changes the node again', async () => {
@@ -148,7 +131,7 @@ describe('every superseded version is kept', () => {
     ]);
     expect(await pathOf(database(), file)).toBe('a2/b2/f2');
     expect((await pastOf(file)).length).toBeGreaterThan(1);
-    expect(await brokenVersions()).toEqual([]);
+    expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 
   test('when twenty connections change one node at once', async () => {
@@ -161,7 +144,7 @@ describe('every superseded version is kept', () => {
       }),
     );
     expect((await pastOf(file)).map(({ size_bytes }) => Number(size_bytes))).toEqual([...Array(100).keys()]);
-    expect(await brokenVersions()).toEqual([]);
+    expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 
   test('with the journal entry of the command that superseded it, if one is set', async () => {
@@ -222,7 +205,7 @@ describe('revert_node', () => {
       state: 'missing',
     });
     expect((await pastOf(file)).slice(0, -1)).toEqual(before);
-    expect(await brokenVersions()).toEqual([]);
+    expect(await brokenVersions(database(), mount.id)).toEqual([]);
   });
 
   test('of a directory moves its tree back', async () => {

@@ -28,9 +28,26 @@ export function isTransactional(filename: string): boolean {
   return !/^--! no-transaction$/m.test(migrationText(filename));
 }
 
-/** The first committed migration whose text holds a pattern. */
+/** The first committed migration whose text matches a pattern. */
 export function migrationWith(pattern: RegExp): string {
   const found = committedMigrations().find((filename) => pattern.test(migrationText(filename)));
-  if (found === undefined) throw new Error(`no committed migration holds ${pattern}`);
+  if (found === undefined) throw new Error(`no committed migration matches ${pattern}`);
   return found;
+}
+
+/** The last committed migration of a package's folder: its file name, text and header. */
+export function lastCommitted(folder: string) {
+  const filename = committedMigrations(folder).at(-1) ?? '';
+  const text = readFileSync(join(folder, 'migrations', 'committed', filename), 'utf8');
+  const header = (name: string) => new RegExp(`^--! ${name}: (.*)$`, 'm').exec(text)?.[1];
+  return { filename, text, hash: header('Hash'), previous: header('Previous'), message: header('Message') };
+}
+
+/** The texts of all SQL files in migrations/ of a package's folder, by their paths in it. */
+export function migrationFiles(folder: string): Readonly<Record<string, string>> {
+  const migrations = join(folder, 'migrations');
+  const files = readdirSync(migrations, { recursive: true, encoding: 'utf8' }).filter((path) =>
+    path.endsWith('.sql'),
+  );
+  return Object.fromEntries(files.map((path) => [path, readFileSync(join(migrations, path), 'utf8')]));
 }
