@@ -8,8 +8,8 @@ const ATTEMPTS = 10;
 const PAUSE_MS = 100;
 
 /**
- * Removes everything in a folder of this user; links are removed, never followed. Root does not enter a folder of
- * another account, because a name there may become a link at any moment: that account empties it.
+ * Removes everything in a folder of this user. Links are removed, never followed. Root must not use it for a folder of
+ * another account, which could replace a file by a link at any moment. That account empties its folder itself.
  * @param except Name of an entry to keep.
  */
 export async function removeFolder(folder: string, except: string): Promise<void> {

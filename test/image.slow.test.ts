@@ -20,7 +20,7 @@ const packed: readonly string[] = [...manifest.files, 'README.md', 'package.json
   (path) => path.split('/')[0],
 );
 
-test('a build gets what the package is made of, and no other file of the checkout', () => {
+test('a build gets the files of the package, and no other file of the checkout', () => {
   const compiled = ['src', 'tsconfig.json', 'tsconfig.build.json', 'package-lock.json'];
   const needed = new Set([...packed, ...compiled].filter((path) => path !== 'dist'));
   expect([...contextEntries()].sort()).toEqual([...needed].sort());

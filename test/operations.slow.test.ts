@@ -143,7 +143,7 @@ describe('an operator with the runbook', () => {
     const steps = section('The lock is held');
     const [find = '', end = ''] = statements(steps);
     const application =
-      /application_name = '(.*)'/.exec(end)?.[1] ?? expect.fail('whose sessions to end is not said');
+      /application_name = '(.*)'/.exec(end)?.[1] ?? expect.fail('the runbook names no sessions to end');
     const dead = await database.connect();
     await dead.query(`set application_name = '${application}'`);
     await dead.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
@@ -160,7 +160,7 @@ describe('an operator with the runbook', () => {
   test('frees locks that a stranger holds, in a session and in a prepared transaction', async () => {
     const steps = section('A stranger holds a lock');
     const [find = '', end = '', rollback = ''] = statements(steps);
-    const gid = /'(.*)'/.exec(rollback)?.[1] ?? expect.fail('whose transaction to roll back is not said');
+    const gid = /'(.*)'/.exec(rollback)?.[1] ?? expect.fail('the runbook names no transaction to roll back');
     const server = await startOwnServer({ settings: ['max_prepared_transactions=1'] });
     const env = { DATABASE_URL: server.url, FILESTORE_MIGRATION_LOCK_WAIT_MS: '0' };
     const [client, stranger] = [new pg.Client(server.url), new pg.Client(server.url)];

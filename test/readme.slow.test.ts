@@ -106,7 +106,7 @@ async function runCommand(command: string): Promise<void> {
     // These two commands run this test.
     return expect(readFileSync(join(PACKAGE_ROOT, '.ci', 'run'), 'utf8').split('\n')).toContain(command);
   }
-  const check = effects[command] ?? expect.fail(`what "${command}" does is not checked`);
+  const check = effects[command] ?? expect.fail(`this test does not check the effect of "${command}"`);
   await check(await shell(command));
 }
 

@@ -38,7 +38,7 @@ export function originsOfColumns(query: string): ReadonlyMap<string, readonly Co
 }
 
 /**
- * The relation that a view's column of the same name comes from; the first of several. Undefined for an expression,
+ * The relation whose column of the same name a view's column shows; the first one of a union. Undefined for an expression,
  * or a column that has another name in a branch of a union.
  */
 export function sourceOfColumn(query: string, column: string): string | undefined {

@@ -44,7 +44,7 @@ export interface Embedded {
 
 export interface EmbeddedOptions {
   /**
-   * Whether another process's server waits for this one before it stops. True (the default) for a command that ends
+   * Whether a process that stops the server waits until this process ends. True (the default) for a command that ends
    * on its own; false for one that runs until it is stopped.
    */
   readonly awaited?: boolean;
@@ -126,7 +126,7 @@ async function joinRunning(folder: string, awaited: boolean): Promise<Embedded |
   try {
     await createDatabase(port, password, DATABASE);
     await guest.connect();
-    // Refused once the process that runs the server waits for its last guest.
+    // Refused if the process that runs the server is about to stop it.
     if (awaited && !(await becomeGuest(guest))) {
       await guest.end();
       return undefined;

@@ -30,7 +30,7 @@ export async function replaceFiles(
 }
 
 /**
- * Finishes what a killed run began.
+ * Finishes the replacements that a killed run began.
  * @returns the replacements of that run; empty if there are none, or if the files do not match its plan.
  */
 export async function finishReplacing(folder: string, journal: string): Promise<readonly Replacement[]> {

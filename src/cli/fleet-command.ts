@@ -24,9 +24,9 @@ interface FleetCommand<Found> {
   exitCodeOf(found: Found): number;
   /** Whether the command succeeded there, as `ok` of a single document says it. */
   isOk(found: Found): boolean;
-  /** For the table. */
+  /** The result in the table, in a few words. */
   summarize(found: Found): string;
-  /** Lines that say more. */
+  /** Further lines about the result. */
   describe(found: Found): readonly string[];
 }
 

@@ -6,7 +6,7 @@ import { type Paint, paintFor } from './paint.ts';
 
 /**
  * The output of a command. With `--json`, stdout has one document and stderr everything else. With `--events`, stdout
- * has one event a line, and the document as the last line.
+ * has one event per line, and the document as the last line.
  */
 export interface Output {
   /** Colours for the lines; none without a terminal. */

@@ -21,7 +21,7 @@ from pg_catalog.pg_namespace n
 left join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = 'check_access' and p.pronargs = 0
 where n.nspname = 'filestore'`);
 
-/** Columns of one table are one line. */
+/** One row for all columns of a table with the same problem. */
 const DIFFERENCES = underPinnedSettings(`
 select
   c.problem,

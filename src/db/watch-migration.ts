@@ -86,7 +86,7 @@ function untilNextLook({ current }: Watch): number {
   return Math.min(Math.max(LOOK_MS, (performance.now() - current.startedAt) / 10), REPORT_EVERY_MS);
 }
 
-/** Concurrent index work waits for the snapshots of others, and each look has one. It has no short waits to observe. */
+/** Concurrent index work waits for the snapshots of others, and each look has one. So the first look is after a second. */
 function isTimeToLook({ current }: Watch): boolean {
   if (current === undefined) return false;
   return !worksConcurrently(current.migration) || performance.now() - current.startedAt >= REPORT_EVERY_MS;

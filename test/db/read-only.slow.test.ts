@@ -167,7 +167,7 @@ describe.each([
   ],
 ] as const)('migrating by way of %s', (_, serverOf, role, message) => {
   test.each(['fresh', 'behind'])(
-    'a database with pending migrations (%s) is refused, and nothing is tried',
+    'a database with pending migrations (%s) is refused, and nothing is attempted',
     async (name) => {
       const before = await stateOf(serverOf(), name);
       await expectQuietLog(serverOf(), async () => {

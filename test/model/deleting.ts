@@ -58,7 +58,7 @@ export function plainDeleteTree(choice: Choice): Operation {
   );
 }
 
-/** With a new moment, or one that was used before. */
+/** Deletes at a new moment, or at the moment of an earlier deletion. */
 export function callDeleteBatch(choice: Choice): Operation {
   const { model, random } = choice;
   const id = anyNode(choice, 'directory');

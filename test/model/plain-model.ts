@@ -73,7 +73,7 @@ export class Model {
     this.#settle(draft);
   }
 
-  /** One statement over nodes that may or may not be there. */
+  /** One statement on nodes, some of which may not exist. */
   update(ids: readonly number[], change: Change, deletion = this.newDeletion()): void {
     const draft = new Map(this.nodes);
     const refusals: string[] = [];
@@ -181,7 +181,7 @@ function differs(old: Node, node: Node): boolean {
   );
 }
 
-/** On any mount: in a row with another mount than its parent's, the name is checked first. */
+/** Ignores mounts: for a node on another mount than its parent, the database checks the name first. */
 function liveChild(nodes: Nodes, parentId: number, name: string): Node | undefined {
   return [...nodes.values()].find((node) => node.parentId === parentId && node.name === name && isLive(node));
 }

@@ -19,7 +19,7 @@ export interface WrittenVersion {
   readonly size: number;
 }
 
-/** What the servers acknowledged to a writer. */
+/** The writes of a writer that the servers acknowledged. */
 export interface Acknowledged {
   readonly versions: readonly WrittenVersion[];
   /** Nodes that it deleted, which may be purged. */

@@ -10,8 +10,8 @@ export interface FilledMount {
 const FILES_PER_DIRECTORY = 200;
 
 /**
- * Makes a mount with about so many nodes, of which a third has history, a twentieth is deleted and the others are seen;
- * the journal gets an entry for every tenth.
+ * Creates a mount with about this many nodes. A third of them has history, a twentieth is deleted, and the others have
+ * sightings. Every tenth has a journal entry.
  */
 export async function fillMount(
   client: pg.Client,

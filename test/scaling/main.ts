@@ -4,7 +4,7 @@ import { type MoveResult, moveMount } from './move-mount.ts';
 const USAGE = `npm run move:mount -- [--nodes 200000] [--writers 32] [--times 1] [--kills] [--fsync on]
 Moves a mount between two servers by the recipe of docs/scaling.md while writers are at work, and compares every row.
 --kills   kills the target during the copy, and ends apply workers and walsenders during it and after it
---times   so many moves, one after another, each on two servers of its own
+--times   number of moves, one after another, each on two new servers
 The exit code is 0 when nothing was lost or doubled.`;
 
 function readOptions() {

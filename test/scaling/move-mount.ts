@@ -103,7 +103,7 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
   };
 }
 
-/** The steps up to the cut-over, the first half of that, and then the way back. */
+/** Runs the steps before the cut-over, closes the mount, and then takes the move back. */
 async function attemptAndTakeBack(
   servers: TwoServers,
   steps: readonly Block[],

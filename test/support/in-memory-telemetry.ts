@@ -39,7 +39,7 @@ export interface Telemetry {
   readonly values: readonly RecordedValue[];
 }
 
-/** What the line on stdout begins with. */
+/** The beginning of the line on stdout. */
 export const TELEMETRY = 'TELEMETRY ';
 
 const spans: RecordedSpan[] = [];

@@ -33,7 +33,7 @@ export function renderResult(result: TortureResult): string {
       ['commands acknowledged', recorder.endings.size],
       ['nodes acknowledged as created', recorder.created.size],
       ['versions acknowledged', recorder.written.size],
-      ['idempotency keys used, and met again', `${recorder.claims.size}, ${tally.sharedKeys}`],
+      ['idempotency keys used, and reused', `${recorder.claims.size}, ${tally.sharedKeys}`],
       ['commands settled after an error', tally.settled],
       ['server kills', tally.serverKills],
       ['backends terminated', tally.backendsTerminated],
