@@ -79,7 +79,7 @@ describe('a list is refused, with its line and what to do, and without its URLs:
     [
       'a URL that cannot be read',
       `paris ${URL}\nrome postgres://app:${SECRET}#@host/app`,
-      /^Database "rome" \(line 2 of LIST\): its URL is not a URL that can be read/,
+      /^Database "rome" \(line 2 of LIST\): its URL is not a valid URL/,
     ],
     [
       'a URL of something else',
