@@ -16,7 +16,7 @@ import type { Sources } from './sources.ts';
 import type { DatabaseSubject } from './subject.ts';
 
 // To add a gate: write it in gates/, and add it to one of these lists. Gates that apply migrations themselves are run
-// one by one in on-server.ts.
+// one by one in on-server.ts; `current` and `function bodies`, which need more than one of these, in check-migrations.ts.
 
 /** Gates that only read files. */
 export const FILE_GATES: readonly Gate<Sources>[] = [

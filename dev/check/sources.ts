@@ -47,7 +47,7 @@ export async function readSources(root: string, current: boolean): Promise<Sourc
   };
 }
 
-/** The SQL that can still change: current.sql and the fixtures. */
+/** The SQL of the checkout: the committed migrations, current.sql and the fixtures. */
 export function writtenSources({ committed, current, pending, fixtures }: Sources): readonly SqlSource[] {
   return [...committed, ...(pending === null ? [] : [current]), ...fixtures];
 }

@@ -63,7 +63,7 @@ function endDocument<Found extends Timed>(name: string, result: FleetResult<Foun
   });
 }
 
-/** The events of a run that are worth a line among those of other runs. */
+/** Prints those events of a run that matter when many run at once. */
 function reportRun(output: Output, name: string, event: MigrationEvent): void {
   const line = `${name}: ${describeEvent(event)}`;
   if (event.type === 'migration-end') output.step(line);

@@ -61,7 +61,7 @@ export type MigrationEvent =
   | { readonly type: 'waiting'; readonly for: 'server'; readonly reason: string; readonly atMostMs: number }
   | { readonly type: 'waiting'; readonly for: 'lock'; readonly holder: LockHolder; readonly atMostMs: number }
   | { readonly type: 'migration-start'; readonly filename: string }
-  /** A migration has been running for a while; sent about once a second if something changed. */
+  /** A migration has been running for a while; sent about once a second while it is blocked or builds an index. */
   | {
       readonly type: 'progress';
       readonly filename: string;

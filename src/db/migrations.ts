@@ -238,7 +238,7 @@ export async function readPackage(): Promise<readonly CommittedMigration[]> {
   return committed;
 }
 
-/** The files that a run needs. Only the comparison with the model notices that the last one is missing. */
+/** Reads the migration files. Without `compareSchema`, a missing last file is not noticed: only the model names it. */
 export function readFiles({
   compareSchema = true,
 }: Pick<RunMigrationsOptions, 'compareSchema'>): Promise<readonly CommittedMigration[]> {

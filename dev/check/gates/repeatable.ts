@@ -10,7 +10,7 @@ import type { DatabaseSubject } from '../subject.ts';
 
 const REMEDY =
   'Write the migration so that it can run again: "if not exists", "create or replace", "drop … if exists" before "create", guarded constraints, a name for every index.';
-/** A comment in the migration that makes a replay of earlier ones impossible; the replay leaves those out. */
+/** With this comment, a migration says that those before it cannot be replayed. The gate then replays from it on. */
 const NO_REPLAY = /^-- No replay from before: \S/m;
 const REPLAY_REMEDY =
   'A database that lost its history could no longer be migrated. If you accept that, write "-- No replay from before: why" into the later migration.';
