@@ -131,7 +131,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
     throw new Error('versions needs another checkout. Give its folder: --against <folder>.');
   }
   if (names.includes('designs') && names.length > 1) {
-    throw new Error('designs makes a report of its own run. Measure it with --only designs.');
+    throw new Error('designs writes a report about one run. Measure it with --only designs.');
   }
   const keys = values.designs.split(',');
   const noDesign = keys.find((key) => !DESIGNS.some((design) => design.key === key && key !== 'twin'));

@@ -71,7 +71,7 @@ interface Scans {
   readonly rowsScanned: number;
 }
 
-/** The reads of all sessions so far. A session reports its reads only when it is told to. */
+/** The reads of all sessions so far. A session reports its reads only on request. */
 async function readScans(client: Client): Promise<Scans> {
   await client.query('select pg_stat_force_next_flush()');
   await client.query('select');

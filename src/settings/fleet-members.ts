@@ -43,7 +43,7 @@ export function resolveFleet(databases: readonly FleetDatabase[], env?: Environm
       );
     } else if (before !== undefined) {
       problems.push(
-        `The name "${name}" is there twice: ${before}, and ${origin}. Give each a name of its own.`,
+        `The name "${name}" is there twice: ${before}, and ${origin}. Give each its own name.`,
       );
     }
     origins.set(name, origin);

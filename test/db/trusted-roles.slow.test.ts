@@ -41,7 +41,7 @@ test.each(['missing', 'retired'])(
   },
 );
 
-test('a role that a rule keeps out is told so', async () => {
+test('the error for a role that a rule refuses names the rule', async () => {
   await expect(statusAs('excluded')).rejects.toMatchObject({
     code: 'CONNECTION_FAILED',
     message: expect.stringMatching(/rules \(pg_hba\.conf\) do not allow user "excluded"/),

@@ -31,7 +31,7 @@ export interface Acknowledged {
 
 export type Operation = (client: pg.Client) => Promise<void>;
 
-/** Chooses operations on files of its own directory, and keeps what the server said of each. */
+/** Chooses operations on files in one directory, and records each answer of the server. */
 export class FileWriter {
   readonly #files = new Map<string, string>();
   readonly #versions: WrittenVersion[] = [];

@@ -33,7 +33,7 @@ async function checksums(ask: typeof onSource): Promise<Readonly<Record<string, 
 }
 
 describe('a catalogue that is replicated whole', () => {
-  test('arrives exactly, also what is written meanwhile, and goes on after the switch', async () => {
+  test('arrives exactly, writes during the copy included, and continues after the switch', async () => {
     await withClient(servers.source.url, (client) => fillMount(client, 'media', 2000, 2));
     const steps = recipeOf('Replicate the whole catalogue');
     const isEnd = ({ text }: Block) => text.includes('drop subscription');

@@ -85,7 +85,7 @@ export async function withMigratedDatabase<T>(
   }
 }
 
-/** Runs something on a connection of its own. */
+/** Runs `work` on a separate connection. */
 export async function withClient<T>(url: string, run: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client(url);
   client.on('error', () => undefined);

@@ -41,7 +41,7 @@ export function contextEntries(): readonly string[] {
 }
 
 /**
- * Runs the steps of the Dockerfile with the programs of this machine, each stage in a folder of its own.
+ * Runs the steps of the Dockerfile with the programs of this machine, each stage in a separate folder.
  * @param parent An empty folder.
  */
 export async function buildFolder(parent: string): Promise<BuiltFolder> {
