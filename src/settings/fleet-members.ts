@@ -42,9 +42,7 @@ export function resolveFleet(databases: readonly FleetDatabase[], env?: Environm
         `The name of ${origin} has characters that a name cannot have. Use only letters, digits and . _ / - in it.`,
       );
     } else if (before !== undefined) {
-      problems.push(
-        `The name "${name}" is there twice: ${before}, and ${origin}. Give each its own name.`,
-      );
+      problems.push(`The name "${name}" is there twice: ${before}, and ${origin}. Give each its own name.`);
     }
     origins.set(name, origin);
     try {
