@@ -2,92 +2,25 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { packageFolder, startOf } from '../../harness/compiled.ts';
-import { startProxy } from '../../harness/proxy.ts';
-import { worstOf } from '../../src/cli/exit-codes.ts';
 import { migrationStatus } from '../../src/index.ts';
-import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
+import { collect, runCli, startCli } from '../support/command-line.ts';
 import { committedMigrations } from '../support/committed-files.ts';
-import { diverge, drift, forgetLast, lockOut, putAhead } from '../support/fleet-databases.ts';
-import { ENCODED_SECRET, leaksIn } from '../support/secret.ts';
-import { ERASE_LINE, pretendTerminal, screenOf } from '../support/terminal.ts';
 import {
-  createDatabase,
-  databaseForEachTest,
-  databaseForFile,
-  type TestDatabase,
-} from '../support/test-database.ts';
+  argumentsOf,
+  documentOn,
+  environmentOf,
+  fleetForFile,
+  listOf,
+  runOn,
+} from '../support/fleet-commands.ts';
+import { lockOut } from '../support/fleet-databases.ts';
+import { ERASE_LINE, pretendTerminal, screenOf } from '../support/terminal.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
 
 const files = committedMigrations();
-/** Only read. */
-const current = databaseForFile();
-/** One in each state; only read. */
-const stateful: Record<'pending' | 'ahead' | 'diverged' | 'drifted', TestDatabase | undefined> = {
-  pending: undefined,
-  ahead: undefined,
-  diverged: undefined,
-  drifted: undefined,
-};
-
-beforeAll(async () => {
-  const prepare = { pending: forgetLast, ahead: putAhead, diverged: diverge, drifted: drift };
-  for (const name of ['pending', 'ahead', 'diverged', 'drifted'] as const) {
-    const database = await createDatabase();
-    await prepare[name](database);
-    stateful[name] = database;
-  }
-});
-afterAll(async () => {
-  for (const database of Object.values(stateful)) await database?.drop();
-});
-
-const urlOf = (name: string): string => {
-  if (name === 'current') return current().url;
-  if (name === 'unreachable') return 'postgres://app@127.0.0.1:1/app';
-  return stateful[name as keyof typeof stateful]?.url ?? expect.fail(`there is no database ${name}`);
-};
-
-/** Without patience: no wait would fix what these tests break. */
-const IMPATIENT = { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0', FILESTORE_MIGRATION_LOCK_WAIT_MS: '0' };
-
-type Lists = Readonly<Record<string, string>>;
-const listOf = (urls: Lists) =>
-  Object.entries(urls)
-    .map(([name, url]) => `${name} ${url}`)
-    .join('\n');
-
-interface Options {
-  readonly args?: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
-}
-
-const environmentOf = (urls: Lists, { env }: Options) => ({ ...IMPATIENT, LIST: listOf(urls), ...env });
-const argumentsOf = (command: string, { args = [] }: Options) => [
-  command,
-  '--databases',
-  'env:LIST',
-  ...args,
-];
-
-/** Runs a command on databases by name and URL. */
-const runOn = (command: string, urls: Lists, options: Options = {}): Promise<CliResult> =>
-  runCli(argumentsOf(command, options), { env: environmentOf(urls, options) });
-
-/** The same with --json. */
-async function documentOn(command: string, urls: Lists, options: Options = {}) {
-  const args = [...(options.args ?? []), '--json'];
-  const result = await runOn(command, urls, { ...options, args });
-  return { ...result, document: JSON.parse(result.stdout) };
-}
-
-/** A URL with a secret password that the server refuses or does not ask for. */
-function secretUrl(url: string): string {
-  const other = new URL(url);
-  other.password = ENCODED_SECRET;
-  return other.href;
-}
-
+const { current, urlOf } = fleetForFile();
 const MILLISECONDS = expect.any(Number);
 
 describe('migrate --databases', () => {
@@ -310,102 +243,5 @@ describe('verify --databases', () => {
         { name: 'behind', state: 'unchecked', reason: expect.stringContaining('lacks 1 migration') },
       ],
     });
-  });
-});
-
-describe('the exit code is the worst one of', () => {
-  test.each<[command: string, names: readonly string[], exitCode: number]>([
-    ['status', ['current'], 0],
-    ['status', ['current', 'pending'], 3],
-    ['status', ['pending', 'unreachable'], 1],
-    ['status', ['unreachable', 'diverged', 'pending'], 4],
-    ['status --allow-ahead', ['ahead', 'current'], 0],
-    ['migrate', ['unreachable', 'ahead'], 4],
-    ['migrate --allow-ahead', ['ahead'], 0],
-    ['verify', ['current', 'pending'], 1],
-  ])('%s of %j', async (command, names, exitCode) => {
-    const [name = '', ...args] = command.split(' ');
-    const urls = Object.fromEntries(names.map((one) => [one, urlOf(one)]));
-    expect(await runOn(name, urls, { args })).toMatchObject({ exitCode });
-  });
-
-  test('several: first what a later run cannot fix, last a pending migration', () => {
-    const order = [4, 2, 1, 5, 3, 0];
-    for (const [index, worst] of order.entries()) expect(worstOf(order.slice(index).reverse())).toBe(worst);
-  });
-
-  test('migrate: a pooler, which is wrong settings, is worse than a lock', async () => {
-    const cable = await startProxy(current().url, { rewriteProcessId: true });
-    const { release } = await lockOut(stateful.pending ?? expect.fail());
-    try {
-      const urls = { pooled: cable.url, locked: urlOf('pending') };
-      const { exitCode, document } = await documentOn('migrate', urls);
-      expect(exitCode).toBe(2);
-      expect(document.databases).toMatchObject([
-        { name: 'pooled', error: { code: 'POOLER_IN_BETWEEN' } },
-        { name: 'locked', error: { code: 'LOCK_NOT_ACQUIRED' } },
-      ]);
-      expect(await runOn('migrate', { locked: urls.locked })).toMatchObject({ exitCode: 5 });
-    } finally {
-      await release();
-      await cable.stop();
-    }
-  });
-});
-
-describe('no output has a URL or a password', () => {
-  test('of databases that work, fail or cannot be reached', async () => {
-    const { password } = new URL(current().url);
-    const urls = {
-      works: current().url,
-      refused: secretUrl(current().url),
-      other: urlOf('diverged'),
-      nowhere: secretUrl(urlOf('unreachable')),
-      unknown: secretUrl(urlOf('unreachable')).replace('127.0.0.1:1', 'db.invalid'),
-    };
-    for (const command of ['migrate', 'status', 'verify']) {
-      for (const args of [[], ['--json']]) {
-        const { output } = await runOn(command, urls, { args });
-        expect(output).toContain('nowhere');
-        expect(leaksIn(output)).toEqual([]);
-        expect(output).not.toContain('postgres:');
-        if (password !== '') expect(output).not.toContain(password);
-      }
-    }
-  });
-
-  test.each([
-    ['a URL that cannot be read', { bad: `postgres://app:${ENCODED_SECRET}#@host/app` }],
-    [
-      'a URL in the place of the name',
-      { [`postgres://app:${ENCODED_SECRET}@host/app`]: urlOf('unreachable') },
-    ],
-    ['no scheme', { bad: `app:${ENCODED_SECRET}@host/app` }],
-  ])('of a list with %s', async (_, urls) => {
-    const { exitCode, output } = await runOn('migrate', urls, { args: ['--json'] });
-    expect(exitCode).toBe(2);
-    expect(output).toMatch(/[Ll]ine 1 of LIST/);
-    expect(leaksIn(output)).toEqual([]);
-  });
-});
-
-describe('wrong usage is refused, and says what to do:', () => {
-  const LIST = { rome: 'postgres://app@127.0.0.1:1/app' };
-  test.each<[args: readonly string[], message: RegExp]>([
-    [
-      ['migrate', '--databases', 'env:LIST', '--dry-run'],
-      /--dry-run prints the SQL of one database\. Use status/,
-    ],
-    [
-      ['migrate', '--concurrency', '2'],
-      /--concurrency is for many databases\. Give their list with --databases/,
-    ],
-    [['status', '--databases', 'env:LIST', '--concurrency', 'all'], /--concurrency is "all".*from 1 to 1000/],
-    [['verify', '--databases', ''], /the value is empty\. Give the path of a file/],
-    [['verify', '--databases'], /--databases/],
-  ])('%j', async (args, message) => {
-    const { exitCode, stderr } = await runCli(args, { env: { LIST: listOf(LIST) } });
-    expect(exitCode).toBe(2);
-    expect(stderr).toMatch(message);
   });
 });
