@@ -39,3 +39,32 @@ test('a checksum is looked up by the index of the other server', async () => {
   const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
   expect(plan).toMatch(/Remote SQL: .*hashtextextended\(checksum/);
 });
+
+test('a mount that moves is found on one server: where it comes from until it is received', async () => {
+  const [list = ''] = recipeOf('Read across servers').flatMap(({ text }) =>
+    text.includes('distinct on (m.mount_key)') ? [text] : [],
+  );
+  const row = await withClient(servers.source.url, async (client) => {
+    await client.query('call filestore.prepare_moves(true)');
+    await client.query("select filestore.publish_mount('media', 'move_media')");
+    const { rows } = await client.query(
+      "select to_jsonb(m) as row from filestore.backend_mounts m where m.mount_key = 'media'",
+    );
+    return rows[0].row;
+  });
+  await withClient(servers.target.url, async (client) => {
+    // As the subscription writes it.
+    await client.query('set session_replication_role = replica');
+    await client.query(
+      `insert into filestore.backend_mounts overriding system value
+       select * from jsonb_populate_record(null::filestore.backend_mounts, $1)`,
+      [row],
+    );
+    const servedBy = async () => (await client.query(list.split(';')[0] ?? '')).rows;
+    expect(await servedBy()).toContainEqual({ server: 'source', mount_key: 'media' });
+    await client.query("update filestore.backend_mounts set held_by = null where mount_key = 'media'");
+    const answer = await servedBy();
+    expect(answer).toContainEqual({ server: 'target', mount_key: 'media' });
+    expect(answer).not.toContainEqual({ server: 'source', mount_key: 'media' });
+  });
+});
