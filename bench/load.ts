@@ -23,13 +23,19 @@ export interface Job extends Statement {
   readonly clientIds: readonly number[];
 }
 
-/** Runs a prepared statement on several connections for a time, and returns the calls per second. */
+/**
+ * Runs a prepared statement on several connections, and returns the calls per second.
+ * A time before it, {@link WARM_UP_SECONDS}, is not counted.
+ */
 export type Load = (
   url: string,
   statement: Statement,
   connections: number,
   seconds: number,
 ) => Promise<number>;
+
+/** New connections compile triggers and plan statements at first, those of a service's pool do not. */
+export const WARM_UP_SECONDS = 1;
 
 export interface LoadGenerator {
   readonly name: string;
@@ -61,34 +67,46 @@ async function runPgbench(
     writeFileSync(script, [...lines, `${text.replaceAll(/\s+/g, ' ').trim()};`].join('\n'));
     const counters = Object.entries(variables).filter(([, { kind }]) => kind === 'counter');
     const output = await capture('pgbench', [
-      ...['--no-vacuum', '--protocol=prepared', `--file=${script}`, `--time=${seconds}`],
+      ...['--no-vacuum', '--protocol=prepared', `--file=${script}`, '--progress=1'],
+      `--time=${WARM_UP_SECONDS + seconds}`,
       ...[`--client=${connections}`, `--jobs=${Math.min(connections, availableParallelism())}`],
       ...counters.map(([name]) => `--define=${name}=0`),
       url,
     ]);
-    // On a machine that is busy with other work, 32 connections may take longer to open than a second.
-    if (/^number of transactions actually processed: 0$/m.test(output)) return 0;
-    const rate = /^tps = ([\d.]+) \(without initial/m.exec(output)?.[1];
-    if (rate === undefined) throw new Error(`pgbench printed no rate:\n${output}`);
-    return Number(rate);
+    return rateAfterWarmUp(output);
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
+/** Each line of progress has the rate since the line before it. */
+function rateAfterWarmUp(progress: string): number {
+  const lines = [...progress.matchAll(/^progress: ([\d.]+) s, ([\d.]+) tps/gm)].map(([, time, rate]) => ({
+    time: Number(time),
+    rate: Number(rate),
+  }));
+  let [calls, counted] = [0, 0];
+  for (const [index, { time, rate }] of lines.entries()) {
+    const before = lines[index - 1]?.time ?? 0;
+    if (before < WARM_UP_SECONDS) continue;
+    calls += rate * (time - before);
+    counted += time - before;
+  }
+  if (lines.length === 0) throw new Error(`pgbench printed no rate:\n${progress}`);
+  // On a machine that is busy with other work, all lines may come at once, at the end.
+  return counted === 0 ? 0 : calls / counted;
+}
+
+/** What a program writes to its standard error. */
 async function capture(program: string, args: readonly string[]): Promise<string> {
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let stdout = '';
+  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
   let stderr = '';
-  child.stdout.on('data', (chunk) => {
-    stdout += chunk;
-  });
   child.stderr.on('data', (chunk) => {
     stderr += chunk;
   });
   const [code] = await once(child, 'close');
   if (code !== 0) throw new Error(`${program} failed:\n${stderr}`);
-  return stdout;
+  return stderr;
 }
 
 /** The same from several processes of this program, since one is too slow for many connections. */

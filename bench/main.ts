@@ -42,7 +42,7 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
 const ON_DEMAND: readonly string[] = ['versions', 'designs'];
 const DEFAULTS = { rounds: '5', seconds: '10', nodes: '1000000' } as const;
 /** Small enough for a report within a quarter of an hour. */
-const DESIGNS_DEFAULTS = { rounds: '3', seconds: '2', nodes: '100000' } as const;
+const DESIGNS_DEFAULTS = { rounds: '3', seconds: '1', nodes: '100000' } as const;
 
 const HELP = `Usage: npm run bench -- [options]
 
@@ -52,7 +52,7 @@ columns. The runner is compared with other programs. Every ratio is the median o
 
   --only <name,…>     which of: ${Object.keys(COMPARISONS).join(', ')}
   --rounds <n>        rounds of each comparison (5; designs: 3)
-  --seconds <n>       length of one measurement under load (10; designs: 2)
+  --seconds <n>       length of one measurement under load, after a second that is not counted (10; designs: 1)
   --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
   --connections <n,…> numbers of connections in "versions" (1,8,32)
   --nodes <n>         size of the tree of "trees" and "growth" (1000000), or of "designs" (100000)
