@@ -231,6 +231,22 @@ export interface NodeRow {
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
+  /** Size of the content in bytes; 0 for a directory. */
+  size_bytes: string;
+  /** When the row was inserted. Never changes. */
+  created_at: Date;
+  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
+  updated_at: Date;
+  /** Number of segments in path: 0 for the root. Set by trigger. */
+  depth: number;
+  /** Optimistic version: a trigger adds 1 at every change. */
+  version: number;
+  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
+  live: boolean;
+  /** file or directory. Never changes. */
+  kind: NodeKind;
+  /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
+  state: NodeState;
   /** The directory that holds the node; null for the root of a mount only. */
   parent_id: string | null;
   /** Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null. */
@@ -241,16 +257,8 @@ export interface NodeRow {
   name: string;
   /** Path below the mount's root, without leading slash; empty for the root. At most 2600 bytes. Set by trigger. */
   path: string;
-  /** Number of segments in path: 0 for the root. Set by trigger. */
-  depth: number;
   /** Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger. */
   directory_path: string | null;
-  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
-  live: boolean;
-  /** file or directory. Never changes. */
-  kind: NodeKind;
-  /** Size of the content in bytes; 0 for a directory. */
-  size_bytes: string;
   /** Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661. */
   checksum: string | null;
   /** The backend's own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes. */
@@ -261,16 +269,8 @@ export interface NodeRow {
   link_target: string | null;
   /** A JSON object with data of the service. At most 64 KiB. */
   metadata: JsonObject;
-  /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
-  state: NodeState;
-  /** Optimistic version: a trigger adds 1 at every change. */
-  version: number;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
-  /** When the row was inserted. Never changes. */
-  created_at: Date;
-  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
-  updated_at: Date;
   /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live. */
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
@@ -280,31 +280,31 @@ export interface NodeRow {
 /** What a service may insert into nodes. An optional column has a default or is set by the database. */
 export interface NodeInsert {
   backend_mount_id: string | number | bigint;
+  size_bytes?: string | number | bigint;
+  kind: NodeKind;
+  state?: NodeState;
   parent_id?: string | number | bigint | null;
   parent_path?: string | null;
   name: string;
-  kind: NodeKind;
-  size_bytes?: string | number | bigint;
   checksum?: string | null;
   content_hash?: string | null;
   storage_class?: string | null;
   link_target?: string | null;
   metadata?: JsonObject;
-  state?: NodeState;
   last_modified_at?: Date | string | null;
 }
 
 /** What a service may set in nodes. */
 export interface NodeUpdate {
+  size_bytes?: string | number | bigint;
+  state?: NodeState;
   parent_id?: string | number | bigint | null;
   name?: string;
-  size_bytes?: string | number | bigint;
   checksum?: string | null;
   content_hash?: string | null;
   storage_class?: string | null;
   link_target?: string | null;
   metadata?: JsonObject;
-  state?: NodeState;
   last_modified_at?: Date | string | null;
   deleted_at?: Date | string | null;
 }
@@ -359,6 +359,22 @@ export interface SnapshotRow {
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
+  /** Size of the content in bytes; 0 for a directory. */
+  size_bytes: string;
+  /** When the row was inserted. Never changes. */
+  created_at: Date;
+  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
+  updated_at: Date;
+  /** Number of segments in path: 0 for the root. Set by trigger. */
+  depth: number;
+  /** Optimistic version: a trigger adds 1 at every change. */
+  version: number;
+  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
+  live: boolean;
+  /** file or directory. Never changes. */
+  kind: NodeKind;
+  /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
+  state: NodeState;
   /** The directory that holds the node; null for the root of a mount only. */
   parent_id: string | null;
   /** Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null. */
@@ -369,16 +385,8 @@ export interface SnapshotRow {
   name: string;
   /** Path below the mount's root, without leading slash; empty for the root. At most 2600 bytes. Set by trigger. */
   path: string;
-  /** Number of segments in path: 0 for the root. Set by trigger. */
-  depth: number;
   /** Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger. */
   directory_path: string | null;
-  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
-  live: boolean;
-  /** file or directory. Never changes. */
-  kind: NodeKind;
-  /** Size of the content in bytes; 0 for a directory. */
-  size_bytes: string;
   /** Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661. */
   checksum: string | null;
   /** The backend's own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes. */
@@ -389,16 +397,8 @@ export interface SnapshotRow {
   link_target: string | null;
   /** A JSON object with data of the service. At most 64 KiB. */
   metadata: JsonObject;
-  /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
-  state: NodeState;
-  /** Optimistic version: a trigger adds 1 at every change. */
-  version: number;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
-  /** When the row was inserted. Never changes. */
-  created_at: Date;
-  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
-  updated_at: Date;
   /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live. */
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
@@ -411,6 +411,22 @@ export interface ActiveNodeRow {
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
+  /** Size of the content in bytes; 0 for a directory. */
+  size_bytes: string;
+  /** When the row was inserted. Never changes. */
+  created_at: Date;
+  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
+  updated_at: Date;
+  /** Number of segments in path: 0 for the root. Set by trigger. */
+  depth: number;
+  /** Optimistic version: a trigger adds 1 at every change. */
+  version: number;
+  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
+  live: boolean;
+  /** file or directory. Never changes. */
+  kind: NodeKind;
+  /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
+  state: NodeState;
   /** The directory that holds the node; null for the root of a mount only. */
   parent_id: string | null;
   /** Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null. */
@@ -421,16 +437,8 @@ export interface ActiveNodeRow {
   name: string;
   /** Path below the mount's root, without leading slash; empty for the root. At most 2600 bytes. Set by trigger. */
   path: string;
-  /** Number of segments in path: 0 for the root. Set by trigger. */
-  depth: number;
   /** Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger. */
   directory_path: string | null;
-  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
-  live: boolean;
-  /** file or directory. Never changes. */
-  kind: NodeKind;
-  /** Size of the content in bytes; 0 for a directory. */
-  size_bytes: string;
   /** Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661. */
   checksum: string | null;
   /** The backend's own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes. */
@@ -441,16 +449,8 @@ export interface ActiveNodeRow {
   link_target: string | null;
   /** A JSON object with data of the service. At most 64 KiB. */
   metadata: JsonObject;
-  /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
-  state: NodeState;
-  /** Optimistic version: a trigger adds 1 at every change. */
-  version: number;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
-  /** When the row was inserted. Never changes. */
-  created_at: Date;
-  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
-  updated_at: Date;
   /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live. */
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
@@ -513,6 +513,22 @@ export interface NodeVersionRow {
   id: string;
   /** The mount whose tree the node belongs to. Never changes. */
   backend_mount_id: string;
+  /** Size of the content in bytes; 0 for a directory. */
+  size_bytes: string;
+  /** When the row was inserted. Never changes. */
+  created_at: Date;
+  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
+  updated_at: Date;
+  /** Number of segments in path: 0 for the root. Set by trigger. */
+  depth: number;
+  /** Optimistic version: a trigger adds 1 at every change. */
+  version: number;
+  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
+  live: boolean;
+  /** file or directory. Never changes. */
+  kind: NodeKind;
+  /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
+  state: NodeState;
   /** The directory that holds the node; null for the root of a mount only. */
   parent_id: string | null;
   /** Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null. */
@@ -523,16 +539,8 @@ export interface NodeVersionRow {
   name: string;
   /** Path below the mount's root, without leading slash; empty for the root. At most 2600 bytes. Set by trigger. */
   path: string;
-  /** Number of segments in path: 0 for the root. Set by trigger. */
-  depth: number;
   /** Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger. */
   directory_path: string | null;
-  /** Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger. */
-  live: boolean;
-  /** file or directory. Never changes. */
-  kind: NodeKind;
-  /** Size of the content in bytes; 0 for a directory. */
-  size_bytes: string;
   /** Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661. */
   checksum: string | null;
   /** The backend's own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes. */
@@ -543,16 +551,8 @@ export interface NodeVersionRow {
   link_target: string | null;
   /** A JSON object with data of the service. At most 64 KiB. */
   metadata: JsonObject;
-  /** active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone). */
-  state: NodeState;
-  /** Optimistic version: a trigger adds 1 at every change. */
-  version: number;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
-  /** When the row was inserted. Never changes. */
-  created_at: Date;
-  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
-  updated_at: Date;
   /** When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live. */
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:1c1a38cfd3f7f4d0f2e243270963ddf400533122
+--! Hash: sha1:3eb0ab93c029f200e3e859b29cf6d04776f86b4b
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -146,28 +146,30 @@ comment on domain filestore.node_state is 'What the catalogue last knew of a nod
 -- No generated columns: the server would read their expressions from the catalog at every statement, and "replica
 -- identity full" would make updates fail on PostgreSQL 18.
 create table if not exists filestore.nodes (
+  -- To reach a column, Postgres steps over each text and null before it. So the columns that every search and sum reads
+  -- come first.
   id               bigint               generated always as identity (maxvalue 1099511627775),
   backend_mount_id bigint               not null,
+  size_bytes       bigint               not null default 0,
+  created_at       timestamptz(3)       not null default date_trunc('milliseconds', statement_timestamp()),
+  updated_at       timestamptz(3)       not null default date_trunc('milliseconds', statement_timestamp()),
+  depth            integer              not null,
+  version          integer              not null default 1,
+  live             boolean              not null default true,
+  kind             filestore.node_kind  not null,
+  state            filestore.node_state not null default 'active',
   parent_id        bigint,
   parent_path      text                 collate "C",
   parent_live      boolean,
   name             text                 collate "C" not null,
   path             text                 collate "C" not null,
-  depth            integer              not null,
   directory_path   text                 collate "C",
-  live             boolean              not null default true,
-  kind             filestore.node_kind  not null,
-  size_bytes       bigint               not null default 0,
   checksum         text                 collate "C",
   content_hash     text                 collate "C",
   storage_class    text,
   link_target      text                 collate "C",
   metadata         jsonb                not null default '{}',
-  state            filestore.node_state not null default 'active',
-  version          integer              not null default 1,
   last_modified_at timestamptz(3),
-  created_at       timestamptz(3)       not null default date_trunc('milliseconds', statement_timestamp()),
-  updated_at       timestamptz(3)       not null default date_trunc('milliseconds', statement_timestamp()),
   deleted_at       timestamptz(3),
   -- Only the root node references its mount. The mount of other nodes follows from their parents, and a foreign key on
   -- all of them would make every writer lock the mount's row.
@@ -242,26 +244,26 @@ create index if not exists nodes_metadata_idx
 comment on table  filestore.nodes                  is 'One row per file or directory, live or tombstone. nodes_parent_fkey guarantees the tree: the parent of every live row is a live directory of the same mount, at parent_path.';
 comment on column filestore.nodes.id               is 'Stable number of the node, for other services to refer to. Never reused: a new node at the same path has a new id.';
 comment on column filestore.nodes.backend_mount_id is 'The mount whose tree the node belongs to. Never changes.';
+comment on column filestore.nodes.size_bytes       is 'Size of the content in bytes; 0 for a directory.';
+comment on column filestore.nodes.created_at       is 'When the row was inserted. Never changes.';
+comment on column filestore.nodes.updated_at       is 'When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here.';
+comment on column filestore.nodes.depth            is 'Number of segments in path: 0 for the root. Set by trigger.';
+comment on column filestore.nodes.version          is 'Optimistic version: a trigger adds 1 at every change.';
+comment on column filestore.nodes.live             is 'Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger.';
+comment on column filestore.nodes.kind             is 'file or directory. Never changes.';
+comment on column filestore.nodes.state            is 'active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone).';
 comment on column filestore.nodes.parent_id        is 'The directory that holds the node; null for the root of a mount only.';
 comment on column filestore.nodes.parent_path      is 'Path of the parent, kept up to date by nodes_parent_fkey while the node is live. A tombstone keeps the path that the parent had when the node was deleted. Set by trigger when null.';
 comment on column filestore.nodes.parent_live      is 'True while the node is live; null on a root and on a tombstone, so that nodes_parent_fkey does not apply to it. Set by trigger.';
 comment on column filestore.nodes.name             is 'Last segment of the path; empty for the root only. At most 255 bytes on local mounts, 1024 on S3.';
 comment on column filestore.nodes.path             is 'Path below the mount''s root, without leading slash; empty for the root. At most 2600 bytes. Set by trigger.';
-comment on column filestore.nodes.depth            is 'Number of segments in path: 0 for the root. Set by trigger.';
 comment on column filestore.nodes.directory_path   is 'Same as path for a directory, null for a file. nodes_parent_fkey refers to it. Set by trigger.';
-comment on column filestore.nodes.live             is 'Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger.';
-comment on column filestore.nodes.kind             is 'file or directory. Never changes.';
-comment on column filestore.nodes.size_bytes       is 'Size of the content in bytes; 0 for a directory.';
 comment on column filestore.nodes.checksum         is 'Verified digest of the content, as algorithm:hex in lower case, such as md5:0cc175b9c0f1b6a831c399e269772661.';
 comment on column filestore.nodes.content_hash     is 'The backend''s own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes.';
 comment on column filestore.nodes.storage_class    is 'The backend''s storage class, such as STANDARD_IA. At most 256 bytes.';
 comment on column filestore.nodes.link_target      is 'A symbolic link''s target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes.';
 comment on column filestore.nodes.metadata         is 'A JSON object with data of the service. At most 64 KiB.';
-comment on column filestore.nodes.state            is 'active, inconsistent (drift seen), missing (not found on the backend) or deleted (tombstone).';
-comment on column filestore.nodes.version          is 'Optimistic version: a trigger adds 1 at every change.';
 comment on column filestore.nodes.last_modified_at is 'When the backend says the content was last modified.';
-comment on column filestore.nodes.created_at       is 'When the row was inserted. Never changes.';
-comment on column filestore.nodes.updated_at       is 'When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here.';
 comment on column filestore.nodes.deleted_at       is 'When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live.';
 comment on column filestore.nodes.root_of_mount_id is 'Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger.';
 

@@ -1,5 +1,5 @@
---! Previous: sha1:26058688ffe67148ef1761ae80b4f988951acdca
---! Hash: sha1:d96c5530d538b4a753dea4018aebb0376d304d02
+--! Previous: sha1:5a6828ee83bfc2ca3a078fb3d9de420e40c1609d
+--! Hash: sha1:8ec1b8eb0300d50f7fecf627a1358062cd6b0191
 --! Message: Journal of commands
 
 do $$

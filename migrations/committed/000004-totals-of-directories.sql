@@ -1,5 +1,5 @@
---! Previous: sha1:d96c5530d538b4a753dea4018aebb0376d304d02
---! Hash: sha1:c160dbb3a659e2c318785e811e1354e1d3a4760e
+--! Previous: sha1:8ec1b8eb0300d50f7fecf627a1358062cd6b0191
+--! Hash: sha1:3663440905e28d716a6447b6c94c305792d4612e
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

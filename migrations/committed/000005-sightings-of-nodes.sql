@@ -1,5 +1,5 @@
---! Previous: sha1:c160dbb3a659e2c318785e811e1354e1d3a4760e
---! Hash: sha1:4f2d8f099e1b21006240d7f4c92cf0dac9aad8c5
+--! Previous: sha1:3663440905e28d716a6447b6c94c305792d4612e
+--! Hash: sha1:aaf2461f6401d533617f24d6b93230c55c74b434
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:4f2d8f099e1b21006240d7f4c92cf0dac9aad8c5
---! Hash: sha1:2b05498f7df5097b1183b777a88ae4589153758d
+--! Previous: sha1:aaf2461f6401d533617f24d6b93230c55c74b434
+--! Hash: sha1:d7d440d26e265ceac0a8ae10fd7b1f3e8ddf830f
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2b05498f7df5097b1183b777a88ae4589153758d
---! Hash: sha1:a90d070fbfeaa2a824af205b0c92ed0a3c647f04
+--! Previous: sha1:d7d440d26e265ceac0a8ae10fd7b1f3e8ddf830f
+--! Hash: sha1:fc887e3b89d5948461df4b7d4a28f3db3dca8a04
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:a90d070fbfeaa2a824af205b0c92ed0a3c647f04
---! Hash: sha1:f9e3e06fd56bd80be9540a1305c544409c07267a
+--! Previous: sha1:fc887e3b89d5948461df4b7d4a28f3db3dca8a04
+--! Hash: sha1:e030d2f2f811faff3663be95e2dd3099187e7f03
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
