@@ -79,34 +79,34 @@ async function runPgbench(
   }
 }
 
-/** Each line of progress has the rate since the line before it. */
-function rateAfterWarmUp(progress: string): number {
-  const lines = [...progress.matchAll(/^progress: ([\d.]+) s, ([\d.]+) tps/gm)].map(([, time, rate]) => ({
-    time: Number(time),
-    rate: Number(rate),
-  }));
-  let [calls, counted] = [0, 0];
-  for (const [index, { time, rate }] of lines.entries()) {
-    const before = lines[index - 1]?.time ?? 0;
-    if (before < WARM_UP_SECONDS) continue;
-    calls += rate * (time - before);
-    counted += time - before;
+/** The rate after the first line of progress: that of the whole time, without what was done before the line. */
+function rateAfterWarmUp(output: string): number {
+  const found = [
+    /^progress: ([\d.]+) s, ([\d.]+) tps/m,
+    /^number of transactions actually processed: (\d+)/m,
+    /^tps = ([\d.]+) \(without initial/m,
+  ].flatMap((line) => (line.exec(output) ?? []).slice(1).map(Number));
+  const [seconds, rate, calls, wholeRate] = found;
+  // On a machine that is busy with other work, 32 connections may take longer to open than the whole time.
+  if (calls === 0) return 0;
+  if (seconds === undefined || rate === undefined || calls === undefined || wholeRate === undefined) {
+    throw new Error(`pgbench printed no rate:\n${output}`);
   }
-  if (lines.length === 0) throw new Error(`pgbench printed no rate:\n${progress}`);
-  // On a machine that is busy with other work, all lines may come at once, at the end.
-  return counted === 0 ? 0 : calls / counted;
+  return (calls - rate * seconds) / (calls / wholeRate - seconds);
 }
 
-/** What a program writes to its standard error. */
+/** What a program writes to its output and its standard error. */
 async function capture(program: string, args: readonly string[]): Promise<string> {
-  const child = spawn(program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
-  let stderr = '';
-  child.stderr.on('data', (chunk) => {
-    stderr += chunk;
-  });
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on('data', (chunk) => {
+      output += chunk;
+    });
+  }
   const [code] = await once(child, 'close');
-  if (code !== 0) throw new Error(`${program} failed:\n${stderr}`);
-  return stderr;
+  if (code !== 0) throw new Error(`${program} failed:\n${output}`);
+  return output;
 }
 
 /** The same from several processes of this program, since one is too slow for many connections. */

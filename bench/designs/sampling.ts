@@ -202,14 +202,17 @@ export async function prepareCounting(client: Client): Promise<void> {
     end $$`);
 }
 
-/** Pages that a statement looks at, its triggers and functions included; what it writes is rolled back. */
+/**
+ * Pages that a statement looks at, its triggers and functions included; what it writes is rolled back. "run" has prepared
+ * it: with values in its text, it could have another plan than the calls that were timed.
+ */
 export async function countBuffers(client: Client, query: Query): Promise<number> {
   await client.query('begin');
   try {
     // The first call of the function also compiles it.
     await client.query("select bench.run('select')");
     const { rows } = await client.query(
-      `explain (analyze, buffers, timing off, format json) select bench.run(${pg.escapeLiteral(inlined(query))})`,
+      `explain (analyze, buffers, timing off, format json) select bench.run(${pg.escapeLiteral(executeOf(query))})`,
     );
     const plan = rows[0]['QUERY PLAN'][0].Plan;
     return plan['Shared Hit Blocks'] + plan['Shared Read Blocks'];
@@ -218,14 +221,12 @@ export async function countBuffers(client: Client, query: Query): Promise<number
   }
 }
 
-function inlined({ text, values }: Query): string {
-  return text.replaceAll(/\$(\d+)/g, (_, place: string) => literal(values[Number(place) - 1]));
+function executeOf({ text, values }: Query): string {
+  const list = values.map((value) => pg.escapeLiteral(literal(value))).join(', ');
+  return `execute ${nameOf(text)}${list === '' ? '' : `(${list})`}`;
 }
 
-function literal(value: unknown): string {
-  if (Array.isArray(value)) return `array[${value.map((item) => pg.escapeLiteral(String(item))).join(', ')}]`;
-  return typeof value === 'number' ? String(value) : pg.escapeLiteral(String(value));
-}
+const literal = (value: unknown) => (Array.isArray(value) ? `{${value.join(',')}}` : String(value));
 
 /** Bytes of WAL that the work writes. Nothing else writes at the same time: autovacuum is off. */
 export async function walBytesOf(client: Client, work: () => Promise<unknown>): Promise<number> {
