@@ -1,4 +1,4 @@
-import { codeOf, MigrationFailedError } from '../errors.ts';
+import { MigrationFailedError, sqlStateOf } from '../errors.ts';
 import { cancelUntil } from './cancel.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss, PassingFailure } from './connection-error.ts';
@@ -74,7 +74,7 @@ function cannotRun(migration: CommittedMigration, cause: unknown, applied: reado
   const error = new MigrationFailedError(
     `Migration ${reason} ${isBusy ? 'Run this again when they have ended.' : 'Fix the cause, and run this again.'}`,
     { filename: migration.filename, statement: null, line: null, column: null },
-    codeOf(cause) ?? null,
+    sqlStateOf(cause),
     applied,
     { cause },
   );

@@ -1,5 +1,10 @@
 import type pg from 'pg';
-import { codeOf, type FailedCheck, MigrationCheckFailedError, MigrationsInvalidError } from '../errors.ts';
+import {
+  type FailedCheck,
+  MigrationCheckFailedError,
+  MigrationsInvalidError,
+  sqlStateOf,
+} from '../errors.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { settingStatement } from '../settings/setting-statement.mjs';
 import { placeAt } from '../sql-text.ts';
@@ -188,7 +193,7 @@ function judge({ rows, fields }: pg.QueryResult): CheckOutcome {
 }
 
 function describeError(error: Error, check: MigrationCheck, timeoutMs: number): CheckOutcome {
-  const code = codeOf(error) ?? '';
+  const code = sqlStateOf(error) ?? '';
   if (code === '57014') {
     const limit = `or after ${seconds(timeoutMs)} (FILESTORE_MIGRATION_CHECK_TIMEOUT_MS)`;
     return { state: 'wrong', reason: `was cancelled, by a user${timeoutMs === 0 ? '' : ` ${limit}`}` };
@@ -197,6 +202,6 @@ function describeError(error: Error, check: MigrationCheck, timeoutMs: number): 
   const { line, column } = placeAt(check.sql, Number(position ?? Number.NaN));
   const at = position === undefined ? '' : ` at line ${check.line + line}, column ${column}`;
   const hint = code === '25006' ? ', and a check may only read' : '';
-  const reason = `fails${at}: ${error.message} (SQLSTATE ${code})${hint}`;
+  const reason = `fails${at}: ${error.message}${code === '' ? '' : ` (SQLSTATE ${code})`}${hint}`;
   return { state: MISSING.test(code) ? 'not possible' : 'wrong', reason };
 }

@@ -1,4 +1,4 @@
-import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
+import { MigrationFailedError, type MigrationFailurePlace, sqlStateOf } from '../errors.ts';
 import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
 import { placeAt } from '../sql-text.ts';
 import { asSentence, capitalized, seconds } from '../text.ts';
@@ -97,21 +97,23 @@ function migrationFailure(
   blockers: string,
 ): MigrationFailedError {
   const { error } = failure;
+  const cause = causeOf(error);
+  const sqlState = sqlStateOf(cause);
   const place = migration === undefined ? null : placeOf(failure, migration);
   const words = [
     place === null
       ? `The migrations could not be applied: ${error.message}`
       : `Migration ${place.filename} failed${describePlace(place)}: ${error.message}`,
-    error.code === null ? '' : ` (SQLSTATE ${error.code})`,
+    sqlState === null ? '' : ` (SQLSTATE ${sqlState})`,
     '.',
     error.detail === null ? '' : ` ${asSentence(error.detail)}`,
     error.hint === null ? '' : ` ${asSentence(error.hint)}`,
     error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
     blockers === '' ? '' : ` It waited for ${blockers}.`,
     ` ${describeRest(failure, migration, applied)}`,
-    ` ${REMEDIES[error.code ?? ''] ?? 'Fix the cause and run this again; applied migrations are not run twice.'}`,
+    ` ${REMEDIES[sqlState ?? ''] ?? 'Fix the cause and run this again; applied migrations are not run twice.'}`,
   ];
-  return new MigrationFailedError(words.join(''), place, error.code, applied, { cause: causeOf(error) });
+  return new MigrationFailedError(words.join(''), place, sqlState, applied, { cause });
 }
 
 function placeOf({ error, failed }: ThreadFailure, migration: CommittedMigration): MigrationFailurePlace {

@@ -1,4 +1,4 @@
-import { codeOf, FilestoreError, MigrationFailedError } from '../errors.ts';
+import { FilestoreError, MigrationFailedError, sqlStateOf } from '../errors.ts';
 import type { Database } from '../settings/database.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
@@ -105,15 +105,11 @@ export class Spans {
   }
 }
 
-/** Every SQLSTATE of the server has a digit. Node's codes for connections, such as `EPIPE`, have none. */
-const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/;
-
 function spanErrorOf(thrown: unknown): MigrationSpanError {
   const error = thrown instanceof PassingFailure ? thrown.error : thrown;
   const cause = error instanceof FilestoreError ? error.cause : error;
-  const state = error instanceof MigrationFailedError ? error.sqlState : codeOf(cause);
   return {
     code: error instanceof FilestoreError ? error.code : 'UNEXPECTED',
-    sqlState: state != null && SQLSTATE.test(state) ? state : null,
+    sqlState: error instanceof MigrationFailedError ? error.sqlState : sqlStateOf(cause),
   };
 }

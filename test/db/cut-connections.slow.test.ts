@@ -79,7 +79,13 @@ test('a run whose connection is lost again and again fails when its time is over
   const running = run({ lockWaitMs: 1_000 });
   expect(await Promise.race([running.outcome, cutting])).toMatchObject({
     ok: false,
-    error: { isFilestoreError: true, code: 'MIGRATION_FAILED', applied: [copy.staged[0]], cause: {} },
+    error: {
+      isFilestoreError: true,
+      code: 'MIGRATION_FAILED',
+      sqlState: null,
+      applied: [copy.staged[0]],
+      cause: { code: 'ECONNRESET' },
+    },
   });
   expect(running.events.filter(({ type }) => type === 'retry').length).toBeGreaterThan(0);
   expect(host().faults).toEqual([]);
