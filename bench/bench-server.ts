@@ -29,9 +29,11 @@ export interface Environment {
   readonly loadBefore: number;
 }
 
-// Enough memory for the working set, and no checkpoint during a measurement. Durability is that of production.
+// Enough memory for the working set, the cost of a page on an SSD, and no checkpoint during a measurement. Durability is that of
+// production.
 const SETTINGS = [
   'shared_buffers=1GB',
+  'random_page_cost=1.1',
   'max_wal_size=16GB',
   'checkpoint_timeout=1h',
   'max_connections=100',
@@ -135,7 +137,8 @@ export function describeServer(server: BenchServer): Promise<Environment> {
         concat_ws(', ',
           'synchronous_commit ' || current_setting('synchronous_commit'),
           'full_page_writes '   || current_setting('full_page_writes'),
-          'shared_buffers '     || current_setting('shared_buffers')
+          'shared_buffers '     || current_setting('shared_buffers'),
+          'random_page_cost '   || current_setting('random_page_cost')
         ) as settings`);
     return { ...rows[0], cores: availableParallelism(), loadBefore: loadavg()[0] ?? 0 };
   });

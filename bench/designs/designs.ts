@@ -108,7 +108,7 @@ async function measureBatch(
     designs: ready,
     rounds,
     seconds: duration,
-    load: (statement, connections) => load.run(url, statement, connections, duration),
+    load: (statement, connections, length = duration) => load.run(url, statement, connections, length),
     deleted: await chooseDeleted(client, tree),
     loadedAt: rows[0].moment,
   };

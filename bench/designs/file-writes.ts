@@ -11,6 +11,8 @@ import { measureCalls, type Scene } from './sampling.ts';
 export const GROUP = 'Writing files';
 const CONNECTIONS = [1, 8, 32] as const;
 const FOLD_EVERY_MS = 1_000;
+/** So that a load meets several folds, and the pauses between them. */
+const LEAST_SECONDS_BESIDE_FOLDS = 4;
 
 /** Creates and overwrites of one file each. */
 export async function measureFileWrites(scene: Scene): Promise<void> {
@@ -115,10 +117,16 @@ async function measureCreates(
   }
 }
 
-async function loadRate({ client, load }: Scene, design: Design, statement: Statement, connections: number) {
+async function loadRate(
+  { client, load }: Scene,
+  design: Design,
+  statement: Statement,
+  connections: number,
+  length?: number,
+) {
   await design.settle?.(client);
   await settle(client);
-  return load(statement, connections);
+  return load(statement, connections, length);
 }
 
 async function measureBesideFolds(scene: Scene): Promise<void> {
@@ -126,7 +134,8 @@ async function measureBesideFolds(scene: Scene): Promise<void> {
   const design = scene.designs.find(({ key }) => key === 'this');
   if (design === undefined) return;
   say('create beside folds');
-  const create = () => loadRate(scene, design, createStatement(scene, design, tree.batches), 8);
+  const length = Math.max(scene.seconds, LEAST_SECONDS_BESIDE_FOLDS);
+  const create = () => loadRate(scene, design, createStatement(scene, design, tree.batches), 8, length);
   const rates = await inTurns(rounds, { beside: () => whileFolding(scene.url, create), alone: create });
   for (const [key, title] of [
     ['beside', `create, 8 connections, beside a fold every ${FOLD_EVERY_MS / 1000} s`],

@@ -15,8 +15,8 @@ export interface Scene {
   readonly rounds: number;
   /** Of one measurement under load. */
   readonly seconds: number;
-  /** Runs a statement on several connections at once; returns how often a second. */
-  readonly load: (statement: Statement, connections: number) => Promise<number>;
+  /** Runs a statement on several connections at once, for "seconds" of the scene by default; returns how often a second. */
+  readonly load: (statement: Statement, connections: number, seconds?: number) => Promise<number>;
   readonly say: (text: string) => void;
   /** Files that were deleted after the load. */
   readonly deleted: readonly Place[];
