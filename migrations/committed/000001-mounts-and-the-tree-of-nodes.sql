@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:3eb0ab93c029f200e3e859b29cf6d04776f86b4b
+--! Hash: sha1:5a672b0c85539327dacc0954fd4f218299b0ab1d
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -179,8 +179,11 @@ create table if not exists filestore.nodes (
     primary key (id),
   -- The target of nodes_parent_fkey. A file has no directory_path, so it can have no children. A tombstone is not live,
   -- so no live row can be below it.
+  -- The mount is not the first column: statistics may not know a new mount yet. The planner then expects one row of it, and
+  -- the key would look for the children of a directory by reading the whole mount. Nor is the id: this index is wider than
+  -- that of nodes_pkey.
   constraint nodes_directory_key
-    unique (backend_mount_id, id, directory_path, live),
+    unique (directory_path, id, backend_mount_id, live),
   -- The columns are plain. With generated columns in a referenced key, any before-update trigger makes any update of a
   -- directory take the strongest row lock, and concurrent creates in it wait.
   constraint nodes_parent_fkey

@@ -1,5 +1,5 @@
---! Previous: sha1:3eb0ab93c029f200e3e859b29cf6d04776f86b4b
---! Hash: sha1:5a6828ee83bfc2ca3a078fb3d9de420e40c1609d
+--! Previous: sha1:5a672b0c85539327dacc0954fd4f218299b0ab1d
+--! Hash: sha1:fe8a2f069afc85f94b4d9a493df991e40ac42527
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

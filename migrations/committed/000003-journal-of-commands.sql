@@ -1,5 +1,5 @@
---! Previous: sha1:5a6828ee83bfc2ca3a078fb3d9de420e40c1609d
---! Hash: sha1:8ec1b8eb0300d50f7fecf627a1358062cd6b0191
+--! Previous: sha1:fe8a2f069afc85f94b4d9a493df991e40ac42527
+--! Hash: sha1:8d9b39ba1bc6964be46430448d4ca91ad3d20742
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:8ec1b8eb0300d50f7fecf627a1358062cd6b0191
---! Hash: sha1:3663440905e28d716a6447b6c94c305792d4612e
+--! Previous: sha1:8d9b39ba1bc6964be46430448d4ca91ad3d20742
+--! Hash: sha1:6da93e8897f53be2765d7ab5c33f6dea01bf6a94
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

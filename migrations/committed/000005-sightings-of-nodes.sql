@@ -1,5 +1,5 @@
---! Previous: sha1:3663440905e28d716a6447b6c94c305792d4612e
---! Hash: sha1:aaf2461f6401d533617f24d6b93230c55c74b434
+--! Previous: sha1:6da93e8897f53be2765d7ab5c33f6dea01bf6a94
+--! Hash: sha1:d741160a5fc700e14c8d33b89e79ace4d71705fa
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

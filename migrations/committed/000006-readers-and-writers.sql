@@ -1,5 +1,5 @@
---! Previous: sha1:aaf2461f6401d533617f24d6b93230c55c74b434
---! Hash: sha1:d7d440d26e265ceac0a8ae10fd7b1f3e8ddf830f
+--! Previous: sha1:d741160a5fc700e14c8d33b89e79ace4d71705fa
+--! Hash: sha1:363a5c543cf59662e44dde96b1a9fd348a0a5258
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -1230,7 +1230,7 @@ end
 $$;
 
 comment on function filestore.restore_tree(filestore.nodes, timestamptz) is
-  'Internal: Restores everything below a restored directory that was deleted at a moment. The caller, filestore.restore_node, holds the exclusive tree lock.';
+  'Internal: Restores the nodes below a directory that were deleted at a given moment, as filestore.restore_node does after it restored the directory. It holds the exclusive tree lock.';
 
 revoke all on function filestore.restore_tree(filestore.nodes, timestamptz) from public;
 --! EndIncluded functions/restore_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d7d440d26e265ceac0a8ae10fd7b1f3e8ddf830f
---! Hash: sha1:fc887e3b89d5948461df4b7d4a28f3db3dca8a04
+--! Previous: sha1:363a5c543cf59662e44dde96b1a9fd348a0a5258
+--! Hash: sha1:be2a68b4c31d09e93622d8427cbb074388dc57b1
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

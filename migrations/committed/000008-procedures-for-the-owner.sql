@@ -1,5 +1,5 @@
---! Previous: sha1:fc887e3b89d5948461df4b7d4a28f3db3dca8a04
---! Hash: sha1:e030d2f2f811faff3663be95e2dd3099187e7f03
+--! Previous: sha1:be2a68b4c31d09e93622d8427cbb074388dc57b1
+--! Hash: sha1:22637c8a8521f67c629129978dd5a2ad7a5bc66d
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -743,7 +743,7 @@ create trigger backend_mounts_guard_move
   execute function filestore.guard_move();
 
 comment on trigger backend_mounts_guard_move on filestore.backend_mounts is
-  'A mount is written where it is held. Enabled while a mount moves.';
+  'Refuses changes of a mount that another server holds. Enabled while mounts move between servers.';
 --! EndIncluded triggers/backend_mounts_guard_move.sql
 --! Included triggers/nodes_guard_move.sql
 drop trigger if exists nodes_guard_move on filestore.nodes;

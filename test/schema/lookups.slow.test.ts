@@ -181,7 +181,7 @@ const STATEMENTS: readonly (readonly [string, () => string, string, number])[] =
     'nodes created since the last poll',
     () =>
       `select id from filestore.nodes where backend_mount_id = ${mount.id} and id > ${FILES} order by id limit 50`,
-    'nodes_directory_key',
+    'nodes_pkey',
     50,
   ],
   [
@@ -204,6 +204,16 @@ test.each(STATEMENTS)('%s: found by an index among 300 000 nodes', async (_, sta
   expectFewPages(plan);
   // A page in index order costs the same anywhere in a directory.
   if (statement().includes('order by name')) expect(plan.sorts).toBe(false);
+});
+
+test('the key finds the children of a directory by an index, also on a mount that the statistics do not know', async () => {
+  const { id } = await one(database(), "select id from filestore.backend_mounts where mount_key = 'bare'");
+  const [plan] = await database().query(
+    `explain (format json) select from only filestore.nodes
+     where ${id} = backend_mount_id and 1 = parent_id and 'd5' collate "C" = parent_path and true = parent_live
+     for key share`,
+  );
+  expect(JSON.stringify(plan)).toContain('"Index Name":"nodes_live_child_key"');
 });
 
 test('the statement of the cascade finds the children of a moved directory by an index', async () => {
