@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { type BenchDatabase, withDatabase } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
-import { createTree, foldAll, loadFiles, stageFiles, type Tree } from './generated-tree.ts';
+import { foldAll } from './folding.ts';
+import { createTree, loadFiles, stageFiles, type Tree } from './generated-tree.ts';
 import type { Statement } from './load.ts';
 import { atLeast, atMost, compare, inTurns, seconds, settle } from './measure.ts';
 import { createTwin } from './twin.ts';

@@ -1,4 +1,5 @@
 import type { Client } from 'pg';
+import { foldAll } from './folding.ts';
 
 /** A mount with files in directories `d1`, `d2`, … next to each other, at depth 5. */
 export interface Tree {
@@ -93,14 +94,6 @@ export async function loadFiles(
      from bench.files`,
     [label],
   );
-}
-
-/** Folds until no deltas are pending. */
-export async function foldAll(client: Client): Promise<void> {
-  for (;;) {
-    const { rows } = await client.query('select filestore.fold_rollups(10000) as folded');
-    if (rows[0].folded === 0) return;
-  }
 }
 
 export async function createFilledTree(client: Client, directories: number, files: number): Promise<Tree> {

@@ -1,7 +1,8 @@
 import type { Client } from 'pg';
 import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
-import { createFilledTree, foldAll } from './generated-tree.ts';
+import { foldAll } from './folding.ts';
+import { createFilledTree } from './generated-tree.ts';
 import { seconds, settle, single } from './measure.ts';
 
 /** One version, one sighting and one command for so many nodes. */

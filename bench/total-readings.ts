@@ -1,16 +1,15 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
-import pg, { type Client } from 'pg';
-import { type BenchDatabase, withDatabase } from './bench-server.ts';
+import type { Client } from 'pg';
+import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { createRate, createStatement } from './create.ts';
-import { createFilledTree, createTree, foldAll, loadFiles, stageFiles } from './generated-tree.ts';
+import { foldAll, whileFolding } from './folding.ts';
+import { createFilledTree, createTree, loadFiles, stageFiles } from './generated-tree.ts';
 import { atLeast, atMost, callTime, compare, inTurns, seconds, settle, single } from './measure.ts';
 
 const DIRECTORIES = 1_000;
 const DELTAS = 200_000;
 const PENDING = 100_000;
-const FOLD_EVERY_MS = 1000;
 const PAGE = 200;
 /** Number of pending deltas while a page is read. */
 const PAGE_PENDING = [0, 1_000, 20_000];
@@ -38,32 +37,13 @@ export const fold: Comparison = async (context) => {
     const tree = await createTree(database.client, DIRECTORIES);
     const rate = () => createRate(context, database, createStatement(tree, 'service', DIRECTORIES), 8);
     const rates = await inTurns(context.rounds, {
-      folding: () => whileFolding(database, rate),
+      folding: () => whileFolding(database.url, rate),
       alone: rate,
     });
-    const what = `create during folds every ${FOLD_EVERY_MS} ms against create alone, 8 connections`;
+    const what = 'create during folds every second, against create alone, 8 connections';
     context.report(compare(what, '/s', rates.folding, rates.alone, atLeast(0.8)));
   });
 };
-
-async function whileFolding({ url }: BenchDatabase, work: () => Promise<number>): Promise<number> {
-  const client = new pg.Client(url);
-  await client.connect();
-  const stop = new AbortController();
-  const folding = (async () => {
-    while (!stop.signal.aborted) {
-      await foldAll(client);
-      await delay(FOLD_EVERY_MS);
-    }
-  })();
-  try {
-    return await work();
-  } finally {
-    stop.abort();
-    await folding;
-    await client.end();
-  }
-}
 
 const DIRECTORY_TOTALS = 'select * from filestore.directory_totals($1)';
 const BARE_SUM =

@@ -1,7 +1,8 @@
 import type { Client } from 'pg';
 import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
-import { createFilledTree, foldAll, type Tree } from './generated-tree.ts';
+import { foldAll } from './folding.ts';
+import { createFilledTree, type Tree } from './generated-tree.ts';
 import { compare, seconds, settle, single } from './measure.ts';
 import { changeTwin, createTwin } from './twin.ts';
 

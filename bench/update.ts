@@ -1,6 +1,7 @@
 import { withDatabase } from './bench-server.ts';
 import type { Comparison } from './context.ts';
-import { createFilledTree, foldAll, type Tree } from './generated-tree.ts';
+import { foldAll } from './folding.ts';
+import { createFilledTree, type Tree } from './generated-tree.ts';
 import { readHeartbeat } from './heartbeat.ts';
 import type { Statement } from './load.ts';
 import { compare, inTurns, seconds, settle } from './measure.ts';

@@ -54,6 +54,7 @@ const REASONS: readonly (readonly [key: string, reason: string])[] = [
     'purge',
     'a tombstone is removed only when nothing is below it and its totals are folded, with its history and sightings',
   ],
+  ['createFolds', 'a fold takes processor time from the creates'],
   [
     'create',
     'a trigger finds and locks the parent, the key and the rules are checked, and a delta of the totals is appended',

@@ -1,4 +1,4 @@
-import { foldAll } from '../generated-tree.ts';
+import { foldAll } from '../folding.ts';
 import { seconds } from '../measure.ts';
 import { ofRounds } from './measurement-store.ts';
 import { measureReads, type Scene } from './sampling.ts';

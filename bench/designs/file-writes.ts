@@ -1,7 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
-import { foldAll } from '../generated-tree.ts';
+import { whileFolding } from '../folding.ts';
 import type { Statement } from '../load.ts';
 import { inTurns, settle } from '../measure.ts';
 import { type Design, type NewFile, query } from './design.ts';
@@ -10,7 +8,6 @@ import { measureCalls, type Scene } from './sampling.ts';
 
 export const GROUP = 'Writing files';
 const CONNECTIONS = [1, 8, 32] as const;
-const FOLD_EVERY_MS = 1_000;
 /** So that a load meets several folds, and the pauses between them. */
 const LEAST_SECONDS_BESIDE_FOLDS = 4;
 
@@ -138,29 +135,10 @@ async function measureBesideFolds(scene: Scene): Promise<void> {
   const create = () => loadRate(scene, design, createStatement(scene, design, tree.batches), 8, length);
   const rates = await inTurns(rounds, { beside: () => whileFolding(scene.url, create), alone: create });
   for (const [key, title] of [
-    ['beside', `create, 8 connections, beside a fold every ${FOLD_EVERY_MS / 1000} s`],
+    ['beside', 'create, 8 connections, beside a fold every second'],
     ['alone', 'create, 8 connections, without folds'],
   ] as const) {
     store.add({ key: `createFolds${key}`, group: GROUP, title, unit: '/s' }, ofRounds('this', rates[key]));
-  }
-}
-
-async function whileFolding(url: string, work: () => Promise<number>): Promise<number> {
-  const client = new pg.Client(url);
-  await client.connect();
-  const stop = new AbortController();
-  const folding = (async () => {
-    while (!stop.signal.aborted) {
-      await foldAll(client);
-      await delay(FOLD_EVERY_MS, undefined, { signal: stop.signal }).catch(() => undefined);
-    }
-  })();
-  try {
-    return await work();
-  } finally {
-    stop.abort();
-    await folding;
-    await client.end();
   }
 }
 

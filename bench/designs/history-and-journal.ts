@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { foldAll } from '../generated-tree.ts';
+import { foldAll } from '../folding.ts';
 import { type Query, query } from './design.ts';
 import { thousands } from './exact-totals.ts';
 import { measureCalls, measureReads, run, type Scene } from './sampling.ts';

@@ -1,4 +1,4 @@
-import { foldAll } from '../generated-tree.ts';
+import { foldAll } from '../folding.ts';
 import { checksumOf, FOUND, SUMS } from './alternative-tables.ts';
 import { type Design, type Place, query } from './design.ts';
 
