@@ -2,7 +2,7 @@ import { atLeast, atMost, compare, type Result, type Target } from '../measure.t
 import type { DesignKey } from './design.ts';
 import { thousands } from './exact-totals.ts';
 import { find, type Operation, type Report } from './measurement-store.ts';
-import { competitors, orderOf, timesWorse } from './ranking.ts';
+import { competitors, TOLERANCE, timesWorse } from './ranking.ts';
 
 /** A design that was made for an operation may be so many times faster there. */
 const SPECIALITY = 1.5;
@@ -129,7 +129,7 @@ export function findBehind(report: Report): readonly Behind[] {
     return competitors(report, operation).flatMap((found): readonly Behind[] => {
       const times = timesWorse(operation, here.p50, found.p50);
       const design = report.designs.find(({ key }) => key === found.design);
-      if (found.design === 'this' || orderOf(operation, here, found) <= 0 || design === undefined) return [];
+      if (found.design === 'this' || times <= TOLERANCE || design === undefined) return [];
       const isSpeciality = design.specialities.some((speciality) => operation.key.startsWith(speciality));
       return [
         {

@@ -53,7 +53,7 @@ ${table(
 )}
 
 A figure is the median of the rounds. Each round of a statement is the median of its calls, as a client sees them. Equal
-means within 10 %, or that the middle halves of the rounds overlap; **bold** is the best of the designs and all that equal it. The unguarded twin has this schema's columns
+means within 10 %; **bold** is the best of the designs and all that equal it. The unguarded twin has this schema's columns
 and indexes without keys, rules and triggers. It keeps no promise, and takes part in no ranking: it is the floor of what Postgres takes
 for the rows. The alternatives (a) to (e) have tombstones, versions in a history, and indexes for each lookup, as the
 service needs them.`;
