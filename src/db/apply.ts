@@ -24,7 +24,7 @@ export async function apply(locked: Surveyed, thread: GraphileThread, before: st
     blockers: '',
     blockedSince: undefined,
     sentAt: [],
-    gaveUp: false,
+    gaveUpOn: undefined,
   };
   const onEvent = (event: ThreadEvent) => {
     if (event.type === 'warning') run.emit(event);

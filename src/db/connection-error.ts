@@ -41,17 +41,20 @@ const UNKNOWN_AUTHORITY =
 
 /** A temporary failure. It never leaves the package: callers get its `error`. */
 export class PassingFailure extends Error {
-  /**
-   * @param reason One sentence for people.
-   * @param lockWaitedMs How long a migration may have waited for a table's lock that it did not get; null for any
-   * other failure.
-   */
+  /** How long a migration may have waited for a table's lock that it did not get; null for any other failure. */
+  readonly lockWaitedMs: number | null;
+  /** Whether the cause is over, so that the next attempt needs no pause, and no time that the run has left. */
+  readonly atOnce: boolean;
+
+  /** @param reason One sentence for people. */
   constructor(
     readonly reason: string,
     readonly error: FilestoreError,
-    readonly lockWaitedMs: number | null = null,
+    { lockWaitedMs = null, atOnce = false }: Partial<Pick<PassingFailure, 'lockWaitedMs' | 'atOnce'>> = {},
   ) {
     super(reason);
+    this.lockWaitedMs = lockWaitedMs;
+    this.atOnce = atOnce;
   }
 }
 

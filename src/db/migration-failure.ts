@@ -48,13 +48,17 @@ export async function failureOf(
   const alive = await session.isAlive();
   const migration = pending.find((one) => one.filename === filename);
   if (alive && migration !== undefined) {
-    await clearAfterFailure(locked, migration, watch.gaveUp || run.signal.aborted);
+    await clearAfterFailure(locked, migration, watch.gaveUpOn === migration || run.signal.aborted);
   }
   const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
   // Earlier blockers are no cause of another failure.
-  const blockers = lockFailure !== undefined || watch.gaveUp ? watch.blockers : '';
+  const blockers = lockFailure !== undefined || watch.gaveUpOn !== undefined ? watch.blockers : '';
   const error = migrationFailure(failure, migration, run.progress.applied, blockers);
-  if (watch.gaveUp) {
+  if (watch.gaveUpOn !== undefined && watch.gaveUpOn !== migration) {
+    const reason = `${watch.gaveUpOn.filename} was applied in the moment in which the run gave up waiting for its locks.`;
+    return new PassingFailure(reason, error, { atOnce: true });
+  }
+  if (watch.gaveUpOn !== undefined) {
     return new MigrationFailedError(
       `Migration ${filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was cancelled. End that transaction or wait for its end, and run this again. Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer.`,
       error.place,
@@ -69,7 +73,7 @@ export async function failureOf(
     const lockWaitedMs = isInWay
       ? run.progress.lockWaits.noteTimeout(migration.filename, run.settings.lockTimeoutMs, failure.ranMs)
       : null;
-    return new PassingFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error, lockWaitedMs);
+    return new PassingFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error, { lockWaitedMs });
   }
   // If only one of the two sessions ended, someone ended it on purpose.
   const byHand = alive && failure.error.code === '57P01';

@@ -52,9 +52,11 @@ async function attemptUntilDone(run: RunUnderWay): Promise<RunResult> {
       if (progress.durations.size > before) failures = 0;
       if (failures === 0) firstFailureAt = performance.now();
       const growth = error.lockWaitedMs === null ? 2 ** failures : failures + 1;
-      const delayMs = Math.min(FIRST_DELAY_MS * growth, LONGEST_DELAY_MS) * (0.75 + Math.random() / 2);
+      const pauseMs = Math.min(FIRST_DELAY_MS * growth, LONGEST_DELAY_MS) * (0.75 + Math.random() / 2);
+      const delayMs = error.atOnce ? 0 : pauseMs;
       failures += 1;
-      if (performance.now() + delayMs - firstFailureAt > settings.lockWaitMs) throw error.error;
+      const leftMs = firstFailureAt + settings.lockWaitMs - performance.now();
+      if (delayMs > leftMs && !error.atOnce) throw error.error;
       const { reason, lockWaitedMs } = error;
       emit({ type: 'retry', attempt: progress.attempts + 1, reason, delayMs, lockWaitedMs });
       await delay(delayMs, undefined, { signal }).catch((aborted) => {

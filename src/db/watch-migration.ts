@@ -30,8 +30,8 @@ export interface Watch {
   blockedSince: number | undefined;
   /** For each migration whose end is not reported yet: when its SQL was sent, by `performance.now()`. */
   readonly sentAt: number[];
-  /** Whether the run cancelled a migration without a transaction, which was blocked for longer than the run may wait. */
-  gaveUp: boolean;
+  /** The migration without a transaction that the run cancelled, since it was blocked for longer than the run may wait. */
+  gaveUpOn: CommittedMigration | undefined;
 }
 
 /**
@@ -52,9 +52,11 @@ export async function watchMigration(
     if (signal.aborted) return;
     const pid = thread.pid();
     if (pid === undefined || !isTimeToLook(watch)) continue;
-    const [sight] = (await session.query<SightRow>(sightOf(pid))).rows;
     const { current } = watch;
-    if (sight === undefined || signal.aborted || current === undefined || watch.gaveUp) continue;
+    const [sight] = (await session.query<SightRow>(sightOf(pid))).rows;
+    if (sight === undefined || signal.aborted || watch.gaveUpOn !== undefined) continue;
+    // Another migration may have begun during the look, and this one may have waited for others.
+    if (current === undefined || current !== watch.current) continue;
     const blockedBy = sight.blockedBy.map(readHolder);
     // Kept when the blockers are no longer seen: the migration may just have failed because of them.
     if (blockedBy.length > 0) watch.blockers = describeHolders(blockedBy);
@@ -71,8 +73,9 @@ export async function watchMigration(
       continue;
     }
     watch.blockedSince ??= performance.now();
-    watch.gaveUp = performance.now() - watch.blockedSince >= run.settings.lockWaitMs;
-    if (watch.gaveUp) giveUp();
+    if (performance.now() - watch.blockedSince < run.settings.lockWaitMs) continue;
+    watch.gaveUpOn = current.migration;
+    giveUp();
   }
 }
 
@@ -102,8 +105,8 @@ const sightOf = (pid: number) => `select
         select distinct pid from pg_catalog.unnest(pg_catalog.pg_blocking_pids(${pid})) u (pid)
       ) u
       left join pg_catalog.pg_stat_activity a on a.pid = u.pid
-      -- 0 is the server's number for prepared transactions.
-      where u.pid <> 0
+      -- 0 is the server's number for prepared transactions. A concurrent build waits for this look too, until it ends.
+      where u.pid not in (0, pg_catalog.pg_backend_pid())
       union all
       select ${preparedHolder('p')}
       from pg_catalog.pg_prepared_xacts p
