@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5a672b0c85539327dacc0954fd4f218299b0ab1d
+--! Hash: sha1:54e34a899274bcf7ba6ea446b8861d9e7aebef92
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -423,46 +423,68 @@ immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  sound boolean;
 begin
-  -- The server keeps one compiled expression for the session. Only for an unsound row, refuse_unsound finds the rule.
-  if (
-    case
-      when node.parent_id is null then
-        node.parent_path is null
-        and node.name = ''
-        and node.path = ''
-        and node.depth = 0
-        and node.kind = 'directory'
-        and node.live
-        and node.root_of_mount_id = node.backend_mount_id
-      else
-        node.name not in ('', '.', '..')
-        and octet_length(node.name) <= 1024
-        and node.name !~ '[/\u0001-\u001f\u007f-\u009f]'
-        and node.path = case node.parent_path when '' then '' else node.parent_path || '/' end || node.name
-        and node.depth = cardinality(string_to_array(node.parent_path, '/')) + 1
-        and octet_length(node.path) <= 2600
-        and node.root_of_mount_id is null
-    end
-    and node.live = (node.deleted_at is null)
-    and node.live = (node.state <> 'deleted')
-    and case when node.live and node.parent_id is not null then node.parent_live else node.parent_live is null end
-    and case node.kind
-          when 'directory' then node.directory_path = node.path and node.size_bytes = 0
-          else node.directory_path is null and node.size_bytes >= 0
-        end
-    and (node.checksum is null or (octet_length(node.checksum) <= 1024 and node.checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$'))
-    and (node.content_hash is null or octet_length(node.content_hash) <= 1024)
-    and (node.storage_class is null or octet_length(node.storage_class) <= 256)
-    and (node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'))
+  -- In each transaction, the server prepares an expression again, with all of its operators, before it evaluates it the
+  -- first time. So what few rows need is in a branch. A result of null counts as unsound.
+  if node.parent_id is null then
+    sound := node.parent_path is null
+      and node.parent_live is null
+      and node.name = ''
+      and node.path = ''
+      and node.depth = 0
+      and node.kind = 'directory'
+      and node.live
+      and node.root_of_mount_id = node.backend_mount_id;
+  else
+    sound := node.name !~ '^[.]{0,2}$|[/\u0001-\u001f\u007f-\u009f]'
+      and node.path = case node.parent_path when '' then '' else node.parent_path || '/' end || node.name
+      and node.depth = cardinality(string_to_array(node.parent_path, '/')) + 1
+      and node.root_of_mount_id is null;
+  end if;
+  if octet_length(node.path) > 1024 then
+    sound := sound and octet_length(node.path) <= 2600 and octet_length(node.name) <= 1024;
+  end if;
+
+  if node.live then
+    sound := sound
+      and node.deleted_at is null
+      and node.state <> 'deleted'
+      and (node.parent_live or node.parent_id is null);
+  else
+    sound := sound
+      and node.deleted_at >= '0001-01-01T00:00:00Z'
+      and node.state = 'deleted'
+      and node.parent_live is null;
+  end if;
+
+  if node.kind = 'directory' then
+    sound := sound and node.directory_path = node.path and node.size_bytes = 0;
+  else
+    sound := sound and node.directory_path is null and node.size_bytes >= 0;
+  end if;
+
+  if node.checksum is not null then
+    sound := sound and octet_length(node.checksum) <= 1024 and node.checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$';
+  end if;
+  if coalesce(node.content_hash, node.storage_class, node.link_target) is not null then
+    sound := sound
+      and (node.content_hash is null or octet_length(node.content_hash) <= 1024)
+      and (node.storage_class is null or octet_length(node.storage_class) <= 256)
+      and (node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'));
+  end if;
+  if node.metadata <> '{}' then
     -- The concatenation decompresses the value, so that the limit is on its real size.
-    and (node.metadata = '{}' or (jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536))
-    and (node.last_modified_at is null or node.last_modified_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999Z')
-    and (node.deleted_at is null or node.deleted_at >= '0001-01-01T00:00:00Z')
-    and node.version >= 1
-  ) then
+    sound := sound and jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536;
+  end if;
+
+  if sound
+     and node.version >= 1
+     and (node.last_modified_at between '0001-01-01T00:00:00Z' and '9999-12-31T23:59:59.999Z') is not false then
     return true;
   end if;
+  -- Finds the rule.
   perform filestore.refuse_unsound(node);
   return false;
 end
@@ -913,22 +935,26 @@ returns text
 language plpgsql
 as $$
 declare
-  shown  text;
-  parent record;
-  fault  record;
+  found_path text;
+  shown      text;
+  parent     record;
+  fault      record;
 begin
   -- With the lock, a create waits for a concurrent move of the parent and reads the new path. Without it, the create
   -- would read the old path and violate nodes_parent_fkey.
-  select p.backend_mount_id, p.path, p.directory_path, p.live
-  into parent
+  select case when p.backend_mount_id = node_mount_id and p.live then p.directory_path end
+  into found_path
   from filestore.nodes p
   where p.id = node_parent_id
   for key share;
-
-  if parent.backend_mount_id = node_mount_id and parent.directory_path is not null and parent.live then
-    return parent.directory_path;
+  if found_path is not null then
+    return found_path;
   end if;
 
+  select p.backend_mount_id, p.path, p.directory_path, p.live
+  into parent
+  from filestore.nodes p
+  where p.id = node_parent_id;
   shown := left(regexp_replace(node_name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40);
   select *
   into fault

@@ -1,5 +1,5 @@
---! Previous: sha1:5a672b0c85539327dacc0954fd4f218299b0ab1d
---! Hash: sha1:fe8a2f069afc85f94b4d9a493df991e40ac42527
+--! Previous: sha1:54e34a899274bcf7ba6ea446b8861d9e7aebef92
+--! Hash: sha1:7434ecc88d4084baf9bd3d817e72920d07cacaac
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

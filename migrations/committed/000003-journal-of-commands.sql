@@ -1,5 +1,5 @@
---! Previous: sha1:fe8a2f069afc85f94b4d9a493df991e40ac42527
---! Hash: sha1:8d9b39ba1bc6964be46430448d4ca91ad3d20742
+--! Previous: sha1:7434ecc88d4084baf9bd3d817e72920d07cacaac
+--! Hash: sha1:d9ef703684579d66988dbbf6491ed45eb7548a0c
 --! Message: Journal of commands
 
 do $$
@@ -107,7 +107,7 @@ as $$
 declare
   fault record;
 begin
-  -- The server keeps one compiled expression for the session. Only for an unsound entry, the query below finds the rule.
+  -- Only for an unsound entry, the query below finds the rule.
   if (
     entry.command <> ''
     and (entry.started_at is not null or entry.status not in ('running', 'succeeded'))

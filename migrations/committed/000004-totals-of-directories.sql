@@ -1,5 +1,5 @@
---! Previous: sha1:8d9b39ba1bc6964be46430448d4ca91ad3d20742
---! Hash: sha1:6da93e8897f53be2765d7ab5c33f6dea01bf6a94
+--! Previous: sha1:d9ef703684579d66988dbbf6491ed45eb7548a0c
+--! Hash: sha1:5e551cff0b08abff8e8f9d841ef02b37813fe868
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -144,20 +144,16 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if new.directory_path is not null then
-    insert into filestore.rollups (node_id)
-    values (new.id);
+  if new.directory_path is null then
+    insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
+    values (new.backend_mount_id, new.parent_id, new.size_bytes, 1, 0, 1);
+    return null;
   end if;
+  insert into filestore.rollups (node_id)
+  values (new.id);
   if new.parent_id is not null then
     insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
-    values (
-      new.backend_mount_id,
-      new.parent_id,
-      new.size_bytes,
-      (new.directory_path is null)::integer,
-      (new.directory_path is not null)::integer,
-      1
-    );
+    values (new.backend_mount_id, new.parent_id, 0, 0, 1, 1);
   end if;
   return null;
 end

@@ -1,5 +1,5 @@
---! Previous: sha1:6da93e8897f53be2765d7ab5c33f6dea01bf6a94
---! Hash: sha1:d741160a5fc700e14c8d33b89e79ace4d71705fa
+--! Previous: sha1:5e551cff0b08abff8e8f9d841ef02b37813fe868
+--! Hash: sha1:2988d6e7dcc5e04cebc083e55b40dc0e5ebdd049
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:d741160a5fc700e14c8d33b89e79ace4d71705fa
---! Hash: sha1:363a5c543cf59662e44dde96b1a9fd348a0a5258
+--! Previous: sha1:2988d6e7dcc5e04cebc083e55b40dc0e5ebdd049
+--! Hash: sha1:36e2917afea717fd0f77fa3b5ca24729002ddad8
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:363a5c543cf59662e44dde96b1a9fd348a0a5258
---! Hash: sha1:be2a68b4c31d09e93622d8427cbb074388dc57b1
+--! Previous: sha1:36e2917afea717fd0f77fa3b5ca24729002ddad8
+--! Hash: sha1:44669f5d65e7be487576e854a0a41c44404e24d6
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

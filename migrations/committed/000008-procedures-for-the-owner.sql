@@ -1,5 +1,5 @@
---! Previous: sha1:be2a68b4c31d09e93622d8427cbb074388dc57b1
---! Hash: sha1:22637c8a8521f67c629129978dd5a2ad7a5bc66d
+--! Previous: sha1:44669f5d65e7be487576e854a0a41c44404e24d6
+--! Hash: sha1:a042645c44cf6ba102c00fe87d50f5df5534381c
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
