@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, type Mount, one } from '../support/nodes.ts';
+import { createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
 import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();
@@ -46,6 +46,8 @@ describe('a node refuses', () => {
     ['storage_class', "repeat('x', 10485760)", 'nodes_storage_class_check', '10485760 bytes'],
     ['storage_class', "repeat('x', 257)", 'nodes_storage_class_check', '257 bytes'],
     ['checksum', "'md5:' || repeat('a', 1021)", 'nodes_checksum_check', 'checksum'],
+    ['link_target', "''", 'nodes_link_target_check', 'link_target'],
+    ['link_target', "repeat('x', 4097)", 'nodes_link_target_check', 'link_target'],
     ['last_modified_at', "'infinity'", 'nodes_last_modified_check', 'infinity'],
     ['last_modified_at', "'-infinity'", 'nodes_last_modified_check', '-infinity'],
     ['last_modified_at', "'294276-12-31'", 'nodes_last_modified_check', '294276'],
@@ -86,6 +88,7 @@ test.each([
   ['content_hash', "repeat('x', 1024)"],
   ['storage_class', "repeat('x', 256)"],
   ['checksum', "'md5:' || repeat('a', 1020)"],
+  ['link_target', "repeat('x', 4096)"],
   ['last_modified_at', "'0001-01-01T00:00:00Z'"],
   ['last_modified_at', "'9999-12-31T23:59:59.999Z'"],
 ])('a node accepts a %s of %s', async (column, value) => {
@@ -126,6 +129,7 @@ describe('without triggers, a node is still refused that has', () => {
     ['version = 0', 'nodes_version_check'],
     ["metadata = '[]'", 'nodes_metadata_check'],
     ["name = 'a/b', path = 'a/b'", 'nodes_name_check'],
+    ["kind = 'directory', directory_path = 'f', link_target = 'g'", 'nodes_link_target_check'],
   ])('%s', async (change, constraint) => {
     await expect(
       owner.query(`update filestore.nodes set ${change} where id = $1`, [file]),
@@ -133,7 +137,24 @@ describe('without triggers, a node is still refused that has', () => {
   });
 
   test.each([
-    ["path = 'x'", 'nodes_derived_path_check'],
+    ["deleted_at = '-infinity'", 'nodes_deleted_at_check'],
+    ['deleted_at = null', 'nodes_live_check'],
+    ["state = 'active'", 'nodes_live_check'],
+    ['live = true', 'nodes_live_check'],
+    ['parent_live = true', 'nodes_live_check'],
+    ['parent_live = false', 'nodes_live_check'],
+  ])('as a deleted node %s', async (change, constraint) => {
+    await deleteNode(service, file);
+    await expect(
+      owner.query(`update filestore.nodes set ${change} where id = $1`, [file]),
+    ).rejects.toMatchObject({ code: '23514', constraint });
+  });
+
+  test.each([
+    ["name = 'x'", 'nodes_root_check'],
+    ["parent_path = ''", 'nodes_root_check'],
+    ['parent_live = true', 'nodes_live_check'],
+    ["path = 'x', directory_path = 'x'", 'nodes_derived_path_check'],
     ['root_of_mount_id = null', 'nodes_root_check'],
     ['depth = 1', 'nodes_derived_path_check'],
     ["state = 'deleted', deleted_at = now(), live = false", 'nodes_root_check'],
