@@ -8,6 +8,8 @@ import { measureCalls, type Scene } from './sampling.ts';
 
 export const GROUP = 'Writing files';
 const CONNECTIONS = [1, 8, 32] as const;
+/** Rates of more connections vary more, so their loads are twice as long. */
+const MOST_FOR_ONE_LENGTH = 8;
 /** So that a load meets several folds, and the pauses between them. */
 const LEAST_SECONDS_BESIDE_FOLDS = 4;
 
@@ -102,6 +104,7 @@ async function measureCreates(
             design,
             createStatement(scene, design, where === 'spread' ? tree.batches : 1),
             connections,
+            connections > MOST_FOR_ONE_LENGTH ? 2 * scene.seconds : scene.seconds,
           ),
       ]),
     ),
