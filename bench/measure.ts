@@ -49,7 +49,7 @@ export async function figuresInTurns<Name extends string, Figures>(
   return samples;
 }
 
-/** The medians, and the median of the rounds' ratios. */
+/** The medians, and the median of the rounds' ratios. A slower statement may have fewer rounds: then of those that both have. */
 export function compare(
   what: string,
   unit: Result['unit'],
@@ -57,7 +57,7 @@ export function compare(
   other: readonly number[],
   target: Target | null = null,
 ): Result {
-  const ratios = here.map((value, round) => value / (other[round] ?? Number.NaN));
+  const ratios = here.slice(0, other.length).map((value, round) => value / (other[round] ?? Number.NaN));
   const spread = ratios.length > 1 ? ([Math.min(...ratios), Math.max(...ratios)] as const) : null;
   return judge({
     what,

@@ -123,3 +123,10 @@ test('a target is judged by the ratio of the rounds, and left out where nothing 
   const { report } = reportOf(CREATE, { this: 600, twin: 1_000 });
   expect(judgeTargets(report)).toMatchObject([{ ratio: 0.6, reached: false }]);
 });
+
+test('rounds that only one of two designs has do not count for a ratio', () => {
+  const store = reportOf(CREATE, {});
+  store.add(CREATE, ofRounds('this', [500, 750, 5_000]));
+  store.add(CREATE, ofRounds('twin', [1_000, 1_000]));
+  expect(judgeTargets(store.report)).toMatchObject([{ ratio: 0.625, spread: [0.5, 0.75] }]);
+});
