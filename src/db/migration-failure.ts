@@ -54,13 +54,14 @@ export async function failureOf(
   // Earlier blockers are no cause of another failure.
   const blockers = lockFailure !== undefined || watch.gaveUpOn !== undefined ? watch.blockers : '';
   const error = migrationFailure(failure, migration, run.progress.applied, blockers);
-  if (watch.gaveUpOn !== undefined && watch.gaveUpOn !== migration) {
-    const reason = `${watch.gaveUpOn.filename} was applied in the moment in which the run gave up waiting for its locks.`;
-    return new PassingFailure(reason, error, { atOnce: true });
-  }
-  if (watch.gaveUpOn !== undefined) {
+  const { gaveUpOn } = watch;
+  if (gaveUpOn !== undefined) {
+    if (run.progress.durations.has(gaveUpOn.filename)) {
+      const reason = `${gaveUpOn.filename} was applied in the moment in which the run gave up waiting for its locks.`;
+      return new PassingFailure(reason, error, { atOnce: true });
+    }
     return new MigrationFailedError(
-      `Migration ${filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was cancelled. End that transaction or wait for its end, and run this again. Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer.`,
+      `Migration ${gaveUpOn.filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was cancelled. End that transaction or wait for its end, and run this again. Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer.`,
       error.place,
       error.sqlState,
       error.applied,
