@@ -108,3 +108,17 @@ test('a build that ends while the run gives up on it counts, and the run goes on
   expect(eventsOf(run, 'retry')).toMatchObject([{ reason: expect.stringContaining(index), delayMs: 0 }]);
   await expectApplied([index, column]);
 });
+
+test('a run whose cancel does not reach the server fails, and does not start over', async () => {
+  const index = copy.addMigration('index', BUILD_INDEX);
+  await startReport(database());
+  const cancel = proxy.holdAt('pg_cancel_backend');
+  const run = startRun(copy, proxy.url, { settings });
+  await cancel;
+  await expect(run.ended).rejects.toMatchObject({
+    code: 'MIGRATION_FAILED',
+    message: expect.stringMatching(`${index} waited .*application "nightly report"`),
+  });
+  expect(eventsOf(run, 'retry')).toEqual([]);
+  expect(await timesRecorded(database(), index)).toBe(0);
+});
