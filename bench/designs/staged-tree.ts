@@ -121,12 +121,16 @@ const skeleton = (regions: readonly Region[], batches: number, tails: number) =>
   from generate_series(1, ${directories}) k;`,
     )
     .join('')}
+  -- Not "exists": Postgres evaluates it row by row, for hours, once the hash table would be larger than work_mem.
   update bench.skeleton d
   set files = case
-    when exists (select from bench.skeleton c where c.parent_region = d.region and c.parent_k = d.k) then bench.pick(d.place, 3) % 4
-    else ${FILES_OF_A_LEAF.from} + bench.pick(d.place, 3) % ${FILES_OF_A_LEAF.to - FILES_OF_A_LEAF.from + 1}
+    when p.parent_k is null then ${FILES_OF_A_LEAF.from} + bench.pick(d.place, 3) % ${FILES_OF_A_LEAF.to - FILES_OF_A_LEAF.from + 1}
+    else bench.pick(d.place, 3) % 4
   end
-  where d.region in ('rest', 'large', 'small', 'wide');
+  from bench.skeleton s
+  left join (select distinct c.parent_region, c.parent_k from bench.skeleton c) p
+    on p.parent_region = s.region and p.parent_k = s.k
+  where d.place = s.place and s.region in ('rest', 'large', 'small', 'wide');
   -- A few very deep places.
   insert into bench.skeleton (region, k, parent_region, parent_k, name, files)
   select 'tail-' || t, j, case j when 1 then 'rest' else 'tail-' || t end,
