@@ -111,13 +111,14 @@ const skeleton = (regions: readonly Region[], batches: number, tails: number) =>
     ('flat', 0, 'uploads', 0, 'unsorted'), ('rest', 0, 'projects', 0, 'aurora-survey'),
     ('large', 0, 'projects', 0, 'borealis-survey'), ('small', 0, 'projects', 0, 'cirrus-survey'),
     ('wide', 0, 'archive', 0, 'finished-surveys');
+  -- lpad also cuts: without the greatest, two of more than 99,999 directories could have one name.
   ${regions
     .map(
       ({ name, directories, branches }) => `
   insert into bench.skeleton (region, k, parent_region, parent_k, name)
   select '${name}', k, '${name}', greatest(0, (k - 1 - bench.pick(k, 1) % 2) / ${branches}),
     (array['session', 'specimen', 'assembly', 'exposure', 'transect', 'plot', 'mosaic', 'calibration'])[1 + bench.pick(k, 2) % 8]
-      || '-' || lpad(k::text, 5, '0')
+      || '-' || lpad(k::text, greatest(5, length(k::text)), '0')
   from generate_series(1, ${directories}) k;`,
     )
     .join('')}
