@@ -152,9 +152,16 @@ export const thisSchema: Design = {
     );
     await client.query('call filestore.erase_mount($1)', [rows[0].mount_key]);
   },
+  // What check_integrity() does for all mounts takes minutes in a large catalogue.
   wrongRows: (mountId) =>
     query(
-      `select (select count(*) from filestore.check_integrity())
+      `select
+         (
+           select count(*)
+           from filestore.backend_mounts m
+           cross join lateral filestore.audit_rollups(m.mount_key) a
+           where m.id = $1
+         )
          + (
            select count(*)
            from filestore.nodes n
