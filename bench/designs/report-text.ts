@@ -39,8 +39,9 @@ function introduction(report: Report): string {
   const missing = unavailable.map(({ key, why }) => `\n\nNot measured: (${key}), since ${why}.`).join('');
   return `Made by \`${report.command}\`, started ${report.startedAt}.
 PostgreSQL ${postgres}, fsync ${fsync}, ${settings}, default collation ${collation}; ${cores} cores, load of the machine
-before ${loadBefore.toFixed(1)}; load made by ${load}. ${report.rounds} rounds, ${report.seconds} s of load each; in each round the designs
-take turns. Subtrees have ${[sizes.small, sizes.large, sizes.wide].map((size) => size.toLocaleString('en')).join(', ')} nodes. Compare figures within this report only.${state}${missing}
+before ${loadBefore.toFixed(1)}; load made by ${load}. ${report.rounds} rounds, ${report.seconds} s of load each, longer at 32 connections; in each round the
+designs take turns. Reads have several turns in a round, changes of large trees fewer rounds.
+Subtrees have ${[sizes.small, sizes.large, sizes.wide].map((size) => size.toLocaleString('en')).join(', ')} nodes. Compare figures within this report only.${batches(report)}${state}${missing}
 
 ${table(
   ['the machine', 'an empty statement', 'a node by id', 'write 8 KiB and fsync'],
@@ -53,10 +54,21 @@ ${table(
 )}
 
 A figure is the median of the rounds. Each round of a statement is the median of its calls, as a client sees them. Equal
-means within 10 %; **bold** is the best of the designs and all that equal it. The unguarded twin has this schema's columns
+means within 10 %; **bold** is the best of the designs and all that equal it. A ratio is the median of the rounds' ratios,
+not the ratio of the medians. The unguarded twin has this schema's columns
 and indexes without keys, rules and triggers. It keeps no promise, and takes part in no ranking: it is the floor of what Postgres takes
-for the rows. The alternatives (a) to (e) have tombstones, versions in a history, and indexes for each lookup, as the
+for these rows. The alternatives have tombstones, versions in a history, and indexes for each lookup, as the
 service needs them.`;
+}
+
+/** Designs that were loaded and measured one after the other have met another state of the machine. */
+function batches({ calibrations }: Report): string {
+  const loaded = calibrations.flatMap(({ when }) => when.match(/^before (.+)$/)?.[1] ?? []);
+  if (loaded.length < 2) return '';
+  return `
+
+**Not all designs were there at once**, and only those that were took turns: first ${loaded.map((names) => `(${names})`).join(', then ')}. The machine does not stay the same, as the
+following table shows, so small differences between them say nothing.`;
 }
 
 function targets({ targets: results }: Report): string {
@@ -168,7 +180,7 @@ function behind(report: Report): string {
   });
   const reasons = [...new Set(operations.map(({ key }) => reasonFor(key)))];
   return `The target: ahead or equal everywhere, and at most 1.5 times behind where a design has its speciality (marked *).
-The floor is what the unguarded twin takes, where it was measured.
+The floor is what the unguarded twin takes: this schema's columns and indexes, where that was measured.
 
 ${table(['operation', 'ahead of this schema, times', 'allowed', 'this schema', 'floor'], rows)}
 
@@ -190,8 +202,9 @@ const renderBehind = ({ design, times, isSpeciality }: Behind) =>
 
 function races(report: Report): string {
   const titles = new Map(report.designs.map(({ key, title }) => [key, title]));
-  return `Several connections wrote for ${report.seconds} s each, on a mount that nothing else used, and then the rows were counted. A refused
-write is an answer that a caller expects. Everything right of it is damage, except deadlocks, which cost a repetition.
+  return `Several connections wrote for ${report.seconds} s (in the third race: up to 100 times), on a mount that nothing else used, and then the rows were
+counted. A refused write is an answer that a caller expects. Everything right of it is damage, except deadlocks, which cost
+a repetition. Fewer writes in the same time are the price of waiting for the other connection.
 
 ${table(
   [

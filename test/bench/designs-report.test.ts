@@ -82,6 +82,21 @@ test('a report names its command, shows every figure, and draws a plot', () => {
     expect(files).toContain(join(folder, name));
 });
 
+test('a report says which designs were not there at once', () => {
+  const store = reportOf(RESOLVE, { this: 0.1, b: 0.05 });
+  const calibrate = (when: string) =>
+    store.addCalibration({ when, emptyStatementMs: 0.02, keyLookupMs: 0.03, fsyncMs: 1.5 });
+  const written = () => {
+    writeReport(folder, store.report, undefined);
+    return readFileSync(join(folder, 'report.md'), 'utf8');
+  };
+  calibrate('before this, twin');
+  calibrate('after this, twin');
+  expect(written()).not.toContain('Not all designs were there at once');
+  calibrate('before b');
+  expect(written()).toContain('first (this, twin), then (b).');
+});
+
 test('what was measured is in the file before the run ends', () => {
   reportOf(RESOLVE, { this: 0.1 });
   const kept: Report = JSON.parse(readFileSync(join(folder, 'report.json'), 'utf8'));
