@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { withDatabase, withEmptyDatabase } from '../bench-server.ts';
 import type { Comparison, Context } from '../context.ts';
-import { seconds } from '../measure.ts';
+import { median, seconds } from '../measure.ts';
 import { ancestorCounters } from './ancestor-counters.ts';
 import { calibrate } from './calibration.ts';
 import { closureTable } from './closure-table.ts';
@@ -36,8 +36,10 @@ export const DESIGNS: readonly Design[] = [
   ancestorCounters,
 ];
 
-/** Above this, one design at a time is loaded, measured and dropped. */
+/** Above this, this schema and its twin are loaded, measured and dropped, and then each other design. */
 const MOST_NODES_TOGETHER = 2_000_000;
+/** Quick loads are repeated: one of two seconds varies by a tenth. The schema itself stays, since migrations made it. */
+const QUICK_LOAD_SECONDS = 5;
 /** Of a usual server on Linux: (b) is measured in its database's default collation. */
 const LINGUISTIC = "locale_provider icu icu_locale 'en-US'";
 
@@ -97,7 +99,7 @@ async function measureBatch(
       store.set({ unavailable: [...store.report.unavailable, { key: design.key, why }] });
       continue;
     }
-    await loadDesign(parts, design);
+    await loadDesign({ ...parts, rounds }, design);
     ready.push(design);
   }
   const [first] = ready;
@@ -140,17 +142,20 @@ async function measureBatch(
 }
 
 async function loadDesign(
-  { client, store, tree, say }: Pick<Scene, 'client' | 'store' | 'tree' | 'say'>,
+  { client, store, tree, say, rounds }: Pick<Scene, 'client' | 'store' | 'tree' | 'say' | 'rounds'>,
   design: Design,
 ): Promise<void> {
   say(`load: ${design.title}`);
   await design.setUp(client);
   await stopAutovacuum(client, design);
   if (design.load !== undefined) {
-    let time = 0;
-    const walBytes = await walBytesOf(client, async () => {
-      time = await seconds(async () => design.load?.(client));
-    });
+    const loads = [await timedLoad(client, design)];
+    while (loads.length < rounds && isQuick(loads) && design.key !== 'this') {
+      await client.query(`drop schema ${design.schema} cascade`);
+      await design.setUp(client);
+      await stopAutovacuum(client, design);
+      loads.push(await timedLoad(client, design));
+    }
     store.add(
       {
         key: 'load',
@@ -158,7 +163,11 @@ async function loadDesign(
         title: 'load the whole tree into empty tables, a row',
         unit: 'ms',
       },
-      ofRounds(design.key, [(time * 1000) / tree.nodes], { walBytes: walBytes / tree.nodes }),
+      ofRounds(
+        design.key,
+        loads.map(({ time }) => (time * 1000) / tree.nodes),
+        { walBytes: median(loads.map(({ walBytes }) => walBytes)) / tree.nodes },
+      ),
     );
   }
   await tidy(client, [design]);
@@ -179,6 +188,23 @@ async function loadDesign(
     );
   }
 }
+
+interface Load {
+  /** In seconds. */
+  readonly time: number;
+  readonly walBytes: number;
+}
+
+async function timedLoad(client: Client, design: Design): Promise<Load> {
+  let time = 0;
+  const walBytes = await walBytesOf(client, async () => {
+    time = await seconds(async () => design.load?.(client));
+  });
+  return { time, walBytes };
+}
+
+const isQuick = (loads: readonly Load[]) =>
+  loads.reduce((sum, { time }) => sum + time, 0) < QUICK_LOAD_SECONDS;
 
 /** It would work in the middle of a measurement; "tidy" vacuums between them. */
 async function stopAutovacuum(client: Client, { schema }: Design): Promise<void> {
