@@ -69,13 +69,15 @@ export async function startBenchServer(
     listen: folder.listen,
     settings,
   });
-  const stop = async () => {
-    await server.stop();
-    await folder.remove();
+  let stopped: Promise<void> | undefined;
+  const stop = () => {
+    stopped ??= server.stop().then(() => folder.remove());
+    return stopped;
   };
-  // Large files must not stay in the temporary folder.
+  // Large files must not stay in the temporary folder. A signal comes twice when npm passes on what its child also got: the
+  // second one must not end the process before.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-    process.once(signal, () => void stop().then(() => process.exit(130)));
+    process.on(signal, () => void stop().then(() => process.exit(130)));
   }
   return { adminUrl: serverUrl(server.listen, server.password, 'postgres'), stop };
 }
