@@ -143,7 +143,7 @@ describe('create_nodes', () => {
   test.each([
     [{ name: 'x/y' }, 'FS422', 'nodes_name_check', 'element 701 ("x/y")'],
     [{ name: undefined }, 'FS422', 'nodes_name_check', 'element 701: '],
-    [{ name: 'x'.repeat(256) }, 'FS422', 'nodes_local_name_check', 'element 701 ("xxx'],
+    [{ name: 'n'.repeat(256) }, 'FS422', 'nodes_local_name_check', 'element 701 ("nnn'],
     [{ state: 'deleted' }, 'FS422', 'nodes_born_live_check', 'element 701 ("f700")'],
     [{ size_bytes: 'many' }, 'FS422', 'nodes_batch_check', 'element 701 ("f700")'],
     [{ size_bytes: -1 }, '23514', 'nodes_size_check', 'element 701 ("f700")'],
