@@ -61,14 +61,14 @@ for these rows. The alternatives have tombstones, versions in a history, and ind
 service needs them.`;
 }
 
-/** Designs that were loaded and measured one after the other have met another state of the machine. */
+/** Says which designs were measured one after the other: the machine may have changed in between. */
 function batches({ calibrations }: Report): string {
   const loaded = calibrations.flatMap(({ when }) => when.match(/^before (.+)$/)?.[1] ?? []);
   if (loaded.length < 2) return '';
   return `
 
-**Not all designs were there at once**, and only those that were took turns: first ${loaded.map((names) => `(${names})`).join(', then ')}. The machine does not stay the same, as the
-following table shows, so small differences between them say nothing.`;
+**The designs were not all loaded at the same time.** Only those loaded together took turns: first ${loaded.map((names) => `(${names})`).join(', then ')}. The
+next table shows how the machine changed in between. Small differences between these groups say nothing.`;
 }
 
 function targets({ targets: results }: Report): string {
