@@ -6,8 +6,8 @@ export interface Part {
   readonly name: string;
   /** Statements that remove it. */
   readonly removal: readonly string[];
-  /** The columns that the insert has to set when the part is removed. */
-  readonly gives: 'nothing' | 'generated' | 'derived' | 'everything';
+  /** The columns that the insert has to set when the part is removed, beside those of a service. */
+  readonly gives: 'nothing' | 'derived';
 }
 
 export type Insert = Readonly<Record<Part['gives'] | 'twin', string>>;
@@ -29,7 +29,6 @@ function givenColumns(tree: Tree): Readonly<Record<string, string>> {
 
 interface Column {
   readonly name: string;
-  readonly generated: boolean;
   readonly value: unknown;
 }
 
@@ -38,33 +37,17 @@ export async function readInserts(client: Client, tree: Tree): Promise<Insert> {
   const { rows: columns } = await client.query<Column>(COLUMNS, [tree.beforeFirst + 1]);
   const given = givenColumns(tree);
   const name = String(columns.find((column) => column.name === 'name')?.value);
-  const filled = (chosen: (column: Column) => boolean) => {
-    const more = columns
-      .filter((column) => chosen(column) && !Object.hasOwn(given, column.name))
-      .map((column) => [column.name, literal(column.value, name)] as const);
-    return [...Object.entries(given), ...more];
-  };
+  const derived = columns
+    .filter((column) => !Object.hasOwn(given, column.name))
+    .map((column) => [column.name, literal(column.value, name)] as const);
   const insert = (table: string, values: readonly (readonly [string, string])[]) =>
     `insert into ${table} (${values.map(([column]) => column).join(', ')})
      values (${values.map(([, value]) => value).join(', ')})`;
+  const all = [...Object.entries(given), ...derived];
   return {
     nothing: insert('filestore.nodes', Object.entries(given)),
-    generated: insert(
-      'filestore.nodes',
-      filled(({ generated }) => generated),
-    ),
-    derived: insert(
-      'filestore.nodes',
-      filled(({ generated }) => !generated),
-    ),
-    everything: insert(
-      'filestore.nodes',
-      filled(() => true),
-    ),
-    twin: insert(
-      'twin.nodes',
-      filled(() => true),
-    ),
+    derived: insert('filestore.nodes', all),
+    twin: insert('twin.nodes', all),
   };
 }
 
@@ -82,45 +65,43 @@ export async function readParts(client: Client): Promise<readonly Part[]> {
   const of = (...kinds: readonly Piece['kind'][]) => rows.filter(({ kind }) => kinds.includes(kind));
   const each = (kind: Piece['kind'], gives: Part['gives'] = 'nothing'): readonly Part[] =>
     of(kind).map(({ name, removal }) => ({ name: `${kind} ${name}`, removal: [removal], gives }));
-  const together = (name: string, kind: Piece['kind'], gives: Part['gives'] = 'nothing'): readonly Part[] =>
+  const together = (name: string, kind: Piece['kind']): readonly Part[] =>
     of(kind).length === 0
       ? []
-      : [{ name: `${name} (${of(kind).length})`, removal: of(kind).map(({ removal }) => removal), gives }];
+      : [
+          {
+            name: `${name} (${of(kind).length})`,
+            removal: of(kind).map(({ removal }) => removal),
+            gives: 'nothing',
+          },
+        ];
   const checks = each('check');
-  const guards = of('check', 'domain check', 'generated column', 'key', 'trigger before', 'trigger after');
+  const guards = of('check', 'domain check', 'key', 'trigger before', 'trigger after');
   return [
     ...checks,
     ...(checks.length > 1 ? together('all checks of the table', 'check') : []),
     ...together('checks of the domains', 'domain check'),
-    ...together('generated columns', 'generated column', 'generated'),
     ...each('key'),
     ...each('trigger before', 'derived'),
     ...each('trigger after'),
     {
       name: 'all of these, with the indexes kept',
       removal: guards.map(({ removal }) => removal),
-      gives: 'everything',
+      gives: 'derived',
     },
     ...together('indexes without a constraint', 'index'),
   ];
 }
 
 interface Piece {
-  readonly kind:
-    | 'check'
-    | 'domain check'
-    | 'generated column'
-    | 'key'
-    | 'trigger before'
-    | 'trigger after'
-    | 'index';
+  readonly kind: 'check' | 'domain check' | 'key' | 'trigger before' | 'trigger after' | 'index';
   readonly name: string;
   readonly removal: string;
 }
 
 // A default with a function call is the current time or the next id, which the writer leaves to the table.
 const COLUMNS = `
-  select a.attname as name, a.attgenerated <> '' as generated, v.value
+  select a.attname as name, v.value
   from (
     select to_jsonb(n) as node
     from filestore.nodes n
@@ -133,7 +114,7 @@ const COLUMNS = `
   left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
   where v.value <> 'null'
     and a.attidentity = ''
-    and (a.attgenerated <> '' or strpos(coalesce(pg_get_expr(d.adbin, d.adrelid), ''), '(') = 0)
+    and strpos(coalesce(pg_get_expr(d.adbin, d.adrelid), ''), '(') = 0
   order by a.attnum`;
 
 const PIECES = `
@@ -149,11 +130,6 @@ const PIECES = `
     and c.contypid in (
       select a.atttypid from pg_attribute a join nodes on a.attrelid = nodes.oid where not a.attisdropped
     )
-  union all
-  select 'generated column', a.attname, format('alter table filestore.nodes alter column %I drop expression', a.attname)
-  from pg_attribute a
-  join nodes on a.attrelid = nodes.oid
-  where a.attgenerated = 's' and not a.attisdropped
   union all
   select 'key', c.conname, format('alter table filestore.nodes drop constraint %I', c.conname)
   from pg_constraint c

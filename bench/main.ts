@@ -4,7 +4,8 @@ import { parseArgs } from 'node:util';
 import { describeServer, openServer } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
 import { bulk, create, hot } from './create.ts';
-import { DESIGNS, designs } from './designs/designs.ts';
+import { compareDesigns } from './designs/compare-designs.ts';
+import { DESIGNS } from './designs/design-list.ts';
 import { growth } from './growth.ts';
 import { instructions } from './instructions.ts';
 import { findLoadGenerator } from './load.ts';
@@ -36,7 +37,7 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   'lock-waits': lockWaits,
   instructions,
   versions,
-  designs,
+  designs: compareDesigns,
 };
 /** Measured only when they are named, and alone: one needs another checkout, one makes a report. */
 const ON_DEMAND: readonly string[] = ['versions', 'designs'];
@@ -44,11 +45,14 @@ const DEFAULTS = { rounds: '5', seconds: '10', nodes: '1000000' } as const;
 /** Small enough for a report within a quarter of an hour. */
 const DESIGNS_DEFAULTS = { rounds: '3', seconds: '1', nodes: '100000' } as const;
 
+/** The unguarded twin comes with this schema. */
+const DESIGN_KEYS = DESIGNS.map(({ key }) => key).filter((key) => key !== 'twin');
+
 const HELP = `Usage: npm run bench -- [options]
 
 What the guards of the schema cost, measured side by side: in each round here and then the twin (or the other way
-round), a table with the same columns, rows and indexes, but without keys, checks, domains, triggers and generated
-columns. The runner is compared with other programs. Every ratio is the median of the ratios of the rounds. A line without a target is for information.
+round), a table with the same columns, rows and indexes, but without keys, checks, domains and triggers. The runner is
+compared with other programs. Every ratio is the median of the rounds' ratios. A line without a target is for information.
 
   --only <name,…>     which of: ${Object.keys(COMPARISONS).join(', ')}
   --rounds <n>        rounds of each comparison (5; designs: 3)
@@ -56,7 +60,7 @@ columns. The runner is compared with other programs. Every ratio is the median o
   --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
   --connections <n,…> numbers of connections in "versions" (1,8,32)
   --nodes <n>         size of the tree of "trees" and "growth" (1000000), or of "designs" (100000)
-  --designs <key,…>   of "designs": this,a,b,c,d,e (all)
+  --designs <key,…>   of "designs": ${DESIGN_KEYS} (all)
   --output <folder>   of "designs": where report.md, its plots and report.json are written (bench-report)
   --previous <file>   of "designs": report.json of an earlier run, whose rankings are compared
   --fsync on|off      of the server that is started here (on, as in production)
@@ -82,8 +86,8 @@ columns. The runner is compared with other programs. Every ratio is the median o
            For a part of the insert, "here" is what the insert saves without it, and "other" the whole insert
   versions the schema here against the committed migrations of --against, in databases of one server: creates, content
            writes, commands, a bulk load, totals, folds, heartbeats; moving, deleting, restoring and purging 20000 nodes
-  designs  this schema against parent pointers, full paths, ltree, a closure table and counters: every operation, and
-           what goes wrong when connections meet. Only with --only designs
+  designs  this schema against the other designs of bench/designs/alternatives: every operation, and what goes wrong when
+           connections meet. Only with --only designs
 
 DATABASE_URL       a server to use, by a role that may create databases; default: a separate one for this run
 TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one
@@ -107,7 +111,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
       rounds: { type: 'string' },
       seconds: { type: 'string' },
       nodes: { type: 'string' },
-      designs: { type: 'string', default: 'this,a,b,c,d,e' },
+      designs: { type: 'string', default: DESIGN_KEYS.join(',') },
       output: { type: 'string', default: 'bench-report' },
       previous: { type: 'string' },
       fsync: { type: 'string', default: 'on' },
@@ -134,7 +138,7 @@ function readOptions(args: readonly string[]): Options | 'help' {
     throw new Error('designs writes a report about one run. Measure it with --only designs.');
   }
   const keys = values.designs.split(',');
-  const noDesign = keys.find((key) => !DESIGNS.some((design) => design.key === key && key !== 'twin'));
+  const noDesign = keys.find((key) => !DESIGN_KEYS.includes(key));
   if (noDesign !== undefined) throw new Error(`--designs: "${noDesign}" does not exist`);
   if (values.previous !== undefined && !existsSync(values.previous)) {
     throw new Error(`--previous: ${values.previous} does not exist. Name the report.json of an earlier run.`);

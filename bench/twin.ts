@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 
 /**
  * Creates twin.nodes: the columns of filestore.nodes with their base types and the same indexes, but no key, check,
- * domain, trigger or generated column, and a copy of every row. It shows the cost of a table without guards.
+ * domain or trigger, and a copy of every row. It shows the cost of a table without guards.
  */
 export async function createTwin(client: Client): Promise<void> {
   const { rows: columns } = await client.query<Column>(COLUMNS);
@@ -49,7 +49,7 @@ const COLUMNS = `
       case when a.attnotnull then 'not null' end,
       case
         when a.attidentity <> '' then 'generated always as identity'
-        when a.attgenerated = '' then 'default ' || pg_get_expr(d.adbin, d.adrelid)
+        else 'default ' || pg_get_expr(d.adbin, d.adrelid)
       end
     ) as definition,
     coalesce('with (' || array_to_string(c.reloptions, ', ') || ')', '') as storage

@@ -108,6 +108,7 @@ export const checksumOf = (expression: string) =>
 /** Statements that are the same in every alternative. */
 export function commonStatements(schema: string) {
   return {
+    nodes: { table: `${schema}.nodes`, mount: 'mount_id', live: 'deleted_at is null' },
     byId: (id: string) => query(`select ${FOUND} from ${schema}.nodes n where n.id = $1`, id),
     page: (directory: Place, afterName: string, limit: number) =>
       query(

@@ -1,5 +1,4 @@
 import { atLeast, atMost, compare, type Result, type Target } from '../measure.ts';
-import type { DesignKey } from './design.ts';
 import { thousands } from './exact-totals.ts';
 import { find, type Operation, type Report } from './measurement-store.ts';
 import { competitors, TOLERANCE, timesWorse } from './ranking.ts';
@@ -10,8 +9,8 @@ const SPECIALITY = 1.5;
 interface Pair {
   readonly what: string;
   readonly unit: Result['unit'];
-  readonly here: readonly [operation: string, design: DesignKey];
-  readonly other: readonly [operation: string, design: DesignKey];
+  readonly here: readonly [operation: string, design: string];
+  readonly other: readonly [operation: string, design: string];
   readonly target: Target;
 }
 
@@ -114,8 +113,7 @@ function pairs({ sizes }: Report): readonly Pair[] {
 /** An operation where another design is ahead of this schema by more than the tolerance. */
 export interface Behind {
   readonly operation: Operation;
-  readonly design: DesignKey;
-  readonly title: string;
+  readonly design: string;
   readonly times: number;
   readonly isSpeciality: boolean;
   /** Within what is allowed for a speciality. */
@@ -135,7 +133,6 @@ export function findBehind(report: Report): readonly Behind[] {
         {
           operation,
           design: design.key,
-          title: design.title,
           times,
           isSpeciality,
           isAllowed: isSpeciality && times <= SPECIALITY,

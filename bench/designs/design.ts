@@ -1,7 +1,5 @@
 import type { Client } from 'pg';
 
-export type DesignKey = 'this' | 'twin' | 'a' | 'b' | 'c' | 'd' | 'e';
-
 /** A statement with its values; the same text is prepared once in a session. */
 export interface Query {
   readonly text: string;
@@ -33,17 +31,29 @@ export interface Mount {
   readonly rootId: string;
 }
 
+/** What a report says about a design. */
+export interface DesignFacts {
+  /** `this`, `twin`, or the letter of an alternative. */
+  readonly key: string;
+  /** An alternative's with its letter: `(b) full path`. */
+  readonly title: string;
+  /** Of its bars in plots. People who do not see red and green must be able to tell it from the others (Okabe and Ito). */
+  readonly color: string;
+  /** Operations that the design is chosen for: a schema of general use may be up to 1.5 times slower there. */
+  readonly specialities: readonly string[];
+  /** Of an alternative: what it is, and what it does not give, whatever it costs. */
+  readonly description?: { readonly is: string; readonly lacks: string };
+}
+
 /**
  * A way to keep a catalogue of files in Postgres. An operation that is left out is one that the design is not measured
  * on. Reads return the same columns in every design, so a test can compare them.
  */
-export interface Design {
-  readonly key: DesignKey;
-  readonly title: string;
+export interface Design extends DesignFacts {
   /** Schema of all its tables, which is dropped at the end. */
   readonly schema: string;
-  /** Operations that the design is chosen for: a schema of general use may be up to 1.5 times slower there. */
-  readonly specialities: readonly string[];
+  /** Its table of nodes, the column of the mount there, and the condition of a live row. */
+  readonly nodes: { readonly table: string; readonly mount: string; readonly live: string };
 
   /** Why it cannot be measured on this server; null when it can. */
   unavailable?(client: Client): Promise<string | null>;
@@ -104,15 +114,9 @@ export interface Design {
   wrongRows?(mountId: string): Query;
 }
 
-/** Table and columns that the checks after races need. */
-export interface TreeColumns {
-  readonly table: string;
-  readonly mount: string;
-  readonly live: string;
-}
+/** This schema, or its twin: neither is an alternative to it. */
+export const isOwn = ({ key }: Pick<DesignFacts, 'key'>) => key === 'this' || key === 'twin';
 
-export function treeColumns({ key, schema }: Pick<Design, 'key' | 'schema'>): TreeColumns {
-  return key === 'this' || key === 'twin'
-    ? { table: `${schema}.nodes`, mount: 'backend_mount_id', live: 'live' }
-    : { table: `${schema}.nodes`, mount: 'mount_id', live: 'deleted_at is null' };
+export function factsOf({ key, title, color, specialities, description }: Design): DesignFacts {
+  return { key, title, color, specialities, ...(description && { description }) };
 }

@@ -2,7 +2,7 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Environment } from '../bench-server.ts';
 import { median, type Result } from '../measure.ts';
-import type { DesignKey } from './design.ts';
+import type { DesignFacts } from './design.ts';
 
 export type Unit = 'ms' | 's' | '/s' | 'bytes' | '%';
 
@@ -20,7 +20,8 @@ export interface Operation {
 
 export interface Measurement {
   readonly operation: string;
-  readonly design: DesignKey;
+  /** Key of a design. */
+  readonly design: string;
   /** One figure for each round: the median of its calls, or a rate. */
   readonly rounds: readonly number[];
   readonly p50: number;
@@ -36,7 +37,8 @@ export interface Measurement {
 /** What happened to a design when several connections wrote at once. */
 export interface Race {
   readonly race: string;
-  readonly design: DesignKey;
+  /** Key of a design. */
+  readonly design: string;
   readonly writes: number;
   readonly refused: number;
   readonly deadlocks: number;
@@ -64,12 +66,8 @@ export interface Report {
   readonly seconds: number;
   readonly sizes: { readonly small: number; readonly large: number; readonly wide: number };
   readonly environment: Environment & { readonly load: string; readonly collation: string };
-  readonly designs: readonly {
-    readonly key: DesignKey;
-    readonly title: string;
-    readonly specialities: readonly string[];
-  }[];
-  readonly unavailable: readonly { readonly key: DesignKey; readonly why: string }[];
+  readonly designs: readonly DesignFacts[];
+  readonly unavailable: readonly { readonly key: string; readonly why: string }[];
   readonly calibrations: readonly Calibration[];
   readonly operations: readonly Operation[];
   readonly measurements: readonly Measurement[];
@@ -142,13 +140,13 @@ export class MeasurementStore {
 }
 
 /** Finds a measurement of a report. */
-export function find(report: Report, operation: string, design: DesignKey): Measurement | undefined {
+export function find(report: Report, operation: string, design: string): Measurement | undefined {
   return report.measurements.find((found) => found.operation === operation && found.design === design);
 }
 
 /** A measurement of rounds that are figures already, such as rates. */
 export function ofRounds(
-  design: DesignKey,
+  design: string,
   rounds: readonly number[],
   more: Partial<Pick<Measurement, 'buffers' | 'walBytes' | 'p99' | 'calls'>> = {},
 ): Omit<Measurement, 'operation'> {

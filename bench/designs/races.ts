@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg, { type Client } from 'pg';
-import { type Design, type Place, type Query, treeColumns } from './design.ts';
+import type { Design, Place, Query } from './design.ts';
 import type { Race } from './measurement-store.ts';
 import { run, type Scene } from './sampling.ts';
 
@@ -150,7 +150,7 @@ async function prepareGround(scene: Scene, design: Design, name: string): Promis
 
 /** The child with a name, or any directory. */
 async function childOf(client: Client, design: Design, parentId: string, name?: string): Promise<string> {
-  const { table } = treeColumns(design);
+  const { table } = design.nodes;
   const { rows } = await client.query(
     `select id from ${table} where parent_id = $1 and kind = 'directory' and ($2::text is null or name = $2) order by id limit 1`,
     [parentId, name ?? null],
@@ -159,7 +159,7 @@ async function childOf(client: Client, design: Design, parentId: string, name?: 
 }
 
 async function rootOf({ client }: Scene, design: Design, mountId: string): Promise<Place> {
-  const { table, mount } = treeColumns(design);
+  const { table, mount } = design.nodes;
   const { rows } = await client.query(`select id from ${table} where ${mount} = $1 and parent_id is null`, [
     mountId,
   ]);
@@ -215,7 +215,7 @@ async function attempt(client: Client, query: Query, counts: Counts): Promise<bo
 }
 
 async function countOrphans(client: Client, design: Design, mountId: string): Promise<number> {
-  const { table, mount, live } = treeColumns(design);
+  const { table, mount, live } = design.nodes;
   const { rows } = await client.query(
     `select count(*)::integer as orphans
      from ${table} n
@@ -231,7 +231,7 @@ async function countDamage(
   design: Design,
   mountId: string,
 ): Promise<Pick<Race, 'unreachable' | 'wrong'>> {
-  const { table, mount } = treeColumns(design);
+  const { table, mount } = design.nodes;
   const { rows: lost } = await client.query(
     `with recursive reached (id) as (
        select n.id from ${table} n where n.${mount} = $1 and n.parent_id is null

@@ -1,4 +1,3 @@
-import type { DesignKey } from './design.ts';
 import type { Measurement, Operation, Report } from './measurement-store.ts';
 
 /** Designs within a tenth of each other count as equal. */
@@ -20,8 +19,8 @@ export function competitors(report: Report, operation: Operation): readonly Meas
 }
 
 /** The rank of each design: 1 for all that are within the tolerance of the best, and so on from the best of the rest. */
-export function ranksOf(report: Report, operation: Operation): ReadonlyMap<DesignKey, number> {
-  const ranks = new Map<DesignKey, number>();
+export function ranksOf(report: Report, operation: Operation): ReadonlyMap<string, number> {
+  const ranks = new Map<string, number>();
   let leader: Measurement | undefined;
   let rank = 0;
   for (const [place, found] of competitors(report, operation).entries()) {
@@ -36,8 +35,8 @@ export function ranksOf(report: Report, operation: Operation): ReadonlyMap<Desig
 
 export interface Disagreement {
   readonly operation: string;
-  readonly one: DesignKey;
-  readonly other: DesignKey;
+  readonly one: string;
+  readonly other: string;
   /** Opposite: each run has another winner. Shifted: they are equal in one of the runs. */
   readonly kind: 'opposite' | 'shifted';
 }
@@ -64,8 +63,8 @@ export function disagreements(first: Report, second: Report): readonly Disagreem
   });
 }
 
-function orderOf(operation: Operation, report: Report, one: DesignKey, other: DesignKey): -1 | 0 | 1 | null {
-  const of = (design: DesignKey) =>
+function orderOf(operation: Operation, report: Report, one: string, other: string): -1 | 0 | 1 | null {
+  const of = (design: string) =>
     report.measurements.find((found) => found.operation === operation.key && found.design === design)?.p50;
   const [a, b] = [of(one), of(other)];
   if (a === undefined || b === undefined) return null;

@@ -1,17 +1,6 @@
 import { init } from 'echarts';
-import type { DesignKey } from './design.ts';
 import { find, type Operation, type Report } from './measurement-store.ts';
 
-/** Told apart also by people who do not see red and green (Okabe and Ito). */
-const COLORS: Readonly<Record<DesignKey, string>> = {
-  this: '#0072b2',
-  twin: '#999999',
-  a: '#e69f00',
-  b: '#009e73',
-  c: '#cc79a7',
-  d: '#d55e00',
-  e: '#56b4e9',
-};
 /** A card that is readable on a light and on a dark page. */
 const PAPER = '#ffffff';
 const INK = '#24292f';
@@ -90,12 +79,12 @@ function draw(
         axisLabel: { width: 280, overflow: 'break', color: INK },
         axisTick: { show: false },
       },
-      series: designs.map(({ key, title: name }) => ({
+      series: designs.map(({ key, title: name, color }) => ({
         type: 'bar',
-        name: key === 'this' || key === 'twin' ? name : `(${key}) ${name}`,
+        name,
         barWidth: 7,
         barGap: '15%',
-        itemStyle: { color: COLORS[key] },
+        itemStyle: { color },
         data: operations.map((operation) => find(report, operation.key, key)?.p50 ?? null),
       })),
     });

@@ -1,9 +1,8 @@
 import type { Result } from '../measure.ts';
 import { renderTarget } from '../result-tables.ts';
-import type { DesignKey } from './design.ts';
-import { FACTS, reasonFor } from './design-facts.ts';
 import { type Behind, findBehind } from './design-targets.ts';
 import { find, type Measurement, type Operation, type Report } from './measurement-store.ts';
+import { reasonFor } from './operation-reasons.ts';
 import { PUBLISHED } from './published-figures.ts';
 import { type Disagreement, disagreements, ranksOf } from './ranking.ts';
 import type { Plot } from './report-plots.ts';
@@ -117,7 +116,7 @@ function medians(report: Report, operations: readonly Operation[]): string {
     operations.some((operation) => find(report, operation.key, key)),
   );
   return table(
-    ['', ...designs.map(({ key, title }) => heading(key, title))],
+    ['', ...designs.map(({ title }) => title)],
     operations.map((operation) => {
       const ranks = ranksOf(report, operation);
       return [
@@ -142,7 +141,7 @@ function details(report: Report, operations: readonly Operation[]): readonly str
         : [
             [
               operation.title,
-              heading(key, title),
+              title,
               found.p99 === null ? '' : figure(found.p99, operation.unit),
               found.buffers?.toLocaleString('en') ?? '',
               found.walBytes === null ? '' : figure(found.walBytes, 'bytes'),
@@ -219,7 +218,7 @@ ${table(
   ],
   report.races.map(({ race, design, writes, refused, deadlocks, orphans, unreachable, wrong }) => [
     race,
-    heading(design, titles.get(design) ?? ''),
+    titles.get(design) ?? design,
     ...[writes, refused, deadlocks].map((count) => count.toLocaleString('en')),
     ...[orphans, unreachable, wrong].map((count) =>
       count === 0 ? '0' : `**${count.toLocaleString('en')}**`,
@@ -231,8 +230,8 @@ ${table(
 function facts({ designs }: Report): string {
   return table(
     ['design', 'what it is', 'what it does not give'],
-    designs.flatMap(({ key, title }) =>
-      key === 'this' || key === 'twin' ? [] : [[heading(key, title), FACTS[key].is, FACTS[key].lacks]],
+    designs.flatMap(({ title, description }) =>
+      description === undefined ? [] : [[title, description.is, description.lacks]],
     ),
   );
 }
@@ -270,9 +269,6 @@ function agreement(found: readonly Disagreement[]): string {
     ...lines,
   ].join('\n');
 }
-
-const heading = (key: DesignKey, title: string) =>
-  key === 'this' || key === 'twin' ? title : `(${key}) ${title}`;
 
 /** Three significant digits. */
 export function figure(value: number, unit: Operation['unit']): string {

@@ -16,7 +16,9 @@ const below = (top: Place) =>
 export const thisSchema: Design = {
   key: 'this',
   title: 'this schema',
+  color: '#0072b2',
   schema: 'filestore',
+  nodes: { table: 'filestore.nodes', mount: 'backend_mount_id', live: 'live' },
   specialities: [],
   setUp: async (client) => {
     await client.query(

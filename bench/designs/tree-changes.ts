@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { figuresInTurns, median, settle } from '../measure.ts';
-import { type Design, type DesignKey, type Place, type Query, treeColumns } from './design.ts';
+import { type Design, isOwn, type Place, type Query } from './design.ts';
 import { thousands } from './exact-totals.ts';
 import { ofRounds } from './measurement-store.ts';
 import { countBuffers, run, type Scene, walBytesOf } from './sampling.ts';
@@ -15,11 +15,11 @@ const QUICK_MOVES = 50;
 /** Moves, deletes, restores and copies of whole trees, and what removes rows for good. */
 export async function measureTreeChanges(scene: Scene): Promise<void> {
   const { small, large, wide } = scene.tree;
-  const guarded = { ...scene, designs: scene.designs.filter(({ key }) => key === 'this' || key === 'twin') };
+  const own = { ...scene, designs: scene.designs.filter(isOwn) };
   for (const [scope, top, suffix] of [
     [scene, small, ''],
     [scene, large, 'Large'],
-    [guarded, wide, 'Wide'],
+    [own, wide, 'Wide'],
   ] as const) {
     const part = { ...scope, rounds: roundsFor(top, scope.rounds) };
     await measureMoves(part, top, suffix);
@@ -90,14 +90,11 @@ async function measureSteps(
   say(steps.map(({ title }) => title).join('; '));
   const figures = await figuresInTurns(
     rounds,
-    Object.fromEntries(able.map(({ design, work }) => [design.key, work])) as Record<
-      DesignKey,
-      () => Promise<readonly Timed[]>
-    >,
+    Object.fromEntries(able.map(({ design, work }) => [design.key, work])),
   );
   for (const { design } of able) {
     for (const [place, { key, title }] of steps.entries()) {
-      const found = figures[design.key].flatMap((round) => round[place] ?? []);
+      const found = (figures[design.key] ?? []).flatMap((round) => round[place] ?? []);
       const counted = buffersOf?.(design);
       store.add(
         { key, title, group: GROUP, unit: 's' },
@@ -203,7 +200,7 @@ async function measurePurges(scene: Scene): Promise<void> {
       deleteFiles &&
       purge &&
       (async () => {
-        const { table, live } = treeColumns(design);
+        const { table, live } = design.nodes;
         const { rows } = await client.query(
           `select id from ${table} where ${live} and name like 'extra-%' order by id desc limit ${PURGED}`,
         );

@@ -9,7 +9,9 @@ const COUNTED = 'version = version + 1, updated_at = statement_timestamp()';
 export const unguardedTwin: Design = {
   key: 'twin',
   title: 'unguarded twin',
+  color: '#999999',
   schema: 'twin',
+  nodes: { table: 'twin.nodes', mount: 'backend_mount_id', live: 'live' },
   specialities: [],
   setUp: createTwin,
   byId: (id) => query(`select ${FOUND} from twin.nodes n where n.id = $1`, id),

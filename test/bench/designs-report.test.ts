@@ -1,8 +1,10 @@
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { DesignKey } from '../../bench/designs/design.ts';
+import { type DesignFacts, factsOf } from '../../bench/designs/design.ts';
+import { DESIGNS, readAlternatives } from '../../bench/designs/design-list.ts';
 import { findBehind, judgeTargets } from '../../bench/designs/design-targets.ts';
 import {
   MeasurementStore,
@@ -27,7 +29,11 @@ const RESOLVE: Operation = { key: 'resolve', group: 'Lookups', title: 'path → 
 const CREATE: Operation = { key: 'create1spread', group: 'Writing files', title: 'create', unit: '/s' };
 
 /** A report with one figure of each design. */
-function reportOf(operation: Operation, figures: Partial<Record<DesignKey, number>>): MeasurementStore {
+function reportOf(
+  operation: Operation,
+  figures: Readonly<Record<string, number>>,
+  designs: readonly DesignFacts[] = DESIGNS.map(factsOf),
+): MeasurementStore {
   const store = new MeasurementStore(folder, {
     command: 'npm run bench -- --only designs',
     startedAt: '2026-01-01T00:00:00.000Z',
@@ -42,15 +48,10 @@ function reportOf(operation: Operation, figures: Partial<Record<DesignKey, numbe
       load: 'pgbench',
       collation: 'en-US of ICU',
     },
-    designs: [
-      { key: 'this', title: 'this schema', specialities: [] },
-      { key: 'twin', title: 'unguarded twin', specialities: [] },
-      { key: 'a', title: 'parent pointers', specialities: ['move'] },
-      { key: 'b', title: 'full path', specialities: ['resolve'] },
-    ],
+    designs: designs.filter(({ key }) => key in figures),
   });
   for (const [design, value] of Object.entries(figures)) {
-    store.add(operation, ofRounds(design as DesignKey, [value, value]));
+    store.add(operation, ofRounds(design, [value, value]));
   }
   return store;
 }
@@ -80,6 +81,44 @@ test('a report names its command, shows every figure, and draws a plot', () => {
   expect(plot).not.toMatch(/NaN|undefined/);
   for (const [, name = ''] of text.matchAll(/\]\(([^)]+\.svg)\)/g))
     expect(files).toContain(join(folder, name));
+});
+
+/** A folder of alternatives with one file. */
+function alternativesWith(file: string, text: string): URL {
+  const alternatives = join(folder, 'alternatives');
+  mkdirSync(alternatives);
+  writeFileSync(join(alternatives, file), text);
+  return pathToFileURL(`${alternatives}/`);
+}
+
+test('a design that is added as one file gets its column, its colour and its description in the report', async () => {
+  const facts: DesignFacts = {
+    key: 'z',
+    title: '(z) sixth design',
+    color: '#123456',
+    specialities: ['resolve'],
+    description: { is: 'Each row has a sixth thing.', lacks: 'A seventh thing.' },
+  };
+  const text = `export const design = ${JSON.stringify(facts)};`;
+  const added = await readAlternatives(alternativesWith('sixth-design.mjs', text));
+  const { report } = reportOf(RESOLVE, { this: 0.1, z: 0.05 }, [...DESIGNS, ...added].map(factsOf));
+  writeReport(folder, report, undefined);
+  const written = readFileSync(join(folder, 'report.md'), 'utf8');
+  expect(written).toContain('|  | this schema | (z) sixth design |');
+  expect(written).toContain('| path → node | (z) 2.00* |');
+  expect(written).toContain('| (z) sixth design | Each row has a sixth thing. | A seventh thing. |');
+  expect(readFileSync(join(folder, 'lookups.svg'), 'utf8')).toContain('#123456');
+});
+
+test('a file of alternatives that exports no design is refused', async () => {
+  const alternatives = alternativesWith('tables.mjs', 'export const table = 1;');
+  await expect(readAlternatives(alternatives)).rejects.toThrow('tables.mjs does not export "design"');
+});
+
+test('no two designs share a key, title, colour or schema', () => {
+  for (const property of ['key', 'title', 'color', 'schema'] as const) {
+    expect(new Set(DESIGNS.map((design) => design[property])).size).toBe(DESIGNS.length);
+  }
 });
 
 test('a report says which designs were not loaded at the same time', () => {

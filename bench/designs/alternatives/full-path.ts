@@ -1,5 +1,5 @@
-import { checksumOf, commonStatements, createTables, FOUND, loadNodes, SUMS } from './alternative-tables.ts';
-import { type Design, type NewFile, type Place, query } from './design.ts';
+import { checksumOf, commonStatements, createTables, FOUND, loadNodes, SUMS } from '../alternative-tables.ts';
+import { type Design, type NewFile, type Place, query } from '../design.ts';
 
 const SCHEMA = 'full_path';
 
@@ -66,12 +66,16 @@ const subtreeSum = (top: Place) =>
 
 const common = commonStatements(SCHEMA);
 
-/** (b): the full path in each row, kept by triggers on rows, in the database's default collation. */
-export const fullPath: Design = {
+export const design: Design = {
   key: 'b',
-  title: 'full path',
+  title: '(b) full path',
+  color: '#009e73',
   schema: SCHEMA,
   specialities: ['resolve'],
+  description: {
+    is: 'Each row has its `path`, under a unique index. Triggers on rows set it, and carry it below a directory that moves.',
+    lacks: 'Nothing proves a path. A create beside a move can keep the old one.',
+  },
   setUp: (client) =>
     createTables(client, {
       schema: SCHEMA,

@@ -1,5 +1,5 @@
-import { commonStatements, createTables, loadNodes, SUMS } from './alternative-tables.ts';
-import { type Design, query } from './design.ts';
+import { commonStatements, createTables, loadNodes, SUMS } from '../alternative-tables.ts';
+import { type Design, query } from '../design.ts';
 import { parentPointerStatements } from './parent-pointers.ts';
 
 const SCHEMA = 'closure_table';
@@ -68,12 +68,16 @@ const subtreeSum: NonNullable<Design['subtreeSum']> = (top) =>
     top.id,
   );
 
-/** (d): parent pointers, and a row for each pair of a node and a directory above it. */
-export const closureTable: Design = {
+export const design: Design = {
   key: 'd',
-  title: 'closure table',
+  title: '(d) closure table',
+  color: '#d55e00',
   schema: SCHEMA,
   specialities: ['subtreeSum'],
+  description: {
+    is: 'Parent pointers, and a row for each pair of a node and a directory above it.',
+    lacks: 'Paths are recursive queries, as in (a). A create beside a move can get the old ancestors.',
+  },
   setUp: (client) =>
     createTables(client, {
       schema: SCHEMA,

@@ -2,39 +2,22 @@ import type { Client } from 'pg';
 import { withDatabase, withEmptyDatabase } from '../bench-server.ts';
 import type { Comparison, Context } from '../context.ts';
 import { median, seconds } from '../measure.ts';
-import { ancestorCounters } from './ancestor-counters.ts';
 import { calibrate } from './calibration.ts';
-import { closureTable } from './closure-table.ts';
-import type { Design } from './design.ts';
+import { type Design, factsOf, isOwn } from './design.ts';
+import { DESIGNS } from './design-list.ts';
 import { judgeTargets } from './design-targets.ts';
 import { measureTotals } from './exact-totals.ts';
 import { measureFileWrites } from './file-writes.ts';
-import { fullPath } from './full-path.ts';
 import { measureHistoryAndJournal } from './history-and-journal.ts';
 import { measureLookups } from './lookups.ts';
-import { ltreePaths } from './ltree-paths.ts';
 import { MeasurementStore, ofRounds } from './measurement-store.ts';
-import { parentPointers } from './parent-pointers.ts';
 import { runRaces } from './races.ts';
 import { writeReport } from './report-files.ts';
 import { prepareCounting, run, type Scene, walBytesOf } from './sampling.ts';
 import { measureSetWrites } from './set-writes.ts';
 import { measureSightings } from './sighting-passes.ts';
 import { type StagedTree, stageTree } from './staged-tree.ts';
-import { thisSchema } from './this-schema.ts';
 import { measureTreeChanges, tidy } from './tree-changes.ts';
-import { unguardedTwin } from './unguarded-twin.ts';
-
-/** The twin copies this schema, so it comes after it. */
-export const DESIGNS: readonly Design[] = [
-  thisSchema,
-  unguardedTwin,
-  parentPointers,
-  fullPath,
-  ltreePaths,
-  closureTable,
-  ancestorCounters,
-];
 
 /** Above this, this schema and its twin are loaded, measured and dropped, and then each other design. */
 const MOST_NODES_TOGETHER = 2_000_000;
@@ -44,7 +27,7 @@ const QUICK_LOAD_SECONDS = 5;
 const LINGUISTIC = "locale_provider icu icu_locale 'en-US'";
 
 /** This schema and what people would use in its place, on one generated tree. */
-export const designs: Comparison = async (context) => {
+export const compareDesigns: Comparison = async (context) => {
   const chosen = DESIGNS.filter(({ key }) =>
     key === 'twin' ? context.designs.includes('this') : context.designs.includes(key),
   );
@@ -55,7 +38,7 @@ export const designs: Comparison = async (context) => {
     rounds: context.rounds,
     seconds: context.seconds,
     environment: { ...context.environment, load: context.load.name, collation },
-    designs: chosen.map(({ key, title, specialities }) => ({ key, title, specialities })),
+    designs: chosen.map(factsOf),
   });
   await withDatabase(
     context.server,
@@ -81,9 +64,8 @@ export const designs: Comparison = async (context) => {
 
 function batchesOf(nodes: number, chosen: readonly Design[]): readonly (readonly Design[])[] {
   if (nodes <= MOST_NODES_TOGETHER) return [chosen];
-  const guarded = chosen.filter(({ key }) => key === 'this' || key === 'twin');
-  const rest = chosen.filter(({ key }) => key !== 'this' && key !== 'twin');
-  return [guarded, ...rest.map((design) => [design])].filter(({ length }) => length > 0);
+  const alternatives = chosen.filter((design) => !isOwn(design));
+  return [chosen.filter(isOwn), ...alternatives.map((design) => [design])].filter(({ length }) => length > 0);
 }
 
 async function measureBatch(

@@ -1,12 +1,17 @@
-import { commonStatements, createTables, FOUND, loadNodes, SUMS } from './alternative-tables.ts';
-import { type Design, type Place, query } from './design.ts';
+import { commonStatements, createTables, FOUND, loadNodes, SUMS } from '../alternative-tables.ts';
+import { type Design, type Place, query } from '../design.ts';
 
-/** (a): each row knows its parent and nothing else; a path and a subtree are recursive queries. */
-export const parentPointers: Design = {
+export const design: Design = {
   key: 'a',
-  title: 'parent pointers',
+  title: '(a) parent pointers',
+  color: '#e69f00',
   schema: 'parent_pointers',
   specialities: ['move'],
+  description: {
+    is: 'Each row has `parent_id`. Paths and subtrees are recursive queries.',
+    lacks:
+      'A path is no column: no index finds it and no history keeps it. The path of a node last week is not known.',
+  },
   setUp: (client) =>
     createTables(client, {
       schema: 'parent_pointers',

@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
-import { checksumOf, commonStatements, createTables, FOUND, loadNodes, SUMS } from './alternative-tables.ts';
-import { type Design, type NewFile, type Place, query } from './design.ts';
+import { checksumOf, commonStatements, createTables, FOUND, loadNodes, SUMS } from '../alternative-tables.ts';
+import { type Design, type NewFile, type Place, query } from '../design.ts';
 
 const SCHEMA = 'ltree_paths';
 
@@ -83,12 +83,17 @@ const subtreeSum = (top: Place) =>
 
 const common = commonStatements(SCHEMA);
 
-/** (c): the path as ltree, with a GiST index for everything below. */
-export const ltreePaths: Design = {
+export const design: Design = {
   key: 'c',
-  title: 'ltree',
+  title: '(c) ltree',
+  color: '#cc79a7',
   schema: SCHEMA,
   specialities: ['subtreeSum'],
+  description: {
+    is: 'The path is an `ltree`, with a unique index and a GiST index. Names are encoded, since labels allow only letters, digits and `_`.',
+    lacks:
+      'Paths cannot be read or sorted as people write them. A label of more than 1000 characters is refused (255 before PostgreSQL 16). Nothing proves a path.',
+  },
   async unavailable(client: Client) {
     const { rows } = await client.query("select from pg_available_extensions where name = 'ltree'");
     return rows.length === 0 ? 'the server has no extension ltree' : null;

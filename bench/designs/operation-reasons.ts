@@ -1,33 +1,3 @@
-import type { DesignKey } from './design.ts';
-
-type Alternative = Exclude<DesignKey, 'this' | 'twin'>;
-
-/** What each design is, and what it does not give, whatever it costs. */
-export const FACTS: Readonly<Record<Alternative, { readonly is: string; readonly lacks: string }>> = {
-  a: {
-    is: 'Each row has `parent_id`. Paths and subtrees are recursive queries.',
-    lacks:
-      'A path is no column: no index finds it and no history keeps it. The path of a node last week is not known.',
-  },
-  b: {
-    is: 'Each row has its `path`, under a unique index. Triggers on rows set it, and carry it below a directory that moves.',
-    lacks: 'Nothing proves a path. A create beside a move can keep the old one.',
-  },
-  c: {
-    is: 'The path is an `ltree`, with a unique index and a GiST index. Names are encoded, since labels allow only letters, digits and `_`.',
-    lacks:
-      'Paths cannot be read or sorted as people write them. A label of more than 1000 characters is refused (255 before PostgreSQL 16). Nothing proves a path.',
-  },
-  d: {
-    is: 'Parent pointers, and a row for each pair of a node and a directory above it.',
-    lacks: 'Paths are recursive queries, as in (a). A create beside a move can get the old ancestors.',
-  },
-  e: {
-    is: 'Parent pointers, and counters of each directory that every write updates, up to the root.',
-    lacks: 'Every write locks the row of the root until it commits. Paths are recursive queries, as in (a).',
-  },
-};
-
 /** Why this schema pays more, for the operations whose key begins so. The first that fits counts. */
 const REASONS: readonly (readonly [key: string, reason: string])[] = [
   [

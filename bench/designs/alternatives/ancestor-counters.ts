@@ -1,5 +1,5 @@
-import { commonStatements, createTables, loadNodes, SUMS } from './alternative-tables.ts';
-import { type Design, query } from './design.ts';
+import { commonStatements, createTables, loadNodes, SUMS } from '../alternative-tables.ts';
+import { type Design, query } from '../design.ts';
 import { parentPointerStatements } from './parent-pointers.ts';
 
 const SCHEMA = 'ancestor_counters';
@@ -100,12 +100,16 @@ const TABLES = `
 
 const KEPT = 'k.size_bytes::text, k.file_count::text, k.dir_count::text';
 
-/** (e): parent pointers, and counters of each directory that every write adds to, up to the root. */
-export const ancestorCounters: Design = {
+export const design: Design = {
   key: 'e',
-  title: 'counters above',
+  title: '(e) counters above',
+  color: '#56b4e9',
   schema: SCHEMA,
   specialities: ['rootTotals', 'totalsList'],
+  description: {
+    is: 'Parent pointers, and counters of each directory that every write updates, up to the root.',
+    lacks: 'Every write locks the row of the root until it commits. Paths are recursive queries, as in (a).',
+  },
   setUp: (client) =>
     createTables(client, {
       schema: SCHEMA,
