@@ -111,10 +111,15 @@ export function expandIncludes(
 }
 
 export function sourceOf(file: string, text: string, places: readonly Place[] = []): SqlSource {
+  let statements: readonly SqlStatement[] | undefined;
   return {
     file,
     text,
-    statements: splitStatements(text),
+    // Splitting every file takes a tenth of a second, and most callers need few of them.
+    get statements() {
+      statements ??= splitStatements(text);
+      return statements;
+    },
     transaction: parseMigrationText(text).transaction,
     placeOf: (line) => places[line - 1] ?? { file, line },
   };

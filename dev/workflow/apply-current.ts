@@ -1,5 +1,5 @@
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import { isBlank, readCurrent } from './current-sql.ts';
+import { isBlank, readCurrent, refuseLineEnds } from './current-sql.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
 import { leftoversOfCommitted } from './leftovers.ts';
@@ -27,11 +27,13 @@ export type ApplyResult =
  * Brings the development database to the committed migrations and applies current.sql, as `graphile-migrate watch
  * --once` does.
  * @throws {DatabaseAheadError | HistoryDivergedError} when the database was migrated by other files.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when a line ends in CR LF.
  * @throws {FilestoreError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
  */
 export async function applyCurrent(context: WorkflowContext, graphile: Graphile): Promise<ApplyResult> {
   const startedAt = performance.now();
   const { main } = context.databases;
+  await refuseLineEnds();
   const committed = await readMigrations();
   const pending = await readPending(main, committed);
   const text = await readCurrent(MIGRATIONS_FOLDER);

@@ -1,9 +1,15 @@
 import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readChecks } from '../../src/db/migration-checks.ts';
 import { FilestoreError, SettingsError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import { currentFile, isBlank, messageOf, readCompiled, readCurrent } from './current-sql.ts';
+import {
+  currentFile,
+  isBlank,
+  messageOf,
+  readCurrent,
+  refuseLineEnds,
+  refuseMalformedChecks,
+} from './current-sql.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
@@ -38,8 +44,8 @@ const LONGEST_MESSAGE = 512;
  * Turns current.sql into a committed migration: applies all migrations to an empty shadow database, records the new
  * one in the development database, and empties current.sql. A failure changes no file.
  * @throws {SettingsError} without a message, or when the shadow database may not be erased.
- * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is nothing to commit, a check in it is malformed, or the
- * shadow database is in use.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is nothing to commit, its line ends or checks are malformed,
+ * or the shadow database is in use.
  * @throws what applying current.sql does.
  */
 export async function commitCurrent(context: WorkflowContext, options: CommitOptions): Promise<CommitResult> {
@@ -52,6 +58,7 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
       'There is nothing to commit: migrations/current.sql has no statement. Write the change there first.',
     );
   }
+  await refuseLineEnds();
   await refuseMalformedChecks();
   const message = readMessage(options.message ?? messageOf(text));
   refuseToErase(databases, 'shadow', options.yesErase);
@@ -86,16 +93,6 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
   });
 }
 
-/** A committed migration cannot be corrected after its release. */
-async function refuseMalformedChecks(): Promise<void> {
-  const compiled = await readCompiled();
-  if (compiled === undefined) return;
-  const [problem] = readChecks(compiled.text).problems;
-  if (problem === undefined) return;
-  const { file, line } = compiled.placeOf(problem.line);
-  throw new FilestoreError('SCHEMA_CHANGE_REFUSED', `${file}:${line} ${problem.what}. ${problem.remedy}`);
-}
-
 /** Copies the result from the copy into the folder. The migration comes first, so the change is never lost. */
 async function publish(folder: string, text: string) {
   const known = await committedFiles(MIGRATIONS_FOLDER);
@@ -119,7 +116,9 @@ function readMessage(message: string | undefined): string {
   if (message.trim() === '') return fail('The message is empty.');
   if (message.length > LONGEST_MESSAGE)
     return fail(`The message has more than ${LONGEST_MESSAGE} characters.`);
-  if (/\p{Cc}/u.test(message)) return fail('The message contains a line end or another control character.');
+  // graphile-migrate does not read a header with one of the other line ends, U+2028 and U+2029.
+  if (/[\p{Cc}\p{Zl}\p{Zp}]/u.test(message))
+    return fail('The message contains a line end or another control character.');
   if (!/[a-z0-9_]/i.test(message))
     return fail('The message has no letter from a to z and no digit, so it cannot name the file.');
   return message.trim();

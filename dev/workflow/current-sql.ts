@@ -1,6 +1,10 @@
 import { join } from 'node:path';
+import { readChecks } from '../../src/db/migration-checks.ts';
+import { FilestoreError } from '../../src/errors.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import type { Problem } from '../check/gate.ts';
+import { lineEndProblems } from '../check/gates/sql-files.ts';
 import {
   CURRENT,
   FIXTURES,
@@ -35,6 +39,33 @@ export function messageOf(text: string): string | undefined {
 export async function readCompiled(): Promise<SqlSource | undefined> {
   const { pending } = await readSources(PACKAGE_ROOT, true);
   return isSource(pending) ? pending : undefined;
+}
+
+/**
+ * Refuses CR LF in current.sql or in a file that it includes: a watch would not apply the includes, and a commit would
+ * write a file that every command refuses.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` that names the line.
+ */
+export async function refuseLineEnds(): Promise<void> {
+  await refuseProblem(lineEndProblems);
+}
+
+/**
+ * Refuses a check that is malformed, since a committed migration cannot be corrected after its release.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` that names the line.
+ */
+export async function refuseMalformedChecks(): Promise<void> {
+  await refuseProblem(({ text, placeOf }) =>
+    readChecks(text).problems.map(({ line, what, remedy }) => ({ ...placeOf(line), what, remedy })),
+  );
+}
+
+async function refuseProblem(problemsOf: (compiled: SqlSource) => readonly Problem[]): Promise<void> {
+  const compiled = await readCompiled();
+  const [problem] = compiled === undefined ? [] : problemsOf(compiled);
+  if (problem === undefined) return;
+  const { file, line, what, remedy } = problem;
+  throw new FilestoreError('SCHEMA_CHANGE_REFUSED', `${file}:${line} ${what}. ${remedy}`);
 }
 
 /** Fixtures that current.sql includes, also indirectly; as paths below fixtures/. */

@@ -106,12 +106,38 @@ describe('commit', () => {
     expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
   });
 
+  test('of a fixture with CR LF line ends changes no file and no database, and names the line', async () => {
+    await run('watch', '--once');
+    const before = await recorded();
+    editor.write(WITH_INCLUDE);
+    const { line } = editor.replace(VIEW, 'filestore.nodes n\n', 'filestore.nodes n\r\n');
+    const refusal = `migrations/${VIEW}:${line} ends in CR LF. Save the file with LF line ends.`;
+    await expectRefusal(['commit', '-m', 'Owner hints'], 1, refusal);
+    // Watch would apply other SQL than a commit: an include that ends in CR is a comment.
+    await expectRefusal(['watch', '--once'], 1, refusal);
+    expect(await recorded()).toEqual(before);
+    expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
+  });
+
   test.each([
     [['commit', '-m', 'Nothing'], 1, /SCHEMA_CHANGE_REFUSED: There is nothing to commit/, ''],
     [['commit', '-m', 'Nothing'], 1, /There is nothing to commit/, '-- only /* words\n'],
     [['commit'], 2, /A commit needs a message/, ADD_COLUMN],
     [['commit', '-m', ' '], 2, /The message is empty/, ADD_COLUMN],
     [['commit', '-m', 'one\ntwo'], 2, /line end/, ADD_COLUMN],
+    [['commit', '-m', 'one\u2028two'], 2, /line end/, ADD_COLUMN],
+    [
+      ['commit', '-m', 'Owner hints'],
+      1,
+      /SCHEMA_CHANGE_REFUSED: migrations\/current\.sql:2 ends in CR LF\. Save the file with LF/,
+      `-- Why.\n${ADD_COLUMN.replace('\n', '\r\n')}`,
+    ],
+    [
+      ['commit', '-m', 'Owner hints'],
+      1,
+      /migrations\/current\.sql:2 ends in CR LF/,
+      WITH_INCLUDE.replace('.sql\n', '.sql\r\n'),
+    ],
     [['commit', '-m', 'x'.repeat(513)], 2, /more than 512 characters/, ADD_COLUMN],
     [['commit', '-m', '!?'], 2, /no letter/, ADD_COLUMN],
     [

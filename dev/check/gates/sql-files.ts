@@ -39,11 +39,14 @@ export const sqlFiles: Gate<Sources> = {
     ),
 };
 
-/** Git commits LF, so a hash of text with CR LF would be valid on one machine only. */
-function lineEndProblems({ file, text }: SqlSource): readonly Problem[] {
+/**
+ * Git commits LF, so a hash of text with CR LF would be valid on one machine only. An include that ends in CR is a
+ * comment for graphile-migrate.
+ */
+export function lineEndProblems({ text, placeOf }: SqlSource): readonly Problem[] {
   const line = text.split('\n').findIndex((written) => written.endsWith('\r')) + 1;
   if (line === 0) return [];
-  return [{ file, line, what: 'ends in CR LF', remedy: 'Save the file with LF line ends.' }];
+  return [{ ...placeOf(line), what: 'ends in CR LF', remedy: 'Save the file with LF line ends.' }];
 }
 
 /**
