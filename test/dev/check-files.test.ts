@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,8 +9,14 @@ import { currentEmpty } from '../../dev/check/gates/current-empty.ts';
 import { fixtureTexts } from '../../dev/check/gates/fixture-texts.ts';
 import { released } from '../../dev/check/gates/released.ts';
 import { isSource } from '../../dev/check/sources.ts';
-import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
-import { linesOf, PASSED, packageToSpoil, type SpoiledPackage } from '../support/spoiled-package.ts';
+import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
+import {
+  linesOf,
+  PASSED,
+  packageToSpoil,
+  problemsOf,
+  type SpoiledPackage,
+} from '../support/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 const last = `migrations/committed/${committedMigrations().at(-1)}`;
@@ -37,6 +43,23 @@ describe('the chain', () => {
     rmSync(join(copy.folder, 'migrations', 'committed', first));
     expect(await linesOf(chain.check(await copy.sources()))).toEqual([
       expect.stringContaining(`${second}:1 Migration ${migrationNumber(first)} is missing`),
+    ]);
+  });
+
+  test('is broken by a gap in the numbers, which databases would refuse', async () => {
+    const copy = spoil();
+    const file = copy.addMigration('more', 'select 1;');
+    const number = migrationNumber(file);
+    const renamed = file.replace(number, numberAfterLast(2));
+    const committed = join(copy.folder, 'migrations', 'committed');
+    renameSync(join(committed, file), join(committed, renamed));
+    expect(await problemsOf(chain.check(await copy.sources()))).toEqual([
+      {
+        file: `migrations/committed/${renamed}`,
+        line: null,
+        what: expect.stringContaining(`must have the number ${number}`),
+        remedy: `Rename it to ${file}.`,
+      },
     ]);
   });
 });

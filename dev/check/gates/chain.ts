@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { readCommittedMigrations } from '../../../src/db/committed-migrations.ts';
+import { type CommittedMigration, readCommittedMigrations } from '../../../src/db/committed-migrations.ts';
 import { hasCode, MigrationsInvalidError } from '../../../src/errors.ts';
-import { type Gate, judge } from '../gate.ts';
+import { type Gate, judge, type Problem } from '../gate.ts';
 import { COMMITTED, type Sources } from '../sources.ts';
 
 const REMEDY =
@@ -12,11 +12,10 @@ const BROKEN_LINKS: readonly string[] = ['MIGRATION_OUT_OF_CHAIN', 'MIGRATION_FI
 
 export const chain: Gate<Sources> = {
   name: 'chain',
-  proves: 'the committed migrations are unedited, and each follows the one before',
+  proves: 'the committed migrations are unedited, each follows the one before, and their numbers have no gap',
   async check({ root, committed }) {
     try {
-      await readCommittedMigrations(join(root, 'migrations'));
-      return judge([]);
+      return judge(numberProblems(await readCommittedMigrations(join(root, 'migrations'))));
     } catch (error) {
       if (hasCode(error, 'MIGRATIONS_MISSING')) {
         return judge([{ file: COMMITTED, line: null, what: error.message, remedy: REMEDY }]);
@@ -31,3 +30,14 @@ export const chain: Gate<Sources> = {
     }
   },
 };
+
+/** Databases record the number only: a migration with another one is refused as `HISTORY_RENUMBERED`. */
+function numberProblems(migrations: readonly CommittedMigration[]): readonly Problem[] {
+  return migrations.flatMap(({ filename, recordedName }, index) => {
+    const number = String(index + 1).padStart(6, '0');
+    if (recordedName === `${number}.sql`) return [];
+    const what = `must have the number ${number}, because it is migration ${index + 1} of the folder`;
+    const remedy = `Rename it to ${filename.replace(/^\d+/, number)}.`;
+    return [{ file: `${COMMITTED}/${filename}`, line: null, what, remedy }];
+  });
+}
