@@ -48,11 +48,11 @@ export interface BackendMountRow {
   mount_key: string;
   /** Name for people; at most 256 bytes. */
   display_name: string | null;
-  /** What the mount is for; at most 8 KiB. A secret in it is refused. */
+  /** What the mount is for; at most 8 KiB. It has tabs and line feeds, but no other control characters. A secret in it is refused. */
   description: string | null;
   /** A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB. */
   labels: JsonObject;
-  /** Contact for questions about the mount, such as a mail address; at most 256 bytes. */
+  /** Contact for questions about the mount, such as a mail address; at most 256 bytes, without control characters. */
   contact: string | null;
   /** local or s3. Never changes. */
   backend_kind: 'local' | 's3';
@@ -602,7 +602,7 @@ export interface CanonicalPathRow {
   canonical_path: string | null;
 }
 
-/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and migrations renew them. */
+/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also the objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
 export interface CheckAccessRow {
   problem: string | null;
   role_name: string | null;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:54e34a899274bcf7ba6ea446b8861d9e7aebef92
+--! Hash: sha1:11dcc2ad765e0128fc0c75c1d190cbba0f1c1742
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -77,11 +77,11 @@ create table if not exists filestore.backend_mounts (
   constraint backend_mounts_display_name_check
     check (display_name <> '' and octet_length(display_name) <= 256 and display_name !~ '[\u0001-\u001f\u007f-\u009f]'),
   constraint backend_mounts_description_check
-    check (octet_length(description) <= 8192),
+    check (octet_length(description) <= 8192 and description !~ '[\u0001-\u0008\u000b-\u001f\u007f-\u009f]'),
   constraint backend_mounts_labels_check
     check (jsonb_typeof(labels) = 'object'),
   constraint backend_mounts_contact_check
-    check (contact <> '' and octet_length(contact) <= 256),
+    check (contact <> '' and octet_length(contact) <= 256 and contact !~ '[\u0001-\u001f\u007f-\u009f]'),
   constraint backend_mounts_state_reason_check
     check (octet_length(state_reason) <= 8192),
   constraint backend_mounts_config_check
@@ -101,9 +101,9 @@ comment on table  filestore.backend_mounts                 is 'A configured root
 comment on column filestore.backend_mounts.id              is 'Stable number of the mount; never reused.';
 comment on column filestore.backend_mounts.mount_key       is 'Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes.';
 comment on column filestore.backend_mounts.display_name    is 'Name for people; at most 256 bytes.';
-comment on column filestore.backend_mounts.description     is 'What the mount is for; at most 8 KiB. A secret in it is refused.';
+comment on column filestore.backend_mounts.description     is 'What the mount is for; at most 8 KiB. It has tabs and line feeds, but no other control characters. A secret in it is refused.';
 comment on column filestore.backend_mounts.labels          is 'A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB.';
-comment on column filestore.backend_mounts.contact         is 'Contact for questions about the mount, such as a mail address; at most 256 bytes.';
+comment on column filestore.backend_mounts.contact         is 'Contact for questions about the mount, such as a mail address; at most 256 bytes, without control characters.';
 comment on column filestore.backend_mounts.backend_kind    is 'local or s3. Never changes.';
 comment on column filestore.backend_mounts.root_path       is 'Local mounts: absolute, canonical path of the directory. Null on S3.';
 comment on column filestore.backend_mounts.bucket          is 'S3 mounts: name of the bucket. Null on local mounts.';

@@ -1,5 +1,5 @@
---! Previous: sha1:54e34a899274bcf7ba6ea446b8861d9e7aebef92
---! Hash: sha1:7434ecc88d4084baf9bd3d817e72920d07cacaac
+--! Previous: sha1:11dcc2ad765e0128fc0c75c1d190cbba0f1c1742
+--! Hash: sha1:d86ada1ab0de9dbfa42dd457b949e75753cfa1da
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:7434ecc88d4084baf9bd3d817e72920d07cacaac
---! Hash: sha1:d9ef703684579d66988dbbf6491ed45eb7548a0c
+--! Previous: sha1:d86ada1ab0de9dbfa42dd457b949e75753cfa1da
+--! Hash: sha1:79a994384c4f03396e41c6254f259012004ab9c8
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:d9ef703684579d66988dbbf6491ed45eb7548a0c
---! Hash: sha1:5e551cff0b08abff8e8f9d841ef02b37813fe868
+--! Previous: sha1:79a994384c4f03396e41c6254f259012004ab9c8
+--! Hash: sha1:daf324005e2b28c3866e2847f5327f82c58b0346
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

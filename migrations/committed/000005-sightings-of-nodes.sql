@@ -1,5 +1,5 @@
---! Previous: sha1:5e551cff0b08abff8e8f9d841ef02b37813fe868
---! Hash: sha1:2988d6e7dcc5e04cebc083e55b40dc0e5ebdd049
+--! Previous: sha1:daf324005e2b28c3866e2847f5327f82c58b0346
+--! Hash: sha1:ced7ba53fb9be101cb2576b9095636c265143a5a
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

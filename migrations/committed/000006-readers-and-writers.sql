@@ -1,5 +1,5 @@
---! Previous: sha1:2988d6e7dcc5e04cebc083e55b40dc0e5ebdd049
---! Hash: sha1:36e2917afea717fd0f77fa3b5ca24729002ddad8
+--! Previous: sha1:ced7ba53fb9be101cb2576b9095636c265143a5a
+--! Hash: sha1:371ba85dac9173f189e7b61f039e13ee64bb443b
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

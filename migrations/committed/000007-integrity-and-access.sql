@@ -1,5 +1,5 @@
---! Previous: sha1:36e2917afea717fd0f77fa3b5ca24729002ddad8
---! Hash: sha1:44669f5d65e7be487576e854a0a41c44404e24d6
+--! Previous: sha1:371ba85dac9173f189e7b61f039e13ee64bb443b
+--! Hash: sha1:6a0af300da91be41dfda27b0a90d3c9c321804c8
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -441,7 +441,7 @@ begin
     from filestore.access_levels a
     left join pg_roles r on r.rolname = a.role_name
     where r.oid is null
-       or a.role_name in (select c.role_name from filestore.check_access() c where c.role_name is not null)
+       or a.role_name in (select c.role_name from filestore.check_access() c where c.privilege is not null)
        or exists (
          select
          from pg_class c
@@ -603,10 +603,14 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
-  with expected as (
-    select l.role_name, r.kind, r.object, r.column_name, r.privilege
+  with leveled as (
+    select g.oid as id, l.role_name, l.level
     from filestore.access_levels l
     join pg_roles g on g.rolname = l.role_name
+  ),
+  expected as (
+    select l.id, l.role_name, r.kind, r.object, r.column_name, r.privilege
+    from leveled l
     cross join lateral filestore.access_rights(l.level) r
   ),
   objects as (
@@ -630,13 +634,33 @@ begin
     select p.proowner, 'function', p.oid::regprocedure::text, null, coalesce(p.proacl, acldefault('f', p.proowner))
     from pg_proc p
     where p.pronamespace = 'filestore'::regnamespace
+    union all
+    -- Types have no rights that a level limits.
+    select t.typowner, 'domain', format('filestore.%I', t.typname), null, null
+    from pg_type t
+    where t.typnamespace = 'filestore'::regnamespace
+      and t.typtype = 'd'
   ),
   granted as (
-    select distinct coalesce(g.rolname::text, 'PUBLIC') as role_name, o.kind, o.object, o.column_name, x.privilege_type as privilege
+    select distinct x.grantee as id, coalesce(g.rolname::text, 'PUBLIC') as role_name, o.kind, o.object, o.column_name, x.privilege_type as privilege
     from objects o
     cross join lateral aclexplode(o.acl) x
     left join pg_roles g on g.oid = x.grantee
     where x.grantee <> o.owner
+  ),
+  -- Roles whose members may do more than the level of the member allows.
+  beyond as (
+    select l.id, g.oid as other
+    from leveled l
+    join pg_roles g on g.oid <> l.id
+    where g.rolsuper
+       or g.rolname in ('pg_write_all_data', 'pg_maintain')
+       or g.oid in (select o.owner from objects o)
+       or exists (
+         select r.kind, r.object, r.column_name, r.privilege from granted r where r.id = g.oid
+         except
+         select e.kind, e.object, e.column_name, e.privilege from expected e where e.id = l.id
+       )
   )
   select
     case when g.role_name is null then 'missing' else 'beyond its level' end,
@@ -655,6 +679,29 @@ begin
   where e.role_name is null
      or g.role_name is null
   union all
+  -- Each direct membership that leads to such a role.
+  select distinct 'member of a role beyond its level', l.role_name, 'role', format('%I', m.rolname), null, null
+  from leveled l
+  join pg_auth_members a on a.member = l.id
+  join pg_roles m on m.oid = a.roleid
+  join beyond b on b.id = l.id
+  where pg_has_role(m.oid, b.other, 'member')
+    -- Up to PostgreSQL 15, a member of a role may always use its rights.
+    and (
+      pg_has_role(l.id, b.other, 'usage')
+      or pg_has_role(l.id, b.other, case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end)
+    )
+  union all
+  select 'superuser', l.role_name, 'role', format('%I', l.role_name), null, null
+  from leveled l
+  join pg_roles g on g.oid = l.id and g.rolsuper
+  union all
+  select distinct 'owned by another role', pg_get_userbyid(o.owner)::text, o.kind, o.object, null, null
+  from objects o
+  -- A sequence has the owner of its table.
+  where o.kind not in ('column', 'sequence')
+    and o.owner <> (select n.nspowner from pg_namespace n where n.nspname = 'filestore')
+  union all
   select 'not renewed by migrations', null, 'table', format('graphile_migrate.%I', c.relname), null, null
   from pg_class c
   join pg_namespace n on n.oid = c.relnamespace
@@ -672,7 +719,7 @@ end
 $$;
 
 comment on function filestore.check_access() is
-  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and migrations renew them.';
+  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also the objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them.';
 
 revoke all on function filestore.check_access() from public;
 --! EndIncluded functions/check_access.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:44669f5d65e7be487576e854a0a41c44404e24d6
---! Hash: sha1:a042645c44cf6ba102c00fe87d50f5df5534381c
+--! Previous: sha1:6a0af300da91be41dfda27b0a90d3c9c321804c8
+--! Hash: sha1:1582ff7e508c86c8f47342d681c3654a366d3d79
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -31,15 +31,26 @@ select
   c.kind,
   c.object,
   pg_catalog.string_agg(c.column_name, ', ' order by c.column_name) as columns,
-  pg_catalog.format('select filestore.grant_access(%L, %L)', c.role_name, l.level) as "grant",
-  case when c.role_name is not null then pg_catalog.format(
-    'revoke %s%s on %s %s from %I',
-    pg_catalog.lower(c.privilege),
-    ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(c.column_name), ', ' order by c.column_name) || ')',
-    case c.kind when 'column' then 'table' else c.kind end,
-    c.object,
-    c.role_name
-  ) end as "revoke"
+  case c.problem
+    when 'missing' then pg_catalog.format('select filestore.grant_access(%L, %L)', c.role_name, l.level)
+    when 'member of a role beyond its level' then pg_catalog.format('revoke %s from %I', c.object, c.role_name)
+    when 'superuser' then pg_catalog.format('alter role %s nosuperuser', c.object)
+    when 'owned by another role' then pg_catalog.format(
+      'alter %s %s owner to %I',
+      case c.kind when 'function' then 'routine' else c.kind end,
+      c.object,
+      (select pg_catalog.pg_get_userbyid(n.nspowner) from pg_catalog.pg_namespace n where n.nspname = 'filestore')
+    )
+    when 'not renewed by migrations' then 'select filestore.attach_renewal()'
+    else pg_catalog.format(
+      'revoke %s%s on %s %s from %I',
+      pg_catalog.lower(c.privilege),
+      ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(c.column_name), ', ' order by c.column_name) || ')',
+      case c.kind when 'column' then 'table' else c.kind end,
+      c.object,
+      c.role_name
+    )
+  end as remedy
 from filestore.check_access() c
 left join filestore.access_levels l on l.role_name = c.role_name
 -- The comparison with the model reports differences in the rights of PUBLIC.
@@ -52,12 +63,12 @@ interface Difference {
   readonly role: string | null;
   /** Null for a role without a level. */
   readonly level: string | null;
-  readonly privilege: string;
+  readonly privilege: string | null;
   readonly kind: string;
   readonly object: string;
   readonly columns: string | null;
-  readonly grant: string;
-  readonly revoke: string;
+  /** A statement. */
+  readonly remedy: string;
 }
 
 /** Compares the rights of roles with their levels. Reads only. */
@@ -85,18 +96,24 @@ function unchecked(why: string): RightsCheck {
   return { state: 'unchecked', reason: `Could not check rights: ${why}` };
 }
 
-function describe(difference: Difference): string {
-  const { problem, role, level, privilege, kind, object, columns, grant, revoke } = difference;
-  if (role === null) {
-    return `${object} has no trigger that renews rights, so a migration can remove rights. Attach it again: select filestore.attach_renewal()`;
-  }
+function describe({ problem, role, level, privilege, kind, object, columns, remedy }: Difference): string {
   const on =
     columns === null
       ? `${kind} ${object}`
       : `${columns.includes(',') ? 'columns' : 'column'} ${columns} of table ${object}`;
   const right = `${privilege} on ${on}`;
-  if (problem === 'missing')
-    return `role "${role}" lacks ${right}, which level ${level} has. Grant it: ${grant}`;
-  if (level !== null) return `role "${role}" has ${right}, beyond its level ${level}. Revoke it: ${revoke}`;
-  return `role "${role}" has ${right}, but no level. Give it one (select filestore.grant_access('${role.replaceAll("'", "''")}', 'reader')), or revoke it: ${revoke}`;
+  switch (problem) {
+    case 'not renewed by migrations':
+      return `${object} has no trigger that renews rights, so a migration can remove rights. Attach it again: ${remedy}`;
+    case 'owned by another role':
+      return `${kind} ${object} belongs to role "${role}", not to the owner of the schema. Change its owner: ${remedy}`;
+    case 'superuser':
+      return `role "${role}" is a superuser, so it may do more than its level ${level} allows. Change it: ${remedy}`;
+    case 'member of a role beyond its level':
+      return `role "${role}" is a member of role ${object}, by which it may do more than its level ${level} allows. Revoke it: ${remedy}`;
+    case 'missing':
+      return `role "${role}" lacks ${right}, which level ${level} has. Grant it: ${remedy}`;
+  }
+  if (level !== null) return `role "${role}" has ${right}, beyond its level ${level}. Revoke it: ${remedy}`;
+  return `role "${role}" has ${right}, but no level. Give it one (select filestore.grant_access('${role?.replaceAll("'", "''")}', 'reader')), or revoke it: ${remedy}`;
 }

@@ -182,7 +182,7 @@ const CHECK_ACCESS: SqlFunction = {
   parameters: {},
 };
 
-/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, missing, or no longer renewed by migrations. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
+/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also the objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
 export function checkAccess(client: SqlClient): Promise<readonly CheckAccessRow[]> {
   return callForAll(client, CHECK_ACCESS, {});
 }

@@ -176,6 +176,49 @@ describe('rights of roles', () => {
     );
   });
 
+  test('that a role gets by membership beyond its level are listed, directly and through other roles', async () => {
+    const [other, reader, service, team] = [
+      await createRole(),
+      await createRole(),
+      await createRole(),
+      await createRole('_team'),
+    ];
+    await grantAccess(other, 'reader');
+    await grantAccess(reader, 'reader');
+    await grantAccess(service, 'service');
+    // A role of a lower level gives its members nothing.
+    await database().query(`grant ${other.name} to ${service.name}`);
+    expect(await verify()).toMatchObject({ exitCode: 0 });
+    await database().query(`grant pg_write_all_data to ${service.name}`);
+    await database().query(`grant ${service.name} to ${team.name}; grant ${team.name} to ${reader.name}`);
+    const line = (role: LoginRole, other: string, level: string) =>
+      `role "${role.name}" is a member of role ${other}, by which it may do more than its level ${level} allows. Revoke it: revoke ${other} from ${role.name}`;
+    await expectDrift(line(reader, team.name, 'reader'), line(service, 'pg_write_all_data', 'service'));
+    await expectRemedies();
+  });
+
+  test('of the owner are listed for a member that has a level, even if it has to switch roles', async () => {
+    const [owner, reader, boss] = [await createRole(), await createRole(), await createRole('_boss')];
+    await database().query(`alter schema filestore owner to ${owner.name}`);
+    await grantAccess(reader, 'reader');
+    await database().query(`alter role ${reader.name} noinherit; grant ${owner.name} to ${reader.name}`);
+    await grantAccess(boss, 'operator');
+    await database().query(`alter role ${boss.name} superuser`);
+    const { document } = await jsonCommand(['verify'], database().url);
+    expect(document.differences).toEqual(
+      expect.arrayContaining([
+        `role "${reader.name}" is a member of role ${owner.name}, by which it may do more than its level reader allows. Revoke it: revoke ${owner.name} from ${reader.name}`,
+        `role "${boss.name}" is a superuser, so it may do more than its level operator allows. Change it: alter role ${boss.name} nosuperuser`,
+        expect.stringMatching(
+          `^table filestore\\.nodes belongs to role ".*", not to the owner of the schema\\. Change its owner: alter table filestore\\.nodes owner to ${owner.name}$`,
+        ),
+        expect.stringMatching(/^domain filestore\.node_kind belongs to role /),
+        expect.stringMatching(/^function filestore\.check_name\(text\) belongs to role /),
+      ]),
+    );
+    await expectRemedies();
+  });
+
   test('that migrations no longer renew are a difference', async () => {
     await database().query('drop trigger migrations_renew_access on graphile_migrate.migrations');
     await database().query('alter table graphile_migrate.current disable trigger all');

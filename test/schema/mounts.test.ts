@@ -33,7 +33,12 @@ test('a new mount gets the root node of its tree', async () => {
 });
 
 test('a mount has a display name, labels and a contact', async () => {
-  const described = { display_name: 'Média', description: 'Photos', labels: { team: 'a' }, contact: 'a@b.c' };
+  const described = {
+    display_name: 'Média',
+    description: 'Photos\n\tand films',
+    labels: { team: 'a' },
+    contact: 'a@b.c',
+  };
   await expect(insertMount({ ...LOCAL, ...described })).resolves.toMatchObject(described);
 });
 
@@ -42,8 +47,12 @@ test.each([
   ['display_name', 'a\nb'],
   ['display_name', 'a'.repeat(257)],
   ['description', 'a'.repeat(8193)],
+  ['description', 'a\rb'],
+  ['description', 'a\u001b[2Jb'],
   ['labels', '[]'],
   ['contact', ''],
+  ['contact', 'a\nb'],
+  ['contact', 'a\u009bb'],
   ['state_reason', 'a'.repeat(8193)],
 ])('a mount with %s %j is refused', async (column, value) => {
   await expect(insertMount({ ...LOCAL, [column]: value })).rejects.toMatchObject({
