@@ -62,17 +62,20 @@ export function readArguments(args: readonly string[], commands: readonly Comman
   const [name, ...rest] = positionals;
   if (name === undefined) return { type: 'wrong', why: 'No command was given.' };
   const command = commands.find((candidate) => candidate.name === name);
-  if (command === undefined) return { type: 'wrong', why: `There is no command ${quoted(name)}.` };
+  if (command === undefined) return { type: 'wrong', why: `There is no command${quoted(name)}.` };
   const [extra] = rest;
-  if (extra !== undefined) return { type: 'wrong', why: `${quoted(extra)} is not expected after ${name}.` };
+  // Not quoted: it may be a pasted password.
+  if (extra !== undefined) {
+    return { type: 'wrong', why: `${name} takes no other word. The given one is not shown here.` };
+  }
   const unknown = Object.keys(values).find((option) => !Object.hasOwn(command.options, option));
   if (unknown !== undefined) return { type: 'wrong', why: `${name} has no option --${unknown}.` };
   return { type: 'command', command, flags: flagsOf(command, values) };
 }
 
-/** An argument as a message shows it. A URL may contain a password, so it is not quoted. */
-function quoted(argument: string): string {
-  return argument.includes('://') ? '(a URL, which is not shown here)' : `"${argument}"`;
+/** A first word as a message shows it: only what may be a mistyped command, since others may hold a password. */
+function quoted(word: string): string {
+  return /^[a-z-]{1,16}$/i.test(word) ? ` "${word}"` : ' of that name, which is not shown here';
 }
 
 function parse(args: readonly string[], commands: readonly Command[]) {

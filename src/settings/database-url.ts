@@ -28,16 +28,44 @@ export interface DatabaseUrl {
 
 const EXAMPLE = 'postgres://user:password@host:5432/database';
 
-const TLS_MODES: Readonly<Record<string, TlsSettings['mode']>> = {
-  disable: 'disable',
-  'no-verify': 'no-verify',
+const TLS_MODES: ReadonlyMap<string, TlsSettings['mode']> = new Map([
+  ['disable', 'disable'],
+  ['no-verify', 'no-verify'],
   // pg 8 treats these four as the strictest of them.
-  prefer: 'verify',
-  require: 'verify',
-  'verify-ca': 'verify',
-  'verify-full': 'verify',
-};
-const TLS_PARAMETERS: ReadonlySet<string> = new Set(['sslmode', 'sslrootcert', 'sslcert', 'sslkey']);
+  ['prefer', 'verify'],
+  ['require', 'verify'],
+  ['verify-ca', 'verify'],
+  ['verify-full', 'verify'],
+]);
+const PARAMETERS = [
+  'host',
+  'port',
+  'sslmode',
+  'sslrootcert',
+  'sslcert',
+  'sslkey',
+  'options',
+  'application_name',
+] as const;
+type Parameter = (typeof PARAMETERS)[number];
+type Parameters = ReadonlyMap<Parameter, string>;
+
+/** Parameters of libpq and other libraries. A message quotes no other names: they may be part of a password. */
+const PARAMETERS_ELSEWHERE: ReadonlySet<string> = new Set([
+  'ssl',
+  'requiressl',
+  'sslnegotiation',
+  'sslpassword',
+  'channel_binding',
+  'gssencmode',
+  'uselibpqcompat',
+  'connect_timeout',
+  'target_session_attrs',
+  'pgbouncer',
+  'schema',
+  'connection_limit',
+  'pool_timeout',
+]);
 
 /**
  * Splits a postgres:// URL into its parts. pg gets them one by one, so that no library prints a URL whose
@@ -47,13 +75,13 @@ const TLS_PARAMETERS: ReadonlySet<string> = new Set(['sslmode', 'sslrootcert', '
  */
 export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
   const url = readUrl(variable, text);
-  const parameters = url.searchParams;
-  refuseCredentials(variable, parameters);
+  const parameters = readParameters(variable, url.searchParams);
   const database = decode(variable, 'database name', url.pathname.replace(/^\//, ''));
   if (database === '') {
     throw new SettingsError(variable, `${variable} names no database. It must have the form ${EXAMPLE}.`);
   }
   const host = parameters.get('host') ?? decode(variable, 'host', url.hostname).replace(/^\[(.*)\]$/, '$1');
+  if (host.includes(',')) refuseSeveralHosts(variable);
   const port = readPort(variable, url.port === '' ? parameters.get('port') : url.port);
   const user = decode(variable, 'user name', url.username);
   const password = decode(variable, 'password', url.password);
@@ -67,14 +95,15 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
     ...(user !== '' && { user }),
     ...(password !== '' && { password }),
     ...(tls !== undefined && { tls }),
-    ...(options !== null && { options }),
-    ...(applicationName !== null && { applicationName }),
+    ...(options !== undefined && { options }),
+    ...(applicationName !== undefined && { applicationName }),
   };
 }
 
 function readUrl(variable: string, text: string): URL {
   // libpq allows credentials without a host, for a socket that the query names. WHATWG's parser refuses that.
   const normalized = text.trim().replace(/^(postgres(?:ql)?:\/\/[^/?#]*@)\//, '$1localhost/');
+  if (/^[a-z]+:\/\/(?:[^/?#]*@)?[^/?#@]*,/.test(normalized)) refuseSeveralHosts(variable);
   let url: URL;
   try {
     url = new URL(normalized);
@@ -107,18 +136,53 @@ function readUrl(variable: string, text: string): URL {
   return url;
 }
 
-/** If these were ignored, the server would refuse the connection with a misleading message. */
-function refuseCredentials(variable: string, parameters: URLSearchParams): void {
-  const found = ['user', 'password'].find((name) => parameters.has(name));
-  if (found === undefined) return;
+/**
+ * The parameters by name. If an unknown one were ignored, the connection could lack the protection that it asks for. If
+ * one is repeated, libpq uses the last one, and other programs the first.
+ */
+function readParameters(variable: string, query: URLSearchParams): Parameters {
+  const parameters = new Map<Parameter, string>();
+  for (const [name, value] of query) {
+    const parameter = PARAMETERS.find((known) => known === name);
+    if (parameter === undefined) refuseParameter(variable, name);
+    if (parameters.has(parameter)) {
+      throw new SettingsError(
+        variable,
+        `${variable} has the parameter ${parameter} twice. Remove one of them.`,
+      );
+    }
+    parameters.set(parameter, value);
+  }
+  return parameters;
+}
+
+function refuseParameter(variable: string, name: string): never {
+  const lower = name.toLowerCase();
+  if (lower === 'user' || lower === 'password') {
+    throw new SettingsError(
+      variable,
+      `${variable} gives the ${lower} as a parameter. Write it before the host: ${EXAMPLE}.`,
+    );
+  }
+  const known = PARAMETERS.find((parameter) => parameter === lower);
+  if (known !== undefined) {
+    throw new SettingsError(variable, `${variable} has the parameter "${name}". Write it as ${known}.`);
+  }
+  const what = PARAMETERS_ELSEWHERE.has(lower)
+    ? `the unknown parameter "${name}"`
+    : 'an unknown parameter, which is not shown here';
   throw new SettingsError(
     variable,
-    `${variable} gives the ${found} as a parameter. Write it before the host: ${EXAMPLE}.`,
+    `${variable} has ${what}. Remove it, or use one of ${PARAMETERS.join(', ')}. If another program needs it, set a separate URL for this one.`,
   );
 }
 
-function readPort(variable: string, text: string | null): number | undefined {
-  if (text === null) return undefined;
+function refuseSeveralHosts(variable: string): never {
+  throw new SettingsError(variable, `${variable} names several hosts. Name one of them: ${EXAMPLE}.`);
+}
+
+function readPort(variable: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
   const port = Number(text);
   if (!/^\d+$/.test(text) || port < 1 || port > 65_535) {
     throw new SettingsError(variable, `The port in ${variable} is not a number from 1 to 65535. Correct it.`);
@@ -126,36 +190,28 @@ function readPort(variable: string, text: string | null): number | undefined {
   return port;
 }
 
-function readTls(variable: string, parameters: URLSearchParams): TlsSettings | undefined {
-  // If a mistyped one were ignored, the connection would lack the protection that it asks for.
-  const unknown = [...parameters.keys()].find((key) => key.startsWith('ssl') && !TLS_PARAMETERS.has(key));
-  if (unknown !== undefined) {
-    throw new SettingsError(
-      variable,
-      `${variable} has the unknown parameter "${unknown}". Use ${[...TLS_PARAMETERS].join(', ')}, or remove it.`,
-    );
-  }
+function readTls(variable: string, parameters: Parameters): TlsSettings | undefined {
   const name = parameters.get('sslmode');
-  const mode = name === null ? undefined : TLS_MODES[name];
-  if (name !== null && mode === undefined) {
+  const mode = name === undefined ? undefined : TLS_MODES.get(name);
+  if (name !== undefined && mode === undefined) {
     throw new SettingsError(
       variable,
-      `sslmode in ${variable} must be one of ${Object.keys(TLS_MODES).join(', ')}. Correct it.`,
+      `sslmode in ${variable} must be one of ${[...TLS_MODES.keys()].join(', ')}. Correct it.`,
     );
   }
   const rootCertificate = parameters.get('sslrootcert');
   const certificate = parameters.get('sslcert');
   const key = parameters.get('sslkey');
-  if ((certificate === null) !== (key === null)) {
-    const [given, missing] = key === null ? ['sslcert', 'sslkey'] : ['sslkey', 'sslcert'];
+  if ((certificate === undefined) !== (key === undefined)) {
+    const [given, missing] = key === undefined ? ['sslcert', 'sslkey'] : ['sslkey', 'sslcert'];
     throw new SettingsError(variable, `${variable} has ${given} without ${missing}. Name both files.`);
   }
-  if (mode === undefined && rootCertificate === null && certificate === null) return undefined;
+  if (mode === undefined && rootCertificate === undefined && certificate === undefined) return undefined;
   return {
     mode: mode ?? 'verify',
-    ...(rootCertificate !== null && { rootCertificate }),
-    ...(certificate !== null && { certificate }),
-    ...(key !== null && { key }),
+    ...(rootCertificate !== undefined && { rootCertificate }),
+    ...(certificate !== undefined && { certificate }),
+    ...(key !== undefined && { key }),
   };
 }
 

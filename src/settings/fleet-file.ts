@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { codeOf, SettingsError } from '../errors.ts';
 import { type FleetDatabase, refuseProblems } from './fleet-members.ts';
-import { type Environment, isSet } from './settings.ts';
+import { type Environment, isSet, variableOf } from './settings.ts';
 
 /** What a list looks like, for messages. */
 const FORM = 'a name, and a URL or the name of the variable that holds it';
@@ -61,7 +61,7 @@ function readLine(
   if (!VARIABLE.test(target)) {
     return { problem: `${place} has neither a URL nor a variable as its second word. Write ${FORM}.` };
   }
-  const value = env[target];
+  const value = variableOf(env, target);
   if (value === undefined || !isSet(value)) {
     return {
       problem: `${place} names the variable ${target}, which is not set. Set it to the URL of the database, or correct its name.`,
@@ -102,7 +102,7 @@ function readVariable(variable: string, env: Environment): { label: string; text
       `After ${VARIABLE_PREFIX} there is no name of a variable. Write, for instance, ${VARIABLE_PREFIX}DATABASES.`,
     );
   }
-  const text = env[variable];
+  const text = variableOf(env, variable);
   if (text === undefined) {
     throw new SettingsError(
       'databases',

@@ -206,6 +206,11 @@ export function wholeNumber(
   return value;
 }
 
+/** The value of a variable that a user names. `env.constructor` is inherited, and no variable. */
+export function variableOf(env: Environment, variable: string): string | undefined {
+  return Object.hasOwn(env, variable) ? env[variable] : undefined;
+}
+
 /** An empty variable counts as not set, because compose files and CI systems pass an omitted variable as empty. */
 export function isSet(value: string | undefined): boolean {
   return value !== undefined && value.trim() !== '';

@@ -26,6 +26,7 @@ describe('a setting', () => {
     ['a bad port', `postgres://app:${SECRET}@host:port/app`],
     ['a mistyped TLS parameter', `postgres://app:${SECRET}@host/app?sslmod=require`],
     ['an unknown sslmode', `postgres://app:${SECRET}@host/app?sslmode=yes`],
+    ['the rest of a password as a parameter', `postgres://app@host/app?${SECRET}`],
   ])('a database URL with %s is refused and never quoted', async (_, url) => {
     expectFailure(
       await migrate({ FILESTORE_MIGRATION_DATABASE_URL: url }),
@@ -74,7 +75,9 @@ describe('the variable that names the database', () => {
 describe('arguments', () => {
   test.each([
     [['migrate', '--force'], '--force'],
-    [['migrate', 'now'], '"now"'],
+    [['migrate', 'now'], 'migrate takes no other word'],
+    [['migrate', SECRET], 'migrate takes no other word'],
+    [[SECRET], 'There is no command of that name'],
     [['mgirate'], '"mgirate"'],
     [[], 'No command'],
     [['constructor'], '"constructor"'],
@@ -125,9 +128,9 @@ describe('with --json, stdout is one document:', () => {
 
   test.each([
     [['mgirate'], 'There is no command "mgirate".'],
-    [['migrate', 'now'], '"now" is not expected after migrate.'],
-    [[NOWHERE], 'There is no command (a URL, which is not shown here).'],
-    [['migrate', NOWHERE], '(a URL, which is not shown here) is not expected after migrate.'],
+    [['migrate', 'now'], 'migrate takes no other word. The given one is not shown here.'],
+    [[NOWHERE], 'There is no command of that name, which is not shown here.'],
+    [['migrate', NOWHERE], 'migrate takes no other word. The given one is not shown here.'],
     [[], 'No command was given.'],
     [['status', '--dry-run'], 'status has no option --dry-run.'],
     [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],

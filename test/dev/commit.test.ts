@@ -146,7 +146,7 @@ describe('commit', () => {
       /SCHEMA_CHANGE_REFUSED: migrations\/current\.sql:1 is a check without a query\. Write one select/,
       `--check: Some nodes have no owner.\n${ADD_COLUMN}`,
     ],
-    [['commit', 'Owner hints'], 2, /"Owner hints" is not expected after commit/, ADD_COLUMN],
+    [['commit', 'Owner hints'], 2, /commit takes no other word/, ADD_COLUMN],
     [['watch', '-m', 'x'], 2, /watch has no option --message/, ADD_COLUMN],
     [
       ['uncommit'],

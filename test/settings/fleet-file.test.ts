@@ -65,6 +65,11 @@ describe('a list is refused, with its line and what to do, and without its URLs:
       'paris PARIS_URL',
       /^Line 1 of LIST names the variable PARIS_URL, which is not set\. Set it/,
     ],
+    [
+      'a variable with the name of an inherited property',
+      'paris constructor',
+      /^Line 1 of LIST names the variable constructor, which is not set\. Set it/,
+    ],
     ['a word that is neither', `paris ${SECRET}:x@host`, /^Line 1 of LIST has neither a URL nor a variable/],
     [
       'a URL in the place of the name',
@@ -116,6 +121,7 @@ describe('what should name the list is refused:', () => {
       'env:NOT_SET',
       /variable NOT_SET.* is not set\. Set it, or correct its name/,
     ],
+    ['a variable with the name of an inherited property', 'env:__proto__', /variable __proto__.* is not set/],
     ['no variable', `env:${SECRET}/`, /no name of a variable/],
     [
       'a file that is not there',

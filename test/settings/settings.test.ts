@@ -16,6 +16,15 @@ afterEach(() => {
   vi.unstubAllEnvs();
 });
 
+/** The error with which a URL is refused. */
+function refusalOf(url: string): unknown {
+  try {
+    return expect.fail(`accepted: ${JSON.stringify(serviceConnection({ DATABASE_URL: url }))}`);
+  } catch (error) {
+    return error;
+  }
+}
+
 describe('the database URL', () => {
   test.each([
     [{ DATABASE_URL: URL_1 }, 'db1', 'db1'],
@@ -66,6 +75,40 @@ describe('the database URL', () => {
     const connection = serviceConnection({ DATABASE_URL: 'postgres:///db' });
     const config = connection && poolConfig(connection);
     for (const key of ['host', 'port', 'user', 'password', 'ssl']) expect(config).not.toHaveProperty(key);
+  });
+
+  test.each([
+    ['?SSLMODE=require', /has the parameter "SSLMODE"\. Write it as sslmode\./],
+    ['?Host=/run/postgresql', /has the parameter "Host"\. Write it as host\./],
+    [
+      '?channel_binding=require',
+      /has the unknown parameter "channel_binding"\. Remove it, or use one of host, /,
+    ],
+    ['?requiressl=1', /has the unknown parameter "requiressl"\./],
+    ['?sslmode=require&schema=public', /has the unknown parameter "schema"\./],
+    ['?sslmod=require', /has an unknown parameter, which is not shown here\./],
+    ['?hunter2', /has an unknown parameter, which is not shown here\./],
+    ['?__proto__=1', /has an unknown parameter, which is not shown here\./],
+    ['?sslmode=verify-full&sslmode=disable', /has the parameter sslmode twice\. Remove one of them\./],
+    ['?sslmode=constructor', /sslmode in DATABASE_URL must be one of disable, /],
+    ['?sslmode=Require', /sslmode in DATABASE_URL must be one of disable, /],
+    ['?sslmode=', /sslmode in DATABASE_URL must be one of disable, /],
+    ['?PASSWORD=hunter2', /gives the password as a parameter\./],
+  ])('with %s is refused', (query, message) => {
+    const error = refusalOf(`postgres://host/db${query}`);
+    expect(error).toMatchObject({ code: 'SETTINGS_INVALID', setting: 'DATABASE_URL' });
+    expect(String(error)).toMatch(message);
+    expect(String(error)).not.toContain('hunter2');
+  });
+
+  test.each([
+    'postgres://db1:5432,db2:5433/app',
+    'postgres://db1,db2/app',
+    'postgres://app:hunter2@db1:5432,db2/app',
+    'postgres://host/app?host=db1,db2',
+  ])('with several hosts is refused: %s', (url) => {
+    expect(String(refusalOf(url))).toMatch(/DATABASE_URL names several hosts\. Name one of them/);
+    expect(String(refusalOf(url))).not.toContain('hunter2');
   });
 
   test('with a missing certificate file names the parameter', () => {
