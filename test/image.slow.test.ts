@@ -59,10 +59,7 @@ describe('the steps of the Dockerfile', () => {
   test('leave the packed package and what npm installs for it', () => {
     const entries = new Set([...packed, 'package-lock.json', 'node_modules']);
     expect(readdirSync(join(image.root, 'filestore')).sort()).toEqual([...entries].sort());
-    expect(readdirSync(join(image.root, 'filestore', 'migrations')).sort()).toEqual([
-      'README.md',
-      'committed',
-    ]);
+    expect(readdirSync(join(image.root, 'filestore', 'migrations'))).toEqual(['committed']);
   });
 
   test('leave the packages that the SBOM lists, without those of other platforms', () => {
