@@ -5,8 +5,9 @@ import { type Account, serverAccount } from '../dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../dev/embedded/server.ts';
 import { makeServerFolder } from '../dev/embedded/server-folder.ts';
+import { connectionTo, databaseUrl } from '../harness/connection.ts';
 import { systemBinaries } from '../harness/system-binaries.ts';
-import { migrationConnection, runMigrations } from '../src/index.ts';
+import { runMigrations } from '../src/index.ts';
 
 export interface BenchServer {
   /** URL of a database, with a role that may create databases. */
@@ -32,6 +33,7 @@ export interface Environment {
 // Enough memory for the working set, the cost of a page on an SSD, and no checkpoint during a measurement. Durability is that of
 // production.
 const SETTINGS = [
+  'fsync=on',
   'shared_buffers=1GB',
   'random_page_cost=1.1',
   'max_wal_size=16GB',
@@ -50,9 +52,9 @@ export async function findBinaries(
 }
 
 /** The server of DATABASE_URL, or a separate one: the embedded binaries, or with TEST_POSTGRES=system the system's. */
-export async function openServer(fsync: 'on' | 'off', env: NodeJS.ProcessEnv): Promise<BenchServer> {
+export async function openServer(env: NodeJS.ProcessEnv): Promise<BenchServer> {
   if (env.DATABASE_URL) return { adminUrl: env.DATABASE_URL, stop: async () => undefined };
-  return startBenchServer([...SETTINGS, `fsync=${fsync}`], env);
+  return startBenchServer(SETTINGS, env);
 }
 
 /** Starts a server for one comparison, or for all of a run. */
@@ -91,13 +93,11 @@ export async function withDatabase<T>(
   return withEmptyDatabase(
     server,
     async (url) => {
-      const connection = migrationConnection({ DATABASE_URL: url });
-      if (connection === undefined) throw new Error('no URL');
       const client = new pg.Client(url);
       // When a signal stops the server, this must not end the program before its folder is removed.
       client.on('error', () => undefined);
       try {
-        await runMigrations({ connection });
+        await runMigrations({ connection: connectionTo(url) });
         await client.connect();
         return await work({ url, client });
       } finally {
@@ -118,13 +118,11 @@ export async function withEmptyDatabase<T>(
   locale = '',
 ): Promise<T> {
   const name = `filestore_bench_${randomBytes(4).toString('hex')}`;
-  const url = new URL(server.adminUrl);
-  url.pathname = `/${name}`;
   await asAdmin(server, (admin) =>
     admin.query(`create database ${name} encoding 'UTF8' ${locale} template template0`),
   );
   try {
-    return await work(url.href);
+    return await work(databaseUrl(server.adminUrl, name));
   } finally {
     await asAdmin(server, (admin) => admin.query(`drop database ${name} with (force)`));
   }

@@ -11,8 +11,6 @@ export interface Context {
   readonly rounds: number;
   /** Size of the tree that "trees" checks, deletes, restores and purges. */
   readonly nodes: number;
-  /** Numbers of connections in "versions". */
-  readonly connections: readonly number[];
   /** Folder of the checkout that "versions" compares this one with. */
   readonly against: string | undefined;
   /** Of "designs": which ones, the folder of its report, and the report.json of an earlier run. */

@@ -4,7 +4,8 @@ import pg, { type Client } from 'pg';
 import { type Account, makeFolderFor, serverAccount } from '../dev/embedded/account.ts';
 import { serverUrl, startServer } from '../dev/embedded/server.ts';
 import { makeServerFolder, type ServerFolder } from '../dev/embedded/server-folder.ts';
-import { migrationConnection, runMigrations } from '../src/index.ts';
+import { connectionTo } from '../harness/connection.ts';
+import { runMigrations } from '../src/index.ts';
 import { findBinaries } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { createFilledTree, type Tree } from './generated-tree.ts';
@@ -120,9 +121,7 @@ async function prepareData({ binaries, account }: StoppedServer, folder: ServerF
   });
   try {
     const url = serverUrl(server.listen, server.password, DATABASE);
-    const connection = migrationConnection({ DATABASE_URL: url });
-    if (connection === undefined) throw new Error('no URL');
-    await runMigrations({ connection });
+    await runMigrations({ connection: connectionTo(url) });
     const client = new pg.Client(url);
     await client.connect();
     try {

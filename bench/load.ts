@@ -43,9 +43,9 @@ export interface LoadGenerator {
 }
 
 /** pgbench if it is installed, since it uses the least of the machine; otherwise processes of Node. */
-export function findLoadGenerator(env: NodeJS.ProcessEnv): LoadGenerator {
+export function findLoadGenerator(): LoadGenerator {
   const { status, stdout } = spawnSync('pgbench', ['--version'], { encoding: 'utf8' });
-  return status === 0 && env.BENCH_LOAD !== 'node'
+  return status === 0
     ? { name: stdout.trim(), run: runPgbench }
     : { name: `Node.js ${process.version}`, run: runProcesses };
 }

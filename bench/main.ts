@@ -11,7 +11,7 @@ import { instructions } from './instructions.ts';
 import { findLoadGenerator } from './load.ts';
 import { lockWaits } from './lock-waits.ts';
 import type { Result } from './measure.ts';
-import { prepared } from './prepared.ts';
+import { preparedForMoves } from './prepared-for-moves.ts';
 import { renderEnvironment, renderTable } from './result-tables.ts';
 import { runner } from './runner.ts';
 import { fold, page, totals } from './total-readings.ts';
@@ -31,7 +31,7 @@ const COMPARISONS: Readonly<Record<string, Comparison>> = {
   move,
   trees,
   growth,
-  prepared,
+  prepared: preparedForMoves,
   runner,
   watch,
   'lock-waits': lockWaits,
@@ -58,13 +58,10 @@ compared with other programs. Every ratio is the median of the rounds' ratios. A
   --rounds <n>        rounds of each comparison (5; designs: 3)
   --seconds <n>       length of one measurement under load, after a second that is not counted (10; designs: 1)
   --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
-  --connections <n,…> numbers of connections in "versions" (1,8,32)
   --nodes <n>         size of the tree of "trees" and "growth" (1000000), or of "designs" (100000)
   --designs <key,…>   of "designs": ${DESIGN_KEYS} (all)
   --output <folder>   of "designs": where report.md, its plots and report.json are written (bench-report)
   --previous <file>   of "designs": report.json of an earlier run, whose rankings are compared
-  --fsync on|off      of the server that is started here (on, as in production)
-  --json              the same for programs
   --help
 
   create   a file by a service; "filled": by a loader that gives parent_path and parent_live
@@ -91,14 +88,11 @@ compared with other programs. Every ratio is the median of the rounds' ratios. A
 
 DATABASE_URL       a server to use, by a role that may create databases; default: a separate one for this run
 TEST_POSTGRES      system: that of the system's programs (TEST_POSTGRES_BIN: their folder), not the embedded one
-BENCH_LOAD         node: make load from Node.js although pgbench is there
 
 Run it on a machine that does nothing else. The exit code is 0 also when a target is missed.`;
 
 interface Options extends Omit<Context, 'server' | 'load' | 'report' | 'environment'> {
   readonly names: readonly string[];
-  readonly fsync: 'on' | 'off';
-  readonly json: boolean;
 }
 
 function readOptions(args: readonly string[]): Options | 'help' {
@@ -107,19 +101,15 @@ function readOptions(args: readonly string[]): Options | 'help' {
     options: {
       only: { type: 'string' },
       against: { type: 'string' },
-      connections: { type: 'string', default: '1,8,32' },
       rounds: { type: 'string' },
       seconds: { type: 'string' },
       nodes: { type: 'string' },
       designs: { type: 'string', default: DESIGN_KEYS.join(',') },
       output: { type: 'string', default: 'bench-report' },
       previous: { type: 'string' },
-      fsync: { type: 'string', default: 'on' },
-      json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
-  const { fsync, json } = values;
   const against = values.against === undefined ? undefined : resolve(values.against);
   if (against !== undefined && !existsSync(join(against, 'migrations', 'committed'))) {
     throw new Error(`--against: ${against} has no folder migrations/committed. Name the root of a checkout.`);
@@ -144,13 +134,9 @@ function readOptions(args: readonly string[]): Options | 'help' {
     throw new Error(`--previous: ${values.previous} does not exist. Name the report.json of an earlier run.`);
   }
   const defaults = names.includes('designs') ? DESIGNS_DEFAULTS : DEFAULTS;
-  if (fsync !== 'on' && fsync !== 'off') throw new Error(`--fsync must be on or off, not "${fsync}"`);
   const options: Options = {
     names,
-    fsync,
-    json,
     against,
-    connections: values.connections.split(',').map((text) => wholeNumber('--connections', text, 1)),
     rounds: wholeNumber('--rounds', values.rounds ?? defaults.rounds, 1),
     seconds: wholeNumber('--seconds', values.seconds ?? defaults.seconds, 1),
     nodes: wholeNumber('--nodes', values.nodes ?? defaults.nodes, 1_000),
@@ -171,9 +157,9 @@ function wholeNumber(option: string, text: string, least: number): number {
   return value;
 }
 
-async function run({ names, fsync, json, ...context }: Options): Promise<void> {
-  const load = findLoadGenerator(process.env);
-  const server = await openServer(fsync, process.env);
+async function run({ names, ...context }: Options): Promise<void> {
+  const load = findLoadGenerator();
+  const server = await openServer(process.env);
   try {
     const environment = { ...(await describeServer(server)), load: load.name };
     const results: Result[] = [];
@@ -184,8 +170,7 @@ async function run({ names, fsync, json, ...context }: Options): Promise<void> {
     try {
       for (const name of names) await COMPARISONS[name]?.({ ...context, server, load, report, environment });
     } finally {
-      const text = [renderEnvironment(environment, context), renderTable(results)].join('\n');
-      console.log(json ? JSON.stringify({ environment, ...context, results }, null, 2) : text);
+      console.log([renderEnvironment(environment, context), renderTable(results)].join('\n'));
     }
   } finally {
     await server.stop();

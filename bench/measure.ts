@@ -122,3 +122,6 @@ export async function settle(client: Client): Promise<void> {
     if (error.code !== '42501') throw error;
   });
 }
+
+/** A count as people read it: `20,000`. */
+export const thousands = (count: number) => count.toLocaleString('en');

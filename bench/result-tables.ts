@@ -1,6 +1,6 @@
 import type { Environment } from './bench-server.ts';
 import type { Context } from './context.ts';
-import type { Result, Target } from './measure.ts';
+import { type Result, type Target, thousands } from './measure.ts';
 
 export function renderEnvironment(
   environment: Environment & { readonly load: string },
@@ -47,8 +47,8 @@ export function renderTarget({ bound, value, of }: Target, unit: Result['unit'])
 
 function figure(value: number, unit: Result['unit']): string {
   if (unit === 'count') return String(value);
-  if (unit === 'bytes') return `${Math.round(value).toLocaleString('en')} B`;
-  if (unit === 'instructions') return Math.round(value).toLocaleString('en');
+  if (unit === 'bytes') return `${thousands(Math.round(value))} B`;
+  if (unit === 'instructions') return thousands(Math.round(value));
   const digits = unit === '/s' ? 0 : value < 10 ? 2 : 1;
   return `${value.toFixed(digits)} ${unit}`;
 }

@@ -1,9 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { connectionTo } from '../harness/connection.ts';
 import { startProxy } from '../harness/proxy.ts';
 import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
-import { migrationConnection, runMigrations } from '../src/index.ts';
+import { runMigrations } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { withDatabase, withEmptyDatabase } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';
@@ -88,9 +89,7 @@ function withFleet(
 async function countMessages({ report }: Context, url: string): Promise<void> {
   const proxy = await startProxy(url);
   try {
-    const connection = migrationConnection({ DATABASE_URL: proxy.url });
-    if (connection === undefined) throw new Error('no URL');
-    await runMigrations({ connection });
+    await runMigrations({ connection: connectionTo(proxy.url) });
     const { conversations } = proxy;
     // The last message ends the connection, and has no answer.
     const roundTrips = conversations.flat().filter((type) => type !== 'X').length;

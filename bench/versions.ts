@@ -17,6 +17,7 @@ import { contentStatement } from './update.ts';
 
 const DIRECTORIES = 1_000;
 const FILES = 100_000;
+const CONNECTIONS = [1, 8, 32] as const;
 /** Number of nodes of the tree that is moved, deleted, restored and purged. */
 const NODES = 20_000;
 /** Number of nodes per statement of sightings and per call of purge_deleted(). */
@@ -62,7 +63,7 @@ async function rates(
     const where = `${connections} connection${connections === 1 ? '' : 's'}`;
     context.report(compare(`${what}, ${where}`, '/s', here, other));
   };
-  for (const connections of context.connections) {
+  for (const connections of CONNECTIONS) {
     await measure('create_node()', connections, (tree) => createStatement(tree, 'function', DIRECTORIES));
     await measure('insert a file', connections, (tree) => createStatement(tree, 'service', DIRECTORIES));
     await measure('content write', connections, (tree) => contentStatement('filestore.nodes', tree, FILES));

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { withDatabase, withEmptyDatabase } from '../bench-server.ts';
 import type { Comparison, Context } from '../context.ts';
-import { median, seconds } from '../measure.ts';
+import { median, seconds, thousands } from '../measure.ts';
 import { calibrate } from './calibration.ts';
 import { type Design, factsOf, isOwn } from './design.ts';
 import { DESIGNS } from './design-list.ts';
@@ -44,7 +44,7 @@ export const compareDesigns: Comparison = async (context) => {
     context.server,
     async ({ client, url }) => {
       const say = progress();
-      say(`generate ${context.nodes.toLocaleString('en')} nodes`);
+      say(`generate ${thousands(context.nodes)} nodes`);
       const tree = await stageTree(client, context.nodes);
       await prepareCounting(client);
       const { small, large, wide } = tree;

@@ -1,5 +1,4 @@
-import { atLeast, atMost, compare, type Result, type Target } from '../measure.ts';
-import { thousands } from './exact-totals.ts';
+import { atLeast, atMost, compare, type Result, type Target, thousands } from '../measure.ts';
 import { find, type Operation, type Report } from './measurement-store.ts';
 import { competitors, TOLERANCE, timesWorse } from './ranking.ts';
 

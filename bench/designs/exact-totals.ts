@@ -1,5 +1,5 @@
 import { foldAll } from '../folding.ts';
-import { seconds } from '../measure.ts';
+import { seconds, thousands } from '../measure.ts';
 import { ofRounds } from './measurement-store.ts';
 import { measureReads, type Scene } from './sampling.ts';
 
@@ -49,8 +49,6 @@ export async function measureTotals(scene: Scene): Promise<void> {
     if (measured.designs.some(({ key }) => key === 'this')) await foldAll(client);
   }
 }
-
-export const thousands = (count: number) => count.toLocaleString('en');
 
 /** What writers of that many files leave behind; it adds nothing, so that the totals stay those of the tree. */
 async function addPending({ client, designs, tree }: Scene, deltas: number): Promise<void> {

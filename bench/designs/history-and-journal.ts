@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { foldAll } from '../folding.ts';
+import { thousands } from '../measure.ts';
 import { type Query, query } from './design.ts';
-import { thousands } from './exact-totals.ts';
 import { measureCalls, measureReads, run, type Scene } from './sampling.ts';
 
 const GROUP = 'History, journal and upkeep';

@@ -1,4 +1,4 @@
-import type { Result } from '../measure.ts';
+import { type Result, thousands } from '../measure.ts';
 import { renderTarget } from '../result-tables.ts';
 import { type Behind, findBehind } from './design-targets.ts';
 import { find, type Measurement, type Operation, type Report } from './measurement-store.ts';
@@ -10,7 +10,7 @@ import type { Plot } from './report-plots.ts';
 /** The whole report as Markdown. */
 export function renderReport(report: Report, plots: readonly Plot[], previous: Report | undefined): string {
   return `${[
-    `# Comparison of designs: ${report.nodes.toLocaleString('en')} nodes`,
+    `# Comparison of designs: ${thousands(report.nodes)} nodes`,
     introduction(report),
     '## Targets',
     targets(report),
@@ -40,7 +40,7 @@ function introduction(report: Report): string {
 PostgreSQL ${postgres}, fsync ${fsync}, ${settings}, default collation ${collation}; ${cores} cores, load of the machine
 before ${loadBefore.toFixed(1)}; load made by ${load}. ${report.rounds} rounds, ${report.seconds} s of load each, longer at 32 connections; in each round the
 designs take turns. Reads have several turns in a round, changes of large trees fewer rounds.
-Subtrees have ${[sizes.small, sizes.large, sizes.wide].map((size) => size.toLocaleString('en')).join(', ')} nodes. Compare figures within this report only.${batches(report)}${state}${missing}
+Subtrees have ${[sizes.small, sizes.large, sizes.wide].map(thousands).join(', ')} nodes. Compare figures within this report only.${batches(report)}${state}${missing}
 
 ${table(
   ['the machine', 'an empty statement', 'a node by id', 'write 8 KiB and fsync'],
@@ -219,10 +219,8 @@ ${table(
   report.races.map(({ race, design, writes, refused, deadlocks, orphans, unreachable, wrong }) => [
     race,
     titles.get(design) ?? design,
-    ...[writes, refused, deadlocks].map((count) => count.toLocaleString('en')),
-    ...[orphans, unreachable, wrong].map((count) =>
-      count === 0 ? '0' : `**${count.toLocaleString('en')}**`,
-    ),
+    ...[writes, refused, deadlocks].map(thousands),
+    ...[orphans, unreachable, wrong].map((count) => (count === 0 ? '0' : `**${thousands(count)}**`)),
   ]),
 )}`;
 }
@@ -254,7 +252,7 @@ ${table(
         ? ''
         : size === undefined
           ? figure(found.p50, operation.unit)
-          : `${Math.round(size / found.p50).toLocaleString('en')} entries/s`,
+          : `${thousands(Math.round(size / found.p50))} entries/s`,
     ];
   }),
 )}`;
@@ -272,8 +270,7 @@ function agreement(found: readonly Disagreement[]): string {
 
 /** Three significant digits. */
 export function figure(value: number, unit: Operation['unit']): string {
-  const rounded =
-    value >= 100 ? Math.round(value).toLocaleString('en') : Number(value.toPrecision(3)).toString();
+  const rounded = value >= 100 ? thousands(Math.round(value)) : Number(value.toPrecision(3)).toString();
   return unit === 'bytes' ? `${rounded} B` : unit === '/s' ? `${rounded}/s` : `${rounded} ${unit}`;
 }
 

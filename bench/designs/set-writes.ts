@@ -1,4 +1,4 @@
-import { figuresInTurns, median, settle } from '../measure.ts';
+import { figuresInTurns, median, settle, thousands } from '../measure.ts';
 import type { Design, Query } from './design.ts';
 import { GROUP, label } from './file-writes.ts';
 import { type Operation, ofRounds } from './measurement-store.ts';
@@ -21,7 +21,7 @@ export async function measureSetWrites(scene: Scene): Promise<void> {
     {
       key: 'batch',
       group: GROUP,
-      title: `a row of a batch of ${BATCH.toLocaleString('en')}`,
+      title: `a row of a batch of ${thousands(BATCH)}`,
       unit: 'ms',
       rows: BATCH,
       times: BATCHES,

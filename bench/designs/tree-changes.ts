@@ -1,7 +1,6 @@
 import type { Client } from 'pg';
-import { figuresInTurns, median, settle } from '../measure.ts';
+import { figuresInTurns, median, settle, thousands } from '../measure.ts';
 import { type Design, isOwn, type Place, type Query } from './design.ts';
-import { thousands } from './exact-totals.ts';
 import { ofRounds } from './measurement-store.ts';
 import { countBuffers, run, type Scene, walBytesOf } from './sampling.ts';
 import type { Subtree } from './staged-tree.ts';

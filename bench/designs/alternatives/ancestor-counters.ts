@@ -1,6 +1,6 @@
 import { commonStatements, createTables, loadNodes, SUMS } from '../alternative-tables.ts';
 import { type Design, query } from '../design.ts';
-import { parentPointerStatements } from './parent-pointers.ts';
+import { parentStatements } from '../parent-column.ts';
 
 const SCHEMA = 'ancestor_counters';
 
@@ -121,7 +121,7 @@ export const design: Design = {
     }),
   load: (client) => loadNodes(client, SCHEMA),
   ...commonStatements(SCHEMA),
-  ...parentPointerStatements(SCHEMA),
+  ...parentStatements(SCHEMA),
   totals: (directory) =>
     query(`select ${KEPT} from ${SCHEMA}.counters k where k.directory_id = $1`, directory.id),
   totalsList: (directories) =>

@@ -1,6 +1,6 @@
 import { commonStatements, createTables, loadNodes, SUMS } from '../alternative-tables.ts';
 import { type Design, query } from '../design.ts';
-import { parentPointerStatements } from './parent-pointers.ts';
+import { parentStatements } from '../parent-column.ts';
 
 const SCHEMA = 'closure_table';
 
@@ -57,7 +57,7 @@ const TABLES = `
     for each statement execute function ${SCHEMA}.remove_ancestors();`;
 
 const common = commonStatements(SCHEMA);
-const pointers = parentPointerStatements(SCHEMA);
+const pointers = parentStatements(SCHEMA);
 
 const subtreeSum: NonNullable<Design['subtreeSum']> = (top) =>
   query(

@@ -10,7 +10,7 @@ const FILES = 5000;
 const SETTINGS = ['wal_level=logical', 'fsync=off', 'full_page_writes=off'];
 
 /** What a server writes to its log while it is prepared for moves, against the same server when it is not. */
-export const prepared: Comparison = async ({ report }) => {
+export const preparedForMoves: Comparison = async ({ report }) => {
   const server = await startBenchServer(SETTINGS, process.env);
   try {
     await withDatabase(server, async ({ client }) => {
