@@ -1,3 +1,4 @@
+import { sendUntilLifted } from '../settings/setting-statement.mjs';
 import { compareNames } from '../text.ts';
 import { type CatalogObject, keyOf, type LiveCatalog, OBJECT_KINDS, type ObjectKind } from './model.ts';
 import { inOneLine, withoutNeedlessQuotes } from './normalize.ts';
@@ -23,7 +24,9 @@ interface Row {
  * the session's settings. An open transaction keeps the settings of this query until it ends.
  */
 export async function readCatalog(client: CatalogClient): Promise<LiveCatalog> {
-  const results = (await client.query(CATALOG_QUERY)) as readonly { readonly rows: readonly unknown[] }[];
+  const results = (await sendUntilLifted(() => client.query(CATALOG_QUERY))) as readonly {
+    readonly rows: readonly unknown[];
+  }[];
   const [version, rows] = results.slice(-2).map((result) => result.rows) as [
     readonly { readonly major: number }[],
     readonly Row[],

@@ -6,7 +6,7 @@ import {
   sqlStateOf,
 } from '../errors.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
-import { settingStatement } from '../settings/setting-statement.mjs';
+import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { placeAt } from '../sql-text.ts';
 import { asSentence, capitalized, count, seconds } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
@@ -156,13 +156,17 @@ export async function evaluateChecks(
 ): Promise<readonly CheckOutcome[]> {
   if (checks.length === 0) return [];
   const outcomes: CheckOutcome[] = [];
-  await session.query('begin transaction isolation level read committed, read only');
+  const settings = { ...RUN_SETTINGS, statement_timeout: String(timeoutMs) };
+  const begin = `begin transaction isolation level read committed, read only;
+${settingStatement(settings, { isLocal: true })}`;
+  const rollback = () => session.query('rollback');
+  await sendUntilLifted(() =>
+    session.query(begin).catch((error) => rollback().then(() => Promise.reject(error))),
+  );
   try {
-    const settings = { ...RUN_SETTINGS, statement_timeout: String(timeoutMs) };
-    await session.query(settingStatement(settings, { isLocal: true }));
     for (const check of checks) outcomes.push(await evaluate(session, check, timeoutMs));
   } finally {
-    await session.query('rollback').catch(() => undefined);
+    await rollback().catch(() => undefined);
   }
   return outcomes;
 }

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LockHolder, LockNotAcquiredError } from '../errors.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
-import { settingStatement } from '../settings/setting-statement.mjs';
+import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { seconds } from '../text.ts';
 import { describeHolderAndSince, keyOf, UNKNOWN_HOLDER } from './lock-holder.ts';
 import { MIGRATION_LOCK_KEY } from './lock-keys.ts';
@@ -23,7 +23,7 @@ const POLL_MS = 200;
 export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
   const { run, session } = surveyed;
   const { lockWaitMs } = run.settings;
-  await session.query(settingStatement(RUN_SETTINGS, { isLocal: false }));
+  await sendUntilLifted(() => session.query(settingStatement(RUN_SETTINGS, { isLocal: false })));
   const startedAt = performance.now();
   let told: string | undefined;
   let locked = false;

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { Database } from '../settings/database.ts';
+import { sendUntilLifted } from '../settings/setting-statement.mjs';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
 /** A server that does not answer for this long counts as lost. */
@@ -21,7 +22,9 @@ export async function lastRows<Row extends pg.QueryResultRow>(
   message: string,
 ): Promise<readonly Row[]> {
   // Several statements are several results, which pg's types do not know.
-  const results = (await session.query(message)) as unknown as readonly pg.QueryResult<Row>[];
+  const results = (await sendUntilLifted(() =>
+    session.query(message),
+  )) as unknown as readonly pg.QueryResult<Row>[];
   return results.at(-1)?.rows ?? [];
 }
 

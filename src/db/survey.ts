@@ -232,10 +232,11 @@ async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'se
   }
 }
 
+const PROCESS_ID = 'set local statement_timeout = 0; select pg_catalog.pg_backend_pid() as pid';
+
 /** Undefined if there is no answer in time: a pooler accepts connections before it has a session for them. */
 async function processIdOf(session: Session, waitMs: number): Promise<number | undefined> {
-  const answer = session.query<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
-  const pid = answer.then(({ rows }) => rows[0]?.pid);
+  const pid = lastRows<{ pid: number }>(session, PROCESS_ID).then(([row]) => row?.pid);
   // Its failure after the wait must not become an unhandled rejection.
   pid.catch(() => undefined);
   return Promise.race([pid, delay(waitMs, undefined, { ref: false })]);

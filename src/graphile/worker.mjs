@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import '../node-20.mjs';
-import { settingStatement } from '../settings/setting-statement.mjs';
+import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
 import { CURRENT_UNCHANGED, isMigrationText, RECORD_QUERY, targetIn } from './library-words.mjs';
 
@@ -118,7 +118,7 @@ function observe(client, database) {
   const observed = async (/** @type {unknown[]} */ ...all) => {
     if (!announced) {
       announced = true;
-      await query(settingStatement(input.serverSettings, SESSION));
+      await sendUntilLifted(() => query(settingStatement(input.serverSettings, SESSION)));
       // A query, because a pooler makes up the process id that it sends at the connection.
       const { rows } = await query('select pg_catalog.pg_backend_pid() as pid');
       const session = { database, pid: rows[0]?.pid ?? 0 };

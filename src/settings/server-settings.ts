@@ -101,8 +101,9 @@ export const RUN_SETTINGS: Readonly<Record<string, string>> = {
  * the settings from before. Its result comes last.
  */
 export function underPinnedSettings(query: string): string {
-  // Its own isolation first, before any query: a hot standby refuses "serializable".
-  return `set local transaction_isolation = 'read committed';
+  // The time limit first. Then the isolation, before any query: a hot standby refuses "serializable".
+  return `set local statement_timeout = 0;
+set local transaction_isolation = 'read committed';
 ${settingStatement({ ...SQL_SETTINGS, ...TIME_LIMITS }, { isLocal: true })};
 ${query}`;
 }
