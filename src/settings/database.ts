@@ -1,5 +1,6 @@
-import type { ClientConfig, PoolConfig } from 'pg';
+import pg, { type ClientConfig, type CustomTypesConfig, type PoolConfig } from 'pg';
 import { SettingsError } from '../errors.ts';
+import { parserOf } from '../value-parsers.ts';
 import {
   CONNECT_TIMEOUT_MS,
   type ConnectionSettings,
@@ -140,15 +141,22 @@ export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
   };
 }
 
+/** Values of the types of rows have the parsers of this package; other values have those that pg has for them. */
+const POOL_TYPES: CustomTypesConfig = Object.freeze({
+  getTypeParser: (oid: number, format: 'text' | 'binary' = 'text') =>
+    (format === 'text' ? parserOf(oid) : undefined) ?? pg.types.getTypeParser(oid, format),
+});
+
 /**
- * The same for a service's pool. Its transactions are READ COMMITTED, which the schema's functions
- * assume.
+ * The same for a service's pool. Its transactions are READ COMMITTED, which the schema's functions assume. Its rows have
+ * the types of `@apphub/filestore/rows`, whatever parsers the program gives to pg.
  * @throws {SettingsError} when a certificate file named by the URL cannot be used.
  */
 export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
   return {
     ...clientConfig(connection),
-    // A startup option, because a "set" would cost a round trip, and behind a pooler it would stay for the next client.
-    options: `-c default_transaction_isolation=read\\ committed${connection.options === undefined ? '' : ` ${connection.options}`}`,
+    types: POOL_TYPES,
+    // Startup options, because a "set" would cost a round trip, and behind a pooler it would stay for the next client.
+    options: `-c default_transaction_isolation=read\\ committed -c DateStyle=ISO${connection.options === undefined ? '' : ` ${connection.options}`}`,
   };
 }

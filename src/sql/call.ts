@@ -1,6 +1,15 @@
-/** Runs a statement with values: pg's Client, PoolClient or Pool. */
+import { ROW_TYPES, type ValueTypes } from '../value-parsers.ts';
+
+/** Runs a statement: pg's Client, PoolClient or Pool. */
 export interface SqlClient {
-  query(text: string, values: unknown[]): Promise<{ readonly rows: readonly unknown[] }>;
+  query(statement: SqlStatement): Promise<{ readonly rows: readonly unknown[] }>;
+}
+
+/** A statement as pg takes it, with the parsers of its values. It has no name, so that it survives every migration. */
+export interface SqlStatement {
+  readonly text: string;
+  readonly values: unknown[];
+  readonly types: ValueTypes;
 }
 
 /** The description of a function that a call needs. */
@@ -75,12 +84,11 @@ export async function callForAll<T>(
 }
 
 async function run(client: SqlClient, called: SqlFunction, args: object): Promise<readonly Row[]> {
-  const { text, values } = statementOf(called, args);
-  return (await client.query(text, values)).rows as readonly Row[];
+  return (await client.query(statementOf(called, args))).rows as readonly Row[];
 }
 
 /** An argument that is left out or undefined is not in the statement, so that SQL's default applies. */
-function statementOf(called: SqlFunction, args: object) {
+function statementOf(called: SqlFunction, args: object): SqlStatement {
   const given = Object.entries(args).map(([key, value]) => ({ parameter: parameterOf(called, key), value }));
   const used = given.filter(({ value }) => value !== undefined);
   refuseMissing(
@@ -91,6 +99,7 @@ function statementOf(called: SqlFunction, args: object) {
   return {
     text: `select ${columnsOf(called.result)} from filestore.${quote(called.name)}(${list.join(', ')}) result`,
     values: used.map(({ parameter, value }) => toSqlValue(parameter, value)),
+    types: ROW_TYPES,
   };
 }
 

@@ -64,7 +64,7 @@ describe('the database URL', () => {
     ['postgres://host/db?application_name=thumbnails', { application_name: 'thumbnails' }],
     [
       'postgres://host/db?options=-c%20jit%3Doff',
-      { options: '-c default_transaction_isolation=read\\ committed -c jit=off' },
+      { options: '-c default_transaction_isolation=read\\ committed -c DateStyle=ISO -c jit=off' },
     ],
   ])('%s is read in parts', (url, expected) => {
     const connection = serviceConnection({ DATABASE_URL: url });

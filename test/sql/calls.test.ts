@@ -22,6 +22,7 @@ import {
   nodeByPath,
   nodeLocation,
   recordSightings,
+  type SqlClient,
   startCommand,
 } from '../../src/sql/index.ts';
 import { levelsForFile } from '../support/levels.ts';
@@ -169,7 +170,7 @@ describe('an argument', () => {
     '"',
   ])('with the name %s never gets into a statement', async (key) => {
     const statements: string[] = [];
-    const spy = { query: async (text: string) => ({ rows: [statements.push(text)] }) };
+    const spy: SqlClient = { query: async ({ text }) => ({ rows: [statements.push(text)] }) };
     const args = Object.fromEntries([
       ['parentId', parentId],
       ['name', 'a'],
