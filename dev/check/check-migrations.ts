@@ -1,15 +1,11 @@
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withTemporaryDatabase } from '../temporary-database.ts';
-import { findServerWith } from './extension-server.ts';
-import { type GateReport, notRun, report, runGate } from './gate.ts';
+import { type GateReport, runGate } from './gate.ts';
 import { FILE_GATES } from './gate-lists.ts';
 import { currentEmpty } from './gates/current-empty.ts';
-import { functionBodies } from './gates/function-bodies.ts';
 import type { LockReport } from './locks.ts';
-import { passFunctionBodies, passOnServer } from './on-server.ts';
-import { readSources, type Sources } from './sources.ts';
-
-const EXTENSION = 'plpgsql_check';
+import { passOnServer } from './on-server.ts';
+import { readSources } from './sources.ts';
 
 export interface CheckReport {
   /** True if no gate failed. */
@@ -30,7 +26,7 @@ export interface CheckOptions {
 }
 
 /**
- * Runs all gates for a change of the schema, on separate temporary servers. gate-lists.ts has the gates.
+ * Runs all gates for a change of the schema, on a separate temporary server. gate-lists.ts has the gates.
  * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED`: a server for it does not start.
  * @throws {RunAbortedError} when the signal was aborted.
  */
@@ -38,25 +34,15 @@ export async function checkMigrations(options: CheckOptions = {}): Promise<Check
   const startedAt = performance.now();
   const sources = await readSources(options.root ?? PACKAGE_ROOT, options.current ?? false);
   const fileGates = sources.pending === null ? [...FILE_GATES, currentEmpty] : FILE_GATES;
-  const [files, onServer, bodies] = await Promise.all([
+  const [files, onServer] = await Promise.all([
     Promise.all(fileGates.map((gate) => runGate(gate, sources))),
     withTemporaryDatabase((url) => passOnServer(url, sources), undefined, options.signal),
-    checkFunctionBodies(sources, options.signal),
   ]);
-  const gates = [...files, ...onServer.gates, bodies];
+  const gates = [...files, ...onServer.gates];
   return {
     ok: gates.every(({ state }) => state !== 'failed'),
     gates,
     locks: onServer.locks,
     durationMs: performance.now() - startedAt,
   };
-}
-
-async function checkFunctionBodies(sources: Sources, signal: AbortSignal | undefined): Promise<GateReport> {
-  const binaries = findServerWith(EXTENSION);
-  if (binaries === undefined) {
-    const reason = `no server on this machine has ${EXTENSION}. On Debian: apt-get install postgresql-17 postgresql-17-plpgsql-check`;
-    return report(functionBodies, notRun(reason));
-  }
-  return withTemporaryDatabase((url) => passFunctionBodies(url, sources), binaries, signal);
 }

@@ -6,11 +6,11 @@ import type { LockReport, TableImpact } from './locks.ts';
 /** The report for people, line by line. */
 export function describeReport({ gates, locks, durationMs }: CheckReport): readonly string[] {
   const numberOf = (state: GateReport['state']) => gates.filter((gate) => gate.state === state).length;
-  const skipped = numberOf('not run');
+  const skipped = gates.filter(({ state }) => state === 'not run').map(({ name }) => name);
   return [
     ...gates.flatMap(describeGate),
     ...(locks === null ? [] : describeLocks(locks)),
-    `${count(numberOf('passed'), 'gate')} passed, ${numberOf('failed')} failed${skipped === 0 ? '' : `, ${skipped} not run`} (${seconds(durationMs)})`,
+    `${count(numberOf('passed'), 'gate')} passed, ${numberOf('failed')} failed${skipped.length === 0 ? '' : `, ${skipped.length} NOT RUN: ${skipped.join(', ')}`} (${seconds(durationMs)})`,
   ];
 }
 

@@ -10,13 +10,14 @@ import { historyColumns } from './gates/history-columns.ts';
 import { lint } from './gates/lint.ts';
 import { placeholders } from './gates/placeholders.ts';
 import { released } from './gates/released.ts';
+import { searchPath } from './gates/search-path.ts';
 import { sessionSettings } from './gates/session-settings.ts';
 import { sqlFiles } from './gates/sql-files.ts';
 import type { Sources } from './sources.ts';
 import type { DatabaseSubject } from './subject.ts';
 
 // To add a gate: write it in gates/, and add it to one of these lists. Gates that apply migrations themselves are run
-// one by one in on-server.ts; `current` and `function bodies`, which need more than one of these, in check-migrations.ts.
+// one by one in on-server.ts; `current`, which is in FILE_GATES or on-server.ts, in check-migrations.ts.
 
 /** Gates that only read files. */
 export const FILE_GATES: readonly Gate<Sources>[] = [
@@ -25,5 +26,5 @@ export const FILE_GATES: readonly Gate<Sources>[] = [
 
 /** Gates that read a database with all migrations applied. They run one after the other, since one of them locks objects. */
 export const SCHEMA_GATES: readonly Gate<DatabaseSubject>[] = [
-  ...[comments, foreignKeys, historyColumns, definitions],
+  ...[comments, foreignKeys, historyColumns, searchPath, definitions],
 ];

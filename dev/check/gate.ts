@@ -1,3 +1,6 @@
+/** The file with the exceptions from gates, and their reasons. */
+export const FACTS_FILE = 'migrations/facts.ts';
+
 /** A place in a file of the package. */
 export interface Place {
   readonly file: string;

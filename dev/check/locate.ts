@@ -28,6 +28,15 @@ export function locate(sources: Sources, kind: string, ...names: readonly string
   return mentions(sources, names)[0] ?? nowhere(sources);
 }
 
+/** A line of a function's body, counted from 1. */
+export function locateInBody(sources: Sources, name: string, body: string, line: number): Place {
+  const { file, line: start } = locate(sources, 'function', name);
+  const text = [...sources.fixtures, sources.current].find((source) => source.file === file)?.text ?? '';
+  const offset = text.indexOf(body);
+  if (offset === -1) return { file, line: start };
+  return { file, line: text.slice(0, offset).split('\n').length + line - 1 };
+}
+
 /** The last place of a name in the migrations. For objects that the server names. */
 export function locateLast(sources: Sources, name: string): Place {
   return mentions(sources, [name]).at(-1) ?? nowhere(sources);

@@ -3,14 +3,16 @@ import { type GateReport, judge, notRun, report, runGate } from './gate.ts';
 import { SCHEMA_GATES } from './gate-lists.ts';
 import { applies } from './gates/applies.ts';
 import { currentApplies } from './gates/current-applies.ts';
-import { functionBodies } from './gates/function-bodies.ts';
 import { generated } from './gates/generated.ts';
 import { repeatable } from './gates/repeatable.ts';
+import { sampleCalls } from './gates/sample-calls.ts';
 import { type LockReport, measureLocks } from './locks.ts';
 import { populate } from './populate.ts';
-import { applyAll } from './run-statements.ts';
 import { createDatabase } from './shadow-database.ts';
-import { isSource, migrationsOf, type Sources } from './sources.ts';
+import { isSource, type Sources } from './sources.ts';
+
+/** The gates that need all migrations, current.sql included. */
+const COMPLETE_GATES = [repeatable, sampleCalls, ...SCHEMA_GATES];
 
 export interface ServerReport {
   readonly gates: readonly GateReport[];
@@ -27,12 +29,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
   const applied = await withClient(committed, (client) => runGate(applies, { sources, client }));
   if (applied.state === 'failed') {
     const reason = 'the committed migrations do not apply';
-    const rest = [
-      ...(sources.pending === null ? [] : [currentApplies]),
-      generated,
-      repeatable,
-      ...SCHEMA_GATES,
-    ];
+    const rest = [...(sources.pending === null ? [] : [currentApplies]), generated, ...COMPLETE_GATES];
     return {
       gates: [applied, ...rest.map((gate) => report(gate, notRun(reason)))],
       locks: sources.pending === null ? null : { state: 'not measured', reason },
@@ -43,21 +40,21 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
   const { gates, locks } = await passCurrent(url, complete, sources);
   const before = [applied, ...gates, files];
   if (gates.some(({ state }) => state === 'failed')) {
-    const rest = [repeatable, ...SCHEMA_GATES].map((gate) =>
-      report(gate, notRun('current.sql does not apply')),
-    );
+    const rest = COMPLETE_GATES.map((gate) => report(gate, notRun('current.sql does not apply')));
     return { gates: [...before, ...rest], locks };
   }
   const twice = await createDatabase(url, 'check_twice');
-  const [again, ofSchema] = await Promise.all([
+  const called = await createDatabase(url, 'check_called', 'check_complete');
+  const [again, calls, ofSchema] = await Promise.all([
     withClient(twice, (client) => runGate(repeatable, { sources, client })),
+    withClient(called, (client) => runGate(sampleCalls, { sources, client })),
     withClient(complete, async (client) => {
       const reports: GateReport[] = [];
       for (const gate of SCHEMA_GATES) reports.push(await runGate(gate, { sources, client }));
       return reports;
     }),
   ]);
-  return { gates: [...before, again, ...ofSchema], locks };
+  return { gates: [...before, again, calls, ...ofSchema], locks };
 }
 
 /** Applies current.sql, if it is checked, to the database `complete` and to one with rows. */
@@ -78,14 +75,5 @@ async function passCurrent(url: string, complete: string, sources: Sources): Pro
       runGate(currentApplies, { sources, empty, populated }),
     );
     return { gates: [gate], locks };
-  });
-}
-
-/** Runs on a separate server, since the server of the other gates may not have the extension. */
-export async function passFunctionBodies(url: string, sources: Sources): Promise<GateReport> {
-  return withClient(url, async (client) => {
-    const failures = await applyAll(client, migrationsOf(sources));
-    if (failures.length > 0) return report(functionBodies, notRun('the migrations do not apply'));
-    return runGate(functionBodies, { sources, client });
   });
 }

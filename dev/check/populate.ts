@@ -6,11 +6,11 @@ import type { Problem } from './gate.ts';
 import { runStatements } from './run-statements.ts';
 import { sourceOf } from './sources.ts';
 
-const FILE = 'migrations/sample-rows.sql';
+export const SAMPLE_ROWS = 'migrations/sample-rows.sql';
 
 /** Fills every table of a migrated database with sample rows. */
 export async function populate(client: pg.Client): Promise<Problem | undefined> {
-  const text = await readFile(join(PACKAGE_ROOT, FILE), 'utf8');
-  const problem = await runStatements(client, sourceOf(FILE, text));
+  const text = await readFile(join(PACKAGE_ROOT, SAMPLE_ROWS), 'utf8');
+  const problem = await runStatements(client, sourceOf(SAMPLE_ROWS, text));
   return problem && { ...problem, remedy: 'Update this file to match the schema.' };
 }

@@ -1,14 +1,12 @@
 import type { Client } from 'pg';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { findServerWith } from '../../dev/check/extension-server.ts';
 import { comments } from '../../dev/check/gates/comments.ts';
 import { definitions } from '../../dev/check/gates/definitions.ts';
 import { foreignKeys } from '../../dev/check/gates/foreign-keys.ts';
 import { generated } from '../../dev/check/gates/generated.ts';
-import { passFunctionBodies } from '../../dev/check/on-server.ts';
+import { searchPath } from '../../dev/check/gates/search-path.ts';
 import type { Sources } from '../../dev/check/sources.ts';
 import { readSources } from '../../dev/check/sources.ts';
-import { withTemporaryDatabase } from '../../dev/temporary-database.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { committedMigrations, migrationWith } from '../support/committed-files.ts';
 import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/spoiled-package.ts';
@@ -236,28 +234,20 @@ describe('a definition in the database', () => {
   });
 });
 
-describe('plpgsql_check', () => {
-  const binaries = findServerWith('plpgsql_check');
-
-  test('reports the line in the file of a function', async ({ skip }) => {
-    skip(binaries === undefined, 'no server on this machine has it');
-    const copy = spoil();
-    const file = `${FIXTURES}/functions/check_limit.sql`;
-    copy.write(
-      file,
-      copy.read(file).replace('if value is null', 'perform size from filestore.nodes;\n  if value is null'),
-    );
-    const line =
-      copy
-        .read(file)
-        .split('\n')
-        .findIndex((text) => text.includes('perform size')) + 1;
-    const spoilt = await copy.sources('--!include functions/check_limit.sql\n');
-    const found = await withTemporaryDatabase((url) => passFunctionBodies(url, spoilt), binaries);
-    expect(await linesOf(found)).toEqual([
-      expect.stringMatching(
-        new RegExp(`^${file}:${line} filestore\\.check_limit.* column "size" does not exist`),
-      ),
-    ]);
+describe('a security definer function', () => {
+  test('pins its search_path in the checkout', async () => {
+    expect(await searchPath.check(subject())).toEqual(PASSED);
   });
+
+  test.each([['reset search_path'], ['set search_path = filestore, pg_catalog, pg_temp']])(
+    'is reported after "%s"',
+    async (change) => {
+      await client.query(`alter function filestore.grant_access(text, text) security definer ${change}`);
+      expect(await linesOf(searchPath.check(subject()))).toEqual([
+        expect.stringContaining(
+          `${FIXTURES}/functions/grant_access.sql:1 function filestore.grant_access(text,text)`,
+        ),
+      ]);
+    },
+  );
 });

@@ -1,11 +1,8 @@
 import { FOREIGN_KEYS_WITHOUT_INDEX } from '../../../migrations/facts.ts';
-import { type Gate, judge, type Problem } from '../gate.ts';
+import { FACTS_FILE, type Gate, judge, type Problem } from '../gate.ts';
 import { locate } from '../locate.ts';
 import type { Sources } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
-
-/** The file with the reasons for keys without an index. */
-const FACTS_FILE = 'migrations/facts.ts';
 
 interface ForeignKey {
   readonly relation: string;

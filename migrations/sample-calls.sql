@@ -1,0 +1,174 @@
+-- Calls on the sample rows, so that the check notices a function or trigger that fails when it runs. Each statement is
+-- committed separately. It may be refused: then each function that the error names has run.
+
+-- Create.
+select filestore.upsert_file('sample-disk', '1/2/new.bin', size_bytes => 3, last_seen_at => now());
+
+select filestore.upsert_file('sample-disk', '1/2/new.bin', checksum => 'sha256:' || repeat('0', 64), size_bytes => 4);
+
+select filestore.canonical_checksum(repeat('0', 64));
+
+select filestore.create_nodes(jsonb_build_array(jsonb_build_object('parent_id', d.id, 'name', 'batch')))
+from filestore.nodes d
+where d.path = '1/3';
+
+select filestore.create_nodes(jsonb_build_array(jsonb_build_object('parent_id', d.id, 'name', '')))
+from filestore.nodes d
+where d.path = '1/3';
+
+select filestore.create_nodes(jsonb_build_array(jsonb_build_object('parent_id', d.id, 'name', '1.bin')))
+from filestore.nodes d
+where d.path = '1/3';
+
+select filestore.create_node(d.id, '1.bin') from filestore.nodes d where d.path = '1/3';
+
+select filestore.create_node(d.id, repeat('x', 300)) from filestore.nodes d where d.path = '1/3';
+
+insert into filestore.nodes (backend_mount_id, parent_id, name, kind, version)
+select d.backend_mount_id, d.id, 'second', 'file', 2
+from filestore.nodes d
+where d.path = '1/3';
+
+insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes)
+select d.backend_mount_id, d.id, 'negative', 'file', -1
+from filestore.nodes d
+where d.path = '1/3';
+
+-- Read.
+select filestore.writable_mount('sample-disk');
+
+select filestore.node_by_path('sample-disk', '1/2/new.bin');
+
+select filestore.node_location(n.id) from filestore.nodes n where n.path = '1/2/new.bin';
+
+select filestore.list_directory(d.id, with_deleted => with_deleted)
+from filestore.nodes d
+cross join unnest('{f,t}'::boolean[]) with_deleted
+where d.path = '1/2';
+
+select filestore.find_by_checksum('sha256:' || repeat('0', 64));
+
+select filestore.list_unseen('sample-disk', now());
+
+select filestore.directory_totals(d.id) from filestore.nodes d where d.path = '1';
+
+select filestore.list_totals(array(select d.id from filestore.nodes d where d.depth < 2));
+
+-- Change, move, copy.
+select filestore.merge_metadata(n.id, '{"a": 1}', '{number}') from filestore.nodes n where n.path = '1/2/1.bin';
+
+select filestore.merge_metadata(n.id, '{"a": 1}', expected_version => 99) from filestore.nodes n where n.path = '1/2/1.bin';
+
+update filestore.nodes set version = 99 where path = '1/2/1.bin';
+
+update filestore.nodes set state = 'deleted' where path = '';
+
+select filestore.move_node(n.id, p.id, 'moved.bin')
+from filestore.nodes n
+join filestore.nodes p using (backend_mount_id)
+where n.path = '1/2/2.bin'
+  and p.path = '2/1';
+
+select filestore.move_node(d.id, p.id, 'moved')
+from filestore.nodes d
+join filestore.nodes p using (backend_mount_id)
+where d.path = '1/4'
+  and p.path = '2';
+
+select filestore.copy_tree(d.id, p.id, 'copied')
+from filestore.nodes d
+join filestore.nodes p using (backend_mount_id)
+where d.path = '1/5'
+  and p.path = '3';
+
+select filestore.ensure_directory('sample-disk', repeat(repeat('x', 250) || '/', 10));
+
+select filestore.copy_tree(d.id, p.id, repeat('x', 250))
+from filestore.nodes d
+join filestore.nodes p using (backend_mount_id)
+where d.path = '1/5'
+  and p.depth = 10;
+
+-- History.
+select filestore.node_at(n.id, now()) from filestore.nodes n where n.path = '1/2/1.bin';
+
+select filestore.tree_at('sample-disk', '1', now());
+
+select filestore.revert_node(n.id, 1) from filestore.nodes n where n.path = '1/2/1.bin';
+
+insert into filestore.snapshots select s.* from filestore.snapshots s limit 1;
+
+delete from filestore.snapshots;
+
+-- Delete, restore, purge.
+select filestore.restore_node(d.id, with_tree => true) from filestore.nodes d where d.path = '3/5' and not d.live;
+
+select filestore.delete_batch(d.id, 1) from filestore.nodes d where d.path = '3/5';
+
+select filestore.delete_node(d.id, recursive => true) from filestore.nodes d where d.path = '3/5';
+
+select filestore.fold_rollups();
+
+select filestore.purge_deleted('0');
+
+delete from filestore.nodes where live;
+
+truncate filestore.nodes;
+
+-- Journal.
+select filestore.start_command(e.id) from filestore.journal_entries e where e.status = 'queued';
+
+do $$
+begin
+  perform filestore.begin_work(e.id) from filestore.journal_entries e where e.status = 'running';
+  update filestore.nodes set size_bytes = 100 where path = '1/1/1.bin';
+end
+$$;
+
+select filestore.begin_work(0);
+
+select filestore.list_commands();
+
+select filestore.node_commands(n.id) from filestore.nodes n where n.path = '1/1/1.bin';
+
+delete from filestore.journal_entries;
+
+select filestore.expire_commands('0');
+
+select filestore.prune_journal('0');
+
+-- Upkeep.
+select filestore.audit_rollups('sample-disk');
+
+select filestore.recount_rollups('sample-disk');
+
+select filestore.check_integrity();
+
+select filestore.check_access();
+
+select filestore.renew_access();
+
+select filestore.revoke_access('pg_monitor');
+
+insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('sample-empty', 'local', '/srv/empty');
+
+delete from filestore.backend_mounts where mount_key = 'sample-empty';
+
+-- A move of a mount, and its end.
+call filestore.prepare_moves(true);
+
+select filestore.upsert_file('sample-bucket', 'guarded.bin');
+
+select filestore.set_database_number(1);
+
+select filestore.publish_mount('sample-bucket', 'sample');
+
+select filestore.close_mount('sample-bucket');
+
+select filestore.withdraw_mount('sample-bucket', 'sample');
+
+call filestore.receive_mount('sample-bucket', 'missing');
+
+update filestore.backend_mounts set state = 'inactive' where mount_key = 'sample-bucket';
+
+call filestore.erase_mount('sample-bucket');

@@ -1,0 +1,72 @@
+import type { Client } from 'pg';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { sampleCalls } from '../../dev/check/gates/sample-calls.ts';
+import { readSources, type Sources } from '../../dev/check/sources.ts';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { linesOf, PASSED } from '../support/spoiled-package.ts';
+import { databaseForEachTest } from '../support/test-database.ts';
+
+const FUNCTIONS = 'migrations/fixtures/functions';
+const database = databaseForEachTest();
+let client: Client;
+let sources: Sources;
+beforeEach(async () => {
+  client = await database().connect();
+  sources = await readSources(PACKAGE_ROOT, false);
+});
+const check = async () => linesOf(sampleCalls.check({ sources, client }));
+
+describe('the sample calls', () => {
+  test('run every function of the checkout', async () => {
+    expect(await sampleCalls.check({ sources, client })).toEqual(PASSED);
+  });
+
+  test('report the line of a trigger function that reads a dropped column', async () => {
+    await client.query('alter table filestore.backend_mounts drop column contact');
+    const text = sources.fixtures.find(({ file }) => file === `${FUNCTIONS}/prepare_mount.sql`)?.text ?? '';
+    const [problem = '', ...others] = await check();
+    expect(others).toEqual([]);
+    const [, line, what] = /^\S+prepare_mount\.sql:(\d+) (.*)$/s.exec(problem) ?? [];
+    expect(
+      text
+        .split('\n')
+        .slice(0, Number(line) + 10)
+        .join('\n'),
+    ).toContain('new.contact');
+    expect(what).toMatch(
+      /^fails: record "new" has no field "contact".*called at migrations\/sample-rows\.sql:\d+$/s,
+    );
+  });
+
+  test('report a function that fails when it is called', async () => {
+    const definition = "select pg_get_functiondef('filestore.directory_totals(bigint)'::regprocedure) as sql";
+    const { rows } = await client.query<{ sql: string }>(definition);
+    await client.query(rows[0]?.sql.replaceAll('filestore.rollup_deltas', 'filestore.missing') ?? '');
+    const found = await check();
+    expect(found.length).toBeGreaterThan(0);
+    for (const line of found) {
+      expect(line).toMatch(
+        /^migrations\/fixtures\/functions\/directory_totals\.sql:\d+ fails: relation "filestore\.missing" does not/,
+      );
+      expect(line).toMatch(/called at migrations\/sample-calls\.sql:\d+$/);
+    }
+  });
+
+  test('report a new function that none of them runs, unless it is in SQL, which the server parses', async () => {
+    await client.query(
+      `create function filestore.added() returns int language plpgsql as 'begin return missing; end';
+       create function filestore.parsed() returns int language sql return 1`,
+    );
+    expect(await check()).toEqual([expect.stringContaining('filestore.added is not run by ')]);
+  });
+
+  test('report a reason that is out of date', async () => {
+    await client.query(
+      `create or replace function filestore.attach_renewal() returns void language plpgsql as 'begin end';
+       drop function filestore.renew_after_migration() cascade`,
+    );
+    expect(await check()).toEqual([
+      expect.stringContaining('migrations/facts.ts:null has a reason for renew_after_migration'),
+    ]);
+  });
+});
