@@ -152,7 +152,7 @@ select filestore.revoke_access('pg_monitor');
 
 insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('sample-empty', 'local', '/srv/empty');
 
-delete from filestore.backend_mounts where mount_key = 'sample-empty';
+select filestore.delete_mount('sample-empty');
 
 -- A move of a mount, and its end.
 call filestore.prepare_moves(true);

@@ -34,6 +34,8 @@ export type TotalsState = 'up_to_date' | 'pending' | 'stale';
 export interface AccessLevelRow {
   /** Name of the role in the cluster. */
   role_name: string;
+  /** Number of the role in the cluster. A role that later gets the same name has another number, and so no level. */
+  role_oid: number;
   /** reader, service or operator. */
   level: 'reader' | 'service' | 'operator';
   /** When the level was last granted. */
@@ -58,11 +60,13 @@ export interface BackendMountRow {
   backend_kind: 'local' | 's3';
   /** Local mounts: absolute, canonical path of the directory. Null on S3. */
   root_path: string | null;
+  /** S3 mounts: URL of the server, such as https://minio.example:9000, in lower case and without a trailing slash; null for the provider's default. Null on local mounts. */
+  endpoint: string | null;
   /** S3 mounts: name of the bucket. Null on local mounts. */
   bucket: string | null;
   /** S3 mounts: key prefix without leading or trailing slash; null for the whole bucket. */
   prefix: string | null;
-  /** Settings of the backend, such as region or endpoint. A secret in it is refused; at most 64 KiB. */
+  /** Settings of the backend, such as its region. A secret in it is refused; at most 64 KiB. */
   config: JsonObject;
   /** Name of the secret with the credentials of the backend; never the secret itself. */
   credentials_ref: string | null;
@@ -95,6 +99,7 @@ export interface BackendMountInsert {
   contact?: string | null;
   backend_kind: 'local' | 's3';
   root_path?: string | null;
+  endpoint?: string | null;
   bucket?: string | null;
   prefix?: string | null;
   config?: JsonObject;
@@ -113,6 +118,7 @@ export interface BackendMountUpdate {
   labels?: JsonObject;
   contact?: string | null;
   root_path?: string | null;
+  endpoint?: string | null;
   bucket?: string | null;
   prefix?: string | null;
   config?: JsonObject;
@@ -602,7 +608,7 @@ export interface CanonicalPathRow {
   canonical_path: string | null;
 }
 
-/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also the objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
+/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
 export interface CheckAccessRow {
   problem: string | null;
   role_name: string | null;
@@ -640,6 +646,11 @@ export type CreateNodesRow = NodeRow;
 /** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. */
 export interface DeleteBatchRow {
   delete_batch: number | null;
+}
+
+/** A row of "select * from filestore.delete_mount(…)". Deletes a mount whose only node is its root. FS404 when there is no such mount, FS409 when it has other nodes, tombstones included: purge them first, or let the owner call filestore.erase_mount. */
+export interface DeleteMountRow {
+  delete_mount: '';
 }
 
 /** A row of "select * from filestore.delete_node(…)". Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any). */
@@ -700,6 +711,11 @@ export interface LockTreeRow {
 
 /** A row of "select * from filestore.merge_metadata(…)". Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is not an object. */
 export type MergeMetadataRow = NodeRow;
+
+/** A row of "select * from filestore.mount_place(…)". The place of a mount: a directory, or an endpoint, bucket and prefix, with everything in it. The places of two mounts do not overlap (&&). */
+export interface MountPlaceRow {
+  mount_place: unknown;
+}
 
 /** A row of "select * from filestore.move_node(…)". Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. */
 export type MoveNodeRow = NodeRow;

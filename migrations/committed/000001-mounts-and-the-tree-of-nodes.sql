@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:11dcc2ad765e0128fc0c75c1d190cbba0f1c1742
+--! Hash: sha1:21a7f7076d592186638b5bfcb7a38b4cd58f11b0
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -19,6 +19,40 @@ create schema if not exists filestore;
 comment on schema filestore is
   'Catalogue of files and directories on local disks and in S3. Grown by graphile-migrate migrations only.';
 
+do $$
+begin
+  if to_regtype('filestore.place') is null then
+    create type filestore.place as range (subtype = text, collation = "C");
+  end if;
+end
+$$;
+
+comment on type filestore.place is 'The text of a place and of everything in it. Two places overlap when they are equal or one is inside the other.';
+
+--! Included functions/mount_place.sql
+create or replace function filestore.mount_place(backend_kind text, root_path text, endpoint text, bucket text, prefix text)
+returns filestore.place
+language sql
+immutable parallel safe
+security definer
+set search_path = pg_catalog, pg_temp
+begin atomic
+  -- The text ends with a slash, and '0' follows '/': the range has this place and all texts that begin with it.
+  select filestore.place(p.name, left(p.name, -1) || '0')
+  from (
+    select case
+      when backend_kind = 'local' then rtrim(root_path, '/') || '/'
+      else 's3:' || coalesce(endpoint, '') || ' ' || bucket || '/' || coalesce(prefix || '/', '')
+    end
+  ) as p (name);
+end;
+
+comment on function filestore.mount_place(text, text, text, text, text) is
+  'The place of a mount: a directory, or an endpoint, bucket and prefix, with everything in it. The places of two mounts do not overlap (&&).';
+
+revoke all on function filestore.mount_place(text, text, text, text, text) from public;
+--! EndIncluded functions/mount_place.sql
+
 create table if not exists filestore.backend_mounts (
   id              bigint         generated always as identity (maxvalue 1099511627775),
   mount_key       text           collate "C" not null,
@@ -28,6 +62,7 @@ create table if not exists filestore.backend_mounts (
   contact         text,
   backend_kind    text           not null,
   root_path       text           collate "C",
+  endpoint        text           collate "C",
   bucket          text           collate "C",
   prefix          text           collate "C",
   config          jsonb          not null default '{}',
@@ -59,21 +94,29 @@ create table if not exists filestore.backend_mounts (
   constraint backend_mounts_place_check
     check (
       case backend_kind
-        when 'local' then root_path is not null and bucket is null and prefix is null
+        when 'local' then root_path is not null and endpoint is null and bucket is null and prefix is null
         when 's3'    then root_path is null and bucket is not null
       end
     ),
-  -- Absolute and canonical, so that each directory has one spelling and the unique index finds every duplicate.
+  -- Each place has one spelling, so that the exclusion finds every other mount of it. Places are short, so that several fit
+  -- on a page of its index.
   constraint backend_mounts_root_path_check
     check (
       root_path = '/'
-      or (octet_length(root_path) <= 2048 and root_path ~ '^(/[^/]+)+$' and root_path !~ '/\.{1,2}(/|$)' and root_path !~ '[\u0001-\u001f\u007f-\u009f]')
+      or (octet_length(root_path) <= 1024 and root_path ~ '^(/[^/]+)+$' and root_path !~ '/\.{1,2}(/|$)' and root_path !~ '[\u0001-\u001f\u007f-\u009f]')
+    ),
+  -- In lower case, without a trailing slash and without the port that the scheme has anyway.
+  constraint backend_mounts_endpoint_check
+    check (
+      endpoint ~ '^https?://([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[[][0-9a-f:.]+[]])(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$'
+      and endpoint !~ '^(http://[^/]*:80|https://[^/]*:443)(/|$)'
+      and octet_length(endpoint) <= 255
     ),
   constraint backend_mounts_bucket_check
     check (bucket ~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$'),
   -- Null and never '' for the whole bucket, so that it has one spelling.
   constraint backend_mounts_prefix_check
-    check (prefix ~ '^[^/]+(/[^/]+)*$' and octet_length(prefix) <= 1024 and prefix !~ '[\u0001-\u001f\u007f-\u009f]'),
+    check (prefix ~ '^[^/]+(/[^/]+)*$' and octet_length(prefix) <= 512 and prefix !~ '[\u0001-\u001f\u007f-\u009f]'),
   constraint backend_mounts_display_name_check
     check (display_name <> '' and octet_length(display_name) <= 256 and display_name !~ '[\u0001-\u001f\u007f-\u009f]'),
   constraint backend_mounts_description_check
@@ -87,15 +130,10 @@ create table if not exists filestore.backend_mounts (
   constraint backend_mounts_config_check
     check (jsonb_typeof(config) = 'object'),
   constraint backend_mounts_access_policy_check
-    check (jsonb_typeof(access_policy) = 'object')
+    check (jsonb_typeof(access_policy) = 'object'),
+  constraint backend_mounts_place_excl
+    exclude using gist (filestore.mount_place(backend_kind, root_path, endpoint, bucket, prefix) with &&)
 );
-
-create unique index if not exists backend_mounts_root_path_key
-  on filestore.backend_mounts (root_path)
-  where backend_kind = 'local';
-create unique index if not exists backend_mounts_bucket_prefix_key
-  on filestore.backend_mounts (bucket, prefix) nulls not distinct
-  where backend_kind = 's3';
 
 comment on table  filestore.backend_mounts                 is 'A configured root: a directory of a local disk, or a bucket (and prefix) in S3. Inserting one creates the root node of its tree.';
 comment on column filestore.backend_mounts.id              is 'Stable number of the mount; never reused.';
@@ -106,9 +144,10 @@ comment on column filestore.backend_mounts.labels          is 'A JSON object by 
 comment on column filestore.backend_mounts.contact         is 'Contact for questions about the mount, such as a mail address; at most 256 bytes, without control characters.';
 comment on column filestore.backend_mounts.backend_kind    is 'local or s3. Never changes.';
 comment on column filestore.backend_mounts.root_path       is 'Local mounts: absolute, canonical path of the directory. Null on S3.';
+comment on column filestore.backend_mounts.endpoint        is 'S3 mounts: URL of the server, such as https://minio.example:9000, in lower case and without a trailing slash; null for the provider''s default. Null on local mounts.';
 comment on column filestore.backend_mounts.bucket          is 'S3 mounts: name of the bucket. Null on local mounts.';
 comment on column filestore.backend_mounts.prefix          is 'S3 mounts: key prefix without leading or trailing slash; null for the whole bucket.';
-comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as region or endpoint. A secret in it is refused; at most 64 KiB.';
+comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as its region. A secret in it is refused; at most 64 KiB.';
 comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret with the credentials of the backend; never the secret itself.';
 comment on column filestore.backend_mounts.access_mode     is 'rw, or ro for a mount that commands must not change.';
 comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it.';
@@ -120,10 +159,10 @@ comment on column filestore.backend_mounts.version         is 'Optimistic versio
 comment on column filestore.backend_mounts.created_at      is 'When the row was inserted.';
 comment on column filestore.backend_mounts.updated_at      is 'When version last changed.';
 
-comment on constraint backend_mounts_place_check         on filestore.backend_mounts is 'A local mount has only root_path. An S3 mount has bucket and perhaps prefix, but no root_path.';
+comment on constraint backend_mounts_place_check         on filestore.backend_mounts is 'A local mount has only root_path. An S3 mount has bucket, perhaps endpoint and prefix, but no root_path.';
 comment on constraint backend_mounts_root_path_check     on filestore.backend_mounts is 'root_path is absolute, without empty, "." or ".." segments, without a trailing slash or control characters.';
-comment on index filestore.backend_mounts_root_path_key     is 'At most one local mount per directory; finds the mount of a path.';
-comment on index filestore.backend_mounts_bucket_prefix_key is 'At most one S3 mount per bucket and prefix.';
+comment on constraint backend_mounts_endpoint_check      on filestore.backend_mounts is 'endpoint is an http or https URL with one spelling: lower case, no trailing slash, no default port, no user, no query.';
+comment on constraint backend_mounts_place_excl          on filestore.backend_mounts is 'No mount is at the place of another mount, or inside it.';
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
 -- their values.
@@ -868,11 +907,12 @@ begin
   if new.labels is distinct from old.labels then
     perform filestore.check_settings('labels', new.labels);
   end if;
-  if (new.display_name, new.description, new.contact, new.state_reason)
-     is distinct from (old.display_name, old.description, old.contact, old.state_reason) then
+  if (new.endpoint, new.display_name, new.description, new.contact, new.state_reason)
+     is distinct from (old.endpoint, old.display_name, old.description, old.contact, old.state_reason) then
     perform filestore.check_settings(
       'the mount',
       jsonb_build_object(
+        'endpoint',     new.endpoint,
         'display_name', new.display_name,
         'description',  new.description,
         'contact',      new.contact,
@@ -1053,37 +1093,6 @@ comment on function filestore.refuse_state_change(filestore.nodes, text) is
 revoke all on function filestore.refuse_state_change(filestore.nodes, text) from public;
 --! EndIncluded functions/refuse_state_change.sql
 --! Included functions/refuse_created_node.sql
-create or replace function filestore.refuse_created_node(node filestore.nodes)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if node.state = 'deleted' then
-    raise exception 'node "%" cannot be created in state deleted', node.name
-      using errcode    = 'FS422',
-            constraint = 'nodes_born_live_check',
-            hint       = 'Create it as active, and then delete it.';
-  elsif node.version <> 1 then
-    raise exception 'node "%" cannot be created at version %', node.path, node.version
-      using errcode    = 'FS422',
-            constraint = 'version_chosen',
-            hint       = 'Leave version out of the insert: the database counts it, from 1.';
-  elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
-    -- The next version would not begin after this one.
-    raise exception 'node "%" cannot be created with updated_at %', node.path, node.updated_at
-      using errcode    = 'FS422',
-            constraint = 'nodes_updated_at_check',
-            hint       = 'Leave updated_at out of the insert, or give a moment in the past.';
-  end if;
-  perform filestore.refuse_long_name(node.backend_mount_id, node.name);
-end
-$$;
-
-comment on function filestore.refuse_created_node(filestore.nodes) is
-  'Internal: Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
-
-revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
 --! EndIncluded functions/refuse_created_node.sql
 --! Included functions/prepare_node_insert.sql
 create or replace function filestore.prepare_node_insert()

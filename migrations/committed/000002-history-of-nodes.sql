@@ -1,5 +1,5 @@
---! Previous: sha1:11dcc2ad765e0128fc0c75c1d190cbba0f1c1742
---! Hash: sha1:d86ada1ab0de9dbfa42dd457b949e75753cfa1da
+--! Previous: sha1:21a7f7076d592186638b5bfcb7a38b4cd58f11b0
+--! Hash: sha1:a405b02e6dfa3399315fec90d042ad788c6de6f3
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

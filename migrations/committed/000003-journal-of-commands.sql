@@ -1,5 +1,5 @@
---! Previous: sha1:d86ada1ab0de9dbfa42dd457b949e75753cfa1da
---! Hash: sha1:79a994384c4f03396e41c6254f259012004ab9c8
+--! Previous: sha1:a405b02e6dfa3399315fec90d042ad788c6de6f3
+--! Hash: sha1:8e345dfc0be29ef1b95999f8ca247bdd240ded21
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:79a994384c4f03396e41c6254f259012004ab9c8
---! Hash: sha1:daf324005e2b28c3866e2847f5327f82c58b0346
+--! Previous: sha1:8e345dfc0be29ef1b95999f8ca247bdd240ded21
+--! Hash: sha1:cf053a0401336bd4d1320bf015c306f4fad22e59
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

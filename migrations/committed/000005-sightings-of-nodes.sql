@@ -1,5 +1,5 @@
---! Previous: sha1:daf324005e2b28c3866e2847f5327f82c58b0346
---! Hash: sha1:ced7ba53fb9be101cb2576b9095636c265143a5a
+--! Previous: sha1:cf053a0401336bd4d1320bf015c306f4fad22e59
+--! Hash: sha1:077b8d5ff8b4785630abf42614822c618fd916ab
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

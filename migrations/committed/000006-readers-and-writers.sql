@@ -1,5 +1,5 @@
---! Previous: sha1:ced7ba53fb9be101cb2576b9095636c265143a5a
---! Hash: sha1:371ba85dac9173f189e7b61f039e13ee64bb443b
+--! Previous: sha1:077b8d5ff8b4785630abf42614822c618fd916ab
+--! Hash: sha1:227cb378290eb150f79e79fe5c421601be50154c
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -143,6 +143,24 @@ comment on function filestore.writable_mount(text) is
 
 revoke all on function filestore.writable_mount(text) from public;
 --! EndIncluded functions/writable_mount.sql
+--! Included functions/delete_mount.sql
+create or replace function filestore.delete_mount(mount_key text)
+returns void
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from filestore.backend_mounts m
+  where m.id = filestore.find_mount(delete_mount.mount_key);
+end
+$$;
+
+comment on function filestore.delete_mount(text) is
+  'Deletes a mount whose only node is its root. FS404 when there is no such mount, FS409 when it has other nodes, tombstones included: purge them first, or let the owner call filestore.erase_mount.';
+
+revoke all on function filestore.delete_mount(text) from public;
+--! EndIncluded functions/delete_mount.sql
 --! Included functions/node_by_path.sql
 create or replace function filestore.node_by_path(mount_key text, path text, with_deleted boolean default false)
 returns setof filestore.nodes

@@ -1,9 +1,10 @@
---! Previous: sha1:371ba85dac9173f189e7b61f039e13ee64bb443b
---! Hash: sha1:6a0af300da91be41dfda27b0a90d3c9c321804c8
+--! Previous: sha1:227cb378290eb150f79e79fe5c421601be50154c
+--! Hash: sha1:23d24ead877697eaf8406113ac0dbc6593b53b9b
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
   role_name  text           not null,
+  role_oid   oid            not null,
   level      text           not null,
   granted_at timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),
 
@@ -15,6 +16,7 @@ create table if not exists filestore.access_levels (
 
 comment on table  filestore.access_levels            is 'The level that filestore.grant_access gave to each role. Every migration renews its rights, by filestore.renew_access.';
 comment on column filestore.access_levels.role_name  is 'Name of the role in the cluster.';
+comment on column filestore.access_levels.role_oid   is 'Number of the role in the cluster. A role that later gets the same name has another number, and so no level.';
 comment on column filestore.access_levels.level      is 'reader, service or operator.';
 comment on column filestore.access_levels.granted_at is 'When the level was last granted.';
 
@@ -283,6 +285,7 @@ declare
     lock_parents,
     lock_tree,
     merge_metadata,
+    mount_place,
     move_node,
     record_sightings,
     record_write_sighting,
@@ -306,6 +309,7 @@ declare
     audit_rollups,
     check_integrity,
     check_sequences,
+    delete_mount,
     find_secret,
     prune_journal,
     purge_deleted,
@@ -336,8 +340,8 @@ begin
       || case when level = 'operator' then operators end
     );
 
-  -- Every column that the database does not set itself. The rights are granted column by column, because a table-wide
-  -- update right also permits "lock table ... in access exclusive mode".
+  -- Every column that the database does not set itself. No level may update, delete or truncate a whole table, because
+  -- that right also permits "lock table ... in access exclusive mode".
   return query
   select 'column', format('filestore.%I', own.table_name), a.attname::text, own.privilege
   from (values
@@ -358,7 +362,6 @@ begin
   if level = 'operator' then
     return query
     values
-      ('table', 'filestore.backend_mounts', null::text, 'DELETE'),
       ('column', 'filestore.rollups', 'consistency_state', 'UPDATE');
   end if;
 end
@@ -431,16 +434,16 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  grantee filestore.access_levels;
+  grantee record;
 begin
   -- Without the lock, a concurrent grant or revoke would fail with "tuple concurrently updated".
   lock table filestore.access_levels in share row exclusive mode;
   -- Only roles whose rights differ: granting all rights of a role again writes hundreds of catalog rows.
   for grantee in
-    select a.*
+    select a.role_name, a.level, a.role_oid, r.oid as found_oid
     from filestore.access_levels a
     left join pg_roles r on r.rolname = a.role_name
-    where r.oid is null
+    where r.oid is distinct from a.role_oid
        or a.role_name in (select c.role_name from filestore.check_access() c where c.privilege is not null)
        or exists (
          select
@@ -452,12 +455,18 @@ begin
        )
     order by a.role_name
   loop
-    if not exists (select from pg_roles r where r.rolname = grantee.role_name) then
+    if grantee.found_oid is null then
       raise warning 'role "%" no longer exists: its level % is removed from filestore.access_levels', grantee.role_name, grantee.level
         using errcode    = 'FS404',
               constraint = 'access_role_missing';
       delete from filestore.access_levels a
       where a.role_name = grantee.role_name;
+      continue;
+    elsif grantee.found_oid <> grantee.role_oid then
+      raise warning 'role "%" is not the role that got level %, and gets no rights: a role of this name was dropped, or the database was restored', grantee.role_name, grantee.level
+        using errcode    = 'FS409',
+              constraint = 'access_role_replaced',
+              hint       = 'Call filestore.grant_access for the role that exists now, or filestore.revoke_access.';
       continue;
     end if;
     begin
@@ -474,7 +483,7 @@ end
 $$;
 
 comment on function filestore.renew_access() is
-  'Grants every recorded role the rights of its level again, on the tables, columns and functions that exist now. Every migration ends with it, in its own transaction.';
+  'Grants every recorded role the rights of its level again, on the tables, columns and functions that exist now. Warns about a level whose role was dropped, and grants nothing to another role of its name. Every migration ends with it, in its own transaction.';
 
 revoke all on function filestore.renew_access() from public;
 --! EndIncluded functions/renew_access.sql
@@ -558,10 +567,13 @@ begin
   end if;
 
   lock table filestore.access_levels in share row exclusive mode;
-  insert into filestore.access_levels (role_name, level)
-  values (grant_access.role_name, grant_access.level)
+  insert into filestore.access_levels (role_name, role_oid, level)
+  select r.rolname, r.oid, grant_access.level
+  from pg_roles r
+  where r.rolname = grant_access.role_name
   on conflict on constraint access_levels_pkey do update
-  set level      = excluded.level,
+  set role_oid   = excluded.role_oid,
+      level      = excluded.level,
       granted_at = excluded.granted_at;
   perform filestore.apply_access(grant_access.role_name, grant_access.level);
   perform filestore.attach_renewal();
@@ -606,7 +618,13 @@ begin
   with leveled as (
     select g.oid as id, l.role_name, l.level
     from filestore.access_levels l
-    join pg_roles g on g.rolname = l.role_name
+    join pg_roles g on g.oid = l.role_oid and g.rolname = l.role_name
+  ),
+  replaced as (
+    select l.role_name, g.oid
+    from filestore.access_levels l
+    left join pg_roles g on g.rolname = l.role_name
+    where g.oid is distinct from l.role_oid
   ),
   expected as (
     select l.id, l.role_name, r.kind, r.object, r.column_name, r.privilege
@@ -634,12 +652,20 @@ begin
     select p.proowner, 'function', p.oid::regprocedure::text, null, coalesce(p.proacl, acldefault('f', p.proowner))
     from pg_proc p
     where p.pronamespace = 'filestore'::regnamespace
+      -- The server creates the constructors of a range type, for PUBLIC, and dumps no rights on them.
+      and not exists (
+        select
+        from pg_depend d
+        where d.classid = 'pg_proc'::regclass
+          and d.objid = p.oid
+          and d.deptype = 'i'
+      )
     union all
     -- Types have no rights that a level limits.
-    select t.typowner, 'domain', format('filestore.%I', t.typname), null, null
+    select t.typowner, case t.typtype when 'd' then 'domain' else 'type' end, format('filestore.%I', t.typname), null, null
     from pg_type t
     where t.typnamespace = 'filestore'::regnamespace
-      and t.typtype = 'd'
+      and t.typtype in ('d', 'r')
   ),
   granted as (
     select distinct x.grantee as id, coalesce(g.rolname::text, 'PUBLIC') as role_name, o.kind, o.object, o.column_name, x.privilege_type as privilege
@@ -676,8 +702,12 @@ begin
     and g.object = e.object
     and coalesce(g.column_name, '') = coalesce(e.column_name, '')
     and g.privilege = e.privilege
-  where e.role_name is null
-     or g.role_name is null
+  where (e.role_name is null or g.role_name is null)
+    -- Reported once, and not for each right.
+    and not exists (select from replaced r where r.oid = g.id)
+  union all
+  select case when r.oid is null then 'role is gone' else 'role was replaced' end, r.role_name, 'role', null, null, null
+  from replaced r
   union all
   -- Each direct membership that leads to such a role.
   select distinct 'member of a role beyond its level', l.role_name, 'role', format('%I', m.rolname), null, null
@@ -719,7 +749,7 @@ end
 $$;
 
 comment on function filestore.check_access() is
-  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also the objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them.';
+  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them.';
 
 revoke all on function filestore.check_access() from public;
 --! EndIncluded functions/check_access.sql

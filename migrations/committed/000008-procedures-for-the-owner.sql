@@ -1,5 +1,5 @@
---! Previous: sha1:6a0af300da91be41dfda27b0a90d3c9c321804c8
---! Hash: sha1:1582ff7e508c86c8f47342d681c3654a366d3d79
+--! Previous: sha1:23d24ead877697eaf8406113ac0dbc6593b53b9b
+--! Hash: sha1:b3e9708675717272b71518fda0fb8c434e314334
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -26,6 +26,9 @@ export const NAMED_OBJECTS = `
            quote_ident(p.proname) || '(' || oidvectortypes(p.proargtypes) || ')' as name,
            case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end as kind
     from pg_proc p join schema_ s on s.oid = p.pronamespace
+    -- No constructors of range types.
+    where not exists (
+      select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'i')
   )`;
 
 const SCHEMA = `
@@ -181,7 +184,9 @@ const TYPES = `
                       ', ' order by a.attnum), '')
              from pg_attribute a join pg_type b on b.oid = a.atttypid
              where a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped) || ')'
-           when 'r' then (select 'range of ' || format_type(g.rngsubtype, null) from pg_range g where g.rngtypid = t.oid)
+           when 'r' then (
+             select concat_ws(' ', 'range of', format_type(g.rngsubtype, null), 'collate ' || nullif(g.rngcollation, 0)::regcollation)
+             from pg_range g where g.rngtypid = t.oid)
            else 'base type'
          end
   from type_ t`;

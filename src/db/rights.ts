@@ -33,6 +33,8 @@ select
   pg_catalog.string_agg(c.column_name, ', ' order by c.column_name) as columns,
   case c.problem
     when 'missing' then pg_catalog.format('select filestore.grant_access(%L, %L)', c.role_name, l.level)
+    when 'role is gone' then pg_catalog.format('select filestore.revoke_access(%L)', c.role_name)
+    when 'role was replaced' then pg_catalog.format('select filestore.grant_access(%L, %L)', c.role_name, l.level)
     when 'member of a role beyond its level' then pg_catalog.format('revoke %s from %I', c.object, c.role_name)
     when 'superuser' then pg_catalog.format('alter role %s nosuperuser', c.object)
     when 'owned by another role' then pg_catalog.format(
@@ -111,6 +113,10 @@ function describe({ problem, role, level, privilege, kind, object, columns, reme
       return `role "${role}" is a superuser, so it may do more than its level ${level} allows. Change it: ${remedy}`;
     case 'member of a role beyond its level':
       return `role "${role}" is a member of role ${object}, by which it may do more than its level ${level} allows. Revoke it: ${remedy}`;
+    case 'role is gone':
+      return `role "${role}" does not exist, but has level ${level}. Remove the level: ${remedy}`;
+    case 'role was replaced':
+      return `role "${role}" is not the role that got level ${level}: that one was dropped, or the database was restored. Remove the level with filestore.revoke_access, or grant it to the role that exists now: ${remedy}`;
     case 'missing':
       return `role "${role}" lacks ${right}, which level ${level} has. Grant it: ${remedy}`;
   }

@@ -182,7 +182,7 @@ const CHECK_ACCESS: SqlFunction = {
   parameters: {},
 };
 
-/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also the objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
+/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
 export function checkAccess(client: SqlClient): Promise<readonly CheckAccessRow[]> {
   return callForAll(client, CHECK_ACCESS, {});
 }
@@ -314,6 +314,24 @@ const DELETE_BATCH: SqlFunction = {
 /** Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. May be called by services and operators. */
 export function deleteBatch(client: SqlClient, args: DeleteBatchArguments): Promise<number> {
   return callForOne(client, DELETE_BATCH, args);
+}
+
+/** The arguments of {@link deleteMount}. */
+export interface DeleteMountArguments {
+  readonly mountKey: string;
+}
+
+const DELETE_MOUNT: SqlFunction = {
+  name: 'delete_mount',
+  result: 'nothing',
+  parameters: {
+    mountKey: { name: 'mount_key', required: true },
+  },
+};
+
+/** Deletes a mount whose only node is its root. FS404 when there is no such mount, FS409 when it has other nodes, tombstones included: purge them first, or let the owner call filestore.erase_mount. May be called by operators. */
+export function deleteMount(client: SqlClient, args: DeleteMountArguments): Promise<void> {
+  return callForNothing(client, DELETE_MOUNT, args);
 }
 
 /** The arguments of {@link deleteNode}. */
@@ -621,6 +639,32 @@ const MERGE_METADATA: SqlFunction = {
 /** Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is not an object. May be called by services and operators. */
 export function mergeMetadata(client: SqlClient, args: MergeMetadataArguments): Promise<NodeRow> {
   return callForOne(client, MERGE_METADATA, args);
+}
+
+/** The arguments of {@link mountPlace}. */
+export interface MountPlaceArguments {
+  readonly backendKind: string;
+  readonly rootPath: string;
+  readonly endpoint: string;
+  readonly bucket: string;
+  readonly prefix: string;
+}
+
+const MOUNT_PLACE: SqlFunction = {
+  name: 'mount_place',
+  result: 'value',
+  parameters: {
+    backendKind: { name: 'backend_kind', required: true },
+    rootPath: { name: 'root_path', required: true },
+    endpoint: { name: 'endpoint', required: true },
+    bucket: { name: 'bucket', required: true },
+    prefix: { name: 'prefix', required: true },
+  },
+};
+
+/** The place of a mount: a directory, or an endpoint, bucket and prefix, with everything in it. The places of two mounts do not overlap (&&). May be called by services and operators. */
+export function mountPlace(client: SqlClient, args: MountPlaceArguments): Promise<unknown> {
+  return callForOne(client, MOUNT_PLACE, args);
 }
 
 /** The arguments of {@link moveNode}. */

@@ -46,7 +46,8 @@ describe('the model of a migrated database', () => {
       `select
          (select count(*)::integer from pg_class where relnamespace = s and relkind = 'r') as tables,
          (select count(*)::integer from pg_class where relnamespace = s and relkind = 'v') as views,
-         (select count(*)::integer from pg_proc where pronamespace = s) as routines,
+         (select count(*)::integer from pg_proc where pronamespace = s
+            and prolang <> (select oid from pg_language where lanname = 'internal')) as routines,
          (select count(*)::integer from pg_type where typnamespace = s and typtype = 'd') as domains,
          (select count(*)::integer from pg_constraint where connamespace = s and contype not in ('n', 't')) as constraints,
          (select count(*)::integer from pg_trigger t join pg_class c on c.oid = t.tgrelid

@@ -219,6 +219,27 @@ describe('rights of roles', () => {
     await expectRemedies();
   });
 
+  test('that were granted to a role which no longer exists, or was replaced by another of its name, are listed', async () => {
+    const [gone, replaced] = [await createRole(), await createRole()];
+    await grantAccess(gone, 'reader');
+    await grantAccess(replaced, 'service');
+    await database().query(`drop owned by ${gone.quotedName}, ${replaced.quotedName}`);
+    for (const { quotedName } of [gone, replaced]) {
+      await database().query(`drop role ${quotedName}`);
+      await database().query(`create role ${quotedName}`);
+    }
+    await database().query(`drop role ${gone.quotedName}`);
+    try {
+      await expectDrift(
+        `role "${gone.name}" does not exist, but has level reader. Remove the level: select filestore.revoke_access('${gone.name}')`,
+        `role "${replaced.name}" is not the role that got level service: that one was dropped, or the database was restored. Remove the level with filestore.revoke_access, or grant it to the role that exists now: select filestore.grant_access('${replaced.name}', 'service')`,
+      );
+      await expectRemedies();
+    } finally {
+      await database().query(`create role ${gone.quotedName}`);
+    }
+  });
+
   test('that migrations no longer renew are a difference', async () => {
     await database().query('drop trigger migrations_renew_access on graphile_migrate.migrations');
     await database().query('alter table graphile_migrate.current disable trigger all');

@@ -30,7 +30,8 @@ describe('the data dictionary', () => {
        from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
        where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v')
        union all
-       select proname, obj_description(oid, 'pg_proc') from pg_proc where pronamespace = 'filestore'::regnamespace
+       select proname, obj_description(oid, 'pg_proc') from pg_proc
+       where pronamespace = 'filestore'::regnamespace and prolang <> (select oid from pg_language where lanname = 'internal')
        union all
        select typname, obj_description(oid, 'pg_type') from pg_type
        where typnamespace = 'filestore'::regnamespace and typtype = 'd'`,

@@ -22,7 +22,7 @@ const session = (level: Level): Client => {
 
 /** The ids of the rows that beforeAll creates: the database is new, so ids start at 1. */
 const MAIN = 1;
-const [ROOT, DOCS, A, GONE] = [1, 2, 3, 4];
+const [ROOT, DOCS, A, GONE] = [1, 3, 4, 5];
 const [RUNNING, QUEUED] = [1, 2];
 
 const fixture = (path: string) => readFileSync(join(PACKAGE_ROOT, 'migrations/fixtures', path), 'utf8');
@@ -61,6 +61,7 @@ const CALLS: Readonly<Record<string, string>> = {
   create_nodes: `filestore.create_nodes(jsonb_build_array(jsonb_build_object('parent_id', ${DOCS}, 'name', 'b')))`,
   delete_batch: `filestore.delete_batch(${DOCS}, 1)`,
   delete_node: `filestore.delete_node(${DOCS}, recursive => true)`,
+  delete_mount: `filestore.delete_mount('empty')`,
   describe_element: `filestore.describe_element(1, '{}')`,
   directory_totals: `filestore.directory_totals(${DOCS})`,
   ensure_child: `filestore.ensure_child(n, 'c') from filestore.nodes n where n.id = ${DOCS}`,
@@ -82,6 +83,7 @@ const CALLS: Readonly<Record<string, string>> = {
   lock_parents: `filestore.lock_parents(jsonb_build_array(jsonb_build_object('parent_id', ${DOCS})))`,
   lock_tree: `filestore.lock_tree(${MAIN}, true)`,
   merge_metadata: `filestore.merge_metadata(${A}, '{"a": 1}')`,
+  mount_place: `filestore.mount_place('local', '/main', null, null, null)`,
   move_node: `filestore.move_node(${DOCS}, new_name => 'papers')`,
   node_at: `filestore.node_at(${A}, now())`,
   node_by_path: `filestore.node_by_path('main', 'docs/a')`,
@@ -162,7 +164,7 @@ beforeAll(async () => {
     sessions.set(level, await role.connect());
   }
   await client.query(`
-    insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('main', 'local', '/main');
+    insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('main', 'local', '/main'), ('empty', 'local', '/empty');
     select filestore.ensure_directory('main', 'docs');
     select filestore.create_node(${DOCS}, 'a');
     select filestore.create_node(${DOCS}, 'gone');

@@ -46,6 +46,8 @@ async function namesOf(condition: string, values: readonly unknown[] = []): Prom
   const rows = await database().query<{ name: string }>(
     `select p.proname as name from pg_proc p
      where p.pronamespace = 'filestore'::regnamespace and (${condition})
+       -- No constructors of range types, which the server creates.
+       and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'i')
      order by p.proname collate "C"`,
     values,
   );

@@ -55,8 +55,7 @@ describe('no role can block all others with a table lock:', () => {
         await client.query('rollback');
       }
     }
-    // The right to delete mounts includes the right to lock their table.
-    expect([...new Set(locked)]).toEqual(level === 'operator' ? ['filestore.backend_mounts'] : []);
+    expect(locked).toEqual([]);
   });
 });
 
@@ -158,7 +157,7 @@ describe('renew_access', () => {
     await session.query("select filestore.grant_access($1, 'service')", [name]);
     await database().query(`drop owned by ${name}`);
     await asAdmin((admin) => admin.query(`drop role ${name}`));
-    expect(await reported()).toEqual([]);
+    expect(await reported()).toEqual([`role is gone ${name} role`]);
 
     const notices: string[] = [];
     const listen = ({ message = '' }: { message?: string | undefined }) => notices.push(message);
@@ -174,6 +173,48 @@ describe('renew_access', () => {
       [[name, kept.name]],
     );
     expect(rows).toEqual([{ role_name: kept.name }]);
+  });
+
+  test('gives no rights to a new role with the name of one that had a level, until it gets the level itself', async () => {
+    const name = `${database().name}_again`;
+    const quotedName = `"${name}"`;
+    const create = () => asAdmin((admin) => admin.query(`create role ${quotedName}`));
+    await create();
+    await session.query("select filestore.grant_access($1, 'operator')", [name]);
+    await database().query(`drop owned by ${quotedName}`);
+    await asAdmin((admin) => admin.query(`drop role ${quotedName}`));
+    await create();
+    const notices: string[] = [];
+    const listen = ({ message = '' }: { message?: string | undefined }) => notices.push(message);
+    session.on('notice', listen);
+    await session.query('select filestore.renew_access()');
+    session.off('notice', listen);
+    expect(notices).toEqual([
+      expect.stringMatching(`^role "${name}" is not the role that got level operator, and gets no rights: `),
+    ]);
+    const reads = async () =>
+      (await session.query("select has_schema_privilege($1, 'filestore', 'usage') as reads", [name])).rows[0]
+        .reads;
+    expect(await reads()).toBe(false);
+    expect(await reported()).toEqual([`role was replaced ${name} role`]);
+
+    await session.query("select filestore.grant_access($1, 'reader')", [name]);
+    expect(await reads()).toBe(true);
+    expect(await reported()).toEqual([]);
+    await session.query('select filestore.revoke_access($1)', [name]);
+    await asAdmin((admin) => admin.query(`drop role ${quotedName}`));
+  });
+
+  test('grants nothing by a number that another role has', async () => {
+    const [role, other] = [await createRoleWith('operator'), await createRole()];
+    await session.query(
+      'update filestore.access_levels set role_oid = (select oid from pg_roles where rolname = $2) where role_name = $1',
+      [role.name, other.name],
+    );
+    await session.query('select filestore.renew_access()');
+    expect(await readPrivileges(database(), other)).toEqual([]);
+    expect(await reported()).toEqual([`role was replaced ${role.name} role`]);
+    await session.query('select filestore.revoke_access($1)', [role.name]);
   });
 
   test('changes nothing for a role that has exactly the rights of its level', async () => {

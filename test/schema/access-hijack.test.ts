@@ -209,7 +209,7 @@ describe('a role whose own operators, functions, types and tables shadow ours', 
     for (const statement of [
       `insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('${attacker.name}', 's3', '${attacker.name}')`,
       `update filestore.backend_mounts set state = 'degraded' where mount_key = '${attacker.name}'`,
-      `delete from filestore.backend_mounts where mount_key = '${attacker.name}'`,
+      `select filestore.delete_mount('${attacker.name}')`,
       `select filestore.ensure_directory(mount_key, 'docs/old/older') from filestore.backend_mounts where id = ${mount.id}`,
       `select filestore.create_node(${old}, 'new', size_bytes => 7)`,
       `update filestore.nodes set size_bytes = 8 where id = ${file}`,

@@ -124,7 +124,7 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `select count(*) from filestore.audit_rollups('main')`,
     `select filestore.recount_rollups('main')`,
     'select count(*) from filestore.check_integrity()',
-    `delete from filestore.backend_mounts where mount_key = 'empty'`,
+    `select filestore.delete_mount('empty')`,
     `update filestore.rollups set consistency_state = 'stale' where node_id = ${DOCS}`,
   ],
 };
@@ -135,6 +135,7 @@ const FORBIDDEN: readonly string[] = [
   'delete from filestore.nodes',
   `delete from filestore.nodes where state = 'deleted'`,
   'delete from filestore.journal_entries',
+  `delete from filestore.backend_mounts where mount_key = 'empty'`,
   ...['snapshots', 'rollup_deltas'].map((table) => `delete from filestore.${table}`),
   'delete from filestore.rollups',
   'insert into filestore.snapshots select * from filestore.view_filestore_node_versions',
@@ -213,6 +214,7 @@ const FORBIDDEN: readonly string[] = [
   `select setval('filestore.nodes_id_seq', 1)`,
   `set session_replication_role = 'replica'`,
   'lock table filestore.nodes in access exclusive mode',
+  'lock table filestore.backend_mounts in access exclusive mode',
 ];
 
 describe.each(LEVELS)('to %s', (level) => {
@@ -260,7 +262,7 @@ describe.each(['service', 'operator'] as const)('the guards refuse a role of lev
 });
 
 test('an operator cannot remove a mount that is not empty', async () => {
-  await expect(attempt('operator', 'delete from filestore.backend_mounts')).rejects.toMatchObject({
+  await expect(attempt('operator', "select filestore.delete_mount('main')")).rejects.toMatchObject({
     code: 'FS409',
   });
 });

@@ -50,7 +50,7 @@ beforeAll(async () => {
   );
   await database().query("update filestore.backend_mounts set state = 'active', erasing_since = null");
   await database().query(
-    `insert into filestore.access_levels (role_name, level) values ('a role', 'reader');
+    `insert into filestore.access_levels (role_name, role_oid, level) values ('a role', 1, 'reader');
      insert into filestore.backfills (table_name, column_name, expression, finished_at) values ('nodes', 'x', 'y', clock_timestamp())`,
   );
 });

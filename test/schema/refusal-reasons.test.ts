@@ -246,6 +246,6 @@ test('the owner is refused a version with the same reason for nodes and mounts',
 test('an operator is refused an invalid age, and the removal of a mount that is not empty', async () => {
   const purge = "select filestore.purge_deleted(interval '-1 day', 10)";
   await refused(operator, 'FS422', 'retention_check', purge);
-  const remove = 'delete from filestore.backend_mounts where id = $1';
+  const remove = 'select filestore.delete_mount(mount_key) from filestore.backend_mounts where id = $1';
   await refused(operator, 'FS409', 'nodes_not_empty', remove, [mount.id]);
 });

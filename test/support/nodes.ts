@@ -34,6 +34,18 @@ export async function createMount(sql: Sql, kind: 'local' | 's3' = 'local'): Pro
   return { id, rootId: root.id };
 }
 
+/** Inserts a mount with the given columns and the key `media`, and returns its row. */
+export function insertMount(sql: Sql, columns: Record<string, unknown>): Promise<QueryResultRow> {
+  const all: Record<string, unknown> = { mount_key: 'media', ...columns };
+  const names = Object.keys(all);
+  return one(
+    sql,
+    `insert into filestore.backend_mounts (${names.join(', ')})
+     values (${names.map((_, index) => `$${index + 1}`).join(', ')}) returning *`,
+    Object.values(all),
+  );
+}
+
 /** Creates a node and returns its id. */
 export async function createNode(
   sql: Sql,

@@ -29,7 +29,10 @@ const UNCOMMENTED = `
     union all
     select case p.prokind when 'p' then 'procedure' when 'a' then 'aggregate' else 'function' end,
            format('%I.%I(%s)', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid)), array[p.proname], obj_description(p.oid, 'pg_proc')
-    from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'filestore'
+    from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = 'filestore'
+      -- The server creates the constructors of range types.
+      and not exists (select from pg_depend d where d.classid = 'pg_proc'::regclass and d.objid = p.oid and d.deptype = 'i')
     union all
     select 'trigger', format('%I on %I.%I', t.tgname, n.nspname, c.relname), array[t.tgname], obj_description(t.oid, 'pg_trigger')
     from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
