@@ -1,4 +1,4 @@
-import { mulberry32 } from '../../harness/mulberry32.ts';
+import { mulberry32 } from '../support/mulberry32.ts';
 
 /** Random numbers that depend only on a seed, so that a run can be repeated. */
 export class Random {

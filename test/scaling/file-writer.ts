@@ -1,5 +1,4 @@
 import type pg from 'pg';
-import { mulberry32 } from '../../harness/mulberry32.ts';
 import {
   beginCommand,
   beginWork,
@@ -10,6 +9,7 @@ import {
   recordSightings,
   upsertFile,
 } from '../../src/sql/index.ts';
+import { mulberry32 } from '../support/mulberry32.ts';
 import type { FilledMount } from './fill-mount.ts';
 
 /** A version of a file that the server acknowledged. */

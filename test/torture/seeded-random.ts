@@ -1,4 +1,4 @@
-import { mulberry32 } from '../../harness/mulberry32.ts';
+import { mulberry32 } from '../support/mulberry32.ts';
 
 /** Choices that depend only on a seed. The outcome of a concurrent run also depends on timing. */
 export interface Random {

@@ -1,0 +1,104 @@
+import type { Comparison } from './context.ts';
+import { bulk, create, hot } from './create.ts';
+import { compareDesigns } from './designs/compare-designs.ts';
+import { growth } from './growth.ts';
+import { instructions } from './instructions.ts';
+import { lockWaits } from './lock-waits.ts';
+import { preparedForMoves } from './prepared-for-moves.ts';
+import { runner } from './runner.ts';
+import { fold, page, totals } from './total-readings.ts';
+import { trees } from './trees.ts';
+import { move, update } from './update.ts';
+import { versions } from './versions.ts';
+import { watch } from './watch-latency.ts';
+
+interface Listed {
+  readonly measure: Comparison;
+  /** Lines of the help. */
+  readonly help: readonly string[];
+  /** Measured only when it is named: it needs another checkout, or makes a report. */
+  readonly isOnDemand?: true;
+}
+
+/** What `npm run bench` can measure, by the name that `--only` takes. */
+export const COMPARISONS: Readonly<Record<string, Listed>> = {
+  create: {
+    measure: create,
+    help: ['a file by a service; "filled": by a loader that gives parent_path and parent_live'],
+  },
+  bulk: { measure: bulk, help: ['100000 files in one statement'] },
+  hot: { measure: hot, help: ['creates in one directory against creates spread over a thousand'] },
+  fold: { measure: fold, help: ['how fast fold_rollups() is, and what creates notice of it'] },
+  totals: {
+    measure: totals,
+    help: ['directory_totals() with much pending, against adding up what is pending'],
+  },
+  page: {
+    measure: page,
+    help: ['list_totals() of 200 directories, against directory_totals() of each and against the view'],
+  },
+  update: { measure: update, help: ['heartbeats and content writes'] },
+  move: { measure: move, help: ['a directory with 20000 and with 100000 nodes below it'] },
+  trees: {
+    measure: trees,
+    help: [
+      'check_integrity(), delete_node(), restore_node(), delete_batch(), purge_deleted() of a large tree',
+    ],
+  },
+  growth: {
+    measure: growth,
+    help: [
+      'bytes on disk for each node, version, sighting and command; vacuum, reindex, recount and check of',
+      'all of them',
+    ],
+  },
+  prepared: {
+    measure: preparedForMoves,
+    help: [
+      'what a server that is prepared for moving mounts writes to its log. "instructions" has what its',
+      'writers pay',
+    ],
+  },
+  runner: {
+    measure: runner,
+    help: ['processes that migrate a database, with nothing and with everything to do (at least 15 rounds)'],
+  },
+  watch: {
+    measure: watch,
+    help: [
+      "from a save to the change in the database: db:watch against graphile-migrate's watch",
+      '(at least 7 rounds)',
+    ],
+  },
+  'lock-waits': {
+    measure: lockWaits,
+    help: [
+      'the longest wait of a writer while a migration alters a table that others use for 80 % of the',
+      'time: the runner against a constant lock timeout of 5 s',
+    ],
+  },
+  instructions: {
+    measure: instructions,
+    help: [
+      'how many instructions a statement takes, counted once by valgrind. "other" is the insert into the',
+      'twin. For a part of the insert, "here" is what it saves without the part, "other" the whole insert',
+    ],
+  },
+  versions: {
+    measure: versions,
+    help: [
+      'the schema here against the committed migrations of --against, in databases of one server:',
+      'creates, content writes, commands, a bulk load, totals, folds, heartbeats; moving, deleting,',
+      'restoring and purging 20000 nodes',
+    ],
+    isOnDemand: true,
+  },
+  designs: {
+    measure: compareDesigns,
+    help: [
+      'this schema against the other designs of bench/designs/alternatives: every operation, and what',
+      'goes wrong when connections meet. Only with --only designs',
+    ],
+    isOnDemand: true,
+  },
+};
