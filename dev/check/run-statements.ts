@@ -4,6 +4,7 @@ import { readChecks } from '../../src/db/migration-checks.ts';
 import { migrationSettings } from '../../src/settings/settings.ts';
 import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
 import type { Problem } from './gate.ts';
+import { guidanceOf } from './guidance.ts';
 import type { SqlSource } from './sources.ts';
 
 /** Applies migrations in order, each after its checks, and in its own transaction unless it declares none. */
@@ -64,10 +65,11 @@ export function describeFailure(
   { text, line }: Pick<SqlStatement, 'text' | 'line'>,
   source: SqlSource,
 ): Problem {
-  const details = [error.detail, error.hint, error.where?.split('\n')[0]].filter(Boolean).join(' ');
+  const { hint, advice } = guidanceOf(error);
+  const details = [error.detail, hint, error.where?.split('\n')[0]].filter(Boolean).join(' ');
   return {
     ...source.placeOf(line + placeAt(text, Number(error.position ?? 1)).line - 1),
     what: `fails: ${error.message} (SQLSTATE ${error.code})${details === '' ? '' : `. ${details}`}`,
-    remedy: 'Correct the statement, or the objects that it uses.',
+    remedy: advice ?? 'Correct the statement, or the objects that it uses.',
   };
 }

@@ -33,6 +33,8 @@ export const commit = defineCommand({
         );
       }
       if (leftovers.type === 'known') renderLeftovers(output, context, leftovers.differences);
+      else if (leftovers.type === 'other branch')
+        output.warn(`The development database did not get it. ${leftovers.reason}`);
       else output.warn(`Could not check the development database for leftovers. ${leftovers.reason}`);
       output.say('Next: npm run db:docs, then npm run db:check.');
       return DONE;

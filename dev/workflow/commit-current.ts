@@ -13,7 +13,7 @@ import {
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
-import { readMigrations, refuseOtherBranch } from './other-branch.ts';
+import { findOtherBranch, readMigrations } from './other-branch.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 import { committedFiles, withStaging } from './staging.ts';
 import type { WorkflowContext } from './workflow-context.ts';
@@ -42,11 +42,11 @@ const LONGEST_MESSAGE = 512;
 
 /**
  * Turns current.sql into a committed migration: applies all migrations to an empty shadow database, records the new
- * one in the development database, and empties current.sql. A failure changes no file.
+ * one in the development database unless that is of another branch, and empties current.sql. A failure changes no file.
  * @throws {SettingsError} without a message, or when the shadow database may not be erased.
  * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is nothing to commit, its line ends or checks are malformed,
  * or the shadow database is in use.
- * @throws what applying current.sql does.
+ * @throws {FilestoreError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
  */
 export async function commitCurrent(context: WorkflowContext, options: CommitOptions): Promise<CommitResult> {
   const startedAt = performance.now();
@@ -63,13 +63,14 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
   const message = readMessage(options.message ?? messageOf(text));
   refuseToErase(databases, 'shadow', options.yesErase);
   const committed = await readMigrations();
-  await refuseOtherBranch(databases.main, committed);
+  const otherBranch = await findOtherBranch(databases.main, committed);
   await untilUnused(databases, 'shadow');
   onStep('recreating the shadow database');
   return withStaging(async (staging) => {
     const { folder } = staging;
-    const outcome = await withGraphile(context, (graphile) =>
-      runCommand(context, graphile, {
+    const used = otherBranch === undefined ? context : onShadowAlone(context);
+    const outcome = await withGraphile(used, (graphile) =>
+      runCommand(used, graphile, {
         async make() {
           await staging.refresh();
           return { type: 'commit', migrationsFolder: folder, message };
@@ -86,11 +87,23 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
       type: 'committed',
       filename,
       hash: migration?.hash ?? '',
-      leftovers: await leftoversOfCommit(databases),
+      leftovers:
+        otherBranch === undefined
+          ? await leftoversOfCommit(databases)
+          : { type: 'other branch', reason: otherBranch },
       currentKept,
       durationMs: performance.now() - startedAt,
     };
   });
+}
+
+/**
+ * The development database is of another branch, and keeps its rows: the shadow database, which has all migrations by
+ * then, takes its place.
+ */
+function onShadowAlone(context: WorkflowContext): WorkflowContext {
+  const { databases } = context;
+  return { ...context, databases: { ...databases, main: databases.shadow } };
 }
 
 /** Copies the result from the copy into the folder. The migration comes first, so the change is never lost. */

@@ -4,16 +4,9 @@ import { FilestoreError } from '../../src/errors.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import type { Problem } from '../check/gate.ts';
+import { fixtureTexts } from '../check/gates/fixture-texts.ts';
 import { lineEndProblems } from '../check/gates/sql-files.ts';
-import {
-  CURRENT,
-  FIXTURES,
-  isEmpty,
-  isSource,
-  readSources,
-  type SqlSource,
-  sourceOf,
-} from '../check/sources.ts';
+import { CURRENT, isEmpty, isSource, readSources, type SqlSource, sourceOf } from '../check/sources.ts';
 import { readIfThere } from '../read-if-there.ts';
 
 export function currentFile(migrationsFolder: string): string {
@@ -68,11 +61,9 @@ async function refuseProblem(problemsOf: (compiled: SqlSource) => readonly Probl
   throw new FilestoreError('SCHEMA_CHANGE_REFUSED', `${file}:${line} ${what}. ${remedy}`);
 }
 
-/** Fixtures that current.sql includes, also indirectly; as paths below fixtures/. */
-export async function includedFixtures(): Promise<ReadonlySet<string>> {
-  const compiled = await readCompiled();
-  const files = compiled?.text.split('\n').map((_, index) => compiled.placeOf(index + 1).file) ?? [];
-  return new Set(
-    files.filter((file) => file.startsWith(`${FIXTURES}/`)).map((file) => file.slice(FIXTURES.length + 1)),
-  );
+/** Fixtures that differ from the last migration that includes them, current.sql included; as paths below migrations/. */
+export async function staleFixtures(): Promise<ReadonlySet<string>> {
+  const found = await fixtureTexts.check(await readSources(PACKAGE_ROOT, true));
+  const problems = found.state === 'failed' ? found.problems : [];
+  return new Set(problems.map(({ file }) => file.slice('migrations/'.length)));
 }

@@ -3,6 +3,7 @@ import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import type { FailedText, ThreadFailure, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { placeAt, splitStatements } from '../../src/sql-text.ts';
+import { guidanceOf } from '../check/guidance.ts';
 import { COMMITTED } from '../check/sources.ts';
 import { readCompiled } from './current-sql.ts';
 
@@ -46,28 +47,6 @@ type PlaceOf = (line: number) => { readonly file: string; readonly line: number 
 /** Lines of a statement that are shown before and after the one where the server stopped. */
 const AROUND = 6;
 
-const REPEATED =
-  'current.sql runs again at every save, so its objects may exist already. Write create … if not exists, create or replace, or drop … if exists before create.';
-
-/** What to do, by SQLSTATE (PostgreSQL manual, appendix A). */
-const ADVICE: Readonly<Record<string, string>> = {
-  '42P06': REPEATED,
-  '42P07': REPEATED,
-  '42701': REPEATED,
-  '42710': REPEATED,
-  '42723': REPEATED,
-  '42P16':
-    'create or replace cannot change or remove columns of a view. Drop it first (drop view if exists …), then create it.',
-  '42P13':
-    'create or replace cannot change the result of a function. Drop it first (drop function if exists …), then create it.',
-  '2BP01':
-    'Drop the objects that depend on it first, by name, and include them again afterwards (--!include). Do not use cascade: it drops them without recreating them.',
-  '25001':
-    'This statement cannot run in a transaction. Write it as a separate migration that begins with "--! no-transaction".',
-  '55P03':
-    'Another session holds a lock on it, perhaps an open transaction in another terminal (select * from pg_stat_activity where xact_start is not null).',
-};
-
 /**
  * Describes a failure, and finds its line in the file.
  * @param committed The committed migrations; one that is not among them comes from current.sql.
@@ -82,8 +61,7 @@ export async function explainFailure(
     message: error.message.replaceAll(folder, 'migrations').replaceAll(MIGRATIONS_FOLDER, 'migrations'),
     code: error.code,
     detail: error.detail,
-    hint: error.hint,
-    advice: ADVICE[error.code ?? ''] ?? null,
+    ...guidanceOf(error),
     where: error.where?.split('\n')[0] ?? null,
     database: target?.database ?? null,
     ...(failed === null || target === null

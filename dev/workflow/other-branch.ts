@@ -42,6 +42,20 @@ export async function readPending(
   return plan.state === 'current' ? [] : plan.pending;
 }
 
+/** How a database was migrated by other files; undefined if it was not. */
+export async function findOtherBranch(
+  connection: ConnectionSettings,
+  committed: readonly CommittedMigration[],
+): Promise<string | undefined> {
+  try {
+    await readPending(connection, committed);
+    return undefined;
+  } catch (error) {
+    if (error instanceof DatabaseAheadError || error instanceof HistoryDivergedError) return error.message;
+    throw error;
+  }
+}
+
 /** @throws what {@link readPending} does. */
 export async function refuseOtherBranch(
   connection: ConnectionSettings,
@@ -66,5 +80,5 @@ function otherFiles(connection: ConnectionSettings): string {
 }
 
 function remedy({ database }: ConnectionSettings): string {
-  return `Nothing was changed. Switch back to that branch, or recreate the database from these files, which erases the rows in "${database}": npm run db:reset`;
+  return `The database was not changed. Switch back to that branch, or recreate the database from these files, which erases the rows in "${database}": npm run db:reset`;
 }

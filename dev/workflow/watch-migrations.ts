@@ -4,7 +4,7 @@ import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
-import { includedFixtures } from './current-sql.ts';
+import { staleFixtures } from './current-sql.ts';
 import type { Graphile } from './graphile.ts';
 import { readMigrations, readPending } from './other-branch.ts';
 import { withGraphile } from './run-command.ts';
@@ -17,7 +17,7 @@ export type WatchEvent =
       readonly result: ApplyResult;
       /** Milliseconds from the save to the end of applying; null at the start. */
       readonly sinceSaveMs: number | null;
-      /** Saved fixtures that current.sql does not include, so they had no effect. */
+      /** Saved fixtures that no migration has in this form, so they had no effect. */
       readonly notIncluded: readonly string[];
     }
   /** The database cannot be used. The watch tries again at every save and at intervals. */
@@ -144,11 +144,9 @@ async function readIdentity(main: ConnectionSettings): Promise<string | undefine
   }
 }
 
+/** A merge also writes fixtures: those are in its migrations. */
 async function fixturesPassedOver(paths: readonly string[]): Promise<readonly string[]> {
-  const fixtures = paths
-    .filter((path) => path.startsWith('fixtures/'))
-    .map((path) => path.slice('fixtures/'.length));
-  if (fixtures.length === 0) return [];
-  const included = await includedFixtures();
-  return fixtures.filter((name) => !included.has(name));
+  if (!paths.some((path) => path.startsWith('fixtures/'))) return [];
+  const stale = await staleFixtures();
+  return paths.filter((path) => stale.has(path)).map((path) => path.slice('fixtures/'.length));
 }

@@ -2,12 +2,13 @@ import { execFileSync } from 'node:child_process';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { runCli } from '../support/command-line.ts';
-import { numberAfterLast } from '../support/committed-files.ts';
+import { lastCommitted, numberAfterLast } from '../support/committed-files.ts';
 import {
   columnsOf,
   type Editor,
   editorOf,
   makeWorkflowDatabases,
+  query,
   type RunningCommand,
   startWatch,
   untilColumn,
@@ -23,7 +24,7 @@ const NEXT = numberAfterLast(1);
 let copy: PackageCopy;
 let editor: Editor;
 let env: WorkflowEnv;
-let watching: RunningCommand;
+let watching: RunningCommand | undefined;
 
 beforeEach(async () => {
   copy = copyPackage();
@@ -33,7 +34,8 @@ beforeEach(async () => {
   commitAll('Base');
 });
 afterEach(() => {
-  watching.child.kill('SIGKILL');
+  watching?.child.kill('SIGKILL');
+  watching = undefined;
   copy.remove();
 });
 
@@ -73,14 +75,11 @@ test('a switch to a branch with other migrations is reported and applies nothing
     ),
   );
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('other_hint');
-  // The other commands refuse it too.
   const once = await run('watch', '--once');
   expect(once).toMatchObject({
     exitCode: 4,
     stderr: expect.stringMatching(/DATABASE_AHEAD.*npm run db:reset/),
   });
-  expect(await run('commit', '-m', 'Other hints')).toMatchObject({ exitCode: 4 });
-  expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('other_hint');
 
   git('checkout', '--quiet', 'mine');
   await watching.untilSays(/Up to date/);
@@ -90,6 +89,54 @@ test('a switch to a branch with other migrations is reported and applies nothing
   expect(await run('reset')).toMatchObject({ exitCode: 0 });
   await untilColumn(env.DATABASE_URL, 'nodes', 'other_hint');
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
+  expect((await watching.interrupt()).exitCode).toBe(0);
+});
+
+test('a commit on a branch with other migrations keeps the rows of the development database, which does not get it', async () => {
+  await makeBranches();
+  await query(env.DATABASE_URL, 'create table precious (n integer)');
+  git('checkout', '--quiet', 'other');
+  const committed = await run('commit', '-m', 'Other hints');
+  expect(committed, committed.output).toMatchObject({ exitCode: 0 });
+  expect(committed.stdout).toContain(`Committed migrations/committed/${NEXT}-other-hints.sql`);
+  expect(committed.stderr).toMatch(
+    /^The development database did not get it\. .*Switch back to that branch, or recreate .*npm run db:reset\n$/,
+  );
+  expect(lastCommitted(copy.folder)).toMatchObject({ filename: `${NEXT}-other-hints.sql` });
+  expect(await columnsOf(env.SHADOW_DATABASE_URL, 'nodes')).toContain('other_hint');
+  expect(await columnsOf(env.DATABASE_URL, 'nodes')).toContain('owner_hint');
+  expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('other_hint');
+  expect(await query(env.DATABASE_URL, 'select from precious')).toEqual([]);
+});
+
+test('a merge that brings a fixture with its migration asks for no include', async () => {
+  await makeBranches();
+  git('checkout', '--quiet', 'base');
+  watching = startWatch(copy, { ...env });
+  await watching.untilSays(/REFUSED/);
+  expect(await run('reset')).toMatchObject({ exitCode: 0 });
+  await watching.untilSays(/Up to date/);
+  git('checkout', '--quiet', '-b', 'view', 'base');
+  const view = 'fixtures/views/view_filestore_active_nodes.sql';
+  editor.replace(
+    view,
+    '\nfrom filestore.nodes n',
+    ",\n  n.metadata ->> 'hint' as hint\nfrom filestore.nodes n",
+  );
+  await watching.untilSays(`Not applied: ${view} was saved`);
+  editor.write('--!include views/view_filestore_active_nodes.sql\n');
+  await watching.untilSays(/Applied current\.sql/);
+  expect(await run('commit', '-m', 'Hints in the view')).toMatchObject({ exitCode: 0 });
+  commitAll('View');
+  await watching.untilSays(/Up to date/);
+
+  git('checkout', '--quiet', 'base');
+  await watching.untilSays(/REFUSED/);
+  git('merge', '--quiet', '--ff-only', 'view');
+  const said = await watching.untilSays(/Up to date/);
+  expect(said).not.toContain('Not applied');
+  editor.write('select 1;\n');
+  expect(await watching.untilSays(/Applied current\.sql/)).not.toContain('Not applied');
   expect((await watching.interrupt()).exitCode).toBe(0);
 });
 

@@ -41,6 +41,20 @@ describe('squawk', () => {
     expect(await lint.check(await checkoutWith(`--! no-transaction\n${index}`))).toEqual(PASSED);
   });
 
+  test('reports a syntax error once, without what follows from it', async () => {
+    const text =
+      'select 1;\nalter tabel filestore.nodes add column if not exists owner_hint text;\nselect 2;\n';
+    const found = await problemsOf(lint.check(await checkoutWith(text)));
+    expect(found).toMatchObject([
+      {
+        file: CURRENT,
+        line: 2,
+        what: expect.stringContaining('syntax-error: '),
+        remedy: 'Correct the statement.',
+      },
+    ]);
+  });
+
   test('fails when its settings cannot be read', async () => {
     const copy = spoil();
     copy.write('.squawk.toml', 'excluded_rules = 3\n');

@@ -118,7 +118,7 @@ describe('commit', () => {
       env.DATABASE_URL,
       "insert into graphile_migrate.migrations (hash, filename) values ('sha1:00', '000001.sql')",
     );
-    await expectRefusal(['commit'], 4, /DATABASE_AHEAD: .*it has 000001\.sql/);
+    await expectRefusal(['watch', '--once'], 4, /DATABASE_AHEAD: .*it has 000001\.sql/);
     await query(env.DATABASE_URL, 'delete from graphile_migrate.migrations');
     editor.write(blank);
     await expectRefusal(['uncommit'], 1, /There is no committed migration/);

@@ -61,13 +61,25 @@ async function runSquawk(
     const what = `cannot be read by squawk: ${stderr.trim() || stdout.trim() || `it ended with ${exitCode}`}`;
     return [{ file: files[0] ?? '', line: null, what, remedy: 'Correct .squawk.toml or the SQL.' }];
   }
-  return complaints.map(({ file, line, rule_name, message, help }) => {
+  return withoutConsequences(complaints).map(({ file, line, rule_name, message, help }) => {
     const source = sources.find((candidate) => file.endsWith(candidate.file)) ?? sources[0];
     return {
       ...(source?.placeOf(line + 1) ?? { file, line: line + 1 }),
       what: `${rule_name}: ${message}`,
-      remedy: [help, REMEDY.replace('RULE', rule_name)].filter(Boolean).join(' '),
+      remedy:
+        rule_name === 'syntax-error'
+          ? 'Correct the statement.'
+          : [help, REMEDY.replace('RULE', rule_name)].filter(Boolean).join(' '),
     };
+  });
+}
+
+/** After a syntax error, squawk reports most of the following words, and what it took for statements. */
+function withoutConsequences(complaints: readonly Complaint[]): readonly Complaint[] {
+  const isSyntaxError = ({ rule_name }: Complaint) => rule_name === 'syntax-error';
+  return complaints.filter((complaint) => {
+    const first = complaints.find((other) => other.file === complaint.file && isSyntaxError(other));
+    return first === undefined || first === complaint;
   });
 }
 
