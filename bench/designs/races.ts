@@ -16,8 +16,8 @@ interface Ground {
   readonly left: Place;
   readonly right: Place;
   readonly tree: Place;
-  /** A directory below `tree`. */
-  readonly inner: Place;
+  /** Id of a directory below `tree`, or of `tree` when a small catalogue has none there. */
+  readonly innerId: string;
 }
 
 interface Counts {
@@ -128,9 +128,9 @@ async function prepareGround(scene: Scene, design: Design, name: string): Promis
   if (!design.createMount || !design.copyTree) throw new Error(`${design.title} has no mounts`);
   const { mountId, rootId } = await design.createMount(client, `race-${name.replaceAll(' ', '-')}`);
   for (const copy of ['left', 'right']) await run(client, design.copyTree(tree.racing, rootId, copy));
-  const leftId = await childOf(client, design, rootId, 'left');
+  const leftId = await copyOf(client, design, rootId, 'left');
   await run(client, design.copyTree(tree.racing, leftId, 'tree'));
-  const treeId = await childOf(client, design, leftId, 'tree');
+  const treeId = await copyOf(client, design, leftId, 'tree');
   const place = (id: string, parentId: string, path: string): Place => ({
     id,
     mountId,
@@ -138,24 +138,34 @@ async function prepareGround(scene: Scene, design: Design, name: string): Promis
     path,
     name: path.slice(path.lastIndexOf('/') + 1),
   });
-  const innerId = await childOf(client, design, treeId);
   return {
     mountId,
     left: place(leftId, rootId, 'left'),
-    right: place(await childOf(client, design, rootId, 'right'), rootId, 'right'),
+    right: place(await copyOf(client, design, rootId, 'right'), rootId, 'right'),
     tree: place(treeId, leftId, 'left/tree'),
-    inner: place(innerId, treeId, 'left/tree/inner'),
+    innerId: (await findDirectory(client, design, treeId)) ?? treeId,
   };
 }
 
-/** The child with a name, or any directory. */
-async function childOf(client: Client, design: Design, parentId: string, name?: string): Promise<string> {
+/** The id of a directory in another one: that with the name, or the first. */
+async function findDirectory(
+  client: Client,
+  design: Design,
+  parentId: string,
+  name?: string,
+): Promise<string | undefined> {
   const { table } = design.nodes;
   const { rows } = await client.query(
     `select id from ${table} where parent_id = $1 and kind = 'directory' and ($2::text is null or name = $2) order by id limit 1`,
     [parentId, name ?? null],
   );
-  return rows[0].id;
+  return rows[0]?.id;
+}
+
+async function copyOf(client: Client, design: Design, parentId: string, name: string): Promise<string> {
+  const id = await findDirectory(client, design, parentId, name);
+  if (id === undefined) throw new Error(`${design.title} made no copy "${name}"`);
+  return id;
 }
 
 async function rootOf({ client }: Scene, design: Design, mountId: string): Promise<Place> {
@@ -187,7 +197,7 @@ async function creating(
       let count = 0;
       await repeat(over, async () => {
         count += 1;
-        await attempt(client, { text, values: [ground.inner.id, `made-${creator}-${count}`, count] }, counts);
+        await attempt(client, { text, values: [ground.innerId, `made-${creator}-${count}`, count] }, counts);
       });
     }),
   );
