@@ -72,7 +72,7 @@ export async function createTables(client: Client, options: TableOptions): Promi
 }
 
 /** Columns of bench.nodes that all alternatives take as they are. */
-export const LOADED =
+const LOADED =
   'id, mount_id, parent_id, name, kind, size_bytes, checksum, metadata, state, last_modified_at';
 
 export async function loadNodes(

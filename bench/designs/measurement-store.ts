@@ -4,15 +4,15 @@ import type { Environment } from '../bench-server.ts';
 import { median, type Result } from '../measure.ts';
 import type { DesignFacts } from './design.ts';
 
-export type Unit = 'ms' | 's' | '/s' | 'bytes' | '%';
+type Unit = 'ms' | 's' | '/s' | 'bytes' | '%';
 
 /** Something that is measured for one or more designs. */
 export interface Operation {
   readonly key: string;
   readonly group: string;
   readonly title: string;
-  readonly unit: Unit;
   /** Of '/s' and '%' more is better, of all others less. */
+  readonly unit: Unit;
   readonly note?: string;
   /** Part of another figure: no design wins or loses by it alone. */
   readonly isPart?: boolean;

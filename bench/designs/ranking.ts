@@ -3,7 +3,7 @@ import type { Measurement, Operation, Report } from './measurement-store.ts';
 /** Designs within a tenth of each other count as equal. */
 export const TOLERANCE = 1.1;
 
-export const isMoreBetter = ({ unit }: Pick<Operation, 'unit'>) => unit === '/s' || unit === '%';
+const isMoreBetter = ({ unit }: Pick<Operation, 'unit'>) => unit === '/s' || unit === '%';
 
 /** How many times worse one figure is than another: above 1 is worse. */
 export function timesWorse(operation: Operation, value: number, than: number): number {

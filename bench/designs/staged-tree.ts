@@ -61,7 +61,7 @@ function regionOf(name: string, nodes: number): Region {
 }
 
 /** Sizes of the trees for a number of nodes; from a million on they no longer grow. */
-export function subtreeSizes(nodes: number) {
+function subtreeSizes(nodes: number) {
   return {
     small: Math.min(10_000, Math.floor(nodes / 100)),
     large: Math.min(100_000, Math.floor(nodes / 10)),
