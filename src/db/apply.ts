@@ -28,6 +28,7 @@ export async function apply(locked: Surveyed, thread: GraphileThread, before: st
   };
   const onEvent = (event: ThreadEvent) => {
     if (event.type === 'warning') run.emit(event);
+    if (event.type === 'connected') run.progress.pids.add(event.pid);
     if (event.type === 'sent') watch.sentAt.push(performance.now());
     if (event.type !== 'start' && event.type !== 'end') return;
     const filename = event.target.committed ?? '';

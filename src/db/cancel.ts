@@ -52,3 +52,18 @@ export async function cancelUntil(
     await delay(CANCEL_EVERY_MS);
   }
 }
+
+/**
+ * Ends sessions that earlier attempts of a run have lost. A proxy can keep them on the server, with their locks. Another
+ * process may have the number of an ended one, so the name of the session counts too.
+ */
+export async function endSessions(session: Queryable, pids: Iterable<number>): Promise<void> {
+  await session
+    .query(
+      `select pg_catalog.pg_terminate_backend(a.pid)
+       from pg_catalog.pg_stat_activity a
+       where a.pid operator(pg_catalog.=) any ('{${[...pids].join()}}'::pg_catalog.int4[])
+         and a.application_name operator(pg_catalog.=) pg_catalog.current_setting('application_name')`,
+    )
+    .catch(() => undefined);
+}

@@ -6,6 +6,7 @@ import {
   poolSettings,
   serviceConnection,
 } from '../settings/settings.ts';
+import { watchSilence } from '../silence.mjs';
 import { connectionError } from './connection-error.ts';
 
 /** The schema of this package. SQL writes it before each name. */
@@ -79,15 +80,19 @@ export async function closePool(): Promise<void> {
 function createPool(): Pool {
   const { max, idleTimeoutMs } = poolSettings();
   const connection = requireServiceConnection();
+  const config = poolConfig(connection);
   const created = new pg.Pool({
-    ...poolConfig(connection),
+    ...config,
     Client: clientOf(connection),
     max,
     idleTimeoutMillis: idleTimeoutMs,
   });
   // Without listeners, a connection that the server closes would end the process: the pool listens to idle ones
   // only, and emits their errors. Queries on a lost connection are still rejected.
-  created.on('connect', (client) => client.on('error', () => undefined));
+  created.on('connect', (client) => {
+    client.on('error', () => undefined);
+    watchSilence(client, config);
+  });
   created.on('error', () => undefined);
   return created;
 }

@@ -108,17 +108,23 @@ function isUnusableRole(cause: unknown): boolean {
 /**
  * The error for a connection that was lost during its use.
  * @param applied Names of the files that were applied before.
+ * @param running Name of the file that was running.
  */
 export function connectionLostError(
   where: string,
   cause: unknown,
   applied: readonly string[] = [],
+  running: string | null = null,
 ): ConnectionLostError {
   const code = codeOfConnecting(cause);
   const reason = UNREACHABLE[code] ?? messageOf(cause);
+  const fate =
+    running === null
+      ? ''
+      : ` ${running} was running; the next run finds out whether the server completed it.`;
   const kept = applied.length === 0 ? '' : ` Applied before: ${applied.join(', ')}.`;
   return new ConnectionLostError(
-    `The connection to ${where} was lost: ${reason}.${kept} Run this again when the server is back; applied migrations are not run twice.`,
+    `The connection to ${where} was lost: ${reason}.${fate}${kept} Run this again when the server is back; applied migrations are not run twice.`,
     applied,
     { cause },
   );

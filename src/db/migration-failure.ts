@@ -4,7 +4,7 @@ import { placeAt } from '../sql-text.ts';
 import { asSentence, capitalized, seconds } from '../text.ts';
 import { clearAfterFailure } from './clear-indexes.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
-import { isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
+import { connectionLostError, isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
 import { worksConcurrently } from './invalid-index.ts';
 import type { Surveyed } from './run-state.ts';
 import type { Watch } from './watch-migration.ts';
@@ -80,7 +80,10 @@ export async function failureOf(
   const byHand = alive && failure.error.code === '57P01';
   const cause = causeOf(failure.error);
   if (isConnectionLoss(cause) && !byHand) {
-    return new PassingFailure(`The connection to ${where} was lost.`, error);
+    return new PassingFailure(
+      `The connection to ${where} was lost.`,
+      connectionLostError(where, cause, run.progress.applied, filename),
+    );
   }
   if (filename === null && isPassing(cause)) {
     return new PassingFailure(

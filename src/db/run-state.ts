@@ -36,6 +36,8 @@ export class Progress {
   waitedForLockMs = 0;
   readonly lockWaits = new LockWaits();
   attempts = 0;
+  /** Server processes of the run's sessions. */
+  readonly pids = new Set<number>();
   planTold = false;
   /** Null until the server has answered. */
   serverVersion: string | null = null;

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type FilestoreError, hasCode, MigrationFailedError, RunAbortedError } from '../errors.ts';
+import { endSessions } from './cancel.ts';
 import type { SchemaCheck } from './check-schema.ts';
 import { connectionLostError, isConnectionLoss, PassingFailure } from './connection-error.ts';
 import { pendingIn, refuseDisabledTriggers, refuseReadOnly } from './plan.ts';
@@ -74,6 +75,7 @@ async function attempt(run: RunUnderWay): Promise<RunResult> {
     waitMs: settings.connectWaitMs,
     signal: run.signal,
     onWaiting: (reason) => emit({ type: 'waiting', for: 'server', reason, atMostMs: settings.connectWaitMs }),
+    onSilent: (message) => emit({ type: 'warning', message }),
   }).catch((error) => {
     // After a first connection, a failed reconnect is reported as a lost connection.
     if (progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) throw error;
@@ -82,6 +84,8 @@ async function attempt(run: RunUnderWay): Promise<RunResult> {
   spans.end();
   try {
     spans.begin('survey');
+    if (progress.pids.size > 0 && settings.pooler === 'refuse') await endSessions(session, progress.pids);
+    progress.pids.add(session.announcedPid);
     const found = await survey(session, run.committed, settings.pooler);
     run.onSurvey?.(found);
     const { where, serverVersion, adopting } = found;

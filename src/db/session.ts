@@ -2,6 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { Database } from '../settings/database.ts';
 import { sendUntilLifted } from '../settings/setting-statement.mjs';
+import { watchSilence } from '../silence.mjs';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
 
 /** A server that does not answer for this long counts as lost. */
@@ -51,6 +52,8 @@ export interface Patience {
   readonly signal?: AbortSignal | undefined;
   /** Called once, if the first attempt fails and there is time for another. */
   readonly onWaiting?: (reason: string) => void;
+  /** Called when the server does not answer on the open session. Default: a warning of the process. */
+  readonly onSilent?: (message: string) => void;
 }
 
 /**
@@ -63,7 +66,7 @@ export async function openSession(database: Database, patience: Patience): Promi
   for (let attempt = 1; ; attempt += 1) {
     patience.signal?.throwIfAborted();
     try {
-      return await connect(database, patience.signal);
+      return await connect(database, patience);
     } catch (cause) {
       patience.signal?.throwIfAborted();
       const error = connectionError(database, cause);
@@ -76,7 +79,7 @@ export async function openSession(database: Database, patience: Patience): Promi
   }
 }
 
-async function connect(database: Database, signal?: AbortSignal): Promise<Session> {
+async function connect(database: Database, { signal, onSilent }: Patience): Promise<Session> {
   const client = new pg.Client(database.config);
   // A lost connection rejects the current query. Without this listener, it would also end the process.
   client.on('error', () => undefined);
@@ -94,6 +97,7 @@ async function connect(database: Database, signal?: AbortSignal): Promise<Sessio
   } finally {
     signal?.removeEventListener('abort', abandon);
   }
+  watchSilence(client, database.config, onSilent);
   const ended = new AbortController();
   const onAbort = () => {
     delay(STOP_MS, undefined, { signal: ended.signal }).then(abandon, () => undefined);

@@ -7,6 +7,7 @@ import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import '../node-20.mjs';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
+import { watchSilence } from '../silence.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
 import { CURRENT_UNCHANGED, isMigrationText, RECORD_QUERY, targetIn } from './library-words.mjs';
 
@@ -72,7 +73,12 @@ function replacePool() {
     constructor({ connectionString }) {
       const kind = kindOf(connectionString);
       super(input.connections[kind]);
-      this.on('connect', (/** @type {any} */ client) => observe(client, kind));
+      this.on('connect', (/** @type {any} */ client) => {
+        watchSilence(client, /** @type {object} */ (input.connections[kind]), (message) =>
+          post({ type: 'warning', message }),
+        );
+        observe(client, kind);
+      });
     }
   };
 }

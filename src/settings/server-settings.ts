@@ -85,7 +85,8 @@ export const LONG_SESSION: Readonly<Record<string, string>> = {
   tcp_keepalives_idle: '10',
   tcp_keepalives_interval: '5',
   tcp_keepalives_count: '3',
-  tcp_user_timeout: '0',
+  // For data that the host has not confirmed; the others are for a quiet connection.
+  tcp_user_timeout: '25000',
 };
 
 /** All settings, for a session that waits for the lock, migrates and verifies. */

@@ -81,8 +81,8 @@ test('a run whose connection is lost again and again fails when its time is over
     ok: false,
     error: {
       isFilestoreError: true,
-      code: 'MIGRATION_FAILED',
-      sqlState: null,
+      code: 'CONNECTION_LOST',
+      message: expect.stringContaining(`${copy.staged[1]} was running`),
       applied: [copy.staged[0]],
       cause: { code: 'ECONNRESET' },
     },
