@@ -4,23 +4,32 @@ import { type Design, type Mount, type NewFile, type Place, query } from './desi
 /** Settings of the tables that a design adds to the common ones. */
 export interface TableOptions {
   readonly schema: string;
-  /** Collation clause of names; empty for the database's default. */
-  readonly collation: string;
+  /** Collation clause of names; default: C. Empty for the database's. */
+  readonly collation?: string;
   /** Column definitions that the design adds to nodes. */
-  readonly columns: readonly string[];
+  readonly columns?: readonly string[];
   /** Columns whose change is a new version. */
-  readonly versioned: readonly string[];
-  /** Columns of the index on children of any state: with the name where tombstones are found by name. */
-  readonly children: 'parent_id' | 'parent_id, name';
+  readonly versioned?: readonly string[];
+  /** Columns of the index on children of any state; default: with the name, by which tombstones are found. */
+  readonly children?: 'parent_id' | 'parent_id, name';
   /** Statements after the common ones. */
-  readonly more: string;
+  readonly more?: string;
 }
 
 const VERSIONED = ['parent_id', 'name', 'size_bytes', 'checksum', 'metadata', 'state', 'deleted_at'];
 
 /** All that every alternative needs to do the same work: content, tombstones, versions in a history, lookups. */
-export async function createTables(client: Client, options: TableOptions): Promise<void> {
-  const { schema, collation, columns, versioned, children, more } = options;
+export async function createTables(
+  client: Client,
+  {
+    schema,
+    collation = 'collate "C"',
+    columns = [],
+    versioned = [],
+    children = 'parent_id, name',
+    more = '',
+  }: TableOptions,
+): Promise<void> {
   const changing = [...VERSIONED, ...versioned].join(', ');
   await client.query(`
     create schema ${schema};
@@ -72,8 +81,7 @@ export async function createTables(client: Client, options: TableOptions): Promi
 }
 
 /** Columns of bench.nodes that all alternatives take as they are. */
-const LOADED =
-  'id, mount_id, parent_id, name, kind, size_bytes, checksum, metadata, state, last_modified_at';
+const LOADED = 'id, mount_id, parent_id, name, kind, size_bytes, checksum, metadata, state, last_modified_at';
 
 export async function loadNodes(
   client: Client,

@@ -110,15 +110,7 @@ export const design: Design = {
     is: 'Parent pointers, and counters of each directory that every write updates, up to the root.',
     lacks: 'Every write locks the row of the root until it commits. Paths are recursive queries, as in (a).',
   },
-  setUp: (client) =>
-    createTables(client, {
-      schema: SCHEMA,
-      collation: 'collate "C"',
-      columns: [],
-      versioned: [],
-      children: 'parent_id, name',
-      more: TABLES,
-    }),
+  setUp: (client) => createTables(client, { schema: SCHEMA, more: TABLES }),
   load: (client) => loadNodes(client, SCHEMA),
   ...commonStatements(SCHEMA),
   ...parentStatements(SCHEMA),

@@ -78,15 +78,7 @@ export const design: Design = {
     is: 'Parent pointers, and a row for each pair of a node and a directory above it.',
     lacks: 'Paths are recursive queries, as in (a). A create beside a move can get the old ancestors.',
   },
-  setUp: (client) =>
-    createTables(client, {
-      schema: SCHEMA,
-      collation: 'collate "C"',
-      columns: [],
-      versioned: [],
-      children: 'parent_id, name',
-      more: TABLES,
-    }),
+  setUp: (client) => createTables(client, { schema: SCHEMA, more: TABLES }),
   load: (client) => loadNodes(client, SCHEMA),
   ...common,
   ...pointers,

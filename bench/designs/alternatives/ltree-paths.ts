@@ -61,7 +61,6 @@ export const design: Design = {
     await client.query('create extension if not exists ltree');
     await createTables(client, {
       schema: SCHEMA,
-      collation: 'collate "C"',
       columns: ['path ltree not null'],
       versioned: ['path'],
       children: 'parent_id',

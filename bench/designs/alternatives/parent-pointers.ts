@@ -16,15 +16,7 @@ export const design: Design = {
     lacks:
       'A path is no column: no index finds it and no history keeps it. The path of a node last week is not known.',
   },
-  setUp: (client) =>
-    createTables(client, {
-      schema: SCHEMA,
-      collation: 'collate "C"',
-      columns: [],
-      versioned: [],
-      children: 'parent_id, name',
-      more: '',
-    }),
+  setUp: (client) => createTables(client, { schema: SCHEMA }),
   load: (client) => loadNodes(client, SCHEMA),
   ...commonStatements(SCHEMA),
   ...statements,
