@@ -7,6 +7,7 @@ import type { CommittedMigration } from './committed-migrations.ts';
 import { connectionLostError, isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
 import { worksConcurrently } from './invalid-index.ts';
 import type { Surveyed } from './run-state.ts';
+import type { Queryable } from './session.ts';
 import type { Watch } from './watch-migration.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
@@ -50,10 +51,11 @@ export async function failureOf(
   if (alive && migration !== undefined) {
     await clearAfterFailure(locked, migration, watch.gaveUpOn === migration || run.signal.aborted);
   }
+  const rights = alive && failure.error.code === '42501' ? await defaultPrivilegesRemedy(session) : undefined;
   const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
   // Earlier blockers are no cause of another failure.
   const blockers = lockFailure !== undefined || watch.gaveUpOn !== undefined ? watch.blockers : '';
-  const error = migrationFailure(failure, migration, run.progress.applied, blockers);
+  const error = migrationFailure(failure, migration, run.progress.applied, blockers, rights);
   const { gaveUpOn } = watch;
   if (gaveUpOn !== undefined) {
     if (run.progress.durations.has(gaveUpOn.filename)) {
@@ -94,15 +96,34 @@ export async function failureOf(
   return error;
 }
 
+/** What to do if the role has no rights on what it creates; undefined if that is not the cause. */
+async function defaultPrivilegesRemedy(session: Queryable): Promise<string | undefined> {
+  const { rows } = await session.query<{ statements: string | null }>(`
+    select pg_catalog.string_agg(pg_catalog.format(
+      'alter default privileges for role %1$I grant all on %2$s to %1$I', current_user,
+      case d.defaclobjtype
+        when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types' else 'schemas'
+      end), '; ') as statements
+    from pg_catalog.pg_default_acl d
+    where d.defaclrole = current_user::pg_catalog.regrole and d.defaclnamespace = 0
+      and d.defaclrole <> all (array(select x.grantee from pg_catalog.aclexplode(d.defaclacl) x))`);
+  const statements = rows[0]?.statements;
+  return statements == null
+    ? undefined
+    : `The default privileges of this role take away its rights on what it creates. Restore them: ${statements}.`;
+}
+
 /**
  * The error for a failed migration: file, statement, position, the server's message, and what to do.
  * @param blockers The sessions that last blocked it, in words; empty if there were none.
+ * @param remedy What to do. Default: as the SQLSTATE says.
  */
 function migrationFailure(
   failure: ThreadFailure,
   migration: CommittedMigration | undefined,
   applied: readonly string[],
   blockers: string,
+  remedy?: string,
 ): MigrationFailedError {
   const { error } = failure;
   const cause = causeOf(error);
@@ -119,7 +140,7 @@ function migrationFailure(
     error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
     blockers === '' ? '' : ` It waited for ${blockers}.`,
     ` ${describeRest(failure, migration, applied)}`,
-    ` ${REMEDIES[sqlState ?? ''] ?? 'Fix the cause and run this again; applied migrations are not run twice.'}`,
+    ` ${remedy ?? REMEDIES[sqlState ?? ''] ?? 'Fix the cause and run this again; applied migrations are not run twice.'}`,
   ];
   return new MigrationFailedError(words.join(''), place, sqlState, applied, { cause });
 }

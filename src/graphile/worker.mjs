@@ -49,11 +49,12 @@ function post(message) {
 }
 
 /**
- * A placeholder for the URL. The library reads the name of the database from it, and requires different URLs.
+ * A placeholder for the URL. The library reads the name of the database from it, and requires different URLs. In
+ * this form, any name is possible, also ".".
  * @param {DatabaseKind} kind
  */
 function urlOf(kind) {
-  return `postgres:///${encodeURIComponent(input.connections[kind]?.database ?? '')}?application_name=${kind}`;
+  return `socket:/?db=${encodeURIComponent(input.connections[kind]?.database ?? '')}&application_name=${kind}`;
 }
 
 /** @param {string} url */

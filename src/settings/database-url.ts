@@ -74,9 +74,9 @@ const PARAMETERS_ELSEWHERE: ReadonlySet<string> = new Set([
  * @throws {SettingsError} that names the variable and never quotes the value.
  */
 export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
-  const url = readUrl(variable, text);
+  const { url, path } = readUrl(variable, text);
   const parameters = readParameters(variable, url.searchParams);
-  const database = decode(variable, 'database name', url.pathname.replace(/^\//, ''));
+  const database = decode(variable, 'database name', path);
   if (database === '') {
     throw new SettingsError(variable, `${variable} names no database. It must have the form ${EXAMPLE}.`);
   }
@@ -100,7 +100,7 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
   };
 }
 
-function readUrl(variable: string, text: string): URL {
+function readUrl(variable: string, text: string): { readonly url: URL; readonly path: string } {
   // libpq allows credentials without a host, for a socket that the query names. WHATWG's parser refuses that.
   const normalized = text.trim().replace(/^(postgres(?:ql)?:\/\/[^/?#]*@)\//, '$1localhost/');
   if (/^[a-z]+:\/\/(?:[^/?#]*@)?[^/?#@]*,/.test(normalized)) refuseSeveralHosts(variable);
@@ -133,7 +133,9 @@ function readUrl(variable: string, text: string): URL {
       `${variable} contains an "@" after the host. In user and password, write characters such as / and ? percent-encoded (encodeURIComponent does it); elsewhere write an "@" as %40.`,
     );
   }
-  return url;
+  // Not from the URL, which reads the names "." and ".." as steps of a path.
+  const [, path = ''] = /^[^:]*:\/\/[^/?#]*\/([^?#]*)/.exec(normalized) ?? [];
+  return { url, path };
 }
 
 /**

@@ -106,6 +106,9 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
   };
 }
 
+/** Bytes that a server keeps of a name. */
+const LONGEST_NAME = 63;
+
 function isTransferable(value: unknown): boolean {
   try {
     structuredClone(value);
@@ -125,6 +128,13 @@ function refuseMissingUrl(): never {
  */
 export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
   const { tls } = connection;
+  if (Buffer.byteLength(connection.database) > LONGEST_NAME) {
+    const place = connection.variable ?? 'connection';
+    throw new SettingsError(
+      place,
+      `${place} names a database with more than ${LONGEST_NAME} bytes. The server would shorten the name, and could use another database. Correct it.`,
+    );
+  }
   return {
     ...(connection.host !== undefined && { host: connection.host }),
     ...(connection.port !== undefined && { port: connection.port }),

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '../../src/index.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const NO_DATABASE_HERE = { DATABASE_URL: 'postgres://nowhere.invalid/app' };
@@ -37,6 +37,19 @@ describe('the database can be given', () => {
   });
 });
 
+test.each(['.', '..'])('a database named %s can be migrated', async (name) => {
+  const connectionString = database().url.replace(parts().database, name);
+  await asAdmin((admin) => admin.query(`create database "${name}"`));
+  try {
+    expect(await runMigrations({ connectionString })).toMatchObject({
+      database: name,
+      schema: { state: 'same' },
+    });
+  } finally {
+    await asAdmin((admin) => admin.query(`drop database "${name}"`));
+  }
+});
+
 describe('refused is', () => {
   const refusal = (setting: string, message: RegExp) => ({
     code: 'SETTINGS_INVALID',
@@ -57,6 +70,19 @@ describe('refused is', () => {
   test('a connection without a database', async () => {
     const run = runMigrations({ connection: { host: 'db.example' } });
     await expect(run).rejects.toMatchObject(refusal('connection', /names no database/));
+  });
+
+  test('a name that the server would shorten to that of another database', async () => {
+    const tooLong = 'é'.repeat(32);
+    const message = /names a database with more than 63 bytes/;
+    const url = runMigrations({ connectionString: `postgres://nowhere.invalid/${tooLong}` });
+    await expect(url).rejects.toMatchObject(refusal('connectionString', message));
+    const connection = { host: 'nowhere.invalid', database: tooLong };
+    await expect(runMigrations({ connection })).rejects.toMatchObject(refusal('connection', message));
+    const longest = { ...connection, database: tooLong.slice(1) };
+    await expect(migrationStatus({ connection: longest })).rejects.toMatchObject({
+      code: 'CONNECTION_FAILED',
+    });
   });
 
   test('a function, which cannot be passed to a thread', async () => {

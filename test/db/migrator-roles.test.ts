@@ -66,6 +66,23 @@ describe('the role that migrates', () => {
     });
   });
 
+  test('whose default privileges were taken away gets the statement that restores them', async () => {
+    await grant(migrator);
+    await database().query(
+      `alter default privileges for role ${migrator.quotedName} revoke all on functions from ${migrator.quotedName}`,
+    );
+    const refusal = await runMigrations({ env: envOf(migrator) }).catch((error: unknown) => error);
+    expect(refusal).toMatchObject({
+      code: 'MIGRATION_FAILED',
+      sqlState: '42501',
+      message: expect.not.stringContaining('grant create on database'),
+    });
+    const [, restore] = /Restore them: (alter default privileges [^.]*)\./.exec(String(refusal)) ?? [];
+    await database().query(restore ?? '');
+    expect(await runMigrations({ env: envOf(migrator) })).toMatchObject({ schema: { state: 'same' } });
+    await revoke(migrator);
+  });
+
   test('may be a member of the earlier one, and roles keep their rights', async () => {
     await grant(migrator);
     await runMigrations({ env: envOf(migrator) });

@@ -53,6 +53,9 @@ describe('the database URL', () => {
         ssl: false,
       },
     ],
+    ['postgres://host/..', { host: 'host', database: '..' }],
+    ['postgres://host/%2e?sslmode=disable', { host: 'host', database: '.' }],
+    ['postgres://host/a/../b', { host: 'host', database: 'a/../b' }],
     ['postgres://[::1]/db', { host: '::1', database: 'db' }],
     [
       'postgres:///db?host=/run/postgresql&port=5433',
