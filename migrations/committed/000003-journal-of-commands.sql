@@ -1,5 +1,5 @@
---! Previous: sha1:a405b02e6dfa3399315fec90d042ad788c6de6f3
---! Hash: sha1:8e345dfc0be29ef1b95999f8ca247bdd240ded21
+--! Previous: sha1:aea40a0f374de399915dd7e98ecc9a9426062c8e
+--! Hash: sha1:6c1969268df5d685bf525f1ddbc261a21b11ae45
 --! Message: Journal of commands
 
 do $$

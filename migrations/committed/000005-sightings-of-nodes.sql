@@ -1,5 +1,5 @@
---! Previous: sha1:cf053a0401336bd4d1320bf015c306f4fad22e59
---! Hash: sha1:077b8d5ff8b4785630abf42614822c618fd916ab
+--! Previous: sha1:f784b88aab4d4501fccaf5eeab72412122b7c2f7
+--! Hash: sha1:f0342151ccf9c40a2191618366597696558ba424
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

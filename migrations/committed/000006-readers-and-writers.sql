@@ -1,5 +1,5 @@
---! Previous: sha1:077b8d5ff8b4785630abf42614822c618fd916ab
---! Hash: sha1:227cb378290eb150f79e79fe5c421601be50154c
+--! Previous: sha1:f0342151ccf9c40a2191618366597696558ba424
+--! Hash: sha1:6ea7f66948f0b4c56271c5b858743316279e9289
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -129,7 +129,7 @@ begin
             hint       = 'Use another mount, or set its access_mode to ''rw''.';
   elsif mount.state in ('inactive', 'offline', 'error') then
     raise exception 'mount "%" is %', mount.mount_key,
-      mount.state || coalesce(': ' || left(regexp_replace(mount.state_reason, '[\u0001-\u001f\u007f-\u009f]', ' ', 'g'), 200), '')
+      mount.state || coalesce(': ' || left(regexp_replace(mount.state_reason, E'[\\u0001-\\u001f\\u007f-\\u009f]', ' ', 'g'), 200), '')
       using errcode    = 'FS409',
             constraint = 'backend_mounts_inactive',
             hint       = 'Set its state to ''active'' when the backend is ready.';
@@ -417,7 +417,7 @@ begin
     fault  := format('has %s bytes', octet_length(canonical));
     remedy := 'A checksum has at most 1024 bytes.';
   end if;
-  raise exception '%', regexp_replace(format('checksum "%s" %s', left(checksum, 80), fault), '[\u0001-\u001f\u007f-\u009f]', '?', 'g')
+  raise exception '%', regexp_replace(format('checksum "%s" %s', left(checksum, 80), fault), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g')
     using errcode    = 'FS422',
           constraint = 'nodes_checksum_check',
           hint       = remedy;
@@ -1646,7 +1646,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return format('element %s%s', place, ' ("' || left(regexp_replace(node ->> 'name', '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40) || '")');
+  return format('element %s%s', place, ' ("' || left(regexp_replace(node ->> 'name', E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40) || '")');
 end
 $$;
 

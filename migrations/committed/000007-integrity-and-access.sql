@@ -1,5 +1,5 @@
---! Previous: sha1:227cb378290eb150f79e79fe5c421601be50154c
---! Hash: sha1:23d24ead877697eaf8406113ac0dbc6593b53b9b
+--! Previous: sha1:6ea7f66948f0b4c56271c5b858743316279e9289
+--! Hash: sha1:c537a7e72132471b8f6e96dba1fc7460da678abd
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -362,7 +362,7 @@ begin
   if level = 'operator' then
     return query
     values
-      ('column', 'filestore.rollups', 'consistency_state', 'UPDATE');
+      ('column', format('filestore.%I', 'rollups'), 'consistency_state', 'UPDATE');
   end if;
 end
 $$;

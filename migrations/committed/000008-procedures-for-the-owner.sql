@@ -1,5 +1,5 @@
---! Previous: sha1:23d24ead877697eaf8406113ac0dbc6593b53b9b
---! Hash: sha1:b3e9708675717272b71518fda0fb8c434e314334
+--! Previous: sha1:c537a7e72132471b8f6e96dba1fc7460da678abd
+--! Hash: sha1:aa50beb24fa8b43ae4baa7efac65a396044addc2
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -247,10 +247,12 @@ create or replace procedure filestore.backfill(
 language plpgsql
 as $$
 declare
-  key_name text := filestore.check_backfill(table_name, column_name, expression, batch, pause);
+  key_name pg_catalog.text;
   job      filestore.backfills;
-  lagging  text;
+  lagging  pg_catalog.text;
 begin
+  set local search_path = pg_catalog, pg_temp;
+  key_name := filestore.check_backfill(table_name, column_name, expression, batch, pause);
   select *
   into job
   from filestore.backfills b
@@ -272,9 +274,11 @@ begin
     raise notice 'backfill % of filestore.%.% continues after key %', job.id, table_name, column_name, job.last_key;
   end if;
   commit;
+  set local search_path = pg_catalog, pg_temp;
 
   while filestore.fill_batch(job.id, key_name, batch) loop
     commit;
+    set local search_path = pg_catalog, pg_temp;
     select *
     into job
     from filestore.backfills b
@@ -287,11 +291,14 @@ begin
       raise notice 'backfill % waits: replica %', job.id, lagging;
       -- Each check has its own transaction, so that waiting does not hold back vacuum.
       commit;
+      set local search_path = pg_catalog, pg_temp;
       perform pg_sleep(1);
     end loop;
     commit;
+    set local search_path = pg_catalog, pg_temp;
   end loop;
   commit;
+  set local search_path = pg_catalog, pg_temp;
 end
 $$;
 
@@ -309,6 +316,7 @@ declare
   chosen bigint[];
   erased bigint := 0;
 begin
+  set local search_path = pg_catalog, pg_temp;
   perform filestore.check_limit('batch', batch);
   select *
   into mount
@@ -324,7 +332,7 @@ begin
     select
     from pg_publication_rel r
     where r.prrelid = 'filestore.nodes'::regclass
-      and pg_get_expr(r.prqual, r.prrelid) ~ ('\y' || mount.id || '\y')
+      and pg_get_expr(r.prqual, r.prrelid) ~ (E'\\y' || mount.id || E'\\y')
   ) then
     raise exception 'mount "%" is published: erasing it would erase it on its new server too', mount_key
       using errcode    = 'FS409',
@@ -335,6 +343,7 @@ begin
   set erasing_since = coalesce(m.erasing_since, date_trunc('milliseconds', statement_timestamp()))
   where m.id = mount.id;
   commit;
+  set local search_path = pg_catalog, pg_temp;
 
   loop
     perform filestore.lock_tree(mount.id, true);
@@ -366,6 +375,7 @@ begin
     where n.id = any (chosen);
     erased := erased + cardinality(chosen);
     commit;
+    set local search_path = pg_catalog, pg_temp;
     raise notice 'mount "%": % nodes erased', mount_key, erased;
   end loop;
 
@@ -381,6 +391,7 @@ begin
     ));
     exit when not found;
     commit;
+    set local search_path = pg_catalog, pg_temp;
   end loop;
   delete from filestore.journal_entries j
   where j.backend_mount_id = mount.id
@@ -390,6 +401,7 @@ begin
   delete from filestore.backend_mounts m
   where m.id = mount.id;
   commit;
+  set local search_path = pg_catalog, pg_temp;
   raise notice 'mount "%" is erased', mount_key;
 end
 $$;
@@ -495,13 +507,15 @@ language plpgsql
 as $$
 declare
   attempts  constant integer := 20;
-  moving    text := (
+  moving    pg_catalog.text;
+  statement pg_catalog.text;
+begin
+  set local search_path = pg_catalog, pg_temp;
+  moving := (
     select min(m.mount_key)
     from filestore.backend_mounts m
     where m.held_by is not null
   );
-  statement text;
-begin
   if wanted is not true and moving is not null then
     raise exception 'mount "%" is moving to another server', moving
       using errcode    = 'FS409',
@@ -532,9 +546,11 @@ begin
           end if;
       end;
       commit;
+      set local search_path = pg_catalog, pg_temp;
       perform pg_sleep(attempt * 0.1);
     end loop;
     commit;
+    set local search_path = pg_catalog, pg_temp;
   end loop;
 end
 $$;
@@ -648,6 +664,7 @@ declare
   copying  bigint;
   prepared boolean := false;
 begin
+  set local search_path = pg_catalog, pg_temp;
   perform filestore.require_move_guards();
   loop
     select count(r.srrelid) filter (where r.srsubstate <> 'r')
@@ -695,6 +712,7 @@ begin
     end if;
     exit when copying = 0 and mount.held_by = -1;
     commit;
+    set local search_path = pg_catalog, pg_temp;
     perform pg_sleep(0.02);
   end loop;
 
@@ -703,6 +721,7 @@ begin
   set held_by = null
   where m.id = mount.id;
   commit;
+  set local search_path = pg_catalog, pg_temp;
 end
 $$;
 
