@@ -161,13 +161,64 @@ select filestore.upsert_file('sample-bucket', 'guarded.bin');
 
 select filestore.set_database_number(1);
 
-select filestore.publish_mount('sample-bucket', 'sample');
+-- The source of a move.
+select filestore.start_move('sample-bucket', 7);
 
-select filestore.close_mount('sample-bucket');
+select filestore.prove_mount('sample-bucket');
 
-select filestore.withdraw_mount('sample-bucket', 'sample');
+select filestore.prove_mount('sample-bucket');
 
-call filestore.receive_mount('sample-bucket', 'missing');
+select filestore.upsert_file('sample-bucket', 'moving.bin');
+
+select * from filestore.view_filestore_mount_moves;
+
+select filestore.close_mount('sample-bucket', jsonb_build_object('move', m.id, 'mark', m.mark, 'early', m.early_digest)) from filestore.moves m;
+
+update filestore.moves set step = 'closed', closed_until = now() - interval '1 second';
+
+update filestore.backend_mounts set held_by = -1 where mount_key = 'sample-bucket';
+
+select filestore.writable_mount('sample-bucket');
+
+select filestore.upsert_file('sample-bucket', 'reopened.bin');
+
+select filestore.close_mount('sample-bucket', '{}');
+
+update filestore.moves set step = 'closed', closed_until = now() + interval '1 hour';
+
+update filestore.backend_mounts set held_by = -1 where mount_key = 'sample-bucket';
+
+select filestore.release_mount('sample-bucket', jsonb_build_object('move', m.id, 'mark', m.mark, 'attempt', m.attempt, 'late', filestore.digest_mount(m, true)))
+from filestore.moves m;
+
+select filestore.finish_move('sample-bucket', jsonb_build_object('move', m.id, 'finished', true, 'sightings', null)) from filestore.moves m;
+
+update filestore.moves set step = 'finished', finished_at = now();
+
+-- The target of a move.
+select filestore.accept_move(jsonb_build_object(
+  'move', 7 * 1099511627776 + 1,
+  'source', 7,
+  'target', filestore.database_number(),
+  'schema', filestore.mount_schema(),
+  'mount', to_jsonb(m) || '{"id": 7, "mount_key": "sample-arriving", "root_path": "/srv/arriving"}'
+))
+from filestore.backend_mounts m
+where m.mount_key = 'sample-disk';
+
+select filestore.prove_mount('sample-arriving');
+
+select filestore.prove_target(m) from filestore.moves m;
+
+select filestore.receive_mount('sample-arriving');
+
+select filestore.receive_sightings('sample-arriving', '{}', '{}', '{}');
+
+select filestore.digest_sighting(1, now(), null);
+
+call filestore.cancel_move('sample-arriving');
+
+call filestore.prepare_moves(false);
 
 update filestore.backend_mounts set state = 'inactive' where mount_key = 'sample-bucket';
 

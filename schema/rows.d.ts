@@ -221,6 +221,60 @@ export interface JournalEntryUpdate {
   error?: JsonInput;
 }
 
+/** A row of moves. Moves of mounts to other servers. Each server writes one row; that of the source is replicated to the target. Finished moves stay. */
+export interface MoveRow {
+  /** Number of the move, the same on both servers. */
+  id: string;
+  /** Number of the database that writes this row. */
+  written_by: number;
+  /** backend_mounts.id, the same on both servers. */
+  mount_id: string;
+  /** backend_mounts.mount_key. */
+  mount_key: string;
+  /** Number of the database that the mount comes from. */
+  source_number: number;
+  /** Number of the database that the mount goes to. */
+  target_number: number;
+  /** What this server has reached; filestore.move_steps() lists all. */
+  step: string;
+  /** When it reached that. */
+  step_since: Date;
+  /** Timeline of this server when the move began. A promoted standby has another one. */
+  timeline: string;
+  /** Number of the mark of the source that the early digest belongs to; 0 before the first. */
+  mark: number;
+  /** Source: moment of the mark. Each later change of a row has this moment or a later one. */
+  marked_at: Date | null;
+  /** Source: last id of a node before the mark. */
+  node_mark: string | null;
+  /** Source: last id of a command before the mark. */
+  journal_mark: string | null;
+  /** Source: transactions that wrote before the mark and have not ended. */
+  writers: string[] | null;
+  /** Source: commands that had not ended at the mark. */
+  open_entries: string[] | null;
+  /** Counts and digests of this server's rows before the mark. */
+  early_digest: JsonValue;
+  /** Number of the cut-over that the late digest belongs to; 0 before the first. */
+  attempt: number;
+  /** Source: when the next writer opens the closed mount again. */
+  closed_until: Date | null;
+  /** Counts and digests of this server's rows since the mark, at the cut-over. */
+  late_digest: JsonValue;
+  /** Target: how long a trial of the count at the cut-over took. */
+  late_took: unknown;
+  /** Target: highest node of the sightings that have been copied. */
+  sightings_key: string;
+  /** Target: number of sightings that have been copied. */
+  sightings: string;
+  /** Target: digest of the sightings that have been copied. */
+  sightings_digest: string;
+  /** When this server began the move. */
+  started_at: Date;
+  /** When the move ended here, also if it was taken back; null otherwise. */
+  finished_at: Date | null;
+}
+
 /** A row of node_sightings. When a node was last seen and last compared with its backend; no row until the first time. A sighting does not change the version of the node. */
 export interface NodeSightingRow {
   /** The node. */
@@ -505,6 +559,44 @@ export interface DirectoryRow {
   last_calculated_at: Date;
   /** When deltas were last folded into the totals. */
   updated_at: Date;
+}
+
+/** A row of view_filestore_mount_moves. The moves of mounts from and to this server: the step, what it means, and the ways forward and back. */
+export interface MountMoveRow {
+  /** Number of the move, the same on both servers. */
+  id: string;
+  /** backend_mounts.mount_key. */
+  mount_key: string;
+  /** backend_mounts.id, the same on both servers. */
+  mount_id: string;
+  /** Number of the database that the mount comes from. */
+  source_number: number;
+  /** Number of the database that the mount goes to. */
+  target_number: number;
+  /** Whether this server is the source or the target. */
+  server: string | null;
+  /** What this server has reached; filestore.move_steps() lists all. */
+  step: string;
+  /** When it reached that. */
+  step_since: Date;
+  /** What the step means. */
+  meaning: string | null;
+  /** What to do next. */
+  forward: string | null;
+  /** How to take the move back. */
+  back: string | null;
+  /** On the target: how many of 5 tables are copied. */
+  tables_copied: number | null;
+  /** On the target: rows of the tables that are being copied; null when none is. */
+  copied_rows: string | null;
+  /** On the target: bytes of these rows. */
+  copied_bytes: string | null;
+  /** On the source: bytes of log that the target has not applied; null when it does not read. */
+  bytes_behind: string | null;
+  /** About how long no server will take writes, measured by a count of the new rows; null until prove_mount was called. */
+  expected_pause: unknown;
+  /** What is wrong; null when nothing is. */
+  problem: string | null;
 }
 
 /** A row of view_filestore_node_versions. Every version of every node. The current version, which is the row of nodes itself, has no valid_to. */

@@ -5,6 +5,7 @@ export {
   getPool,
   POSTGRES_SCHEMA,
   withConnection,
+  withTransaction,
 } from './db/client.ts';
 export type { EvaluatedCheck, PendingMigration } from './db/evaluate-checks.ts';
 export {
@@ -47,7 +48,6 @@ export {
 } from './db/migrations.ts';
 export type { AppliedMigration, MigrationState } from './db/plan.ts';
 export type { Migrator } from './db/survey.ts';
-export { type TransactionOptions, withSavepoint, withTransaction } from './db/transactions.ts';
 export {
   ConnectionLostError,
   DatabaseAheadError,

@@ -155,9 +155,7 @@ function resultOf(routine: CallableRoutine, schema: SchemaDescription, types: Ty
   const relations = new Map(schema.relations.map((relation) => [relation.name, relation]));
   const returned = routine.result.replace(/^SETOF /, '');
   if (returned === 'void') return { helper: 'callForNothing', type: 'void', shape: "'nothing'" };
-  if (relations.has(returned)) {
-    return times(routine, rowTypeOf(routine, schema), `{ table: ${literal(returned)} }`);
-  }
+  if (relations.has(returned)) return times(routine, rowTypeOf(routine, schema), "'row'");
 
   const columns = routine.arguments.filter(
     ({ mode }) => mode === 'out' || mode === 'inout' || mode === 'table',
@@ -190,7 +188,6 @@ function nestedResult(
   }));
   const others = columns.filter((column) => column !== row).map(({ name }) => literal(name ?? ''));
   const shape = [
-    `table: ${literal(row.type)}`,
     `row: ${literal(row.name ?? '')}`,
     `columns: [${others.join(', ')}]`,
     ...(returnsNull(routine) ? ['nullable: true'] : []),

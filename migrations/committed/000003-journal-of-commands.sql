@@ -1,5 +1,5 @@
---! Previous: sha1:aea40a0f374de399915dd7e98ecc9a9426062c8e
---! Hash: sha1:6c1969268df5d685bf525f1ddbc261a21b11ae45
+--! Previous: sha1:28fcb8b4c83f6c1b3a788d8372fc68b6e3a8a23f
+--! Hash: sha1:bbb665c7f2fd5096d018c4ad8dee9d6d5996796b
 --! Message: Journal of commands
 
 do $$
@@ -318,8 +318,9 @@ begin
        from filestore.backend_mounts m
        where m.id = old.backend_mount_id
          and m.erasing_since is not null
-         and m.held_by <> filestore.database_number()
-     ) then
+         and m.held_by is not null
+     )
+     and not filestore.is_erasing_copy(old.backend_mount_id) then
     raise exception 'journal entry % (%) is % and cannot be removed', old.id, old.command, old.status
       using errcode    = 'FS409',
             constraint = 'journal_entries_open',
@@ -599,6 +600,8 @@ returns setof filestore.journal_entries
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  elsewhere bigint[] := filestore.moving_mounts(false);
 begin
   perform filestore.check_retention(older_than, batch);
   return query
@@ -613,13 +616,7 @@ begin
     where o.status = 'running'
       and o.started_at < statement_timestamp() - older_than
       -- The commands of a mount that another server holds end there.
-      and not exists (
-        select
-        from filestore.backend_mounts m
-        where m.id = o.backend_mount_id
-          and m.held_by is not null
-          and m.held_by <> filestore.database_number()
-      )
+      and (o.backend_mount_id = any (elsewhere)) is not true
     order by o.id
     limit batch
     for update skip locked
@@ -642,6 +639,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   deadline timestamptz;
+  moving   bigint[] := filestore.moving_mounts(true);
   pruned   integer;
 begin
   perform filestore.check_retention(older_than, batch);
@@ -653,6 +651,8 @@ begin
     -- An entry ends after its creation, so the condition on created_at excludes no other entry. It has an index.
     where o.created_at < deadline
       and o.completed_at < deadline
+      -- The proof at a cut-over reads new rows only, so nothing is removed while a mount moves.
+      and (o.backend_mount_id = any (moving)) is not true
     limit batch
     for update skip locked
   ));

@@ -1,5 +1,5 @@
---! Previous: sha1:6c1969268df5d685bf525f1ddbc261a21b11ae45
---! Hash: sha1:f784b88aab4d4501fccaf5eeab72412122b7c2f7
+--! Previous: sha1:bbb665c7f2fd5096d018c4ad8dee9d6d5996796b
+--! Hash: sha1:424948a55599cca8fec8466ce7158957f07ae2d1
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -181,11 +181,7 @@ begin
   if new.version <> old.version then
     -- snapshots has three extra columns first, and then those of nodes in the same order.
     insert into filestore.snapshots
-    select
-      old.updated_at,
-      new.updated_at,
-      case when current_setting('filestore.journal_entry_id', true) <> '' then filestore.current_journal_entry() end,
-      old.*;
+    select old.updated_at, new.updated_at, filestore.current_journal_entry(), old.*;
   end if;
 
   -- Nothing to add up. A root, whose parent_id is null, is never moved or deleted.

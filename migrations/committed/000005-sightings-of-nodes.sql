@@ -1,5 +1,5 @@
---! Previous: sha1:f784b88aab4d4501fccaf5eeab72412122b7c2f7
---! Hash: sha1:f0342151ccf9c40a2191618366597696558ba424
+--! Previous: sha1:424948a55599cca8fec8466ce7158957f07ae2d1
+--! Hash: sha1:023e1835bb857fb529f20ab5a419c7fda259e50e
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

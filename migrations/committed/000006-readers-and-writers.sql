@@ -1,5 +1,5 @@
---! Previous: sha1:f0342151ccf9c40a2191618366597696558ba424
---! Hash: sha1:6ea7f66948f0b4c56271c5b858743316279e9289
+--! Previous: sha1:023e1835bb857fb529f20ab5a419c7fda259e50e
+--! Hash: sha1:722cfcbf53396e1a46cb64108970c32945646759
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -112,7 +112,9 @@ begin
   where m.id = filestore.find_mount(writable_mount.mount_key);
 
   -- First, because a mount that has moved is erased here.
-  if mount.held_by is not null and mount.held_by <> filestore.database_number() then
+  if mount.held_by is not null
+     and mount.held_by <> filestore.database_number()
+     and not filestore.may_take_mount(mount.id) then
     raise exception 'mount "%" is moving to another server', mount.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',
@@ -129,7 +131,7 @@ begin
             hint       = 'Use another mount, or set its access_mode to ''rw''.';
   elsif mount.state in ('inactive', 'offline', 'error') then
     raise exception 'mount "%" is %', mount.mount_key,
-      mount.state || coalesce(': ' || left(regexp_replace(mount.state_reason, E'[\\u0001-\\u001f\\u007f-\\u009f]', ' ', 'g'), 200), '')
+      mount.state || coalesce(': ' || left(regexp_replace(mount.state_reason, '[\u0001-\u001f\u007f-\u009f]', ' ', 'g'), 200), '')
       using errcode    = 'FS409',
             constraint = 'backend_mounts_inactive',
             hint       = 'Set its state to ''active'' when the backend is ready.';
@@ -417,7 +419,7 @@ begin
     fault  := format('has %s bytes', octet_length(canonical));
     remedy := 'A checksum has at most 1024 bytes.';
   end if;
-  raise exception '%', regexp_replace(format('checksum "%s" %s', left(checksum, 80), fault), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g')
+  raise exception '%', regexp_replace(format('checksum "%s" %s', left(checksum, 80), fault), '[\u0001-\u001f\u007f-\u009f]', '?', 'g')
     using errcode    = 'FS422',
           constraint = 'nodes_checksum_check',
           hint       = remedy;
@@ -1646,7 +1648,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return format('element %s%s', place, ' ("' || left(regexp_replace(node ->> 'name', E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40) || '")');
+  return format('element %s%s', place, ' ("' || left(regexp_replace(node ->> 'name', '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40) || '")');
 end
 $$;
 
@@ -2072,7 +2074,8 @@ begin
   for mount_id in
     select m.id
     from filestore.backend_mounts m
-    where (m.held_by is null or m.held_by = filestore.database_number())
+    -- The proof at a cut-over reads new rows only, so nothing is removed while a mount moves.
+    where m.held_by is null
       and exists (
         select
         from filestore.nodes n

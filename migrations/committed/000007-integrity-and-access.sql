@@ -1,5 +1,5 @@
---! Previous: sha1:6ea7f66948f0b4c56271c5b858743316279e9289
---! Hash: sha1:c537a7e72132471b8f6e96dba1fc7460da678abd
+--! Previous: sha1:722cfcbf53396e1a46cb64108970c32945646759
+--! Hash: sha1:5f8bd95872160c68b2463fed2486cc05c89451d0
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -72,8 +72,7 @@ declare
     select m.id
     from filestore.backend_mounts m
     where m.erasing_since is not null
-       or m.held_by <> filestore.database_number()
-  );
+  ) || filestore.moving_mounts(false);
 begin
   -- All statements of a stable function read one snapshot, so concurrent writes do not disturb the check.
   return query
@@ -213,7 +212,7 @@ begin
       -- The triggers of moves are enabled only while a mount moves.
       and (
         t.tgfoid <> 'filestore.guard_move()'::regprocedure
-        or exists (select from filestore.backend_mounts m where m.held_by is not null)
+        or filestore.moving_mounts(true) <> '{}'
       )
     union all
     select 'constraint', k.conname, k.conrelid
@@ -246,6 +245,7 @@ declare
     check_limit,
     check_name,
     content_columns,
+    database_number,
     directory_totals,
     find_by_checksum,
     find_mount,
@@ -254,6 +254,9 @@ declare
     list_totals,
     list_unseen,
     location_uri,
+    move_progress,
+    move_steps,
+    move_subscription,
     node_at,
     node_by_path,
     node_commands,
@@ -270,7 +273,6 @@ declare
     copy_tree,
     create_node,
     create_nodes,
-    database_number,
     delete_batch,
     delete_node,
     describe_element,
@@ -284,9 +286,11 @@ declare
     is_sound_entry,
     lock_parents,
     lock_tree,
+    may_take_mount,
     merge_metadata,
     mount_place,
     move_node,
+    moving_mounts,
     record_sightings,
     record_write_sighting,
     refuse_element,
@@ -301,6 +305,7 @@ declare
     restore_node,
     restore_tree,
     revert_node,
+    server_timeline,
     start_command,
     upsert_file,
     writable_mount
@@ -362,7 +367,7 @@ begin
   if level = 'operator' then
     return query
     values
-      ('column', format('filestore.%I', 'rollups'), 'consistency_state', 'UPDATE');
+      ('column', 'filestore.rollups', 'consistency_state', 'UPDATE');
   end if;
 end
 $$;

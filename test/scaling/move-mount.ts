@@ -3,7 +3,7 @@ import { until } from '../support/until.ts';
 import { compareMounts, findLost } from './compare-servers.ts';
 import { type FilledMount, fillMount } from './fill-mount.ts';
 import { startWriters, type WriterRecord, type Writers } from './move-writers.ts';
-import { type Block, recipeOf, runBlock } from './recipe.ts';
+import { type Block, type Printed, recipeOf, runBlock } from './recipe.ts';
 import { startRegularWork } from './regular-work.ts';
 import { runSteps, type StepOptions } from './run-steps.ts';
 import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
@@ -59,13 +59,15 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
   let found: Awaited<ReturnType<typeof compareOnBoth>> = { faults: [], rows: {} };
   try {
     await untilAnswered(writers, 'source', options.writers);
-    const [role, ...steps] = recipeOf('Move a mount to another server');
+    const [role, ...steps] = recipeOf('Steps by hand');
     if (role !== undefined) await runBlock(servers, role);
     if (options.takeBackFirst) await attemptAndTakeBack(servers, steps, options);
     const end = steps.findIndex(({ text }) => text.includes('drop subscription'));
     let closed: string | undefined;
+    const printed: Printed = new Map();
     await runSteps(servers, steps.slice(0, end), {
       ...options,
+      printed,
       before: async (block) => {
         if (block.text.includes('close_mount')) await upkeep.stopOn('target');
       },
@@ -77,7 +79,7 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
     records = await writers.stop();
     found = await compareOnBoth(servers, mount, records);
     isFrozen = closed === (await stateOf(source.url, mount));
-    await runSteps(servers, steps.slice(end), options);
+    await runSteps(servers, steps.slice(end), { ...options, printed });
   } finally {
     await writers.stop();
     recordsOfOthers = await others.stop();
@@ -103,16 +105,14 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
   };
 }
 
-/** Runs the steps before the cut-over, closes the mount, and then takes the move back. */
+/** Runs the steps until the mount is closed, and then takes the move back. */
 async function attemptAndTakeBack(
   servers: TwoServers,
   steps: readonly Block[],
   options: MoveOptions,
 ): Promise<void> {
-  const cutOver = steps.findIndex(({ mode }) => mode === 'waiting');
-  await runSteps(servers, steps.slice(0, cutOver), options);
-  const close = steps.filter(({ text }) => text.includes('close_mount'));
-  await runSteps(servers, [...close, ...recipeOf('Take it back')], options);
+  const cutOver = steps.findIndex(({ text }) => text.includes('release_mount'));
+  await runSteps(servers, [...steps.slice(0, cutOver), ...recipeOf('Take it back')], options);
 }
 
 async function untilAnswered(writers: Writers, server: 'source' | 'target', count: number): Promise<void> {

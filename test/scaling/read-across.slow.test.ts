@@ -46,7 +46,7 @@ test('a mount that moves is found on one server: where it comes from until it is
   );
   const row = await withClient(servers.source.url, async (client) => {
     await client.query('call filestore.prepare_moves(true)');
-    await client.query("select filestore.publish_mount('media', 'move_media')");
+    await client.query("select filestore.start_move('media', 2)");
     const { rows } = await client.query(
       "select to_jsonb(m) as row from filestore.backend_mounts m where m.mount_key = 'media'",
     );

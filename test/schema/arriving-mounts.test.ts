@@ -1,49 +1,114 @@
-import type { Client } from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { createMovingMount, MOVING } from '../support/moving-mount.ts';
-import { foldAll, type Mount, one } from '../support/nodes.ts';
+import { createMount, foldAll, type Mount, one } from '../support/nodes.ts';
 import { databaseForEachTest } from '../support/test-database.ts';
-import { until } from '../support/until.ts';
+import { keyOf } from '../support/writer-functions.ts';
 
 const database = databaseForEachTest();
 
-let service: Client;
 let mount: Mount;
 let key: string;
 let directory: string;
 let file: string;
+let ticket: Record<string, unknown>;
 
 const query = (text: string, values: unknown[] = []) => database().query(text, values);
-const heldBy = async () =>
-  (await one(database(), 'select held_by from filestore.backend_mounts where id = $1', [mount.id])).held_by;
 const problems = () => query('select problem, detail from filestore.check_integrity()');
+const accept = (given: object = ticket) => query('select filestore.accept_move($1)', [given]);
 
 beforeEach(async () => {
-  ({ mount, key, directory, file } = await createMovingMount(database()));
-  service = await database().connect();
   await query('call filestore.prepare_moves(true)');
+  const { r } = await one(
+    database(),
+    "select jsonb_build_object('move', 9895604649989, 'source', 9, 'target', 0, 'schema', filestore.mount_schema()) as r",
+  );
+  ticket = r;
+});
+
+describe('accept_move', () => {
+  const arriving = (columns: object) => ({
+    ...ticket,
+    mount: {
+      id: '77',
+      mount_key: 'new',
+      backend_kind: 'local',
+      root_path: '/new',
+      config: {},
+      labels: {},
+      access_policy: {},
+      access_mode: 'rw',
+      state: 'active',
+      version: 1,
+      created_at: '2026-01-01T00:00:00Z',
+      updated_at: '2026-01-01T00:00:00Z',
+      ...columns,
+    },
+  });
+
+  test.each<[string, object]>([
+    ['key', { mount_key: 'here' }],
+    ['directory', { root_path: '/here' }],
+  ])('refuses a mount whose %s another mount has', async (_, columns) => {
+    await query(
+      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('here', 'local', '/here')",
+    );
+    await expect(accept(arriving(columns))).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'moves_place_check',
+      hint: expect.stringContaining('in the way'),
+    });
+    expect(await query('select from filestore.moves')).toEqual([]);
+    await accept(arriving({}));
+    expect(await query("select from filestore.backend_mounts where mount_key = 'new'")).toEqual([]);
+  });
+
+  test('refuses a mount whose rows are left here', async () => {
+    const left = await createMount(database());
+    await expect(accept(arriving({ id: left.id }))).rejects.toMatchObject({
+      constraint: 'moves_place_check',
+    });
+  });
+
+  test.each<[string, object]>([
+    ['of another target', { target: 3 }],
+    ['of another schema', { schema: 'x' }],
+    ['without a mount', { mount: null }],
+  ])('refuses a ticket %s', async (_, change) => {
+    await expect(accept({ ...arriving({}), ...change })).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'moves_receipt_check',
+    });
+  });
+
+  test('accepts a ticket again, and no second move of the same mount', async () => {
+    await accept(arriving({}));
+    await accept(arriving({}));
+    await expect(accept({ ...arriving({}), move: 6 })).rejects.toMatchObject({
+      constraint: 'moves_open_key',
+    });
+  });
 });
 
 describe('on its new server', () => {
   // As the subscription writes it.
   const arrive = (held: number) =>
     query('update filestore.backend_mounts set held_by = $2 where id = $1', [mount.id, held]);
-  const receive = () => query("call filestore.receive_mount($1, 'move_here')", [key]);
 
   beforeEach(async () => {
+    ({ mount, key, directory, file } = await createMovingMount(database()));
     await query(
-      "create subscription move_here connection 'host=nowhere' publication move_away with (connect = false, slot_name = none)",
+      `insert into filestore.moves (id, written_by, mount_id, mount_key, source_number, target_number, step, timeline)
+       overriding system value values (9895604649989, 0, $1, $2, 9, 0, 'accepted', '1')`,
+      [mount.id, key],
     );
     await query('set session_replication_role = replica');
     await query('delete from filestore.rollup_deltas');
     await query('delete from filestore.rollups where node_id = any ($1)', [[mount.rootId, directory]]);
     await query('reset session_replication_role');
+    await arrive(9);
   });
-  // The database cannot be dropped with one.
-  afterEach(() => query('drop subscription move_here'));
 
   test('a mount is refused while it arrives, and not checked', async () => {
-    await arrive(9);
     await expect(query("select filestore.create_node($1, 'new')", [directory])).rejects.toMatchObject(MOVING);
     await expect(query('select filestore.record_sightings(array[$1::bigint])', [file])).rejects.toMatchObject(
       MOVING,
@@ -52,9 +117,42 @@ describe('on its new server', () => {
     expect(await problems()).toEqual([]);
   });
 
-  test('a mount is written once it is received, and its totals are stale until they are recounted', async () => {
+  test('a mount is not opened before everything is proved, nor by the release of another attempt', async () => {
+    const release = { move: 9895604649989, attempt: 0, released: null };
+    await expect(query('select filestore.receive_mount($1, $2)', [key, release])).rejects.toMatchObject({
+      constraint: 'moves_step_check',
+    });
+    await query("update filestore.moves set step = 'proved', attempt = 2, late_digest = '{}'");
     await arrive(-1);
-    await receive();
+    for (const wrong of [
+      { ...release, attempt: 1, released: {} },
+      { ...release, move: 6, attempt: 2, released: {} },
+      { ...release, attempt: 2, released: { versions: 1 } },
+    ]) {
+      await expect(query('select filestore.receive_mount($1, $2)', [key, wrong])).rejects.toMatchObject({
+        constraint: 'moves_receipt_check',
+      });
+    }
+    await expect(query('select filestore.receive_mount($1)', [key])).rejects.toMatchObject({
+      constraint: 'moves_step_check',
+    });
+    await expect(query("select filestore.create_node($1, 'new')", [directory])).rejects.toMatchObject(MOVING);
+  });
+
+  test('a mount that is released is opened by the next writer, with totals that are stale until they are recounted', async () => {
+    await arrive(-1);
+    await query("update filestore.moves set step = 'proved', attempt = 2, late_digest = '{}'");
+    await query(
+      "insert into filestore.rollups (node_id, consistency_state) values ($1, 'stale'), ($2, 'stale')",
+      [mount.rootId, directory],
+    );
+    // As the subscription writes it.
+    await query(
+      `insert into filestore.moves (id, written_by, mount_id, mount_key, source_number, target_number, step, timeline, attempt, late_digest)
+       overriding system value values (9895604649989, 9, $1, $2, 9, 0, 'released', '1', 2, '{}')`,
+      [mount.id, key],
+    );
+    await query('select filestore.writable_mount($1)', [key]);
     await query("select filestore.create_node($1, 'new')", [directory]);
     await foldAll(database());
     const totals =
@@ -63,65 +161,44 @@ describe('on its new server', () => {
     await query('select filestore.recount_rollups($1)', [key]);
     expect(await one(database(), totals, [mount.rootId])).toEqual({ state: 'up_to_date', files: 2 });
     expect(await problems()).toEqual([]);
-    await receive();
-  });
-
-  /** Calls receive_mount, and returns once it waits. */
-  const beginToReceive = async () => {
-    const { pid } = await one(service, 'select pg_backend_pid() as pid');
-    const received = service.query("call filestore.receive_mount($1, 'move_here')", [key]);
-    // Its failure is reported when it is awaited.
-    received.catch(() => undefined);
-    const waiting = "select from pg_stat_activity where pid = $1 and wait_event = 'PgSleep'";
-    await until(async () => (await query(waiting, [pid])).length === 1);
-    return { received, pid };
-  };
-
-  test('receive_mount waits until the mount is closed', async () => {
-    await arrive(9);
-    const { received } = await beginToReceive();
-    await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
-    await arrive(-1);
-    await received;
-    await query('select filestore.writable_mount($1)', [key]);
-  });
-
-  test('receive_mount continues when it is called again after its session was ended', async () => {
-    await arrive(9);
-    const { received, pid } = await beginToReceive();
-    await query('select pg_terminate_backend($1)', [pid]);
-    await expect(received).rejects.toThrow();
-    await arrive(-1);
-    await receive();
-    expect(await heldBy()).toBeNull();
-  });
-
-  test('receive_mount waits until every table is copied', async () => {
-    await query('set allow_system_table_mods = on');
-    await query(`insert into pg_subscription_rel (srsubid, srrelid, srsubstate)
-      select oid, 'filestore.nodes'::regclass, 'd' from pg_subscription where subname = 'move_here'
-        and subdbid = (select oid from pg_database where datname = current_database())`);
-    await arrive(-1);
-    const { received } = await beginToReceive();
-    expect(await heldBy()).toBe(-1);
-    await query("update pg_subscription_rel set srsubstate = 'r'");
-    await received;
-    expect(await heldBy()).toBeNull();
-  });
-
-  test('receive_mount refuses a server with the same number, and a subscription that is not there', async () => {
-    await arrive(0);
-    await expect(receive()).rejects.toMatchObject({ code: 'FS409', constraint: 'database_number_check' });
-    await expect(query("call filestore.receive_mount($1, 'nothing')", [key])).rejects.toMatchObject({
-      code: 'FS404',
-      constraint: 'move_subscription_missing',
+    expect(await one(database(), 'select step from filestore.moves where written_by = 0')).toEqual({
+      step: 'received',
     });
   });
 
-  test('a mount that arrived in part is erased, with its journal', async () => {
-    await arrive(9);
-    await query('call filestore.erase_mount($1)', [key]);
-    expect(await query('select from filestore.backend_mounts where id = $1', [mount.id])).toEqual([]);
-    expect(await query('select from filestore.journal_entries')).toEqual([]);
+  test('a mount that arrived in part is erased by taking the move back, with its journal, and not by its key', async () => {
+    await expect(query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject(MOVING);
+    await query('call filestore.cancel_move($1, batch => 1)', [key]);
+    for (const table of [
+      'backend_mounts',
+      'nodes',
+      'snapshots',
+      'journal_entries',
+      'rollups',
+      'node_sightings',
+    ]) {
+      expect(await query(`select from filestore.${table}`), table).toEqual([]);
+    }
+    await expect(accept({ ...ticket, mount: { id: mount.id, mount_key: key } })).rejects.toMatchObject({
+      constraint: 'moves_step_check',
+    });
+  });
+
+  test('a copy without the row of its mount is erased too, and a mount of the same key stays', async () => {
+    const own = await createMount(database());
+    const ownKey = await keyOf(database(), own.id);
+    await query('set session_replication_role = replica');
+    await query('delete from filestore.backend_mounts where id = $1', [mount.id]);
+    await query('delete from filestore.nodes where id = $1', [file]);
+    await query('update filestore.moves set mount_key = $1', [ownKey]);
+    await query('reset session_replication_role');
+    await query('call filestore.cancel_move($1)', [ownKey]);
+    expect(await query('select distinct backend_mount_id as id from filestore.nodes')).toEqual([
+      { id: own.id },
+    ]);
+    for (const table of ['snapshots', 'journal_entries']) {
+      expect(await query(`select from filestore.${table}`), table).toEqual([]);
+    }
+    expect(await problems()).toEqual([]);
   });
 });

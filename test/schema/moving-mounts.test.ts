@@ -2,7 +2,6 @@ import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
-import { sendAndBlock } from '../support/concurrency.ts';
 import { createMovingMount, MOVING } from '../support/moving-mount.ts';
 import { createMount, createNode, deleteNode, foldAll, type Mount, one } from '../support/nodes.ts';
 import { rolesForEachTest } from '../support/roles.ts';
@@ -22,11 +21,21 @@ let file: string;
 let tombstone: string;
 let entry: string;
 
-const PUBLICATION = 'move_away';
+/** The number of the other server. */
+const ELSEWHERE = 7;
 
-const query = (text: string, values: unknown[] = []) => database().query(text, values);
-const publish = () => query('select filestore.publish_mount($1, $2)', [key, PUBLICATION]);
-const close = () => query('select filestore.close_mount($1)', [key]);
+const WRONG_STEP = { code: 'FS409', constraint: 'moves_step_check' };
+
+const query = <Row extends Record<string, unknown>>(text: string, values: unknown[] = []) =>
+  database().query<Row>(text, values);
+const publish = () => query('select filestore.start_move($1, $2)', [key, ELSEWHERE]);
+/** As close_mount does it, which needs a target. */
+const close = async () => {
+  await query("update filestore.moves set step = 'closed', closed_until = now() + interval '1 hour'");
+  await query('update filestore.backend_mounts set held_by = -1 where id = $1', [mount.id]);
+};
+/** As finish_move does it, which needs a target. */
+const finish = () => query("update filestore.moves set step = 'finished', finished_at = now()");
 const heldBy = async () =>
   (await one(database(), 'select held_by from filestore.backend_mounts where id = $1', [mount.id])).held_by;
 const problems = () => query('select problem, detail from filestore.check_integrity()');
@@ -53,33 +62,54 @@ describe('a published mount', () => {
     await query('select filestore.record_sightings(array[$1::bigint])', [file]);
     await query("select filestore.finish_command($1, 'succeeded', '{}')", [entry]);
     await foldAll(database());
-    expect(await one(database(), "select filestore.purge_deleted('0') as purged")).toEqual({ purged: 1 });
     expect(await problems()).toEqual([]);
   });
 
   test('publishes its own rows alone', async () => {
-    const rows = await query(
-      'select tablename, rowfilter from pg_publication_tables where pubname = $1 order by tablename',
-      [PUBLICATION],
+    const rows = await query<{ tablename: string; rowfilter: string }>(
+      'select tablename, rowfilter from pg_publication_tables order by tablename',
     );
     expect(rows).toEqual([
       { tablename: 'backend_mounts', rowfilter: `(id = ${mount.id})` },
-      ...['journal_entries', 'nodes', 'snapshots'].map((tablename) => ({
-        tablename,
-        rowfilter: `(backend_mount_id = ${mount.id})`,
-      })),
+      { tablename: 'journal_entries', rowfilter: `(backend_mount_id = ${mount.id})` },
+      { tablename: 'moves', rowfilter: expect.stringMatching(/^\(\(id = \d+\) AND \(written_by = 0\)\)$/) },
+      { tablename: 'nodes', rowfilter: `(backend_mount_id = ${mount.id})` },
+      { tablename: 'snapshots', rowfilter: `(backend_mount_id = ${mount.id})` },
     ]);
   });
 
-  test('cannot be published again', async () => {
-    await expect(query("select filestore.publish_mount($1, 'another')", [key])).rejects.toMatchObject(MOVING);
+  test('moves to one server only', async () => {
+    await publish();
+    await expect(query('select filestore.start_move($1, 8)', [key])).rejects.toMatchObject(WRONG_STEP);
+    await expect(query('select filestore.start_move($1, 0)', [key])).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'database_number_check',
+    });
   });
 
-  test('cannot be erased, which would erase it on its new server too', async () => {
+  test('cannot be erased, which would erase it on its new server too, whatever the settings of the session', async () => {
     await query("update filestore.backend_mounts set state = 'inactive' where id = $1", [mount.id]);
-    await expect(query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject({
+    await expect(query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject(MOVING);
+    await query('set standard_conforming_strings = off');
+    await expect(query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject(MOVING);
+  });
+
+  test('keeps its tombstones and its journal, also when the owner deletes a row', async () => {
+    await query("select filestore.finish_command($1, 'succeeded', '{}')", [entry]);
+    expect(await one(database(), "select filestore.purge_deleted('0') as purged")).toEqual({ purged: 0 });
+    expect(await one(database(), "select filestore.prune_journal('0') as pruned")).toEqual({ pruned: 0 });
+    await expect(query('delete from filestore.nodes where id = $1', [tombstone])).rejects.toMatchObject(
+      MOVING,
+    );
+  });
+
+  test('is not filled by a backfill, which adds no versions, and does not move while one is unfinished', async () => {
+    const backfill = "call filestore.backfill('nodes', 'storage_class', $$'x'$$, pause => '0')";
+    await expect(query(backfill)).rejects.toMatchObject(MOVING);
+    const otherKey = await keyOf(database(), other.id);
+    await expect(query('select filestore.start_move($1, 7)', [otherKey])).rejects.toMatchObject({
       code: 'FS409',
-      constraint: 'backend_mounts_published',
+      constraint: 'moves_backfill_check',
     });
   });
 
@@ -168,7 +198,8 @@ describe('a closed mount', () => {
   });
 
   test('takes writes again when the move is taken back', async () => {
-    await query('select filestore.withdraw_mount($1, $2)', [key, PUBLICATION]);
+    await query('call filestore.cancel_move($1)', [key]);
+    await query('call filestore.cancel_move($1)', [key]);
     await query("select filestore.create_node($1, 'new')", [directory]);
     expect(await heldBy()).toBeNull();
     await query('call filestore.prepare_moves(false)');
@@ -177,13 +208,14 @@ describe('a closed mount', () => {
   });
 
   test('says that it is moving also while it is erased here', async () => {
-    await query(`drop publication ${PUBLICATION}`);
+    await finish();
     await query('update filestore.backend_mounts set erasing_since = now() where id = $1', [mount.id]);
     await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
   });
 
-  test('is erased with its journal, once it is not published any more', async () => {
-    await query(`drop publication ${PUBLICATION}`);
+  test('is erased with its journal, once its move is finished', async () => {
+    await expect(query('call filestore.erase_mount($1, 1)', [key])).rejects.toMatchObject(MOVING);
+    await finish();
     await query('call filestore.erase_mount($1, 1)', [key]);
     expect(await query('select distinct backend_mount_id as id from filestore.nodes')).toEqual([
       { id: other.id },
@@ -194,48 +226,77 @@ describe('a closed mount', () => {
   });
 });
 
-describe('close_mount', () => {
-  beforeEach(publish);
+describe('a cut-over that ran out of time', () => {
+  const NEW = "select filestore.create_node($1, 'new')";
 
-  test('waits for a transaction that has written, and refuses others in the meantime', async () => {
-    const closer = await database().connect();
+  beforeEach(async () => {
+    await publish();
+    await close();
+    await query("update filestore.moves set closed_until = now() - interval '1 second'");
+  });
+
+  test('is taken back by the next writer, and the mount is open again', async () => {
+    await query('select filestore.writable_mount($1)', [key]);
+    await query(NEW, [directory]);
+    expect(await heldBy()).toBe(0);
+    expect(await one(database(), 'select step from filestore.moves')).toEqual({ step: 'proved' });
+  });
+
+  test('is taken back by one writer, and others do not wait for it', async () => {
     await service.query('begin');
-    await service.query('update filestore.nodes set size_bytes = 5 where id = $1', [file]);
-    const closing = await sendAndBlock(closer, 'select filestore.close_mount($1)', [key]);
-    expect(closing.waits).toBe(true);
+    await service.query(NEW, [directory]);
     await expect(query("select filestore.create_node($1, 'late')", [directory])).rejects.toMatchObject(
       MOVING,
     );
-    await service.query("select filestore.create_node($1, 'early')", [directory]);
-    await service.query('commit');
-    expect(await closing.outcome).toMatchObject({ ok: true });
-    expect(await heldBy()).toBe(-1);
-    expect(await query("select name from filestore.nodes where name in ('early', 'late')")).toEqual([
-      { name: 'early' },
-    ]);
+    await service.query('rollback');
+    await query("select filestore.create_node($1, 'late')", [directory]);
+  });
+
+  test('stays closed on a promoted standby, which does not know whether the target has the mount', async () => {
+    await query("update filestore.moves set timeline = 'FFFFFFFF'");
+    await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
+    await expect(query(NEW, [directory])).rejects.toMatchObject(MOVING);
+    await expect(query('call filestore.cancel_move($1)', [key])).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'moves_timeline_check',
+    });
+  });
+});
+
+describe('a mount before its mark', () => {
+  test('refuses a statement that began before the mark, and takes the next one', async () => {
+    await publish();
+    await query(
+      "update filestore.moves set step = 'proved', marked_at = clock_timestamp() + interval '1 second'",
+    );
+    await expect(query("select filestore.create_node($1, 'new')", [directory])).rejects.toMatchObject(MOVING);
+    await query("update filestore.moves set marked_at = clock_timestamp() - interval '1 second'");
+    await query("select filestore.create_node($1, 'new')", [directory]);
   });
 
   test.each(['repeatable read', 'serializable'])(
-    'makes a %s transaction that began before repeat itself',
+    'makes a %s transaction that began before it repeat itself',
     async (level) => {
+      await publish();
       await service.query(`begin isolation level ${level}`);
       await service.query('select from filestore.nodes');
-      await close();
+      await query('select filestore.prove_mount($1)', [key]);
       await expect(
-        service.query(
-          "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) values ($1, $2, 'n', 'file')",
-          [mount.id, directory],
-        ),
+        service.query("select filestore.finish_command($1, 'succeeded', '{}')", [entry]),
       ).rejects.toMatchObject({ code: '40001' });
     },
   );
 
-  test('refuses a mount that is not published, or closed already', async () => {
-    const unpublished = { code: 'FS409', constraint: 'backend_mounts_unpublished' };
-    const otherKey = await keyOf(database(), other.id);
-    await expect(query('select filestore.close_mount($1)', [otherKey])).rejects.toMatchObject(unpublished);
-    await close();
-    await expect(close()).rejects.toMatchObject(unpublished);
+  test('waits for the transactions that wrote before the mark', async () => {
+    await publish();
+    await service.query('begin');
+    await service.query('update filestore.nodes set size_bytes = 5 where id = $1', [file]);
+    const prove = async () => (await one(database(), 'select filestore.prove_mount($1) as r', [key])).r;
+    expect(await prove()).toMatchObject({ waits_for: 'the mark' });
+    expect(await prove()).toMatchObject({ waits_for: '1 transactions that have written to the mount' });
+    await query("select filestore.create_node($1, 'new')", [directory]);
+    await service.query('commit');
+    expect(await prove()).toMatchObject({ mark: 1, early: expect.anything() });
   });
 });
 
@@ -244,8 +305,11 @@ describe('a server', () => {
     await query('call filestore.prepare_moves(false)');
     const off = { code: 'FS409', constraint: 'move_guards_off' };
     await expect(publish()).rejects.toMatchObject(off);
-    await expect(close()).rejects.toMatchObject(off);
-    await expect(query("call filestore.receive_mount($1, 'x')", [key])).rejects.toMatchObject(off);
+    for (const call of ["accept_move('{}')", 'prove_mount($1)', 'close_mount($1, null)', 'finish_move($1)']) {
+      await expect(query(`select filestore.${call}`, call.includes('$1') ? [key] : [])).rejects.toMatchObject(
+        off,
+      );
+    }
   });
 
   test('is prepared although a table is locked for a while', async () => {

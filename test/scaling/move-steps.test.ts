@@ -1,0 +1,226 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { NO_ROWS, newWalk, rowsOf, takersOf } from './move-mounts.ts';
+import { outcomeOfProbe, probesOf, stepOn } from './move-probes.ts';
+import { startTwoDatabases, type TwoDatabases } from './two-databases.ts';
+import { type MoveWalk, STEPS, type Step } from './walk-move.ts';
+
+let databases: TwoDatabases;
+beforeAll(async () => {
+  databases = await startTwoDatabases();
+}, 120_000);
+afterAll(() => databases?.stop());
+
+const mountIdOf = ({ receipts }: MoveWalk) =>
+  (receipts.ticket?.mount as { readonly id: number } | undefined)?.id;
+const placesOf = (walk: MoveWalk) =>
+  [
+    ['source', walk.source, walk.target],
+    ['target', walk.target, walk.source],
+  ] as const;
+
+/** Effects by function, server and step. */
+type Effects = Map<string, Set<string>>;
+
+/** Tries every function on both servers, and undoes it. A refusal says what is next. */
+async function probe(walk: MoveWalk, effects: Effects): Promise<void> {
+  for (const [place, database, peer] of placesOf(walk)) {
+    const step = await stepOn(database, walk);
+    for (const call of probesOf(walk.key, walk.receipts, peer.number)) {
+      const { effect, hint } = await outcomeOfProbe(database, walk.key, call);
+      if (effect === 'refused') expect(hint, `${call.name} at ${place} ${step}`).toMatch(/\w{4}/);
+      const cell = `${call.name} ${place} ${step}`;
+      effects.set(cell, (effects.get(cell) ?? new Set()).add(effect));
+    }
+  }
+}
+
+/** A call with receipts of another move changes nothing. */
+async function probeWithReceiptsOf(other: MoveWalk, walk: MoveWalk): Promise<void> {
+  const takesReceipt = ['close_mount', 'release_mount', 'receive_mount', 'finish_move'];
+  for (const [place, database, peer] of placesOf(walk)) {
+    const step = await stepOn(database, walk);
+    for (const call of probesOf(walk.key, other.receipts, peer.number)) {
+      if (!takesReceipt.includes(call.name) || call.values[1] === null) continue;
+      // The target's own finish_move takes none.
+      if (call.name === 'finish_move' && place === 'target') continue;
+      const { effect } = await outcomeOfProbe(database, walk.key, call);
+      expect(['refused', 'same'], `${call.name} at ${place} ${step}`).toContain(effect);
+    }
+  }
+}
+
+describe('a move', () => {
+  test('has one database that takes writes at every step, and carries all rows over', async () => {
+    const walk = await newWalk(databases);
+    const takers: Record<string, string> = {};
+    let rows: unknown;
+    for (const step of STEPS) {
+      if (step === 'close') rows = await rowsOf(walk.source, mountIdOf(walk));
+      await walk.run(step);
+      takers[step] = await takersOf(walk);
+    }
+    const before = STEPS.slice(0, STEPS.indexOf('close')).map((step) => [step, 'source']);
+    const after = STEPS.slice(STEPS.indexOf('receive')).map((step) => [step, 'target']);
+    expect(takers).toEqual({
+      ...Object.fromEntries(before),
+      close: '',
+      'prove late': '',
+      // The release may not have arrived.
+      release: expect.stringMatching(/^(target)?$/),
+      ...Object.fromEntries(after),
+    });
+    expect(await rowsOf(walk.target, mountIdOf(walk))).toEqual(rows);
+    expect(await rowsOf(walk.source, mountIdOf(walk))).toEqual(NO_ROWS);
+    await walk.target.query('select filestore.recount_rollups($1)', [walk.key]);
+    for (const { query } of [walk.source, walk.target]) {
+      expect(await query('select * from filestore.check_integrity()')).toEqual([]);
+    }
+  }, 20_000);
+
+  test('is opened by a writer on the target when the release has arrived, although nobody calls receive_mount', async () => {
+    const walk = await (await newWalk(databases)).to('release');
+    await expect.poll(() => takersOf(walk), { timeout: 20_000 }).toBe('target');
+    await walk.through('receive');
+  }, 20_000);
+});
+
+test('every function is refused, or does the same again, except for those that docs/scaling.md lists at a step', async () => {
+  const effects: Effects = new Map();
+  const there = await newWalk(databases);
+  for (const step of STEPS) {
+    await there.run(step);
+    await probe(there, effects);
+    // The first call of prove_mount sets the mark.
+    if (step === 'subscribe') {
+      await there.source.query('select filestore.prove_mount($1)', [there.key]);
+      await probe(there, effects);
+    }
+  }
+  const back = await (await newWalk(databases)).to('prove late');
+  await back.run('unsubscribe');
+  await probe(back, effects);
+  const cancel = ({ query }: MoveWalk['source']) =>
+    query('select filestore.cancel_step($1, null, 1000)', [back.key]);
+  for (const database of [back.target, back.source]) {
+    await cancel(database);
+    await probe(back, effects);
+    while (!(await stepOn(database, back)).endsWith('cancelled')) await cancel(database);
+    await probe(back, effects);
+  }
+  await back.cancel();
+
+  const { rows: steps } = await databases.one.client.query('select * from filestore.move_steps()');
+  const section = documentSection('Steps and ways out');
+  expect(tableAfter(section, '| server')).toEqual(
+    tableOf(
+      ['server', 'step', 'meaning', 'forward', 'back'],
+      steps.map((row) => Object.values(row) as string[]),
+    ),
+  );
+  for (const place of ['source', 'target']) {
+    const columns = steps.filter(({ server }) => server === place).map(({ step }) => step as string);
+    expect(
+      columns.filter((step) => ![...effects.keys()].some((cell) => cell.endsWith(` ${place} ${step}`))),
+    ).toEqual([]);
+    const rows = [...new Set([...effects.keys()].map((cell) => cell.split(' ')[0] ?? ''))].map((name) => [
+      `\`${name}\``,
+      ...columns.map((step) =>
+        [...(effects.get(`${name} ${place} ${step}`) ?? [])]
+          .filter((effect) => effect !== 'refused')
+          .sort()
+          .join(', '),
+      ),
+    ]);
+    expect(tableAfter(section, `| on the ${place}`)).toEqual(tableOf([`on the ${place}`, ...columns], rows));
+  }
+}, 120_000);
+
+test.each(['there', 'back'] as const)(
+  'two moves at once, the other one %s, take no receipt of each other, and lose nothing',
+  async (way) => {
+    const walk = await newWalk(databases);
+    const other = await newWalk(databases, way);
+    const rows = new Map<MoveWalk, unknown>();
+    for (const step of STEPS) {
+      for (const each of [walk, other]) {
+        if (step === 'close') rows.set(each, await rowsOf(each.source, mountIdOf(each)));
+        await each.run(step);
+        await probeWithReceiptsOf(walk, other);
+        await probeWithReceiptsOf(other, walk);
+      }
+    }
+    for (const each of [walk, other]) {
+      expect(await rowsOf(each.target, mountIdOf(each))).toEqual(rows.get(each));
+      expect(await takersOf(each)).toBe('target');
+    }
+  },
+  20_000,
+);
+
+describe('a move can be taken back', () => {
+  const END = STEPS.indexOf('release');
+
+  test.each(STEPS.slice(0, END))(
+    'after %s: the source takes writes, and nothing is left on the target',
+    async (step) => {
+      const walk = await (await newWalk(databases)).to(step);
+      const rows = await rowsOf(walk.source, mountIdOf(walk));
+      await walk.cancel();
+      expect(await takersOf(walk)).toBe('source');
+      expect(await rowsOf(walk.source, mountIdOf(walk))).toEqual(rows);
+      expect(await rowsOf(walk.target, mountIdOf(walk))).toEqual(NO_ROWS);
+      expect(
+        await walk.target.query('select from filestore.backend_mounts where mount_key = $1', [walk.key]),
+      ).toEqual([]);
+      // Again, and then the move begins again.
+      await walk.cancel();
+      await walk.to('erase');
+      expect(await takersOf(walk)).toBe('target');
+    },
+    20_000,
+  );
+
+  test('after release only with the receipt of the target', async () => {
+    const walk = await (await newWalk(databases)).to('release');
+    await expect(walk.source.query('call filestore.cancel_move($1)', [walk.key])).rejects.toMatchObject({
+      constraint: 'moves_receipt_check',
+    });
+    await walk.cancel();
+    expect(await takersOf(walk)).toBe('source');
+  }, 20_000);
+
+  test.each<Step>(['receive', 'finish target', 'finish source'])(
+    'not after %s',
+    async (step) => {
+      const walk = await (await newWalk(databases)).to(step);
+      for (const { query } of [walk.source, walk.target]) {
+        await expect(query('call filestore.cancel_move($1)', [walk.key])).rejects.toMatchObject({
+          code: 'FS409',
+        });
+      }
+      expect(await takersOf(walk)).toBe('target');
+    },
+    20_000,
+  );
+});
+
+function documentSection(heading: string): string {
+  const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'scaling.md'), 'utf8');
+  return text.split(/^#+ /m).find((part) => part.startsWith(`${heading}\n`)) ?? '';
+}
+
+/** The lines of the table whose first line begins so. */
+function tableAfter(section: string, start: string): readonly string[] {
+  const lines = section.split('\n');
+  const first = lines.findIndex((line) => line.startsWith(start));
+  const length = lines.slice(first).findIndex((line) => !line.startsWith('|'));
+  return first < 0 ? [] : lines.slice(first, first + length);
+}
+
+function tableOf(header: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`.replaceAll(/\| +(?=\|)/g, '| ');
+  return [line(header), line(header.map(() => '---')), ...rows.map(line)];
+}
