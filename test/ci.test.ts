@@ -25,8 +25,10 @@ interface Job {
 interface Matrix {
   readonly node?: readonly string[];
   readonly postgres?: readonly string[];
-  readonly include?: readonly { readonly node: string; readonly postgres: string }[];
+  readonly include?: readonly { readonly node: string; readonly role: Role; readonly postgres?: string }[];
 }
+
+type Role = 'superuser' | 'owner';
 
 interface Step {
   readonly uses?: string;
@@ -50,7 +52,7 @@ const jobOf = (command: string) =>
   expect.fail(`no job runs "${command}"`);
 
 /** Major versions of PostgreSQL that the README promises. */
-const [first = '', last = ''] = found(read('README.md'), /supports PostgreSQL (\d+) to (\d+)/);
+const [first = '', last = ''] = found(read('README.md'), /supports\s+PostgreSQL (\d+) to (\d+)/);
 const majors = Array.from({ length: Number(last) - Number(first) + 1 }, (_, index) =>
   String(Number(first) + index),
 );
@@ -61,8 +63,8 @@ const nodes = list.match(/\d+/g)?.map((major) => (oldest.startsWith(`${major}.`)
 
 describe('the workflow', () => {
   test('runs the fast lane on every promised PostgreSQL with every promised Node.js', () => {
-    const { matrix } = jobOf('npm test').strategy;
-    expect(matrix).toEqual({ postgres: majors, node: nodes });
+    const { postgres, node } = jobOf('npm test').strategy.matrix;
+    expect({ postgres, node }).toEqual({ postgres: majors, node: nodes });
     expect(nodes).toContain(oldest);
   });
 
@@ -70,6 +72,18 @@ describe('the workflow', () => {
     const { include = [] } = jobOf('npm run test:slow').strategy.matrix;
     expect(include.map(({ postgres }) => postgres)).toEqual(majors);
     expect(include.map(({ node }) => node)).toEqual(nodes);
+  });
+
+  test('runs both lanes as a superuser and as an ordinary owner, the fast one on every server', () => {
+    const { include: ofNodes = [] } = jobOf('npm test').strategy.matrix;
+    // Without a server of its own, an entry adds its role to every pair with that Node.js.
+    expect(ofNodes.map(({ node, postgres }) => [node, postgres])).toEqual(
+      nodes?.map((node) => [node, undefined]),
+    );
+    const { include: ofPairs = [] } = jobOf('npm run test:slow').strategy.matrix;
+    for (const entries of [ofNodes, ofPairs]) {
+      expect(new Set(entries.map(({ role }) => role))).toEqual(new Set(['superuser', 'owner']));
+    }
   });
 
   test('runs the checks on every promised Node.js, with the tags that the gate "released" reads', () => {
@@ -88,6 +102,7 @@ describe('the workflow', () => {
       expect(env, name).toEqual({
         TEST_POSTGRES: 'container',
         TEST_POSTGRES_IMAGE: `postgres:${matrixValue('postgres')}`,
+        TEST_ROLE: matrixValue('role'),
       });
     }
   });
@@ -126,7 +141,7 @@ describe('.ci/run', () => {
 
   /** Writes a program that does nothing but print its name, its server and its arguments. */
   function writeProgram(path: string, more: string): void {
-    writeFileSync(join(folder, path), `#!/bin/sh\necho "${path} [$TEST_POSTGRES_BIN] $*"\n${more}`);
+    writeFileSync(join(folder, path), `#!/bin/sh\necho "${path} [$TEST_POSTGRES_BIN$TEST_ROLE] $*"\n${more}`);
     chmodSync(join(folder, path), 0o755);
   }
 
@@ -149,12 +164,20 @@ describe('.ci/run', () => {
     const missing = servers.split(' ').filter((major) => {
       const bin = `/usr/lib/postgresql/${major}/bin`;
       const isThere = existsSync(join(bin, 'initdb'));
-      const isTested = stdout.includes(`bin/npm [${bin}] test -- test/schema test/catalog test/db\n`);
+      const isTested = stdout.includes(
+        `bin/npm [${bin}owner] test -- test/schema test/catalog test/db test/scaling\n`,
+      );
       expect(isTested, major).toBe(isThere);
       return !isThere;
     });
     const notRun = /the tests on PostgreSQL ([\d ]+)\./.exec(stdout)?.[1] ?? '';
     expect(notRun).toBe(missing.join(' '));
+  });
+
+  test('runs the fast lane as a superuser, and the slow lane as an ordinary owner', async () => {
+    const { stdout } = await run();
+    expect(stdout).toContain('bin/npm [] test\n');
+    expect(stdout).toContain('bin/npm [owner] run test:slow\n');
   });
 
   test('stops at the first command that fails', async () => {

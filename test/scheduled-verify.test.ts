@@ -40,7 +40,8 @@ afterAll(async () => {
   rmSync(service, { recursive: true, force: true });
   for (const database of [clean, drifted]) {
     const { role } = readerOf(database);
-    await database().query(`drop owned by ${role}; drop role ${role}`);
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`drop owned by ${role}; drop role ${role}`);
   }
 });
 

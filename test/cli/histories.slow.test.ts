@@ -3,7 +3,7 @@ import { askFunctions, command, jsonCommand } from '../support/answers.ts';
 import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
 import { createMount, createNode, one } from '../support/nodes.ts';
 import { takePicture } from '../support/picture.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest, withoutTriggers } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();
@@ -33,9 +33,7 @@ const insertRow = (filename: string, hash: string, previous: string | null) =>
   );
 /** Runs SQL without the foreign key between a row and the previous one, as a partial restore does. */
 async function unguarded(statement: string): Promise<void> {
-  await database().query(
-    `set session_replication_role = replica; ${statement}; reset session_replication_role`,
-  );
+  await withoutTriggers(database(), (client) => client.query(statement));
 }
 
 /** A title, the change of the rows, the code of the error, and parts of its message: the row, the reason and the remedy. */

@@ -65,7 +65,8 @@ describe('a migrated database', () => {
 
 describe('a database that was changed by hand', () => {
   test('is reported object by object, and nothing is changed', async () => {
-    for (const change of Object.keys(BY_HAND)) await database().query(change);
+    const superuser = await database().connectAsSuperuser();
+    for (const change of Object.keys(BY_HAND)) await superuser.query(change);
     const before = await takePicture(database());
     const { exitCode, stdout } = await verify();
     expect(exitCode).toBe(4);
@@ -111,11 +112,13 @@ describe('rights of roles', () => {
 
   /** Runs the statement at the end of each line. Together they must remove all differences. */
   async function expectRemedies(): Promise<void> {
-    const { document } = await jsonCommand(['verify'], database().url);
+    const { superuserUrl, connectAsSuperuser } = database();
+    const { document } = await jsonCommand(['verify'], superuserUrl);
+    const superuser = await connectAsSuperuser();
     for (const line of document.differences as readonly string[]) {
-      await database().query(line.slice(line.lastIndexOf(': ') + 2));
+      await superuser.query(line.slice(line.lastIndexOf(': ') + 2));
     }
-    expect(await verify()).toMatchObject({ exitCode: 0 });
+    expect(await verify(superuserUrl)).toMatchObject({ exitCode: 0 });
   }
 
   test('have no difference for a role of each level', async () => {
@@ -187,10 +190,11 @@ describe('rights of roles', () => {
     await grantAccess(reader, 'reader');
     await grantAccess(service, 'service');
     // A role of a lower level gives its members nothing.
-    await database().query(`grant ${other.name} to ${service.name}`);
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`grant ${other.name} to ${service.name}`);
     expect(await verify()).toMatchObject({ exitCode: 0 });
-    await database().query(`grant pg_write_all_data to ${service.name}`);
-    await database().query(`grant ${service.name} to ${team.name}; grant ${team.name} to ${reader.name}`);
+    await superuser.query(`grant pg_write_all_data to ${service.name}`);
+    await superuser.query(`grant ${service.name} to ${team.name}; grant ${team.name} to ${reader.name}`);
     const line = (role: LoginRole, other: string, level: string) =>
       `role "${role.name}" is a member of role ${other}, by which it may do more than its level ${level} allows. Revoke it: revoke ${other} from ${role.name}`;
     await expectDrift(line(reader, team.name, 'reader'), line(service, 'pg_write_all_data', 'service'));
@@ -199,12 +203,15 @@ describe('rights of roles', () => {
 
   test('of the owner are listed for a member that has a level, even if it has to switch roles', async () => {
     const [owner, reader, boss] = [await createRole(), await createRole(), await createRole('_boss')];
-    await database().query(`alter schema filestore owner to ${owner.name}`);
-    await grantAccess(reader, 'reader');
-    await database().query(`alter role ${reader.name} noinherit; grant ${owner.name} to ${reader.name}`);
-    await grantAccess(boss, 'operator');
-    await database().query(`alter role ${boss.name} superuser`);
-    const { document } = await jsonCommand(['verify'], database().url);
+    const superuser = await database().connectAsSuperuser();
+    const grant = (role: LoginRole, level: string) =>
+      superuser.query('select filestore.grant_access($1, $2)', [role.name, level]);
+    await superuser.query(`alter schema filestore owner to ${owner.name}`);
+    await grant(reader, 'reader');
+    await superuser.query(`alter role ${reader.name} noinherit; grant ${owner.name} to ${reader.name}`);
+    await grant(boss, 'operator');
+    await superuser.query(`alter role ${boss.name} superuser`);
+    const { document } = await jsonCommand(['verify'], database().superuserUrl);
     expect(document.differences).toEqual(
       expect.arrayContaining([
         `role "${reader.name}" is a member of role ${owner.name}, by which it may do more than its level reader allows. Revoke it: revoke ${owner.name} from ${reader.name}`,
@@ -223,7 +230,8 @@ describe('rights of roles', () => {
     const [gone, replaced] = [await createRole(), await createRole()];
     await grantAccess(gone, 'reader');
     await grantAccess(replaced, 'service');
-    await database().query(`drop owned by ${gone.quotedName}, ${replaced.quotedName}`);
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`drop owned by ${gone.quotedName}, ${replaced.quotedName}`);
     for (const { quotedName } of [gone, replaced]) {
       await database().query(`drop role ${quotedName}`);
       await database().query(`create role ${quotedName}`);

@@ -15,20 +15,22 @@ const plain = databaseForFile();
 const database = databaseForEachTest('empty');
 const createRole = rolesForEachTest(database);
 const env = () => ({ DATABASE_URL: database().url });
+/** A role that may set every value. */
+const superuserEnv = () => ({ DATABASE_URL: database().superuserUrl });
 
 /** Migrates, and expects of every command the answers that it has on a database without settings. */
-async function expectUsualSchema(): Promise<void> {
-  expect(await migrationStatus({ env: env() })).toMatchObject({ state: 'empty', applied: [] });
-  expect(await pendingMigrations({ env: env() })).not.toEqual([]);
-  expect(await runMigrations({ env: env() })).toMatchObject({ schema: { state: 'same' } });
-  expect(await migrationStatus({ env: env() })).toMatchObject({ state: 'current' });
-  expect(await verifySchema({ env: env() })).toMatchObject({ state: 'same' });
+async function expectUsualSchema(of = env()): Promise<void> {
+  expect(await migrationStatus({ env: of })).toMatchObject({ state: 'empty', applied: [] });
+  expect(await pendingMigrations({ env: of })).not.toEqual([]);
+  expect(await runMigrations({ env: of })).toMatchObject({ schema: { state: 'same' } });
+  expect(await migrationStatus({ env: of })).toMatchObject({ state: 'current' });
+  expect(await verifySchema({ env: of })).toMatchObject({ state: 'same' });
   expect(await readCatalog(await database().connect())).toEqual(await readCatalog(await plain().connect()));
 }
 
 test('a database with another value for every setting gets the same schema', async () => {
   await setOnDatabase(database(), OTHER_VALUES);
-  await expectUsualSchema();
+  await expectUsualSchema(superuserEnv());
   const methods = `select distinct am.amname from pg_catalog.pg_class c join pg_catalog.pg_am am on am.oid = c.relam
     where c.relnamespace = 'filestore'::pg_catalog.regnamespace and c.relkind = 'r'`;
   expect(await database().query(methods)).toEqual([{ amname: 'heap' }]);
@@ -42,11 +44,11 @@ test('a migration runs under the settings of this package, whatever the database
     "load 'plpgsql'; create table filestore.seen as select name, setting from pg_settings;",
   );
   try {
-    await runCli(['migrate'], { folder: copy.folder, env: env() });
+    await runCli(['migrate'], { folder: copy.folder, env: superuserEnv() });
   } finally {
     copy.remove();
   }
-  const rows = await database().query<{ name: string; setting: string }>(
+  const { rows } = await (await database().connectAsSuperuser()).query<{ name: string; setting: string }>(
     'select name, setting from filestore.seen',
   );
   const seen = Object.fromEntries(rows.map(({ name, setting }) => [name, setting]));
@@ -69,7 +71,7 @@ select 1;`,
   );
   try {
     for (const args of [['--dry-run'], []]) {
-      const result = await runCli(['migrate', ...args], { folder: copy.folder, env: env() });
+      const result = await runCli(['migrate', ...args], { folder: copy.folder, env: superuserEnv() });
       expect(result).toMatchObject({ exitCode: 0 });
     }
   } finally {
@@ -191,6 +193,7 @@ test('a role whose triggers do not fire is refused if it may not change that', a
     schema: null,
   });
   expect(await migrationStatus(connection)).toMatchObject({ state: 'empty' });
-  await database().query(`grant set on parameter session_replication_role to ${role.quotedName}`);
+  const superuser = await database().connectAsSuperuser();
+  await superuser.query(`grant set on parameter session_replication_role to ${role.quotedName}`);
   expect(await runMigrations(connection)).toMatchObject({ schema: { state: 'same' } });
 });

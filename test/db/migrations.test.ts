@@ -119,8 +119,8 @@ describe('migrationStatus', () => {
     url.username = reader;
     url.password = 'reader';
     expect(await migrationStatus({ env: { DATABASE_URL: url.href } })).toMatchObject({ state: 'current' });
-    await database().query(`drop owned by ${reader}`);
-    await database().query(`drop role ${reader}`);
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`drop owned by ${reader}; drop role ${reader}`);
   });
 });
 

@@ -28,7 +28,9 @@ describe('the role that migrates', () => {
   });
   afterEach(async () => {
     later.remove();
-    await database().query('drop schema if exists filestore, graphile_migrate cascade');
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query('drop schema if exists filestore, graphile_migrate cascade');
+    await superuser.end();
   });
 
   const grant = (role: LoginRole) =>
@@ -90,7 +92,8 @@ describe('the role that migrates', () => {
     const successor = await createRole('_successor');
     await database().query(`grant ${migrator.quotedName} to ${successor.quotedName}`);
     const reader = await createRole('_reader');
-    await database().query(`select filestore.grant_access('${reader.name}', 'reader')`);
+    const owner = await migrator.connect();
+    await owner.query(`select filestore.grant_access('${reader.name}', 'reader')`);
     later.addMigration('owned', 'create table filestore.owned_by_the_successor ();');
     expect(await runCli(['migrate'], { folder: later.folder, env: envOf(successor) })).toMatchObject({
       exitCode: 0,

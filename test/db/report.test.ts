@@ -43,8 +43,8 @@ async function observe(options: RunMigrationsOptions = {}) {
 }
 
 /** Makes that migration fail when it creates its table. */
-const refuseTable = () =>
-  database().query(`
+const refuseTable = async () =>
+  (await database().connectAsSuperuser()).query(`
     create function public.refuse_table() returns event_trigger language plpgsql as $$
     begin
       if to_regclass('filestore.${table}') is not null then
@@ -93,7 +93,7 @@ describe('a run that failed', () => {
       pending: files.slice(index),
     });
     expect(await one(database(), `select to_regclass('filestore.${table}') as made`)).toEqual({ made: null });
-    await database().query('drop event trigger refuse_table');
+    await (await database().connectAsSuperuser()).query('drop event trigger refuse_table');
     const { report, events } = await observe();
     expect(report).toMatchObject({
       applied: files.slice(index).map((filename) => ({ filename })),

@@ -116,7 +116,8 @@ describe('the spans of a run', () => {
 
 describe('a run that fails', () => {
   test('in a migration says so in that span and in its own, with the SQLSTATE', async () => {
-    await database().query(`
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`
       create function public.refuse_table() returns event_trigger language plpgsql as $$
       begin
         if exists (select from pg_event_trigger_ddl_commands() where schema_name = 'filestore') then
@@ -186,7 +187,8 @@ describe('a run that fails', () => {
   });
 
   test('because the schema drifted has applied everything', async () => {
-    await database().query(`create function public.add_extra() returns event_trigger language plpgsql as $$
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`create function public.add_extra() returns event_trigger language plpgsql as $$
       begin
         if to_regclass('filestore.nodes') is not null and to_regclass('filestore.extra') is null then
           create table filestore.extra ();

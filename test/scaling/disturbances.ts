@@ -12,13 +12,13 @@ export const killTarget: Disturb = async (servers) => {
 
 export const endWorkers: Disturb = async ({ target }) => {
   await endSome(
-    target.url,
+    target.superuserUrl,
     'select pg_terminate_backend(pid) from pg_stat_subscription where pid is not null',
   );
 };
 
 export const endSenders: Disturb = async ({ source }) => {
-  await endSome(source.url, 'select pg_terminate_backend(pid) from pg_stat_replication');
+  await endSome(source.superuserUrl, 'select pg_terminate_backend(pid) from pg_stat_replication');
 };
 
 async function endSome(url: string, statement: string): Promise<void> {

@@ -52,14 +52,16 @@ test('a mount that moves is found on one server: where it comes from until it is
     );
     return rows[0].row;
   });
-  await withClient(servers.target.url, async (client) => {
-    // As the subscription writes it.
+  // As the subscription writes it.
+  await withClient(servers.target.superuserUrl, async (client) => {
     await client.query('set session_replication_role = replica');
     await client.query(
       `insert into filestore.backend_mounts overriding system value
        select * from jsonb_populate_record(null::filestore.backend_mounts, $1)`,
       [row],
     );
+  });
+  await withClient(servers.target.url, async (client) => {
     const servedBy = async () => (await client.query(list.split(';')[0] ?? '')).rows;
     expect(await servedBy()).toContainEqual({ server: 'source', mount_key: 'media' });
     await client.query("update filestore.backend_mounts set held_by = null where mount_key = 'media'");

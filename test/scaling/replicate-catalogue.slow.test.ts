@@ -59,9 +59,11 @@ describe('a catalogue that is replicated whole', () => {
   }, 180_000);
 
   test('never arrives whole when all tables of the database are published', async () => {
-    await onSource('create publication everything for all tables');
+    await withClient(servers.source.superuserUrl, (client) =>
+      client.query('create publication everything for all tables'),
+    );
     const { source, target } = servers;
-    const connection = `host=${source.server.host} port=${source.server.port} dbname=filestore user=postgres password=${new URL(source.url).password}`;
+    const connection = `host=${source.server.host} port=${source.server.port} dbname=filestore user=postgres password=${new URL(source.superuserUrl).password}`;
     await withMigratedDatabase(target.server, 'everything', (url) =>
       withClient(url, async (client) => {
         await client.query(

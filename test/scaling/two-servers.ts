@@ -2,13 +2,16 @@ import pg from 'pg';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { createOwner, testRole } from '../support/test-role.ts';
 
 /** A server with a migrated database `filestore`. */
 export interface NumberedServer {
   readonly name: ServerName;
   readonly server: OwnServer;
-  /** Of the database. */
+  /** Of the database, as its owner: an ordinary role with TEST_ROLE=owner. */
   readonly url: string;
+  /** Of the database, as a superuser: to end the sessions of other roles. */
+  readonly superuserUrl: string;
 }
 
 export type ServerName = 'source' | 'target';
@@ -55,18 +58,34 @@ async function startNumbered(
 ): Promise<NumberedServer> {
   const server = await startOwnServer({ settings, listen: 'tcp' });
   try {
-    const url = await createMigrated(server, 'filestore');
+    const url = await createMigrated(await ownerUrlOf(server), 'filestore');
     await withClient(url, (client) => client.query('select filestore.set_database_number($1)', [number]));
-    return { name, server, url };
+    const superuserUrl = databaseUrl(server.url, 'filestore');
+    // docs/scaling.md says who can create it.
+    await withClient(superuserUrl, (client) =>
+      client.query(
+        `create extension postgres_fdw; grant usage on foreign data wrapper postgres_fdw to public`,
+      ),
+    );
+    return { name, server, url, superuserUrl };
   } catch (error) {
     await server.stop();
     throw error;
   }
 }
 
-async function createMigrated(server: OwnServer, name: string): Promise<string> {
-  await withClient(server.url, (client) => client.query(`create database ${name}`));
-  const url = databaseUrl(server.url, name);
+/** Recipes need a superuser on PostgreSQL 15, where only it can create subscriptions and roles that replicate. */
+async function ownerUrlOf({ url }: OwnServer): Promise<string> {
+  if (testRole() === 'superuser') return url;
+  return withClient(url, async (client) => {
+    const { rows } = await client.query("select current_setting('server_version_num')::integer as version");
+    return rows[0].version < 160000 ? url : createOwner(client, url, 'filestore_owner', { replicates: true });
+  });
+}
+
+async function createMigrated(serverUrl: string, name: string): Promise<string> {
+  await withClient(serverUrl, (client) => client.query(`create database ${name}`));
+  const url = databaseUrl(serverUrl, name);
   await runMigrations({ connection: connectionTo(url) });
   return url;
 }
@@ -77,7 +96,7 @@ export async function withMigratedDatabase<T>(
   name: string,
   run: (url: string) => Promise<T>,
 ): Promise<T> {
-  const url = await createMigrated(server, name);
+  const url = await createMigrated(server.url, name);
   try {
     return await run(url);
   } finally {

@@ -13,6 +13,7 @@ const createRole = rolesForFile(database);
 const LEVELS = ['reader', 'service', 'operator'] as const;
 type Level = (typeof LEVELS)[number];
 
+let owner: Client;
 const sessions = new Map<Level, Client>();
 const session = (level: Level): Client => {
   const client = sessions.get(level);
@@ -138,7 +139,7 @@ async function callAs(level: Level, name: string): Promise<string> {
 }
 
 async function functionsOf(level: Level): Promise<readonly string[]> {
-  const rows = await database().query<{ name: string }>(
+  const { rows } = await owner.query<{ name: string }>(
     `select distinct p.proname::text as name
      from filestore.access_rights($1) r join pg_proc p on r.kind = 'function' and p.oid = r.object::regprocedure
      order by 1`,
@@ -161,15 +162,15 @@ async function expectEveryCall(level: Level): Promise<void> {
 }
 
 beforeAll(async () => {
-  const owner = await createRole();
-  await migrateAs(owner, database());
-  const client = await owner.connect();
+  const role = await createRole();
+  await migrateAs(role, database());
+  owner = await role.connect();
   for (const level of LEVELS) {
-    const role = await createRole();
-    await client.query('select filestore.grant_access($1, $2)', [role.name, level]);
-    sessions.set(level, await role.connect());
+    const levelRole = await createRole();
+    await owner.query('select filestore.grant_access($1, $2)', [levelRole.name, level]);
+    sessions.set(level, await levelRole.connect());
   }
-  await client.query(`
+  await owner.query(`
     insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('main', 'local', '/main'), ('empty', 'local', '/empty');
     select filestore.ensure_directory('main', 'docs');
     select filestore.create_node(${DOCS}, 'a');
@@ -181,8 +182,8 @@ beforeAll(async () => {
   // Open sessions that compiled every trigger and function before the migration.
   for (const level of LEVELS) await expectEveryCall(level);
   await session('service').query(`update filestore.nodes set metadata = '{"a": 1}' where id = ${A}`);
-  await client.query(MIGRATION);
-  await client.query('select filestore.renew_access()');
+  await owner.query(MIGRATION);
+  await owner.query('select filestore.renew_access()');
 });
 
 describe('after a migration and renew_access, without connecting again,', () => {
@@ -192,7 +193,7 @@ describe('after a migration and renew_access, without connecting again,', () => 
   });
 
   test('every role has exactly the rights of its level', async () => {
-    expect(await database().query('select * from filestore.check_access()')).toEqual([]);
+    expect((await owner.query('select * from filestore.check_access()')).rows).toEqual([]);
   });
 
   test.each(LEVELS)('%s reads the recreated views', async (level) => {
@@ -254,7 +255,7 @@ describe('after a migration and renew_access, without connecting again,', () => 
         [MAIN, ROOT],
       ),
     ).toEqual({ tier: 'cold' });
-    expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+    expect((await owner.query('select * from filestore.check_integrity()')).rows).toEqual([]);
   });
 
   test('a move of a directory still moves its subtree, and history keeps every version', async () => {
@@ -265,6 +266,6 @@ describe('after a migration and renew_access, without connecting again,', () => 
     expect(await one(service, `select path from filestore.nodes where id = ${A}`)).toEqual({
       path: 'papers/a',
     });
-    expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+    expect((await owner.query('select * from filestore.check_integrity()')).rows).toEqual([]);
   });
 });

@@ -75,7 +75,7 @@ describe('insert and update are granted', () => {
 
   test.each(['service', 'operator'] as const)('to %s on every content column of nodes', async (level) => {
     const { name } = await createRoleWith(level);
-    const columns = await database().query(
+    const { rows: columns } = await session.query(
       `select c.name, has_column_privilege($1, 'filestore.nodes', c.name, 'INSERT') and has_column_privilege($1, 'filestore.nodes', c.name, 'UPDATE') as writable
        from unnest(filestore.content_columns()) c (name)`,
       [name],
@@ -155,8 +155,8 @@ describe('renew_access', () => {
     const name = `${database().name}_gone`;
     await asAdmin((admin) => admin.query(`create role ${name}`));
     await session.query("select filestore.grant_access($1, 'service')", [name]);
-    await database().query(`drop owned by ${name}`);
-    await asAdmin((admin) => admin.query(`drop role ${name}`));
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`drop owned by ${name}; drop role ${name}`);
     expect(await reported()).toEqual([`role is gone ${name} role`]);
 
     const notices: string[] = [];
@@ -181,8 +181,8 @@ describe('renew_access', () => {
     const create = () => asAdmin((admin) => admin.query(`create role ${quotedName}`));
     await create();
     await session.query("select filestore.grant_access($1, 'operator')", [name]);
-    await database().query(`drop owned by ${quotedName}`);
-    await asAdmin((admin) => admin.query(`drop role ${quotedName}`));
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`drop owned by ${quotedName}; drop role ${quotedName}`);
     await create();
     const notices: string[] = [];
     const listen = ({ message = '' }: { message?: string | undefined }) => notices.push(message);

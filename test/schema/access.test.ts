@@ -85,7 +85,7 @@ describe('grant_access', () => {
   );
 
   test('refuses the owner of the schema, even when a superuser calls it', async () => {
-    const superuser = await database().connect();
+    const superuser = await database().connectAsSuperuser();
     await superuser.query('begin');
     const grant = superuser.query('select filestore.grant_access($1, $2)', [owner.name, 'service']);
     await expect(grant.finally(() => superuser.query('rollback'))).rejects.toMatchObject({ code: 'FS422' });
@@ -96,8 +96,10 @@ test.each([
   ['the owner', async (role: LoginRole) => grantAccess(role.name, 'reader')],
   [
     'a superuser',
-    async (role: LoginRole) =>
-      database().query('select filestore.grant_access($1, $2)', [role.name, 'reader']),
+    async (role: LoginRole) => {
+      const superuser = await database().connectAsSuperuser();
+      await superuser.query('select filestore.grant_access($1, $2)', [role.name, 'reader']);
+    },
   ],
 ])(
   'tables and views that the owner creates later can be read when access was granted by %s',

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { createMovingMount, MOVING } from '../support/moving-mount.ts';
 import { createMount, foldAll, type Mount, one } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest, withoutTriggers } from '../support/test-database.ts';
 import { keyOf } from '../support/writer-functions.ts';
 
 const database = databaseForEachTest();
@@ -101,10 +101,12 @@ describe('on its new server', () => {
        overriding system value values (9895604649989, 0, $1, $2, 9, 0, 'accepted', '1')`,
       [mount.id, key],
     );
-    await query('set session_replication_role = replica');
-    await query('delete from filestore.rollup_deltas');
-    await query('delete from filestore.rollups where node_id = any ($1)', [[mount.rootId, directory]]);
-    await query('reset session_replication_role');
+    await withoutTriggers(database(), async (client) => {
+      await client.query('delete from filestore.rollup_deltas');
+      await client.query('delete from filestore.rollups where node_id = any ($1)', [
+        [mount.rootId, directory],
+      ]);
+    });
     await arrive(9);
   });
 
@@ -187,11 +189,11 @@ describe('on its new server', () => {
   test('a copy without the row of its mount is erased too, and a mount of the same key stays', async () => {
     const own = await createMount(database());
     const ownKey = await keyOf(database(), own.id);
-    await query('set session_replication_role = replica');
-    await query('delete from filestore.backend_mounts where id = $1', [mount.id]);
-    await query('delete from filestore.nodes where id = $1', [file]);
-    await query('update filestore.moves set mount_key = $1', [ownKey]);
-    await query('reset session_replication_role');
+    await withoutTriggers(database(), async (client) => {
+      await client.query('delete from filestore.backend_mounts where id = $1', [mount.id]);
+      await client.query('delete from filestore.nodes where id = $1', [file]);
+      await client.query('update filestore.moves set mount_key = $1', [ownKey]);
+    });
     await query('call filestore.cancel_move($1)', [ownKey]);
     expect(await query('select distinct backend_mount_id as id from filestore.nodes')).toEqual([
       { id: own.id },

@@ -91,7 +91,7 @@ describe.runIf(folder !== undefined)('a dump', () => {
     await expect(
       target().query('update filestore.nodes set size_bytes = -1 where id = $1', [ids.file]),
     ).rejects.toMatchObject({ code: '23514', constraint: 'nodes_size_check' });
-    const client = await target().connect();
+    const client = await target().connectAsSuperuser();
     await client.query('set session_replication_role = replica');
     await expect(
       client.query("update filestore.nodes set path = 'x' where id = $1", [ids.file]),

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { createChain, createMount, createNode, deleteNode, foldAll, type Mount } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest, withoutTriggers } from '../support/test-database.ts';
 
 const database = databaseForEachTest();
 
@@ -29,11 +29,9 @@ const problems = async () =>
 
 /** Runs statements without triggers and foreign keys, as a restore or a careless session does. */
 async function pastTheGuards(...statements: readonly string[]): Promise<void> {
-  const client = await database().connect();
-  await client.query('begin');
-  await client.query('set local session_replication_role = replica');
-  for (const statement of statements) await client.query(statement);
-  await client.query('commit');
+  await withoutTriggers(database(), async (client) => {
+    for (const statement of statements) await client.query(statement);
+  });
 }
 
 test('a catalogue with moved, deleted, restored and purged nodes has no problem', async () => {

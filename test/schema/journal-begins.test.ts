@@ -8,10 +8,9 @@ import {
   emptyJournal,
   finish,
   valuesOf,
-  withoutTriggers,
 } from '../support/journal-entries.ts';
 import { one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile, withoutTriggers } from '../support/test-database.ts';
 
 const database = databaseForFile();
 
@@ -122,8 +121,8 @@ describe('begin_command', () => {
 
   test('returns the entry that holds the key, not one that failed later', async () => {
     const { id } = await begin(first, MOVE);
-    await withoutTriggers(first, () =>
-      first.query(
+    await withoutTriggers(database(), (client) =>
+      client.query(
         `insert into filestore.journal_entries (command, idempotency_key, backend_mount_id, principal, parameters, status, error, completed_at)
          select command, idempotency_key, backend_mount_id, principal, parameters, 'failed', '{}', now()
          from filestore.journal_entries where id = $1`,

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { withoutTriggers } from '../support/journal-entries.ts';
 import { createMount, one, type Sql } from '../support/nodes.ts';
 import { refusal } from '../support/refusals.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 
@@ -19,8 +18,7 @@ async function insertEntry(columns: Readonly<Record<string, unknown>>, sql: Sql 
 
 /** Writes an entry as a restore does: without the trigger that sets times and refuses ended entries. */
 async function restoreEntry(columns: Readonly<Record<string, unknown>>) {
-  const client = await database().connect();
-  return withoutTriggers(client, () => insertEntry(columns, client));
+  return withoutTriggers(database(), (client) => insertEntry(columns, client));
 }
 
 const DONE = { started_at: '2024-01-01T00:00:00Z', completed_at: '2024-01-01T00:00:01.5Z' };

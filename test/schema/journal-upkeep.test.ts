@@ -28,10 +28,10 @@ const entries = async () =>
 
 describe('expire_commands', () => {
   test('marks only old commands that have not ended as failed', async () => {
-    const [old] = await recordEntries(first, 'running', 3);
-    await recordEntries(first, 'running', 1);
-    await recordEntries(first, 'queued', 3);
-    await recordEntries(first, 'succeeded', 3);
+    const [old] = await recordEntries(database(), 'running', 3);
+    await recordEntries(database(), 'running', 1);
+    await recordEntries(database(), 'queued', 3);
+    await recordEntries(database(), 'succeeded', 3);
     expect(await expire(first, '2 days')).toEqual([old]);
     expect(
       await database().query(
@@ -42,7 +42,7 @@ describe('expire_commands', () => {
   });
 
   test('takes the oldest first, a batch at a time', async () => {
-    const ids = await recordEntries(first, 'running', 5, 4, 3);
+    const ids = await recordEntries(database(), 'running', 5, 4, 3);
     expect([await expire(first, '1 day', 2), await expire(first, '1 day', 2)]).toEqual([
       ids.slice(0, 2),
       ids.slice(2),
@@ -50,15 +50,15 @@ describe('expire_commands', () => {
   });
 
   test('takes no more than a batch, whatever the statistics say', async () => {
-    await recordEntries(first, 'running', 9);
+    await recordEntries(database(), 'running', 9);
     // With statistics of one row, the planner may compute the batch again for every row.
     await database().query('vacuum analyze filestore.journal_entries');
-    await recordEntries(first, 'running', 8, 7, 6, 5, 4);
+    await recordEntries(database(), 'running', 8, 7, 6, 5, 4);
     expect(await expire(first, '1 day', 2)).toHaveLength(2);
   });
 
   test('skips a command that is being finished at the same time', async () => {
-    const [busy, dead] = await recordEntries(first, 'running', 3, 3);
+    const [busy, dead] = await recordEntries(database(), 'running', 3, 3);
     await first.query('begin');
     await finish(first, busy);
     expect(await expire(second, '1 day')).toEqual([dead]);
@@ -72,7 +72,7 @@ describe('expire_commands', () => {
     ['commit', 'FS409'],
     ['rollback', undefined],
   ])('makes a late finish_command wait; after it ends in %s: %s', async (ending, code) => {
-    const [id] = await recordEntries(first, 'running', 3);
+    const [id] = await recordEntries(database(), 'running', 3);
     await first.query('begin');
     await expire(first, '1 day');
     const late = await sendAndBlock(second, "select filestore.finish_command($1, 'succeeded')", [id]);
@@ -86,28 +86,28 @@ describe('expire_commands', () => {
 
 describe('prune_journal', () => {
   test('removes entries that ended longer ago, and returns how many', async () => {
-    await recordEntries(first, 'succeeded', 9, 8);
-    await recordEntries(first, 'failed', 7);
-    await recordEntries(first, 'canceled', 6);
+    await recordEntries(database(), 'succeeded', 9, 8);
+    await recordEntries(database(), 'failed', 7);
+    await recordEntries(database(), 'canceled', 6);
     const kept = [
-      ...(await recordEntries(first, 'queued', 9)),
-      ...(await recordEntries(first, 'running', 9)),
-      ...(await recordEntries(first, 'succeeded', 4)),
+      ...(await recordEntries(database(), 'queued', 9)),
+      ...(await recordEntries(database(), 'running', 9)),
+      ...(await recordEntries(database(), 'succeeded', 4)),
     ];
     expect([await prune(first, '5 days'), await prune(first, '5 days')]).toEqual([4, 0]);
     expect(await entries()).toEqual(kept);
   });
 
   test('keeps an entry that began long ago and ended recently', async () => {
-    const [id] = await recordEntries(first, 'running', 9);
+    const [id] = await recordEntries(database(), 'running', 9);
     await finish(first, id);
     expect(await prune(first, '5 days')).toBe(0);
   });
 
   test('removes a batch at a time', async () => {
-    await recordEntries(first, 'succeeded', 9);
+    await recordEntries(database(), 'succeeded', 9);
     await database().query('vacuum analyze filestore.journal_entries');
-    await recordEntries(first, 'succeeded', 9, 9, 9, 9);
+    await recordEntries(database(), 'succeeded', 9, 9, 9, 9);
     const pruned: number[] = [];
     do pruned.push(await prune(first, '5 days', 2));
     while (pruned.at(-1) !== 0);
@@ -115,7 +115,7 @@ describe('prune_journal', () => {
   });
 
   test('skips entries that another transaction has locked', async () => {
-    const [held] = await recordEntries(first, 'succeeded', 9, 9);
+    const [held] = await recordEntries(database(), 'succeeded', 9, 9);
     await first.query('begin');
     await first.query('select from filestore.journal_entries where id = $1 for update', [held]);
     expect(await prune(second, '5 days')).toBe(1);
@@ -131,8 +131,8 @@ test.each(
     ),
   ),
 )('%s is refused', async (call) => {
-  await recordEntries(first, 'running', 9);
-  await recordEntries(first, 'succeeded', 9);
+  await recordEntries(database(), 'running', 9);
+  await recordEntries(database(), 'succeeded', 9);
   await expect(database().query(`select filestore.${call}`)).rejects.toMatchObject({ code: 'FS422' });
 });
 
@@ -141,7 +141,7 @@ describe('an entry that is updated by hand', () => {
     database().query(`update filestore.journal_entries set ${change} where id = $1`, [id]);
 
   test.each(['succeeded', 'failed', 'canceled'])('never changes again once it is %s', async (status) => {
-    const [id] = await recordEntries(first, status, 1);
+    const [id] = await recordEntries(database(), status, 1);
     for (const change of [
       'status = status',
       "status = 'running'",
@@ -170,12 +170,12 @@ describe('an entry that is updated by hand', () => {
       "created_at = '2000-01-01'",
     ].map((change) => ['running', `status = 'canceled', ${change}`]),
   ] as [string, string][])('that is %s refuses: %s', async (status, change) => {
-    const [id] = await recordEntries(first, status, 1);
+    const [id] = await recordEntries(database(), status, 1);
     await expect(update(id, change)).rejects.toMatchObject({ code: 'FS422' });
   });
 
   test('gets its times from the database, whatever the writer gives', async () => {
-    const [id] = await recordEntries(first, 'running', 1);
+    const [id] = await recordEntries(database(), 'running', 1);
     await update(
       id,
       "status = 'canceled', started_at = '2000-01-01', completed_at = '2000-01-02', duration_ms = 7",
@@ -191,7 +191,7 @@ describe('an entry that is updated by hand', () => {
   });
 
   test.each(['queued', 'running'])('that is %s cannot be removed', async (status) => {
-    await recordEntries(first, status, 1);
+    await recordEntries(database(), status, 1);
     await expect(database().query('delete from filestore.journal_entries')).rejects.toMatchObject({
       code: 'FS409',
     });

@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { levelsForFile } from '../support/levels.ts';
 import { one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile, withoutTriggers } from '../support/test-database.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);
@@ -144,13 +144,12 @@ describe('settings', () => {
 
   test('that do not change are not checked again', async () => {
     const { id } = await insert({});
-    const owner = await database().connect();
-    await owner.query('set session_replication_role = replica');
-    await owner.query('update filestore.backend_mounts set config = $2 where id = $1', [
-      id,
-      { password: SECRET },
-    ]);
-    await owner.end();
+    await withoutTriggers(database(), (client) =>
+      client.query('update filestore.backend_mounts set config = $2 where id = $1', [
+        id,
+        { password: SECRET },
+      ]),
+    );
     expect(
       await one(
         service,

@@ -104,11 +104,11 @@ test.each([
 
 /** The check also applies to a restore, or a session with triggers switched off. */
 describe('without triggers, a node is still refused that has', () => {
-  let owner: Client;
+  let superuser: Client;
 
   beforeAll(async () => {
-    owner = await database().connect();
-    await owner.query('set session_replication_role = replica');
+    superuser = await database().connectAsSuperuser();
+    await superuser.query('set session_replication_role = replica');
   });
 
   test.each([
@@ -132,7 +132,7 @@ describe('without triggers, a node is still refused that has', () => {
     ["kind = 'directory', directory_path = 'f', link_target = 'g'", 'nodes_link_target_check'],
   ])('%s', async (change, constraint) => {
     await expect(
-      owner.query(`update filestore.nodes set ${change} where id = $1`, [file]),
+      superuser.query(`update filestore.nodes set ${change} where id = $1`, [file]),
     ).rejects.toMatchObject({ code: '23514', constraint, hint: expect.any(String) });
   });
 
@@ -146,7 +146,7 @@ describe('without triggers, a node is still refused that has', () => {
   ])('as a deleted node %s', async (change, constraint) => {
     await deleteNode(service, file);
     await expect(
-      owner.query(`update filestore.nodes set ${change} where id = $1`, [file]),
+      superuser.query(`update filestore.nodes set ${change} where id = $1`, [file]),
     ).rejects.toMatchObject({ code: '23514', constraint });
   });
 
@@ -160,7 +160,7 @@ describe('without triggers, a node is still refused that has', () => {
     ["state = 'deleted', deleted_at = now(), live = false", 'nodes_root_check'],
   ])('as the root of its mount %s', async (change, constraint) => {
     await expect(
-      owner.query(`update filestore.nodes set ${change} where id = $1`, [mount.rootId]),
+      superuser.query(`update filestore.nodes set ${change} where id = $1`, [mount.rootId]),
     ).rejects.toMatchObject({ code: '23514', constraint });
   });
 });

@@ -68,16 +68,18 @@ export async function setOnDatabase(
   database: TestDatabase,
   settings: Readonly<Record<string, string>>,
 ): Promise<void> {
-  await database.query("load 'plpgsql'");
-  const known = await database.query<{ name: string }>('select name from pg_settings');
+  // The owner may set only some of them.
+  const client = await database.connectAsSuperuser();
+  await client.query("load 'plpgsql'");
+  const { rows: known } = await client.query<{ name: string }>('select name from pg_settings');
   const names = new Set(known.map(({ name }) => name));
   if ('default_table_access_method' in settings) {
-    await database.query('create access method another_heap type table handler heap_tableam_handler');
+    await client.query('create access method another_heap type table handler heap_tableam_handler');
   }
   for (const [name, value] of Object.entries(settings).filter(([name]) => names.has(name))) {
     // A path and a list are several values.
     const values = name === 'search_path' ? value : `'${value}'`;
-    await database.query(`alter database ${database.name} set ${name} = ${values}`);
+    await client.query(`alter database ${database.name} set ${name} = ${values}`);
   }
   await database.disconnect();
 }

@@ -1,15 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
+import { withClient } from '../../dev/with-client.ts';
 import { compilePackage } from '../../harness/compiled.ts';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
+import { createOwner, testRole } from './test-role.ts';
 import { startTestServer } from './test-server.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {
-    /** URL of a database of a role that may create databases and roles. */
+    /** URL of a database, as a role that may create databases and roles: an ordinary one with TEST_ROLE=owner. */
     adminUrl: string;
+    /** URL of the same database as a superuser, for `asSuperuser`. */
+    superuserUrl: string;
     /** Name of the migrated database that tests are cloned from; the names of the clones begin with it. */
     template: string;
   }
@@ -22,11 +26,17 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const admin = new pg.Client(server.adminUrl);
   await admin.connect();
   const { rows } = await admin.query("select current_setting('server_version') as version");
-  console.log(`Tests run on ${server.name}, PostgreSQL ${rows[0].version}`);
+  const role = testRole();
+  console.log(`Tests run on ${server.name}, PostgreSQL ${rows[0].version}, as ${role}`);
 
-  await admin.query(`create database ${template} encoding 'UTF8' template template0`);
-  await runMigrations({ connection: connectionTo(databaseUrl(server.adminUrl, template)) });
-  project.provide('adminUrl', server.adminUrl);
+  const adminUrl =
+    role === 'owner' ? await createOwner(admin, server.adminUrl, `${template}_owner`) : server.adminUrl;
+  await withClient(adminUrl, (client) =>
+    client.query(`create database ${template} encoding 'UTF8' template template0`),
+  );
+  await runMigrations({ connection: connectionTo(databaseUrl(adminUrl, template)) });
+  project.provide('adminUrl', adminUrl);
+  project.provide('superuserUrl', server.adminUrl);
   project.provide('template', template);
 
   return async () => {
@@ -35,6 +45,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
       [template],
     );
     for (const { datname } of left) await admin.query(`drop database "${datname}" with (force)`);
+    if (role === 'owner') await admin.query(`drop role ${template}_owner`);
     await admin.end();
     await server.stop();
     compiled.remove();

@@ -1,5 +1,5 @@
-import type { Client } from 'pg';
 import { one, type Sql } from './nodes.ts';
+import { type TestDatabase, withoutTriggers } from './test-database.ts';
 
 export const BEGIN =
   'select b.is_new, (b.entry).* from filestore.begin_command($1, $2, $3, $4, $5, retry_failed => $6) b';
@@ -46,27 +46,13 @@ export async function emptyJournal(sql: Sql): Promise<void> {
   await sql.query('delete from filestore.journal_entries');
 }
 
-/** Runs statements without triggers, as a restore does. Only this can write an old or ended entry. */
-export async function withoutTriggers<T>(client: Client, work: () => Promise<T>): Promise<T> {
-  await client.query('begin');
-  try {
-    await client.query('set local session_replication_role = replica');
-    const result = await work();
-    await client.query('commit');
-    return result;
-  } catch (error) {
-    await client.query('rollback');
-    throw error;
-  }
-}
-
-/** Writes entries that are so many days old, and returns their ids. */
+/** Writes entries that are so many days old, and returns their ids. Triggers would refuse them. */
 export async function recordEntries(
-  client: Client,
+  database: TestDatabase,
   status: string,
   ...daysAgo: readonly number[]
 ): Promise<readonly string[]> {
-  const { rows } = await withoutTriggers(client, () =>
+  const { rows } = await withoutTriggers(database, (client) =>
     client.query<{ id: string }>(
       `insert into filestore.journal_entries (command, status, error, created_at, started_at, completed_at)
        select 'move', $1::text, case when $1 = 'failed' then '{}'::jsonb end, at,

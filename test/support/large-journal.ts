@@ -8,7 +8,7 @@ export const ENTRIES = 300_000;
  * failed, and the last 50 are unfinished.
  */
 export async function loadLargeJournal(database: TestDatabase): Promise<void> {
-  const client = await database.connect();
+  const client = await database.connectAsSuperuser();
   // Without triggers: they refuse entries of the past.
   await client.query('set session_replication_role = replica');
   await client.query('select setseed(0.5)');

@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { createMount, type Mount, one } from './nodes.ts';
-import type { TestDatabase } from './test-database.ts';
+import { type TestDatabase, withoutTriggers } from './test-database.ts';
 
 export const DIRECTORIES = 300;
 export const FILES = 300_000;
@@ -19,16 +19,13 @@ export async function loadLargeTree(database: TestDatabase): Promise<Mount> {
      from (select 'd' || g from generate_series(1, ${DIRECTORIES}) g union all values ('empty'), ('gone')) d (name)`,
     [mount.id, mount.rootId],
   );
-  const client = await database.connect();
-  await client.query('begin');
-  await client.query('set local session_replication_role = replica');
-  const indexes = await dropIndexes(client);
-  for (const statement of [FILES_OF_DIRECTORIES, LOCK_FILES, FILES_OF_GONE, VERSIONS, SIGHTINGS]) {
-    await client.query(statement);
-  }
-  for (const index of indexes) await client.query(index);
-  await client.query('commit');
-  await client.end();
+  await withoutTriggers(database, async (client) => {
+    const indexes = await dropIndexes(client);
+    for (const statement of [FILES_OF_DIRECTORIES, LOCK_FILES, FILES_OF_GONE, VERSIONS, SIGHTINGS]) {
+      await client.query(statement);
+    }
+    for (const index of indexes) await client.query(index);
+  });
   await database.query("update filestore.nodes set state = 'deleted' where name = 'gone'");
   await database.query('vacuum analyze');
   return mount;

@@ -36,12 +36,14 @@ function provideRoles(
 
   after(async () => {
     await Promise.allSettled(clients.splice(0).map((client) => client.end()));
+    const superuser = await database().connectAsSuperuser();
     // In reverse order: an owner was created before the roles that it granted rights to.
     for (const name of names.splice(0).reverse().map(pg.escapeIdentifier)) {
       // A role cannot be dropped while it owns objects or has rights in the database.
-      await database().query(`drop owned by ${name} cascade`);
-      await asAdmin((admin) => admin.query(`drop role ${name}`));
+      await superuser.query(`drop owned by ${name} cascade`);
+      await superuser.query(`drop role ${name}`);
     }
+    await superuser.end();
   });
 
   return async (suffix = '') => {

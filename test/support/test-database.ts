@@ -1,13 +1,21 @@
 import pg, { type Client, type QueryResultRow } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, inject } from 'vitest';
+import { withClient } from '../../dev/with-client.ts';
 import { databaseUrl } from '../../harness/connection.ts';
 
 /** A database for one test. */
 export interface TestDatabase {
   readonly url: string;
+  /** The same as a superuser. */
+  readonly superuserUrl: string;
   readonly name: string;
   /** Opens another connection; all are closed with the database. */
   connect(): Promise<Client>;
+  /**
+   * The same as a superuser, for what the owner of a managed server may not do: switch triggers off, end the sessions of
+   * other roles, or change settings of the server.
+   */
+  connectAsSuperuser(): Promise<Client>;
   /** Runs a statement and returns its rows. */
   query<Row extends QueryResultRow = QueryResultRow>(
     text: string,
@@ -21,10 +29,13 @@ export interface TestDatabase {
 let created = 0;
 let maker: Promise<Client> | undefined;
 
-/** The connection that creates and drops databases for this process. It does not keep the process alive. */
+/**
+ * The connection that creates and drops databases for this process. It does not keep the process alive. A superuser, since
+ * only it may drop a database in which autovacuum or another role is at work.
+ */
 function connectMaker(): Promise<Client> {
   maker ??= (async () => {
-    const client = new pg.Client(inject('adminUrl')) as Client & { unref(): void };
+    const client = new pg.Client(inject('superuserUrl')) as Client & { unref(): void };
     client.on('error', () => undefined);
     await client.connect();
     client.unref();
@@ -38,21 +49,24 @@ export async function createDatabase(kind: 'migrated' | 'empty' = 'migrated'): P
   const template = inject('template');
   created += 1;
   const name = `${template}_${process.pid}_${created}`;
-  const admin = await connectMaker();
-  await admin.query(
+  const superuser = await connectMaker();
+  const owner = pg.escapeIdentifier(decodeURIComponent(new URL(inject('adminUrl')).username));
+  await superuser.query(
     kind === 'migrated'
-      ? `create database ${name} template ${template} strategy file_copy`
-      : `create database ${name} encoding 'UTF8' template template0`,
+      ? `create database ${name} owner ${owner} template ${template} strategy file_copy`
+      : `create database ${name} owner ${owner} encoding 'UTF8' template template0`,
   );
   const url = databaseUrl(inject('adminUrl'), name);
+  const superuserUrl = databaseUrl(inject('superuserUrl'), name);
   const clients: Client[] = [];
-  const connect = async () => {
-    const client = new pg.Client(url);
+  const connectTo = async (address: string) => {
+    const client = new pg.Client(address);
     client.on('error', () => undefined);
     await client.connect();
     clients.push(client);
     return client;
   };
+  const connect = () => connectTo(url);
   let shared: Promise<Client> | undefined;
   const disconnect = async () => {
     shared = undefined;
@@ -60,8 +74,10 @@ export async function createDatabase(kind: 'migrated' | 'empty' = 'migrated'): P
   };
   return {
     url,
+    superuserUrl,
     name,
     connect,
+    connectAsSuperuser: () => connectTo(superuserUrl),
     async query<Row extends QueryResultRow>(text: string, values: readonly unknown[] = []) {
       shared ??= connect();
       const client = await shared;
@@ -70,7 +86,7 @@ export async function createDatabase(kind: 'migrated' | 'empty' = 'migrated'): P
     disconnect,
     async drop() {
       await disconnect();
-      await admin.query(`drop database if exists ${name} with (force)`);
+      await superuser.query(`drop database if exists ${name} with (force)`);
     },
   };
 }
@@ -103,9 +119,8 @@ export function databaseEmptiedAfterEachTest(): () => TestDatabase {
   });
   afterEach(async () => {
     await database().disconnect();
-    // Without the triggers and keys that protect the rows.
-    const deletes = tables.map((table) => `delete from ${table}`);
-    await database().query(['set session_replication_role = replica', ...deletes].join('; '));
+    const deletes = tables.map((table) => `delete from ${table}`).join('; ');
+    await withoutTriggers(database(), (client) => client.query(deletes));
     await database().disconnect();
   });
   return database;
@@ -113,13 +128,13 @@ export function databaseEmptiedAfterEachTest(): () => TestDatabase {
 
 /**
  * One database for all tests of a file. Each test is one transaction on one connection, which is rolled back. For
- * tests that change the schema and then read it.
+ * tests that change the schema and then read it, in ways that need a superuser too.
  */
 export function databaseRolledBackAfterEachTest(kind: 'migrated' | 'empty' = 'migrated'): () => TestDatabase {
   const database = databaseForFile(kind);
   let client: Client;
   beforeEach(async () => {
-    client = await database().connect();
+    client = await database().connectAsSuperuser();
     await client.query('begin');
   });
   afterEach(async () => {
@@ -151,13 +166,28 @@ function provideDatabase(before: Hook, after: Hook, kind: 'migrated' | 'empty'):
   };
 }
 
+/** Runs statements in a transaction without triggers and foreign keys, as a restore does. */
+export async function withoutTriggers<T>(
+  database: TestDatabase,
+  work: (superuser: Client) => Promise<T>,
+): Promise<T> {
+  const client = await database.connectAsSuperuser();
+  try {
+    await client.query('begin; set local session_replication_role = replica');
+    const result = await work(client);
+    await client.query('commit');
+    return result;
+  } finally {
+    await client.end();
+  }
+}
+
 /** Runs statements as the role that may create databases and roles. */
 export async function asAdmin<T>(work: (admin: Client) => Promise<T>): Promise<T> {
-  const admin = new pg.Client(inject('adminUrl'));
-  await admin.connect();
-  try {
-    return await work(admin);
-  } finally {
-    await admin.end();
-  }
+  return withClient(inject('adminUrl'), work);
+}
+
+/** Runs statements as a superuser, for what the owner of a managed server may not do. */
+export async function asSuperuser<T>(work: (superuser: Client) => Promise<T>): Promise<T> {
+  return withClient(inject('superuserUrl'), work);
 }
