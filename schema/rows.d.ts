@@ -769,7 +769,7 @@ export type FindByChecksumRow = NodeRow;
 /** A row of "select * from filestore.finish_command(…)". Records how a command ended and returns its entry: succeeded with a result, failed with an error, or canceled. Record success in the transaction of the work, as its last statement. Record a failure in a separate transaction, after the work rolled back. Repeating the call with the same outcome changes nothing. FS404 when there is no such entry, FS409 when it ended otherwise. */
 export type FinishCommandRow = JournalEntryRow;
 
-/** A row of "select * from filestore.fold_rollups(…)". Adds at most max_deltas pending deltas to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. */
+/** A row of "select * from filestore.fold_rollups(…)". Adds at most max_deltas pending deltas, of at most 100 mounts, to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. */
 export interface FoldRollupsRow {
   fold_rollups: number | null;
 }
@@ -831,7 +831,7 @@ export interface PruneJournalRow {
   prune_journal: number | null;
 }
 
-/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas. */
+/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones of at most 100 mounts, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas. */
 export interface PurgeDeletedRow {
   purge_deleted: number | null;
 }

@@ -1,5 +1,5 @@
 --! Previous: sha1:bbb665c7f2fd5096d018c4ad8dee9d6d5996796b
---! Hash: sha1:424948a55599cca8fec8466ce7158957f07ae2d1
+--! Hash: sha1:320eaeacb07722a4d7540605ad09ebc5016b162f
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -301,6 +301,196 @@ comment on function filestore.guard_totals() is
 
 revoke all on function filestore.guard_totals() from public;
 --! EndIncluded functions/guard_totals.sql
+--! Included functions/climb_totals.sql
+create or replace function filestore.climb_totals(
+  inout directory_ids bigint[],
+  inout sizes         numeric[],
+  inout files         numeric[],
+  inout dirs          numeric[],
+  inout children      numeric[]
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  -- The parent and the level of each directory that has not climbed yet. Null for the others.
+  parents bigint[];
+  levels  integer[];
+  lowest  integer;
+begin
+  if directory_ids is null then
+    return;
+  end if;
+
+  select array_agg(n.parent_id), array_agg(n.depth), max(n.depth)
+  into parents, levels, lowest
+  from unnest(directory_ids) as d (id)
+  -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
+  left join lateral (
+    select f.parent_id, f.depth
+    from filestore.nodes f
+    where f.id = d.id
+    offset 0
+  ) n on true;
+
+  -- A round adds up the deepest 32 levels, and leaves one entry for each directory of the level above them. So the work
+  -- grows with the number of directories, not with their depth. Most trees take one round.
+  loop
+    -- The last round has no end but that of a walk in a cycle. A directory that was deleted before its parent moved can
+    -- be deeper than its own depth says.
+    lowest := case when lowest > 32 then lowest - 32 else -20000 end;
+    with recursive entries (id, parent_id, level, size_delta, file_delta, dir_delta, child_delta) as (
+      select *
+      from unnest(directory_ids, parents, levels, sizes, files, dirs, children)
+    ),
+    climbing (id, parent_id, level, size_delta, file_delta, dir_delta, is_given) as (
+      select e.id, e.parent_id, e.level, e.size_delta, e.file_delta, e.dir_delta, true
+      from entries e
+      where e.level > lowest
+      union all
+      select m.parent_id, p.parent_id, m.level - 1, m.size_delta, m.file_delta, m.dir_delta, false
+      from (
+        -- All that reach a directory at once climb on as one row. A recursive query allows no aggregate here, but a window.
+        select
+          c.parent_id,
+          c.level,
+          sum(c.size_delta) over same as size_delta,
+          sum(c.file_delta) over same as file_delta,
+          sum(c.dir_delta) over same  as dir_delta,
+          row_number() over same      as place
+        from climbing c
+        where c.parent_id is not null
+          and c.level > lowest
+        window same as (partition by c.parent_id)
+      ) m
+      left join lateral (
+        select n.parent_id
+        from filestore.nodes n
+        where n.id = m.parent_id
+        offset 0
+      ) p on true
+      where m.place = 1
+    ),
+    totals as (
+      select
+        a.id,
+        min(a.parent_id)   as parent_id,
+        min(a.level)       as level,
+        sum(a.size_delta)  as size_delta,
+        sum(a.file_delta)  as file_delta,
+        sum(a.dir_delta)   as dir_delta,
+        sum(a.child_delta) as child_delta
+      from (
+        select e.id, e.parent_id, case when e.level <= lowest then e.level end as level, e.size_delta, e.file_delta, e.dir_delta, e.child_delta
+        from entries e
+        union all
+        -- child_count concerns the directory itself, not those above it.
+        select c.id, c.parent_id, case when c.level <= lowest then c.level end, c.size_delta, c.file_delta, c.dir_delta, 0
+        from climbing c
+        where not c.is_given
+      ) a
+      group by a.id, a.level is null
+    )
+    select
+      array_agg(t.id),
+      array_agg(t.parent_id),
+      array_agg(t.level),
+      array_agg(t.size_delta),
+      array_agg(t.file_delta),
+      array_agg(t.dir_delta),
+      array_agg(t.child_delta)
+    into directory_ids, parents, levels, sizes, files, dirs, children
+    from totals t;
+    exit when lowest < 0;
+  end loop;
+end
+$$;
+
+comment on function filestore.climb_totals(bigint[], numeric[], numeric[], numeric[], numeric[]) is
+  'Internal: Adds changes of totals, one entry for each directory, to every directory above them, and returns one entry for each directory that they concern. Null when there are none.';
+
+revoke all on function filestore.climb_totals(bigint[], numeric[], numeric[], numeric[], numeric[]) from public;
+--! EndIncluded functions/climb_totals.sql
+--! Included functions/pending_totals.sql
+create or replace function filestore.pending_totals(mount_ids bigint[])
+returns table (node_id bigint, size_delta numeric, file_delta numeric, dir_delta numeric, child_delta numeric)
+language plpgsql
+stable
+rows 1000
+set search_path = pg_catalog, pg_temp
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+begin
+  return query
+  with recursive climbing (step, id, size_delta, file_delta, dir_delta, child_delta) as (
+    select 0, d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
+    from filestore.rollup_deltas d
+    where mount_ids is null
+       or d.backend_mount_id = any (mount_ids)
+    group by d.directory_id
+    union all
+    -- All that reach a directory at once climb on as one row. A recursive query allows no aggregate here, but a window.
+    -- child_count concerns the directory itself, not those above it.
+    select m.step + 1, m.parent_id, m.size_delta, m.file_delta, m.dir_delta, 0
+    from (
+      select
+        c.step,
+        p.parent_id,
+        sum(c.size_delta) over same as size_delta,
+        sum(c.file_delta) over same as file_delta,
+        sum(c.dir_delta) over same  as dir_delta,
+        row_number() over same      as place
+      from climbing c
+      -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
+      cross join lateral (
+        select n.parent_id
+        from filestore.nodes n
+        where n.id = c.id
+        offset 0
+      ) p
+      where p.parent_id is not null
+        and c.step < 32
+      window same as (partition by p.parent_id)
+    ) m
+    where m.place = 1
+  ),
+  last (step) as (
+    select max(c.step)
+    from climbing c
+  )
+  select c.id, sum(c.size_delta), sum(c.file_delta), sum(c.dir_delta), sum(c.child_delta)
+  from climbing c
+  where (select l.step from last l) < 32
+  group by c.id
+  union all
+  -- In a deep tree, each of them would climb past the same directories.
+  select t.*
+  from (
+    select
+      array_agg(c.id)          as ids,
+      array_agg(c.size_delta)  as sizes,
+      array_agg(c.file_delta)  as files,
+      array_agg(c.dir_delta)   as dirs,
+      array_agg(c.child_delta) as children
+    from climbing c
+    where c.step = 0
+      and (select l.step from last l) = 32
+    having count(*) > 0
+  ) e
+  cross join lateral filestore.climb_totals(e.ids, e.sizes, e.files, e.dirs, e.children) c
+  cross join lateral unnest(c.directory_ids, c.sizes, c.files, c.dirs, c.children) t;
+end
+$$;
+
+comment on function filestore.pending_totals(bigint[]) is
+  'Internal: What the pending deltas of the mounts, or of all when it is null, add to the totals of each directory that they concern.';
+
+revoke all on function filestore.pending_totals(bigint[]) from public;
+--! EndIncluded functions/pending_totals.sql
 --! Included functions/fold_rollups.sql
 create or replace function filestore.fold_rollups(max_deltas integer default 10000)
 returns integer
@@ -315,23 +505,31 @@ declare
   taken      integer;
   node_ids   bigint[];
   sizes      numeric[];
-  files      bigint[];
-  dirs       bigint[];
-  children   bigint[];
+  files      numeric[];
+  dirs       numeric[];
+  children   numeric[];
   changed    bigint;
 begin
   perform filestore.require_first_write('filestore.fold_rollups');
   perform filestore.check_limit('max_deltas', max_deltas);
 
+  -- All transactions of the server share its table of locks, hence the limit. The mounts of the oldest deltas come first,
+  -- and the next call takes the next ones.
   mount_ids := array(
-    select distinct d.backend_mount_id
+    select m.backend_mount_id
     from (
-      select r.backend_mount_id
-      from filestore.rollup_deltas r
-      order by r.id
-      limit max_deltas
-    ) d
-    order by d.backend_mount_id
+      select d.backend_mount_id
+      from (
+        select r.id, r.backend_mount_id
+        from filestore.rollup_deltas r
+        order by r.id
+        limit max_deltas
+      ) d
+      group by d.backend_mount_id
+      order by min(d.id)
+      limit 100
+    ) m
+    order by m.backend_mount_id
   );
   foreach mount_id in array mount_ids loop
     perform filestore.lock_tree(mount_id, false);
@@ -339,7 +537,7 @@ begin
 
   -- A separate statement after the locks, so that it sees the locked tree. It never takes "all ids up to this one",
   -- because a delta with a smaller id may commit later.
-  with recursive taken_deltas as (
+  with taken_deltas as (
     delete from filestore.rollup_deltas d
     where d.ctid = any (array(
       select r.ctid
@@ -350,48 +548,30 @@ begin
       for update skip locked
     ))
     returning d.directory_id, d.size_delta, d.file_delta, d.dir_delta, d.child_delta
-  ),
-  changes (node_id, size_delta, file_delta, dir_delta, child_delta, deltas) as (
-    select t.directory_id, sum(t.size_delta), sum(t.file_delta), sum(t.dir_delta), sum(t.child_delta), count(*)
-    from taken_deltas t
-    group by t.directory_id
-  ),
-  climbing (node_id, size_delta, file_delta, dir_delta, child_delta, deltas) as (
-    select c.node_id, c.size_delta, c.file_delta, c.dir_delta, c.child_delta, c.deltas
-    from changes c
-    union all
-    -- child_count concerns the directory itself, not those above it.
-    select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0, 0
-    from climbing c
-    -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
-    cross join lateral (
-      select n.parent_id
-      from filestore.nodes n
-      where n.id = c.node_id
-      offset 0
-    ) p
-    where p.parent_id is not null
-  ),
-  totals as (
-    select
-      c.node_id,
-      sum(c.size_delta)  as size_delta,
-      sum(c.file_delta)  as file_delta,
-      sum(c.dir_delta)   as dir_delta,
-      sum(c.child_delta) as child_delta,
-      sum(c.deltas)      as deltas
-    from climbing c
-    group by c.node_id
   )
   select
-    coalesce(sum(t.deltas), 0),
-    array_agg(t.node_id order by t.node_id),
-    array_agg(t.size_delta order by t.node_id),
-    array_agg(t.file_delta order by t.node_id),
-    array_agg(t.dir_delta order by t.node_id),
-    array_agg(t.child_delta order by t.node_id)
+    coalesce(sum(c.deltas), 0),
+    array_agg(c.directory_id),
+    array_agg(c.size_delta),
+    array_agg(c.file_delta),
+    array_agg(c.dir_delta),
+    array_agg(c.child_delta)
   into taken, node_ids, sizes, files, dirs, children
-  from totals t;
+  from (
+    select
+      t.directory_id,
+      sum(t.size_delta)  as size_delta,
+      sum(t.file_delta)  as file_delta,
+      sum(t.dir_delta)   as dir_delta,
+      sum(t.child_delta) as child_delta,
+      count(*)           as deltas
+    from taken_deltas t
+    group by t.directory_id
+  ) c;
+
+  select c.*
+  into node_ids, sizes, files, dirs, children
+  from filestore.climb_totals(node_ids, sizes, files, dirs, children) c;
 
   -- In order of id, so that concurrent folds do not deadlock.
   perform
@@ -421,7 +601,7 @@ end
 $$;
 
 comment on function filestore.fold_rollups(integer) is
-  'Adds at most max_deltas pending deltas to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper.';
+  'Adds at most max_deltas pending deltas, of at most 100 mounts, to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper.';
 
 revoke all on function filestore.fold_rollups(integer) from public;
 --! EndIncluded functions/fold_rollups.sql
@@ -436,9 +616,9 @@ set jit = off
 as $$
 declare
   directory filestore.nodes;
+  pending   record;
 begin
-  -- In a stable function, this statement and the next read one snapshot, so the folded and the pending part belong
-  -- together.
+  -- In a stable function, all statements read one snapshot, so the folded and the pending part belong together.
   select *
   into directory
   from filestore.nodes n
@@ -468,43 +648,50 @@ begin
     return;
   end if;
 
-  return query
-  with recursive climbing (node_id, size_delta, file_delta, dir_delta, child_delta) as (
-    select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
-    from filestore.rollup_deltas d
-    where d.backend_mount_id = directory.backend_mount_id
-    group by d.directory_id
-    union all
-    -- child_count concerns the directory itself, not those above it.
-    select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0
-    from climbing c
-    -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
-    cross join lateral (
-      select n.parent_id
-      from filestore.nodes n
-      where n.id = c.node_id
-      offset 0
-    ) p
-    where p.parent_id is not null
-      and c.node_id <> directory.id
-  )
+  -- A delta is below the directory when its path is, which is one lookup for each directory with deltas.
   select
-    r.size_bytes + coalesce(p.size_delta, 0),
-    (r.file_count + coalesce(p.file_delta, 0))::bigint,
-    (r.dir_count + coalesce(p.dir_delta, 0))::bigint,
-    (r.child_count + coalesce(p.child_delta, 0))::bigint,
-    (case when r.consistency_state = 'stale' then 'stale' when p.deltas > 0 then 'pending' else 'up_to_date' end)::filestore.totals_state
-  from filestore.rollups r
-  cross join (
+    sum(d.size_delta) filter (where n.is_below)               as size_delta,
+    sum(d.file_delta) filter (where n.is_below)               as file_delta,
+    sum(d.dir_delta) filter (where n.is_below)                as dir_delta,
+    sum(d.child_delta) filter (where d.node_id = directory.id) as child_delta,
+    coalesce(bool_or(n.is_below), false)                      as is_pending,
+    bool_and(n.live) and directory.live                       as is_known
+  into pending
+  from (
     select
-      sum(c.size_delta)  as size_delta,
-      sum(c.file_delta)  as file_delta,
-      sum(c.dir_delta)   as dir_delta,
-      sum(c.child_delta) as child_delta,
-      count(*)           as deltas
-    from climbing c
-    where c.node_id = directory.id
-  ) p
+      r.directory_id     as node_id,
+      sum(r.size_delta)  as size_delta,
+      sum(r.file_delta)  as file_delta,
+      sum(r.dir_delta)   as dir_delta,
+      sum(r.child_delta) as child_delta
+    from filestore.rollup_deltas r
+    where r.backend_mount_id = directory.backend_mount_id
+    group by r.directory_id
+  ) d
+  -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
+  cross join lateral (
+    select f.live, f.path = directory.path or (f.path >= directory.path || '/' and f.path < directory.path || '0') as is_below
+    from filestore.nodes f
+    where f.id = d.node_id
+    offset 0
+  ) n;
+
+  -- The path of a deleted directory stays as it was, also when its parent moves.
+  if not pending.is_known then
+    select t.*, true as is_pending
+    into pending
+    from filestore.pending_totals(array[directory.backend_mount_id]) t
+    where t.node_id = directory.id;
+  end if;
+
+  return query
+  select
+    r.size_bytes + coalesce(pending.size_delta, 0),
+    (r.file_count + coalesce(pending.file_delta, 0))::bigint,
+    (r.dir_count + coalesce(pending.dir_delta, 0))::bigint,
+    (r.child_count + coalesce(pending.child_delta, 0))::bigint,
+    (case when r.consistency_state = 'stale' then 'stale' when pending.is_pending then 'pending' else 'up_to_date' end)::filestore.totals_state
+  from filestore.rollups r
   where r.node_id = directory.id;
 end
 $$;
@@ -529,6 +716,7 @@ stable
 rows 200
 set search_path = pg_catalog, pg_temp
 set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   most      constant integer := 10000;
@@ -555,66 +743,27 @@ begin
     ) m
   );
 
-  -- Folded and pending totals are added up by "group by". A join would become a loop over all deltas when the
-  -- statistics know of none.
   return query
-  with recursive given as (
-    select g.id, min(g.place) as place
-    from unnest(node_ids) with ordinality as g (id, place)
-    group by g.id
-  ),
-  climbing (id, size_delta, file_delta, dir_delta, child_delta) as (
-    select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
-    from filestore.rollup_deltas d
-    where d.backend_mount_id = any (mount_ids)
-    group by d.directory_id
-    union all
-    -- All deltas that reach a directory climb on as one row. A recursive query allows no aggregate here, but a window.
-    -- child_count concerns the directory itself, not those above it.
-    select m.parent_id, m.size_delta, m.file_delta, m.dir_delta, 0
-    from (
-      select
-        p.parent_id,
-        sum(c.size_delta) over same as size_delta,
-        sum(c.file_delta) over same as file_delta,
-        sum(c.dir_delta) over same  as dir_delta,
-        row_number() over same      as place
-      from climbing c
-      cross join lateral (
-        select n.parent_id
-        from filestore.nodes n
-        where n.id = c.id
-        offset 0
-      ) p
-      where p.parent_id is not null
-      window same as (partition by p.parent_id)
-    ) m
-    where m.place = 1
-  ),
-  parts (id, place, folded_state, size_part, file_part, dir_part, child_part) as (
-    select g.id, g.place, r.consistency_state, r.size_bytes, r.file_count, r.dir_count, r.child_count
-    from given g
-    cross join lateral (
-      select f.*
-      from filestore.rollups f
-      where f.node_id = g.id
-      offset 0
-    ) r
-    union all
-    select c.id, null, null, c.size_delta, c.file_delta, c.dir_delta, c.child_delta
-    from climbing c
-  )
   select
-    p.id,
-    sum(p.size_part),
-    sum(p.file_part)::bigint,
-    sum(p.dir_part)::bigint,
-    sum(p.child_part)::bigint,
-    (case when max(p.folded_state) = 'stale' then 'stale' when count(*) > 1 then 'pending' else 'up_to_date' end)::filestore.totals_state
-  from parts p
-  group by p.id
-  having max(p.place) is not null
-  order by max(p.place);
+    g.id,
+    r.size_bytes + coalesce(p.size_delta, 0),
+    (r.file_count + coalesce(p.file_delta, 0))::bigint,
+    (r.dir_count + coalesce(p.dir_delta, 0))::bigint,
+    (r.child_count + coalesce(p.child_delta, 0))::bigint,
+    (case when r.consistency_state = 'stale' then 'stale' when p.node_id is not null then 'pending' else 'up_to_date' end)::filestore.totals_state
+  from (
+    select u.id, min(u.place) as place
+    from unnest(node_ids) with ordinality as u (id, place)
+    group by u.id
+  ) g
+  cross join lateral (
+    select f.*
+    from filestore.rollups f
+    where f.node_id = g.id
+    offset 0
+  ) r
+  left join filestore.pending_totals(mount_ids) p on p.node_id = g.id
+  order by g.place;
 end
 $$;
 
@@ -648,75 +797,48 @@ begin
   return query
   -- One snapshot gives both the sums of the live nodes and the folded and pending totals. For a deleted directory,
   -- both should be zero.
-  with recursive entries (node_id, size_sum, file_sum, dir_sum, child_sum, size_pending, file_pending, dir_pending, child_pending) as (
-    select
-      n.parent_id,
-      sum(n.size_bytes),
-      count(*) filter (where n.directory_path is null),
-      count(*) filter (where n.directory_path is not null),
-      count(*),
-      0::numeric,
-      0::numeric,
-      0::numeric,
-      0::numeric
-    from filestore.nodes n
-    where n.backend_mount_id = mount_id
-      and n.live
-      and n.parent_id is not null
-    group by n.parent_id
-    union all
-    select d.directory_id, 0, 0, 0, 0, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
-    from filestore.rollup_deltas d
-    where d.backend_mount_id = mount_id
-    group by d.directory_id
-  ),
-  climbing as (
-    select e.*, 0 as steps
-    from entries e
-    union all
-    -- child_count concerns the directory itself, not those above it.
-    select p.parent_id, c.size_sum, c.file_sum, c.dir_sum, 0, c.size_pending, c.file_pending, c.dir_pending, 0, c.steps + 1
-    from climbing c
-    cross join lateral (
-      select n.parent_id
-      from filestore.nodes n
-      where n.id = c.node_id
-      offset 0
-    ) p
-    -- The limit ends the walk if there is a cycle. A path has at most 1300 segments, but deleted directories can be
-    -- deeper: they stay below a parent that moves down.
-    where p.parent_id is not null
-      and c.steps < 20000
-  ),
-  totals as (
-    select
-      c.node_id,
-      sum(c.size_sum)      as size_sum,
-      sum(c.file_sum)      as file_sum,
-      sum(c.dir_sum)       as dir_sum,
-      sum(c.child_sum)     as child_sum,
-      sum(c.size_pending)  as size_pending,
-      sum(c.file_pending)  as file_pending,
-      sum(c.dir_pending)   as dir_pending,
-      sum(c.child_pending) as child_pending
-    from climbing c
-    group by c.node_id
+  with counted as materialized (
+    select t.*
+    from (
+      select
+        array_agg(d.parent_id) as ids,
+        array_agg(d.sizes)     as sizes,
+        array_agg(d.files)     as files,
+        array_agg(d.dirs)      as dirs,
+        array_agg(d.children)  as children
+      from (
+        select
+          n.parent_id,
+          sum(n.size_bytes)                                    as sizes,
+          count(*) filter (where n.directory_path is null)     as files,
+          count(*) filter (where n.directory_path is not null) as dirs,
+          count(*)                                             as children
+        from filestore.nodes n
+        where n.backend_mount_id = mount_id
+          and n.live
+          and n.parent_id is not null
+        group by n.parent_id
+      ) d
+    ) e
+    cross join lateral filestore.climb_totals(e.ids, e.sizes, e.files, e.dirs, e.children) x
+    cross join lateral unnest(x.directory_ids, x.sizes, x.files, x.dirs, x.children) as t (node_id, size_sum, file_sum, dir_sum, child_sum)
   ),
   compared as (
     select
       n.id,
       n.path,
-      r.size_bytes + coalesce(t.size_pending, 0)             as size_bytes,
-      (r.file_count + coalesce(t.file_pending, 0))::bigint   as file_count,
-      (r.dir_count + coalesce(t.dir_pending, 0))::bigint     as dir_count,
-      (r.child_count + coalesce(t.child_pending, 0))::bigint as child_count,
-      coalesce(t.size_sum, 0)                                as expected_size_bytes,
-      coalesce(t.file_sum, 0)::bigint                        as expected_file_count,
-      coalesce(t.dir_sum, 0)::bigint                         as expected_dir_count,
-      coalesce(t.child_sum, 0)::bigint                       as expected_child_count
+      r.size_bytes + coalesce(p.size_delta, 0)              as size_bytes,
+      (r.file_count + coalesce(p.file_delta, 0))::bigint    as file_count,
+      (r.dir_count + coalesce(p.dir_delta, 0))::bigint      as dir_count,
+      (r.child_count + coalesce(p.child_delta, 0))::bigint  as child_count,
+      coalesce(c.size_sum, 0)                               as expected_size_bytes,
+      coalesce(c.file_sum, 0)::bigint                       as expected_file_count,
+      coalesce(c.dir_sum, 0)::bigint                        as expected_dir_count,
+      coalesce(c.child_sum, 0)::bigint                      as expected_child_count
     from filestore.nodes n
     left join filestore.rollups r on r.node_id = n.id
-    left join totals t on t.node_id = n.id
+    left join counted c on c.node_id = n.id
+    left join filestore.pending_totals(array[mount_id]) p on p.node_id = n.id
     where n.backend_mount_id = mount_id
       and n.directory_path is not null
   )

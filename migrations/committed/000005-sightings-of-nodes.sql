@@ -1,5 +1,5 @@
---! Previous: sha1:424948a55599cca8fec8466ce7158957f07ae2d1
---! Hash: sha1:023e1835bb857fb529f20ab5a419c7fda259e50e
+--! Previous: sha1:320eaeacb07722a4d7540605ad09ebc5016b162f
+--! Hash: sha1:d9474e7d9271f7b567f0d5277289177dd5b4bf4d
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:023e1835bb857fb529f20ab5a419c7fda259e50e
---! Hash: sha1:722cfcbf53396e1a46cb64108970c32945646759
+--! Previous: sha1:d9474e7d9271f7b567f0d5277289177dd5b4bf4d
+--! Hash: sha1:d1a6bd44d870cf3de6c1c77370a4117925801eac
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -29,35 +29,7 @@ comment on column filestore.view_filestore_active_nodes.location    is 'URI: fil
 --! Included views/view_filestore_directories.sql
 drop view if exists filestore.view_filestore_directories;
 
--- One recursive query adds up the pending deltas for all directories.
 create view filestore.view_filestore_directories as
-with recursive climbing (node_id, size_delta, file_delta, dir_delta, child_delta) as (
-  select d.directory_id, sum(d.size_delta), sum(d.file_delta), sum(d.dir_delta), sum(d.child_delta)
-  from filestore.rollup_deltas d
-  group by d.directory_id
-  union all
-  -- child_count concerns the directory itself, not those above it.
-  select p.parent_id, c.size_delta, c.file_delta, c.dir_delta, 0
-  from climbing c
-  -- "Offset 0" keeps this a lookup by id, also when statistics are stale.
-  cross join lateral (
-    select n.parent_id
-    from filestore.nodes n
-    where n.id = c.node_id
-    offset 0
-  ) p
-  where p.parent_id is not null
-),
-pending as (
-  select
-    c.node_id,
-    sum(c.size_delta)  as size_delta,
-    sum(c.file_delta)  as file_delta,
-    sum(c.dir_delta)   as dir_delta,
-    sum(c.child_delta) as child_delta
-  from climbing c
-  group by c.node_id
-)
 select
   n.id,
   n.backend_mount_id,
@@ -80,9 +52,10 @@ select
 from filestore.nodes n
 join filestore.backend_mounts m on m.id = n.backend_mount_id
 join filestore.rollups r on r.node_id = n.id
-left join pending p on p.node_id = n.id
-where n.live
-  and n.directory_path is not null;
+left join filestore.pending_totals(null) p on p.node_id = n.id
+-- Only directories have a row in rollups. A condition that says it again would make the planner expect a hundredth of
+-- them, and join the view row by row.
+where n.live;
 
 comment on view filestore.view_filestore_directories is
   'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster, and for a list of them filestore.list_totals.';
@@ -2070,7 +2043,14 @@ begin
   -- Retention counts from updated_at, since the writer of a deletion chooses deleted_at. deleted_at is never later than
   -- updated_at, so its condition excludes no more rows, and has an index.
   deadline := statement_timestamp() - older_than;
-  -- In order of id, so that concurrent purges do not deadlock.
+  pending := array(
+    select distinct d.directory_id
+    from filestore.rollup_deltas d
+  );
+
+  -- In order of id, so that concurrent purges do not deadlock. All transactions of the server share its table of locks,
+  -- hence the limit. The next call takes the next mounts, since only those with a tombstone that it can remove count.
+  -- "Offset 0" looks into one mount after the other.
   for mount_id in
     select m.id
     from filestore.backend_mounts m
@@ -2082,8 +2062,18 @@ begin
         where n.backend_mount_id = m.id
           and n.deleted_at < deadline
           and n.updated_at < deadline
+          and n.id not in (select unnest(pending))
+          and not exists (
+            select
+            from filestore.nodes c
+            where c.parent_id = n.id
+              and not c.live
+            offset 0
+          )
+        offset 0
       )
     order by m.id
+    limit 100
   loop
     perform filestore.lock_tree(mount_id, true);
     -- A directory with pending deltas stays: its deltas still have to be added to the directories above it.
@@ -2131,7 +2121,7 @@ end
 $$;
 
 comment on function filestore.purge_deleted(interval, integer) is
-  'Removes at most batch tombstones, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas.';
+  'Removes at most batch tombstones of at most 100 mounts, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas.';
 
 revoke all on function filestore.purge_deleted(interval, integer) from public;
 --! EndIncluded functions/purge_deleted.sql

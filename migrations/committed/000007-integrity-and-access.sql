@@ -1,5 +1,5 @@
---! Previous: sha1:722cfcbf53396e1a46cb64108970c32945646759
---! Hash: sha1:5f8bd95872160c68b2463fed2486cc05c89451d0
+--! Previous: sha1:d1a6bd44d870cf3de6c1c77370a4117925801eac
+--! Hash: sha1:4f132249c761ca9750f0a1469903dac31d6fcef5
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -244,6 +244,7 @@ declare
     check_access,
     check_limit,
     check_name,
+    climb_totals,
     content_columns,
     database_number,
     directory_totals,
@@ -261,6 +262,7 @@ declare
     node_by_path,
     node_commands,
     node_location,
+    pending_totals,
     percent_encode,
     tree_at
   }';

@@ -1,5 +1,5 @@
---! Previous: sha1:5f8bd95872160c68b2463fed2486cc05c89451d0
---! Hash: sha1:61187ba634bde63016a6d2391ed4f808a27a9098
+--! Previous: sha1:4f132249c761ca9750f0a1469903dac31d6fcef5
+--! Hash: sha1:a8ba3917aedef1820e9c9faf63875bf92519bdab
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -487,7 +487,7 @@ const FOLD_ROLLUPS: SqlFunction = {
   },
 };
 
-/** Adds at most max_deltas pending deltas to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. May be called by services and operators. */
+/** Adds at most max_deltas pending deltas, of at most 100 mounts, to the totals of every directory above them, and returns how many; 0 when none are left, or another fold has locked them. The totals that filestore.directory_totals returns do not change: reading them becomes cheaper. May be called by services and operators. */
 export function foldRollups(client: SqlClient, args: FoldRollupsArguments = {}): Promise<number> {
   return callForOne(client, FOLD_ROLLUPS, args);
 }
@@ -815,7 +815,7 @@ const PURGE_DELETED: SqlFunction = {
   },
 };
 
-/** Removes at most batch tombstones, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
+/** Removes at most batch tombstones of at most 100 mounts, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
 export function purgeDeleted(client: SqlClient, args: PurgeDeletedArguments): Promise<number> {
   return callForOne(client, PURGE_DELETED, args);
 }

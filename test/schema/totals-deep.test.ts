@@ -1,0 +1,72 @@
+import { beforeEach, expect, test } from 'vitest';
+import { wrongTotals } from '../support/directory-totals.ts';
+import { createChain, createMount, createNode, deleteNode, type Mount, moveNode } from '../support/nodes.ts';
+import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+
+const database = databaseEmptiedAfterEachTest();
+let mount: Mount;
+
+beforeEach(async () => {
+  mount = await createMount(database());
+});
+
+/** Creates directories inside each other with a file in each, folds nothing, and returns their ids, top first. */
+async function createDeepTree(name: string, depth: number): Promise<string[]> {
+  const names = Array.from({ length: depth }, () => name);
+  const ids = await createChain(database(), mount, ...names);
+  for (const id of ids) await createNode(database(), mount, id, 'f');
+  return ids;
+}
+
+/** Number of pages that a statement reads: the same each time, also on a busy machine. Nothing stays changed. */
+async function pagesOf(statement: string): Promise<number> {
+  const client = await database().connect();
+  await client.query(`begin; ${statement}; rollback; begin`);
+  const { rows } = await client.query(`explain (analyze, buffers, timing off, format json) ${statement}`);
+  await client.query('rollback');
+  await client.end();
+  const plan = rows[0]['QUERY PLAN'][0].Plan;
+  return plan['Shared Hit Blocks'] + plan['Shared Read Blocks'];
+}
+
+test.each([
+  ['list_totals', (top: string) => `select * from filestore.list_totals(array[${top}])`],
+  [
+    'view_filestore_directories',
+    (top: string) => `select * from filestore.view_filestore_directories where id = ${top}`,
+  ],
+  ['fold_rollups', () => 'select filestore.fold_rollups()'],
+  ['audit_rollups', () => 'select * from filestore.backend_mounts m, filestore.audit_rollups(m.mount_key)'],
+])(
+  'the pages that %s reads grow with the number of directories, not with their depth',
+  async (_, statement) => {
+    await database().query('analyze filestore.nodes');
+    const [top] = await createDeepTree('a', 80);
+    const before = await pagesOf(statement(String(top)));
+    await createDeepTree('b', 160);
+    // Three times the directories, and five times the sum of their depths.
+    expect(await pagesOf(statement(String(top)))).toBeLessThan(3.7 * before);
+  },
+);
+
+test('totals of a deep tree are exact, also when a directory was deleted in it and what is above it moved down', async () => {
+  const upper = await createDeepTree('a', 70);
+  const moved = await createDeepTree('b', 40);
+  const below = moved.slice(20).reverse();
+  for (const id of below) {
+    const files = await database().query<{ id: string }>(
+      "select id from filestore.nodes where parent_id = $1 and kind = 'file'",
+      [id],
+    );
+    for (const file of files) await deleteNode(database(), file.id);
+    await deleteNode(database(), id);
+  }
+  await moveNode(database(), String(moved[0]), String(upper.at(-1)));
+  expect(await wrongTotals(database())).toEqual([]);
+  await database().query('select filestore.fold_rollups(50)');
+  expect(await wrongTotals(database())).toEqual([]);
+  await database().query('select filestore.fold_rollups()');
+  expect(await database().query('select * from filestore.rollup_deltas')).toEqual([]);
+  expect(await wrongTotals(database())).toEqual([]);
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+});
