@@ -5,7 +5,6 @@ export {
   getPool,
   POSTGRES_SCHEMA,
   withConnection,
-  withTransaction,
 } from './db/client.ts';
 export type { EvaluatedCheck, PendingMigration } from './db/evaluate-checks.ts';
 export {
@@ -48,6 +47,7 @@ export {
 } from './db/migrations.ts';
 export type { AppliedMigration, MigrationState } from './db/plan.ts';
 export type { Migrator } from './db/survey.ts';
+export { type TransactionOptions, withSavepoint, withTransaction } from './db/transactions.ts';
 export {
   ConnectionLostError,
   DatabaseAheadError,

@@ -1,4 +1,5 @@
 import type { Gate } from './gate.ts';
+import { callerSettings } from './gates/caller-settings.ts';
 import { chain } from './gates/chain.ts';
 import { checks } from './gates/checks.ts';
 import { comments } from './gates/comments.ts';
@@ -10,7 +11,6 @@ import { historyColumns } from './gates/history-columns.ts';
 import { lint } from './gates/lint.ts';
 import { placeholders } from './gates/placeholders.ts';
 import { released } from './gates/released.ts';
-import { searchPath } from './gates/search-path.ts';
 import { sessionSettings } from './gates/session-settings.ts';
 import { sqlFiles } from './gates/sql-files.ts';
 import type { Sources } from './sources.ts';
@@ -26,5 +26,5 @@ export const FILE_GATES: readonly Gate<Sources>[] = [
 
 /** Gates that read a database with all migrations applied. They run one after the other, since one of them locks objects. */
 export const SCHEMA_GATES: readonly Gate<DatabaseSubject>[] = [
-  ...[comments, foreignKeys, historyColumns, searchPath, definitions],
+  ...[comments, foreignKeys, historyColumns, callerSettings, definitions],
 ];

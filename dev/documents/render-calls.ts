@@ -155,7 +155,9 @@ function resultOf(routine: CallableRoutine, schema: SchemaDescription, types: Ty
   const relations = new Map(schema.relations.map((relation) => [relation.name, relation]));
   const returned = routine.result.replace(/^SETOF /, '');
   if (returned === 'void') return { helper: 'callForNothing', type: 'void', shape: "'nothing'" };
-  if (relations.has(returned)) return times(routine, rowTypeOf(routine, schema), "'row'");
+  if (relations.has(returned)) {
+    return times(routine, rowTypeOf(routine, schema), `{ table: ${literal(returned)} }`);
+  }
 
   const columns = routine.arguments.filter(
     ({ mode }) => mode === 'out' || mode === 'inout' || mode === 'table',
@@ -188,6 +190,7 @@ function nestedResult(
   }));
   const others = columns.filter((column) => column !== row).map(({ name }) => literal(name ?? ''));
   const shape = [
+    `table: ${literal(row.type)}`,
     `row: ${literal(row.name ?? '')}`,
     `columns: [${others.join(', ')}]`,
     ...(returnsNull(routine) ? ['nullable: true'] : []),

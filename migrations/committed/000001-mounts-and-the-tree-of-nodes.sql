@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:80f8d2599460d8b5aaf83e738561feff3ca02412
+--! Hash: sha1:538e50beb1ef8d9c6ebeb9a68b4a446ca86e6941
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -332,7 +332,7 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  shown text := left(regexp_replace(node.name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40);
+  shown text := left(regexp_replace(node.name, E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40);
   fault record;
 begin
   -- The first rule that the row breaks. A result of null counts as broken.
@@ -351,7 +351,7 @@ begin
     ),
     (
       'nodes_name_check',
-      (node.name <> '' or node.parent_id is null) and node.name not in ('.', '..') and octet_length(node.name) <= 1024 and node.name !~ '[/\u0001-\u001f\u007f-\u009f]',
+      (node.name <> '' or node.parent_id is null) and node.name not in ('.', '..') and octet_length(node.name) <= 1024 and node.name !~ E'[/\\u0001-\\u001f\\u007f-\\u009f]',
       'must have a name that is one segment of a path',
       'Give a name that is not empty, "." or "..", without "/" and control characters, of at most 1024 bytes.'
     ),
@@ -477,7 +477,7 @@ begin
       and node.live
       and node.root_of_mount_id = node.backend_mount_id;
   else
-    sound := node.name !~ '^[.]{0,2}$|[/\u0001-\u001f\u007f-\u009f]'
+    sound := node.name !~ E'^[.]{0,2}$|[/\\u0001-\\u001f\\u007f-\\u009f]'
       and node.path = case node.parent_path when '' then '' else node.parent_path || '/' end || node.name
       and node.depth = cardinality(string_to_array(node.parent_path, '/')) + 1
       and node.root_of_mount_id is null;
@@ -654,6 +654,7 @@ create or replace function filestore.refuse_version(row_name text, current_versi
 returns void
 language plpgsql
 immutable
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if given_version = current_version + 1 then
@@ -806,6 +807,7 @@ create or replace function filestore.is_backfill(before jsonb, after jsonb)
 returns boolean
 language plpgsql
 stable
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Any role can set filestore.backfill_id. Only the owner can write to backfills, so its transaction_id is the proof.
@@ -958,6 +960,7 @@ create or replace function filestore.describe_node(node filestore.nodes)
 returns text
 language plpgsql
 immutable
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   return format('node %s ("%s")', node.id, node.path);
@@ -973,6 +976,7 @@ revoke all on function filestore.describe_node(filestore.nodes) from public;
 create or replace function filestore.find_parent(node_mount_id bigint, node_parent_id bigint, node_name text)
 returns text
 language plpgsql
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   found_path text;
@@ -995,7 +999,7 @@ begin
   into parent
   from filestore.nodes p
   where p.id = node_parent_id;
-  shown := left(regexp_replace(node_name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40);
+  shown := left(regexp_replace(node_name, E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40);
   select *
   into fault
   from (values
@@ -1072,6 +1076,7 @@ create or replace function filestore.refuse_state_change(node filestore.nodes, n
 returns void
 language plpgsql
 immutable
+set search_path = pg_catalog, pg_temp
 as $$
 begin
   if node.parent_id is null and new_state = 'deleted' then
@@ -1109,7 +1114,15 @@ begin
     new.root_of_mount_id := new.backend_mount_id;
   else
     if new.parent_path is null then
-      new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
+      -- The usual case of find_parent, without the cost of a call.
+      select case when p.backend_mount_id = new.backend_mount_id and p.live then p.directory_path end
+      into new.parent_path
+      from filestore.nodes p
+      where p.id = new.parent_id
+      for key share;
+      if new.parent_path is null then
+        new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
+      end if;
     end if;
     new.parent_live      := true;
     new.path             := case new.parent_path when '' then '' else new.parent_path || '/' end || new.name;

@@ -1,5 +1,5 @@
---! Previous: sha1:80f8d2599460d8b5aaf83e738561feff3ca02412
---! Hash: sha1:28fcb8b4c83f6c1b3a788d8372fc68b6e3a8a23f
+--! Previous: sha1:538e50beb1ef8d9c6ebeb9a68b4a446ca86e6941
+--! Hash: sha1:ef1dc8ac9af8dbc047da10c1f5c4c3787fe52dff
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
@@ -38,15 +38,12 @@ create or replace function filestore.current_journal_entry()
 returns bigint
 language plpgsql
 volatile
+set search_path = pg_catalog, pg_temp
 as $$
 declare
   setting text := current_setting('filestore.journal_entry_id', true);
   entry   bigint;
 begin
-  -- After the end of the transaction that set it, the setting is '' and not null.
-  if setting is null or setting = '' then
-    return null;
-  end if;
   -- begin_work adds the transaction's number, so that a value from an earlier transaction is refused.
   if setting ~ '^[0-9]{1,18}/[0-9]{1,20}$' and split_part(setting, '/', 2) = pg_current_xact_id_if_assigned()::text then
     select j.id
@@ -68,7 +65,7 @@ end
 $$;
 
 comment on function filestore.current_journal_entry() is
-  'Internal: The running journal entry for which filestore.begin_work was called in this transaction; null when it was not called. FS422 when the setting has any other value.';
+  'Internal: The running journal entry for which filestore.begin_work was called in this transaction. Call it when the setting filestore.journal_entry_id is set. FS422 when the setting has any other value.';
 
 revoke all on function filestore.current_journal_entry() from public;
 --! EndIncluded functions/current_journal_entry.sql
@@ -199,12 +196,12 @@ declare
     when name is null                                then 'is null'
     when name in ('', '.', '..')                     then 'is no name'
     when strpos(name, '/') > 0                       then 'contains a slash'
-    when name ~ '[\u0001-\u001f\u007f-\u009f]'       then 'contains a control character'
+    when name ~ E'[\\u0001-\\u001f\\u007f-\\u009f]'       then 'contains a control character'
     when octet_length(name) > 1024                   then format('has %s bytes', octet_length(name))
   end;
 begin
   if fault is not null then
-    raise exception 'name "%" %', left(regexp_replace(name, '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40), fault
+    raise exception 'name "%" %', left(regexp_replace(name, E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40), fault
       using errcode    = 'FS422',
             constraint = 'nodes_name_check',
             hint       = 'Give one segment of a path: not empty, not "." or "..", without "/" and control characters, at most 1024 bytes.';
@@ -232,7 +229,7 @@ declare
   canonical text;
 begin
   -- Most paths are canonical already, and one expression proves it sooner than a look at each segment.
-  if path !~ '(^|/)\.{0,2}(/|$)|[\u0001-\u001f\u007f-\u009f]' and octet_length(path) <= 1024 then
+  if path !~ E'(^|/)\\.{0,2}(/|$)|[\\u0001-\\u001f\\u007f-\\u009f]' and octet_length(path) <= 1024 then
     return path;
   end if;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:28fcb8b4c83f6c1b3a788d8372fc68b6e3a8a23f
---! Hash: sha1:bbb665c7f2fd5096d018c4ad8dee9d6d5996796b
+--! Previous: sha1:ef1dc8ac9af8dbc047da10c1f5c4c3787fe52dff
+--! Hash: sha1:e7b3833402c088642bc4a47db1c842aabe79816b
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:bbb665c7f2fd5096d018c4ad8dee9d6d5996796b
---! Hash: sha1:320eaeacb07722a4d7540605ad09ebc5016b162f
+--! Previous: sha1:e7b3833402c088642bc4a47db1c842aabe79816b
+--! Hash: sha1:6f4f389de5eb41e0fa3357ded10273a56dd73f7f
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -181,7 +181,11 @@ begin
   if new.version <> old.version then
     -- snapshots has three extra columns first, and then those of nodes in the same order.
     insert into filestore.snapshots
-    select old.updated_at, new.updated_at, filestore.current_journal_entry(), old.*;
+    select
+      old.updated_at,
+      new.updated_at,
+      case when current_setting('filestore.journal_entry_id', true) <> '' then filestore.current_journal_entry() end,
+      old.*;
   end if;
 
   -- Nothing to add up. A root, whose parent_id is null, is never moved or deleted.

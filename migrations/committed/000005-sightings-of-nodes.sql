@@ -1,5 +1,5 @@
---! Previous: sha1:320eaeacb07722a4d7540605ad09ebc5016b162f
---! Hash: sha1:d9474e7d9271f7b567f0d5277289177dd5b4bf4d
+--! Previous: sha1:6f4f389de5eb41e0fa3357ded10273a56dd73f7f
+--! Hash: sha1:49b35f8b579966d35b227c62ead9f7c609e44a25
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:d9474e7d9271f7b567f0d5277289177dd5b4bf4d
---! Hash: sha1:d1a6bd44d870cf3de6c1c77370a4117925801eac
+--! Previous: sha1:49b35f8b579966d35b227c62ead9f7c609e44a25
+--! Hash: sha1:e04f03fabb89907c88cc4f654139223301e421ee
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -104,7 +104,7 @@ begin
             hint       = 'Use another mount, or set its access_mode to ''rw''.';
   elsif mount.state in ('inactive', 'offline', 'error') then
     raise exception 'mount "%" is %', mount.mount_key,
-      mount.state || coalesce(': ' || left(regexp_replace(mount.state_reason, '[\u0001-\u001f\u007f-\u009f]', ' ', 'g'), 200), '')
+      mount.state || coalesce(': ' || left(regexp_replace(mount.state_reason, E'[\\u0001-\\u001f\\u007f-\\u009f]', ' ', 'g'), 200), '')
       using errcode    = 'FS409',
             constraint = 'backend_mounts_inactive',
             hint       = 'Set its state to ''active'' when the backend is ready.';
@@ -392,7 +392,7 @@ begin
     fault  := format('has %s bytes', octet_length(canonical));
     remedy := 'A checksum has at most 1024 bytes.';
   end if;
-  raise exception '%', regexp_replace(format('checksum "%s" %s', left(checksum, 80), fault), '[\u0001-\u001f\u007f-\u009f]', '?', 'g')
+  raise exception '%', regexp_replace(format('checksum "%s" %s', left(checksum, 80), fault), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g')
     using errcode    = 'FS422',
           constraint = 'nodes_checksum_check',
           hint       = remedy;
@@ -1621,7 +1621,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return format('element %s%s', place, ' ("' || left(regexp_replace(node ->> 'name', '[\u0001-\u001f\u007f-\u009f]', '?', 'g'), 40) || '")');
+  return format('element %s%s', place, ' ("' || left(regexp_replace(node ->> 'name', E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40) || '")');
 end
 $$;
 

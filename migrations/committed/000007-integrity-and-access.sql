@@ -1,5 +1,5 @@
---! Previous: sha1:d1a6bd44d870cf3de6c1c77370a4117925801eac
---! Hash: sha1:4f132249c761ca9750f0a1469903dac31d6fcef5
+--! Previous: sha1:e04f03fabb89907c88cc4f654139223301e421ee
+--! Hash: sha1:f1eee7ba2ce4f7ecde35936335765efad957cb7d
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -369,7 +369,7 @@ begin
   if level = 'operator' then
     return query
     values
-      ('column', 'filestore.rollups', 'consistency_state', 'UPDATE');
+      ('column', format('filestore.%I', 'rollups'), 'consistency_state', 'UPDATE');
   end if;
 end
 $$;

@@ -1,5 +1,5 @@
---! Previous: sha1:4f132249c761ca9750f0a1469903dac31d6fcef5
---! Hash: sha1:a8ba3917aedef1820e9c9faf63875bf92519bdab
+--! Previous: sha1:f1eee7ba2ce4f7ecde35936335765efad957cb7d
+--! Hash: sha1:36a01fe0abe82588f90d3d667c257721d3fec55b
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -310,10 +310,12 @@ create or replace procedure filestore.backfill(
 language plpgsql
 as $$
 declare
-  key_name text := filestore.check_backfill(table_name, column_name, expression, batch, pause);
+  key_name pg_catalog.text;
   job      filestore.backfills;
-  lagging  text;
+  lagging  pg_catalog.text;
 begin
+  set local search_path = pg_catalog, pg_temp;
+  key_name := filestore.check_backfill(table_name, column_name, expression, batch, pause);
   select *
   into job
   from filestore.backfills b
@@ -335,9 +337,11 @@ begin
     raise notice 'backfill % of filestore.%.% continues after key %', job.id, table_name, column_name, job.last_key;
   end if;
   commit;
+  set local search_path = pg_catalog, pg_temp;
 
   while filestore.fill_batch(job.id, key_name, batch) loop
     commit;
+    set local search_path = pg_catalog, pg_temp;
     select *
     into job
     from filestore.backfills b
@@ -350,11 +354,14 @@ begin
       raise notice 'backfill % waits: replica %', job.id, lagging;
       -- Each check has its own transaction, so that waiting does not hold back vacuum.
       commit;
+      set local search_path = pg_catalog, pg_temp;
       perform pg_sleep(1);
     end loop;
     commit;
+    set local search_path = pg_catalog, pg_temp;
   end loop;
   commit;
+  set local search_path = pg_catalog, pg_temp;
 end
 $$;
 
@@ -827,17 +834,19 @@ create or replace procedure filestore.prepare_moves(wanted boolean)
 language plpgsql
 as $$
 declare
-  statement text;
+  statement pg_catalog.text;
 begin
-  -- One table in each transaction, and a short wait, because all its readers and writers queue behind it. No operator or
-  -- unqualified name: the search_path is that of the caller.
+  set local search_path = pg_catalog, pg_temp;
+  -- One table in each transaction, and a short wait, because all its readers and writers queue behind it.
   foreach statement in array filestore.guard_statements(wanted) loop
     for attempt in 1 .. 20 loop
       exit when filestore.try_statement(statement, attempt);
       commit;
+      set local search_path = pg_catalog, pg_temp;
       perform pg_catalog.pg_sleep(1);
     end loop;
     commit;
+    set local search_path = pg_catalog, pg_temp;
   end loop;
 end
 $$;
@@ -2121,13 +2130,16 @@ as $$
 declare
   mount_id bigint;
 begin
-  -- Each step has its own transaction. No operator or unqualified name: the search_path is that of the caller.
+  set local search_path = pg_catalog, pg_temp;
   mount_id := filestore.begin_erasing(mount_key, batch);
   commit;
+  set local search_path = pg_catalog, pg_temp;
   while filestore.erase_batch(mount_id, batch) loop
     commit;
+    set local search_path = pg_catalog, pg_temp;
   end loop;
   commit;
+  set local search_path = pg_catalog, pg_temp;
   raise notice 'mount "%" is erased', mount_key;
 end
 $$;
@@ -2199,12 +2211,13 @@ create or replace procedure filestore.cancel_move(mount_key text, inout receipt 
 language plpgsql
 as $$
 declare
-  ended jsonb;
+  ended pg_catalog.jsonb;
 begin
-  -- Each step has its own transaction. No operator or unqualified name: the search_path is that of the caller.
+  set local search_path = pg_catalog, pg_temp;
   loop
     ended := filestore.cancel_step(mount_key, receipt, batch);
     commit;
+    set local search_path = pg_catalog, pg_temp;
     exit when ended is not null;
   end loop;
   receipt := ended;

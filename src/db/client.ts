@@ -1,4 +1,5 @@
-import pg, { type Pool, type PoolClient } from 'pg';
+import pg, { type ClientConfig, type Pool, type PoolClient } from 'pg';
+import { FilestoreError } from '../errors.ts';
 import { databaseOf, poolConfig } from '../settings/database.ts';
 import {
   type ConnectionSettings,
@@ -8,6 +9,7 @@ import {
 } from '../settings/settings.ts';
 import { watchSilence } from '../silence.mjs';
 import { connectionError } from './connection-error.ts';
+import { surviveMigrations } from './overtaken-statements.ts';
 
 /** The schema of this package. SQL writes it before each name. */
 export const POSTGRES_SCHEMA = 'filestore';
@@ -38,35 +40,18 @@ export async function getClient(): Promise<PoolClient> {
   }
 }
 
-/** Runs `work` with a connection of the pool, and always returns the connection. */
+/**
+ * Runs `work` with a connection of the pool, and always returns the connection.
+ * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` returned within a transaction that it had begun.
+ */
 export async function withConnection<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await getClient();
   try {
-    return await work(client);
+    const result = await work(client);
+    if (client.getTransactionStatus() !== 'I') throw leftOpenError();
+    return result;
   } finally {
     client.release();
-  }
-}
-
-/**
- * Runs `work` in a READ COMMITTED transaction: committed when it returns, rolled back when it throws. A
- * connection whose rollback fails is closed and not returned to the pool.
- */
-export async function withTransaction<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await getClient();
-  let broken: Error | undefined;
-  try {
-    await client.query('begin isolation level read committed');
-    const result = await work(client);
-    await client.query('commit');
-    return result;
-  } catch (error) {
-    await client.query('rollback').catch((rollbackError: Error) => {
-      broken = rollbackError;
-    });
-    throw error;
-  } finally {
-    client.release(broken);
   }
 }
 
@@ -87,13 +72,19 @@ function createPool(): Pool {
     max,
     idleTimeoutMillis: idleTimeoutMs,
   });
+  const statements = surviveMigrations();
   // Without listeners, a connection that the server closes would end the process: the pool listens to idle ones
   // only, and emits their errors. Queries on a lost connection are still rejected.
   created.on('connect', (client) => {
     client.on('error', () => undefined);
     watchSilence(client, config);
+    statements.watch(client);
   });
   created.on('error', () => undefined);
+  // The next caller would be in the transaction of this one. The pool forgets a client that ends.
+  created.on('release', (_, client) => {
+    if (client.getTransactionStatus() !== 'I' || statements.mustReconnect(client)) void client.end();
+  });
   return created;
 }
 
@@ -104,6 +95,12 @@ function createPool(): Pool {
 function clientOf(connection: ConnectionSettings) {
   const database = databaseOf(connection);
   return class extends pg.Client {
+    constructor(config?: ClientConfig) {
+      super(config);
+      // pg.defaults.binary would return values that the parsers of the pool do not get.
+      Object.assign(this, { binary: false });
+    }
+
     override connect(): Promise<pg.Client>;
     override connect(callback: (error: Error) => void): void;
     override connect(callback?: (error: Error) => void): Promise<pg.Client> | undefined {
@@ -123,4 +120,11 @@ function requireServiceConnection() {
   const connection = serviceConnection();
   if (connection === undefined) throw missingUrlError('a service needs one.');
   return connection;
+}
+
+function leftOpenError(): FilestoreError {
+  return new FilestoreError(
+    'TRANSACTION_ROLLED_BACK',
+    'The callback of withConnection left a transaction open, which was rolled back. Commit it, or use withTransaction.',
+  );
 }

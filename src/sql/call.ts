@@ -30,13 +30,18 @@ export interface SqlParameter {
 }
 
 /**
- * How a call returns a row. `row`: a row of a table or view, never all null. `columns`: the row unchanged. `value`:
- * its only column, never null. `value or null`: its only column, possibly null.
+ * How a call returns a row. `columns`: the row unchanged. `value`: its only column, never null. `value or null`: its only
+ * column, possibly null.
  */
-export type SqlResult = 'nothing' | 'row' | 'columns' | 'value' | 'value or null' | SqlNestedResult;
+export type SqlResult = 'nothing' | 'columns' | 'value' | 'value or null' | SqlTableRow | SqlNestedResult;
+
+/** A row of a table or view, never all null. */
+export interface SqlTableRow {
+  readonly table: string;
+}
 
 /** Out parameters of which one is a row. Inside of a row, pg would return that one as text. */
-export interface SqlNestedResult {
+export interface SqlNestedResult extends SqlTableRow {
   /** The parameter that is a row; never all null. */
   readonly row: string;
   /** The other parameters. */
@@ -97,7 +102,7 @@ function statementOf(called: SqlFunction, args: object): SqlStatement {
   );
   const list = used.map(({ parameter }, position) => `${quote(parameter.name)} => $${position + 1}`);
   return {
-    text: `select ${columnsOf(called.result)} from filestore.${quote(called.name)}(${list.join(', ')}) result`,
+    text: `${lockOf(called.result)}select ${columnsOf(called.result)} from filestore.${quote(called.name)}(${list.join(', ')}) result`,
     values: used.map(({ parameter, value }) => toSqlValue(parameter, value)),
     types: ROW_TYPES,
   };
@@ -126,18 +131,30 @@ function toSqlValue({ json }: SqlParameter, value: unknown): unknown {
   return (value as readonly unknown[]).map((item) => JSON.stringify(item));
 }
 
+/**
+ * Names the table of the row, so that the server locks it when it parses the statement, and not only in the function. Else
+ * the statement fails if a migration adds a column to the table in between. The server does not read the table.
+ */
+function lockOf(result: SqlResult): string {
+  return typeof result === 'string' ? '' : `with locked as (select from filestore.${quote(result.table)}) `;
+}
+
 function columnsOf(result: SqlResult): string {
-  if (typeof result === 'string') return 'result.*';
+  if (!isNested(result)) return 'result.*';
   const columns = result.columns.map((column) => `result.${quote(column)} as ${quote(MARK + column)}`);
   return [`(result.${quote(result.row)}).*`, ...columns].join(', ');
 }
 
+function isNested(result: SqlResult): result is SqlNestedResult {
+  return typeof result !== 'string' && 'row' in result;
+}
+
 function read({ name, result }: SqlFunction, row: Row): unknown {
-  if (result === 'row') return requireRow(name, row);
   if (result === 'value' || result === 'value or null') {
     return requireValue(name, Object.values(row)[0], result === 'value or null');
   }
-  return typeof result === 'string' ? row : readNested(name, result, row);
+  if (isNested(result)) return readNested(name, result, row);
+  return typeof result === 'string' ? row : requireRow(name, row);
 }
 
 function readNested(name: string, { row: key, columns, nullable }: SqlNestedResult, row: Row): Row {

@@ -98,7 +98,7 @@ export interface BeginCommandResult {
 
 const BEGIN_COMMAND: SqlFunction = {
   name: 'begin_command',
-  result: { row: 'entry', columns: ['is_new'] },
+  result: { table: 'journal_entries', row: 'entry', columns: ['is_new'] },
   parameters: {
     command: { name: 'command', required: true },
     parameters: { name: 'parameters', json: 'value' },
@@ -219,7 +219,7 @@ export interface CopyTreeArguments {
 
 const COPY_TREE: SqlFunction = {
   name: 'copy_tree',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     nodeId: { name: 'node_id', required: true },
     newParentId: { name: 'new_parent_id', required: true },
@@ -253,7 +253,7 @@ export interface CreateNodeArguments {
 
 const CREATE_NODE: SqlFunction = {
   name: 'create_node',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     parentId: { name: 'parent_id', required: true },
     name: { name: 'name', required: true },
@@ -281,7 +281,7 @@ export interface CreateNodesArguments {
 
 const CREATE_NODES: SqlFunction = {
   name: 'create_nodes',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     nodes: { name: 'nodes', required: true, json: 'value' },
   },
@@ -344,7 +344,7 @@ export interface DeleteNodeArguments {
 
 const DELETE_NODE: SqlFunction = {
   name: 'delete_node',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     nodeId: { name: 'node_id', required: true },
     expectedVersion: { name: 'expected_version' },
@@ -386,7 +386,7 @@ export interface EnsureDirectoryArguments {
 
 const ENSURE_DIRECTORY: SqlFunction = {
   name: 'ensure_directory',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     mountKey: { name: 'mount_key', required: true },
     path: { name: 'path', required: true },
@@ -407,7 +407,7 @@ export interface ExpireCommandsArguments {
 
 const EXPIRE_COMMANDS: SqlFunction = {
   name: 'expire_commands',
-  result: 'row',
+  result: { table: 'journal_entries' },
   parameters: {
     olderThan: { name: 'older_than', required: true },
     batch: { name: 'batch' },
@@ -429,7 +429,7 @@ export interface FindByChecksumArguments {
 
 const FIND_BY_CHECKSUM: SqlFunction = {
   name: 'find_by_checksum',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     checksum: { name: 'checksum', required: true },
   },
@@ -456,7 +456,7 @@ export interface FinishCommandArguments {
 
 const FINISH_COMMAND: SqlFunction = {
   name: 'finish_command',
-  result: 'row',
+  result: { table: 'journal_entries' },
   parameters: {
     entryId: { name: 'entry_id', required: true },
     status: { name: 'status', required: true },
@@ -504,7 +504,7 @@ export interface ListCommandsArguments {
 
 const LIST_COMMANDS: SqlFunction = {
   name: 'list_commands',
-  result: 'row',
+  result: { table: 'journal_entries' },
   parameters: {
     mountId: { name: 'mount_id' },
     command: { name: 'command' },
@@ -536,7 +536,7 @@ export interface ListDirectoryArguments {
 
 const LIST_DIRECTORY: SqlFunction = {
   name: 'list_directory',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     directoryId: { name: 'directory_id', required: true },
     afterName: { name: 'after_name' },
@@ -627,7 +627,7 @@ export interface MergeMetadataArguments {
 
 const MERGE_METADATA: SqlFunction = {
   name: 'merge_metadata',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     nodeId: { name: 'node_id', required: true },
     setValues: { name: 'set_values', json: 'value' },
@@ -677,7 +677,7 @@ export interface MoveNodeArguments {
 
 const MOVE_NODE: SqlFunction = {
   name: 'move_node',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     nodeId: { name: 'node_id', required: true },
     newParentId: { name: 'new_parent_id' },
@@ -699,7 +699,7 @@ export interface NodeAtArguments {
 
 const NODE_AT: SqlFunction = {
   name: 'node_at',
-  result: 'row',
+  result: { table: 'snapshots' },
   parameters: {
     nodeId: { name: 'node_id', required: true },
     moment: { name: 'moment', required: true },
@@ -721,7 +721,7 @@ export interface NodeByPathArguments {
 
 const NODE_BY_PATH: SqlFunction = {
   name: 'node_by_path',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     mountKey: { name: 'mount_key', required: true },
     path: { name: 'path', required: true },
@@ -744,7 +744,7 @@ export interface NodeCommandsArguments {
 
 const NODE_COMMANDS: SqlFunction = {
   name: 'node_commands',
-  result: 'row',
+  result: { table: 'journal_entries' },
   parameters: {
     nodeId: { name: 'node_id', required: true },
     beforeId: { name: 'before_id' },
@@ -871,7 +871,7 @@ export interface RestoreNodeArguments {
 
 const RESTORE_NODE: SqlFunction = {
   name: 'restore_node',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     nodeId: { name: 'node_id', required: true },
     expectedVersion: { name: 'expected_version' },
@@ -893,7 +893,7 @@ export interface RevertNodeArguments {
 
 const REVERT_NODE: SqlFunction = {
   name: 'revert_node',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     nodeId: { name: 'node_id', required: true },
     version: { name: 'version', required: true },
@@ -913,7 +913,7 @@ export interface StartCommandArguments {
 
 const START_COMMAND: SqlFunction = {
   name: 'start_command',
-  result: 'row',
+  result: { table: 'journal_entries' },
   parameters: {
     entryId: { name: 'entry_id', required: true },
   },
@@ -933,7 +933,7 @@ export interface TreeAtArguments {
 
 const TREE_AT: SqlFunction = {
   name: 'tree_at',
-  result: 'row',
+  result: { table: 'snapshots' },
   parameters: {
     mountKey: { name: 'mount_key', required: true },
     path: { name: 'path', required: true },
@@ -965,7 +965,7 @@ export interface UpsertFileArguments {
 
 const UPSERT_FILE: SqlFunction = {
   name: 'upsert_file',
-  result: 'row',
+  result: { table: 'nodes' },
   parameters: {
     mountKey: { name: 'mount_key', required: true },
     path: { name: 'path', required: true },
@@ -994,7 +994,7 @@ export interface WritableMountArguments {
 
 const WRITABLE_MOUNT: SqlFunction = {
   name: 'writable_mount',
-  result: 'row',
+  result: { table: 'backend_mounts' },
   parameters: {
     mountKey: { name: 'mount_key', required: true },
   },

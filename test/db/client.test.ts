@@ -73,7 +73,52 @@ test('reports a refused connection as an error of this package, without the pass
   });
 });
 
+describe('a connection that is returned within a transaction is closed, and the next caller gets another one', () => {
+  test.each([
+    [
+      'after its callback failed',
+      () =>
+        withConnection(async (client) => {
+          await client.query('begin');
+          await client.query('select 1 / 0');
+        }),
+    ],
+    [
+      'by getClient',
+      async () => {
+        const client = await getClient();
+        await client.query('begin');
+        client.release();
+      },
+    ],
+    ["by the pool's query", () => getPool().query('begin')],
+  ])('%s', async (_, leaveOpen) => {
+    vi.stubEnv('FILESTORE_PGPOOL_MAX', '1');
+    await leaveOpen().catch(() => undefined);
+    await getPool().query("set application_name = 'committed'");
+    // The server needs a moment to end a session.
+    await vi.waitFor(async () => {
+      const sessions = await database().query(
+        "select application_name, state from pg_stat_activity where datname = current_database() and backend_type = 'client backend' and pid <> pg_backend_pid()",
+      );
+      expect(sessions).toEqual([{ application_name: 'committed', state: 'idle' }]);
+    });
+  });
+});
+
 describe('withConnection', () => {
+  test('whose callback leaves a transaction open is an error, because its changes are lost', async () => {
+    const work = withConnection(async (client) => {
+      await client.query('begin');
+      await createMount(client);
+    });
+    await expect(work).rejects.toMatchObject({
+      code: 'TRANSACTION_ROLLED_BACK',
+      message: expect.stringMatching(/left a transaction open.* Commit it/),
+    });
+    expect(await mountCount()).toBe(0);
+  });
+
   test('releases the connection, also after an error', async () => {
     for (let turn = 0; turn < 5; turn += 1) {
       await withConnection((client) => client.query('select 1 / 0')).catch(() => undefined);

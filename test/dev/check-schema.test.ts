@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { callerSettings } from '../../dev/check/gates/caller-settings.ts';
 import { comments } from '../../dev/check/gates/comments.ts';
 import { definitions } from '../../dev/check/gates/definitions.ts';
 import { foreignKeys } from '../../dev/check/gates/foreign-keys.ts';
 import { generated } from '../../dev/check/gates/generated.ts';
-import { searchPath } from '../../dev/check/gates/search-path.ts';
 import type { Sources } from '../../dev/check/sources.ts';
 import { readSources } from '../../dev/check/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
@@ -234,20 +234,65 @@ describe('a definition in the database', () => {
   });
 });
 
-describe('a security definer function', () => {
-  test('pins its search_path in the checkout', async () => {
-    expect(await searchPath.check(subject())).toEqual(PASSED);
+const PINNED = 'set local search_path = pg_catalog, pg_temp;';
+
+describe('a setting of the caller', () => {
+  const faultsOf = async (...statements: readonly string[]) => {
+    for (const statement of statements) await client.query(statement);
+    return linesOf(callerSettings.check(subject()));
+  };
+
+  test('changes no function or procedure of the checkout', async () => {
+    expect(await callerSettings.check(subject())).toEqual(PASSED);
   });
 
   test.each([['reset search_path'], ['set search_path = filestore, pg_catalog, pg_temp']])(
-    'is reported after "%s"',
+    'decides what a function calls after "%s"',
     async (change) => {
-      await client.query(`alter function filestore.grant_access(text, text) security definer ${change}`);
-      expect(await linesOf(searchPath.check(subject()))).toEqual([
+      expect(await faultsOf(`alter function filestore.lock_tree(bigint, boolean) ${change}`)).toEqual([
         expect.stringContaining(
-          `${FIXTURES}/functions/grant_access.sql:1 function filestore.grant_access(text,text)`,
+          `${FIXTURES}/functions/lock_tree.sql:1 filestore.lock_tree(bigint,boolean) has no fixed search_path`,
         ),
       ]);
     },
   );
+
+  test('decides what a string with a backslash means', async () => {
+    const create = (body: string) =>
+      `create function filestore.is_word(a text) returns boolean language plpgsql set search_path = pg_catalog, pg_temp
+       as $$begin return a ~ ${body}; end$$`;
+    expect(await faultsOf(create("E'\\\\yw'"))).toEqual([]);
+    await client.query('drop function filestore.is_word');
+    expect(await faultsOf(create("'\\yw'"))).toEqual([
+      expect.stringContaining('filestore.is_word(text) has a string with a backslash'),
+    ]);
+  });
+
+  test.each([
+    [
+      '',
+      'set local search_path = pg_catalog, pg_temp; commit; set local search_path = pg_catalog, pg_temp;',
+      null,
+    ],
+    ['a integer; b constant filestore.nodes; c bigint[] := null; d pg_catalog.text := 1;', PINNED, null],
+    ['', 'commit; set local search_path = pg_catalog, pg_temp;', 'begins a transaction'],
+    ['', 'set local search_path = pg_catalog, pg_temp; loop commit; end loop;', 'begins a transaction'],
+    [
+      '',
+      'set local search_path = pg_catalog; commit; set local search_path = pg_catalog, pg_temp;',
+      'begins a',
+    ],
+    ['', 'set local search_path = pg_catalog, pg_temp; rollback; perform 1;', 'begins a transaction'],
+    ['a text;', PINNED, 'declares a variable'],
+    ['a record;', PINNED, 'declares a variable'],
+    ['a integer := 1 + 1;', PINNED, 'declares a variable'],
+    ['a bigint := now();', PINNED, 'declares a variable'],
+    ['', `${PINNED} declare a text; begin null; end;`, 'declares a variable'],
+  ])('decides what a procedure calls: declare %s begin %s', async (declarations, body, fault) => {
+    expect(
+      await faultsOf(
+        `create procedure filestore.tried() language plpgsql as $$declare ${declarations} begin ${body} end$$`,
+      ),
+    ).toEqual(fault === null ? [] : [expect.stringContaining(`filestore.tried() ${fault}`)]);
+  });
 });

@@ -90,23 +90,23 @@ test('an argument of a domain over jsonb, or an array of jsonb, is passed as JSO
 });
 
 test.each([
-  ['a row of a table', 'filestore.nodes', '', 'NodeRow', 'callForOne', "'row'"],
+  ['a row of a table', 'filestore.nodes', '', 'NodeRow', 'callForOne', "{ table: 'nodes' }"],
   [
     'at most one row of a table',
     'setof filestore.nodes',
     'rows 1',
     'NodeRow | undefined',
     'callForOneOrNone',
-    "'row'",
+    "{ table: 'nodes' }",
   ],
-  ['rows of a table', 'setof filestore.nodes', '', 'readonly NodeRow[]', 'callForAll', "'row'"],
+  ['rows of a table', 'setof filestore.nodes', '', 'readonly NodeRow[]', 'callForAll', "{ table: 'nodes' }"],
   [
     'rows of a view',
     'setof filestore.view_filestore_active_nodes',
     '',
     'readonly ActiveNodeRow[]',
     'callForAll',
-    "'row'",
+    "{ table: 'view_filestore_active_nodes' }",
   ],
   ['rows of columns', 'table (a integer, b text)', '', 'readonly OddThingRow[]', 'callForAll', "'columns'"],
   [
@@ -155,7 +155,7 @@ test('a row of a table among out parameters is a typed member of the result', as
   expect(call).toContain(
     'export interface OddThingResult {\n  readonly was_there: boolean;\n  readonly node: NodeRow;\n}',
   );
-  expect(call).toContain("  result: { row: 'node', columns: ['was_there'] },\n");
+  expect(call).toContain("  result: { table: 'nodes', row: 'node', columns: ['was_there'] },\n");
   expect(call).toContain('Promise<OddThingResult>');
 });
 

@@ -29,19 +29,6 @@ const INTERNAL: Readonly<Record<string, string>> = {
   set_database_number: 'for the owner, before there are rows',
 };
 
-/** Functions without a search_path setting, which would cost more than the function itself. They use their trigger's. */
-const PINNED_BY_CALLER: readonly string[] = [
-  'current_journal_entry',
-  'describe_node',
-  'find_parent',
-  'is_backfill',
-  'refuse_state_change',
-  'refuse_version',
-];
-
-/** A procedure that commits cannot have settings. All are for the owner only. */
-const COMMITTING: readonly string[] = ['backfill', 'cancel_move', 'erase_mount', 'prepare_moves'];
-
 async function namesOf(condition: string, values: readonly unknown[] = []): Promise<readonly string[]> {
   const rows = await database().query<{ name: string }>(
     `select p.proname as name from pg_proc p
@@ -54,8 +41,6 @@ async function namesOf(condition: string, values: readonly unknown[] = []): Prom
   return rows.map(({ name }) => name);
 }
 
-const UNPINNED = `not exists (select from unnest(p.proconfig) c where c = 'search_path=pg_catalog, pg_temp')`;
-
 test('no level may call trigger functions and functions for the owner', async () => {
   const operator = await createRole();
   await database().query("select filestore.grant_access($1, 'operator')", [operator.name]);
@@ -66,34 +51,11 @@ test('no level may call trigger functions and functions for the owner', async ()
   ).toEqual(expect.arrayContaining(Object.keys(INTERNAL)));
 });
 
-test('a function that runs as the owner searches pg_catalog first, whatever search_path the caller has set', async () => {
-  expect((await namesOf('p.prosecdef')).length).toBeGreaterThan(10);
-  expect(await namesOf(`p.prosecdef and ${UNPINNED}`)).toEqual([]);
-});
-
-test('a trigger runs as the owner, with a pinned search_path', async () => {
-  const unguarded = await namesOf(`p.prorettype = 'trigger'::regtype and (not p.prosecdef or ${UNPINNED})`);
+test('a trigger runs as the owner', async () => {
   // The trigger on graphile-migrate's tables runs as the migrator, which may own objects that the schema's owner does not.
-  expect(unguarded).toEqual(['renew_after_migration']);
-  expect(await namesOf(`p.proname = 'renew_after_migration' and ${UNPINNED}`)).toEqual([]);
-});
-
-test('no other function depends on the search_path of its caller', async () => {
-  // A body that begins with "begin atomic" was resolved when the function was created.
-  expect(await namesOf(`p.prosqlbody is null and ${UNPINNED}`)).toEqual(
-    [...PINNED_BY_CALLER, ...COMMITTING].sort(),
-  );
-  expect(await namesOf(`p.prokind = 'p'`)).toEqual(COMMITTING);
-});
-
-test('a function that uses the search_path of its caller is for no level, and only triggers and pinned functions call it', async () => {
-  expect(Object.keys(INTERNAL)).toEqual(expect.arrayContaining([...PINNED_BY_CALLER]));
-  for (const name of PINNED_BY_CALLER) {
-    const callers = `p.prosrc like '%filestore.' || $1 || '(%'`;
-    expect(await namesOf(callers, [name])).not.toEqual([]);
-    const outside = `${UNPINNED} and p.prorettype <> 'trigger'::regtype and p.proname <> all ($2)`;
-    expect(await namesOf(`${callers} and ${outside}`, [name, PINNED_BY_CALLER])).toEqual([]);
-  }
+  expect(await namesOf(`p.prorettype = 'trigger'::regtype and not p.prosecdef`)).toEqual([
+    'renew_after_migration',
+  ]);
 });
 
 test('only the few functions that read columns from the catalog build SQL from text', async () => {

@@ -3,44 +3,10 @@ import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
 import { type LoginRole, rolesForFile } from '../support/roles.ts';
 import { databaseForFile } from '../support/test-database.ts';
+import { TRAPS } from '../support/traps.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);
-
-/** Creates in a schema every operator and function that our functions use, under the same name. Each records who ran it. */
-const TRAPS = `
-  do $do$
-  declare
-    trap    record;
-    types   constant oid[]  := array['text', 'bigint', 'integer', 'boolean', 'timestamptz', 'interval', 'jsonb', 'bigint[]', 'text[]']::regtype[];
-    sources constant text   := (select string_agg(prosrc, '') from pg_proc where pronamespace = 'filestore'::regnamespace);
-  begin
-    for trap in
-      select 'op_' || oid as name, oprname, oprleft::regtype as a, oprright::regtype as b, oprresult::regtype as result
-      from pg_operator
-      where oprnamespace = 'pg_catalog'::regnamespace and oprkind = 'b' and oprleft = any (types) and oprright = any (types)
-    loop
-      execute format('create function %I(%s, %s) returns %s language plpgsql set search_path = pg_catalog as %L', trap.name, trap.a, trap.b, trap.result,
-        format($f$begin raise notice '%%', current_user; return $1 operator(pg_catalog.%s) $2; end$f$, trap.oprname));
-      execute format('create operator %s (leftarg = %s, rightarg = %s, function = %I)', trap.oprname, trap.a, trap.b, trap.name);
-    end loop;
-    for trap in
-      select proname as name, oidvectortypes(proargtypes) as arguments, prorettype::regtype as result,
-        (select string_agg('$' || n, ', ') from generate_series(1, pronargs) n) as values
-      from pg_proc
-      where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f' and not proretset and provariadic = 0
-        and not proargtypes::oid[] && array['internal', 'cstring', '"any"']::regtype[]::oid[]
-        and sources ~ ('\\m' || proname || '\\(')
-    loop
-      execute format('create function %I(%s) returns %s language plpgsql set search_path = pg_catalog as %L', trap.name, trap.arguments, trap.result,
-        format($f$begin raise notice '%%', current_user; %s pg_catalog.%I(%s); end$f$,
-          case when trap.result = 'void'::regtype then 'perform' else 'return' end, trap.name, trap.values));
-    end loop;
-  end
-  $do$;
-  create function format(text, bigint, text) returns text language plpgsql as $$begin raise notice '%', current_user; return $1; end$$;
-  create domain text as pg_catalog.text check (false);
-  create domain timestamptz as pg_catalog.timestamptz check (false)`;
 
 const TABLES = [
   'backend_mounts',

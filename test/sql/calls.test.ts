@@ -232,8 +232,8 @@ describe('a function', () => {
 
   test('that returns a row of nulls instead of a row is an error', async () => {
     const [row, nested] = [
-      describeFunction('no_row', 'row'),
-      describeFunction('no_entry', { row: 'the row', columns: ['id'] }),
+      describeFunction('no_row', { table: 'nodes' }),
+      describeFunction('no_entry', { table: 'nodes', row: 'the row', columns: ['id'] }),
     ];
     await expect(callForOne(client, row, {})).rejects.toThrow('filestore.no_row returned null');
     await expect(callForAll(client, row, {})).rejects.toThrow('filestore.no_row returned null');
@@ -249,7 +249,9 @@ describe('a function', () => {
   });
 
   test('that returns more than the one row that it promises is an error', async () => {
-    await expect(callForOneOrNone(client, describeFunction('two_rows', 'row'), {})).rejects.toThrow('rows 1');
+    await expect(
+      callForOneOrNone(client, describeFunction('two_rows', { table: 'nodes' }), {}),
+    ).rejects.toThrow('rows 1');
   });
 
   test('can take domains and arrays of them', async () => {

@@ -28,7 +28,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   for (const [oid, parser] of original) pg.types.setTypeParser(oid, parser);
-  Reflect.deleteProperty(pg.defaults, 'binary');
+  pg.defaults.binary = false;
 });
 
 describe('after a library has changed the parsers of the process', () => {
@@ -184,6 +184,16 @@ describe('a value is parsed:', () => {
     );
     await client.query('reset datestyle');
   });
+});
+
+test('the pool gets values as text, also if the process asks pg for binary ones', async () => {
+  await closePool();
+  pg.defaults.binary = true;
+  const { rows } = await getPool().query(
+    "select $1::bigint as id, true as live, '{}'::jsonb as metadata",
+    [7],
+  );
+  expect(rows).toEqual([{ id: '7', live: true, metadata: {} }]);
 });
 
 test("the pool's moments are right, whatever format of dates the database has", async () => {
