@@ -26,3 +26,23 @@ export function blankLinesBefore(text: string): number {
 export function compareNames(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
+
+/**
+ * Text from a database as a message shows it, on one line. Names of roles and objects, and messages of the server, may
+ * have line feeds, escape sequences and other characters that a terminal executes or does not show.
+ */
+export function printable(text: string): string {
+  return text.replace(/(?!\t)[\p{C}\p{Zl}\p{Zp}]/gu, (character) => {
+    const code = (character.codePointAt(0) ?? 0).toString(16);
+    return code.length > 4 ? `\\u{${code}}` : `\\u${code.padStart(4, '0')}`;
+  });
+}
+
+/** The same for text of several lines. No line can look like the beginning of another text. */
+export function printableLines(text: string): string {
+  return text
+    .split('\n')
+    .map(printable)
+    .join('\n')
+    .replace(/\n(?=\S)/g, '\n  ');
+}

@@ -1,3 +1,4 @@
+import { printable } from '../text.ts';
 import {
   type CatalogModel,
   type CatalogObject,
@@ -26,13 +27,14 @@ export function adoptionConflicts(
   actual: CatalogModel,
   sql: string,
 ): readonly string[] {
-  return expected.objects.flatMap((should) => {
+  const conflicts = expected.objects.flatMap((should) => {
     const sameKind = actual.objects.find(({ kind, name }) => kind === should.kind && name === should.name);
     if (sameKind === undefined) return conflictOfKind(should, actual);
     if (!KEPT.includes(should.kind)) return [];
     const own = should.kind === 'table' ? [] : conflictOfShape(should, null, sameKind);
     return [...own, ...conflictsOfParts(should, sameKind, sql)];
   });
+  return conflicts.map(printable);
 }
 
 function conflictOfKind(should: CatalogObject, actual: CatalogModel): readonly string[] {

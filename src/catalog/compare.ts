@@ -1,3 +1,4 @@
+import { printable } from '../text.ts';
 import {
   type CatalogModel,
   type CatalogObject,
@@ -54,6 +55,10 @@ export function compareModels(expected: CatalogModel, actual: LiveCatalog): Cata
 
 /** The difference as one line, such as `column filestore.nodes.path is missing: text not null`. */
 export function describeDifference(difference: CatalogDifference): string {
+  return printable(describeChange(difference));
+}
+
+function describeChange(difference: CatalogDifference): string {
   const subject = describeObject(difference.object, difference.owner);
   switch (difference.change) {
     case 'missing':

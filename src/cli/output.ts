@@ -1,6 +1,7 @@
 import type { MigrationEvent } from '../db/events.ts';
 import { describeEvent } from '../db/events.ts';
 import type { FilestoreError } from '../errors.ts';
+import { printable, printableLines } from '../text.ts';
 import type { FailureDocument } from './documents.ts';
 import { type Paint, paintFor } from './paint.ts';
 
@@ -33,7 +34,10 @@ export interface Output {
 
 /** Without a terminal, progress is printed less often, since logs are read later. */
 const PROGRESS_EVERY_MS = 10_000;
-const ERASE_LINE = '\r\u001b[2K';
+const ESCAPE = '\u001b[';
+/** What the styles of {@link Paint} write before and after a text. */
+const STYLE = new RegExp(`(${ESCAPE.replace('[', '\\[')}(?:1|22|3\\d|90)m)`);
+const ERASE_LINE = `\r${ESCAPE}2K`;
 
 /** The content of stdout: lines for people, text such as SQL, one document, or events. */
 export type StdoutKind = 'lines' | 'text' | 'json' | 'events';
@@ -47,16 +51,17 @@ export function openOutput(kind: StdoutKind): Output {
     if (state.onLine) process.stderr.write(ERASE_LINE);
     state.onLine = false;
   };
+  const paint = paintFor(terminal && process.stdout.isTTY === true, process.env);
   const write = (stream: NodeJS.WriteStream, line: string) => {
     endProgress();
-    stream.write(`${line}\n`);
+    stream.write(`${forTerminal(line, paint)}\n`);
   };
   const say = (line: string) => write(kind === 'lines' ? process.stdout : process.stderr, line);
   const warn = (line: string) => write(process.stderr, line);
   const progress = (line: string) => {
     if (terminal) {
       // A longer line would wrap, and only its last row would be erased. Some terminals report no columns.
-      process.stderr.write(`${ERASE_LINE}${line.slice(0, (process.stderr.columns || 80) - 1)}`);
+      process.stderr.write(`${ERASE_LINE}${printable(line).slice(0, (process.stderr.columns || 80) - 1)}`);
       state.onLine = true;
     } else if (performance.now() - state.progressAt > PROGRESS_EVERY_MS) {
       state.progressAt = performance.now();
@@ -67,7 +72,7 @@ export function openOutput(kind: StdoutKind): Output {
     if (kind === 'events') process.stdout.write(`${JSON.stringify({ atMs: Date.now(), ...value })}\n`);
   };
   return {
-    paint: paintFor(terminal && process.stdout.isTTY === true, process.env),
+    paint,
     say,
     warn,
     busy(line) {
@@ -97,6 +102,15 @@ export function openOutput(kind: StdoutKind): Output {
       event({ type: 'result', ...value });
     },
   };
+}
+
+/** A text without characters that a terminal executes, except for the colours of this package. */
+function forTerminal(text: string, paint: Paint): string {
+  if (paint.good('text') === 'text') return printableLines(text);
+  return text
+    .split(STYLE)
+    .map((part, index) => (index % 2 === 1 ? part : printableLines(part)))
+    .join('');
 }
 
 /** An error as a document: code, message and other fields, without the stack; of its cause only the message. */

@@ -4,7 +4,7 @@ import { compareModels, describeDifference } from '../catalog/compare.ts';
 import type { LiveCatalog } from '../catalog/model.ts';
 import { readCatalog } from '../catalog/read.ts';
 import { FilestoreError, SchemaConflictError, SchemaDriftedError } from '../errors.ts';
-import { capitalized } from '../text.ts';
+import { capitalized, printable } from '../text.ts';
 import { type CommittedMigration, refuseModelOfLaterOne } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import { checkRights } from './rights.ts';
@@ -40,7 +40,7 @@ export async function checkSchema(
   } catch (error) {
     if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
     // A lock on a table, or a time limit, can prevent the server from describing it.
-    const reason = `the catalog could not be read (${error.message}). Run npm run db:verify:filestore later.`;
+    const reason = `the catalog could not be read (${printable(error.message)}). Run npm run db:verify:filestore later.`;
     return { state: 'unchecked', reason };
   }
   const { differences, notes } = compareModels(model.model, live);

@@ -1,5 +1,6 @@
 import { ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
 import type { Database } from '../settings/database.ts';
+import { printable } from '../text.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
 const REFUSALS: Readonly<Record<string, (user: string) => string>> = {
@@ -152,5 +153,5 @@ function codeOfConnecting(error: unknown): string {
 }
 
 function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message.replace(/\.$/, '') : String(error);
+  return printable(error instanceof Error ? error.message.replace(/\.$/, '') : String(error));
 }

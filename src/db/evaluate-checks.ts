@@ -8,7 +8,7 @@ import {
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { placeAt } from '../sql-text.ts';
-import { asSentence, capitalized, count, seconds } from '../text.ts';
+import { asSentence, capitalized, count, printable, seconds } from '../text.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import { type MigrationCheck, readChecks } from './migration-checks.ts';
@@ -207,5 +207,5 @@ function describeError(error: Error, check: MigrationCheck, timeoutMs: number): 
   const at = position === undefined ? '' : ` at line ${check.line + line}, column ${column}`;
   const hint = code === '25006' ? ', and a check may only read' : '';
   const reason = `fails${at}: ${error.message}${code === '' ? '' : ` (SQLSTATE ${code})`}${hint}`;
-  return { state: MISSING.test(code) ? 'not possible' : 'wrong', reason };
+  return { state: MISSING.test(code) ? 'not possible' : 'wrong', reason: printable(reason) };
 }

@@ -1,5 +1,5 @@
 import type { FilestoreErrorCode, LockHolder } from '../errors.ts';
-import { capitalized, count, seconds } from '../text.ts';
+import { capitalized, count, printable, seconds } from '../text.ts';
 import { describeHolderAndSince, describeHolders } from './lock-holder.ts';
 
 /** Progress of an index build, from pg_stat_progress_create_index. */
@@ -89,6 +89,10 @@ export type MigrationEvent =
 
 /** An event as a line for people. */
 export function describeEvent(event: MigrationEvent): string {
+  return printable(describe(event));
+}
+
+function describe(event: MigrationEvent): string {
   switch (event.type) {
     case 'plan':
       return `${capitalized(event.database)} (PostgreSQL ${event.serverVersion}): ${count(event.pending.length, 'migration')} to apply${event.adopting ? ', over existing tables without a history' : ''}`;

@@ -1,4 +1,5 @@
 import type { LockHolder, ServerProcess } from '../errors.ts';
+import { printable } from '../text.ts';
 
 // Parts of queries that return holders as JSON (HolderRow). They work for any role: the server hides the
 // times of other roles' sessions from most roles, and prepared transactions from none.
@@ -61,7 +62,7 @@ export function readHolder(row: HolderRow): LockHolder {
     return {
       ...row,
       preparedAt: new Date(row.preparedAt),
-      remedy: `Roll it back in database "${row.database}", as role "${row.role}" or a superuser: rollback prepared ${sqlString(row.gid)}`,
+      remedy: `Roll it back in database "${printable(row.database)}", as role "${printable(row.role)}" or a superuser: rollback prepared ${sqlString(row.gid)}`,
     };
   }
   const { connectedAt, ...session } = row;
@@ -80,14 +81,14 @@ export function describeProcess({ pid, role, applicationName }: ServerProcess): 
   const parts = [`server process ${pid}`];
   if (role !== null) parts.push(`role "${role}"`);
   if (applicationName !== null && applicationName !== '') parts.push(`application "${applicationName}"`);
-  return parts.join(', ');
+  return printable(parts.join(', '));
 }
 
 /** In words, such as `server process 4711, role "deployer", application "filestore migrate …"`. */
 export function describeHolder(holder: LockHolder): string {
   if (holder.kind === 'unknown') return 'a holder that ended while it was looked up';
   if (holder.kind !== 'prepared transaction') return describeProcess(holder);
-  return `prepared transaction ${sqlString(holder.gid)} of role "${holder.role}" in database "${holder.database}", prepared at ${moment(holder.preparedAt)} (${age(holder.ageMs)} ago)`;
+  return `prepared transaction ${sqlString(holder.gid)} of role "${printable(holder.role)}" in database "${printable(holder.database)}", prepared at ${moment(holder.preparedAt)} (${age(holder.ageMs)} ago)`;
 }
 
 /** Several, separated by semicolons; empty for none. */

@@ -1,7 +1,7 @@
 import { MigrationFailedError, type MigrationFailurePlace, sqlStateOf } from '../errors.ts';
 import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
 import { placeAt } from '../sql-text.ts';
-import { asSentence, capitalized, seconds } from '../text.ts';
+import { asSentence, capitalized, printable, seconds } from '../text.ts';
 import { clearAfterFailure } from './clear-indexes.ts';
 import type { CommittedMigration } from './committed-migrations.ts';
 import { connectionLostError, isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
@@ -142,7 +142,7 @@ function migrationFailure(
     ` ${describeRest(failure, migration, applied)}`,
     ` ${remedy ?? REMEDIES[sqlState ?? ''] ?? 'Fix the cause and run this again; applied migrations are not run twice.'}`,
   ];
-  return new MigrationFailedError(words.join(''), place, sqlState, applied, { cause });
+  return new MigrationFailedError(printable(words.join('')), place, sqlState, applied, { cause });
 }
 
 function placeOf({ error, failed }: ThreadFailure, migration: CommittedMigration): MigrationFailurePlace {

@@ -1,4 +1,5 @@
 import { underPinnedSettings } from '../settings/server-settings.ts';
+import { printable } from '../text.ts';
 import { isConnectionLoss } from './connection-error.ts';
 import { lastRows, type Queryable } from './session.ts';
 
@@ -87,7 +88,7 @@ export async function checkRights(session: Queryable): Promise<RightsCheck> {
   try {
     const found = await lastRows<Difference & Record<string, unknown>>(session, DIFFERENCES);
     if (found.length === 0) return { state: 'same' };
-    return { state: 'drifted', differences: found.map(describe) };
+    return { state: 'drifted', differences: found.map(describe).map(printable) };
   } catch (error) {
     if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
     return unchecked(`the server refused (${error.message}). ${remedy}`);
@@ -95,7 +96,7 @@ export async function checkRights(session: Queryable): Promise<RightsCheck> {
 }
 
 function unchecked(why: string): RightsCheck {
-  return { state: 'unchecked', reason: `Could not check rights: ${why}` };
+  return { state: 'unchecked', reason: printable(`Could not check rights: ${why}`) };
 }
 
 function describe({ problem, role, level, privilege, kind, object, columns, remedy }: Difference): string {

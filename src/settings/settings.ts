@@ -1,6 +1,7 @@
 import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { SettingsError } from '../errors.ts';
+import { printable } from '../text.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
 
 /** Environment variables by name; `process.env` has this shape. */
@@ -135,7 +136,9 @@ export function describeConnection(connection: ConnectionSettings): string {
   const host = connection.host ?? process.env.PGHOST ?? 'localhost';
   const port = connection.port ?? process.env.PGPORT ?? 5432;
   const address = isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
-  return `database "${connection.database}" on ${host.startsWith('/') ? `the socket in ${host}` : address}`;
+  return printable(
+    `database "${connection.database}" on ${host.startsWith('/') ? `the socket in ${host}` : address}`,
+  );
 }
 
 /**
