@@ -9,3 +9,8 @@ export const MIGRATIONS_FOLDER: string = join(PACKAGE_ROOT, 'migrations');
 
 /** The file with graphile-migrate's settings. */
 export const CONFIG_FILE: string = join(PACKAGE_ROOT, '.gmrc');
+
+/** What to do if a file of the package is missing. In a bundle, this code is in a file with another name. */
+export const RESTORE_PACKAGE: string = /\/package-root\.[jt]s$/.test(import.meta.url)
+  ? 'Install the package again.'
+  : 'This program is a bundle, which lacks the files of the package: mark @apphub/filestore as external in the bundler, and install it.';

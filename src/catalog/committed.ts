@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FilestoreError } from '../errors.ts';
-import { PACKAGE_ROOT } from '../package-root.ts';
+import { PACKAGE_ROOT, RESTORE_PACKAGE } from '../package-root.ts';
 import { type ModelledMigration, modelledMigrationOf, parseModel, type SchemaModel } from './render.ts';
 
 /** The model of the schema, in a package. */
@@ -19,7 +19,7 @@ export async function readCommittedModel(root: string = PACKAGE_ROOT): Promise<S
   } catch (cause) {
     throw new FilestoreError(
       'SCHEMA_MODEL_INVALID',
-      `The model of the schema cannot be read: ${path}. Install the package again; in a checkout, regenerate it: npm run db:docs.`,
+      `The model of the schema cannot be read: ${path}. ${RESTORE_PACKAGE} In a checkout, regenerate it: npm run db:docs.`,
       { cause },
     );
   }

@@ -38,7 +38,11 @@ export type StatusDocument = {
 } & MigrationStatus;
 
 /** `verify`: `ok` only if `state` is `same`. */
-export type VerifyDocument = { readonly ok: boolean; readonly command: 'verify' } & SchemaCheck;
+export type VerifyDocument = {
+  readonly ok: boolean;
+  readonly command: 'verify';
+  readonly database: string;
+} & SchemaCheck;
 
 /** A command with `--databases`: `ok` only if it is `ok` for each database. */
 export type FleetDocument = {

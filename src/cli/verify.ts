@@ -24,7 +24,13 @@ export const verify = defineCommand({
         for (const difference of check.differences) output.say(`DRIFT  ${difference}`);
       }
       if (check.state !== 'unchecked') for (const note of check.notes) output.warn(`Note: ${note}`);
-      output.document({ ok: check.state === 'same', command: 'verify', ...check } satisfies VerifyDocument);
+      const { database } = connection;
+      output.document({
+        ok: check.state === 'same',
+        command: 'verify',
+        database,
+        ...check,
+      } satisfies VerifyDocument);
       return exitCodeOfCheck(check.state);
     });
   },

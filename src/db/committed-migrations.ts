@@ -10,6 +10,7 @@ import {
   parseMigrationText,
   recordedNameOf,
 } from '../graphile/migration-text.ts';
+import { RESTORE_PACKAGE } from '../package-root.ts';
 import { compareNames } from '../text.ts';
 
 /** A migration, read from its file in `migrations/committed`. */
@@ -58,7 +59,7 @@ async function listMigrationFiles(folder: string): Promise<readonly string[]> {
   } catch (cause) {
     throw new FilestoreError(
       'MIGRATIONS_MISSING',
-      `The folder of committed migrations cannot be read: ${folder}. It is part of the package; install it again.`,
+      `The folder of committed migrations cannot be read: ${folder}. ${RESTORE_PACKAGE}`,
       { cause },
     );
   }
@@ -66,7 +67,7 @@ async function listMigrationFiles(folder: string): Promise<readonly string[]> {
   if (filenames.length === 0) {
     throw new FilestoreError(
       'MIGRATIONS_MISSING',
-      `There is no committed migration in ${folder}. Install the package again, or commit a migration first.`,
+      `There is no committed migration in ${folder}. ${RESTORE_PACKAGE} In a checkout, commit a migration first.`,
     );
   }
   return filenames;

@@ -140,7 +140,13 @@ describe('with --json, stdout is one document:', () => {
     const { exitCode, document } = await jsonCommand(['verify'], database().url);
     expect({ exitCode, document }).toEqual({
       exitCode: 0,
-      document: { ok: true, command: 'verify', state: 'same', notes: expect.any(Array) },
+      document: {
+        ok: true,
+        command: 'verify',
+        database: database().name,
+        state: 'same',
+        notes: expect.any(Array),
+      },
     });
   });
 });

@@ -88,6 +88,7 @@ describe('a database that was changed by hand', () => {
       document: {
         ok: false,
         command: 'verify',
+        database: database().name,
         state: 'drifted',
         differences: [expect.stringMatching(BY_HAND['drop index filestore.nodes_checksum_idx'] ?? '')],
         notes: expect.any(Array),
@@ -312,7 +313,13 @@ describe('an incomplete comparison is never reported as no difference:', () => {
     const { exitCode, document, stderr } = await jsonCommand(['verify'], database().url);
     expect({ exitCode, document }).toEqual({
       exitCode: 1,
-      document: { ok: false, command: 'verify', state: 'unchecked', reason: expect.stringMatching(reason) },
+      document: {
+        ok: false,
+        command: 'verify',
+        database: database().name,
+        state: 'unchecked',
+        reason: expect.stringMatching(reason),
+      },
     });
     expect(stderr).toMatch(/could not check\. /);
     expect(stderr).not.toMatch(/the schema matches its migrations/);
