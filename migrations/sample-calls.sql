@@ -150,6 +150,8 @@ select filestore.renew_access();
 
 select filestore.revoke_access('pg_monitor');
 
+update filestore.backend_mounts set config = '{"password": "https://user:secret@host"}' where mount_key = 'sample-disk';
+
 insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('sample-empty', 'local', '/srv/empty');
 
 select filestore.delete_mount('sample-empty');

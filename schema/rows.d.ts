@@ -52,7 +52,7 @@ export interface BackendMountRow {
   display_name: string | null;
   /** What the mount is for; at most 8 KiB. It has tabs and line feeds, but no other control characters. A secret in it is refused. */
   description: string | null;
-  /** A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB. */
+  /** A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB as text. */
   labels: JsonObject;
   /** Contact for questions about the mount, such as a mail address; at most 256 bytes, without control characters. */
   contact: string | null;
@@ -66,7 +66,7 @@ export interface BackendMountRow {
   bucket: string | null;
   /** S3 mounts: key prefix without leading or trailing slash; null for the whole bucket. */
   prefix: string | null;
-  /** Settings of the backend, such as its region. A secret in it is refused; at most 64 KiB. */
+  /** Settings of the backend, such as its region. A secret in it is refused; at most 64 KiB as text. */
   config: JsonObject;
   /** Name of the secret with the credentials of the backend; never the secret itself. */
   credentials_ref: string | null;
@@ -76,7 +76,7 @@ export interface BackendMountRow {
   access_policy: JsonObject;
   /** active, inactive, offline, degraded, error or unknown: what the service last knew of the backend. */
   state: 'active' | 'inactive' | 'offline' | 'degraded' | 'error' | 'unknown';
-  /** Why the mount is in its state; at most 8 KiB. A secret in it is refused. Write it together with the state. */
+  /** Why the mount is in its state; at most 8 KiB. Write it together with the state. */
   state_reason: string | null;
   /** When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only. */
   erasing_since: Date | null;
@@ -327,7 +327,7 @@ export interface NodeRow {
   storage_class: string | null;
   /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
   link_target: string | null;
-  /** A JSON object with data of the service. At most 64 KiB. */
+  /** A JSON object with data of the service. At most 64 KiB as text. */
   metadata: JsonObject;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
@@ -455,7 +455,7 @@ export interface SnapshotRow {
   storage_class: string | null;
   /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
   link_target: string | null;
-  /** A JSON object with data of the service. At most 64 KiB. */
+  /** A JSON object with data of the service. At most 64 KiB as text. */
   metadata: JsonObject;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
@@ -507,7 +507,7 @@ export interface ActiveNodeRow {
   storage_class: string | null;
   /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
   link_target: string | null;
-  /** A JSON object with data of the service. At most 64 KiB. */
+  /** A JSON object with data of the service. At most 64 KiB as text. */
   metadata: JsonObject;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;
@@ -647,7 +647,7 @@ export interface NodeVersionRow {
   storage_class: string | null;
   /** A symbolic link's target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes. */
   link_target: string | null;
-  /** A JSON object with data of the service. At most 64 KiB. */
+  /** A JSON object with data of the service. At most 64 KiB as text. */
   metadata: JsonObject;
   /** When the backend says the content was last modified. */
   last_modified_at: Date | null;

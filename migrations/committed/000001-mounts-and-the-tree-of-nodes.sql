@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:538e50beb1ef8d9c6ebeb9a68b4a446ca86e6941
+--! Hash: sha1:8a394b5c63a899f438a5056701f70cb15760d4bb
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -82,7 +82,7 @@ create table if not exists filestore.backend_mounts (
   constraint backend_mounts_mount_key_key
     unique (mount_key),
   constraint backend_mounts_mount_key_check
-    check (mount_key ~ '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$'),
+    check (octet_length(mount_key) <= 128 and mount_key ~ '^[A-Za-z0-9][A-Za-z0-9._-]*$'),
   constraint backend_mounts_backend_kind_check
     check (backend_kind in ('local', 's3')),
   constraint backend_mounts_access_mode_check
@@ -108,15 +108,15 @@ create table if not exists filestore.backend_mounts (
   -- In lower case, without a trailing slash and without the port that the scheme has anyway.
   constraint backend_mounts_endpoint_check
     check (
-      endpoint ~ '^https?://([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[[][0-9a-f:.]+[]])(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$'
+      octet_length(endpoint) <= 255
+      and endpoint ~ '^https?://([a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|[[][0-9a-f:.]+[]])(:[1-9][0-9]{0,4})?(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*$'
       and endpoint !~ '^(http://[^/]*:80|https://[^/]*:443)(/|$)'
-      and octet_length(endpoint) <= 255
     ),
   constraint backend_mounts_bucket_check
-    check (bucket ~ '^[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]$'),
+    check (octet_length(bucket) between 3 and 255 and bucket ~ '^[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9]$'),
   -- Null and never '' for the whole bucket, so that it has one spelling.
   constraint backend_mounts_prefix_check
-    check (prefix ~ '^[^/]+(/[^/]+)*$' and octet_length(prefix) <= 512 and prefix !~ '[\u0001-\u001f\u007f-\u009f]'),
+    check (octet_length(prefix) <= 512 and prefix ~ '^[^/]+(/[^/]+)*$' and prefix !~ '[\u0001-\u001f\u007f-\u009f]'),
   constraint backend_mounts_display_name_check
     check (display_name <> '' and octet_length(display_name) <= 256 and display_name !~ '[\u0001-\u001f\u007f-\u009f]'),
   constraint backend_mounts_description_check
@@ -140,19 +140,19 @@ comment on column filestore.backend_mounts.id              is 'Stable number of 
 comment on column filestore.backend_mounts.mount_key       is 'Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes.';
 comment on column filestore.backend_mounts.display_name    is 'Name for people; at most 256 bytes.';
 comment on column filestore.backend_mounts.description     is 'What the mount is for; at most 8 KiB. It has tabs and line feeds, but no other control characters. A secret in it is refused.';
-comment on column filestore.backend_mounts.labels          is 'A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB.';
+comment on column filestore.backend_mounts.labels          is 'A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB as text.';
 comment on column filestore.backend_mounts.contact         is 'Contact for questions about the mount, such as a mail address; at most 256 bytes, without control characters.';
 comment on column filestore.backend_mounts.backend_kind    is 'local or s3. Never changes.';
 comment on column filestore.backend_mounts.root_path       is 'Local mounts: absolute, canonical path of the directory. Null on S3.';
 comment on column filestore.backend_mounts.endpoint        is 'S3 mounts: URL of the server, such as https://minio.example:9000, in lower case and without a trailing slash; null for the provider''s default. Null on local mounts.';
 comment on column filestore.backend_mounts.bucket          is 'S3 mounts: name of the bucket. Null on local mounts.';
 comment on column filestore.backend_mounts.prefix          is 'S3 mounts: key prefix without leading or trailing slash; null for the whole bucket.';
-comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as its region. A secret in it is refused; at most 64 KiB.';
+comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as its region. A secret in it is refused; at most 64 KiB as text.';
 comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret with the credentials of the backend; never the secret itself.';
 comment on column filestore.backend_mounts.access_mode     is 'rw, or ro for a mount that commands must not change.';
 comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it.';
 comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded, error or unknown: what the service last knew of the backend.';
-comment on column filestore.backend_mounts.state_reason    is 'Why the mount is in its state; at most 8 KiB. A secret in it is refused. Write it together with the state.';
+comment on column filestore.backend_mounts.state_reason    is 'Why the mount is in its state; at most 8 KiB. Write it together with the state.';
 comment on column filestore.backend_mounts.erasing_since   is 'When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only.';
 comment on column filestore.backend_mounts.held_by         is 'While the mount moves to another server: the number of the database that takes its writes, or -1 for none, during the cut-over. Null otherwise. Set by filestore.publish_mount, close_mount, receive_mount and withdraw_mount only.';
 comment on column filestore.backend_mounts.version         is 'Optimistic version: a trigger adds 1 at every change.';
@@ -304,7 +304,7 @@ comment on column filestore.nodes.checksum         is 'Verified digest of the co
 comment on column filestore.nodes.content_hash     is 'The backend''s own identity of the content, such as an ETag; only comparable within one backend. At most 1024 bytes.';
 comment on column filestore.nodes.storage_class    is 'The backend''s storage class, such as STANDARD_IA. At most 256 bytes.';
 comment on column filestore.nodes.link_target      is 'A symbolic link''s target, as the backend stores it; null for everything else. The catalogue does not follow it. At most 4096 bytes.';
-comment on column filestore.nodes.metadata         is 'A JSON object with data of the service. At most 64 KiB.';
+comment on column filestore.nodes.metadata         is 'A JSON object with data of the service. At most 64 KiB as text.';
 comment on column filestore.nodes.last_modified_at is 'When the backend says the content was last modified.';
 comment on column filestore.nodes.deleted_at       is 'When the node was deleted, as its writer says; all rows of one recursive delete share it. Null while the node is live.';
 comment on column filestore.nodes.root_of_mount_id is 'Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger.';
@@ -323,6 +323,41 @@ comment on index filestore.nodes_checksum_idx         is 'Nodes with a given con
 comment on index filestore.nodes_unsettled_idx        is 'Work list of the reconciler: inconsistent and missing nodes of a mount.';
 comment on index filestore.nodes_metadata_idx         is 'Nodes whose metadata contains a given object: metadata @> ''{"key": "value"}''.';
 
+--! Included functions/is_small_json.sql
+create or replace function filestore.is_small_json(value jsonb, bytes integer)
+returns boolean
+language plpgsql
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- A number such as 1e131071 is stored in 8 bytes, but its text has 131072. In strict mode, the numbers of an array are
+  -- not found twice.
+  numbers jsonb   := jsonb_path_query_array(value, 'strict $.** ? (@.type() == "number")');
+  more    integer := jsonb_array_length(numbers);
+  size    integer := 0;
+begin
+  if more > 32 then
+    while more > 0 and size <= bytes loop
+      more := more - 1;
+      size := size + octet_length(numbers ->> more);
+    end loop;
+    if size > bytes then
+      return false;
+    end if;
+  end if;
+  -- Everything but numbers has at most six times as many bytes as it is stored in.
+  return octet_length(value::text) <= bytes;
+end
+$$;
+
+comment on function filestore.is_small_json(jsonb, integer) is
+  'Internal: Whether the text of a JSON value, which is what a reader gets, has at most so many bytes. The text is not built when long numbers would make it huge.';
+
+revoke all on function filestore.is_small_json(jsonb, integer) from public;
+--! EndIncluded functions/is_small_json.sql
 --! Included functions/refuse_unsound.sql
 create or replace function filestore.refuse_unsound(node filestore.nodes)
 returns void
@@ -332,7 +367,7 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  shown text := left(regexp_replace(node.name, E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40);
+  shown text := regexp_replace(left(node.name, 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g');
   fault record;
 begin
   -- The first rule that the row breaks. A result of null counts as broken.
@@ -414,9 +449,9 @@ begin
     ),
     (
       'nodes_metadata_check',
-      jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536,
-      format('has metadata of type %s and %s bytes', jsonb_typeof(node.metadata), octet_length(node.metadata::text)),
-      'Give a JSON object of at most 65536 bytes, in the size that jsonb stores.'
+      jsonb_typeof(node.metadata) = 'object' and filestore.is_small_json(node.metadata, 65536),
+      case jsonb_typeof(node.metadata) when 'object' then 'has metadata of more than 65536 bytes' else 'has metadata that is no JSON object' end,
+      'Give a JSON object of at most 65536 bytes, written as text.'
     ),
     (
       'nodes_last_modified_check',
@@ -465,6 +500,13 @@ as $$
 declare
   sound boolean;
 begin
+  -- Before a pattern is matched against a name or path of any length.
+  if octet_length(node.path) > 1024 then
+    if octet_length(node.path) > 2600 or octet_length(node.name) > 1024 then
+      perform filestore.refuse_unsound(node);
+    end if;
+  end if;
+
   -- In each transaction, the server prepares an expression again, with all of its operators, before it evaluates it the
   -- first time. So what few rows need is in a branch. A result of null counts as unsound.
   if node.parent_id is null then
@@ -481,9 +523,6 @@ begin
       and node.path = case node.parent_path when '' then '' else node.parent_path || '/' end || node.name
       and node.depth = cardinality(string_to_array(node.parent_path, '/')) + 1
       and node.root_of_mount_id is null;
-  end if;
-  if octet_length(node.path) > 1024 then
-    sound := sound and octet_length(node.path) <= 2600 and octet_length(node.name) <= 1024;
   end if;
 
   if node.live then
@@ -514,8 +553,7 @@ begin
       and (node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'));
   end if;
   if node.metadata <> '{}' then
-    -- The concatenation decompresses the value, so that the limit is on its real size.
-    sound := sound and jsonb_typeof(node.metadata) = 'object' and pg_column_size(node.metadata || '{}') <= 65536;
+    sound := sound and jsonb_typeof(node.metadata) = 'object' and filestore.is_small_json(node.metadata, 65536);
   end if;
 
   if sound
@@ -695,6 +733,103 @@ comment on function filestore.refuse_truncate() is
 
 revoke all on function filestore.refuse_truncate() from public;
 --! EndIncluded functions/refuse_truncate.sql
+--! Included functions/holds_secret.sql
+create or replace function filestore.holds_secret(given text)
+returns boolean
+language plpgsql
+immutable
+strict
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Without backslashes, since a caller may have switched standard_conforming_strings off.
+  url         constant text := '(^|[[:space:]"''`=(<,;:])//[^/?#@:[:space:]]*:(?!xxx)[^/?#@:[:space:]<{$*[(][^/?#@[:space:]]*@[^[:space:]]'
+    || '|[^[:space:]:@/]:[^[:space:]:@/]+@(tcp|udp|unix)[(]';
+  private_key constant text := '-----BEGIN ([A-Z0-9]+ )*PRIVATE KEY';
+  credentials constant text := '([Aa]uthorization|AUTHORIZATION)["'']? ?[:=] ?["'']?([Bb]earer|BEARER|[Bb]asic|BASIC|[Tt]oken) +[[:alnum:]_~-]*([0-9.+/=]|[a-z][A-Z])'
+    || '|^([Bb]earer|BEARER) +[[:alnum:]_-]{2,}[.][[:alnum:]_-]{2,}[.][[:alnum:]_-]{2,}$';
+  issued      constant text := '(^|[^[:alnum:]])('
+    || 'gh[opsur]_[[:alnum:]]{10}|github_pat_[[:alnum:]]{10}|glpat-[[:alnum:]_-]{10}|xox[a-z]-[[:alnum:]-]{10}|[rs]k_(live|test)_[[:alnum:]]{10}'
+    || '|sk-(ant-|proj-)?[[:alnum:]]{16}|AIza[[:alnum:]_-]{20}|hv[brs][.][[:alnum:]_-]{10}|npm_[[:alnum:]]{20}'
+    || '|eyJ[[:alnum:]_-]{5,}[.][[:alnum:]_-]{5,}[.])';
+begin
+  return (strpos(given, '@') > 0 and given ~ url)
+    or (strpos(given, 'PRIVATE KEY') > 0 and given ~ private_key)
+    or given ~ credentials
+    or given ~ issued;
+end
+$$;
+
+comment on function filestore.holds_secret(text) is
+  'Internal: Whether a text contains what can only be a secret: a URL with a password, a private key, an Authorization header with its value, or a token with the prefix of its issuer. docs/schema.md has the rule.';
+
+revoke all on function filestore.holds_secret(text) from public;
+--! EndIncluded functions/holds_secret.sql
+--! Included functions/names_secret.sql
+create or replace function filestore.names_secret(name text, value text)
+returns boolean
+language plpgsql
+immutable
+parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Matched against a name whose words are separated by blanks. Without backslashes, since a caller may have switched
+  -- standard_conforming_strings off.
+  ending    constant text := 's?[0-9]*( (values?|text|string|str|plain|plaintext|clear|cleartext|raw|data|content|pem|base64|b64|hex|encoded'
+    || '|current|old|new|previous|primary|secondary|main|default|prod|production|staging|dev|test|live|v?[0-9]+))*$';
+  password  constant text := '((password|passwd|passphrase|passcode)|(^| )(pwd|pw)|(^|(^| )(db|database|user|admin|root|smtp|ftp|ssh|mysql|pg|redis|proxy) ?)(pass|pwd))';
+  other     constant text := '((secret|private|api|signing|encryption|hmac|shared|master|account)( ?access)? ?key'
+    || '|^secret|(^| )(client|app|application|consumer|api|shared|webhook|signing|jwt|oauth2?|hmac|auth|cookie|session|user|totp|aws|azure|s3|db) ?secret'
+    || '|^token|(^| )(access|refresh|auth|api|bearer|id|session|security|sas|bot|personal|deploy|jwt|oauth2?|app|client|user|admin|service|account|github|gitlab|slack|vault|npm|registry|storage|aws|azure|gcp|s3|private|webhook) ?token'
+    || '|shared ?access ?signature)';
+  -- "usesToken" and "maxTokens" are about secrets.
+  about     constant text := '^(uses?|using|has|have|is|no|non|not|needs?|requires?|required|allows?|enabled?|disabled?|skip|with|without|max|min|num|count|rotate|reset|forgot|change|show|hide|mask|ask|prompt|validate|verify|expires?)( |$)';
+  state     constant text := '^(yes|no|on|off|true|false|none|null|nil|unset|missing|required|optional|enabled|disabled|always|never|auto|default|unknown'
+    || '|expired|invalid|revoked|rotated|rotating|removed|redacted|hidden|masked|pending|active|inactive|hourly|daily|weekly|monthly|yearly'
+    || '|string|text|ask|prompt|env|file|header|cookie|query|static|dynamic|shared|managed|manual|automatic|opaque|kubernetes'
+    || '|iam|sso|oidc|rbac|ldap|saml|mtls|oauth2?|jwt|bearer|basic|digest|kerberos|vault|kms|sts|bcrypt|argon2|sha256)$';
+  -- A placeholder, a name of a variable, a file, a URL, or a path.
+  reference constant text := '^([[<{%]|#[{]|[$][{(A-Za-z_]|@[A-Za-z]+[.]|__[A-Z]|[*.#_-]+$|[xX]{3,}$|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$|[A-Za-z0-9_.-]+[.](pem|key|txt|json|ya?ml|env|p12|pfx|jks)$'
+    || '|[.]{0,2}/|~/|[A-Za-z][A-Za-z0-9+.-]*:[^[:space:]]|[a-z0-9_.-]+(/[a-z0-9_.-]+)+$)';
+  secret    text;
+  words     text;
+begin
+  if name !~* 'pass|pwd|pw|secret|token|key|sig' or coalesce(btrim(value), '') = '' then
+    return false;
+  end if;
+  secret := left(btrim(value), 300);
+  if (length(secret) < 12 and lower(secret) ~ state) or secret ~ reference then
+    return false;
+  elsif name ~* '^[?&](x-[a-z]+-)?sig(nature)?$' then
+    -- A signed URL.
+    return true;
+  end if;
+
+  -- "dbPassword2", "DBPassword" and "DB_PASSWORD" become "db password". A longer name is not that of a secret.
+  words := btrim(regexp_replace(
+    lower(regexp_replace(regexp_replace(right(name, 100), '([a-z0-9])([A-Z])', E'\\1 \\2', 'g'), '([A-Z]+)([A-Z][a-z])', E'\\1 \\2', 'g')),
+    '[^a-z0-9]+', ' ', 'g'
+  ));
+  if words ~ about then
+    return false;
+  elsif words ~ (password || ending) then
+    return secret !~ '^[0-9]{1,3}$' and (secret !~ '[[:space:]]' or words ~ 'passphrase');
+  end if;
+  -- The name of a secret in a store, such as media-s3, is not the secret. The key of an account may be its name.
+  return words ~ (other || ending)
+    and secret !~ '^[0-9.]+$|[[:space:]]'
+    and (secret !~ '^[A-Za-z]+$' or words !~ '(signing|encryption|shared|master|account) ?key')
+    and (secret !~ '^[a-z][a-z0-9]*(-[a-z0-9]+)+$' or secret ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$');
+end
+$$;
+
+comment on function filestore.names_secret(text, text) is
+  'Internal: Whether a setting with this name and value is a secret: the name ends in the word for one, and the value is not a state, a placeholder or a reference. docs/schema.md has the rule.';
+
+revoke all on function filestore.names_secret(text, text) from public;
+--! EndIncluded functions/names_secret.sql
 --! Included functions/find_secret.sql
 create or replace function filestore.find_secret(settings jsonb)
 returns text
@@ -703,61 +838,81 @@ immutable
 strict
 parallel safe
 set search_path = pg_catalog, pg_temp
+-- The parts of 64 KiB of JSON fit.
+set work_mem = '32MB'
 as $$
 declare
-  -- Matched against the end of a key whose words are separated by blanks.
-  secret_key   constant text := '(secret|password|passwd|passphrase|credential|token)s?$'
-    || '|(^| )(pwd|pass|auth|authorization|dsn|conn(ection)? ?str(ing)?)$'
-    || '|(^| )(private|secret|access|api|signing|encryption|hmac|shared|master|account|session|storage|client|service) ?keys?$';
-  secret_value constant text := '://[^/?#[:space:]]*:[^/?#[:space:]]*@'
-    || '|(^|[?&;,{[:space:]])"?([a-z0-9]+[_-])*(password|passwd|pwd|secret|token|accountkey|sharedaccesskey)("[[:space:]]*:|[[:space:]]*=)[[:space:]]*[^&;[:space:]]'
-    || '|-----BEGIN [A-Z ]*PRIVATE KEY-----';
-  part         record;
+  -- E'' strings, since a caller may have switched standard_conforming_strings off. The tokens have no common characters
+  -- with those after them, so that the time is linear.
+  assignment constant text := E'([?&]?[A-Za-z0-9_.-]+)(?:["'']?=["'']?|["''] ?: ?["'']?|: ?["''])([^[:space:]&;,"'']+)';
+  line       constant text := E'^[ \t]*(?:- )?([A-Za-z0-9_.-]+) ?[:=] ?([^[:space:]"'']+)[ \t\r]*$';
+  element    constant text := '<([A-Za-z0-9_.:-]+)>([^<>[:space:]]+)<';
+  words      constant text := 'pass|pwd|pw|secret|token|key|sig';
+  part       record;
+  given      text;
 begin
   for part in
-    with recursive parts (path, parent, key, value, level) as (
-      select null::text, null::text, null::text, find_secret.settings, 0
+    with recursive parts (path, parent, key, name, value) as (
+      select case jsonb_typeof(find_secret.settings) when 'string' then 'the value' end, null::text, null::text, null::text, find_secret.settings
       union all
-      select concat_ws('.', p.path, c.key), p.path, c.key, c.value, p.level + 1
+      -- Shortened, so that the parts together have no more than a multiple of the bytes of the settings.
+      select left(concat_ws('.', p.path, left(c.key, 100)), 300), p.path, c.key, right(c.name, 100), c.value
       from parts p
       cross join lateral (
-        select o.key, o.value
+        -- The value of {"name": "...", "value": "..."} has that name, and {"password": {"value": "..."}} is passwordValue.
+        select
+          o.key,
+          case
+            when n.name is not null then n.name
+            when p.name ~* words and o.key !~* words and length(o.key) <= 20 and filestore.names_secret('password_' || o.key, '?') then p.name || '_' || o.key
+            else o.key
+          end as name,
+          o.value
         from jsonb_each(case jsonb_typeof(p.value) when 'object' then p.value end) o
+        left join lateral (
+          select coalesce(p.value ->> 'name', p.value ->> 'Name', p.value ->> 'key', p.value ->> 'Key', p.value ->> 'variable', p.value ->> 'header') as name
+          where lower(o.key) in ('val', 'value')
+        ) n on true
         union all
-        select (a.position - 1)::text, a.value
+        select (a.position - 1)::text, p.name, a.value
         from jsonb_array_elements(case jsonb_typeof(p.value) when 'array' then p.value end) with ordinality as a (value, position)
+        where jsonb_typeof(a.value) in ('object', 'array')
+           or (jsonb_typeof(a.value) = 'string' and (p.name ~* words or length(a.value #>> '{}') >= 8))
       ) c
-      where p.level <= 32
+      where jsonb_typeof(p.value) in ('object', 'array')
     )
-    select
-      p.path,
-      p.parent,
-      p.key,
-      p.level,
-      p.value,
-      -- "dbPassword2", "DBPassword" and "DB_PASSWORD" become "db password". E'' strings, since a caller may have
-      -- switched standard_conforming_strings off.
-      regexp_replace(
-        btrim(regexp_replace(
-          lower(regexp_replace(regexp_replace(p.key, '([a-z0-9])([A-Z])', E'\\1 \\2', 'g'), '([A-Z]+)([A-Z][a-z])', E'\\1 \\2', 'g')),
-          '[^a-z0-9]+', ' ', 'g'
-        )),
-        ' ?[0-9]+$', ''
-      ) as words
+    select p.path, p.parent, p.key, p.name, p.value
     from parts p
+    where p.path is not null
   loop
-    if part.level > 32 then
-      raise exception 'the value nests deeper than 32 levels'
-        using errcode    = 'FS422',
-              constraint = 'backend_mounts_settings_depth_check',
-              hint       = 'Give a value with at most 32 levels.';
-    elsif part.key ~* secret_value then
+    if length(part.key) > 8 and filestore.holds_secret(part.key) then
       -- The path leaves out this key, because the key contains the secret.
       return concat_ws('.', part.parent, '***');
-    elsif part.words ~ secret_key and part.value not in ('null', 'true', 'false', '""') then
+    elsif jsonb_typeof(part.value) not in ('string', 'number') then
+      continue;
+    end if;
+    given := part.value #>> '{}';
+    if part.name ~* words and filestore.names_secret(part.name, given) then
       return part.path;
-    elsif jsonb_typeof(part.value) = 'string' and part.value #>> '{}' ~* secret_value then
-      return coalesce(part.path, 'the value');
+    elsif length(given) < 8 or jsonb_typeof(part.value) = 'number' then
+      continue;
+    elsif filestore.holds_secret(case when part.name ~* 'auth|header' then 'Authorization: ' end || given) or filestore.holds_secret(given) then
+      return part.path;
+    elsif given ~* words and given ~ '[=:>]' and exists (
+      select
+      from (
+        select regexp_matches(given, assignment, 'g')
+        union all
+        -- A line of prose may be "Password: 1Password".
+        select regexp_matches(given, line, 'gn')
+        where part.key is not null
+        union all
+        select regexp_matches(given, element, 'g')
+      ) found (pair)
+      where found.pair[1] ~* words
+        and filestore.names_secret(found.pair[1], found.pair[2])
+    ) then
+      return part.path;
     end if;
   end loop;
   return null;
@@ -765,7 +920,7 @@ end
 $$;
 
 comment on function filestore.find_secret(jsonb) is
-  'Internal: The path of the first part of a JSON value that looks like a secret, or null. A key names a secret by its last words (password, token, auth, signing key, connection string, ...); a string is one when it is a URL or connection string with a password, or a private key. Keys that end otherwise, such as tokenBucketRate or accessKeyId, pass. FS422 below 32 levels.';
+  'Internal: The path of the first part of a JSON value that looks like a secret, or null: a setting with the name of a secret and a value that can be one, an assignment of one in a text, or a text that contains what can only be a secret. docs/schema.md has the rule. Its time and memory grow with the size of the value.';
 
 revoke all on function filestore.find_secret(jsonb) from public;
 --! EndIncluded functions/find_secret.sql
@@ -777,11 +932,15 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  size   integer := octet_length(settings::text);
   secret text;
 begin
-  if size > 65536 then
-    raise exception '% has % bytes', column_name, size
+  if jsonb_path_exists(settings, 'strict $.**{33}') then
+    raise exception '% nests deeper than 32 levels', column_name
+      using errcode    = 'FS422',
+            constraint = 'backend_mounts_settings_depth_check',
+            hint       = 'Give a value with at most 32 levels.';
+  elsif not filestore.is_small_json(settings, 65536) then
+    raise exception '% has more than 65536 bytes', column_name
       using errcode    = 'FS422',
             constraint = 'backend_mounts_settings_size_check',
             hint       = 'Give at most 65536 bytes of JSON text.';
@@ -909,18 +1068,13 @@ begin
   if new.labels is distinct from old.labels then
     perform filestore.check_settings('labels', new.labels);
   end if;
-  if (new.endpoint, new.display_name, new.description, new.contact, new.state_reason)
-     is distinct from (old.endpoint, old.display_name, old.description, old.contact, old.state_reason) then
-    perform filestore.check_settings(
-      'the mount',
-      jsonb_build_object(
-        'endpoint',     new.endpoint,
-        'display_name', new.display_name,
-        'description',  new.description,
-        'contact',      new.contact,
-        'state_reason', new.state_reason
-      )
-    );
+  -- Not state_reason: no text of a failure may keep a service from writing a state.
+  if (new.endpoint, new.display_name, new.description, new.contact)
+     is distinct from (old.endpoint, old.display_name, old.description, old.contact) then
+    perform filestore.check_settings('endpoint', to_jsonb(new.endpoint));
+    perform filestore.check_settings('display_name', to_jsonb(new.display_name));
+    perform filestore.check_settings('description', to_jsonb(new.description));
+    perform filestore.check_settings('contact', to_jsonb(new.contact));
   end if;
   if tg_op = 'INSERT' then
     return new;
@@ -999,7 +1153,7 @@ begin
   into parent
   from filestore.nodes p
   where p.id = node_parent_id;
-  shown := left(regexp_replace(node_name, E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40);
+  shown := regexp_replace(left(node_name, 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g');
   select *
   into fault
   from (values

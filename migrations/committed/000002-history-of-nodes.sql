@@ -1,5 +1,5 @@
---! Previous: sha1:538e50beb1ef8d9c6ebeb9a68b4a446ca86e6941
---! Hash: sha1:ef1dc8ac9af8dbc047da10c1f5c4c3787fe52dff
+--! Previous: sha1:8a394b5c63a899f438a5056701f70cb15760d4bb
+--! Hash: sha1:ee21eb7128e21125276da756e5736a90f46766c4
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
@@ -148,7 +148,7 @@ begin
   where m.mount_key = find_mount.mount_key;
 
   if mount_id is null then
-    raise exception 'mount "%" does not exist', mount_key
+    raise exception 'mount "%" does not exist', left(mount_key, 128)
       using errcode    = 'FS404',
             constraint = 'backend_mounts_missing',
             hint       = 'To list the mounts, run: select mount_key from filestore.backend_mounts';
@@ -194,14 +194,14 @@ as $$
 declare
   fault text := case
     when name is null                                then 'is null'
+    when octet_length(name) > 1024                   then format('has %s bytes', octet_length(name))
     when name in ('', '.', '..')                     then 'is no name'
     when strpos(name, '/') > 0                       then 'contains a slash'
     when name ~ E'[\\u0001-\\u001f\\u007f-\\u009f]'       then 'contains a control character'
-    when octet_length(name) > 1024                   then format('has %s bytes', octet_length(name))
   end;
 begin
   if fault is not null then
-    raise exception 'name "%" %', left(regexp_replace(name, E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40), fault
+    raise exception 'name "%" %', regexp_replace(left(name, 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), fault
       using errcode    = 'FS422',
             constraint = 'nodes_name_check',
             hint       = 'Give one segment of a path: not empty, not "." or "..", without "/" and control characters, at most 1024 bytes.';
@@ -229,12 +229,23 @@ declare
   canonical text;
 begin
   -- Most paths are canonical already, and one expression proves it sooner than a look at each segment.
-  if path !~ E'(^|/)\\.{0,2}(/|$)|[\\u0001-\\u001f\\u007f-\\u009f]' and octet_length(path) <= 1024 then
-    return path;
+  if octet_length(path) <= 1024 then
+    if path !~ E'(^|/)\\.{0,2}(/|$)|[\\u0001-\\u001f\\u007f-\\u009f]' then
+      return path;
+    end if;
   end if;
 
-  segments  := array_remove(array_remove(string_to_array(path, '/'), ''), '.');
-  canonical := array_to_string(segments, '/');
+  -- A longer text is not even split.
+  if octet_length(path) <= 4096 then
+    segments := array_remove(array_remove(string_to_array(path, '/'), ''), '.');
+  end if;
+  canonical := coalesce(array_to_string(segments, '/'), path);
+  if octet_length(canonical) > 2600 then
+    raise exception 'path "%..." has % bytes', regexp_replace(left(canonical, 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), octet_length(canonical)
+      using errcode    = 'FS422',
+            constraint = 'nodes_path_length_check',
+            hint       = 'A path has at most 2600 bytes, and 4096 with the slashes and dots that its conversion removes.';
+  end if;
   foreach segment in array segments loop
     if segment = '..' then
       raise exception 'path "%" contains ".."', left(path, 200)
@@ -244,12 +255,6 @@ begin
     end if;
     perform filestore.check_name(segment);
   end loop;
-  if octet_length(canonical) > 2600 then
-    raise exception 'path "%..." has % bytes', left(canonical, 40), octet_length(canonical)
-      using errcode    = 'FS422',
-            constraint = 'nodes_path_length_check',
-            hint       = 'A path has at most 2600 bytes.';
-  end if;
   return canonical;
 end
 $$;

@@ -1,5 +1,5 @@
---! Previous: sha1:ef1dc8ac9af8dbc047da10c1f5c4c3787fe52dff
---! Hash: sha1:e7b3833402c088642bc4a47db1c842aabe79816b
+--! Previous: sha1:ee21eb7128e21125276da756e5736a90f46766c4
+--! Hash: sha1:43bf85922b453ccfbdb60c695e6d2402ef39f56e
 --! Message: Journal of commands
 
 do $$
@@ -120,13 +120,12 @@ begin
          or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024))
     and octet_length(concat_ws('/', entry.command, entry.principal, entry.request_id, entry.correlation_id, entry.executor_kind)) <= 4096
     and (entry.correlation_id is null or octet_length(entry.correlation_id) <= 1024)
-    -- The concatenation decompresses the value, so that the limit is on its real size.
-    and (entry.parameters = '{}' or pg_column_size(entry.parameters || '{}') <= 1048576)
-    and (entry.result is null or pg_column_size(jsonb_build_array(entry.result)) <= 1048576)
+    and (entry.parameters = '{}' or filestore.is_small_json(entry.parameters, 1048576))
+    and (entry.result is null or filestore.is_small_json(entry.result, 1048576))
     and coalesce(array_ndims(entry.affected_node_ids), 1) = 1
     and cardinality(entry.affected_node_ids) <= 100000
     and array_position(entry.affected_node_ids, null) is null
-    and (entry.error is null or pg_column_size(jsonb_build_array(entry.error)) <= 1048576)
+    and (entry.error is null or filestore.is_small_json(entry.error, 1048576))
   ) then
     return true;
   end if;
@@ -180,7 +179,7 @@ begin
       'journal_entries_size_check',
       false,
       'is too big',
-      'Give at most 1 MiB each for parameters, result and error, 1024 bytes for correlation_id, and 4096 bytes for the other texts together.'
+      'Give at most 1 MiB of JSON text each for parameters, result and error, 1024 bytes for correlation_id, and 4096 bytes for the other texts together.'
     )
   ) as rules (name, holds, complaint, remedy)
   where rules.holds is not true
@@ -403,11 +402,11 @@ begin
       using errcode    = 'FS422',
             constraint = 'journal_entries_command_check',
             hint       = 'Give the name of the command, such as move_node.';
-  elsif idempotency_key = '' then
-    raise exception 'the idempotency key of command % is empty', command
+  elsif idempotency_key = '' or octet_length(command) + octet_length(idempotency_key) > 1024 then
+    raise exception 'the idempotency key of command % is empty or too long', left(command, 40)
       using errcode    = 'FS422',
             constraint = 'journal_entries_idempotency_key_check',
-            hint       = 'Give a key, or leave it out.';
+            hint       = 'Give a key, or leave it out. Command and key have at most 1024 bytes together.';
   end if;
   is_new       := true;
   parameters   := coalesce(parameters, '{}');

@@ -1,5 +1,5 @@
---! Previous: sha1:e7b3833402c088642bc4a47db1c842aabe79816b
---! Hash: sha1:6f4f389de5eb41e0fa3357ded10273a56dd73f7f
+--! Previous: sha1:43bf85922b453ccfbdb60c695e6d2402ef39f56e
+--! Hash: sha1:d0bdfe689e67e89febbd72fb1ad31dd227538c5c
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -111,18 +111,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if node.state = 'deleted' then
-    raise exception 'node "%" cannot be created in state deleted', node.name
+    raise exception 'node "%" cannot be created in state deleted', left(node.name, 200)
       using errcode    = 'FS422',
             constraint = 'nodes_born_live_check',
             hint       = 'Create it as active, and then delete it.';
   elsif node.version <> 1 then
-    raise exception 'node "%" cannot be created at version %', node.path, node.version
+    raise exception 'node "%" cannot be created at version %', left(node.path, 200), node.version
       using errcode    = 'FS422',
             constraint = 'version_chosen',
             hint       = 'Leave version out of the insert: the database counts it, from 1.';
   elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
     -- The next version would not begin after this one.
-    raise exception 'node "%" cannot be created with updated_at %', node.path, node.updated_at
+    raise exception 'node "%" cannot be created with updated_at %', left(node.path, 200), node.updated_at
       using errcode    = 'FS422',
             constraint = 'nodes_updated_at_check',
             hint       = 'Leave updated_at out of the insert, or give a moment in the past.';

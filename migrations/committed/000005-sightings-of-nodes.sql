@@ -1,5 +1,5 @@
---! Previous: sha1:6f4f389de5eb41e0fa3357ded10273a56dd73f7f
---! Hash: sha1:49b35f8b579966d35b227c62ead9f7c609e44a25
+--! Previous: sha1:d0bdfe689e67e89febbd72fb1ad31dd227538c5c
+--! Hash: sha1:85d84a32ecb85db8efe1e6b4984044d4ed4a9249
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

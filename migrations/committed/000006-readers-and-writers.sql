@@ -1,5 +1,5 @@
---! Previous: sha1:49b35f8b579966d35b227c62ead9f7c609e44a25
---! Hash: sha1:e04f03fabb89907c88cc4f654139223301e421ee
+--! Previous: sha1:85d84a32ecb85db8efe1e6b4984044d4ed4a9249
+--! Hash: sha1:ab3135063869bc19d99ae060d3c4d215e59cae34
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -104,7 +104,7 @@ begin
             hint       = 'Use another mount, or set its access_mode to ''rw''.';
   elsif mount.state in ('inactive', 'offline', 'error') then
     raise exception 'mount "%" is %', mount.mount_key,
-      mount.state || coalesce(': ' || left(regexp_replace(mount.state_reason, E'[\\u0001-\\u001f\\u007f-\\u009f]', ' ', 'g'), 200), '')
+      mount.state || coalesce(': ' || regexp_replace(left(mount.state_reason, 200), E'[\\u0001-\\u001f\\u007f-\\u009f]', ' ', 'g'), '')
       using errcode    = 'FS409',
             constraint = 'backend_mounts_inactive',
             hint       = 'Set its state to ''active'' when the backend is ready.';
@@ -313,9 +313,14 @@ begin
   end if;
   -- Most checksums are canonical already. A bound such as {64} would make the pattern several times as slow.
   if algorithm is null
-     and checksum ~ '^[a-z0-9]+:[0-9a-f]+$'
-     and octet_length(checksum) = (case split_part(checksum, ':', 1) when 'sha256' then 71 when 'md5' then 36 when 'sha1' then 45 end) then
+     and octet_length(checksum) = (case split_part(checksum, ':', 1) when 'sha256' then 71 when 'md5' then 36 when 'sha1' then 45 end)
+     and checksum ~ '^[a-z0-9]+:[0-9a-f]+$' then
     return checksum;
+  elsif greatest(octet_length(checksum), octet_length(algorithm)) > 1024 then
+    raise exception 'the checksum has % bytes, and its algorithm %', octet_length(checksum), coalesce(octet_length(algorithm), 0)
+      using errcode    = 'FS422',
+            constraint = 'nodes_checksum_check',
+            hint       = 'A checksum has at most 1024 bytes.';
   end if;
 
   -- With "collate", a Turkish database does not turn I into a dotless i.
@@ -1621,7 +1626,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return format('element %s%s', place, ' ("' || left(regexp_replace(node ->> 'name', E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), 40) || '")');
+  return format('element %s%s', place, ' ("' || regexp_replace(left(node ->> 'name', 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g') || '")');
 end
 $$;
 

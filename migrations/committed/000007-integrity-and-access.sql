@@ -1,5 +1,5 @@
---! Previous: sha1:e04f03fabb89907c88cc4f654139223301e421ee
---! Hash: sha1:f1eee7ba2ce4f7ecde35936335765efad957cb7d
+--! Previous: sha1:ab3135063869bc19d99ae060d3c4d215e59cae34
+--! Hash: sha1:20efa8f3f42e1e495055dd1b6be729fccde47a61
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -193,11 +193,25 @@ begin
   where not exists (select from filestore.nodes n where n.id = s.node_id);
 
   return query
-  select 'secret in a mount', m.id, null::bigint, format('mount "%s"', m.mount_key)
+  select f.problem, m.id, null::bigint, format('mount "%s", %s', m.mount_key, s.column_name)
   from filestore.backend_mounts m
-  where filestore.find_secret(m.config) is not null
-     or filestore.find_secret(m.access_policy) is not null
-     or filestore.find_secret(to_jsonb(m.credentials_ref)) is not null;
+  cross join lateral (values
+    ('config', m.config),
+    ('access_policy', m.access_policy),
+    ('labels', m.labels),
+    ('credentials_ref', to_jsonb(m.credentials_ref)),
+    ('endpoint', to_jsonb(m.endpoint)),
+    ('display_name', to_jsonb(m.display_name)),
+    ('description', to_jsonb(m.description)),
+    ('contact', to_jsonb(m.contact))
+  ) as s (column_name, settings)
+  cross join lateral (
+    select case
+      when jsonb_path_exists(s.settings, 'strict $.**{33}') or not filestore.is_small_json(s.settings, 65536) then 'settings too big'
+      when filestore.find_secret(s.settings) is not null then 'secret in a mount'
+    end as problem
+  ) f
+  where f.problem is not null;
 
   return query
   select 'sequence behind its table', null::bigint, null::bigint, format('filestore.%s: %s', i.table_name, i.problem)
@@ -284,6 +298,7 @@ declare
     finish_command,
     fold_rollups,
     freeze_tree,
+    is_small_json,
     is_sound,
     is_sound_entry,
     lock_parents,
@@ -318,6 +333,8 @@ declare
     check_sequences,
     delete_mount,
     find_secret,
+    holds_secret,
+    names_secret,
     prune_journal,
     purge_deleted,
     recount_rollups

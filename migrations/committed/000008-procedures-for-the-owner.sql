@@ -1,5 +1,5 @@
---! Previous: sha1:f1eee7ba2ce4f7ecde35936335765efad957cb7d
---! Hash: sha1:36a01fe0abe82588f90d3d667c257721d3fec55b
+--! Previous: sha1:20efa8f3f42e1e495055dd1b6be729fccde47a61
+--! Hash: sha1:6091dd1cb13b7b30517ed83999ce5f61aab021bc
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

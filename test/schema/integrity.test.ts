@@ -145,6 +145,28 @@ describe('check_integrity finds', () => {
       ['secret in a mount'],
     ],
     [
+      'a secret in the labels of a mount',
+      () => [`update filestore.backend_mounts set labels = '{"apiKey": "x"}' where id = ${other.id}`],
+      ['secret in a mount'],
+    ],
+    [
+      'settings that nest too deeply to be searched',
+      () => [
+        `update filestore.backend_mounts set access_policy = (repeat('{"a":', 33) || '1' || repeat('}', 33))::jsonb
+         where id = ${other.id}`,
+      ],
+      ['settings too big'],
+    ],
+    [
+      'settings that are too long as text',
+      () => [
+        `update filestore.backend_mounts
+         set config = jsonb_build_object('a', (select jsonb_agg('1e131071'::jsonb) from generate_series(1, 4000)))
+         where id = ${other.id}`,
+      ],
+      ['settings too big'],
+    ],
+    [
       'a sequence behind its table',
       () => ["select setval(pg_get_serial_sequence('filestore.nodes', 'id'), 1)"],
       ['sequence behind its table'],

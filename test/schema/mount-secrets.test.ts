@@ -34,39 +34,68 @@ const REFUSED = {
 /** All fields of an error, as a client may log them. */
 const fieldsOf = (error: object) => JSON.stringify({ ...error, message: (error as Error).message });
 
+/** A setting, and how the error names it. */
+const SECRETS: readonly (readonly [object, string])[] = [
+  // The name says so.
+  [{ password: SECRET }, 'password'],
+  [{ pwd: SECRET }, 'pwd'],
+  [{ pass: SECRET }, 'pass'],
+  [{ passphrase: 'correct horse battery' }, 'passphrase'],
+  [{ DB_PASSWORD: SECRET }, 'DB_PASSWORD'],
+  [{ dbPassword2: SECRET }, 'dbPassword2'],
+  [{ dbpassword: SECRET }, 'dbpassword'],
+  [{ password: 20261130 }, 'password'],
+  [{ AWSSecretKey: SECRET }, 'AWSSecretKey'],
+  [{ signing_key: SECRET }, 'signing_key'],
+  [{ 'encryption-key': SECRET }, 'encryption-key'],
+  [{ accountKey: SECRET }, 'accountKey'],
+  [{ clientSecret: SECRET }, 'clientSecret'],
+  [{ refreshToken: SECRET }, 'refreshToken'],
+  [{ token: '0d5f1c9e-2f64-4b7e-9d41-7a3b1c5e8f20' }, 'token'],
+  // Words that may follow.
+  [{ passwordValue: SECRET }, 'passwordValue'],
+  [{ secret_text: SECRET }, 'secret_text'],
+  [{ apiKeyV2: SECRET }, 'apiKeyV2'],
+  // A nested value has the name of what it is in.
+  [{ session: { token: SECRET } }, 'session.token'],
+  [{ a: { b: [{ c: { secretAccessKey: SECRET } }] } }, 'a.b.0.c.secretAccessKey'],
+  [{ apiKeys: [SECRET] }, 'apiKeys.0'],
+  [{ password: { value: SECRET } }, 'password.value'],
+  [{ db: { password: { current: [SECRET] } } }, 'db.password.current.0'],
+  [{ env: [{ name: 'DB_PASSWORD', value: SECRET }] }, 'env.0.value'],
+  [{ Key: 'apiKey', Value: SECRET }, 'Value'],
+  // A text contains one.
+  [{ query: `client_secret=${SECRET}` }, 'query'],
+  [{ dsn: `host=h user=u password=${SECRET}` }, 'dsn'],
+  [{ env: ['HOME=/x', `PGPASSWORD=${SECRET}`] }, 'env.1'],
+  [{ account: `AccountName=me;AccountKey=${SECRET}` }, 'account'],
+  [{ text: `{"password": "${SECRET}"}` }, 'text'],
+  [{ text: `{'password':'${SECRET}'}` }, 'text'],
+  [{ text: `user: u\npassword: ${SECRET}\n` }, 'text'],
+  [{ text: `[db]\npassword = ${SECRET}` }, 'text'],
+  [{ text: `<password>${SECRET}</password>` }, 'text'],
+  [{ url: `https://s3.example/?region=eu&password=${SECRET}` }, 'url'],
+  [{ url: `https://acc.example.net/c?sv=1&sig=${SECRET}` }, 'url'],
+  [{ url: `https://s3.example/k?X-Amz-Expires=60&X-Amz-Signature=${SECRET}` }, 'url'],
+  // It cannot be anything else.
+  [{ endpoint: `https://user:${SECRET}@s3.example` }, 'endpoint'],
+  [{ endpoint: `https://:${SECRET}@s3.example` }, 'endpoint'],
+  [{ endpoint: `//user:${SECRET}@host/db` }, 'endpoint'],
+  [{ dsn: `user:${SECRET}@tcp(db:3306)/files` }, 'dsn'],
+  [{ note: [`-----BEGIN RSA PRIVATE KEY-----\n${SECRET}`] }, 'note.0'],
+  [{ note: `-----BEGIN PRIVATE KEY-----\n${SECRET}` }, 'note'],
+  [{ note: `-----BEGIN PGP PRIVATE KEY BLOCK-----\n${SECRET}` }, 'note'],
+  [{ auth_header: `Bearer ${SECRET}` }, 'auth_header'],
+  [{ x: `Bearer abc.${SECRET}.ghi` }, 'x'],
+  [{ headers: { Authorization: 'Basic dXNlcjpwYXNz' } }, 'headers.Authorization'],
+  [{ line: `curl -H 'Authorization: Bearer ${SECRET}'` }, 'line'],
+  [{ x: 'ghp_0123456789abcdefghij0123456789abcdef' }, 'x'],
+  [{ [`postgres://user:${SECRET}@host/db`]: true }, '***'],
+  [{ hosts: { [`postgres://user:${SECRET}@host/db`]: { password: SECRET } } }, 'hosts.***'],
+];
+
 describe('a setting is refused as a secret', () => {
-  test.each([
-    [{ pwd: SECRET }, 'pwd'],
-    [{ pass: SECRET }, 'pass'],
-    [{ auth: SECRET }, 'auth'],
-    [{ Authorization: SECRET }, 'Authorization'],
-    [{ password: SECRET }, 'password'],
-    [{ DB_PASSWORD: SECRET }, 'DB_PASSWORD'],
-    [{ dbPassword2: SECRET }, 'dbPassword2'],
-    [{ AWSSecretKey: SECRET }, 'AWSSecretKey'],
-    [{ HTTPAuthorization: SECRET }, 'HTTPAuthorization'],
-    [{ [`postgres://user:${SECRET}@host/db`]: true }, '***'],
-    [{ hosts: { [`postgres://user:${SECRET}@host/db`]: { password: SECRET } } }, 'hosts.***'],
-    [{ line: `host=db password = ${SECRET}` }, 'line'],
-    [{ query: `client_secret=${SECRET}` }, 'query'],
-    [{ text: `{"password": "${SECRET}"}` }, 'text'],
-    [{ signing_key: SECRET }, 'signing_key'],
-    [{ 'encryption-key': SECRET }, 'encryption-key'],
-    [{ accountKey: SECRET }, 'accountKey'],
-    [{ apiKeys: [SECRET] }, 'apiKeys'],
-    [{ connectionString: SECRET }, 'connectionString'],
-    [{ dsn: SECRET }, 'dsn'],
-    [{ passphrase: SECRET }, 'passphrase'],
-    [{ session: { token: SECRET } }, 'session.token'],
-    [{ credentials: { user: SECRET } }, 'credentials'],
-    [{ a: { b: [{ c: { secretAccessKey: SECRET } }] } }, 'a.b.0.c.secretAccessKey'],
-    [{ endpoint: `https://user:${SECRET}@s3.example` }, 'endpoint'],
-    [{ endpoint: `https://:${SECRET}@s3.example` }, 'endpoint'],
-    [{ url: `https://s3.example/?region=eu&password=${SECRET}` }, 'url'],
-    [{ account: `AccountName=me;AccountKey=${SECRET}` }, 'account'],
-    [{ note: [`-----BEGIN RSA PRIVATE KEY-----\n${SECRET}`] }, 'note.0'],
-    [{ note: `-----BEGIN PRIVATE KEY-----\n${SECRET}` }, 'note'],
-  ])('%j, and not quoted', async (config, path) => {
+  test.each(SECRETS)('%j, and not quoted', async (config, path) => {
     const error = await insert(config).catch((caught) => caught);
     expect(error).toMatchObject({ ...REFUSED, message: `config contains a secret: ${path}` });
     expect(fieldsOf(error)).not.toContain(SECRET);
@@ -95,23 +124,68 @@ describe('a setting is refused as a secret', () => {
 });
 
 test.each([
-  { tokenBucketRate: 10 },
-  { hasPasswordPolicy: true },
-  { accessKeyId: 'AKIAIOSFODNN7EXAMPLE' },
-  { passwordFile: '/run/secrets/s3' },
-  { secretName: 's3-media' },
-  { authMode: 'iam' },
-  { partitionKey: 'tenant' },
-  { keyPrefix: 'a' },
-  { password: null, token: '', auth: false },
-  { endpoint: 'https://s3.example:9000/bucket@eu:1' },
-  { contact: 'mailto:ops@example.org' },
-  { certificate: '-----BEGIN CERTIFICATE-----' },
+  // The name is that of something else.
+  { tokenBucketRate: 10, maxTokens: 4096, tokens: 5, accessToken_ttl: 5 },
+  {
+    hasPasswordPolicy: true,
+    requirePassword: 'twice',
+    usesClientSecret: 'both',
+    passwordless: 'link',
+  },
+  {
+    passwordFile: 'pw',
+    secretName: 'media',
+    apiKeyHeader: 'X-Key',
+    tokenType: 'opaque-v1',
+    nextPageToken: 'a1',
+  },
+  { accessKeyId: 'AKIAIOSFODNN7EXAMPLE', accessKey: 'AKIAIOSFODNN7EXAMPLE' },
+  { partitionKey: 'tenant', storageKey: 'a/b', serviceKey: 'media', sessionKey: 'user_id', keyPrefix: 'a' },
+  { k8sSecret: 'media', imagePullSecret: 'regcred', secretKeyRef: { name: 'media', key: 'password' } },
+  { auth: 'iam', authorization: 'rbac', authMode: 'Basic auth', credentials: 'instance-profile' },
+  { bypass: 'x', compass: 'x', secretary: 'x', keyboard: 'x', signature: 'v4' },
+  { auth: { token: { issuer: 'sts', ttl: '5m' }, password: { policy: 'strict' } } },
+  // The value is no secret.
+  { password: null, token: '', auth: false, secret: true, apiKey: 'required', clientSecret: 'None' },
+  { password: '<redacted>', token: '***', secret: '$MEDIA_SECRET', apiKey: '{{ key }}', pwd: 'xxxxx' },
+  {
+    password: 'DB_PASSWORD',
+    token: '/run/secrets/t',
+    secret: 'vault:kv/media',
+    apiKey: 'keys/media',
+    pwd: '~/x',
+  },
+  { secret: 'media-s3', encryptionKey: 'alias/media', masterKey: 'eu', token: 'see the runbook' },
+  // The text contains none.
+  {
+    endpoint: 'https://s3.example:9000/bucket@eu:1',
+    minio: 'http://minio:9000/@data',
+    v6: 'http://[::1]:9/a@b',
+  },
+  { repository: 'git@github.com:a/b', contact: 'mailto:ops@example.org', url: 'https://user@host/' },
+  { url: 'postgres://user:<password>@host/db', other: 'https://user:***@host/?token=<token>&sig=$SIG' },
+  { certificate: '-----BEGIN CERTIFICATE-----', header: 'Authorization: Bearer token' },
+  {
+    note: 'password=<redacted>',
+    last: 'HTTP 403: InvalidToken: token = expired',
+    text: '{"token": "expired"}',
+  },
 ])('%j is not refused as a secret', async (config) => {
   const { id } = await insert(config);
   expect(await one(service, 'select config from filestore.backend_mounts where id = $1', [id])).toEqual({
     config,
   });
+});
+
+test.each([
+  ['state_reason', 'cannot connect to postgres://user:hunter2@host with password=hunter2'],
+  ['state_reason', 'HTTP 403: InvalidToken: token = expired'],
+  ['description', 'Rotate token= monthly'],
+  ['description', 'Password: 1Password'],
+  ['contact', 'team:storage@example.com'],
+])('%s may be %j', async (column, value) => {
+  const { id } = await insert({});
+  await service.query(`update filestore.backend_mounts set ${column} = $2 where id = $1`, [id, value]);
 });
 
 describe('settings', () => {
@@ -138,7 +212,7 @@ describe('settings', () => {
     await expect(insert({ a: 'x'.repeat(65_536) })).rejects.toMatchObject({
       code: 'FS422',
       constraint: 'backend_mounts_settings_size_check',
-      message: expect.stringMatching(/config has \d+ bytes/),
+      message: 'config has more than 65536 bytes',
     });
   });
 
@@ -163,5 +237,22 @@ describe('settings', () => {
         [id],
       ),
     ).rejects.toMatchObject(REFUSED);
+  });
+
+  test.each([
+    ['a long key above many values', "jsonb_build_object(repeat('k', 30000), jsonb_agg('aaaaaaaa'::text))"],
+    [
+      'many settings below the name of a secret',
+      "jsonb_build_object('password', jsonb_object_agg('f' || i, 0))",
+    ],
+    ['many values, nested', "(repeat('{\"a\":', 31) || json_agg('abc'::text) || repeat('}', 31))::jsonb"],
+    ['many assignments', "jsonb_build_object('k', string_agg('token=<a', ' '))"],
+  ])('of 64 KiB need no temporary file: %s', async (_, value) => {
+    const owner = await database().connect();
+    const { text } = await one(owner, `select (${value})::text as text from generate_series(1, 5000) i`);
+    expect(text.length).toBeGreaterThan(30_000);
+    await owner.query("set temp_file_limit = 0; set work_mem = '64kB'");
+    expect(await one(owner, 'select filestore.find_secret($1) as secret', [text])).toEqual({ secret: null });
+    await owner.end();
   });
 });

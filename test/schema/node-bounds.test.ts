@@ -39,8 +39,11 @@ const MEGABYTE = "jsonb_build_object('a', repeat('x', 1048576))";
 
 describe('a node refuses', () => {
   test.each([
-    ['metadata', MEGABYTE, 'nodes_metadata_check', 'bytes'],
-    ['metadata', "jsonb_build_object('a', repeat('x', 65520))", 'nodes_metadata_check', 'bytes'],
+    ['metadata', MEGABYTE, 'nodes_metadata_check', '65536 bytes'],
+    ['metadata', "'[]'", 'nodes_metadata_check', 'no JSON object'],
+    ['metadata', "jsonb_build_object('a', repeat('x', 65528))", 'nodes_metadata_check', '65536 bytes'],
+    // Each is written as six characters.
+    ['metadata', "jsonb_build_object('a', repeat(chr(1), 10922))", 'nodes_metadata_check', '65536 bytes'],
     ['content_hash', "repeat('x', 10485760)", 'nodes_content_hash_check', '10485760 bytes'],
     ['content_hash', "repeat('x', 1025)", 'nodes_content_hash_check', '1025 bytes'],
     ['storage_class', "repeat('x', 10485760)", 'nodes_storage_class_check', '10485760 bytes'],
@@ -84,7 +87,7 @@ describe('a node refuses', () => {
 });
 
 test.each([
-  ['metadata', "jsonb_build_object('a', repeat('x', 65519))"],
+  ['metadata', "jsonb_build_object('a', repeat('x', 65527))"],
   ['content_hash', "repeat('x', 1024)"],
   ['storage_class', "repeat('x', 256)"],
   ['checksum', "'md5:' || repeat('a', 1020)"],
