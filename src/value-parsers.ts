@@ -88,7 +88,7 @@ function parseMoment(text: string): Date | number {
   if (text === 'infinity' || text === '-infinity') return Number(text.replace('i', 'I'));
   const parts = MOMENT.exec(text)?.groups;
   if (parts === undefined) {
-    throw new RangeError(`The server sent a moment that is not in the ISO format. Set its DateStyle to ISO.`);
+    throw new TypeError('The server sent a moment that is not in the ISO format. Set its DateStyle to ISO.');
   }
   const part = (name: string) => Number(parts[name] ?? 0);
   const year = parts.before === undefined ? part('year') : 1 - part('year');

@@ -103,7 +103,7 @@ function statementOf(called: SqlFunction, args: object): SqlStatement {
   const list = used.map(({ parameter }, position) => `${quote(parameter.name)} => $${position + 1}`);
   return {
     text: `${lockOf(called.result)}select ${columnsOf(called.result)} from filestore.${quote(called.name)}(${list.join(', ')}) result`,
-    values: used.map(({ parameter, value }) => toSqlValue(parameter, value)),
+    values: used.map(({ parameter, value }) => toSqlValue(called, parameter, value)),
     types: ROW_TYPES,
   };
 }
@@ -125,7 +125,10 @@ function refuseMissing({ name, parameters }: SqlFunction, used: readonly SqlPara
 }
 
 /** Without this, pg would send an array as an array of Postgres, and a string without quotes. Null stays SQL's null. */
-function toSqlValue({ json }: SqlParameter, value: unknown): unknown {
+function toSqlValue({ name }: SqlFunction, { name: parameter, json }: SqlParameter, value: unknown): unknown {
+  if (value instanceof Date && Number.isNaN(value.getTime())) {
+    throw new RangeError(`filestore.${name} got an invalid Date for ${parameter}.`);
+  }
   if (json === undefined || value === null) return value;
   if (json === 'value') return JSON.stringify(value);
   return (value as readonly unknown[]).map((item) => JSON.stringify(item));
