@@ -12,13 +12,35 @@ export const FUNCTIONS_WITHOUT_CALL: Readonly<Record<string, string>> = {
   renew_after_migration: 'it is the trigger function of the history, which only the runner creates',
 };
 
-/** Columns that hold ids of another table without a foreign key. Diagrams draw them as dotted lines. */
-export const REFERENCES_WITHOUT_KEY: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  journal_entries: { primary_node_id: 'nodes', secondary_node_id: 'nodes', affected_node_ids: 'nodes' },
-  node_sightings: { node_id: 'nodes' },
-  rollup_deltas: { directory_id: 'nodes' },
-  rollups: { node_id: 'nodes' },
-  snapshots: { id: 'nodes', superseded_by_journal_id: 'journal_entries' },
+/** A column that holds ids of another table without a foreign key. */
+export interface Reference {
+  readonly to: string;
+  /** Why an id may be of a row that is gone. Without a reason, filestore.check_integrity reports such an id. */
+  readonly mayDangle?: string;
+}
+
+const JOURNAL_STAYS = 'the journal outlives what it describes';
+
+/** Every column that holds ids of another table without a foreign key. Diagrams draw them as dotted lines. */
+export const REFERENCES_WITHOUT_KEY: Readonly<Record<string, Readonly<Record<string, Reference>>>> = {
+  journal_entries: {
+    backend_mount_id: { to: 'backend_mounts', mayDangle: JOURNAL_STAYS },
+    primary_node_id: { to: 'nodes', mayDangle: JOURNAL_STAYS },
+    secondary_node_id: { to: 'nodes', mayDangle: JOURNAL_STAYS },
+    affected_node_ids: { to: 'nodes', mayDangle: JOURNAL_STAYS },
+  },
+  moves: { mount_id: { to: 'backend_mounts', mayDangle: 'a finished move stays when its mount is erased' } },
+  node_sightings: { node_id: { to: 'nodes' } },
+  nodes: { backend_mount_id: { to: 'backend_mounts' } },
+  rollup_deltas: { backend_mount_id: { to: 'backend_mounts' }, directory_id: { to: 'nodes' } },
+  rollups: { node_id: { to: 'nodes' } },
+  snapshots: {
+    superseded_by_journal_id: { to: 'journal_entries', mayDangle: 'the journal is pruned' },
+    id: { to: 'nodes' },
+    backend_mount_id: { to: 'backend_mounts' },
+    parent_id: { to: 'nodes', mayDangle: 'an earlier parent may be purged before the node' },
+    root_of_mount_id: { to: 'backend_mounts' },
+  },
 };
 
 /** Columns of jsonb that contain only objects, as filestore.is_sound checks. The catalog does not show this. */

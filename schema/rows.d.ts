@@ -718,7 +718,7 @@ export interface CheckIntegrityRow {
   detail: string | null;
 }
 
-/** A row of "select * from filestore.check_sequences(…)". The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval. */
+/** A row of "select * from filestore.check_sequences(…)". The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. Also those that have less than a tenth of their ids left, with null as highest_id. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval. */
 export interface CheckSequencesRow {
   table_name: string | null;
   next_id: string | null;

@@ -181,10 +181,25 @@ describe('an operator with the runbook', () => {
         `LOCKED BY  prepared transaction '${gid}'`,
       );
 
+      await stranger.query(
+        "select pg_advisory_lock(hashtextextended('filestore.move', id)) from filestore.backend_mounts",
+      );
+      await stranger.query('begin');
+      await stranger.query("select filestore.begin_command('x', idempotency_key => 'y')");
+
       const { rows } = await client.query(find);
-      expect(rows).toMatchObject([
-        { locked: 'migrations', pid: null, role: 'postgres', gid, prepared: expect.any(Date) },
-        { locked: 'media', pid: expect.any(Number), application_name: 'stranger', gid: null },
+      const held = { pid: expect.any(Number), application_name: 'stranger', gid: null };
+      expect(rows[0]).toMatchObject({
+        locked: 'migrations',
+        pid: null,
+        role: 'postgres',
+        gid,
+        prepared: expect.any(Date),
+      });
+      expect(rows.slice(1).sort((a, b) => a.locked.localeCompare(b.locked))).toMatchObject([
+        { locked: 'an idempotency key', ...held },
+        { locked: 'media', ...held },
+        { locked: 'media', ...held },
       ]);
       const ended = new Promise((resolve) => stranger.once('end', resolve));
       const { rows: gone } = await client.query(end.replace(/<pid.*>/, String(rows[1].pid)));

@@ -10,6 +10,7 @@ import { foreignKeys } from './gates/foreign-keys.ts';
 import { historyColumns } from './gates/history-columns.ts';
 import { lint } from './gates/lint.ts';
 import { placeholders } from './gates/placeholders.ts';
+import { references } from './gates/references.ts';
 import { released } from './gates/released.ts';
 import { sessionSettings } from './gates/session-settings.ts';
 import { sqlFiles } from './gates/sql-files.ts';
@@ -26,5 +27,5 @@ export const FILE_GATES: readonly Gate<Sources>[] = [
 
 /** Gates that read a database with all migrations applied. They run one after the other, since one of them locks objects. */
 export const SCHEMA_GATES: readonly Gate<DatabaseSubject>[] = [
-  ...[comments, foreignKeys, historyColumns, callerSettings, definitions],
+  ...[comments, foreignKeys, references, historyColumns, callerSettings, definitions],
 ];

@@ -79,7 +79,7 @@ function foreignKeysOf(table: RelationDescription): readonly Relationship[] {
 }
 
 function referencesWithoutKeyOf(table: RelationDescription): readonly Relationship[] {
-  return Object.entries(REFERENCES_WITHOUT_KEY[table.name] ?? {}).map(([column, to]) => ({
+  return Object.entries(REFERENCES_WITHOUT_KEY[table.name] ?? {}).map(([column, { to }]) => ({
     name: column,
     to,
     line: '..',

@@ -1,5 +1,5 @@
 --! Previous: sha1:ee21eb7128e21125276da756e5736a90f46766c4
---! Hash: sha1:43bf85922b453ccfbdb60c695e6d2402ef39f56e
+--! Hash: sha1:75fee5d29e5ddfebcb578a77ad041ba770e38531
 --! Message: Journal of commands
 
 do $$
@@ -376,6 +376,43 @@ comment on function filestore.refuse_entry(bigint) is
 
 revoke all on function filestore.refuse_entry(bigint) from public;
 --! EndIncluded functions/refuse_entry.sql
+--! Included functions/lock_command.sql
+create or replace function filestore.lock_command(command text, idempotency_key text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  -- Two numbers, so that the runbook finds every such lock by the first.
+  space  constant integer := hashtext('filestore.command');
+  number constant integer := hashtext(lock_command.command || '/' || lock_command.idempotency_key);
+  usual  constant text    := current_setting('lock_timeout');
+begin
+  if pg_try_advisory_xact_lock(space, number) then
+    return;
+  end if;
+  -- Any login can take the lock, so the wait has an end. The caller's lock_timeout stays if it is shorter.
+  begin
+    if usual = '0' or usual::interval > '10 s' then
+      perform set_config('lock_timeout', '10s', true);
+    end if;
+    perform pg_advisory_xact_lock(space, number);
+  exception
+    when lock_not_available then
+      raise exception 'another session holds idempotency key "%" of command %', left(lock_command.idempotency_key, 200), lock_command.command
+        using errcode    = 'FS409',
+              constraint = 'journal_entries_key_busy',
+              hint       = 'Repeat the call. If it is refused again, docs/operations.md shows how to find the session: "A stranger holds a lock".';
+  end;
+  perform set_config('lock_timeout', usual, true);
+end
+$$;
+
+comment on function filestore.lock_command(text, text) is
+  'Internal: Locks an idempotency key of a command until the transaction ends, for filestore.begin_command. FS409 when another session has held it for 10 s, or for lock_timeout if that is shorter.';
+
+revoke all on function filestore.lock_command(text, text) from public;
+--! EndIncluded functions/lock_command.sql
 --! Included functions/begin_command.sql
 create or replace function filestore.begin_command(
   command           text,
@@ -415,7 +452,7 @@ begin
   if idempotency_key is not null then
     perform filestore.require_read_committed('filestore.begin_command with an idempotency key');
     -- When two callers use one key, the second waits here until the first has committed, and then finds its entry.
-    perform pg_advisory_xact_lock(hashtextextended('filestore.command', 0) # hashtextextended(command || '/' || idempotency_key, 1));
+    perform filestore.lock_command(command, idempotency_key);
 
     select j.*
     into entry

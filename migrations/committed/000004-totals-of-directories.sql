@@ -1,5 +1,5 @@
---! Previous: sha1:43bf85922b453ccfbdb60c695e6d2402ef39f56e
---! Hash: sha1:d0bdfe689e67e89febbd72fb1ad31dd227538c5c
+--! Previous: sha1:75fee5d29e5ddfebcb578a77ad041ba770e38531
+--! Hash: sha1:bedb4db701e78189f03105b68c805e4f780a8568
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

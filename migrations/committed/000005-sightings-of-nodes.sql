@@ -1,5 +1,5 @@
---! Previous: sha1:d0bdfe689e67e89febbd72fb1ad31dd227538c5c
---! Hash: sha1:85d84a32ecb85db8efe1e6b4984044d4ed4a9249
+--! Previous: sha1:bedb4db701e78189f03105b68c805e4f780a8568
+--! Hash: sha1:1b7c2e13e9e9ae9d5eaeac2b0c0c40c9e3788656
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:85d84a32ecb85db8efe1e6b4984044d4ed4a9249
---! Hash: sha1:ab3135063869bc19d99ae060d3c4d215e59cae34
+--! Previous: sha1:1b7c2e13e9e9ae9d5eaeac2b0c0c40c9e3788656
+--! Hash: sha1:61e407c592770df463958d9b8a60d31c28044b4a
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

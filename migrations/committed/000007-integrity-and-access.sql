@@ -1,5 +1,5 @@
---! Previous: sha1:ab3135063869bc19d99ae060d3c4d215e59cae34
---! Hash: sha1:20efa8f3f42e1e495055dd1b6be729fccde47a61
+--! Previous: sha1:61e407c592770df463958d9b8a60d31c28044b4a
+--! Hash: sha1:5405028c49e730222345230681d8ff5b535785b8
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -50,12 +50,17 @@ begin
       problem := format('the next id is %s, but row %s exists', next_id, highest_id);
       return next;
     end if;
+    if next_id > own.seqmax - (own.seqmax - own.seqmin) / 10 then
+      problem    := format('%s ids are left', own.seqmax + 1 - next_id);
+      highest_id := null;
+      return next;
+    end if;
   end loop;
 end
 $$;
 
 comment on function filestore.check_sequences() is
-  'The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval.';
+  'The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. Also those that have less than a tenth of their ids left, with null as highest_id. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval.';
 
 revoke all on function filestore.check_sequences() from public;
 --! EndIncluded functions/check_sequences.sql
@@ -124,6 +129,12 @@ begin
   having count(*) > 1;
 
   return query
+  select 'nodes of no mount', n.backend_mount_id, min(n.id), format('%s nodes', count(*))
+  from filestore.nodes n
+  where not exists (select from filestore.backend_mounts m where m.id = n.backend_mount_id)
+  group by n.backend_mount_id;
+
+  return query
   select 'mount without a root', m.id, null::bigint, format('mount "%s"', m.mount_key)
   from filestore.backend_mounts m
   where m.id <> all (left_out)
@@ -153,10 +164,15 @@ begin
   where v.problem is not null;
 
   return query
-  select 'history of no node', s.backend_mount_id, s.id, format('"%s", version %s', s.path, s.version)
+  select
+    case when n.id is null then 'history of no node' else 'history on another mount' end,
+    s.backend_mount_id,
+    s.id,
+    format('"%s", version %s', s.path, s.version)
   from filestore.snapshots s
+  left join filestore.nodes n on n.id = s.id
   where s.backend_mount_id <> all (left_out)
-    and not exists (select from filestore.nodes n where n.id = s.id);
+    and (n.backend_mount_id is distinct from s.backend_mount_id or n.root_of_mount_id is distinct from s.root_of_mount_id);
 
   return query
   select
@@ -214,7 +230,11 @@ begin
   where f.problem is not null;
 
   return query
-  select 'sequence behind its table', null::bigint, null::bigint, format('filestore.%s: %s', i.table_name, i.problem)
+  select
+    case when i.highest_id is null then 'ids run out' else 'sequence behind its table' end,
+    null::bigint,
+    null::bigint,
+    format('filestore.%s: %s', i.table_name, i.problem)
   from filestore.check_sequences() i;
 
   return query
@@ -301,6 +321,7 @@ declare
     is_small_json,
     is_sound,
     is_sound_entry,
+    lock_command,
     lock_parents,
     lock_tree,
     may_take_mount,

@@ -1,5 +1,5 @@
---! Previous: sha1:20efa8f3f42e1e495055dd1b6be729fccde47a61
---! Hash: sha1:6091dd1cb13b7b30517ed83999ce5f61aab021bc
+--! Previous: sha1:5405028c49e730222345230681d8ff5b535785b8
+--! Hash: sha1:b025c5ec28f25e2e67a8197e3e26a3e3eb95b8bf
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

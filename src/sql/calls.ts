@@ -204,7 +204,7 @@ const CHECK_SEQUENCES: SqlFunction = {
   parameters: {},
 };
 
-/** The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval. May be called by operators. */
+/** The tables whose next id is not above the ids of their rows. This happens when a logical subscriber takes over, since sequences are not replicated. Also those that have less than a tenth of their ids left, with null as highest_id. No row means that every sequence is ahead. docs/upkeep.md shows how to set a sequence with setval. May be called by operators. */
 export function checkSequences(client: SqlClient): Promise<readonly CheckSequencesRow[]> {
   return callForAll(client, CHECK_SEQUENCES, {});
 }

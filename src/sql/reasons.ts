@@ -42,6 +42,7 @@ export const REFUSAL_REASONS = [
   'journal_entries_fixed',
   'journal_entries_idempotency_key',
   'journal_entries_idempotency_key_check',
+  'journal_entries_key_busy',
   'journal_entries_key_taken',
   'journal_entries_missing',
   'journal_entries_open',

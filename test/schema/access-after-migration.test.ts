@@ -84,6 +84,7 @@ const CALLS: Readonly<Record<string, string>> = {
   list_totals: `filestore.list_totals(array[${DOCS}])`,
   list_unseen: `filestore.list_unseen('main', now())`,
   location_uri: `filestore.location_uri('local', '/main', null, null, 'a b')`,
+  lock_command: `filestore.lock_command('x', 'y')`,
   lock_parents: `filestore.lock_parents(jsonb_build_array(jsonb_build_object('parent_id', ${DOCS})))`,
   lock_tree: `filestore.lock_tree(${MAIN}, true)`,
   may_take_mount: `filestore.may_take_mount(1)`,

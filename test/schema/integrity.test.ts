@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, test } from 'vitest';
+import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
 import { createChain, createMount, createNode, deleteNode, foldAll, type Mount } from '../support/nodes.ts';
 import { databaseForEachTest, withoutTriggers } from '../support/test-database.ts';
 
@@ -82,7 +83,7 @@ describe('check_integrity finds', () => {
     [
       'a node whose parent is on another mount',
       () => [`update filestore.nodes set backend_mount_id = ${other.id} where id = ${f}`],
-      ['parent on another mount', 'wrong totals'],
+      ['history on another mount', 'parent on another mount', 'wrong totals'],
     ],
     [
       'directories in a ring',
@@ -140,6 +141,21 @@ describe('check_integrity finds', () => {
       ['sighting of no node'],
     ],
     [
+      'nodes whose mount does not exist',
+      () => [`delete from filestore.backend_mounts where id = ${mount.id}`],
+      ['nodes of no mount'],
+    ],
+    [
+      'history that names another mount than its node',
+      () => [`update filestore.snapshots set backend_mount_id = ${other.id} where id = ${f}`],
+      ['history on another mount'],
+    ],
+    [
+      'ids that run out',
+      () => ["select setval('filestore.nodes_id_seq', 1099511627775 - 1000)"],
+      ['ids run out'],
+    ],
+    [
       'a secret in a mount',
       () => [`update filestore.backend_mounts set config = '{"password": "x"}' where id = ${other.id}`],
       ['secret in a mount'],
@@ -190,6 +206,41 @@ describe('check_integrity finds', () => {
     await pastTheGuards(...spoil());
     expect(await problems()).toEqual(expected);
   });
+});
+
+const AUDITED = Object.entries(REFERENCES_WITHOUT_KEY).flatMap(([table, columns]) =>
+  Object.entries(columns).map(([column, { to, mayDangle }]) => ({ table, column, to, mayDangle })),
+);
+
+describe('an id of a row that does not exist', () => {
+  /** Sets the column of the newest row of a table, and returns the number of problems. */
+  async function problemsAfterSetting(table: string, column: string): Promise<number> {
+    await database().query(
+      'update filestore.nodes set metadata = \'{"a": 1}\', size_bytes = 6 where id = $1',
+      [f],
+    );
+    await database().query('select filestore.record_sightings(array[$1::bigint])', [f]);
+    await database().query("select filestore.begin_command('x')");
+    const value = column.endsWith('s') ? "'{999999999}'" : '999999999';
+    await pastTheGuards(
+      `update filestore.${table} set ${column} = ${value} where ctid = (select max(ctid) from filestore.${table})`,
+    );
+    return (await problems()).length;
+  }
+
+  test.each(AUDITED.filter(({ mayDangle }) => mayDangle === undefined))(
+    'of $to in $table.$column is found',
+    async ({ table, column }) => {
+      expect(await problemsAfterSetting(table, column)).toBeGreaterThan(0);
+    },
+  );
+
+  test.each(AUDITED.filter(({ mayDangle }) => mayDangle !== undefined))(
+    'of $to in $table.$column is no problem: $mayDangle',
+    async ({ table, column }) => {
+      expect(await problemsAfterSetting(table, column)).toBe(0);
+    },
+  );
 });
 
 test('each problem names the node and says what is wrong', async () => {
