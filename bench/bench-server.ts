@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, loadavg } from 'node:os';
 import pg, { type Client } from 'pg';
-import { type Account, serverAccount } from '../dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../dev/embedded/server.ts';
 import { makeServerFolder } from '../dev/embedded/server-folder.ts';
@@ -43,12 +42,8 @@ const SETTINGS = [
 ];
 
 /** The folder of initdb and postgres: the embedded ones, or with TEST_POSTGRES=system the system's. */
-export async function findBinaries(
-  account: Account,
-  folder: string,
-  env: NodeJS.ProcessEnv,
-): Promise<string> {
-  return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : findEmbeddedBinaries(account, folder);
+export async function findBinaries(folder: string, env: NodeJS.ProcessEnv): Promise<string> {
+  return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : findEmbeddedBinaries(folder);
 }
 
 /** The server of DATABASE_URL, or a separate one: the embedded binaries, or with TEST_POSTGRES=system the system's. */
@@ -62,13 +57,12 @@ export async function startBenchServer(
   settings: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<BenchServer> {
-  const account = serverAccount();
-  const folder = await makeServerFolder(account, 'fs-bench-');
+  const folder = makeServerFolder('fs-bench-');
   const server = await startServer({
-    binaries: await findBinaries(account, folder.path, env),
+    binaries: await findBinaries(folder.path, env),
     folder: folder.path,
-    account,
     listen: folder.listen,
+    temporary: true,
     settings,
   });
   let stopped: Promise<void> | undefined;

@@ -1,7 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import pg, { type Client } from 'pg';
-import { type Account, makeFolderFor, serverAccount } from '../dev/embedded/account.ts';
+import { makeServerOwned } from '../dev/embedded/account.ts';
 import { serverUrl, startServer } from '../dev/embedded/server.ts';
 import { makeServerFolder, type ServerFolder } from '../dev/embedded/server-folder.ts';
 import { connectionTo } from '../harness/connection.ts';
@@ -34,7 +34,6 @@ interface Prepared {
 }
 
 interface Counting {
-  readonly account: Account;
   readonly folder: ServerFolder;
   readonly report: Parameters<Comparison>[0]['report'];
 }
@@ -45,24 +44,22 @@ export const instructions: Comparison = async ({ report }) => {
     process.stderr.write('left out: instructions, because valgrind is not installed\n');
     return;
   }
-  const account = serverAccount();
-  const folder = await makeServerFolder(account, 'fs-bench-');
+  const folder = makeServerFolder('fs-bench-');
   try {
-    await countAll({ account, folder, report });
+    await countAll({ folder, report });
   } finally {
     await folder.remove();
   }
 };
 
-async function countAll({ account, folder, report }: Counting): Promise<void> {
+async function countAll({ folder, report }: Counting): Promise<void> {
   const work = join(folder.path, 'work');
-  makeFolderFor(account, work);
-  const binaries = await findBinaries(account, folder.path, process.env);
+  makeServerOwned(work);
+  const binaries = await findBinaries(folder.path, process.env);
   const version = spawnSync(join(binaries, 'postgres'), ['--version'], { encoding: 'utf8' }).stdout.trim();
   process.stderr.write(`counting instructions of ${version}\n`);
   const server: StoppedServer = {
     binaries,
-    account,
     folder: work,
     data: join(folder.path, 'server', 'data'),
     database: DATABASE,
@@ -111,12 +108,12 @@ function insertSession(text: string, table = 'filestore.nodes'): Session {
 }
 
 /** Creates a data directory with the schema, a tree, its twin, and one sighting of each file. */
-async function prepareData({ binaries, account }: StoppedServer, folder: ServerFolder): Promise<Prepared> {
+async function prepareData({ binaries }: StoppedServer, folder: ServerFolder): Promise<Prepared> {
   const server = await startServer({
     binaries,
     folder: folder.path,
-    account,
     listen: folder.listen,
+    temporary: true,
     settings: ['fsync=off'],
   });
   try {

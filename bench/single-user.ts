@@ -1,13 +1,12 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Account, identityOf } from '../dev/embedded/account.ts';
+import { serverAccount } from '../dev/embedded/account.ts';
 
 /** A data directory whose server is stopped. */
 export interface StoppedServer {
   readonly binaries: string;
-  readonly account: Account;
-  /** A folder that the account can write to. */
+  /** A folder that the account of servers can write to. */
   readonly folder: string;
   readonly data: string;
   readonly database: string;
@@ -47,7 +46,7 @@ export async function countInstructions(server: StoppedServer, session: Session)
 }
 
 async function runSession(
-  { binaries, account, folder, data, database }: StoppedServer,
+  { binaries, folder, data, database }: StoppedServer,
   name: string,
   { setup, call, worked }: Session,
   calls: number,
@@ -62,10 +61,10 @@ async function runSession(
   ];
   writeFileSync(lines, statements.map((text) => `${text.replaceAll(/\s+/g, ' ').trim()}\n`).join(''));
   try {
-    await run(account, folder, 'cp', ['-Rp', data, copy]);
+    await run(folder, 'cp', ['-Rp', data, copy]);
     const postgres = [join(binaries, 'postgres'), '--single', '-F', '-D', copy, '-c', 'jit=off', database];
     const valgrind = ['--tool=callgrind', '--trace-children=no', `--callgrind-out-file=${counts}`];
-    const output = await run(account, folder, 'valgrind', [...valgrind, ...postgres], lines);
+    const output = await run(folder, 'valgrind', [...valgrind, ...postgres], lines);
     const error = /(?:ERROR|FATAL|PANIC): .*(?:\n.*STATEMENT: .*)?/.exec(output)?.[0];
     if (error !== undefined) throw new Error(error);
     const total = /^totals: (\d+)$/m.exec(readFileSync(counts, 'utf8'))?.[1];
@@ -81,9 +80,8 @@ process.once('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Runs a program as the account, with a file as its input, and returns its stderr. */
+/** Runs a program as the account of servers, with a file as its input, and returns its stderr. */
 async function run(
-  account: Account,
   folder: string,
   program: string,
   args: readonly string[],
@@ -91,7 +89,7 @@ async function run(
 ): Promise<string> {
   const stdin = openSync(input, 'r');
   const child = spawn(program, args, {
-    ...identityOf(account),
+    ...serverAccount(),
     // Valgrind needs a home and a current folder that it can read.
     cwd: folder,
     env: { PATH: process.env.PATH, HOME: folder, TMPDIR: folder, LC_ALL: 'C', TZ: 'UTC' },

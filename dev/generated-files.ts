@@ -107,5 +107,5 @@ async function generateFromCommitted(signal: AbortSignal | undefined): Promise<r
     await runMigrations({ env: { DATABASE_URL: url }, compareSchema: false });
     return withClient(url, (client) => generateFiles(client, migration));
   };
-  return withTemporaryDatabase(generate, undefined, signal);
+  return withTemporaryDatabase(generate, signal);
 }

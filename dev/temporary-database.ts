@@ -1,5 +1,4 @@
 import { RunAbortedError } from '../src/errors.ts';
-import { serverAccount } from './embedded/account.ts';
 import { findEmbeddedBinaries } from './embedded/binaries.ts';
 import { serverUrl, startServer } from './embedded/server.ts';
 import { makeServerFolder } from './embedded/server-folder.ts';
@@ -10,23 +9,20 @@ const FAST = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off'];
 /**
  * Runs `work` with a separate server, so that it touches no other database and behaves the same everywhere.
  * @param work is given the URL of an empty database, as a superuser.
- * @param binaries Folder of initdb and postgres; default: the embedded ones.
  * @param signal Stops the server during the work.
  * @throws {RunAbortedError} when the signal was aborted.
  */
 export async function withTemporaryDatabase<T>(
   work: (url: string) => Promise<T>,
-  binaries?: string,
   signal?: AbortSignal,
 ): Promise<T> {
-  const account = serverAccount();
-  const folder = await makeServerFolder(account, 'fs-model-');
+  const folder = makeServerFolder('fs-model-');
   try {
     const server = await startServer({
-      binaries: binaries ?? (await findEmbeddedBinaries(account, folder.path)),
+      binaries: await findEmbeddedBinaries(folder.path),
       folder: folder.path,
-      account,
       listen: folder.listen,
+      temporary: true,
       settings: FAST,
     });
     const stop = () => void server.stop();

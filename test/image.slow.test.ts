@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { identityOf, serverAccount } from '../dev/embedded/account.ts';
+import { serverAccount } from '../dev/embedded/account.ts';
 import { startProxy } from '../harness/proxy.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { committedMigrations } from './support/committed-files.ts';
@@ -41,7 +41,7 @@ describe('the steps of the Dockerfile', () => {
     const [program = '', ...first] = image.entrypoint;
     const path = [join(image.root, 'usr', 'local', 'bin'), process.env.PATH].join(delimiter);
     return run(program, [...first, ...args], {
-      ...identityOf(serverAccount()),
+      ...serverAccount(),
       cwd: image.cwd,
       env: { ...image.env, PATH: path, FILESTORE_MIGRATION_DATABASE_URL: database().url },
     });

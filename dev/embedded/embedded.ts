@@ -1,12 +1,12 @@
 import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { codeOf } from '../../src/errors.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { removeAbandoned } from '../temporary-folder.ts';
 import { withClient } from '../with-client.ts';
-import { type Account, reachableFolder, serverAccount } from './account.ts';
-import { DRAFT_PREFIX, findEmbeddedBinaries } from './binaries.ts';
-import { freePort, serverConnection, serverUrl, startServer } from './server.ts';
+import { reachableFolder } from './account.ts';
+import { findEmbeddedBinaries } from './binaries.ts';
+import { freePort, serverUrl, startServer } from './server.ts';
 import { readPassword, runningServer, serverIsAlive } from './server-data.ts';
 
 /** Not 5432, since another Postgres on this machine may use that. */
@@ -56,11 +56,8 @@ export interface EmbeddedOptions {
  * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED` when it is not installed or does not start.
  */
 export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Promise<Embedded> {
-  const account = serverAccount();
-  const folder = reachableFolder(account, join(PACKAGE_ROOT, '.postgres'));
-  await removeAbandoned(folder, DRAFT_PREFIX);
+  const folder = reachableFolder(join(PACKAGE_ROOT, '.postgres'));
   const deadline = Date.now() + PATIENCE_MS;
-  let binaries: string | undefined;
   for (let failures = 0; ; ) {
     const running = await joinRunning(folder, awaited);
     if (running !== undefined) return running;
@@ -69,11 +66,9 @@ export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Pr
       await delay(50);
       continue;
     }
-    binaries ??= await findEmbeddedBinaries(account, folder);
     try {
       // A free port may be taken before the server uses it.
-      const port = await freePort(failures === 0 ? PREFERRED_PORT : ANY_PORT);
-      return await startHere({ binaries, folder, account, port });
+      return await startHere(folder, await freePort(failures === 0 ? PREFERRED_PORT : ANY_PORT));
     } catch (error) {
       failures += 1;
       if (failures >= MOST_FAILURES && !serverIsAlive(folder)) throw error;
@@ -82,29 +77,24 @@ export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Pr
   }
 }
 
-async function startHere(options: {
-  readonly binaries: string;
-  readonly folder: string;
-  readonly account: Account;
-  readonly port: number;
-}): Promise<Embedded> {
-  const { folder, port } = options;
-  const server = await startServer({ ...options, listen: { kind: 'tcp', port } });
+async function startHere(folder: string, port: number): Promise<Embedded> {
+  const binaries = await findEmbeddedBinaries(folder);
+  const server = await startServer({ binaries, folder, listen: { kind: 'tcp', port }, temporary: false });
+  const urls = urlsOf(folder, port, server.password);
   try {
-    for (const database of [DATABASE, SHADOW_DATABASE]) await createDatabase(port, server.password, database);
+    for (const database of [DATABASE, SHADOW_DATABASE]) await createDatabase(urls.rootUrl, database);
   } catch (error) {
     // Otherwise the next attempt would join it as another command's server.
     await server.stop();
     throw error;
   }
   return {
-    ...urls(port, server.password),
-    folder: describeFolder(folder),
+    ...urls,
     startedHere: true,
     ended: server.ended,
     async close() {
       // A stopped server has no guests.
-      await untilGuestsLeft(port, server.password).catch(() => undefined);
+      await untilGuestsLeft(urls.rootUrl).catch(() => undefined);
       await server.stop();
     },
   };
@@ -114,53 +104,43 @@ async function joinRunning(folder: string, awaited: boolean): Promise<Embedded |
   const password = readPassword(folder);
   const port = runningServer(folder)?.port;
   if (password === undefined || port === undefined) return undefined;
+  const urls = urlsOf(folder, port, password);
   // Stays connected, to notice the end of the server.
-  const guest = new pg.Client({
-    ...connection(port, password, ROOT_DATABASE),
-    application_name: 'filestore guest',
-  });
+  const guest = new pg.Client({ connectionString: urls.rootUrl, application_name: 'filestore guest' });
   guest.on('error', () => undefined);
   const ended = new Promise<void>((resolve) => {
     guest.once('end', resolve);
   });
   try {
-    await createDatabase(port, password, DATABASE);
+    await createDatabase(urls.rootUrl, DATABASE);
     await guest.connect();
     // Refused if the process that runs the server is about to stop it.
-    if (awaited && !(await becomeGuest(guest))) {
-      await guest.end();
-      return undefined;
-    }
+    if (awaited && !(await becomeGuest(guest))) throw new Error('the server is about to stop');
   } catch {
     await guest.end().catch(() => undefined);
     return undefined;
   }
+  return { ...urls, startedHere: false, ended, close: () => guest.end() };
+}
+
+function urlsOf(folder: string, port: number, password: string) {
+  const urlOf = (database: string) => serverUrl({ kind: 'tcp', port }, password, database);
+  const path = relative(process.cwd(), folder);
   return {
-    ...urls(port, password),
-    folder: describeFolder(folder),
-    startedHere: false,
-    ended,
-    close: () => guest.end(),
+    folder: path.startsWith('..') ? folder : path,
+    url: urlOf(DATABASE),
+    shadowUrl: urlOf(SHADOW_DATABASE),
+    rootUrl: urlOf(ROOT_DATABASE),
   };
 }
 
-function urls(port: number, password: string) {
-  const urlOf = (database: string) => serverUrl({ kind: 'tcp', port }, password, database);
-  return { url: urlOf(DATABASE), shadowUrl: urlOf(SHADOW_DATABASE), rootUrl: urlOf(ROOT_DATABASE) };
-}
-
-function connection(port: number, password: string, database: string) {
-  return serverConnection({ kind: 'tcp', port }, password, database);
-}
-
-async function createDatabase(port: number, password: string, database: string): Promise<void> {
-  await withClient(connection(port, password, ROOT_DATABASE), async (client) => {
+async function createDatabase(rootUrl: string, database: string): Promise<void> {
+  await withClient(rootUrl, async (client) => {
     const { rows } = await client.query('select from pg_database where datname = $1', [database]);
     if (rows.length === 0) await client.query(`create database ${database}`);
   }).catch((error) => {
     // 42P04, 23505: another command created it at the same time.
-    if (!(error instanceof pg.DatabaseError && (error.code === '42P04' || error.code === '23505')))
-      throw error;
+    if (!['42P04', '23505'].includes(codeOf(error) ?? '')) throw error;
   });
 }
 
@@ -175,14 +155,9 @@ async function becomeGuest(client: pg.Client): Promise<boolean> {
  * Waits for the last guest and admits no new one, which would lose its server midway. The connection that holds the
  * lock stays open, and ends with the server.
  */
-async function untilGuestsLeft(port: number, password: string): Promise<void> {
-  const door = new pg.Client(connection(port, password, ROOT_DATABASE));
+async function untilGuestsLeft(rootUrl: string): Promise<void> {
+  const door = new pg.Client(rootUrl);
   door.on('error', () => undefined);
   await door.connect();
   await door.query(`select pg_advisory_lock(${GUEST_LOCK_KEY})`);
-}
-
-function describeFolder(folder: string): string {
-  const path = relative(process.cwd(), folder);
-  return path.startsWith('..') ? folder : path;
 }

@@ -1,34 +1,23 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  constants,
   existsSync,
-  mkdirSync,
-  openSync,
+  mkdtempSync,
+  readdirSync,
   readFileSync,
-  readSync,
   renameSync,
-  rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codeOf, FilestoreError } from '../../src/errors.ts';
-import { makeTemporaryFolder } from '../temporary-folder.ts';
-import { type Account, identityOf, makeFolderFor } from './account.ts';
-import { DRAFT_PREFIX } from './binaries.ts';
-
-/** Folder of the programs, folder for the server's files, and the account that the server runs as. */
-export interface DataOptions {
-  readonly binaries: string;
-  readonly folder: string;
-  readonly account: Account;
-}
+import { giveToServer, makeServerOwned, serverAccount } from './account.ts';
 
 export const SUPERUSER = 'postgres';
-const MOST_PID_FILE_BYTES = 4096;
+const DRAFT_PREFIX = 'draft-';
+/** A folder with this age was left by a killed process: a draft takes seconds. */
+const ABANDONED_MS = 600_000;
 
 /** The password of the folder's server; undefined before its first start. */
 export function readPassword(folder: string): string | undefined {
@@ -59,15 +48,7 @@ export function serverIsAlive(folder: string): boolean {
 
 function readPidFile(folder: string): readonly string[] {
   try {
-    // The account that owns the folder can put a link or a pipe there. Root reads no other file in it.
-    const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
-    const file = openSync(join(dataFolder(folder), 'postmaster.pid'), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-    try {
-      const text = Buffer.alloc(MOST_PID_FILE_BYTES);
-      return text.toString('utf8', 0, readSync(file, text)).split('\n');
-    } finally {
-      closeSync(file);
-    }
+    return readFileSync(join(dataFolder(folder), 'postmaster.pid'), 'utf8').split('\n');
   } catch {
     return [];
   }
@@ -82,25 +63,31 @@ export function environment(): NodeJS.ProcessEnv {
   return { PATH: process.env.PATH, LC_ALL: 'C', TZ: 'UTC' };
 }
 
-/**
- * Creates data and password in a draft folder and then moves both into place, so that a kill leaves no partial data.
- */
-export async function initializeData({ binaries, folder, account }: DataOptions): Promise<string> {
+/** Creates a folder to fill and then rename within its parent, so that a kill leaves no partial files. */
+export async function makeDraft(parent: string): Promise<string> {
+  for (const name of readdirSync(parent)) {
+    const path = join(parent, name);
+    const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    const isAbandoned = name.startsWith(DRAFT_PREFIX) && age > ABANDONED_MS;
+    if (isAbandoned) await rm(path, { recursive: true, force: true });
+  }
+  const draft = mkdtempSync(join(parent, DRAFT_PREFIX));
+  giveToServer(draft);
+  return draft;
+}
+
+/** Creates the data and the password of the folder's server, if they are missing, and returns the password. */
+export async function initializeData(binaries: string, folder: string): Promise<string> {
   const known = readPassword(folder);
   if (known !== undefined) return known;
-
-  const draft = await makeTemporaryFolder(folder, DRAFT_PREFIX);
+  const draft = await makeDraft(folder);
   try {
-    const server = join(draft.path, 'server');
     const password = randomBytes(18).toString('base64url');
-    mkdirSync(server);
-    // The account must be able to pass through both folders, whatever the umask.
-    chmodSync(draft.path, 0o711);
-    chmodSync(server, 0o755);
-    makeFolderFor(account, join(server, 'data'));
-    runInitdb(binaries, account, server, password);
-    writeFileSync(join(server, 'password'), password, { mode: 0o600 });
-    renameSync(server, join(folder, 'server'));
+    writeFileSync(join(draft, 'password'), password, { mode: 0o600 });
+    giveToServer(join(draft, 'password'));
+    makeServerOwned(join(draft, 'data'));
+    runInitdb(binaries, draft);
+    renameSync(draft, join(folder, 'server'));
     return password;
   } catch (error) {
     // Another process was faster. Its data is used.
@@ -108,30 +95,24 @@ export async function initializeData({ binaries, folder, account }: DataOptions)
     if (theirs !== undefined) return theirs;
     throw error;
   } finally {
-    await draft.remove();
+    await rm(draft, { recursive: true, force: true });
   }
 }
 
-function runInitdb(binaries: string, account: Account, draft: string, password: string): void {
-  const passwordFile = join(draft, 'initdb-password');
-  writeFileSync(passwordFile, password, { mode: 0o600 });
-  if (account.kind === 'nobody') chownSync(passwordFile, account.uid, account.gid);
+function runInitdb(binaries: string, draft: string): void {
   const initdb = spawnSync(
     join(binaries, 'initdb'),
     [
-      ...['-D', join(draft, 'data'), '-U', SUPERUSER, '-A', 'scram-sha-256', `--pwfile=${passwordFile}`],
-      ...['-E', 'UTF8', '--locale=C', '--no-instructions'],
+      ...['-D', join(draft, 'data'), '-U', SUPERUSER, '-A', 'scram-sha-256'],
+      ...[`--pwfile=${join(draft, 'password')}`, '-E', 'UTF8', '--locale=C', '--no-instructions'],
     ],
-    { ...identityOf(account), cwd: '/', env: environment(), encoding: 'utf8' },
+    { ...serverAccount(), cwd: '/', env: environment(), encoding: 'utf8' },
   );
-  rmSync(passwordFile);
   if (initdb.status === 0) return;
   const reason = initdb.error?.message ?? initdb.stderr.trim();
   throw new FilestoreError(
     'EMBEDDED_POSTGRES_FAILED',
     `The embedded Postgres could not create its data in ${draft}: ${reason}`,
-    {
-      cause: initdb.error,
-    },
+    { cause: initdb.error },
   );
 }

@@ -1,28 +1,30 @@
-import { chmodSync } from 'node:fs';
+import { mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { makeTemporaryFolder, type TemporaryFolder } from '../temporary-folder.ts';
-import { type Account, makeFolderFor } from './account.ts';
+import { giveToServer } from './account.ts';
 import type { Listen } from './server.ts';
-import { serverIsAlive } from './server-data.ts';
 
 /** A temporary folder for a server's files. */
-export interface ServerFolder extends TemporaryFolder {
+export interface ServerFolder {
+  readonly path: string;
   /** A Unix socket in it. */
   readonly listen: Extract<Listen, { readonly kind: 'socket' }>;
+  /** Removes it with everything in it. */
+  remove(): Promise<void>;
 }
 
 /**
- * Creates one in the system's folder for temporary files. It belongs to this user. The server's account can write
- * only to folders in which this user opens no file, so that it cannot plant links for root to follow.
+ * Creates one in the system's folder for temporary files.
  * @param prefix Short: the path of a Unix socket has room for about a hundred bytes.
  */
-export async function makeServerFolder(account: Account, prefix: string): Promise<ServerFolder> {
-  // After a kill of its owner, a server takes a moment to end.
-  const folder = await makeTemporaryFolder(tmpdir(), prefix, serverIsAlive);
-  // The account must be able to pass through it to its own folders.
-  if (account.kind === 'nobody') chmodSync(folder.path, 0o711);
-  const socket = join(folder.path, 'socket');
-  makeFolderFor(account, socket);
-  return { ...folder, listen: { kind: 'socket', folder: socket, port: 5432 } };
+export function makeServerFolder(prefix: string): ServerFolder {
+  const path = mkdtempSync(join(tmpdir(), prefix));
+  giveToServer(path);
+  return {
+    path,
+    listen: { kind: 'socket', folder: path, port: 5432 },
+    // Backends of a killed server may still be writing.
+    remove: () => rm(path, { recursive: true, force: true, maxRetries: 10 }),
+  };
 }

@@ -1,8 +1,7 @@
-import { cp, readdir, realpath, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import { makeTemporaryFolder } from '../temporary-folder.ts';
 
 /**
  * A copy of migrations/ in which graphile-migrate commits and uncommits. In the folder itself, it would write a file
@@ -17,8 +16,8 @@ export interface Staging {
 }
 
 export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Promise<T> {
-  const parent = await makeTemporaryFolder(tmpdir(), 'filestore-migrations-');
-  const folder = join(await realpath(parent.path), 'migrations');
+  const parent = await realpath(await mkdtemp(join(tmpdir(), 'filestore-migrations-')));
+  const folder = join(parent, 'migrations');
   try {
     return await work({
       folder,
@@ -28,7 +27,7 @@ export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Pr
       },
     });
   } finally {
-    await parent.remove();
+    await rm(parent, { recursive: true, force: true });
   }
 }
 

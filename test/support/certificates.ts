@@ -1,8 +1,8 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { serverAccount } from '../../dev/embedded/account.ts';
+import { giveToServer } from '../../dev/embedded/account.ts';
 
 /** PEM files of a server whose certificate is for `localhost`, and not for 127.0.0.1. */
 export interface Certificates {
@@ -61,6 +61,8 @@ export function makeCertificates(): Certificates {
   request('authority', 'authority of the tests', '-x509', '-days', '2', '-out', 'authority.crt');
   request('other', 'another authority', '-x509', '-days', '2', '-out', 'other.crt');
   issue('server', 'localhost', 'server');
+  // A server refuses a key that other accounts can read.
+  chmodSync(file('server.key'), 0o600);
   giveToServer(file('server.key'));
   return {
     authority: file('authority.crt'),
@@ -75,11 +77,4 @@ export function makeCertificates(): Certificates {
     ],
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
-}
-
-/** A server refuses a key that other accounts can read. */
-function giveToServer(key: string): void {
-  chmodSync(key, 0o600);
-  const account = serverAccount();
-  if (account.kind === 'nobody') chownSync(key, account.uid, account.gid);
 }

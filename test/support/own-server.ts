@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { serverAccount } from '../../dev/embedded/account.ts';
 import { freePort, type Listen, type Server, serverUrl, startServer } from '../../dev/embedded/server.ts';
 import { makeServerFolder, type ServerFolder } from '../../dev/embedded/server-folder.ts';
 import { findBinaries, SERVER_FOLDER_PREFIX } from './test-server.ts';
@@ -43,14 +42,13 @@ const FAST = ['fsync=off', 'full_page_writes=off'];
 const PATIENCE_MS = 60_000;
 
 export async function startOwnServer(options: OwnServerOptions = {}): Promise<OwnServer> {
-  const account = serverAccount();
-  const folder = await makeServerFolder(account, SERVER_FOLDER_PREFIX);
+  const folder = makeServerFolder(SERVER_FOLDER_PREFIX);
   const settings = [...FAST, ...(options.settings ?? [])];
   try {
     await options.prepare?.(folder.path);
     const binaries = await findBinaries(folder.path);
     const start = (listen: Listen) =>
-      startServer({ binaries, folder: folder.path, account, listen, settings });
+      startServer({ binaries, folder: folder.path, listen, temporary: true, settings });
     const server = await startSomewhere(options.listen ?? 'socket', folder, start);
     return ownServer(folder, settings, server, () => start(server.listen));
   } catch (error) {

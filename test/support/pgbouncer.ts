@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chownSync, closeSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { identityOf, serverAccount } from '../../dev/embedded/account.ts';
-import { freePort, openLog } from '../../dev/embedded/server.ts';
+import { giveToServer, serverAccount } from '../../dev/embedded/account.ts';
+import { freePort } from '../../dev/embedded/server.ts';
 import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
 import { parseDatabaseUrl } from '../../src/settings/database-url.ts';
 import { SERVER_FOLDER_PREFIX } from './test-server.ts';
@@ -35,7 +35,7 @@ export function pgbouncerBinary(env: NodeJS.ProcessEnv = process.env): string | 
 export async function startPgbouncer(options: PgBouncerOptions): Promise<PgBouncer> {
   const binary = pgbouncerBinary();
   if (binary === undefined) throw new Error('pgbouncer is not installed');
-  const files = await makeServerFolder(serverAccount(), SERVER_FOLDER_PREFIX);
+  const files = makeServerFolder(SERVER_FOLDER_PREFIX);
   const folder = files.path;
   const port = await freePort(0);
   writeConfiguration(folder, port, options);
@@ -84,16 +84,15 @@ ${settings.join('\n')}
 `,
     { mode: 0o600 },
   );
-  const account = serverAccount();
-  if (account.kind === 'nobody') chownSync(file, account.uid, account.gid);
+  giveToServer(file);
 }
 
 /** Starts it so that it ends with this process: the shell's background process kills it when the pipe closes. */
 function spawnGuarded(binary: string, folder: string): ChildProcess {
   const guard = 'exec 3<&0; (read -r _ <&3; kill -KILL $$ 2>/dev/null) & exec "$0" "$@" </dev/null 3<&-';
-  const log = openLog(logFile(folder));
+  const log = openSync(logFile(folder), 'w', 0o600);
   const child = spawn('/bin/sh', ['-c', guard, binary, join(folder, 'pgbouncer.ini')], {
-    ...identityOf(serverAccount()),
+    ...serverAccount(),
     cwd: '/',
     detached: true,
     stdio: ['pipe', log, log],

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync } from 'node:fs';
+import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { identityOf, makeFolderFor, serverAccount } from '../../dev/embedded/account.ts';
+import { makeServerOwned, serverAccount } from '../../dev/embedded/account.ts';
 import { type OwnServer, startOwnServer } from './own-server.ts';
 
 /**
@@ -21,14 +21,13 @@ export async function startStandby(primary: OwnServer): Promise<OwnServer> {
 }
 
 function copyAsStandby(primary: string, folder: string): void {
-  const account = serverAccount();
   const [from, to] = [join(primary, 'server'), join(folder, 'server')];
-  mkdirSync(to, { mode: 0o755 });
-  makeFolderFor(account, join(to, 'data'));
+  makeServerOwned(to);
+  makeServerOwned(join(to, 'data'));
   copyFileSync(join(from, 'password'), join(to, 'password'));
   // Run as the account that owns the data, since root would follow its links.
   execFileSync('cp', ['-Rp', `${join(from, 'data')}/.`, join(to, 'data')], {
-    ...identityOf(account),
+    ...serverAccount(),
     cwd: '/',
   });
   putSignal(join(to, 'data', 'standby.signal'));
@@ -36,5 +35,5 @@ function copyAsStandby(primary: string, folder: string): void {
 
 /** Creates an empty signal file that belongs to the server's account. */
 export function putSignal(path: string): void {
-  execFileSync('sh', ['-c', ': > "$0"', path], { ...identityOf(serverAccount()), cwd: '/' });
+  execFileSync('sh', ['-c', ': > "$0"', path], { ...serverAccount(), cwd: '/' });
 }

@@ -1,4 +1,3 @@
-import { serverAccount } from '../../dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../../dev/embedded/binaries.ts';
 import { serverUrl, startServer } from '../../dev/embedded/server.ts';
 import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
@@ -44,7 +43,7 @@ export async function startTestServer(env: NodeJS.ProcessEnv = process.env): Pro
 
 const STARTERS: Readonly<Record<string, (env: NodeJS.ProcessEnv) => Promise<TestServer>>> = {
   container: startContainer,
-  embedded: () => startLocal('embedded Postgres', embeddedBinaries),
+  embedded: () => startLocal('embedded Postgres', findEmbeddedBinaries),
   system: (env) => {
     const binaries = systemBinaries(env);
     return startLocal(`system Postgres in ${binaries}`, async () => binaries);
@@ -57,15 +56,11 @@ const STARTERS: Readonly<Record<string, (env: NodeJS.ProcessEnv) => Promise<Test
  * @param folder A folder that the server's account can reach, for a copy of the embedded ones.
  */
 export async function findBinaries(folder: string, env: NodeJS.ProcessEnv = process.env): Promise<string> {
-  return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : embeddedBinaries(folder);
+  return env.TEST_POSTGRES === 'system' ? systemBinaries(env) : findEmbeddedBinaries(folder);
 }
 
 /** Start of the names of the folders of servers that tests start. */
 export const SERVER_FOLDER_PREFIX = 'fs-pg-';
-
-function embeddedBinaries(folder: string): Promise<string> {
-  return findEmbeddedBinaries(serverAccount(), folder);
-}
 
 async function startContainer(env: NodeJS.ProcessEnv): Promise<TestServer> {
   const { getContainerRuntimeClient } = await import('testcontainers');
@@ -88,14 +83,13 @@ async function startLocal(
   name: string,
   findBinaries: (folder: string) => Promise<string>,
 ): Promise<TestServer> {
-  const account = serverAccount();
-  const folder = await makeServerFolder(account, SERVER_FOLDER_PREFIX);
+  const folder = makeServerFolder(SERVER_FOLDER_PREFIX);
   try {
     const server = await startServer({
       binaries: await findBinaries(folder.path),
       folder: folder.path,
-      account,
       listen: folder.listen,
+      temporary: true,
       settings: FAST,
     });
     return {

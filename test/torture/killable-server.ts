@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { serverAccount } from '../../dev/embedded/account.ts';
 import { findEmbeddedBinaries } from '../../dev/embedded/binaries.ts';
 import { type Server, type ServerOptions, serverUrl, startServer } from '../../dev/embedded/server.ts';
 import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
@@ -21,14 +20,13 @@ export interface TortureServer {
 const SETTINGS = ['max_connections=200', 'deadlock_timeout=200ms', 'statement_timeout=60s'];
 
 export async function startTortureServer(): Promise<TortureServer> {
-  const account = serverAccount();
-  const folder = await makeServerFolder(account, SERVER_FOLDER_PREFIX);
+  const folder = makeServerFolder(SERVER_FOLDER_PREFIX);
   try {
     const options: ServerOptions = {
       binaries: await findBinaries(folder.path),
       folder: folder.path,
-      account,
       listen: folder.listen,
+      temporary: true,
       settings: SETTINGS,
     };
     let server = await startServer(options);
@@ -74,7 +72,5 @@ async function untilStarted(start: () => Promise<Server>): Promise<Server> {
 }
 
 async function findBinaries(folder: string): Promise<string> {
-  return process.env.TEST_POSTGRES === 'system'
-    ? systemBinaries(process.env)
-    : findEmbeddedBinaries(serverAccount(), folder);
+  return process.env.TEST_POSTGRES === 'system' ? systemBinaries(process.env) : findEmbeddedBinaries(folder);
 }
