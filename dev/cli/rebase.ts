@@ -21,9 +21,6 @@ export const rebase = defineCommand({
       const result = await rebaseMigrations(context, { onto });
       const { paint } = output;
       output.say(`Keeping the numbers of ${result.onto.name}: it is ${result.onto.why}.`);
-      for (const { from, to } of result.finished) {
-        output.say(`${paint.good('Finished')} an earlier, interrupted run: ${from} is now ${to}`);
-      }
       for (const { before, after } of result.renumbered) {
         output.say(`${paint.good('Renumbered')} ${before.filename} (${before.hash})`);
         output.say(`        to ${after.filename} (${after.hash})`);
@@ -33,8 +30,7 @@ export const rebase = defineCommand({
           `${paint.odd('Look at')} fixtures/${fixture}: ${other} and ${own} both change it, and the later one wins. If it lacks the other branch's change, merge the file: npm run db:uncommit, then npm run db:commit.`,
         );
       }
-      const files = [...result.finished, ...result.renumbered];
-      if (files.length === 0) {
+      if (result.renumbered.length === 0) {
         output.say(
           `Nothing to renumber: your migrations follow those of ${result.onto.name}, or you have none.`,
         );
@@ -51,7 +47,7 @@ export const rebase = defineCommand({
       if (database.type === 'untouched') output.warn(database.reason);
       else if (database.migrations.length === 0) output.say(`${where} has all migrations.`);
       else output.say(`${where}: applied ${database.migrations.join(', ')} (${seconds(result.durationMs)})`);
-      if (files.length > 0)
+      if (result.renumbered.length > 0)
         output.say(
           'Next: npm run db:docs, then npm run db:check, then git add migrations schema src/sql README.md.',
         );

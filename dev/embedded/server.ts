@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { FilestoreError } from '../../src/errors.ts';
@@ -40,11 +40,11 @@ const START_PATIENCE_MS = 60_000;
 
 /**
  * Ends postgres when this process has ended, even by a kill: the shell starts a guard that waits until the pipe to this
- * process closes, and then becomes postgres. The guard has the pipe as descriptor 3, because a shell gives its background
- * jobs /dev/null as 0. It removes a temporary folder, unless this process has said that it is alive ("kept").
+ * process closes, and then becomes postgres. It removes a temporary folder, unless this process has written that it is still
+ * there ("kept"). The pipe is descriptor 3: Node closes 0 when postgres ends, and a shell gives its background jobs
+ * /dev/null as 0.
  */
 const GUARD = `
-exec 3<&0
 (
   while read -r word; do said=$word; done <&3
   kill -INT $$ 2>/dev/null
@@ -52,7 +52,7 @@ exec 3<&0
   while [ -e "$TEMPORARY/server/data/postmaster.pid" ] && kill -0 $$ 2>/dev/null; do sleep 0.1; done
   rm -rf "$TEMPORARY"
 ) &
-exec "$0" "$@" </dev/null 3<&-`;
+exec "$0" "$@" 3<&-`;
 
 /** The URL of a database of a server. */
 export function serverUrl(listen: Listen, password: string, database: string): string {
@@ -68,10 +68,10 @@ export function serverUrl(listen: Listen, password: string, database: string): s
  */
 export async function startServer(options: ServerOptions): Promise<Server> {
   const password = await initializeData(options.binaries, options.folder);
-  const child = spawnGuarded(options);
+  const { child, pipe } = spawnGuarded(options);
   const ended = new Promise<void>((resolve) => {
     const end = () => {
-      child.stdin?.end('kept\n');
+      pipe.end('kept\n');
       resolve();
     };
     child.once('exit', end);
@@ -110,7 +110,13 @@ export async function freePort(wanted: number): Promise<number> {
   return port;
 }
 
-function spawnGuarded({ binaries, folder, listen, temporary, settings = [] }: ServerOptions): ChildProcess {
+interface Guarded {
+  readonly child: ChildProcess;
+  /** The guard waits until it is closed. */
+  readonly pipe: Socket;
+}
+
+function spawnGuarded({ binaries, folder, listen, temporary, settings = [] }: ServerOptions): Guarded {
   const all = [
     `port=${listen.port}`,
     `listen_addresses=${listen.kind === 'tcp' ? '127.0.0.1' : ''}`,
@@ -126,13 +132,15 @@ function spawnGuarded({ binaries, folder, listen, temporary, settings = [] }: Se
     // A Ctrl-C on the terminal must not reach postgres before this process.
     detached: true,
     env: { ...environment(), TEMPORARY: temporary ? folder : '' },
-    stdio: ['pipe', log, log],
+    stdio: ['ignore', log, log, 'pipe'],
   });
   closeSync(log);
   // Neither the process nor the pipe keeps this process alive.
   child.unref();
-  child.stdin?.on('error', () => undefined);
-  return child;
+  const pipe = child.stdio[3] as Socket;
+  pipe.unref();
+  pipe.on('error', () => undefined);
+  return { child, pipe };
 }
 
 async function untilReady(

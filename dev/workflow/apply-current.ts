@@ -1,9 +1,10 @@
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { readMigrations } from './committed-files.ts';
+import { readPending } from './compare-history.ts';
 import { isBlank, readCurrent, refuseLineEnds } from './current-sql.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
 import { leftoversOfCommitted } from './leftovers.ts';
-import { readMigrations, readPending } from './other-branch.ts';
 import { runCommand } from './run-command.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 

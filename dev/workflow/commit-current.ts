@@ -2,6 +2,8 @@ import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FilestoreError, SettingsError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { committedFiles, readMigrations } from './committed-files.ts';
+import { findOtherBranch } from './compare-history.ts';
 import {
   currentFile,
   isBlank,
@@ -13,9 +15,8 @@ import {
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
-import { findOtherBranch, readMigrations } from './other-branch.ts';
 import { runCommand, withGraphile } from './run-command.ts';
-import { committedFiles, withStaging } from './staging.ts';
+import { withStaging } from './staging.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 
 export interface CommitOptions {

@@ -1,28 +1,36 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type CommittedMigration, readMigrationFiles } from '../../src/db/committed-migrations.ts';
 import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { isMigrationFile } from '../../src/graphile/migration-text.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
+import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
+import { capitalized } from '../../src/text.ts';
+import { TAGS } from '../check/gates/released.ts';
 import { COMMITTED } from '../check/sources.ts';
+import { committedFiles } from './committed-files.ts';
+import { findOtherBranch, readPending } from './compare-history.ts';
+import { isLocal } from './erase.ts';
+import type { SqlFailure } from './explain-failure.ts';
 import { openRepository, type Repository } from './git.ts';
-import { chooseOnto, type Onto } from './onto.ts';
-import { applyCommitted, type DatabaseOutcome, forgetMigrations, planDatabase } from './rebase-database.ts';
+import { findKeptBranch, type KeptBranch, sharedBranches } from './kept-branch.ts';
+import { applyCommitted, forgetMigrations } from './rebase-database.ts';
 import { type Renumbered, type Renumbering, renumber } from './renumber.ts';
-import { finishReplacing, type Replacement, replaceFiles } from './replace-files.ts';
-import { committedFiles } from './staging.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 
 export interface RebaseResult {
-  readonly onto: Pick<Onto, 'name' | 'why'>;
-  /** Files that a killed run had begun to rename. */
-  readonly finished: readonly Replacement[];
+  readonly onto: Pick<KeptBranch, 'name' | 'why'>;
   readonly renumbered: readonly Renumbered[];
   /** Fixtures that both the renumbered migrations and those now before them include. */
   readonly sharedFixtures: readonly SharedFixture[];
   readonly database: DatabaseOutcome;
   readonly durationMs: number;
 }
+
+export type DatabaseOutcome =
+  | { readonly type: 'applied'; readonly migrations: readonly string[] }
+  | { readonly type: 'failed'; readonly failure: SqlFailure }
+  | { readonly type: 'untouched'; readonly reason: string };
 
 export interface SharedFixture {
   readonly fixture: string;
@@ -32,11 +40,10 @@ export interface SharedFixture {
 }
 
 const FOLDER = join(MIGRATIONS_FOLDER, 'committed');
-const JOURNAL = 'filestore-db-rebase.json';
 
 /**
  * Renumbers the migrations that are not on another branch to follow those that are, with new hashes, and updates the
- * development database. If it is killed, the next run finishes it.
+ * development database. If it is killed, the next run does the rest.
  * @throws {FilestoreError} when this is not possible. Nothing was changed.
  * @throws {LockNotAcquiredError | RunAbortedError}
  */
@@ -45,122 +52,134 @@ export async function rebaseMigrations(
   { onto: requested }: { readonly onto: string | undefined },
 ): Promise<RebaseResult> {
   const startedAt = performance.now();
+  const { main } = context.databases;
   const repository = await openRepository(PACKAGE_ROOT);
-  const journal = await repository.privateFile(JOURNAL);
-  const finished = await finishReplacing(FOLDER, journal);
   const here = (await committedFiles(MIGRATIONS_FOLDER)).filter(isMigrationFile);
-  const onto = await chooseOnto(repository, requested, here);
-  const { kept, own } = await sortOut(repository, onto, here);
-  const texts = await readTexts(own);
-  const renumbering = renumber(kept, own, ({ filename }) => texts.get(filename) ?? '');
+  const onto = await findKeptBranch(repository, requested, here);
+  await refuseOtherContent(repository, onto, here);
+  const { kept, own } = await readBothSides(onto);
+  const renumbering = renumber(kept, own, await readTexts(own));
   const { changed, chain } = renumbering;
   await refuseToRenumber(repository, onto, changed);
-  const plan = await planDatabase(context, renumbering);
+  const stale = new Set(changed.map(({ before }) => before.hash));
+  const obstacle = await findObstacle(main, chain, stale);
   if (context.signal.aborted) throw new RunAbortedError('Stopped on request. Nothing was changed.', []);
   // Before the files change, because afterwards the old hashes are unknown.
-  if (plan.type === 'usable') await forgetMigrations(context, plan.stale);
-  await replaceFiles(FOLDER, journal, changed.map(replacementOf(texts)));
+  if (obstacle === undefined) await forgetMigrations(main, stale);
+  await replaceFiles(changed);
   return {
     onto,
-    finished,
     renumbered: changed,
     sharedFixtures: findSharedFixtures(kept, renumbering),
-    database: plan.type === 'usable' ? await applyCommitted(context, plan.pending, chain) : plan,
+    database:
+      obstacle === undefined ? await bringUpToDate(context, chain) : { type: 'untouched', reason: obstacle },
     durationMs: performance.now() - startedAt,
   };
 }
 
-/** Separates your own migrations from those of the other branch, which must be unchanged in the folder. */
-async function sortOut(repository: Repository, onto: Onto, here: readonly string[]) {
-  const there = await repository.migrationsAt(onto.commit);
-  const missing = [...there.keys()].filter((filename) => !here.includes(filename));
+/** Why the development database cannot get the migrations in their new order; undefined if it can. */
+async function findObstacle(
+  main: ConnectionSettings,
+  chain: readonly CommittedMigration[],
+  stale: ReadonlySet<string>,
+): Promise<string | undefined> {
+  if (isLocal(main)) return findOtherBranch(main, chain, stale);
+  return `${capitalized(describeConnection(main))} was not changed: it is on another machine. If no one else uses it, recreate it: npm run db:reset`;
+}
+
+async function bringUpToDate(
+  context: WorkflowContext,
+  chain: readonly CommittedMigration[],
+): Promise<DatabaseOutcome> {
+  const pending = await readPending(context.databases.main, chain);
+  const failure = pending.length === 0 ? undefined : await applyCommitted(context, chain);
+  if (failure !== undefined) return { type: 'failed', failure };
+  return { type: 'applied', migrations: pending.map(({ filename }) => filename) };
+}
+
+/** Refuses to continue unless the folder has all migrations of the other branch, with their content. */
+async function refuseOtherContent(
+  repository: Repository,
+  { name, migrations }: KeptBranch,
+  here: readonly string[],
+): Promise<void> {
+  const missing = [...migrations.keys()].filter((filename) => !here.includes(filename));
   if (missing.length > 0) {
-    throw new FilestoreError(
-      'SCHEMA_CHANGE_REFUSED',
-      `${onto.name} has ${missing.join(', ')}, which ${missing.length === 1 ? 'is' : 'are'} not in ${COMMITTED}. Nothing was changed. Merge it first (git merge ${onto.name}) and run this again; restore deleted files with: git checkout ${onto.name} -- ${COMMITTED}`,
+    throw refusal(
+      `${name} has ${missing.join(', ')}, which ${missing.length === 1 ? 'is' : 'are'} not in ${COMMITTED}. Nothing was changed. Merge it first (git merge ${name}) and run this again; restore deleted files with: git checkout ${name} -- ${COMMITTED}`,
     );
   }
-  const ids = await repository.idsOf(here.filter((filename) => there.has(filename)));
-  const other = [...ids].find(([filename, id]) => there.get(filename) !== id)?.[0];
-  if (other !== undefined) throw await otherContentError(repository, onto, other);
-  const migrations = await readMigrationFiles(MIGRATIONS_FOLDER).catch((error) => {
+  const ids = await repository.idsOf([...migrations.keys()]);
+  const other = [...ids].find(([filename, id]) => migrations.get(filename) !== id)?.[0];
+  if (other === undefined) return;
+  const path = `${COMMITTED}/${other}`;
+  const what = `${path} differs from the one on ${name}, whose migrations keep their number and content. Nothing was changed.`;
+  const restore = `git checkout ${name} -- ${path}`;
+  // Two branches can have a migration of the same name. Git reports a conflict, or keeps one of them.
+  for (const ref of ['HEAD', 'MERGE_HEAD', 'REBASE_HEAD']) {
+    const side = await repository.commitOf(ref);
+    const id = side === undefined ? undefined : (await repository.migrationsAt(side)).get(other);
+    if (id === undefined || id === migrations.get(other)) continue;
+    const beside = path.replace(/-?\.sql$/, '-2.sql');
+    throw refusal(
+      `${what} If both branches have a migration of that name, rename yours, take theirs, and run this again: git show ${ref}:./${path} > ${beside} && ${restore}`,
+    );
+  }
+  throw refusal(`${what} Restore it, and write the change as a new migration: ${restore}`);
+}
+
+/** The migrations of the other branch, and your own. */
+async function readBothSides({ migrations }: KeptBranch) {
+  const all = await readMigrationFiles(MIGRATIONS_FOLDER).catch((error) => {
     if (hasCode(error, 'MIGRATIONS_MISSING')) return [];
     throw error;
   });
-  const isKept = ({ filename }: CommittedMigration) => there.has(filename);
   return {
-    kept: migrations.filter(isKept),
-    own: migrations.filter((migration) => !isKept(migration)),
+    kept: all.filter(({ filename }) => migrations.has(filename)),
+    own: all.filter(({ filename }) => !migrations.has(filename)),
   };
 }
 
-/** Two branches can have a migration of the same name. Git reports a conflict, or keeps one of them. */
-async function otherContentError(
-  repository: Repository,
-  { name, commit }: Onto,
-  filename: string,
-): Promise<FilestoreError> {
-  const path = `${COMMITTED}/${filename}`;
-  const there = (await repository.migrationsAt(commit)).get(filename);
-  const what = `${path} differs from the one on ${name}, whose migrations keep their number and content. Nothing was changed.`;
-  for (const ref of ['HEAD', 'MERGE_HEAD', 'REBASE_HEAD']) {
-    const side = await repository.commitOf(ref);
-    const id = side === undefined ? undefined : (await repository.migrationsAt(side)).get(filename);
-    if (id === undefined || id === there) continue;
-    const beside = path.replace(/(?:-?)\.sql$/, '-2.sql');
-    return new FilestoreError(
-      'SCHEMA_CHANGE_REFUSED',
-      `${what} If both branches have a migration of that name, rename yours, take theirs, and run this again: git show ${ref}:./${path} > ${beside} && git checkout ${commit.slice(0, 12)} -- ${path}`,
-    );
-  }
-  return new FilestoreError(
-    'SCHEMA_CHANGE_REFUSED',
-    `${what} Restore it, and write the change as a new migration: git checkout ${commit.slice(0, 12)} -- ${path}`,
-  );
-}
-
-/** Other databases may have applied them. */
+/** Other databases may have applied a migration that is released or on a shared branch. */
 async function refuseToRenumber(
   repository: Repository,
-  { shared }: Onto,
+  onto: KeptBranch,
   changed: readonly Renumbered[],
 ): Promise<void> {
-  const filenames = changed.map(({ before }) => before.filename);
-  const release = await repository.releaseOf(filenames);
-  if (release !== undefined) {
-    throw new FilestoreError(
-      'SCHEMA_CHANGE_REFUSED',
-      `${release.filename} was released with ${release.tag}, and databases have it under this number. Nothing was changed. Keep its number, and renumber the others: npm run db:rebase -- --onto ${release.tag}`,
-    );
-  }
-  const ids = await repository.idsOf(filenames);
-  for (const { name, migrations } of shared) {
-    const filename = filenames.find((candidate) => migrations.get(candidate) === ids.get(candidate));
+  const ids = await repository.idsOf(changed.map(({ before }) => before.filename));
+  if (ids.size === 0) return;
+  const tags = (await repository.tryGit('tag', '--list', '--sort=version:refname', TAGS)) ?? '';
+  for (const ref of [...tags.split('\n'), ...(await sharedBranches(repository))]) {
+    const commit = ref === onto.name ? undefined : await repository.commitOf(ref);
+    const there = commit === undefined ? undefined : await repository.migrationsAt(commit);
+    const filename = [...ids.keys()].find((candidate) => there?.get(candidate) === ids.get(candidate));
     if (filename === undefined) continue;
-    throw new FilestoreError(
-      'SCHEMA_CHANGE_REFUSED',
-      `${filename} is on ${name} already, and other databases may have it under this number. Nothing was changed. Keep its number, and renumber the others: npm run db:rebase -- --onto ${name}`,
+    throw refusal(
+      `${filename} is in ${ref} already, and other databases may have it under this number. Nothing was changed. Keep its number, and renumber the others: npm run db:rebase -- --onto ${ref}`,
     );
   }
 }
 
 async function readTexts(migrations: readonly CommittedMigration[]): Promise<ReadonlyMap<string, string>> {
-  return new Map(
-    await Promise.all(
-      migrations.map(
-        async ({ filename }) => [filename, await readFile(join(FOLDER, filename), 'utf8')] as const,
-      ),
-    ),
+  const texts = migrations.map(
+    async ({ filename }) => [filename, await readFile(join(FOLDER, filename), 'utf8')] as const,
   );
+  return new Map(await Promise.all(texts));
 }
 
-function replacementOf(texts: ReadonlyMap<string, string>): (renumbered: Renumbered) => Replacement {
-  return ({ before, after, text }) => ({
-    from: before.filename,
-    to: after.filename,
-    before: texts.get(before.filename) ?? '',
-    after: text,
-  });
+/**
+ * Renames all files before it rewrites the first, so that a kill at any moment leaves each migration once, in order, and
+ * with a valid hash. From the last to the first, because a new name can be the old name of the next file.
+ */
+async function replaceFiles(changed: readonly Renumbered[]): Promise<void> {
+  for (const { before, after } of changed.toReversed()) {
+    await rename(join(FOLDER, before.filename), join(FOLDER, after.filename));
+  }
+  for (const { after, text } of changed) {
+    const path = join(FOLDER, after.filename);
+    await writeFile(`${path}.new`, text, { flush: true });
+    await rename(`${path}.new`, path);
+  }
 }
 
 /** The renumbered migration now comes later, with the fixture's text of that branch. */
@@ -180,4 +199,8 @@ function findSharedFixtures(
 
 function fixturesOf({ body }: CommittedMigration): readonly string[] {
   return [...body.matchAll(/^--! Included (\S+)$/gm)].map((match) => match[1] ?? '');
+}
+
+function refusal(message: string): FilestoreError {
+  return new FilestoreError('SCHEMA_CHANGE_REFUSED', message);
 }

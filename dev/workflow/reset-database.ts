@@ -2,9 +2,9 @@ import { withSession } from '../../src/db/session.ts';
 import { codeOf, hasCode } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { databaseOf } from '../../src/settings/database.ts';
+import { readMigrations } from './committed-files.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
-import { readMigrations } from './other-branch.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 import type { WorkflowContext } from './workflow-context.ts';
 

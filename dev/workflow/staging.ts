@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readdir, realpath, rm } from 'node:fs/promises';
+import { cp, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
@@ -29,8 +29,4 @@ export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Pr
   } finally {
     await rm(parent, { recursive: true, force: true });
   }
-}
-
-export async function committedFiles(migrationsFolder: string): Promise<readonly string[]> {
-  return (await readdir(join(migrationsFolder, 'committed')).catch(() => [])).sort();
 }

@@ -2,10 +2,11 @@ import { appendFile, copyFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FilestoreError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { readMigrations } from './committed-files.ts';
+import { readPending } from './compare-history.ts';
 import { currentFile, isBlank, readCurrent } from './current-sql.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
-import { readMigrations, refuseOtherBranch } from './other-branch.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 import { withStaging } from './staging.ts';
 import type { WorkflowContext } from './workflow-context.ts';
@@ -50,7 +51,7 @@ export async function uncommitLast(
     );
   }
   refuseToErase(databases, 'shadow', yesErase);
-  await refuseOtherBranch(databases.main, committed);
+  await readPending(databases.main, committed);
   await untilUnused(databases, 'shadow');
   onStep('recreating the shadow database');
   const consequence = `No file was changed. The development database may have lost its record of ${last.filename}, and would then run it again. Repeat this, or recreate the database (npm run db:reset).`;

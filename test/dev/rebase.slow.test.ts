@@ -223,7 +223,7 @@ describe('a rebase is refused and changes nothing', () => {
     await expectRefusal(
       await rebase(),
       1,
-      `${released} was released with v1.2.0`,
+      `${released} is in v1.2.0 already`,
       /npm run db:rebase -- --onto v1\.2\.0\n$/,
     );
     expect(checkout.texts()).toEqual(texts);
@@ -239,7 +239,7 @@ describe('a rebase is refused and changes nothing', () => {
     checkout.git('commit', '--quiet', '--allow-empty', '--message', 'Mine');
     checkout.git('merge', '--quiet', '--no-commit', 'theirs');
     const result = await rebase();
-    await expectRefusal(result, 1, `${Object.keys(published)[0]} is on main already`, /--onto main\n$/);
+    await expectRefusal(result, 1, `${Object.keys(published)[0]} is in main already`, /--onto main\n$/);
     expect(await rebase('--onto', 'main')).toMatchObject({ exitCode: 0 });
     await expectOrder(...Object.values(published), ...Object.values(theirs));
   });

@@ -1,34 +1,25 @@
-import { type CommittedMigration, readCommittedMigrations } from '../../src/db/committed-migrations.ts';
+import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
 import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
 import { withSession } from '../../src/db/session.ts';
 import { appliedIn, readPreflight } from '../../src/db/survey.ts';
-import { DatabaseAheadError, HistoryDivergedError, hasCode } from '../../src/errors.ts';
-import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { DatabaseAheadError, HistoryDivergedError } from '../../src/errors.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 
 /**
- * The committed migrations. In development there may be none, since the first one can be uncommitted.
- * @throws {MigrationsInvalidError} with the name of the invalid file.
- */
-export async function readMigrations(): Promise<readonly CommittedMigration[]> {
-  return readCommittedMigrations(MIGRATIONS_FOLDER).catch((error) => {
-    if (hasCode(error, 'MIGRATIONS_MISSING')) return [];
-    throw error;
-  });
-}
-
-/**
  * Compares a database with the files.
+ * @param forgotten Hashes of applied migrations to leave out.
  * @returns the committed migrations that it lacks.
  * @throws {DatabaseAheadError | HistoryDivergedError} when it was migrated by other files.
  */
 export async function readPending(
   connection: ConnectionSettings,
   committed: readonly CommittedMigration[],
+  forgotten: ReadonlySet<string> = new Set(),
 ): Promise<readonly CommittedMigration[]> {
-  const applied = appliedIn(await withSession(databaseOf(connection), readPreflight));
+  const preflight = await withSession(databaseOf(connection), readPreflight);
+  const applied = appliedIn(preflight).filter(({ hash }) => !forgotten.has(hash));
   if (committed.length === 0 && applied.length > 0) throw aheadError(connection, applied);
   const plan = planMigrations(committed, applied);
   if (plan.state === 'ahead') throw aheadError(connection, plan.unknown);
@@ -46,22 +37,15 @@ export async function readPending(
 export async function findOtherBranch(
   connection: ConnectionSettings,
   committed: readonly CommittedMigration[],
+  forgotten?: ReadonlySet<string>,
 ): Promise<string | undefined> {
   try {
-    await readPending(connection, committed);
+    await readPending(connection, committed, forgotten);
     return undefined;
   } catch (error) {
     if (error instanceof DatabaseAheadError || error instanceof HistoryDivergedError) return error.message;
     throw error;
   }
-}
-
-/** @throws what {@link readPending} does. */
-export async function refuseOtherBranch(
-  connection: ConnectionSettings,
-  committed: readonly CommittedMigration[],
-): Promise<void> {
-  await readPending(connection, committed);
 }
 
 function aheadError(
