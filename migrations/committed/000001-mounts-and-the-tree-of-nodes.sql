@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8a394b5c63a899f438a5056701f70cb15760d4bb
+--! Hash: sha1:a22ae0731ec22224af8f8c47b353bbbbfcbb85a7
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -788,7 +788,7 @@ declare
   about     constant text := '^(uses?|using|has|have|is|no|non|not|needs?|requires?|required|allows?|enabled?|disabled?|skip|with|without|max|min|num|count|rotate|reset|forgot|change|show|hide|mask|ask|prompt|validate|verify|expires?)( |$)';
   state     constant text := '^(yes|no|on|off|true|false|none|null|nil|unset|missing|required|optional|enabled|disabled|always|never|auto|default|unknown'
     || '|expired|invalid|revoked|rotated|rotating|removed|redacted|hidden|masked|pending|active|inactive|hourly|daily|weekly|monthly|yearly'
-    || '|string|text|ask|prompt|env|file|header|cookie|query|static|dynamic|shared|managed|manual|automatic|opaque|kubernetes'
+    || '|string|text|see|ask|n/a|tbd|todo|prompt|env|file|header|cookie|query|static|dynamic|shared|managed|manual|automatic|opaque|kubernetes'
     || '|iam|sso|oidc|rbac|ldap|saml|mtls|oauth2?|jwt|bearer|basic|digest|kerberos|vault|kms|sts|bcrypt|argon2|sha256)$';
   -- A placeholder, a name of a variable, a file, a URL, or a path.
   reference constant text := '^([[<{%]|#[{]|[$][{(A-Za-z_]|@[A-Za-z]+[.]|__[A-Z]|[*.#_-]+$|[xX]{3,}$|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$|[A-Za-z0-9_.-]+[.](pem|key|txt|json|ya?ml|env|p12|pfx|jks)$'
@@ -844,8 +844,8 @@ as $$
 declare
   -- E'' strings, since a caller may have switched standard_conforming_strings off. The tokens have no common characters
   -- with those after them, so that the time is linear.
-  assignment constant text := E'([?&]?[A-Za-z0-9_.-]+)(?:["'']?=["'']?|["''] ?: ?["'']?|: ?["''])([^[:space:]&;,"'']+)';
-  line       constant text := E'^[ \t]*(?:- )?([A-Za-z0-9_.-]+) ?[:=] ?([^[:space:]"'']+)[ \t\r]*$';
+  assignment constant text := E'([?&]?[A-Za-z0-9_.-]+)(?:["'']?=["'']?|["'']? =>? ["'']|["''] ?: ?["'']?|: ?["''])([^[:space:]&;,"'']+)';
+  line       constant text := E'^[ \t]*(?:- )?([A-Za-z0-9_.-]+)(?:: +| ?= ?)([^[:space:]"'']+)[ \t\r]*$';
   element    constant text := '<([A-Za-z0-9_.:-]+)>([^<>[:space:]]+)<';
   words      constant text := 'pass|pwd|pw|secret|token|key|sig';
   part       record;
@@ -894,7 +894,7 @@ begin
     given := part.value #>> '{}';
     if part.name ~* words and filestore.names_secret(part.name, given) then
       return part.path;
-    elsif length(given) < 8 or jsonb_typeof(part.value) = 'number' then
+    elsif length(given) < 7 or jsonb_typeof(part.value) = 'number' then
       continue;
     elsif filestore.holds_secret(case when part.name ~* 'auth|header' then 'Authorization: ' end || given) or filestore.holds_secret(given) then
       return part.path;

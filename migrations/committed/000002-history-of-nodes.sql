@@ -1,5 +1,5 @@
---! Previous: sha1:8a394b5c63a899f438a5056701f70cb15760d4bb
---! Hash: sha1:ee21eb7128e21125276da756e5736a90f46766c4
+--! Previous: sha1:a22ae0731ec22224af8f8c47b353bbbbfcbb85a7
+--! Hash: sha1:3f6bf10920f6f0bdf1c7fa128771d807ae171fbb
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

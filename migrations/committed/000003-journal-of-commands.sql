@@ -1,5 +1,5 @@
---! Previous: sha1:ee21eb7128e21125276da756e5736a90f46766c4
---! Hash: sha1:75fee5d29e5ddfebcb578a77ad041ba770e38531
+--! Previous: sha1:3f6bf10920f6f0bdf1c7fa128771d807ae171fbb
+--! Hash: sha1:96d558fa8707076cd871f4d55d0de2ec74cbe153
 --! Message: Journal of commands
 
 do $$

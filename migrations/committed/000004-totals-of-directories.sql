@@ -1,5 +1,5 @@
---! Previous: sha1:75fee5d29e5ddfebcb578a77ad041ba770e38531
---! Hash: sha1:bedb4db701e78189f03105b68c805e4f780a8568
+--! Previous: sha1:96d558fa8707076cd871f4d55d0de2ec74cbe153
+--! Hash: sha1:cd6335c7408b37428724f1eda6e335e4f3e4e26c
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:bedb4db701e78189f03105b68c805e4f780a8568
---! Hash: sha1:1b7c2e13e9e9ae9d5eaeac2b0c0c40c9e3788656
+--! Previous: sha1:cd6335c7408b37428724f1eda6e335e4f3e4e26c
+--! Hash: sha1:3e8a7a64c55cdb1a9ca959d44fb3de38fe985c3d
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:1b7c2e13e9e9ae9d5eaeac2b0c0c40c9e3788656
---! Hash: sha1:61e407c592770df463958d9b8a60d31c28044b4a
+--! Previous: sha1:3e8a7a64c55cdb1a9ca959d44fb3de38fe985c3d
+--! Hash: sha1:a7e5110eacd763bcb0912a20c7a37412e8e861bd
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:61e407c592770df463958d9b8a60d31c28044b4a
---! Hash: sha1:5405028c49e730222345230681d8ff5b535785b8
+--! Previous: sha1:a7e5110eacd763bcb0912a20c7a37412e8e861bd
+--! Hash: sha1:1a606a0c4284a711bb7a67990a672aa240c9f61f
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

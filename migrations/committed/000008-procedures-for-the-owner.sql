@@ -1,5 +1,5 @@
---! Previous: sha1:5405028c49e730222345230681d8ff5b535785b8
---! Hash: sha1:b025c5ec28f25e2e67a8197e3e26a3e3eb95b8bf
+--! Previous: sha1:1a606a0c4284a711bb7a67990a672aa240c9f61f
+--! Hash: sha1:67ec3c42ceaa4ab953a2a2bcfb32d862e9f9121a
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -74,6 +74,7 @@ const SECRETS: readonly (readonly [object, string])[] = [
   [{ text: `user: u\npassword: ${SECRET}\n` }, 'text'],
   [{ text: `[db]\npassword = ${SECRET}` }, 'text'],
   [{ text: `<password>${SECRET}</password>` }, 'text'],
+  [{ text: `secret_key = "${SECRET}"` }, 'text'],
   [{ url: `https://s3.example/?region=eu&password=${SECRET}` }, 'url'],
   [{ url: `https://acc.example.net/c?sv=1&sig=${SECRET}` }, 'url'],
   [{ url: `https://s3.example/k?X-Amz-Expires=60&X-Amz-Signature=${SECRET}` }, 'url'],
@@ -164,6 +165,7 @@ test.each([
   },
   { repository: 'git@github.com:a/b', contact: 'mailto:ops@example.org', url: 'https://user@host/' },
   { url: 'postgres://user:<password>@host/db', other: 'https://user:***@host/?token=<token>&sig=$SIG' },
+  { allow: ['token:read', 'secret:write'], hint: 'password=see the runbook' },
   { certificate: '-----BEGIN CERTIFICATE-----', header: 'Authorization: Bearer token' },
   {
     note: 'password=<redacted>',
