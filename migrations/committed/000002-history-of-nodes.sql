@@ -1,5 +1,5 @@
 --! Previous: sha1:a22ae0731ec22224af8f8c47b353bbbbfcbb85a7
---! Hash: sha1:3f6bf10920f6f0bdf1c7fa128771d807ae171fbb
+--! Hash: sha1:c7d474b76de67e5562d59cd4d7922eb2812e1421
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
@@ -365,6 +365,7 @@ create or replace function filestore.tree_at(mount_key text, path text, moment t
 returns setof filestore.snapshots
 language plpgsql
 stable
+rows 1000
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -1,5 +1,5 @@
---! Previous: sha1:3f6bf10920f6f0bdf1c7fa128771d807ae171fbb
---! Hash: sha1:96d558fa8707076cd871f4d55d0de2ec74cbe153
+--! Previous: sha1:c7d474b76de67e5562d59cd4d7922eb2812e1421
+--! Hash: sha1:2782fb661a0e78bd540337a23388a608849abb9f
 --! Message: Journal of commands
 
 do $$
@@ -634,6 +634,7 @@ revoke all on function filestore.finish_command(bigint, filestore.command_status
 create or replace function filestore.expire_commands(older_than interval, batch integer default 1000)
 returns setof filestore.journal_entries
 language plpgsql
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 declare

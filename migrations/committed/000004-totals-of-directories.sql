@@ -1,5 +1,5 @@
---! Previous: sha1:96d558fa8707076cd871f4d55d0de2ec74cbe153
---! Hash: sha1:cd6335c7408b37428724f1eda6e335e4f3e4e26c
+--! Previous: sha1:2782fb661a0e78bd540337a23388a608849abb9f
+--! Hash: sha1:307b1a568b03a17a4ab924b8bec6352cc98d31fc
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -792,6 +792,7 @@ returns table (
 )
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 set jit = off
 as $$

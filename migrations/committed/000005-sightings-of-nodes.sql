@@ -1,5 +1,5 @@
---! Previous: sha1:cd6335c7408b37428724f1eda6e335e4f3e4e26c
---! Hash: sha1:3e8a7a64c55cdb1a9ca959d44fb3de38fe985c3d
+--! Previous: sha1:307b1a568b03a17a4ab924b8bec6352cc98d31fc
+--! Hash: sha1:a54c6ddc30876732826720408b9e3098893fe6ba
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

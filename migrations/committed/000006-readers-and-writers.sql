@@ -1,5 +1,5 @@
---! Previous: sha1:3e8a7a64c55cdb1a9ca959d44fb3de38fe985c3d
---! Hash: sha1:a7e5110eacd763bcb0912a20c7a37412e8e861bd
+--! Previous: sha1:a54c6ddc30876732826720408b9e3098893fe6ba
+--! Hash: sha1:992468a934ba67ca0e7077833bfa28aa12411727
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -204,6 +204,7 @@ create or replace function filestore.list_directory(
 returns setof filestore.nodes
 language plpgsql
 stable
+rows 1000
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -1935,6 +1936,7 @@ revoke all on function filestore.refuse_element(text, jsonb, jsonb) from public;
 create or replace function filestore.create_nodes(nodes jsonb)
 returns setof filestore.nodes
 language plpgsql
+rows 100
 set search_path = pg_catalog, pg_temp
 set jit = off
 as $$

@@ -1,5 +1,5 @@
---! Previous: sha1:a7e5110eacd763bcb0912a20c7a37412e8e861bd
---! Hash: sha1:1a606a0c4284a711bb7a67990a672aa240c9f61f
+--! Previous: sha1:992468a934ba67ca0e7077833bfa28aa12411727
+--! Hash: sha1:f1546802ef07b22757d178db37e62ee653ddf5bd
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -26,6 +26,7 @@ returns table (table_name text, next_id bigint, highest_id bigint, problem text)
 language plpgsql
 stable
 security definer
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -69,6 +70,7 @@ create or replace function filestore.check_integrity()
 returns table (problem text, backend_mount_id bigint, node_id bigint, detail text)
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -268,6 +270,7 @@ create or replace function filestore.access_rights(level text)
 returns table (kind text, object text, column_name text, privilege text)
 language plpgsql
 stable
+rows 100
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -656,6 +659,7 @@ create or replace function filestore.check_access()
 returns table (problem text, role_name text, kind text, object text, column_name text, privilege text)
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 begin

@@ -1,5 +1,5 @@
---! Previous: sha1:1a606a0c4284a711bb7a67990a672aa240c9f61f
---! Hash: sha1:67ec3c42ceaa4ab953a2a2bcfb32d862e9f9121a
+--! Previous: sha1:f1546802ef07b22757d178db37e62ee653ddf5bd
+--! Hash: sha1:f008871e4dedc108206d8c21ee4516437260791c
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

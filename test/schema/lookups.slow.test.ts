@@ -191,6 +191,24 @@ const STATEMENTS: readonly (readonly [string, () => string, string, number])[] =
     1,
   ],
   [
+    'all nodes below a path, live and deleted',
+    () =>
+      `select id from filestore.nodes where backend_mount_id = ${mount.id} and live and path >= 'd5/' and path < 'd50'
+       union all
+       select id from filestore.nodes where backend_mount_id = ${mount.id} and not live and path >= 'd5/' and path < 'd50'`,
+    'nodes_dead_path_idx',
+    1000,
+  ],
+  [
+    'all nodes of a mount that has few, live and deleted',
+    () =>
+      `select id from filestore.nodes where backend_mount_id = (select max(id) from filestore.backend_mounts) and live
+       union all
+       select id from filestore.nodes where backend_mount_id = (select max(id) from filestore.backend_mounts) and not live`,
+    'nodes_live_path_idx',
+    1,
+  ],
+  [
     'the root of a mount',
     () => `select id from filestore.nodes where root_of_mount_id = ${mount.id}`,
     'nodes_root_key',

@@ -1,0 +1,139 @@
+import type { Client } from 'pg';
+import { beforeAll, expect, test } from 'vitest';
+import { loadLargeTree } from '../support/large-tree.ts';
+import { foldAll } from '../support/nodes.ts';
+import { databaseForFile } from '../support/test-database.ts';
+
+const database = databaseForFile();
+let client: Client;
+
+beforeAll(async () => {
+  await loadLargeTree(database());
+  await database().query("update filestore.backend_mounts set mount_key = 'm'");
+  await foldAll(database());
+  await database().query("select filestore.recount_rollups('m')");
+  // Pending deltas in 300 directories.
+  await database().query("update filestore.nodes set size_bytes = size_bytes + 1 where name = 'f1' and live");
+  await database().query(
+    "insert into filestore.journal_entries (command, primary_node_id) select 'write', 501 from generate_series(1, 100)",
+  );
+  await database().query('analyze');
+  client = await database().connect();
+  // A plan that is far too slow fails.
+  await client.query("set statement_timeout = '60s'");
+});
+
+/** An example of each function that returns rows. */
+const CALLS: Readonly<Record<string, string>> = {
+  access_rights: "access_rights('service')",
+  audit_rollups: "audit_rollups('m')",
+  check_access: 'check_access()',
+  check_integrity: 'check_integrity()',
+  check_sequences: 'check_sequences()',
+  create_nodes: `create_nodes((
+    select jsonb_agg(jsonb_build_object('parent_id', 60, 'name', 'new' || g)) from generate_series(1, 100) g))`,
+  directory_totals: 'directory_totals(60)',
+  expire_commands: "expire_commands('0')",
+  find_by_checksum: "find_by_checksum('md5:' || md5('d5f9'))",
+  list_commands: 'list_commands()',
+  list_directory: 'list_directory(60)',
+  list_totals:
+    'list_totals(array(select id from filestore.nodes where directory_path is not null limit 200))',
+  move_progress: 'move_progress(null)',
+  move_steps: 'move_steps()',
+  node_at: 'node_at(501, now())',
+  node_by_path: "node_by_path('m', 'd5/f9')",
+  node_commands: 'node_commands(501)',
+  pending_totals: 'pending_totals(null)',
+  tree_at: "tree_at('m', 'd5', now())",
+};
+
+interface Node {
+  readonly 'Plan Rows': number;
+  readonly 'Actual Rows': number;
+  readonly 'Actual Loops': number;
+  readonly 'Rows Removed by Filter'?: number;
+  readonly 'Rows Removed by Join Filter'?: number;
+  readonly 'Shared Hit Blocks': number;
+  readonly 'Shared Read Blocks': number;
+  readonly Plans?: readonly Node[];
+}
+
+async function planOf(statement: string): Promise<Node> {
+  await client.query('begin');
+  const { rows } = await client.query(`explain (analyze, buffers, timing off, format json) ${statement}`);
+  await client.query('rollback');
+  return rows[0]['QUERY PLAN'][0].Plan;
+}
+
+/** The pages and rows that a plan reads: the same each time, also on a busy machine. */
+const workOf = (plan: Node): number => plan['Shared Hit Blocks'] + plan['Shared Read Blocks'] + rowsIn(plan);
+
+function rowsIn(plan: Node): number {
+  const each =
+    plan['Actual Rows'] + (plan['Rows Removed by Filter'] ?? 0) + (plan['Rows Removed by Join Filter'] ?? 0);
+  return each * plan['Actual Loops'] + (plan.Plans ?? []).reduce((sum, part) => sum + rowsIn(part), 0);
+}
+
+async function leastWork(statement: string): Promise<number> {
+  const works: number[] = [];
+  for (const method of ['hashjoin', 'mergejoin', 'nestloop']) {
+    const others = ['hashjoin', 'mergejoin', 'nestloop'].filter((other) => other !== method);
+    for (const other of others) await client.query(`set enable_${other} = off`);
+    // Nested loops alone may take hours.
+    if (method !== 'nestloop') works.push(workOf(await planOf(statement)));
+    for (const other of others) await client.query(`reset enable_${other}`);
+  }
+  return Math.min(...works);
+}
+
+/** What returns rows: views, and the examples of functions. With the column that holds the id of a node, if there is one. */
+const sources = () =>
+  database().query<{ kind: string; name: string; id: string | null }>(
+    `select 'view' as kind, c.relname as name,
+       (select a.attname from pg_attribute a where a.attrelid = c.oid and a.attname = 'id') as id
+     from pg_class c
+     where c.relnamespace = 'filestore'::regnamespace and c.relkind = 'v'
+     union all
+     select 'function', p.proname,
+       (select a.attname from pg_attribute a where a.attrelid = t.typrelid and a.attname = 'id' and p.proname <> 'list_commands'
+        union all
+        select o from unnest(p.proargnames, p.proargmodes) u (o, m) where o in ('id', 'node_id') and m = 't')
+     from pg_proc p
+     join pg_type t on t.oid = p.prorettype
+     where p.pronamespace = 'filestore'::regnamespace and p.proretset
+     order by 1, 2`,
+  );
+
+const textOf = ({ kind, name }: { readonly kind: string; readonly name: string }) =>
+  `filestore.${kind === 'view' ? name : CALLS[name]}`;
+
+test('every function that returns rows has an example', async () => {
+  const functions = (await sources()).filter(({ kind }) => kind === 'function').map(({ name }) => name);
+  expect(functions).toEqual(Object.keys(CALLS).sort());
+});
+
+test('the planner expects neither ten times more nor ten times fewer rows than each view and function returns', async () => {
+  for (const source of await sources()) {
+    const plan = await planOf(`select * from ${textOf(source)}`);
+    const factor = Math.max(1, plan['Actual Rows']) / plan['Plan Rows'];
+    expect(
+      factor,
+      `${source.name}: ${plan['Plan Rows']} expected, ${plan['Actual Rows']} returned`,
+    ).toBeGreaterThanOrEqual(0.1);
+    expect(
+      factor,
+      `${source.name}: ${plan['Plan Rows']} expected, ${plan['Actual Rows']} returned`,
+    ).toBeLessThanOrEqual(10);
+  }
+});
+
+test('a join of each view and function to nodes does at most ten times the work of the best plan', async () => {
+  for (const source of (await sources()).filter(({ id }) => id !== null)) {
+    const statement = `select n.path, x.* from filestore.nodes n left join ${textOf(source)} x on x.${source.id} = n.id
+      where n.backend_mount_id = (select min(id) from filestore.backend_mounts) and n.depth > 0
+      order by n.depth, n.path limit 100`;
+    const work = workOf(await planOf(statement));
+    expect(work, source.name).toBeLessThanOrEqual(10 * (await leastWork(statement)));
+  }
+}, 300_000);
