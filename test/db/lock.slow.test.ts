@@ -1,7 +1,8 @@
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import type { Client } from 'pg';
+import pg, { type Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
+import { databaseUrl } from '../../harness/connection.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { collect, runCli, startCli } from '../support/command-line.ts';
 import { hostForFile } from '../support/host.ts';
@@ -194,7 +195,8 @@ describe('the session that migrates', () => {
   });
 
   test('is retried when it gets no connection', async () => {
-    const role = await makeMigrator();
+    const superuser = await connectAsSuperuser();
+    const role = await makeMigrator(superuser);
     try {
       const url = new URL(scene.directEnv.DATABASE_URL ?? '');
       url.username = role;
@@ -204,22 +206,30 @@ describe('the session that migrates', () => {
       expect(await running.untilEvent('retry')).toMatchObject({
         reason: expect.stringContaining('too many connections'),
       });
-      await observer.query(`alter role ${role} connection limit 2`);
+      await superuser.query(`alter role ${role} connection limit 2`);
       await midway.leave();
       expect(await running.outcome).toMatchObject({ ok: true });
     } finally {
-      await observer.query(`drop owned by ${role} cascade`);
-      await observer.query(`drop role ${role}`);
+      await superuser.query(`drop owned by ${role} cascade; drop role ${role}`);
+      await superuser.end();
     }
   });
 
   /** A role with the rights of the owner of the schemas, and a limit of one connection. */
-  async function makeMigrator(): Promise<string> {
+  async function makeMigrator(superuser: Client): Promise<string> {
     const { rows } = await observer.query<{ role: string; owner: string }>(
       "select pg_catalog.current_database() || '_single' as role, current_user as owner",
     );
     const { role = '', owner = '' } = rows[0] ?? {};
-    await observer.query(`create role ${role} login password 'single' connection limit 1 in role ${owner}`);
+    await superuser.query(`create role ${role} login password 'single' connection limit 1 in role ${owner}`);
     return role;
+  }
+
+  /** Only a superuser may give away the rights of the owner. */
+  async function connectAsSuperuser(): Promise<Client> {
+    const { pathname } = new URL(scene.directEnv.DATABASE_URL ?? '');
+    const client = new pg.Client(databaseUrl(inject('superuserUrl'), pathname.slice(1)));
+    await client.connect();
+    return client;
   }
 });

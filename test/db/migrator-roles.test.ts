@@ -70,7 +70,8 @@ describe('the role that migrates', () => {
 
   test('whose default privileges were taken away gets the statement that restores them', async () => {
     await grant(migrator);
-    await database().query(
+    const session = await migrator.connect();
+    await session.query(
       `alter default privileges for role ${migrator.quotedName} revoke all on functions from ${migrator.quotedName}`,
     );
     const refusal = await runMigrations({ env: envOf(migrator) }).catch((error: unknown) => error);
@@ -80,7 +81,7 @@ describe('the role that migrates', () => {
       message: expect.not.stringContaining('grant create on database'),
     });
     const [, restore] = /Restore them: (alter default privileges [^.]*)\./.exec(String(refusal)) ?? [];
-    await database().query(restore ?? '');
+    await session.query(restore ?? '');
     expect(await runMigrations({ env: envOf(migrator) })).toMatchObject({ schema: { state: 'same' } });
     await revoke(migrator);
   });

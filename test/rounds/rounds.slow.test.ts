@@ -4,7 +4,7 @@ import { runRound } from './round.ts';
 
 test('twenty processes at once all succeed, and each migration is applied by one of them', async () => {
   const result = await runRound({
-    adminUrl: inject('adminUrl'),
+    adminUrl: inject('superuserUrl'),
     database: `${inject('template')}_round`,
     processes: 20,
   });
