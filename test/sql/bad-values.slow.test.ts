@@ -218,6 +218,6 @@ test('a connection that ends under a statement is answered with 503', async () =
   expect(statusOf(await asked)).toBe(503);
   const closed = await database().connect();
   const pending = closed.query('select pg_sleep(60)').catch((error: unknown) => error);
-  closed.connection.stream.end();
+  closed.connection.stream.destroy();
   expect(statusOf(await pending)).toBe(503);
 });
