@@ -1,5 +1,5 @@
 --! Previous: sha1:f1546802ef07b22757d178db37e62ee653ddf5bd
---! Hash: sha1:f008871e4dedc108206d8c21ee4516437260791c
+--! Hash: sha1:e9ae8acf6e8320a34ccb0b2bc9db765a25654dbf
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -750,6 +750,13 @@ begin
   end if;
   if filestore.admits_write(mount_id, mount, closing, tg_op = 'DELETE', tg_table_name = 'backend_mounts') then
     return coalesce(new, old);
+  end if;
+  if closing and mount.held_by is null then
+    -- No move holds the lock. Any login can take it.
+    raise exception 'another session holds the lock of mount "%" for moves, though it does not move', mount.mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_moving',
+            hint       = 'Repeat it. If it is refused again, docs/operations.md shows how to find the session: "A stranger holds a lock".';
   end if;
   raise exception 'mount % is moving to another server', coalesce(format('"%s"', mount.mount_key), mount_id::text)
     using errcode    = 'FS409',

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { one } from '../support/nodes.ts';
+import { createMount, createNode, one } from '../support/nodes.ts';
 import { rolesForFile } from '../support/roles.ts';
 import { databaseForFile } from '../support/test-database.ts';
 
@@ -35,3 +35,17 @@ test('a login without any right that locks an idempotency key delays a command f
   expect(await one(service, 'show lock_timeout')).toEqual({ lock_timeout: '0' });
   await service.query('rollback');
 }, 60_000);
+
+test('a login without any right that locks the moves of a mount stops its writers, and the refusal says why', async () => {
+  await database().query('call filestore.prepare_moves(true)');
+  const mount = await createMount(database());
+  const stranger = await (await createRole()).connect();
+  await stranger.query("select pg_advisory_lock(hashtextextended('filestore.move', $1))", [mount.id]);
+  await expect(createNode(database(), mount, mount.rootId, 'a')).rejects.toMatchObject({
+    code: 'FS409',
+    constraint: 'backend_mounts_moving',
+    message: expect.stringMatching(/^another session holds the lock of mount ".*" for moves, though/),
+  });
+  await stranger.end();
+  await expect(createNode(database(), mount, mount.rootId, 'a')).resolves.toBeDefined();
+});
