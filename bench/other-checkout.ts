@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import pg from 'pg';
-import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts';
 import { type BenchDatabase, type BenchServer, withEmptyDatabase } from './bench-server.ts';
 
 /**

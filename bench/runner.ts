@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { connectionTo } from '../harness/connection.ts';
 import { startProxy } from '../harness/proxy.ts';
-import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts';
 import { runMigrations } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { withDatabase, withEmptyDatabase } from './bench-server.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Client } from 'pg';
-import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { type BenchDatabase, withDatabase } from './bench-server.ts';
 import type { Comparison, Context } from './context.ts';

@@ -1,11 +1,11 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { MODEL_FILE } from '../src/catalog/committed.ts';
+import { MODEL_FILE } from '../src/catalog/committed-model.ts';
 import { type CatalogClient, readCatalog } from '../src/catalog/read.ts';
 import { type ModelledMigration, renderModel } from '../src/catalog/render.ts';
-import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
 import { runMigrations } from '../src/db/migrations.ts';
 import { FilestoreError } from '../src/errors.ts';
+import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../src/package-root.ts';
 import type { Problem } from './check/gate.ts';
 import { readAccess } from './documents/access.ts';

@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { MODEL_FILE } from '../src/catalog/committed.ts';
+import { MODEL_FILE } from '../src/catalog/committed-model.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { packageFolder } from './compiled.ts';
 

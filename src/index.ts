@@ -1,4 +1,4 @@
-export type { SchemaCheck } from './db/check-schema.ts';
+export type { SchemaCheck } from './catalog/drift.ts';
 export {
   closePool,
   getClient,
@@ -6,33 +6,6 @@ export {
   POSTGRES_SCHEMA,
   withConnection,
 } from './db/client.ts';
-export type { EvaluatedCheck, PendingMigration } from './db/evaluate-checks.ts';
-export {
-  describeEvent,
-  type IndexBuild,
-  type MigrationEvent,
-  type MigrationSpan,
-  type MigrationSpanError,
-} from './db/events.ts';
-export {
-  type FleetOptions,
-  fleetStatus,
-  type MigrateFleetOptions,
-  migrateFleet,
-  verifyFleet,
-} from './db/fleet.ts';
-export type {
-  FleetEntry,
-  FleetEvent,
-  FleetFailure,
-  FleetMigration,
-  FleetOmission,
-  FleetReport,
-  FleetResult,
-  FleetStatus,
-  FleetVerification,
-} from './db/fleet-report.ts';
-export type { LockTimeouts } from './db/lock-waits.ts';
 export {
   assertMigrated,
   type MigrationLogger,
@@ -45,8 +18,6 @@ export {
   runMigrations,
   verifySchema,
 } from './db/migrations.ts';
-export type { AppliedMigration, MigrationState } from './db/plan.ts';
-export type { Migrator } from './db/survey.ts';
 export { type TransactionOptions, withSavepoint, withTransaction } from './db/transactions.ts';
 export {
   ConnectionLostError,
@@ -71,6 +42,35 @@ export {
   type ServerProcess,
   SettingsError,
 } from './errors.ts';
+export type { EvaluatedCheck, PendingMigration } from './migrate/data-checks.ts';
+export {
+  describeEvent,
+  type IndexBuild,
+  type MigrationEvent,
+  type MigrationSpan,
+  type MigrationSpanError,
+} from './migrate/events.ts';
+export {
+  type FleetOptions,
+  fleetStatus,
+  type MigrateFleetOptions,
+  migrateFleet,
+  verifyFleet,
+} from './migrate/fleet.ts';
+export type {
+  FleetEntry,
+  FleetEvent,
+  FleetFailure,
+  FleetMigration,
+  FleetOmission,
+  FleetReport,
+  FleetResult,
+  FleetStatus,
+  FleetVerification,
+} from './migrate/fleet-report.ts';
+export type { LockTimeouts } from './migrate/lock-timeouts.ts';
+export type { AppliedMigration, MigrationState } from './migrate/plan.ts';
+export type { Migrator } from './migrate/survey.ts';
 export { type DatabaseOptions, poolConfig } from './settings/database.ts';
 export type { DatabaseUrl, TlsSettings } from './settings/database-url.ts';
 export { readFleet } from './settings/fleet-file.ts';

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { readCommittedMigrations } from '../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { placeAt, splitStatements, tokenize, tokensWithin } from '../src/sql-text.ts';
 import { databaseForFile } from './support/test-database.ts';

@@ -1,6 +1,6 @@
 import pg from 'pg';
-import { evaluateChecks } from '../../src/db/evaluate-checks.ts';
-import { readChecks } from '../../src/db/migration-checks.ts';
+import { readChecks } from '../../src/migrate/data-check-text.ts';
+import { evaluateChecks } from '../../src/migrate/data-checks.ts';
 import { migrationSettings } from '../../src/settings/settings.ts';
 import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
 import type { Problem } from './gate.ts';

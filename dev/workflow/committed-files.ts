@@ -1,7 +1,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type CommittedMigration, readCommittedMigrations } from '../../src/db/committed-migrations.ts';
 import { hasCode } from '../../src/errors.ts';
+import { type CommittedMigration, readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 
 /** Names of the files of migrations/committed, in order. */

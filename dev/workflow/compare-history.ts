@@ -1,8 +1,8 @@
-import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
-import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
-import { withSession } from '../../src/db/session.ts';
-import { appliedIn, readPreflight } from '../../src/db/survey.ts';
 import { DatabaseAheadError, HistoryDivergedError } from '../../src/errors.ts';
+import type { CommittedMigration } from '../../src/graphile/committed-migrations.ts';
+import { type AppliedMigration, planMigrations } from '../../src/migrate/plan.ts';
+import { appliedIn, readPreflight } from '../../src/migrate/survey.ts';
+import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';

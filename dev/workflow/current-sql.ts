@@ -1,7 +1,7 @@
 import { join } from 'node:path';
-import { readChecks } from '../../src/db/migration-checks.ts';
 import { FilestoreError } from '../../src/errors.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
+import { readChecks } from '../../src/migrate/data-check-text.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import type { Problem } from '../check/gate.ts';
 import { fixtureTexts } from '../check/gates/fixture-texts.ts';

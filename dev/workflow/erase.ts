@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { describeProcess } from '../../src/db/lock-holder.ts';
-import { withSession } from '../../src/db/session.ts';
 import { FilestoreError, type ServerProcess, SettingsError } from '../../src/errors.ts';
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';
+import { describeProcess } from '../../src/session/lock-holder.ts';
+import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';

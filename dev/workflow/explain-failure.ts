@@ -1,4 +1,4 @@
-import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
+import type { CommittedMigration } from '../../src/graphile/committed-migrations.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import type { FailedText, ThreadFailure, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';

@@ -1,4 +1,3 @@
-import { withSession } from '../../src/db/session.ts';
 import type {
   DatabaseKind,
   ThreadCommand,
@@ -8,6 +7,7 @@ import type {
 } from '../../src/graphile/protocol.ts';
 import { type GraphileThread, startThread } from '../../src/graphile/thread.ts';
 import { CONFIG_FILE } from '../../src/package-root.ts';
+import { withSession } from '../../src/session/session.ts';
 import { clientConfig, databaseOf } from '../../src/settings/database.ts';
 import { RUN_SETTINGS } from '../../src/settings/server-settings.ts';
 import { ownerOf, type WorkflowDatabases } from './databases.ts';

@@ -1,9 +1,9 @@
 import { compareModels, describeDifference } from '../../src/catalog/compare.ts';
+import { checkSchema } from '../../src/catalog/drift.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import { checkSchema } from '../../src/db/check-schema.ts';
-import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
-import { withSession } from '../../src/db/session.ts';
 import { FilestoreError, hasCode, MigrationsInvalidError } from '../../src/errors.ts';
+import type { CommittedMigration } from '../../src/graphile/committed-migrations.ts';
+import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import type { WorkflowDatabases } from './databases.ts';

@@ -1,10 +1,14 @@
-import type { CommittedMigration } from '../../src/db/committed-migrations.ts';
-import { describeHolders, UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
-import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
-import { withSession } from '../../src/db/session.ts';
-import { appliedIn, readPreflight } from '../../src/db/survey.ts';
 import { codeOf, LockNotAcquiredError } from '../../src/errors.ts';
+import type { CommittedMigration } from '../../src/graphile/committed-migrations.ts';
+import { appliedIn, readPreflight } from '../../src/migrate/survey.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import {
+  describeHolders,
+  GRAPHILE_LOCK_KEY,
+  MIGRATION_LOCK_KEY,
+  UNKNOWN_HOLDER,
+} from '../../src/session/lock-holder.ts';
+import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';

@@ -1,7 +1,7 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type CommittedMigration, readMigrationFiles } from '../../src/db/committed-migrations.ts';
 import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
+import { type CommittedMigration, readMigrationFiles } from '../../src/graphile/committed-migrations.ts';
 import { isMigrationFile } from '../../src/graphile/migration-text.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';

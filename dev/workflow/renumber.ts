@@ -1,5 +1,9 @@
-import { type CommittedMigration, parseMigration, proveChain } from '../../src/db/committed-migrations.ts';
 import { FilestoreError } from '../../src/errors.ts';
+import {
+  type CommittedMigration,
+  parseMigration,
+  proveChain,
+} from '../../src/graphile/committed-migrations.ts';
 import { hashOf, parseMigrationText } from '../../src/graphile/migration-text.ts';
 
 /** A migration that gets another number or hash. */

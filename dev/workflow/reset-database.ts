@@ -1,6 +1,6 @@
-import { withSession } from '../../src/db/session.ts';
 import { codeOf, hasCode } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { readMigrations } from './committed-files.ts';
 import { refuseToErase, untilUnused } from './erase.ts';

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { UNKNOWN_HOLDER } from '../../src/db/lock-holder.ts';
 import { LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
 import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { isLockedOut } from '../../src/graphile/thread.ts';
+import { UNKNOWN_HOLDER } from '../../src/session/lock-holder.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { type Graphile, startGraphile } from './graphile.ts';
 import type { WorkflowContext } from './workflow-context.ts';

@@ -1,6 +1,6 @@
-import { withSession } from '../../src/db/session.ts';
 import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';

@@ -1,7 +1,7 @@
-import type { SchemaCheck } from '../db/check-schema.ts';
-import type { PendingMigration } from '../db/evaluate-checks.ts';
+import type { SchemaCheck } from '../catalog/drift.ts';
 import type { MigrationReport, MigrationStatus } from '../db/migrations.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
+import type { PendingMigration } from '../migrate/data-checks.ts';
 
 // The documents of `--json`. A command always prints exactly one on stdout. `ok` is false if the command failed (`error`
 // says why) or if `verify` found or could not exclude a difference. If a database is used, `variable` is the environment

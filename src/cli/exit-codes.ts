@@ -1,6 +1,6 @@
-import type { SchemaCheck } from '../db/check-schema.ts';
-import type { MigrationState } from '../db/plan.ts';
+import type { SchemaCheck } from '../catalog/drift.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
+import type { MigrationState } from '../migrate/plan.ts';
 
 /** Exit codes of the process, by error code. */
 export const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {

@@ -1,4 +1,11 @@
-import { type FleetOptions, fleetStatus, migrateFleet, readConcurrency, verifyFleet } from '../db/fleet.ts';
+import { FilestoreError, SettingsError } from '../errors.ts';
+import {
+  type FleetOptions,
+  fleetStatus,
+  migrateFleet,
+  readConcurrency,
+  verifyFleet,
+} from '../migrate/fleet.ts';
 import {
   type FleetEntry,
   type FleetMigration,
@@ -6,8 +13,7 @@ import {
   type FleetStatus,
   type FleetVerification,
   matchResult,
-} from '../db/fleet-report.ts';
-import { FilestoreError, SettingsError } from '../errors.ts';
+} from '../migrate/fleet-report.ts';
 import { readFleet } from '../settings/fleet-file.ts';
 import { count } from '../text.ts';
 import type { Flags } from './define-command.ts';

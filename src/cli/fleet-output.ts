@@ -1,11 +1,11 @@
-import { describeEvent, type MigrationEvent } from '../db/events.ts';
+import { describeEvent, type MigrationEvent } from '../migrate/events.ts';
 import {
   type FleetEntry,
   type FleetEvent,
   type FleetReport,
   type FleetResult,
   matchResult,
-} from '../db/fleet-report.ts';
+} from '../migrate/fleet-report.ts';
 import { count, seconds } from '../text.ts';
 import type { Output } from './output.ts';
 import type { Paint } from './paint.ts';

@@ -1,6 +1,6 @@
-import type { EvaluatedCheck, PendingMigration } from '../db/evaluate-checks.ts';
 import { pendingMigrations, runMigrations } from '../db/migrations.ts';
 import { DatabaseAheadError } from '../errors.ts';
+import type { EvaluatedCheck, PendingMigration } from '../migrate/data-checks.ts';
 import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
 import { capitalized, count, seconds } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
@@ -61,7 +61,7 @@ async function dryRun(output: Output, connection: ConnectionSettings): Promise<n
   for (const line of describeChecks(pending)) output.say(line);
   output.print(pending.map(renderPending).join('\n'));
   const document = { command: 'migrate', dryRun: true, pending } as const;
-  const { failureOfChecks } = await import('../db/evaluate-checks.ts');
+  const { failureOfChecks } = await import('../migrate/data-checks.ts');
   const failure = failureOfChecks(where, pending, []);
   if (failure === undefined) {
     output.document({ ok: true, ...document } satisfies DryRunDocument);

@@ -1,6 +1,5 @@
-import type { MigrationEvent } from '../db/events.ts';
-import { describeEvent } from '../db/events.ts';
 import type { FilestoreError } from '../errors.ts';
+import { describeEvent, type MigrationEvent } from '../migrate/events.ts';
 import { printable, printableLines } from '../text.ts';
 import type { FailureDocument } from './documents.ts';
 import { type Paint, paintFor } from './paint.ts';

@@ -1,6 +1,6 @@
-import { describeHolderAndSince } from '../db/lock-holder.ts';
 import { migrationStatus } from '../db/migrations.ts';
-import type { Migrator } from '../db/survey.ts';
+import type { Migrator } from '../migrate/survey.ts';
+import { describeHolderAndSince } from '../session/lock-holder.ts';
 import { describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';

@@ -1,5 +1,7 @@
 import pg, { type ClientConfig, type Pool, type PoolClient } from 'pg';
 import { FilestoreError } from '../errors.ts';
+import { connectionError } from '../session/connection-error.ts';
+import { watchSilence } from '../session/silence.mjs';
 import { databaseOf, poolConfig } from '../settings/database.ts';
 import {
   type ConnectionSettings,
@@ -7,8 +9,6 @@ import {
   poolSettings,
   serviceConnection,
 } from '../settings/settings.ts';
-import { watchSilence } from '../silence.mjs';
-import { connectionError } from './connection-error.ts';
 import { surviveMigrations } from './overtaken-statements.ts';
 
 /** The schema of this package. SQL writes it before each name. */

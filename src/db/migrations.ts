@@ -1,18 +1,10 @@
-import { readCommittedModel } from '../catalog/committed.ts';
+import { readCommittedModel, refuseMissingFile } from '../catalog/committed-model.ts';
+import type { SchemaCheck } from '../catalog/drift.ts';
 import { NotMigratedError } from '../errors.ts';
-import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
-import { type Database, type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
-import { type MigrationSettings, migrationSettings } from '../settings/settings.ts';
-import { capitalized, count } from '../text.ts';
-import type { SchemaCheck } from './check-schema.ts';
-import {
-  type CommittedMigration,
-  readCommittedMigrations,
-  refuseMissingFile,
-} from './committed-migrations.ts';
-import type { PendingMigration } from './evaluate-checks.ts';
-import { describeEvent, type MigrationEvent } from './events.ts';
-import type { LockTimeouts } from './lock-waits.ts';
+import { type CommittedMigration, readCommittedMigrations } from '../graphile/committed-migrations.ts';
+import type { PendingMigration } from '../migrate/data-checks.ts';
+import { describeEvent, type MigrationEvent } from '../migrate/events.ts';
+import type { LockTimeouts } from '../migrate/lock-timeouts.ts';
 import {
   type AppliedMigration,
   type MigrationState,
@@ -20,11 +12,15 @@ import {
   problemsOf,
   refuseDiverged,
   whyNotComparable,
-} from './plan.ts';
-import { run } from './run.ts';
-import { Progress, type Run } from './run-state.ts';
-import { type Session, withSession } from './session.ts';
-import { type Migrator, type Survey, survey } from './survey.ts';
+} from '../migrate/plan.ts';
+import { run } from '../migrate/run.ts';
+import { Progress, type Run } from '../migrate/run-state.ts';
+import { type Migrator, type Survey, survey } from '../migrate/survey.ts';
+import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
+import { type Session, withSession } from '../session/session.ts';
+import { type Database, type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
+import { type MigrationSettings, migrationSettings } from '../settings/settings.ts';
+import { capitalized, count } from '../text.ts';
 
 /** Which database: see {@link DatabaseOptions}. */
 export type MigrationOptions = DatabaseOptions;
@@ -179,9 +175,9 @@ export async function pendingMigrations(
   return withSurvey(options, async (found, session, committed) => {
     const pending = pendingIn(found.plan, found.where);
     if (pending.length > 0) await readCommittedModel();
-    const { refuseConflicts } = await import('./check-schema.ts');
+    const { refuseConflicts } = await import('../catalog/drift.ts');
     if (found.adopting) await refuseConflicts(session, committed);
-    const { describePending } = await import('./evaluate-checks.ts');
+    const { describePending } = await import('../migrate/data-checks.ts');
     return describePending(session, pending, migrationSettings(options.env).checkTimeoutMs);
   });
 }
@@ -227,7 +223,7 @@ export async function checkSurveyed(
   refuseDiverged(plan, where);
   const reason = whyNotComparable(plan);
   if (reason !== undefined) return { state: 'unchecked', reason };
-  const { checkSchemaAndRights } = await import('./check-schema.ts');
+  const { checkSchemaAndRights } = await import('../catalog/drift.ts');
   return checkSchemaAndRights(session, committed);
 }
 

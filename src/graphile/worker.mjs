@@ -6,8 +6,8 @@ import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import '../node-20.mjs';
+import { watchSilence } from '../session/silence.mjs';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
-import { watchSilence } from '../silence.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
 import { CURRENT_UNCHANGED, isMigrationText, RECORD_QUERY, targetIn } from './library-words.mjs';
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { adoptionConflicts } from '../../src/catalog/adoption.ts';
-import { readCommittedModel } from '../../src/catalog/committed.ts';
+import { readCommittedModel } from '../../src/catalog/committed-model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
 

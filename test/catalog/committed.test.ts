@@ -2,10 +2,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { MODEL_FILE, readCommittedModel } from '../../src/catalog/committed.ts';
+import { MODEL_FILE, readCommittedModel } from '../../src/catalog/committed-model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { renderModel } from '../../src/catalog/render.ts';
-import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { databaseForFile } from '../support/test-database.ts';
 

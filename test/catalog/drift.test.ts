@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { readCommittedModel } from '../../src/catalog/committed.ts';
+import { readCommittedModel } from '../../src/catalog/committed-model.ts';
 import { compareModels, describeDifference } from '../../src/catalog/compare.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';

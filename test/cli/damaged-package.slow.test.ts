@@ -10,7 +10,7 @@ import {
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { MODEL_FILE } from '../../src/catalog/committed.ts';
+import { MODEL_FILE } from '../../src/catalog/committed-model.ts';
 import { askFunctionsOf, command, jsonCommand } from '../support/answers.ts';
 import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
 import { createMount, createNode } from '../support/nodes.ts';

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { command } from '../support/answers.ts';
 import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
 import { committedMigrations } from '../support/committed-files.ts';

@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { expect, test } from 'vitest';
 import { copyPackage } from '../../harness/package-copy.ts';
-import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { runMigrations } from '../../src/index.ts';
+import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { type CliResult, runCli } from '../support/command-line.ts';
 import { rolesForEachTest } from '../support/roles.ts';
 import { databaseForEachTest } from '../support/test-database.ts';

@@ -3,8 +3,8 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
-import { type AppliedMigration, planMigrations } from '../../src/db/plan.ts';
+import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
+import { type AppliedMigration, planMigrations } from '../../src/migrate/plan.ts';
 
 const requireGraphile = createRequire(import.meta.url);
 const { calculateHash } = requireGraphile('graphile-migrate/dist/hash.js') as {

@@ -1,7 +1,7 @@
 import pg, { type Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { migrationStatus } from '../../src/index.ts';
+import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { runCli } from '../support/command-line.ts';
 import { type OwnServer, startOwnServer } from '../support/own-server.ts';
 

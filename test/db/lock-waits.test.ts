@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { LockWaits } from '../../src/db/lock-waits.ts';
+import { LockWaits } from '../../src/migrate/lock-timeouts.ts';
 
 const LIMIT_MS = 5_000;
 const FILE = '000007-more.sql';

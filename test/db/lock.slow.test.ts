@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import pg, { type Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
-import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
+import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { collect, runCli, startCli } from '../support/command-line.ts';
 import { hostForFile } from '../support/host.ts';
 import { type Arrangement, openScene, type Scene } from '../support/migrator-scene.ts';

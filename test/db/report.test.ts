@@ -1,6 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import {
   describeEvent,
   type MigrationEvent,
@@ -8,6 +7,7 @@ import {
   type RunMigrationsOptions,
   runMigrations,
 } from '../../src/index.ts';
+import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { committedMigrations, migrationNumber, migrationText } from '../support/committed-files.ts';
 import { one } from '../support/nodes.ts';
 import { databaseForEachTest } from '../support/test-database.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import { type MigrationSpan, type RunMigrationsOptions, runMigrations } from '../../src/index.ts';
+import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { committedMigrations } from '../support/committed-files.ts';
 import { databaseForEachTest } from '../support/test-database.ts';
 

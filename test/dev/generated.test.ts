@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { describeStaleness, findStaleFiles, generateFiles } from '../../dev/generated-files.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { readCommittedModel } from '../../src/catalog/committed.ts';
+import { readCommittedModel } from '../../src/catalog/committed-model.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
 

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, renameSync, rmSync } from 'node:
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { addColumn, type Checkout, makeCheckout, renumbered, withoutPlace } from '../support/branches.ts';
 import { collect, runCli, startCli } from '../support/command-line.ts';
 import { columnsOf, makeWorkflowDatabases, query, type WorkflowEnv } from '../support/workflow.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { chain } from '../../dev/check/gates/chain.ts';
 import { readSources } from '../../dev/check/sources.ts';
-import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { addColumn, type Checkout, makeCheckout, renumbered, withoutPlace } from '../support/branches.ts';
 import { type CliResult, runCli } from '../support/command-line.ts';
 import { PASSED } from '../support/spoiled-package.ts';

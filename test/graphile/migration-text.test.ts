@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 

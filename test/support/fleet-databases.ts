@@ -1,5 +1,5 @@
-import { MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
 import type { FleetDatabase } from '../../src/index.ts';
+import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import { committedMigrations, migrationNumber, numberAfterLast } from './committed-files.ts';
 import type { TestDatabase } from './test-database.ts';
 

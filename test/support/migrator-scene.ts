@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg, { type Client } from 'pg';
 import { databaseUrl } from '../../harness/connection.ts';
 import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
-import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/db/lock-keys.ts';
+import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
 import {
   closeGate,
   type Gate,

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { connectionTo } from '../../harness/connection.ts';
 import type { PackageCopy } from '../../harness/package-copy.ts';
-import { readCommittedMigrations } from '../../src/db/committed-migrations.ts';
-import { type RunResult, run } from '../../src/db/run.ts';
-import { Progress } from '../../src/db/run-state.ts';
+import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import type { MigrationEvent } from '../../src/index.ts';
+import { type RunResult, run } from '../../src/migrate/run.ts';
+import { Progress } from '../../src/migrate/run-state.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type MigrationSettings, migrationSettings } from '../../src/settings/settings.ts';
 

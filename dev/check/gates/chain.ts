@@ -1,6 +1,9 @@
 import { join } from 'node:path';
-import { type CommittedMigration, readCommittedMigrations } from '../../../src/db/committed-migrations.ts';
 import { hasCode, MigrationsInvalidError } from '../../../src/errors.ts';
+import {
+  type CommittedMigration,
+  readCommittedMigrations,
+} from '../../../src/graphile/committed-migrations.ts';
 import { type Gate, judge, type Problem } from '../gate.ts';
 import { COMMITTED, type Sources } from '../sources.ts';
 

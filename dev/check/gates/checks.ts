@@ -1,4 +1,4 @@
-import { readChecks } from '../../../src/db/migration-checks.ts';
+import { readChecks } from '../../../src/migrate/data-check-text.ts';
 import { type Gate, judge } from '../gate.ts';
 import { migrationsOf, type Sources } from '../sources.ts';
 

@@ -1,4 +1,4 @@
-import { concurrentIndexOf } from '../../../src/db/invalid-index.ts';
+import { concurrentIndexOf } from '../../../src/migrate/invalid-index.ts';
 import { describeSchema } from '../../documents/describe-schema.ts';
 import type { SchemaDescription } from '../../documents/description.ts';
 import { sourceOfColumn } from '../../documents/view-columns.ts';

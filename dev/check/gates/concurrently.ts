@@ -1,4 +1,4 @@
-import { concurrentIndexOf } from '../../../src/db/invalid-index.ts';
+import { concurrentIndexOf } from '../../../src/migrate/invalid-index.ts';
 import { isWord, type SqlStatement } from '../../../src/sql-text.ts';
 import { type Gate, judge, type Problem } from '../gate.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { readCommittedMigrations } from '../../../src/db/committed-migrations.ts';
+import { readCommittedMigrations } from '../../../src/graphile/committed-migrations.ts';
 import { findStaleFiles, generateFiles } from '../../generated-files.ts';
 import { type Gate, judge, notRun } from '../gate.ts';
 import type { DatabaseSubject } from '../subject.ts';

@@ -1,7 +1,7 @@
+import type { SchemaCheck } from '../catalog/drift.ts';
+import type { MigrationReport, MigrationStatus } from '../db/migrations.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
-import type { SchemaCheck } from './check-schema.ts';
 import type { MigrationEvent } from './events.ts';
-import type { MigrationReport, MigrationStatus } from './migrations.ts';
 
 /** What happens to a database of a fleet. */
 export type FleetEvent<Found> =

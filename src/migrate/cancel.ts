@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { GraphileThread } from '../graphile/thread.ts';
-import type { Queryable, Session } from './session.ts';
+import type { Queryable, Session } from '../session/session.ts';
 
 const CANCEL_EVERY_MS = 50;
 /** How long a cancelled statement may take to end before its session is ended, and then the thread. */

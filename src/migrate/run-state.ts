@@ -1,11 +1,11 @@
 import { FilestoreError, MigrationFailedError, sqlStateOf } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { PassingFailure } from '../session/connection-error.ts';
+import type { Session } from '../session/session.ts';
 import type { Database } from '../settings/database.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
-import { PassingFailure } from './connection-error.ts';
 import type { MigrationEvent, MigrationSpan, MigrationSpanError } from './events.ts';
-import { LockWaits } from './lock-waits.ts';
-import type { Session } from './session.ts';
+import { LockWaits } from './lock-timeouts.ts';
 import type { Survey } from './survey.ts';
 
 /** A run: its input, resolved before it begins, and its progress. */

@@ -1,6 +1,6 @@
 import { DatabaseAheadError, FilestoreError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { capitalized, compareNames, count } from '../text.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
 
 /** A recorded migration: a row of graphile_migrate.migrations. */
 export interface AppliedMigration {

@@ -1,15 +1,14 @@
-import { adoptionConflicts } from '../catalog/adoption.ts';
-import { readCommittedModel } from '../catalog/committed.ts';
-import { compareModels, describeDifference } from '../catalog/compare.ts';
-import type { LiveCatalog } from '../catalog/model.ts';
-import { readCatalog } from '../catalog/read.ts';
-import { FilestoreError, SchemaConflictError, SchemaDriftedError } from '../errors.ts';
+import { FilestoreError, SchemaConflictError } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { isConnectionLoss } from '../session/connection-error.ts';
+import type { Queryable, Session } from '../session/session.ts';
 import { capitalized, printable } from '../text.ts';
-import { type CommittedMigration, refuseModelOfLaterOne } from './committed-migrations.ts';
-import { isConnectionLoss } from './connection-error.ts';
+import { adoptionConflicts } from './adoption.ts';
+import { readCommittedModel, refuseModelOfLaterOne } from './committed-model.ts';
+import { compareModels, describeDifference } from './compare.ts';
+import type { LiveCatalog } from './model.ts';
+import { readCatalog } from './read.ts';
 import { checkRights } from './rights.ts';
-import type { Run } from './run-state.ts';
-import type { Queryable, Session } from './session.ts';
 
 /** The result of comparing the live schema with the model of the package. */
 export type SchemaCheck =
@@ -90,33 +89,6 @@ export async function refuseConflicts(
     `Schema filestore exists in ${session.database.where} with another shape and without a recorded migration: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database. Correct these objects, or move them to another schema (alter table … set schema …), then run this again.`,
     conflicts,
   );
-}
-
-/**
- * Compares the schema after a run that applied something.
- * @throws {SchemaDriftedError} when it differs from its model.
- */
-export async function verifyRun(run: Run, session: Session): Promise<SchemaCheck> {
-  const warn = (message: string) => run.emit({ type: 'warning', message });
-  const check = await checkSchema(session, run.committed);
-  if (check.state === 'drifted') {
-    const { applied } = run.progress;
-    throw new SchemaDriftedError(
-      `The schema in ${session.database.where} differs from its migrations:\n${check.differences.map((line) => `  ${line}`).join('\n')}\nSomeone changed it by hand. Undo the change, or write it as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
-      check.differences,
-      applied,
-    );
-  }
-  if (check.state === 'unchecked') {
-    warn(`The schema was not checked: ${check.reason}`);
-    return check;
-  }
-  check.notes.forEach(warn);
-  // Rights that someone granted by hand are no reason to fail a deploy.
-  const rights = await checkRights(session);
-  if (rights.state === 'unchecked') warn(rights.reason);
-  if (rights.state === 'drifted') rights.differences.forEach(warn);
-  return check;
 }
 
 /**

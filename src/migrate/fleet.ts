@@ -1,4 +1,14 @@
+import {
+  checkSurveyed,
+  listen,
+  migrate,
+  prepareRun,
+  readFiles,
+  readPackage,
+  statusOf,
+} from '../db/migrations.ts';
 import { DatabaseAheadError, FilestoreError, RunAbortedError } from '../errors.ts';
+import { type Session, withSession } from '../session/session.ts';
 import type { Database } from '../settings/database.ts';
 import { type FleetDatabase, type FleetMember, resolveFleet } from '../settings/fleet-members.ts';
 import {
@@ -18,17 +28,7 @@ import type {
   FleetStatus,
   FleetVerification,
 } from './fleet-report.ts';
-import {
-  checkSurveyed,
-  listen,
-  migrate,
-  prepareRun,
-  readFiles,
-  readPackage,
-  statusOf,
-} from './migrations.ts';
 import { describeStop } from './run.ts';
-import { type Session, withSession } from './session.ts';
 import { type Survey, survey } from './survey.ts';
 
 /** Enough to hide the waits for slow servers. A run that applies something takes a thread and two connections. */

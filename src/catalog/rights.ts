@@ -1,7 +1,7 @@
+import { isConnectionLoss } from '../session/connection-error.ts';
+import { lastRows, type Queryable } from '../session/session.ts';
 import { underPinnedSettings } from '../settings/server-settings.ts';
 import { printable } from '../text.ts';
-import { isConnectionLoss } from './connection-error.ts';
-import { lastRows, type Queryable } from './session.ts';
 
 /** The result of comparing the rights of roles with the levels that `filestore.grant_access` recorded. */
 export type RightsCheck =

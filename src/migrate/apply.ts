@@ -1,15 +1,15 @@
 import { LockNotAcquiredError } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import type { MigrationLimits, ThreadEvent, ThreadOutcome } from '../graphile/protocol.ts';
 import { type GraphileThread, isLockedOut } from '../graphile/thread.ts';
+import { PassingFailure } from '../session/connection-error.ts';
+import { UNKNOWN_HOLDER } from '../session/lock-holder.ts';
+import { type Watch, watchMigration } from './blockers.ts';
 import { cancelThread } from './cancel.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
-import { PassingFailure } from './connection-error.ts';
 import { worksConcurrently } from './invalid-index.ts';
-import { UNKNOWN_HOLDER } from './lock-holder.ts';
 import { failureOf } from './migration-failure.ts';
 import { noteApplied, noteUnreported } from './note-applied.ts';
 import type { Run, Surveyed } from './run-state.ts';
-import { type Watch, watchMigration } from './watch-migration.ts';
 
 /**
  * Applies the pending migrations and watches for blockers. Returns when all are applied, or throws.

@@ -1,4 +1,4 @@
-import { readCommittedModel } from '../catalog/committed.ts';
+import { readCommittedModel } from '../catalog/committed-model.ts';
 import { type GraphileThread, startThread } from '../graphile/thread.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
@@ -15,9 +15,9 @@ export async function applyPending(surveyed: Surveyed): Promise<void> {
   try {
     const [{ lock }, { refuseConflicts }, { passChecks }, { clearInvalidIndexes }, { apply }] =
       await Promise.all([
-        import('./lock.ts'),
-        import('./check-schema.ts'),
-        import('./evaluate-checks.ts'),
+        import('./migration-lock.ts'),
+        import('../catalog/drift.ts'),
+        import('./data-checks.ts'),
         import('./clear-indexes.ts'),
         import('./apply.ts'),
       ]);

@@ -1,7 +1,7 @@
 import { MigrationFailedError, sqlStateOf } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { isConnectionLoss, PassingFailure } from '../session/connection-error.ts';
 import { cancelUntil } from './cancel.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
-import { isConnectionLoss, PassingFailure } from './connection-error.ts';
 import { concurrentIndexOf, dropInvalidIndex, IndexBusyError, type IndexName } from './invalid-index.ts';
 import type { Run, Surveyed } from './run-state.ts';
 

@@ -1,11 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { type FilestoreError, hasCode, MigrationFailedError, RunAbortedError } from '../errors.ts';
+import type { SchemaCheck } from '../catalog/drift.ts';
+import {
+  type FilestoreError,
+  hasCode,
+  MigrationFailedError,
+  RunAbortedError,
+  SchemaDriftedError,
+} from '../errors.ts';
+import { connectionLostError, isConnectionLoss, PassingFailure } from '../session/connection-error.ts';
+import { openSession, type Session } from '../session/session.ts';
 import { endSessions } from './cancel.ts';
-import type { SchemaCheck } from './check-schema.ts';
-import { connectionLostError, isConnectionLoss, PassingFailure } from './connection-error.ts';
 import { pendingIn, refuseDisabledTriggers, refuseReadOnly } from './plan.ts';
 import { type Progress, type Run, type RunUnderWay, Spans } from './run-state.ts';
-import { openSession } from './session.ts';
 import { survey } from './survey.ts';
 
 /** How a run ended. */
@@ -110,7 +116,6 @@ async function attempt(run: RunUnderWay): Promise<RunResult> {
     if (!run.compareSchema || progress.durations.size === 0) {
       return { progress, serverVersion, schema: { state: 'unchecked', reason: notCompared } };
     }
-    const { verifyRun } = await import('./check-schema.ts');
     spans.begin('verify');
     const schema = await verifyRun(run, session);
     spans.end();
@@ -122,6 +127,35 @@ async function attempt(run: RunUnderWay): Promise<RunResult> {
   } finally {
     await session.close({ clear: settings.pooler === 'session' });
   }
+}
+
+/**
+ * Compares the schema after a run that applied something.
+ * @throws {SchemaDriftedError} when it differs from its model.
+ */
+async function verifyRun(run: Run, session: Session): Promise<SchemaCheck> {
+  const { checkSchema } = await import('../catalog/drift.ts');
+  const { checkRights } = await import('../catalog/rights.ts');
+  const warn = (message: string) => run.emit({ type: 'warning', message });
+  const check = await checkSchema(session, run.committed);
+  if (check.state === 'drifted') {
+    const { applied } = run.progress;
+    throw new SchemaDriftedError(
+      `The schema in ${session.database.where} differs from its migrations:\n${check.differences.map((line) => `  ${line}`).join('\n')}\nSomeone changed it by hand. Undo the change, or write it as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
+      check.differences,
+      applied,
+    );
+  }
+  if (check.state === 'unchecked') {
+    warn(`The schema was not checked: ${check.reason}`);
+    return check;
+  }
+  check.notes.forEach(warn);
+  // Rights that someone granted by hand are no reason to fail a deploy.
+  const rights = await checkRights(session);
+  if (rights.state === 'unchecked') warn(rights.reason);
+  if (rights.state === 'drifted') rights.differences.forEach(warn);
+  return check;
 }
 
 /** The error of a run that was stopped. `cause` is the error of its current step. */

@@ -1,8 +1,8 @@
 import { codeOf, type LockHolder } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { describeHolders, type HolderRow, lockHolder, readHolder } from '../session/lock-holder.ts';
+import type { Queryable } from '../session/session.ts';
 import { tokenize } from '../sql-text.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
-import { describeHolders, type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
-import type { Queryable } from './session.ts';
 
 /** An index and its schema, as the catalog has them. */
 export interface IndexName {

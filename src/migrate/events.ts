@@ -1,6 +1,6 @@
 import type { FilestoreErrorCode, LockHolder } from '../errors.ts';
+import { describeHolderAndSince, describeHolders } from '../session/lock-holder.ts';
 import { capitalized, count, printable, seconds } from '../text.ts';
-import { describeHolderAndSince, describeHolders } from './lock-holder.ts';
 
 /** Progress of an index build, from pg_stat_progress_create_index. */
 export interface IndexBuild {

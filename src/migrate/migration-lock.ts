@@ -1,13 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LockHolder, LockNotAcquiredError } from '../errors.ts';
+import { describeHolderAndSince, keyOf, MIGRATION_LOCK_KEY, UNKNOWN_HOLDER } from '../session/lock-holder.ts';
+import type { Queryable } from '../session/session.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { seconds } from '../text.ts';
-import { describeHolderAndSince, keyOf, UNKNOWN_HOLDER } from './lock-holder.ts';
-import { MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import { pendingIn } from './plan.ts';
 import type { Surveyed } from './run-state.ts';
-import type { Queryable } from './session.ts';
 import { survey } from './survey.ts';
 
 /** Mean interval of polling: low load, and no noticeable delay. */

@@ -1,14 +1,19 @@
 import { MigrationFailedError, type MigrationFailurePlace, sqlStateOf } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
+import {
+  connectionLostError,
+  isConnectionLoss,
+  isPassing,
+  PassingFailure,
+} from '../session/connection-error.ts';
+import type { Queryable } from '../session/session.ts';
 import { placeAt } from '../sql-text.ts';
 import { asSentence, capitalized, printable, seconds } from '../text.ts';
+import type { Watch } from './blockers.ts';
 import { clearAfterFailure } from './clear-indexes.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
-import { connectionLostError, isConnectionLoss, isPassing, PassingFailure } from './connection-error.ts';
 import { worksConcurrently } from './invalid-index.ts';
 import type { Surveyed } from './run-state.ts';
-import type { Queryable } from './session.ts';
-import type { Watch } from './watch-migration.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {

@@ -1,8 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import type { GraphileThread } from '../graphile/thread.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
-import type { IndexBuild } from './events.ts';
-import { worksConcurrently } from './invalid-index.ts';
 import {
   describeHolders,
   type HolderRow,
@@ -10,7 +8,9 @@ import {
   preparedHolder,
   readHolder,
   sessionHolder,
-} from './lock-holder.ts';
+} from '../session/lock-holder.ts';
+import type { IndexBuild } from './events.ts';
+import { worksConcurrently } from './invalid-index.ts';
 import type { Surveyed } from './run-state.ts';
 
 const LOOK_MS = 50;

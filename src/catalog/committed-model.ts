@@ -1,7 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { FilestoreError } from '../errors.ts';
+import { FilestoreError, MigrationsInvalidError } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { PACKAGE_ROOT, RESTORE_PACKAGE } from '../package-root.ts';
+import { compareNames } from '../text.ts';
 import { type ModelledMigration, modelledMigrationOf, parseModel, type SchemaModel } from './render.ts';
 
 /** The model of the schema, in a package. */
@@ -32,4 +34,27 @@ export async function readModelledMigration(
 ): Promise<ModelledMigration | undefined> {
   const text = await readFile(join(root, MODEL_FILE), 'utf8').catch(() => '');
   return modelledMigrationOf(text);
+}
+
+/**
+ * Refuses a package without the file of its last migration, which the chain of the other files does not show.
+ * @throws {MigrationsInvalidError} naming the file.
+ */
+export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {
+  const modelled = await readModelledMigration();
+  if (modelled !== undefined) refuseModelOfLaterOne(modelled, committed);
+}
+
+/** @throws {MigrationsInvalidError} when the model includes a migration after the last of the files. */
+export function refuseModelOfLaterOne(
+  { filename }: ModelledMigration,
+  committed: readonly CommittedMigration[],
+): void {
+  const last = committed.at(-1);
+  if (last === undefined || compareNames(filename, last.filename) <= 0) return;
+  throw new MigrationsInvalidError(
+    'MIGRATION_FILE_MISSING',
+    `Migration ${filename} is missing: the package's model of the schema includes it, but the files end with ${last.filename}. Restore the folder from version control, or install the package again. If you uncommitted it, regenerate the model (npm run db:docs).`,
+    filename,
+  );
 }

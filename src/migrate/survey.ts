@@ -1,12 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { FilestoreError, type LockHolder } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import {
+  GRAPHILE_LOCK_KEY,
+  type HolderRow,
+  lockHolder,
+  MIGRATION_LOCK_KEY,
+  readHolder,
+} from '../session/lock-holder.ts';
+import { lastRows, type Session } from '../session/session.ts';
 import { underPinnedSettings } from '../settings/server-settings.ts';
 import { capitalized, seconds } from '../text.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
-import { type HolderRow, lockHolder, readHolder } from './lock-holder.ts';
-import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from './lock-keys.ts';
 import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
-import { lastRows, type Session } from './session.ts';
 
 /** The state of a database before a run. */
 export interface Preflight {

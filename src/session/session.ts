@@ -2,8 +2,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { Database } from '../settings/database.ts';
 import { sendUntilLifted } from '../settings/setting-statement.mjs';
-import { watchSilence } from '../silence.mjs';
 import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
+import { watchSilence } from './silence.mjs';
 
 /** A server that does not answer for this long counts as lost. */
 const ANSWER_MS = 5_000;

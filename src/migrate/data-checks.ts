@@ -5,15 +5,15 @@ import {
   MigrationsInvalidError,
   sqlStateOf,
 } from '../errors.ts';
+import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { isConnectionLoss } from '../session/connection-error.ts';
+import type { Queryable } from '../session/session.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { placeAt } from '../sql-text.ts';
 import { asSentence, capitalized, count, printable, seconds } from '../text.ts';
-import type { CommittedMigration } from './committed-migrations.ts';
-import { isConnectionLoss } from './connection-error.ts';
-import { type MigrationCheck, readChecks } from './migration-checks.ts';
+import { type MigrationCheck, readChecks } from './data-check-text.ts';
 import type { Surveyed } from './run-state.ts';
-import type { Queryable } from './session.ts';
 
 /** What a check returned. */
 export type CheckOutcome =

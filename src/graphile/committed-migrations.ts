@@ -1,17 +1,15 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readModelledMigration } from '../catalog/committed.ts';
-import type { ModelledMigration } from '../catalog/render.ts';
 import { FilestoreError, type MigrationsInvalidCode, MigrationsInvalidError } from '../errors.ts';
+import { RESTORE_PACKAGE } from '../package-root.ts';
+import { compareNames } from '../text.ts';
 import {
   hashOf,
   isMigrationFile,
   type MigrationText,
   parseMigrationText,
   recordedNameOf,
-} from '../graphile/migration-text.ts';
-import { RESTORE_PACKAGE } from '../package-root.ts';
-import { compareNames } from '../text.ts';
+} from './migration-text.ts';
 
 /** A migration, read from its file in `migrations/committed`. */
 export interface CommittedMigration extends Pick<MigrationText, 'body' | 'transaction' | 'linesBeforeBody'> {
@@ -178,29 +176,6 @@ function describeBreak(
   return new MigrationsInvalidError(
     'MIGRATION_OUT_OF_CHAIN',
     `Migration ${filename} does not follow ${before?.filename ?? 'the start'}: one of them was rewritten. ${restore}`,
-    filename,
-  );
-}
-
-/**
- * Refuses a package without the file of its last migration, which the chain of the other files does not show.
- * @throws {MigrationsInvalidError} naming the file.
- */
-export async function refuseMissingFile(committed: readonly CommittedMigration[]): Promise<void> {
-  const modelled = await readModelledMigration();
-  if (modelled !== undefined) refuseModelOfLaterOne(modelled, committed);
-}
-
-/** @throws {MigrationsInvalidError} when the model includes a migration after the last of the files. */
-export function refuseModelOfLaterOne(
-  { filename }: ModelledMigration,
-  committed: readonly CommittedMigration[],
-): void {
-  const last = committed.at(-1);
-  if (last === undefined || compareNames(filename, last.filename) <= 0) return;
-  throw new MigrationsInvalidError(
-    'MIGRATION_FILE_MISSING',
-    `Migration ${filename} is missing: the package's model of the schema includes it, but the files end with ${last.filename}. Restore the folder from version control, or install the package again. If you uncommitted it, regenerate the model (npm run db:docs).`,
     filename,
   );
 }

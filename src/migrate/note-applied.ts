@@ -1,7 +1,7 @@
 import { MigrationFailedError } from '../errors.ts';
 import type { ThreadOutcome } from '../graphile/protocol.ts';
+import type { Watch } from './blockers.ts';
 import type { RunUnderWay, Surveyed } from './run-state.ts';
-import type { Watch } from './watch-migration.ts';
 
 /** Counts a migration as applied, and reports it. */
 export function noteApplied({ progress, emit }: RunUnderWay, filename: string, durationMs: number): void {
