@@ -8,6 +8,8 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 let client: Client;
 let mount: Mount;
+/** The id of a mount that has only its root. */
+let bare: string;
 /** Ids of directories by name. */
 let ids: Readonly<Record<'d5' | 'd1' | 'empty' | 'gone', string>>;
 /** Number of pages that a lookup by primary key reads. */
@@ -19,6 +21,7 @@ beforeAll(async () => {
   await database().query(
     "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('bare', 'local', '/bare')",
   );
+  bare = (await one(database(), "select id from filestore.backend_mounts where mount_key = 'bare'")).id;
   // The few changes since the last poll, with the deletion of "gone".
   await database().query(
     `update filestore.nodes set storage_class = 'COLD'
@@ -202,9 +205,9 @@ const STATEMENTS: readonly (readonly [string, () => string, string, number])[] =
   [
     'all nodes of a mount that has few, live and deleted',
     () =>
-      `select id from filestore.nodes where backend_mount_id = (select max(id) from filestore.backend_mounts) and live
+      `select id from filestore.nodes where backend_mount_id = ${bare} and live
        union all
-       select id from filestore.nodes where backend_mount_id = (select max(id) from filestore.backend_mounts) and not live`,
+       select id from filestore.nodes where backend_mount_id = ${bare} and not live`,
     'nodes_live_path_idx',
     1,
   ],
