@@ -13,7 +13,7 @@ import {
 } from '../support/concurrent-index.ts';
 import { one } from '../support/nodes.ts';
 import { eventsOf, startRun } from '../support/run-copy.ts';
-import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
+import { asAdmin, asSuperuser, databaseForEachTest } from '../support/test-database.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();
@@ -170,8 +170,10 @@ describe('a build that another session blocks', () => {
 
   test('by a deadlock is tried again', async () => {
     // The build must find the deadlock. It checks once, so the other session has to wait before that.
-    await asAdmin((admin) => admin.query(`alter database ${database().name} set deadlock_timeout = '4s'`));
-    const other = await database().connect();
+    await asSuperuser((superuser) =>
+      superuser.query(`alter database ${database().name} set deadlock_timeout = '4s'`),
+    );
+    const other = await database().connectAsSuperuser();
     await other.query("set deadlock_timeout = '10min'");
     await other.query('begin');
     await other.query('insert into app.items default values');
