@@ -64,3 +64,27 @@ export const NEVER_NULL: Readonly<Record<string, readonly string[]>> = {
   list_totals: ['node_id', 'size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
   list_unseen: ['node_ids'],
 };
+
+/** Functions that return one value, which may be null. The catalog does not show this. */
+export const NULL_VALUES: readonly string[] = ['node_location'];
+
+/** What the catalog does not show of a view. A test compares it with the rows that pg returns. */
+export interface ViewFacts {
+  /** The tables whose columns it shows unchanged, with the same name and type; the first one that has the column counts. */
+  readonly from: readonly string[];
+  /** Columns that it shows under another name. */
+  readonly renamed?: Readonly<Record<string, { readonly table: string; readonly column: string }>>;
+  /** Columns that may be null, although they are not null in the table. */
+  readonly nullable?: readonly string[];
+}
+
+export const VIEWS: Readonly<Record<string, ViewFacts>> = {
+  view_filestore_active_nodes: {
+    from: ['nodes', 'backend_mounts', 'node_sightings'],
+    renamed: { mount_state: { table: 'backend_mounts', column: 'state' } },
+    nullable: ['last_seen_at', 'last_reconciled_at'],
+  },
+  view_filestore_directories: { from: ['nodes', 'backend_mounts', 'rollups'] },
+  view_filestore_mount_moves: { from: ['moves'] },
+  view_filestore_node_versions: { from: ['snapshots'], nullable: ['valid_to'] },
+};

@@ -546,13 +546,13 @@ export interface DirectoryRow {
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
   /** Bytes of the files below. */
-  size_bytes: string | null;
+  size_bytes: string;
   /** Number of files below. */
-  file_count: string | null;
+  file_count: string;
   /** Number of directories below, itself not counted. */
-  dir_count: string | null;
+  dir_count: string;
   /** Number of live files and directories directly in it. */
-  child_count: string | null;
+  child_count: string;
   /** up_to_date; pending when these exact totals include deltas that are not folded yet; stale from when the totals are marked so until filestore.recount_rollups. */
   consistency_state: TotalsState | null;
   /** When the totals were last recounted from the nodes. */

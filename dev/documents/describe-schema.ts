@@ -3,7 +3,7 @@ import { inOneLine, withoutNeedlessQuotes } from '../../src/catalog/normalize.ts
 import { NAMED_OBJECTS } from '../../src/catalog/query.ts';
 import type { CatalogClient } from '../../src/catalog/read.ts';
 import { underPinnedSettings } from '../../src/settings/server-settings.ts';
-import type { RelationDescription, SchemaDescription } from './description.ts';
+import type { SchemaDescription } from './description.ts';
 import { sourceOfColumn } from './view-columns.ts';
 
 const COLUMNS = `
@@ -65,7 +65,6 @@ const RELATIONS = `
            'kind', r.kind,
            'name', r.relname,
            'comment', obj_description(r.oid, 'pg_class'),
-           'query', case when r.kind <> 'table' then pg_get_viewdef(r.oid) end,
            'columns', (${COLUMNS}),
            'constraints', (${CONSTRAINTS}),
            'indexes', (${INDEXES}),
@@ -122,21 +121,17 @@ export async function describeSchema(client: CatalogClient): Promise<SchemaDescr
 
 /** Copies the comment of the source column to a view's column without a comment. */
 function withCommentsOfTables(schema: SchemaDescription): SchemaDescription {
-  const commentOf = (relation: RelationDescription, column: string): string | null => {
-    const own = relation.columns.find(({ name }) => name === column)?.comment ?? null;
-    if (own !== null || relation.query === null) return own;
-    const sourceName = sourceOfColumn(relation.query, column);
-    const source = schema.relations.find(({ name }) => name === sourceName);
-    return source === undefined ? null : commentOf(source, column);
-  };
   const relations = schema.relations.map((relation) => ({
     ...relation,
-    columns: relation.columns.map((column) => ({ ...column, comment: commentOf(relation, column.name) })),
+    columns: relation.columns.map((column) => ({
+      ...column,
+      comment: column.comment ?? sourceOfColumn(relation, column, schema.relations)?.column.comment ?? null,
+    })),
   }));
   return { ...schema, relations };
 }
 
-/** Normalizes texts that depend on the server's version, except comments and queries. */
+/** Normalizes texts that depend on the server's version, except comments. */
 const NORMALIZED = new Set(['type', 'base', 'definition', 'default', 'generated', 'result', 'checks']);
 
 function normalize<T>(value: T, key = ''): T {

@@ -25,8 +25,6 @@ export interface RelationDescription {
   readonly kind: 'table' | 'view' | 'materialized view';
   readonly name: string;
   readonly comment: string | null;
-  /** The query of a view; null for a table. */
-  readonly query: string | null;
   readonly columns: readonly ColumnDescription[];
   /** Keys first, then checks. */
   readonly constraints: readonly ConstraintDescription[];

@@ -1,3 +1,4 @@
+import { NULL_VALUES } from '../../migrations/facts.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import { type AccessDescription, LEVELS, type Level } from './access.ts';
 import {
@@ -168,7 +169,7 @@ function resultOf(routine: CallableRoutine, schema: SchemaDescription, types: Ty
   if (row !== undefined) return nestedResult(routine, columns, row, relations, types);
   const isRecord = returned === 'record' || returned.startsWith('TABLE(');
   if (isRecord) return times(routine, rowTypeOf(routine, schema), "'columns'");
-  const nullable = returnsNull(routine);
+  const nullable = NULL_VALUES.includes(routine.name);
   const type = orNull(types.typeOf(returned).read, nullable);
   return times(routine, type, nullable ? "'value or null'" : "'value'");
 }
@@ -184,16 +185,13 @@ function nestedResult(
   const fields = columns.map((column) => ({
     name: column.name ?? '',
     readonly: true,
-    type: relations.has(column.type)
-      ? `${relationName(column.type)}Row`
-      : orNull(types.typeOf(column.type).read, returnsNull(routine)),
+    type: relations.has(column.type) ? `${relationName(column.type)}Row` : types.typeOf(column.type).read,
   }));
   const others = columns.filter((column) => column !== row).map(({ name }) => literal(name ?? ''));
   const shape = [
     `table: ${literal(row.type)}`,
     `row: ${literal(row.name ?? '')}`,
     `columns: [${others.join(', ')}]`,
-    ...(returnsNull(routine) ? ['nullable: true'] : []),
   ];
   return {
     ...times(routine, type, `{ ${shape.join(', ')} }`),
@@ -205,11 +203,6 @@ function times({ setReturning, rows }: CallableRoutine, type: string, shape: str
   if (!setReturning) return { helper: 'callForOne', type, shape };
   if (rows === 1) return { helper: 'callForOneOrNone', type: `${type} | undefined`, shape };
   return { helper: 'callForAll', type: `readonly ${type.includes(' ') ? `(${type})` : type}[]`, shape };
-}
-
-/** The catalog does not say this, so the comment of a function that may return null contains the word. */
-function returnsNull({ comment }: CallableRoutine): boolean {
-  return /\bnull\b/i.test(comment ?? '');
 }
 
 function signature(name: string, parameters: readonly string[], result: string): string {

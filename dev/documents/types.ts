@@ -1,7 +1,7 @@
 import { JSON_OBJECTS } from '../../migrations/facts.ts';
 import type { DomainDescription, RelationDescription, SchemaDescription } from './description.ts';
 import { domainName } from './names.ts';
-import { originsOfColumns } from './view-columns.ts';
+import { mayBeNull, sourceOfColumn } from './view-columns.ts';
 
 /** The types that pg returns and accepts by default. */
 export interface ValueType {
@@ -58,8 +58,7 @@ export interface TypeMap {
 
 export function typeMapOf(schema: SchemaDescription): TypeMap {
   const domains = new Map(schema.domains.map((domain) => [domain.name, domain]));
-  const tables = new Map(schema.relations.map((relation) => [relation.name, relation]));
-  const relationNames = new Set(tables.keys());
+  const relationNames = new Set(schema.relations.map(({ name }) => name));
 
   const typeOf = (type: string): ValueType => {
     if (type.endsWith('[]')) return arrayOf(typeOf(type.slice(0, -2)));
@@ -75,32 +74,21 @@ export function typeMapOf(schema: SchemaDescription): TypeMap {
     return { read: domainName(domain.name), write: domainName(domain.name) };
   };
 
-  const originsOf = (relation: RelationDescription, name: string) =>
-    (relation.query === null ? undefined : originsOfColumns(relation.query).get(name))?.map(
-      ({ table, column, outer }) => ({ table: tables.get(table), column, outer }),
-    );
-
   const typeOfColumn = (relation: RelationDescription, name: string): ValueType => {
-    const own = typeOf(columnOf(relation, name)?.type ?? '');
-    const checks = relation.constraints.map(({ definition }) => definition);
+    const column = columnOf(relation, name);
     if (relation.kind === 'table') {
+      const checks = relation.constraints.map(({ definition }) => definition);
       if (JSON_OBJECTS[relation.name]?.includes(name)) return JSON_OBJECT;
-      return narrowed(checks, name) ?? own;
+      return narrowed(checks, name) ?? typeOf(column?.type ?? '');
     }
-    const types = originsOf(relation, name)?.map(({ table, column }) =>
-      table?.kind === 'table' ? typeOfColumn(table, column) : own,
-    );
-    const [first = own, ...others] = types ?? [];
-    return others.every(({ read }) => read === first.read) ? first : own;
+    const source = column && sourceOfColumn(relation, column, schema.relations);
+    return source ? typeOfColumn(source.table, source.column.name) : typeOf(column?.type ?? '');
   };
 
   const isNullable = (relation: RelationDescription, name: string): boolean => {
-    if (relation.kind === 'table') return !(columnOf(relation, name)?.notNull ?? false);
-    const origins = originsOf(relation, name);
-    if (origins === undefined) return true;
-    return origins.some(
-      ({ table, column, outer }) => outer || table?.kind !== 'table' || isNullable(table, column),
-    );
+    const column = columnOf(relation, name);
+    if (column === undefined || relation.kind === 'table') return !(column?.notNull ?? false);
+    return mayBeNull(relation, column, schema.relations);
   };
 
   return { typeOf, typeOfColumn, isNullable };

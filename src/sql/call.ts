@@ -46,8 +46,6 @@ export interface SqlNestedResult extends SqlTableRow {
   readonly row: string;
   /** The other parameters. */
   readonly columns: readonly string[];
-  /** The other parameters may be null. */
-  readonly nullable?: true;
 }
 
 type Row = Readonly<Record<string, unknown>>;
@@ -160,9 +158,9 @@ function read({ name, result }: SqlFunction, row: Row): unknown {
   return typeof result === 'string' ? row : requireRow(name, row);
 }
 
-function readNested(name: string, { row: key, columns, nullable }: SqlNestedResult, row: Row): Row {
+function readNested(name: string, { row: key, columns }: SqlNestedResult, row: Row): Row {
   const values = columns.map(
-    (column) => [column, requireValue(name, row[MARK + column], nullable ?? false)] as const,
+    (column) => [column, requireValue(name, row[MARK + column], false)] as const,
   );
   const nested = Object.entries(row).filter(([column]) => !column.startsWith(MARK));
   return { ...Object.fromEntries(values), [key]: requireRow(name, Object.fromEntries(nested)) };

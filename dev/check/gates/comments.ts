@@ -70,12 +70,17 @@ export const comments: Gate<DatabaseSubject> = {
   },
 };
 
-/** The data dictionary shows the comment of the source column for a view's column of the same name. */
+/** The data dictionary shows the comment of the source column for a view's column. */
 function isTakenFromTable({ kind, names }: Uncommented, schema: SchemaDescription): boolean {
   if (kind !== 'column') return false;
-  const [relation, column = ''] = names;
-  const query = schema.relations.find(({ name }) => name === relation)?.query ?? null;
-  return query !== null && sourceOfColumn(query, column) !== undefined;
+  const [relationName, columnName] = names;
+  const relation = schema.relations.find(({ name }) => name === relationName);
+  const column = relation?.columns.find(({ name }) => name === columnName);
+  return (
+    relation !== undefined &&
+    column !== undefined &&
+    sourceOfColumn(relation, column, schema.relations) !== undefined
+  );
 }
 
 function problemsOf({ kind, subject, names }: Uncommented, sources: Sources): readonly Problem[] {
