@@ -229,14 +229,14 @@ describe('an id of a row that does not exist', () => {
   }
 
   test.each(AUDITED.filter(({ mayDangle }) => mayDangle === undefined))(
-    'of $to in $table.$column is found',
+    'of $to in $column of $table is found',
     async ({ table, column }) => {
       expect(await problemsAfterSetting(table, column)).toBeGreaterThan(0);
     },
   );
 
   test.each(AUDITED.filter(({ mayDangle }) => mayDangle !== undefined))(
-    'of $to in $table.$column is no problem: $mayDangle',
+    'of $to in $column of $table is no problem: $mayDangle',
     async ({ table, column }) => {
       expect(await problemsAfterSetting(table, column)).toBe(0);
     },
