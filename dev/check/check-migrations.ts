@@ -1,11 +1,11 @@
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { withTemporaryDatabase } from '../temporary-database.ts';
+import { withTemporaryDatabase } from '../embedded/temporary-database.ts';
+import { readSources } from '../sources/sources.ts';
 import { type GateReport, runGate } from './gate.ts';
 import { FILE_GATES } from './gate-lists.ts';
 import { currentEmpty } from './gates/current-empty.ts';
-import type { LockReport } from './locks.ts';
-import { passOnServer } from './on-server.ts';
-import { readSources } from './sources.ts';
+import type { LockReport } from './measure-locks.ts';
+import { runServerGates } from './on-server.ts';
 
 export interface CheckReport {
   /** True if no gate failed. */
@@ -36,7 +36,7 @@ export async function checkMigrations(options: CheckOptions = {}): Promise<Check
   const fileGates = sources.pending === null ? [...FILE_GATES, currentEmpty] : FILE_GATES;
   const [files, onServer] = await Promise.all([
     Promise.all(fileGates.map((gate) => runGate(gate, sources))),
-    withTemporaryDatabase((url) => passOnServer(url, sources), options.signal),
+    withTemporaryDatabase((url) => runServerGates(url, sources), options.signal),
   ]);
   const gates = [...files, ...onServer.gates];
   return {

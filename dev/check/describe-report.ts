@@ -1,7 +1,8 @@
 import { count, seconds } from '../../src/text.ts';
+import type { Place } from '../sources/problem.ts';
 import type { CheckReport } from './check-migrations.ts';
-import type { GateReport, Place } from './gate.ts';
-import type { LockReport, TableImpact } from './locks.ts';
+import type { GateReport } from './gate.ts';
+import type { LockReport, TableImpact } from './measure-locks.ts';
 
 /** The report for people, line by line. */
 export function describeReport({ gates, locks, durationMs }: CheckReport): readonly string[] {

@@ -1,9 +1,10 @@
+import type { Sources } from '../sources/sources.ts';
 import type { Gate } from './gate.ts';
 import { callerSettings } from './gates/caller-settings.ts';
 import { chain } from './gates/chain.ts';
-import { checks } from './gates/checks.ts';
 import { comments } from './gates/comments.ts';
 import { concurrently } from './gates/concurrently.ts';
+import { dataChecks } from './gates/data-checks.ts';
 import { definitions } from './gates/definitions.ts';
 import { fixtureTexts } from './gates/fixture-texts.ts';
 import { foreignKeys } from './gates/foreign-keys.ts';
@@ -14,7 +15,6 @@ import { references } from './gates/references.ts';
 import { released } from './gates/released.ts';
 import { sessionSettings } from './gates/session-settings.ts';
 import { sqlFiles } from './gates/sql-files.ts';
-import type { Sources } from './sources.ts';
 import type { DatabaseSubject } from './subject.ts';
 
 // To add a gate: write it in gates/, and add it to one of these lists. Gates that apply migrations themselves are run
@@ -22,7 +22,7 @@ import type { DatabaseSubject } from './subject.ts';
 
 /** Gates that only read files. */
 export const FILE_GATES: readonly Gate<Sources>[] = [
-  ...[chain, released, lint, concurrently, checks, sessionSettings, placeholders, fixtureTexts, sqlFiles],
+  ...[chain, released, lint, concurrently, dataChecks, sessionSettings, placeholders, fixtureTexts, sqlFiles],
 ];
 
 /** Gates that read a database with all migrations applied. They run one after the other, since one of them locks objects. */

@@ -1,19 +1,7 @@
+import type { Problem } from '../sources/problem.ts';
+
 /** The file with the exceptions from gates, and their reasons. */
 export const FACTS_FILE = 'migrations/facts.ts';
-
-/** A place in a file of the package. */
-export interface Place {
-  readonly file: string;
-  /** From 1; null for the whole file, or a missing one. */
-  readonly line: number | null;
-}
-
-/** A problem to fix. */
-export interface Problem extends Place {
-  readonly what: string;
-  /** What to do about it. */
-  readonly remedy: string;
-}
 
 /** The result of a gate. "Not run" is neither a success nor a failure. */
 export type Finding =
@@ -21,18 +9,18 @@ export type Finding =
   | { readonly state: 'failed'; readonly problems: readonly Problem[] }
   | { readonly state: 'not run'; readonly reason: string };
 
-/** A check of a schema change. gate-lists.ts has all of them. */
+/** A rule for a change of the schema. gate-lists.ts has all of them. */
 export interface Gate<Subject> {
   readonly name: string;
   /** The statement that is true if it passes. */
   readonly proves: string;
-  readonly check: (subject: Subject) => Finding | Promise<Finding>;
+  readonly evaluate: (subject: Subject) => Finding | Promise<Finding>;
 }
 
 export type GateReport = Pick<Gate<never>, 'name' | 'proves'> & Finding;
 
 export async function runGate<Subject>(gate: Gate<Subject>, subject: Subject): Promise<GateReport> {
-  return report(gate, await gate.check(subject));
+  return report(gate, await gate.evaluate(subject));
 }
 
 export function report(gate: Pick<Gate<never>, 'name' | 'proves'>, finding: Finding): GateReport {

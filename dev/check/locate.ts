@@ -1,6 +1,6 @@
 import { isWord, tokensWithin } from '../../src/sql-text.ts';
-import type { Place } from './gate.ts';
-import { FIXTURES, migrationsOf, type Sources } from './sources.ts';
+import type { Place } from '../sources/problem.ts';
+import { FIXTURES, migrationsOf, type Sources } from '../sources/sources.ts';
 
 const FOLDERS: Readonly<Record<string, string>> = {
   function: 'functions',

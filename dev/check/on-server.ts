@@ -1,4 +1,6 @@
+import { isSource, type Sources } from '../sources/sources.ts';
 import { withClient } from '../with-client.ts';
+import { createDatabase } from './create-database.ts';
 import { type GateReport, judge, notRun, report, runGate } from './gate.ts';
 import { SCHEMA_GATES } from './gate-lists.ts';
 import { applies } from './gates/applies.ts';
@@ -6,10 +8,8 @@ import { currentApplies } from './gates/current-applies.ts';
 import { generated } from './gates/generated.ts';
 import { repeatable } from './gates/repeatable.ts';
 import { sampleCalls } from './gates/sample-calls.ts';
-import { type LockReport, measureLocks } from './locks.ts';
+import { type LockReport, measureLocks } from './measure-locks.ts';
 import { populate } from './populate.ts';
-import { createDatabase } from './shadow-database.ts';
-import { isSource, type Sources } from './sources.ts';
 
 /** The gates that need all migrations, current.sql included. */
 const COMPLETE_GATES = [repeatable, sampleCalls, ...SCHEMA_GATES];
@@ -24,7 +24,7 @@ export interface ServerReport {
  * rarely as possible.
  * @param url URL of a database, as a superuser, on a server without databases of the names used here.
  */
-export async function passOnServer(url: string, sources: Sources): Promise<ServerReport> {
+export async function runServerGates(url: string, sources: Sources): Promise<ServerReport> {
   const committed = await createDatabase(url, 'check_committed');
   const applied = await withClient(committed, (client) => runGate(applies, { sources, client }));
   if (applied.state === 'failed') {
@@ -37,7 +37,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
   }
   const files = await withClient(committed, (client) => runGate(generated, { sources, client }));
   const complete = await createDatabase(url, 'check_complete', 'check_committed');
-  const { gates, locks } = await passCurrent(url, complete, sources);
+  const { gates, locks } = await runCurrentGate(url, complete, sources);
   const before = [applied, ...gates, files];
   if (gates.some(({ state }) => state === 'failed')) {
     const rest = COMPLETE_GATES.map((gate) => report(gate, notRun('current.sql does not apply')));
@@ -58,7 +58,7 @@ export async function passOnServer(url: string, sources: Sources): Promise<Serve
 }
 
 /** Applies current.sql, if it is checked, to the database `complete` and to one with rows. */
-async function passCurrent(url: string, complete: string, sources: Sources): Promise<ServerReport> {
+async function runCurrentGate(url: string, complete: string, sources: Sources): Promise<ServerReport> {
   const { pending } = sources;
   if (pending === null) return { gates: [], locks: null };
   const withRows = await createDatabase(url, 'check_rows', 'check_committed');

@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import type { Problem } from './gate.ts';
+import type { Problem } from '../sources/problem.ts';
+import { sourceOf } from '../sources/sources.ts';
 import { runStatements } from './run-statements.ts';
-import { sourceOf } from './sources.ts';
 
 export const SAMPLE_ROWS = 'migrations/sample-rows.sql';
 

@@ -3,9 +3,9 @@ import { readChecks } from '../../src/migrate/data-check-text.ts';
 import { evaluateChecks } from '../../src/migrate/data-checks.ts';
 import { migrationSettings } from '../../src/settings/settings.ts';
 import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
-import type { Problem } from './gate.ts';
-import { guidanceOf } from './guidance.ts';
-import type { SqlSource } from './sources.ts';
+import { guidanceOf } from '../sources/guidance.ts';
+import type { Problem } from '../sources/problem.ts';
+import type { SqlSource } from '../sources/sources.ts';
 
 /** Applies migrations in order, each after its checks, and in its own transaction unless it declares none. */
 export async function applyAll(
@@ -72,4 +72,14 @@ export function describeFailure(
     what: `fails: ${error.message} (SQLSTATE ${error.code})${details === '' ? '' : `. ${details}`}`,
     remedy: advice ?? 'Correct the statement, or the objects that it uses.',
   };
+}
+
+/** Runs `work` in a transaction and rolls it back. */
+export async function withRollback<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
+  await client.query('begin');
+  try {
+    return await work();
+  } finally {
+    await client.query('rollback');
+  }
 }

@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import type { Sources } from './sources.ts';
+import type { Sources } from '../sources/sources.ts';
 
 /** The input of the gates that need a server. */
 export interface DatabaseSubject {

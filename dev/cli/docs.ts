@@ -7,7 +7,7 @@ export const docs = defineCommand({
   summary: "generate schema/, the typed calls and the README's diagram from the migrations",
   options: {},
   async run(output) {
-    const { writeGeneratedFiles } = await import('../generated-files.ts');
+    const { writeGeneratedFiles } = await import('../documents/generated-files.ts');
     for (const file of await withSignal(writeGeneratedFiles)) output.say(`Written: ${file}`);
     return DONE;
   },

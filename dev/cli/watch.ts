@@ -3,7 +3,7 @@ import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import type { Output } from '../../src/cli/output.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { seconds } from '../../src/text.ts';
-import type { WatchEvent } from '../workflow/watch-migrations.ts';
+import type { WatchEvent } from '../workflow/watch-files.ts';
 import type { WorkflowContext } from '../workflow/workflow-context.ts';
 import { renderFailure } from './render-failure.ts';
 import { renderLeftovers } from './render-leftovers.ts';
@@ -15,7 +15,7 @@ export const watch = defineCommand({
   options: { once: { type: 'boolean', help: 'apply it once' } },
   async run(output, flags) {
     return withWorkflow(output, { awaited: flags.once }, async (context, embedded) => {
-      const workflow = await import('../workflow/watch-migrations.ts');
+      const workflow = await import('../workflow/watch-files.ts');
       if (flags.once) {
         const result = await workflow.applyOnce(context);
         renderResult(output, context, { type: 'result', result, sinceSaveMs: null, notIncluded: [] });

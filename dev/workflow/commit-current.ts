@@ -10,7 +10,7 @@ import {
   messageOf,
   readCurrent,
   refuseLineEnds,
-  refuseMalformedChecks,
+  refuseMalformedDataChecks,
 } from './current-sql.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
@@ -60,7 +60,7 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
     );
   }
   await refuseLineEnds();
-  await refuseMalformedChecks();
+  await refuseMalformedDataChecks();
   const message = readMessage(options.message ?? messageOf(text));
   refuseToErase(databases, 'shadow', options.yesErase);
   const committed = await readMigrations();

@@ -3,11 +3,11 @@ import { FilestoreError } from '../../src/errors.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import { readChecks } from '../../src/migrate/data-check-text.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import type { Problem } from '../check/gate.ts';
-import { fixtureTexts } from '../check/gates/fixture-texts.ts';
-import { lineEndProblems } from '../check/gates/sql-files.ts';
-import { CURRENT, isEmpty, isSource, readSources, type SqlSource, sourceOf } from '../check/sources.ts';
 import { readIfThere } from '../read-if-there.ts';
+import { lineEndProblems } from '../sources/line-ends.ts';
+import type { Problem } from '../sources/problem.ts';
+import { CURRENT, isEmpty, isSource, readSources, type SqlSource, sourceOf } from '../sources/sources.ts';
+import { staleFixtures } from '../sources/stale-fixtures.ts';
 
 export function currentFile(migrationsFolder: string): string {
   return join(migrationsFolder, 'current.sql');
@@ -44,10 +44,10 @@ export async function refuseLineEnds(): Promise<void> {
 }
 
 /**
- * Refuses a check that is malformed, since a committed migration cannot be corrected after its release.
+ * Refuses a data check that is malformed, since a committed migration cannot be corrected after its release.
  * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` that names the line.
  */
-export async function refuseMalformedChecks(): Promise<void> {
+export async function refuseMalformedDataChecks(): Promise<void> {
   await refuseProblem(({ text, placeOf }) =>
     readChecks(text).problems.map(({ line, what, remedy }) => ({ ...placeOf(line), what, remedy })),
   );
@@ -62,8 +62,7 @@ async function refuseProblem(problemsOf: (compiled: SqlSource) => readonly Probl
 }
 
 /** Fixtures that differ from the last migration that includes them, current.sql included; as paths below migrations/. */
-export async function staleFixtures(): Promise<ReadonlySet<string>> {
-  const found = await fixtureTexts.check(await readSources(PACKAGE_ROOT, true));
-  const problems = found.state === 'failed' ? found.problems : [];
+export async function staleFixturePaths(): Promise<ReadonlySet<string>> {
+  const problems = staleFixtures(await readSources(PACKAGE_ROOT, true));
   return new Set(problems.map(({ file }) => file.slice('migrations/'.length)));
 }

@@ -3,8 +3,8 @@ import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import type { FailedText, ThreadFailure, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { placeAt, splitStatements } from '../../src/sql-text.ts';
-import { guidanceOf } from '../check/guidance.ts';
-import { COMMITTED } from '../check/sources.ts';
+import { guidanceOf } from '../sources/guidance.ts';
+import { COMMITTED } from '../sources/sources.ts';
 import { readCompiled } from './current-sql.ts';
 
 /** A failure as shown to the author of the SQL. */

@@ -1,5 +1,5 @@
 import { FilestoreError, SettingsError } from '../../src/errors.ts';
-import type { Repository } from './git.ts';
+import type { Repository } from '../sources/git.ts';
 
 /** The branch whose migrations keep their numbers. */
 export interface KeptBranch {

@@ -6,13 +6,12 @@ import { isMigrationFile } from '../../src/graphile/migration-text.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
-import { TAGS } from '../check/gates/released.ts';
-import { COMMITTED } from '../check/sources.ts';
+import { openRepository, RELEASE_TAGS, type Repository } from '../sources/git.ts';
+import { COMMITTED } from '../sources/sources.ts';
 import { committedFiles } from './committed-files.ts';
 import { findOtherBranch, readPending } from './compare-history.ts';
 import { isLocal } from './erase.ts';
 import type { SqlFailure } from './explain-failure.ts';
-import { openRepository, type Repository } from './git.ts';
 import { findKeptBranch, type KeptBranch, sharedBranches } from './kept-branch.ts';
 import { applyCommitted, forgetMigrations } from './rebase-database.ts';
 import { type Renumbered, type Renumbering, renumber } from './renumber.ts';
@@ -148,7 +147,7 @@ async function refuseToRenumber(
 ): Promise<void> {
   const ids = await repository.idsOf(changed.map(({ before }) => before.filename));
   if (ids.size === 0) return;
-  const tags = (await repository.tryGit('tag', '--list', '--sort=version:refname', TAGS)) ?? '';
+  const tags = (await repository.tryGit('tag', '--list', '--sort=version:refname', RELEASE_TAGS)) ?? '';
   for (const ref of [...tags.split('\n'), ...(await sharedBranches(repository))]) {
     const commit = ref === onto.name ? undefined : await repository.commitOf(ref);
     const there = commit === undefined ? undefined : await repository.migrationsAt(commit);

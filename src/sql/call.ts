@@ -159,9 +159,7 @@ function read({ name, result }: SqlFunction, row: Row): unknown {
 }
 
 function readNested(name: string, { row: key, columns }: SqlNestedResult, row: Row): Row {
-  const values = columns.map(
-    (column) => [column, requireValue(name, row[MARK + column], false)] as const,
-  );
+  const values = columns.map((column) => [column, requireValue(name, row[MARK + column], false)] as const);
   const nested = Object.entries(row).filter(([column]) => !column.startsWith(MARK));
   return { ...Object.fromEntries(values), [key]: requireRow(name, Object.fromEntries(nested)) };
 }

@@ -8,7 +8,7 @@ import { chain } from '../../dev/check/gates/chain.ts';
 import { currentEmpty } from '../../dev/check/gates/current-empty.ts';
 import { fixtureTexts } from '../../dev/check/gates/fixture-texts.ts';
 import { released } from '../../dev/check/gates/released.ts';
-import { isSource } from '../../dev/check/sources.ts';
+import { isSource } from '../../dev/sources/sources.ts';
 import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
 import {
   linesOf,
@@ -25,13 +25,13 @@ const FIXTURE = 'migrations/fixtures/functions/check_limit.sql';
 
 describe('the chain', () => {
   test('is valid in the checkout', async () => {
-    expect(await chain.check(await spoil().sources())).toEqual(PASSED);
+    expect(await chain.evaluate(await spoil().sources())).toEqual(PASSED);
   });
 
   test('is broken by an edit', async () => {
     const copy = spoil();
     copy.append(last, '\nselect 1;\n');
-    expect(await linesOf(chain.check(await copy.sources()))).toEqual([
+    expect(await linesOf(chain.evaluate(await copy.sources()))).toEqual([
       expect.stringMatching(new RegExp(`^${last}:2 .*edited after it was committed`)),
     ]);
   });
@@ -41,7 +41,7 @@ describe('the chain', () => {
     copy.addMigration('more', 'select 1;');
     const [first = '', second = ''] = committedMigrations(copy.folder);
     rmSync(join(copy.folder, 'migrations', 'committed', first));
-    expect(await linesOf(chain.check(await copy.sources()))).toEqual([
+    expect(await linesOf(chain.evaluate(await copy.sources()))).toEqual([
       expect.stringContaining(`${second}:1 Migration ${migrationNumber(first)} is missing`),
     ]);
   });
@@ -53,7 +53,7 @@ describe('the chain', () => {
     const renamed = file.replace(number, numberAfterLast(2));
     const committed = join(copy.folder, 'migrations', 'committed');
     renameSync(join(committed, file), join(committed, renamed));
-    expect(await problemsOf(chain.check(await copy.sources()))).toEqual([
+    expect(await problemsOf(chain.evaluate(await copy.sources()))).toEqual([
       {
         file: `migrations/committed/${renamed}`,
         line: null,
@@ -82,7 +82,7 @@ describe('the last release', () => {
   test('allows new migrations', async () => {
     const copy = release();
     copy.addMigration('more', 'select 1;');
-    expect(await released.check(await copy.sources())).toEqual(PASSED);
+    expect(await released.evaluate(await copy.sources())).toEqual(PASSED);
   });
 
   test('refuses changed migrations, even with valid hashes', async () => {
@@ -90,7 +90,7 @@ describe('the last release', () => {
     copy.append(last, 'select 2;\n');
     git(copy, 'commit', '--quiet', '--all', '--message', 'Rewritten');
     const line = copy.read(last).split('\n').length - 1;
-    expect(await linesOf(released.check(await copy.sources()))).toEqual([
+    expect(await linesOf(released.evaluate(await copy.sources()))).toEqual([
       `${last}:${line} was changed since v1.0.0, but databases have the released version`,
     ]);
   });
@@ -98,7 +98,7 @@ describe('the last release', () => {
   test('refuses missing migrations', async () => {
     const copy = release();
     rmSync(join(copy.folder, last));
-    expect(await linesOf(released.check(await copy.sources()))).toEqual([
+    expect(await linesOf(released.evaluate(await copy.sources()))).toEqual([
       expect.stringContaining(`${last}:null was removed since v1.0.0`),
     ]);
   });
@@ -106,11 +106,11 @@ describe('the last release', () => {
   test('is found by its tag; without one, the gate is reported as not run', async () => {
     const copy = release('draft');
     copy.append(last, 'select 2;\n');
-    expect(await released.check(await copy.sources())).toMatchObject({
+    expect(await released.evaluate(await copy.sources())).toMatchObject({
       state: 'not run',
       reason: expect.stringContaining('no release yet'),
     });
-    expect(await released.check(await spoil().sources())).toMatchObject({
+    expect(await released.evaluate(await spoil().sources())).toMatchObject({
       state: 'not run',
       reason: expect.stringContaining('not a git repository'),
     });
@@ -124,12 +124,12 @@ describe('the last release', () => {
       const clone = { folder: join(parent, 'clone') };
       execFileSync('git', ['clone', '--quiet', '--depth=1', `file://${copy.folder}`, clone.folder]);
       const sources = await copy.sources();
-      expect(await released.check({ ...sources, root: clone.folder })).toMatchObject({
+      expect(await released.evaluate({ ...sources, root: clone.folder })).toMatchObject({
         state: 'not run',
         reason: expect.stringContaining('git fetch --unshallow --tags'),
       });
       git(clone, 'fetch', '--quiet', '--unshallow', '--tags');
-      expect(await released.check({ ...sources, root: clone.folder })).toEqual(PASSED);
+      expect(await released.evaluate({ ...sources, root: clone.folder })).toEqual(PASSED);
     } finally {
       rmSync(parent, { recursive: true, force: true });
     }
@@ -143,7 +143,7 @@ describe('current.sql', () => {
   ])('with %s is not empty', async (_, text, line) => {
     const copy = spoil();
     copy.write(CURRENT, text);
-    expect(await linesOf(currentEmpty.check(await copy.sources()))).toEqual([
+    expect(await linesOf(currentEmpty.evaluate(await copy.sources()))).toEqual([
       `${CURRENT}:${line} has a migration that is not committed`,
     ]);
   });
@@ -151,7 +151,7 @@ describe('current.sql', () => {
   test('with comments is empty', async () => {
     const copy = spoil();
     copy.write(CURRENT, "-- select 1;\n/* select 2; /* it's */ */\n");
-    expect(await currentEmpty.check(await copy.sources())).toEqual(PASSED);
+    expect(await currentEmpty.evaluate(await copy.sources())).toEqual(PASSED);
   });
 });
 
@@ -194,7 +194,7 @@ describe('an include', () => {
 
 describe('a fixture', () => {
   test('in the checkout matches its last migration', async () => {
-    expect(await fixtureTexts.check(await spoil().sources())).toEqual(PASSED);
+    expect(await fixtureTexts.evaluate(await spoil().sources())).toEqual(PASSED);
   });
 
   test('that was edited is stale until current.sql includes it', async () => {
@@ -208,17 +208,17 @@ describe('a fixture', () => {
     const stale = [
       expect.stringMatching(new RegExp(`^${FIXTURE}:${line} differs from its text in .*committed`)),
     ];
-    expect(await linesOf(fixtureTexts.check(await copy.sources()))).toEqual(stale);
-    expect(await linesOf(fixtureTexts.check(await copy.sources('select 1;')))).toEqual(stale);
+    expect(await linesOf(fixtureTexts.evaluate(await copy.sources()))).toEqual(stale);
+    expect(await linesOf(fixtureTexts.evaluate(await copy.sources('select 1;')))).toEqual(stale);
     const pulledIn = await copy.sources('--!include functions/check_limit.sql\n');
-    expect(await fixtureTexts.check(pulledIn)).toEqual(PASSED);
+    expect(await fixtureTexts.evaluate(pulledIn)).toEqual(PASSED);
   });
 
   test('that no migration includes is reported', async () => {
     const copy = spoil();
     const added = 'migrations/fixtures/functions/added.sql';
     cpSync(join(copy.folder, FIXTURE), join(copy.folder, added));
-    expect(await linesOf(fixtureTexts.check(await copy.sources()))).toEqual([
+    expect(await linesOf(fixtureTexts.evaluate(await copy.sources()))).toEqual([
       `${added}:1 was never part of a migration`,
     ]);
   });

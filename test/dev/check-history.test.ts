@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { historyColumns } from '../../dev/check/gates/history-columns.ts';
-import { readSources, type Sources } from '../../dev/check/sources.ts';
+import { readSources, type Sources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { committedMigrations } from '../support/committed-files.ts';
 import { PASSED, problemsOf } from '../support/spoiled-package.ts';
@@ -25,12 +25,12 @@ const subject = () => ({ sources, client });
 
 describe('a column of nodes', () => {
   const VERSIONS = 'view_filestore_node_versions';
-  const check = () => problemsOf(historyColumns.check(subject()));
+  const check = () => problemsOf(historyColumns.evaluate(subject()));
   const viewAgain = () =>
     client.query(sources.fixtures.find(({ file }) => file.endsWith(`/${VERSIONS}.sql`))?.text ?? '');
 
   test('is in snapshots and the view of versions in the checkout', async () => {
-    expect(await historyColumns.check(subject())).toEqual(PASSED);
+    expect(await historyColumns.evaluate(subject())).toEqual(PASSED);
   });
 
   test('that is new must be added to snapshots and the view, and the report has the statement', async () => {

@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { measureLocks, type TableImpact } from '../../dev/check/locks.ts';
+import { measureLocks, type TableImpact } from '../../dev/check/measure-locks.ts';
 import { populate } from '../../dev/check/populate.ts';
-import { sourceOf } from '../../dev/check/sources.ts';
+import { sourceOf } from '../../dev/sources/sources.ts';
 import { databaseForFile } from '../support/test-database.ts';
 
 const database = databaseForFile();

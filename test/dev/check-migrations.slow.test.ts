@@ -6,7 +6,7 @@ import { applies } from '../../dev/check/gates/applies.ts';
 import { currentApplies } from '../../dev/check/gates/current-applies.ts';
 import { repeatable } from '../../dev/check/gates/repeatable.ts';
 import { populate } from '../../dev/check/populate.ts';
-import { readSources, type Sources } from '../../dev/check/sources.ts';
+import { readSources, type Sources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/spoiled-package.ts';
 import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
@@ -47,7 +47,7 @@ test('a sample row that no longer fits the schema is reported with its line', as
 
 describe('the committed migrations', () => {
   test('apply to an empty database', async () => {
-    expect(await applies.check({ sources, client: empty })).toEqual(PASSED);
+    expect(await applies.evaluate({ sources, client: empty })).toEqual(PASSED);
   });
 
   test('that do not apply are reported with line, reason and hint', async () => {
@@ -56,7 +56,7 @@ describe('the committed migrations', () => {
       'more',
       `create table filestore.half ();\nselect '😀', 1,\nnmae\nfrom filestore.backend_mounts;`,
     );
-    expect(await linesOf(applies.check({ sources: await copy.sources(), client: empty }))).toEqual([
+    expect(await linesOf(applies.evaluate({ sources: await copy.sources(), client: empty }))).toEqual([
       expect.stringMatching(
         new RegExp(
           `^migrations/committed/${file}:6 fails: column "nmae" does not exist \\(SQLSTATE 42703\\)`,
@@ -71,7 +71,7 @@ describe('the committed migrations', () => {
     const copy = spoil();
     copy.addMigration('more', CHECK);
     const file = copy.addMigration('wrong', CHECK.replace('filestore.nodes', 'filestore.noodles'));
-    expect(await linesOf(applies.check({ sources: await copy.sources(), client: empty }))).toEqual([
+    expect(await linesOf(applies.evaluate({ sources: await copy.sources(), client: empty }))).toEqual([
       expect.stringMatching(
         new RegExp(`^migrations/committed/${file}:4 has a check that fails at line 5, column \\d+: relation`),
       ),
@@ -83,11 +83,11 @@ describe('applied again, the migrations', () => {
   const again = async (...migrations: readonly string[]) => {
     const copy = spoil();
     const files = migrations.map((sql) => `migrations/committed/${copy.addMigration('more', sql)}`);
-    return { files, found: await repeatable.check({ sources: await copy.sources(), client: empty }) };
+    return { files, found: await repeatable.evaluate({ sources: await copy.sources(), client: empty }) };
   };
 
   test('of the checkout change nothing', async () => {
-    expect(await repeatable.check({ sources, client: empty })).toEqual(PASSED);
+    expect(await repeatable.evaluate({ sources, client: empty })).toEqual(PASSED);
   });
 
   test('are reported if one fails', async () => {
@@ -144,7 +144,7 @@ describe('applied again, the migrations', () => {
       `-- No replay from before: the table's first migration comments on this column.\n${last}`,
     );
     const client = await another.connect();
-    expect(await repeatable.check({ sources: await copy.sources(), client })).toEqual(PASSED);
+    expect(await repeatable.evaluate({ sources: await copy.sources(), client })).toEqual(PASSED);
     await another.drop();
   });
 });
@@ -155,7 +155,7 @@ describe('current.sql', () => {
     try {
       expect(await populate(client)).toBeUndefined();
       return await linesOf(
-        currentApplies.check({
+        currentApplies.evaluate({
           sources: await checkoutWith(text),
           empty: await withoutRows.connect(),
           populated: client,

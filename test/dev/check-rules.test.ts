@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { checks } from '../../dev/check/gates/checks.ts';
 import { concurrently } from '../../dev/check/gates/concurrently.ts';
+import { dataChecks } from '../../dev/check/gates/data-checks.ts';
 import { lint } from '../../dev/check/gates/lint.ts';
 import { placeholders } from '../../dev/check/gates/placeholders.ts';
 import { sessionSettings } from '../../dev/check/gates/session-settings.ts';
@@ -12,7 +12,7 @@ const FIXTURE = 'migrations/fixtures/functions/check_limit.sql';
 
 describe('squawk', () => {
   test('reports nothing in the checkout', async () => {
-    expect(await lint.check(await spoil().sources())).toEqual(PASSED);
+    expect(await lint.evaluate(await spoil().sources())).toEqual(PASSED);
   });
 
   test('reports the line in a committed migration', async () => {
@@ -21,7 +21,7 @@ describe('squawk', () => {
       'more',
       '-- Why.\n\nalter table filestore.nodes drop column if exists metadata;',
     );
-    expect(await linesOf(lint.check(await copy.sources()))).toEqual([
+    expect(await linesOf(lint.evaluate(await copy.sources()))).toEqual([
       expect.stringContaining(`migrations/committed/${file}:6 ban-drop-column: `),
     ]);
   });
@@ -31,20 +31,20 @@ describe('squawk', () => {
     copy.append(FIXTURE, '\nalter table filestore.nodes drop column if exists metadata;\n');
     const lines = copy.read(FIXTURE).split('\n').length - 1;
     const found = await linesOf(
-      lint.check(await copy.sources('select 1;\n--!include functions/check_limit.sql\n')),
+      lint.evaluate(await copy.sources('select 1;\n--!include functions/check_limit.sql\n')),
     );
     expect(found).toEqual([expect.stringContaining(`${FIXTURE}:${lines} ban-drop-column: `)]);
   });
 
   test('reports nothing for an index that is built concurrently in a separate migration', async () => {
     const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);\n';
-    expect(await lint.check(await checkoutWith(`--! no-transaction\n${index}`))).toEqual(PASSED);
+    expect(await lint.evaluate(await checkoutWith(`--! no-transaction\n${index}`))).toEqual(PASSED);
   });
 
   test('reports a syntax error once, without what follows from it', async () => {
     const text =
       'select 1;\nalter tabel filestore.nodes add column if not exists owner_hint text;\nselect 2;\n';
-    const found = await problemsOf(lint.check(await checkoutWith(text)));
+    const found = await problemsOf(lint.evaluate(await checkoutWith(text)));
     expect(found).toMatchObject([
       {
         file: CURRENT,
@@ -58,7 +58,7 @@ describe('squawk', () => {
   test('fails when its settings cannot be read', async () => {
     const copy = spoil();
     copy.write('.squawk.toml', 'excluded_rules = 3\n');
-    expect((await problemsOf(lint.check(await copy.sources()))).map(({ remedy }) => remedy)).toEqual(
+    expect((await problemsOf(lint.evaluate(await copy.sources()))).map(({ remedy }) => remedy)).toEqual(
       expect.arrayContaining([expect.stringContaining('.squawk.toml')]),
     );
   });
@@ -74,7 +74,7 @@ describe('an index that is built concurrently', () => {
     ['is not one in a comment or a string', "select 'concurrently'; -- concurrently\n"],
     ['is not a view that is refreshed', 'refresh materialized view concurrently filestore.some_view;\n'],
   ])('%s', async (_, text) => {
-    expect(await concurrently.check(await checkoutWith(text))).toEqual(PASSED);
+    expect(await concurrently.evaluate(await checkoutWith(text))).toEqual(PASSED);
   });
 
   test.each([
@@ -99,7 +99,7 @@ describe('an index that is built concurrently', () => {
       'cannot be run again',
     ],
   ])('is reported if it %s', async (_, text, line, what) => {
-    expect(await linesOf(concurrently.check(await checkoutWith(text)))).toEqual([
+    expect(await linesOf(concurrently.evaluate(await checkoutWith(text)))).toEqual([
       expect.stringContaining(`${CURRENT}:${line} ${what}`),
     ]);
   });
@@ -107,7 +107,7 @@ describe('an index that is built concurrently', () => {
   test('is checked in committed migrations', async () => {
     const copy = spoil();
     const file = copy.addMigration('more', INDEX);
-    expect(await linesOf(concurrently.check(await copy.sources()))).toEqual([
+    expect(await linesOf(concurrently.evaluate(await copy.sources()))).toEqual([
       expect.stringContaining(`migrations/committed/${file}:4 `),
     ]);
   });
@@ -116,13 +116,15 @@ describe('an index that is built concurrently', () => {
 describe('a check of a migration', () => {
   test('that is one select with a message is let through', async () => {
     const text = '--check: Why.\n--  select true\n\nselect 1;\n';
-    expect(await checks.check(await checkoutWith(text))).toEqual(PASSED);
+    expect(await dataChecks.evaluate(await checkoutWith(text))).toEqual(PASSED);
   });
 
   test('is refused at its line, in current.sql and in committed migrations', async () => {
     const copy = spoil();
     const file = copy.addMigration('more', '--check: Why.\n--  select true;\n\nselect 1;');
-    expect(await linesOf(checks.check(await copy.sources('-- Why.\n--check: Why.\nselect 1;\n')))).toEqual([
+    expect(
+      await linesOf(dataChecks.evaluate(await copy.sources('-- Why.\n--check: Why.\nselect 1;\n'))),
+    ).toEqual([
       `migrations/committed/${file}:4 is a check with a semicolon`,
       `${CURRENT}:2 is a check without a query`,
     ]);
@@ -132,9 +134,9 @@ describe('a check of a migration', () => {
     const copy = spoil();
     copy.append(FIXTURE, '\n--check: Why.\n--  select true\n');
     const lines = copy.read(FIXTURE).split('\n').length - 2;
-    expect(await linesOf(checks.check(await copy.sources('--!include functions/check_limit.sql\n')))).toEqual(
-      [`${FIXTURE}:${lines} is a check below the first statement or include`],
-    );
+    expect(
+      await linesOf(dataChecks.evaluate(await copy.sources('--!include functions/check_limit.sql\n'))),
+    ).toEqual([`${FIXTURE}:${lines} is a check below the first statement or include`]);
   });
 });
 
@@ -150,7 +152,7 @@ describe('a setting', () => {
     ],
     ['words in a string', "select 'set x = 1; set_config(a, b, false)';"],
   ])('%s is accepted', async (_, text) => {
-    expect(await sessionSettings.check(await checkoutWith(text))).toEqual(PASSED);
+    expect(await sessionSettings.evaluate(await checkoutWith(text))).toEqual(PASSED);
   });
 
   test.each([
@@ -172,7 +174,7 @@ describe('a setting', () => {
       '"set_config"',
     ],
   ])('%s is reported', async (_, text, line, what) => {
-    expect(await linesOf(sessionSettings.check(await checkoutWith(text)))).toEqual([
+    expect(await linesOf(sessionSettings.evaluate(await checkoutWith(text)))).toEqual([
       expect.stringContaining(`${CURRENT}:${line} ${what}`),
     ]);
   });
@@ -180,7 +182,7 @@ describe('a setting', () => {
   test('is checked in fixtures', async () => {
     const copy = spoil();
     copy.append(FIXTURE, "\nset lock_timeout = '1s';\n");
-    expect(await linesOf(sessionSettings.check(await copy.sources()))).toEqual([
+    expect(await linesOf(sessionSettings.evaluate(await copy.sources()))).toEqual([
       expect.stringContaining(`${FIXTURE}:${copy.read(FIXTURE).split('\n').length - 1} `),
     ]);
   });
@@ -193,7 +195,7 @@ describe('a placeholder', () => {
     ['a slice', 'select (array[1, 2])[1 : LAST] from x;'],
     ['an assignment', 'do $$ declare x int; begin x:=1; end $$;'],
   ])('is accepted %s', async (_, text) => {
-    expect(await placeholders.check(await checkoutWith(text))).toEqual(PASSED);
+    expect(await placeholders.evaluate(await checkoutWith(text))).toEqual(PASSED);
   });
 
   test.each([
@@ -202,7 +204,7 @@ describe('a placeholder', () => {
     ['in a comment', 'select 1;\n-- grant to :DATABASE_OWNER', ':DATABASE_OWNER'],
     ['once', 'select 1;\ngrant all on schema filestore to :DATABASE_OWNER;', ':DATABASE_OWNER'],
   ])('is reported %s', async (_, text, name) => {
-    expect(await linesOf(placeholders.check(await checkoutWith(text)))).toEqual([
+    expect(await linesOf(placeholders.evaluate(await checkoutWith(text)))).toEqual([
       `${CURRENT}:2 has the placeholder ${name}`,
     ]);
   });
@@ -210,7 +212,7 @@ describe('a placeholder', () => {
   test('must not be declared in .gmrc', async () => {
     const copy = spoil();
     copy.write('.gmrc', '{\n  "placeholders": {\n    ":SCHEMA": "filestore"\n  }\n}\n');
-    expect(await linesOf(placeholders.check(await copy.sources()))).toEqual([
+    expect(await linesOf(placeholders.evaluate(await copy.sources()))).toEqual([
       expect.stringMatching(/^\.gmrc:3 declares placeholders/),
     ]);
   });

@@ -5,8 +5,8 @@ import { comments } from '../../dev/check/gates/comments.ts';
 import { definitions } from '../../dev/check/gates/definitions.ts';
 import { foreignKeys } from '../../dev/check/gates/foreign-keys.ts';
 import { generated } from '../../dev/check/gates/generated.ts';
-import type { Sources } from '../../dev/check/sources.ts';
-import { readSources } from '../../dev/check/sources.ts';
+import type { Sources } from '../../dev/sources/sources.ts';
+import { readSources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { committedMigrations, migrationWith } from '../support/committed-files.ts';
 import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/spoiled-package.ts';
@@ -35,12 +35,12 @@ const subject = () => ({ sources, client });
 
 describe('the generated files', () => {
   test('are up to date in the checkout', async () => {
-    expect(await generated.check(subject())).toEqual(PASSED);
+    expect(await generated.evaluate(subject())).toEqual(PASSED);
   });
 
   test('are stale after a change of the schema', async () => {
     await client.query('drop index filestore.nodes_checksum_idx');
-    expect(await linesOf(generated.check(subject()))).toContainEqual(
+    expect(await linesOf(generated.evaluate(subject()))).toContainEqual(
       expect.stringMatching(/^schema\/filestore\.txt:\d+ .*nodes_checksum_idx/),
     );
   });
@@ -48,7 +48,7 @@ describe('the generated files', () => {
   test('are not checked when the chain is broken', async () => {
     const copy = spoil();
     copy.append(`migrations/committed/${committedMigrations().at(-1)}`, '\nselect 1;\n');
-    expect(await generated.check({ client, sources: await copy.sources() })).toMatchObject({
+    expect(await generated.evaluate({ client, sources: await copy.sources() })).toMatchObject({
       state: 'not run',
     });
   });
@@ -56,7 +56,7 @@ describe('the generated files', () => {
 
 describe('a comment', () => {
   test('is on every object of the checkout', async () => {
-    expect(await comments.check(subject())).toEqual(PASSED);
+    expect(await comments.evaluate(subject())).toEqual(PASSED);
   });
 
   test.each([
@@ -74,7 +74,7 @@ describe('a comment', () => {
     ['schema filestore', 'filestore'],
   ])('is reported as missing on %s', async (subjectOfComment, place) => {
     await client.query(`comment on ${subjectOfComment} is null`);
-    const [line = '', ...others] = await linesOf(comments.check(subject()));
+    const [line = '', ...others] = await linesOf(comments.evaluate(subject()));
     expect(others).toEqual([]);
     expect(line).toContain(`${subjectOfComment} has no comment`);
     // For an object without a fixture, the line of its definition.
@@ -90,7 +90,7 @@ describe('a comment', () => {
     await client.query('create index nodes_size_idx on filestore.nodes (size_bytes)');
     const index = 'create index concurrently if not exists nodes_size_idx on filestore.nodes (size_bytes);';
     const check = async (text: string) =>
-      linesOf(comments.check({ client, sources: await checkoutWith(text) }));
+      linesOf(comments.evaluate({ client, sources: await checkoutWith(text) }));
     expect(await check(`--! no-transaction\n-- Nodes by size.\n${index}`)).toEqual([]);
     expect(await check(`--! no-transaction\n--\n${index}`)).toEqual([
       'migrations/current.sql:3 index filestore.nodes_size_idx has no comment',
@@ -104,14 +104,14 @@ describe('a comment', () => {
     for (const column of ['location', 'mount_state', 'path']) {
       await client.query(`comment on column filestore.view_filestore_active_nodes.${column} is null`);
     }
-    expect(await linesOf(comments.check(subject()))).toEqual([
+    expect(await linesOf(comments.evaluate(subject()))).toEqual([
       expect.stringContaining('column filestore.view_filestore_active_nodes.location has no comment'),
     ]);
   });
 
   test('is required for an object without a file too', async () => {
     await client.query('alter table filestore.nodes add column owner_hint text');
-    expect(await linesOf(comments.check(subject()))).toEqual([
+    expect(await linesOf(comments.evaluate(subject()))).toEqual([
       `${UNKNOWN_PLACE} column filestore.nodes.owner_hint has no comment`,
     ]);
   });
@@ -119,12 +119,12 @@ describe('a comment', () => {
 
 describe('a foreign key', () => {
   test('has an index in the checkout, or a reason', async () => {
-    expect(await foreignKeys.check(subject())).toEqual(PASSED);
+    expect(await foreignKeys.evaluate(subject())).toEqual(PASSED);
   });
 
   test('whose index is dropped is reported at its definition', async () => {
     await client.query('drop index filestore.nodes_root_key');
-    const [line = '', ...others] = await linesOf(foreignKeys.check(subject()));
+    const [line = '', ...others] = await linesOf(foreignKeys.evaluate(subject()));
     expect(others).toEqual([]);
     const file = migrationWith(/constraint nodes_backend_mount_fkey/);
     expect(line).toMatch(
@@ -136,7 +136,7 @@ describe('a foreign key', () => {
 
   test('that is dropped or gets an index must have its reason removed', async () => {
     await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
-    expect(await linesOf(foreignKeys.check(subject()))).toEqual([
+    expect(await linesOf(foreignKeys.evaluate(subject()))).toEqual([
       expect.stringMatching(/migrations\/facts\.ts:null has a reason for nodes_parent_fkey/),
     ]);
   });
@@ -155,15 +155,15 @@ describe('a foreign key', () => {
          constraint referring_fkey foreign key (a, b) references filestore.referred);
        create index on filestore.referring ${index}`,
     );
-    const found = await linesOf(foreignKeys.check(subject()));
+    const found = await linesOf(foreignKeys.evaluate(subject()));
     expect(found).toEqual(served ? [] : [expect.stringContaining('foreign key referring_fkey')]);
   });
 });
 
 describe('a definition in the database', () => {
   test('matches its file in the checkout, and the check changes nothing', async () => {
-    expect(await definitions.check(subject())).toEqual(PASSED);
-    expect(await definitions.check(subject())).toEqual(PASSED);
+    expect(await definitions.evaluate(subject())).toEqual(PASSED);
+    expect(await definitions.evaluate(subject())).toEqual(PASSED);
   });
 
   test.each([
@@ -211,14 +211,14 @@ describe('a definition in the database', () => {
     ],
   ])('is reported if it is %s', async (_, sql, expected) => {
     await client.query(sql);
-    expect(await linesOf(definitions.check(subject()))).toEqual([expect.stringContaining(expected)]);
+    expect(await linesOf(definitions.evaluate(subject()))).toEqual([expect.stringContaining(expected)]);
   });
 
   test('is reported with the line if its file fails', async () => {
     const copy = spoil();
     const file = `${FIXTURES}/views/view_filestore_directories.sql`;
     copy.write(file, copy.read(file).replace('from filestore.nodes', 'from filestore.noodles'));
-    const found = await linesOf(definitions.check({ client, sources: await copy.sources() }));
+    const found = await linesOf(definitions.evaluate({ client, sources: await copy.sources() }));
     const line =
       copy
         .read(file)
@@ -235,11 +235,11 @@ const PINNED = 'set local search_path = pg_catalog, pg_temp;';
 describe('a setting of the caller', () => {
   const faultsOf = async (...statements: readonly string[]) => {
     for (const statement of statements) await client.query(statement);
-    return linesOf(callerSettings.check(subject()));
+    return linesOf(callerSettings.evaluate(subject()));
   };
 
   test('changes no function or procedure of the checkout', async () => {
-    expect(await callerSettings.check(subject())).toEqual(PASSED);
+    expect(await callerSettings.evaluate(subject())).toEqual(PASSED);
   });
 
   test.each([['reset search_path'], ['set search_path = filestore, pg_catalog, pg_temp']])(

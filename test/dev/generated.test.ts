@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { describeStaleness, findStaleFiles, generateFiles } from '../../dev/generated-files.ts';
+import { describeStaleness, findStaleFiles, generateFiles } from '../../dev/documents/generated-files.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { readCommittedModel } from '../../src/catalog/committed-model.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';

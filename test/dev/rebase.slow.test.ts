@@ -3,7 +3,7 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { chain } from '../../dev/check/gates/chain.ts';
-import { readSources } from '../../dev/check/sources.ts';
+import { readSources } from '../../dev/sources/sources.ts';
 import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { addColumn, type Checkout, makeCheckout, renumbered, withoutPlace } from '../support/branches.ts';
 import { type CliResult, runCli } from '../support/command-line.ts';
@@ -46,7 +46,7 @@ async function expectOrder(...texts: readonly string[]): Promise<void> {
   const added = checkout.migrations().slice(checkout.base.length);
   expect(added.map((filename) => withoutPlace(checkout.read(filename)))).toEqual(texts.map(withoutPlace));
   expect(added).toEqual(added.map((filename, index) => renumbered(filename, checkout, index + 1)));
-  expect(await chain.check(await readSources(checkout.folder, false))).toEqual(PASSED);
+  expect(await chain.evaluate(await readSources(checkout.folder, false))).toEqual(PASSED);
 }
 
 async function expectRefusal(result: CliResult, exitCode: number, ...parts: readonly (string | RegExp)[]) {

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { sampleCalls } from '../../dev/check/gates/sample-calls.ts';
-import { readSources, type Sources } from '../../dev/check/sources.ts';
+import { readSources, type Sources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { linesOf, PASSED } from '../support/spoiled-package.ts';
 import { databaseForEachTest } from '../support/test-database.ts';
@@ -15,11 +15,11 @@ beforeEach(async () => {
   client = await database().connectAsSuperuser();
   sources = await readSources(PACKAGE_ROOT, false);
 });
-const check = async () => linesOf(sampleCalls.check({ sources, client }));
+const check = async () => linesOf(sampleCalls.evaluate({ sources, client }));
 
 describe('the sample calls', () => {
   test('run every function of the checkout', async () => {
-    expect(await sampleCalls.check({ sources, client })).toEqual(PASSED);
+    expect(await sampleCalls.evaluate({ sources, client })).toEqual(PASSED);
   });
 
   test('report the line of a trigger function that reads a dropped column', async () => {

@@ -16,11 +16,11 @@ async function complaints(file: string, change: (text: string) => string): Promi
   const text = copy.read(file);
   expect(change(text)).not.toBe(text);
   copy.write(file, change(text));
-  return linesOf(sqlFiles.check(await copy.sources()));
+  return linesOf(sqlFiles.evaluate(await copy.sources()));
 }
 
 test('the SQL files of the checkout have no problems', async () => {
-  expect(await sqlFiles.check(await spoil().sources())).toEqual(PASSED);
+  expect(await sqlFiles.evaluate(await spoil().sources())).toEqual(PASSED);
 });
 
 describe('a file is reported', () => {
@@ -95,7 +95,7 @@ describe('a file is reported', () => {
   test('for being in the wrong folder', async () => {
     const copy = spoil();
     renameSync(join(copy.folder, FUNCTION), join(copy.folder, 'migrations/fixtures/check_limit.sql'));
-    expect(await linesOf(sqlFiles.check(await copy.sources()))).toEqual([
+    expect(await linesOf(sqlFiles.evaluate(await copy.sources()))).toEqual([
       'migrations/fixtures/check_limit.sql:null is not in a folder of migrations/fixtures',
     ]);
   });

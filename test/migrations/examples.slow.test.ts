@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { checks } from '../../dev/check/gates/checks.ts';
 import { comments } from '../../dev/check/gates/comments.ts';
 import { concurrently } from '../../dev/check/gates/concurrently.ts';
+import { dataChecks } from '../../dev/check/gates/data-checks.ts';
 import { foreignKeys } from '../../dev/check/gates/foreign-keys.ts';
 import { historyColumns } from '../../dev/check/gates/history-columns.ts';
 import { lint } from '../../dev/check/gates/lint.ts';
 import { placeholders } from '../../dev/check/gates/placeholders.ts';
 import { sessionSettings } from '../../dev/check/gates/session-settings.ts';
 import { sqlFiles } from '../../dev/check/gates/sql-files.ts';
-import { readSources } from '../../dev/check/sources.ts';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
+import { readSources } from '../../dev/sources/sources.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { one } from '../support/nodes.ts';
 import { linesOf } from '../support/spoiled-package.ts';
@@ -70,7 +70,7 @@ describe.each(Object.entries(proofs))('%s', (title, { given, populate: begin, be
     // Includes the last migration, since the comment of a concurrent index is in it.
     const subject = { sources: await readSources(copy(), true), client: await database().connect() };
     for (const gate of [comments, foreignKeys, historyColumns]) {
-      expect(await linesOf(gate.check(subject)), gate.name).toEqual([]);
+      expect(await linesOf(gate.evaluate(subject)), gate.name).toEqual([]);
     }
     expect(await one(database(), 'select count(*)::integer as nodes from filestore.nodes')).toEqual({
       nodes: 0,
@@ -82,8 +82,8 @@ test.each(examples.map(({ title }) => title))('"%s" passes the checks', async (t
   for (const { by } of runsOf(find(title), copy())) {
     if (by === 'owner') continue;
     const sources = await readSources(copy(), true);
-    for (const gate of [sqlFiles, lint, concurrently, checks, sessionSettings, placeholders]) {
-      expect(await linesOf(gate.check(sources)), gate.name).toEqual([]);
+    for (const gate of [sqlFiles, lint, concurrently, dataChecks, sessionSettings, placeholders]) {
+      expect(await linesOf(gate.evaluate(sources)), gate.name).toEqual([]);
     }
   }
 });

@@ -1,8 +1,9 @@
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach } from 'vitest';
-import type { Finding, Problem } from '../../dev/check/gate.ts';
-import { CURRENT, expandIncludes, readSources, type Sources, sourceOf } from '../../dev/check/sources.ts';
+import type { Finding } from '../../dev/check/gate.ts';
+import type { Problem } from '../../dev/sources/problem.ts';
+import { CURRENT, expandIncludes, readSources, type Sources, sourceOf } from '../../dev/sources/sources.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 

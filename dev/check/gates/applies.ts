@@ -6,5 +6,5 @@ import type { DatabaseSubject } from '../subject.ts';
 export const applies: Gate<DatabaseSubject> = {
   name: 'applies',
   proves: 'the committed migrations apply to an empty database',
-  check: async ({ sources, client }) => judge(await applyAll(client, sources.committed)),
+  evaluate: async ({ sources, client }) => judge(await applyAll(client, sources.committed)),
 };

@@ -1,7 +1,8 @@
 import { isWord, type SqlToken, tokenize } from '../../../src/sql-text.ts';
-import { type Gate, judge, type Problem } from '../gate.ts';
+import type { Problem } from '../../sources/problem.ts';
+import type { Sources } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 import { locate, locateInBody } from '../locate.ts';
-import type { Sources } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 interface Routine {
@@ -39,7 +40,7 @@ const ROUTINES = `
 export const callerSettings: Gate<DatabaseSubject> = {
   name: 'caller settings',
   proves: 'no function or procedure depends on the search_path or standard_conforming_strings of its caller',
-  async check({ sources, client }) {
+  async evaluate({ sources, client }) {
     const { rows } = await client.query<Routine>(ROUTINES, [PINNED]);
     return judge(
       rows.flatMap((routine) => faultsOf(routine).map((fault) => report(sources, routine, fault))),

@@ -4,8 +4,9 @@ import {
   type CommittedMigration,
   readCommittedMigrations,
 } from '../../../src/graphile/committed-migrations.ts';
-import { type Gate, judge, type Problem } from '../gate.ts';
-import { COMMITTED, type Sources } from '../sources.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { COMMITTED, type Sources } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 
 const REMEDY =
   'Do not edit this folder. Use npm run db:commit, npm run db:uncommit and, after a merge, npm run db:rebase.';
@@ -16,7 +17,7 @@ const BROKEN_LINKS: readonly string[] = ['MIGRATION_OUT_OF_CHAIN', 'MIGRATION_FI
 export const chain: Gate<Sources> = {
   name: 'chain',
   proves: 'the committed migrations are unedited, each follows the one before, and their numbers have no gap',
-  async check({ root, committed }) {
+  async evaluate({ root, committed }) {
     try {
       return judge(numberProblems(await readCommittedMigrations(join(root, 'migrations'))));
     } catch (error) {

@@ -2,9 +2,10 @@ import { concurrentIndexOf } from '../../../src/migrate/invalid-index.ts';
 import { describeSchema } from '../../documents/describe-schema.ts';
 import type { SchemaDescription } from '../../documents/description.ts';
 import { sourceOfColumn } from '../../documents/view-columns.ts';
-import { type Gate, judge, type Problem } from '../gate.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { migrationsOf, type Sources, type SqlSource } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 import { locate } from '../locate.ts';
-import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 interface Uncommented {
@@ -59,7 +60,7 @@ const PURPOSE = /^--(?!!)[ \t]*\S/m;
 export const comments: Gate<DatabaseSubject> = {
   name: 'comments',
   proves: 'every object of the schema has a comment',
-  async check({ sources, client }) {
+  async evaluate({ sources, client }) {
     const { rows } = await client.query<Uncommented>(UNCOMMENTED);
     const schema = await describeSchema(client);
     return judge(

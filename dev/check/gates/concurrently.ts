@@ -1,7 +1,8 @@
 import { concurrentIndexOf } from '../../../src/migrate/invalid-index.ts';
 import { isWord, type SqlStatement } from '../../../src/sql-text.ts';
-import { type Gate, judge, type Problem } from '../gate.ts';
-import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { migrationsOf, type Sources, type SqlSource } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 
 const ALONE =
   'Write a separate migration with the first line "--! no-transaction" and one statement, "create index concurrently if not exists" or "drop index concurrently if exists".';
@@ -10,7 +11,7 @@ export const concurrently: Gate<Sources> = {
   name: 'concurrently',
   proves:
     'each concurrent statement is a separate migration without a transaction, and every other migration has one',
-  check: (sources) => judge(migrationsOf(sources).flatMap((source) => problemsOf(source))),
+  evaluate: (sources) => judge(migrationsOf(sources).flatMap((source) => problemsOf(source))),
 };
 
 function problemsOf(source: SqlSource): readonly Problem[] {

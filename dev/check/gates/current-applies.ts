@@ -1,7 +1,7 @@
 import type pg from 'pg';
+import { CURRENT, isEmpty, isSource, type Sources } from '../../sources/sources.ts';
 import { type Gate, judge } from '../gate.ts';
 import { applyAll } from '../run-statements.ts';
-import { CURRENT, isEmpty, isSource, type Sources } from '../sources.ts';
 import { applyAgain } from './repeatable.ts';
 
 export interface CurrentSubject {
@@ -14,7 +14,7 @@ export interface CurrentSubject {
 export const currentApplies: Gate<CurrentSubject> = {
   name: 'current',
   proves: 'current.sql applies with and without rows in the tables, and a second time changes nothing',
-  async check({ sources, empty, populated }) {
+  async evaluate({ sources, empty, populated }) {
     const { pending, current } = sources;
     if (!isSource(pending)) return judge(pending === null ? [] : [pending]);
     if (isEmpty(current)) {

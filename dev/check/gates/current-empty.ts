@@ -1,10 +1,10 @@
+import { isEmpty, type Sources } from '../../sources/sources.ts';
 import { type Gate, judge } from '../gate.ts';
-import { isEmpty, type Sources } from '../sources.ts';
 
 export const currentEmpty: Gate<Sources> = {
   name: 'current',
   proves: 'no migration is left in current.sql',
-  check({ current }) {
+  evaluate({ current }) {
     if (isEmpty(current)) return judge([]);
     const include = current.text.split('\n').findIndex((line) => line.startsWith('--!')) + 1;
     return judge([

@@ -2,11 +2,11 @@ import pg from 'pg';
 import { type CatalogDifference, compareModels } from '../../../src/catalog/compare.ts';
 import { describeObject } from '../../../src/catalog/model.ts';
 import { readCatalog } from '../../../src/catalog/read.ts';
-import { type Gate, judge, type Problem } from '../gate.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { expandIncludes, isSource, type Sources, type SqlSource } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 import { fixtureOf, locate } from '../locate.ts';
-import { describeFailure } from '../run-statements.ts';
-import { withRollback } from '../shadow-database.ts';
-import { expandIncludes, isSource, type Sources, type SqlSource } from '../sources.ts';
+import { describeFailure, withRollback } from '../run-statements.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 // Repeatedly drops objects that nothing else depends on. Others, such as a function that a check calls, are replaced
@@ -45,7 +45,7 @@ $$`;
 export const definitions: Gate<DatabaseSubject> = {
   name: 'definitions',
   proves: 'every view, function and trigger in the database matches its file in migrations/fixtures',
-  async check({ sources, client }) {
+  async evaluate({ sources, client }) {
     const live = await readCatalog(client);
     return withRollback(client, async () => {
       await client.query(DROP_REPLACEABLE);

@@ -1,7 +1,8 @@
 import { FOREIGN_KEYS_WITHOUT_INDEX } from '../../../migrations/facts.ts';
-import { FACTS_FILE, type Gate, judge, type Problem } from '../gate.ts';
+import type { Problem } from '../../sources/problem.ts';
+import type { Sources } from '../../sources/sources.ts';
+import { FACTS_FILE, type Gate, judge } from '../gate.ts';
 import { locate } from '../locate.ts';
-import type { Sources } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 interface ForeignKey {
@@ -40,7 +41,7 @@ const FOREIGN_KEYS = `
 export const foreignKeys: Gate<DatabaseSubject> = {
   name: 'foreign keys',
   proves: 'every foreign key has an index on its referencing columns, or a reason in migrations/facts.ts',
-  async check({ sources, client }) {
+  async evaluate({ sources, client }) {
     const { rows } = await client.query<ForeignKey>(FOREIGN_KEYS);
     return judge([
       ...rows

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { readCommittedMigrations } from '../../../src/graphile/committed-migrations.ts';
-import { findStaleFiles, generateFiles } from '../../generated-files.ts';
+import { findStaleFiles, generateFiles } from '../../documents/generated-files.ts';
 import { type Gate, judge, notRun } from '../gate.ts';
 import type { DatabaseSubject } from '../subject.ts';
 import { chain } from './chain.ts';
@@ -9,8 +9,8 @@ import { chain } from './chain.ts';
 export const generated: Gate<DatabaseSubject> = {
   name: 'generated',
   proves: 'the generated files match the committed migrations',
-  async check({ sources, client }) {
-    const { state } = await chain.check(sources);
+  async evaluate({ sources, client }) {
+    const { state } = await chain.evaluate(sources);
     if (state !== 'passed') return notRun('the gate chain does not pass');
     const { root } = sources;
     const migration = (await readCommittedMigrations(join(root, 'migrations'))).at(-1);

@@ -1,6 +1,7 @@
-import { type Gate, judge, type Problem } from '../gate.ts';
+import type { Problem } from '../../sources/problem.ts';
+import type { Sources } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 import { locate } from '../locate.ts';
-import type { Sources } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 const VERSIONS = 'view_filestore_node_versions';
@@ -30,7 +31,7 @@ const COLUMNS = `
 export const historyColumns: Gate<DatabaseSubject> = {
   name: 'history columns',
   proves: `snapshots and ${VERSIONS} have all columns of nodes, in the same order`,
-  async check({ sources, client }) {
+  async evaluate({ sources, client }) {
     const { rows } = await client.query<Column & { readonly relation: string }>(COLUMNS);
     const columnsOf = (name: string) => rows.filter(({ relation }) => relation === name);
     const nodes = columnsOf('nodes');

@@ -2,8 +2,9 @@ import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { type Gate, judge, type Problem } from '../gate.ts';
-import { isSource, type Sources, type SqlSource } from '../sources.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { isSource, type Sources, type SqlSource } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 
 /** A problem in squawk's JSON. Lines count from 0. */
 interface Complaint {
@@ -20,7 +21,7 @@ const REMEDY =
 export const lint: Gate<Sources> = {
   name: 'lint',
   proves: 'squawk reports no problem, except for rules that .squawk.toml disables',
-  async check({ root, committed, pending }) {
+  async evaluate({ root, committed, pending }) {
     const squawk = findSquawk();
     if (squawk === undefined) {
       const remedy = 'Install the development dependencies: npm ci.';

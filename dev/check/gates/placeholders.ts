@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Gate, judge, type Problem } from '../gate.ts';
-import { type Sources, type SqlSource, writtenSources } from '../sources.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { type Sources, type SqlSource, writtenSources } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 
 const REMEDY =
   'Write the schema by its name, and ask the server for other names (current_database(), current_user).';
@@ -14,7 +15,7 @@ const DECLARED = /^\s*"?placeholders"?\s*:\s*\{\s*[^\s}]/m;
 export const placeholders: Gate<Sources> = {
   name: 'placeholders',
   proves: 'no migration has a placeholder',
-  async check(sources) {
+  async evaluate(sources) {
     const settings = await readFile(join(sources.root, '.gmrc'), 'utf8');
     return judge([
       ...declarationIn(settings),

@@ -19,7 +19,7 @@ const UNPROVED = `
 export const references: Gate<DatabaseSubject> = {
   name: 'references',
   proves: `every column of ids has a foreign key, or is in ${FACTS_FILE}, so that check_integrity has to audit it`,
-  async check({ sources, client }) {
+  async evaluate({ sources, client }) {
     const { rows } = await client.query<{ relation: string; column: string }>(UNPROVED);
     return judge(
       rows

@@ -1,30 +1,25 @@
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-import { type Gate, judge, notRun, type Problem } from '../gate.ts';
-import { COMMITTED, type Sources } from '../sources.ts';
-
-const run = promisify(execFile);
-/** Tags of releases. */
-export const TAGS = 'v*';
+import { gitIn, RELEASE_TAGS, reasonOf } from '../../sources/git.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { COMMITTED, type Sources } from '../../sources/sources.ts';
+import { type Gate, judge, notRun } from '../gate.ts';
 
 export const released: Gate<Sources> = {
   name: 'released',
-  proves: `the committed migrations of the last release (git tag ${TAGS}) are unchanged`,
-  async check({ root }) {
-    const git = async (...args: readonly string[]) =>
-      (await run('git', ['-C', root, ...args], { maxBuffer: 2 ** 28 })).stdout.trim();
+  proves: `the committed migrations of the last release (git tag ${RELEASE_TAGS}) are unchanged`,
+  async evaluate({ root }) {
+    const git = gitIn(root);
     try {
       await git('rev-parse', '--git-dir');
     } catch (error) {
-      return notRun(`git cannot read this folder: ${firstLineOf(error)}`);
+      return notRun(`git cannot read this folder: ${reasonOf(error)}`);
     }
-    const tag = await git('describe', '--tags', '--abbrev=0', '--match', TAGS).catch(() => undefined);
+    const tag = await git('describe', '--tags', '--abbrev=0', '--match', RELEASE_TAGS).catch(() => undefined);
     if (tag === undefined) {
       const shallow = (await git('rev-parse', '--is-shallow-repository')) === 'true';
       return notRun(
         shallow
-          ? `this clone is shallow and has no tag ${TAGS}. If there are releases, fetch them: git fetch --unshallow --tags`
-          : `there is no release yet: this branch has no tag ${TAGS}`,
+          ? `this clone is shallow and has no tag ${RELEASE_TAGS}. If there are releases, fetch them: git fetch --unshallow --tags`
+          : `there is no release yet: this branch has no tag ${RELEASE_TAGS}`,
       );
     }
     // Compares with the working tree, so that uncommitted changes count too.
@@ -48,9 +43,3 @@ export const released: Gate<Sources> = {
     );
   },
 };
-
-function firstLineOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const stderr = 'stderr' in error ? String(error.stderr).trim() : '';
-  return (stderr === '' ? error.message : stderr).split('\n')[0] ?? '';
-}

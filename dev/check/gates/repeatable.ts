@@ -2,10 +2,11 @@ import type pg from 'pg';
 import { type CatalogDifference, compareModels } from '../../../src/catalog/compare.ts';
 import { describeObject } from '../../../src/catalog/model.ts';
 import { readCatalog } from '../../../src/catalog/read.ts';
-import { type Gate, judge, type Place, type Problem } from '../gate.ts';
+import type { Place, Problem } from '../../sources/problem.ts';
+import { migrationsOf, type Sources, type SqlSource } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 import { locate, locateLast } from '../locate.ts';
 import { applyAll } from '../run-statements.ts';
-import { migrationsOf, type Sources, type SqlSource } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 const REMEDY =
@@ -19,7 +20,7 @@ const REPLAY_REMEDY =
 export const repeatable: Gate<DatabaseSubject> = {
   name: 'repeatable',
   proves: 'applying each migration twice, and all of them again without the history, changes nothing',
-  async check({ sources, client }) {
+  async evaluate({ sources, client }) {
     const migrations = migrationsOf(sources);
     for (const migration of migrations) {
       const failures = await applyAll(client, [migration]);

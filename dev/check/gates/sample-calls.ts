@@ -3,11 +3,12 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { FUNCTIONS_WITHOUT_CALL } from '../../../migrations/facts.ts';
 import { PACKAGE_ROOT } from '../../../src/package-root.ts';
-import { FACTS_FILE, type Gate, judge, type Problem } from '../gate.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { type Sources, sourceOf } from '../../sources/sources.ts';
+import { FACTS_FILE, type Gate, judge } from '../gate.ts';
 import { locate, locateInBody } from '../locate.ts';
 import { SAMPLE_ROWS } from '../populate.ts';
 import { describeFailure } from '../run-statements.ts';
-import { type Sources, sourceOf } from '../sources.ts';
 import type { DatabaseSubject } from '../subject.ts';
 
 const SAMPLE_CALLS = 'migrations/sample-calls.sql';
@@ -29,14 +30,14 @@ const NOT_RETURNED = `
 export const sampleCalls: Gate<DatabaseSubject> = {
   name: 'sample calls',
   proves: `every function and trigger runs on the sample rows, by a statement of ${SAMPLE_CALLS}`,
-  async check({ sources, client }) {
+  async evaluate({ sources, client }) {
     await client.query("set track_functions = 'all'");
     const refused = new Set<string>();
     const problems: Problem[] = [];
     for (const file of [SAMPLE_ROWS, SAMPLE_CALLS]) {
       const source = sourceOf(file, await readFile(join(PACKAGE_ROOT, file), 'utf8'));
       for (const statement of source.statements) {
-        const error = await failureOf(client, statement.text);
+        const error = await errorOf(client, statement.text);
         if (error === undefined) continue;
         if (file === SAMPLE_CALLS && isRefusal(error)) {
           for (const [, name = ''] of (error.where ?? '').matchAll(RUNNING)) refused.add(name);
@@ -75,7 +76,7 @@ function isRefusal({ code = '' }: pg.DatabaseError): boolean {
   return code.startsWith('FS') || code === '23514';
 }
 
-async function failureOf(client: pg.Client, sql: string): Promise<pg.DatabaseError | undefined> {
+async function errorOf(client: pg.Client, sql: string): Promise<pg.DatabaseError | undefined> {
   try {
     await client.query(sql);
     return undefined;

@@ -1,11 +1,12 @@
 import { isWord, type SqlToken, tokenize } from '../../../src/sql-text.ts';
-import { type Gate, judge, type Problem } from '../gate.ts';
-import { type Sources, type SqlSource, writtenSources } from '../sources.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { type Sources, type SqlSource, writtenSources } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 
 export const sessionSettings: Gate<Sources> = {
   name: 'settings',
   proves: 'migrations and fixtures change settings for their own transaction only',
-  check: (sources) =>
+  evaluate: (sources) =>
     judge(
       writtenSources(sources).flatMap((source) =>
         source.statements.flatMap(({ tokens }) => problemsIn(tokens, source, 0)),

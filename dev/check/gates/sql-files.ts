@@ -1,5 +1,7 @@
-import { type Gate, judge, type Problem } from '../gate.ts';
-import { CURRENT, FIXTURES, type Sources, type SqlSource } from '../sources.ts';
+import { lineEndProblems } from '../../sources/line-ends.ts';
+import type { Problem } from '../../sources/problem.ts';
+import { CURRENT, FIXTURES, type Sources, type SqlSource } from '../../sources/sources.ts';
+import { type Gate, judge } from '../gate.ts';
 
 /** The folders of migrations/fixtures, and the statements that each of their files has. */
 const KINDS = {
@@ -29,7 +31,7 @@ export const sqlFiles: Gate<Sources> = {
   name: 'sql files',
   proves:
     'SQL files have LF line ends and only ASCII characters, and each file of migrations/fixtures creates only the object it is named after',
-  check: ({ current, fixtures }) =>
+  evaluate: ({ current, fixtures }) =>
     judge(
       [current, ...fixtures].flatMap((source) => [
         ...lineEndProblems(source),
@@ -38,16 +40,6 @@ export const sqlFiles: Gate<Sources> = {
       ]),
     ),
 };
-
-/**
- * Git commits LF, so a hash of text with CR LF would be valid on one machine only. An include that ends in CR is a
- * comment for graphile-migrate.
- */
-export function lineEndProblems({ text, placeOf }: SqlSource): readonly Problem[] {
-  const line = text.split('\n').findIndex((written) => written.endsWith('\r')) + 1;
-  if (line === 0) return [];
-  return [{ ...placeOf(line), what: 'ends in CR LF', remedy: 'Save the file with LF line ends.' }];
-}
 
 /**
  * A server in another encoding refuses a character that it lacks before the first migration can report that the database

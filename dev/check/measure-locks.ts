@@ -1,9 +1,8 @@
 import type pg from 'pg';
 import { isWord, type SqlStatement } from '../../src/sql-text.ts';
-import type { Place } from './gate.ts';
-import { runStatements } from './run-statements.ts';
-import { withRollback } from './shadow-database.ts';
-import type { SqlSource } from './sources.ts';
+import type { Place } from '../sources/problem.ts';
+import type { SqlSource } from '../sources/sources.ts';
+import { runStatements, withRollback } from './run-statements.ts';
 
 /** The effects of one statement on an existing table or view. */
 export interface TableImpact extends Place {

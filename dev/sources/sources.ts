@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { includedBy, includeMarks, parseMigrationText } from '../../src/graphile/migration-text.ts';
 import { type SqlStatement, splitStatements } from '../../src/sql-text.ts';
 import { blankLinesBefore } from '../../src/text.ts';
-import type { Place, Problem } from './gate.ts';
+import type { Place, Problem } from './problem.ts';
 
 export const COMMITTED = 'migrations/committed';
 export const CURRENT = 'migrations/current.sql';

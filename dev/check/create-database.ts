@@ -1,4 +1,3 @@
-import type pg from 'pg';
 import { withClient } from '../with-client.ts';
 
 /**
@@ -17,14 +16,4 @@ export async function createDatabase(url: string, name: string, template = 'temp
   const other = new URL(url);
   other.pathname = `/${name}`;
   return other.href;
-}
-
-/** Runs `work` in a transaction and rolls it back. */
-export async function withRollback<T>(client: pg.Client, work: () => Promise<T>): Promise<T> {
-  await client.query('begin');
-  try {
-    return await work();
-  } finally {
-    await client.query('rollback');
-  }
 }

@@ -1,7 +1,7 @@
-import { RunAbortedError } from '../src/errors.ts';
-import { findEmbeddedBinaries } from './embedded/binaries.ts';
-import { serverUrl, startServer } from './embedded/server.ts';
-import { makeServerFolder } from './embedded/server-folder.ts';
+import { RunAbortedError } from '../../src/errors.ts';
+import { findEmbeddedBinaries } from './binaries.ts';
+import { serverUrl, startServer } from './server.ts';
+import { makeServerFolder } from './server-folder.ts';
 
 /** Nothing remains after the run. */
 const FAST = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off'];

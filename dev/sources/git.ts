@@ -2,9 +2,12 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { codeOf, FilestoreError } from '../../src/errors.ts';
 import { isMigrationFile } from '../../src/graphile/migration-text.ts';
-import { COMMITTED } from '../check/sources.ts';
+import { COMMITTED } from './sources.ts';
 
 const execute = promisify(execFile);
+
+/** Tags of releases. */
+export const RELEASE_TAGS = 'v*';
 
 /** Git's view of the folder of a package, which may be a part of its repository. */
 export interface Repository {
@@ -18,18 +21,23 @@ export interface Repository {
   idsOf(filenames: readonly string[]): Promise<ReadonlyMap<string, string>>;
 }
 
-/** @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is no git, or the folder is not in a repository. */
-export async function openRepository(root: string): Promise<Repository> {
-  const git = async (...args: readonly string[]) => {
+/** Returns a function that runs git in a folder, and returns the output without surrounding spaces. */
+export function gitIn(root: string) {
+  return async (...args: readonly string[]): Promise<string> => {
     // Messages are shown to the user, so they should be in English.
     const env = { ...process.env, LC_ALL: 'C' };
     return (await execute('git', ['-C', root, ...args], { maxBuffer: 2 ** 28, env })).stdout.trim();
   };
+}
+
+/** @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is no git, or the folder is not in a repository. */
+export async function openRepository(root: string): Promise<Repository> {
+  const git = gitIn(root);
   const tryGit: Repository['tryGit'] = (...args) => git(...args).catch(() => undefined);
   await git('rev-parse', '--git-dir').catch((error) => {
     throw new FilestoreError(
       'SCHEMA_CHANGE_REFUSED',
-      `git cannot read this folder, so your migrations cannot be distinguished from others: ${firstLineOf(error)}. Nothing was changed. Run this in a clone of the repository, with git installed.`,
+      `git cannot read this folder, so your migrations cannot be distinguished from others: ${reasonOf(error)}. Nothing was changed. Run this in a clone of the repository, with git installed.`,
     );
   });
   return {
@@ -57,7 +65,7 @@ export async function openRepository(root: string): Promise<Repository> {
 }
 
 /** Git's own reason for a failure. */
-export function firstLineOf(error: unknown): string {
+export function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (codeOf(error) === 'ENOENT') return 'git is not installed';
   const stderr = 'stderr' in error ? String(error.stderr).trim() : '';

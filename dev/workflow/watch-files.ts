@@ -6,7 +6,7 @@ import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
 import { readMigrations } from './committed-files.ts';
 import { readPending } from './compare-history.ts';
-import { staleFixtures } from './current-sql.ts';
+import { staleFixturePaths } from './current-sql.ts';
 import type { Graphile } from './graphile.ts';
 import { withGraphile } from './run-command.ts';
 import { type Change, nextChange, takeSnapshot } from './snapshot.ts';
@@ -43,14 +43,14 @@ export async function watch(context: WorkflowContext, onEvent: (event: WatchEven
       if (event === undefined) return;
       if (last === undefined && isUnreachable(event)) throw event.error;
       // A repeated failure without a save is not reported again.
-      const isNews = last === undefined || !isRetry || passingReason(event) !== passingReason(last);
+      const isNews = last === undefined || !isRetry || temporaryReason(event) !== temporaryReason(last);
       if (isNews) onEvent(event);
       last = event;
       isRetry = false;
       if (failsByItsSql(event)) {
         change = await waitForChangeOrReset(context, snapshot);
       } else {
-        change = await waitForChange(snapshot, signal, passingReason(event) !== undefined);
+        change = await waitForChange(snapshot, signal, temporaryReason(event) !== undefined);
         isRetry = change === undefined;
       }
       snapshot = change?.snapshot ?? snapshot;
@@ -71,7 +71,7 @@ function isUnreachable(event: WatchEvent): event is WatchEvent & { readonly type
  * The reason of a failure that may end without a save: an unusable database, or a failure outside the files, such as
  * during a reset.
  */
-function passingReason(event: WatchEvent): string | undefined {
+function temporaryReason(event: WatchEvent): string | undefined {
   if (event.type === 'refused') return event.error.message;
   const { result } = event;
   return result.type === 'failed' && result.failure.place === null ? result.failure.message : undefined;
@@ -89,7 +89,7 @@ async function attempt(
   try {
     const result = await applyCurrent(context, graphile);
     const sinceSaveMs = change === undefined ? null : Date.now() - change.savedAt;
-    const notIncluded = result.type === 'applied' ? await fixturesPassedOver(change?.paths ?? []) : [];
+    const notIncluded = result.type === 'applied' ? await fixturesNotIncluded(change?.paths ?? []) : [];
     return { type: 'result', result, sinceSaveMs, notIncluded };
   } catch (error) {
     if (error instanceof RunAbortedError) return undefined;
@@ -146,8 +146,8 @@ async function readIdentity(main: ConnectionSettings): Promise<string | undefine
 }
 
 /** A merge also writes fixtures: those are in its migrations. */
-async function fixturesPassedOver(paths: readonly string[]): Promise<readonly string[]> {
+async function fixturesNotIncluded(paths: readonly string[]): Promise<readonly string[]> {
   if (!paths.some((path) => path.startsWith('fixtures/'))) return [];
-  const stale = await staleFixtures();
+  const stale = await staleFixturePaths();
   return paths.filter((path) => stale.has(path)).map((path) => path.slice('fixtures/'.length));
 }
