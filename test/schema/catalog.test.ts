@@ -4,9 +4,15 @@ import { databaseForFile } from '../support/test-database.ts';
 const database = databaseForFile();
 
 test('PUBLIC has no right to execute or read anything', async () => {
+  // The server creates the constructors of a range type with the type. pg_dump leaves out their rights, so revoked ones
+  // would return with a restore. They read nothing, and PUBLIC has no usage on the schema.
   const open = await database().query(
     `select p.oid::regprocedure::text as object from pg_proc p
      where p.pronamespace = 'filestore'::regnamespace and has_function_privilege('public', p.oid, 'execute')
+       and not exists (
+         select from pg_depend d
+         where (d.classid, d.objid, d.refclassid, d.deptype) = ('pg_proc'::regclass, p.oid, 'pg_type'::regclass, 'i')
+       )
      union all
      select c.oid::regclass::text from pg_class c
      where c.relnamespace = 'filestore'::regnamespace and c.relkind in ('r', 'v', 'S')

@@ -51,7 +51,13 @@ beforeAll(async () => {
   await database().query("update filestore.backend_mounts set state = 'active', erasing_since = null");
   await database().query(
     `insert into filestore.access_levels (role_name, role_oid, level) values ('a role', 1, 'reader');
-     insert into filestore.backfills (table_name, column_name, expression, finished_at) values ('nodes', 'x', 'y', clock_timestamp())`,
+     insert into filestore.backfills (table_name, column_name, expression, finished_at) values ('nodes', 'x', 'y', clock_timestamp());
+     insert into filestore.moves (
+       written_by, mount_id, mount_key, source_number, target_number, step, timeline, marked_at, closed_until, finished_at
+     )
+     values (
+       filestore.database_number(), 1, 'x', filestore.database_number(), 2, 'finished', '1', clock_timestamp(), clock_timestamp(), clock_timestamp()
+     )`,
   );
 });
 
@@ -107,6 +113,8 @@ describe("a moment survives JavaScript's Date:", () => {
         'check_sighting_moment',
         'create_node',
         'delete_batch',
+        // Called by the functions that move mounts.
+        'digest_sighting',
         'list_unseen',
         'node_at',
         'record_sightings',
