@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:a22ae0731ec22224af8f8c47b353bbbbfcbb85a7
+--! Hash: sha1:2ce3d84ae2509e7c6559c673b78ef9208e51bbcc
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -113,7 +113,7 @@ create table if not exists filestore.backend_mounts (
       and endpoint !~ '^(http://[^/]*:80|https://[^/]*:443)(/|$)'
     ),
   constraint backend_mounts_bucket_check
-    check (octet_length(bucket) between 3 and 255 and bucket ~ '^[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9]$'),
+    check (octet_length(bucket) >= 3 and octet_length(bucket) <= 255 and bucket ~ '^[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9]$'),
   -- Null and never '' for the whole bucket, so that it has one spelling.
   constraint backend_mounts_prefix_check
     check (octet_length(prefix) <= 512 and prefix ~ '^[^/]+(/[^/]+)*$' and prefix !~ '[\u0001-\u001f\u007f-\u009f]'),

@@ -1,5 +1,5 @@
---! Previous: sha1:a22ae0731ec22224af8f8c47b353bbbbfcbb85a7
---! Hash: sha1:c7d474b76de67e5562d59cd4d7922eb2812e1421
+--! Previous: sha1:2ce3d84ae2509e7c6559c673b78ef9208e51bbcc
+--! Hash: sha1:95972aa46a8903d44ab60f06dc8366ec8f5ea843
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

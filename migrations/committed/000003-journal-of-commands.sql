@@ -1,5 +1,5 @@
---! Previous: sha1:c7d474b76de67e5562d59cd4d7922eb2812e1421
---! Hash: sha1:2782fb661a0e78bd540337a23388a608849abb9f
+--! Previous: sha1:95972aa46a8903d44ab60f06dc8366ec8f5ea843
+--! Hash: sha1:37f80396ae4d326201ca1545ff68dc9f75a5f22e
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:2782fb661a0e78bd540337a23388a608849abb9f
---! Hash: sha1:307b1a568b03a17a4ab924b8bec6352cc98d31fc
+--! Previous: sha1:37f80396ae4d326201ca1545ff68dc9f75a5f22e
+--! Hash: sha1:de1654630e88e6c54033d78c01b90776884d169f
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

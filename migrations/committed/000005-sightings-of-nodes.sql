@@ -1,5 +1,5 @@
---! Previous: sha1:307b1a568b03a17a4ab924b8bec6352cc98d31fc
---! Hash: sha1:a54c6ddc30876732826720408b9e3098893fe6ba
+--! Previous: sha1:de1654630e88e6c54033d78c01b90776884d169f
+--! Hash: sha1:73f7b25d2c77424c1ab509095a13de8bc99065ff
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

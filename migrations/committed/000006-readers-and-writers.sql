@@ -1,5 +1,5 @@
---! Previous: sha1:a54c6ddc30876732826720408b9e3098893fe6ba
---! Hash: sha1:992468a934ba67ca0e7077833bfa28aa12411727
+--! Previous: sha1:73f7b25d2c77424c1ab509095a13de8bc99065ff
+--! Hash: sha1:cb8f01aa0b0e23d1fce022fec69b344e617945a8
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:992468a934ba67ca0e7077833bfa28aa12411727
---! Hash: sha1:f1546802ef07b22757d178db37e62ee653ddf5bd
+--! Previous: sha1:cb8f01aa0b0e23d1fce022fec69b344e617945a8
+--! Hash: sha1:5429335e8d627ede4ab16d5d96f6b82a329b831e
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:f1546802ef07b22757d178db37e62ee653ddf5bd
---! Hash: sha1:e9ae8acf6e8320a34ccb0b2bc9db765a25654dbf
+--! Previous: sha1:5429335e8d627ede4ab16d5d96f6b82a329b831e
+--! Hash: sha1:26e683c77fba6742b66c0065ebb98e13dd0b2645
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
