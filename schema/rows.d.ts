@@ -732,7 +732,7 @@ export type CopyTreeRow = NodeRow;
 /** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is not a live directory, FS409 when the name is taken, FS422 when the name or the checksum is not valid. */
 export type CreateNodeRow = NodeRow;
 
-/** A row of "select * from filestore.create_nodes(…)". Creates the nodes that a JSON array of at most 10000 objects describes, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. */
+/** A row of "select * from filestore.create_nodes(…)". Creates the nodes that a JSON array of at most 10000 objects describes, on at most 100 mounts, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. */
 export type CreateNodesRow = NodeRow;
 
 /** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. */
@@ -836,7 +836,7 @@ export interface PurgeDeletedRow {
   purge_deleted: number | null;
 }
 
-/** A row of "select * from filestore.record_sightings(…)". Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future. */
+/** A row of "select * from filestore.record_sightings(…)". Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings on more mounts. */
 export interface RecordSightingsRow {
   record_sightings: number | null;
 }

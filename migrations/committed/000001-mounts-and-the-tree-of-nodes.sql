@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:2ce3d84ae2509e7c6559c673b78ef9208e51bbcc
+--! Hash: sha1:c7fb3d27dc795d1f0d3df024ffece267d917792c
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -663,6 +663,37 @@ comment on function filestore.lock_tree(bigint, boolean) is
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql
+--! Included functions/lock_trees.sql
+create or replace function filestore.lock_trees(mount_ids bigint[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  mount_id bigint;
+begin
+  -- All transactions of the server share its table of locks.
+  if cardinality(mount_ids) > 100 then
+    raise exception 'the call concerns % mounts, which are too many', cardinality(mount_ids)
+      using errcode    = 'FS422',
+            constraint = 'mount_ids_check',
+            hint       = 'Give nodes of at most 100 mounts in one call, such as those of one mount, and commit after each call.';
+  end if;
+  for mount_id in
+    select m.id
+    from unnest(mount_ids) as m (id)
+    order by m.id
+  loop
+    perform filestore.lock_tree(mount_id, false);
+  end loop;
+end
+$$;
+
+comment on function filestore.lock_trees(bigint[]) is
+  'Internal: Takes the shared tree locks of at most 100 mounts, in order of id. FS422 for more, since each lock takes a place in the table of locks of the whole server.';
+
+revoke all on function filestore.lock_trees(bigint[]) from public;
+--! EndIncluded functions/lock_trees.sql
 --! Included functions/require_read_committed.sql
 create or replace function filestore.require_read_committed(action text)
 returns void

@@ -1,5 +1,5 @@
---! Previous: sha1:2ce3d84ae2509e7c6559c673b78ef9208e51bbcc
---! Hash: sha1:95972aa46a8903d44ab60f06dc8366ec8f5ea843
+--! Previous: sha1:c7fb3d27dc795d1f0d3df024ffece267d917792c
+--! Hash: sha1:70093772e961ed0797cd8cd4a3594d0ad6903f26
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

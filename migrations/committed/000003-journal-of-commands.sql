@@ -1,5 +1,5 @@
---! Previous: sha1:95972aa46a8903d44ab60f06dc8366ec8f5ea843
---! Hash: sha1:37f80396ae4d326201ca1545ff68dc9f75a5f22e
+--! Previous: sha1:70093772e961ed0797cd8cd4a3594d0ad6903f26
+--! Hash: sha1:001b314c373ee28bfa04e7e4a21145d4004179d3
 --! Message: Journal of commands
 
 do $$

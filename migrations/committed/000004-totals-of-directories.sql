@@ -1,5 +1,5 @@
---! Previous: sha1:37f80396ae4d326201ca1545ff68dc9f75a5f22e
---! Hash: sha1:de1654630e88e6c54033d78c01b90776884d169f
+--! Previous: sha1:001b314c373ee28bfa04e7e4a21145d4004179d3
+--! Hash: sha1:927ed181a1ad4ee8f8c8949a456abb99135f28ef
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -504,15 +504,14 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 declare
-  mount_ids  bigint[];
-  mount_id   bigint;
-  taken      integer;
-  node_ids   bigint[];
-  sizes      numeric[];
-  files      numeric[];
-  dirs       numeric[];
-  children   numeric[];
-  changed    bigint;
+  mount_ids bigint[];
+  taken     integer;
+  node_ids  bigint[];
+  sizes     numeric[];
+  files     numeric[];
+  dirs      numeric[];
+  children  numeric[];
+  changed   bigint;
 begin
   perform filestore.require_first_write('filestore.fold_rollups');
   perform filestore.check_limit('max_deltas', max_deltas);
@@ -520,24 +519,18 @@ begin
   -- All transactions of the server share its table of locks, hence the limit. The mounts of the oldest deltas come first,
   -- and the next call takes the next ones.
   mount_ids := array(
-    select m.backend_mount_id
+    select d.backend_mount_id
     from (
-      select d.backend_mount_id
-      from (
-        select r.id, r.backend_mount_id
-        from filestore.rollup_deltas r
-        order by r.id
-        limit max_deltas
-      ) d
-      group by d.backend_mount_id
-      order by min(d.id)
-      limit 100
-    ) m
-    order by m.backend_mount_id
+      select r.id, r.backend_mount_id
+      from filestore.rollup_deltas r
+      order by r.id
+      limit max_deltas
+    ) d
+    group by d.backend_mount_id
+    order by min(d.id)
+    limit 100
   );
-  foreach mount_id in array mount_ids loop
-    perform filestore.lock_tree(mount_id, false);
-  end loop;
+  perform filestore.lock_trees(mount_ids);
 
   -- A separate statement after the locks, so that it sees the locked tree. It never takes "all ids up to this one",
   -- because a delta with a smaller id may commit later.

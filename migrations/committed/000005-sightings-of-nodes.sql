@@ -1,5 +1,5 @@
---! Previous: sha1:de1654630e88e6c54033d78c01b90776884d169f
---! Hash: sha1:73f7b25d2c77424c1ab509095a13de8bc99065ff
+--! Previous: sha1:927ed181a1ad4ee8f8c8949a456abb99135f28ef
+--! Hash: sha1:c4fec82f177931fc4c7d7afd50ea97c3573f0aa1
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its
@@ -71,15 +71,13 @@ begin
   perform filestore.check_sighting_moment(reconciled_at);
 
   -- The insert below locks each node that was not seen before, so that it cannot be purged at the same time. Locks on
-  -- several directories can deadlock with a move, hence the tree lock. Later sightings do not need it.
-  perform filestore.lock_tree(m.backend_mount_id, false)
-  from (
+  -- several directories can deadlock with a move, hence the tree locks. Later sightings do not need them.
+  perform filestore.lock_trees(array(
     select distinct n.backend_mount_id
     from filestore.nodes n
     where n.id = any (node_ids)
       and not exists (select from filestore.node_sightings s where s.node_id = n.id)
-    order by n.backend_mount_id
-  ) m;
+  ));
 
   -- In order of id, so that concurrent calls do not deadlock.
   with added as (
@@ -116,7 +114,7 @@ end
 $$;
 
 comment on function filestore.record_sightings(bigint[], timestamptz, timestamptz) is
-  'Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future.';
+  'Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings on more mounts.';
 
 revoke all on function filestore.record_sightings(bigint[], timestamptz, timestamptz) from public;
 --! EndIncluded functions/record_sightings.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:73f7b25d2c77424c1ab509095a13de8bc99065ff
---! Hash: sha1:cb8f01aa0b0e23d1fce022fec69b344e617945a8
+--! Previous: sha1:c4fec82f177931fc4c7d7afd50ea97c3573f0aa1
+--! Hash: sha1:b2bc7ad8b385dff9e597f6a2094426b3cb57430c
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -1728,21 +1728,17 @@ declare
     select distinct (e.value ->> 'parent_id')::bigint
     from jsonb_array_elements(nodes) as e (value)
   );
-  mount_id bigint;
   parents  jsonb;
   usable   bigint[];
   unusable bigint;
   faults   text;
 begin
   if cardinality(ids) > 1 then
-    for mount_id in
+    perform filestore.lock_trees(array(
       select distinct n.backend_mount_id
       from filestore.nodes n
       where n.id = any (ids)
-      order by n.backend_mount_id
-    loop
-      perform filestore.lock_tree(mount_id, false);
-    end loop;
+    ));
   end if;
 
   -- A separate statement after the locks, so that it sees the new path of a parent that moved.
@@ -2026,7 +2022,7 @@ end
 $$;
 
 comment on function filestore.create_nodes(jsonb) is
-  'Creates the nodes that a JSON array of at most 10000 objects describes, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1.';
+  'Creates the nodes that a JSON array of at most 10000 objects describes, on at most 100 mounts, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1.';
 
 revoke all on function filestore.create_nodes(jsonb) from public;
 --! EndIncluded functions/create_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:cb8f01aa0b0e23d1fce022fec69b344e617945a8
---! Hash: sha1:5429335e8d627ede4ab16d5d96f6b82a329b831e
+--! Previous: sha1:b2bc7ad8b385dff9e597f6a2094426b3cb57430c
+--! Hash: sha1:08de5132eaaabffd1b2c72da2390fe90c3bc067e
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -327,6 +327,7 @@ declare
     lock_command,
     lock_parents,
     lock_tree,
+    lock_trees,
     may_take_mount,
     merge_metadata,
     mount_place,

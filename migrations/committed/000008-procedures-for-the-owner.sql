@@ -1,5 +1,5 @@
---! Previous: sha1:5429335e8d627ede4ab16d5d96f6b82a329b831e
---! Hash: sha1:26e683c77fba6742b66c0065ebb98e13dd0b2645
+--! Previous: sha1:08de5132eaaabffd1b2c72da2390fe90c3bc067e
+--! Hash: sha1:f26ec826670607923768992fd18e850a0be07a86
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -228,9 +228,12 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  job      filestore.backfills;
+  job       filestore.backfills;
+  mount_ids bigint[];
+  -- The first row of the next batch, when its mounts end this one.
+  next_key  bigint;
   found_key bigint;
-  changed  bigint;
+  changed   bigint;
 begin
   update filestore.backfills b
   set transaction_id = pg_current_xact_id()
@@ -243,18 +246,21 @@ begin
 
   if job.table_name = 'nodes' then
     -- Like every transaction that writes several existing nodes, this takes tree locks first, then rows in order of id.
-    perform filestore.lock_tree(m.backend_mount_id, false)
+    -- A batch ends before the nodes of a 101st mount.
+    select array_agg(m.backend_mount_id) filter (where m.place <= 100), min(m.first_id) filter (where m.place = 101)
+    into mount_ids, next_key
     from (
-      select distinct p.backend_mount_id
+      select p.backend_mount_id, min(p.id) as first_id, row_number() over (order by min(p.id)) as place
       from (
-        select n.backend_mount_id
+        select n.id, n.backend_mount_id
         from filestore.nodes n
         where n.id > job.last_key
         order by n.id
         limit batch
       ) p
-      order by p.backend_mount_id
+      group by p.backend_mount_id
     ) m;
+    perform filestore.lock_trees(mount_ids);
   end if;
 
   -- The expression is SQL of the schema's owner, so it is not quoted.
@@ -264,6 +270,7 @@ begin
        select t.%1$I as backfill_key
        from filestore.%2$I t
        where t.%1$I > $1
+         and t.%1$I < coalesce($3, 9223372036854775807)
        order by t.%1$I
        limit $2
        for no key update
@@ -280,8 +287,10 @@ begin
      select (select max(p.backfill_key) from part p), (select count(*) from filled)',
     key_name, job.table_name, job.column_name, job.expression
   )
-  using job.last_key, batch
+  using job.last_key, batch, next_key
   into found_key, changed;
+  -- All nodes before the next batch may have been purged in the meantime.
+  found_key := coalesce(found_key, next_key - 1);
 
   update filestore.backfills b
   set last_key    = coalesce(found_key, b.last_key),

@@ -287,7 +287,7 @@ const CREATE_NODES: SqlFunction = {
   },
 };
 
-/** Creates the nodes that a JSON array of at most 10000 objects describes, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. May be called by services and operators. */
+/** Creates the nodes that a JSON array of at most 10000 objects describes, on at most 100 mounts, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. May be called by services and operators. */
 export function createNodes(client: SqlClient, args: CreateNodesArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, CREATE_NODES, args);
 }
@@ -838,7 +838,7 @@ const RECORD_SIGHTINGS: SqlFunction = {
   },
 };
 
-/** Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, in a separate transaction. FS422 for a moment in the future. May be called by services and operators. */
+/** Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings on more mounts. May be called by services and operators. */
 export function recordSightings(client: SqlClient, args: RecordSightingsArguments): Promise<number> {
   return callForOne(client, RECORD_SIGHTINGS, args);
 }

@@ -56,6 +56,7 @@ export const REFUSAL_REASONS = [
   'journal_entries_status_change',
   'journal_entry_id_check',
   'limit_check',
+  'mount_ids_check',
   'node_ids_check',
   'node_kind_check',
   'node_sightings_moment_check',

@@ -87,6 +87,7 @@ const CALLS: Readonly<Record<string, string>> = {
   lock_command: `filestore.lock_command('x', 'y')`,
   lock_parents: `filestore.lock_parents(jsonb_build_array(jsonb_build_object('parent_id', ${DOCS})))`,
   lock_tree: `filestore.lock_tree(${MAIN}, true)`,
+  lock_trees: `filestore.lock_trees(array[${MAIN}]::bigint[])`,
   may_take_mount: `filestore.may_take_mount(1)`,
   merge_metadata: `filestore.merge_metadata(${A}, '{"a": 1}')`,
   mount_place: `filestore.mount_place('local', '/main', null, null, null)`,

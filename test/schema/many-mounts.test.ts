@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import { beforeEach, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/concurrency.ts';
 import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
@@ -23,12 +24,26 @@ beforeEach(async () => {
 async function call(text: string): Promise<readonly [done: number, locks: number]> {
   await client.query('begin');
   const { rows } = await client.query(`select filestore.${text} as done`);
-  const locks = await client.query(
+  const locks = await countLocks();
+  await client.query('commit');
+  return [rows[0].done, locks];
+}
+
+async function countLocks(): Promise<number> {
+  const { rows } = await client.query(
     "select count(*)::integer as n from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()",
   );
-  await client.query('commit');
-  return [rows[0].done, locks.rows[0].n];
+  return rows[0].n;
 }
+
+/** The first nodes that a condition finds, one for each mount. */
+const nodesOf = (mounts: number, condition: string) =>
+  `(select n.* from filestore.nodes n where ${condition} order by n.id limit ${mounts}) n`;
+const createIn = (mounts: number) =>
+  `select * from filestore.create_nodes((
+     select jsonb_agg(jsonb_build_object('parent_id', n.id, 'name', 'new')) from ${nodesOf(mounts, 'n.parent_id is null')}))`;
+const see = (mounts: number) =>
+  `select filestore.record_sightings(array(select n.id from ${nodesOf(mounts, "n.path = 'f'")})) as seen`;
 
 test('a fold takes the locks of at most 100 mounts, and the next one folds the next mounts', async () => {
   const calls = [1, 2, 3, 4].map(() => 'fold_rollups(10000)');
@@ -77,4 +92,76 @@ test('a purge passes mounts in which only directories with pending deltas are de
      where path = 'f' and backend_mount_id = (select max(id) from filestore.backend_mounts)`,
   );
   expect(await call("purge_deleted('0', 10000)")).toEqual([1, 1]);
+});
+
+const REFUSAL = {
+  code: 'FS422',
+  constraint: 'mount_ids_check',
+  message: 'the call concerns 101 mounts, which are too many',
+  hint: expect.stringContaining('at most 100 mounts in one call'),
+};
+
+test('one call creates nodes on 100 mounts, and is refused for more', async () => {
+  await client.query('begin');
+  expect((await client.query(createIn(100))).rowCount).toBe(100);
+  expect(await countLocks()).toBe(100);
+  await client.query('rollback');
+  await expect(client.query(createIn(101))).rejects.toMatchObject(REFUSAL);
+});
+
+test('one call records first sightings on 100 mounts, is refused for more, and records later ones on all mounts', async () => {
+  await expect(client.query(see(101))).rejects.toMatchObject(REFUSAL);
+  await client.query('begin');
+  expect((await client.query(see(100))).rows).toEqual([{ seen: 100 }]);
+  expect(await countLocks()).toBe(100);
+  await client.query('commit');
+  expect((await client.query(see(200))).rows).toEqual([{ seen: 200 }]);
+  expect((await client.query(see(200))).rows).toEqual([{ seen: 200 }]);
+});
+
+async function startBackfill(): Promise<string> {
+  const [job] = await database().query<{ id: string }>(
+    "insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'storage_class', 'name') returning id",
+  );
+  return `fill_batch(${job?.id}, 'id', 10000)`;
+}
+
+async function expectFilled(rows: number): Promise<void> {
+  expect(await database().query('select filled::integer, finished_at from filestore.backfills')).toEqual([
+    { filled: rows, finished_at: expect.any(Date) },
+  ]);
+  expect(
+    await database().query('select from filestore.nodes where live and storage_class is distinct from name'),
+  ).toEqual([]);
+}
+
+test('a batch of a backfill ends before the nodes of a 101st mount, and the next one goes on there', async () => {
+  const fill = await startBackfill();
+  // 230 roots come first, and then 230 files.
+  expect([await call(fill), await call(fill)]).toEqual([
+    [true, 100],
+    [true, 100],
+  ]);
+  while ((await call(fill))[0]);
+  await expectFilled(2 * MOUNTS);
+});
+
+test('a batch of a backfill whose nodes are removed while it waits for a lock is not the last one', async () => {
+  const fill = await startBackfill();
+  await database().query(
+    'update filestore.backfills set last_key = (select max(id) from filestore.nodes where parent_id is null)',
+  );
+  const files = `select id from ${nodesOf(100, "n.path = 'f'")}`;
+  await database().query(`update filestore.nodes set state = 'deleted' where id in (${files})`);
+  const purger = await database().connect();
+  await purger.query('begin');
+  await purger.query('select filestore.lock_tree(min(id), true) from filestore.backend_mounts');
+  const filling = await sendAndBlock(client, `select filestore.${fill} as is_unfinished`);
+  expect(filling.waits).toBe(true);
+  await purger.query(`delete from filestore.nodes where id in (${files})`);
+  await purger.query('commit');
+  expect(await filling.outcome).toMatchObject({ ok: true, result: { rows: [{ is_unfinished: true }] } });
+  while ((await call(fill))[0]);
+  await database().query("update filestore.nodes set storage_class = '' where parent_id is null");
+  await expectFilled(MOUNTS - 100);
 });
