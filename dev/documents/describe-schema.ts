@@ -108,6 +108,7 @@ const DESCRIPTION_QUERY = underPinnedSettings(`with ${NAMED_OBJECTS}
 select json_build_object(
   'comment', (select obj_description(s.oid, 'pg_namespace') from schema_ s),
   'domains', (${DOMAINS}),
+  'types', (select coalesce(json_agg(t.typname order by t.typname collate "C"), '[]') from type_ t where t.kind = 'type'),
   'relations', (${RELATIONS}),
   'routines', (${ROUTINES})) as description`);
 

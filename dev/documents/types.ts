@@ -58,14 +58,14 @@ export interface TypeMap {
 
 export function typeMapOf(schema: SchemaDescription): TypeMap {
   const domains = new Map(schema.domains.map((domain) => [domain.name, domain]));
-  const relationNames = new Set(schema.relations.map(({ name }) => name));
+  // pg returns these as text, as it returns every type that it has no parser for.
+  const textTypes = new Set([...schema.types, ...schema.relations.map(({ name }) => name)]);
 
   const typeOf = (type: string): ValueType => {
+    if (textTypes.has(type.replace(/\[\]$/, ''))) return TEXT;
     if (type.endsWith('[]')) return arrayOf(typeOf(type.slice(0, -2)));
     const domain = domains.get(type);
     if (domain !== undefined) return typeOfDomain(domain);
-    // pg returns a row inside a row as text.
-    if (relationNames.has(type)) return TEXT;
     return BASE_TYPES[type.replace(/\(.*\)/, '')] ?? UNKNOWN;
   };
 

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c7fb3d27dc795d1f0d3df024ffece267d917792c
+--! Hash: sha1:74cccf00024d9ada177cdc1a60f7c1920afc6b77
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -30,7 +30,13 @@ $$;
 comment on type filestore.place is 'The text of a place and of everything in it. Two places overlap when they are equal or one is inside the other.';
 
 --! Included functions/mount_place.sql
-create or replace function filestore.mount_place(backend_kind text, root_path text, endpoint text, bucket text, prefix text)
+create or replace function filestore.mount_place(
+  backend_kind text,
+  root_path text default null,
+  endpoint text default null,
+  bucket text default null,
+  prefix text default null
+)
 returns filestore.place
 language sql
 immutable parallel safe

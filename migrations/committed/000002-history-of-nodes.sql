@@ -1,5 +1,5 @@
---! Previous: sha1:c7fb3d27dc795d1f0d3df024ffece267d917792c
---! Hash: sha1:70093772e961ed0797cd8cd4a3594d0ad6903f26
+--! Previous: sha1:74cccf00024d9ada177cdc1a60f7c1920afc6b77
+--! Hash: sha1:7364a59111fdfee359528befcae2c1aba88f6537
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:70093772e961ed0797cd8cd4a3594d0ad6903f26
---! Hash: sha1:001b314c373ee28bfa04e7e4a21145d4004179d3
+--! Previous: sha1:7364a59111fdfee359528befcae2c1aba88f6537
+--! Hash: sha1:d608bac21e6d9166e3f3e360daca13e54c0e699a
 --! Message: Journal of commands
 
 do $$

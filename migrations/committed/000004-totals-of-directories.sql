@@ -1,5 +1,5 @@
---! Previous: sha1:001b314c373ee28bfa04e7e4a21145d4004179d3
---! Hash: sha1:927ed181a1ad4ee8f8c8949a456abb99135f28ef
+--! Previous: sha1:d608bac21e6d9166e3f3e360daca13e54c0e699a
+--! Hash: sha1:b1433162b1dcf5b7f665cc9b849558253efa77d0
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

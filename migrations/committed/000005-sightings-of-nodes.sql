@@ -1,5 +1,5 @@
---! Previous: sha1:927ed181a1ad4ee8f8c8949a456abb99135f28ef
---! Hash: sha1:c4fec82f177931fc4c7d7afd50ea97c3573f0aa1
+--! Previous: sha1:b1433162b1dcf5b7f665cc9b849558253efa77d0
+--! Hash: sha1:12720dbfe9802a0ca3ac4946feed0f3a8fd04617
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

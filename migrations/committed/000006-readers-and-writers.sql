@@ -1,5 +1,5 @@
---! Previous: sha1:c4fec82f177931fc4c7d7afd50ea97c3573f0aa1
---! Hash: sha1:b2bc7ad8b385dff9e597f6a2094426b3cb57430c
+--! Previous: sha1:12720dbfe9802a0ca3ac4946feed0f3a8fd04617
+--! Hash: sha1:4000ef2cfc383ed4a33cc9698968c410923cd356
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:b2bc7ad8b385dff9e597f6a2094426b3cb57430c
---! Hash: sha1:08de5132eaaabffd1b2c72da2390fe90c3bc067e
+--! Previous: sha1:4000ef2cfc383ed4a33cc9698968c410923cd356
+--! Hash: sha1:5bad9d42d4520c71f3c32c5f613e122b79bc3249
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -458,7 +458,6 @@ begin
     group by r.kind, r.object, r.privilege
   loop
     -- access_rights quotes the names that it reads from the catalog.
-    -- @plpgsql_check_options: security_warnings = false
     execute statement;
   end loop;
   -- A view that a migration recreates is readable at once.

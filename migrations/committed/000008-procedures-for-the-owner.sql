@@ -1,5 +1,5 @@
---! Previous: sha1:08de5132eaaabffd1b2c72da2390fe90c3bc067e
---! Hash: sha1:f26ec826670607923768992fd18e850a0be07a86
+--! Previous: sha1:5bad9d42d4520c71f3c32c5f613e122b79bc3249
+--! Hash: sha1:12324931ba797e9b1e3ce1b7d9e63c9784a189e3
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -264,7 +264,6 @@ begin
   end if;
 
   -- The expression is SQL of the schema's owner, so it is not quoted.
-  -- @plpgsql_check_options: security_warnings = false
   execute format(
     'with part as (
        select t.%1$I as backfill_key
@@ -827,7 +826,6 @@ as $$
 begin
   perform set_config('lock_timeout', '1s', true);
   -- The names come from the catalog.
-  -- @plpgsql_check_options: security_warnings = false
   execute statement;
   return true;
 exception
@@ -1353,7 +1351,6 @@ declare
   part       jsonb;
 begin
   -- The names come from the catalog.
-  -- @plpgsql_check_options: security_warnings = false
   if late then
     changed := array(
       select distinct s.id

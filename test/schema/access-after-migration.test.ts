@@ -90,7 +90,7 @@ const CALLS: Readonly<Record<string, string>> = {
   lock_trees: `filestore.lock_trees(array[${MAIN}]::bigint[])`,
   may_take_mount: `filestore.may_take_mount(1)`,
   merge_metadata: `filestore.merge_metadata(${A}, '{"a": 1}')`,
-  mount_place: `filestore.mount_place('local', '/main', null, null, null)`,
+  mount_place: `filestore.mount_place('local', '/main')`,
   move_node: `filestore.move_node(${DOCS}, new_name => 'papers')`,
   move_progress: `filestore.move_progress(null)`,
   move_steps: `filestore.move_steps()`,
