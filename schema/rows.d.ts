@@ -806,7 +806,7 @@ export type MergeMetadataRow = NodeRow;
 
 /** A row of "select * from filestore.mount_place(…)". The place of a mount: a directory, or an endpoint, bucket and prefix, with everything in it. The places of two mounts do not overlap (&&). */
 export interface MountPlaceRow {
-  mount_place: unknown;
+  mount_place: string | null;
 }
 
 /** A row of "select * from filestore.move_node(…)". Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. */

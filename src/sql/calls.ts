@@ -644,10 +644,10 @@ export function mergeMetadata(client: SqlClient, args: MergeMetadataArguments): 
 /** The arguments of {@link mountPlace}. */
 export interface MountPlaceArguments {
   readonly backendKind: string;
-  readonly rootPath: string;
-  readonly endpoint: string;
-  readonly bucket: string;
-  readonly prefix: string;
+  readonly rootPath?: string | null | undefined;
+  readonly endpoint?: string | null | undefined;
+  readonly bucket?: string | null | undefined;
+  readonly prefix?: string | null | undefined;
 }
 
 const MOUNT_PLACE: SqlFunction = {
@@ -655,15 +655,15 @@ const MOUNT_PLACE: SqlFunction = {
   result: 'value',
   parameters: {
     backendKind: { name: 'backend_kind', required: true },
-    rootPath: { name: 'root_path', required: true },
-    endpoint: { name: 'endpoint', required: true },
-    bucket: { name: 'bucket', required: true },
-    prefix: { name: 'prefix', required: true },
+    rootPath: { name: 'root_path' },
+    endpoint: { name: 'endpoint' },
+    bucket: { name: 'bucket' },
+    prefix: { name: 'prefix' },
   },
 };
 
 /** The place of a mount: a directory, or an endpoint, bucket and prefix, with everything in it. The places of two mounts do not overlap (&&). May be called by services and operators. */
-export function mountPlace(client: SqlClient, args: MountPlaceArguments): Promise<unknown> {
+export function mountPlace(client: SqlClient, args: MountPlaceArguments): Promise<string> {
   return callForOne(client, MOUNT_PLACE, args);
 }
 

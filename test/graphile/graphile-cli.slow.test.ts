@@ -17,6 +17,9 @@ import {
   type WorkflowEnv,
 } from '../support/workflow.ts';
 
+/** What npx starts, without the time that npm takes. */
+const PROGRAM = 'node_modules/.bin/graphile-migrate';
+
 let copy: PackageCopy;
 let editor: Editor;
 let env: WorkflowEnv;
@@ -37,7 +40,7 @@ function graphile(
   ...args: readonly string[]
 ): Promise<{ readonly exitCode: number; readonly output: string }> {
   return new Promise((resolve) => {
-    execFile('npx', ['--no-install', 'graphile-migrate', ...args], options(), (error, stdout, stderr) => {
+    execFile(PROGRAM, args, options(), (error, stdout, stderr) => {
       resolve({ exitCode: typeof error?.code === 'number' ? error.code : 0, output: stdout + stderr });
     });
   });
@@ -49,7 +52,7 @@ const last = () => {
   return { filename, text: readFileSync(path, 'utf8') };
 };
 
-test('npx graphile-migrate does every step alone, and in turns with the commands of this package', async () => {
+test('graphile-migrate does every step alone, and in turns with the commands of this package', async () => {
   const blank = editor.read();
   const before = last();
   expect(await graphile('migrate')).toMatchObject({ exitCode: 0 });
@@ -82,7 +85,7 @@ test('npx graphile-migrate does every step alone, and in turns with the commands
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
 });
 
-test('npx graphile-migrate keeps the checks of a migration as comments, and does not evaluate them', async () => {
+test('graphile-migrate keeps the checks of a migration as comments, and does not evaluate them', async () => {
   const text = `--check: Some mounts have no contact. Set backend_mounts.contact first.
 --  select false
 
@@ -104,7 +107,7 @@ alter table filestore.nodes add column if not exists owner_hint text;
   expect(await columnsOf(env.DATABASE_URL, 'nodes')).toContain('owner_hint');
 });
 
-test('npx graphile-migrate makes the same schema on a database whose settings change what SQL means', async () => {
+test('graphile-migrate makes the same schema on a database whose settings change what SQL means', async () => {
   const name = new URL(env.DATABASE_URL).pathname.slice(1);
   await query(env.DATABASE_URL, HOSTILE_SCHEMA);
   await query(env.DATABASE_URL, `alter database ${name} set search_path = before, pg_catalog`);
@@ -121,8 +124,8 @@ test('npx graphile-migrate makes the same schema on a database whose settings ch
   expect(await runCli(['verify'], { folder: copy.folder, env: { ...env } })).toMatchObject({ exitCode: 0 });
 });
 
-test('npx graphile-migrate watch applies a save', async () => {
-  const child = spawn('node_modules/.bin/graphile-migrate', ['watch'], options());
+test('graphile-migrate watch applies a save', async () => {
+  const child = spawn(PROGRAM, ['watch'], options());
   const watching = follow(child, () => child.kill('SIGINT'));
   try {
     await watching.untilSays(/Finished/);
