@@ -2,7 +2,6 @@ import { defineCommand } from '../../src/cli/define-command.ts';
 import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import type { Output } from '../../src/cli/output.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
-import { seconds } from '../../src/text.ts';
 import type { WatchEvent } from '../workflow/watch-files.ts';
 import type { WorkflowContext } from '../workflow/workflow-context.ts';
 import { renderFailure } from './render-failure.ts';
@@ -18,7 +17,7 @@ export const watch = defineCommand({
       const workflow = await import('../workflow/watch-files.ts');
       if (flags.once) {
         const result = await workflow.applyOnce(context);
-        renderResult(output, context, { type: 'result', result, sinceSaveMs: null, notIncluded: [] });
+        renderResult(output, context, { type: 'result', result, notIncluded: [] });
         return result.type === 'failed' ? FAILED : DONE;
       }
       output.say(
@@ -44,7 +43,7 @@ export const watch = defineCommand({
 function renderResult(
   output: Output,
   context: WorkflowContext,
-  { result, sinceSaveMs, notIncluded }: Extract<WatchEvent, { readonly type: 'result' }>,
+  { result, notIncluded }: Extract<WatchEvent, { readonly type: 'result' }>,
 ): void {
   const { paint } = output;
   if (result.type === 'failed') {
@@ -52,13 +51,10 @@ function renderResult(
     return;
   }
   for (const filename of result.migrations) output.say(`${paint.good('Applied')} ${filename}`);
-  const took = `${Math.round(result.durationMs)} ms`;
-  const since = sinceSaveMs === null ? '' : `, ${seconds(sinceSaveMs)} after the save`;
-  const times = paint.faint(`(${took}${since})`);
-  if (result.blank) output.say(`${paint.good('Up to date')}: current.sql is empty ${times}`);
-  else if (result.unchanged)
-    output.say(`${paint.good('Unchanged')}: current.sql is already applied ${times}`);
-  else output.say(`${paint.good('Applied')} current.sql ${times}`);
+  const took = paint.faint(`(${Math.round(result.durationMs)} ms)`);
+  if (result.blank) output.say(`${paint.good('Up to date')}: current.sql is empty ${took}`);
+  else if (result.unchanged) output.say(`${paint.good('Unchanged')}: current.sql is already applied ${took}`);
+  else output.say(`${paint.good('Applied')} current.sql ${took}`);
   for (const name of notIncluded) {
     output.say(
       `${paint.odd('Not applied')}: fixtures/${name} was saved, and current.sql does not include it. Add: --!include ${name}`,

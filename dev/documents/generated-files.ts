@@ -86,11 +86,11 @@ export function describeStaleness(
   if (committed === undefined) return [{ file, line: null, what: 'is missing', remedy }];
   if (committed === text) return [];
   const [is, should] = [committed.split('\n'), text.split('\n')];
+  const differs = (line: string, index: number) => line !== is[index];
   // A header with a checksum differs whenever another line does.
   const body = should.indexOf('');
-  const parting = should.findIndex((line, index) => index > body && line !== is[index]);
-  const first = should.findIndex((line, index) => line !== is[index]);
-  const found = parting === -1 ? first : parting;
+  const inBody = should.findIndex((line, index) => index > body && differs(line, index));
+  const found = inBody === -1 ? should.findIndex(differs) : inBody;
   // The file is complete, but has extra lines at its end.
   const at = found === -1 ? should.length : found;
   const quote = (line: string | undefined) => (line === undefined ? 'ends' : `has "${line.trim()}"`);

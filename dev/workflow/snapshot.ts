@@ -3,24 +3,13 @@ import { join, sep } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { codeOf } from '../../src/errors.ts';
 
-/** The SQL files below a folder, by path, each with values that change at every write. */
-export interface Snapshot {
-  readonly files: ReadonlyMap<string, FileState>;
-  /** Milliseconds since 1970. */
-  readonly takenAt: number;
-}
-
-interface FileState {
-  readonly fingerprint: string;
-  readonly writtenAt: number;
-}
+/** The SQL files below a folder, by path, each with a text that changes at every write. */
+export type Snapshot = ReadonlyMap<string, string>;
 
 export interface Change {
   readonly snapshot: Snapshot;
   /** Paths below the folder that were written, created or removed. */
   readonly paths: readonly string[];
-  /** When the last of them was saved, in milliseconds since 1970. */
-  readonly savedAt: number;
 }
 
 /** Reading the times of a hundred files takes less than a millisecond. */
@@ -36,18 +25,12 @@ const CALM_LOOKS = 2;
  * do not reach into containers.
  */
 export function takeSnapshot(folder: string): Snapshot {
-  const takenAt = Date.now();
-  const files = new Map<string, FileState>();
+  const files = new Map<string, string>();
   for (const path of listFiles(folder)) {
     const stats = statSync(join(folder, path), { throwIfNoEntry: false });
-    if (stats?.isFile()) {
-      files.set(path, {
-        fingerprint: `${stats.ino} ${stats.size} ${stats.mtimeMs} ${stats.ctimeMs}`,
-        writtenAt: stats.mtimeMs,
-      });
-    }
+    if (stats?.isFile()) files.set(path, `${stats.ino} ${stats.size} ${stats.mtimeMs} ${stats.ctimeMs}`);
   }
-  return { files, takenAt };
+  return files;
 }
 
 /**
@@ -62,7 +45,6 @@ export async function nextChange(
   giveUpMs = Number.POSITIVE_INFINITY,
 ): Promise<Change | undefined> {
   const giveUpAt = performance.now() + giveUpMs;
-  let unchangedAt = before.takenAt;
   let last = before;
   let calm = 0;
   for (;;) {
@@ -71,14 +53,8 @@ export async function nextChange(
     const paths = pathsThatDiffer(before, now);
     calm = pathsThatDiffer(last, now).length === 0 ? calm + 1 : 0;
     last = now;
-    if (paths.length === 0) {
-      if (performance.now() >= giveUpAt) return undefined;
-      unchangedAt = now.takenAt;
-    } else if (calm >= CALM_LOOKS) {
-      const writtenAt = Math.max(...paths.map((path) => now.files.get(path)?.writtenAt ?? 0));
-      // A moved file keeps its old time.
-      return { snapshot: now, paths, savedAt: Math.max(writtenAt, unchangedAt) };
-    }
+    if (paths.length > 0 && calm >= CALM_LOOKS) return { snapshot: now, paths };
+    if (paths.length === 0 && performance.now() >= giveUpAt) return undefined;
   }
 }
 
@@ -95,6 +71,5 @@ function listFiles(folder: string): readonly string[] {
 }
 
 function pathsThatDiffer(one: Snapshot, other: Snapshot): readonly string[] {
-  const paths = new Set([...one.files.keys(), ...other.files.keys()]);
-  return [...paths].filter((path) => one.files.get(path)?.fingerprint !== other.files.get(path)?.fingerprint);
+  return [...new Set([...one.keys(), ...other.keys()])].filter((path) => one.get(path) !== other.get(path));
 }

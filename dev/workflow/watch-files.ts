@@ -1,11 +1,6 @@
 import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import { withSession } from '../../src/session/session.ts';
-import { databaseOf } from '../../src/settings/database.ts';
-import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
-import { readMigrations } from './committed-files.ts';
-import { readPending } from './compare-history.ts';
 import { staleFixturePaths } from './current-sql.ts';
 import type { Graphile } from './graphile.ts';
 import { withGraphile } from './run-command.ts';
@@ -16,8 +11,6 @@ export type WatchEvent =
   | {
       readonly type: 'result';
       readonly result: ApplyResult;
-      /** Milliseconds from the save to the end of applying; null at the start. */
-      readonly sinceSaveMs: number | null;
       /** Saved fixtures that no migration has in this form, so they had no effect. */
       readonly notIncluded: readonly string[];
     }
@@ -46,13 +39,8 @@ export async function watch(context: WorkflowContext, onEvent: (event: WatchEven
       const isNews = last === undefined || !isRetry || temporaryReason(event) !== temporaryReason(last);
       if (isNews) onEvent(event);
       last = event;
-      isRetry = false;
-      if (failsByItsSql(event)) {
-        change = await waitForChangeOrReset(context, snapshot);
-      } else {
-        change = await waitForChange(snapshot, signal, temporaryReason(event) !== undefined);
-        isRetry = change === undefined;
-      }
+      change = await waitForChange(snapshot, signal, temporaryReason(event) !== undefined);
+      isRetry = change === undefined;
       snapshot = change?.snapshot ?? snapshot;
     }
   });
@@ -77,10 +65,6 @@ function temporaryReason(event: WatchEvent): string | undefined {
   return result.type === 'failed' && result.failure.place === null ? result.failure.message : undefined;
 }
 
-function failsByItsSql(event: WatchEvent): boolean {
-  return event.type === 'result' && event.result.type === 'failed' && event.result.failure.place !== null;
-}
-
 async function attempt(
   context: WorkflowContext,
   graphile: Graphile,
@@ -88,9 +72,8 @@ async function attempt(
 ): Promise<WatchEvent | undefined> {
   try {
     const result = await applyCurrent(context, graphile);
-    const sinceSaveMs = change === undefined ? null : Date.now() - change.savedAt;
     const notIncluded = result.type === 'applied' ? await fixturesNotIncluded(change?.paths ?? []) : [];
-    return { type: 'result', result, sinceSaveMs, notIncluded };
+    return { type: 'result', result, notIncluded };
   } catch (error) {
     if (error instanceof RunAbortedError) return undefined;
     if (error instanceof FilestoreError) return { type: 'refused', error };
@@ -108,39 +91,6 @@ async function waitForChange(
     return await nextChange(MIGRATIONS_FOLDER, before, signal, impatient ? RETRY_MS : undefined);
   } catch (error) {
     if (signal.aborted) return undefined;
-    throw error;
-  }
-}
-
-/** Undefined when the signal came, or when the database was recreated, which may end a failure too. */
-async function waitForChangeOrReset(
-  context: WorkflowContext,
-  before: Change['snapshot'],
-): Promise<Change | undefined> {
-  const { main } = context.databases;
-  const database = await readIdentity(main);
-  for (;;) {
-    const change = await waitForChange(before, context.signal, true);
-    if (change !== undefined || context.signal.aborted) return change;
-    const now = await readIdentity(main);
-    if (now !== undefined && now !== database) return undefined;
-  }
-}
-
-/** A number that changes when the database is recreated; undefined while it lacks migrations or cannot be used. */
-async function readIdentity(main: ConnectionSettings): Promise<string | undefined> {
-  try {
-    const pending = await readPending(main, await readMigrations());
-    // Its recreation is under way.
-    if (pending.length > 0) return undefined;
-    return await withSession(databaseOf(main), async (session) => {
-      const { rows } = await session.query<{ oid: string }>(
-        'select oid::pg_catalog.text from pg_catalog.pg_database where datname = pg_catalog.current_database()',
-      );
-      return rows[0]?.oid;
-    });
-  } catch (error) {
-    if (error instanceof FilestoreError) return undefined;
     throw error;
   }
 }

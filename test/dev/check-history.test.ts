@@ -39,11 +39,12 @@ describe('a column of nodes', () => {
       {
         file: `migrations/committed/${committedMigrations().at(-1)}`,
         line: null,
-        what: 'filestore.snapshots has no column hint, which nodes has',
-        remedy: 'Add it: alter table filestore.snapshots add column if not exists hint text collate "C";',
+        what: 'filestore.snapshots has no column where nodes has column hint text collate "C"',
+        remedy:
+          'Add the same columns to both tables in the same order, as in: alter table filestore.snapshots add column if not exists hint text collate "C";',
       },
       expect.objectContaining({
-        what: `filestore.${VERSIONS} has no column hint, which nodes has`,
+        what: `filestore.${VERSIONS} has no column where nodes has column hint text collate "C"`,
         remedy: expect.stringContaining(`--!include views/${VERSIONS}.sql`),
       }),
     ]);
@@ -57,26 +58,26 @@ describe('a column of nodes', () => {
     [
       'of another type in snapshots',
       'alter table filestore.nodes add hint bigint; alter table filestore.snapshots add hint integer',
-      'filestore.snapshots has hint as integer, and nodes has it as bigint',
-      'alter table filestore.snapshots alter column hint type bigint;',
+      'filestore.snapshots has column hint integer where nodes has column hint bigint',
+      'hint bigint;',
     ],
     [
       'of another collation in snapshots',
       'alter table filestore.nodes add hint text collate "C"; alter table filestore.snapshots add hint text',
-      'filestore.snapshots has hint as text, and nodes has it as text collate "C"',
-      'alter table filestore.snapshots alter column hint type text collate "C";',
+      'filestore.snapshots has column hint text where nodes has column hint text collate "C"',
+      'hint text collate "C";',
     ],
     [
       'of snapshots alone',
       'alter table filestore.snapshots add hint text',
-      'filestore.snapshots has a column hint, which nodes does not have',
-      'alter table filestore.nodes add column if not exists hint text;',
+      'filestore.snapshots has column hint text where nodes has no column',
+      'the same columns',
     ],
     [
       'in another order in snapshots',
       `alter table filestore.nodes add hint text, add clue text;
        alter table filestore.snapshots add clue text, add hint text`,
-      'filestore.snapshots has clue where nodes has hint',
+      'filestore.snapshots has column clue text where nodes has column hint text',
       'in the same order',
     ],
   ])('is reported %s', async (_, sql, what, remedy) => {

@@ -199,7 +199,6 @@ describe('a placeholder', () => {
   });
 
   test.each([
-    ['in SQL', 'select 1;\ncreate schema :SCHEMA;', ':SCHEMA'],
     ['in a string', "select 1;\nselect ':DATABASE_NAME';", ':DATABASE_NAME'],
     ['in a comment', 'select 1;\n-- grant to :DATABASE_OWNER', ':DATABASE_OWNER'],
     ['once', 'select 1;\ngrant all on schema filestore to :DATABASE_OWNER;', ':DATABASE_OWNER'],

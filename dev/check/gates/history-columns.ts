@@ -42,73 +42,34 @@ export const historyColumns: Gate<DatabaseSubject> = {
   },
 };
 
+/** The first difference between the columns of nodes and those of a relation, which come after its own. */
 function compare(
   relation: string,
   all: readonly Column[],
   nodes: readonly Column[],
   sources: Sources,
 ): readonly Problem[] {
-  const columns = all.slice(OWN.length);
-  const own = all.slice(0, OWN.length).map(({ name }) => name);
-  const problem = (column: Column | undefined, owner: string, what: string, change: string): Problem => ({
-    ...locate(sources, 'column', owner, ...(column === undefined ? [] : [column.name])),
-    what: `filestore.${relation} ${what}`,
-    remedy:
-      relation === VERSIONS
-        ? `Write "--!include views/${VERSIONS}.sql" in migrations/current.sql, which recreates the view with all columns.`
-        : change,
+  const [own, columns] = [all.slice(0, OWN.length), all.slice(OWN.length)];
+  const at = nodes.findIndex(({ name, type }, position) => {
+    const column = columns[position];
+    return column?.name !== name || column.type !== type;
   });
-  const missing = nodes.filter(({ name }) => !columns.some((column) => column.name === name));
-  const extra = columns.filter(({ name }) => !nodes.some((column) => column.name === name));
-  const retyped = columns.filter(({ name, type }) =>
-    nodes.some((column) => column.name === name && column.type !== type),
-  );
-  const place = nodes.findIndex(({ name }, position) => columns[position]?.name !== name);
-  const problems = [
-    ...(own.join() === OWN.join()
-      ? []
-      : [
-          problem(
-            undefined,
-            relation,
-            `begins with ${own.join(', ')} instead of ${OWN.join(', ')}`,
-            `Put these three columns first, then those of nodes.`,
-          ),
-        ]),
-    ...missing.map((column) =>
-      problem(
-        column,
-        'nodes',
-        `has no column ${column.name}, which nodes has`,
-        `Add it: alter table filestore.snapshots add column if not exists ${column.name} ${column.type};`,
-      ),
-    ),
-    ...extra.map((column) =>
-      problem(
-        column,
-        relation,
-        `has a column ${column.name}, which nodes does not have`,
-        `Add it to nodes: alter table filestore.nodes add column if not exists ${column.name} ${column.type}; or drop it from snapshots.`,
-      ),
-    ),
-    ...retyped.map((column) => {
-      const { type } = nodes.find(({ name }) => name === column.name) ?? column;
-      return problem(
-        column,
-        'nodes',
-        `has ${column.name} as ${column.type}, and nodes has it as ${type}`,
-        `Give both tables the same type: alter table filestore.snapshots alter column ${column.name} type ${type};`,
-      );
-    }),
-  ];
-  if (problems.length > 0 || place === -1) return problems;
-  const [is, should] = [columns[place], nodes[place]];
+  const position = at === -1 ? nodes.length : at;
+  const [is, should] = [columns[position], nodes[position]];
+  const startsRight = own.map(({ name }) => name).join() === OWN.join();
+  if (startsRight && is === undefined && should === undefined) return [];
+  const quote = (column: Column | undefined) =>
+    column === undefined ? 'no column' : `column ${column.name} ${column.type}`;
   return [
-    problem(
-      should,
-      'nodes',
-      `has ${is?.name} where nodes has ${should?.name}`,
-      'Add new columns to nodes and snapshots in the same order. A column that is not committed yet can be dropped and added again; npm run db:reset starts over.',
-    ),
+    {
+      ...locate(sources, 'column', 'nodes', (should ?? is)?.name ?? ''),
+      what: startsRight
+        ? `filestore.${relation} has ${quote(is)} where nodes has ${quote(should)}`
+        : `filestore.${relation} does not begin with ${OWN.join(', ')}`,
+      remedy:
+        relation === VERSIONS
+          ? `Write "--!include views/${VERSIONS}.sql" in migrations/current.sql, which recreates the view with all columns.`
+          : `Add the same columns to both tables in the same order, as in: alter table filestore.snapshots add column if not exists ${(should ?? is)?.name} ${(should ?? is)?.type};`,
+    },
   ];
 }

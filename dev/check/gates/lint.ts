@@ -22,11 +22,8 @@ export const lint: Gate<Sources> = {
   name: 'lint',
   proves: 'squawk reports no problem, except for rules that .squawk.toml disables',
   async evaluate({ root, committed, pending }) {
-    const squawk = findSquawk();
-    if (squawk === undefined) {
-      const remedy = 'Install the development dependencies: npm ci.';
-      return judge([{ file: 'package.json', line: null, what: 'squawk is not installed', remedy }]);
-    }
+    const manifest = createRequire(import.meta.url).resolve('squawk-cli/package.json');
+    const squawk = join(dirname(manifest), 'js', 'bin', 'squawk');
     const runs = [
       // Without files, squawk would read stdin.
       ...(committed.length === 0 ? [] : [runSquawk(squawk, root, committed)]),
@@ -87,15 +84,6 @@ function withoutConsequences(complaints: readonly Complaint[]): readonly Complai
 function parseComplaints(json: string): readonly Complaint[] | undefined {
   try {
     return json.trim() === '' ? [] : JSON.parse(json);
-  } catch {
-    return undefined;
-  }
-}
-
-function findSquawk(): string | undefined {
-  try {
-    const manifest = createRequire(import.meta.url).resolve('squawk-cli/package.json');
-    return join(dirname(manifest), 'js', 'bin', 'squawk');
   } catch {
     return undefined;
   }

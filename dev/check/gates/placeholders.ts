@@ -6,9 +6,11 @@ import { type Gate, judge } from '../gate.ts';
 
 const REMEDY =
   'Write the schema by its name, and ask the server for other names (current_database(), current_user).';
-/** graphile-migrate replaces these everywhere, even in strings and comments (dist/migration.js). */
+/**
+ * graphile-migrate replaces these everywhere, even in strings and comments (dist/migration.js). It leaves others as they
+ * are, so that the server refuses them, unless .gmrc declares them.
+ */
 const RESERVED = /:DATABASE_(?:NAME|OWNER)\b/g;
-const PLACEHOLDER = /^[A-Z][A-Z0-9_]*$/;
 /** The key of .gmrc that declares placeholders, if it is not empty. */
 const DECLARED = /^\s*"?placeholders"?\s*:\s*\{\s*[^\s}]/m;
 
@@ -17,10 +19,7 @@ export const placeholders: Gate<Sources> = {
   proves: 'no migration has a placeholder',
   async evaluate(sources) {
     const settings = await readFile(join(sources.root, '.gmrc'), 'utf8');
-    return judge([
-      ...declarationIn(settings),
-      ...writtenSources(sources).flatMap((source) => [...reservedIn(source), ...othersIn(source)]),
-    ]);
+    return judge([...declarationIn(settings), ...writtenSources(sources).flatMap(reservedIn)]);
   },
 };
 
@@ -35,19 +34,6 @@ function declarationIn(settings: string): readonly Problem[] {
 function reservedIn(source: SqlSource): readonly Problem[] {
   return [...source.text.matchAll(RESERVED)].map((found) =>
     problem(source, source.text.slice(0, found.index).split('\n').length, found[0]),
-  );
-}
-
-/** A colon before a name in capitals that is not a cast or an array slice. */
-function othersIn(source: SqlSource): readonly Problem[] {
-  return source.statements.flatMap(({ tokens }) =>
-    tokens.flatMap((token, index) => {
-      const next = tokens[index + 1];
-      const adjacent = token.text === ':' && next?.offset === token.offset + 1;
-      if (!adjacent || next.kind !== 'word' || !PLACEHOLDER.test(next.text)) return [];
-      if (`:${next.text}`.match(RESERVED) !== null) return [];
-      return [problem(source, token.line, `:${next.text}`)];
-    }),
   );
 }
 
