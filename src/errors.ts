@@ -19,6 +19,7 @@ export type FilestoreErrorCode =
   | 'MIGRATION_FAILED'
   | 'RUN_ABORTED'
   | 'NOT_MIGRATED'
+  | 'MOVE_FAILED'
   | 'TRANSACTION_ROLLED_BACK'
   | 'TRANSACTION_ENDED'
   | 'EMBEDDED_POSTGRES_FAILED'
@@ -287,6 +288,15 @@ export class NotMigratedError extends FilestoreError {
     readonly pending: readonly string[],
   ) {
     super('NOT_MIGRATED', message);
+  }
+}
+
+/** A mount could not move, or its move could not be taken back. The message says why, and what to do. */
+export class MoveFailedError extends FilestoreError {
+  declare readonly code: 'MOVE_FAILED';
+
+  constructor(message: string, options?: ErrorOptions) {
+    super('MOVE_FAILED', message, options);
   }
 }
 

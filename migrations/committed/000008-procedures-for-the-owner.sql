@@ -1,5 +1,5 @@
 --! Previous: sha1:5bad9d42d4520c71f3c32c5f613e122b79bc3249
---! Hash: sha1:12324931ba797e9b1e3ce1b7d9e63c9784a189e3
+--! Hash: sha1:5bba82ab22c82dfba5186529354372d4bc0df8a8
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -917,7 +917,7 @@ begin
   from filestore.moves m
   where m.mount_key = find_move.mount_key
     and m.written_by = filestore.database_number()
-  order by (m.finished_at is null) desc, m.id desc
+  order by (m.finished_at is null) desc, m.started_at desc
   limit 1
   for update;
   if not found then
@@ -1284,7 +1284,7 @@ begin
   else
     perform filestore.require_place(mount);
   end if;
-  return format('create subscription filestore_move_%1$s connection ''host=... dbname=... user=... password=...'' publication filestore_move_%1$s', move.id);
+  return format('create subscription filestore_move_%1$s connection ''host=... dbname=... user=... password=...'' publication filestore_move_%1$s with (synchronous_commit = on)', move.id);
 end
 $$;
 
@@ -1534,6 +1534,34 @@ comment on function filestore.prove_source(filestore.moves, boolean) is
 revoke all on function filestore.prove_source(filestore.moves, boolean) from public;
 --! EndIncluded functions/prove_source.sql
 
+--! Included functions/add_stale_totals.sql
+create or replace function filestore.add_stale_totals(mount_id bigint, after bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into filestore.rollups (node_id, consistency_state)
+  select n.id, 'stale'
+  from filestore.nodes n
+  where n.backend_mount_id = mount_id
+    and n.directory_path is not null
+    and n.id > after
+    and not exists (
+      select
+      from filestore.rollups r
+      where r.node_id = n.id
+    )
+  on conflict do nothing;
+end
+$$;
+
+comment on function filestore.add_stale_totals(bigint, bigint) is
+  'Internal: Gives a row of totals to each directory of a mount with an id above the given one that has none, as stale.';
+
+revoke all on function filestore.add_stale_totals(bigint, bigint) from public;
+--! EndIncluded functions/add_stale_totals.sql
+
 --! Included functions/prove_target.sql
 create or replace function filestore.prove_target(move filestore.moves)
 returns jsonb
@@ -1567,6 +1595,7 @@ begin
       and m.written_by = move.written_by
     returning * into move;
     perform filestore.require_equal(move, source.early_digest, move.early_digest);
+    perform filestore.add_stale_totals(move.mount_id, 0);
     began_at := clock_timestamp();
     perform filestore.digest_mount(source, true);
     update filestore.moves m
@@ -1577,20 +1606,9 @@ begin
   end if;
   receipt := receipt || jsonb_build_object('mark', move.mark, 'early', move.early_digest);
 
-  -- Most totals are added before the mount is closed, so that few are missing at the cut-over.
-  insert into filestore.rollups (node_id, consistency_state)
-  select n.id, 'stale'
-  from filestore.nodes n
-  where n.backend_mount_id = move.mount_id
-    and n.directory_path is not null
-    and not exists (
-      select
-      from filestore.rollups r
-      where r.node_id = n.id
-    )
-  on conflict do nothing;
-
   if source.step in ('closed', 'released') then
+    -- Only directories that are newer than the mark can lack totals.
+    perform filestore.add_stale_totals(move.mount_id, source.node_mark);
     update filestore.moves m
     set attempt     = source.attempt,
         late_digest = filestore.digest_mount(source, true)
@@ -2018,7 +2036,7 @@ begin
     from filestore.moves m
     where m.mount_id = mount.id
       and m.written_by = filestore.database_number()
-    order by m.id desc
+    order by m.started_at desc
     limit 1;
     if move.source_number is distinct from move.written_by or move.step is distinct from 'finished' then
       raise exception 'mount "%" is moving to another server', mount.mount_key

@@ -40,13 +40,14 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 migrations pending (s
 `;
 }
 
-function helpOf({ name, summary, options }: Command): readonly string[] {
+function helpOf({ name, argument, summary, options }: Command): readonly string[] {
   const lines = Object.entries(options).flatMap(([option, { short, value, help }]) => {
     if (help === undefined) return [];
     const names = `${short === undefined ? '' : `-${short}, `}--${option}${value === undefined ? '' : ` ${value}`}`;
     return [`${' '.repeat(NAME_WIDTH + 4)}${names.padEnd(OPTION_WIDTH)}  ${help}`];
   });
-  return [`  ${name.padEnd(NAME_WIDTH)}  ${summary}`, ...lines];
+  const called = argument === undefined ? name : `${name} <${argument}>`;
+  return [`  ${called.padEnd(NAME_WIDTH)}  ${summary}`, ...lines];
 }
 
 /** Reads the command line. An unknown argument is an error. */
@@ -63,14 +64,19 @@ export function readArguments(args: readonly string[], commands: readonly Comman
   if (name === undefined) return { type: 'wrong', why: 'No command was given.' };
   const command = commands.find((candidate) => candidate.name === name);
   if (command === undefined) return { type: 'wrong', why: `There is no command${quoted(name)}.` };
-  const [extra] = rest;
+  const words = command.argument === undefined ? [] : [command.argument];
   // Not quoted: it may be a pasted password.
-  if (extra !== undefined) {
-    return { type: 'wrong', why: `${name} takes no other word. The given one is not shown here.` };
+  if (rest.length > words.length) {
+    return {
+      type: 'wrong',
+      why: `${name} takes no ${words.length === 0 ? 'other' : 'second'} word. The given one is not shown here.`,
+    };
   }
+  if (rest.length < words.length) return { type: 'wrong', why: `${name} needs the key of a ${words[0]}.` };
   const unknown = Object.keys(values).find((option) => !Object.hasOwn(command.options, option));
   if (unknown !== undefined) return { type: 'wrong', why: `${name} has no option --${unknown}.` };
-  return { type: 'command', command, flags: flagsOf(command, values) };
+  const given = Object.fromEntries(words.map((word, index) => [word, rest[index]]));
+  return { type: 'command', command, flags: { ...flagsOf(command, values), ...given } };
 }
 
 /** A first word as a message shows it: only what may be a mistyped command, since others may hold a password. */

@@ -18,6 +18,11 @@ export type FlagsOf<T extends Options> = {
   readonly [Name in keyof T]: T[Name]['type'] extends 'boolean' ? boolean : string | undefined;
 };
 
+/** The value of a command's word, by the name that the help shows for it. */
+export type WordOf<Name extends string | undefined> = Name extends string
+  ? Readonly<Record<Name, string>>
+  : object;
+
 /** The values of any command's options. */
 export type Flags = Readonly<Record<string, boolean | string | undefined>>;
 
@@ -30,6 +35,8 @@ export type WithDatabase = (
 /** A command of a command line. */
 export interface Command {
   readonly name: string;
+  /** Name of the word after the command, such as `mount`; undefined if it takes none. */
+  readonly argument?: string | undefined;
   /** What it does, in one line of the help. */
   readonly summary: string;
   readonly options: Options;
@@ -40,14 +47,16 @@ export interface Command {
 export const JSON_OPTION = { type: 'boolean' } as const satisfies CommandOption;
 
 /** A command whose handler gets exactly the options that it declares. */
-export function defineCommand<const T extends Options>(
-  command: Omit<Command, 'options' | 'run'> & {
+export function defineCommand<const T extends Options, const Name extends string | undefined = undefined>(
+  command: Omit<Command, 'options' | 'run' | 'argument'> & {
+    readonly argument?: Name;
     readonly options: T;
-    run(output: Output, flags: FlagsOf<T>, withDatabase: WithDatabase): Promise<number>;
+    run(output: Output, flags: FlagsOf<T> & WordOf<Name>, withDatabase: WithDatabase): Promise<number>;
   },
 ): Command {
   return {
     ...command,
-    run: (output, flags, withDatabase) => command.run(output, flags as FlagsOf<T>, withDatabase),
+    run: (output, flags, withDatabase) =>
+      command.run(output, flags as FlagsOf<T> & WordOf<Name>, withDatabase),
   };
 }

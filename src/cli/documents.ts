@@ -2,6 +2,9 @@ import type { SchemaCheck } from '../catalog/drift.ts';
 import type { MigrationReport, MigrationStatus } from '../db/migrations.ts';
 import type { FilestoreErrorCode } from '../errors.ts';
 import type { PendingMigration } from '../migrate/data-checks.ts';
+import type { ReadinessReport } from '../move/check-readiness.ts';
+import type { MoveReport } from '../move/move-mount.ts';
+import type { TakeBackReport } from '../move/take-back.ts';
 
 // The documents of `--json`. A command always prints exactly one on stdout. `ok` is false if the command failed (`error`
 // says why) or if `verify` found or could not exclude a difference. If a database is used, `variable` is the environment
@@ -43,6 +46,17 @@ export type VerifyDocument = {
   readonly command: 'verify';
   readonly database: string;
 } & SchemaCheck;
+
+/** `move`, and `move --back`. */
+export type MoveDocument = { readonly ok: true; readonly command: 'move' } & (MoveReport | TakeBackReport);
+
+/** `move --dry-run`: `ok` only if each check is. */
+export type ReadinessDocument = {
+  readonly ok: boolean;
+  readonly command: 'move';
+  readonly dryRun: true;
+  readonly error?: FailureDocument['error'];
+} & ReadinessReport;
 
 /** A command with `--databases`: `ok` only if it is `ok` for each database. */
 export type FleetDocument = {

@@ -2,9 +2,10 @@
 import '../node-20.mjs';
 import type { Command } from './define-command.ts';
 import { migrate } from './migrate.ts';
+import { move } from './move.ts';
 import { status } from './status.ts';
 import { verify } from './verify.ts';
 import { withFleet } from './with-fleet.ts';
 
 /** The commands of the packed package. */
-export const PACKED_COMMANDS: readonly Command[] = [migrate, status, verify].map(withFleet);
+export const PACKED_COMMANDS: readonly Command[] = [...[migrate, status, verify].map(withFleet), move];

@@ -1,8 +1,9 @@
 import { parseArgs } from 'node:util';
 import { type MoveResult, moveMount } from './move-mount.ts';
 
-const USAGE = `npm run move:mount -- [--nodes 200000] [--writers 32] [--times 1] [--kills] [--fsync on]
-Moves a mount between two servers by the recipe of docs/scaling.md while writers are at work, and compares every row.
+const USAGE = `npm run move:mount -- [--nodes 200000] [--writers 32] [--times 1] [--kills] [--by-hand] [--fsync on]
+Moves a mount between two servers by filestore-db move while writers are at work, and compares every row.
+--by-hand  by the steps of docs/scaling.md instead
 --kills   kills the target during the copy, and ends apply workers and walsenders during it and after it
 --times   number of moves, one after another, each on two new servers
 The exit code is 0 when nothing was lost or doubled.`;
@@ -15,6 +16,7 @@ function readOptions() {
       times: { type: 'string', default: '1' },
       fsync: { type: 'string', default: 'on' },
       kills: { type: 'boolean', default: false },
+      'by-hand': { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
   });
@@ -25,6 +27,7 @@ function readOptions() {
     writers: wholeNumber('--writers', values.writers, 60),
     times: wholeNumber('--times', values.times, 1000),
     kills: values.kills,
+    by: values['by-hand'] ? 'hand' : 'command',
     fsync: values.fsync,
   } as const;
 }

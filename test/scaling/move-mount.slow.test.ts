@@ -14,6 +14,11 @@ test('a mount moves although the target is killed during the copy, and workers a
   expect(await moveMount({ nodes: 5000, writers: 4, kills: true })).toMatchObject(CLEAN);
 }, 300_000);
 
+test('a mount moves by the steps of docs/scaling.md, after a first attempt that was taken back', async () => {
+  const options = { nodes: 1000, writers: 4, kills: false, by: 'hand', takeBackFirst: true } as const;
+  expect(await moveMount(options)).toMatchObject(CLEAN);
+}, 300_000);
+
 test('a move that was taken back leaves the source unharmed, and can begin again', async () => {
   expect(await moveMount({ nodes: 1000, writers: 4, kills: false, takeBackFirst: true })).toMatchObject(
     CLEAN,

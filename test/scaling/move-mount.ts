@@ -2,16 +2,19 @@ import type pg from 'pg';
 import { until } from '../support/until.ts';
 import { compareMounts, findLost } from './compare-servers.ts';
 import { type FilledMount, fillMount } from './fill-mount.ts';
+import { moveByCommand } from './move-by-command.ts';
+import { moveByHand } from './move-by-hand.ts';
 import { startWriters, type WriterRecord, type Writers } from './move-writers.ts';
-import { type Block, type Printed, recipeOf, runBlock } from './recipe.ts';
 import { startRegularWork } from './regular-work.ts';
-import { runSteps, type StepOptions } from './run-steps.ts';
+import type { StepOptions } from './run-steps.ts';
 import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 
 export interface MoveOptions extends Pick<StepOptions, 'kills' | 'onStep'> {
   readonly nodes: number;
   readonly writers: number;
-  /** Take the first attempt back, after the copy. */
+  /** The command, which is run again until it succeeds, or the recipe of docs/scaling.md. Default: the command. */
+  readonly by?: 'command' | 'hand';
+  /** Take the first attempt back, after the mount was closed or while it is copied. */
   readonly takeBackFirst?: boolean;
   readonly fsync?: 'on' | 'off';
 }
@@ -33,7 +36,7 @@ const WRITERS_OF_OTHERS = 2;
 /** Answers of each server that the writers get before the next step. */
 const ANSWERS_PER_WRITER = 20;
 
-/** Moves a mount from one server to another by the recipe of docs/scaling.md, while writers are at work. */
+/** Moves a mount from one server to another, while writers are at work. */
 export async function moveMount(options: MoveOptions): Promise<MoveResult> {
   const servers = await startTwoServers({ fsync: options.fsync ?? 'off' });
   try {
@@ -59,27 +62,17 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
   let found: Awaited<ReturnType<typeof compareOnBoth>> = { faults: [], rows: {} };
   try {
     await untilAnswered(writers, 'source', options.writers);
-    const [role, ...steps] = recipeOf('Steps by hand');
-    if (role !== undefined) await runBlock(servers, role);
-    if (options.takeBackFirst) await attemptAndTakeBack(servers, steps, options);
-    const end = steps.findIndex(({ text }) => text.includes('drop subscription'));
-    let closed: string | undefined;
-    const printed: Printed = new Map();
-    await runSteps(servers, steps.slice(0, end), {
-      ...options,
-      printed,
-      before: async (block) => {
-        if (block.text.includes('close_mount')) await upkeep.stopOn('target');
-      },
-      after: async (block) => {
-        if (block.text.includes('close_mount')) closed = await stateOf(source.url, mount);
-      },
-    });
+    const move = (options.by === 'hand' ? moveByHand : moveByCommand)(servers, options);
+    if (options.takeBackFirst) await move.attemptAndTakeBack();
+    // A tombstone that the target purges later would count as missing.
+    await upkeep.stopOn('target');
+    await move.toTheEndOfWrites();
     await untilAnswered(writers, 'target', options.writers);
     records = await writers.stop();
+    const closed = await stateOf(source.url, mount);
     found = await compareOnBoth(servers, mount, records);
     isFrozen = closed === (await stateOf(source.url, mount));
-    await runSteps(servers, steps.slice(end), { ...options, printed });
+    await move.end();
   } finally {
     await writers.stop();
     recordsOfOthers = await others.stop();
@@ -103,16 +96,6 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
     stallsMs: records.flatMap(({ stallMs }) => stallMs ?? []).sort((a, b) => a - b),
     longestGapOfOthersMs: Math.max(...recordsOfOthers.map(({ longestGapMs }) => longestGapMs)),
   };
-}
-
-/** Runs the steps until the mount is closed, and then takes the move back. */
-async function attemptAndTakeBack(
-  servers: TwoServers,
-  steps: readonly Block[],
-  options: MoveOptions,
-): Promise<void> {
-  const cutOver = steps.findIndex(({ text }) => text.includes('release_mount'));
-  await runSteps(servers, [...steps.slice(0, cutOver), ...recipeOf('Take it back')], options);
 }
 
 async function untilAnswered(writers: Writers, server: 'source' | 'target', count: number): Promise<void> {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { until } from '../support/until.ts';
 import { NO_ROWS, newWalk, rowsOf, takersOf } from './move-mounts.ts';
 import { outcomeOfProbe, probesOf, stepOn } from './move-probes.ts';
 import { startTwoDatabases, type TwoDatabases } from './two-databases.ts';
@@ -35,6 +36,12 @@ async function probe(walk: MoveWalk, effects: Effects): Promise<void> {
       effects.set(cell, (effects.get(cell) ?? new Set()).add(effect));
     }
   }
+}
+
+/** Until the target could prove what it has. */
+async function untilCopied({ key, target }: MoveWalk): Promise<void> {
+  const prove = { name: 'prove_mount', text: 'select filestore.prove_mount($1)', values: [key] };
+  await until(async () => (await outcomeOfProbe(target, key, prove)).effect === '→ proved');
 }
 
 /** A call with receipts of another move changes nothing. */
@@ -92,6 +99,7 @@ test('every function is refused, or does the same again, except for those that d
   const there = await newWalk(databases);
   for (const step of STEPS) {
     await there.run(step);
+    if (step === 'prove source') await untilCopied(there);
     await probe(there, effects);
     // The first call of prove_mount sets the mark.
     if (step === 'subscribe') {

@@ -92,11 +92,18 @@ async function untilWritable(
         return server;
       } catch (error) {
         if (signal.aborted) return server;
+        if (isOfDownServer(error)) continue;
         if (!isRefusal(error, 'backend_mounts_moving', 'backend_mounts_missing')) throw error;
       }
     }
     await delay(5);
   }
+}
+
+/** A server that is down says so with class 57P, or with no SQLSTATE at all. */
+export function isOfDownServer(error: unknown): boolean {
+  const { code } = error as { readonly code?: unknown };
+  return typeof code !== 'string' || !/^(?!57P)[0-9A-Z]{5}$/.test(code);
 }
 
 interface Connections {
@@ -111,7 +118,8 @@ function connectionsTo(urls: Readonly<Record<ServerName, string>>): Connections 
       const known = clients.get(server);
       if (known !== undefined) return known;
       const client = new pg.Client(urls[server]);
-      client.on('error', () => undefined);
+      // The server may be killed. The next operation connects again.
+      client.on('error', () => clients.delete(server));
       await client.connect();
       clients.set(server, client);
       return client;

@@ -15,7 +15,7 @@ test('every block of docs/scaling.md is in a recipe that a test carries out, or 
     .filter((section) => !RECIPES.some((recipe) => section.startsWith(`${recipe}\n`)))
     .flatMap((section) => section.match(/^```sql$/gm) ?? []);
   expect(text.match(/^ *```/gm)?.length).toBe(
-    2 * (RECIPES.flatMap(recipeOf).length + others.length + text.split('```mermaid').length - 1),
+    2 * (RECIPES.flatMap(recipeOf).length + others.length + text.split(/```(?:mermaid|sh)\n/).length - 1),
   );
 });
 

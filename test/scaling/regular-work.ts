@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { isRefusal } from '../../src/sql/index.ts';
+import { isOfDownServer } from './move-writers.ts';
 import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
 
 export interface RegularWork {
@@ -43,10 +44,4 @@ export function startRegularWork(servers: TwoServers): RegularWork {
     },
     faults: () => faults,
   };
-}
-
-/** A server that starts or stops says so with class 57P, and one that is gone with no SQLSTATE at all. */
-function isOfDownServer(error: unknown): boolean {
-  const { code } = error as { readonly code?: unknown };
-  return typeof code !== 'string' || !/^(?!57P)[0-9A-Z]{5}$/.test(code);
 }

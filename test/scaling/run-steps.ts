@@ -7,8 +7,6 @@ export interface StepOptions {
   readonly kills: boolean;
   /** Takes a line for each block that has run. */
   readonly onStep?: (line: string) => void;
-  readonly before?: (block: Block) => Promise<void>;
-  readonly after?: (block: Block) => Promise<void>;
   /** Receipts of earlier blocks. */
   readonly printed?: Printed;
 }
@@ -17,21 +15,20 @@ export interface StepOptions {
 export async function runSteps(
   servers: TwoServers,
   steps: readonly Block[],
-  { kills, onStep, before, after, printed = new Map() }: StepOptions,
+  { kills, onStep, printed = new Map() }: StepOptions,
 ): Promise<void> {
   for (const block of steps) {
-    await before?.(block);
     const startedAt = performance.now();
     await runBlock(servers, block, printed);
     const isCopy = block.text.includes('create subscription');
     if (isCopy && kills) await disturb(servers);
     const ms = Math.round(performance.now() - startedAt);
     onStep?.(`${String(ms).padStart(7)} ms  ${block.text.split('\n')[0]}`);
-    await after?.(block);
   }
 }
 
-async function disturb(servers: TwoServers): Promise<void> {
+/** Kills the target during the copy, and ends workers and senders. */
+export async function disturb(servers: TwoServers): Promise<void> {
   await endSenders(servers);
   await killTarget(servers);
   await endWorkers(servers);

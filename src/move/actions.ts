@@ -1,0 +1,121 @@
+import pg from 'pg';
+import type { MoveAction } from './next-action.ts';
+import { callOf, type Receipt, type Side } from './side.ts';
+
+/** What the actions of a move work on. */
+export interface MoveScene {
+  readonly mountKey: string;
+  readonly source: Side;
+  readonly target: Side;
+  /** libpq's connection string by which the target's server reaches the source. It contains a password. */
+  readonly conninfo: string;
+  /** How long the cut-over may take. */
+  readonly withinMs: number;
+}
+
+/** Sightings of one call. */
+const SIGHTINGS = 10_000;
+/** SQLSTATEs of a subscription that someone else has created or dropped in the meantime. */
+const DONE_BY_OTHERS: ReadonlySet<unknown> = new Set(['42710', '42704']);
+
+type SingleAction = Exclude<MoveAction, 'prove source' | 'prove target' | 'cut over' | 'none'>;
+
+/** Actions that end at once, or when their statement ends. Each can be repeated. */
+export const ACTIONS: Readonly<Record<SingleAction, (scene: MoveScene) => Promise<void>>> = {
+  async prepare({ source, target }) {
+    for (const side of [source, target]) await side.rows('call filestore.prepare_moves(true)');
+  },
+  async start(scene) {
+    await readTicket(scene);
+  },
+  async accept(scene) {
+    await scene.target.rows(callOf('accept_move', await readTicket(scene)));
+  },
+  async subscribe(scene) {
+    const name = pg.escapeIdentifier(`filestore_move_${(await readTicket(scene)).move}`);
+    await ignoringOthers(
+      scene.target.rows(
+        `create subscription ${name} connection ${pg.escapeLiteral(scene.conninfo)} publication ${name} with (synchronous_commit = 'on')`,
+      ),
+    );
+  },
+  async receive(scene) {
+    const late = await scene.target.ask<Receipt>(callOf('prove_mount', scene.mountKey));
+    const release = await scene.source.ask<Receipt>(callOf('release_mount', scene.mountKey, late));
+    await scene.target.rows(callOf('receive_mount', scene.mountKey, release));
+  },
+  async 'copy sightings'(scene) {
+    await copySightings(scene);
+    await scene.target.rows(callOf('recount_rollups', scene.mountKey));
+    await ACTIONS.unsubscribe(scene);
+  },
+  async unsubscribe({ mountKey, target }) {
+    const { move } = await target.state(mountKey);
+    if (move?.subscription == null) return;
+    await ignoringOthers(target.rows(`drop subscription ${pg.escapeIdentifier(move.subscription)}`));
+  },
+  async 'finish source'(scene) {
+    // A repeated call: someone may have stopped between the sightings and the end of the subscription.
+    await copySightings(scene);
+    const receipt = await scene.target.ask<Receipt>(callOf('finish_move', scene.mountKey));
+    await scene.source.rows(callOf('finish_move', scene.mountKey, receipt));
+  },
+  async erase({ mountKey, source }) {
+    await source.rows(`call filestore.erase_mount(${pg.escapeLiteral(mountKey)})`);
+  },
+};
+
+/** Disables the guards of moves again, unless another mount moves. */
+export async function endPreparation(sides: readonly Side[]): Promise<void> {
+  for (const side of sides) {
+    try {
+      await side.rows('call filestore.prepare_moves(false)');
+    } catch (error) {
+      if (!isReason(error, 'backend_mounts_moving')) throw error;
+    }
+  }
+}
+
+export function isReason(error: unknown, ...reasons: readonly string[]): boolean {
+  const { constraint } = error as { readonly constraint?: unknown };
+  return typeof constraint === 'string' && reasons.includes(constraint);
+}
+
+async function readTicket({ mountKey, source, target }: MoveScene): Promise<Receipt> {
+  const { number } = await target.state(mountKey);
+  return source.ask<Receipt>(callOf('start_move', mountKey, String(number)));
+}
+
+async function ignoringOthers(work: Promise<unknown>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!DONE_BY_OTHERS.has((error as { readonly code?: unknown }).code)) throw error;
+  }
+}
+
+/** Reads sightings from the source in order of their nodes, and goes on after those that the target has. */
+async function copySightings({ mountKey, source, target }: MoveScene): Promise<void> {
+  const { mountId } = await source.state(mountKey);
+  let after = await target.ask<string>(callOf('receive_sightings', mountKey, '{}', '{}', '{}'));
+  for (;;) {
+    const [batch] = await source.rows<{ ids: string; seen: string; reconciled: string; count: number }>(
+      `select coalesce(array_agg(s.node_id order by s.node_id), '{}')::text as ids,
+              coalesce(array_agg(s.last_seen_at order by s.node_id), '{}')::text as seen,
+              coalesce(array_agg(s.last_reconciled_at order by s.node_id), '{}')::text as reconciled,
+              count(*)::integer as count
+       from (
+         select s.*
+         from filestore.node_sightings s
+         join filestore.nodes n on n.id = s.node_id
+         where n.backend_mount_id = ${mountId} and s.node_id > ${after}
+         order by s.node_id
+         limit ${SIGHTINGS}
+       ) s`,
+    );
+    if (batch === undefined || batch.count === 0) return;
+    after = await target.ask<string>(
+      callOf('receive_sightings', mountKey, batch.ids, batch.seen, batch.reconciled),
+    );
+  }
+}

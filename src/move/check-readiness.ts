@@ -1,0 +1,136 @@
+import pg from 'pg';
+import type { ConnectionSettings } from '../settings/settings.ts';
+import { nextAction } from './next-action.ts';
+import { openSide, type Side } from './side.ts';
+
+/** One condition of a move. */
+export interface ReadinessCheck {
+  readonly server: 'source' | 'target';
+  readonly ok: boolean;
+  /** What is needed. */
+  readonly need: string;
+  /** What there is instead, and what to do; only if it is not ok. */
+  readonly remedy?: string;
+}
+
+export interface ReadinessReport {
+  readonly checks: readonly ReadinessCheck[];
+  /** What the run would do first. */
+  readonly next: string;
+  /** About how long no server will take writes, in milliseconds; null until the target has counted. */
+  readonly expectedPauseMs: number | null;
+}
+
+type Row = { readonly ok: boolean; readonly need: string; readonly remedy: string };
+
+const OWNER = `select pg_has_role(c.relowner, 'usage') as ok, 'the role owns the schema' as need,
+    'connect as ' || pg_get_userbyid(c.relowner) as remedy
+  from pg_class c where c.oid = 'filestore.nodes'::regclass`;
+
+const MAY_CREATE = `select has_database_privilege(current_database(), 'create'), 'the role may create in the database',
+    format('grant create on database %I to %I', current_database(), current_user)`;
+
+const ON_SOURCE = `${OWNER}
+  union all ${MAY_CREATE}
+  union all select current_setting('wal_level') = 'logical', 'wal_level is logical',
+    'it is ' || current_setting('wal_level') || ': set it to logical, and restart the server'
+  union all select current_setting('max_replication_slots')::integer - count(*) >= 3, 'three replication slots are free',
+    'raise max_replication_slots, and restart the server' from pg_replication_slots
+  union all select current_setting('max_wal_senders')::integer - count(*) >= 3, 'three walsenders are free',
+    'raise max_wal_senders, and restart the server' from pg_stat_replication
+  union all select not exists (select from filestore.backfills b where b.finished_at is null), 'no backfill is unfinished',
+    'call filestore.backfill again until it ends'
+  union all select not exists (
+      select from pg_stat_replication r
+      where r.flush_lsn is null and not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')
+    ), 'the role sees how far standbys are', format('grant pg_monitor to %I', current_user)`;
+
+const ON_TARGET = `${OWNER}
+  union all ${MAY_CREATE}
+  union all select r.rolsuper or coalesce(current_setting('server_version_num')::integer >= 160000
+      and pg_has_role((select p.oid from pg_roles p where p.rolname = 'pg_create_subscription'), 'usage'), false),
+    'the role may create subscriptions',
+    case when current_setting('server_version_num')::integer >= 160000
+      then format('grant pg_create_subscription to %I', current_user)
+      else 'before PostgreSQL 16, only a superuser may: connect as one' end
+  from pg_roles r where r.rolname = current_user
+  union all select current_setting('max_logical_replication_workers')::integer >= 3, 'three workers for subscriptions',
+    'raise max_logical_replication_workers, and restart the server'`;
+
+const AS_READER = `select r.rolreplication or r.rolsuper, 'the target''s role on the source may replicate',
+    format('alter role %I replication', current_user) from pg_roles r where r.rolname = current_user
+  union all select bool_and(has_table_privilege(format('filestore.%I', t), 'select')), 'that role may read the tables',
+    format('select filestore.grant_access(%L, ''reader'')', current_user)
+  from unnest('{backend_mounts,nodes,snapshots,journal_entries,moves}'::text[]) t`;
+
+/** Asks both servers whether a mount could move. Changes nothing. */
+export async function checkReadiness(
+  mountKey: string,
+  source: Side,
+  target: Side,
+  reader: ConnectionSettings,
+): Promise<ReadinessReport> {
+  const states = { source: await source.state(mountKey), target: await target.state(mountKey) };
+  const checks = [
+    ...(await ask(source, 'source', ON_SOURCE)),
+    ...(await askAsReader(reader)),
+    ...(await ask(target, 'target', ON_TARGET)),
+    check(
+      'target',
+      states.source.number !== states.target.number,
+      'the target has another number',
+      'call filestore.set_database_number there, while it is empty',
+    ),
+    check(
+      'target',
+      (await schemaOf(source)) === (await schemaOf(target)),
+      'both servers have the same tables',
+      'apply the migrations of the same version to both',
+    ),
+  ];
+  const decision = nextAction(states.source, states.target);
+  const isNew = !('problem' in decision) && (decision.action === 'start' || decision.action === 'prepare');
+  const place = isNew && checks.every(({ ok }) => ok) ? await placeCheck(mountKey, source, target) : [];
+  return {
+    checks: [...checks, ...place],
+    next: 'problem' in decision ? decision.problem : decision.action,
+    expectedPauseMs: states.target.move?.expectedPauseMs ?? null,
+  };
+}
+
+function check(server: ReadinessCheck['server'], ok: boolean, need: string, remedy: string): ReadinessCheck {
+  return ok ? { server, ok, need } : { server, ok, need, remedy };
+}
+
+async function ask(side: Side, server: ReadinessCheck['server'], statement: string) {
+  return (await side.rows<Row>(statement)).map(({ ok, need, remedy }) => check(server, ok, need, remedy));
+}
+
+async function askAsReader(reader: ConnectionSettings): Promise<readonly ReadinessCheck[]> {
+  const side = await openSide(reader);
+  try {
+    const [first, ...others] = await side.rows<Record<string, unknown>>(AS_READER);
+    return [first, ...others].flatMap((row) => {
+      if (row === undefined) return [];
+      const [ok, need, remedy] = Object.values(row);
+      return [check('source', ok === true, String(need), String(remedy))];
+    });
+  } finally {
+    await side.close();
+  }
+}
+
+const schemaOf = (side: Side) => side.ask<string>('select filestore.mount_schema()');
+
+/** Tries the row of the mount on the target, which undoes that. */
+async function placeCheck(mountKey: string, source: Side, target: Side): Promise<readonly ReadinessCheck[]> {
+  const mount = await source.ask<object>(
+    `select to_jsonb(m) from filestore.backend_mounts m where m.mount_key = ${pg.escapeLiteral(mountKey)}`,
+  );
+  const row = `jsonb_populate_record(null::filestore.backend_mounts, ${pg.escapeLiteral(JSON.stringify(mount))})`;
+  const problem = await target.rows(`select filestore.require_place(${row})`).then(
+    () => undefined,
+    (error: unknown) => (error instanceof Error ? error.message : String(error)),
+  );
+  return [check('target', problem === undefined, 'the mount has a place there', problem ?? '')];
+}

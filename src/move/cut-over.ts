@@ -1,0 +1,61 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { isReason, type MoveScene } from './actions.ts';
+import { callOf, type Receipt } from './side.ts';
+
+/** Milliseconds between two looks for what arrives in the cut-over. */
+const POLL_MS = 5;
+
+export type CutOver =
+  /** The target takes writes. */
+  | { readonly type: 'done'; readonly pauseMs: number }
+  /** It could not begin: writers have not been disturbed, or not for long. */
+  | { readonly type: 'not yet'; readonly why: string }
+  /** It did not end in time: the source takes writes again. */
+  | { readonly type: 'taken back'; readonly why: string }
+  /** The target lacks rows that will not arrive any more: the source takes writes again. */
+  | { readonly type: 'differs'; readonly why: string };
+
+/**
+ * Closes the mount on the source, waits for the target's proof, and lets the target take writes. It is not stopped
+ * halfway: it takes at most the time that the scene allows.
+ */
+export async function cutOver(scene: MoveScene): Promise<CutOver> {
+  const { mountKey, source, target, withinMs } = scene;
+  const early = await target.ask<Receipt>(callOf('prove_mount', mountKey));
+  const beganAt = performance.now();
+  try {
+    const closed = `${callOf('close_mount', mountKey, early).slice(0, -1)}, within => interval '${withinMs} ms')`;
+    await source.rows(closed);
+  } catch (error) {
+    if (!isReason(error, 'moves_behind_check', 'moves_writers_busy')) throw error;
+    return { type: 'not yet', why: messageOf(error) };
+  }
+  try {
+    const late = await untilLate(scene, beganAt);
+    if (late === undefined) {
+      return { type: 'taken back', why: `the last changes did not arrive within ${withinMs} ms` };
+    }
+    const release = await source.ask<Receipt>(callOf('release_mount', mountKey, late));
+    await target.rows(callOf('receive_mount', mountKey, release));
+    return { type: 'done', pauseMs: performance.now() - beganAt };
+  } catch (error) {
+    if (isReason(error, 'moves_proof_check')) return { type: 'differs', why: messageOf(error) };
+    if (!isReason(error, 'moves_step_check', 'moves_behind_check', 'moves_receipt_check')) {
+      throw error;
+    }
+    return { type: 'taken back', why: messageOf(error) };
+  }
+}
+
+async function untilLate({ mountKey, target, withinMs }: MoveScene, beganAt: number) {
+  while (performance.now() - beganAt < withinMs) {
+    const receipt = await target.ask<Receipt>(callOf('prove_mount', mountKey));
+    if (receipt.late !== undefined) return receipt;
+    await delay(POLL_MS);
+  }
+  return undefined;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,69 @@
+import type { SideState } from './side.ts';
+
+/** What a move needs next. */
+export type MoveAction =
+  | 'prepare'
+  | 'start'
+  | 'accept'
+  | 'subscribe'
+  | 'prove source'
+  | 'prove target'
+  | 'cut over'
+  | 'receive'
+  | 'copy sightings'
+  | 'unsubscribe'
+  | 'finish source'
+  | 'erase'
+  | 'none';
+
+export type Decision =
+  | { readonly action: MoveAction }
+  /** It cannot go on. */
+  | { readonly problem: string };
+
+/** Decides by the rows of both servers. Whoever asks, and whenever, gets the same answer. */
+export function nextAction(source: SideState, target: SideState): Decision {
+  const away = source.move;
+  const isThisMove = away?.source === source.number && away.target === target.number;
+  if (source.mountId === null) {
+    if (isThisMove && away.step === 'finished') return { action: 'none' };
+    return { problem: 'the source has no mount of this key. Check its key, and which server is the source' };
+  }
+  const isNew =
+    away === undefined || away.step === 'cancelled' || (away.step === 'finished' && source.heldBy === null);
+  if (!isNew && !isThisMove) {
+    return {
+      problem: `it moves from database ${away.source} to database ${away.target} already. Finish that move, or take it back`,
+    };
+  }
+  if (!isNew && away.step === 'finished') return { action: 'erase' };
+  if (!source.isPrepared || !target.isPrepared) return { action: 'prepare' };
+  return isNew ? { action: 'start' } : goOn(source, target);
+}
+
+function goOn({ move: away }: SideState, { move }: SideState): Decision {
+  if (away?.step === 'cancelling') return { problem: 'it is being taken back. Run this again with --back' };
+  const here = move?.id === away?.id ? move : undefined;
+  if (here === undefined) {
+    return away?.step === 'released'
+      ? {
+          problem:
+            'the target does not know the move, although the source has released the mount. If it was restored or failed over, follow "Take it back" in docs/scaling.md',
+        }
+      : { action: 'accept' };
+  }
+  switch (here.step) {
+    case 'accepted':
+      if (here.subscription === null) return { action: 'subscribe' };
+      return { action: away?.step === 'proved' ? 'prove target' : 'prove source' };
+    case 'proved':
+      if (away?.step === 'released') return { action: 'receive' };
+      return { action: away?.step === 'marking' ? 'prove source' : 'cut over' };
+    case 'received':
+      return { action: here.subscription === null ? 'finish source' : 'copy sightings' };
+    case 'finished':
+      return { action: 'finish source' };
+    default:
+      return { problem: 'the target takes it back. Run this again with --back' };
+  }
+}

@@ -1,0 +1,130 @@
+import pg from 'pg';
+import { openSession, type Session } from '../session/session.ts';
+import { type Database, databaseOf } from '../settings/database.ts';
+import { RUN_SETTINGS } from '../settings/server-settings.ts';
+import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
+import type { ConnectionSettings } from '../settings/settings.ts';
+
+/** What a function of one server returns for one of the other. */
+export type Receipt = Readonly<Record<string, unknown>>;
+
+/** The steps of a move, as `filestore.move_steps()` lists them. */
+export type MoveStep =
+  | 'copying'
+  | 'marking'
+  | 'proved'
+  | 'closed'
+  | 'released'
+  | 'cancelling'
+  | 'finished'
+  | 'cancelled'
+  | 'accepted'
+  | 'received'
+  | 'erasing';
+
+/** The row that a server writes for a move. */
+export interface MoveRow {
+  readonly id: string;
+  readonly step: MoveStep;
+  readonly source: number;
+  readonly target: number;
+  readonly attempt: number;
+  /** Name of this server's subscription to it. */
+  readonly subscription: string | null;
+  /** What the server waits for or complains about. */
+  readonly problem: string | null;
+  /** Changes while the copy advances. */
+  readonly progress: string;
+  readonly tablesCopied: number | null;
+  readonly expectedPauseMs: number | null;
+}
+
+/** What a server says about a mount. */
+export interface SideState {
+  readonly number: number;
+  /** Whether `prepare_moves` was called. */
+  readonly isPrepared: boolean;
+  /** Null without a mount of that key. */
+  readonly mountId: string | null;
+  readonly heldBy: number | null;
+  /** Its last move, or the one that is not finished. */
+  readonly move: MoveRow | undefined;
+}
+
+/** One server of a move, and a connection to it. */
+export interface Side {
+  readonly where: string;
+  /** Runs a statement and returns its first value. */
+  ask<T>(statement: string): Promise<T>;
+  rows<Row extends pg.QueryResultRow>(statement: string): Promise<readonly Row[]>;
+  state(mountKey: string): Promise<SideState>;
+  close(): Promise<void>;
+}
+
+/** An interval in milliseconds, or null. */
+const MS = (interval: string) => `(extract(epoch from ${interval}) * 1000)::integer`;
+
+/** @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses. */
+export async function openSide(connection: ConnectionSettings): Promise<Side> {
+  const database: Database = databaseOf(connection);
+  const session: Session = await openSession(database, { waitMs: 0 });
+  await sendUntilLifted(() => session.query(settingStatement(RUN_SETTINGS, { isLocal: false })));
+  const rows = async <Row extends pg.QueryResultRow>(statement: string) =>
+    (await session.query<Row>(statement)).rows;
+  return {
+    where: database.where,
+    rows,
+    async ask<T>(statement: string) {
+      const [row] = await rows(statement);
+      return Object.values(row ?? {})[0] as T;
+    },
+    async state(mountKey) {
+      const [row] = await rows<{ state: SideState }>(stateOf(mountKey));
+      if (row === undefined) throw new Error('the query of a move returned no row');
+      return { ...row.state, move: row.state.move ?? undefined };
+    },
+    close: () => session.close(),
+  };
+}
+
+function stateOf(mountKey: string): string {
+  const key = pg.escapeLiteral(mountKey);
+  return `select json_build_object(
+    'number', filestore.database_number(),
+    'isPrepared', not exists (
+      select from pg_trigger t where t.tgfoid = 'filestore.guard_move()'::regprocedure and t.tgenabled = 'D'
+    ),
+    'mountId', b.id::text,
+    'heldBy', b.held_by,
+    'move', case when m.id is not null then json_build_object(
+      'id', m.id::text,
+      'step', m.step,
+      'source', m.source_number,
+      'target', m.target_number,
+      'attempt', m.attempt,
+      'subscription', filestore.move_subscription(m.id),
+      'problem', p.problem,
+      'progress', concat_ws(' ', m.step, m.mark, p.tables_copied, p.copied_rows, cardinality(m.writers), (
+        select sum(pg_relation_size(c.oid)) from pg_class c
+        where c.relnamespace = 'filestore'::regnamespace and c.relkind = 'r'
+      )),
+      'tablesCopied', p.tables_copied,
+      'expectedPauseMs', ${MS('p.expected_pause')}
+    ) end
+  ) as state
+  from (select 1) one
+  left join filestore.backend_mounts b on b.mount_key = ${key}
+  left join lateral (
+    select * from filestore.moves m
+    where m.mount_key = ${key} and m.written_by = filestore.database_number()
+    order by (m.finished_at is null) desc, m.started_at desc
+    limit 1
+  ) m on true
+  left join lateral filestore.move_progress(m) p on true`;
+}
+
+/** A call of a function of the schema, with a mount's key and receipts as arguments. */
+export function callOf(name: string, ...args: readonly (string | Receipt)[]): string {
+  const values = args.map((arg) => pg.escapeLiteral(typeof arg === 'string' ? arg : JSON.stringify(arg)));
+  return `select filestore.${name}(${values.join(', ')})`;
+}

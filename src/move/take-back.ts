@@ -1,0 +1,63 @@
+import pg from 'pg';
+import { MoveFailedError } from '../errors.ts';
+import { ACTIONS, endPreparation, isReason, type MoveScene } from './actions.ts';
+import { describe } from './move-mount.ts';
+import type { Receipt, Side } from './side.ts';
+
+export interface TakeBackReport {
+  readonly state: 'taken back';
+  readonly mount: string;
+  readonly source: string;
+  readonly target: string;
+}
+
+/**
+ * Takes a move back: services write on the source again, and the copy on the target is erased.
+ * @throws {MoveFailedError} when the target has received the mount.
+ */
+export async function takeBack(scene: MoveScene, onStep: (line: string) => void): Promise<TakeBackReport> {
+  const { mountKey, source, target } = scene;
+  try {
+    onStep('Letting services write on the source again');
+    const needsReceipt = await cancelSource(scene, null);
+    onStep('Erasing the copy on the target');
+    const receipt = await cancelTarget(scene);
+    if (needsReceipt) await cancelSource(scene, receipt);
+  } catch (error) {
+    throw describe(scene, error);
+  }
+  await endPreparation([source, target]);
+  return { state: 'taken back', mount: mountKey, source: source.where, target: target.where };
+}
+
+/** @returns whether the source needs the receipt of the target: it has released the mount, or was promoted since. */
+async function cancelSource({ mountKey, source }: MoveScene, receipt: Receipt | null): Promise<boolean> {
+  const { move, number } = await source.state(mountKey);
+  if (move === undefined) return false;
+  if (move.source !== number) {
+    throw new MoveFailedError(
+      `Mount "${mountKey}" moves to ${source.where}, not from it. Give the URL of the other server as the source, and this one with --to.`,
+    );
+  }
+  try {
+    await cancel(source, mountKey, receipt);
+    return false;
+  } catch (error) {
+    if (receipt === null && isReason(error, 'moves_receipt_check', 'moves_timeline_check')) return true;
+    throw error;
+  }
+}
+
+async function cancelTarget(scene: MoveScene): Promise<Receipt | null> {
+  const { mountKey, source, target } = scene;
+  const { move } = await target.state(mountKey);
+  const { move: away } = await source.state(mountKey);
+  if (move === undefined || move.id !== away?.id) return null;
+  await ACTIONS.unsubscribe(scene);
+  return cancel(target, mountKey, null);
+}
+
+async function cancel(side: Side, mountKey: string, receipt: Receipt | null): Promise<Receipt> {
+  const given = receipt === null ? 'null' : pg.escapeLiteral(JSON.stringify(receipt));
+  return side.ask<Receipt>(`call filestore.cancel_move(${pg.escapeLiteral(mountKey)}, ${given})`);
+}

@@ -1,0 +1,51 @@
+import { collect, startCli } from '../support/command-line.ts';
+import type { MoveParts } from './move-by-hand.ts';
+import type { MoveOptions } from './move-mount.ts';
+import { disturb } from './run-steps.ts';
+import type { TwoServers } from './two-servers.ts';
+
+/** Moves the mount `media` by the command. With kills, it is run again until it succeeds. */
+export function moveByCommand(servers: TwoServers, { kills, onStep }: MoveOptions): MoveParts {
+  const run = async (...options: readonly string[]) => {
+    const startedAt = performance.now();
+    const child = startCli(['move', 'media', '--to', 'TARGET_URL', ...options], {
+      env: { FILESTORE_DATABASE_URL: servers.source.url, TARGET_URL: servers.target.url },
+    });
+    let disturbed: Promise<void> | undefined;
+    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      const ms = Math.round(performance.now() - startedAt);
+      for (const line of text.trimEnd().split('\n')) onStep?.(`${String(ms).padStart(7)} ms  ${line}`);
+      if (kills && disturbed === undefined && text.includes('The source counts')) {
+        // Until then it stands still, so that there is a copy to disturb.
+        child.kill('SIGSTOP');
+        disturbed = disturb(servers).finally(() => child.kill('SIGCONT'));
+      }
+    });
+    const result = await collect(child);
+    await disturbed;
+    return { ...result, wasDisturbed: disturbed !== undefined };
+  };
+  const toTheEnd = async (...options: readonly string[]) => {
+    for (;;) {
+      const { exitCode, output, wasDisturbed } = await run(...options);
+      if (exitCode === 0) return;
+      // A target that was killed may lack its last transactions, although it has confirmed them.
+      if (kills && output.includes('not the same on both servers')) await toTheEnd('--back');
+      else if (!wasDisturbed) throw new Error(output);
+    }
+  };
+  return {
+    attemptAndTakeBack: async () => {
+      const child = startCli(['move', 'media', '--to', 'TARGET_URL'], {
+        env: { FILESTORE_DATABASE_URL: servers.source.url, TARGET_URL: servers.target.url },
+      });
+      child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+        if (text.includes('The target copies')) child.kill('SIGINT');
+      });
+      await collect(child);
+      await toTheEnd('--back');
+    },
+    toTheEndOfWrites: () => toTheEnd('--keep'),
+    end: () => toTheEnd(),
+  };
+}
