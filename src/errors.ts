@@ -6,6 +6,7 @@ export type FilestoreErrorCode =
   | 'POOLER_IN_BETWEEN'
   | 'DATABASE_READ_ONLY'
   | 'TRIGGERS_DISABLED'
+  | 'OWNER_NOT_TRUSTED'
   | 'MIGRATIONS_MISSING'
   | MigrationsInvalidCode
   | HistoryDivergedCode

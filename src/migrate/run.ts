@@ -10,6 +10,7 @@ import {
 import { connectionLostError, isConnectionLoss, PassingFailure } from '../session/connection-error.ts';
 import { openSession, type Session } from '../session/session.ts';
 import { endSessions } from './cancel.ts';
+import { refuseStrangers } from './owners.ts';
 import { pendingIn, refuseDisabledTriggers, refuseReadOnly } from './plan.ts';
 import { type Progress, type Run, type RunUnderWay, Spans } from './run-state.ts';
 import { survey } from './survey.ts';
@@ -100,6 +101,7 @@ async function attempt(run: RunUnderWay): Promise<RunResult> {
     if (pending.length > 0) {
       refuseReadOnly(found);
       refuseDisabledTriggers(found);
+      await refuseStrangers(session, found.applied.length > 0);
     }
     spans.end();
     if (!progress.planTold) {

@@ -54,6 +54,48 @@ describe('the role that migrates', () => {
     await revoke(migrator);
   });
 
+  test('runs nothing of a role that made its bookkeeping before the first run', async () => {
+    await grant(migrator);
+    const stranger = await createRole();
+    await grant(stranger);
+    const session = await stranger.connect();
+    await session.query(`
+      create schema graphile_migrate;
+      create table graphile_migrate.migrations (
+        hash text primary key, previous_hash text, filename text not null, date timestamptz not null default now()
+      );
+      create table graphile_migrate.ran_as (role text);
+      create function graphile_migrate.trap() returns trigger language plpgsql as $$
+        begin insert into graphile_migrate.ran_as values (current_user); return new; end $$;
+      create trigger trap before insert on graphile_migrate.migrations
+        for each row execute function graphile_migrate.trap();
+      grant all on schema graphile_migrate to public;
+      grant all on all tables in schema graphile_migrate to public`);
+    const superuser = { DATABASE_URL: database().superuserUrl };
+    for (const env of [envOf(migrator), superuser]) {
+      await expect(runMigrations({ env })).rejects.toMatchObject({
+        code: 'OWNER_NOT_TRUSTED',
+        message: expect.stringContaining(`schema graphile_migrate belongs to role "${stranger.name}"`),
+      });
+    }
+    const { rows } = await session.query('select role from graphile_migrate.ran_as');
+    expect(rows).toEqual([]);
+    expect(await schemasIn(database())).toEqual(['graphile_migrate']);
+    await revoke(stranger);
+    await revoke(migrator);
+  });
+
+  test('continues as a superuser what another owner began', async () => {
+    await grant(migrator);
+    await runMigrations({ env: envOf(migrator) });
+    await revoke(migrator);
+    const { exitCode } = await runCli(['migrate'], {
+      folder: later.folder,
+      env: { DATABASE_URL: database().superuserUrl },
+    });
+    expect(exitCode).toBe(0);
+  });
+
   test('needs only ownership of the schemas for later runs, with and without pending migrations', async () => {
     await grant(migrator);
     await runMigrations({ env: envOf(migrator) });
