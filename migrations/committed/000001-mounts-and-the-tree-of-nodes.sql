@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:74cccf00024d9ada177cdc1a60f7c1920afc6b77
+--! Hash: sha1:5f09db6442cdd0112f76b452fc33b3e5f725e980
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -329,6 +329,20 @@ comment on index filestore.nodes_checksum_idx         is 'Nodes with a given con
 comment on index filestore.nodes_unsettled_idx        is 'Work list of the reconciler: inconsistent and missing nodes of a mount.';
 comment on index filestore.nodes_metadata_idx         is 'Nodes whose metadata contains a given object: metadata @> ''{"key": "value"}''.';
 
+--! Included functions/child_path.sql
+create or replace function filestore.child_path(parent_path text, name text)
+returns text
+language sql
+immutable
+parallel safe
+-- Without "set" and with "return", the server inlines it.
+return case parent_path when '' then '' else parent_path || '/' end || name;
+
+comment on function filestore.child_path(text, text) is
+  'Internal: The path of a node with a name in the directory at parent_path, which is empty for the root of a mount. Null when parent_path is null.';
+
+revoke all on function filestore.child_path(text, text) from public;
+--! EndIncluded functions/child_path.sql
 --! Included functions/is_small_json.sql
 create or replace function filestore.is_small_json(value jsonb, bytes integer)
 returns boolean
@@ -404,8 +418,8 @@ begin
     ),
     (
       'nodes_derived_path_check',
-      node.path = coalesce(nullif(node.parent_path, '') || '/', '') || node.name
-        and node.depth = coalesce(cardinality(string_to_array(node.parent_path, '/')) + 1, 0),
+      node.path = coalesce(filestore.child_path(node.parent_path, node.name), node.name)
+        and node.depth = cardinality(string_to_array(node.path, '/')),
       'must have the path and depth that follow from its parent and name',
       'Leave path and depth out: the database sets them.'
     ),
@@ -526,8 +540,8 @@ begin
       and node.root_of_mount_id = node.backend_mount_id;
   else
     sound := node.name !~ E'^[.]{0,2}$|[/\\u0001-\\u001f\\u007f-\\u009f]'
-      and node.path = case node.parent_path when '' then '' else node.parent_path || '/' end || node.name
-      and node.depth = cardinality(string_to_array(node.parent_path, '/')) + 1
+      and node.path = filestore.child_path(node.parent_path, node.name)
+      and node.depth = cardinality(string_to_array(node.path, '/'))
       and node.root_of_mount_id is null;
   end if;
 
@@ -1316,8 +1330,8 @@ begin
       end if;
     end if;
     new.parent_live      := true;
-    new.path             := case new.parent_path when '' then '' else new.parent_path || '/' end || new.name;
-    new.depth            := cardinality(string_to_array(new.parent_path, '/')) + 1;
+    new.path             := filestore.child_path(new.parent_path, new.name);
+    new.depth            := cardinality(string_to_array(new.path, '/'));
     new.root_of_mount_id := null;
   end if;
   if new.kind = 'directory' then
@@ -1413,8 +1427,8 @@ begin
   new.parent_live := case when new.live and new.parent_id is not null then true end;
 
   if new.parent_path is distinct from old.parent_path or new.name is distinct from old.name then
-    new.path           := coalesce(nullif(new.parent_path, '') || '/', '') || new.name;
-    new.depth          := coalesce(cardinality(string_to_array(new.parent_path, '/')) + 1, 0);
+    new.path           := coalesce(filestore.child_path(new.parent_path, new.name), new.name);
+    new.depth          := cardinality(string_to_array(new.path, '/'));
     new.directory_path := case when new.kind = 'directory' then new.path end;
     -- Without this check, the cascade of a directory that is moved below itself would not end. One statement that moves
     -- several directories into each other can pass the check. Then nodes_parent_fkey stops it, or the limit on the

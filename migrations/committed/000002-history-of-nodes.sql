@@ -1,5 +1,5 @@
---! Previous: sha1:74cccf00024d9ada177cdc1a60f7c1920afc6b77
---! Hash: sha1:7364a59111fdfee359528befcae2c1aba88f6537
+--! Previous: sha1:5f09db6442cdd0112f76b452fc33b3e5f725e980
+--! Hash: sha1:f51070af5ff8801d98b08297bad9b8514a0410ca
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:7364a59111fdfee359528befcae2c1aba88f6537
---! Hash: sha1:d608bac21e6d9166e3f3e360daca13e54c0e699a
+--! Previous: sha1:f51070af5ff8801d98b08297bad9b8514a0410ca
+--! Hash: sha1:abe7eea07fd420d842636abb70db2efde5986896
 --! Message: Journal of commands
 
 do $$

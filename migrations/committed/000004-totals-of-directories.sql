@@ -1,5 +1,5 @@
---! Previous: sha1:d608bac21e6d9166e3f3e360daca13e54c0e699a
---! Hash: sha1:b1433162b1dcf5b7f665cc9b849558253efa77d0
+--! Previous: sha1:abe7eea07fd420d842636abb70db2efde5986896
+--! Hash: sha1:36eaf5e459729d91e58f98f63b9b9235bc16e818
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

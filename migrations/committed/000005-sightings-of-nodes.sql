@@ -1,5 +1,5 @@
---! Previous: sha1:b1433162b1dcf5b7f665cc9b849558253efa77d0
---! Hash: sha1:12720dbfe9802a0ca3ac4946feed0f3a8fd04617
+--! Previous: sha1:36eaf5e459729d91e58f98f63b9b9235bc16e818
+--! Hash: sha1:c35dac2670c90eaaf86730cb07e25b12c7d62fa9
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:12720dbfe9802a0ca3ac4946feed0f3a8fd04617
---! Hash: sha1:4000ef2cfc383ed4a33cc9698968c410923cd356
+--! Previous: sha1:c35dac2670c90eaaf86730cb07e25b12c7d62fa9
+--! Hash: sha1:7f9a1a1e11a3a66cc338fc77b79b27da2712b1b8
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -739,7 +739,7 @@ begin
         child := filestore.ensure_child(directory, segment);
         -- Stop if the directory has moved: its children would be created in the wrong place.
         exit when child.directory_path is null
-               or child.path <> concat_ws('/', nullif(directory.path, ''), segment);
+               or child.path <> filestore.child_path(directory.path, segment);
         directory := child;
       end loop;
     end if;
@@ -1398,7 +1398,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   new_path text := (
-    select ltrim(p.path || '/' || new_name, '/')
+    select filestore.child_path(p.path, new_name)
     from filestore.nodes p
     where p.id = new_parent_id
   );

@@ -1,5 +1,5 @@
---! Previous: sha1:4000ef2cfc383ed4a33cc9698968c410923cd356
---! Hash: sha1:5bad9d42d4520c71f3c32c5f613e122b79bc3249
+--! Previous: sha1:7f9a1a1e11a3a66cc338fc77b79b27da2712b1b8
+--! Hash: sha1:146dc8d7a58378567868816a6089240faacf4a7c
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -102,7 +102,7 @@ begin
       p.id is null
       or p.backend_mount_id <> n.backend_mount_id
       or p.kind <> 'directory'
-      or (n.live and (not p.live or n.path <> coalesce(nullif(p.path, '') || '/', '') || n.name))
+      or (n.live and (not p.live or n.path <> filestore.child_path(p.path, n.name)))
     );
 
   -- A directory whose parent exists, but which a walk down from the roots does not reach, is in a cycle.
@@ -308,6 +308,7 @@ declare
     begin_work,
     check_batch,
     check_retention,
+    child_path,
     copy_nodes,
     copy_tree,
     create_node,

@@ -1,5 +1,5 @@
---! Previous: sha1:5bad9d42d4520c71f3c32c5f613e122b79bc3249
---! Hash: sha1:5bba82ab22c82dfba5186529354372d4bc0df8a8
+--! Previous: sha1:146dc8d7a58378567868816a6089240faacf4a7c
+--! Hash: sha1:686c0cdf745fd0ef4f244fa2980dcf56ff004553
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -53,6 +53,7 @@ const CALLS: Readonly<Record<string, string>> = {
   check_limit: `filestore.check_limit('batch', 1)`,
   check_name: `filestore.check_name('a')`,
   check_retention: `filestore.check_retention('1 day', 1)`,
+  child_path: `filestore.child_path('docs', 'a')`,
   check_sequences: 'filestore.check_sequences()',
   climb_totals: `filestore.climb_totals(array[${DOCS}]::bigint[], '{1}', '{1}', '{0}', '{1}')`,
   content_columns: 'filestore.content_columns()',
