@@ -1,5 +1,5 @@
 import type { Sources } from '../sources/sources.ts';
-import type { Gate } from './gate.ts';
+import type { DatabaseSubject, Gate } from './gate.ts';
 import { callerSettings } from './gates/caller-settings.ts';
 import { chain } from './gates/chain.ts';
 import { comments } from './gates/comments.ts';
@@ -15,7 +15,6 @@ import { references } from './gates/references.ts';
 import { released } from './gates/released.ts';
 import { sessionSettings } from './gates/session-settings.ts';
 import { sqlFiles } from './gates/sql-files.ts';
-import type { DatabaseSubject } from './subject.ts';
 
 // To add a gate: write it in gates/, and add it to one of these lists. Gates that apply migrations themselves are run
 // one by one in on-server.ts; `current`, which is in FILE_GATES or on-server.ts, in check-migrations.ts.

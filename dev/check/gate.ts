@@ -1,4 +1,6 @@
+import type pg from 'pg';
 import type { Problem } from '../sources/problem.ts';
+import type { Sources } from '../sources/sources.ts';
 
 /** The file with the exceptions from gates, and their reasons. */
 export const FACTS_FILE = 'migrations/facts.ts';
@@ -33,4 +35,11 @@ export function judge(problems: readonly Problem[]): Finding {
 
 export function notRun(reason: string): Finding {
   return { state: 'not run', reason };
+}
+
+/** The input of the gates that need a server. */
+export interface DatabaseSubject {
+  readonly sources: Sources;
+  /** Connection as a superuser. The gate says what the database must contain. */
+  readonly client: pg.Client;
 }

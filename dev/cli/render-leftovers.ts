@@ -1,7 +1,7 @@
 import type { Output } from '../../src/cli/output.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
-import type { WorkflowContext } from '../workflow/workflow-context.ts';
+import type { WorkflowContext } from '../workflow/databases.ts';
 
 /** Maximum number of shown differences: a database of another branch can have hundreds. */
 const MOST_LEFTOVERS = 10;

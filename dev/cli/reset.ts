@@ -3,8 +3,7 @@ import { DONE } from '../../src/cli/exit-codes.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
 import { count, seconds } from '../../src/text.ts';
 import { failWith } from './render-failure.ts';
-import { withWorkflow } from './with-workflow.ts';
-import { YES_ERASE_OPTION } from './yes-erase.ts';
+import { withWorkflow, YES_ERASE_OPTION } from './with-workflow.ts';
 
 export const reset = defineCommand({
   name: 'reset',

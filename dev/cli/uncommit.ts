@@ -2,8 +2,7 @@ import { defineCommand } from '../../src/cli/define-command.ts';
 import { DONE } from '../../src/cli/exit-codes.ts';
 import { seconds } from '../../src/text.ts';
 import { failWith } from './render-failure.ts';
-import { withWorkflow } from './with-workflow.ts';
-import { YES_ERASE_OPTION } from './yes-erase.ts';
+import { withWorkflow, YES_ERASE_OPTION } from './with-workflow.ts';
 
 export const uncommit = defineCommand({
   name: 'uncommit',

@@ -1,9 +1,9 @@
+import type { CommandOption } from '../../src/cli/define-command.ts';
 import type { Output } from '../../src/cli/output.ts';
 import { withSignal } from '../../src/cli/signals.ts';
 import { FilestoreError, SettingsError } from '../../src/errors.ts';
 import type { Embedded, EmbeddedOptions } from '../embedded/embedded.ts';
-import type { WorkflowDatabases } from '../workflow/databases.ts';
-import type { WorkflowContext } from '../workflow/workflow-context.ts';
+import type { WorkflowContext, WorkflowDatabases } from '../workflow/databases.ts';
 import { openEmbeddedInstead } from './open-embedded.ts';
 
 /** These commands read only the variables of graphile-migrate. */
@@ -58,3 +58,6 @@ function serverEndedError({ startedHere, folder }: Embedded): FilestoreError {
       : 'The embedded Postgres was stopped by the command that ran it. Run this again to start it.',
   );
 }
+
+/** Names a database that may be erased. The help explains it once, at `reset`. */
+export const YES_ERASE_OPTION = { type: 'string', value: '<database>' } as const satisfies CommandOption;

@@ -2,11 +2,11 @@ import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { readMigrations } from './committed-files.ts';
 import { readPending } from './compare-history.ts';
 import { isBlank, readCurrent, refuseLineEnds } from './current-sql.ts';
+import type { WorkflowContext } from './databases.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
 import { leftoversOfCommitted } from './leftovers.ts';
 import { runCommand } from './run-command.ts';
-import type { WorkflowContext } from './workflow-context.ts';
 
 /** The result of applying current.sql to the development database. */
 export type ApplyResult =

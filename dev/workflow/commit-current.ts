@@ -12,12 +12,12 @@ import {
   refuseLineEnds,
   refuseMalformedDataChecks,
 } from './current-sql.ts';
+import type { WorkflowContext } from './databases.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 import { withStaging } from './staging.ts';
-import type { WorkflowContext } from './workflow-context.ts';
 
 export interface CommitOptions {
   /** Message of the migration; default: its message before it was uncommitted. */

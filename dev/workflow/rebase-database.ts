@@ -11,9 +11,9 @@ import {
 import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
+import type { WorkflowContext } from './databases.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { runCommand, withGraphile } from './run-command.ts';
-import type { WorkflowContext } from './workflow-context.ts';
 
 /** Another command on the same database takes seconds. */
 const LOCK_PATIENCE = '20s';

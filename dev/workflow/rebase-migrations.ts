@@ -10,12 +10,12 @@ import { openRepository, RELEASE_TAGS, type Repository } from '../sources/git.ts
 import { COMMITTED } from '../sources/sources.ts';
 import { committedFiles } from './committed-files.ts';
 import { findOtherBranch, readPending } from './compare-history.ts';
+import type { WorkflowContext } from './databases.ts';
 import { isLocal } from './erase.ts';
 import type { SqlFailure } from './explain-failure.ts';
 import { findKeptBranch, type KeptBranch, sharedBranches } from './kept-branch.ts';
 import { applyCommitted, forgetMigrations } from './rebase-database.ts';
 import { type Renumbered, type Renumbering, renumber } from './renumber.ts';
-import type { WorkflowContext } from './workflow-context.ts';
 
 export interface RebaseResult {
   readonly onto: Pick<KeptBranch, 'name' | 'why'>;

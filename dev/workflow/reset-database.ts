@@ -3,10 +3,10 @@ import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { readMigrations } from './committed-files.ts';
+import type { WorkflowContext } from './databases.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { runCommand, withGraphile } from './run-command.ts';
-import type { WorkflowContext } from './workflow-context.ts';
 
 export interface ResetOptions {
   /** Name of the database, if it is on another machine. */

@@ -4,8 +4,8 @@ import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graph
 import { isLockedOut } from '../../src/graphile/thread.ts';
 import { UNKNOWN_HOLDER } from '../../src/session/lock-holder.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
+import type { WorkflowContext } from './databases.ts';
 import { type Graphile, startGraphile } from './graphile.ts';
-import type { WorkflowContext } from './workflow-context.ts';
 
 /** Another command on the same database takes seconds. */
 const LOCK_PATIENCE_MS = 20_000;

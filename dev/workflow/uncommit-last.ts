@@ -5,11 +5,11 @@ import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { readMigrations } from './committed-files.ts';
 import { readPending } from './compare-history.ts';
 import { currentFile, isBlank, readCurrent } from './current-sql.ts';
+import type { WorkflowContext } from './databases.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { runCommand, withGraphile } from './run-command.ts';
 import { withStaging } from './staging.ts';
-import type { WorkflowContext } from './workflow-context.ts';
 
 export type UncommitResult =
   | {

@@ -2,10 +2,10 @@ import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
 import { staleFixturePaths } from './current-sql.ts';
+import type { WorkflowContext } from './databases.ts';
 import type { Graphile } from './graphile.ts';
 import { withGraphile } from './run-command.ts';
 import { type Change, nextChange, takeSnapshot } from './snapshot.ts';
-import type { WorkflowContext } from './workflow-context.ts';
 
 export type WatchEvent =
   | {

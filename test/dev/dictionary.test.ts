@@ -1,9 +1,8 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import type { SchemaDescription } from '../../dev/documents/description.ts';
-import { renderMermaid, renderOverview } from '../../dev/documents/diagram.ts';
+import { renderMermaid, renderOverview, withDiagram } from '../../dev/documents/diagram.ts';
 import { renderDictionary } from '../../dev/documents/dictionary.ts';
-import { withDiagram } from '../../dev/documents/readme-diagram.ts';
 import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
 import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/test-database.ts';
 

@@ -1,9 +1,8 @@
 import { isWord, type SqlToken, tokenize } from '../../../src/sql-text.ts';
 import type { Problem } from '../../sources/problem.ts';
 import type { Sources } from '../../sources/sources.ts';
-import { type Gate, judge } from '../gate.ts';
+import { type DatabaseSubject, type Gate, judge } from '../gate.ts';
 import { locate, locateInBody } from '../locate.ts';
-import type { DatabaseSubject } from '../subject.ts';
 
 interface Routine {
   readonly name: string;

@@ -4,9 +4,8 @@ import type { SchemaDescription } from '../../documents/description.ts';
 import { sourceOfColumn } from '../../documents/view-columns.ts';
 import type { Problem } from '../../sources/problem.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../../sources/sources.ts';
-import { type Gate, judge } from '../gate.ts';
+import { type DatabaseSubject, type Gate, judge } from '../gate.ts';
 import { locate } from '../locate.ts';
-import type { DatabaseSubject } from '../subject.ts';
 
 interface Uncommented {
   readonly kind: string;

@@ -4,10 +4,9 @@ import { describeObject } from '../../../src/catalog/model.ts';
 import { readCatalog } from '../../../src/catalog/read.ts';
 import type { Problem } from '../../sources/problem.ts';
 import { expandIncludes, isSource, type Sources, type SqlSource } from '../../sources/sources.ts';
-import { type Gate, judge } from '../gate.ts';
+import { type DatabaseSubject, type Gate, judge } from '../gate.ts';
 import { fixtureOf, locate } from '../locate.ts';
 import { describeFailure, withRollback } from '../run-statements.ts';
-import type { DatabaseSubject } from '../subject.ts';
 
 // Repeatedly drops objects that nothing else depends on. Others, such as a function that a check calls, are replaced
 // by their file.

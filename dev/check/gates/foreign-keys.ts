@@ -1,9 +1,8 @@
 import { FOREIGN_KEYS_WITHOUT_INDEX } from '../../../migrations/facts.ts';
 import type { Problem } from '../../sources/problem.ts';
 import type { Sources } from '../../sources/sources.ts';
-import { FACTS_FILE, type Gate, judge } from '../gate.ts';
+import { type DatabaseSubject, FACTS_FILE, type Gate, judge } from '../gate.ts';
 import { locate } from '../locate.ts';
-import type { DatabaseSubject } from '../subject.ts';
 
 interface ForeignKey {
   readonly relation: string;

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
 import { readCommittedMigrations } from '../../../src/graphile/committed-migrations.ts';
 import { findStaleFiles, generateFiles } from '../../documents/generated-files.ts';
-import { type Gate, judge, notRun } from '../gate.ts';
-import type { DatabaseSubject } from '../subject.ts';
+import { type DatabaseSubject, type Gate, judge, notRun } from '../gate.ts';
 import { chain } from './chain.ts';
 
 /** Needs a database with the committed migrations. */

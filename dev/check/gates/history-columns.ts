@@ -1,8 +1,7 @@
 import type { Problem } from '../../sources/problem.ts';
 import type { Sources } from '../../sources/sources.ts';
-import { type Gate, judge } from '../gate.ts';
+import { type DatabaseSubject, type Gate, judge } from '../gate.ts';
 import { locate } from '../locate.ts';
-import type { DatabaseSubject } from '../subject.ts';
 
 const VERSIONS = 'view_filestore_node_versions';
 /** The extra columns of a version, which come before those of nodes. */

@@ -1,7 +1,6 @@
 import { REFERENCES_WITHOUT_KEY } from '../../../migrations/facts.ts';
-import { FACTS_FILE, type Gate, judge } from '../gate.ts';
+import { type DatabaseSubject, FACTS_FILE, type Gate, judge } from '../gate.ts';
 import { locate } from '../locate.ts';
-import type { DatabaseSubject } from '../subject.ts';
 
 // A column of ids, unless the table gives them to its own rows, or a foreign key proves them.
 const UNPROVED = `

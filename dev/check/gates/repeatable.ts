@@ -4,10 +4,9 @@ import { describeObject } from '../../../src/catalog/model.ts';
 import { readCatalog } from '../../../src/catalog/read.ts';
 import type { Place, Problem } from '../../sources/problem.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../../sources/sources.ts';
-import { type Gate, judge } from '../gate.ts';
+import { type DatabaseSubject, type Gate, judge } from '../gate.ts';
 import { locate, locateLast } from '../locate.ts';
 import { applyAll } from '../run-statements.ts';
-import type { DatabaseSubject } from '../subject.ts';
 
 const REMEDY =
   'Write the migration so that it can run again: "if not exists", "create or replace", "drop … if exists" before "create", guarded constraints, a name for every index.';

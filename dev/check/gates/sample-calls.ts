@@ -5,11 +5,10 @@ import { FUNCTIONS_WITHOUT_CALL } from '../../../migrations/facts.ts';
 import { PACKAGE_ROOT } from '../../../src/package-root.ts';
 import type { Problem } from '../../sources/problem.ts';
 import { type Sources, sourceOf } from '../../sources/sources.ts';
-import { FACTS_FILE, type Gate, judge } from '../gate.ts';
+import { type DatabaseSubject, FACTS_FILE, type Gate, judge } from '../gate.ts';
 import { locate, locateInBody } from '../locate.ts';
 import { SAMPLE_ROWS } from '../populate.ts';
 import { describeFailure } from '../run-statements.ts';
-import type { DatabaseSubject } from '../subject.ts';
 
 const SAMPLE_CALLS = 'migrations/sample-calls.sql';
 
