@@ -65,7 +65,12 @@ const createRefusal = (session: Client, name: string, table: string, call: strin
 
 /** One row for each way in which the check and the list of rules judge a row of the table with one changed column. */
 async function readVerdicts(session: Client, table: string) {
-  const { rows } = await session.query<{ by_check: string | null; by_rules: string; shortest: number; example: string }>(
+  const { rows } = await session.query<{
+    by_check: string | null;
+    by_rules: string;
+    shortest: number;
+    example: string;
+  }>(
     `select
        verdict.by_check,
        verdict.by_rules,
