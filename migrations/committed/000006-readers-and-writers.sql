@@ -1,5 +1,5 @@
 --! Previous: sha1:c35dac2670c90eaaf86730cb07e25b12c7d62fa9
---! Hash: sha1:7f9a1a1e11a3a66cc338fc77b79b27da2712b1b8
+--! Hash: sha1:9bcdc6f4912e316fd72b970fa93ebcdfb10f62a1
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql
@@ -51,11 +51,12 @@ select
   r.updated_at
 from filestore.nodes n
 join filestore.backend_mounts m on m.id = n.backend_mount_id
-join filestore.rollups r on r.node_id = n.id
+-- Each directory has a row in rollups. An inner join would make the planner expect a hundredth of them, and join the view
+-- row by row.
+left join filestore.rollups r on r.node_id = n.id
 left join filestore.pending_totals(null) p on p.node_id = n.id
--- Only directories have a row in rollups. A condition that says it again would make the planner expect a hundredth of
--- them, and join the view row by row.
-where n.live;
+where n.live
+  and n.directory_path is not null;
 
 comment on view filestore.view_filestore_directories is
   'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster, and for a list of them filestore.list_totals.';

@@ -1,5 +1,5 @@
---! Previous: sha1:7f9a1a1e11a3a66cc338fc77b79b27da2712b1b8
---! Hash: sha1:146dc8d7a58378567868816a6089240faacf4a7c
+--! Previous: sha1:9bcdc6f4912e316fd72b970fa93ebcdfb10f62a1
+--! Hash: sha1:e6ed53ca863d921b30e4c4b0d9c28e0f88c12814
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:146dc8d7a58378567868816a6089240faacf4a7c
---! Hash: sha1:686c0cdf745fd0ef4f244fa2980dcf56ff004553
+--! Previous: sha1:e6ed53ca863d921b30e4c4b0d9c28e0f88c12814
+--! Hash: sha1:539997b857178b521ab3cd41e5b688aee04f54cd
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -212,6 +212,12 @@ const STATEMENTS: readonly (readonly [string, () => string, string, number])[] =
     1,
   ],
   [
+    'the directories in a directory, with their totals',
+    () => `select id, file_count from filestore.view_filestore_directories where parent_id = ${mount.rootId}`,
+    'nodes_directory_key',
+    301,
+  ],
+  [
     'the root of a mount',
     () => `select id from filestore.nodes where root_of_mount_id = ${mount.id}`,
     'nodes_root_key',
