@@ -1,5 +1,5 @@
 --! Previous: sha1:9bcdc6f4912e316fd72b970fa93ebcdfb10f62a1
---! Hash: sha1:e6ed53ca863d921b30e4c4b0d9c28e0f88c12814
+--! Hash: sha1:361327a7d130a6b8514f96b6d65d8e0bc080dad8
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
@@ -716,13 +716,28 @@ begin
     from pg_type t
     where t.typnamespace = 'filestore'::regnamespace
       and t.typtype in ('d', 'r')
+    union all
+    -- A trigger on the bookkeeping runs as the role that migrates.
+    select n.nspowner, 'schema', 'graphile_migrate', null, n.nspacl
+    from pg_namespace n
+    where n.nspname = 'graphile_migrate'
+    union all
+    select c.relowner, 'table', format('graphile_migrate.%I', c.relname), null, c.relacl
+    from pg_class c
+    join pg_namespace n on n.oid = c.relnamespace
+    where n.nspname = 'graphile_migrate'
+      and c.relkind in ('r', 'p', 'v', 'm', 'f')
   ),
   granted as (
-    select distinct x.grantee as id, coalesce(g.rolname::text, 'PUBLIC') as role_name, o.kind, o.object, o.column_name, x.privilege_type as privilege
+    select distinct x.grantee as id, coalesce(g.rolname::text, 'PUBLIC') as role_name, o.kind, o.object, o.column_name, p.privilege
     from objects o
     cross join lateral aclexplode(o.acl) x
+    cross join lateral (values (x.privilege_type), (case when x.is_grantable then 'GRANT OPTION FOR ' || x.privilege_type end)) p (privilege)
     left join pg_roles g on g.oid = x.grantee
     where x.grantee <> o.owner
+      and p.privilege is not null
+      -- Any role may read the bookkeeping.
+      and (p.privilege not in ('USAGE', 'SELECT') or not starts_with(o.object, 'graphile_migrate'))
   ),
   -- Roles whose members may do more than the level of the member allows.
   beyond as (
@@ -730,7 +745,7 @@ begin
     from leveled l
     join pg_roles g on g.oid <> l.id
     where g.rolsuper
-       or g.rolname in ('pg_write_all_data', 'pg_maintain')
+       or g.rolname in ('pg_write_all_data', 'pg_maintain', 'pg_write_server_files', 'pg_execute_server_program')
        or g.oid in (select o.owner from objects o)
        or exists (
          select r.kind, r.object, r.column_name, r.privilege from granted r where r.id = g.oid
@@ -739,7 +754,11 @@ begin
        )
   )
   select
-    case when g.role_name is null then 'missing' else 'beyond its level' end,
+    case
+      when g.role_name is null                      then 'missing'
+      when starts_with(g.object, 'graphile_migrate') then 'right on the bookkeeping'
+      else 'beyond its level'
+    end,
     coalesce(e.role_name, g.role_name),
     coalesce(e.kind, g.kind),
     coalesce(e.object, g.object),
@@ -768,7 +787,8 @@ begin
   where pg_has_role(m.oid, b.other, 'member')
     -- Up to PostgreSQL 15, a member of a role may always use its rights.
     and (
-      pg_has_role(l.id, b.other, 'usage')
+      a.admin_option
+      or pg_has_role(l.id, b.other, 'usage')
       or pg_has_role(l.id, b.other, case when current_setting('server_version_num')::integer >= 160000 then 'set' else 'member' end)
     )
   union all
@@ -776,10 +796,32 @@ begin
   from leveled l
   join pg_roles g on g.oid = l.id and g.rolsuper
   union all
+  -- Up to PostgreSQL 15, it may grant itself any role but a superuser.
+  select 'may grant itself roles', l.role_name, 'role', format('%I', l.role_name), null, null
+  from leveled l
+  join pg_roles g on g.oid = l.id and g.rolcreaterole and not g.rolsuper
+  where current_setting('server_version_num')::integer < 160000
+  union all
+  select 'may switch triggers off', l.role_name, 'parameter', 'session_replication_role', null, null
+  from leveled l
+  join pg_roles g on g.oid = l.id and not g.rolsuper
+  where has_parameter_privilege(l.id, 'session_replication_role', 'set')
+  union all
+  select 'triggers switched off', null, 'setting', concat_ws(' in ', r.name, d.name), null, null
+  from pg_db_role_setting s
+  cross join lateral (values (case when s.setrole <> 0 then format('role %I', pg_get_userbyid(s.setrole)) end)) r (name)
+  cross join lateral (
+    values (case when s.setdatabase <> 0 then format('database %I', current_database()) when s.setrole = 0 then 'role all' end)
+  ) d (name)
+  where s.setdatabase in (0, (select c.oid from pg_database c where c.datname = current_database()))
+    and (s.setrole = 0 or exists (select from leveled l where l.id = s.setrole))
+    and 'session_replication_role=replica' = any (s.setconfig)
+  union all
   select distinct 'owned by another role', pg_get_userbyid(o.owner)::text, o.kind, o.object, null, null
   from objects o
   -- A sequence has the owner of its table.
   where o.kind not in ('column', 'sequence')
+    and (not starts_with(o.object, 'graphile_migrate') or not (select g.rolsuper from pg_roles g where g.oid = o.owner))
     and o.owner <> (select n.nspowner from pg_namespace n where n.nspname = 'filestore')
   union all
   select 'not renewed by migrations', null, 'table', format('graphile_migrate.%I', c.relname), null, null

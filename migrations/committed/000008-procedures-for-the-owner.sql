@@ -1,5 +1,5 @@
---! Previous: sha1:e6ed53ca863d921b30e4c4b0d9c28e0f88c12814
---! Hash: sha1:539997b857178b521ab3cd41e5b688aee04f54cd
+--! Previous: sha1:361327a7d130a6b8514f96b6d65d8e0bc080dad8
+--! Hash: sha1:f24ea86657ba66aaf983dd5f3888e9b46f1de852
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

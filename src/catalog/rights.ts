@@ -38,6 +38,9 @@ select
     when 'role was replaced' then pg_catalog.format('select filestore.grant_access(%L, %L)', c.role_name, l.level)
     when 'member of a role beyond its level' then pg_catalog.format('revoke %s from %I', c.object, c.role_name)
     when 'superuser' then pg_catalog.format('alter role %s nosuperuser', c.object)
+    when 'may grant itself roles' then pg_catalog.format('alter role %s nocreaterole', c.object)
+    when 'may switch triggers off' then pg_catalog.format('revoke set on parameter %s from %I', c.object, c.role_name)
+    when 'triggers switched off' then pg_catalog.format('alter %s reset session_replication_role', c.object)
     when 'owned by another role' then pg_catalog.format(
       'alter %s %s owner to %I',
       case c.kind when 'function' then 'routine' else c.kind end,
@@ -46,18 +49,18 @@ select
     )
     when 'not renewed by migrations' then 'select filestore.attach_renewal()'
     else pg_catalog.format(
-      'revoke %s%s on %s %s from %I',
+      'revoke %s%s on %s %s from %s',
       pg_catalog.lower(c.privilege),
       ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(c.column_name), ', ' order by c.column_name) || ')',
       case c.kind when 'column' then 'table' else c.kind end,
       c.object,
-      c.role_name
+      case c.role_name when 'PUBLIC' then 'public' else pg_catalog.quote_ident(c.role_name) end
     )
   end as remedy
 from filestore.check_access() c
 left join filestore.access_levels l on l.role_name = c.role_name
--- The comparison with the model reports differences in the rights of PUBLIC.
-where c.role_name is distinct from 'PUBLIC'
+-- The comparison with the model reports differences in the other rights of PUBLIC.
+where c.role_name is distinct from 'PUBLIC' or c.problem = 'right on the bookkeeping'
 group by c.problem, c.role_name, l.level, c.privilege, c.kind, c.object
 order by c.role_name, c.problem, c.kind, c.object, c.privilege`);
 
@@ -112,6 +115,14 @@ function describe({ problem, role, level, privilege, kind, object, columns, reme
       return `${kind} ${object} belongs to role "${role}", not to the owner of the schema. Change its owner: ${remedy}`;
     case 'superuser':
       return `role "${role}" is a superuser, so it may do more than its level ${level} allows. Change it: ${remedy}`;
+    case 'may grant itself roles':
+      return `role "${role}" has CREATEROLE, so it may do more than its level ${level} allows. Change it: ${remedy}`;
+    case 'may switch triggers off':
+      return `role "${role}" may set ${object}, which switches all guards off. Revoke it: ${remedy}`;
+    case 'triggers switched off':
+      return `session_replication_role is "replica" for ${object}, so no guard works in these sessions. Change it: ${remedy}`;
+    case 'right on the bookkeeping':
+      return `role "${role}" has ${right}, which only the role that migrates needs. Revoke it: ${remedy}`;
     case 'member of a role beyond its level':
       return `role "${role}" is a member of role ${object}, by which it may do more than its level ${level} allows. Revoke it: ${remedy}`;
     case 'role is gone':

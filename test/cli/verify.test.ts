@@ -227,6 +227,46 @@ describe('rights of roles', () => {
     await expectRemedies();
   });
 
+  test('by which a role can get more rights are listed', async () => {
+    const [service, other] = [await createRole(), await createRole('_other')];
+    await grantAccess(service, 'service');
+    const { owner, version } = await one(
+      database(),
+      "select quote_ident(current_user) as owner, current_setting('server_version_num') as version",
+    );
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`
+      grant select on filestore.nodes to ${service.name} with grant option;
+      grant create on schema graphile_migrate to public;
+      grant trigger on graphile_migrate.migrations to ${service.name};
+      grant pg_execute_server_program to ${service.name};
+      grant set on parameter session_replication_role to ${service.name};
+      alter role ${service.name} createrole;
+      alter role ${service.name} set session_replication_role = replica;
+      create table graphile_migrate.extra ();
+      alter table graphile_migrate.extra owner to ${other.name}`);
+    const { document } = await jsonCommand(['verify'], database().superuserUrl);
+    const { name } = service;
+    expect(new Set(document.differences as readonly string[])).toEqual(
+      new Set([
+        `table graphile_migrate.extra belongs to role "${other.name}", not to the owner of the schema. Change its owner: alter table graphile_migrate.extra owner to ${owner}`,
+        `role "PUBLIC" has CREATE on schema graphile_migrate, which only the role that migrates needs. Revoke it: revoke create on schema graphile_migrate from public`,
+        `role "${name}" has TRIGGER on table graphile_migrate.migrations, which only the role that migrates needs. Revoke it: revoke trigger on table graphile_migrate.migrations from ${name}`,
+        `role "${name}" has GRANT OPTION FOR SELECT on table filestore.nodes, beyond its level service. Revoke it: revoke grant option for select on table filestore.nodes from ${name}`,
+        `role "${name}" is a member of role pg_execute_server_program, by which it may do more than its level service allows. Revoke it: revoke pg_execute_server_program from ${name}`,
+        `role "${name}" may set session_replication_role, which switches all guards off. Revoke it: revoke set on parameter session_replication_role from ${name}`,
+        `session_replication_role is "replica" for role ${name}, so no guard works in these sessions. Change it: alter role ${name} reset session_replication_role`,
+        ...(Number(version) < 160_000
+          ? [
+              `role "${name}" has CREATEROLE, so it may do more than its level service allows. Change it: alter role ${name} nocreaterole`,
+            ]
+          : []),
+      ]),
+    );
+    await expectRemedies();
+    await superuser.query('drop table graphile_migrate.extra');
+  });
+
   test('that were granted to a role which no longer exists, or was replaced by another of its name, are listed', async () => {
     const [gone, replaced] = [await createRole(), await createRole()];
     await grantAccess(gone, 'reader');
