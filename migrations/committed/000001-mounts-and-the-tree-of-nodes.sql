@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:5f09db6442cdd0112f76b452fc33b3e5f725e980
+--! Hash: sha1:8bc4add12569acb6ecb8b722349bd2011696469f
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -369,12 +369,17 @@ begin
     end if;
   end if;
   -- Everything but numbers has at most six times as many bytes as it is stored in.
-  return octet_length(value::text) <= bytes;
+  size := octet_length(value::text);
+  -- JSON.stringify, and the readers of some other languages, end with an error after some thousand levels or fewer.
+  if size > 1000 and size <= bytes then
+    return not jsonb_path_exists(value, 'strict $.**{501}');
+  end if;
+  return size <= bytes;
 end
 $$;
 
 comment on function filestore.is_small_json(jsonb, integer) is
-  'Internal: Whether the text of a JSON value, which is what a reader gets, has at most so many bytes. The text is not built when long numbers would make it huge.';
+  'Internal: Whether the text of a JSON value, which is what a reader gets, has at most so many bytes, and at most 500 levels. The text is not built when long numbers would make it huge.';
 
 revoke all on function filestore.is_small_json(jsonb, integer) from public;
 --! EndIncluded functions/is_small_json.sql
@@ -470,8 +475,8 @@ begin
     (
       'nodes_metadata_check',
       jsonb_typeof(node.metadata) = 'object' and filestore.is_small_json(node.metadata, 65536),
-      case jsonb_typeof(node.metadata) when 'object' then 'has metadata of more than 65536 bytes' else 'has metadata that is no JSON object' end,
-      'Give a JSON object of at most 65536 bytes, written as text.'
+      case jsonb_typeof(node.metadata) when 'object' then 'has metadata of more than 65536 bytes or 500 levels' else 'has metadata that is no JSON object' end,
+      'Give a JSON object of at most 65536 bytes, written as text, and 500 levels.'
     ),
     (
       'nodes_last_modified_check',

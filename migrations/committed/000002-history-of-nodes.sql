@@ -1,5 +1,5 @@
---! Previous: sha1:5f09db6442cdd0112f76b452fc33b3e5f725e980
---! Hash: sha1:f51070af5ff8801d98b08297bad9b8514a0410ca
+--! Previous: sha1:8bc4add12569acb6ecb8b722349bd2011696469f
+--! Hash: sha1:9fc35c7fce9e4266363ad63720ec74f9f1f560b0
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:f51070af5ff8801d98b08297bad9b8514a0410ca
---! Hash: sha1:abe7eea07fd420d842636abb70db2efde5986896
+--! Previous: sha1:9fc35c7fce9e4266363ad63720ec74f9f1f560b0
+--! Hash: sha1:8e53d24530758da008f2390a67356a8b47a206ec
 --! Message: Journal of commands
 
 do $$
@@ -179,7 +179,7 @@ begin
       'journal_entries_size_check',
       false,
       'is too big',
-      'Give at most 1 MiB of JSON text each for parameters, result and error, 1024 bytes for correlation_id, and 4096 bytes for the other texts together.'
+      'Give at most 1 MiB of JSON text and 500 levels each for parameters, result and error, 1024 bytes for correlation_id, and 4096 bytes for the other texts together.'
     )
   ) as rules (name, holds, complaint, remedy)
   where rules.holds is not true

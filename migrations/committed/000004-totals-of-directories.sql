@@ -1,5 +1,5 @@
---! Previous: sha1:abe7eea07fd420d842636abb70db2efde5986896
---! Hash: sha1:36eaf5e459729d91e58f98f63b9b9235bc16e818
+--! Previous: sha1:8e53d24530758da008f2390a67356a8b47a206ec
+--! Hash: sha1:5e3f352f81542c045f03867a5ec65706c2a2ac8f
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

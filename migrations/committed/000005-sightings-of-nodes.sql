@@ -1,5 +1,5 @@
---! Previous: sha1:36eaf5e459729d91e58f98f63b9b9235bc16e818
---! Hash: sha1:c35dac2670c90eaaf86730cb07e25b12c7d62fa9
+--! Previous: sha1:5e3f352f81542c045f03867a5ec65706c2a2ac8f
+--! Hash: sha1:d0d0881f584add89aa4caf66db35be0aa49a0740
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:c35dac2670c90eaaf86730cb07e25b12c7d62fa9
---! Hash: sha1:9bcdc6f4912e316fd72b970fa93ebcdfb10f62a1
+--! Previous: sha1:d0d0881f584add89aa4caf66db35be0aa49a0740
+--! Hash: sha1:5b366b99dd7627fe7c66153ee24de3ee8ab534ff
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:9bcdc6f4912e316fd72b970fa93ebcdfb10f62a1
---! Hash: sha1:361327a7d130a6b8514f96b6d65d8e0bc080dad8
+--! Previous: sha1:5b366b99dd7627fe7c66153ee24de3ee8ab534ff
+--! Hash: sha1:9d7ebbab33b9878097edc71f8dc9b6c3abaf34d5
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:361327a7d130a6b8514f96b6d65d8e0bc080dad8
---! Hash: sha1:f24ea86657ba66aaf983dd5f3888e9b46f1de852
+--! Previous: sha1:9d7ebbab33b9878097edc71f8dc9b6c3abaf34d5
+--! Hash: sha1:eef15c8eee8bceda47538c3f18ce8818743b1709
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

@@ -95,6 +95,29 @@ describe.each(Object.keys(WRITERS))('%s', (column) => {
     }
   });
 
+  const levels = column.startsWith('backend_mounts') ? 32 : 500;
+  const nested = (depth: number) => `(repeat('{"a":', ${depth}) || '1' || repeat('}', ${depth}))::jsonb`;
+
+  test('refuses levels that the readers of other languages cannot follow', async () => {
+    for (const depth of [levels + 1, 9_000]) {
+      for (const statement of WRITERS[column]?.(nested(depth)) ?? []) {
+        await expect(service.query(statement), statement).rejects.toMatchObject({
+          code: expect.stringMatching(/^(FS422|23514)$/),
+          constraint: expect.stringMatching(/_(size|depth|metadata)_check$/),
+          hint: expect.stringContaining(`${levels} levels`),
+        });
+      }
+    }
+  });
+
+  test('takes the levels that are allowed', async () => {
+    for (const statement of WRITERS[column]?.(nested(levels)) ?? []) {
+      await service.query('begin');
+      await expect(service.query(statement), statement).resolves.toBeDefined();
+      await service.query('rollback');
+    }
+  });
+
   test('takes a value whose text has the size that is allowed, with numbers in it', async () => {
     const value = `jsonb_build_object('a', repeat('x', ${size - 24}), 'b', 12345.50)`;
     for (const statement of WRITERS[column]?.(value) ?? []) {
@@ -128,6 +151,15 @@ describe('is_small_json', () => {
       );
     expect(await fits(1000)).toEqual({ small: true });
     expect(await fits(1001)).toEqual({ small: false });
+  });
+
+  test('counts the levels of a value that is stored compressed', async () => {
+    await service.query(
+      `create temp table stored as select (repeat('[', 600) || repeat(']', 600))::jsonb as value`,
+    );
+    expect(await one(service, 'select filestore.is_small_json(value, 65536) as small from stored')).toEqual({
+      small: false,
+    });
   });
 
   test('does not build a text of more than the gigabyte that PostgreSQL can hold', async () => {
