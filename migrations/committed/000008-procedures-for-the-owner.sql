@@ -1,5 +1,5 @@
 --! Previous: sha1:9d7ebbab33b9878097edc71f8dc9b6c3abaf34d5
---! Hash: sha1:eef15c8eee8bceda47538c3f18ce8818743b1709
+--! Hash: sha1:b0bd7096e7fd073a66090afec8ee515f02dcd04a
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -1033,9 +1033,9 @@ begin
       insert into filestore.backend_mounts
       overriding system value
       select mount.*;
-      raise exception using errcode = 'P0002';
+      raise sqlstate 'FS001';
     exception
-      when no_data_found then
+      when sqlstate 'FS001' then
         return;
       when others then
         reason := sqlerrm;
