@@ -28,9 +28,9 @@ export interface SqlStatement {
 // PostgreSQL manual, section 4.1, with standard_conforming_strings on. An unclosed quote is a symbol; the server
 // reports it.
 const WORD = String.raw`[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*`;
+const BLANK = /\s+|--[^\n]*/y;
 const TOKEN = new RegExp(
   [
-    String.raw`(?<blank>\s+|--[^\n]*)`,
     String.raw`(?<comment>/\*)`,
     String.raw`(?<escaped>[eE]'(?:[^'\\]|\\[\s\S]|'')*')`,
     "(?<string>(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*')",
@@ -48,16 +48,18 @@ export function tokenize(sql: string): readonly SqlToken[] {
   const tokens: SqlToken[] = [];
   const pattern = new RegExp(TOKEN);
   let line = 1;
-  for (let offset = 0; offset < sql.length; ) {
+  let counted = 0;
+  let end = 0;
+  for (let offset = endOfBlank(sql, 0); offset < sql.length; offset = endOfBlank(sql, end)) {
+    line += countLineEnds(sql, counted, offset);
+    counted = offset;
     pattern.lastIndex = offset;
     const groups = pattern.exec(sql)?.groups ?? {};
-    const end = endOf(sql, offset, pattern.lastIndex, groups);
+    end = endOf(sql, offset, pattern.lastIndex, groups);
+    if (groups.comment !== undefined) continue;
     const text = sql.slice(offset, end);
-    if (groups.blank === undefined && groups.comment === undefined) {
-      tokens.push({ ...meaningOf(text, groups), text, line, offset });
-    }
-    line += text.split('\n').length - 1;
-    offset = end;
+    const { kind, value } = meaningOf(text, groups);
+    tokens.push({ kind, value, text, line, offset });
   }
   return tokens;
 }
@@ -132,6 +134,21 @@ export function placeAt(text: string, position: number): TextPlace {
 /** Whether the token is one of these keywords. */
 export function isWord(token: SqlToken | undefined, ...words: readonly string[]): boolean {
   return token?.kind === 'word' && words.includes(token.value);
+}
+
+/** The end of the whitespace and line comments that begin at an offset. */
+function endOfBlank(sql: string, offset: number): number {
+  const blank = new RegExp(BLANK);
+  blank.lastIndex = offset;
+  let end = offset;
+  while (blank.test(sql)) end = blank.lastIndex;
+  return end;
+}
+
+function countLineEnds(sql: string, start: number, end: number): number {
+  let count = 0;
+  for (let at = start; at < end; at += 1) if (sql[at] === '\n') count += 1;
+  return count;
 }
 
 function endOf(
