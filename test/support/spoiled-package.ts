@@ -47,9 +47,13 @@ export function packageToSpoil(): (options?: SpoilOptions) => SpoiledPackage {
   };
 }
 
+/** Read once per test file, since the checkout does not change. */
+let checkout: Promise<Sources> | undefined;
+
 /** The SQL of the checkout, with this text as current.sql and next migration. */
 export async function checkoutWith(text: string): Promise<Sources> {
-  const sources = await readSources(PACKAGE_ROOT, false);
+  checkout ??= readSources(PACKAGE_ROOT, false);
+  const sources = await checkout;
   const current = sourceOf(CURRENT, text);
   return { ...sources, current, pending: expandIncludes(current, sources.fixtures) };
 }
