@@ -2,8 +2,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { examplesOf, outcomeOf } from './support/examples.ts';
-import { databaseForFile } from './support/test-database.ts';
+import { databaseForFile } from './support/databases/test-database.ts';
+import { examplesOf, outcomeOf } from './support/packages/examples.ts';
 
 const database = databaseForFile();
 

@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { packageFolder, startOf } from '../harness/compiled.ts';
-import { one } from './support/nodes.ts';
-import { databaseForEachTest } from './support/test-database.ts';
+import { databaseForEachTest } from './support/databases/test-database.ts';
+import { one } from './support/rows/nodes.ts';
 
 const run = promisify(execFile);
 const database = databaseForEachTest('empty');

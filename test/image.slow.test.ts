@@ -7,10 +7,15 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { serverAccount } from '../dev/embedded/account.ts';
 import { startProxy } from '../harness/proxy.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { committedMigrations } from './support/committed-files.ts';
-import { type BuiltFolder, buildFolder, contextEntries, readDockerfile } from './support/dockerfile.ts';
-import { listedPackages, lockedPackages } from './support/packages.ts';
-import { databaseForEachTest } from './support/test-database.ts';
+import { databaseForEachTest } from './support/databases/test-database.ts';
+import { committedMigrations } from './support/packages/committed-files.ts';
+import {
+  type BuiltFolder,
+  buildFolder,
+  contextEntries,
+  readDockerfile,
+} from './support/packages/dockerfile.ts';
+import { listedPackages, lockedPackages } from './support/packages/packages.ts';
 
 const run = promisify(execFile);
 const database = databaseForEachTest('empty');

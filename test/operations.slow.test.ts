@@ -10,10 +10,10 @@ import { PACKED_COMMANDS } from '../src/cli/packed-commands.ts';
 import { migrationSettings, poolSettings } from '../src/index.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { MIGRATION_LOCK_KEY } from '../src/session/lock-holder.ts';
-import { runCli } from './support/command-line.ts';
-import { createMount, createNode } from './support/nodes.ts';
-import { startOwnServer } from './support/own-server.ts';
-import { databaseForEachTest, type TestDatabase } from './support/test-database.ts';
+import { runCli } from './support/command-line/command-line.ts';
+import { databaseForEachTest, type TestDatabase } from './support/databases/test-database.ts';
+import { createMount, createNode } from './support/rows/nodes.ts';
+import { startOwnServer } from './support/servers/own-server.ts';
 
 const runbook = readFileSync(join(PACKAGE_ROOT, 'docs', 'operations.md'), 'utf8');
 

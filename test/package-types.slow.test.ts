@@ -2,8 +2,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { packedServiceForFile } from './support/packed-service.ts';
-import { databaseForEachTest } from './support/test-database.ts';
+import { databaseForEachTest } from './support/databases/test-database.ts';
+import { packedServiceForFile } from './support/packages/packed-service.ts';
 
 const database = databaseForEachTest('empty');
 const service = packedServiceForFile();

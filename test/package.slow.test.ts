@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { committedMigrations } from './support/committed-files.ts';
-import { one } from './support/nodes.ts';
-import { packedServiceForFile } from './support/packed-service.ts';
-import { databaseForEachTest } from './support/test-database.ts';
+import { databaseForEachTest } from './support/databases/test-database.ts';
+import { committedMigrations } from './support/packages/committed-files.ts';
+import { packedServiceForFile } from './support/packages/packed-service.ts';
+import { one } from './support/rows/nodes.ts';
 
 const CLI = join('node_modules', '@apphub', 'filestore', 'dist', 'cli.js');
 

@@ -6,7 +6,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { committedMigrations } from './support/committed-files.ts';
+import { committedMigrations } from './support/packages/committed-files.ts';
 
 const run = promisify(execFile);
 

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { packageFolder, startOf } from '../harness/compiled.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { readDockerfile } from './support/dockerfile.ts';
-import { databaseForFile, type TestDatabase } from './support/test-database.ts';
+import { databaseForFile, type TestDatabase } from './support/databases/test-database.ts';
+import { readDockerfile } from './support/packages/dockerfile.ts';
 
 const drifted = databaseForFile();
 const clean = databaseForFile();

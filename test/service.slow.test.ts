@@ -3,12 +3,11 @@ import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { type Example, examplesOf, outcomeOf } from './support/examples.ts';
-import { loadLargeJournal } from './support/large-journal.ts';
-import { loadLargeTree } from './support/large-tree.ts';
-import { levelsForFile } from './support/levels.ts';
-import { one } from './support/nodes.ts';
-import { databaseForFile } from './support/test-database.ts';
+import { databaseForFile } from './support/databases/test-database.ts';
+import { type Example, examplesOf, outcomeOf } from './support/packages/examples.ts';
+import { levelsForFile } from './support/roles/roles.ts';
+import { loadLargeJournal, loadLargeTree } from './support/rows/large-tables.ts';
+import { one } from './support/rows/nodes.ts';
 
 const DOCUMENT = 'docs/service.md';
 /** The tables that grow with a catalogue: no statement of a service may scan one of them. */

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { placeAt, splitStatements, tokenize, tokensWithin } from '../src/sql-text.ts';
-import { databaseForFile } from './support/test-database.ts';
+import { databaseForFile } from './support/databases/test-database.ts';
 
 const database = databaseForFile('empty');
 const textsOf = (sql: string) => splitStatements(sql).map(({ text }) => text);

@@ -7,11 +7,11 @@ import { SpanStatusCode } from '@opentelemetry/api';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { packageFolder } from '../harness/compiled.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { type CliResult, collect } from './support/command-line.ts';
-import type { RecordedSpan, Telemetry } from './support/in-memory-telemetry.ts';
-import { ENCODED_SECRET, leaksIn } from './support/secret.ts';
-import { copyStagedPackage, type StagedPackage } from './support/staged-package.ts';
-import { databaseForEachTest } from './support/test-database.ts';
+import { type CliResult, collect } from './support/command-line/command-line.ts';
+import { ENCODED_SECRET, leaksIn } from './support/command-line/secret.ts';
+import { databaseForEachTest } from './support/databases/test-database.ts';
+import { copyStagedPackage, type StagedPackage } from './support/packages/staged-package.ts';
+import type { RecordedSpan, Telemetry } from './support/processes/in-memory-telemetry.ts';
 
 const database = databaseForEachTest();
 const runbook = readFileSync(join(PACKAGE_ROOT, 'docs', 'operations.md'), 'utf8');
@@ -27,7 +27,7 @@ afterAll(() => copy.remove());
 
 /** Runs the program of docs/operations.md with providers that record. */
 async function runTraced(url: string): Promise<CliResult & Telemetry> {
-  const recorder = join(packageFolder(), 'test', 'support', 'in-memory-telemetry.js');
+  const recorder = join(packageFolder(), 'test', 'support', 'processes', 'in-memory-telemetry.js');
   const child = spawn(
     process.execPath,
     ['--import', 'tsx', '--import', pathToFileURL(recorder).href, 'trace.ts'],

@@ -8,7 +8,7 @@ import { DESIGNS } from '../../bench/designs/design-list.ts';
 import { run } from '../../bench/designs/sampling.ts';
 import { type StagedTree, stageTree } from '../../bench/designs/staged-tree.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 
 const NODES = 1_500;
 const [thisSchema, unguardedTwin, ...alternatives] = DESIGNS as readonly [Design, Design, ...Design[]];

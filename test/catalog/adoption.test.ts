@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { adoptionConflicts } from '../../src/catalog/adoption.ts';
 import { readCommittedModel } from '../../src/catalog/committed-model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/databases/test-database.ts';
 
 const migrated = databaseRolledBackAfterEachTest();
 const empty = databaseRolledBackAfterEachTest('empty');

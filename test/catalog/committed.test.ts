@@ -7,7 +7,7 @@ import { readCatalog } from '../../src/catalog/read.ts';
 import { renderModel } from '../../src/catalog/render.ts';
 import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
 const committedText = () => readFileSync(join(PACKAGE_ROOT, MODEL_FILE), 'utf8');

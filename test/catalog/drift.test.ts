@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { readCommittedModel } from '../../src/catalog/committed-model.ts';
 import { compareModels, describeDifference } from '../../src/catalog/compare.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/databases/test-database.ts';
 
 const database = databaseRolledBackAfterEachTest();
 

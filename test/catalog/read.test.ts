@@ -3,13 +3,13 @@ import { connectionTo } from '../../harness/connection.ts';
 import type { LiveCatalog } from '../../src/catalog/model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { runMigrations } from '../../src/index.ts';
-import { rolesForFile } from '../support/roles.ts';
 import {
   createDatabase,
   databaseForEachTest,
   databaseForFile,
   type TestDatabase,
-} from '../support/test-database.ts';
+} from '../support/databases/test-database.ts';
+import { rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

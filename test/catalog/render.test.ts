@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { CatalogModel } from '../../src/catalog/model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { parseModel, renderModel } from '../../src/catalog/render.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
 const MIGRATION = { filename: '000007-something.sql', hash: 'sha1:0123456789abcdef' };

@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, inject, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { type CliResult, runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { one } from '../support/nodes.ts';
-import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
+import { type CliResult, runCli } from '../support/command-line/command-line.ts';
+import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const SECRET = 'hunter2-sesame';
 const database = databaseForEachTest('empty');

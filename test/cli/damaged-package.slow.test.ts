@@ -11,11 +11,15 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { MODEL_FILE } from '../../src/catalog/committed-model.ts';
-import { askFunctionsOf, command, jsonCommand } from '../support/answers.ts';
-import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
-import { createMount, createNode } from '../support/nodes.ts';
-import { type Picture, takePicture } from '../support/picture.ts';
-import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
+import { askFunctionsOf, command, jsonCommand } from '../support/command-line/answers.ts';
+import { type Picture, takePicture } from '../support/databases/picture.ts';
+import { createDatabase, databaseForEachTest } from '../support/databases/test-database.ts';
+import {
+  committedMigrations,
+  migrationNumber,
+  numberAfterLast,
+} from '../support/packages/committed-files.ts';
+import { createMount, createNode } from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();

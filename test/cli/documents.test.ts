@@ -1,15 +1,15 @@
 import { describe, expect, test } from 'vitest';
-import { command, jsonCommand } from '../support/answers.ts';
-import { collect, runCli, startCli } from '../support/command-line.ts';
+import { command, jsonCommand } from '../support/command-line/answers.ts';
+import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { takePicture } from '../support/databases/picture.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
 import {
   committedMigrations,
   isTransactional,
   migrationNumber,
   migrationText,
   numberAfterLast,
-} from '../support/committed-files.ts';
-import { takePicture } from '../support/picture.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+} from '../support/packages/committed-files.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();

@@ -3,10 +3,10 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
-import { command } from '../support/answers.ts';
-import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { command } from '../support/command-line/answers.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest('empty');

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { startProxy } from '../../harness/proxy.ts';
 import { worstOf } from '../../src/cli/exit-codes.ts';
-import { runCli } from '../support/command-line.ts';
-import { documentOn, fleetForFile, listOf, runOn } from '../support/fleet-commands.ts';
-import { lockOut } from '../support/fleet-databases.ts';
-import { ENCODED_SECRET, leaksIn } from '../support/secret.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { documentOn, fleetForFile, listOf, runOn } from '../support/command-line/fleet-commands.ts';
+import { ENCODED_SECRET, leaksIn } from '../support/command-line/secret.ts';
+import { lockOut } from '../support/databases/fleet-databases.ts';
 
 const { current, databaseIn, urlOf } = fleetForFile();
 

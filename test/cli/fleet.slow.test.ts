@@ -2,11 +2,11 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { startProxy } from '../../harness/proxy.ts';
-import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { drift, forgetLast, lockOut, putAhead } from '../support/fleet-databases.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { createDatabase, type TestDatabase } from '../support/test-database.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { drift, forgetLast, lockOut, putAhead } from '../support/databases/fleet-databases.ts';
+import { createDatabase, type TestDatabase } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 const files = committedMigrations();
 

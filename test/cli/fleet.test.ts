@@ -5,8 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { packageFolder, startOf } from '../../harness/compiled.ts';
 import { migrationStatus } from '../../src/index.ts';
-import { collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
+import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import {
   argumentsOf,
   documentOn,
@@ -14,10 +13,11 @@ import {
   fleetForFile,
   listOf,
   runOn,
-} from '../support/fleet-commands.ts';
-import { lockOut } from '../support/fleet-databases.ts';
-import { ERASE_LINE, pretendTerminal, screenOf } from '../support/terminal.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+} from '../support/command-line/fleet-commands.ts';
+import { ERASE_LINE, pretendTerminal, screenOf } from '../support/command-line/terminal.ts';
+import { lockOut } from '../support/databases/fleet-databases.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const files = committedMigrations();
 const { current, urlOf } = fleetForFile();

@@ -1,9 +1,13 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { askFunctions, command, jsonCommand } from '../support/answers.ts';
-import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
-import { createMount, createNode, one } from '../support/nodes.ts';
-import { takePicture } from '../support/picture.ts';
-import { databaseForEachTest, withoutTriggers } from '../support/test-database.ts';
+import { askFunctions, command, jsonCommand } from '../support/command-line/answers.ts';
+import { takePicture } from '../support/databases/picture.ts';
+import { databaseForEachTest, withoutTriggers } from '../support/databases/test-database.ts';
+import {
+  committedMigrations,
+  migrationNumber,
+  numberAfterLast,
+} from '../support/packages/committed-files.ts';
+import { createMount, createNode, one } from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest();
 const files = committedMigrations();

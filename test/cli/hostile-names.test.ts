@@ -3,9 +3,9 @@ import { expect, test } from 'vitest';
 import { copyPackage } from '../../harness/package-copy.ts';
 import { runMigrations } from '../../src/index.ts';
 import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
-import { type CliResult, runCli } from '../support/command-line.ts';
-import { rolesForEachTest } from '../support/roles.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { type CliResult, runCli } from '../support/command-line/command-line.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { rolesForEachTest } from '../support/roles/roles.ts';
 
 const database = databaseForEachTest();
 const createRole = rolesForEachTest(database);

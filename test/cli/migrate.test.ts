@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { createMount, createNode, one } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { createMount, createNode, one } from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest('empty');
 

@@ -1,10 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { BUILD_INDEX, createItems, startReport, untilBlocked } from '../support/concurrent-index.ts';
-import { ERASE_LINE, pretendTerminal, screenOf } from '../support/terminal.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { ERASE_LINE, pretendTerminal, screenOf } from '../support/command-line/terminal.ts';
+import {
+  BUILD_INDEX,
+  createItems,
+  startReport,
+  untilBlocked,
+} from '../support/databases/concurrent-index.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

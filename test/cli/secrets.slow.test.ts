@@ -2,10 +2,9 @@ import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { copyPackage } from '../../harness/package-copy.ts';
-import { type CliOptions, collect, runCli, startCli } from '../support/command-line.ts';
-import { mistypedUrls } from '../support/mistyped.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { ENCODED_SECRET, leaksIn, SECRET } from '../support/secret.ts';
+import { type CliOptions, collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { ENCODED_SECRET, leaksIn, mistypedUrls, SECRET } from '../support/command-line/secret.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 let server: OwnServer;
 /** The server's database `app` as the role `app`, whose password is the secret. */

@@ -1,8 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
-import { openScene, type Phase, type Scene } from '../support/migrator-scene.ts';
-import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
+import { openScene, type Phase, type Scene } from '../support/processes/migrator-scene.ts';
 import { until } from '../support/until.ts';
 
 let copy: StagedPackage;

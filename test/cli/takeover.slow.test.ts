@@ -1,7 +1,6 @@
 import type { Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
-import { type CliResult, collect, startCli } from '../support/command-line.ts';
-import { openScene, type Scene } from '../support/migrator-scene.ts';
+import { type CliResult, collect, startCli } from '../support/command-line/command-line.ts';
 import {
   closeGate,
   copyStagedPackage,
@@ -9,7 +8,8 @@ import {
   openGate,
   type StagedPackage,
   untilAtGate,
-} from '../support/staged-package.ts';
+} from '../support/packages/staged-package.ts';
+import { openScene, type Scene } from '../support/processes/migrator-scene.ts';
 import { until } from '../support/until.ts';
 
 let copy: StagedPackage;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { jsonCommand } from '../support/answers.ts';
-import { type CliResult, runCli } from '../support/command-line.ts';
+import { jsonCommand } from '../support/command-line/answers.ts';
+import { type CliResult, runCli } from '../support/command-line/command-line.ts';
 
 const SECRET = 'hunter2-sesame';
 const NOWHERE = 'postgres://app@127.0.0.1:1/app';

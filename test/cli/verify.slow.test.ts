@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { command, jsonCommand } from '../support/answers.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { command, jsonCommand } from '../support/command-line/answers.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
 
 const database = databaseForEachTest();
 

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { command, jsonCommand } from '../support/answers.ts';
-import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
-import { one } from '../support/nodes.ts';
-import { takePicture } from '../support/picture.ts';
-import { type LoginRole, rolesForEachTest } from '../support/roles.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { command, jsonCommand } from '../support/command-line/answers.ts';
+import { takePicture } from '../support/databases/picture.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations, migrationNumber } from '../support/packages/committed-files.ts';
+import { type LoginRole, rolesForEachTest } from '../support/roles/roles.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest();
 const last = committedMigrations().at(-1) ?? '';

@@ -2,9 +2,9 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { type MigrationEvent, runMigrations } from '../../src/index.ts';
-import { hostForFile } from '../support/host.ts';
-import { openScene, type Phase, type Scene } from '../support/migrator-scene.ts';
-import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
+import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
+import { hostForFile } from '../support/processes/host.ts';
+import { openScene, type Phase, type Scene } from '../support/processes/migrator-scene.ts';
 import { until } from '../support/until.ts';
 
 let copy: StagedPackage;

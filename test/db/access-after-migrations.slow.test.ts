@@ -5,12 +5,12 @@ import type { Client } from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { collect, startCli } from '../support/command-line.ts';
-import { type LoginRole, rolesForEachTest } from '../support/roles.ts';
-import { closeGate, openGate, STAGED_ENVIRONMENT, untilAtGate } from '../support/staged-package.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { collect, startCli } from '../support/command-line/command-line.ts';
+import { editorOf } from '../support/command-line/workflow.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { closeGate, openGate, STAGED_ENVIRONMENT, untilAtGate } from '../support/packages/staged-package.ts';
+import { type LoginRole, rolesForEachTest } from '../support/roles/roles.ts';
 import { until } from '../support/until.ts';
-import { editorOf } from '../support/workflow.ts';
 
 const database = databaseForEachTest();
 const createRole = rolesForEachTest(database);

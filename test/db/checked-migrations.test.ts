@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { askFunctionsOf, command, jsonCommand } from '../support/answers.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { takePicture } from '../support/picture.ts';
-import { eventsOf, startRun } from '../support/run-copy.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { askFunctionsOf, command, jsonCommand } from '../support/command-line/answers.ts';
+import { takePicture } from '../support/databases/picture.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { eventsOf, startRun } from '../support/processes/run-copy.ts';
 import { until } from '../support/until.ts';
 
 const MESSAGE = 'Some items have no owner. Set items.owner first.';

@@ -7,8 +7,8 @@ import {
   withConnection,
   withTransaction,
 } from '../../src/index.ts';
-import { createMount, one } from '../support/nodes.ts';
-import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
+import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
+import { createMount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest();
 

@@ -8,9 +8,9 @@ import {
   startReport,
   timesRecorded,
   untilBlocked,
-} from '../support/concurrent-index.ts';
-import { type CopyRun, eventsOf, startRun } from '../support/run-copy.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+} from '../support/databases/concurrent-index.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { type CopyRun, eventsOf, startRun } from '../support/processes/run-copy.ts';
 import { until } from '../support/until.ts';
 
 /** With these, a run gives up on a build as soon as it sees that another session blocks it. */

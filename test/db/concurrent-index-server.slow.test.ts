@@ -1,10 +1,10 @@
 import pg, { type Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { BUILD_INDEX, createItems } from '../support/concurrent-index.ts';
-import { one } from '../support/nodes.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { eventsOf, startRun } from '../support/run-copy.ts';
+import { BUILD_INDEX, createItems } from '../support/databases/concurrent-index.ts';
+import { eventsOf, startRun } from '../support/processes/run-copy.ts';
+import { one } from '../support/rows/nodes.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 import { until } from '../support/until.ts';
 
 let server: OwnServer;

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { collect, runCli, startCli } from '../support/command-line.ts';
+import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import {
   BUILD_INDEX,
   createItems,
@@ -10,10 +10,10 @@ import {
   startReport,
   timesRecorded,
   untilBlocked,
-} from '../support/concurrent-index.ts';
-import { one } from '../support/nodes.ts';
-import { eventsOf, startRun } from '../support/run-copy.ts';
-import { asAdmin, asSuperuser, databaseForEachTest } from '../support/test-database.ts';
+} from '../support/databases/concurrent-index.ts';
+import { asAdmin, asSuperuser, databaseForEachTest } from '../support/databases/test-database.ts';
+import { eventsOf, startRun } from '../support/processes/run-copy.ts';
+import { one } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

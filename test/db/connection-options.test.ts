@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '../../src/index.ts';
-import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
+import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
 
 const database = databaseForEachTest();
 const NO_DATABASE_HERE = { DATABASE_URL: 'postgres://nowhere.invalid/app' };

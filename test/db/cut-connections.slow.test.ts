@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import type { Moment } from '../../harness/proxy.ts';
-import { hostForFile } from '../support/host.ts';
-import { openScene, type Scene } from '../support/migrator-scene.ts';
-import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
+import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
+import { hostForFile } from '../support/processes/host.ts';
+import { openScene, type Scene } from '../support/processes/migrator-scene.ts';
 
 let copy: StagedPackage;
 let scene: Scene;

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { runMigrations, verifySchema } from '../../src/index.ts';
-import { OTHER_VALUES, setOnDatabase } from '../support/database-settings.ts';
-import { databaseForEachTest, databaseForFile } from '../support/test-database.ts';
+import { OTHER_VALUES, setOnDatabase } from '../support/databases/database-settings.ts';
+import { databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
 
 const plain = databaseForFile();
 const database = databaseForEachTest('empty');

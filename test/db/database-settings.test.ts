@@ -4,11 +4,11 @@ import { readCatalog } from '../../src/catalog/read.ts';
 import { migrationStatus, pendingMigrations, runMigrations, verifySchema } from '../../src/index.ts';
 import { RUN_SETTINGS } from '../../src/settings/server-settings.ts';
 import { settingStatement } from '../../src/settings/setting-statement.mjs';
-import { runCli } from '../support/command-line.ts';
-import { HOSTILE_SCHEMA, OTHER_VALUES, setOnDatabase } from '../support/database-settings.ts';
-import { one } from '../support/nodes.ts';
-import { rolesForEachTest } from '../support/roles.ts';
-import { asAdmin, databaseForEachTest, databaseForFile } from '../support/test-database.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { HOSTILE_SCHEMA, OTHER_VALUES, setOnDatabase } from '../support/databases/database-settings.ts';
+import { asAdmin, databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
+import { rolesForEachTest } from '../support/roles/roles.ts';
+import { one } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const plain = databaseForFile();

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
 import { LONG_SESSION } from '../../src/settings/server-settings.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 let server: OwnServer;
 

@@ -1,7 +1,7 @@
 import { expect, inject, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { asAdmin, databaseForFile } from '../support/test-database.ts';
+import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
 

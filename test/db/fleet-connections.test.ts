@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
 import { fleetStatus, migrateFleet, SettingsError } from '../../src/index.ts';
-import { named, withOption } from '../support/fleet-databases.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { named, withOption } from '../support/databases/fleet-databases.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 
 /** Only read. */
 const current = databaseForFile();

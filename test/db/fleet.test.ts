@@ -10,9 +10,16 @@ import {
   RunAbortedError,
   verifyFleet,
 } from '../../src/index.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { diverge, drift, forgetLast, lockOut, named, putAhead } from '../support/fleet-databases.ts';
-import { databaseForEachTest, databaseForFile } from '../support/test-database.ts';
+import {
+  diverge,
+  drift,
+  forgetLast,
+  lockOut,
+  named,
+  putAhead,
+} from '../support/databases/fleet-databases.ts';
+import { databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const files = committedMigrations();
 /** Only read. */

@@ -2,11 +2,11 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { hostForFile } from '../support/host.ts';
-import type { HostOutcome } from '../support/host-messages.ts';
-import { endMigrators, openScene, type Phase, type Scene } from '../support/migrator-scene.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
+import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
+import { hostForFile } from '../support/processes/host.ts';
+import type { HostOutcome } from '../support/processes/host-messages.ts';
+import { endMigrators, openScene, type Phase, type Scene } from '../support/processes/migrator-scene.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 const TEMPLATE = 'interrupted';
 

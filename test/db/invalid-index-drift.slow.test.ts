@@ -6,10 +6,10 @@ import { MODEL_FILE } from '../../src/catalog/committed-model.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
 import { renderModel } from '../../src/catalog/render.ts';
 import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
-import { runCli } from '../support/command-line.ts';
-import { findIndex, startReport } from '../support/concurrent-index.ts';
-import { startRun } from '../support/run-copy.ts';
-import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { findIndex, startReport } from '../support/databases/concurrent-index.ts';
+import { createDatabase, databaseForEachTest } from '../support/databases/test-database.ts';
+import { startRun } from '../support/processes/run-copy.ts';
 
 const database = databaseForEachTest();
 const INDEX = 'filestore.nodes_kind_idx';

@@ -9,9 +9,9 @@ import {
   startReport,
   timesRecorded,
   untilBlocked,
-} from '../support/concurrent-index.ts';
-import { eventsOf, startRun } from '../support/run-copy.ts';
-import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
+} from '../support/databases/concurrent-index.ts';
+import { createDatabase, databaseForEachTest } from '../support/databases/test-database.ts';
+import { eventsOf, startRun } from '../support/processes/run-copy.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

@@ -2,8 +2,8 @@ import pg, { type Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { migrationStatus } from '../../src/index.ts';
 import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
-import { runCli } from '../support/command-line.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 /** A role without any rights: every role can take an advisory lock. */
 const STRANGER = 'stranger';

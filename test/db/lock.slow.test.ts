@@ -4,10 +4,10 @@ import pg, { type Client } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { GRAPHILE_LOCK_KEY, MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
-import { collect, runCli, startCli } from '../support/command-line.ts';
-import { hostForFile } from '../support/host.ts';
-import { type Arrangement, openScene, type Scene } from '../support/migrator-scene.ts';
-import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
+import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
+import { hostForFile } from '../support/processes/host.ts';
+import { type Arrangement, openScene, type Scene } from '../support/processes/migrator-scene.ts';
 
 let copy: StagedPackage;
 let scene: Scene;

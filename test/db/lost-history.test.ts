@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type MigrationEvent, runMigrations, verifySchema } from '../../src/index.ts';
-import { askFunctions, command, jsonCommand } from '../support/answers.ts';
-import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
-import { createMount, createNode, one } from '../support/nodes.ts';
-import { takePicture } from '../support/picture.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { askFunctions, command, jsonCommand } from '../support/command-line/answers.ts';
+import { takePicture } from '../support/databases/picture.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations, migrationNumber } from '../support/packages/committed-files.ts';
+import { createMount, createNode, one } from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest();
 const env = () => ({ DATABASE_URL: database().url });

@@ -13,10 +13,10 @@ import {
   moveNode,
   nodeByPath,
 } from '../../src/sql/index.ts';
-import { runCli } from '../support/command-line.ts';
-import { createMount, one } from '../support/nodes.ts';
-import { rolesForEachTest } from '../support/roles.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { rolesForEachTest } from '../support/roles/roles.ts';
+import { createMount, one } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

@@ -4,9 +4,9 @@ import { describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { assertMigrated, type MigrationEvent, migrationStatus, runMigrations } from '../../src/index.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
-import { one } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations, migrationNumber } from '../support/packages/committed-files.ts';
+import { one } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest('empty');

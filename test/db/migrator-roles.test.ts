@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { migrationStatus, runMigrations } from '../../src/index.ts';
-import { runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { one } from '../support/nodes.ts';
-import { type LoginRole, rolesForFile } from '../support/roles.ts';
-import { databaseForFile, type TestDatabase } from '../support/test-database.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { databaseForFile, type TestDatabase } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { type LoginRole, rolesForFile } from '../support/roles/roles.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);

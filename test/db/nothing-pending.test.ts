@@ -5,9 +5,9 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { packageFolder } from '../../harness/compiled.ts';
 import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
 import { assertMigrated, migrationStatus, runMigrations } from '../../src/index.ts';
-import { collect } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
+import { collect } from '../support/command-line/command-line.ts';
+import { createDatabase, databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const database = databaseForEachTest();
 

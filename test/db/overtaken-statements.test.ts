@@ -2,8 +2,8 @@ import type { PoolClient } from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { closePool, getPool, withConnection, withTransaction } from '../../src/index.ts';
 import { beginCommand, createNode } from '../../src/sql/index.ts';
-import { createMount, one } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { createMount, one } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, inject, test, vi } from 'vitest';
 import { closePool, getClient, getPool, migrationStatus, withTransaction } from '../../src/index.ts';
-import { createMount } from '../support/nodes.ts';
-import { type PgBouncer, pgbouncerBinary, startPgbouncer } from '../support/pgbouncer.ts';
-import { canUse } from '../support/programs.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { canUse } from '../support/processes/programs.ts';
+import { createMount } from '../support/rows/nodes.ts';
+import { type PgBouncer, pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
 
 describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('a service behind PgBouncer', () => {
   const database = databaseForEachTest();

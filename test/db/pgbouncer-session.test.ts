@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
 import { copyPackage } from '../../harness/package-copy.ts';
 import { runMigrations } from '../../src/index.ts';
-import { runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { type PgBouncer, pgbouncerBinary, startPgbouncer } from '../support/pgbouncer.ts';
-import { lookAtSessions } from '../support/pooled-sessions.ts';
-import { canUse } from '../support/programs.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { canUse } from '../support/processes/programs.ts';
+import { type PgBouncer, pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
+import { lookAtSessions } from '../support/servers/pooled-sessions.ts';
 
 describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBouncer in session mode', () => {
   const database = databaseForEachTest('empty');

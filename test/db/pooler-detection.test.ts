@@ -7,10 +7,10 @@ import {
   runMigrations,
   verifySchema,
 } from '../../src/index.ts';
-import { runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { one } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { one } from '../support/rows/nodes.ts';
 
 // Like a pooler, this proxy sends a process id that it made up.
 const database = databaseForEachTest('empty');

@@ -10,10 +10,10 @@ import {
   runMigrations,
   verifySchema,
 } from '../../src/index.ts';
-import { runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { startStandby } from '../support/standby.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
+import { startStandby } from '../support/servers/standby.ts';
 
 // Databases that can only be read: by a role that may only read, in a read-only session, on a standby.
 let primary: OwnServer;

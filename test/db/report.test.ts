@@ -8,9 +8,9 @@ import {
   runMigrations,
 } from '../../src/index.ts';
 import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
-import { committedMigrations, migrationNumber, migrationText } from '../support/committed-files.ts';
-import { one } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations, migrationNumber, migrationText } from '../support/packages/committed-files.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest('empty');
 const files = committedMigrations();

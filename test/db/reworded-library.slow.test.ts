@@ -1,10 +1,10 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import type { MigrationEvent } from '../../src/index.ts';
-import { command, jsonCommand } from '../support/answers.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { copyWithRewordedLibrary } from '../support/reworded-library.ts';
-import type { StagedPackage } from '../support/staged-package.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { command, jsonCommand } from '../support/command-line/answers.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import type { StagedPackage } from '../support/packages/staged-package.ts';
+import { copyWithRewordedLibrary } from '../support/packages/staged-package.ts';
 
 const database = databaseForEachTest();
 let copy: StagedPackage | undefined;

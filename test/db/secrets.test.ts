@@ -16,9 +16,15 @@ import {
   verifySchema,
   withTransaction,
 } from '../../src/index.ts';
-import { mistypedUrls } from '../support/mistyped.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { ENCODED_SECRET, everythingIn, leaksIn, SECRET, withPassword } from '../support/secret.ts';
+import {
+  ENCODED_SECRET,
+  everythingIn,
+  leaksIn,
+  mistypedUrls,
+  SECRET,
+  withPassword,
+} from '../support/command-line/secret.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 let server: OwnServer;
 /** The server's database `app` as the role `app`, whose password is the secret. */

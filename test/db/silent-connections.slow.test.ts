@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest';
 import { closePool, getPool, migrationStatus, verifySchema } from '../../src/index.ts';
-import { hostForFile } from '../support/host.ts';
-import { openScene, type Phase, type Scene } from '../support/migrator-scene.ts';
-import { copyStagedPackage, type StagedPackage } from '../support/staged-package.ts';
+import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
+import { hostForFile } from '../support/processes/host.ts';
+import { openScene, type Phase, type Scene } from '../support/processes/migrator-scene.ts';
 
 // The looks at a silent connection take seconds, and a lost one is reported after about half a minute.
 const PATIENCE_MS = 120_000;

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { type MigrationSpan, type RunMigrationsOptions, runMigrations } from '../../src/index.ts';
 import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const database = databaseForEachTest('empty');
 const files = committedMigrations();

@@ -1,11 +1,11 @@
 import type { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { collect, startCli } from '../support/command-line.ts';
-import { migrationNumber } from '../support/committed-files.ts';
-import { one } from '../support/nodes.ts';
-import { eventsOf, startRun } from '../support/run-copy.ts';
-import { asAdmin, databaseForEachTest } from '../support/test-database.ts';
+import { collect, startCli } from '../support/command-line/command-line.ts';
+import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
+import { migrationNumber } from '../support/packages/committed-files.ts';
+import { eventsOf, startRun } from '../support/processes/run-copy.ts';
+import { one } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForEachTest();

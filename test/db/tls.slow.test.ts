@@ -4,11 +4,11 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { migrationStatus, runMigrations } from '../../src/index.ts';
-import { type Certificates, hasOpenssl, makeCertificates } from '../support/certificates.ts';
-import { runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { canUse } from '../support/programs.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { canUse } from '../support/processes/programs.ts';
+import { type Certificates, hasOpenssl, makeCertificates } from '../support/servers/certificates.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
   let certificates: Certificates;

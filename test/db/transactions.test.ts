@@ -2,8 +2,8 @@ import type { PoolClient } from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { closePool, getPool, withSavepoint, withTransaction } from '../../src/index.ts';
 import { createNode } from '../../src/sql/index.ts';
-import { createMount, type Mount } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { createMount, type Mount } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseEmptiedAfterEachTest();

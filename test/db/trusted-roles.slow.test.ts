@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { migrationStatus } from '../../src/index.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 // A server that asks no one for a password, as on a developer's machine.
 let server: OwnServer;

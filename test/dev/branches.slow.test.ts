@@ -1,8 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { runCli } from '../support/command-line.ts';
-import { lastCommitted, numberAfterLast } from '../support/committed-files.ts';
+import { runCli } from '../support/command-line/command-line.ts';
 import {
   columnsOf,
   type Editor,
@@ -13,7 +12,8 @@ import {
   startWatch,
   untilColumn,
   type WorkflowEnv,
-} from '../support/workflow.ts';
+} from '../support/command-line/workflow.ts';
+import { lastCommitted, numberAfterLast } from '../support/packages/committed-files.ts';
 
 // These tests run many commands, each of which starts a process and often a server.
 vi.setConfig({ testTimeout: 180_000 });

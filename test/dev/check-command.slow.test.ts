@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { CheckReport } from '../../dev/check/check-migrations.ts';
-import { runCli } from '../support/command-line.ts';
-import { packageToSpoil } from '../support/spoiled-package.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { packageToSpoil } from '../support/packages/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 

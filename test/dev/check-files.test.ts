@@ -9,14 +9,18 @@ import { currentEmpty } from '../../dev/check/gates/current-empty.ts';
 import { fixtureTexts } from '../../dev/check/gates/fixture-texts.ts';
 import { released } from '../../dev/check/gates/released.ts';
 import { isSource } from '../../dev/sources/sources.ts';
-import { committedMigrations, migrationNumber, numberAfterLast } from '../support/committed-files.ts';
+import {
+  committedMigrations,
+  migrationNumber,
+  numberAfterLast,
+} from '../support/packages/committed-files.ts';
 import {
   linesOf,
   PASSED,
   packageToSpoil,
   problemsOf,
   type SpoiledPackage,
-} from '../support/spoiled-package.ts';
+} from '../support/packages/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 const last = `migrations/committed/${committedMigrations().at(-1)}`;

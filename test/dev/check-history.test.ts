@@ -3,9 +3,9 @@ import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest
 import { historyColumns } from '../../dev/check/gates/history-columns.ts';
 import { readSources, type Sources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { PASSED, problemsOf } from '../support/spoiled-package.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { PASSED, problemsOf } from '../support/packages/spoiled-package.ts';
 
 const database = databaseForFile();
 let client: Client;

@@ -3,7 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { measureLocks, type TableImpact } from '../../dev/check/measure-locks.ts';
 import { populate } from '../../dev/check/populate.ts';
 import { sourceOf } from '../../dev/sources/sources.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
 let client: Client;

@@ -7,8 +7,14 @@ import { repeatable } from '../../dev/check/gates/repeatable.ts';
 import { populate } from '../../dev/check/populate.ts';
 import { readSources, type Sources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/spoiled-package.ts';
-import { createDatabase, databaseForEachTest } from '../support/test-database.ts';
+import { createDatabase, databaseForEachTest } from '../support/databases/test-database.ts';
+import {
+  checkoutWith,
+  linesOf,
+  PASSED,
+  packageToSpoil,
+  problemsOf,
+} from '../support/packages/spoiled-package.ts';
 
 const database = databaseForEachTest();
 const emptyDatabase = databaseForEachTest('empty');

@@ -4,7 +4,13 @@ import { dataChecks } from '../../dev/check/gates/data-checks.ts';
 import { lint } from '../../dev/check/gates/lint.ts';
 import { placeholders } from '../../dev/check/gates/placeholders.ts';
 import { sessionSettings } from '../../dev/check/gates/session-settings.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil, problemsOf } from '../support/spoiled-package.ts';
+import {
+  checkoutWith,
+  linesOf,
+  PASSED,
+  packageToSpoil,
+  problemsOf,
+} from '../support/packages/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 const CURRENT = 'migrations/current.sql';

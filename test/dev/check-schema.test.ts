@@ -8,9 +8,9 @@ import { generated } from '../../dev/check/gates/generated.ts';
 import type { Sources } from '../../dev/sources/sources.ts';
 import { readSources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { committedMigrations, migrationWith } from '../support/committed-files.ts';
-import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/spoiled-package.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { committedMigrations, migrationWith } from '../support/packages/committed-files.ts';
+import { checkoutWith, linesOf, PASSED, packageToSpoil } from '../support/packages/spoiled-package.ts';
 
 const database = databaseForFile();
 const spoil = packageToSpoil();

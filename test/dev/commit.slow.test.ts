@@ -2,9 +2,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations, lastCommitted, migrationFiles } from '../support/committed-files.ts';
-import { until } from '../support/until.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import {
   type Editor,
   editorOf,
@@ -12,7 +10,9 @@ import {
   query,
   untilNoServer,
   type WorkflowEnv,
-} from '../support/workflow.ts';
+} from '../support/command-line/workflow.ts';
+import { committedMigrations, lastCommitted, migrationFiles } from '../support/packages/committed-files.ts';
+import { until } from '../support/until.ts';
 
 const ADD_COLUMN = 'alter table filestore.nodes add column if not exists owner_hint text;\n';
 const WITH_INCLUDE = `${ADD_COLUMN}--!include views/view_filestore_active_nodes.sql\n`;

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { type CliResult, runCli } from '../support/command-line.ts';
-import { lastCommitted, migrationFiles } from '../support/committed-files.ts';
+import { type CliResult, runCli } from '../support/command-line/command-line.ts';
 import {
   columnsOf,
   type Editor,
@@ -10,7 +9,8 @@ import {
   makeWorkflowDatabases,
   query,
   type WorkflowEnv,
-} from '../support/workflow.ts';
+} from '../support/command-line/workflow.ts';
+import { lastCommitted, migrationFiles } from '../support/packages/committed-files.ts';
 
 const ADD_COLUMN = 'alter table filestore.nodes add column if not exists owner_hint text;\n';
 const WITH_INCLUDE = `${ADD_COLUMN}--!include views/view_filestore_active_nodes.sql\n`;

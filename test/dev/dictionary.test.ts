@@ -4,7 +4,7 @@ import type { SchemaDescription } from '../../dev/documents/description.ts';
 import { renderMermaid, renderOverview, withDiagram } from '../../dev/documents/diagram.ts';
 import { renderDictionary } from '../../dev/documents/dictionary.ts';
 import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
-import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/test-database.ts';
+import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
 const changed = databaseRolledBackAfterEachTest();

@@ -16,8 +16,8 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
+import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const asRoot = process.getuid?.() === 0;
 

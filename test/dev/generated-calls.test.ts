@@ -3,7 +3,7 @@ import { readAccess } from '../../dev/documents/access.ts';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import { renderCalls } from '../../dev/documents/render-calls.ts';
 import { renderRowTypes } from '../../dev/documents/render-row-types.ts';
-import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/databases/test-database.ts';
 
 const database = databaseRolledBackAfterEachTest();
 

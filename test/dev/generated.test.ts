@@ -5,7 +5,7 @@ import { describeStaleness, findStaleFiles, generateFiles } from '../../dev/docu
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { readCommittedModel } from '../../src/catalog/committed-model.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
+import { databaseRolledBackAfterEachTest } from '../support/databases/test-database.ts';
 
 const database = databaseRolledBackAfterEachTest();
 

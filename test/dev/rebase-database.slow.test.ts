@@ -6,9 +6,14 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { GRAPHILE_LOCK_KEY } from '../../src/session/lock-holder.ts';
-import { addColumn, type Checkout, makeCheckout, renumbered } from '../support/branches.ts';
-import { type CliResult, runCli } from '../support/command-line.ts';
-import { columnsOf, makeWorkflowDatabases, query, type WorkflowEnv } from '../support/workflow.ts';
+import { type CliResult, runCli } from '../support/command-line/command-line.ts';
+import {
+  columnsOf,
+  makeWorkflowDatabases,
+  query,
+  type WorkflowEnv,
+} from '../support/command-line/workflow.ts';
+import { addColumn, type Checkout, makeCheckout, renumbered } from '../support/packages/branches.ts';
 
 // Each test starts many processes, most of them git.
 vi.setConfig({ testTimeout: 180_000 });

@@ -4,9 +4,20 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
-import { addColumn, type Checkout, makeCheckout, renumbered, withoutPlace } from '../support/branches.ts';
-import { collect, runCli, startCli } from '../support/command-line.ts';
-import { columnsOf, makeWorkflowDatabases, query, type WorkflowEnv } from '../support/workflow.ts';
+import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import {
+  columnsOf,
+  makeWorkflowDatabases,
+  query,
+  type WorkflowEnv,
+} from '../support/command-line/workflow.ts';
+import {
+  addColumn,
+  type Checkout,
+  makeCheckout,
+  renumbered,
+  withoutPlace,
+} from '../support/packages/branches.ts';
 
 vi.setConfig({ testTimeout: 180_000 });
 

@@ -5,9 +5,15 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { chain } from '../../dev/check/gates/chain.ts';
 import { readSources } from '../../dev/sources/sources.ts';
 import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
-import { addColumn, type Checkout, makeCheckout, renumbered, withoutPlace } from '../support/branches.ts';
-import { type CliResult, runCli } from '../support/command-line.ts';
-import { PASSED } from '../support/spoiled-package.ts';
+import { type CliResult, runCli } from '../support/command-line/command-line.ts';
+import {
+  addColumn,
+  type Checkout,
+  makeCheckout,
+  renumbered,
+  withoutPlace,
+} from '../support/packages/branches.ts';
+import { PASSED } from '../support/packages/spoiled-package.ts';
 
 // Each test starts many processes, most of them git.
 vi.setConfig({ testTimeout: 180_000 });

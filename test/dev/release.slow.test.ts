@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { CheckReport } from '../../dev/check/check-migrations.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { type Checkout, copyCheckout } from '../grown/checkout.ts';
-import { committedMigrations } from '../support/committed-files.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const documented = readFileSync(join(PACKAGE_ROOT, 'CONTRIBUTING.md'), 'utf8');
 /** The command of CONTRIBUTING.md that makes a release. */

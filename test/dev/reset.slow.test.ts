@@ -2,16 +2,16 @@ import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import {
   editorOf,
   makeWorkflowDatabases,
   query,
   type WorkflowEnv,
   workflowEnv,
-} from '../support/workflow.ts';
+} from '../support/command-line/workflow.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 const SECRET = 'hunter2-sesame';
 let copy: PackageCopy;

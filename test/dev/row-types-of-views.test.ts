@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { fieldsOf, typesOf } from '../support/row-types.ts';
-import { databaseRolledBackAfterEachTest } from '../support/test-database.ts';
+import { fieldsOf, typesOf } from '../support/databases/row-types.ts';
+import { databaseRolledBackAfterEachTest } from '../support/databases/test-database.ts';
 
 const changed = databaseRolledBackAfterEachTest();
 

@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { createDirectory, createMount, createNode, foldAll } from '../support/nodes.ts';
-import { fieldsOf, typesOf } from '../support/row-types.ts';
-import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/test-database.ts';
+import { fieldsOf, typesOf } from '../support/databases/row-types.ts';
+import { databaseForFile, databaseRolledBackAfterEachTest } from '../support/databases/test-database.ts';
+import { createDirectory, createMount, createNode, foldAll } from '../support/rows/nodes.ts';
 
 const filled = databaseForFile();
 const changed = databaseRolledBackAfterEachTest();

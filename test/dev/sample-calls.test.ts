@@ -3,8 +3,8 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { sampleCalls } from '../../dev/check/gates/sample-calls.ts';
 import { readSources, type Sources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { linesOf, PASSED } from '../support/spoiled-package.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { linesOf, PASSED } from '../support/packages/spoiled-package.ts';
 
 const FUNCTIONS = 'migrations/fixtures/functions';
 const database = databaseForEachTest();

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { listedPackages, lockedPackages } from '../support/packages.ts';
+import { listedPackages, lockedPackages } from '../support/packages/packages.ts';
 
 test('the SBOM lists the run-time dependencies of the lock file, and no others', () => {
   const listed = listedPackages();

@@ -2,7 +2,7 @@ import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { sqlFiles } from '../../dev/check/gates/sql-files.ts';
-import { linesOf, PASSED, packageToSpoil } from '../support/spoiled-package.ts';
+import { linesOf, PASSED, packageToSpoil } from '../support/packages/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 const FUNCTION = 'migrations/fixtures/functions/check_limit.sql';

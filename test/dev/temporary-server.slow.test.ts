@@ -40,7 +40,7 @@ const serverFolders = () => readdirSync(temporary).map((name) => join(temporary,
 async function open() {
   const child = spawn(
     process.execPath,
-    startOf(packageFolder(), 'test', 'support', 'temporary-database-process'),
+    startOf(packageFolder(), 'test', 'support', 'processes', 'temporary-database-process'),
     {
       cwd: packageFolder(),
       env: { PATH: process.env.PATH, HOME: process.env.HOME, TMPDIR: temporary },

@@ -1,8 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { canUse } from '../support/programs.ts';
-import { hasTerminal, startInTerminal } from '../support/terminal.ts';
+import { hasTerminal, startInTerminal } from '../support/command-line/terminal.ts';
 import {
   type Editor,
   editorOf,
@@ -11,7 +9,9 @@ import {
   type RunningCommand,
   startWatch,
   type WorkflowEnv,
-} from '../support/workflow.ts';
+} from '../support/command-line/workflow.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { canUse } from '../support/processes/programs.ts';
 
 const ESCAPE = '\u001b';
 const CTRL_C = '\u0003';

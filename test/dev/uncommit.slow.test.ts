@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { type CliResult, collect, runCli, startCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import {
   type Editor,
   editorOf,
   makeWorkflowDatabases,
   query,
   type WorkflowEnv,
-} from '../support/workflow.ts';
+} from '../support/command-line/workflow.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const ADD_COLUMN = 'alter table filestore.nodes add column if not exists owner_hint text;\n';
 

@@ -4,10 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { until } from '../support/until.ts';
+import { runCli } from '../support/command-line/command-line.ts';
 import {
   columnsOf,
   type Editor,
@@ -20,7 +17,10 @@ import {
   untilNoServer,
   type WorkflowEnv,
   workflowEnv,
-} from '../support/workflow.ts';
+} from '../support/command-line/workflow.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
+import { until } from '../support/until.ts';
 
 const VIEW = 'fixtures/views/view_filestore_active_nodes.sql';
 /** The text after the columns of the view. */

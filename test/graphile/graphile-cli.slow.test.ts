@@ -3,9 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
-import { runCli } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { HOSTILE_SCHEMA } from '../support/database-settings.ts';
+import { runCli } from '../support/command-line/command-line.ts';
 import {
   columnsOf,
   type Editor,
@@ -15,7 +13,9 @@ import {
   query,
   untilColumn,
   type WorkflowEnv,
-} from '../support/workflow.ts';
+} from '../support/command-line/workflow.ts';
+import { HOSTILE_SCHEMA } from '../support/databases/database-settings.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 /** What npx starts, without the time that npm takes. */
 const PROGRAM = 'node_modules/.bin/graphile-migrate';

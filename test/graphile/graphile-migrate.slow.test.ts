@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { command, jsonCommand } from '../support/answers.ts';
-import { collect } from '../support/command-line.ts';
-import { committedMigrations } from '../support/committed-files.ts';
-import { takePicture } from '../support/picture.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { command, jsonCommand } from '../support/command-line/answers.ts';
+import { collect } from '../support/command-line/command-line.ts';
+import { takePicture } from '../support/databases/picture.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const database = databaseForEachTest('empty');
 const files = committedMigrations();

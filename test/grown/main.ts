@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { withSignal } from '../../src/cli/signals.ts';
 import { seconds } from '../../src/text.ts';
-import { committedMigrations } from '../support/committed-files.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 import { type Change, changesOf } from './changes.ts';
 import { type Checkout, copyCheckout } from './checkout.ts';
 

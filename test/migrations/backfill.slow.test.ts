@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { until } from '../support/until.ts';
 import { execute, folderForEachTest, readExamples, runsOf } from './guide.ts';
 import { proofsIn } from './proofs.ts';

@@ -11,9 +11,9 @@ import { sqlFiles } from '../../dev/check/gates/sql-files.ts';
 import { describeSchema } from '../../dev/documents/describe-schema.ts';
 import { readSources } from '../../dev/sources/sources.ts';
 import { readCatalog } from '../../src/catalog/read.ts';
-import { one } from '../support/nodes.ts';
-import { linesOf } from '../support/spoiled-package.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { linesOf } from '../support/packages/spoiled-package.ts';
+import { one } from '../support/rows/nodes.ts';
 import { execute, folderForEachTest, type Run, readExamples, runsOf } from './guide.ts';
 import { proofsIn } from './proofs.ts';
 

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
-import { createDirectory, createMount, createNode } from '../support/nodes.ts';
-import type { TestDatabase } from '../support/test-database.ts';
+import type { TestDatabase } from '../support/databases/test-database.ts';
+import { createDirectory, createMount, createNode } from '../support/rows/nodes.ts';
 
 /** How to prove that an example works. */
 export interface Proof {

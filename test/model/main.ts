@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 import pg from 'pg';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { startTestServer } from '../support/test-server.ts';
+import { startTestServer } from '../support/servers/test-server.ts';
 import { runSequence, type Tally } from './sequence.ts';
 
 const SEQUENCE = 400;

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { runSequence, type Tally } from './sequence.ts';
 
 const database = databaseForEachTest();

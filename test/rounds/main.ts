@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
-import { startTestServer } from '../support/test-server.ts';
+import { startTestServer } from '../support/servers/test-server.ts';
 import { type RoundResult, runRound } from './round.ts';
 
 const USAGE = `npm run migrate:rounds -- [--rounds 50] [--processes 20]

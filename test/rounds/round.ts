@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { databaseUrl } from '../../harness/connection.ts';
 import type { MigrationReport } from '../../src/index.ts';
-import { type CliResult, runCli } from '../support/command-line.ts';
-import { committedMigrations, migrationNumber } from '../support/committed-files.ts';
+import { type CliResult, runCli } from '../support/command-line/command-line.ts';
+import { committedMigrations, migrationNumber } from '../support/packages/committed-files.ts';
 
 export interface RoundOptions {
   /** URL of a database of a role that may create databases. */

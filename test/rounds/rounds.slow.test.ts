@@ -1,5 +1,5 @@
 import { expect, inject, test } from 'vitest';
-import { committedMigrations } from '../support/committed-files.ts';
+import { committedMigrations } from '../support/packages/committed-files.ts';
 import { runRound } from './round.ts';
 
 test('twenty processes at once all succeed, and each migration is applied by one of them', async () => {

@@ -1,4 +1,4 @@
-import { collect, startCli } from '../support/command-line.ts';
+import { collect, startCli } from '../support/command-line/command-line.ts';
 import type { MoveParts } from './move-by-hand.ts';
 import type { MoveOptions } from './move-mount.ts';
 import { disturb } from './run-steps.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { runCli } from '../support/command-line.ts';
+import { runCli } from '../support/command-line/command-line.ts';
 import { fillMount } from './fill-mount.ts';
 import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 

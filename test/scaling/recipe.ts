@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { statementsOf } from '../support/examples.ts';
+import { statementsOf } from '../support/packages/examples.ts';
 import { until } from '../support/until.ts';
 import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { examplesOf } from '../support/examples.ts';
+import { examplesOf } from '../support/packages/examples.ts';
 import { until } from '../support/until.ts';
 import { fillMount } from './fill-mount.ts';
 import { type Block, recipeOf, runBlock } from './recipe.ts';

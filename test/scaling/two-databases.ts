@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 /** A database that is prepared for moves, and a connection to it. */
 export interface NumberedDatabase {

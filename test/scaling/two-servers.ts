@@ -1,8 +1,8 @@
 import pg from 'pg';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { createOwner, testRole } from '../support/test-role.ts';
+import { createOwner, testRole } from '../support/roles/test-role.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 /** A server with a migrated database `filestore`. */
 export interface NumberedServer {

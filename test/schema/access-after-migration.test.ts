@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { one } from '../support/nodes.ts';
-import { migrateAs, rolesForFile } from '../support/roles.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { migrateAs, rolesForFile } from '../support/roles/roles.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { rolesForFile } from '../support/roles.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles.ts';
-import { asAdmin, databaseForFile } from '../support/test-database.ts';
+import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
+import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);

@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
-import { type LoginRole, rolesForFile } from '../support/roles.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { TRAPS } from '../support/traps.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { TRAPS } from '../support/databases/traps.ts';
+import { type LoginRole, rolesForFile } from '../support/roles/roles.ts';
+import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { migrateAs, rolesForFile } from '../support/roles.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { migrateAs, rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);

@@ -2,8 +2,8 @@ import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { migrationStatus } from '../../src/index.ts';
-import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { type LoginRole, migrateAs, readPrivileges, rolesForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile('empty');
 const createRole = rolesForFile(database);

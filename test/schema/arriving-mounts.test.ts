@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { createMovingMount, MOVING } from '../support/moving-mount.ts';
-import { createMount, foldAll, type Mount, one } from '../support/nodes.ts';
-import { databaseForEachTest, withoutTriggers } from '../support/test-database.ts';
-import { keyOf } from '../support/writer-functions.ts';
+import { databaseForEachTest, withoutTriggers } from '../support/databases/test-database.ts';
+import { createMovingMount, MOVING } from '../support/rows/moving-mount.ts';
+import { createMount, foldAll, type Mount, one } from '../support/rows/nodes.ts';
+import { keyOf } from '../support/rows/writer-functions.ts';
 
 const database = databaseForEachTest();
 

@@ -1,9 +1,13 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, type Mount, one } from '../support/nodes.ts';
-import { databaseForEachTest, databaseForFile, type TestDatabase } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import {
+  databaseForEachTest,
+  databaseForFile,
+  type TestDatabase,
+} from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, createNode, type Mount, one } from '../support/rows/nodes.ts';
 
 /** Adds a column to nodes, as a migration does. */
 async function addColumn(database: TestDatabase): Promise<void> {

@@ -4,10 +4,10 @@ import pg, { type Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { splitStatements } from '../../src/sql-text.ts';
-import { OTHER_VALUES } from '../support/database-settings.ts';
-import { one } from '../support/nodes.ts';
-import { createDatabase, databaseForFile } from '../support/test-database.ts';
-import { TRAPS } from '../support/traps.ts';
+import { OTHER_VALUES } from '../support/databases/database-settings.ts';
+import { createDatabase, databaseForFile } from '../support/databases/test-database.ts';
+import { TRAPS } from '../support/databases/traps.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

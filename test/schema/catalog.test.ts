@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
 

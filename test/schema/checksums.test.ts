@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { wrongTotals } from '../support/directory-totals.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createChain, createMount, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { keyOf, livePaths, writersOn } from '../support/writer-functions.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { wrongTotals } from '../support/rows/directory-totals.ts';
+import { createChain, createMount, type Mount, one } from '../support/rows/nodes.ts';
+import { keyOf, livePaths, writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

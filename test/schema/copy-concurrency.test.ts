@@ -1,12 +1,12 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { wrongTotals } from '../support/directory-totals.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createChain, createMount, type Mount } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { keyOf, livePaths, writersOn } from '../support/writer-functions.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { wrongTotals } from '../support/rows/directory-totals.ts';
+import { createChain, createMount, type Mount } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { keyOf, livePaths, writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

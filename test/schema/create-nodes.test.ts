@@ -1,11 +1,11 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { wrongTotals } from '../support/directory-totals.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createDirectory, createMount, deleteNode, type Mount } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { livePaths } from '../support/writer-functions.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { wrongTotals } from '../support/rows/directory-totals.ts';
+import { createDirectory, createMount, deleteNode, type Mount } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { livePaths } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

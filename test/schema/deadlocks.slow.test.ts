@@ -5,9 +5,9 @@ import pg, { type Client } from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { createMount, type Mount } from '../support/nodes.ts';
-import { type OwnServer, startOwnServer } from '../support/own-server.ts';
-import { keyOf, writersOn } from '../support/writer-functions.ts';
+import { createMount, type Mount } from '../support/rows/nodes.ts';
+import { keyOf, writersOn } from '../support/rows/writer-functions.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 
 /** Checks for deadlocks fifty times as often as usual, so that none resolves by chance. */
 const SETTINGS = ['deadlock_timeout=20ms', 'max_connections=40'];

@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { levelsForFile } from '../support/levels.ts';
-import { createDirectory, createMount, createNode, deleteNode, type Mount } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { keyOf } from '../support/writer-functions.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createDirectory, createMount, createNode, deleteNode, type Mount } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { keyOf } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -1,6 +1,13 @@
 import { beforeEach, expect, test } from 'vitest';
-import { createDirectory, createMount, deleteNode, foldAll, type Mount, type Sql } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/test-database.ts';
+import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/databases/test-database.ts';
+import {
+  createDirectory,
+  createMount,
+  deleteNode,
+  foldAll,
+  type Mount,
+  type Sql,
+} from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

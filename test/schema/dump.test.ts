@@ -7,10 +7,10 @@ import { afterEach, beforeAll, beforeEach, describe, expect, inject, test } from
 import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations, verifySchema } from '../../src/index.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { findDumpTools } from '../support/dump-tools.ts';
-import { statementsOf } from '../support/examples.ts';
-import { createChain, createMount, createNode, deleteNode, one } from '../support/nodes.ts';
-import { databaseForEachTest, databaseForFile } from '../support/test-database.ts';
+import { databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
+import { statementsOf } from '../support/packages/examples.ts';
+import { createChain, createMount, createNode, deleteNode, one } from '../support/rows/nodes.ts';
+import { findDumpTools } from '../support/servers/dump-tools.ts';
 
 const run = promisify(execFile);
 

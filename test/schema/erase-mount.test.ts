@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest, databaseForFile } from '../support/test-database.ts';
-import { keyOf, writersOn } from '../support/writer-functions.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest, databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, createNode, foldAll, type Mount, one, type Sql } from '../support/rows/nodes.ts';
+import { keyOf, writersOn } from '../support/rows/writer-functions.ts';
 
 const FILES = 20;
 

@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
-import { loadLargeTree } from '../support/large-tree.ts';
-import { foldAll } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { loadLargeTree } from '../support/rows/large-tables.ts';
+import { foldAll } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 let client: Client;

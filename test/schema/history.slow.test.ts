@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { brokenVersions } from '../support/node-versions.ts';
-import { createChain, createMount, createNode, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { brokenVersions } from '../support/rows/node-versions.ts';
+import { createChain, createMount, createNode, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

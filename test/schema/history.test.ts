@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { brokenVersions } from '../support/node-versions.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { brokenVersions } from '../support/rows/node-versions.ts';
 import {
   createChain,
   createMount,
@@ -9,9 +10,8 @@ import {
   type Mount,
   one,
   pathOf,
-} from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForFile();

@@ -1,7 +1,14 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
-import { createChain, createMount, createNode, deleteNode, foldAll, type Mount } from '../support/nodes.ts';
-import { databaseForEachTest, withoutTriggers } from '../support/test-database.ts';
+import { databaseForEachTest, withoutTriggers } from '../support/databases/test-database.ts';
+import {
+  createChain,
+  createMount,
+  createNode,
+  deleteNode,
+  foldAll,
+  type Mount,
+} from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest();
 

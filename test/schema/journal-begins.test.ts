@@ -1,6 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile, withoutTriggers } from '../support/databases/test-database.ts';
 import {
   BEGIN,
   begin,
@@ -8,9 +9,8 @@ import {
   emptyJournal,
   finish,
   valuesOf,
-} from '../support/journal-entries.ts';
-import { one } from '../support/nodes.ts';
-import { databaseForFile, withoutTriggers } from '../support/test-database.ts';
+} from '../support/rows/journal-entries.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { createMount, one, type Sql } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/test-database.ts';
+import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/databases/test-database.ts';
+import { createMount, one, type Sql } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

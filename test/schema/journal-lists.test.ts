@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { begin, finish, queueCommand } from '../support/journal-entries.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { begin, finish, queueCommand } from '../support/rows/journal-entries.ts';
+import { refusal } from '../support/rows/refusals.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -1,6 +1,6 @@
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ENTRIES, loadLargeJournal } from '../support/large-journal.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { ENTRIES, loadLargeJournal } from '../support/rows/large-tables.ts';
 
 const database = databaseForFile();
 

@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { begin, emptyJournal, FINISH, finish, queueCommand, START } from '../support/journal-entries.ts';
-import { createMount, createNode, one } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { begin, emptyJournal, FINISH, finish, queueCommand, START } from '../support/rows/journal-entries.ts';
+import { createMount, createNode, one } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
 
 const database = databaseForFile();
 

@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { emptyJournal, recordEntries } from '../support/journal-entries.ts';
-import { one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { emptyJournal, recordEntries } from '../support/rows/journal-entries.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

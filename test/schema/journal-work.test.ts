@@ -1,11 +1,11 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { begin, emptyJournal, finish, queueCommand } from '../support/journal-entries.ts';
-import { createMount, createNode, one } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { rolesForFile } from '../support/roles.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { rolesForFile } from '../support/roles/roles.ts';
+import { begin, emptyJournal, finish, queueCommand } from '../support/rows/journal-entries.ts';
+import { createMount, createNode, one } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { FILES, idOf, loadLargeTree } from '../support/large-tree.ts';
-import { foldAll, type Mount, one } from '../support/nodes.ts';
-import { explain, type Plan, scansOf } from '../support/plans.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { explain, type Plan, scansOf } from '../support/databases/plans.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { FILES, idOf, loadLargeTree } from '../support/rows/large-tables.ts';
+import { foldAll, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 let client: Client;

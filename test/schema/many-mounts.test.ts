@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 
 const database = databaseEmptiedAfterEachTest();
 const MOUNTS = 230;

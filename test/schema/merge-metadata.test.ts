@@ -1,11 +1,11 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, deleteNode, type Mount, one } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { writersOn } from '../support/writer-functions.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, deleteNode, type Mount, one } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

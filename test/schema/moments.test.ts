@@ -1,4 +1,5 @@
 import { beforeAll, describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/databases/test-database.ts';
 import {
   createDirectory,
   createMount,
@@ -7,8 +8,7 @@ import {
   foldAll,
   type Mount,
   one,
-} from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

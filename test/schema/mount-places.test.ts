@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { insertMount as insertInto } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/databases/test-database.ts';
+import { insertMount as insertInto } from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 const insertMount = (columns: Record<string, unknown>) => insertInto(database(), columns);

@@ -4,7 +4,7 @@ import pg from 'pg';
 import { expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { startOwnServer } from '../support/own-server.ts';
+import { startOwnServer } from '../support/servers/own-server.ts';
 
 const SECRET = 'hunter2-Zq9x';
 

@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { createMount, createNode, deleteNode, insertMount as insertInto, one } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import {
+  createMount,
+  createNode,
+  deleteNode,
+  insertMount as insertInto,
+  one,
+} from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

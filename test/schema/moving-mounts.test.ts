@@ -2,12 +2,12 @@ import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
-import { createMovingMount, MOVING } from '../support/moving-mount.ts';
-import { createMount, createNode, deleteNode, foldAll, type Mount, one } from '../support/nodes.ts';
-import { rolesForEachTest } from '../support/roles.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { rolesForEachTest } from '../support/roles/roles.ts';
+import { createMovingMount, MOVING } from '../support/rows/moving-mount.ts';
+import { createMount, createNode, deleteNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
+import { keyOf } from '../support/rows/writer-functions.ts';
 import { until } from '../support/until.ts';
-import { keyOf } from '../support/writer-functions.ts';
 
 const database = databaseForEachTest();
 const createRole = rolesForEachTest(database);

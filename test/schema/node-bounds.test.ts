@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, createNode, deleteNode, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

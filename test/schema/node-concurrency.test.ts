@@ -1,6 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 import {
   createDirectory,
   createMount,
@@ -11,8 +12,7 @@ import {
   moveNode,
   one,
   pathOf,
-} from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

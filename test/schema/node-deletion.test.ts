@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/databases/test-database.ts';
 import {
   createChain,
   createDirectory,
@@ -8,8 +9,7 @@ import {
   foldAll,
   one,
   pathOf,
-} from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

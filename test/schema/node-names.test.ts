@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { keyOf, writersOn } from '../support/writer-functions.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, type Mount, one } from '../support/rows/nodes.ts';
+import { keyOf, writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

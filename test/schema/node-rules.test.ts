@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { createDirectory, createMount, createNode, deleteNode, one, pathOf } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createDirectory, createMount, createNode, deleteNode, one, pathOf } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

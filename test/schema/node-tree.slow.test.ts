@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { createDirectory, createMount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createDirectory, createMount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

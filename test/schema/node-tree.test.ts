@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/databases/test-database.ts';
 import {
   createChain,
   createDirectory,
@@ -9,8 +10,7 @@ import {
   moveNode,
   one,
   pathOf,
-} from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForFile();

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { createMount, foldAll, type Mount, one } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
-import { keyOf, type Writers, writersOn } from '../support/writer-functions.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { createMount, foldAll, type Mount, one } from '../support/rows/nodes.ts';
+import { keyOf, type Writers, writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseForEachTest();
 

@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { createMount, foldAll, type Mount, one, type Sql } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
-import { deleteDaysAgo } from '../support/tombstones.ts';
-import { keyOf, type Writers, writersOn } from '../support/writer-functions.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { createMount, foldAll, type Mount, one, type Sql } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { deleteDaysAgo } from '../support/rows/tombstones.ts';
+import { keyOf, type Writers, writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

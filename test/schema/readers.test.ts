@@ -1,8 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { keyOf } from '../support/writer-functions.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { keyOf } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 

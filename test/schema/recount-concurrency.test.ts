@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { createDirectory, createMount, deleteNode, foldAll } from '../support/nodes.ts';
-import { databaseForFile, withoutTriggers } from '../support/test-database.ts';
-import { keyOf } from '../support/writer-functions.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile, withoutTriggers } from '../support/databases/test-database.ts';
+import { createDirectory, createMount, deleteNode, foldAll } from '../support/rows/nodes.ts';
+import { keyOf } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 

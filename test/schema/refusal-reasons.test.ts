@@ -1,9 +1,16 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { isRefusal, type RefusalCode, type RefusalReason } from '../../src/sql/index.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createDirectory, createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import {
+  createDirectory,
+  createMount,
+  createNode,
+  deleteNode,
+  type Mount,
+  one,
+} from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

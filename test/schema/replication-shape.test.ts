@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { createChain, createMount, createNode, deleteNode, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForEachTest();
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { createDirectory, createMount, createNode } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { createDirectory, createMount, createNode } from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

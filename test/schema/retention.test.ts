@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, expect, test } from 'vitest';
-import { levelsForFile } from '../support/levels.ts';
-import { createDirectory, createMount, createNode, foldAll, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { ageNodes, deleteDaysAgo } from '../support/tombstones.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createDirectory, createMount, createNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
+import { ageNodes, deleteDaysAgo } from '../support/rows/tombstones.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

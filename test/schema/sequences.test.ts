@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { levelsForFile } from '../support/levels.ts';
-import { createDirectory, createMount, createNode, type Mount, one } from '../support/nodes.ts';
-import { databaseForEachTest, databaseForFile } from '../support/test-database.ts';
-import { keyOf, writersOn } from '../support/writer-functions.ts';
+import { databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createDirectory, createMount, createNode, type Mount, one } from '../support/rows/nodes.ts';
+import { keyOf, writersOn } from '../support/rows/writer-functions.ts';
 
 describe('when the ids of nodes are behind their table', () => {
   const database = databaseForFile();

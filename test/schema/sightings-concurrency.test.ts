@@ -1,6 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import {
   createDirectory,
   createMount,
@@ -9,8 +10,7 @@ import {
   foldAll,
   type Mount,
   one,
-} from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, createNode, foldAll, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, createNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
-import { createDirectory, createMount, createNode, deleteNode, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createDirectory, createMount, createNode, deleteNode, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

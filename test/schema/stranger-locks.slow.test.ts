@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { createMount, createNode, one } from '../support/nodes.ts';
-import { rolesForFile } from '../support/roles.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { rolesForFile } from '../support/roles/roles.ts';
+import { createMount, createNode, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const createRole = rolesForFile(database);

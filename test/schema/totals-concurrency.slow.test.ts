@@ -1,6 +1,7 @@
 import type { Client } from 'pg';
 import { beforeEach, expect, test } from 'vitest';
-import { wrongTotals } from '../support/directory-totals.ts';
+import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { wrongTotals } from '../support/rows/directory-totals.ts';
 import {
   createChain,
   createDirectory,
@@ -8,8 +9,7 @@ import {
   createNode,
   foldAll,
   type Mount,
-} from '../support/nodes.ts';
-import { databaseForEachTest } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 import { seededRandom } from '../torture/seeded-random.ts';
 
 const database = databaseForEachTest();

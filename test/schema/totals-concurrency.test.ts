@@ -1,7 +1,8 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { totalsOf, wrongTotals } from '../support/directory-totals.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { asAdmin, databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { totalsOf, wrongTotals } from '../support/rows/directory-totals.ts';
 import {
   createChain,
   createDirectory,
@@ -10,8 +11,7 @@ import {
   foldAll,
   type Mount,
   one,
-} from '../support/nodes.ts';
-import { asAdmin, databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

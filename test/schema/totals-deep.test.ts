@@ -1,7 +1,14 @@
 import { beforeEach, expect, test } from 'vitest';
-import { wrongTotals } from '../support/directory-totals.ts';
-import { createChain, createMount, createNode, deleteNode, type Mount, moveNode } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { wrongTotals } from '../support/rows/directory-totals.ts';
+import {
+  createChain,
+  createMount,
+  createNode,
+  deleteNode,
+  type Mount,
+  moveNode,
+} from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 let mount: Mount;

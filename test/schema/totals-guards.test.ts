@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { wrongTotals } from '../support/directory-totals.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { wrongTotals } from '../support/rows/directory-totals.ts';
 import {
   createChain,
   createMount,
@@ -8,8 +9,7 @@ import {
   type Mount,
   moveNode,
   one,
-} from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

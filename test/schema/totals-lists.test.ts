@@ -1,6 +1,8 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { wrongTotals } from '../support/directory-totals.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { rolesForEachTest } from '../support/roles/roles.ts';
+import { wrongTotals } from '../support/rows/directory-totals.ts';
 import {
   createChain,
   createMount,
@@ -9,9 +11,7 @@ import {
   type Mount,
   one,
   type Sql,
-} from '../support/nodes.ts';
-import { rolesForEachTest } from '../support/roles.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+} from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 const createRole = rolesForEachTest(database);

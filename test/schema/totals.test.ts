@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { totalsOf, wrongTotals } from '../support/directory-totals.ts';
-import { createChain, createMount, createNode, foldAll, type Mount, one } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { totalsOf, wrongTotals } from '../support/rows/directory-totals.ts';
+import { createChain, createMount, createNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, type Mount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { keyOf, livePaths, writersOn } from '../support/writer-functions.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, type Mount, one } from '../support/rows/nodes.ts';
+import { keyOf, livePaths, writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -1,10 +1,10 @@
 import type { Client, QueryResultRow } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, type Mount, one } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { keyOf, livePaths, type Writers, writersOn } from '../support/writer-functions.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, type Mount, one } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { keyOf, livePaths, type Writers, writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -1,8 +1,8 @@
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
-import { levelsForFile } from '../support/levels.ts';
-import { one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

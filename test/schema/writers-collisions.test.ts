@@ -1,8 +1,15 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { createDirectory, createMount, createNode, type Mount, moveNode, one } from '../support/nodes.ts';
-import { databaseEmptiedAfterEachTest } from '../support/test-database.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import {
+  createDirectory,
+  createMount,
+  createNode,
+  type Mount,
+  moveNode,
+  one,
+} from '../support/rows/nodes.ts';
 
 const database = databaseEmptiedAfterEachTest();
 

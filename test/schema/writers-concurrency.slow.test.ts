@@ -1,9 +1,9 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { createMount, type Mount } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createMount, type Mount } from '../support/rows/nodes.ts';
+import { keyOf, livePaths, type Writers, writersOn } from '../support/rows/writer-functions.ts';
 import { until } from '../support/until.ts';
-import { keyOf, livePaths, type Writers, writersOn } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 

@@ -1,10 +1,10 @@
 import type { Client } from 'pg';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { sendAndBlock } from '../support/concurrency.ts';
-import { createMount, type Mount } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
-import { keyOf, livePaths, type Writers, writersOn } from '../support/writer-functions.ts';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createMount, type Mount } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { keyOf, livePaths, type Writers, writersOn } from '../support/rows/writer-functions.ts';
 
 const database = databaseForFile();
 

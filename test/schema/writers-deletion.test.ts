@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { createMount, type Mount, one } from '../support/nodes.ts';
-import { refusal } from '../support/refusals.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createMount, type Mount, one } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
+import { keyOf, livePaths, type Writers, writersOn } from '../support/rows/writer-functions.ts';
 import { until } from '../support/until.ts';
-import { keyOf, livePaths, type Writers, writersOn } from '../support/writer-functions.ts';
 
 const database = databaseForFile();
 

@@ -2,8 +2,8 @@ import { createRequire } from 'node:module';
 import { expect, test } from 'vitest';
 import { CONFIG_FILE } from '../../src/package-root.ts';
 import { RUN_SETTINGS, SQL_SETTINGS } from '../../src/settings/server-settings.ts';
-import { OTHER_VALUES } from '../support/database-settings.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { OTHER_VALUES } from '../support/databases/database-settings.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile('empty');
 const { getSettings } = createRequire(import.meta.url)('graphile-migrate/dist/commands/_common.js') as {

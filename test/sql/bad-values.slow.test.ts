@@ -5,9 +5,9 @@ import type { Client } from 'pg';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { beginCommand, createNode, finishCommand } from '../../src/sql/index.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { createMount, one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { createMount, one } from '../support/rows/nodes.ts';
 import { until } from '../support/until.ts';
 
 const database = databaseForFile();

@@ -25,9 +25,9 @@ import {
   type SqlClient,
   startCommand,
 } from '../../src/sql/index.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { one } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -5,7 +5,7 @@ import { readRaises } from '../../dev/documents/raises.ts';
 import { type Reason, readReasons } from '../../dev/documents/render-reasons.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { REFUSAL_REASONS } from '../../src/sql/index.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
 

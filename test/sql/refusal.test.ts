@@ -1,7 +1,7 @@
 import { describe, expect, expectTypeOf, test } from 'vitest';
 import { isRefusal, type Refusal, type RefusalReason } from '../../src/sql/index.ts';
-import { createMount, createNode } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createMount, createNode } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 

@@ -13,8 +13,8 @@ import {
   restoreNode,
   type SqlClient,
 } from '../../src/sql/index.ts';
-import { levelsForFile } from '../support/levels.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);

@@ -4,8 +4,8 @@ import { closePool, getPool } from '../../src/index.ts';
 import { callForOne, type SqlFunction } from '../../src/sql/call.ts';
 import { beginCommand, createNode } from '../../src/sql/index.ts';
 import { parserOf } from '../../src/value-parsers.ts';
-import { createMount } from '../support/nodes.ts';
-import { databaseForFile } from '../support/test-database.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { createMount } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 const oids = [16, 17, 20, 23, 25, 114, 1007, 1009, 1016, 1184, 1231, 1700, 3802];

@@ -5,8 +5,8 @@ import { withClient } from '../../dev/with-client.ts';
 import { compilePackage } from '../../harness/compiled.ts';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { createOwner, testRole } from './test-role.ts';
-import { startTestServer } from './test-server.ts';
+import { createOwner, testRole } from './roles/test-role.ts';
+import { startTestServer } from './servers/test-server.ts';
 
 declare module 'vitest' {
   interface ProvidedContext {

@@ -3,7 +3,7 @@ import { findEmbeddedBinaries } from '../../dev/embedded/binaries.ts';
 import { type Server, type ServerOptions, serverUrl, startServer } from '../../dev/embedded/server.ts';
 import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
 import { systemBinaries } from '../../harness/system-binaries.ts';
-import { SERVER_FOLDER_PREFIX } from '../support/test-server.ts';
+import { SERVER_FOLDER_PREFIX } from '../support/servers/test-server.ts';
 
 /** A separate server that the run may kill. Unlike the tests' server, it writes durably. */
 export interface TortureServer {

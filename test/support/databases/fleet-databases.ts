@@ -1,0 +1,49 @@
+import type { FleetDatabase } from '../../../src/index.ts';
+import { MIGRATION_LOCK_KEY } from '../../../src/session/lock-holder.ts';
+import { committedMigrations, migrationNumber, numberAfterLast } from '../packages/committed-files.ts';
+import type { TestDatabase } from './test-database.ts';
+
+/** Databases in the form that programs give them. */
+export const named = (urls: Readonly<Record<string, string>>): readonly FleetDatabase[] =>
+  Object.entries(urls).map(([name, connectionString]) => ({ name, connectionString }));
+
+/** The URL with a setting for its sessions, so that it has other settings than the same URL without it. */
+export function withOption(url: string, option: string): string {
+  const other = new URL(url);
+  other.searchParams.set('options', `-c ${option}`);
+  return other.href;
+}
+
+// What a fleet may come across. Each changes a migrated database.
+
+const lastRecorded = `${migrationNumber(committedMigrations().at(-1) ?? '')}.sql`;
+
+/** The last migration is pending again; its objects are there. */
+export const forgetLast = (database: TestDatabase) =>
+  database.query('delete from graphile_migrate.migrations where filename = $1', [lastRecorded]);
+
+/** A later version has migrated it. */
+export const putAhead = (database: TestDatabase) =>
+  database.query(
+    `insert into graphile_migrate.migrations (filename, hash, previous_hash)
+     select '${numberAfterLast(1)}.sql', 'sha1:77', hash from graphile_migrate.migrations where filename = $1`,
+    [lastRecorded],
+  );
+
+/** Other files were applied. */
+export const diverge = (database: TestDatabase) =>
+  database.query('update graphile_migrate.migrations set hash = $2 where filename = $1', [
+    lastRecorded,
+    `sha1:${'0'.repeat(40)}`,
+  ]);
+
+/** Someone changed the schema by hand. */
+export const drift = (database: TestDatabase) =>
+  database.query('alter table filestore.nodes add column drifted_here text');
+
+/** Another migrator is at work, until the connection ends. */
+export async function lockOut(database: TestDatabase): Promise<{ release(): Promise<void> }> {
+  const holder = await database.connect();
+  await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
+  return { release: () => holder.end() };
+}
