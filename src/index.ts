@@ -8,13 +8,8 @@ export {
 } from './db/client.ts';
 export {
   assertMigrated,
-  type MigrationLogger,
-  type MigrationOptions,
-  type MigrationReport,
-  type MigrationStatus,
   migrationStatus,
   pendingMigrations,
-  type RunMigrationsOptions,
   runMigrations,
   verifySchema,
 } from './db/migrations.ts';
@@ -50,13 +45,6 @@ export {
   type MigrationSpan,
   type MigrationSpanError,
 } from './migrate/events.ts';
-export {
-  type FleetOptions,
-  fleetStatus,
-  type MigrateFleetOptions,
-  migrateFleet,
-  verifyFleet,
-} from './migrate/fleet.ts';
 export type {
   FleetEntry,
   FleetEvent,
@@ -67,10 +55,23 @@ export type {
   FleetResult,
   FleetStatus,
   FleetVerification,
-} from './migrate/fleet-report.ts';
+} from './migrate/fleet.ts';
+export {
+  type FleetOptions,
+  fleetStatus,
+  type MigrateFleetOptions,
+  migrateFleet,
+  verifyFleet,
+} from './migrate/fleet.ts';
 export type { LockTimeouts } from './migrate/lock-timeouts.ts';
 export type { AppliedMigration, MigrationState } from './migrate/plan.ts';
-export type { Migrator } from './migrate/survey.ts';
+export type {
+  MigrationLogger,
+  MigrationOptions,
+  MigrationReport,
+  RunMigrationsOptions,
+} from './migrate/run-state.ts';
+export type { MigrationStatus, Migrator } from './migrate/survey.ts';
 export { type DatabaseOptions, poolConfig } from './settings/database.ts';
 export type { DatabaseUrl, TlsSettings } from './settings/database-url.ts';
 export { readFleet } from './settings/fleet-file.ts';

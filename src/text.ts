@@ -17,6 +17,11 @@ export function asSentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
+/** Sentences of a message, without those that do not apply. */
+export function paragraph(...sentences: readonly (string | false | undefined)[]): string {
+  return sentences.filter(Boolean).join(' ');
+}
+
 /** Number of blank lines at the beginning. */
 export function blankLinesBefore(text: string): number {
   return text.slice(0, text.search(/\S|$/)).split('\n').length - 1;

@@ -1,6 +1,5 @@
 import pg from 'pg';
-import { readChecks } from '../../src/migrate/data-check-text.ts';
-import { evaluateChecks } from '../../src/migrate/data-checks.ts';
+import { evaluateChecks, readChecks } from '../../src/migrate/data-checks.ts';
 import { migrationSettings } from '../../src/settings/settings.ts';
 import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
 import { guidanceOf } from '../sources/guidance.ts';

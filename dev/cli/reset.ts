@@ -8,12 +8,7 @@ import { withWorkflow, YES_ERASE_OPTION } from './with-workflow.ts';
 export const reset = defineCommand({
   name: 'reset',
   summary: 'erase the development database and recreate it from the committed migrations',
-  options: {
-    'yes-erase': {
-      ...YES_ERASE_OPTION,
-      help: '(also commit, uncommit) erase this database, although it is on another machine',
-    },
-  },
+  options: { 'yes-erase': YES_ERASE_OPTION },
   async run(output, { 'yes-erase': yesErase }) {
     return withWorkflow(output, {}, async (context) => {
       const { resetDatabase } = await import('../workflow/reset-database.ts');

@@ -59,5 +59,10 @@ function serverEndedError({ startedHere, folder }: Embedded): FilestoreError {
   );
 }
 
-/** Names a database that may be erased. The help explains it once, at `reset`. */
-export const YES_ERASE_OPTION = { type: 'string', value: '<database>' } as const satisfies CommandOption;
+/** Names a database that may be erased. */
+export const YES_ERASE_OPTION = {
+  type: 'string',
+  value: '<database>',
+  help: 'erase this database, although it is on another machine',
+  isShared: true,
+} as const satisfies CommandOption;

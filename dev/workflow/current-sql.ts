@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { FilestoreError } from '../../src/errors.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
-import { readChecks } from '../../src/migrate/data-check-text.ts';
+import { readChecks } from '../../src/migrate/data-checks.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { readIfThere } from '../read-if-there.ts';
 import { lineEndProblems } from '../sources/line-ends.ts';

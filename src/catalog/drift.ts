@@ -10,6 +10,8 @@ import type { LiveCatalog } from './model.ts';
 import { readCatalog } from './read.ts';
 import { checkRights } from './rights.ts';
 
+export { checkRights };
+
 /** The result of comparing the live schema with the model of the package. */
 export type SchemaCheck =
   | {

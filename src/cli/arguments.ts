@@ -15,23 +15,16 @@ export type Arguments =
 
 const NAME_WIDTH = 8;
 const OPTION_WIDTH = 13;
+const SHARED_WIDTH = 22;
 
 /** The help for the whole command line. */
 export function usageOf({ commands, databaseHelp }: CommandLine): string {
-  const having = (option: string) =>
-    commands
-      .filter(({ options }) => option in options)
-      .map(({ name }) => name)
-      .join(', ');
   return `Usage: filestore-db <command> [options]
 
 Commands:
 ${commands.flatMap(helpOf).join('\n')}
 
-  --json               one JSON document on stdout, everything else on stderr (${having('json')})
-  --databases <list>   many databases: a file, or env:VARIABLE, with a name and a URL (or the variable
-                       that holds it) on each line (${having('databases')})
-  --concurrency <n>    how many of them at once (8)
+${describeShared(commands).join('\n')}
 
 ${databaseHelp}
 
@@ -40,64 +33,24 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or settings; 3 migrations pending (s
 `;
 }
 
-function helpOf({ name, argument, summary, options }: Command): readonly string[] {
-  const lines = Object.entries(options).flatMap(([option, { short, value, help }]) => {
-    if (help === undefined) return [];
-    const names = `${short === undefined ? '' : `-${short}, `}--${option}${value === undefined ? '' : ` ${value}`}`;
-    return [`${' '.repeat(NAME_WIDTH + 4)}${names.padEnd(OPTION_WIDTH)}  ${help}`];
+/** The options that several commands have, with the names of these commands. */
+function describeShared(commands: readonly Command[]): readonly string[] {
+  const shared = new Map(
+    commands.flatMap(({ options }) => Object.entries(options).filter(([, { isShared }]) => isShared)),
+  );
+  return [...shared].flatMap(([name, option]) => {
+    const having = commands.filter(({ options }) => name in options).map((command) => command.name);
+    const [first = '', ...rest] = [option.help].flat();
+    const text = [first, ...rest].join(`\n${' '.repeat(SHARED_WIDTH + 4)}`);
+    return `  ${namesOf(name, option).padEnd(SHARED_WIDTH)}  ${text} (${having.join(', ')})`;
   });
+}
+
+function helpOf({ name, argument, summary, options }: Command): readonly string[] {
+  const lines = Object.entries(options).flatMap(([name, option]) =>
+    option.isShared
+      ? []
+      : [`${' '.repeat(NAME_WIDTH + 4)}${namesOf(name, option).padEnd(OPTION_WIDTH)}  ${option.help}`],
+  );
   const called = argument === undefined ? name : `${name} <${argument}>`;
   return [`  ${called.padEnd(NAME_WIDTH)}  ${summary}`, ...lines];
-}
-
-/** Reads the command line. An unknown argument is an error. */
-export function readArguments(args: readonly string[], commands: readonly Command[]): Arguments {
-  let parsed: ReturnType<typeof parse>;
-  try {
-    parsed = parse(args, commands);
-  } catch (error) {
-    return { type: 'wrong', why: error instanceof Error ? error.message : String(error) };
-  }
-  const { values, positionals } = parsed;
-  if (values.help) return { type: 'help' };
-  const [name, ...rest] = positionals;
-  if (name === undefined) return { type: 'wrong', why: 'No command was given.' };
-  const command = commands.find((candidate) => candidate.name === name);
-  if (command === undefined) return { type: 'wrong', why: `There is no command${quoted(name)}.` };
-  const words = command.argument === undefined ? [] : [command.argument];
-  // Not quoted: it may be a pasted password.
-  if (rest.length > words.length) {
-    return {
-      type: 'wrong',
-      why: `${name} takes no ${words.length === 0 ? 'other' : 'second'} word. The given one is not shown here.`,
-    };
-  }
-  if (rest.length < words.length) return { type: 'wrong', why: `${name} needs the key of a ${words[0]}.` };
-  const unknown = Object.keys(values).find((option) => !Object.hasOwn(command.options, option));
-  if (unknown !== undefined) return { type: 'wrong', why: `${name} has no option --${unknown}.` };
-  const given = Object.fromEntries(words.map((word, index) => [word, rest[index]]));
-  return { type: 'command', command, flags: { ...flagsOf(command, values), ...given } };
-}
-
-/** A first word as a message shows it: only what may be a mistyped command, since others may hold a password. */
-function quoted(word: string): string {
-  return /^[a-z-]{1,16}$/i.test(word) ? ` "${word}"` : ' of that name, which is not shown here';
-}
-
-function parse(args: readonly string[], commands: readonly Command[]) {
-  const options: Readonly<Record<string, CommandOption>> = Object.assign(
-    { help: { type: 'boolean', short: 'h' } },
-    ...commands.map((command) => command.options),
-  );
-  return parseArgs({ args: [...args], allowPositionals: true, options });
-}
-
-function flagsOf({ options }: Command, values: ReturnType<typeof parse>['values']): Flags {
-  return Object.fromEntries(
-    Object.entries(options).map(([name, { type }]) => {
-      const value = values[name];
-      if (type === 'boolean') return [name, value === true];
-      return [name, typeof value === 'string' ? value : undefined];
-    }),
-  );
-}

@@ -1,14 +1,20 @@
 import type { ConnectionSettings } from '../settings/settings.ts';
-import type { Output } from './output.ts';
+import type { Output, StdoutKind } from './output.ts';
 
-/** An option of a command, in the form of node:util's parseArgs. */
+/** An option of a command, in the form of node:util's parseArgs. All that is special about it is declared here. */
 export interface CommandOption {
   readonly type: 'boolean' | 'string';
   readonly short?: string;
   /** What the help shows for the value, such as `<text>`. */
   readonly value?: string;
-  /** Absent for `--json`, which the help explains once for all commands. */
-  readonly help?: string;
+  /** Its lines in the help. */
+  readonly help: readonly string[] | string;
+  /** Whether the help explains it once for all commands. */
+  readonly isShared?: boolean;
+  /** What stdout has with it, instead of lines for people. */
+  readonly stdout?: StdoutKind;
+  /** Why it does not work with `--databases`, and what to do instead; absent if it does. */
+  readonly notForFleets?: string;
 }
 
 type Options = Readonly<Record<string, CommandOption>>;
@@ -44,7 +50,17 @@ export interface Command {
   run(output: Output, flags: Flags, withDatabase: WithDatabase): Promise<number>;
 }
 
-export const JSON_OPTION = { type: 'boolean' } as const satisfies CommandOption;
+export const JSON_OPTION = {
+  type: 'boolean',
+  help: 'one JSON document on stdout, everything else on stderr',
+  isShared: true,
+  stdout: 'json',
+} as const satisfies CommandOption;
+
+export const ALLOW_AHEAD_OPTION = {
+  type: 'boolean',
+  help: 'exit with 0 if a later version has migrated the database',
+} as const satisfies CommandOption;
 
 /** A command whose handler gets exactly the options that it declares. */
 export function defineCommand<const T extends Options, const Name extends string | undefined = undefined>(

@@ -1,19 +1,17 @@
-import { FilestoreError, SettingsError } from '../errors.ts';
+import { FilestoreError } from '../errors.ts';
 import {
+  type FleetEntry,
+  type FleetMigration,
   type FleetOptions,
+  type FleetReport,
+  type FleetStatus,
+  type FleetVerification,
   fleetStatus,
+  matchResult,
   migrateFleet,
   readConcurrency,
   verifyFleet,
 } from '../migrate/fleet.ts';
-import {
-  type FleetEntry,
-  type FleetMigration,
-  type FleetReport,
-  type FleetStatus,
-  type FleetVerification,
-  matchResult,
-} from '../migrate/fleet-report.ts';
 import { readFleet } from '../settings/fleet-file.ts';
 import { count } from '../text.ts';
 import type { Flags } from './define-command.ts';
@@ -78,12 +76,6 @@ export async function runFleetCommand(
   output: Output,
   flags: Flags,
 ): Promise<number> {
-  if (flags['dry-run'] === true) {
-    throw new SettingsError(
-      'dry-run',
-      '--dry-run prints the SQL of one database. Use status --databases to see what is pending in many, or leave out --databases.',
-    );
-  }
   const allowAhead = flags['allow-ahead'] === true;
   if (name === 'migrate') return runEach(name, migrate(allowAhead), source, output, flags);
   if (name === 'status') return runEach(name, status(allowAhead), source, output, flags);

@@ -5,7 +5,7 @@ import {
   type FleetReport,
   type FleetResult,
   matchResult,
-} from '../migrate/fleet-report.ts';
+} from '../migrate/fleet.ts';
 import { count, seconds } from '../text.ts';
 import type { Output } from './output.ts';
 import type { Paint } from './paint.ts';

@@ -2,8 +2,8 @@ import { pendingMigrations, runMigrations } from '../db/migrations.ts';
 import { DatabaseAheadError } from '../errors.ts';
 import type { EvaluatedCheck, PendingMigration } from '../migrate/data-checks.ts';
 import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
-import { capitalized, count, seconds } from '../text.ts';
-import { defineCommand, JSON_OPTION } from './define-command.ts';
+import { capitalized, count, paragraph, seconds } from '../text.ts';
+import { ALLOW_AHEAD_OPTION, defineCommand, JSON_OPTION } from './define-command.ts';
 import type { AheadDocument, DryRunDocument, MigrateDocument } from './documents.ts';
 import { DONE, exitCodeOf } from './exit-codes.ts';
 import { errorDocument, type Output } from './output.ts';
@@ -17,12 +17,18 @@ export const migrate = defineCommand({
     events: {
       type: 'boolean',
       help: 'print each event as a line of JSON, and the document of --json as the last one',
+      stdout: 'events',
     },
-    'dry-run': { type: 'boolean', help: 'print their SQL instead; changes nothing' },
-    'allow-ahead': {
+    'dry-run': {
       type: 'boolean',
-      help: 'exit with 0 if a later version has migrated the database',
+      help: 'print their SQL instead; changes nothing',
+      stdout: 'text',
+      notForFleets: paragraph(
+        '--dry-run prints the SQL of one database.',
+        'Use status --databases to see what is pending in many, or leave out --databases.',
+      ),
     },
+    'allow-ahead': ALLOW_AHEAD_OPTION,
   },
   run(output, flags, withDatabase) {
     return withDatabase(output, async (connection) => {

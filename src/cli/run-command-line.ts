@@ -1,6 +1,6 @@
 import { FilestoreError } from '../errors.ts';
 import { type CommandLine, readArguments, usageOf } from './arguments.ts';
-import type { WithDatabase } from './define-command.ts';
+import type { Command, WithDatabase } from './define-command.ts';
 import type { FailureDocument } from './documents.ts';
 import { DONE, exitCodeOf, FAILED, WRONG_USAGE } from './exit-codes.ts';
 import { errorDocument, type Output, openOutput, type StdoutKind } from './output.ts';
@@ -24,13 +24,13 @@ export async function runCommandLine(
   }
   if (read.type === 'wrong') {
     process.stderr.write(`${read.why}\n\n${usageOf(commandLine)}`);
-    const output = openOutput(stdoutKindOf((option) => args.includes(`--${option}`)));
+    const output = openOutput(stdoutKindOf(commandLine.commands, (option) => args.includes(`--${option}`)));
     const error = { code: 'WRONG_USAGE', message: read.why } as const;
     output.document({ ok: false, command: null, error } satisfies FailureDocument);
     return WRONG_USAGE;
   }
   const { command, flags } = read;
-  const output = openOutput(stdoutKindOf((option) => flags[option] === true));
+  const output = openOutput(stdoutKindOf([command], (option) => flags[option] === true));
   let variable: string | null | undefined;
   const withNamedDatabase: WithDatabase = (to, work) =>
     withDatabase(to, (connection) => {
@@ -63,9 +63,10 @@ export async function runCommandLine(
   }
 }
 
-function stdoutKindOf(isSet: (option: string) => boolean): StdoutKind {
-  if (isSet('events')) return 'events';
-  if (isSet('json')) return 'json';
-  // A dry run prints SQL.
-  return isSet('dry-run') ? 'text' : 'lines';
+/** What stdout has with the given options. What programs read takes precedence. */
+function stdoutKindOf(commands: readonly Command[], isSet: (option: string) => boolean): StdoutKind {
+  const kinds = commands
+    .flatMap(({ options }) => Object.entries(options))
+    .flatMap(([name, { stdout }]) => (stdout !== undefined && isSet(name) ? [stdout] : []));
+  return (['events', 'json', 'text'] as const).find((kind) => kinds.includes(kind)) ?? 'lines';
 }

@@ -3,7 +3,7 @@ import type { Migrator } from '../migrate/survey.ts';
 import { describeHolderAndSince } from '../session/lock-holder.ts';
 import { describeConnection } from '../settings/settings.ts';
 import { capitalized, count } from '../text.ts';
-import { defineCommand, JSON_OPTION } from './define-command.ts';
+import { ALLOW_AHEAD_OPTION, defineCommand, JSON_OPTION } from './define-command.ts';
 import type { StatusDocument } from './documents.ts';
 import { exitCodeOfState } from './exit-codes.ts';
 
@@ -12,7 +12,7 @@ export const status = defineCommand({
   summary: 'compare the history of the database with the migrations of this package; changes nothing',
   options: {
     json: JSON_OPTION,
-    'allow-ahead': { type: 'boolean', help: 'as above' },
+    'allow-ahead': ALLOW_AHEAD_OPTION,
   },
   run(output, flags, withDatabase) {
     return withDatabase(output, async (connection) => {

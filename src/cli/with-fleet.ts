@@ -1,10 +1,22 @@
 import { SettingsError } from '../errors.ts';
 import type { Command, CommandOption } from './define-command.ts';
 
-/** Without a help text each, since the help explains them once for all commands. */
 const FLEET_OPTIONS = {
-  databases: { type: 'string' },
-  concurrency: { type: 'string' },
+  databases: {
+    type: 'string',
+    value: '<list>',
+    help: [
+      'many databases: a file, or env:VARIABLE, with a name and a URL (or the variable',
+      'that holds it) on each line',
+    ],
+    isShared: true,
+  },
+  concurrency: {
+    type: 'string',
+    value: '<n>',
+    help: 'how many of them at once, 8 by default',
+    isShared: true,
+  },
 } as const satisfies Readonly<Record<string, CommandOption>>;
 
 /** The command, which with `--databases` works on all databases of a list. */
@@ -20,6 +32,9 @@ export function withFleet(command: Command): Command {
           'concurrency',
           '--concurrency is for many databases. Give their list with --databases, or leave it out.',
         );
+      }
+      for (const [name, { notForFleets }] of Object.entries(command.options)) {
+        if (flags[name] === true && notForFleets !== undefined) throw new SettingsError(name, notForFleets);
       }
       // Most runs are for one database, and need none of this.
       const { runFleetCommand } = await import('./fleet-command.ts');

@@ -1,5 +1,5 @@
 // The words of graphile-migrate that this package recognises. The library does not guarantee them, so its version is
-// pinned. If they change, a run reads the history to see what was applied (src/migrate/note-applied.ts).
+// pinned. If they change, a run reads the history to see what was applied (noteUnreported in src/migrate/apply.ts).
 
 /** @import { ThreadTarget } from './protocol.ts' */
 

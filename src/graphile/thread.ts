@@ -1,4 +1,7 @@
 import { Worker } from 'node:worker_threads';
+import type { Database } from '../settings/database.ts';
+import { RUN_SETTINGS } from '../settings/server-settings.ts';
+import type { MigrationSettings } from '../settings/settings.ts';
 import { LOCKED_OUT } from './library-words.mjs';
 import type {
   StopRequest,
@@ -9,6 +12,12 @@ import type {
   ThreadMessage,
   ThreadOutcome,
 } from './protocol.ts';
+
+interface MigrateThreadInput {
+  readonly database: Database;
+  readonly settings: MigrationSettings;
+  readonly configFile: string;
+}
 
 /** graphile-migrate in a thread, which loads in parallel to the caller. */
 export interface GraphileThread {
@@ -21,6 +30,24 @@ export interface GraphileThread {
   stop(): void;
   /** Ends the thread at once. */
   end(): Promise<void>;
+}
+
+/** Starts a thread that migrates a database once. Its settings override the defaults of role and database. */
+export function startMigrateThread({ database, settings, configFile }: MigrateThreadInput): GraphileThread {
+  const { config } = database;
+  return startThread({
+    connections: { main: config },
+    owner: config.user ?? config.database,
+    configFile,
+    serverSettings: {
+      ...RUN_SETTINGS,
+      lock_timeout: String(settings.lockTimeoutMs),
+      statement_timeout: String(settings.statementTimeoutMs),
+    },
+    clearSession: settings.pooler === 'session',
+    preload: ['migrate'],
+    single: true,
+  });
 }
 
 /** Starts the thread. */

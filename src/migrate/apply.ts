@@ -1,24 +1,43 @@
-import { LockNotAcquiredError } from '../errors.ts';
+import { LockNotAcquiredError, MigrationFailedError } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
-import type { MigrationLimits, ThreadEvent, ThreadOutcome } from '../graphile/protocol.ts';
+import {
+  causeOf,
+  type MigrationLimits,
+  type ThreadEvent,
+  type ThreadFailure,
+  type ThreadOutcome,
+} from '../graphile/protocol.ts';
 import { type GraphileThread, isLockedOut } from '../graphile/thread.ts';
-import { PassingFailure } from '../session/connection-error.ts';
+import {
+  connectionLostError,
+  isConnectionLoss,
+  isTemporary,
+  TemporaryFailure,
+} from '../session/connection-error.ts';
 import { UNKNOWN_HOLDER } from '../session/lock-holder.ts';
-import { type Watch, watchMigration } from './blockers.ts';
+import type { Session } from '../session/session.ts';
+import { capitalized, paragraph, seconds } from '../text.ts';
+import { type Watch, watchBlockers } from './blockers.ts';
 import { cancelThread } from './cancel.ts';
-import { worksConcurrently } from './invalid-index.ts';
-import { failureOf } from './migration-failure.ts';
-import { noteApplied, noteUnreported } from './note-applied.ts';
-import type { Run, Surveyed } from './run-state.ts';
+import { clearAfterFailure, clearInvalidIndexes, worksConcurrently } from './invalid-index.ts';
+import { defaultPrivilegesRemedy, migrationFailedError } from './migration-failure.ts';
+import type { Run } from './run-state.ts';
+import type { Survey } from './survey.ts';
 
-/**
- * Applies the pending migrations and watches for blockers. Returns when all are applied, or throws.
- * @param before Name of the file before which to stop; null to apply all.
- */
-export async function apply(locked: Surveyed, thread: GraphileThread, before: string | null): Promise<void> {
-  const { run, session, found, pending } = locked;
+/** The migrations to apply at once, under the lock. */
+export interface Part {
+  readonly found: Survey;
+  readonly pending: readonly CommittedMigration[];
+  /** The migration before which to stop. */
+  readonly next: CommittedMigration | undefined;
+}
+
+/** Applies a part of the pending migrations, and watches what blocks them. Returns when all are applied, or throws. */
+export async function apply(run: Run, session: Session, part: Part, thread: GraphileThread): Promise<void> {
+  const { signal, emit, migrationsFolder } = run;
+  await clearInvalidIndexes(run, session, part);
   // The signal may have been aborted before the listener below was added.
-  run.signal.throwIfAborted();
+  signal.throwIfAborted();
   const watch: Watch = {
     current: undefined,
     blockers: '',
@@ -26,61 +45,40 @@ export async function apply(locked: Surveyed, thread: GraphileThread, before: st
     sentAt: [],
     gaveUpOn: undefined,
   };
-  const onEvent = (event: ThreadEvent) => {
-    if (event.type === 'warning') run.emit(event);
-    if (event.type === 'connected') run.progress.pids.add(event.pid);
-    if (event.type === 'sent') watch.sentAt.push(performance.now());
-    if (event.type !== 'start' && event.type !== 'end') return;
-    const filename = event.target.committed ?? '';
-    const migration = pending.find((one) => one.filename === filename);
-    if (event.type === 'start') {
-      watch.current = migration && { migration, startedAt: performance.now() };
-      watch.blockers = '';
-      watch.blockedSince = undefined;
-      run.emit({ type: 'migration-start', filename });
-      run.spans.begin('migration', filename);
-    } else {
-      watch.current = undefined;
-      watch.sentAt.pop();
-      noteApplied(run, filename, event.durationMs);
-      run.spans.end();
-    }
-  };
   const cancel = () => {
     cancelThread(session, thread).catch(() => undefined);
   };
   const stop = new AbortController();
-  watchMigration(locked, watch, thread, stop.signal, cancel).catch(() => {
+  watchBlockers(run, session, watch, thread, stop.signal, cancel).catch(() => {
     if (stop.signal.aborted) return;
     const message =
       "The connection that holds this run's lock was lost. graphile-migrate's own lock still excludes other runs.";
-    run.emit({ type: 'warning', message });
+    emit({ type: 'warning', message });
   });
-  run.signal.addEventListener('abort', cancel);
+  signal.addEventListener('abort', cancel);
   let outcome: ThreadOutcome;
   try {
-    const { migrationsFolder } = run;
-    const makeBookkeeping = !found.bookkeepingIsWhole;
-    const limits = Object.fromEntries(pending.map((one) => [one.filename, limitsOf(run, one)]));
     outcome = await thread.run(
-      { type: 'migrate', migrationsFolder, makeBookkeeping, limits, before },
-      onEvent,
+      {
+        type: 'migrate',
+        migrationsFolder,
+        makeBookkeeping: !part.found.bookkeepingIsWhole,
+        limits: Object.fromEntries(part.pending.map((one) => [one.filename, limitsOf(run, one)])),
+        before: part.next?.filename ?? null,
+      },
+      (event) => noteEvent(run, part, watch, event),
     );
   } finally {
-    run.signal.removeEventListener('abort', cancel);
+    signal.removeEventListener('abort', cancel);
     stop.abort();
   }
-  await noteUnreported(locked, watch, outcome);
-  if (outcome.type === 'done') return;
-  if (!isLockedOut(outcome)) throw await failureOf(locked, outcome, watch);
-  const reason = `graphile-migrate itself is running on ${found.where}.`;
-  const message = `${reason} Run this again when it is done; nothing is applied twice.`;
-  throw new PassingFailure(reason, new LockNotAcquiredError(message, UNKNOWN_HOLDER, run.progress.applied));
+  await noteUnreported(run, session, part, watch, outcome);
+  if (outcome.type === 'failed') throw await errorOf(run, session, part, watch, outcome);
 }
 
 /**
  * A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. These waits block no
- * one, and {@link watchMigration} monitors them.
+ * one, and {@link watchBlockers} monitors them.
  */
 function limitsOf({ settings, progress }: Run, migration: CommittedMigration): MigrationLimits {
   const { filename, transaction } = migration;
@@ -91,4 +89,147 @@ function limitsOf({ settings, progress }: Run, migration: CommittedMigration): M
     transaction,
     settings: { lock_timeout: String(lockTimeoutMs), statement_timeout: String(statementTimeoutMs) },
   };
+}
+
+function noteEvent(run: Run, { pending }: Part, watch: Watch, event: ThreadEvent): void {
+  if (event.type === 'warning') run.emit(event);
+  if (event.type === 'connected') run.progress.pids.add(event.pid);
+  if (event.type === 'sent') watch.sentAt.push(performance.now());
+  if (event.type !== 'start' && event.type !== 'end') return;
+  const filename = event.target.committed ?? '';
+  if (event.type === 'start') {
+    const migration = pending.find((one) => one.filename === filename);
+    const isConcurrent = migration !== undefined && worksConcurrently(migration);
+    watch.current = migration && { migration, isConcurrent, startedAt: performance.now() };
+    watch.blockers = '';
+    watch.blockedSince = undefined;
+    run.emit({ type: 'migration-start', filename });
+    run.spans.begin('migration', filename);
+  } else {
+    watch.current = undefined;
+    watch.sentAt.pop();
+    noteApplied(run, filename, event.durationMs);
+    run.spans.end();
+  }
+}
+
+function noteApplied({ progress, emit }: Run, filename: string, durationMs: number): void {
+  progress.durations.set(filename, durationMs);
+  emit({ type: 'migration-end', filename, durationMs });
+}
+
+/**
+ * Notes migrations that the history records although the thread did not report their end, because the installed
+ * graphile-migrate logs other words than src/graphile/library-words.mjs has.
+ * @throws {MigrationFailedError} graphile-migrate ended without an error, and the history lacks one of them.
+ */
+async function noteUnreported(
+  run: Run,
+  session: Session,
+  { pending }: Part,
+  { sentAt }: Watch,
+  outcome: ThreadOutcome,
+): Promise<void> {
+  if (sentAt.length === 0 || (outcome.type === 'failed' && !(await session.isAlive()))) return;
+  const { progress } = run;
+  const endedAt = performance.now();
+  const { rows } = await session.query<{ hash: string }>('select hash from graphile_migrate.migrations');
+  const recorded = new Set(rows.map(({ hash }) => hash));
+  const open = pending.filter(({ filename }) => !progress.durations.has(filename)).slice(0, sentAt.length);
+  // The server may have committed the failed migration. The next attempt or run notices that.
+  const failing = outcome.type === 'failed' ? outcome.target?.committed : undefined;
+  const unreported = open.filter(({ filename, hash }) => recorded.has(hash) && filename !== failing);
+  for (const [index, { filename }] of unreported.entries()) {
+    const startedAt = sentAt[index] ?? endedAt;
+    const durationMs = (sentAt[index + 1] ?? endedAt) - startedAt;
+    noteApplied(run, filename, durationMs);
+    run.spans.endMigration(filename, startedAt, durationMs);
+  }
+  const compareVersions = 'version (npm ls graphile-migrate) with the one in package.json of this package';
+  if (unreported.length > 0) {
+    const message = paragraph(
+      'The installed graphile-migrate logs words that this package does not know.',
+      `According to the history, it applied ${namesOf(unreported)}.`,
+      `Compare the installed ${compareVersions}.`,
+    );
+    run.emit({ type: 'warning', message });
+  }
+  const missing = open.filter(({ hash }) => !recorded.has(hash));
+  if (outcome.type === 'failed' || missing.length === 0) return;
+  const message = paragraph(
+    `graphile-migrate ended without an error, but ${run.database.where} does not record ${namesOf(missing)}.`,
+    `Compare its installed ${compareVersions}, and run this again.`,
+    progress.appliedAndKept,
+  );
+  throw new MigrationFailedError(message, null, null, progress.applied);
+}
+
+function namesOf(migrations: readonly CommittedMigration[]): string {
+  return migrations.map(({ filename }) => filename).join(', ');
+}
+
+/** SQLSTATEs of lock failures, after which another attempt can succeed (PostgreSQL manual, appendix A). */
+const LOCK_FAILURES: Readonly<Record<string, string>> = {
+  '55P03': 'did not get the lock it needs within its lock timeout',
+  '40P01': 'ran into a deadlock',
+};
+
+/** The error for a failure of the thread; temporary if another attempt can succeed. */
+async function errorOf(
+  run: Run,
+  session: Session,
+  part: Part,
+  { gaveUpOn, blockers: seen }: Watch,
+  failure: ThreadFailure,
+): Promise<MigrationFailedError | TemporaryFailure> {
+  const { where } = run.database;
+  const { applied, durations, lockWaits } = run.progress;
+  if (isLockedOut(failure)) {
+    const reason = `graphile-migrate itself is running on ${where}.`;
+    const message = `${reason} Run this again when it is done; nothing is applied twice.`;
+    return new TemporaryFailure(reason, new LockNotAcquiredError(message, UNKNOWN_HOLDER, applied));
+  }
+  const { code } = failure.error;
+  const filename = failure.target?.committed ?? null;
+  const migration = part.pending.find((one) => one.filename === filename);
+  const alive = await session.isAlive();
+  if (alive && migration !== undefined) {
+    await clearAfterFailure(run, session, part, migration, gaveUpOn === migration);
+  }
+  const remedy = alive && code === '42501' ? await defaultPrivilegesRemedy(session) : undefined;
+  const lockFailure = LOCK_FAILURES[code ?? ''];
+  // Earlier blockers are no cause of another failure.
+  const blockers = lockFailure !== undefined || gaveUpOn !== undefined ? seen : '';
+  const error = migrationFailedError(failure, migration, applied, blockers, remedy);
+  if (gaveUpOn !== undefined) {
+    if (durations.has(gaveUpOn.filename)) {
+      const reason = `${gaveUpOn.filename} was applied in the moment in which the run gave up waiting for its locks.`;
+      return new TemporaryFailure(reason, error, { atOnce: true });
+    }
+    const waited = seconds(run.settings.lockWaitMs);
+    const message = paragraph(
+      `Migration ${gaveUpOn.filename} waited ${waited} for ${blockers}, and was cancelled.`,
+      'End that transaction or wait for its end, and run this again.',
+      'Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer.',
+    );
+    return new MigrationFailedError(message, error.place, error.sqlState, error.applied, { cause: error });
+  }
+  if (lockFailure !== undefined) {
+    const who = blockers === '' ? '' : `; blocked by ${blockers}`;
+    const isInWay = migration !== undefined && !worksConcurrently(migration);
+    const lockWaitedMs = isInWay
+      ? lockWaits.noteTimeout(migration.filename, run.settings.lockTimeoutMs, failure.ranMs)
+      : null;
+    return new TemporaryFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error, { lockWaitedMs });
+  }
+  const cause = causeOf(failure.error);
+  // If only one of the two sessions ended, someone ended it on purpose.
+  const isByHand = alive && code === '57P01';
+  if (isConnectionLoss(cause) && !isByHand) {
+    const lost = connectionLostError(where, cause, applied, filename);
+    return new TemporaryFailure(`The connection to ${where} was lost.`, lost);
+  }
+  if (filename !== null || !isTemporary(cause)) return error;
+  const reason = `${capitalized(where)} refused the run a second connection: ${cause.message}.`;
+  return new TemporaryFailure(reason, error);
 }

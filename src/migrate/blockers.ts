@@ -9,9 +9,9 @@ import {
   readHolder,
   sessionHolder,
 } from '../session/lock-holder.ts';
+import type { Session } from '../session/session.ts';
 import type { IndexBuild } from './events.ts';
-import { worksConcurrently } from './invalid-index.ts';
-import type { Surveyed } from './run-state.ts';
+import type { Run } from './run-state.ts';
 
 const LOOK_MS = 50;
 const REPORT_EVERY_MS = 1_000;
@@ -24,7 +24,9 @@ interface SightRow {
 
 /** The migration that is being applied, and the sessions that block it. */
 export interface Watch {
-  current: { readonly migration: CommittedMigration; readonly startedAt: number } | undefined;
+  current:
+    | { readonly migration: CommittedMigration; readonly isConcurrent: boolean; readonly startedAt: number }
+    | undefined;
   /** The sessions that last blocked it, in words; empty if there were none. */
   blockers: string;
   blockedSince: number | undefined;
@@ -39,8 +41,9 @@ export interface Watch {
  * build. Without the right to see other roles' statistics, it reports less.
  * @param giveUp Called once, when the run has waited long enough for blocking sessions.
  */
-export async function watchMigration(
-  { run, session }: Surveyed,
+export async function watchBlockers(
+  run: Run,
+  session: Session,
   watch: Watch,
   thread: GraphileThread,
   signal: AbortSignal,
@@ -85,14 +88,14 @@ export async function watchMigration(
  */
 function untilNextLook({ current }: Watch): number {
   if (current === undefined) return LOOK_MS;
-  if (worksConcurrently(current.migration)) return REPORT_EVERY_MS;
+  if (current.isConcurrent) return REPORT_EVERY_MS;
   return Math.min(Math.max(LOOK_MS, (performance.now() - current.startedAt) / 10), REPORT_EVERY_MS);
 }
 
 /** Concurrent index work waits for the snapshots of others, and each look has one. So the first look is after a second. */
 function isTimeToLook({ current }: Watch): boolean {
   if (current === undefined) return false;
-  return !worksConcurrently(current.migration) || performance.now() - current.startedAt >= REPORT_EVERY_MS;
+  return !current.isConcurrent || performance.now() - current.startedAt >= REPORT_EVERY_MS;
 }
 
 const sightOf = (pid: number) => `select

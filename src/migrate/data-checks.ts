@@ -10,10 +10,102 @@ import { isConnectionLoss } from '../session/connection-error.ts';
 import type { Queryable } from '../session/session.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
-import { placeAt } from '../sql-text.ts';
+import { isWord, placeAt, tokenize } from '../sql-text.ts';
 import { asSentence, capitalized, count, printable, seconds } from '../text.ts';
-import { type MigrationCheck, readChecks } from './data-check-text.ts';
-import type { Surveyed } from './run-state.ts';
+import type { Run } from './run-state.ts';
+
+/**
+ * A condition about the data that must hold before a migration runs. It is written in comments at the top of the
+ * migration, so graphile-migrate hashes it and ignores it:
+ *
+ *     --check: Some mounts have no contact. Set backend_mounts.contact first.
+ *     --  select not exists (select from filestore.backend_mounts where contact is null)
+ */
+export interface DataCheck {
+  /** What is wrong if it does not hold, and what to do. */
+  readonly message: string;
+  /** One select. Positions in it have the same columns as in the file. */
+  readonly sql: string;
+  /** Line of the message in the file, from 1. The select begins in the next one. */
+  readonly line: number;
+}
+
+/** Why a check of a migration is invalid. */
+export interface CheckProblem {
+  readonly line: number;
+  /** Such as `is a check without a message`. */
+  readonly what: string;
+  readonly remedy: string;
+}
+
+export interface DataChecks {
+  readonly checks: readonly DataCheck[];
+  readonly problems: readonly CheckProblem[];
+}
+
+const HEAD = /^--[ \t]*check:(.*)$/;
+const QUERY = /^--((?:[ \t]{2,}|\t)\S.*)$/;
+/** Stricter than HEAD, because a later comment may begin with "-- check:". */
+const MISPLACED = /^--check:/;
+const BLANK_OR_COMMENT = /^\s*(?:--.*)?$/;
+const INCLUDE = /^--![ \t]*include/i;
+
+/**
+ * The checks in the SQL of a migration: those above its first statement and its first include.
+ * @param linesBefore Number of lines of the file before the text.
+ */
+export function readChecks(text: string, linesBefore = 0): DataChecks {
+  const lines = text.split('\n');
+  const top = lines.findIndex((line) => !BLANK_OR_COMMENT.test(line) || INCLUDE.test(line));
+  const end = top === -1 ? lines.length : top;
+  const checks: DataCheck[] = [];
+  const problems: CheckProblem[] = [];
+  for (const [index, content] of lines.entries()) {
+    const line = linesBefore + index + 1;
+    if (index >= end) {
+      if (!MISPLACED.test(content)) continue;
+      const remedy = 'Move it to the top of the migration.';
+      problems.push({ line, what: 'is a check below the first statement or include', remedy });
+      continue;
+    }
+    const message = HEAD.exec(content)?.[1]?.trim();
+    if (message === undefined) continue;
+    const check = { message, sql: queryBelow(lines.slice(index + 1, end)), line };
+    const problem = problemOf(check);
+    if (problem === undefined) checks.push(check);
+    else problems.push({ line, ...problem });
+  }
+  return { checks, problems };
+}
+
+/** The select in the comment lines below a message, with blanks in place of the dashes. */
+function queryBelow(lines: readonly string[]): string {
+  const end = lines.findIndex((line) => !QUERY.test(line));
+  return lines
+    .slice(0, end === -1 ? lines.length : end)
+    .map((line) => line.replace(QUERY, '  $1'))
+    .join('\n');
+}
+
+function problemOf({ message, sql }: DataCheck): Omit<CheckProblem, 'line'> | undefined {
+  const tokens = tokenize(sql);
+  if (message === '') {
+    const remedy = 'Write after "--check:" what is wrong, and what to do about it.';
+    return { what: 'is a check without a message', remedy };
+  }
+  if (tokens.length === 0) {
+    const remedy = 'Write one select in the lines below it. Begin each of them with "--" and two spaces.';
+    return { what: 'is a check without a query', remedy };
+  }
+  if (!isWord(tokens[0], 'select', 'with')) {
+    return { what: 'is a check whose query is not a select', remedy: 'Write a select that returns true.' };
+  }
+  if (tokens.some(({ text }) => text === ';')) {
+    const remedy = 'Write one select without a semicolon, and a separate check for another one.';
+    return { what: 'is a check with a semicolon', remedy };
+  }
+  return undefined;
+}
 
 /** What a check returned. */
 export type CheckOutcome =
@@ -54,60 +146,51 @@ const MISSING = /^(42P01|42703|42883|42704|3F000)$/;
 const BOOLEAN_OID = 16;
 
 /**
- * Evaluates the checks of what is pending.
- * @returns the migrations before the first one whose checks cannot be evaluated yet.
- * @throws {MigrationCheckFailedError} a check did not return true.
- */
-export async function passChecks({
-  run,
-  session,
-  found,
-  pending,
-}: Surveyed): Promise<readonly CommittedMigration[]> {
-  const described = await describePending(session, pending, run.settings.checkTimeoutMs);
-  const failure = failureOfChecks(found.where, described, run.progress.applied);
-  if (failure !== undefined) throw failure;
-  const later = described.findIndex(({ checks }) => checks.some(({ state }) => state === 'later'));
-  return later === -1 ? pending : pending.slice(0, later);
-}
-
-/**
- * Describes the pending migrations of a database, and evaluates their checks. Reads only.
- * @param timeoutMs Of each check; 0: no limit.
+ * Evaluates the data checks of the pending migrations of a run. Reads only.
+ * @throws {MigrationCheckFailedError} a check did not return true, unless it is a dry run.
  * @throws {MigrationsInvalidError} `MIGRATION_MALFORMED`: a migration has an invalid check.
  */
-export async function describePending(
+export async function evaluatePending(
+  { settings, dryRun, database, progress }: Run,
   session: Queryable,
   pending: readonly CommittedMigration[],
-  timeoutMs: number,
 ): Promise<readonly PendingMigration[]> {
   const checksOf = new Map(pending.map((migration) => [migration, readProperChecks(migration)]));
   const all = [...checksOf.values()].flat();
-  const outcomes = await evaluateChecks(session, all, timeoutMs);
-  return pending.map((migration, index) => {
-    const { filename, message, body: sql, transaction } = migration;
-    const checks = (checksOf.get(migration) ?? []).map((check): EvaluatedCheck => {
-      const outcome = outcomes[all.indexOf(check)];
-      const { message, line } = check;
-      const reason = outcome !== undefined && 'reason' in outcome ? outcome.reason : null;
-      // No earlier migration can create an object that the first one lacks.
-      const isLater = outcome?.state === 'not possible' && index > 0;
-      return {
-        message,
-        line,
-        state: outcome?.state === 'passed' ? 'passed' : isLater ? 'later' : 'failed',
-        reason,
-      };
-    });
-    return { filename, message, sql, transaction, checks };
-  });
+  const outcomes = await evaluateChecks(session, all, settings.checkTimeoutMs);
+  const evaluated = pending.map((migration, index) => ({
+    filename: migration.filename,
+    message: migration.message,
+    sql: migration.body,
+    transaction: migration.transaction,
+    checks: (checksOf.get(migration) ?? []).map((check) =>
+      describeOutcome(check, outcomes[all.indexOf(check)], index === 0),
+    ),
+  }));
+  const failure = dryRun ? undefined : failureOfChecks(database.where, evaluated, progress.applied);
+  if (failure !== undefined) throw failure;
+  return evaluated;
 }
 
-function readProperChecks({
-  filename,
-  body,
-  linesBeforeBody,
-}: CommittedMigration): readonly MigrationCheck[] {
+function describeOutcome(
+  { message, line }: DataCheck,
+  outcome: CheckOutcome | undefined,
+  isFirst: boolean,
+): EvaluatedCheck {
+  const reason = outcome !== undefined && 'reason' in outcome ? outcome.reason : null;
+  if (outcome?.state === 'passed') return { message, line, state: 'passed', reason };
+  // No earlier migration can create an object that the first one lacks.
+  const isLater = outcome?.state === 'not possible' && !isFirst;
+  return { message, line, state: isLater ? 'later' : 'failed', reason };
+}
+
+/** The number of migrations before the first one whose checks cannot be evaluated yet. */
+export function countReady(pending: readonly PendingMigration[]): number {
+  const later = pending.findIndex(({ checks }) => checks.some(({ state }) => state === 'later'));
+  return later === -1 ? pending.length : later;
+}
+
+function readProperChecks({ filename, body, linesBeforeBody }: CommittedMigration): readonly DataCheck[] {
   const { checks, problems } = readChecks(body, linesBeforeBody);
   const [problem] = problems;
   if (problem === undefined) return checks;
@@ -151,7 +234,7 @@ function describeFailedCheck({ filename, line, message, reason }: FailedCheck): 
  */
 export async function evaluateChecks(
   session: Queryable,
-  checks: readonly MigrationCheck[],
+  checks: readonly DataCheck[],
   timeoutMs: number,
 ): Promise<readonly CheckOutcome[]> {
   if (checks.length === 0) return [];
@@ -171,7 +254,7 @@ ${settingStatement(settings, { isLocal: true })}`;
   return outcomes;
 }
 
-async function evaluate(session: Queryable, check: MigrationCheck, timeoutMs: number): Promise<CheckOutcome> {
+async function evaluate(session: Queryable, check: DataCheck, timeoutMs: number): Promise<CheckOutcome> {
   await session.query('savepoint before_check');
   let outcome: CheckOutcome;
   try {
@@ -196,7 +279,7 @@ function judge({ rows, fields }: pg.QueryResult): CheckOutcome {
   return { state: value === true ? 'passed' : 'false' };
 }
 
-function describeError(error: Error, check: MigrationCheck, timeoutMs: number): CheckOutcome {
+function describeError(error: Error, check: DataCheck, timeoutMs: number): CheckOutcome {
   const code = sqlStateOf(error) ?? '';
   if (code === '57014') {
     const limit = `or after ${seconds(timeoutMs)} (FILESTORE_MIGRATION_CHECK_TIMEOUT_MS)`;

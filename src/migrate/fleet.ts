@@ -1,14 +1,6 @@
-import {
-  checkSurveyed,
-  listen,
-  migrate,
-  prepareRun,
-  readFiles,
-  readPackage,
-  statusOf,
-} from '../db/migrations.ts';
-import { DatabaseAheadError, FilestoreError, RunAbortedError } from '../errors.ts';
-import { type Session, withSession } from '../session/session.ts';
+import type { SchemaCheck } from '../catalog/drift.ts';
+import { DatabaseAheadError, FilestoreError, type FilestoreErrorCode, RunAbortedError } from '../errors.ts';
+import type { Session } from '../session/session.ts';
 import type { Database } from '../settings/database.ts';
 import { type FleetDatabase, type FleetMember, resolveFleet } from '../settings/fleet-members.ts';
 import {
@@ -17,19 +9,11 @@ import {
   migrationSettings,
   wholeNumber,
 } from '../settings/settings.ts';
-import { seconds } from '../text.ts';
+import { paragraph, seconds } from '../text.ts';
 import type { MigrationEvent } from './events.ts';
-import type {
-  FleetEvent,
-  FleetFailure,
-  FleetMigration,
-  FleetReport,
-  FleetResult,
-  FleetStatus,
-  FleetVerification,
-} from './fleet-report.ts';
-import { describeStop } from './run.ts';
-import { type Survey, survey } from './survey.ts';
+import { describeStop, migrate } from './run.ts';
+import { listen, type MigrationReport, openRun, readMigrations } from './run-state.ts';
+import { compareSurveyed, type MigrationStatus, type Survey, statusOf, withSurvey } from './survey.ts';
 
 /** Enough to hide the waits for slow servers. A run that applies something takes a thread and two connections. */
 const DEFAULT_CONCURRENCY = 8;
@@ -57,6 +41,72 @@ export interface MigrateFleetOptions extends FleetOptions<FleetMigration> {
   readonly allowAhead?: boolean;
 }
 
+/** What happens to a database of a fleet. */
+export type FleetEvent<Found> =
+  | { readonly type: 'start'; readonly name: string }
+  /** An event of its run. */
+  | { readonly type: 'run'; readonly name: string; readonly event: MigrationEvent }
+  | { readonly type: 'end'; readonly name: string; readonly result: FleetResult<Found> };
+
+/** A migrated database: `current` if nothing was pending, `ahead` as `allowAhead` has it. */
+export type FleetMigration =
+  | ({ readonly state: 'migrated' | 'current' } & MigrationReport)
+  | { readonly state: 'ahead'; readonly ahead: readonly string[]; readonly durationMs: number };
+/** The history of a database. */
+export type FleetStatus = MigrationStatus & { readonly durationMs: number };
+/** The comparison of a database's schema with its model. */
+export type FleetVerification = SchemaCheck & { readonly durationMs: number };
+
+/** A database that could not be migrated or read. */
+export interface FleetFailure {
+  readonly state: 'failed';
+  /** `UNEXPECTED` is a bug of this package. */
+  readonly code: FilestoreErrorCode | 'UNEXPECTED';
+  /** A {@link FilestoreError}, unless `code` is `UNEXPECTED`. */
+  readonly error: Error;
+  readonly durationMs: number;
+}
+
+/** A database that was left alone: `duplicate` has the settings of another one, `not started` is after a stop. */
+export interface FleetOmission {
+  readonly state: 'duplicate' | 'not started';
+}
+
+/** What became of one database. `state` tells the forms apart. */
+export type FleetResult<Found> = Found | FleetFailure | FleetOmission;
+
+/** The same with its name. */
+export type FleetEntry<Found> = {
+  readonly name: string;
+  /**
+   * Name of an earlier one in the list that is the same database, by its settings or by what the server says. Null:
+   * none is known.
+   */
+  readonly sameAs: string | null;
+} & FleetResult<Found>;
+
+/** Answers a question about a result by its form. */
+export function matchResult<Found, Answer>(
+  result: FleetResult<Found>,
+  answers: {
+    found(result: Found): Answer;
+    failed(result: FleetFailure): Answer;
+    omitted(result: FleetOmission): Answer;
+  },
+): Answer {
+  // The states of what was found are none of these.
+  const { state } = result as { readonly state: string };
+  if (state === 'failed') return answers.failed(result as FleetFailure);
+  if (state === 'duplicate' || state === 'not started') return answers.omitted(result as FleetOmission);
+  return answers.found(result as Found);
+}
+
+export interface FleetReport<Found> {
+  /** One for each database, in the order of the list. */
+  readonly databases: readonly FleetEntry<Found>[];
+  readonly durationMs: number;
+}
+
 /**
  * Migrates many databases, some at a time. One that fails does not stop the others. Two names of one database are no
  * error: with the same settings only the first is run, and otherwise one run waits for the other.
@@ -74,17 +124,17 @@ export interface MigrateFleetOptions extends FleetOptions<FleetMigration> {
  * @throws {FilestoreError} before anything runs: the migrations of the package cannot be used.
  */
 export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetReport<FleetMigration>> {
-  const settings = { ...migrationSettings(options.env), ...options.settings };
-  const committed = await readFiles(options);
-  return runFleet(options, settings.connectWaitMs, async ({ database, signal, onSurvey, onEvent }) => {
-    const startedAt = performance.now();
-    const run = await prepareRun(database, settings, { ...options, signal, onEvent }, committed);
+  const { connectWaitMs } = { ...migrationSettings(options.env), ...options.settings };
+  const committed = await readMigrations(options);
+  return runFleet(options, connectWaitMs, async ({ signal, onEvent, ...task }) => {
+    const run = await openRun({ ...options, signal, onEvent }, { ...task, committed });
     try {
-      const report = await migrate({ ...run, onSurvey }, startedAt);
+      const report = await migrate(run);
       return { state: report.applied.length === 0 ? 'current' : 'migrated', ...report };
     } catch (error) {
       if (!(error instanceof DatabaseAheadError && options.allowAhead)) throw error;
-      return { state: 'ahead', ahead: error.unknown, durationMs: performance.now() - startedAt };
+      const durationMs = performance.now() - run.progress.startedAt;
+      return { state: 'ahead', ahead: error.unknown, durationMs };
     }
   });
 }
@@ -111,35 +161,31 @@ export async function fleetStatus(options: FleetOptions<FleetStatus>): Promise<F
 export async function verifyFleet(
   options: FleetOptions<FleetVerification>,
 ): Promise<FleetReport<FleetVerification>> {
-  return readEach(options, checkSurveyed);
+  return readEach(options, compareSurveyed);
 }
 
 async function readEach<Answer>(
   options: FleetOptions<Answer & { readonly durationMs: number }>,
-  read: (
-    found: Survey,
-    session: Session,
-    committed: Awaited<ReturnType<typeof readPackage>>,
-  ) => Promise<Answer>,
+  read: (found: Survey, session: Session, committed: Committed) => Promise<Answer>,
 ): Promise<FleetReport<Answer & { readonly durationMs: number }>> {
-  const committed = await readPackage();
-  return runFleet(options, 0, async ({ database, signal, onSurvey }) => {
+  const committed = await readMigrations();
+  return runFleet(options, 0, async (task) => {
     const startedAt = performance.now();
-    const readSession = async (session: Session) => {
-      const found = await survey(session, committed);
-      onSurvey(found);
-      return read(found, session, committed);
-    };
-    const answer = await withSession(database, readSession, signal);
+    const answer = await withSurvey({ ...task, committed }, (found, session) =>
+      read(found, session, committed),
+    );
     return { ...answer, durationMs: performance.now() - startedAt };
   });
 }
+
+type Committed = Awaited<ReturnType<typeof readMigrations>>;
 
 /** What is asked about one database. */
 interface Task {
   readonly database: Database;
   readonly signal: AbortSignal;
-  readonly onSurvey: (found: Survey) => void;
+  /** Called once the server has answered. */
+  readonly onIdentity: (identity: string) => void;
   readonly onEvent: (event: MigrationEvent) => void;
 }
 
@@ -163,9 +209,9 @@ async function runFleet<Found>(
   const start = async (member: FleetMember) => {
     const { name, database } = member;
     emit({ type: 'start', name });
-    const onSurvey = ({ identity }: Survey) => identities.set(member, identity);
+    const onIdentity = (identity: string) => identities.set(member, identity);
     const onEvent = (event: MigrationEvent) => emit({ type: 'run', name, event });
-    end(member, await performPatiently({ database, signal, onSurvey, onEvent }, waitMs, perform));
+    end(member, await performPatiently({ database, signal, onIdentity, onEvent }, waitMs, perform));
   };
   for (const member of members) if (member.twin !== undefined) end(member, { state: 'duplicate' });
   const others = members.filter(({ twin }) => twin === undefined);
@@ -207,7 +253,7 @@ function findSame(
   return first === undefined || first === member ? null : first.name;
 }
 
-/** Performs a task, and ends it if the server does not answer. */
+/** Performs a task, and ends it if the server does not answer. A run then watches its own connections. */
 async function performPatiently<Found>(
   task: Task,
   waitMs: number,
@@ -218,36 +264,33 @@ async function performPatiently<Found>(
   const limitMs = waitMs + 4 * task.database.config.connectionTimeoutMillis;
   const silence = new AbortController();
   const timer = setTimeout(() => silence.abort(), limitMs);
-  const onSurvey = (found: Survey) => {
+  const onIdentity = (identity: string) => {
     clearTimeout(timer);
-    task.onSurvey(found);
+    task.onIdentity(identity);
   };
   try {
-    return await perform({ ...task, signal: AbortSignal.any([task.signal, silence.signal]), onSurvey });
+    return await perform({ ...task, signal: AbortSignal.any([task.signal, silence.signal]), onIdentity });
   } catch (cause) {
-    const durationMs = performance.now() - startedAt;
-    const error = failureOf(task, cause, silence.signal.aborted ? limitMs : undefined);
+    const error = errorOfTask(task, cause, silence.signal.aborted ? limitMs : undefined);
     const code = error instanceof FilestoreError ? error.code : 'UNEXPECTED';
-    return { state: 'failed', code, error, durationMs };
+    return { state: 'failed', code, error, durationMs: performance.now() - startedAt };
   } finally {
     clearTimeout(timer);
   }
 }
 
 /** @param silentMs How long the server was silent, if that ended the task. */
-function failureOf({ database, signal }: Task, cause: unknown, silentMs: number | undefined): Error {
+function errorOfTask({ database, signal }: Task, cause: unknown, silentMs: number | undefined): Error {
   if (signal.aborted) {
     if (cause instanceof RunAbortedError) return cause;
     return new RunAbortedError(`${describeStop(signal)} Nothing was changed. Run this again.`, [], { cause });
   }
-  if (silentMs !== undefined) {
-    return new FilestoreError(
-      'CONNECTION_FAILED',
-      `Cannot use ${database.where}: it accepted the connection, and did not answer within ${seconds(silentMs)}. Nothing was changed. Check the server, and a pooler or proxy in front of it.`,
-      { cause },
-    );
-  }
-  return cause instanceof Error ? cause : new Error(String(cause));
+  if (silentMs === undefined) return cause instanceof Error ? cause : new Error(String(cause));
+  const message = paragraph(
+    `Cannot use ${database.where}: it accepted the connection, and did not answer within ${seconds(silentMs)}.`,
+    'Nothing was changed. Check the server, and a pooler or proxy in front of it.',
+  );
+  return new FilestoreError('CONNECTION_FAILED', message, { cause });
 }
 
 /** @throws {SettingsError} that names the option, unless it is a whole number from 1 to 1000. */

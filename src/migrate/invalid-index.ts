@@ -1,8 +1,11 @@
-import { codeOf, type LockHolder } from '../errors.ts';
+import { codeOf, type LockHolder, MigrationFailedError, sqlStateOf } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
 import { describeHolders, type HolderRow, lockHolder, readHolder } from '../session/lock-holder.ts';
-import type { Queryable } from '../session/session.ts';
+import type { Queryable, Session } from '../session/session.ts';
 import { tokenize } from '../sql-text.ts';
+import { cancelUntil } from './cancel.ts';
+import type { Run } from './run-state.ts';
 
 /** An index and its schema, as the catalog has them. */
 export interface IndexName {
@@ -44,6 +47,100 @@ function statementText(sql: string): string {
     .join(' ');
 }
 
+/** Pending migrations, and the server process of the session under the lock. */
+interface Indexes {
+  readonly found: { readonly pid: number };
+  readonly pending: readonly CommittedMigration[];
+}
+
+/** For cases without time left, or with a known blocker. */
+const BRIEFLY_MS = 300;
+
+/**
+ * Drops the invalid indexes of failed builds of pending migrations.
+ * @throws {TemporaryFailure} other sessions block the drop.
+ */
+export async function clearInvalidIndexes(
+  run: Run,
+  session: Session,
+  { found, pending }: Indexes,
+): Promise<void> {
+  for (const migration of pending) {
+    const name = concurrentIndexOf(migration);
+    if (name === undefined) continue;
+    run.signal.throwIfAborted();
+    try {
+      if (await drop(run, session, found, name, patienceOf(run))) {
+        run.emit({
+          type: 'warning',
+          message: `Dropped the invalid index ${name.schema}.${name.index}, left by a failed build.`,
+        });
+      }
+    } catch (error) {
+      if (run.signal.aborted || isConnectionLoss(error)) throw error;
+      throw cannotRun(migration, error, run.progress.applied);
+    }
+  }
+}
+
+/** Tries to drop the invalid index of a failed migration. If it fails, the next run drops it. */
+export async function clearAfterFailure(
+  run: Run,
+  session: Session,
+  { found }: Indexes,
+  migration: CommittedMigration,
+  gaveUp: boolean,
+): Promise<void> {
+  const name = concurrentIndexOf(migration);
+  if (name === undefined) return;
+  // The failure of the migration is reported, not one of this cleanup.
+  const patienceMs = gaveUp || run.signal.aborted ? BRIEFLY_MS : patienceOf(run);
+  await drop(run, session, found, name, patienceMs).catch(() => undefined);
+}
+
+/** The lock timeout of migrations; 0 means no limit. */
+function patienceOf({ settings }: Run): number {
+  return settings.lockTimeoutMs || settings.lockWaitMs;
+}
+
+async function drop(
+  run: Run,
+  session: Session,
+  found: Indexes['found'],
+  name: IndexName,
+  patienceMs: number,
+) {
+  const done = new AbortController();
+  const onAbort = async () => {
+    const other = await session.openAnother();
+    await cancelUntil(other, found.pid, () => done.signal.aborted).finally(() => other.close());
+  };
+  const cancel = () => onAbort().catch(() => undefined);
+  run.signal.addEventListener('abort', cancel);
+  try {
+    return await dropInvalidIndex(session, name, patienceMs);
+  } finally {
+    run.signal.removeEventListener('abort', cancel);
+    done.abort();
+  }
+}
+
+function cannotRun(migration: CommittedMigration, cause: unknown, applied: readonly string[]): Error {
+  const isBusy = cause instanceof IndexBusyError;
+  const why = cause instanceof Error ? cause.message : String(cause);
+  const reason = isBusy
+    ? `${migration.filename} cannot run yet: ${why}.`
+    : `${migration.filename} cannot run, because the invalid index of an earlier attempt cannot be dropped: ${why}.`;
+  const error = new MigrationFailedError(
+    `Migration ${reason} ${isBusy ? 'Run this again when they have ended.' : 'Fix the cause, and run this again.'}`,
+    { filename: migration.filename, statement: null, line: null, column: null },
+    sqlStateOf(cause),
+    applied,
+    { cause },
+  );
+  return isBusy ? new TemporaryFailure(reason, error) : error;
+}
+
 /**
  * Drops the invalid index of a failed or killed concurrent build, which "create index concurrently if not exists"
  * would skip silently. It drops only an invalid index of exactly that schema and name, and never during a build.
@@ -51,7 +148,7 @@ function statementText(sql: string): string {
  * @returns whether there was one.
  * @throws {IndexBusyError} a session builds an index on the table, or used the table for longer than that.
  */
-export async function dropInvalidIndex(
+async function dropInvalidIndex(
   session: Queryable,
   { schema, index }: IndexName,
   patienceMs: number,
@@ -94,7 +191,7 @@ export async function dropInvalidIndex(
 }
 
 /** An invalid index exists, but other sessions block its drop. This is temporary. */
-export class IndexBusyError extends Error {}
+class IndexBusyError extends Error {}
 
 /**
  * The holders of locks on a table. A copy of this database has a table with the same oid, so the database counts too.

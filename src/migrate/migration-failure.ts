@@ -1,19 +1,10 @@
 import { MigrationFailedError, type MigrationFailurePlace, sqlStateOf } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
-import {
-  connectionLostError,
-  isConnectionLoss,
-  isPassing,
-  PassingFailure,
-} from '../session/connection-error.ts';
+import { isConnectionLoss } from '../session/connection-error.ts';
 import type { Queryable } from '../session/session.ts';
 import { placeAt } from '../sql-text.ts';
-import { asSentence, capitalized, printable, seconds } from '../text.ts';
-import type { Watch } from './blockers.ts';
-import { clearAfterFailure } from './clear-indexes.ts';
-import { worksConcurrently } from './invalid-index.ts';
-import type { Surveyed } from './run-state.ts';
+import { asSentence, printable } from '../text.ts';
 
 /** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
 const REMEDIES: Readonly<Record<string, string>> = {
@@ -36,73 +27,8 @@ const REMEDIES: Readonly<Record<string, string>> = {
   '25006': 'The server is read-only. If it is a standby, migrate its primary.',
 };
 
-/** SQLSTATEs of lock failures, after which another attempt can succeed (PostgreSQL manual, appendix A). */
-const LOCK_FAILURES: Readonly<Record<string, string>> = {
-  '55P03': 'did not get the lock it needs within its lock timeout',
-  '40P01': 'ran into a deadlock',
-};
-
-/** The error for a failure of the thread; a PassingFailure if another attempt can succeed. */
-export async function failureOf(
-  locked: Surveyed,
-  failure: ThreadFailure,
-  watch: Watch,
-): Promise<MigrationFailedError | PassingFailure> {
-  const { run, session, pending } = locked;
-  const { where } = session.database;
-  const filename = failure.target?.committed ?? null;
-  const alive = await session.isAlive();
-  const migration = pending.find((one) => one.filename === filename);
-  if (alive && migration !== undefined) {
-    await clearAfterFailure(locked, migration, watch.gaveUpOn === migration || run.signal.aborted);
-  }
-  const rights = alive && failure.error.code === '42501' ? await defaultPrivilegesRemedy(session) : undefined;
-  const lockFailure = LOCK_FAILURES[failure.error.code ?? ''];
-  // Earlier blockers are no cause of another failure.
-  const blockers = lockFailure !== undefined || watch.gaveUpOn !== undefined ? watch.blockers : '';
-  const error = migrationFailure(failure, migration, run.progress.applied, blockers, rights);
-  const { gaveUpOn } = watch;
-  if (gaveUpOn !== undefined) {
-    if (run.progress.durations.has(gaveUpOn.filename)) {
-      const reason = `${gaveUpOn.filename} was applied in the moment in which the run gave up waiting for its locks.`;
-      return new PassingFailure(reason, error, { atOnce: true });
-    }
-    return new MigrationFailedError(
-      `Migration ${gaveUpOn.filename} waited ${seconds(run.settings.lockWaitMs)} for ${blockers}, and was cancelled. End that transaction or wait for its end, and run this again. Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer.`,
-      error.place,
-      error.sqlState,
-      error.applied,
-      { cause: error },
-    );
-  }
-  if (lockFailure !== undefined) {
-    const who = blockers === '' ? '' : `; blocked by ${blockers}`;
-    const isInWay = migration !== undefined && !worksConcurrently(migration);
-    const lockWaitedMs = isInWay
-      ? run.progress.lockWaits.noteTimeout(migration.filename, run.settings.lockTimeoutMs, failure.ranMs)
-      : null;
-    return new PassingFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error, { lockWaitedMs });
-  }
-  // If only one of the two sessions ended, someone ended it on purpose.
-  const byHand = alive && failure.error.code === '57P01';
-  const cause = causeOf(failure.error);
-  if (isConnectionLoss(cause) && !byHand) {
-    return new PassingFailure(
-      `The connection to ${where} was lost.`,
-      connectionLostError(where, cause, run.progress.applied, filename),
-    );
-  }
-  if (filename === null && isPassing(cause)) {
-    return new PassingFailure(
-      `${capitalized(where)} refused the run a second connection: ${cause.message}.`,
-      error,
-    );
-  }
-  return error;
-}
-
 /** What to do if the role has no rights on what it creates; undefined if that is not the cause. */
-async function defaultPrivilegesRemedy(session: Queryable): Promise<string | undefined> {
+export async function defaultPrivilegesRemedy(session: Queryable): Promise<string | undefined> {
   const { rows } = await session.query<{ statements: string | null }>(`
     select pg_catalog.string_agg(pg_catalog.format(
       'alter default privileges for role %1$I grant all on %2$s to %1$I', current_user,
@@ -123,7 +49,7 @@ async function defaultPrivilegesRemedy(session: Queryable): Promise<string | und
  * @param blockers The sessions that last blocked it, in words; empty if there were none.
  * @param remedy What to do. Default: as the SQLSTATE says.
  */
-function migrationFailure(
+export function migrationFailedError(
   failure: ThreadFailure,
   migration: CommittedMigration | undefined,
   applied: readonly string[],

@@ -1,13 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LockHolder, LockNotAcquiredError } from '../errors.ts';
 import { describeHolderAndSince, keyOf, MIGRATION_LOCK_KEY, UNKNOWN_HOLDER } from '../session/lock-holder.ts';
-import type { Queryable } from '../session/session.ts';
+import type { Queryable, Session } from '../session/session.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { seconds } from '../text.ts';
 import { pendingIn } from './plan.ts';
-import type { Surveyed } from './run-state.ts';
-import { survey } from './survey.ts';
+import type { Run } from './run-state.ts';
+import { type Survey, survey } from './survey.ts';
 
 /** Mean interval of polling: low load, and no noticeable delay. */
 const POLL_MS = 200;
@@ -16,11 +16,10 @@ const POLL_MS = 200;
  * Waits until this session holds the lock of migrations. It polls instead of calling pg_advisory_lock: a waiting
  * statement holds a snapshot, and "create index concurrently" in the holder's session would wait for that snapshot,
  * so both would hang. The lock ends with the session.
- * @returns the database as it is under the lock; undefined when another migrator has applied everything.
+ * @returns the database as it is under the lock, or without it when another migrator has applied everything.
  * @throws {LockNotAcquiredError} another migrator held the lock for too long.
  */
-export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
-  const { run, session } = surveyed;
+export async function lock(run: Run, session: Session): Promise<Survey> {
   const { lockWaitMs } = run.settings;
   await sendUntilLifted(() => session.query(settingStatement(RUN_SETTINGS, { isLocal: false })));
   const startedAt = performance.now();
@@ -30,13 +29,12 @@ export async function lock(surveyed: Surveyed): Promise<Surveyed | undefined> {
     for (;;) {
       locked ||= await tryLock(session);
       const found = await survey(session, run.committed);
-      const pending = pendingIn(found.plan, found.where);
-      if (pending.length === 0) return undefined;
+      if (pendingIn(found).length === 0) return found;
       // With our lock, graphile-migrate's own lock may still be held: by its command line, or for a client that died.
       const wanted = locked ? 'graphile-migrate' : 'filestore';
       const others = found.migrators.filter((one) => !('pid' in one && one.pid === found.pid));
       const holder = others.find((one) => one.lock === wanted);
-      if (locked && holder === undefined) return { run, session, found, pending };
+      if (locked && holder === undefined) return found;
       const leftMs = startedAt + lockWaitMs - performance.now();
       if (leftMs <= 0) {
         // The first one holds the lock that the run waited for.

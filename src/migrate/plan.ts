@@ -1,6 +1,6 @@
 import { DatabaseAheadError, FilestoreError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
-import { capitalized, compareNames, count } from '../text.ts';
+import { capitalized, compareNames, count, paragraph } from '../text.ts';
 
 /** A recorded migration: a row of graphile_migrate.migrations. */
 export interface AppliedMigration {
@@ -25,6 +25,19 @@ export type MigrationPlan =
  */
 export type MigrationState = MigrationPlan['state'];
 
+/** A database in words, and its plan. */
+interface Planned {
+  readonly where: string;
+  readonly plan: MigrationPlan;
+}
+
+interface Writability {
+  readonly where: string;
+  readonly standby: boolean;
+  readonly readOnly: boolean;
+  readonly triggersDisabled: boolean;
+}
+
 /** Compares the files with the recorded history, row by row. Changes nothing. */
 export function planMigrations(
   committed: readonly CommittedMigration[],
@@ -44,8 +57,8 @@ export function planMigrations(
  * The pending migrations of a database.
  * @throws {HistoryDivergedError | DatabaseAheadError} unless the files begin with the recorded history.
  */
-export function pendingIn(plan: MigrationPlan, where: string): readonly CommittedMigration[] {
-  refuseDiverged(plan, where);
+export function pendingIn({ plan, where }: Planned): readonly CommittedMigration[] {
+  refuseDiverged({ plan, where });
   if (plan.state === 'ahead') {
     const unknown = plan.unknown.map(({ filename }) => filename);
     throw new DatabaseAheadError(
@@ -57,7 +70,7 @@ export function pendingIn(plan: MigrationPlan, where: string): readonly Committe
 }
 
 /** @throws {HistoryDivergedError} when other files than these were applied. */
-export function refuseDiverged(plan: MigrationPlan, where: string): void {
+export function refuseDiverged({ plan, where }: Planned): void {
   if (plan.state === 'diverged') {
     const list = plan.problems.map(({ description }) => description).join('; ');
     const remedies = new Set(plan.problems.map(({ remedy }) => remedy));
@@ -93,36 +106,39 @@ export function whyNotComparable(plan: MigrationPlan): string | undefined {
   return undefined;
 }
 
-/** Refuses to migrate a read-only database. */
-export function refuseReadOnly(database: {
-  readonly where: string;
-  readonly standby: boolean;
-  readonly readOnly: boolean;
-}): void {
-  if (database.standby) {
+/**
+ * Refuses to write to a read-only database, or without triggers, which maintain history, totals and the rights of roles.
+ * @throws {FilestoreError} `DATABASE_READ_ONLY` or `TRIGGERS_DISABLED`.
+ */
+export function refuseUnwritable({ where, standby, readOnly, triggersDisabled }: Writability): void {
+  if (standby) {
     throw new FilestoreError(
       'DATABASE_READ_ONLY',
-      `${capitalized(database.where)} is a read-only hot standby and lacks migrations. Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); replication then copies them here.`,
+      paragraph(
+        `${capitalized(where)} is a read-only hot standby and lacks migrations.`,
+        'Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); replication then copies them here.',
+      ),
     );
   }
-  if (database.readOnly) {
+  if (readOnly) {
     throw new FilestoreError(
       'DATABASE_READ_ONLY',
-      `Sessions of this role in ${database.where} are read-only, and it lacks migrations. Set default_transaction_read_only to off for the role that migrates.`,
+      paragraph(
+        `Sessions of this role in ${where} are read-only, and it lacks migrations.`,
+        'Set default_transaction_read_only to off for the role that migrates.',
+      ),
     );
   }
-}
-
-/** Refuses to migrate without triggers, which maintain history, totals and the rights of roles. */
-export function refuseDisabledTriggers(database: {
-  readonly where: string;
-  readonly triggersDisabled: boolean;
-}): void {
-  if (!database.triggersDisabled) return;
-  throw new FilestoreError(
-    'TRIGGERS_DISABLED',
-    `Triggers do not fire in sessions of this role in ${database.where} (session_replication_role is "replica"), and it lacks migrations. Nothing was changed. Let a superuser reset it: alter database … reset session_replication_role, or alter role … reset session_replication_role.`,
-  );
+  if (triggersDisabled) {
+    throw new FilestoreError(
+      'TRIGGERS_DISABLED',
+      paragraph(
+        `Triggers do not fire in sessions of this role in ${where} (session_replication_role is "replica"),`,
+        'and it lacks migrations. Nothing was changed. Let a superuser reset it:',
+        'alter database … reset session_replication_role, or alter role … reset session_replication_role.',
+      ),
+    );
+  }
 }
 
 /** The rows after those of all files. Empty unless each of them continues the chain. */

@@ -1,35 +1,137 @@
+import { refuseMissingFile } from '../catalog/committed-model.ts';
+import type { SchemaCheck } from '../catalog/drift.ts';
 import { FilestoreError, MigrationFailedError, sqlStateOf } from '../errors.ts';
-import type { CommittedMigration } from '../graphile/committed-migrations.ts';
-import { PassingFailure } from '../session/connection-error.ts';
-import type { Session } from '../session/session.ts';
-import type { Database } from '../settings/database.ts';
-import type { MigrationSettings } from '../settings/settings.ts';
-import type { MigrationEvent, MigrationSpan, MigrationSpanError } from './events.ts';
-import { LockWaits } from './lock-timeouts.ts';
-import type { Survey } from './survey.ts';
+import { type CommittedMigration, readCommittedMigrations } from '../graphile/committed-migrations.ts';
+import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
+import { TemporaryFailure } from '../session/connection-error.ts';
+import { type Database, type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
+import { type MigrationSettings, migrationSettings } from '../settings/settings.ts';
+import { describeEvent, type MigrationEvent, type MigrationSpan, type MigrationSpanError } from './events.ts';
+import { type LockTimeouts, LockWaits } from './lock-timeouts.ts';
 
-/** A run: its input, resolved before it begins, and its progress. */
-export interface Run {
+/** Which database: see {@link DatabaseOptions}. */
+export type MigrationOptions = DatabaseOptions;
+
+export interface RunMigrationsOptions extends MigrationOptions {
+  /** Overrides single settings of the environment ({@link migrationSettings}). */
+  readonly settings?: Partial<MigrationSettings>;
+  /**
+   * Stops the run. Committed migrations stay, the current one is rolled back (unless it runs without a
+   * transaction), and the lock is released.
+   */
+  readonly signal?: AbortSignal;
+  /** Called with each event as it happens, including the spans of a trace (`MigrationSpan`). */
+  readonly onEvent?: (event: MigrationEvent) => void;
+  /** Gets a line of text for each event, except for spans. */
+  readonly logger?: MigrationLogger;
+  /**
+   * Compare the schema with the package's model after applying. Default: true. If false, a missing file of
+   * the last migration is not noticed either, because only the model shows it.
+   */
+  readonly compareSchema?: boolean;
+}
+
+/** Where a run logs, such as `console`. */
+export interface MigrationLogger {
+  info(line: string): void;
+  warn(line: string): void;
+}
+
+/** The result of a run. */
+export interface MigrationReport {
+  /** The migrations this run applied, in order. */
+  readonly applied: readonly {
+    readonly filename: string;
+    readonly message: string | null;
+    readonly hash: string;
+    readonly durationMs: number;
+  }[];
+  /** Number of migrations that were applied earlier. */
+  readonly alreadyApplied: number;
+  readonly database: string;
+  readonly serverVersion: string;
+  /** Milliseconds spent waiting for other migrators. */
+  readonly waitedForLockMs: number;
+  /** 1 plus the number of retries after temporary failures. */
+  readonly attempts: number;
+  /** Waits for a table's lock that timed out; other sessions may have waited behind them. All 0 if there were none. */
+  readonly lockTimeouts: LockTimeouts;
+  /** Whether the schema matches its model; compared only if something was applied. */
+  readonly schema: SchemaCheck;
+  readonly durationMs: number;
+}
+
+/** What a run works with, resolved before it begins. */
+export interface RunInput {
   readonly database: Database;
   readonly settings: MigrationSettings;
   readonly committed: readonly CommittedMigration[];
   readonly migrationsFolder: string;
   readonly configFile: string;
   readonly compareSchema: boolean;
+  /** Whether to stop after the data checks, without the lock. */
+  readonly dryRun: boolean;
   readonly signal: AbortSignal;
   readonly emit: (event: MigrationEvent) => void;
-  /** Called with what each survey found. */
-  readonly onSurvey?: (found: Survey) => void;
-  readonly progress: Progress;
+  /** Called with the identity of the database, once the server has answered. */
+  readonly onIdentity?: ((identity: string) => void) | undefined;
 }
 
-/** A run that has begun. */
-export interface RunUnderWay extends Run {
+/** A run: its input, and its progress over all attempts. */
+export interface Run extends RunInput {
+  readonly progress: Progress;
   readonly spans: Spans;
+}
+
+/** The parts of a run's input that a caller already has. */
+export type KnownInput = Partial<Pick<RunInput, 'database' | 'committed' | 'dryRun' | 'onIdentity'>>;
+
+/** Resolves the options of a run, and begins it. */
+export async function openRun(options: RunMigrationsOptions, known: KnownInput = {}): Promise<Run> {
+  return beginRun({
+    database: known.database ?? resolveDatabase(options),
+    settings: { ...migrationSettings(options.env), ...options.settings },
+    committed: known.committed ?? (await readMigrations(options)),
+    migrationsFolder: MIGRATIONS_FOLDER,
+    configFile: CONFIG_FILE,
+    compareSchema: options.compareSchema ?? true,
+    dryRun: known.dryRun ?? false,
+    signal: options.signal ?? new AbortController().signal,
+    emit: (event) => tell(event, options),
+    onIdentity: known.onIdentity,
+  });
+}
+
+export function beginRun(input: RunInput): Run {
+  const progress = new Progress();
+  return { ...input, progress, spans: new Spans(input, progress) };
+}
+
+/** Reads the migrations of the package. Without `compareSchema`, a missing last file is not noticed. */
+export async function readMigrations({
+  compareSchema = true,
+}: Pick<RunMigrationsOptions, 'compareSchema'> = {}): Promise<readonly CommittedMigration[]> {
+  const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
+  if (compareSchema) await refuseMissingFile(committed);
+  return committed;
+}
+
+function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions): void {
+  const isWarning = event.type === 'warning' || event.type === 'retry';
+  listen(() => onEvent?.(event));
+  if (event.type !== 'span') listen(() => logger?.[isWarning ? 'warn' : 'info'](describeEvent(event)));
+}
+
+/** A listener that throws or rejects must not stop the run or the process. */
+export function listen(listener: () => unknown): void {
+  new Promise((resolve) => resolve(listener())).catch((error: unknown) =>
+    process.emitWarning(error instanceof Error ? error : String(error)),
+  );
 }
 
 /** The progress of a run, over all its attempts. */
 export class Progress {
+  readonly startedAt = performance.now();
   /** Milliseconds of each migration that this run applied, by file name. */
   readonly durations = new Map<string, number>();
   /** Milliseconds spent waiting for other migrators. */
@@ -39,21 +141,37 @@ export class Progress {
   /** Server processes of the run's sessions. */
   readonly pids = new Set<number>();
   planTold = false;
-  /** Null until the server has answered. */
-  serverVersion: string | null = null;
+  /** Empty until the server has answered. */
+  serverVersion = '';
 
   /** Names of the files that this run applied. */
   get applied(): readonly string[] {
     return [...this.durations.keys()];
   }
+
+  /** The same in a sentence for messages. */
+  get appliedAndKept(): string {
+    const { applied } = this;
+    return `Applied and kept: ${applied.length === 0 ? 'nothing' : applied.join(', ')}.`;
+  }
 }
 
-/** The pending migrations of a database, and the session that read it. */
-export interface Surveyed {
-  readonly run: RunUnderWay;
-  readonly session: Session;
-  readonly found: Survey;
-  readonly pending: readonly CommittedMigration[];
+export function reportOf({ committed, database, progress }: Run, schema: SchemaCheck): MigrationReport {
+  const { durations, serverVersion, waitedForLockMs, attempts, lockWaits, startedAt } = progress;
+  return {
+    applied: committed.flatMap(({ filename, message, hash }) => {
+      const durationMs = durations.get(filename);
+      return durationMs === undefined ? [] : [{ filename, message, hash, durationMs }];
+    }),
+    alreadyApplied: committed.length - durations.size,
+    database: database.config.database,
+    serverVersion,
+    waitedForLockMs,
+    attempts,
+    lockTimeouts: lockWaits.timeouts,
+    schema,
+    durationMs: performance.now() - startedAt,
+  };
 }
 
 type Part = Pick<MigrationSpan, 'name' | 'filename'>;
@@ -64,10 +182,12 @@ type Part = Pick<MigrationSpan, 'name' | 'filename'>;
  */
 export class Spans {
   readonly #epochMs = Date.now() - performance.now();
-  readonly #runStartedAt = performance.now();
   #part: (Part & { readonly startedAt: number }) | undefined;
 
-  constructor(private readonly run: Run) {}
+  constructor(
+    private readonly input: RunInput,
+    private readonly progress: Progress,
+  ) {}
 
   begin(name: MigrationSpan['name'], filename: string | null = null): void {
     this.#part = { name, filename, startedAt: performance.now() };
@@ -81,6 +201,14 @@ export class Spans {
     this.#send(part, startedAt, performance.now() - startedAt, error);
   }
 
+  /** Measures a part. If it fails, the attempt ends it, with the error that callers get. */
+  async measure<T>(name: MigrationSpan['name'], work: () => Promise<T>): Promise<T> {
+    this.begin(name);
+    const result = await work();
+    this.end();
+    return result;
+  }
+
   /** Sends the span of a migration that is not the current part. Times are from `performance.now()`. */
   endMigration(filename: string, startedAt: number, durationMs: number): void {
     if (this.#part?.filename === filename) this.#part = undefined;
@@ -88,27 +216,26 @@ export class Spans {
   }
 
   endRun(error?: unknown): void {
-    const durationMs = performance.now() - this.#runStartedAt;
-    this.#send({ name: 'run', filename: null }, this.#runStartedAt, durationMs, error);
+    const { startedAt } = this.progress;
+    this.#send({ name: 'run', filename: null }, startedAt, performance.now() - startedAt, error);
   }
 
   #send(part: Part, startedAt: number, durationMs: number, error?: unknown): void {
-    const { emit, database, progress } = this.run;
-    emit({
+    this.input.emit({
       type: 'span',
       ...part,
       startedAtMs: this.#epochMs + startedAt,
       durationMs,
-      attempt: progress.attempts,
-      database: database.config.database,
-      serverVersion: progress.serverVersion,
+      attempt: this.progress.attempts,
+      database: this.input.database.config.database,
+      serverVersion: this.progress.serverVersion || null,
       error: error === undefined ? null : spanErrorOf(error),
     });
   }
 }
 
 function spanErrorOf(thrown: unknown): MigrationSpanError {
-  const error = thrown instanceof PassingFailure ? thrown.error : thrown;
+  const error = thrown instanceof TemporaryFailure ? thrown.error : thrown;
   const cause = error instanceof FilestoreError ? error.cause : error;
   return {
     code: error instanceof FilestoreError ? error.code : 'UNEXPECTED',

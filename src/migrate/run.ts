@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { readCommittedModel } from '../catalog/committed-model.ts';
 import type { SchemaCheck } from '../catalog/drift.ts';
 import {
   type FilestoreError,
@@ -7,44 +8,43 @@ import {
   RunAbortedError,
   SchemaDriftedError,
 } from '../errors.ts';
-import { connectionLostError, isConnectionLoss, PassingFailure } from '../session/connection-error.ts';
-import { openSession, type Session } from '../session/session.ts';
+import { connectionLostError, isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
+import { openSession, type Session, withSession } from '../session/session.ts';
+import { paragraph } from '../text.ts';
 import { endSessions } from './cancel.ts';
-import { refuseStrangers } from './owners.ts';
-import { pendingIn, refuseDisabledTriggers, refuseReadOnly } from './plan.ts';
-import { type Progress, type Run, type RunUnderWay, Spans } from './run-state.ts';
-import { survey } from './survey.ts';
-
-/** How a run ended. */
-export interface RunResult {
-  readonly progress: Readonly<Progress>;
-  readonly serverVersion: string;
-  readonly schema: SchemaCheck;
-}
+import type { PendingMigration } from './data-checks.ts';
+import { pendingIn, refuseUnwritable } from './plan.ts';
+import { type MigrationReport, type Run, reportOf } from './run-state.ts';
+import { type Survey, survey } from './survey.ts';
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
 
-/** Performs a run, and times it. */
-export async function run(prepared: Run): Promise<RunResult> {
-  const spans = new Spans(prepared);
+/** `migrate`: takes all steps, attempt after attempt. */
+export async function migrate(run: Run): Promise<MigrationReport> {
   try {
-    const result = await attemptUntilDone({ ...prepared, spans });
-    spans.endRun();
-    return result;
+    const { schema } = await attemptUntilDone(run);
+    run.spans.endRun();
+    return reportOf(run, schema);
   } catch (error) {
-    spans.endRun(error);
+    run.spans.endRun(error);
     throw error;
   }
 }
 
+/** `migrate --dry-run`: takes the same steps up to the data checks, once, and does not wait for a server. */
+export async function rehearse(run: Run): Promise<readonly PendingMigration[]> {
+  const { pending } = await withSession(run.database, (session) => takeSteps(run, session));
+  return pending;
+}
+
 /**
- * Runs until everything is applied, and retries after temporary failures. The pauses double from 0.2 to 10 s,
+ * Tries until everything is applied, and again after each temporary failure. The pauses double from 0.2 to 10 s,
  * each varied by a quarter so that many runs do not retry at once. After a wait for a table's lock, the pause is about
  * twice as long as the wait, so that traffic has the table for most of the time.
  */
-async function attemptUntilDone(run: RunUnderWay): Promise<RunResult> {
-  const { progress, settings, signal, emit, spans } = run;
+async function attemptUntilDone(run: Run): Promise<Steps> {
+  const { progress, settings, signal, spans } = run;
   let failures = 0;
   let firstFailureAt = 0;
   for (;;) {
@@ -53,10 +53,10 @@ async function attemptUntilDone(run: RunUnderWay): Promise<RunResult> {
     try {
       return await attempt(run);
     } catch (error) {
-      const cause = error instanceof PassingFailure ? error.error : error;
+      const cause = error instanceof TemporaryFailure ? error.error : error;
       const failure = signal.aborted ? abortedError(run, cause) : cause;
       spans.end(failure);
-      if (signal.aborted || !(error instanceof PassingFailure)) throw failure;
+      if (signal.aborted || !(error instanceof TemporaryFailure)) throw failure;
       if (progress.durations.size > before) failures = 0;
       if (failures === 0) firstFailureAt = performance.now();
       const growth = error.lockWaitedMs === null ? 2 ** failures : failures + 1;
@@ -66,7 +66,7 @@ async function attemptUntilDone(run: RunUnderWay): Promise<RunResult> {
       const leftMs = firstFailureAt + settings.lockWaitMs - performance.now();
       if (delayMs > leftMs && !error.atOnce) throw error.error;
       const { reason, lockWaitedMs } = error;
-      emit({ type: 'retry', attempt: progress.attempts + 1, reason, delayMs, lockWaitedMs });
+      run.emit({ type: 'retry', attempt: progress.attempts + 1, reason, delayMs, lockWaitedMs });
       await delay(delayMs, undefined, { signal }).catch((aborted) => {
         throw abortedError(run, aborted);
       });
@@ -74,105 +74,154 @@ async function attemptUntilDone(run: RunUnderWay): Promise<RunResult> {
   }
 }
 
-/** One attempt, on new connections. It begins with a survey, because the state may have changed. */
-async function attempt(run: RunUnderWay): Promise<RunResult> {
-  const { settings, progress, emit, spans } = run;
-  spans.begin('connect');
-  const session = await openSession(run.database, {
-    waitMs: settings.connectWaitMs,
-    signal: run.signal,
-    onWaiting: (reason) => emit({ type: 'waiting', for: 'server', reason, atMostMs: settings.connectWaitMs }),
-    onSilent: (message) => emit({ type: 'warning', message }),
-  }).catch((error) => {
-    // After a first connection, a failed reconnect is reported as a lost connection.
-    if (progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) throw error;
-    throw connectionLostError(run.database.where, error.cause, progress.applied);
-  });
-  spans.end();
+/** Takes the steps on a new connection. */
+async function attempt(run: Run): Promise<Steps> {
+  const { where } = run.database;
+  const session = await run.spans.measure('connect', () => connect(run));
   try {
-    spans.begin('survey');
-    if (progress.pids.size > 0 && settings.pooler === 'refuse') await endSessions(session, progress.pids);
-    progress.pids.add(session.announcedPid);
-    const found = await survey(session, run.committed, settings.pooler);
-    run.onSurvey?.(found);
-    const { where, serverVersion, adopting } = found;
-    progress.serverVersion = serverVersion;
-    const pending = pendingIn(found.plan, where);
-    if (pending.length > 0) {
-      refuseReadOnly(found);
-      refuseDisabledTriggers(found);
-      await refuseStrangers(session, found.applied.length > 0);
-    }
-    spans.end();
-    if (!progress.planTold) {
-      progress.planTold = true;
-      const filenames = pending.map(({ filename }) => filename);
-      emit({ type: 'plan', database: where, serverVersion, pending: filenames, adopting });
-    }
-    if (pending.length > 0) {
-      // Loaded only when needed: most runs have nothing to apply.
-      const { applyPending } = await import('./apply-pending.ts');
-      await applyPending({ run, session, found, pending });
-    }
-    const notCompared = run.compareSchema ? 'nothing was applied' : 'it was not asked for';
-    if (!run.compareSchema || progress.durations.size === 0) {
-      return { progress, serverVersion, schema: { state: 'unchecked', reason: notCompared } };
-    }
-    spans.begin('verify');
-    const schema = await verifyRun(run, session);
-    spans.end();
-    return { progress, serverVersion, schema };
+    return await takeSteps(run, session);
   } catch (error) {
     if (!isConnectionLoss(error)) throw error;
-    const lost = connectionLostError(session.database.where, error, progress.applied);
-    throw new PassingFailure(`The connection to ${session.database.where} was lost.`, lost);
+    const lost = connectionLostError(where, error, run.progress.applied);
+    throw new TemporaryFailure(`The connection to ${where} was lost.`, lost);
   } finally {
-    await session.close({ clear: settings.pooler === 'session' });
+    await session.close({ clear: run.settings.pooler === 'session' });
   }
+}
+
+interface Steps {
+  readonly pending: readonly PendingMigration[];
+  readonly schema: SchemaCheck;
+}
+
+/** The steps of a run, in order: survey, lock, refuse, check, apply, verify. A dry run ends after the checks. */
+async function takeSteps(run: Run, session: Session): Promise<Steps> {
+  const { spans } = run;
+  const found = await spans.measure('survey', () => surveyFirst(run, session));
+  tellPlan(run, found);
+  if (pendingIn(found).length > 0) {
+    // First, because the thread loads graphile-migrate, which takes longer than all other steps.
+    const { startMigrateThread } = await import('../graphile/thread.ts');
+    let thread = run.dryRun ? undefined : startMigrateThread(run);
+    try {
+      const { lock, refuseConflicts, evaluatePending, countReady, apply } = await loadSteps();
+      if (run.compareSchema) await readCommittedModel();
+      const locked = run.dryRun ? found : await spans.measure('lock', () => lock(run, session));
+      if (locked.adopting) await refuseConflicts(session, run.committed);
+      for (let rest = pendingIn(locked); rest.length > 0; thread = undefined) {
+        const pending = await spans.measure('checks', () => evaluatePending(run, session, rest));
+        if (run.dryRun) return { pending, schema: unchecked('it was a dry run') };
+        const ready = rest.slice(0, countReady(pending));
+        rest = rest.slice(ready.length);
+        thread ??= startMigrateThread(run);
+        await apply(run, session, { found: locked, pending: ready, next: rest[0] }, thread);
+      }
+    } finally {
+      await thread?.end();
+    }
+  }
+  return { pending: [], schema: await verify(run, session) };
+}
+
+/** Loaded only when needed: most runs have nothing to apply. */
+async function loadSteps() {
+  const [{ lock }, { refuseConflicts }, { evaluatePending, countReady }, { apply }] = await Promise.all([
+    import('./migration-lock.ts'),
+    import('../catalog/drift.ts'),
+    import('./data-checks.ts'),
+    import('./apply.ts'),
+  ]);
+  return { lock, refuseConflicts, evaluatePending, countReady, apply };
+}
+
+/** Waits for a server that is starting. After a first connection, a failed one is reported as a lost connection. */
+async function connect({ database, settings, signal, emit, progress }: Run): Promise<Session> {
+  const waitMs = settings.connectWaitMs;
+  const session = await openSession(database, {
+    waitMs,
+    signal,
+    onWaiting: (reason) => emit({ type: 'waiting', for: 'server', reason, atMostMs: waitMs }),
+    onSilent: (message) => emit({ type: 'warning', message }),
+  }).catch((error) => {
+    if (progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) throw error;
+    throw connectionLostError(database.where, error.cause, progress.applied);
+  });
+  return session;
+}
+
+async function surveyFirst(run: Run, session: Session): Promise<Survey> {
+  const { settings, progress, committed, dryRun } = run;
+  if (progress.pids.size > 0 && settings.pooler === 'refuse') await endSessions(session, progress.pids);
+  progress.pids.add(session.announcedPid);
+  const found = await survey(session, committed, dryRun ? undefined : settings.pooler);
+  run.onIdentity?.(found.identity);
+  progress.serverVersion = found.serverVersion;
+  if (pendingIn(found).length > 0 && !dryRun) {
+    refuseUnwritable(found);
+    const { refuseStrangers } = await import('../catalog/owners.ts');
+    await refuseStrangers(session, found.applied.length > 0);
+  }
+  return found;
+}
+
+const unchecked = (reason: string): SchemaCheck => ({ state: 'unchecked', reason });
+
+/** Once, also after several attempts. */
+function tellPlan({ progress, emit }: Run, found: Survey): void {
+  if (progress.planTold) return;
+  progress.planTold = true;
+  const { where, serverVersion, adopting } = found;
+  const pending = pendingIn(found).map(({ filename }) => filename);
+  emit({ type: 'plan', database: where, serverVersion, pending, adopting });
 }
 
 /**
  * Compares the schema after a run that applied something.
  * @throws {SchemaDriftedError} when it differs from its model.
  */
-async function verifyRun(run: Run, session: Session): Promise<SchemaCheck> {
-  const { checkSchema } = await import('../catalog/drift.ts');
-  const { checkRights } = await import('../catalog/rights.ts');
-  const warn = (message: string) => run.emit({ type: 'warning', message });
-  const check = await checkSchema(session, run.committed);
+async function verify(run: Run, session: Session): Promise<SchemaCheck> {
+  const { committed, progress, spans, database, emit } = run;
+  if (!run.compareSchema) return unchecked('it was not asked for');
+  if (progress.durations.size === 0) return unchecked('nothing was applied');
+  const warn = (message: string) => emit({ type: 'warning', message });
+  spans.begin('verify');
+  const { checkSchema, checkRights } = await import('../catalog/drift.ts');
+  const check = await checkSchema(session, committed);
   if (check.state === 'drifted') {
-    const { applied } = run.progress;
+    const lines = check.differences.map((line) => `  ${line}\n`).join('');
     throw new SchemaDriftedError(
-      `The schema in ${session.database.where} differs from its migrations:\n${check.differences.map((line) => `  ${line}`).join('\n')}\nSomeone changed it by hand. Undo the change, or write it as a migration; npm run db:verify:filestore compares again. Applied and kept: ${applied.join(', ')}.`,
+      paragraph(
+        `The schema in ${database.where} differs from its migrations:\n${lines}Someone changed it by hand.`,
+        'Undo the change, or write it as a migration; npm run db:verify:filestore compares again.',
+        progress.appliedAndKept,
+      ),
       check.differences,
-      applied,
+      progress.applied,
     );
   }
-  if (check.state === 'unchecked') {
-    warn(`The schema was not checked: ${check.reason}`);
-    return check;
+  if (check.state === 'unchecked') warn(`The schema was not checked: ${check.reason}`);
+  else {
+    check.notes.forEach(warn);
+    // Rights that someone granted by hand are no reason to fail a deploy.
+    const rights = await checkRights(session);
+    if (rights.state === 'unchecked') warn(rights.reason);
+    if (rights.state === 'drifted') rights.differences.forEach(warn);
   }
-  check.notes.forEach(warn);
-  // Rights that someone granted by hand are no reason to fail a deploy.
-  const rights = await checkRights(session);
-  if (rights.state === 'unchecked') warn(rights.reason);
-  if (rights.state === 'drifted') rights.differences.forEach(warn);
+  spans.end();
   return check;
 }
 
 /** The error of a run that was stopped. `cause` is the error of its current step. */
-function abortedError(run: Run, cause: unknown): FilestoreError {
+function abortedError({ progress, signal }: Run, cause: unknown): FilestoreError {
   if (cause instanceof RunAbortedError) return cause;
-  const { applied } = run.progress;
-  const underWay =
-    cause instanceof MigrationFailedError && cause.place !== null
-      ? ` ${cause.place.filename} was running and was not completed.`
-      : '';
-  return new RunAbortedError(
-    `${describeStop(run.signal)} Applied and kept: ${applied.length === 0 ? 'nothing' : applied.join(', ')}.${underWay} Run this again to apply the rest.`,
-    applied,
-    { cause },
+  const place = cause instanceof MigrationFailedError ? cause.place : null;
+  const message = paragraph(
+    describeStop(signal),
+    progress.appliedAndKept,
+    place !== null && `${place.filename} was running and was not completed.`,
+    'Run this again to apply the rest.',
   );
+  return new RunAbortedError(message, progress.applied, { cause });
 }
 
 /** That a run was told to stop, and by which signal. */

@@ -1,4 +1,4 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import type { SchemaCheck } from '../catalog/drift.ts';
 import { FilestoreError, type LockHolder } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import {
@@ -8,10 +8,20 @@ import {
   MIGRATION_LOCK_KEY,
   readHolder,
 } from '../session/lock-holder.ts';
-import { lastRows, type Session } from '../session/session.ts';
+import { refusePooler } from '../session/pooler.ts';
+import { lastRows, type Session, withSession } from '../session/session.ts';
+import type { Database } from '../settings/database.ts';
 import { underPinnedSettings } from '../settings/server-settings.ts';
-import { capitalized, seconds } from '../text.ts';
-import { type AppliedMigration, type MigrationPlan, planMigrations } from './plan.ts';
+import { capitalized, paragraph } from '../text.ts';
+import {
+  type AppliedMigration,
+  type MigrationPlan,
+  type MigrationState,
+  planMigrations,
+  problemsOf,
+  refuseDiverged,
+  whyNotComparable,
+} from './plan.ts';
 
 /** The state of a database before a run. */
 export interface Preflight {
@@ -56,11 +66,20 @@ export interface Survey extends Preflight {
   readonly adopting: boolean;
 }
 
-/**
- * How often two connections are compared. In transaction mode, traffic of other clients can make one comparison look
- * like session mode, at most every fourth time.
- */
-const ROUNDS = 10;
+/** How the history of a database compares with the migrations of this package. */
+export interface MigrationStatus {
+  readonly state: MigrationState;
+  readonly applied: readonly AppliedMigration[];
+  /** Names of the files that a run would apply. Empty if `ahead` or `diverged`, which a run refuses. */
+  readonly pending: readonly string[];
+  /** One line for each problem, with its remedy. Empty unless `ahead` or `diverged`. */
+  readonly problems: readonly string[];
+  readonly serverVersion: string;
+  /** True on a hot standby, which gets its migrations by replication. */
+  readonly standby: boolean;
+  /** The present holders of the locks of migrations. */
+  readonly migrators: readonly Migrator[];
+}
 
 /**
  * One message. It causes no error in the server's log, and works on a standby, in a read-only session, and for a role
@@ -177,7 +196,10 @@ export function appliedIn({ where, history }: Preflight): readonly AppliedMigrat
   if (history !== 'unreadable') return history ?? [];
   throw new FilestoreError(
     'HISTORY_UNREADABLE',
-    `${capitalized(where)} was migrated, but this role may not read its history. Grant the rights: grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….`,
+    paragraph(
+      `${capitalized(where)} was migrated, but this role may not read its history. Grant the rights:`,
+      'grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….',
+    ),
   );
 }
 
@@ -198,51 +220,47 @@ export async function readPreflight(session: Session): Promise<Preflight> {
   };
 }
 
-/**
- * Refuses a pooler: in transaction mode, it shares a session's locks and settings between clients, and the same migration
- * can run twice. A pooler is detected by the process id that it makes up for the connection.
- * @throws {FilestoreError} `POOLER_IN_BETWEEN` unless the caller declares session mode and the comparison does not disprove it.
- */
-async function refusePooler(session: Session, pid: number, trust: 'refuse' | 'session'): Promise<void> {
-  if (session.announcedPid === pid) return;
-  const { where, config } = session.database;
-  const connectTimeoutMs = config.connectionTimeoutMillis;
-  if (trust === 'refuse') {
-    throw new FilestoreError(
-      'POOLER_IN_BETWEEN',
-      `The connection to ${where} goes through a pooler, which can give this run's session to other clients. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself; for a pooler in session mode, set FILESTORE_MIGRATION_POOLER=session.`,
-    );
-  }
-  const second = await session.openAnother();
-  try {
-    for (let round = 0; round < ROUNDS; round += 1) {
-      const other = await processIdOf(second, connectTimeoutMs);
-      if (other === undefined) {
-        throw new FilestoreError(
-          'POOLER_IN_BETWEEN',
-          `The pooler in front of ${where} did not give this run a second session within ${seconds(connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the pool size, or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
-        );
-      }
-      const own = await processIdOf(session, connectTimeoutMs);
-      // Twice, because alternating sessions look like session mode to alternating queries of two connections.
-      const again = await processIdOf(session, connectTimeoutMs);
-      if (other !== pid && own === pid && again === pid) continue;
-      throw new FilestoreError(
-        'POOLER_IN_BETWEEN',
-        `The pooler in front of ${where} is not in session mode: it does not keep one session of the server for one connection. Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.`,
-      );
-    }
-  } finally {
-    await second.close();
-  }
+/** Surveys a database, and uses the session for `work`. */
+export async function withSurvey<T>(
+  reader: {
+    readonly database: Database;
+    readonly committed: readonly CommittedMigration[];
+    readonly signal?: AbortSignal;
+    readonly onIdentity?: (identity: string) => void;
+  },
+  work: (found: Survey, session: Session) => Promise<T>,
+): Promise<T> {
+  const { database, committed, signal, onIdentity } = reader;
+  const surveyAndWork = async (session: Session) => {
+    const found = await survey(session, committed);
+    onIdentity?.(found.identity);
+    return work(found, session);
+  };
+  return withSession(database, surveyAndWork, signal);
 }
 
-const PROCESS_ID = 'set local statement_timeout = 0; select pg_catalog.pg_backend_pid() as pid';
+/** The status that a survey shows. */
+export function statusOf({ plan, applied, serverVersion, standby, migrators }: Survey): MigrationStatus {
+  return {
+    state: plan.state,
+    applied,
+    pending: 'pending' in plan ? plan.pending.map(({ filename }) => filename) : [],
+    problems: problemsOf(plan),
+    serverVersion,
+    standby,
+    migrators,
+  };
+}
 
-/** Undefined if there is no answer in time: a pooler accepts connections before it has a session for them. */
-async function processIdOf(session: Session, waitMs: number): Promise<number | undefined> {
-  const pid = lastRows<{ pid: number }>(session, PROCESS_ID).then(([row]) => row?.pid);
-  // Its failure after the wait must not become an unhandled rejection.
-  pid.catch(() => undefined);
-  return Promise.race([pid, delay(waitMs, undefined, { ref: false })]);
+/** Compares the schema of a database that was surveyed in the same session. */
+export async function compareSurveyed(
+  found: Survey,
+  session: Session,
+  committed: readonly CommittedMigration[],
+): Promise<SchemaCheck> {
+  refuseDiverged(found);
+  const reason = whyNotComparable(found.plan);
+  if (reason !== undefined) return { state: 'unchecked', reason };
+  const { checkSchemaAndRights } = await import('../catalog/drift.ts');
+  return checkSchemaAndRights(session, committed);
 }

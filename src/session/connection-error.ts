@@ -41,7 +41,7 @@ const UNKNOWN_AUTHORITY =
   /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(GET_ISSUER_CERT(_LOCALLY)?|VERIFY_LEAF_SIGNATURE)|CERT_(UNTRUSTED|SIGNATURE_FAILURE))$/;
 
 /** A temporary failure. It never leaves the package: callers get its `error`. */
-export class PassingFailure extends Error {
+export class TemporaryFailure extends Error {
   /** How long a migration may have waited for a table's lock that it did not get; null for any other failure. */
   readonly lockWaitedMs: number | null;
   /** Whether the cause is over, so that the next attempt needs no pause, and no time that the run has left. */
@@ -51,7 +51,7 @@ export class PassingFailure extends Error {
   constructor(
     readonly reason: string,
     readonly error: FilestoreError,
-    { lockWaitedMs = null, atOnce = false }: Partial<Pick<PassingFailure, 'lockWaitedMs' | 'atOnce'>> = {},
+    { lockWaitedMs = null, atOnce = false }: Partial<Pick<TemporaryFailure, 'lockWaitedMs' | 'atOnce'>> = {},
   ) {
     super(reason);
     this.lockWaitedMs = lockWaitedMs;
@@ -132,7 +132,7 @@ export function connectionLostError(
 }
 
 /** Whether a later attempt to connect may succeed: the server is starting, or its name cannot be resolved yet. */
-export function isPassing(cause: unknown): boolean {
+export function isTemporary(cause: unknown): boolean {
   const code = codeOfConnecting(cause);
   // Too many connections; a server that stops, crashed or starts.
   if (/^(53300|57P0[123])$/.test(code)) return true;

@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import type { Database } from '../settings/database.ts';
 import { sendUntilLifted } from '../settings/setting-statement.mjs';
-import { connectionError, connectionLostError, isConnectionLoss, isPassing } from './connection-error.ts';
+import { connectionError, connectionLostError, isConnectionLoss, isTemporary } from './connection-error.ts';
 import { watchSilence } from './silence.mjs';
 
 /** A server that does not answer for this long counts as lost. */
@@ -71,7 +71,7 @@ export async function openSession(database: Database, patience: Patience): Promi
       patience.signal?.throwIfAborted();
       const error = connectionError(database, cause);
       const leftMs = startedAt + patience.waitMs - performance.now();
-      if (!isPassing(cause) || leftMs <= 0) throw error;
+      if (!isTemporary(cause) || leftMs <= 0) throw error;
       if (attempt === 1) patience.onWaiting?.(error.message);
       const { signal } = patience;
       await delay(Math.min(100 * attempt, 1_000, leftMs), undefined, { ...(signal && { signal }) });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { readChecks } from '../../src/migrate/data-check-text.ts';
+import { readChecks } from '../../src/migrate/data-checks.ts';
 
 describe('the text of a check', () => {
   test('is read with its message, and with lines and columns as in the file', () => {

@@ -4,8 +4,7 @@ import { dirname, join } from 'node:path';
 import { compile } from 'graphile-migrate';
 import type { Client } from 'pg';
 import { afterEach, beforeEach } from 'vitest';
-import { readChecks } from '../../src/migrate/data-check-text.ts';
-import { evaluateChecks } from '../../src/migrate/data-checks.ts';
+import { evaluateChecks, readChecks } from '../../src/migrate/data-checks.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 /** A file of an example: a whole text, or a diff. */

@@ -1,4 +1,4 @@
-import { readChecks } from '../../../src/migrate/data-check-text.ts';
+import { readChecks } from '../../../src/migrate/data-checks.ts';
 import { migrationsOf, type Sources } from '../../sources/sources.ts';
 import { type Gate, judge } from '../gate.ts';
 

@@ -3,8 +3,8 @@ import { connectionTo } from '../../../harness/connection.ts';
 import type { PackageCopy } from '../../../harness/package-copy.ts';
 import { readCommittedMigrations } from '../../../src/graphile/committed-migrations.ts';
 import type { MigrationEvent } from '../../../src/index.ts';
-import { type RunResult, run } from '../../../src/migrate/run.ts';
-import { Progress } from '../../../src/migrate/run-state.ts';
+import { migrate } from '../../../src/migrate/run.ts';
+import { beginRun, type MigrationReport } from '../../../src/migrate/run-state.ts';
 import { databaseOf } from '../../../src/settings/database.ts';
 import { type MigrationSettings, migrationSettings } from '../../../src/settings/settings.ts';
 
@@ -13,7 +13,7 @@ export interface CopyRun {
   /** The events so far. */
   readonly events: readonly MigrationEvent[];
   /** Settles as the run does. */
-  readonly ended: Promise<RunResult>;
+  readonly ended: Promise<MigrationReport>;
 }
 
 export interface CopyRunOptions {
@@ -29,17 +29,19 @@ export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions
   const events: MigrationEvent[] = [];
   const migrationsFolder = join(copy.folder, 'migrations');
   const start = async () =>
-    run({
-      database: databaseOf(connectionTo(url)),
-      settings: { ...migrationSettings({}), ...options.settings },
-      committed: await readCommittedMigrations(migrationsFolder),
-      migrationsFolder,
-      configFile: join(copy.folder, '.gmrc'),
-      compareSchema: false,
-      signal: options.signal ?? new AbortController().signal,
-      emit: (event) => events.push(event),
-      progress: new Progress(),
-    });
+    migrate(
+      beginRun({
+        database: databaseOf(connectionTo(url)),
+        settings: { ...migrationSettings({}), ...options.settings },
+        committed: await readCommittedMigrations(migrationsFolder),
+        migrationsFolder,
+        configFile: join(copy.folder, '.gmrc'),
+        compareSchema: false,
+        signal: options.signal ?? new AbortController().signal,
+        emit: (event) => events.push(event),
+        dryRun: false,
+      }),
+    );
   const ended = start();
   // A test that awaits it later still gets the error.
   ended.catch(() => undefined);
