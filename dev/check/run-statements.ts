@@ -1,5 +1,6 @@
 import pg from 'pg';
-import { evaluateChecks, readChecks } from '../../src/migrate/data-checks.ts';
+import { readDataChecks } from '../../src/graphile/data-check-text.ts';
+import { evaluateDataChecks } from '../../src/migrate/data-checks.ts';
 import { migrationSettings } from '../../src/settings/settings.ts';
 import { placeAt, type SqlStatement } from '../../src/sql-text.ts';
 import { guidanceOf } from '../sources/guidance.ts';
@@ -23,8 +24,8 @@ export async function applyAll(
 }
 
 async function failedChecks(client: pg.Client, source: SqlSource): Promise<readonly Problem[]> {
-  const { checks } = readChecks(source.text);
-  const outcomes = await evaluateChecks(client, checks, migrationSettings({}).checkTimeoutMs);
+  const { checks } = readDataChecks(source.text);
+  const outcomes = await evaluateDataChecks(client, checks, migrationSettings({}).checkTimeoutMs);
   return checks.flatMap(({ line }, index) => {
     const outcome = outcomes[index];
     if (outcome === undefined || outcome.state === 'passed') return [];

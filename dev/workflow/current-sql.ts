@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { FilestoreError } from '../../src/errors.ts';
+import { readDataChecks } from '../../src/graphile/data-check-text.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
-import { readChecks } from '../../src/migrate/data-checks.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { readIfThere } from '../read-if-there.ts';
 import { lineEndProblems } from '../sources/line-ends.ts';
@@ -49,7 +49,7 @@ export async function refuseLineEnds(): Promise<void> {
  */
 export async function refuseMalformedDataChecks(): Promise<void> {
   await refuseProblem(({ text, placeOf }) =>
-    readChecks(text).problems.map(({ line, what, remedy }) => ({ ...placeOf(line), what, remedy })),
+    readDataChecks(text).problems.map(({ line, what, remedy }) => ({ ...placeOf(line), what, remedy })),
   );
 }
 

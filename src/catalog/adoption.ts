@@ -16,9 +16,10 @@ const KEPT: readonly ObjectKind[] = ['domain', 'type', 'table'];
 const MADE_WITHIN: readonly ObjectKind[] = ['column', 'constraint'];
 
 /**
- * Conflicts in a database that has parts of the schema but no history. The migrations create missing objects and
- * recreate objects without data. `if not exists` skips the others, even if they differ. So a missing table, index or
- * trigger is not a conflict. A missing column or constraint is one, unless a migration adds it to the existing table.
+ * Conflicts in a database that has parts of the schema but no history. The migrations create missing objects
+ * and recreate objects without data. `if not exists` skips the others, even if they differ. So a missing
+ * table, index or trigger is not a conflict. A missing column or constraint is one, unless a migration adds
+ * it to the existing table.
  * @param sql The SQL of all migrations.
  * @returns one line for each conflict.
  */

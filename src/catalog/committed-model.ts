@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { FilestoreError, MigrationsInvalidError } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { PACKAGE_ROOT, RESTORE_PACKAGE } from '../package-root.ts';
-import { compareNames } from '../text.ts';
+import { compareNames, paragraph } from '../text.ts';
 import { type ModelledMigration, modelledMigrationOf, parseModel, type SchemaModel } from './render.ts';
 
 /** The model of the schema, in a package. */
@@ -21,7 +21,10 @@ export async function readCommittedModel(root: string = PACKAGE_ROOT): Promise<S
   } catch (cause) {
     throw new FilestoreError(
       'SCHEMA_MODEL_INVALID',
-      `The model of the schema cannot be read: ${path}. ${RESTORE_PACKAGE} In a checkout, regenerate it: npm run db:docs.`,
+      paragraph(
+        `The model of the schema cannot be read: ${path}.`,
+        `${RESTORE_PACKAGE} In a checkout, regenerate it: npm run db:docs.`,
+      ),
       { cause },
     );
   }
@@ -54,7 +57,12 @@ export function refuseModelOfLaterOne(
   if (last === undefined || compareNames(filename, last.filename) <= 0) return;
   throw new MigrationsInvalidError(
     'MIGRATION_FILE_MISSING',
-    `Migration ${filename} is missing: the package's model of the schema includes it, but the files end with ${last.filename}. Restore the folder from version control, or install the package again. If you uncommitted it, regenerate the model (npm run db:docs).`,
+    paragraph(
+      `Migration ${filename} is missing: the package's model of the schema includes it,`,
+      `but the files end with ${last.filename}.`,
+      'Restore the folder from version control, or install the package again.',
+      'If you uncommitted it, regenerate the model (npm run db:docs).',
+    ),
     filename,
   );
 }

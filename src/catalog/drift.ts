@@ -2,7 +2,7 @@ import { FilestoreError, SchemaConflictError } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { isConnectionLoss } from '../session/connection-error.ts';
 import type { Queryable, Session } from '../session/session.ts';
-import { capitalized, printable } from '../text.ts';
+import { capitalized, paragraph, printable } from '../text.ts';
 import { adoptionConflicts } from './adoption.ts';
 import { readCommittedModel, refuseModelOfLaterOne } from './committed-model.ts';
 import { compareModels, describeDifference } from './compare.ts';
@@ -41,7 +41,10 @@ export async function checkSchema(
   } catch (error) {
     if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
     // A lock on a table, or a time limit, can prevent the server from describing it.
-    const reason = `the catalog could not be read (${printable(error.message)}). Run npm run db:verify:filestore later.`;
+    const reason = paragraph(
+      `the catalog could not be read (${printable(error.message)}).`,
+      'Run npm run db:verify:filestore later.',
+    );
     return { state: 'unchecked', reason };
   }
   const { differences, notes } = compareModels(model.model, live);
@@ -69,8 +72,8 @@ export async function checkSchemaAndRights(
 }
 
 /**
- * Refuses to migrate over tables without a history that differ from the model: "if not exists" would skip them
- * silently.
+ * Refuses to migrate over tables without a history that differ from the model: "if not exists" would skip
+ * them silently.
  * @throws {SchemaConflictError} naming each of them.
  */
 export async function refuseConflicts(
@@ -81,14 +84,23 @@ export async function refuseConflicts(
   if ('reason' in model) {
     throw new FilestoreError(
       'SCHEMA_MODEL_INVALID',
-      `${capitalized(session.database.where)} has tables without a recorded migration, which could not be checked: ${model.reason} Nothing was changed.`,
+      paragraph(
+        `${capitalized(session.database.where)} has tables without a recorded migration,`,
+        `which could not be checked: ${model.reason} Nothing was changed.`,
+      ),
     );
   }
   const sql = committed.map(({ body }) => body).join('\n');
   const conflicts = adoptionConflicts(model.model, await readCatalog(session), sql);
   if (conflicts.length === 0) return;
   throw new SchemaConflictError(
-    `Schema filestore exists in ${session.database.where} with another shape and without a recorded migration: ${conflicts.join('; ')}. Nothing was changed. Check that this is the right database. Correct these objects, or move them to another schema (alter table … set schema …), then run this again.`,
+    paragraph(
+      `Schema filestore exists in ${session.database.where} with another shape and without a`,
+      `recorded migration: ${conflicts.join('; ')}. Nothing was changed.`,
+      'Check that this is the right database.',
+      'Correct these objects, or move them to another schema (alter table … set schema …),',
+      'then run this again.',
+    ),
     conflicts,
   );
 }
@@ -104,6 +116,9 @@ async function readModel(committed: readonly CommittedMigration[]) {
   if (migration.hash === last?.hash) return { model };
   refuseModelOfLaterOne(migration, committed);
   return {
-    reason: `the package's model of the schema is of migration ${migration.filename}, but the last one is ${last?.filename}; regenerate the model (npm run db:docs).`,
+    reason: paragraph(
+      `the package's model of the schema is of migration ${migration.filename}, but the last one is`,
+      `${last?.filename}; regenerate the model (npm run db:docs).`,
+    ),
   };
 }

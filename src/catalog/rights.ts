@@ -1,7 +1,7 @@
 import { isConnectionLoss } from '../session/connection-error.ts';
 import { lastRows, type Queryable } from '../session/session.ts';
 import { underPinnedSettings } from '../settings/server-settings.ts';
-import { printable } from '../text.ts';
+import { paragraph, printable } from '../text.ts';
 
 /** The result of comparing the rights of roles with the levels that `filestore.grant_access` recorded. */
 export type RightsCheck =
@@ -110,28 +110,55 @@ function describe({ problem, role, level, privilege, kind, object, columns, reme
   const right = `${privilege} on ${on}`;
   switch (problem) {
     case 'not renewed by migrations':
-      return `${object} has no trigger that renews rights, so a migration can remove rights. Attach it again: ${remedy}`;
+      return paragraph(
+        `${object} has no trigger that renews rights, so a migration can remove rights.`,
+        `Attach it again: ${remedy}`,
+      );
     case 'owned by another role':
-      return `${kind} ${object} belongs to role "${role}", not to the owner of the schema. Change its owner: ${remedy}`;
+      return paragraph(
+        `${kind} ${object} belongs to role "${role}", not to the owner of the schema.`,
+        `Change its owner: ${remedy}`,
+      );
     case 'superuser':
-      return `role "${role}" is a superuser, so it may do more than its level ${level} allows. Change it: ${remedy}`;
+      return paragraph(
+        `role "${role}" is a superuser, so it may do more than its level ${level} allows.`,
+        `Change it: ${remedy}`,
+      );
     case 'may grant itself roles':
-      return `role "${role}" has CREATEROLE, so it may do more than its level ${level} allows. Change it: ${remedy}`;
+      return paragraph(
+        `role "${role}" has CREATEROLE, so it may do more than its level ${level} allows.`,
+        `Change it: ${remedy}`,
+      );
     case 'may switch triggers off':
       return `role "${role}" may set ${object}, which switches all guards off. Revoke it: ${remedy}`;
     case 'triggers switched off':
-      return `session_replication_role is "replica" for ${object}, so no guard works in these sessions. Change it: ${remedy}`;
+      return paragraph(
+        `session_replication_role is "replica" for ${object}, so no guard works in these sessions.`,
+        `Change it: ${remedy}`,
+      );
     case 'right on the bookkeeping':
       return `role "${role}" has ${right}, which only the role that migrates needs. Revoke it: ${remedy}`;
     case 'member of a role beyond its level':
-      return `role "${role}" is a member of role ${object}, by which it may do more than its level ${level} allows. Revoke it: ${remedy}`;
+      return paragraph(
+        `role "${role}" is a member of role ${object}, by which it may do more than its level`,
+        `${level} allows. Revoke it: ${remedy}`,
+      );
     case 'role is gone':
       return `role "${role}" does not exist, but has level ${level}. Remove the level: ${remedy}`;
     case 'role was replaced':
-      return `role "${role}" is not the role that got level ${level}: that one was dropped, or the database was restored. Remove the level with filestore.revoke_access, or grant it to the role that exists now: ${remedy}`;
+      return paragraph(
+        `role "${role}" is not the role that got level ${level}: that one was dropped,`,
+        'or the database was restored.',
+        'Remove the level with filestore.revoke_access, or grant it to the role that exists now:',
+        remedy,
+      );
     case 'missing':
       return `role "${role}" lacks ${right}, which level ${level} has. Grant it: ${remedy}`;
   }
   if (level !== null) return `role "${role}" has ${right}, beyond its level ${level}. Revoke it: ${remedy}`;
-  return `role "${role}" has ${right}, but no level. Give it one (select filestore.grant_access('${role?.replaceAll("'", "''")}', 'reader')), or revoke it: ${remedy}`;
+  return paragraph(
+    `role "${role}" has ${right}, but no level.`,
+    `Give it one (select filestore.grant_access('${role?.replaceAll("'", "''")}', 'reader')),`,
+    `or revoke it: ${remedy}`,
+  );
 }

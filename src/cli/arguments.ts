@@ -54,3 +54,62 @@ function helpOf({ name, argument, summary, options }: Command): readonly string[
   );
   const called = argument === undefined ? name : `${name} <${argument}>`;
   return [`  ${called.padEnd(NAME_WIDTH)}  ${summary}`, ...lines];
+}
+
+function namesOf(name: string, { short, value }: CommandOption): string {
+  return `${short === undefined ? '' : `-${short}, `}--${name}${value === undefined ? '' : ` ${value}`}`;
+}
+
+/** Reads the command line. An unknown argument is an error. */
+export function readArguments(args: readonly string[], commands: readonly Command[]): Arguments {
+  let parsed: ReturnType<typeof parse>;
+  try {
+    parsed = parse(args, commands);
+  } catch (error) {
+    return { type: 'wrong', why: error instanceof Error ? error.message : String(error) };
+  }
+  const { values, positionals } = parsed;
+  if (values.help) return { type: 'help' };
+  const [name, ...rest] = positionals;
+  if (name === undefined) return { type: 'wrong', why: 'No command was given.' };
+  const command = commands.find((candidate) => candidate.name === name);
+  if (command === undefined) return { type: 'wrong', why: `There is no command${quoted(name)}.` };
+  const words = command.argument === undefined ? [] : [command.argument];
+  // Not quoted: it may be a pasted password.
+  if (rest.length > words.length) {
+    return {
+      type: 'wrong',
+      why: `${name} takes no ${words.length === 0 ? 'other' : 'second'} word. The given one is not shown here.`,
+    };
+  }
+  if (rest.length < words.length) return { type: 'wrong', why: `${name} needs the key of a ${words[0]}.` };
+  const unknown = Object.keys(values).find((option) => !Object.hasOwn(command.options, option));
+  if (unknown !== undefined) return { type: 'wrong', why: `${name} has no option --${unknown}.` };
+  const given = Object.fromEntries(words.map((word, index) => [word, rest[index]]));
+  return { type: 'command', command, flags: { ...flagsOf(command, values), ...given } };
+}
+
+/**
+ * A first word as a message shows it: only what may be a mistyped command, since others may hold a password.
+ */
+function quoted(word: string): string {
+  return /^[a-z-]{1,16}$/i.test(word) ? ` "${word}"` : ' of that name, which is not shown here';
+}
+
+function parse(args: readonly string[], commands: readonly Command[]) {
+  const options: Readonly<Record<string, Pick<CommandOption, 'type' | 'short'>>> = Object.assign(
+    { help: { type: 'boolean', short: 'h' } },
+    ...commands.map((command) => command.options),
+  );
+  return parseArgs({ args: [...args], allowPositionals: true, options });
+}
+
+function flagsOf({ options }: Command, values: ReturnType<typeof parse>['values']): Flags {
+  return Object.fromEntries(
+    Object.entries(options).map(([name, { type }]) => {
+      const value = values[name];
+      if (type === 'boolean') return [name, value === true];
+      return [name, typeof value === 'string' ? value : undefined];
+    }),
+  );
+}

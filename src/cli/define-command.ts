@@ -1,7 +1,10 @@
 import type { ConnectionSettings } from '../settings/settings.ts';
 import type { Output, StdoutKind } from './output.ts';
 
-/** An option of a command, in the form of node:util's parseArgs. All that is special about it is declared here. */
+/**
+ * An option of a command, in the form of node:util's parseArgs. All that is special about it is declared
+ * here.
+ */
 export interface CommandOption {
   readonly type: 'boolean' | 'string';
   readonly short?: string;

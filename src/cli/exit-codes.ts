@@ -40,7 +40,9 @@ export const EXIT_CODES: Readonly<Record<FilestoreErrorCode, number>> = {
   SCHEMA_CHANGE_REFUSED: 1,
 };
 
-/** Of several exit codes the first in this order counts: the less a later run can fix on its own, the worse. */
+/**
+ * Of several exit codes the first in this order counts: the less a later run can fix on its own, the worse.
+ */
 const WORST_FIRST = [4, 2, 1, 5, 3, 0];
 
 export const DONE = 0;

@@ -7,7 +7,6 @@ import {
   type FleetStatus,
   type FleetVerification,
   fleetStatus,
-  matchResult,
   migrateFleet,
   readConcurrency,
   verifyFleet,
@@ -17,7 +16,7 @@ import { count } from '../text.ts';
 import type { Flags } from './define-command.ts';
 import type { FleetDocument, FleetEntryDocument } from './documents.ts';
 import { DONE, exitCodeOf, exitCodeOfCheck, exitCodeOfState, FAILED, worstOf } from './exit-codes.ts';
-import { renderTable, reportProgress, type Timed } from './fleet-output.ts';
+import { matchResult, renderTable, reportProgress, type Timed } from './fleet-output.ts';
 import { errorDocument, type Output } from './output.ts';
 import { withSignal } from './signals.ts';
 import { describeMigrator } from './status.ts';

@@ -1,10 +1,11 @@
 import { describeEvent, type MigrationEvent } from '../migrate/events.ts';
-import {
-  type FleetEntry,
-  type FleetEvent,
-  type FleetReport,
-  type FleetResult,
-  matchResult,
+import type {
+  FleetEntry,
+  FleetEvent,
+  FleetFailure,
+  FleetOmission,
+  FleetReport,
+  FleetResult,
 } from '../migrate/fleet.ts';
 import { count, seconds } from '../text.ts';
 import type { Output } from './output.ts';
@@ -17,8 +18,8 @@ export interface Timed {
 }
 
 /**
- * Prints what happens: on a terminal one line that changes, else a line for each database that is done. Waits, warnings
- * and failures are lines in both.
+ * Prints what happens: on a terminal one line that changes, else a line for each database that is done.
+ * Waits, warnings and failures are lines in both.
  * @param describe Further lines about a database that is done.
  */
 export function reportProgress<Found extends Timed>(
@@ -144,4 +145,20 @@ function paintState(state: string, paint: Paint): (text: string) => string {
 
 function timeOf(milliseconds: number): string {
   return milliseconds < 1_000 ? `${Math.round(milliseconds)} ms` : seconds(milliseconds);
+}
+
+/** Answers a question about a result by its form. */
+export function matchResult<Found, Answer>(
+  result: FleetResult<Found>,
+  answers: {
+    found(result: Found): Answer;
+    failed(result: FleetFailure): Answer;
+    omitted(result: FleetOmission): Answer;
+  },
+): Answer {
+  // The states of what was found are none of these.
+  const { state } = result as { readonly state: string };
+  if (state === 'failed') return answers.failed(result as FleetFailure);
+  if (state === 'duplicate' || state === 'not started') return answers.omitted(result as FleetOmission);
+  return answers.found(result as Found);
 }

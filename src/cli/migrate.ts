@@ -35,7 +35,7 @@ export const migrate = defineCommand({
       try {
         return await (flags['dry-run'] ? dryRun(output, connection) : apply(output, connection));
       } catch (error) {
-        if (error instanceof DatabaseAheadError && flags['allow-ahead']) return passAhead(output, error);
+        if (error instanceof DatabaseAheadError && flags['allow-ahead']) return reportAhead(output, error);
         throw error;
       }
     });
@@ -47,14 +47,21 @@ async function apply(output: Output, connection: ConnectionSettings): Promise<nu
   const { count: timeouts, totalMs, longestMs } = report.lockTimeouts;
   if (timeouts > 0) {
     output.say(
-      `Gave up ${count(timeouts, 'wait')} for a table's lock: other sessions may have waited ${seconds(totalMs)} behind them in all, ${seconds(longestMs)} behind the longest`,
+      paragraph(
+        `Gave up ${count(timeouts, 'wait')} for a table's lock:`,
+        `other sessions may have waited ${seconds(totalMs)} behind them in all,`,
+        `${seconds(longestMs)} behind the longest`,
+      ),
     );
   }
   const took = `(${Math.round(report.durationMs)} ms)`;
   output.say(
     report.applied.length === 0
       ? `Up to date: ${count(report.alreadyApplied, 'migration')} applied earlier ${took}`
-      : `Done: applied ${count(report.applied.length, 'migration')}, ${report.alreadyApplied} applied earlier ${took}`,
+      : paragraph(
+          `Done: applied ${count(report.applied.length, 'migration')}, ${report.alreadyApplied}`,
+          `applied earlier ${took}`,
+        ),
   );
   output.document({ ok: true, command: 'migrate', report } satisfies MigrateDocument);
   return DONE;
@@ -83,7 +90,10 @@ function describeChecks(pending: readonly PendingMigration[]): readonly string[]
   if (all.length === 0) return [];
   const numberOf = (state: EvaluatedCheck['state']) => all.filter((check) => check.state === state).length;
   return [
-    `${count(all.length, 'check')}: ${numberOf('passed')} passed, ${numberOf('failed')} failed, ${numberOf('later')} to be evaluated later`,
+    paragraph(
+      `${count(all.length, 'check')}: ${numberOf('passed')} passed, ${numberOf('failed')} failed,`,
+      `${numberOf('later')} to be evaluated later`,
+    ),
     ...all.flatMap(({ state, filename, line, reason }) =>
       state === 'later' ? [`LATER  ${filename}, line ${line}: the check ${reason}`] : [],
     ),
@@ -96,7 +106,7 @@ function renderPending({ filename, sql, transaction }: PendingMigration): string
 }
 
 /** An old version sees a newer database during a rolling deploy. */
-function passAhead(output: Output, error: DatabaseAheadError): number {
+function reportAhead(output: Output, error: DatabaseAheadError): number {
   output.say(
     `A later version has migrated this database (${error.unknown.join(', ')}): nothing to do for this one.`,
   );

@@ -5,8 +5,8 @@ import type { FailureDocument } from './documents.ts';
 import { type Paint, paintFor } from './paint.ts';
 
 /**
- * The output of a command. With `--json`, stdout has one document and stderr everything else. With `--events`, stdout
- * has one event per line, and the document as the last line.
+ * The output of a command. With `--json`, stdout has one document and stderr everything else. With
+ * `--events`, stdout has one event per line, and the document as the last line.
  */
 export interface Output {
   /** Colours for the lines; none without a terminal. */
@@ -21,7 +21,9 @@ export interface Output {
   busy(line: string): void;
   /** A line of progress in a log; a terminal has a status line instead. */
   step(line: string): void;
-  /** A status line that is overwritten on a terminal; without one, it is printed at most every ten seconds. */
+  /**
+   * A status line that is overwritten on a terminal; without one, it is printed at most every ten seconds.
+   */
   progress(line: string): void;
   /** An event as a line of JSON; printed only with `--events`. */
   event(value: Readonly<Record<string, unknown>>): void;
@@ -112,7 +114,9 @@ function forTerminal(text: string, paint: Paint): string {
     .join('');
 }
 
-/** An error as a document: code, message and other fields, without the stack; of its cause only the message. */
+/**
+ * An error as a document: code, message and other fields, without the stack; of its cause only the message.
+ */
 export function errorDocument(error: FilestoreError): FailureDocument['error'] {
   const { cause, code, message, ...fields } = error;
   return {

@@ -12,7 +12,10 @@ export interface Paint {
   faint(text: string): string;
 }
 
-/** Colours on a terminal, unless it has none (TERM=dumb) or the user disables them (NO_COLOR, https://no-color.org). */
+/**
+ * Colours on a terminal, unless it has none (TERM=dumb) or the user disables them (NO_COLOR,
+ * https://no-color.org).
+ */
 export function paintFor(terminal: boolean, env: Environment): Paint {
   if (!terminal || isSet(env.NO_COLOR) || env.TERM === 'dumb') {
     const plain = (text: string) => text;

@@ -1,6 +1,6 @@
 import { verifySchema } from '../db/migrations.ts';
 import { describeConnection } from '../settings/settings.ts';
-import { capitalized, count } from '../text.ts';
+import { capitalized, count, paragraph } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { VerifyDocument } from './documents.ts';
 import { exitCodeOfCheck } from './exit-codes.ts';
@@ -19,7 +19,10 @@ export const verify = defineCommand({
       if (check.state === 'unchecked') output.warn(`${where}: could not check. ${check.reason}`);
       if (check.state === 'drifted') {
         output.say(
-          `${where}: ${count(check.differences.length, 'difference')} from its migrations and the levels of roles:`,
+          paragraph(
+            `${where}: ${count(check.differences.length, 'difference')} from its migrations and the`,
+            'levels of roles:',
+          ),
         );
         for (const difference of check.differences) output.say(`DRIFT  ${difference}`);
       }

@@ -24,8 +24,8 @@ export const withConfiguredDatabase: WithDatabase = async (output, work) => {
 };
 
 /**
- * The connection of the environment. Prints a line that names its variable, because a forgotten variable may take
- * precedence over the intended one.
+ * The connection of the environment. Prints a line that names its variable, because a forgotten variable may
+ * take precedence over the intended one.
  * @returns undefined when no variable is set.
  */
 export function configuredConnection(output: Output): ConnectionSettings | undefined {

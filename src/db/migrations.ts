@@ -21,15 +21,15 @@ import { resolveDatabase } from '../settings/database.ts';
 import { capitalized, count, paragraph } from '../text.ts';
 
 /**
- * Applies the committed migrations that the database does not have yet, each in a separate transaction. If several
- * runs start at once, one migrates and the others wait. Safe to run at every deploy: without pending migrations, it
- * takes one connection and one message.
+ * Applies the committed migrations that the database does not have yet, each in a separate transaction. If
+ * several runs start at once, one migrates and the others wait. Safe to run at every deploy: without pending
+ * migrations, it takes one connection and one message.
  * @example
  * const report = await runMigrations({ connectionString, logger: console });
  * console.log(report.applied.map(({ filename }) => filename), report.alreadyApplied);
- * @throws {FilestoreError} docs/operations.md has each `code` with its remedy. Migrations that the run applied
- * before stay: {@link MigrationFailedError}, {@link SchemaDriftedError}, {@link LockNotAcquiredError},
- * {@link ConnectionLostError} and {@link RunAbortedError} list them as `applied`.
+ * @throws {FilestoreError} docs/operations.md has each `code` with its remedy. Migrations that the run
+ * applied before stay: {@link MigrationFailedError}, {@link SchemaDriftedError}, {@link
+ * LockNotAcquiredError}, {@link ConnectionLostError} and {@link RunAbortedError} list them as `applied`.
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const run = await openRun(options);
@@ -37,23 +37,23 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
 }
 
 /**
- * Compares the history of a database with the migrations of this package. Reads only: works on a hot standby, and for
- * a role that can only read the history (`grant usage on schema graphile_migrate`, `grant select on
+ * Compares the history of a database with the migrations of this package. Reads only: works on a hot standby,
+ * and for a role that can only read the history (`grant usage on schema graphile_migrate`, `grant select on
  * graphile_migrate.migrations`).
  * @example
  * const { state, pending } = await migrationStatus({ connectionString });
  * if (state === 'pending') console.log(`To apply: ${pending.join(', ')}`);
- * @throws {FilestoreError} as {@link runMigrations} does for the settings, the connection, the migration files, and a
- * history that the role may not read.
+ * @throws {FilestoreError} as {@link runMigrations} does for the settings, the connection, the migration
+ * files, and a history that the role may not read.
  */
 export async function migrationStatus(options: MigrationOptions = {}): Promise<MigrationStatus> {
   return statusOf(await surveyOnce(options));
 }
 
 /**
- * Returns the migrations that {@link runMigrations} would apply, with SQL and the results of their checks. Reads only.
- * Throws as a run would after reading the package, the history, and tables without a history. A run also throws if a
- * check `failed`.
+ * Returns the migrations that {@link runMigrations} would apply, with SQL and the results of their checks.
+ * Reads only. Throws as a run would after reading the package, the history, and tables without a history. A
+ * run also throws if a check `failed`.
  * @example
  * for (const { filename, sql, checks } of await pendingMigrations({ connectionString })) {
  *   console.log(filename, sql, checks.filter(({ state }) => state === 'failed'));
@@ -66,8 +66,8 @@ export async function pendingMigrations(
 }
 
 /**
- * For a service's start: throws unless the database has every migration of this package. A database that is ahead
- * is accepted too: in a rolling deploy, the old version runs with the new schema, which supports both.
+ * For a service's start: throws unless the database has every migration of this package. A database that is
+ * ahead is accepted too: in a rolling deploy, the old version runs with the new schema, which supports both.
  * @example
  * await assertMigrated({ connectionString });
  * @throws {NotMigratedError} whose message has the command that applies the pending migrations.
@@ -85,14 +85,15 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
 }
 
 /**
- * Compares the live schema with the model that ships with the package, object by object, and the rights of roles with
- * the levels that `filestore.grant_access` recorded. Reads only. The rights need a role that has a level, or the owner.
- * If the database lacks migrations or is ahead, nothing is compared, and `reason` says what to do.
+ * Compares the live schema with the model that ships with the package, object by object, and the rights of
+ * roles with the levels that `filestore.grant_access` recorded. Reads only. The rights need a role that has a
+ * level, or the owner. If the database lacks migrations or is ahead, nothing is compared, and `reason` says
+ * what to do.
  * @example
  * const check = await verifySchema({ connectionString });
  * if (check.state === 'drifted') console.log(check.differences.join('\n'));
- * @throws {FilestoreError} as {@link migrationStatus} does; {HistoryDivergedError} if other files were applied;
- * `SCHEMA_MODEL_INVALID` if the model is missing or damaged.
+ * @throws {FilestoreError} as {@link migrationStatus} does; {HistoryDivergedError} if other files were
+ * applied; `SCHEMA_MODEL_INVALID` if the model is missing or damaged.
  */
 export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {
   const committed = await readMigrations();

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FilestoreError, type MigrationsInvalidCode, MigrationsInvalidError } from '../errors.ts';
 import { RESTORE_PACKAGE } from '../package-root.ts';
-import { compareNames } from '../text.ts';
+import { compareNames, paragraph } from '../text.ts';
 import {
   hashOf,
   isMigrationFile,
@@ -65,7 +65,10 @@ async function listMigrationFiles(folder: string): Promise<readonly string[]> {
   if (filenames.length === 0) {
     throw new FilestoreError(
       'MIGRATIONS_MISSING',
-      `There is no committed migration in ${folder}. ${RESTORE_PACKAGE} In a checkout, commit a migration first.`,
+      paragraph(
+        `There is no committed migration in ${folder}.`,
+        `${RESTORE_PACKAGE} In a checkout, commit a migration first.`,
+      ),
     );
   }
   return filenames;
@@ -77,7 +80,10 @@ async function readMigrationFile(folder: string, filename: string): Promise<stri
   } catch (cause) {
     throw new MigrationsInvalidError(
       'MIGRATION_MALFORMED',
-      `Migration ${filename} cannot be read. It is part of the package; install it again, or restore it from version control.`,
+      paragraph(
+        `Migration ${filename} cannot be read.`,
+        'It is part of the package; install it again, or restore it from version control.',
+      ),
       filename,
       { cause },
     );
@@ -113,7 +119,10 @@ export function parseMigration(filename: string, text: string): CommittedMigrati
   if (hashOf(body, previousHash) !== hash) {
     fail(
       'MIGRATION_EDITED',
-      'was edited after it was committed: its hash does not match. Restore it from version control, and write the change as a new migration.',
+      paragraph(
+        'was edited after it was committed: its hash does not match.',
+        'Restore it from version control, and write the change as a new migration.',
+      ),
     );
   }
   return {
@@ -136,7 +145,10 @@ export function proveChain(migrations: readonly CommittedMigration[]): void {
     if (before?.recordedName === migration.recordedName) {
       throw new MigrationsInvalidError(
         'MIGRATION_NUMBER_TAKEN',
-        `Migrations ${before.filename} and ${migration.filename} have the same number: two branches were merged. In a checkout, give yours the next number: npm run db:rebase.`,
+        paragraph(
+          `Migrations ${before.filename} and ${migration.filename} have the same number:`,
+          'two branches were merged. In a checkout, give yours the next number: npm run db:rebase.',
+        ),
         migration.filename,
       );
     }
@@ -159,7 +171,11 @@ function describeBreak(
   if (follows !== undefined) {
     return new MigrationsInvalidError(
       'MIGRATION_OUT_OF_CHAIN',
-      `Migration ${filename} follows ${follows.filename} by its header, but ${before?.filename ?? 'the start'} by its number: one of them was renumbered, or comes from another branch. Restore its number, or uncommit it and commit it again.`,
+      paragraph(
+        `Migration ${filename} follows ${follows.filename} by its header,`,
+        `but ${before?.filename ?? 'the start'} by its number: one of them was renumbered,`,
+        'or comes from another branch. Restore its number, or uncommit it and commit it again.',
+      ),
       filename,
     );
   }
@@ -169,13 +185,19 @@ function describeBreak(
     const missing = String(number - 1).padStart(recordedName.length - '.sql'.length, '0');
     return new MigrationsInvalidError(
       'MIGRATION_FILE_MISSING',
-      `Migration ${missing} is missing: ${filename} follows it, and ${before === undefined ? 'no file' : before.filename} comes before it. ${restore}`,
+      paragraph(
+        `Migration ${missing} is missing: ${filename} follows it,`,
+        `and ${before === undefined ? 'no file' : before.filename} comes before it. ${restore}`,
+      ),
       filename,
     );
   }
   return new MigrationsInvalidError(
     'MIGRATION_OUT_OF_CHAIN',
-    `Migration ${filename} does not follow ${before?.filename ?? 'the start'}: one of them was rewritten. ${restore}`,
+    paragraph(
+      `Migration ${filename} does not follow ${before?.filename ?? 'the start'}:`,
+      `one of them was rewritten. ${restore}`,
+    ),
     filename,
   );
 }

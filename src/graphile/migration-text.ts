@@ -3,7 +3,10 @@ import { blankLinesBefore } from '../text.ts';
 
 /** SQL as graphile-migrate reads it: a committed migration, or current.sql with its includes. */
 export interface MigrationText {
-  /** By name, such as `Message`. If a header occurs twice, which graphile-migrate refuses, this has the last one. */
+  /**
+   * By name, such as `Message`. If a header occurs twice, which graphile-migrate refuses, this has the last
+   * one.
+   */
   readonly headers: ReadonlyMap<string, string>;
   readonly headerLines: number;
   /** The SQL that is run and hashed, without the header and surrounding blank lines. */
@@ -14,9 +17,9 @@ export interface MigrationText {
   readonly transaction: boolean;
 }
 
-// The rules below are graphile-migrate's: dist/migrationFilename.js, dist/hash.js, dist/header.js and dist/migration.js
-// (parseMigrationText, compileIncludes). They are repeated here because loading the library takes longer than
-// everything else in a run without pending migrations. Tests compare the two.
+// The rules below are graphile-migrate's: dist/migrationFilename.js, dist/hash.js, dist/header.js and
+// dist/migration.js (parseMigrationText, compileIncludes). They are repeated here because loading the library
+// takes longer than everything else in a run without pending migrations. Tests compare the two.
 const FILENAME = /^([0-9]+)(-[-_a-zA-Z0-9]*)?\.sql$/;
 const HEADER_LINE = /^--! ([A-Z][a-zA-Z0-9_]*)(?::(.*))?$/;
 const NO_TRANSACTION = /^--!\s*no-transaction\b/;

@@ -1,6 +1,9 @@
 import type { ClientConfig } from 'pg';
 
-/** `main`: the database to migrate. `shadow`: where a commit is tried. `root`: from which databases are created. */
+/**
+ * `main`: the database to migrate. `shadow`: where a commit is tried. `root`: from which databases are
+ * created.
+ */
 export type DatabaseKind = 'main' | 'shadow' | 'root';
 
 /** graphile-migrate's commands, by the names of their modules. */
@@ -41,7 +44,10 @@ export type ThreadCommand = { readonly migrationsFolder: string } & (
       readonly type: 'migrate';
       /** Whether to create graphile-migrate's own tables, which needs the CREATE right even if they exist. */
       readonly makeBookkeeping: boolean;
-      /** Time limits of single migrations, by the name of the file. Without an entry, those of the session apply. */
+      /**
+       * Time limits of single migrations, by the name of the file. Without an entry, those of the session
+       * apply.
+       */
       readonly limits: Readonly<Record<string, MigrationLimits>>;
       /** Name of the file before which to stop; null to apply all. */
       readonly before: string | null;

@@ -78,7 +78,7 @@ export function startThread(input: ThreadInput): GraphileThread {
     crash = error;
   });
   worker.on('exit', (code) => {
-    last = told ?? lost ?? failureOf(code, crash);
+    last = told ?? lost ?? failureOfExit(code, crash);
     finish(last);
   });
   return {
@@ -105,7 +105,7 @@ export function isLockedOut(outcome: ThreadOutcome): boolean {
   return outcome.type === 'failed' && outcome.error.message === LOCKED_OUT;
 }
 
-function failureOf(exitCode: number, crash: Error | undefined): ThreadFailure {
+function failureOfExit(exitCode: number, crash: Error | undefined): ThreadFailure {
   const message = crash?.message ?? `graphile-migrate ended its thread with exit code ${exitCode}`;
   const error = { message, code: null, detail: null, hint: null, where: null, position: null };
   return { type: 'failed', error, target: null, ranMs: 0, failed: null };

@@ -32,7 +32,10 @@ export interface Part {
   readonly next: CommittedMigration | undefined;
 }
 
-/** Applies a part of the pending migrations, and watches what blocks them. Returns when all are applied, or throws. */
+/**
+ * Applies a part of the pending migrations, and watches what blocks them. Returns when all are applied, or
+ * throws.
+ */
 export async function apply(run: Run, session: Session, part: Part, thread: GraphileThread): Promise<void> {
   const { signal, emit, migrationsFolder } = run;
   await clearInvalidIndexes(run, session, part);
@@ -51,8 +54,10 @@ export async function apply(run: Run, session: Session, part: Part, thread: Grap
   const stop = new AbortController();
   watchBlockers(run, session, watch, thread, stop.signal, cancel).catch(() => {
     if (stop.signal.aborted) return;
-    const message =
-      "The connection that holds this run's lock was lost. graphile-migrate's own lock still excludes other runs.";
+    const message = paragraph(
+      "The connection that holds this run's lock was lost. graphile-migrate's own lock still",
+      'excludes other runs.',
+    );
     emit({ type: 'warning', message });
   });
   signal.addEventListener('abort', cancel);
@@ -77,8 +82,8 @@ export async function apply(run: Run, session: Session, part: Part, thread: Grap
 }
 
 /**
- * A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. These waits block no
- * one, and {@link watchBlockers} monitors them.
+ * A lock timeout would cancel the waits of "create index concurrently" and leave an invalid index. These
+ * waits block no one, and {@link watchBlockers} monitors them.
  */
 function limitsOf({ settings, progress }: Run, migration: CommittedMigration): MigrationLimits {
   const { filename, transaction } = migration;
@@ -119,8 +124,8 @@ function noteApplied({ progress, emit }: Run, filename: string, durationMs: numb
 }
 
 /**
- * Notes migrations that the history records although the thread did not report their end, because the installed
- * graphile-migrate logs other words than src/graphile/library-words.mjs has.
+ * Notes migrations that the history records although the thread did not report their end, because the
+ * installed graphile-migrate logs other words than src/graphile/library-words.mjs has.
  * @throws {MigrationFailedError} graphile-migrate ended without an error, and the history lacks one of them.
  */
 async function noteUnreported(
@@ -203,7 +208,10 @@ async function errorOf(
   const error = migrationFailedError(failure, migration, applied, blockers, remedy);
   if (gaveUpOn !== undefined) {
     if (durations.has(gaveUpOn.filename)) {
-      const reason = `${gaveUpOn.filename} was applied in the moment in which the run gave up waiting for its locks.`;
+      const reason = paragraph(
+        `${gaveUpOn.filename} was applied in the moment in which the run gave up waiting for its`,
+        'locks.',
+      );
       return new TemporaryFailure(reason, error, { atOnce: true });
     }
     const waited = seconds(run.settings.lockWaitMs);

@@ -32,13 +32,16 @@ export interface Watch {
   blockedSince: number | undefined;
   /** For each migration whose end is not reported yet: when its SQL was sent, by `performance.now()`. */
   readonly sentAt: number[];
-  /** The migration without a transaction that the run cancelled, since it was blocked for longer than the run may wait. */
+  /**
+   * The migration without a transaction that the run cancelled, since it was blocked for longer than the run
+   * may wait.
+   */
   gaveUpOn: CommittedMigration | undefined;
 }
 
 /**
- * Watches the thread's session until the signal is aborted: which sessions it waits for, and the progress of its index
- * build. Without the right to see other roles' statistics, it reports less.
+ * Watches the thread's session until the signal is aborted: which sessions it waits for, and the progress of
+ * its index build. Without the right to see other roles' statistics, it reports less.
  * @param giveUp Called once, when the run has waited long enough for blocking sessions.
  */
 export async function watchBlockers(
@@ -83,8 +86,8 @@ export async function watchBlockers(
 }
 
 /**
- * Milliseconds. Waits for locks are short at first, and most begin with the migration. So the first looks are frequent
- * enough for each of these waits, and become rare later.
+ * Milliseconds. Waits for locks are short at first, and most begin with the migration. So the first looks are
+ * frequent enough for each of these waits, and become rare later.
  */
 function untilNextLook({ current }: Watch): number {
   if (current === undefined) return LOOK_MS;
@@ -92,7 +95,10 @@ function untilNextLook({ current }: Watch): number {
   return Math.min(Math.max(LOOK_MS, (performance.now() - current.startedAt) / 10), REPORT_EVERY_MS);
 }
 
-/** Concurrent index work waits for the snapshots of others, and each look has one. So the first look is after a second. */
+/**
+ * Concurrent index work waits for the snapshots of others, and each look has one. So the first look is after
+ * a second.
+ */
 function isTimeToLook({ current }: Watch): boolean {
   if (current === undefined) return false;
   return !current.isConcurrent || performance.now() - current.startedAt >= REPORT_EVERY_MS;

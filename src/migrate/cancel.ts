@@ -9,7 +9,8 @@ const END_MS = 900;
 
 /**
  * Ends the thread: first its statement on the server, so that the transaction rolls back and its locks are
- * released, then the thread itself, even if the server is silent. Otherwise the server would continue the statement.
+ * released, then the thread itself, even if the server is silent. Otherwise the server would continue the
+ * statement.
  */
 export async function cancelThread(session: Session, thread: GraphileThread): Promise<void> {
   thread.stop();
@@ -35,10 +36,11 @@ export async function cancelThread(session: Session, thread: GraphileThread): Pr
 }
 
 /**
- * Cancels the statement of a server process repeatedly until it has ended, because a cancel between two statements has
- * no effect.
+ * Cancels the statement of a server process repeatedly until it has ended, because a cancel between two
+ * statements has no effect.
  * @param session Another session on the same server.
- * @param endSessionAt When to end the process's whole session instead, by `performance.now()`. Default: never.
+ * @param endSessionAt When to end the process's whole session instead, by `performance.now()`. Default:
+ * never.
  */
 export async function cancelUntil(
   session: Queryable,
@@ -54,8 +56,8 @@ export async function cancelUntil(
 }
 
 /**
- * Ends sessions that earlier attempts of a run have lost. A proxy can keep them on the server, with their locks. Another
- * process may have the number of an ended one, so the name of the session counts too.
+ * Ends sessions that earlier attempts of a run have lost. A proxy can keep them on the server, with their
+ * locks. Another process may have the number of an ended one, so the name of the session counts too.
  */
 export async function endSessions(session: Queryable, pids: Iterable<number>): Promise<void> {
   await session

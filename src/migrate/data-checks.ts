@@ -6,106 +6,14 @@ import {
   sqlStateOf,
 } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { type DataCheck, readDataChecks } from '../graphile/data-check-text.ts';
 import { isConnectionLoss } from '../session/connection-error.ts';
 import type { Queryable } from '../session/session.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
-import { isWord, placeAt, tokenize } from '../sql-text.ts';
-import { asSentence, capitalized, count, printable, seconds } from '../text.ts';
+import { placeAt } from '../sql-text.ts';
+import { asSentence, capitalized, count, paragraph, printable, seconds } from '../text.ts';
 import type { Run } from './run-state.ts';
-
-/**
- * A condition about the data that must hold before a migration runs. It is written in comments at the top of the
- * migration, so graphile-migrate hashes it and ignores it:
- *
- *     --check: Some mounts have no contact. Set backend_mounts.contact first.
- *     --  select not exists (select from filestore.backend_mounts where contact is null)
- */
-export interface DataCheck {
-  /** What is wrong if it does not hold, and what to do. */
-  readonly message: string;
-  /** One select. Positions in it have the same columns as in the file. */
-  readonly sql: string;
-  /** Line of the message in the file, from 1. The select begins in the next one. */
-  readonly line: number;
-}
-
-/** Why a check of a migration is invalid. */
-export interface CheckProblem {
-  readonly line: number;
-  /** Such as `is a check without a message`. */
-  readonly what: string;
-  readonly remedy: string;
-}
-
-export interface DataChecks {
-  readonly checks: readonly DataCheck[];
-  readonly problems: readonly CheckProblem[];
-}
-
-const HEAD = /^--[ \t]*check:(.*)$/;
-const QUERY = /^--((?:[ \t]{2,}|\t)\S.*)$/;
-/** Stricter than HEAD, because a later comment may begin with "-- check:". */
-const MISPLACED = /^--check:/;
-const BLANK_OR_COMMENT = /^\s*(?:--.*)?$/;
-const INCLUDE = /^--![ \t]*include/i;
-
-/**
- * The checks in the SQL of a migration: those above its first statement and its first include.
- * @param linesBefore Number of lines of the file before the text.
- */
-export function readChecks(text: string, linesBefore = 0): DataChecks {
-  const lines = text.split('\n');
-  const top = lines.findIndex((line) => !BLANK_OR_COMMENT.test(line) || INCLUDE.test(line));
-  const end = top === -1 ? lines.length : top;
-  const checks: DataCheck[] = [];
-  const problems: CheckProblem[] = [];
-  for (const [index, content] of lines.entries()) {
-    const line = linesBefore + index + 1;
-    if (index >= end) {
-      if (!MISPLACED.test(content)) continue;
-      const remedy = 'Move it to the top of the migration.';
-      problems.push({ line, what: 'is a check below the first statement or include', remedy });
-      continue;
-    }
-    const message = HEAD.exec(content)?.[1]?.trim();
-    if (message === undefined) continue;
-    const check = { message, sql: queryBelow(lines.slice(index + 1, end)), line };
-    const problem = problemOf(check);
-    if (problem === undefined) checks.push(check);
-    else problems.push({ line, ...problem });
-  }
-  return { checks, problems };
-}
-
-/** The select in the comment lines below a message, with blanks in place of the dashes. */
-function queryBelow(lines: readonly string[]): string {
-  const end = lines.findIndex((line) => !QUERY.test(line));
-  return lines
-    .slice(0, end === -1 ? lines.length : end)
-    .map((line) => line.replace(QUERY, '  $1'))
-    .join('\n');
-}
-
-function problemOf({ message, sql }: DataCheck): Omit<CheckProblem, 'line'> | undefined {
-  const tokens = tokenize(sql);
-  if (message === '') {
-    const remedy = 'Write after "--check:" what is wrong, and what to do about it.';
-    return { what: 'is a check without a message', remedy };
-  }
-  if (tokens.length === 0) {
-    const remedy = 'Write one select in the lines below it. Begin each of them with "--" and two spaces.';
-    return { what: 'is a check without a query', remedy };
-  }
-  if (!isWord(tokens[0], 'select', 'with')) {
-    return { what: 'is a check whose query is not a select', remedy: 'Write a select that returns true.' };
-  }
-  if (tokens.some(({ text }) => text === ';')) {
-    const remedy = 'Write one select without a semicolon, and a separate check for another one.';
-    return { what: 'is a check with a semicolon', remedy };
-  }
-  return undefined;
-}
 
 /** What a check returned. */
 export type CheckOutcome =
@@ -123,7 +31,10 @@ export interface EvaluatedCheck {
   readonly message: string;
   /** Line of the message in the file, from 1. */
   readonly line: number;
-  /** `later`: it needs something that an earlier pending migration may create, so it is evaluated after that one. */
+  /**
+   * `later`: it needs something that an earlier pending migration may create, so it is evaluated after that
+   * one.
+   */
   readonly state: 'passed' | 'failed' | 'later';
   /** Why it could not be evaluated; null if it returned true or false. */
   readonly reason: string | null;
@@ -141,7 +52,10 @@ export interface PendingMigration {
   readonly checks: readonly EvaluatedCheck[];
 }
 
-/** SQLSTATEs of objects that do not exist (PostgreSQL manual, appendix A): table, column, function, type, schema. */
+/**
+ * SQLSTATEs of objects that do not exist (PostgreSQL manual, appendix A): table, column, function, type,
+ * schema.
+ */
 const MISSING = /^(42P01|42703|42883|42704|3F000)$/;
 const BOOLEAN_OID = 16;
 
@@ -157,7 +71,7 @@ export async function evaluatePending(
 ): Promise<readonly PendingMigration[]> {
   const checksOf = new Map(pending.map((migration) => [migration, readProperChecks(migration)]));
   const all = [...checksOf.values()].flat();
-  const outcomes = await evaluateChecks(session, all, settings.checkTimeoutMs);
+  const outcomes = await evaluateDataChecks(session, all, settings.checkTimeoutMs);
   const evaluated = pending.map((migration, index) => ({
     filename: migration.filename,
     message: migration.message,
@@ -191,12 +105,15 @@ export function countReady(pending: readonly PendingMigration[]): number {
 }
 
 function readProperChecks({ filename, body, linesBeforeBody }: CommittedMigration): readonly DataCheck[] {
-  const { checks, problems } = readChecks(body, linesBeforeBody);
+  const { checks, problems } = readDataChecks(body, linesBeforeBody);
   const [problem] = problems;
   if (problem === undefined) return checks;
   throw new MigrationsInvalidError(
     'MIGRATION_MALFORMED',
-    `Migration ${filename} is malformed: line ${problem.line} ${problem.what}. The package needs a new release. ${problem.remedy}`,
+    paragraph(
+      `Migration ${filename} is malformed: line ${problem.line} ${problem.what}.`,
+      `The package needs a new release. ${problem.remedy}`,
+    ),
     filename,
   );
 }
@@ -215,7 +132,12 @@ export function failureOfChecks(
   if (failed.length === 0) return undefined;
   const before = applied.length === 0 ? 'Nothing was applied.' : `Applied before: ${applied.join(', ')}.`;
   return new MigrationCheckFailedError(
-    `${capitalized(where)} does not pass ${count(failed.length, 'check')} of its pending migrations. ${failed.map(describeFailedCheck).join(' ')} ${before} Correct the data, and run this again; a check that is wrong itself needs a new release.`,
+    paragraph(
+      `${capitalized(where)} does not pass ${count(failed.length, 'check')} of its pending`,
+      'migrations.',
+      `${failed.map(describeFailedCheck).join(' ')} ${before} Correct the data, and run this again;`,
+      'a check that is wrong itself needs a new release.',
+    ),
     failed,
     applied,
   );
@@ -232,7 +154,7 @@ function describeFailedCheck({ filename, line, message, reason }: FailedCheck): 
  * @param timeoutMs Of each check; 0: no limit.
  * @returns the outcome of each, in their order.
  */
-export async function evaluateChecks(
+export async function evaluateDataChecks(
   session: Queryable,
   checks: readonly DataCheck[],
   timeoutMs: number,

@@ -1,6 +1,6 @@
 import type { FilestoreErrorCode, LockHolder } from '../errors.ts';
 import { describeHolderAndSince, describeHolders } from '../session/lock-holder.ts';
-import { capitalized, count, printable, seconds } from '../text.ts';
+import { capitalized, count, paragraph, printable, seconds } from '../text.ts';
 
 /** Progress of an index build, from pg_stat_progress_create_index. */
 export interface IndexBuild {
@@ -12,14 +12,15 @@ export interface IndexBuild {
 }
 
 /**
- * A part of a run has ended, successfully or not. The event has the data of a span of a trace. The span `run` is the
- * whole run: it is the last event, and the parent of the others.
+ * A part of a run has ended, successfully or not. The event has the data of a span of a trace. The span `run`
+ * is the whole run: it is the last event, and the parent of the others.
  */
 export interface MigrationSpan {
   readonly type: 'span';
   /**
-   * `connect` includes the wait for the server, `survey` reads the history, `lock` waits for other migrators, `checks`
-   * evaluates the checks of the migrations, `migration` applies one file, `verify` compares the schema with its model.
+   * `connect` includes the wait for the server, `survey` reads the history, `lock` waits for other migrators,
+   * `checks` evaluates the checks of the migrations, `migration` applies one file, `verify` compares the
+   * schema with its model.
    */
   readonly name: 'run' | 'connect' | 'survey' | 'lock' | 'checks' | 'migration' | 'verify';
   /** The file of a `migration`; null for the others. */
@@ -61,7 +62,10 @@ export type MigrationEvent =
   | { readonly type: 'waiting'; readonly for: 'server'; readonly reason: string; readonly atMostMs: number }
   | { readonly type: 'waiting'; readonly for: 'lock'; readonly holder: LockHolder; readonly atMostMs: number }
   | { readonly type: 'migration-start'; readonly filename: string }
-  /** A migration has been running for a while; sent about once a second while it is blocked or builds an index. */
+  /**
+   * A migration has been running for a while; sent about once a second while it is blocked or builds an
+   * index.
+   */
   | {
       readonly type: 'progress';
       readonly filename: string;
@@ -78,8 +82,8 @@ export type MigrationEvent =
       readonly reason: string;
       readonly delayMs: number;
       /**
-       * How long the migration waited in vain for a table's lock; other sessions may have waited behind it. Null for
-       * any other failure.
+       * How long the migration waited in vain for a table's lock; other sessions may have waited behind it.
+       * Null for any other failure.
        */
       readonly lockWaitedMs: number | null;
     }
@@ -95,11 +99,14 @@ export function describeEvent(event: MigrationEvent): string {
 function describe(event: MigrationEvent): string {
   switch (event.type) {
     case 'plan':
-      return `${capitalized(event.database)} (PostgreSQL ${event.serverVersion}): ${count(event.pending.length, 'migration')} to apply${event.adopting ? ', over existing tables without a history' : ''}`;
+      return describePlan(event);
     case 'waiting':
       return event.for === 'server'
         ? `Waiting up to ${seconds(event.atMostMs)}: ${event.reason}`
-        : `Waiting up to ${seconds(event.atMostMs)} for another migrator: ${describeHolderAndSince(event.holder)}. ${event.holder.remedy}`;
+        : paragraph(
+            `Waiting up to ${seconds(event.atMostMs)} for another migrator:`,
+            `${describeHolderAndSince(event.holder)}. ${event.holder.remedy}`,
+          );
     case 'migration-start':
       return `Applying ${event.filename}`;
     case 'progress':
@@ -107,19 +114,35 @@ function describe(event: MigrationEvent): string {
     case 'migration-end':
       return `OK  ${event.filename}  (${Math.round(event.durationMs)} ms)`;
     case 'retry':
-      return `${event.reason}${describeLockWait(event.lockWaitedMs)} Trying again in ${seconds(event.delayMs)} (attempt ${event.attempt}).`;
+      return paragraph(
+        `${event.reason}${describeLockWait(event.lockWaitedMs)}`,
+        `Trying again in ${seconds(event.delayMs)} (attempt ${event.attempt}).`,
+      );
     case 'warning':
       return `Warning: ${event.message}`;
     case 'span':
-      return `${event.filename ?? event.name} ${event.error === null ? 'took' : `failed (${event.error.code}) after`} ${Math.round(event.durationMs)} ms`;
+      return describeSpan(event);
   }
+}
+
+type EventOf<Type extends MigrationEvent['type']> = Extract<MigrationEvent, { readonly type: Type }>;
+
+function describePlan({ database, serverVersion, pending, adopting }: EventOf<'plan'>): string {
+  const over = adopting ? ', over existing tables without a history' : '';
+  const what = `${count(pending.length, 'migration')} to apply${over}`;
+  return `${capitalized(database)} (PostgreSQL ${serverVersion}): ${what}`;
+}
+
+function describeSpan({ filename, name, error, durationMs }: MigrationSpan): string {
+  const how = error === null ? 'took' : `failed (${error.code}) after`;
+  return `${filename ?? name} ${how} ${Math.round(durationMs)} ms`;
 }
 
 function describeLockWait(lockWaitedMs: number | null): string {
   return lockWaitedMs === null ? '' : ` Other sessions may have waited ${seconds(lockWaitedMs)} behind it.`;
 }
 
-function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
+function describeProgress(event: EventOf<'progress'>): string {
   const parts: string[] = [];
   // First, because a terminal cuts long lines.
   if (event.blockedBy.length > 0) parts.push(`, waits for ${describeHolders(event.blockedBy)}`);

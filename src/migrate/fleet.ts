@@ -15,7 +15,9 @@ import { describeStop, migrate } from './run.ts';
 import { listen, type MigrationReport, openRun, readMigrations } from './run-state.ts';
 import { compareSurveyed, type MigrationStatus, type Survey, statusOf, withSurvey } from './survey.ts';
 
-/** Enough to hide the waits for slow servers. A run that applies something takes a thread and two connections. */
+/**
+ * Enough to hide the waits for slow servers. A run that applies something takes a thread and two connections.
+ */
 const DEFAULT_CONCURRENCY = 8;
 const MOST_AT_ONCE = 1_000;
 
@@ -67,7 +69,9 @@ export interface FleetFailure {
   readonly durationMs: number;
 }
 
-/** A database that was left alone: `duplicate` has the settings of another one, `not started` is after a stop. */
+/**
+ * A database that was left alone: `duplicate` has the settings of another one, `not started` is after a stop.
+ */
 export interface FleetOmission {
   readonly state: 'duplicate' | 'not started';
 }
@@ -79,27 +83,11 @@ export type FleetResult<Found> = Found | FleetFailure | FleetOmission;
 export type FleetEntry<Found> = {
   readonly name: string;
   /**
-   * Name of an earlier one in the list that is the same database, by its settings or by what the server says. Null:
-   * none is known.
+   * Name of an earlier one in the list that is the same database, by its settings or by what the server says.
+   * Null: none is known.
    */
   readonly sameAs: string | null;
 } & FleetResult<Found>;
-
-/** Answers a question about a result by its form. */
-export function matchResult<Found, Answer>(
-  result: FleetResult<Found>,
-  answers: {
-    found(result: Found): Answer;
-    failed(result: FleetFailure): Answer;
-    omitted(result: FleetOmission): Answer;
-  },
-): Answer {
-  // The states of what was found are none of these.
-  const { state } = result as { readonly state: string };
-  if (state === 'failed') return answers.failed(result as FleetFailure);
-  if (state === 'duplicate' || state === 'not started') return answers.omitted(result as FleetOmission);
-  return answers.found(result as Found);
-}
 
 export interface FleetReport<Found> {
   /** One for each database, in the order of the list. */
@@ -108,8 +96,8 @@ export interface FleetReport<Found> {
 }
 
 /**
- * Migrates many databases, some at a time. One that fails does not stop the others. Two names of one database are no
- * error: with the same settings only the first is run, and otherwise one run waits for the other.
+ * Migrates many databases, some at a time. One that fails does not stop the others. Two names of one database
+ * are no error: with the same settings only the first is run, and otherwise one run waits for the other.
  * @example
  * const { databases } = await migrateFleet({
  *   databases: [
@@ -118,9 +106,10 @@ export interface FleetReport<Found> {
  *   ],
  *   concurrency: 4,
  *   onEvent: (event) => console.log(event.name, event.type),
- * });
- * for (const one of databases) if (one.state === 'failed') console.error(one.name, one.code, one.error.message);
- * @throws {SettingsError} before anything runs: the list cannot be used. The message names each database at fault.
+ * }); for (const one of databases) if (one.state === 'failed') console.error(one.name, one.code,
+ * one.error.message);
+ * @throws {SettingsError} before anything runs: the list cannot be used. The message names each database at
+ * fault.
  * @throws {FilestoreError} before anything runs: the migrations of the package cannot be used.
  */
 export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetReport<FleetMigration>> {
@@ -140,8 +129,8 @@ export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetR
 }
 
 /**
- * Compares the history of many databases with the migrations of this package, as {@link migrationStatus} does. Reads
- * only.
+ * Compares the history of many databases with the migrations of this package, as {@link migrationStatus}
+ * does. Reads only.
  * @example
  * const { databases } = await fleetStatus({ databases: await readFleet('databases.txt') });
  * console.log(databases.filter(({ state }) => state === 'pending').map(({ name }) => name));
@@ -152,7 +141,8 @@ export async function fleetStatus(options: FleetOptions<FleetStatus>): Promise<F
 }
 
 /**
- * Compares the schema of many databases with the model of this package, as {@link verifySchema} does. Reads only.
+ * Compares the schema of many databases with the model of this package, as {@link verifySchema} does. Reads
+ * only.
  * @example
  * const { databases } = await verifyFleet({ databases: await readFleet('env:DATABASES') });
  * for (const one of databases) if (one.state === 'drifted') console.log(one.name, one.differences);
@@ -287,7 +277,10 @@ function errorOfTask({ database, signal }: Task, cause: unknown, silentMs: numbe
   }
   if (silentMs === undefined) return cause instanceof Error ? cause : new Error(String(cause));
   const message = paragraph(
-    `Cannot use ${database.where}: it accepted the connection, and did not answer within ${seconds(silentMs)}.`,
+    paragraph(
+      `Cannot use ${database.where}: it accepted the connection, and did not answer within`,
+      `${seconds(silentMs)}.`,
+    ),
     'Nothing was changed. Check the server, and a pooler or proxy in front of it.',
   );
   return new FilestoreError('CONNECTION_FAILED', message, { cause });

@@ -4,6 +4,7 @@ import { isConnectionLoss, TemporaryFailure } from '../session/connection-error.
 import { describeHolders, type HolderRow, lockHolder, readHolder } from '../session/lock-holder.ts';
 import type { Queryable, Session } from '../session/session.ts';
 import { tokenize } from '../sql-text.ts';
+import { paragraph } from '../text.ts';
 import { cancelUntil } from './cancel.ts';
 import type { Run } from './run-state.ts';
 
@@ -33,8 +34,8 @@ export function concurrentIndexOf(
 }
 
 /**
- * Whether a migration works on an index "concurrently": it blocks no one while it waits, and cancelling it would
- * leave an invalid index. Any other statement that waits for a lock blocks all later ones.
+ * Whether a migration works on an index "concurrently": it blocks no one while it waits, and cancelling it
+ * would leave an invalid index. Any other statement that waits for a lock blocks all later ones.
  */
 export function worksConcurrently(migration: CommittedMigration): boolean {
   return !migration.transaction && WORKS_CONCURRENTLY.test(statementText(migration.body));
@@ -130,7 +131,10 @@ function cannotRun(migration: CommittedMigration, cause: unknown, applied: reado
   const why = cause instanceof Error ? cause.message : String(cause);
   const reason = isBusy
     ? `${migration.filename} cannot run yet: ${why}.`
-    : `${migration.filename} cannot run, because the invalid index of an earlier attempt cannot be dropped: ${why}.`;
+    : paragraph(
+        `${migration.filename} cannot run, because the invalid index of an earlier attempt cannot be`,
+        `dropped: ${why}.`,
+      );
   const error = new MigrationFailedError(
     `Migration ${reason} ${isBusy ? 'Run this again when they have ended.' : 'Fix the cause, and run this again.'}`,
     { filename: migration.filename, statement: null, line: null, column: null },
@@ -142,8 +146,9 @@ function cannotRun(migration: CommittedMigration, cause: unknown, applied: reado
 }
 
 /**
- * Drops the invalid index of a failed or killed concurrent build, which "create index concurrently if not exists"
- * would skip silently. It drops only an invalid index of exactly that schema and name, and never during a build.
+ * Drops the invalid index of a failed or killed concurrent build, which "create index concurrently if not
+ * exists" would skip silently. It drops only an invalid index of exactly that schema and name, and never
+ * during a build.
  * @param patienceMs Milliseconds to wait for sessions that use the table; at least 1.
  * @returns whether there was one.
  * @throws {IndexBusyError} a session builds an index on the table, or used the table for longer than that.
@@ -182,7 +187,10 @@ async function dropInvalidIndex(
     if (codeOf(error) !== '55P03') throw error;
     const users = describeHolders(await usersOf(session, found.table, 'true'));
     throw new IndexBusyError(
-      `the invalid index ${found.name} of a failed build cannot be dropped while its table is in use by ${users === '' ? 'others' : users}`,
+      paragraph(
+        `the invalid index ${found.name} of a failed build cannot be dropped while its table is in`,
+        `use by ${users === '' ? 'others' : users}`,
+      ),
       { cause: error },
     );
   }
@@ -194,7 +202,8 @@ async function dropInvalidIndex(
 class IndexBusyError extends Error {}
 
 /**
- * The holders of locks on a table. A copy of this database has a table with the same oid, so the database counts too.
+ * The holders of locks on a table. A copy of this database has a table with the same oid, so the database
+ * counts too.
  */
 async function usersOf(session: Queryable, table: number, condition: string): Promise<readonly LockHolder[]> {
   const { rows } = await session.query<{ readonly holder: HolderRow }>(

@@ -4,7 +4,7 @@ import { describeHolderAndSince, keyOf, MIGRATION_LOCK_KEY, UNKNOWN_HOLDER } fro
 import type { Queryable, Session } from '../session/session.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
-import { seconds } from '../text.ts';
+import { paragraph, seconds } from '../text.ts';
 import { pendingIn } from './plan.ts';
 import type { Run } from './run-state.ts';
 import { type Survey, survey } from './survey.ts';
@@ -13,9 +13,9 @@ import { type Survey, survey } from './survey.ts';
 const POLL_MS = 200;
 
 /**
- * Waits until this session holds the lock of migrations. It polls instead of calling pg_advisory_lock: a waiting
- * statement holds a snapshot, and "create index concurrently" in the holder's session would wait for that snapshot,
- * so both would hang. The lock ends with the session.
+ * Waits until this session holds the lock of migrations. It polls instead of calling pg_advisory_lock: a
+ * waiting statement holds a snapshot, and "create index concurrently" in the holder's session would wait for
+ * that snapshot, so both would hang. The lock ends with the session.
  * @returns the database as it is under the lock, or without it when another migrator has applied everything.
  * @throws {LockNotAcquiredError} another migrator held the lock for too long.
  */
@@ -30,7 +30,8 @@ export async function lock(run: Run, session: Session): Promise<Survey> {
       locked ||= await tryLock(session);
       const found = await survey(session, run.committed);
       if (pendingIn(found).length === 0) return found;
-      // With our lock, graphile-migrate's own lock may still be held: by its command line, or for a client that died.
+      // With our lock, graphile-migrate's own lock may still be held: by its command line, or for a client
+      // that died.
       const wanted = locked ? 'graphile-migrate' : 'filestore';
       const others = found.migrators.filter((one) => !('pid' in one && one.pid === found.pid));
       const holder = others.find((one) => one.lock === wanted);
@@ -40,7 +41,11 @@ export async function lock(run: Run, session: Session): Promise<Survey> {
         // The first one holds the lock that the run waited for.
         const holders = [...others].sort((a, b) => Number(b.lock === wanted) - Number(a.lock === wanted));
         throw new LockNotAcquiredError(
-          `Gave up after ${seconds(lockWaitMs - leftMs)}: ${describeLock(session.database.where, holders)} Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer; nothing is applied twice.`,
+          paragraph(
+            `Gave up after ${seconds(lockWaitMs - leftMs)}:`,
+            `${describeLock(session.database.where, holders)} Raise`,
+            'FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer; nothing is applied twice.',
+          ),
           holders[0] ?? UNKNOWN_HOLDER,
           run.progress.applied,
         );

@@ -20,8 +20,8 @@ export type MigrationPlan =
   | { readonly state: 'diverged'; readonly problems: readonly HistoryProblem[] };
 
 /**
- * `empty`: nothing applied; `pending`: some to apply; `current`: nothing to do; `ahead`: a later version of the
- * package migrated the database; `diverged`: other files were applied.
+ * `empty`: nothing applied; `pending`: some to apply; `current`: nothing to do; `ahead`: a later version of
+ * the package migrated the database; `diverged`: other files were applied.
  */
 export type MigrationState = MigrationPlan['state'];
 
@@ -62,7 +62,12 @@ export function pendingIn({ plan, where }: Planned): readonly CommittedMigration
   if (plan.state === 'ahead') {
     const unknown = plan.unknown.map(({ filename }) => filename);
     throw new DatabaseAheadError(
-      `A later version of this package has migrated ${where}: ${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed. Deploy that version, or pass --allow-ahead to keep an older version running.`,
+      paragraph(
+        `A later version of this package has migrated ${where}:`,
+        `${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files.`,
+        'Nothing was changed.',
+        'Deploy that version, or pass --allow-ahead to keep an older version running.',
+      ),
       unknown,
     );
   }
@@ -75,7 +80,10 @@ export function refuseDiverged({ plan, where }: Planned): void {
     const list = plan.problems.map(({ description }) => description).join('; ');
     const remedies = new Set(plan.problems.map(({ remedy }) => remedy));
     throw new HistoryDivergedError(
-      `The migrations in ${where} are not the ones of this package: ${list}. Nothing was changed. ${[...remedies].join(' ')}`,
+      paragraph(
+        `The migrations in ${where} are not the ones of this package: ${list}. Nothing was changed.`,
+        `${[...remedies].join(' ')}`,
+      ),
       plan.problems,
     );
   }
@@ -87,9 +95,11 @@ export function problemsOf(plan: MigrationPlan): readonly string[] {
     return plan.problems.map(({ description, remedy }) => `${description}. ${remedy}`);
   }
   if (plan.state === 'ahead') {
-    return plan.unknown.map(
-      ({ filename }) =>
-        `${filename} is not among the files: a later version of this package applied it. Deploy that version.`,
+    return plan.unknown.map(({ filename }) =>
+      paragraph(
+        `${filename} is not among the files: a later version of this package applied it.`,
+        'Deploy that version.',
+      ),
     );
   }
   return [];
@@ -98,16 +108,24 @@ export function problemsOf(plan: MigrationPlan): readonly string[] {
 /** Why the schema cannot be compared: the model describes only the state after the last migration. */
 export function whyNotComparable(plan: MigrationPlan): string | undefined {
   if (plan.state === 'empty' || plan.state === 'pending') {
-    return `It lacks ${count(plan.pending.length, 'migration')} (${plan.pending.map(({ filename }) => filename).join(', ')}). Apply them first: npm run db:migrate:filestore.`;
+    return paragraph(
+      `It lacks ${count(plan.pending.length, 'migration')}`,
+      `(${plan.pending.map(({ filename }) => filename).join(', ')}).`,
+      'Apply them first: npm run db:migrate:filestore.',
+    );
   }
   if (plan.state === 'ahead') {
-    return `A later version of this package has migrated it (${plan.unknown.map(({ filename }) => filename).join(', ')}). Compare it with that version.`;
+    return paragraph(
+      'A later version of this package has migrated it',
+      `(${plan.unknown.map(({ filename }) => filename).join(', ')}). Compare it with that version.`,
+    );
   }
   return undefined;
 }
 
 /**
- * Refuses to write to a read-only database, or without triggers, which maintain history, totals and the rights of roles.
+ * Refuses to write to a read-only database, or without triggers, which maintain history, totals and the
+ * rights of roles.
  * @throws {FilestoreError} `DATABASE_READ_ONLY` or `TRIGGERS_DISABLED`.
  */
 export function refuseUnwritable({ where, standby, readOnly, triggersDisabled }: Writability): void {
@@ -163,9 +181,14 @@ function findProblems(
     return [
       {
         code: 'HISTORY_FOREIGN',
-        description: `it has only migrations of another package: ${names}. This package begins with ${committed[0]?.filename}`,
-        remedy:
-          'Check whether this is the right database: two packages that use graphile-migrate cannot share one.',
+        description: paragraph(
+          `it has only migrations of another package: ${names}.`,
+          `This package begins with ${committed[0]?.filename}`,
+        ),
+        remedy: paragraph(
+          'Check whether this is the right database: two packages that use graphile-migrate',
+          'cannot share one.',
+        ),
       },
     ];
   }
@@ -205,7 +228,10 @@ function describeRow(
     return [
       {
         code: 'HISTORY_REWRITTEN',
-        description: `${sameName.filename} was applied with other content: the database has ${row.hash}, the file ${sameName.hash}`,
+        description: paragraph(
+          `${sameName.filename} was applied with other content: the database has ${row.hash},`,
+          `the file ${sameName.hash}`,
+        ),
         remedy:
           'Check whether this is the right database, or deploy the version of the package that migrated it.',
       },
@@ -214,9 +240,14 @@ function describeRow(
   return [
     {
       code: 'HISTORY_ROW_UNKNOWN',
-      description: `the database has ${row.filename} (${row.hash}), which is not among the files and does not continue them`,
-      remedy:
-        'Deploy the version of the package that applied it; if someone added the row by hand, delete it from graphile_migrate.migrations.',
+      description: paragraph(
+        `the database has ${row.filename} (${row.hash}), which is not among the files and does not`,
+        'continue them',
+      ),
+      remedy: paragraph(
+        'Deploy the version of the package that applied it; if someone added the row by hand,',
+        'delete it from graphile_migrate.migrations.',
+      ),
     },
   ];
 }
@@ -224,7 +255,8 @@ function describeRow(
 /** The statement that records a migration as graphile-migrate would. Hashes and names contain no quotes. */
 function recordingOf({ recordedName, hash, previousHash }: CommittedMigration): string {
   const previous = previousHash === null ? 'null' : `'${previousHash}'`;
-  return `insert into graphile_migrate.migrations (filename, hash, previous_hash) values ('${recordedName}', '${hash}', ${previous});`;
+  const values = `'${recordedName}', '${hash}', ${previous}`;
+  return `insert into graphile_migrate.migrations (filename, hash, previous_hash) values (${values});`;
 }
 
 function isSame(file: CommittedMigration, row: AppliedMigration | undefined): boolean {

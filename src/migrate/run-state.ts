@@ -54,7 +54,10 @@ export interface MigrationReport {
   readonly waitedForLockMs: number;
   /** 1 plus the number of retries after temporary failures. */
   readonly attempts: number;
-  /** Waits for a table's lock that timed out; other sessions may have waited behind them. All 0 if there were none. */
+  /**
+   * Waits for a table's lock that timed out; other sessions may have waited behind them. All 0 if there were
+   * none.
+   */
   readonly lockTimeouts: LockTimeouts;
   /** Whether the schema matches its model; compared only if something was applied. */
   readonly schema: SchemaCheck;
@@ -177,8 +180,8 @@ export function reportOf({ committed, database, progress }: Run, schema: SchemaC
 type Part = Pick<MigrationSpan, 'name' | 'filename'>;
 
 /**
- * Sends the spans of a run, which begins when this object is created. Its parts run one after the other. All times are
- * from `performance.now()`, with one origin, so that spans nest even if the clock is set.
+ * Sends the spans of a run, which begins when this object is created. Its parts run one after the other. All
+ * times are from `performance.now()`, with one origin, so that spans nest even if the clock is set.
  */
 export class Spans {
   readonly #epochMs = Date.now() - performance.now();

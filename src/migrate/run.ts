@@ -39,9 +39,9 @@ export async function rehearse(run: Run): Promise<readonly PendingMigration[]> {
 }
 
 /**
- * Tries until everything is applied, and again after each temporary failure. The pauses double from 0.2 to 10 s,
- * each varied by a quarter so that many runs do not retry at once. After a wait for a table's lock, the pause is about
- * twice as long as the wait, so that traffic has the table for most of the time.
+ * Tries until everything is applied, and again after each temporary failure. The pauses double from 0.2 to 10
+ * s, each varied by a quarter so that many runs do not retry at once. After a wait for a table's lock, the
+ * pause is about twice as long as the wait, so that traffic has the table for most of the time.
  */
 async function attemptUntilDone(run: Run): Promise<Steps> {
   const { progress, settings, signal, spans } = run;
@@ -94,7 +94,9 @@ interface Steps {
   readonly schema: SchemaCheck;
 }
 
-/** The steps of a run, in order: survey, lock, refuse, check, apply, verify. A dry run ends after the checks. */
+/**
+ * The steps of a run, in order: survey, lock, refuse, check, apply, verify. A dry run ends after the checks.
+ */
 async function takeSteps(run: Run, session: Session): Promise<Steps> {
   const { spans } = run;
   const found = await spans.measure('survey', () => surveyFirst(run, session));
@@ -134,7 +136,10 @@ async function loadSteps() {
   return { lock, refuseConflicts, evaluatePending, countReady, apply };
 }
 
-/** Waits for a server that is starting. After a first connection, a failed one is reported as a lost connection. */
+/**
+ * Waits for a server that is starting. After a first connection, a failed one is reported as a lost
+ * connection.
+ */
 async function connect({ database, settings, signal, emit, progress }: Run): Promise<Session> {
   const waitMs = settings.connectWaitMs;
   const session = await openSession(database, {

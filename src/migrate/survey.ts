@@ -29,11 +29,13 @@ export interface Preflight {
   readonly where: string;
   /** The server's version, such as `18.4`. */
   readonly serverVersion: string;
-  /** Id of the server process that answered. Behind a pooler, it differs from the one sent at the connection. */
+  /**
+   * Id of the server process that answered. Behind a pooler, it differs from the one sent at the connection.
+   */
   readonly pid: number;
   /**
-   * Equal for two connections to one database, also if they name its host differently. Has the start time of the
-   * server's first process, because a standby or a copied data folder has the same system identifier.
+   * Equal for two connections to one database, also if they name its host differently. Has the start time of
+   * the server's first process, because a standby or a copied data folder has the same system identifier.
    */
   readonly identity: string;
   /** True on a hot standby. */
@@ -53,8 +55,8 @@ export interface Preflight {
 }
 
 /**
- * A holder of a lock of migrations: usually a run of this package or of graphile-migrate, but any login can take the
- * locks.
+ * A holder of a lock of migrations: usually a run of this package or of graphile-migrate, but any login can
+ * take the locks.
  */
 export type Migrator = LockHolder & { readonly lock: 'filestore' | 'graphile-migrate' };
 
@@ -82,10 +84,11 @@ export interface MigrationStatus {
 }
 
 /**
- * One message. It causes no error in the server's log, and works on a standby, in a read-only session, and for a role
- * that may only read. It finds the table by oid, because to_regclass fails for a role without rights on the schema. It
- * reads the table in a block, because a query that names a missing table cannot be planned. It reads the holders of the
- * locks only if there are any, because planning that query doubles the time in a new session.
+ * One message. It causes no error in the server's log, and works on a standby, in a read-only session, and
+ * for a role that may only read. It finds the table by oid, because to_regclass fails for a role without
+ * rights on the schema. It reads the table in a block, because a query that names a missing table cannot be
+ * planned. It reads the holders of the locks only if there are any, because planning that query doubles the
+ * time in a new session.
  */
 const LOOK = underPinnedSettings(`
 do $look$

@@ -1,12 +1,16 @@
 import { ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
 import type { Database } from '../settings/database.ts';
-import { printable } from '../text.ts';
+import { paragraph, printable } from '../text.ts';
 
 /** SQLSTATEs with which a server refuses a connection (PostgreSQL manual, appendix A). */
 const REFUSALS: Readonly<Record<string, (user: string) => string>> = {
   '28P01': (user) => `the password for user ${user} is wrong. Correct it in the database URL.`,
   '28000': (user) =>
-    `the server's rules (pg_hba.conf) do not allow user ${user} to connect from here. Check the user, and whether the server demands TLS (sslmode) or a client's certificate (sslcert, sslkey).`,
+    paragraph(
+      `the server's rules (pg_hba.conf) do not allow user ${user} to connect from here.`,
+      "Check the user, and whether the server demands TLS (sslmode) or a client's certificate",
+      '(sslcert, sslkey).',
+    ),
   '3D000': () =>
     'the database does not exist. Create it (create database …), or correct the name in the URL.',
   '42501': (user) => `user ${user} may not connect to it. Grant connect on the database.`,
@@ -30,8 +34,10 @@ const UNREACHABLE: Readonly<Record<string, string>> = {
 
 /** Codes of Node and OpenSSL for an untrusted certificate. */
 const UNTRUSTED: Readonly<Record<string, string>> = {
-  ERR_TLS_CERT_ALTNAME_INVALID:
-    "the server's certificate is for another host name. Use a host name from the certificate in the database URL",
+  ERR_TLS_CERT_ALTNAME_INVALID: paragraph(
+    "the server's certificate is for another host name.",
+    'Use a host name from the certificate in the database URL',
+  ),
   CERT_HAS_EXPIRED: "the server's certificate has expired. Renew it",
   CERT_NOT_YET_VALID: "the server's certificate is not valid yet. Check the clocks",
 };
@@ -42,9 +48,13 @@ const UNKNOWN_AUTHORITY =
 
 /** A temporary failure. It never leaves the package: callers get its `error`. */
 export class TemporaryFailure extends Error {
-  /** How long a migration may have waited for a table's lock that it did not get; null for any other failure. */
+  /**
+   * How long a migration may have waited for a table's lock that it did not get; null for any other failure.
+   */
   readonly lockWaitedMs: number | null;
-  /** Whether the cause is over, so that the next attempt needs no pause, and no time that the run has left. */
+  /**
+   * Whether the cause is over, so that the next attempt needs no pause, and no time that the run has left.
+   */
   readonly atOnce: boolean;
 
   /** @param reason One sentence for people. */
@@ -63,8 +73,8 @@ export class TemporaryFailure extends Error {
 const GONE = /^(Connection terminated|Client has encountered a connection error|Client was closed|timeout e)/;
 
 /**
- * The error for a failed attempt to connect: which database, why, and what to do. Errors of this package pass
- * through.
+ * The error for a failed attempt to connect: which database, why, and what to do. Errors of this package stay
+ * as they are.
  */
 export function connectionError(database: Database, cause: unknown): FilestoreError {
   if (cause instanceof FilestoreError) return cause;
@@ -76,32 +86,57 @@ function describeRefusal({ where, config }: Database, cause: unknown): string {
   const code = codeOfConnecting(cause);
   const message = messageOf(cause);
   if (code === '28000' && isUnusableRole(cause)) {
-    return `Cannot use ${where}: user ${user} does not exist on the server, or may not log in. Correct the user in the database URL, or create the role (create role … login).`;
+    return paragraph(
+      `Cannot use ${where}: user ${user} does not exist on the server, or may not log in.`,
+      'Correct the user in the database URL, or create the role (create role … login).',
+    );
   }
   const refusal = REFUSALS[code];
   if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
   const distrust = UNKNOWN_AUTHORITY.test(code)
-    ? "the authority that issued the server's certificate is not trusted on this machine. Name the authority's certificate with sslrootcert in the database URL"
+    ? paragraph(
+        "the authority that issued the server's certificate is not trusted on this machine.",
+        "Name the authority's certificate with sslrootcert in the database URL",
+      )
     : UNTRUSTED[code];
   if (distrust !== undefined) return `Cannot trust ${where}: ${distrust} (${code}).`;
   // Errors of pg without a code.
   if (message.includes('does not support SSL')) {
-    return `Cannot connect to ${where} with TLS: the server does not support it. Enable it there, or write sslmode=disable in the database URL.`;
+    return paragraph(
+      `Cannot connect to ${where} with TLS: the server does not support it.`,
+      'Enable it there, or write sslmode=disable in the database URL.',
+    );
   }
   if (message.includes('client password must be a')) {
-    return `Cannot use ${where}: the server asks user ${user} for a password, and the URL has none. Write it into the database URL.`;
+    return paragraph(
+      `Cannot use ${where}: the server asks user ${user} for a password, and the URL has none.`,
+      'Write it into the database URL.',
+    );
   }
   if (code.startsWith('ERR_SSL_')) {
-    return `Cannot connect to ${where} with TLS: ${code}. Check sslcert and sslkey in the database URL, and the TLS versions of the server.`;
+    return paragraph(
+      `Cannot connect to ${where} with TLS: ${code}.`,
+      'Check sslcert and sslkey in the database URL, and the TLS versions of the server.',
+    );
   }
   // PgBouncer refuses unknown startup options. Connections of a pool send their isolation level as one.
   if (message.includes('unsupported startup parameter')) {
-    return `Cannot connect to ${where}: the pooler refuses the session's options (${message}). Set ignore_startup_parameters = options in pgbouncer.ini, or use the URL of the server itself.`;
+    return paragraph(
+      `Cannot connect to ${where}: the pooler refuses the session's options (${message}).`,
+      'Set ignore_startup_parameters = options in pgbouncer.ini, or use the URL of the server',
+      'itself.',
+    );
   }
-  return `Cannot connect to ${where}: ${UNREACHABLE[code] ?? message}. Check that the server runs, and the host and port in the database URL.`;
+  return paragraph(
+    `Cannot connect to ${where}: ${UNREACHABLE[code] ?? message}.`,
+    'Check that the server runs, and the host and port in the database URL.',
+  );
 }
 
-/** The server has one SQLSTATE for pg_hba.conf and for roles. The message that distinguishes them may be translated. */
+/**
+ * The server has one SQLSTATE for pg_hba.conf and for roles. The message that distinguishes them may be
+ * translated.
+ */
 function isUnusableRole(cause: unknown): boolean {
   return cause instanceof Error && 'routine' in cause && cause.routine === 'InitializeSessionUserId';
 }
@@ -125,13 +160,18 @@ export function connectionLostError(
       : ` ${running} was running; the next run finds out whether the server completed it.`;
   const kept = applied.length === 0 ? '' : ` Applied before: ${applied.join(', ')}.`;
   return new ConnectionLostError(
-    `The connection to ${where} was lost: ${reason}.${fate}${kept} Run this again when the server is back; applied migrations are not run twice.`,
+    paragraph(
+      `The connection to ${where} was lost: ${reason}.${fate}${kept} Run this again when the server`,
+      'is back; applied migrations are not run twice.',
+    ),
     applied,
     { cause },
   );
 }
 
-/** Whether a later attempt to connect may succeed: the server is starting, or its name cannot be resolved yet. */
+/**
+ * Whether a later attempt to connect may succeed: the server is starting, or its name cannot be resolved yet.
+ */
 export function isTemporary(cause: unknown): boolean {
   const code = codeOfConnecting(cause);
   // Too many connections; a server that stops, crashed or starts.

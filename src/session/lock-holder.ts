@@ -1,5 +1,5 @@
 import type { LockHolder, ServerProcess } from '../errors.ts';
-import { printable } from '../text.ts';
+import { paragraph, printable } from '../text.ts';
 
 /** Key of this package's advisory lock: the letters "filestor" as one number. */
 export const MIGRATION_LOCK_KEY = '7379548647407775602';
@@ -27,8 +27,8 @@ export const preparedHolder = (p: string) => `pg_catalog.json_build_object(
 )`;
 
 /**
- * Whether a prepared transaction, which has no process, holds a lock. Its locks share a virtual transaction id with
- * the lock on its own transaction id.
+ * Whether a prepared transaction, which has no process, holds a lock. Its locks share a virtual transaction
+ * id with the lock on its own transaction id.
  * @param l Alias of a row of pg_locks.
  * @param p Alias of a row of pg_prepared_xacts.
  */
@@ -67,7 +67,10 @@ export function readHolder(row: HolderRow): LockHolder {
     return {
       ...row,
       preparedAt: new Date(row.preparedAt),
-      remedy: `Roll it back in database "${printable(row.database)}", as role "${printable(row.role)}" or a superuser: rollback prepared ${sqlString(row.gid)}`,
+      remedy: paragraph(
+        `Roll it back in database "${printable(row.database)}", as role "${printable(row.role)}" or`,
+        `a superuser: rollback prepared ${sqlString(row.gid)}`,
+      ),
     };
   }
   const { connectedAt, ...session } = row;
@@ -78,10 +81,16 @@ export function readHolder(row: HolderRow): LockHolder {
 }
 
 function endSession(pid: number): string {
-  return `If its program no longer runs, or is not a migrator, end it as its role, a member of pg_signal_backend or a superuser: select pg_terminate_backend(${pid})`;
+  return paragraph(
+    'If its program no longer runs, or is not a migrator, end it as its role,',
+    `a member of pg_signal_backend or a superuser: select pg_terminate_backend(${pid})`,
+  );
 }
 
-/** A server process in words, such as `server process 4711, role "deployer", application "filestore migrate …"`. */
+/**
+ * A server process in words, such as `server process 4711, role "deployer", application "filestore migrate
+ * …"`.
+ */
 export function describeProcess({ pid, role, applicationName }: ServerProcess): string {
   const parts = [`server process ${pid}`];
   if (role !== null) parts.push(`role "${role}"`);
@@ -93,7 +102,11 @@ export function describeProcess({ pid, role, applicationName }: ServerProcess): 
 export function describeHolder(holder: LockHolder): string {
   if (holder.kind === 'unknown') return 'a holder that ended while it was looked up';
   if (holder.kind !== 'prepared transaction') return describeProcess(holder);
-  return `prepared transaction ${sqlString(holder.gid)} of role "${printable(holder.role)}" in database "${printable(holder.database)}", prepared at ${moment(holder.preparedAt)} (${age(holder.ageMs)} ago)`;
+  return paragraph(
+    `prepared transaction ${sqlString(holder.gid)} of role "${printable(holder.role)}" in database`,
+    `"${printable(holder.database)}", prepared at ${moment(holder.preparedAt)}`,
+    `(${age(holder.ageMs)} ago)`,
+  );
 }
 
 /** Several, separated by semicolons; empty for none. */
@@ -129,8 +142,8 @@ function age(milliseconds: number): string {
 }
 
 /**
- * A string constant of SQL in one line. Any role can choose the id of its prepared transactions, so the id may contain
- * quotes, line ends and terminal codes.
+ * A string constant of SQL in one line. Any role can choose the id of its prepared transactions, so the id
+ * may contain quotes, line ends and terminal codes.
  */
 function sqlString(text: string): string {
   const quoted = text.replaceAll("'", "''");

@@ -4,15 +4,16 @@ import { paragraph, seconds } from '../text.ts';
 import { lastRows, type Session } from './session.ts';
 
 /**
- * How often two connections are compared. In transaction mode, traffic of other clients can make one comparison look
- * like session mode, at most every fourth time.
+ * How often two connections are compared. In transaction mode, traffic of other clients can make one
+ * comparison look like session mode, at most every fourth time.
  */
 const ROUNDS = 10;
 
 /**
- * Refuses a pooler: in transaction mode, it shares a session's locks and settings between clients, and the same migration
- * can run twice. A pooler is detected by the process id that it makes up for the connection.
- * @throws {FilestoreError} `POOLER_IN_BETWEEN` unless the caller declares session mode and the comparison does not disprove it.
+ * Refuses a pooler: in transaction mode, it shares a session's locks and settings between clients, and the
+ * same migration can run twice. A pooler is detected by the process id that it makes up for the connection.
+ * @throws {FilestoreError} `POOLER_IN_BETWEEN` unless the caller declares session mode and the comparison
+ * does not disprove it.
  */
 export async function refusePooler(
   session: Session,
@@ -26,7 +27,10 @@ export async function refusePooler(
     throw new FilestoreError(
       'POOLER_IN_BETWEEN',
       paragraph(
-        `The connection to ${where} goes through a pooler, which can give this run's session to other clients.`,
+        paragraph(
+          `The connection to ${where} goes through a pooler, which can give this run's session to`,
+          'other clients.',
+        ),
         'Nothing was changed. Set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself;',
         'for a pooler in session mode, set FILESTORE_MIGRATION_POOLER=session.',
       ),
@@ -41,7 +45,10 @@ export async function refusePooler(
           'POOLER_IN_BETWEEN',
           paragraph(
             `The pooler in front of ${where} did not give this run a second session`,
-            `within ${seconds(connectTimeoutMs)}. Nothing was changed. A run needs two at once: raise the pool size,`,
+            paragraph(
+              `within ${seconds(connectTimeoutMs)}. Nothing was changed.`,
+              'A run needs two at once: raise the pool size,',
+            ),
             'or set FILESTORE_MIGRATION_DATABASE_URL to a URL of the server itself.',
           ),
         );

@@ -37,8 +37,8 @@ export interface Session extends Queryable {
   /** Tests whether the server still answers. */
   isAlive(): Promise<boolean>;
   /**
-   * Closes it cleanly, or by force if the server is silent. It first clears settings and locks, because a pooler may
-   * give the session to its next client.
+   * Closes it cleanly, or by force if the server is silent. It first clears settings and locks, because a
+   * pooler may give the session to its next client.
    */
   close(options?: { readonly clear: boolean }): Promise<void>;
   /** Opens another session to the same database, without a second attempt. */
@@ -48,7 +48,9 @@ export interface Session extends Queryable {
 export interface Patience {
   /** Milliseconds to wait for a server that cannot be reached yet. 0: one attempt. */
   readonly waitMs: number;
-  /** Ends the wait. A session that is open is then ended too, unless the server answers within two seconds. */
+  /**
+   * Ends the wait. A session that is open is then ended too, unless the server answers within two seconds.
+   */
   readonly signal?: AbortSignal | undefined;
   /** Called once, if the first attempt fails and there is time for another. */
   readonly onWaiting?: (reason: string) => void;
@@ -57,8 +59,8 @@ export interface Patience {
 }
 
 /**
- * Connects, and waits for a server that is starting or cannot be reached yet. A permanent error, such as a wrong
- * password, is thrown at once.
+ * Connects, and waits for a server that is starting or cannot be reached yet. A permanent error, such as a
+ * wrong password, is thrown at once.
  * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses.
  */
 export async function openSession(database: Database, patience: Patience): Promise<Session> {

@@ -1,4 +1,4 @@
-// A connection can stay open and pass nothing on: a proxy that stalls, a network that drops packets. TCP then ends it after
+// A connection can stay open and transfer nothing: a proxy that stalls, a network that drops packets. TCP then ends it after
 // many minutes, or never. In plain JavaScript, because the thread of graphile-migrate uses it too.
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';

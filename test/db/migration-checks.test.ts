@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import { readChecks } from '../../src/migrate/data-checks.ts';
+import { readDataChecks } from '../../src/graphile/data-check-text.ts';
 
 describe('the text of a check', () => {
   test('is read with its message, and with lines and columns as in the file', () => {
     const text =
       '--! Message: x\n\n-- Why.\n--check: Some items have no owner.\n--  select not exists (\n--    select from items)\nselect 1;';
-    expect(readChecks(text, 10)).toEqual({
+    expect(readDataChecks(text, 10)).toEqual({
       checks: [
         {
           message: 'Some items have no owner.',
@@ -18,7 +18,7 @@ describe('the text of a check', () => {
   });
 
   test('ends where another comment begins, and another check may follow', () => {
-    const { checks, problems } = readChecks(
+    const { checks, problems } = readDataChecks(
       '--! no-transaction\n-- check: One.\n--  select true\n-- Why.\n--check: Two.\n--\tselect false\n--  or true\n',
     );
     expect(problems).toEqual([]);
@@ -38,7 +38,7 @@ describe('the text of a check', () => {
     ['below the first statement or include', 'select 1;\n--check: Why.\n--  select true', 2],
     ['below the first statement or include', '--!include a.sql\n--check: Why.\n--  select true', 2],
   ])('is refused %s', (what, text, line) => {
-    expect(readChecks(text)).toEqual({
+    expect(readDataChecks(text)).toEqual({
       checks: [],
       problems: [{ line, what: `is a check ${what}`, remedy: expect.stringMatching(/^[A-Z].*\.$/) }],
     });
@@ -46,6 +46,6 @@ describe('the text of a check', () => {
 
   test('may hold semicolons and other checks in strings and comments', () => {
     const text = "--check: Why; why?\n--  select 'a;b' <> 'c' -- d;\n\nselect '--check: x';\n  --check: y\n";
-    expect(readChecks(text)).toMatchObject({ checks: [{ message: 'Why; why?' }], problems: [] });
+    expect(readDataChecks(text)).toMatchObject({ checks: [{ message: 'Why; why?' }], problems: [] });
   });
 });

@@ -4,7 +4,8 @@ import { dirname, join } from 'node:path';
 import { compile } from 'graphile-migrate';
 import type { Client } from 'pg';
 import { afterEach, beforeEach } from 'vitest';
-import { evaluateChecks, readChecks } from '../../src/migrate/data-checks.ts';
+import { readDataChecks } from '../../src/graphile/data-check-text.ts';
+import { evaluateDataChecks } from '../../src/migrate/data-checks.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 /** A file of an example: a whole text, or a diff. */
@@ -103,8 +104,8 @@ export async function execute(
     await client.query(text);
     return;
   }
-  const { checks } = readChecks(text);
-  const outcomes = await evaluateChecks(client, checks, 0);
+  const { checks } = readDataChecks(text);
+  const outcomes = await evaluateDataChecks(client, checks, 0);
   const failed = checks.find((_, index) => outcomes[index]?.state !== 'passed');
   if (failed !== undefined) throw new Error(failed.message);
   const settings = { connectionString: url, migrationsFolder: join(folder, 'migrations') };

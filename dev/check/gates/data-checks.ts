@@ -1,4 +1,4 @@
-import { readChecks } from '../../../src/migrate/data-checks.ts';
+import { readDataChecks } from '../../../src/graphile/data-check-text.ts';
 import { migrationsOf, type Sources } from '../../sources/sources.ts';
 import { type Gate, judge } from '../gate.ts';
 
@@ -8,7 +8,7 @@ export const dataChecks: Gate<Sources> = {
   evaluate: (sources) =>
     judge(
       migrationsOf(sources).flatMap(({ text, placeOf }) =>
-        readChecks(text).problems.map(({ line, what, remedy }) => ({ ...placeOf(line), what, remedy })),
+        readDataChecks(text).problems.map(({ line, what, remedy }) => ({ ...placeOf(line), what, remedy })),
       ),
     ),
 };
