@@ -30,6 +30,7 @@ export const move = defineCommand({
     'dry-run': {
       type: 'boolean',
       help: 'say what it would do, and whether both servers are ready; changes nothing',
+      stdout: 'text',
     },
   },
   run(output, flags, withDatabase) {
