@@ -188,12 +188,8 @@ async function errorOf(
   failure: ThreadFailure,
 ): Promise<MigrationFailedError | TemporaryFailure> {
   const { where } = run.database;
-  const { applied, durations, lockWaits } = run.progress;
-  if (isLockedOut(failure)) {
-    const reason = `graphile-migrate itself is running on ${where}.`;
-    const message = `${reason} Run this again when it is done; nothing is applied twice.`;
-    return new TemporaryFailure(reason, new LockNotAcquiredError(message, UNKNOWN_HOLDER, applied));
-  }
+  const { applied, lockWaits } = run.progress;
+  if (isLockedOut(failure)) return lockedOutFailure(where, applied);
   const { code } = failure.error;
   const filename = failure.target?.committed ?? null;
   const migration = part.pending.find((one) => one.filename === filename);
@@ -206,22 +202,7 @@ async function errorOf(
   // Earlier blockers are no cause of another failure.
   const blockers = lockFailure !== undefined || gaveUpOn !== undefined ? seen : '';
   const error = migrationFailedError(failure, migration, applied, blockers, remedy);
-  if (gaveUpOn !== undefined) {
-    if (durations.has(gaveUpOn.filename)) {
-      const reason = paragraph(
-        `${gaveUpOn.filename} was applied in the moment in which the run gave up waiting for its`,
-        'locks.',
-      );
-      return new TemporaryFailure(reason, error, { atOnce: true });
-    }
-    const waited = seconds(run.settings.lockWaitMs);
-    const message = paragraph(
-      `Migration ${gaveUpOn.filename} waited ${waited} for ${blockers}, and was cancelled.`,
-      'End that transaction or wait for its end, and run this again.',
-      'Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer.',
-    );
-    return new MigrationFailedError(message, error.place, error.sqlState, error.applied, { cause: error });
-  }
+  if (gaveUpOn !== undefined) return gaveUpError(run, gaveUpOn, blockers, error);
   if (lockFailure !== undefined) {
     const who = blockers === '' ? '' : `; blocked by ${blockers}`;
     const isInWay = migration !== undefined && !worksConcurrently(migration);
@@ -240,4 +221,29 @@ async function errorOf(
   if (filename !== null || !isTemporary(cause)) return error;
   const reason = `${capitalized(where)} refused the run a second connection: ${cause.message}.`;
   return new TemporaryFailure(reason, error);
+}
+
+function lockedOutFailure(where: string, applied: readonly string[]): TemporaryFailure {
+  const reason = `graphile-migrate itself is running on ${where}.`;
+  const message = `${reason} Run this again when it is done; nothing is applied twice.`;
+  return new TemporaryFailure(reason, new LockNotAcquiredError(message, UNKNOWN_HOLDER, applied));
+}
+
+/** The error of a migration without a transaction that the run cancelled, since it was blocked for too long. */
+function gaveUpError(
+  { progress, settings }: Run,
+  { filename }: CommittedMigration,
+  blockers: string,
+  error: MigrationFailedError,
+): MigrationFailedError | TemporaryFailure {
+  if (progress.durations.has(filename)) {
+    const reason = `${filename} was applied in the moment in which the run gave up waiting for its locks.`;
+    return new TemporaryFailure(reason, error, { atOnce: true });
+  }
+  const message = paragraph(
+    `Migration ${filename} waited ${seconds(settings.lockWaitMs)} for ${blockers}, and was cancelled.`,
+    'End that transaction or wait for its end, and run this again.',
+    'Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer.',
+  );
+  return new MigrationFailedError(message, error.place, error.sqlState, error.applied, { cause: error });
 }
