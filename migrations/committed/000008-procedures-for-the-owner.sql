@@ -1,5 +1,5 @@
 --! Previous: sha1:9d7ebbab33b9878097edc71f8dc9b6c3abaf34d5
---! Hash: sha1:b0bd7096e7fd073a66090afec8ee515f02dcd04a
+--! Hash: sha1:6de944a62f41103b218f98d8d23ae46def689fb4
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (
@@ -2050,9 +2050,11 @@ begin
             constraint = 'backend_mounts_active',
             hint       = 'When no service uses it any more, set its state to inactive.';
   end if;
+  -- An update that changes nothing would be refused, because another server has the mount.
   update filestore.backend_mounts m
-  set erasing_since = coalesce(m.erasing_since, date_trunc('milliseconds', statement_timestamp()))
-  where m.id = mount.id;
+  set erasing_since = date_trunc('milliseconds', statement_timestamp())
+  where m.id = mount.id
+    and m.erasing_since is null;
   return mount.id;
 end
 $$;

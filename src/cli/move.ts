@@ -52,16 +52,20 @@ async function withSides(
   withinMs: number,
   work: (scene: MoveScene, reader: ConnectionSettings) => Promise<number>,
 ): Promise<number> {
-  const [{ openSide }, { conninfoOf }] = await Promise.all([
+  const [{ openSide }, { conninfoOf }, { asMoveFailure }] = await Promise.all([
     import('../move/side.ts'),
     import('../move/conninfo.ts'),
+    import('../move/failure.ts'),
   ]);
   const reader = readerVariable === undefined ? from : readUrl('from', readerVariable);
   const source = await openSide(from);
   try {
     const target = await openSide(to);
+    const scene = { mountKey, source, target, conninfo: conninfoOf(reader), withinMs };
     try {
-      return await work({ mountKey, source, target, conninfo: conninfoOf(reader), withinMs }, reader);
+      return await work(scene, reader);
+    } catch (error) {
+      throw asMoveFailure(scene, error);
     } finally {
       await target.close();
     }

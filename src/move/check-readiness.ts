@@ -57,11 +57,12 @@ const ON_TARGET = `${OWNER}
   union all select current_setting('max_logical_replication_workers')::integer >= 3, 'three workers for subscriptions',
     'raise max_logical_replication_workers, and restart the server'`;
 
-const AS_READER = `select r.rolreplication or r.rolsuper, 'the target''s role on the source may replicate',
-    format('alter role %I replication', current_user) from pg_roles r where r.rolname = current_user
-  union all select bool_and(has_table_privilege(format('filestore.%I', t), 'select')), 'that role may read the tables',
-    format('select filestore.grant_access(%L, ''reader'')', current_user)
-  from unnest('{backend_mounts,nodes,snapshots,journal_entries,moves}'::text[]) t`;
+const AS_READER = `select r.rolreplication or r.rolsuper as ok, 'the target''s role on the source may replicate' as need,
+    format('alter role %I replication', current_user) as remedy from pg_roles r where r.rolname = current_user
+  union all select bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')),
+    'that role may read the tables', format('select filestore.grant_access(%L, ''reader'')', current_user)
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'filestore' and c.relname in ('backend_mounts', 'nodes', 'snapshots', 'journal_entries', 'moves')`;
 
 /** Asks both servers whether a mount could move. Changes nothing. */
 export async function checkReadiness(
@@ -109,12 +110,7 @@ async function ask(side: Side, server: ReadinessCheck['server'], statement: stri
 async function askAsReader(reader: ConnectionSettings): Promise<readonly ReadinessCheck[]> {
   const side = await openSide(reader);
   try {
-    const [first, ...others] = await side.rows<Record<string, unknown>>(AS_READER);
-    return [first, ...others].flatMap((row) => {
-      if (row === undefined) return [];
-      const [ok, need, remedy] = Object.values(row);
-      return [check('source', ok === true, String(need), String(remedy))];
-    });
+    return await ask(side, 'source', AS_READER);
   } finally {
     await side.close();
   }

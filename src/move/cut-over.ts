@@ -23,15 +23,16 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
   const { mountKey, source, target, withinMs } = scene;
   const early = await target.ask<Receipt>(callOf('prove_mount', mountKey));
   const beganAt = performance.now();
+  let attempt: unknown;
   try {
     const closed = `${callOf('close_mount', mountKey, early).slice(0, -1)}, within => interval '${withinMs} ms')`;
-    await source.rows(closed);
+    ({ attempt } = await source.ask<Receipt>(closed));
   } catch (error) {
     if (!isReason(error, 'moves_behind_check', 'moves_writers_busy')) throw error;
     return { type: 'not yet', why: messageOf(error) };
   }
   try {
-    const late = await untilLate(scene, beganAt);
+    const late = await untilLate(scene, attempt, beganAt);
     if (late === undefined) {
       return { type: 'taken back', why: `the last changes did not arrive within ${withinMs} ms` };
     }
@@ -47,10 +48,11 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
   }
 }
 
-async function untilLate({ mountKey, target, withinMs }: MoveScene, beganAt: number) {
+/** The receipt of this attempt: the target may still know the one before. */
+async function untilLate({ mountKey, target, withinMs }: MoveScene, attempt: unknown, beganAt: number) {
   while (performance.now() - beganAt < withinMs) {
     const receipt = await target.ask<Receipt>(callOf('prove_mount', mountKey));
-    if (receipt.late !== undefined) return receipt;
+    if (receipt.late !== undefined && receipt.attempt === attempt) return receipt;
     await delay(POLL_MS);
   }
   return undefined;

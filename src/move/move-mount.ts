@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { MoveFailedError, RunAbortedError, sqlStateOf } from '../errors.ts';
+import { RunAbortedError } from '../errors.ts';
 import { ACTIONS, endPreparation, isReason, type MoveScene } from './actions.ts';
 import { cutOver } from './cut-over.ts';
+import { failure } from './failure.ts';
 import { nextAction } from './next-action.ts';
 import { callOf, type Receipt, type Side } from './side.ts';
 
@@ -56,48 +57,55 @@ const LINES = {
 export async function moveMount(run: MoveRun): Promise<MoveReport> {
   const { mountKey, source, target } = run;
   const startedAt = performance.now();
-  let pauseMs: number | null = null;
-  let cutOvers = 0;
-  for (;;) {
-    stopIfAborted(run);
-    const states = { source: await source.state(mountKey), target: await target.state(mountKey) };
-    const decision = nextAction(states.source, states.target);
-    if ('problem' in decision) throw failure(run, decision.problem);
-    const { action } = decision;
-    if (action === 'none' || (action === 'erase' && run.keepsSource)) break;
-    run.onStep(LINES[action]);
-    try {
-      if (action === 'prove source' || action === 'prove target') {
-        await prove(run, action === 'prove source' ? source : target);
-      } else if (action === 'cut over') {
-        const outcome = await cutOver(run);
-        if (outcome.type === 'done') pauseMs = outcome.pauseMs;
-        else {
-          cutOvers += outcome.type === 'taken back' ? 1 : 0;
-          await recover(run, outcome.why);
-          if (outcome.type === 'differs') {
-            throw failure(run, `${outcome.why}. Run this with --back, and then again`);
-          }
-          if (cutOvers >= CUT_OVERS)
-            throw failure(run, `${CUT_OVERS} cut-overs did not succeed. The last one: ${outcome.why}`);
-          await delay(1000 * (1 + cutOvers), undefined, { signal: run.signal }).catch(() => undefined);
-        }
-      } else {
-        await ACTIONS[action](run);
-      }
-    } catch (error) {
-      throw describe(run, error);
-    }
-  }
+  const cutOvers: CutOvers = { pauseMs: null, takenBack: 0 };
+  while (await takeStep(run, cutOvers));
   await endPreparation([source, target]);
   return {
     state: 'moved',
     mount: mountKey,
     source: source.where,
     target: target.where,
-    pauseMs,
+    pauseMs: cutOvers.pauseMs,
     durationMs: performance.now() - startedAt,
   };
+}
+
+/** The cut-overs of this run. */
+interface CutOvers {
+  pauseMs: number | null;
+  takenBack: number;
+}
+
+/** Does what is next. @returns whether there may be more. */
+async function takeStep(run: MoveRun, cutOvers: CutOvers): Promise<boolean> {
+  const { mountKey, source, target } = run;
+  stopIfAborted(run);
+  const decision = nextAction(await source.state(mountKey), await target.state(mountKey));
+  if ('problem' in decision) throw failure(run, decision.problem);
+  const { action } = decision;
+  if (action === 'none' || (action === 'erase' && run.keepsSource)) return false;
+  run.onStep(LINES[action]);
+  if (action === 'cut over') await tryCutOver(run, cutOvers);
+  else if (action === 'prove source') await prove(run, source);
+  else if (action === 'prove target') await prove(run, target);
+  else await ACTIONS[action](run);
+  return true;
+}
+
+async function tryCutOver(run: MoveRun, cutOvers: CutOvers): Promise<void> {
+  const outcome = await cutOver(run);
+  if (outcome.type === 'done') {
+    cutOvers.pauseMs = outcome.pauseMs;
+    return;
+  }
+  await recover(run, outcome.why);
+  if (outcome.type === 'differs') throw failure(run, `${outcome.why}. Run this with --back, and then again`);
+  cutOvers.takenBack += 1;
+  if (cutOvers.takenBack >= CUT_OVERS) {
+    throw failure(run, `${CUT_OVERS} cut-overs did not succeed. The last one: ${outcome.why}`);
+  }
+  // The next attempt waits longer, for writers and for what arrives.
+  await delay(1000 * cutOvers.takenBack, undefined, { signal: run.signal }).catch(() => undefined);
 }
 
 /** Repeats prove_mount until it waits for nothing. */
@@ -147,17 +155,4 @@ function stopIfAborted({ signal, mountKey, target }: MoveRun): void {
     `Stopped on request (${signal.reason instanceof Error ? signal.reason.message : 'aborted'}). Nothing is lost: run the same command again to go on with the move of "${mountKey}" to ${target.where}, or with --back to take it back.`,
     [],
   );
-}
-
-function failure({ mountKey }: MoveScene, problem: string, options?: ErrorOptions): MoveFailedError {
-  return new MoveFailedError(`Mount "${mountKey}" did not move: ${problem}.`, options);
-}
-
-/** An error of a server keeps its message and its hint. Others, such as a lost connection, pass unchanged. */
-export function describe(scene: MoveScene, error: unknown): unknown {
-  if (!(error instanceof Error) || sqlStateOf(error) === null) return error;
-  const { hint } = error as { readonly hint?: unknown };
-  return failure(scene, `${error.message}${typeof hint === 'string' ? `. ${hint.replace(/\.$/, '')}` : ''}`, {
-    cause: error,
-  });
 }

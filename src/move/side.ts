@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { connectionLostError, isConnectionLoss } from '../session/connection-error.ts';
 import { openSession, type Session } from '../session/session.ts';
 import { type Database, databaseOf } from '../settings/database.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
@@ -69,8 +70,13 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
   const database: Database = databaseOf(connection);
   const session: Session = await openSession(database, { waitMs: 0 });
   await sendUntilLifted(() => session.query(settingStatement(RUN_SETTINGS, { isLocal: false })));
-  const rows = async <Row extends pg.QueryResultRow>(statement: string) =>
-    (await session.query<Row>(statement)).rows;
+  const rows = async <Row extends pg.QueryResultRow>(statement: string) => {
+    try {
+      return (await session.query<Row>(statement)).rows;
+    } catch (error) {
+      throw isConnectionLoss(error) ? connectionLostError(database.where, error) : error;
+    }
+  };
   return {
     where: database.where,
     rows,

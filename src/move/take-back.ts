@@ -1,7 +1,6 @@
 import pg from 'pg';
 import { MoveFailedError } from '../errors.ts';
 import { ACTIONS, endPreparation, isReason, type MoveScene } from './actions.ts';
-import { describe } from './move-mount.ts';
 import type { Receipt, Side } from './side.ts';
 
 export interface TakeBackReport {
@@ -17,15 +16,11 @@ export interface TakeBackReport {
  */
 export async function takeBack(scene: MoveScene, onStep: (line: string) => void): Promise<TakeBackReport> {
   const { mountKey, source, target } = scene;
-  try {
-    onStep('Letting services write on the source again');
-    const needsReceipt = await cancelSource(scene, null);
-    onStep('Erasing the copy on the target');
-    const receipt = await cancelTarget(scene);
-    if (needsReceipt) await cancelSource(scene, receipt);
-  } catch (error) {
-    throw describe(scene, error);
-  }
+  onStep('Letting services write on the source again');
+  const needsReceipt = await cancelSource(scene, null);
+  onStep('Erasing the copy on the target');
+  const receipt = await cancelTarget(scene);
+  if (needsReceipt) await cancelSource(scene, receipt);
   await endPreparation([source, target]);
   return { state: 'taken back', mount: mountKey, source: source.where, target: target.where };
 }

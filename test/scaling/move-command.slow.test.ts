@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { runCli } from '../support/command-line/command-line.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { isRefusal } from '../../src/sql/index.ts';
+import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { fillMount } from './fill-mount.ts';
-import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { type ServerName, startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {
@@ -12,37 +13,221 @@ afterAll(() => servers?.stop());
 const env = () => ({ FILESTORE_DATABASE_URL: servers.source.url, TARGET_URL: servers.target.url });
 const move = (key: string, ...options: readonly string[]) =>
   runCli(['move', key, '--to', 'TARGET_URL', ...options], { env: env() });
-const on = <Row extends object>(server: 'source' | 'target', text: string, values: unknown[] = []) =>
+const on = <Row extends object>(server: ServerName, text: string, values: unknown[] = []) =>
   withClient(servers[server].url, async (client) => (await client.query<Row>(text, values)).rows);
-const fill = (key: string, nodes = 500) =>
+const fill = (key: string, nodes = 300) =>
   withClient(servers.source.url, (client) => fillMount(client, key, nodes, 1));
-const nodesOn = async (server: 'source' | 'target', key: string) => {
-  const rows = await on<{ nodes: number }>(
+
+async function nodesOn(server: ServerName, key: string): Promise<number | undefined> {
+  const [row] = await on<{ nodes: number }>(
     server,
     `select count(*)::integer as nodes from filestore.nodes n
      join filestore.backend_mounts m on m.id = n.backend_mount_id where m.mount_key = $1`,
     [key],
   );
-  return rows[0]?.nodes;
-};
-const problems = async () => [
-  ...(await on('source', 'select * from filestore.check_integrity()')),
-  ...(await on('target', 'select * from filestore.check_integrity()')),
-];
+  return row?.nodes;
+}
+
+/** The servers that say that they take writes to the mount. */
+async function holdersOf(key: string): Promise<readonly ServerName[]> {
+  const holders: ServerName[] = [];
+  for (const server of ['source', 'target'] as const) {
+    await on(server, 'select filestore.writable_mount($1)', [key]).then(
+      () => holders.push(server),
+      (error) => {
+        if (!isRefusal(error, 'backend_mounts_moving', 'backend_mounts_missing')) throw error;
+      },
+    );
+  }
+  return holders;
+}
+
+/** Nothing of the move is left on either server, and the mount is on the target. */
+async function expectMoved(key: string, nodes: number | undefined): Promise<void> {
+  expect([await nodesOn('source', key), await nodesOn('target', key)]).toEqual([0, nodes]);
+  expect(await holdersOf(key)).toEqual(['target']);
+  expect(await on('source', 'select from pg_publication')).toEqual([]);
+  expect(await on('source', 'select from pg_replication_slots')).toEqual([]);
+  expect(await on('target', 'select from pg_subscription')).toEqual([]);
+  for (const server of ['source', 'target'] as const) {
+    expect(await on(server, 'select * from filestore.check_integrity()')).toEqual([]);
+  }
+}
+
+const STEPS = [
+  'Preparing both servers',
+  'Publishing the mount',
+  'The target accepts the mount',
+  'The target begins to copy',
+  'The source counts',
+  'The target copies',
+  'Cutting over',
+  'Copying the sightings',
+  'Ending the move',
+  'Erasing the mount',
+] as const;
+
+/** Runs the command, and calls back at the line of each step that it has not called back for. */
+async function runAndDisturb(
+  key: string,
+  seen: Set<string>,
+  disturb: (step: string, kill: (signal: NodeJS.Signals) => void) => void,
+): Promise<number | null> {
+  const child = startCli(['move', key, '--to', 'TARGET_URL'], { env: env() });
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    for (const step of STEPS) {
+      if (!text.includes(step) || seen.has(step)) continue;
+      seen.add(step);
+      disturb(step, (signal) => child.kill(signal));
+    }
+  });
+  return (await collect(child)).exitCode;
+}
 
 test('one command moves a mount, and does nothing when it is given again', async () => {
   await fill('media');
   const nodes = await nodesOn('source', 'media');
+  const ready = await move('media', '--dry-run');
+  expect(ready, ready.output).toMatchObject({
+    exitCode: 0,
+    stdout: expect.stringContaining('Next: prepare'),
+  });
   const result = await move('media');
   expect(result, result.output).toMatchObject({ exitCode: 0 });
   expect(result.stdout).toMatch(
     /Done: mount "media" is on database "filestore" on .*; no server took writes for /,
   );
-  expect([await nodesOn('source', 'media'), await nodesOn('target', 'media')]).toEqual([0, nodes]);
-  expect(await on('source', 'select from pg_publication')).toEqual([]);
-  expect(await on('target', 'select from pg_subscription')).toEqual([]);
-  expect(await on('source', 'select from pg_replication_slots')).toEqual([]);
-  expect(await problems()).toEqual([]);
+  await expectMoved('media', nodes);
   expect(await move('media')).toMatchObject({ exitCode: 0 });
-  expect(result.output).not.toContain(new URL(servers.source.url).password);
+  const { password } = new URL(servers.source.url);
+  expect(result.output).not.toContain(password);
 }, 120_000);
+
+describe('a move whose command ends at every step', () => {
+  test.each<NodeJS.Signals>(['SIGINT', 'SIGKILL'])(
+    'by %s, twice, goes on when it is started again',
+    async (signal) => {
+      const key = `ends-by-${signal}`;
+      await fill(key);
+      const nodes = await nodesOn('source', key);
+      const seen = new Set<string>();
+      for (let runs = 0; ; runs += 1) {
+        expect(runs).toBeLessThan(3 * STEPS.length);
+        const exitCode = await runAndDisturb(key, seen, (_, kill) => {
+          kill(signal);
+          kill(signal);
+        });
+        expect((await holdersOf(key)).length).toBeLessThan(2);
+        if (exitCode === 0) break;
+      }
+      expect(seen.size).toBeGreaterThan(7);
+      await expectMoved(key, nodes);
+    },
+    180_000,
+  );
+});
+
+describe('a move whose server is killed at every step', () => {
+  test.each<ServerName>(['source', 'target'])(
+    'the %s',
+    async (server) => {
+      const key = `killed-${server}`;
+      await fill(key);
+      const nodes = await nodesOn('source', key);
+      const seen = new Set<string>();
+      for (let runs = 0; ; runs += 1) {
+        expect(runs).toBeLessThan(3 * STEPS.length);
+        let restarted: Promise<void> | undefined;
+        const exitCode = await runAndDisturb(key, seen, () => {
+          restarted ??= servers[server].server.restart('kill');
+        });
+        await restarted;
+        expect((await holdersOf(key)).length).toBeLessThan(2);
+        if (exitCode === 0 && restarted === undefined) break;
+      }
+      await expectMoved(key, nodes);
+    },
+    180_000,
+  );
+});
+
+test('a move is taken back by the command, and not any more when the target has the mount', async () => {
+  await fill('back');
+  const nodes = await nodesOn('source', 'back');
+  const seen = new Set<string>();
+  await runAndDisturb('back', seen, (step, kill) => {
+    if (step === 'The target copies') kill('SIGKILL');
+  });
+  const back = await move('back', '--back', '--json');
+  expect(back, back.output).toMatchObject({ exitCode: 0 });
+  expect(JSON.parse(back.stdout)).toMatchObject({
+    ok: true,
+    command: 'move',
+    state: 'taken back',
+    mount: 'back',
+  });
+  expect(await holdersOf('back')).toEqual(['source']);
+  expect(await nodesOn('source', 'back')).toBe(nodes);
+  expect(await nodesOn('target', 'back')).toBe(0);
+  expect(await move('back', '--keep')).toMatchObject({ exitCode: 0 });
+  expect(await holdersOf('back')).toEqual(['target']);
+  expect(await move('back', '--back')).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining('MOVE_FAILED'),
+  });
+  expect(await move('back')).toMatchObject({ exitCode: 0 });
+  await expectMoved('back', nodes);
+}, 120_000);
+
+test('a mount moves there and back again', async () => {
+  await fill('round');
+  const nodes = await nodesOn('source', 'round');
+  expect(await move('round')).toMatchObject({ exitCode: 0 });
+  const reversed = { FILESTORE_DATABASE_URL: servers.target.url, TARGET_URL: servers.source.url };
+  const result = await runCli(['move', 'round', '--to', 'TARGET_URL'], { env: reversed });
+  expect(result, result.output).toMatchObject({ exitCode: 0 });
+  expect(await holdersOf('round')).toEqual(['source']);
+  expect([await nodesOn('source', 'round'), await nodesOn('target', 'round')]).toEqual([nodes, 0]);
+  expect(await move('round')).toMatchObject({ exitCode: 0 });
+  await expectMoved('round', nodes);
+}, 120_000);
+
+describe('a dry run', () => {
+  test('names what a role and the target lack, and changes nothing', async () => {
+    await fill('unready');
+    await on(
+      'target',
+      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('taken', 'local', '/srv/unready')",
+    );
+    const taken = await move('unready', '--dry-run');
+    expect(taken).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('1 of ') });
+    expect(taken.stdout).toMatch(/MISSING {2}target: the mount has a place there.*has no place here/);
+    await on('source', "create role reader_without_right login password 'hunter2-Zq9x'");
+    const url = new URL(servers.source.url);
+    url.username = 'reader_without_right';
+    url.password = 'hunter2-Zq9x';
+    const result = await runCli(
+      ['move', 'unready', '--to', 'TARGET_URL', '--from', 'READER_URL', '--dry-run', '--json'],
+      {
+        env: { ...env(), READER_URL: url.href },
+      },
+    );
+    expect(result.exitCode).toBe(1);
+    expect(result.output).not.toContain('hunter2');
+    const { checks } = JSON.parse(result.stdout);
+    expect(checks).toContainEqual(
+      expect.objectContaining({ ok: false, remedy: 'alter role reader_without_right replication' }),
+    );
+    expect(await on('source', 'select from filestore.moves where finished_at is null')).toEqual([]);
+  }, 60_000);
+
+  test.each([
+    ['no variable', []],
+    ['a URL', ['--to', 'postgres://u:hunter2@h/d']],
+    ['a variable that is not set', ['--to', 'NO_SUCH_URL']],
+  ])('refuses %s, and quotes no URL', async (_, options) => {
+    const result = await runCli(['move', 'media', ...options], { env: env() });
+    expect(result).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('SETTINGS_INVALID') });
+    expect(result.output).not.toContain('hunter2');
+  });
+});

@@ -14,7 +14,9 @@ export async function createSmallMount({ query }: NumberedDatabase): Promise<str
   await query("select filestore.upsert_file($1, 'd/f' || g, g) from generate_series(1, 3) g", [key]);
   await query("select filestore.upsert_file($1, 'd/f1', 7)", [key]);
   const mount = 'from filestore.backend_mounts m where m.mount_key = $1';
-  await query(`select filestore.begin_command('scan', mount_id => m.id) ${mount}`, [key]);
+  const begin = "filestore.begin_command('scan', mount_id => m.id)";
+  await query(`select ${begin} ${mount}`, [key]);
+  await query(`select filestore.finish_command(((${begin}).entry).id, 'succeeded', '{}') ${mount}`, [key]);
   const nodes = `array(select n.id from filestore.nodes n where n.backend_mount_id in (select m.id ${mount}))`;
   await query(`select filestore.record_sightings(${nodes})`, [key]);
   return key;

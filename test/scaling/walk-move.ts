@@ -29,6 +29,7 @@ export type Step = (typeof STEPS)[number];
 /** Carries out a move between two databases step by step, by the functions alone. */
 export class MoveWalk {
   #receipts: Receipts = {};
+  #attempt: unknown;
 
   constructor(
     readonly databases: TwoDatabases,
@@ -58,6 +59,30 @@ export class MoveWalk {
 
   async run(step: Step): Promise<void> {
     await this.#actions[step]();
+  }
+
+  async subscribe({ copyData = true } = {}): Promise<void> {
+    const { server } = this.databases;
+    // Two databases of one server would wait for each other, if the subscription created its slot.
+    await this.source.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [this.name]);
+    await this.target.query(
+      `create subscription ${this.name}
+       connection 'host=${server.host} port=${server.port} dbname=${this.source.name} user=postgres password=${new URL(server.url).password}'
+       publication ${this.name}
+       with (create_slot = false, copy_data = ${copyData}, synchronous_commit = on)`,
+    );
+  }
+
+  /** @param within How long the cut-over may take. */
+  async close(within: string): Promise<void> {
+    // The slot is not active for a moment when its worker starts again.
+    const closed = await until(() =>
+      this.#ask(this.source, 'close_mount($1, $2, $3)', [this.#receipts.early, within]).catch((error) => {
+        if (error.constraint === 'moves_behind_check') return undefined;
+        throw error;
+      }),
+    );
+    this.#attempt = closed.attempt;
   }
 
   /** Takes the move back from wherever it is. */
@@ -91,10 +116,11 @@ export class MoveWalk {
   }
 
   /** Until nothing is waited for, and the receipt has the field. */
-  #prove(database: NumberedDatabase, field: string): Promise<Receipt> {
+  #prove(database: NumberedDatabase, field: string, attempt?: unknown): Promise<Receipt> {
     return until(async () => {
       const receipt = await this.#ask(database, 'prove_mount($1)');
-      return receipt[field] === undefined ? undefined : receipt;
+      const isOfAttempt = attempt === undefined || receipt.attempt === attempt;
+      return receipt[field] === undefined || !isOfAttempt ? undefined : receipt;
     });
   }
 
@@ -102,21 +128,11 @@ export class MoveWalk {
     start: async () =>
       this.#keep('ticket', await this.#ask(this.source, 'start_move($1, $2)', [this.target.number])),
     accept: () => this.target.query('select filestore.accept_move($1)', [this.#receipts.ticket]),
-    subscribe: async () => {
-      const { server } = this.databases;
-      // Two databases of one server would wait for each other, if the subscription created its slot.
-      await this.source.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [this.name]);
-      await this.target.query(
-        `create subscription ${this.name}
-         connection 'host=${server.host} port=${server.port} dbname=${this.source.name} user=postgres password=${new URL(server.url).password}'
-         publication ${this.name}
-         with (create_slot = false)`,
-      );
-    },
+    subscribe: () => this.subscribe(),
     'prove source': () => this.#prove(this.source, 'early'),
     'prove target': async () => this.#keep('early', await this.#prove(this.target, 'early')),
-    close: () => this.#ask(this.source, "close_mount($1, $2, '10 min')", [this.#receipts.early]),
-    'prove late': async () => this.#keep('late', await this.#prove(this.target, 'late')),
+    close: () => this.close('10 min'),
+    'prove late': async () => this.#keep('late', await this.#prove(this.target, 'late', this.#attempt)),
     release: async () =>
       this.#keep('release', await this.#ask(this.source, 'release_mount($1, $2)', [this.#receipts.late])),
     receive: () => this.#ask(this.target, 'receive_mount($1, $2)', [this.#receipts.release]),

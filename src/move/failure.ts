@@ -1,0 +1,15 @@
+import { MoveFailedError, sqlStateOf } from '../errors.ts';
+import type { MoveScene } from './actions.ts';
+
+/** The error of a move that cannot go on. */
+export function failure({ mountKey }: MoveScene, problem: string, options?: ErrorOptions): MoveFailedError {
+  return new MoveFailedError(`Mount "${mountKey}": ${problem}.`, options);
+}
+
+/** An error of a server with its message and its hint. Others, such as a lost connection, pass unchanged. */
+export function asMoveFailure(scene: MoveScene, error: unknown): unknown {
+  if (!(error instanceof Error) || sqlStateOf(error) === null) return error;
+  const { hint } = error as { readonly hint?: unknown };
+  const remedy = typeof hint === 'string' ? `. ${hint.replace(/\.$/, '')}` : '';
+  return failure(scene, `${error.message}${remedy}`, { cause: error });
+}
