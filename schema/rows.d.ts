@@ -68,11 +68,11 @@ export interface BackendMountRow {
   prefix: string | null;
   /** Settings of the backend, such as its region. A secret in it is refused; at most 64 KiB as text. */
   config: JsonObject;
-  /** Name of the secret with the credentials of the backend; never the secret itself. */
+  /** Name of the secret with the credentials of the backend; never the secret itself. At most 1024 bytes, without control characters. */
   credentials_ref: string | null;
   /** rw, or ro for a mount that commands must not change. */
   access_mode: 'rw' | 'ro';
-  /** Who may do what on the mount, as the service defines it. */
+  /** Who may do what on the mount, as the service defines it. A secret in it is refused; at most 64 KiB as text. */
   access_policy: JsonObject;
   /** active, inactive, offline, degraded, error or unknown: what the service last knew of the backend. */
   state: 'active' | 'inactive' | 'offline' | 'degraded' | 'error' | 'unknown';
@@ -80,7 +80,7 @@ export interface BackendMountRow {
   state_reason: string | null;
   /** When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only. */
   erasing_since: Date | null;
-  /** While the mount moves to another server: the number of the database that takes its writes, or -1 for none, during the cut-over. Null otherwise. Set by filestore.publish_mount, close_mount, receive_mount and withdraw_mount only. */
+  /** While the mount moves to another server: the number of the database that takes its writes, or -1 for none, during the cut-over. Null otherwise. Set only by the functions that move it. */
   held_by: number | null;
   /** Optimistic version: a trigger adds 1 at every change. */
   version: number;

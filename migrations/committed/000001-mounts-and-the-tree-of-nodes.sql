@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8bc4add12569acb6ecb8b722349bd2011696469f
+--! Hash: sha1:858fc7beab077dd30f6c22e30a8a98232e5c30e1
 --! Message: Mounts and the tree of nodes
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -131,6 +131,8 @@ create table if not exists filestore.backend_mounts (
     check (jsonb_typeof(labels) = 'object'),
   constraint backend_mounts_contact_check
     check (contact <> '' and octet_length(contact) <= 256 and contact !~ '[\u0001-\u001f\u007f-\u009f]'),
+  constraint backend_mounts_credentials_ref_check
+    check (credentials_ref <> '' and octet_length(credentials_ref) <= 1024 and credentials_ref !~ '[\u0001-\u001f\u007f-\u009f]'),
   constraint backend_mounts_state_reason_check
     check (octet_length(state_reason) <= 8192),
   constraint backend_mounts_config_check
@@ -154,13 +156,13 @@ comment on column filestore.backend_mounts.endpoint        is 'S3 mounts: URL of
 comment on column filestore.backend_mounts.bucket          is 'S3 mounts: name of the bucket. Null on local mounts.';
 comment on column filestore.backend_mounts.prefix          is 'S3 mounts: key prefix without leading or trailing slash; null for the whole bucket.';
 comment on column filestore.backend_mounts.config          is 'Settings of the backend, such as its region. A secret in it is refused; at most 64 KiB as text.';
-comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret with the credentials of the backend; never the secret itself.';
+comment on column filestore.backend_mounts.credentials_ref is 'Name of the secret with the credentials of the backend; never the secret itself. At most 1024 bytes, without control characters.';
 comment on column filestore.backend_mounts.access_mode     is 'rw, or ro for a mount that commands must not change.';
-comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it.';
+comment on column filestore.backend_mounts.access_policy   is 'Who may do what on the mount, as the service defines it. A secret in it is refused; at most 64 KiB as text.';
 comment on column filestore.backend_mounts.state           is 'active, inactive, offline, degraded, error or unknown: what the service last knew of the backend.';
 comment on column filestore.backend_mounts.state_reason    is 'Why the mount is in its state; at most 8 KiB. Write it together with the state.';
 comment on column filestore.backend_mounts.erasing_since   is 'When the owner began to erase the mount with everything in it; null otherwise. Set by filestore.erase_mount only.';
-comment on column filestore.backend_mounts.held_by         is 'While the mount moves to another server: the number of the database that takes its writes, or -1 for none, during the cut-over. Null otherwise. Set by filestore.publish_mount, close_mount, receive_mount and withdraw_mount only.';
+comment on column filestore.backend_mounts.held_by         is 'While the mount moves to another server: the number of the database that takes its writes, or -1 for none, during the cut-over. Null otherwise. Set only by the functions that move it.';
 comment on column filestore.backend_mounts.version         is 'Optimistic version: a trigger adds 1 at every change.';
 comment on column filestore.backend_mounts.created_at      is 'When the row was inserted.';
 comment on column filestore.backend_mounts.updated_at      is 'When version last changed.';
@@ -175,11 +177,11 @@ comment on constraint backend_mounts_place_excl          on filestore.backend_mo
 do $$
 begin
   if to_regtype('filestore.node_kind') is null then
-    create domain filestore.node_kind as text
+    create domain filestore.node_kind as text collate "C"
       constraint node_kind_check check (value in ('file', 'directory'));
   end if;
   if to_regtype('filestore.node_state') is null then
-    create domain filestore.node_state as text
+    create domain filestore.node_state as text collate "C"
       constraint node_state_check check (value in ('active', 'inconsistent', 'missing', 'deleted'));
   end if;
 end

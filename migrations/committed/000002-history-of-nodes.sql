@@ -1,5 +1,5 @@
---! Previous: sha1:8bc4add12569acb6ecb8b722349bd2011696469f
---! Hash: sha1:9fc35c7fce9e4266363ad63720ec74f9f1f560b0
+--! Previous: sha1:858fc7beab077dd30f6c22e30a8a98232e5c30e1
+--! Hash: sha1:8835ff33e6e6632a9aa65e89499aaec73f21f1a0
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

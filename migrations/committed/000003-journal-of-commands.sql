@@ -1,11 +1,11 @@
---! Previous: sha1:9fc35c7fce9e4266363ad63720ec74f9f1f560b0
---! Hash: sha1:8e53d24530758da008f2390a67356a8b47a206ec
+--! Previous: sha1:8835ff33e6e6632a9aa65e89499aaec73f21f1a0
+--! Hash: sha1:93280b68f1a99f63de7a8be4a8bc3aa1debc077b
 --! Message: Journal of commands
 
 do $$
 begin
   if to_regtype('filestore.command_status') is null then
-    create domain filestore.command_status as text
+    create domain filestore.command_status as text collate "C"
       constraint command_status_check check (value in ('queued', 'running', 'succeeded', 'failed', 'canceled'));
   end if;
 end
@@ -17,13 +17,13 @@ comment on domain filestore.command_status is 'The state of a command.';
 create table if not exists filestore.journal_entries (
   id                bigint                   generated always as identity (maxvalue 1099511627775),
   backend_mount_id  bigint,
-  command           text                     not null,
+  command           text                     collate "C" not null,
   status            filestore.command_status not null default 'queued',
-  executor_kind     text,
-  principal         text,
-  request_id        text,
-  correlation_id    text,
-  idempotency_key   text,
+  executor_kind     text                     collate "C",
+  principal         text                     collate "C",
+  request_id        text                     collate "C",
+  correlation_id    text                     collate "C",
+  idempotency_key   text                     collate "C",
   primary_node_id   bigint,
   secondary_node_id bigint,
   affected_node_ids bigint[]                 not null default '{}',

@@ -1,12 +1,12 @@
---! Previous: sha1:8e53d24530758da008f2390a67356a8b47a206ec
---! Hash: sha1:5e3f352f81542c045f03867a5ec65706c2a2ac8f
+--! Previous: sha1:93280b68f1a99f63de7a8be4a8bc3aa1debc077b
+--! Hash: sha1:a077e1a748b7ca80613504f6a33fddcbb8c97de2
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
 do $$
 begin
   if to_regtype('filestore.totals_state') is null then
-    create domain filestore.totals_state as text
+    create domain filestore.totals_state as text collate "C"
       constraint totals_state_check check (value in ('up_to_date', 'pending', 'stale'));
   end if;
 end

@@ -1,5 +1,5 @@
---! Previous: sha1:5e3f352f81542c045f03867a5ec65706c2a2ac8f
---! Hash: sha1:d0d0881f584add89aa4caf66db35be0aa49a0740
+--! Previous: sha1:a077e1a748b7ca80613504f6a33fddcbb8c97de2
+--! Hash: sha1:5d642092f141624feecba85e376cc24b913e60e8
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:d0d0881f584add89aa4caf66db35be0aa49a0740
---! Hash: sha1:5b366b99dd7627fe7c66153ee24de3ee8ab534ff
+--! Previous: sha1:5d642092f141624feecba85e376cc24b913e60e8
+--! Hash: sha1:1caa4ea0e6ddfca030e2c8743ae9fc65904af60b
 --! Message: Readers and writers
 
 --! Included views/view_filestore_active_nodes.sql

@@ -1,9 +1,9 @@
---! Previous: sha1:5b366b99dd7627fe7c66153ee24de3ee8ab534ff
---! Hash: sha1:9d7ebbab33b9878097edc71f8dc9b6c3abaf34d5
+--! Previous: sha1:1caa4ea0e6ddfca030e2c8743ae9fc65904af60b
+--! Hash: sha1:adfeaad8e02cc2419397cff87a7a1512697e9d0f
 --! Message: Integrity and access
 
 create table if not exists filestore.access_levels (
-  role_name  text           not null,
+  role_name  text           collate "C" not null,
   role_oid   oid            not null,
   level      text           not null,
   granted_at timestamptz(3) not null default date_trunc('milliseconds', statement_timestamp()),

@@ -1,5 +1,5 @@
---! Previous: sha1:9d7ebbab33b9878097edc71f8dc9b6c3abaf34d5
---! Hash: sha1:6de944a62f41103b218f98d8d23ae46def689fb4
+--! Previous: sha1:adfeaad8e02cc2419397cff87a7a1512697e9d0f
+--! Hash: sha1:6a78214802650a68975a5ea605d0ed140bb7febd
 --! Message: Procedures for the owner
 
 create table if not exists filestore.backfills (

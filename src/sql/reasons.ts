@@ -9,6 +9,7 @@ export const REFUSAL_REASONS = [
   'backend_mounts_bucket_check',
   'backend_mounts_config_check',
   'backend_mounts_contact_check',
+  'backend_mounts_credentials_ref_check',
   'backend_mounts_description_check',
   'backend_mounts_display_name_check',
   'backend_mounts_endpoint_check',

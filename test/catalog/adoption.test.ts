@@ -38,12 +38,12 @@ test.each([
   [
     'a column of another type',
     'alter table filestore.journal_entries alter column request_id type varchar(40)',
-    'column filestore.journal_entries.request_id is character varying(40), should be text',
+    'column filestore.journal_entries.request_id is character varying(40), should be text collate "C"',
   ],
   [
     'a column that is missing',
     'alter table filestore.journal_entries drop column principal',
-    'column filestore.journal_entries.principal is missing: text',
+    'column filestore.journal_entries.principal is missing: text collate "C"',
   ],
   [
     'a constraint that is missing',
@@ -103,14 +103,14 @@ test('a missing column or constraint that a migration adds later is no conflict'
     alter table filestore.snapshots add constraint snapshots_valid_check check (true);`;
   expect(await conflicts(migrated(), adding)).toEqual([]);
   expect(await conflicts(migrated(), adding.replace('principal', 'principal_id'))).toEqual([
-    'column filestore.journal_entries.principal is missing: text',
+    'column filestore.journal_entries.principal is missing: text collate "C"',
   ]);
 });
 
 test('a domain over another type is a conflict, and so is one without its check', async () => {
   await empty().query('create schema filestore; create domain filestore.node_kind as varchar');
   expect(await conflicts(empty())).toEqual([
-    'domain filestore.node_kind is character varying, should be text',
+    'domain filestore.node_kind is character varying, should be text collate "C"',
     "constraint filestore.node_kind.node_kind_check is missing: CHECK ((VALUE = ANY (ARRAY['file'::text, 'directory'::text])))",
   ]);
 });

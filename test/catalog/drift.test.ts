@@ -22,7 +22,7 @@ const CHANGES: readonly (readonly [string, string, ...(string | RegExp)[]])[] = 
   [
     'a column that was dropped',
     'alter table filestore.journal_entries drop column principal',
-    'column filestore.journal_entries.principal is missing: text',
+    'column filestore.journal_entries.principal is missing: text collate "C"',
   ],
   [
     'a column that may be null',

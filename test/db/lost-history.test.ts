@@ -74,14 +74,14 @@ const CONFLICTS: readonly (readonly [string, string, ...string[]])[] = [
   [
     'a table of another shape',
     'alter table filestore.journal_entries alter column request_id type varchar(40)',
-    'column filestore.journal_entries.request_id is character varying(40), should be text',
+    'column filestore.journal_entries.request_id is character varying(40), should be text collate "C"',
   ],
   [
     'a table without a column and without a constraint',
     `alter table filestore.journal_entries drop column principal;
      alter table filestore.access_levels drop constraint access_levels_level_check`,
     `constraint filestore.access_levels.access_levels_level_check is missing: CHECK ((level = ANY (ARRAY['reader'::text, 'service'::text, 'operator'::text])))`,
-    'column filestore.journal_entries.principal is missing: text',
+    'column filestore.journal_entries.principal is missing: text collate "C"',
   ],
   [
     'a view instead of a table',
@@ -91,7 +91,7 @@ const CONFLICTS: readonly (readonly [string, string, ...string[]])[] = [
   [
     'a domain over another type, and no table at all',
     'drop schema filestore cascade; create schema filestore; create domain filestore.node_kind as integer',
-    'domain filestore.node_kind is integer, should be text',
+    'domain filestore.node_kind is integer, should be text collate "C"',
     `constraint filestore.node_kind.node_kind_check is missing: CHECK ((VALUE = ANY (ARRAY['file'::text, 'directory'::text])))`,
   ],
 ];

@@ -74,6 +74,37 @@ test('no table has a generated column, since the server reads its expression at 
   ).toEqual([]);
 });
 
+test("every index orders text by its bytes, since a new version of a language's order would damage it", async () => {
+  expect(
+    await database().query(
+      `select i.indexrelid::regclass::text as index, o.id::regcollation::text as name
+       from pg_index i
+       join pg_class c on c.oid = i.indexrelid
+       cross join unnest(i.indcollation::oid[]) as o (id)
+       where c.relnamespace = 'filestore'::regnamespace and o.id not in (0, '"C"'::regcollation)
+       union all
+       select r.rngtypid::regtype::text, r.rngcollation::regcollation::text
+       from pg_range r
+       join pg_type t on t.oid = r.rngtypid
+       where t.typnamespace = 'filestore'::regnamespace and r.rngcollation not in (0, '"C"'::regcollation)`,
+    ),
+  ).toEqual([]);
+});
+
+test('comments name only objects that exist', async () => {
+  expect(
+    await database().query(
+      `select distinct named.match[1] as name, d.description as comment
+       from pg_description d
+       cross join regexp_matches(d.description, '(?<!setting )filestore[.]([a-z_]+)', 'g') as named (match)
+       where not exists (
+         select proname from pg_proc where pronamespace = 'filestore'::regnamespace and proname = named.match[1]
+         union all select relname from pg_class where relnamespace = 'filestore'::regnamespace and relname = named.match[1]
+       )`,
+    ),
+  ).toEqual([]);
+});
+
 test('every foreign key has an index on its referencing columns', async () => {
   const rows = await database().query(
     `select c.conname

@@ -49,6 +49,9 @@ test.each([
   ['contact', ''],
   ['contact', 'a\nb'],
   ['contact', 'a\u009bb'],
+  ['credentials_ref', ''],
+  ['credentials_ref', 'a\nb'],
+  ['credentials_ref', 'a'.repeat(1025)],
   ['state_reason', 'a'.repeat(8193)],
 ])('a mount with %s %j is refused', async (column, value) => {
   await expect(insertMount({ ...LOCAL, [column]: value })).rejects.toMatchObject({
