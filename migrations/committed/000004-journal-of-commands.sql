@@ -1,5 +1,5 @@
---! Previous: sha1:8835ff33e6e6632a9aa65e89499aaec73f21f1a0
---! Hash: sha1:93280b68f1a99f63de7a8be4a8bc3aa1debc077b
+--! Previous: sha1:eafe9ac1f91b68335ad8ebd7ad9dde198afc33e5
+--! Hash: sha1:76c9da3622a5690c28e92ff4ecfafa056f18e218
 --! Message: Journal of commands
 
 do $$

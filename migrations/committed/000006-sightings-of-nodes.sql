@@ -1,5 +1,5 @@
---! Previous: sha1:a077e1a748b7ca80613504f6a33fddcbb8c97de2
---! Hash: sha1:5d642092f141624feecba85e376cc24b913e60e8
+--! Previous: sha1:6001c3afbf684892bad4ce9e15b1673af27b24a2
+--! Hash: sha1:fd06e4b090461da883e50975e67908811e933e9a
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its
@@ -147,6 +147,68 @@ comment on function filestore.record_write_sighting(bigint, timestamptz) is
 
 revoke all on function filestore.record_write_sighting(bigint, timestamptz) from public;
 --! EndIncluded functions/record_write_sighting.sql
+--! Included functions/list_unseen.sql
+create or replace function filestore.list_unseen(
+  mount_key     text,
+  since         timestamptz,
+  after_path    text   default '',
+  max_nodes     bigint default 10000,
+  out node_ids  bigint[],
+  out next_path text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+declare
+  mount_id  bigint         := filestore.find_mount(list_unseen.mount_key);
+  last_path text           := coalesce(after_path, '');
+  -- Sightings are rounded down to milliseconds. Rounding the moment too keeps one of the same millisecond from counting
+  -- as earlier.
+  pass      timestamptz(3) := date_trunc('milliseconds', since);
+begin
+  perform filestore.check_limit('max_nodes', max_nodes, 100000);
+  if since is null then
+    raise exception 'since is null'
+      using errcode    = 'FS422',
+            constraint = 'node_sightings_moment_check',
+            hint       = 'Give the moment at which the pass over the mount began.';
+  elsif since > clock_timestamp() then
+    -- With a moment in the future, all nodes would count as unseen.
+    raise exception 'since is %, which is in the future', since
+      using errcode    = 'FS422',
+            constraint = 'node_sightings_moment_check',
+            hint       = 'Give the moment at which the pass over the mount began, by the clock of the database.';
+  end if;
+
+  select
+    -- A node that was created during the pass does not count: the pass may have read its directory before.
+    coalesce(array_agg(w.id order by w.path) filter (where w.created_at < pass and coalesce(w.last_seen_at < pass, true)), '{}'),
+    case when count(*) = max_nodes then max(w.path) end
+  into node_ids, next_path
+  from (
+    select
+      n.id,
+      n.path,
+      n.created_at,
+      -- One lookup for each node. A join could read all sightings at every call.
+      (select s.last_seen_at from filestore.node_sightings s where s.node_id = n.id) as last_seen_at
+    from filestore.nodes n
+    where n.backend_mount_id = mount_id
+      and n.path > last_path
+      and n.live
+    order by n.path
+    limit max_nodes
+  ) w;
+end
+$$;
+
+comment on function filestore.list_unseen(text, timestamptz, text, bigint) is
+  'Looks at the next max_nodes live nodes of a mount in order of path. Returns the ids of those that were neither created nor seen since a moment, and in next_path the after_path of the next call: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future.';
+
+revoke all on function filestore.list_unseen(text, timestamptz, text, bigint) from public;
+--! EndIncluded functions/list_unseen.sql
 --! Included functions/remove_node_records.sql
 create or replace function filestore.remove_node_records()
 returns trigger

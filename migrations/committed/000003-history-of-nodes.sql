@@ -1,5 +1,5 @@
---! Previous: sha1:858fc7beab077dd30f6c22e30a8a98232e5c30e1
---! Hash: sha1:8835ff33e6e6632a9aa65e89499aaec73f21f1a0
+--! Previous: sha1:f730ceda2a687d4d4060b0149ddad87802c1568c
+--! Hash: sha1:eafe9ac1f91b68335ad8ebd7ad9dde198afc33e5
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
@@ -132,138 +132,6 @@ comment on function filestore.guard_history_removal() is
 
 revoke all on function filestore.guard_history_removal() from public;
 --! EndIncluded functions/guard_history_removal.sql
---! Included functions/find_mount.sql
-create or replace function filestore.find_mount(mount_key text)
-returns bigint
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  mount_id bigint;
-begin
-  select m.id
-  into mount_id
-  from filestore.backend_mounts m
-  where m.mount_key = find_mount.mount_key;
-
-  if mount_id is null then
-    raise exception 'mount "%" does not exist', left(mount_key, 128)
-      using errcode    = 'FS404',
-            constraint = 'backend_mounts_missing',
-            hint       = 'To list the mounts, run: select mount_key from filestore.backend_mounts';
-  end if;
-  return mount_id;
-end
-$$;
-
-comment on function filestore.find_mount(text) is
-  'Internal: The id of the mount with a key; FS404 when there is none.';
-
-revoke all on function filestore.find_mount(text) from public;
---! EndIncluded functions/find_mount.sql
---! Included functions/check_limit.sql
-create or replace function filestore.check_limit(argument text, value bigint, max_value bigint default 2147483647)
-returns void
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if value is null or value < 1 or value > max_value then
-    raise exception '% is %', argument, coalesce(value::text, 'null')
-      using errcode    = 'FS422',
-            constraint = 'limit_check',
-            hint       = format('Give the number of rows that one call may take, from 1 to %s.', max_value);
-  end if;
-end
-$$;
-
-comment on function filestore.check_limit(text, bigint, bigint) is
-  'Internal: Raises FS422 when the number of rows of one call is null, below 1 or above max_value.';
-
-revoke all on function filestore.check_limit(text, bigint, bigint) from public;
---! EndIncluded functions/check_limit.sql
---! Included functions/check_name.sql
-create or replace function filestore.check_name(name text)
-returns void
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  fault text := case
-    when name is null                                then 'is null'
-    when octet_length(name) > 1024                   then format('has %s bytes', octet_length(name))
-    when name in ('', '.', '..')                     then 'is no name'
-    when strpos(name, '/') > 0                       then 'contains a slash'
-    when name ~ E'[\\u0001-\\u001f\\u007f-\\u009f]'       then 'contains a control character'
-  end;
-begin
-  if fault is not null then
-    raise exception 'name "%" %', regexp_replace(left(name, 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), fault
-      using errcode    = 'FS422',
-            constraint = 'nodes_name_check',
-            hint       = 'Give one segment of a path: not empty, not "." or "..", without "/" and control characters, at most 1024 bytes.';
-  end if;
-end
-$$;
-
-comment on function filestore.check_name(text) is
-  'Internal: Raises FS422 when a name cannot be a segment of a path.';
-
-revoke all on function filestore.check_name(text) from public;
---! EndIncluded functions/check_name.sql
---! Included functions/canonical_path.sql
-create or replace function filestore.canonical_path(path text)
-returns text
-language plpgsql
-immutable
-strict
-parallel safe
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  segments  text[];
-  segment   text;
-  canonical text;
-begin
-  -- Most paths are canonical already, and one expression proves it sooner than a look at each segment.
-  if octet_length(path) <= 1024 then
-    if path !~ E'(^|/)\\.{0,2}(/|$)|[\\u0001-\\u001f\\u007f-\\u009f]' then
-      return path;
-    end if;
-  end if;
-
-  -- A longer text is not even split.
-  if octet_length(path) <= 4096 then
-    segments := array_remove(array_remove(string_to_array(path, '/'), ''), '.');
-  end if;
-  canonical := coalesce(array_to_string(segments, '/'), path);
-  if octet_length(canonical) > 2600 then
-    raise exception 'path "%..." has % bytes', regexp_replace(left(canonical, 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), octet_length(canonical)
-      using errcode    = 'FS422',
-            constraint = 'nodes_path_length_check',
-            hint       = 'A path has at most 2600 bytes, and 4096 with the slashes and dots that its conversion removes.';
-  end if;
-  foreach segment in array segments loop
-    if segment = '..' then
-      raise exception 'path "%" contains ".."', left(path, 200)
-        using errcode    = 'FS422',
-              constraint = 'nodes_path_check',
-              hint       = 'Resolve ".." first: only the backend knows where it leads.';
-    end if;
-    perform filestore.check_name(segment);
-  end loop;
-  return canonical;
-end
-$$;
-
-comment on function filestore.canonical_path(text) is
-  'Converts a path to the form of nodes.path: no leading, trailing or repeated slashes, and no "." segments. canonical_path(''/a//./b/'') is ''a/b''. FS422 for "..", control characters, and a path that is too long.';
-
-revoke all on function filestore.canonical_path(text) from public;
---! EndIncluded functions/canonical_path.sql
 
 --! Included triggers/snapshots_guard.sql
 drop trigger if exists snapshots_guard on filestore.snapshots;
@@ -276,18 +144,6 @@ create trigger snapshots_guard
 comment on trigger snapshots_guard on filestore.snapshots is
   'Refuses to change history.';
 --! EndIncluded triggers/snapshots_guard.sql
---! Included triggers/snapshots_guard_removal.sql
-drop trigger if exists snapshots_guard_removal on filestore.snapshots;
-
-create trigger snapshots_guard_removal
-  after delete on filestore.snapshots
-  referencing old table as removed
-  for each statement
-  execute function filestore.guard_history_removal();
-
-comment on trigger snapshots_guard_removal on filestore.snapshots is
-  'Refuses to remove the history of a node that exists.';
---! EndIncluded triggers/snapshots_guard_removal.sql
 --! Included triggers/snapshots_guard_insert.sql
 drop trigger if exists snapshots_guard_insert on filestore.snapshots;
 
@@ -302,6 +158,18 @@ create trigger snapshots_guard_insert
 comment on trigger snapshots_guard_insert on filestore.snapshots is
   'Refuses to insert history: only the trigger on nodes writes it.';
 --! EndIncluded triggers/snapshots_guard_insert.sql
+--! Included triggers/snapshots_guard_removal.sql
+drop trigger if exists snapshots_guard_removal on filestore.snapshots;
+
+create trigger snapshots_guard_removal
+  after delete on filestore.snapshots
+  referencing old table as removed
+  for each statement
+  execute function filestore.guard_history_removal();
+
+comment on trigger snapshots_guard_removal on filestore.snapshots is
+  'Refuses to remove the history of a node that exists.';
+--! EndIncluded triggers/snapshots_guard_removal.sql
 --! Included triggers/snapshots_refuse_truncate.sql
 drop trigger if exists snapshots_refuse_truncate on filestore.snapshots;
 

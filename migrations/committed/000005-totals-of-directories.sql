@@ -1,5 +1,5 @@
---! Previous: sha1:93280b68f1a99f63de7a8be4a8bc3aa1debc077b
---! Hash: sha1:a077e1a748b7ca80613504f6a33fddcbb8c97de2
+--! Previous: sha1:76c9da3622a5690c28e92ff4ecfafa056f18e218
+--! Hash: sha1:6001c3afbf684892bad4ce9e15b1673af27b24a2
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -103,39 +103,6 @@ comment on function filestore.require_first_write(text) is
 
 revoke all on function filestore.require_first_write(text) from public;
 --! EndIncluded functions/require_first_write.sql
---! Included functions/refuse_created_node.sql
-create or replace function filestore.refuse_created_node(node filestore.nodes)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if node.state = 'deleted' then
-    raise exception 'node "%" cannot be created in state deleted', left(node.name, 200)
-      using errcode    = 'FS422',
-            constraint = 'nodes_born_live_check',
-            hint       = 'Create it as active, and then delete it.';
-  elsif node.version <> 1 then
-    raise exception 'node "%" cannot be created at version %', left(node.path, 200), node.version
-      using errcode    = 'FS422',
-            constraint = 'version_chosen',
-            hint       = 'Leave version out of the insert: the database counts it, from 1.';
-  elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
-    -- The next version would not begin after this one.
-    raise exception 'node "%" cannot be created with updated_at %', left(node.path, 200), node.updated_at
-      using errcode    = 'FS422',
-            constraint = 'nodes_updated_at_check',
-            hint       = 'Leave updated_at out of the insert, or give a moment in the past.';
-  end if;
-  perform filestore.refuse_long_name(node.backend_mount_id, node.name);
-end
-$$;
-
-comment on function filestore.refuse_created_node(filestore.nodes) is
-  'Internal: Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
-
-revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
---! EndIncluded functions/refuse_created_node.sql
 --! Included functions/record_created_node.sql
 create or replace function filestore.record_created_node()
 returns trigger
@@ -966,3 +933,46 @@ create trigger rollup_deltas_refuse_truncate
 comment on trigger rollup_deltas_refuse_truncate on filestore.rollup_deltas is
   'Refuses truncate, which would lose pending deltas.';
 --! EndIncluded triggers/rollup_deltas_refuse_truncate.sql
+
+--! Included views/view_filestore_directories.sql
+drop view if exists filestore.view_filestore_directories;
+
+create view filestore.view_filestore_directories as
+select
+  n.id,
+  n.backend_mount_id,
+  m.mount_key,
+  n.parent_id,
+  n.name,
+  n.path,
+  n.depth,
+  r.size_bytes + coalesce(p.size_delta, 0) as size_bytes,
+  (r.file_count + coalesce(p.file_delta, 0))::bigint as file_count,
+  (r.dir_count + coalesce(p.dir_delta, 0))::bigint as dir_count,
+  (r.child_count + coalesce(p.child_delta, 0))::bigint as child_count,
+  (case
+    when r.consistency_state = 'stale' then 'stale'
+    when p.node_id is not null         then 'pending'
+    else 'up_to_date'
+  end)::filestore.totals_state as consistency_state,
+  r.last_calculated_at,
+  r.updated_at
+from filestore.nodes n
+join filestore.backend_mounts m on m.id = n.backend_mount_id
+-- Each directory has a row in rollups. An inner join would make the planner expect a hundredth of them, and join the view
+-- row by row.
+left join filestore.rollups r on r.node_id = n.id
+left join filestore.pending_totals(null) p on p.node_id = n.id
+where n.live
+  and n.directory_path is not null;
+
+comment on view filestore.view_filestore_directories is
+  'Every live directory with the totals of its whole subtree, exact at this moment. For one directory, filestore.directory_totals is faster, and for a list of them filestore.list_totals.';
+
+comment on column filestore.view_filestore_directories.size_bytes         is 'Bytes of the files below.';
+comment on column filestore.view_filestore_directories.file_count         is 'Number of files below.';
+comment on column filestore.view_filestore_directories.dir_count          is 'Number of directories below, itself not counted.';
+comment on column filestore.view_filestore_directories.child_count        is 'Number of live files and directories directly in it.';
+comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when these exact totals include deltas that are not folded yet; stale from when the totals are marked so until filestore.recount_rollups.';
+comment on column filestore.view_filestore_directories.updated_at         is 'When deltas were last folded into the totals.';
+--! EndIncluded views/view_filestore_directories.sql
