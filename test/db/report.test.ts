@@ -144,7 +144,7 @@ describe('a run', () => {
     await database().query('truncate graphile_migrate.migrations');
     const holder = await database().connect();
     // The lock allows reads, but no create trigger.
-    await holder.query('begin; lock table filestore.nodes in row exclusive mode');
+    await holder.query('begin; lock table filestore.backend_mounts, filestore.nodes in row exclusive mode');
     const { report, events } = await observe({
       settings: { lockTimeoutMs: 100 },
       onEvent(event) {

@@ -37,7 +37,7 @@ async function blockFirstMigration() {
   await database().query('truncate graphile_migrate.migrations');
   const holder = await database().connect();
   // Readers get by; a trigger cannot be made.
-  await holder.query('begin; lock table filestore.nodes in row exclusive mode');
+  await holder.query('begin; lock table filestore.backend_mounts, filestore.nodes in row exclusive mode');
   return holder;
 }
 
