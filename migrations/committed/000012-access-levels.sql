@@ -1,5 +1,5 @@
 --! Previous: sha1:fd2e1a3c018092acc0c2fbc984c8c47062dae95c
---! Hash: sha1:29d17e5cff54c1ffb976c60906e95e8b5a206faf
+--! Hash: sha1:28476924a9c2f5610a06280aa08258021ca8e6c3
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -191,7 +191,13 @@ begin
   execute format('revoke all on schema filestore from %I', role_name);
   execute format('revoke all on all tables in schema filestore from %I', role_name);
   execute format('revoke all on all sequences in schema filestore from %I', role_name);
-  execute format('revoke all on all routines in schema filestore from %I', role_name);
+  -- Not the constructors of a range type: a superuser owns them, and each revoke would print a warning.
+  execute (
+    select format('revoke all on routine %s from %I', string_agg(p.oid::regprocedure::text, ', '), role_name)
+    from pg_proc p
+    where p.pronamespace = 'filestore'::regnamespace
+      and p.prosrc !~ 'range_constructor'
+  );
   execute format('alter default privileges for role %s in schema filestore revoke all on tables from %I', owner, role_name);
   if level is null then
     if to_regclass('graphile_migrate.migrations') is not null then
@@ -596,7 +602,7 @@ end
 $$;
 
 comment on function filestore.check_access() is
-  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them.';
+  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them.';
 
 revoke all on function filestore.check_access() from public;
 --! EndIncluded functions/check_access.sql

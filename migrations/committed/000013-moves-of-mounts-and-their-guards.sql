@@ -1,5 +1,5 @@
---! Previous: sha1:29d17e5cff54c1ffb976c60906e95e8b5a206faf
---! Hash: sha1:b20acdaa87e418f989bc8c50e8ff81649037ca2e
+--! Previous: sha1:28476924a9c2f5610a06280aa08258021ca8e6c3
+--! Hash: sha1:4d57498518abd7f13f8fa2027adf1afb2157ace3
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:b20acdaa87e418f989bc8c50e8ff81649037ca2e
---! Hash: sha1:27b57f95e5b773ceb340e0369dbe3fd7f805003e
+--! Previous: sha1:4d57498518abd7f13f8fa2027adf1afb2157ace3
+--! Hash: sha1:c8b3d6120cee05914370ec2b55ce9c2a80e5b665
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

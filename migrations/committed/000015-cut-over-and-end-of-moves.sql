@@ -1,5 +1,5 @@
---! Previous: sha1:27b57f95e5b773ceb340e0369dbe3fd7f805003e
---! Hash: sha1:88f0d9fd19a2de7d956fdda1e48d0e3cdaaee6b6
+--! Previous: sha1:c8b3d6120cee05914370ec2b55ce9c2a80e5b665
+--! Hash: sha1:e7ed594057e42083bfe5146619d687b9a5802f7c
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -41,6 +41,15 @@ async function relations(kinds = 'rvm'): Promise<readonly string[]> {
   return rows.map(({ name }) => name);
 }
 
+test('granting a level prints no warning', async () => {
+  const notices: string[] = [];
+  const listen = ({ message = '' }: { message?: string | undefined }) => notices.push(message);
+  session.on('notice', listen);
+  await createRoleWith('service');
+  session.off('notice', listen);
+  expect(notices).toEqual([]);
+});
+
 describe('no role can block all others with a table lock:', () => {
   test.each(LEVELS)('%s', async (level) => {
     const client = await (await createRoleWith(level)).connect();
