@@ -700,7 +700,7 @@ export interface CanonicalPathRow {
   canonical_path: string | null;
 }
 
-/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
+/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
 export interface CheckAccessRow {
   problem: string | null;
   role_name: string | null;

@@ -1,5 +1,5 @@
 --! Previous: sha1:c8b3d6120cee05914370ec2b55ce9c2a80e5b665
---! Hash: sha1:e7ed594057e42083bfe5146619d687b9a5802f7c
+--! Hash: sha1:d4f38f9214e86b6aef5344692b59d857ccd8a35c
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -413,6 +413,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   chosen       bigint[];
+  lowest       text;
+  frozen       bigint;
+  before       bigint;
   erased       bigint;
   -- A server that has or gets the mount has its journal too.
   with_journal boolean := filestore.is_erasing_copy(mount_id) or exists (
@@ -437,21 +440,48 @@ begin
     limit batch
   );
   if chosen = '{}' then
-    chosen := array(
-      select n.id
+    lowest := coalesce((
+      select n.path
       from filestore.nodes n
       where n.backend_mount_id = mount_id
         and n.live
-        and n.path > ''
       order by n.path desc
-      limit batch
-    );
+      offset batch - 1
+      limit 1
+    ), '');
+    -- Creates in these directories wait until the batch has ended. Without the lock, they would undo every batch. The loop
+    -- repeats until it finds no directory that was created in the meantime.
+    loop
+      before := frozen;
+      perform
+      from filestore.nodes n
+      where n.backend_mount_id = mount_id
+        and n.live
+        and n.path >= lowest
+        and n.directory_path is not null
+      order by n.id
+      for update;
+      get diagnostics frozen = row_count;
+      exit when frozen = 0 or frozen = before;
+    end loop;
   end if;
   begin
-    if chosen <> '{}' then
+    delete from filestore.nodes n
+    where n.id = any (chosen);
+    if chosen = '{}' then
+      -- With the files that were created while the batch waited for its locks.
       delete from filestore.nodes n
-      where n.id = any (chosen);
-      raise notice '% nodes erased', cardinality(chosen);
+      where n.backend_mount_id = mount_id
+        and n.live
+        and n.path >= lowest
+        and n.path > '';
+    end if;
+    get diagnostics erased = row_count;
+    if erased > 0 then
+      raise notice '% nodes erased', erased;
+    end if;
+    -- The last batch goes on with the mount, because its locks end with it.
+    if chosen <> '{}' or lowest > '' then
       return true;
     end if;
     if with_journal then
@@ -477,7 +507,7 @@ begin
     where n.backend_mount_id = mount_id;
   exception
     when foreign_key_violation then
-      -- A node was created in one of these directories: the next batch has it.
+      -- A node was restored in one of these directories: the next batch has it.
       return true;
     when sqlstate 'FS409' then
       get stacked diagnostics refusal = constraint_name;

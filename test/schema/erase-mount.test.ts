@@ -150,6 +150,35 @@ describe('erase_mount', () => {
     },
   );
 
+  test('a create during the last batch waits, and is refused because its directory is gone', async () => {
+    await deactivate();
+    const [holder, eraser, writer] = [
+      await database().connect(),
+      await database().connect(),
+      await database().connect(),
+    ];
+    await holder.query('begin');
+    await holder.query(
+      "select from filestore.nodes where backend_mount_id = $1 and live and path = 'a/b/f1' for update",
+      [erased.id],
+    );
+    const erasing = await sendAndBlock(eraser, 'call filestore.erase_mount($1, 1000)', [key]);
+    const creating = await sendAndBlock(
+      writer,
+      "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) values ($1, $2, 'late', 'file')",
+      [erased.id, erased.rootId],
+    );
+    await holder.query('rollback');
+    expect(erasing.waits).toBe(true);
+    expect(creating.waits).toBe(true);
+    expect(await erasing.outcome).toMatchObject({ ok: true });
+    expect(await creating.outcome).toMatchObject({
+      ok: false,
+      error: { constraint: 'nodes_parent_missing' },
+    });
+    expect(await problems()).toEqual([]);
+  });
+
   test('an erased mount frees its key and its place', async () => {
     await deactivate();
     await erase(database(), 10_000);
