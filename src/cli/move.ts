@@ -15,7 +15,8 @@ const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/;
 export const move = defineCommand({
   name: 'move',
   argument: 'mount',
-  summary: 'move a mount to another server, while services use it',
+  summary:
+    'move a mount to another server, while services use it; stopped at any moment, the same command goes on',
   options: {
     json: JSON_OPTION,
     to: { type: 'string', value: '<variable>', help: 'the variable with the URL of the target' },
@@ -76,16 +77,17 @@ async function withSides(
 
 async function moveIt(output: Output, scene: MoveScene, keepsSource: boolean): Promise<number> {
   const { moveMount } = await import('../move/move-mount.ts');
-  const report = await withSignal((signal) =>
-    moveMount({
+  const report = await withSignal((signal) => {
+    signal.addEventListener('abort', () => output.warn('Stopping. A cut-over that has begun ends first.'));
+    return moveMount({
       ...scene,
       keepsSource,
       signal,
       patienceMs: PATIENCE_MS,
       onStep: output.say,
       onProgress: output.progress,
-    }),
-  );
+    });
+  });
   const pause = report.pauseMs === null ? '' : `; no server took writes for ${seconds(report.pauseMs)}`;
   output.say(`Done: mount "${report.mount}" is on ${report.target}${pause}`);
   output.document({ ok: true, command: 'move', ...report } satisfies MoveDocument);

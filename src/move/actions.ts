@@ -1,6 +1,7 @@
 import pg from 'pg';
 import type { MoveAction } from './next-action.ts';
 import { callOf, type Receipt, type Side } from './side.ts';
+import { createSubscription, dropSubscription, dropUnusedSlot } from './subscription.ts';
 
 /** What the actions of a move work on. */
 export interface MoveScene {
@@ -15,8 +16,6 @@ export interface MoveScene {
 
 /** Sightings of one call. */
 const SIGHTINGS = 10_000;
-/** SQLSTATEs of a subscription that someone else has created or dropped in the meantime. */
-const DONE_BY_OTHERS: ReadonlySet<unknown> = new Set(['42710', '42704']);
 
 type SingleAction = Exclude<MoveAction, 'prove source' | 'prove target' | 'cut over' | 'none'>;
 
@@ -32,12 +31,7 @@ export const ACTIONS: Readonly<Record<SingleAction, (scene: MoveScene) => Promis
     await scene.target.rows(callOf('accept_move', await readTicket(scene)));
   },
   async subscribe(scene) {
-    const name = pg.escapeIdentifier(`filestore_move_${(await readTicket(scene)).move}`);
-    await ignoringOthers(
-      scene.target.rows(
-        `create subscription ${name} connection ${pg.escapeLiteral(scene.conninfo)} publication ${name} with (synchronous_commit = 'on')`,
-      ),
-    );
+    await createSubscription(scene, String((await readTicket(scene)).move));
   },
   async receive(scene) {
     const late = await scene.target.ask<Receipt>(callOf('prove_mount', scene.mountKey));
@@ -47,17 +41,13 @@ export const ACTIONS: Readonly<Record<SingleAction, (scene: MoveScene) => Promis
   async 'copy sightings'(scene) {
     await copySightings(scene);
     await scene.target.rows(callOf('recount_rollups', scene.mountKey));
-    await ACTIONS.unsubscribe(scene);
-  },
-  async unsubscribe({ mountKey, target }) {
-    const { move } = await target.state(mountKey);
-    if (move?.subscription == null) return;
-    await ignoringOthers(target.rows(`drop subscription ${pg.escapeIdentifier(move.subscription)}`));
+    await dropSubscription(scene);
   },
   async 'finish source'(scene) {
     // A repeated call: someone may have stopped between the sightings and the end of the subscription.
     await copySightings(scene);
     const receipt = await scene.target.ask<Receipt>(callOf('finish_move', scene.mountKey));
+    await dropUnusedSlot(scene, String(receipt.move));
     await scene.source.rows(callOf('finish_move', scene.mountKey, receipt));
   },
   async erase({ mountKey, source }) {
@@ -84,14 +74,6 @@ export function isReason(error: unknown, ...reasons: readonly string[]): boolean
 async function readTicket({ mountKey, source, target }: MoveScene): Promise<Receipt> {
   const { number } = await target.state(mountKey);
   return source.ask<Receipt>(callOf('start_move', mountKey, String(number)));
-}
-
-async function ignoringOthers(work: Promise<unknown>): Promise<void> {
-  try {
-    await work;
-  } catch (error) {
-    if (!DONE_BY_OTHERS.has((error as { readonly code?: unknown }).code)) throw error;
-  }
 }
 
 /** Reads sightings from the source in order of their nodes, and goes on after those that the target has. */

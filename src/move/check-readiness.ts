@@ -1,6 +1,7 @@
-import pg from 'pg';
 import type { ConnectionSettings } from '../settings/settings.ts';
-import { nextAction } from './next-action.ts';
+import { STEP_LINES } from './move-mount.ts';
+import { type Decision, nextAction } from './next-action.ts';
+import { requirePlace } from './place.ts';
 import { openSide, type Side } from './side.ts';
 
 /** One condition of a move. */
@@ -90,14 +91,25 @@ export async function checkReadiness(
     ),
   ];
   const decision = nextAction(states.source, states.target);
-  const isNew = !('problem' in decision) && (decision.action === 'start' || decision.action === 'prepare');
-  const place = isNew && checks.every(({ ok }) => ok) ? await placeCheck(mountKey, source, target) : [];
+  const problem = 'problem' in decision ? decision.problem : undefined;
+  checks.push(check('source', problem === undefined, 'the mount can move', problem ?? ''));
+  if (!('problem' in decision) && decision.isNew && checks.every(({ ok }) => ok)) {
+    const reason = await requirePlace({ mountKey, source, target }).then(() => undefined, messageOf);
+    checks.push(check('target', reason === undefined, 'the mount has a place there', reason ?? ''));
+  }
   return {
-    checks: [...checks, ...place],
-    next: 'problem' in decision ? decision.problem : decision.action,
+    checks,
+    next: describeNext(decision),
     expectedPauseMs: states.target.move?.expectedPauseMs ?? null,
   };
 }
+
+function describeNext(decision: Decision): string {
+  if ('problem' in decision) return 'nothing, until what is missing is corrected';
+  return decision.action === 'none' ? 'nothing: the mount is on the target' : STEP_LINES[decision.action];
+}
+
+const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
 function check(server: ReadinessCheck['server'], ok: boolean, need: string, remedy: string): ReadinessCheck {
   return ok ? { server, ok, need } : { server, ok, need, remedy };
@@ -117,16 +129,3 @@ async function askAsReader(reader: ConnectionSettings): Promise<readonly Readine
 }
 
 const schemaOf = (side: Side) => side.ask<string>('select filestore.mount_schema()');
-
-/** Tries the row of the mount on the target, which undoes that. */
-async function placeCheck(mountKey: string, source: Side, target: Side): Promise<readonly ReadinessCheck[]> {
-  const mount = await source.ask<object>(
-    `select to_jsonb(m) from filestore.backend_mounts m where m.mount_key = ${pg.escapeLiteral(mountKey)}`,
-  );
-  const row = `jsonb_populate_record(null::filestore.backend_mounts, ${pg.escapeLiteral(JSON.stringify(mount))})`;
-  const problem = await target.rows(`select filestore.require_place(${row})`).then(
-    () => undefined,
-    (error: unknown) => (error instanceof Error ? error.message : String(error)),
-  );
-  return [check('target', problem === undefined, 'the mount has a place there', problem ?? '')];
-}

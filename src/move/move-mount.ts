@@ -4,6 +4,8 @@ import { ACTIONS, endPreparation, isReason, type MoveScene } from './actions.ts'
 import { cutOver } from './cut-over.ts';
 import { failure } from './failure.ts';
 import { nextAction } from './next-action.ts';
+import { watchWait } from './patience.ts';
+import { requirePlace } from './place.ts';
 import { callOf, type Receipt, type Side } from './side.ts';
 
 export interface MoveRun extends MoveScene {
@@ -34,7 +36,8 @@ export interface MoveReport {
 const POLL_MS = 100;
 const CUT_OVERS = 3;
 
-const LINES = {
+/** What a run prints when it begins a step. */
+export const STEP_LINES = {
   prepare: 'Preparing both servers',
   start: 'Publishing the mount',
   accept: 'The target accepts the mount',
@@ -44,7 +47,6 @@ const LINES = {
   'cut over': 'Cutting over',
   receive: 'The target takes writes',
   'copy sightings': 'Copying the sightings, and recounting totals',
-  unsubscribe: 'Ending the copy',
   'finish source': 'Ending the move',
   erase: 'Erasing the mount on the source',
 } as const;
@@ -84,11 +86,13 @@ async function takeStep(run: MoveRun, cutOvers: CutOvers): Promise<boolean> {
   if ('problem' in decision) throw failure(run, decision.problem);
   const { action } = decision;
   if (action === 'none' || (action === 'erase' && run.keepsSource)) return false;
-  run.onStep(LINES[action]);
+  if (decision.isNew) await requirePlace(run);
+  run.onStep(STEP_LINES[action]);
   if (action === 'cut over') await tryCutOver(run, cutOvers);
-  else if (action === 'prove source') await prove(run, source);
-  else if (action === 'prove target') await prove(run, target);
-  else await ACTIONS[action](run);
+  else if (action === 'receive') await ACTIONS.receive(run);
+  else if (action === 'prove source') await stoppable(run, () => prove(run, source));
+  else if (action === 'prove target') await stoppable(run, () => prove(run, target));
+  else await stoppable(run, () => ACTIONS[action](run));
   return true;
 }
 
@@ -111,26 +115,41 @@ async function tryCutOver(run: MoveRun, cutOvers: CutOvers): Promise<void> {
 /** Repeats prove_mount until it waits for nothing. */
 async function prove(run: MoveRun, side: Side): Promise<void> {
   const { mountKey, patienceMs, target } = run;
-  let progress = '';
-  let advancedAt = performance.now();
+  const whyNotLonger = watchWait(patienceMs);
   for (;;) {
     stopIfAborted(run);
     const receipt = await side.ask<Receipt>(callOf('prove_mount', mountKey));
     if (receipt.waits_for === undefined) return;
     run.onProgress(`Waiting for ${receipt.waits_for}`);
     const { move } = await target.state(mountKey);
-    const seen = `${receipt.waits_for} ${move?.progress ?? ''}`.replace(/\(\d+ errors[^)]*\)/, '');
-    if (seen !== progress) {
-      progress = seen;
-      advancedAt = performance.now();
-    } else if (performance.now() - advancedAt > patienceMs) {
-      const why = move?.problem == null ? '' : `: ${move.problem}`;
+    const why = whyNotLonger({
+      step: `${receipt.waits_for} ${move?.step}`.replace(/\(\d+ errors[^)]*\)/, ''),
+      progress: move?.progress ?? '',
+      errors: move?.errors ?? 0,
+    });
+    if (why !== undefined) {
       throw failure(
         run,
-        `nothing has advanced for ${Math.round(patienceMs / 1000)} s while it waited for ${receipt.waits_for}${why}`,
+        `the copy ${why} for ${Math.round(patienceMs / 1000)} s. It waited for ${receipt.waits_for}. The source takes writes. The log of ${target.where} says why. Correct that and run this again, or take the move back with --back`,
       );
     }
     await delay(POLL_MS);
+  }
+}
+
+/** Cancels the statement of a step when the run is stopped. What it has not committed is undone. */
+async function stoppable(run: MoveRun, work: () => Promise<void>): Promise<void> {
+  const cancel = () => {
+    for (const side of [run.source, run.target]) side.cancel().catch(() => undefined);
+  };
+  run.signal.addEventListener('abort', cancel);
+  try {
+    await work();
+  } catch (error) {
+    stopIfAborted(run);
+    throw error;
+  } finally {
+    run.signal.removeEventListener('abort', cancel);
   }
 }
 

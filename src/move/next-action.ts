@@ -11,19 +11,23 @@ export type MoveAction =
   | 'cut over'
   | 'receive'
   | 'copy sightings'
-  | 'unsubscribe'
   | 'finish source'
   | 'erase'
   | 'none';
 
 export type Decision =
-  | { readonly action: MoveAction }
+  | { readonly action: MoveAction /** Nothing of the move exists yet. */; readonly isNew?: boolean }
   /** It cannot go on. */
   | { readonly problem: string };
 
 /** Decides by the rows of both servers. Whoever asks, and whenever, gets the same answer. */
 export function nextAction(source: SideState, target: SideState): Decision {
   const away = source.move;
+  if (source.number === target.number) {
+    return {
+      problem: `both are database ${source.number}. Give the URL of another server, or another number by filestore.set_database_number while it is empty`,
+    };
+  }
   const isThisMove = away?.source === source.number && away.target === target.number;
   if (source.mountId === null) {
     if (isThisMove && away.step === 'finished') return { action: 'none' };
@@ -36,9 +40,16 @@ export function nextAction(source: SideState, target: SideState): Decision {
       problem: `it moves from database ${away.source} to database ${away.target} already. Finish that move, or take it back`,
     };
   }
-  if (!isNew && away.step === 'finished') return { action: 'erase' };
-  if (!source.isPrepared || !target.isPrepared) return { action: 'prepare' };
-  return isNew ? { action: 'start' } : goOn(source, target);
+  if (!isNew && away.step === 'finished') {
+    // A target that was restored or failed over may lack what the source still has.
+    if (target.move?.id === away.id && target.move.step === 'finished') return { action: 'erase' };
+    return {
+      problem:
+        'the source has given it away, but the target does not know that it has it. It may have been restored from a backup, and the rows of the source may be the only ones: keep them. If the mount has moved on from the target, call filestore.erase_mount on the source',
+    };
+  }
+  if (!source.isPrepared || !target.isPrepared) return { action: 'prepare', isNew };
+  return isNew ? { action: 'start', isNew } : goOn(source, target);
 }
 
 function goOn({ move: away }: SideState, { move }: SideState): Decision {

@@ -1,5 +1,6 @@
 import pg from 'pg';
-import { connectionLostError, isConnectionLoss } from '../session/connection-error.ts';
+import { ConnectionLostError, sqlStateOf } from '../errors.ts';
+import { describeLoss, isConnectionLoss } from '../session/connection-error.ts';
 import { openSession, type Session } from '../session/session.ts';
 import { type Database, databaseOf } from '../settings/database.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
@@ -36,6 +37,8 @@ export interface MoveRow {
   readonly problem: string | null;
   /** Changes while the copy advances. */
   readonly progress: string;
+  /** Errors that the workers of its subscription counted. */
+  readonly errors: number;
   readonly tablesCopied: number | null;
   readonly expectedPauseMs: number | null;
 }
@@ -59,6 +62,8 @@ export interface Side {
   ask<T>(statement: string): Promise<T>;
   rows<Row extends pg.QueryResultRow>(statement: string): Promise<readonly Row[]>;
   state(mountKey: string): Promise<SideState>;
+  /** Cancels the statement that runs, if one does. */
+  cancel(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -74,7 +79,11 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
     try {
       return (await session.query<Row>(statement)).rows;
     } catch (error) {
-      throw isConnectionLoss(error) ? connectionLostError(database.where, error) : error;
+      if (!isConnectionLoss(error) || isOfReplication(error)) throw error;
+      const loss = describeLoss(database.where, error);
+      throw new ConnectionLostError(`${loss} Run this again when the server is back: it goes on.`, [], {
+        cause: error,
+      });
     }
   };
   return {
@@ -89,8 +98,18 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
       if (row === undefined) throw new Error('the query of a move returned no row');
       return { ...row.state, move: row.state.move ?? undefined };
     },
+    async cancel() {
+      const other = await session.openAnother();
+      await other.query(`select pg_catalog.pg_cancel_backend(${session.announcedPid})`);
+      await other.close();
+    },
     close: () => session.close(),
   };
+}
+
+/** Class 08 on a connection that works: the target's server has a problem with its own connection to the source. */
+function isOfReplication(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && sqlStateOf(error)?.startsWith('08') === true;
 }
 
 function stateOf(mountKey: string): string {
@@ -114,6 +133,10 @@ function stateOf(mountKey: string): string {
         select sum(pg_relation_size(c.oid)) from pg_class c
         where c.relnamespace = 'filestore'::regnamespace and c.relkind = 'r'
       )),
+      'errors', coalesce((
+        select sum(t.apply_error_count + t.sync_error_count) from pg_stat_subscription_stats t
+        where t.subname = filestore.move_subscription(m.id)
+      ), 0),
       'tablesCopied', p.tables_copied,
       'expectedPauseMs', ${MS('p.expected_pause')}
     ) end

@@ -1,7 +1,8 @@
 import pg from 'pg';
 import { MoveFailedError } from '../errors.ts';
-import { ACTIONS, endPreparation, isReason, type MoveScene } from './actions.ts';
+import { endPreparation, isReason, type MoveScene } from './actions.ts';
 import type { Receipt, Side } from './side.ts';
+import { dropSubscription, dropUnusedSlot } from './subscription.ts';
 
 export interface TakeBackReport {
   readonly state: 'taken back';
@@ -21,6 +22,8 @@ export async function takeBack(scene: MoveScene, onStep: (line: string) => void)
   onStep('Erasing the copy on the target');
   const receipt = await cancelTarget(scene);
   if (needsReceipt) await cancelSource(scene, receipt);
+  const { move } = await source.state(mountKey);
+  if (move !== undefined) await dropUnusedSlot(scene, move.id);
   await endPreparation([source, target]);
   return { state: 'taken back', mount: mountKey, source: source.where, target: target.where };
 }
@@ -48,7 +51,7 @@ async function cancelTarget(scene: MoveScene): Promise<Receipt | null> {
   const { move } = await target.state(mountKey);
   const { move: away } = await source.state(mountKey);
   if (move === undefined || move.id !== away?.id) return null;
-  await ACTIONS.unsubscribe(scene);
+  await dropSubscription(scene);
   return cancel(target, mountKey, null);
 }
 

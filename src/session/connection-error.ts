@@ -152,8 +152,6 @@ export function connectionLostError(
   applied: readonly string[] = [],
   running: string | null = null,
 ): ConnectionLostError {
-  const code = codeOfConnecting(cause);
-  const reason = UNREACHABLE[code] ?? messageOf(cause);
   const fate =
     running === null
       ? ''
@@ -161,12 +159,17 @@ export function connectionLostError(
   const kept = applied.length === 0 ? '' : ` Applied before: ${applied.join(', ')}.`;
   return new ConnectionLostError(
     paragraph(
-      `The connection to ${where} was lost: ${reason}.${fate}${kept} Run this again when the server`,
+      `${describeLoss(where, cause)}${fate}${kept} Run this again when the server`,
       'is back; applied migrations are not run twice.',
     ),
     applied,
     { cause },
   );
+}
+
+export function describeLoss(where: string, cause: unknown): string {
+  const reason = UNREACHABLE[codeOfConnecting(cause)] ?? messageOf(cause);
+  return `The connection to ${where} was lost: ${reason}.`;
 }
 
 /**

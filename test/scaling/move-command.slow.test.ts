@@ -90,7 +90,7 @@ test('one command moves a mount, and does nothing when it is given again', async
   const ready = await move('media', '--dry-run');
   expect(ready, ready.output).toMatchObject({
     exitCode: 0,
-    stdout: expect.stringContaining('Next: prepare'),
+    stdout: expect.stringContaining('Next: Preparing both servers'),
   });
   const result = await move('media');
   expect(result, result.output).toMatchObject({ exitCode: 0 });
@@ -192,7 +192,120 @@ test('a mount moves there and back again', async () => {
   await expectMoved('round', nodes);
 }, 120_000);
 
+describe('a move goes on', () => {
+  const moveIdOf = async (key: string) => {
+    const [row] = await on<{ id: string }>(
+      'source',
+      'select id from filestore.moves where mount_key = $1 and finished_at is null',
+      [key],
+    );
+    return row?.id;
+  };
+  const untilCopied = async (key: string) => {
+    await fill(key);
+    await runAndDisturb(key, new Set(), (step, kill) => {
+      if (step === 'The target copies') kill('SIGKILL');
+    });
+    return moveIdOf(key);
+  };
+  const onSource = (text: string) =>
+    withClient(servers.source.superuserUrl, async (client) => (await client.query(text)).rows);
+
+  test('when the target was killed after it had created the slot', async () => {
+    await fill('slot-left');
+    const nodes = await nodesOn('source', 'slot-left');
+    await runAndDisturb('slot-left', new Set(), (step, kill) => {
+      if (step === 'Publishing the mount') kill('SIGINT');
+    });
+    await onSource(
+      `select pg_create_logical_replication_slot('filestore_move_${await moveIdOf('slot-left')}', 'pgoutput')`,
+    );
+    const result = await move('slot-left');
+    expect(result, result.output).toMatchObject({ exitCode: 0 });
+    await expectMoved('slot-left', nodes);
+  }, 120_000);
+
+  test('backwards, when the target was killed after it had dropped the slot', async () => {
+    const id = await untilCopied('slot-gone');
+    await on('target', `alter subscription filestore_move_${id} disable`);
+    await expect
+      .poll(() => onSource('select from pg_replication_slots where active'), { timeout: 20_000 })
+      .toEqual([]);
+    await onSource(`select pg_drop_replication_slot('filestore_move_${id}')`);
+    const back = await move('slot-gone', '--back');
+    expect(back, back.output).toMatchObject({ exitCode: 0 });
+    expect(await on('target', 'select from pg_subscription')).toEqual([]);
+    expect(await holdersOf('slot-gone')).toEqual(['source']);
+  }, 120_000);
+
+  test('in one of three runs that begin at once, and the others lose nothing', async () => {
+    await fill('three');
+    const nodes = await nodesOn('source', 'three');
+    const results = await Promise.all([
+      move('three', '--keep'),
+      move('three', '--keep'),
+      move('three', '--keep'),
+    ]);
+    for (const { output } of results) expect(output).not.toContain('pg_subscription_subname_index');
+    expect(await holdersOf('three')).toEqual(['target']);
+    expect(await move('three')).toMatchObject({ exitCode: 0 });
+    await expectMoved('three', nodes);
+  }, 120_000);
+});
+
+describe('a move that cannot begin', () => {
+  test('changes nothing: the target has a mount of that key, or is the source', async () => {
+    await fill('begun');
+    await on(
+      'target',
+      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('begun', 'local', '/srv/else')",
+    );
+    expect(await move('begun')).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('has no place here'),
+    });
+    const same = await runCli(['move', 'begun', '--to', 'FILESTORE_DATABASE_URL'], { env: env() });
+    expect(same).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('both are database 1') });
+    expect(await on('source', "select from filestore.moves where mount_key = 'begun'")).toEqual([]);
+  }, 60_000);
+
+  test('says that the target cannot read the source, and not that its own connection is lost', async () => {
+    await fill('unread');
+    const url = new URL(servers.source.url);
+    url.password = 'hunter2';
+    const result = await runCli(['move', 'unread', '--to', 'TARGET_URL', '--from', 'READER_URL'], {
+      env: { ...env(), READER_URL: url.href },
+    });
+    expect(result).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/MOVE_FAILED.*--from/) });
+    expect(result.output).not.toContain('hunter2');
+    expect(await move('unread', '--back')).toMatchObject({ exitCode: 0 });
+  }, 60_000);
+});
+
+test('the source is not erased when the target was restored from a backup that does not know of the move', async () => {
+  await fill('restored');
+  const nodes = await nodesOn('source', 'restored');
+  expect(await move('restored', '--keep')).toMatchObject({ exitCode: 0 });
+  await withClient(servers.target.superuserUrl, async (client) => {
+    await client.query('set session_replication_role = replica');
+    await client.query("delete from filestore.moves where mount_key = 'restored'");
+  });
+  expect(await move('restored')).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringContaining('restored from a backup'),
+  });
+  expect(await nodesOn('source', 'restored')).toBe(nodes);
+}, 60_000);
+
 describe('a dry run', () => {
+  test('fails for a mount that does not exist', async () => {
+    const result = await move('no-such-mount', '--dry-run');
+    expect(result).toMatchObject({ exitCode: 1 });
+    expect(result.stdout).toMatch(
+      /MISSING {2}source: the mount can move. the source has no mount of this key/,
+    );
+  }, 60_000);
+
   test('names what a role and the target lack, and changes nothing', async () => {
     await fill('unready');
     await on(
