@@ -40,7 +40,7 @@ export async function askFunctions(url: string): Promise<Answers> {
 /** The same with a copy of the package, in a separate process. */
 export async function askFunctionsOf(folder: string, url: string): Promise<Answers> {
   const script = `
-    const filestore = await import('../src/index.js');
+    const filestore = await import('./src/index.js');
     const answers = {};
     for (const name of ${JSON.stringify(Object.keys(FUNCTIONS))}) {
       answers[name] = await filestore[name]().then(
