@@ -1,5 +1,5 @@
 --! Previous: sha1:3ae358628f9ae69d54b164ccd5714efe455a26d8
---! Hash: sha1:e5708db6e8e3b1cea9a5ffc246ec26f6e1cf3d16
+--! Hash: sha1:8aba657f185acd450a6038cedde1b2e6d519d9a8
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql
@@ -19,9 +19,7 @@ begin
   where m.id = filestore.find_mount(writable_mount.mount_key);
 
   -- First, because a mount that has moved is erased here.
-  if mount.held_by is not null
-     and mount.held_by <> filestore.database_number()
-     and not filestore.may_take_mount(mount.id) then
+  if mount.held_by is not null and not filestore.holds_mount(mount.id) then
     raise exception 'mount "%" is moving to another server', mount.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',

@@ -1,5 +1,5 @@
---! Previous: sha1:e5708db6e8e3b1cea9a5ffc246ec26f6e1cf3d16
---! Hash: sha1:bb0599880fa0c5258f376a82714357eca99ea750
+--! Previous: sha1:8aba657f185acd450a6038cedde1b2e6d519d9a8
+--! Hash: sha1:aeca4de85b44fb4246166a0f69ae24a37888d365
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:bb0599880fa0c5258f376a82714357eca99ea750
---! Hash: sha1:b65d1677b6763bbb12adfa5862a0333105b86824
+--! Previous: sha1:aeca4de85b44fb4246166a0f69ae24a37888d365
+--! Hash: sha1:93488585c923d3b5a26f985b569f9387b1ffb506
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

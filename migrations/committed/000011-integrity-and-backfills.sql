@@ -1,5 +1,5 @@
---! Previous: sha1:b65d1677b6763bbb12adfa5862a0333105b86824
---! Hash: sha1:fd2e1a3c018092acc0c2fbc984c8c47062dae95c
+--! Previous: sha1:93488585c923d3b5a26f985b569f9387b1ffb506
+--! Hash: sha1:c6f52fd7351a68021f407da1d0d63e0c4d8270df
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

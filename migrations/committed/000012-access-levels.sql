@@ -1,5 +1,5 @@
---! Previous: sha1:fd2e1a3c018092acc0c2fbc984c8c47062dae95c
---! Hash: sha1:28476924a9c2f5610a06280aa08258021ca8e6c3
+--! Previous: sha1:c6f52fd7351a68021f407da1d0d63e0c4d8270df
+--! Hash: sha1:98c3097500ab592298b273855d47b675e6529bfa
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -78,13 +78,13 @@ declare
     fold_rollups,
     freeze_tree,
     is_small_json,
+    holds_mount,
     is_sound,
     is_sound_entry,
     lock_command,
     lock_parents,
     lock_tree,
     lock_trees,
-    may_take_mount,
     merge_metadata,
     mount_place,
     move_node,

@@ -1,5 +1,5 @@
---! Previous: sha1:28476924a9c2f5610a06280aa08258021ca8e6c3
---! Hash: sha1:4d57498518abd7f13f8fa2027adf1afb2157ace3
+--! Previous: sha1:98c3097500ab592298b273855d47b675e6529bfa
+--! Hash: sha1:b3570718f16fb14c8c44447d7bd53dc9860cdced
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -293,8 +293,8 @@ comment on function filestore.moving_mounts(boolean) is
 
 revoke all on function filestore.moving_mounts(boolean) from public;
 --! EndIncluded functions/moving_mounts.sql
---! Included functions/may_take_mount.sql
-create or replace function filestore.may_take_mount(mount_id bigint)
+--! Included functions/holds_mount.sql
+create or replace function filestore.holds_mount(mount_id bigint)
 returns boolean
 language plpgsql
 volatile
@@ -306,15 +306,14 @@ begin
   return exists (
     select
     from filestore.moves m
-    where m.mount_id = may_take_mount.mount_id
+    where m.mount_id = holds_mount.mount_id
       and m.written_by = own
       and m.finished_at is null
       and case
-        -- The cut-over ran out of time. A promoted standby may not know that the target has the mount.
+        -- A promoted standby may not know that the target has the mount.
         when m.source_number = own then
-          m.step = 'closed'
-          and m.closed_until < clock_timestamp()
-          and m.timeline = filestore.server_timeline()
+          m.timeline = filestore.server_timeline()
+          and (m.step in ('copying', 'marking', 'proved', 'cancelling') or (m.step = 'closed' and m.closed_until < clock_timestamp()))
         else
           m.step = 'proved'
           and exists (
@@ -331,11 +330,11 @@ begin
 end
 $$;
 
-comment on function filestore.may_take_mount(bigint) is
-  'Internal: Whether the next writer of a closed mount takes it for this database: on the source when the cut-over ran out of time, on the target when everything has arrived and the source released it.';
+comment on function filestore.holds_mount(bigint) is
+  'Internal: Whether this database takes the writes of a mount that moves, or the next writer of the closed mount takes it: on the source when the cut-over ran out of time, on the target when everything has arrived and the source released it. Not on a standby that was promoted since the move began.';
 
-revoke all on function filestore.may_take_mount(bigint) from public;
---! EndIncluded functions/may_take_mount.sql
+revoke all on function filestore.holds_mount(bigint) from public;
+--! EndIncluded functions/holds_mount.sql
 --! Included functions/take_mount.sql
 create or replace function filestore.take_mount(mount_id bigint)
 returns boolean
@@ -346,7 +345,7 @@ declare
   own  integer := filestore.database_number();
   move filestore.moves;
 begin
-  if not filestore.may_take_mount(mount_id) then
+  if not filestore.holds_mount(mount_id) then
     return false;
   end if;
   -- Only one writer takes the mount, and no other waits for it. release_mount waits for its transaction.
@@ -357,7 +356,7 @@ begin
     and m.written_by = own
     and m.finished_at is null
   for update skip locked;
-  if move.id is null or not filestore.may_take_mount(mount_id) then
+  if move.id is null or not filestore.holds_mount(mount_id) then
     return false;
   end if;
   perform filestore.set_step(move, case when move.source_number = own then 'proved' else 'received' end);
@@ -370,7 +369,7 @@ end
 $$;
 
 comment on function filestore.take_mount(bigint) is
-  'Internal: Lets this database take writes to a closed mount, if filestore.may_take_mount. False when it may not, or while another transaction does it.';
+  'Internal: Lets this database take writes to a closed mount, if filestore.holds_mount. False when it may not, or while another transaction does it.';
 
 revoke all on function filestore.take_mount(bigint) from public;
 --! EndIncluded functions/take_mount.sql
@@ -419,7 +418,8 @@ begin
       and m.finished_at is null
     for share skip locked;
   end if;
-  return move.id is not null
+  -- On a promoted standby, the target may have the mount already.
+  return move.timeline = filestore.server_timeline()
      and not is_removal
      and (move.marked_at is null or statement_timestamp() >= move.marked_at)
      and coalesce(current_setting('filestore.backfill_id', true), '') = '';

@@ -1,5 +1,5 @@
---! Previous: sha1:4d57498518abd7f13f8fa2027adf1afb2157ace3
---! Hash: sha1:c8b3d6120cee05914370ec2b55ce9c2a80e5b665
+--! Previous: sha1:b3570718f16fb14c8c44447d7bd53dc9860cdced
+--! Hash: sha1:19f662fbe562cb777da5f38fc6aaaa4862e9d25c
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -377,7 +377,7 @@ begin
   else
     perform filestore.require_place(mount);
   end if;
-  return format('create subscription filestore_move_%1$s connection ''host=... dbname=... user=... password=...'' publication filestore_move_%1$s with (synchronous_commit = on)', move.id);
+  return format('create subscription filestore_move_%1$s connection ''host=... dbname=... user=... password=...'' publication filestore_move_%1$s', move.id);
 end
 $$;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:c8b3d6120cee05914370ec2b55ce9c2a80e5b665
---! Hash: sha1:d4f38f9214e86b6aef5344692b59d857ccd8a35c
+--! Previous: sha1:19f662fbe562cb777da5f38fc6aaaa4862e9d25c
+--! Hash: sha1:dbc86f6f7d0f7dd8980a9449682f019b02909959
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -87,7 +87,7 @@ begin
   perform filestore.require_receipt(
     move, receipt, jsonb_build_object('mark', move.mark, 'early', move.early_digest), 'filestore.prove_mount on the target'
   );
-  if move.step = 'closed' and not filestore.may_take_mount(move.mount_id) then
+  if move.step = 'closed' and not filestore.holds_mount(move.mount_id) then
     return jsonb_build_object('move', move.id, 'attempt', move.attempt, 'until', move.closed_until);
   end if;
   perform filestore.require_same_timeline(move);
@@ -218,7 +218,7 @@ begin
       perform filestore.require_receipt(
         move, receipt, jsonb_build_object('attempt', move.attempt, 'released', move.late_digest), 'filestore.release_mount on the source'
       );
-    elsif not filestore.may_take_mount(move.mount_id) then
+    elsif not filestore.holds_mount(move.mount_id) then
       perform filestore.refuse_step(move, 'filestore.receive_mount without a receipt');
     end if;
     move := filestore.set_step(move, 'received');
@@ -654,6 +654,8 @@ begin
     where s.slot_name = publication;
     if not exists (select from pg_publication p where p.pubname = publication) and move.step <> 'cancelling' then
       problem := 'the publication was dropped: take the move back';
+    elsif move.timeline is distinct from filestore.server_timeline() then
+      problem := 'this server was promoted after the move began, and takes no writes to the mount: take the move back';
     elsif move.step = 'closed' and move.closed_until < clock_timestamp() then
       problem := 'the time of the cut-over is over: the next writer opens the mount here';
     end if;

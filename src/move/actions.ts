@@ -17,7 +17,7 @@ export interface MoveScene {
 /** Sightings of one call. */
 const SIGHTINGS = 10_000;
 
-type SingleAction = Exclude<MoveAction, 'prove source' | 'prove target' | 'cut over' | 'none'>;
+type SingleAction = Exclude<MoveAction, 'copy' | 'prove source' | 'prove target' | 'cut over' | 'none'>;
 
 /** Actions that end at once, or when their statement ends. Each can be repeated. */
 export const ACTIONS: Readonly<Record<SingleAction, (scene: MoveScene) => Promise<void>>> = {

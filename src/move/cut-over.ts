@@ -8,8 +8,8 @@ const POLL_MS = 5;
 export type CutOver =
   /** The target takes writes. */
   | { readonly type: 'done'; readonly pauseMs: number }
-  /** It could not begin: writers have not been disturbed, or not for long. */
-  | { readonly type: 'not yet'; readonly why: string }
+  /** It could not begin, because the target is too far behind. Writers have not been disturbed. */
+  | { readonly type: 'not yet' }
   /** It did not end in time: the source takes writes again. */
   | { readonly type: 'taken back'; readonly why: string }
   /** The target lacks rows that will not arrive any more: the source takes writes again. */
@@ -28,8 +28,9 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
     const closed = `${callOf('close_mount', mountKey, early).slice(0, -1)}, within => interval '${withinMs} ms')`;
     ({ attempt } = await source.ask<Receipt>(closed));
   } catch (error) {
-    if (!isReason(error, 'moves_behind_check', 'moves_writers_busy')) throw error;
-    return { type: 'not yet', why: messageOf(error) };
+    if (isReason(error, 'moves_behind_check')) return { type: 'not yet' };
+    if (isReason(error, 'moves_writers_busy')) return { type: 'taken back', why: messageOf(error) };
+    throw error;
   }
   try {
     const late = await untilLate(scene, attempt, beganAt);

@@ -4,7 +4,7 @@ import { ACTIONS, endPreparation, isReason, type MoveScene } from './actions.ts'
 import { cutOver } from './cut-over.ts';
 import { failure } from './failure.ts';
 import { nextAction } from './next-action.ts';
-import { watchWait } from './patience.ts';
+import { type Seen, watchWait } from './patience.ts';
 import { requirePlace } from './place.ts';
 import { callOf, type Receipt, type Side } from './side.ts';
 
@@ -35,6 +35,10 @@ export interface MoveReport {
 /** Milliseconds between two looks while the copy goes on. */
 const POLL_MS = 100;
 const CUT_OVERS = 3;
+/** So far behind may the target be at the cut-over. close_mount allows more. */
+const NEAR_BYTES = 1_000_000;
+/** What prove_mount waits for on the target when everything is copied. */
+const SOURCE_IS_NEXT = 'filestore.prove_mount on the source';
 
 /** What a run prints when it begins a step. */
 export const STEP_LINES = {
@@ -42,8 +46,9 @@ export const STEP_LINES = {
   start: 'Publishing the mount',
   accept: 'The target accepts the mount',
   subscribe: 'The target begins to copy',
+  copy: 'The target copies',
   'prove source': 'The source counts its rows',
-  'prove target': 'The target copies, and counts its rows',
+  'prove target': 'The target counts its rows',
   'cut over': 'Cutting over',
   receive: 'The target takes writes',
   'copy sightings': 'Copying the sightings, and recounting totals',
@@ -90,18 +95,21 @@ async function takeStep(run: MoveRun, cutOvers: CutOvers): Promise<boolean> {
   run.onStep(STEP_LINES[action]);
   if (action === 'cut over') await tryCutOver(run, cutOvers);
   else if (action === 'receive') await ACTIONS.receive(run);
-  else if (action === 'prove source') await stoppable(run, () => prove(run, source));
+  else if (action === 'copy') await stoppable(run, () => prove(run, target, SOURCE_IS_NEXT));
+  else if (action === 'prove source') await stoppable(run, () => proveSource(run));
   else if (action === 'prove target') await stoppable(run, () => prove(run, target));
   else await stoppable(run, () => ACTIONS[action](run));
   return true;
 }
 
 async function tryCutOver(run: MoveRun, cutOvers: CutOvers): Promise<void> {
+  await stoppable(run, () => untilNear(run));
   const outcome = await cutOver(run);
   if (outcome.type === 'done') {
     cutOvers.pauseMs = outcome.pauseMs;
     return;
   }
+  if (outcome.type === 'not yet') return;
   await recover(run, outcome.why);
   if (outcome.type === 'differs') throw failure(run, `${outcome.why}. Run this with --back, and then again`);
   cutOvers.takenBack += 1;
@@ -112,29 +120,59 @@ async function tryCutOver(run: MoveRun, cutOvers: CutOvers): Promise<void> {
   await delay(1000 * cutOvers.takenBack, undefined, { signal: run.signal }).catch(() => undefined);
 }
 
-/** Repeats prove_mount until it waits for nothing. */
-async function prove(run: MoveRun, side: Side): Promise<void> {
-  const { mountKey, patienceMs, target } = run;
-  const whyNotLonger = watchWait(patienceMs);
+/** Counts on the source once the target has caught up, so that little is newer at the cut-over. */
+async function proveSource(run: MoveRun): Promise<void> {
+  // The target's statistics know nothing of what was copied.
+  await run.target.rows('analyze filestore.nodes, filestore.snapshots, filestore.journal_entries');
+  await untilNear(run);
+  await prove(run, run.source);
+}
+
+/** Waits while the target catches up with the log of the source. */
+async function untilNear(run: MoveRun): Promise<void> {
+  const { mountKey, source } = run;
+  const wait = watch(run);
+  for (;;) {
+    stopIfAborted(run);
+    const { move } = await source.state(mountKey);
+    const behind = move?.bytesBehind ?? null;
+    if (move?.step === 'closed' || (behind !== null && behind < NEAR_BYTES)) return;
+    const what = behind === null ? 'the target to read the log' : `the target: ${behind} bytes of log behind`;
+    run.onProgress(`Waiting for ${what}`);
+    wait({ step: `${move?.confirmed}`, progress: '', errors: 0 }, what);
+    await delay(POLL_MS);
+  }
+}
+
+/** Repeats prove_mount until it waits for nothing, or only for what is given. */
+async function prove(run: MoveRun, side: Side, last?: string): Promise<void> {
+  const { mountKey, target } = run;
+  const wait = watch(run);
   for (;;) {
     stopIfAborted(run);
     const receipt = await side.ask<Receipt>(callOf('prove_mount', mountKey));
-    if (receipt.waits_for === undefined) return;
-    run.onProgress(`Waiting for ${receipt.waits_for}`);
+    if (receipt.waits_for === undefined || receipt.waits_for === last) return;
+    const what = String(receipt.waits_for);
+    run.onProgress(`Waiting for ${what}`);
     const { move } = await target.state(mountKey);
-    const why = whyNotLonger({
-      step: `${receipt.waits_for} ${move?.step}`.replace(/\(\d+ errors[^)]*\)/, ''),
-      progress: move?.progress ?? '',
-      errors: move?.errors ?? 0,
-    });
-    if (why !== undefined) {
-      throw failure(
-        run,
-        `the copy ${why} for ${Math.round(patienceMs / 1000)} s. It waited for ${receipt.waits_for}. The source takes writes. The log of ${target.where} says why. Correct that and run this again, or take the move back with --back`,
-      );
-    }
+    const step = `${what} ${move?.step}`.replace(/\(\d+ errors[^)]*\)/, '');
+    wait({ step, progress: move?.progress ?? '', errors: move?.errors ?? 0 }, what);
     await delay(POLL_MS);
   }
+}
+
+/** A function that takes what is seen, and throws when the copy has stood still or failed for too long. */
+function watch(run: MoveRun): (seen: Seen, what: string) => void {
+  const { patienceMs, target } = run;
+  const whyNotLonger = watchWait(patienceMs);
+  return (seen, what) => {
+    const why = whyNotLonger(seen);
+    if (why === undefined) return;
+    throw failure(
+      run,
+      `the copy ${why} for ${Math.round(patienceMs / 1000)} s. It waited for ${what}. The source takes writes. The log of ${target.where} says why. Correct that and run this again, or take the move back with --back`,
+    );
+  };
 }
 
 /** Cancels the statement of a step when the run is stopped. What it has not committed is undone. */

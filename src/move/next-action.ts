@@ -6,6 +6,7 @@ export type MoveAction =
   | 'start'
   | 'accept'
   | 'subscribe'
+  | 'copy'
   | 'prove source'
   | 'prove target'
   | 'cut over'
@@ -19,6 +20,9 @@ export type Decision =
   | { readonly action: MoveAction /** Nothing of the move exists yet. */; readonly isNew?: boolean }
   /** It cannot go on. */
   | { readonly problem: string };
+
+/** Tables of the publication of a move. */
+const PUBLISHED_TABLES = 5;
 
 /** Decides by the rows of both servers. Whoever asks, and whenever, gets the same answer. */
 export function nextAction(source: SideState, target: SideState): Decision {
@@ -66,6 +70,8 @@ function goOn({ move: away }: SideState, { move }: SideState): Decision {
   switch (here.step) {
     case 'accepted':
       if (here.subscription === null) return { action: 'subscribe' };
+      // The mark comes after the copy, so that little is newer than it at the cut-over.
+      if (away?.step === 'copying' && (here.tablesCopied ?? 0) < PUBLISHED_TABLES) return { action: 'copy' };
       return { action: away?.step === 'proved' ? 'prove target' : 'prove source' };
     case 'proved':
       if (away?.step === 'released') return { action: 'receive' };

@@ -39,7 +39,12 @@ export interface MoveRow {
   readonly progress: string;
   /** Errors that the workers of its subscription counted. */
   readonly errors: number;
+  /** On the target: how many of the published tables are copied. */
   readonly tablesCopied: number | null;
+  /** On the source: bytes of log that the target has not confirmed; null when it does not read. */
+  readonly bytesBehind: number | null;
+  /** On the source: position in the log that the target has confirmed. */
+  readonly confirmed: string | null;
   readonly expectedPauseMs: number | null;
 }
 
@@ -138,6 +143,10 @@ function stateOf(mountKey: string): string {
         where t.subname = filestore.move_subscription(m.id)
       ), 0),
       'tablesCopied', p.tables_copied,
+      'bytesBehind', p.bytes_behind,
+      'confirmed', (
+        select s.confirmed_flush_lsn::text from pg_replication_slots s where s.slot_name = format('filestore_move_%s', m.id)
+      ),
       'expectedPauseMs', ${MS('p.expected_pause')}
     ) end
   ) as state

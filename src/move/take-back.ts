@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { MoveFailedError } from '../errors.ts';
 import { endPreparation, isReason, type MoveScene } from './actions.ts';
+import { failure } from './failure.ts';
 import type { Receipt, Side } from './side.ts';
 import { dropSubscription, dropUnusedSlot } from './subscription.ts';
 
@@ -17,6 +18,14 @@ export interface TakeBackReport {
  */
 export async function takeBack(scene: MoveScene, onStep: (line: string) => void): Promise<TakeBackReport> {
   const { mountKey, source, target } = scene;
+  const away = (await source.state(mountKey)).move;
+  const here = (await target.state(mountKey)).move;
+  if (here !== undefined && here.id === away?.id && (here.step === 'received' || here.step === 'finished')) {
+    throw failure(
+      scene,
+      'the target has received it and takes its writes. Finish the move, and then move the mount back',
+    );
+  }
   onStep('Letting services write on the source again');
   const needsReceipt = await cancelSource(scene, null);
   onStep('Erasing the copy on the target');

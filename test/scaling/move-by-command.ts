@@ -15,7 +15,7 @@ export function moveByCommand(servers: TwoServers, { kills, onStep }: MoveOption
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       const ms = Math.round(performance.now() - startedAt);
       for (const line of text.trimEnd().split('\n')) onStep?.(`${String(ms).padStart(7)} ms  ${line}`);
-      if (kills && disturbed === undefined && text.includes('The source counts')) {
+      if (kills && disturbed === undefined && text.includes('The target copies')) {
         // Until then it stands still, so that there is a copy to disturb.
         child.kill('SIGSTOP');
         disturbed = disturb(servers).finally(() => child.kill('SIGCONT'));
@@ -40,7 +40,7 @@ export function moveByCommand(servers: TwoServers, { kills, onStep }: MoveOption
         env: { FILESTORE_DATABASE_URL: servers.source.url, TARGET_URL: servers.target.url },
       });
       child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-        if (text.includes('The target copies')) child.kill('SIGINT');
+        if (text.includes('The target counts')) child.kill('SIGINT');
       });
       await collect(child);
       await toTheEnd('--back');

@@ -61,6 +61,7 @@ const STEPS = [
   'The target begins to copy',
   'The source counts',
   'The target copies',
+  'The target counts',
   'Cutting over',
   'Copying the sightings',
   'Ending the move',
@@ -156,7 +157,7 @@ test('a move is taken back by the command, and not any more when the target has 
   const nodes = await nodesOn('source', 'back');
   const seen = new Set<string>();
   await runAndDisturb('back', seen, (step, kill) => {
-    if (step === 'The target copies') kill('SIGKILL');
+    if (step === 'The target counts') kill('SIGKILL');
   });
   const back = await move('back', '--back', '--json');
   expect(back, back.output).toMatchObject({ exitCode: 0 });

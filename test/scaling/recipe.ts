@@ -9,8 +9,8 @@ import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
 /** A block of SQL in a recipe of docs/scaling.md. Its first line says where it runs. */
 export interface Block {
   readonly servers: readonly ServerName[];
-  /** `repeated` until it prints what the document says; `proved` until it waits for nothing; `late` during the cut-over. */
-  readonly mode: 'once' | 'repeated' | 'proved' | 'late';
+  /** `repeated` until it prints what the document says; `copied` until it waits for the source; `proved` until it waits for nothing; `late` during the cut-over. */
+  readonly mode: 'once' | 'repeated' | 'copied' | 'proved' | 'late';
   readonly text: string;
 }
 
@@ -25,6 +25,7 @@ export const RECIPES: readonly string[] = [
 const MODES: Readonly<Record<string, Block['mode']>> = {
   '': 'once',
   ', until it prints this': 'repeated',
+  ', until it waits for the source': 'copied',
   ', until it waits for nothing': 'proved',
   ', until it has "late"': 'late',
 };
@@ -76,6 +77,7 @@ export async function runBlock(
 }
 
 const NOT_YET: Readonly<Partial<Record<Block['mode'], (printed: string) => boolean>>> = {
+  copied: (printed) => !printed.includes('on the source'),
   proved: (printed) => printed.includes('waits_for'),
   late: (printed) => !printed.includes('"late"'),
 };

@@ -69,7 +69,7 @@ export class MoveWalk {
       `create subscription ${this.name}
        connection 'host=${server.host} port=${server.port} dbname=${this.source.name} user=postgres password=${new URL(server.url).password}'
        publication ${this.name}
-       with (create_slot = false, copy_data = ${copyData}, synchronous_commit = on)`,
+       with (create_slot = false, copy_data = ${copyData})`,
     );
   }
 

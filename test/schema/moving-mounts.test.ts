@@ -254,6 +254,13 @@ describe('a cut-over that ran out of time', () => {
     await query("select filestore.create_node($1, 'late')", [directory]);
   });
 
+  test('is also refused on a promoted standby that does not know that it was closed', async () => {
+    await query("update filestore.moves set step = 'proved', timeline = 'FFFFFFFF'");
+    await query('update filestore.backend_mounts set held_by = 0 where id = $1', [mount.id]);
+    await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
+    await expect(query(NEW, [directory])).rejects.toMatchObject(MOVING);
+  });
+
   test('stays closed on a promoted standby, which does not know whether the target has the mount', async () => {
     await query("update filestore.moves set timeline = 'FFFFFFFF'");
     await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
