@@ -2,7 +2,7 @@ import type { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { collect, startCli } from '../support/command-line/command-line.ts';
-import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
+import { asSuperuser, databaseForEachTest } from '../support/databases/test-database.ts';
 import { migrationNumber } from '../support/packages/committed-files.ts';
 import { eventsOf, startRun } from '../support/processes/run-copy.ts';
 import { one } from '../support/rows/nodes.ts';
@@ -201,9 +201,11 @@ end
 $wait$;
 alter table public.other add column more text;`,
   );
-  const other = await database().connect();
+  const other = await database().connectAsSuperuser();
   // With these timeouts, the migration is the one that detects the deadlock, before its lock timeout.
-  await asAdmin((admin) => admin.query(`alter database ${database().name} set deadlock_timeout = '10ms'`));
+  await asSuperuser((superuser) =>
+    superuser.query(`alter database ${database().name} set deadlock_timeout = '10ms'`),
+  );
   await other.query("set deadlock_timeout = '10min'");
   await other.query('begin; lock table public.other');
   const run = startRun(copy, database().url, { settings: { lockTimeoutMs: 30_000 } });
