@@ -250,11 +250,14 @@ describe('settings', () => {
     ['many values, nested', "(repeat('{\"a\":', 31) || json_agg('abc'::text) || repeat('}', 31))::jsonb"],
     ['many assignments', "jsonb_build_object('k', string_agg('token=<a', ' '))"],
   ])('of 64 KiB need no temporary file: %s', async (_, value) => {
-    const owner = await database().connect();
-    const { text } = await one(owner, `select (${value})::text as text from generate_series(1, 5000) i`);
+    // Only a superuser may set temp_file_limit.
+    const superuser = await database().connectAsSuperuser();
+    const { text } = await one(superuser, `select (${value})::text as text from generate_series(1, 5000) i`);
     expect(text.length).toBeGreaterThan(30_000);
-    await owner.query("set temp_file_limit = 0; set work_mem = '64kB'");
-    expect(await one(owner, 'select filestore.find_secret($1) as secret', [text])).toEqual({ secret: null });
-    await owner.end();
+    await superuser.query("set temp_file_limit = 0; set work_mem = '64kB'");
+    expect(await one(superuser, 'select filestore.find_secret($1) as secret', [text])).toEqual({
+      secret: null,
+    });
+    await superuser.end();
   });
 });
