@@ -6,6 +6,7 @@ import type { TwoServers } from './two-servers.ts';
 
 /** Moves the mount `media` by the command. With kills, it is run again until it succeeds. */
 export function moveByCommand(servers: TwoServers, { kills, onStep }: MoveOptions): MoveParts {
+  let isDisturbed = false;
   const run = async (...options: readonly string[]) => {
     const startedAt = performance.now();
     const child = startCli(['move', 'media', '--to', 'TARGET_URL', ...options], {
@@ -15,8 +16,9 @@ export function moveByCommand(servers: TwoServers, { kills, onStep }: MoveOption
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       const ms = Math.round(performance.now() - startedAt);
       for (const line of text.trimEnd().split('\n')) onStep?.(`${String(ms).padStart(7)} ms  ${line}`);
-      if (kills && disturbed === undefined && text.includes('The target copies')) {
+      if (kills && !isDisturbed && text.includes('The target copies')) {
         // Until then it stands still, so that there is a copy to disturb.
+        isDisturbed = true;
         child.kill('SIGSTOP');
         disturbed = disturb(servers).finally(() => child.kill('SIGCONT'));
       }
