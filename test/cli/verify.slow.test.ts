@@ -14,6 +14,7 @@ describe('an incomplete comparison is never reported as no difference:', () => {
       document: {
         ok: false,
         command: 'verify',
+        database: database().name,
         state: 'unchecked',
         reason: expect.stringMatching(
           /^the catalog could not be read \(.*lock timeout\).*db:verify:filestore/,

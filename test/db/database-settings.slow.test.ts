@@ -14,7 +14,9 @@ test.each(Object.entries(OTHER_VALUES))(
     // A role that may set every value.
     const env = { DATABASE_URL: database().superuserUrl };
     expect(await runMigrations({ env })).toMatchObject({ schema: { state: 'same' } });
-    expect(await verifySchema({ env })).toMatchObject({ state: 'same' });
+    // verify reports the setting that keeps triggers from firing in other sessions.
+    const state = name === 'session_replication_role' ? 'drifted' : 'same';
+    expect(await verifySchema({ env })).toMatchObject({ state });
     expect(await readCatalog(await database().connect())).toEqual(await readCatalog(await plain().connect()));
   },
 );

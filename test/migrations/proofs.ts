@@ -145,7 +145,7 @@ export function proofsIn(database: () => TestDatabase) {
            from pg_proc p where p.proname = 'find_by_checksum'`,
           ),
         ).toEqual(['true false']);
-        await database().query('drop owned by example_reader');
+        await database().query("select filestore.revoke_access('example_reader')");
         await database().query('drop role example_reader');
       },
     },
