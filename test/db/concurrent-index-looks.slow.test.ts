@@ -78,7 +78,7 @@ test('a build does not count as blocked by the look itself', async () => {
   const run = startRun(copy, proxy.url, { settings });
   await untilBlocked(database(), 'create index concurrently');
   // The look reads pg_locks, so it waits, with an old snapshot.
-  const holder = await database().connect();
+  const holder = await database().connectAsSuperuser();
   await holder.query('begin; lock table pg_catalog.pg_locks in access exclusive mode');
   const untilWaiting = (lock: string) =>
     until(async () => {
