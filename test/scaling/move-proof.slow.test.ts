@@ -1,5 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { cutOver } from '../../src/move/cut-over.ts';
+import { openSide } from '../../src/move/side.ts';
+import { parseDatabaseUrl } from '../../src/settings/database-url.ts';
 import { isRefusal } from '../../src/sql/index.ts';
 import { until } from '../support/until.ts';
 import { newWalk, rowsOf, takersOf } from './move-mounts.ts';
@@ -159,6 +162,45 @@ test('a cut-over that runs out of time is taken back by the next writer, and the
     walk.key,
   ]);
   expect(found).toEqual([{ size_bytes: '5' }]);
+}, 20_000);
+
+test('a cut-over does not take the receipt of the attempt before, which the target may still know', async () => {
+  const walk = await (await newWalk(databases)).to('prove target');
+  await walk.close('100 ms');
+  await walk.run('prove late');
+  await until(async () => (await takersOf(walk)) === 'source');
+  // Keeps the next steps of the source from the target.
+  const holder = await walk.target.connect();
+  await holder.query('begin');
+  await holder.query('select from filestore.moves where id = $1 and written_by = $2 for update', [
+    walk.receipts.ticket?.move,
+    walk.source.number,
+  ]);
+  await walk.source.query("select filestore.upsert_file($1, 'd/late', 5)", [walk.key]);
+  const [source, target] = await Promise.all(
+    [walk.source, walk.target].map(({ url }) =>
+      openSide({ ...parseDatabaseUrl('url', url), applicationName: 'test', connectTimeoutMs: 5000 }),
+    ),
+  );
+  if (source === undefined || target === undefined) throw new Error('a side is missing');
+  const cutting = cutOver({ mountKey: walk.key, source, target, conninfo: '', withinMs: 10_000 });
+  await until(async () => (await takersOf(walk)) === '');
+  await holder.query('commit');
+  expect(await cutting).toMatchObject({ type: 'done' });
+  await Promise.all([source.close(), target.close()]);
+  expect(await takersOf(walk)).toBe('target');
+}, 20_000);
+
+test('a move ends only when the target has every sighting of the source', async () => {
+  const walk = await (await newWalk(databases)).to('receive');
+  await walk.through('unsubscribe', 'finish target');
+  await expect(walk.run('finish source')).rejects.toMatchObject(PROOF);
+  await expect(walk.run('erase')).rejects.toMatchObject({ constraint: 'backend_mounts_moving' });
+  await walk.run('sightings');
+  await walk.through('finish target');
+  const sightings =
+    'select from filestore.node_sightings s join filestore.nodes n on n.id = s.node_id where n.backend_mount_id = $1';
+  expect((await walk.target.query(sightings, [mountIdOf(walk)])).length).toBeGreaterThan(2);
 }, 20_000);
 
 test('writers that follow the mount lose nothing, although cut-overs run out of time again and again', async () => {
