@@ -254,35 +254,6 @@ describe('a move goes on', () => {
   }, 120_000);
 });
 
-describe('a move that cannot begin', () => {
-  test('changes nothing: the target has a mount of that key, or is the source', async () => {
-    await fill('begun');
-    await on(
-      'target',
-      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('begun', 'local', '/srv/else')",
-    );
-    expect(await move('begun')).toMatchObject({
-      exitCode: 1,
-      stderr: expect.stringContaining('has no place here'),
-    });
-    const same = await runCli(['move', 'begun', '--to', 'FILESTORE_DATABASE_URL'], { env: env() });
-    expect(same).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('both are database 1') });
-    expect(await on('source', "select from filestore.moves where mount_key = 'begun'")).toEqual([]);
-  }, 60_000);
-
-  test('says that the target cannot read the source, and not that its own connection is lost', async () => {
-    await fill('unread');
-    const url = new URL(servers.source.url);
-    url.password = 'hunter2';
-    const result = await runCli(['move', 'unread', '--to', 'TARGET_URL', '--from', 'READER_URL'], {
-      env: { ...env(), READER_URL: url.href },
-    });
-    expect(result).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/MOVE_FAILED.*--from/) });
-    expect(result.output).not.toContain('hunter2');
-    expect(await move('unread', '--back')).toMatchObject({ exitCode: 0 });
-  }, 60_000);
-});
-
 test('the source is not erased when the target was restored from a backup that does not know of the move', async () => {
   await fill('restored');
   const nodes = await nodesOn('source', 'restored');
@@ -297,51 +268,3 @@ test('the source is not erased when the target was restored from a backup that d
   });
   expect(await nodesOn('source', 'restored')).toBe(nodes);
 }, 60_000);
-
-describe('a dry run', () => {
-  test('fails for a mount that does not exist', async () => {
-    const result = await move('no-such-mount', '--dry-run');
-    expect(result).toMatchObject({ exitCode: 1 });
-    expect(result.stdout).toMatch(
-      /MISSING {2}source: the mount can move. the source has no mount of this key/,
-    );
-  }, 60_000);
-
-  test('names what a role and the target lack, and changes nothing', async () => {
-    await fill('unready');
-    await on(
-      'target',
-      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('taken', 'local', '/srv/unready')",
-    );
-    const taken = await move('unready', '--dry-run');
-    expect(taken).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('1 of ') });
-    expect(taken.stdout).toMatch(/MISSING {2}target: the mount has a place there.*has no place here/);
-    await on('source', "create role reader_without_right login password 'hunter2-Zq9x'");
-    const url = new URL(servers.source.url);
-    url.username = 'reader_without_right';
-    url.password = 'hunter2-Zq9x';
-    const result = await runCli(
-      ['move', 'unready', '--to', 'TARGET_URL', '--from', 'READER_URL', '--dry-run', '--json'],
-      {
-        env: { ...env(), READER_URL: url.href },
-      },
-    );
-    expect(result.exitCode).toBe(1);
-    expect(result.output).not.toContain('hunter2');
-    const { checks } = JSON.parse(result.stdout);
-    expect(checks).toContainEqual(
-      expect.objectContaining({ ok: false, remedy: 'alter role reader_without_right replication' }),
-    );
-    expect(await on('source', 'select from filestore.moves where finished_at is null')).toEqual([]);
-  }, 60_000);
-
-  test.each([
-    ['no variable', []],
-    ['a URL', ['--to', 'postgres://u:hunter2@h/d']],
-    ['a variable that is not set', ['--to', 'NO_SUCH_URL']],
-  ])('refuses %s, and quotes no URL', async (_, options) => {
-    const result = await runCli(['move', 'media', ...options], { env: env() });
-    expect(result).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('SETTINGS_INVALID') });
-    expect(result.output).not.toContain('hunter2');
-  });
-});

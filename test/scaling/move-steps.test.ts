@@ -87,7 +87,7 @@ describe('a move', () => {
     }
   }, 20_000);
 
-  test('is opened by a writer on the target when the release has arrived, although nobody calls receive_mount', async () => {
+  test('is opened by a writer on the target when the release has arrived, without a call of receive_mount', async () => {
     const walk = await (await newWalk(databases)).to('release');
     await expect.poll(() => takersOf(walk), { timeout: 20_000 }).toBe('target');
     await walk.through('receive');
