@@ -292,15 +292,6 @@ export class NotMigratedError extends FilestoreError {
   }
 }
 
-/** A mount could not move, or its move could not be taken back. The message says why, and what to do. */
-export class MoveFailedError extends FilestoreError {
-  declare readonly code: 'MOVE_FAILED';
-
-  constructor(message: string, options?: ErrorOptions) {
-    super('MOVE_FAILED', message, options);
-  }
-}
-
 /** SQLSTATE of a server's error, or Node's code; undefined for an error that has none. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;

@@ -76,7 +76,7 @@ describe('the workflow', () => {
 
   test('runs both lanes as a superuser and as an ordinary owner, the fast one on every server', () => {
     const { include: ofNodes = [] } = jobOf('npm test').strategy.matrix;
-    // Without a server of its own, an entry adds its role to every pair with that Node.js.
+    // An entry that names no server adds its role to every pair with that Node.js.
     expect(ofNodes.map(({ node, postgres }) => [node, postgres])).toEqual(
       nodes?.map((node) => [node, undefined]),
     );

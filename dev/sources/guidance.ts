@@ -1,6 +1,6 @@
 import { adviceFor } from '../../src/migrate/migration-failure.ts';
 
-/** What the author of failed SQL is told: the server's hint and this package's advice, each null if there is none. */
+/** The advice for the author of failed SQL: the server's hint and this package's advice, each null if there is none. */
 export interface Guidance {
   readonly hint: string | null;
   readonly advice: string | null;

@@ -1,4 +1,4 @@
-import { MoveFailedError, SettingsError } from '../errors.ts';
+import { FilestoreError, SettingsError } from '../errors.ts';
 import type { MoveScene } from '../move/actions.ts';
 import { type ConnectionSettings, connectionFrom, describeConnection } from '../settings/settings.ts';
 import { seconds } from '../text.ts';
@@ -118,7 +118,8 @@ async function dryRun(output: Output, scene: MoveScene, reader: ConnectionSettin
     return DONE;
   }
   const missing = report.checks.filter((check) => !check.ok).length;
-  const error = new MoveFailedError(
+  const error = new FilestoreError(
+    'MOVE_FAILED',
     `${missing} of ${report.checks.length} conditions of the move are missing.`,
   );
   output.warn(`${output.paint.bad(error.code)}: ${error.message}`);

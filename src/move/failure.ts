@@ -1,9 +1,9 @@
-import { MoveFailedError, sqlStateOf } from '../errors.ts';
+import { FilestoreError, sqlStateOf } from '../errors.ts';
 import type { MoveScene } from './actions.ts';
 
 /** The error of a move that cannot go on. */
-export function failure({ mountKey }: MoveScene, problem: string, options?: ErrorOptions): MoveFailedError {
-  return new MoveFailedError(`Mount "${mountKey}": ${problem}.`, options);
+export function failure({ mountKey }: MoveScene, problem: string, options?: ErrorOptions): FilestoreError {
+  return new FilestoreError('MOVE_FAILED', `Mount "${mountKey}": ${problem}.`, options);
 }
 
 /** An error of a server with its message and its hint. Others, such as a lost connection, pass unchanged. */

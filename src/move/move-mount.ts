@@ -58,7 +58,7 @@ export const STEP_LINES = {
 
 /**
  * Moves a mount, from wherever an earlier run has left it. It asks both servers what is next, and does that.
- * @throws {MoveFailedError} when it cannot go on. The message says which server takes writes, and what to do.
+ * @throws {FilestoreError} `MOVE_FAILED` when it cannot go on. The message says which server takes writes, and what to do.
  * @throws {RunAbortedError} when the signal was aborted.
  */
 export async function moveMount(run: MoveRun): Promise<MoveReport> {

@@ -24,7 +24,7 @@ export type Decision =
 /** Tables of the publication of a move. */
 const PUBLISHED_TABLES = 5;
 
-/** Decides by the rows of both servers. Whoever asks, and whenever, gets the same answer. */
+/** Decides only by the rows of both servers, so every run decides the same. */
 export function nextAction(source: SideState, target: SideState): Decision {
   const away = source.move;
   if (source.number === target.number) {

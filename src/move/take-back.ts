@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { MoveFailedError } from '../errors.ts';
+import { FilestoreError } from '../errors.ts';
 import { endPreparation, isReason, type MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
 import type { Receipt, Side } from './side.ts';
@@ -14,7 +14,7 @@ export interface TakeBackReport {
 
 /**
  * Takes a move back: services write on the source again, and the copy on the target is erased.
- * @throws {MoveFailedError} when the target has received the mount.
+ * @throws {FilestoreError} `MOVE_FAILED` when the target has received the mount.
  */
 export async function takeBack(scene: MoveScene, onStep: (line: string) => void): Promise<TakeBackReport> {
   const { mountKey, source, target } = scene;
@@ -42,7 +42,8 @@ async function cancelSource({ mountKey, source }: MoveScene, receipt: Receipt | 
   const { move, number } = await source.state(mountKey);
   if (move === undefined) return false;
   if (move.source !== number) {
-    throw new MoveFailedError(
+    throw new FilestoreError(
+      'MOVE_FAILED',
       `Mount "${mountKey}" moves to ${source.where}, not from it. Give the URL of the other server as the source, and this one with --to.`,
     );
   }

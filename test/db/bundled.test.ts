@@ -10,7 +10,7 @@ const database = databaseForFile();
 const folder = mkdtempSync(join(tmpdir(), 'filestore-bundle-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-test('a service that is bundled is told to mark the package as external', async () => {
+test('the message of a bundled service says to mark the package as external', async () => {
   const { build } = await import('vite');
   await build({
     root: PACKAGE_ROOT,
