@@ -204,7 +204,9 @@ describe('with retries, withTransaction runs its callback again', () => {
   test('after a deadlock, and both transactions are committed once', async () => {
     const { ended, contacts } = await deadlock(3);
     expect(ended.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled']);
-    expect(ended.map((one) => (one.status === 'fulfilled' ? one.value : 0)).sort()).toEqual([1, 2]);
+    // Which one is ended, and how often, is up to the server: a repeated one can lock its first row before the other wakes up.
+    const runs = ended.map((one) => (one.status === 'fulfilled' ? one.value : 0));
+    expect(Math.max(...runs)).toBeGreaterThan(1);
     expect(contacts).toEqual(['xx', 'xx']);
   });
 
