@@ -1,5 +1,5 @@
 --! Previous: sha1:6e7543c7a6586a65157688d44e324bba2756bf99
---! Hash: sha1:f730ceda2a687d4d4060b0149ddad87802c1568c
+--! Hash: sha1:20e5ee70bf0ae41e79946d8cae505a716f1dd1f9
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -756,16 +756,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- While a mount is being erased, its nodes are removed in any order.
-  erasing bigint[] := array(
-    select m.id
-    from filestore.backend_mounts m
-    where m.erasing_since is not null
-    union all
-    select c.mount_id
-    from filestore.moves c
-    where c.step = 'erasing'
-  );
+  erasing bigint[] := filestore.erasing_mounts();
   stray   record;
 begin
   select r.id, r.path

@@ -1,5 +1,5 @@
---! Previous: sha1:f730ceda2a687d4d4060b0149ddad87802c1568c
---! Hash: sha1:eafe9ac1f91b68335ad8ebd7ad9dde198afc33e5
+--! Previous: sha1:20e5ee70bf0ae41e79946d8cae505a716f1dd1f9
+--! Hash: sha1:d9f01be69dd32c7785c6a5aaf4d189ddaee1dcd4
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

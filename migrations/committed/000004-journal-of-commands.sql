@@ -1,5 +1,5 @@
---! Previous: sha1:eafe9ac1f91b68335ad8ebd7ad9dde198afc33e5
---! Hash: sha1:76c9da3622a5690c28e92ff4ecfafa056f18e218
+--! Previous: sha1:d9f01be69dd32c7785c6a5aaf4d189ddaee1dcd4
+--! Hash: sha1:ee6386845161b8e40c405ab4be1495f342034a8a
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:76c9da3622a5690c28e92ff4ecfafa056f18e218
---! Hash: sha1:6001c3afbf684892bad4ce9e15b1673af27b24a2
+--! Previous: sha1:ee6386845161b8e40c405ab4be1495f342034a8a
+--! Hash: sha1:e93f7b6a7c27506de656c11a0cbde4224950c9a2
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -239,10 +239,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  erasing       bigint[] := filestore.erasing_mounts();
   directory_ids bigint[] := array(
     select r.id
     from removed r
     where r.directory_path is not null
+      and r.backend_mount_id <> all (erasing)
   );
   directory_id  bigint;
 begin
@@ -268,7 +270,7 @@ end
 $$;
 
 comment on function filestore.guard_totals() is
-  'Refuses to remove a directory that has pending deltas: they could not be added to the directories above it any more.';
+  'Refuses to remove a directory that has pending deltas: they could not be added to the directories above it any more. Those of a mount that is being erased do not count.';
 
 revoke all on function filestore.guard_totals() from public;
 --! EndIncluded functions/guard_totals.sql

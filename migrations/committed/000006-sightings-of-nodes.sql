@@ -1,5 +1,5 @@
---! Previous: sha1:6001c3afbf684892bad4ce9e15b1673af27b24a2
---! Hash: sha1:fd06e4b090461da883e50975e67908811e933e9a
+--! Previous: sha1:e93f7b6a7c27506de656c11a0cbde4224950c9a2
+--! Hash: sha1:da6d6758196fb0f132225cd045a1b11a5a7aa836
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

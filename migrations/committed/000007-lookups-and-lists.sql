@@ -1,5 +1,5 @@
---! Previous: sha1:fd06e4b090461da883e50975e67908811e933e9a
---! Hash: sha1:3ae358628f9ae69d54b164ccd5714efe455a26d8
+--! Previous: sha1:da6d6758196fb0f132225cd045a1b11a5a7aa836
+--! Hash: sha1:3b3ae037a6b22873dc688cc26e6e20fa307ccda5
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:3ae358628f9ae69d54b164ccd5714efe455a26d8
---! Hash: sha1:8aba657f185acd450a6038cedde1b2e6d519d9a8
+--! Previous: sha1:3b3ae037a6b22873dc688cc26e6e20fa307ccda5
+--! Hash: sha1:d0696ceca6b4d7e9f708b4e7dce4b38f8e0c8a96
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:8aba657f185acd450a6038cedde1b2e6d519d9a8
---! Hash: sha1:aeca4de85b44fb4246166a0f69ae24a37888d365
+--! Previous: sha1:d0696ceca6b4d7e9f708b4e7dce4b38f8e0c8a96
+--! Hash: sha1:22355210c91e6431038c99d00d3f5183e0a70722
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:aeca4de85b44fb4246166a0f69ae24a37888d365
---! Hash: sha1:93488585c923d3b5a26f985b569f9387b1ffb506
+--! Previous: sha1:22355210c91e6431038c99d00d3f5183e0a70722
+--! Hash: sha1:080a18ce62ec3d544cdc053f6150e3f8da2bda1b
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

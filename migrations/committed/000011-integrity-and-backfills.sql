@@ -1,5 +1,5 @@
---! Previous: sha1:93488585c923d3b5a26f985b569f9387b1ffb506
---! Hash: sha1:c6f52fd7351a68021f407da1d0d63e0c4d8270df
+--! Previous: sha1:080a18ce62ec3d544cdc053f6150e3f8da2bda1b
+--! Hash: sha1:63a49edfc66dc06848c08ac8078d074a7474955e
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

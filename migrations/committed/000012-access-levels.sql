@@ -1,5 +1,5 @@
---! Previous: sha1:c6f52fd7351a68021f407da1d0d63e0c4d8270df
---! Hash: sha1:98c3097500ab592298b273855d47b675e6529bfa
+--! Previous: sha1:63a49edfc66dc06848c08ac8078d074a7474955e
+--! Hash: sha1:cd63abc6e6024ee95a3954bdb2af0111755e86bf
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

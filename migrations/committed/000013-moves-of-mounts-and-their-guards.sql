@@ -1,5 +1,5 @@
---! Previous: sha1:98c3097500ab592298b273855d47b675e6529bfa
---! Hash: sha1:b3570718f16fb14c8c44447d7bd53dc9860cdced
+--! Previous: sha1:cd63abc6e6024ee95a3954bdb2af0111755e86bf
+--! Hash: sha1:975292e8968e0548580047d8aeb2561751f23ba5
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -240,6 +240,29 @@ comment on function filestore.set_step(filestore.moves, text) is
 
 revoke all on function filestore.set_step(filestore.moves, text) from public;
 --! EndIncluded functions/set_step.sql
+--! Included functions/erasing_mounts.sql
+create or replace function filestore.erasing_mounts()
+returns bigint[]
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+begin atomic
+  select array(
+    select m.id
+    from filestore.backend_mounts m
+    where m.erasing_since is not null
+    union all
+    select c.mount_id
+    from filestore.moves c
+    where c.step = 'erasing'
+  );
+end;
+
+comment on function filestore.erasing_mounts() is
+  'Internal: The mounts that are being erased, with copies of which a move is taken back: their nodes are removed in any order, and their totals do not count.';
+
+revoke all on function filestore.erasing_mounts() from public;
+--! EndIncluded functions/erasing_mounts.sql
 --! Included functions/is_erasing_copy.sql
 create or replace function filestore.is_erasing_copy(mount_id bigint)
 returns boolean

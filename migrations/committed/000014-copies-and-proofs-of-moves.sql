@@ -1,5 +1,5 @@
---! Previous: sha1:b3570718f16fb14c8c44447d7bd53dc9860cdced
---! Hash: sha1:19f662fbe562cb777da5f38fc6aaaa4862e9d25c
+--! Previous: sha1:975292e8968e0548580047d8aeb2561751f23ba5
+--! Hash: sha1:52bf9e97af58343ddcab015257d38c6fbb9acb50
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:19f662fbe562cb777da5f38fc6aaaa4862e9d25c
---! Hash: sha1:dbc86f6f7d0f7dd8980a9449682f019b02909959
+--! Previous: sha1:52bf9e97af58343ddcab015257d38c6fbb9acb50
+--! Hash: sha1:2c47b242adf8ccbcbc65caa42ed48b64092a4948
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -406,8 +406,8 @@ comment on function filestore.begin_erasing(text, integer) is
 revoke all on function filestore.begin_erasing(text, integer) from public;
 --! EndIncluded functions/begin_erasing.sql
 --! Included functions/erase_batch.sql
-create or replace function filestore.erase_batch(mount_id bigint, batch integer)
-returns boolean
+create or replace function filestore.erase_batch(mount_id bigint, batch integer, newest bigint)
+returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
@@ -416,7 +416,6 @@ declare
   lowest       text;
   frozen       bigint;
   before       bigint;
-  erased       bigint;
   -- A server that has or gets the mount has its journal too.
   with_journal boolean := filestore.is_erasing_copy(mount_id) or exists (
     select
@@ -427,8 +426,6 @@ declare
   refusal      text;
 begin
   perform filestore.lock_tree(mount_id, true);
-  delete from filestore.rollup_deltas d
-  where d.backend_mount_id = mount_id;
   -- Tombstones in any order. Then live nodes in descending order of path, because nodes_parent_fkey requires children
   -- to be removed before their directory.
   chosen := array(
@@ -439,14 +436,14 @@ begin
     order by n.deleted_at
     limit batch
   );
-  if chosen = '{}' then
+  if cardinality(chosen) < batch then
     lowest := coalesce((
       select n.path
       from filestore.nodes n
       where n.backend_mount_id = mount_id
         and n.live
       order by n.path desc
-      offset batch - 1
+      offset batch - cardinality(chosen) - 1
       limit 1
     ), '');
     -- Creates in these directories wait until the batch has ended. Without the lock, they would undo every batch. The loop
@@ -464,25 +461,33 @@ begin
       get diagnostics frozen = row_count;
       exit when frozen = 0 or frozen = before;
     end loop;
-  end if;
-  begin
-    delete from filestore.nodes n
-    where n.id = any (chosen);
-    if chosen = '{}' then
-      -- With the files that were created while the batch waited for its locks.
-      delete from filestore.nodes n
+    -- With the files that were created while the batch waited for its locks.
+    chosen := chosen || array(
+      select n.id
+      from filestore.nodes n
       where n.backend_mount_id = mount_id
         and n.live
         and n.path >= lowest
-        and n.path > '';
-    end if;
-    get diagnostics erased = row_count;
-    if erased > 0 then
-      raise notice '% nodes erased', erased;
+        and n.path > ''
+    );
+  end if;
+  -- Writers that create faster than a batch removes would never let it end, so the next batch is larger.
+  if newest < any (chosen) then
+    batch := least(batch, 500000000) * 2;
+  end if;
+
+  begin
+    delete from filestore.nodes n
+    where n.id = any (chosen);
+    -- After the nodes, because an update that had to end first appended its delta.
+    delete from filestore.rollup_deltas d
+    where d.backend_mount_id = mount_id;
+    if chosen <> '{}' then
+      raise notice '% nodes erased', cardinality(chosen);
     end if;
     -- The last batch goes on with the mount, because its locks end with it.
-    if chosen <> '{}' or lowest > '' then
-      return true;
+    if lowest is distinct from '' then
+      return batch;
     end if;
     if with_journal then
       delete from filestore.journal_entries j
@@ -492,9 +497,8 @@ begin
         where o.backend_mount_id = mount_id
         limit batch
       ));
-      get diagnostics erased = row_count;
-      if erased > 0 then
-        return true;
+      if found then
+        return batch;
       end if;
       -- Of a copy whose nodes have not arrived.
       delete from filestore.snapshots s
@@ -508,22 +512,22 @@ begin
   exception
     when foreign_key_violation then
       -- A node was restored in one of these directories: the next batch has it.
-      return true;
+      return batch;
     when sqlstate 'FS409' then
       get stacked diagnostics refusal = constraint_name;
       if refusal <> 'nodes_not_empty' then
         raise;
       end if;
-      return true;
+      return batch;
   end;
-  return false;
+  return 0;
 end
 $$;
 
-comment on function filestore.erase_batch(bigint, integer) is
-  'Internal: Removes the next rows of a mount that is being erased, and in the end the mount. Returns whether there may be more.';
+comment on function filestore.erase_batch(bigint, integer, bigint) is
+  'Internal: Removes the next rows of a mount that is being erased, and in the end the mount. Returns the size of the next batch, which is doubled after nodes with ids above newest; 0 at the end.';
 
-revoke all on function filestore.erase_batch(bigint, integer) from public;
+revoke all on function filestore.erase_batch(bigint, integer, bigint) from public;
 --! EndIncluded functions/erase_batch.sql
 --! Included functions/erase_mount.sql
 create or replace procedure filestore.erase_mount(mount_key text, batch integer default 10000)
@@ -531,14 +535,15 @@ language plpgsql
 as $$
 declare
   mount_id bigint;
+  newest   bigint;
 begin
   set local search_path = pg_catalog, pg_temp;
   mount_id := filestore.begin_erasing(mount_key, batch);
-  commit;
-  set local search_path = pg_catalog, pg_temp;
-  while filestore.erase_batch(mount_id, batch) loop
+  newest := (select max(n.id) from filestore.nodes n);
+  while batch > 0 loop
     commit;
     set local search_path = pg_catalog, pg_temp;
+    batch := filestore.erase_batch(mount_id, batch, newest);
   end loop;
   commit;
   set local search_path = pg_catalog, pg_temp;
@@ -573,7 +578,8 @@ begin
     perform filestore.set_step(move, 'cancelled');
     return ended;
   elsif move.step = 'erasing' then
-    if not filestore.erase_batch(move.mount_id, batch) then
+    -- No service writes to the copy.
+    if filestore.erase_batch(move.mount_id, batch, null) = 0 then
       delete from filestore.moves m
       where m.id = move.id
         and m.written_by = move.source_number;
