@@ -197,6 +197,8 @@ select filestore.finish_move('sample-bucket', jsonb_build_object('move', m.id, '
 
 update filestore.moves set step = 'finished', finished_at = now();
 
+select filestore.start_move('sample-bucket', 7);
+
 -- The target of a move.
 select filestore.accept_move(jsonb_build_object(
   'move', 7 * 1099511627776 + 1,

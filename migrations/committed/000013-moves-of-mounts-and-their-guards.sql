@@ -1,5 +1,5 @@
 --! Previous: sha1:cd63abc6e6024ee95a3954bdb2af0111755e86bf
---! Hash: sha1:975292e8968e0548580047d8aeb2561751f23ba5
+--! Hash: sha1:c3f2f4e084046a59bc0ed50fe2bcb979769bf62f
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -187,7 +187,7 @@ begin
      'nothing'),
     ('source', 'finished',   'the mount is on the target',
      'erase_mount here',
-     'move the mount back'),
+     'move the mount back; if the target lost it and nothing is erased here, cancel_move on the target, then here with its receipt'),
     ('source', 'cancelled',  'taken back; this server holds the mount',
      'nothing, or start_move again',
      'nothing'),

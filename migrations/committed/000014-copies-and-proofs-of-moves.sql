@@ -1,5 +1,5 @@
---! Previous: sha1:975292e8968e0548580047d8aeb2561751f23ba5
---! Hash: sha1:52bf9e97af58343ddcab015257d38c6fbb9acb50
+--! Previous: sha1:c3f2f4e084046a59bc0ed50fe2bcb979769bf62f
+--! Hash: sha1:222761326e5270f447761b144bcf4867c8e28975
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -250,6 +250,32 @@ comment on function filestore.require_no_subscription(filestore.moves) is
 
 revoke all on function filestore.require_no_subscription(filestore.moves) from public;
 --! EndIncluded functions/require_no_subscription.sql
+--! Included functions/keeps_moved_mount.sql
+create or replace function filestore.keeps_moved_mount(move filestore.moves)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if move.step <> 'finished' or move.source_number <> move.written_by then
+    return false;
+  end if;
+  -- The lock keeps filestore.erase_mount from beginning until the transaction ends.
+  perform
+  from filestore.backend_mounts m
+  where m.id = move.mount_id
+    and m.held_by = -1
+    and m.erasing_since is null
+  for update;
+  return found;
+end
+$$;
+
+comment on function filestore.keeps_moved_mount(filestore.moves) is
+  'Internal: Whether this server, the source of a finished move, still has every row of the mount.';
+
+revoke all on function filestore.keeps_moved_mount(filestore.moves) from public;
+--! EndIncluded functions/keeps_moved_mount.sql
 --! Included functions/start_move.sql
 create or replace function filestore.start_move(mount_key text, target integer)
 returns jsonb
@@ -279,7 +305,9 @@ begin
   from filestore.moves m
   where m.mount_id = mount.id
     and m.written_by = own
-    and m.finished_at is null;
+    and (m.finished_at is null or filestore.keeps_moved_mount(m))
+  order by (m.finished_at is null) desc, m.started_at desc
+  limit 1;
 
   if move.id is null then
     if mount.held_by is not null or mount.erasing_since is not null then
@@ -323,7 +351,7 @@ end
 $$;
 
 comment on function filestore.start_move(text, integer) is
-  'Begins to move a mount to the database with that number: publishes its row, nodes, history and journal. Returns the ticket for filestore.accept_move there; again, if it is called again. Nothing changes for services. For the owner of the schema, after filestore.prepare_moves(true). FS409 when the mount moves elsewhere, or a backfill is unfinished.';
+  'Begins to move a mount to the database with that number: publishes its row, nodes, history and journal. Returns the ticket for filestore.accept_move there; again, if it is called again before filestore.erase_mount. Nothing changes for services. For the owner of the schema, after filestore.prepare_moves(true). FS409 when the mount moves elsewhere, or a backfill is unfinished.';
 
 revoke all on function filestore.start_move(text, integer) from public;
 --! EndIncluded functions/start_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:52bf9e97af58343ddcab015257d38c6fbb9acb50
---! Hash: sha1:2c47b242adf8ccbcbc65caa42ed48b64092a4948
+--! Previous: sha1:222761326e5270f447761b144bcf4867c8e28975
+--! Hash: sha1:861e02795ba075d8e37ddaa72ca7b0525ab554aa
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -569,7 +569,7 @@ begin
   perform filestore.check_limit('batch', batch);
   if move.step = 'cancelled' then
     return ended;
-  elsif move.step in ('received', 'finished') then
+  elsif move.step in ('received', 'finished') and not filestore.keeps_moved_mount(move) then
     perform filestore.refuse_step(move, 'filestore.cancel_move');
   elsif move.step = 'cancelling' then
     update filestore.backend_mounts m
@@ -588,7 +588,7 @@ begin
     end if;
   elsif move.source_number = move.written_by then
     -- Until the target has given up, it may have the mount, and this server may not know.
-    if receipt is not null or move.step = 'released' then
+    if receipt is not null or move.step in ('released', 'finished') then
       perform filestore.require_receipt(move, receipt, '{"cancelled": true}', 'filestore.cancel_move on the target');
     else
       perform filestore.require_same_timeline(move);
@@ -631,7 +631,7 @@ end
 $$;
 
 comment on procedure filestore.cancel_move(text, jsonb, integer) is
-  'Takes a move back. On the source, services write to the mount again. On the target, after its subscription is dropped, the copy is erased in batches. Returns a receipt. The source needs that of the target if it has released the mount, or was promoted since the move began. It can be killed at any moment: the same call continues. For the owner of the schema. FS409 when the target has received the mount.';
+  'Takes a move back. On the source, services write to the mount again. On the target, after its subscription is dropped, the copy is erased in batches. Returns a receipt. The source needs that of the target if it has released the mount, or was promoted since the move began. After filestore.finish_move, it takes it until filestore.erase_mount. It can be killed at any moment: the same call continues. For the owner of the schema. FS409 on a target that has received the mount.';
 
 revoke all on procedure filestore.cancel_move(text, jsonb, integer) from public;
 --! EndIncluded functions/cancel_move.sql

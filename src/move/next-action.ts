@@ -49,7 +49,7 @@ export function nextAction(source: SideState, target: SideState): Decision {
     if (target.move?.id === away.id && target.move.step === 'finished') return { action: 'erase' };
     return {
       problem:
-        'the source has given it away, but the target does not know that it has it. It may have been restored from a backup, and the rows of the source may be the only ones: keep them. If the mount has moved on from the target, call filestore.erase_mount on the source',
+        'the source has given it away, but the target does not know that it has it. It may have been restored from a backup, and the rows of the source may be the only ones: keep them, and see "A target that lost the mount" in docs/scaling.md. If the mount has moved on from the target, call filestore.erase_mount on the source',
     };
   }
   if (!source.isPrepared || !target.isPrepared) return { action: 'prepare', isNew };
@@ -63,7 +63,7 @@ function goOn({ move: away }: SideState, { move }: SideState): Decision {
     return away?.step === 'released'
       ? {
           problem:
-            'the target does not know the move, although the source has released the mount. If it was restored or failed over, follow "Take it back" in docs/scaling.md',
+            'the target does not know the move, although the source has released the mount. If it was restored or failed over, see "A target that lost the mount" in docs/scaling.md',
         }
       : { action: 'accept' };
   }

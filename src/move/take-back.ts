@@ -26,6 +26,12 @@ export async function takeBack(scene: MoveScene, onStep: (line: string) => void)
       'the target has received it and takes its writes. Finish the move, and then move the mount back',
     );
   }
+  if (away?.step === 'finished' || (away?.step === 'released' && here?.id !== away.id)) {
+    throw failure(
+      scene,
+      'the source has given it away, and the target does not know that it has it. If the target lost it, see "A target that lost the mount" in docs/scaling.md',
+    );
+  }
   onStep('Letting services write on the source again');
   const needsReceipt = await cancelSource(scene, null);
   onStep('Erasing the copy on the target');

@@ -2,6 +2,8 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { isRefusal } from '../../src/sql/index.ts';
 import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { fillMount } from './fill-mount.ts';
+import { restoreOf } from './move-mounts.ts';
+import { recipeOf, runBlock } from './recipe.ts';
 import { type ServerName, startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 
 let servers: TwoServers;
@@ -254,17 +256,30 @@ describe('a move goes on', () => {
   }, 120_000);
 });
 
-test('the source is not erased when the target was restored from a backup that does not know of the move', async () => {
+test('the source of a target that was restored from a backup is not erased, and takes the mount back as documented', async () => {
   await fill('restored');
   const nodes = await nodesOn('source', 'restored');
   expect(await move('restored', '--keep')).toMatchObject({ exitCode: 0 });
-  await withClient(servers.target.superuserUrl, async (client) => {
-    await client.query('set session_replication_role = replica');
-    await client.query("delete from filestore.moves where mount_key = 'restored'");
-  });
-  expect(await move('restored')).toMatchObject({
-    exitCode: 1,
-    stderr: expect.stringContaining('restored from a backup'),
-  });
+  const [mount] = await on<{ id: string }>(
+    'source',
+    "select id from filestore.backend_mounts where mount_key = 'restored'",
+  );
+  await withClient(servers.target.superuserUrl, (client) =>
+    client.query(restoreOf('before the move', mount?.id, 1)),
+  );
+  for (const options of [[], ['--back']]) {
+    expect(await move('restored', ...options)).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('"A target that lost the mount" in docs/scaling.md'),
+    });
+  }
   expect(await nodesOn('source', 'restored')).toBe(nodes);
+  const printed = new Map<string, string>();
+  for (const block of recipeOf('A target that lost the mount')) {
+    const text = block.text.replaceAll("'media'", "'restored'");
+    await runBlock(servers, { ...block, text }, printed);
+  }
+  expect(await holdersOf('restored')).toEqual(['source']);
+  expect(await move('restored')).toMatchObject({ exitCode: 0 });
+  await expectMoved('restored', nodes);
 }, 60_000);

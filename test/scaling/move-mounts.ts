@@ -71,3 +71,21 @@ export async function rowsOf(
 export const NO_ROWS = Object.fromEntries(
   Object.keys(ROWS).map((table) => [table, '0 d41d8cd98f00b204e9800998ecf8427e']),
 );
+
+const RESTORES = {
+  'before the move': `delete from filestore.node_sightings s using filestore.nodes n where n.id = s.node_id and n.backend_mount_id = :id;
+    delete from filestore.rollups r using filestore.nodes n where n.id = r.node_id and n.backend_mount_id = :id;
+    delete from filestore.snapshots where backend_mount_id = :id;
+    delete from filestore.journal_entries where backend_mount_id = :id;
+    delete from filestore.nodes where backend_mount_id = :id;
+    delete from filestore.backend_mounts where id = :id;
+    delete from filestore.moves where mount_id = :id`,
+  'during the move': `update filestore.moves set step = 'proved', finished_at = null where mount_id = :id;
+    update filestore.backend_mounts set held_by = :source where id = :id`,
+} as const;
+
+/** Statements that bring a finished target to what a backup of that time has. For a superuser. */
+export function restoreOf(backup: keyof typeof RESTORES, mountId: unknown, source: number): string {
+  const statements = RESTORES[backup].replaceAll(':id', `${mountId}`).replaceAll(':source', `${source}`);
+  return `begin; set local session_replication_role = replica; ${statements}; commit`;
+}

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { until } from '../support/until.ts';
-import { NO_ROWS, newWalk, rowsOf, takersOf } from './move-mounts.ts';
+import { NO_ROWS, newWalk, restoreOf, rowsOf, takersOf } from './move-mounts.ts';
 import { outcomeOfProbe, probesOf, stepOn } from './move-probes.ts';
 import { startTwoDatabases, type TwoDatabases } from './two-databases.ts';
 import { type MoveWalk, STEPS, type Step } from './walk-move.ts';
@@ -213,6 +213,42 @@ describe('a move can be taken back', () => {
     },
     20_000,
   );
+});
+
+describe('a source that has given a mount away takes it back', () => {
+  test.each(['before the move', 'during the move'] as const)(
+    'with the receipt of a target that was restored from a backup of the time %s',
+    async (backup) => {
+      const walk = await (await newWalk(databases)).to('finish source');
+      const rows = await rowsOf(walk.source, mountIdOf(walk));
+      await walk.target.query(restoreOf(backup, mountIdOf(walk), walk.source.number));
+      await expect(walk.source.query('call filestore.cancel_move($1)', [walk.key])).rejects.toMatchObject({
+        constraint: 'moves_receipt_check',
+      });
+      const ticket = await walk.source.query('select filestore.start_move($1, $2) as ticket', [
+        walk.key,
+        walk.target.number,
+      ]);
+      await walk.target.query('select filestore.accept_move($1)', [ticket[0]?.ticket]);
+      await walk.cancel();
+      expect(await takersOf(walk)).toBe('source');
+      expect(await rowsOf(walk.source, mountIdOf(walk))).toEqual(rows);
+      await walk.to('erase');
+      expect(await takersOf(walk)).toBe('target');
+      expect(await rowsOf(walk.target, mountIdOf(walk))).toEqual(rows);
+    },
+    20_000,
+  );
+
+  test('but not when it has begun to erase it', async () => {
+    const walk = await (await newWalk(databases)).to('finish source');
+    await walk.source.query('select filestore.begin_erasing($1, 10)', [walk.key]);
+    const receipt = { move: walk.receipts.ticket?.move, cancelled: true };
+    await expect(
+      walk.source.query('call filestore.cancel_move($1, $2)', [walk.key, receipt]),
+    ).rejects.toMatchObject({ constraint: 'moves_step_check' });
+    expect(await takersOf(walk)).toBe('target');
+  }, 20_000);
 });
 
 function documentSection(heading: string): string {

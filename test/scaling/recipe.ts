@@ -18,6 +18,7 @@ export interface Block {
 export const RECIPES: readonly string[] = [
   'Steps by hand',
   'Take it back',
+  'A target that lost the mount',
   'Replicate the whole catalogue',
   'Read across servers',
 ];
@@ -96,7 +97,7 @@ async function faultsOf(
         ? !rows.some((row) => row.startsWith('ERROR') || NOT_YET[mode]?.(row))
         : rows.join() === expected.join();
     if (!isAsSaid) faults.push(`${statement}\nprints ${rows.join('\n')}`);
-    const [, called] = /^select filestore\.(\w+)/.exec(statement) ?? [];
+    const [, called] = /^(?:select|call) filestore\.(\w+)/.exec(statement) ?? [];
     if (called !== undefined && rows[0] !== undefined) printed.set(called, rows[0]);
   }
   return faults;
