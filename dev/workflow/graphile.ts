@@ -68,7 +68,7 @@ function startDevelopmentThread(databases: WorkflowDatabases): GraphileThread {
     configFile: CONFIG_FILE,
     serverSettings: SERVER_SETTINGS,
     clearSession: false,
-    preload: ['watch', 'commit', 'uncommit', 'reset'],
+    preload: ['watch', 'commit', 'reset'],
     single: false,
   });
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 
 /**
- * A copy of migrations/ in which graphile-migrate commits and uncommits. In the folder itself, it would write a file
+ * A copy of migrations/ in which graphile-migrate commits. In the folder itself, it would write a file
  * before running it: a watch would apply that file, and a failure or a kill would leave current.sql with expanded
  * includes.
  */

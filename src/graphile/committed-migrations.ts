@@ -91,7 +91,7 @@ async function readMigrationFile(folder: string, filename: string): Promise<stri
 }
 
 /** @throws {MigrationsInvalidError} when the file is damaged or edited. */
-export function parseMigration(filename: string, text: string): CommittedMigration {
+function parseMigration(filename: string, text: string): CommittedMigration {
   const fail = (code: MigrationsInvalidCode, why: string): never => {
     throw new MigrationsInvalidError(code, `Migration ${filename} ${why}`, filename);
   };
@@ -138,7 +138,7 @@ export function parseMigration(filename: string, text: string): CommittedMigrati
 }
 
 /** @throws {MigrationsInvalidError} that names the first file that does not follow the one before it. */
-export function proveChain(migrations: readonly CommittedMigration[]): void {
+function proveChain(migrations: readonly CommittedMigration[]): void {
   const byHash = new Map(migrations.map((migration) => [migration.hash, migration]));
   migrations.forEach((migration, index) => {
     const before = migrations[index - 1];
@@ -147,7 +147,8 @@ export function proveChain(migrations: readonly CommittedMigration[]): void {
         'MIGRATION_NUMBER_TAKEN',
         paragraph(
           `Migrations ${before.filename} and ${migration.filename} have the same number:`,
-          'two branches were merged. In a checkout, give yours the next number: npm run db:rebase.',
+          'two branches were merged. In a checkout, give yours the next number:',
+          `npm run db:uncommit -- --migration <file>, then npm run db:commit.`,
         ),
         migration.filename,
       );

@@ -7,7 +7,7 @@ import type { ClientConfig } from 'pg';
 export type DatabaseKind = 'main' | 'shadow' | 'root';
 
 /** graphile-migrate's commands, by the names of their modules. */
-export type CommandName = 'migrate' | 'watch' | 'commit' | 'uncommit' | 'reset';
+export type CommandName = 'migrate' | 'watch' | 'commit' | 'reset';
 
 /** The input of the thread. */
 export interface ThreadInput {
@@ -55,7 +55,6 @@ export type ThreadCommand = { readonly migrationsFolder: string } & (
   /** Applies the committed migrations, and then current.sql, once. */
   | { readonly type: 'apply' }
   | { readonly type: 'commit'; readonly message: string }
-  | { readonly type: 'uncommit' }
   | { readonly type: 'reset' }
 );
 

@@ -94,7 +94,7 @@ const DAMAGES: readonly (readonly [string, () => void, string, ...(string | RegE
     () => copyFileSync(pathOf(middle), pathOf(`${migrationNumber(middle)}-zzz.sql`)),
     'MIGRATION_NUMBER_TAKEN',
     `${middle} and ${migrationNumber(middle)}-zzz.sql have the same number`,
-    /give yours the next number: npm run db:rebase/,
+    /give yours the next number: npm run db:uncommit -- --migration/,
   ],
   [
     'a file with CRLF line ends',

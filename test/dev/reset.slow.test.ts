@@ -104,7 +104,6 @@ describe('a database that is not on this machine', () => {
   test.each([
     ['reset', [], 'DATABASE_URL', '--yes-erase app\n'],
     ['reset', ['--yes-erase', 'postgres'], 'DATABASE_URL', 'names "postgres"'],
-    ['uncommit', [], 'SHADOW_DATABASE_URL', '--yes-erase app_shadow\n'],
     ['commit', ['-m', 'Owner hints'], 'SHADOW_DATABASE_URL', '--yes-erase app_shadow\n'],
     ['commit', ['-m', 'Owner hints', '--yes-erase', 'app'], 'SHADOW_DATABASE_URL', 'names "app"'],
   ])('is not erased by %s %j', async (command, options, variable, part) => {

@@ -21,7 +21,7 @@ const LEFT_OUT = [
   'test/db/concurrent-index{,-looks,-server}.slow.test.ts',
   'test/db/{abort,cut-connections,database-settings}.slow.test.ts',
   'test/db/{dead-host,interruptions,invalid-index,lock,read-only,table-locks,tls}.slow.test.ts',
-  'test/dev/{embedded,rebase-kill,release,temporary-folder,terminal}.slow.test.ts',
+  'test/dev/{embedded,release,temporary-server,terminal}.slow.test.ts',
   'test/image.slow.test.ts',
 ];
 

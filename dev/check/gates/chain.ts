@@ -8,8 +8,7 @@ import type { Problem } from '../../sources/problem.ts';
 import { COMMITTED, type Sources } from '../../sources/sources.ts';
 import { type Gate, judge } from '../gate.ts';
 
-const REMEDY =
-  'Do not edit this folder. Use npm run db:commit, npm run db:uncommit and, after a merge, npm run db:rebase.';
+const REMEDY = 'Do not edit this folder. Use npm run db:commit and, also after a merge, npm run db:uncommit.';
 
 /** Errors about the line that names the previous file. */
 const BROKEN_LINKS: readonly string[] = ['MIGRATION_OUT_OF_CHAIN', 'MIGRATION_FILE_MISSING'];

@@ -1,7 +1,11 @@
-import { gitIn, RELEASE_TAGS, reasonOf } from '../../sources/git.ts';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { codeOf } from '../../../src/errors.ts';
 import type { Problem } from '../../sources/problem.ts';
 import { COMMITTED, type Sources } from '../../sources/sources.ts';
 import { type Gate, judge, notRun } from '../gate.ts';
+
+const RELEASE_TAGS = 'v*';
 
 export const released: Gate<Sources> = {
   name: 'released',
@@ -43,3 +47,18 @@ export const released: Gate<Sources> = {
     );
   },
 };
+
+/** Returns a function that runs git in a folder, and returns the output without surrounding spaces. */
+function gitIn(root: string) {
+  return async (...args: readonly string[]): Promise<string> => {
+    // Messages are shown to the user, so they should be in English.
+    const options = { maxBuffer: 2 ** 28, env: { ...process.env, LC_ALL: 'C' } };
+    return (await promisify(execFile)('git', ['-C', root, ...args], options)).stdout.trim();
+  };
+}
+
+/** Git's own reason for a failure. */
+function reasonOf(error: unknown): string {
+  if (codeOf(error) === 'ENOENT') return 'git is not installed';
+  return error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : String(error);
+}

@@ -1,0 +1,86 @@
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FilestoreError } from '../../src/errors.ts';
+import { type CommittedMigration, readMigrationFiles } from '../../src/graphile/committed-migrations.ts';
+import { parseMigrationText } from '../../src/graphile/migration-text.ts';
+import { appliedIn, readPreflight } from '../../src/migrate/survey.ts';
+import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { withSession } from '../../src/session/session.ts';
+import { databaseOf } from '../../src/settings/database.ts';
+import type { ConnectionSettings } from '../../src/settings/settings.ts';
+import { currentFile, isBlank, readCurrent } from './current-sql.ts';
+import type { WorkflowContext } from './databases.ts';
+
+/** The header lines that give a migration its place in the chain. */
+const PLACE = /^--! (?:Previous|Hash):/;
+const INCLUDED = /^--! Included (\S+)$[\s\S]*?^--! EndIncluded \1$/gm;
+
+/**
+ * Moves a committed migration that no other follows back into current.sql, with its includes as includes, and removes
+ * it from the development database's history; its objects stay. The result is that of graphile-migrate's uncommit, which
+ * cannot read the folder after a merge.
+ * @param requested Its file name; needed only if two are last, as after a merge.
+ * @returns its file name.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is none, or current.sql is not empty. Nothing was changed.
+ * @throws {FilestoreError | MigrationsInvalidError}
+ */
+export async function uncommit(
+  { databases }: WorkflowContext,
+  requested: string | undefined,
+): Promise<string> {
+  const { filename, hash } = chooseLast(await readMigrationFiles(MIGRATIONS_FOLDER), requested);
+  if (!isBlank(await readCurrent(MIGRATIONS_FOLDER))) {
+    throw refusal(
+      `${filename} cannot be moved back, because migrations/current.sql has another change. Commit or remove that change first.`,
+    );
+  }
+  const path = join(MIGRATIONS_FOLDER, 'committed', filename);
+  const text = textOfCurrent(await readFile(path, 'utf8'));
+  await removeFromHistory(databases.main, hash);
+  // Before the file is deleted, so the change is never lost.
+  await writeFile(currentFile(MIGRATIONS_FOLDER), text);
+  await rm(path);
+  return filename;
+}
+
+function chooseLast(migrations: readonly CommittedMigration[], requested: string | undefined) {
+  const followerOf = ({ hash }: CommittedMigration) =>
+    migrations.find(({ previousHash }) => previousHash === hash);
+  const last = migrations.filter((migration) => followerOf(migration) === undefined);
+  const found = requested === undefined ? last : migrations.filter(({ filename }) => filename === requested);
+  const [chosen] = found;
+  if (chosen === undefined) {
+    throw refusal(`There is no ${requested} in migrations/committed. Correct the name of the file.`);
+  }
+  if (found.length > 1) {
+    const names = last.map(({ filename }) => filename).join(' and ');
+    throw refusal(
+      `Two branches were merged: ${names} are both last. Name yours: npm run db:uncommit -- --migration <file>`,
+    );
+  }
+  const follower = followerOf(chosen);
+  if (follower !== undefined) {
+    throw refusal(`${chosen.filename} is followed by ${follower.filename}. Uncommit that one first.`);
+  }
+  return chosen;
+}
+
+function textOfCurrent(text: string): string {
+  const { headerLines, body } = parseMigrationText(text);
+  const header = text.split('\n').slice(0, headerLines);
+  const kept = header.filter((line) => !PLACE.test(line)).map((line) => `${line}\n`);
+  return [...kept, ...(kept.length === 0 ? [] : ['\n']), body.replace(INCLUDED, '--!include $1')].join('');
+}
+
+async function removeFromHistory(main: ConnectionSettings, hash: string): Promise<void> {
+  await withSession(databaseOf(main), async (session) => {
+    // The history may not exist yet.
+    if (!appliedIn(await readPreflight(session)).some((applied) => applied.hash === hash)) return;
+    // A hash contains no quote: it was compared with that of the file.
+    await session.query(`delete from graphile_migrate.migrations where hash = '${hash}'`);
+  });
+}
+
+function refusal(why: string): FilestoreError {
+  return new FilestoreError('SCHEMA_CHANGE_REFUSED', `${why} Nothing was changed.`);
+}

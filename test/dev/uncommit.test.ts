@@ -1,0 +1,47 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
+import { runCli } from '../support/command-line/command-line.ts';
+import { workflowEnv } from '../support/command-line/workflow.ts';
+import { addMergedBranches } from '../support/packages/branches.ts';
+import { committedMigrations, migrationFiles } from '../support/packages/committed-files.ts';
+
+let copy: PackageCopy;
+
+beforeEach(() => {
+  copy = copyPackage();
+});
+afterEach(() => copy.remove());
+
+describe('uncommit is refused and changes nothing', () => {
+  /** Nothing may be asked of a database, so none is there. */
+  async function expectRefusal(args: readonly string[], reason: string): Promise<void> {
+    const before = migrationFiles(copy.folder);
+    const env = { ...workflowEnv('postgres://app@db.invalid/postgres', 'app') };
+    const result = await runCli(['uncommit', ...args], { folder: copy.folder, env });
+    expect(result).toMatchObject({ exitCode: 1, stdout: '' });
+    expect(result.stderr).toContain(`SCHEMA_CHANGE_REFUSED: ${reason}`);
+    expect(result.stderr).toMatch(/ Nothing was changed\.\n$/);
+    expect(migrationFiles(copy.folder)).toEqual(before);
+  }
+
+  test('after a merge that left two last migrations, until one is named', async () => {
+    const { theirs, mine } = addMergedBranches(copy, ['their_hint'], ['my_hint']);
+    const both = `${mine} and ${theirs}`;
+    await expectRefusal(
+      [],
+      `Two branches were merged: ${both} are both last. Name yours: npm run db:uncommit -- --migration <file>`,
+    );
+  });
+
+  test('for a migration that another one follows', async () => {
+    const [before = '', last] = committedMigrations(copy.folder).slice(-2);
+    await expectRefusal(
+      ['--migration', before],
+      `${before} is followed by ${last}. Uncommit that one first.`,
+    );
+  });
+
+  test('for a migration that does not exist', async () => {
+    await expectRefusal(['--migration', '1.sql'], 'There is no 1.sql in migrations/committed.');
+  });
+});
