@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { startOf } from '../../harness/compiled.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { hasTerminal, startInTerminal } from '../support/command-line/terminal.ts';
 import {
@@ -32,7 +33,8 @@ afterEach(() => {
 });
 
 function watchInTerminal(more: Readonly<Record<string, string>> = {}): RunningCommand {
-  const child = startInTerminal(['npm', 'run', '--silent', 'db:watch'], {
+  // Without npm, which Ctrl-C also ends, sometimes with its own exit code.
+  const child = startInTerminal([process.execPath, ...startOf(copy.folder, 'dev', 'cli'), 'watch'], {
     cwd: copy.folder,
     env: { PATH: process.env.PATH, HOME: process.env.HOME, TERM: 'xterm-256color', ...env, ...more },
   });
