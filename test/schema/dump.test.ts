@@ -124,7 +124,7 @@ describe.runIf(folder !== undefined)('a dump', () => {
         ...process.env,
         PATH: `${folder}${delimiter}${process.env.PATH}`,
         SOURCE_URL: source().url,
-        TARGET_URL: target().url,
+        TARGET_URL: target().superuserUrl,
       },
     });
     expect(await contentOf(target)).toEqual(await contentOf(source));
