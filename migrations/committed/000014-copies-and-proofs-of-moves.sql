@@ -1,5 +1,5 @@
 --! Previous: sha1:c3f2f4e084046a59bc0ed50fe2bcb979769bf62f
---! Hash: sha1:222761326e5270f447761b144bcf4867c8e28975
+--! Hash: sha1:34539b9d121359494b2c8985e7b3612b62ab75da
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -136,6 +136,19 @@ begin
     exception
       when sqlstate 'FS001' then
         return;
+      when unique_violation or exclusion_violation then
+        select case
+          when m.mount_key = mount.mount_key then 'a mount here has the same key'
+          else format('mount "%s" here has the same directory or bucket, or a part of it', m.mount_key)
+        end
+        into reason
+        from filestore.backend_mounts m
+        where m.mount_key = mount.mount_key
+           or filestore.mount_place(m.backend_kind, m.root_path, m.endpoint, m.bucket, m.prefix)
+              && filestore.mount_place(mount.backend_kind, mount.root_path, mount.endpoint, mount.bucket, mount.prefix)
+        order by m.mount_key = mount.mount_key desc
+        limit 1;
+        reason := coalesce(reason, sqlerrm);
       when others then
         reason := sqlerrm;
     end;
@@ -548,8 +561,15 @@ begin
   join pg_subscription_rel r on r.srsubid = s.oid
   where s.subname = subscription
     and s.subdbid = (select d.oid from pg_database d where d.datname = current_database());
+  if tables < 5 then
+    -- A subscription lists the tables of its publication when it is created.
+    raise exception 'subscription % found % of the 5 tables of publication filestore_move_%', quote_ident(subscription), tables, move.id
+      using errcode    = 'FS409',
+            constraint = 'moves_subscription_check',
+            hint       = format('Its connection is not to the source of the move, or the publication was dropped there. Run: drop subscription %I. Then create it with the right connection, or take the move back.', subscription);
+  end if;
   waiting := case
-    when tables < 5 or copied < tables then format('the copy: %s of 5 tables are here', copied)
+    when copied < tables then format('the copy: %s of 5 tables are here', copied)
     when source.id is null             then 'the first row of the source'
     when source.mark = 0               then 'filestore.prove_mount on the source'
     when source.early_digest is null   then 'the count on the source'

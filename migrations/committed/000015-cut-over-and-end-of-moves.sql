@@ -1,5 +1,5 @@
---! Previous: sha1:222761326e5270f447761b144bcf4867c8e28975
---! Hash: sha1:861e02795ba075d8e37ddaa72ca7b0525ab554aa
+--! Previous: sha1:34539b9d121359494b2c8985e7b3612b62ab75da
+--! Hash: sha1:245c7801a599dae08781a96d68fcdbb25c20ced6
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -96,7 +96,10 @@ async function moveIt(output: Output, scene: MoveScene, keepsSource: boolean): P
 
 async function takeItBack(output: Output, scene: MoveScene): Promise<number> {
   const { takeBack } = await import('../move/take-back.ts');
-  const report = await takeBack(scene, output.say);
+  const report = await withSignal((signal) => {
+    signal.addEventListener('abort', () => output.warn('Stopping.'));
+    return takeBack({ ...scene, signal }, output.say);
+  });
   output.say(`Done: mount "${report.mount}" stays on ${report.source}`);
   output.document({ ok: true, command: 'move', ...report } satisfies MoveDocument);
   return DONE;

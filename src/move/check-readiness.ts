@@ -1,4 +1,5 @@
 import type { ConnectionSettings } from '../settings/settings.ts';
+import { passwordOf } from './conninfo.ts';
 import { STEP_LINES } from './move-mount.ts';
 import { type Decision, nextAction } from './next-action.ts';
 import { requirePlace } from './place.ts';
@@ -44,9 +45,11 @@ const ON_SOURCE = `${OWNER}
   union all select not exists (
       select from pg_stat_replication r
       where r.flush_lsn is null and not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')
-    ), 'the role sees how far standbys are', format('grant pg_monitor to %I', current_user)`;
+    ), 'the role sees how far standbys are', format('grant pg_monitor to %I', current_user)
+  union all select r.rolreplication or r.rolsuper, 'the role may drop a slot that a killed target leaves',
+    format('alter role %I replication', current_user) from pg_roles r where r.rolname = current_user`;
 
-const ON_TARGET = `${OWNER}
+const onTarget = (hasPassword: boolean) => `${OWNER}
   union all ${MAY_CREATE}
   union all select r.rolsuper or coalesce(current_setting('server_version_num')::integer >= 160000
       and pg_has_role((select p.oid from pg_roles p where p.rolname = 'pg_create_subscription'), 'usage'), false),
@@ -54,6 +57,9 @@ const ON_TARGET = `${OWNER}
     case when current_setting('server_version_num')::integer >= 160000
       then format('grant pg_create_subscription to %I', current_user)
       else 'before PostgreSQL 16, only a superuser may: connect as one' end
+  from pg_roles r where r.rolname = current_user
+  union all select r.rolsuper or ${hasPassword}, 'the target reads the source with a password',
+    'only a superuser may create a subscription without one: add it to the URL of --from'
   from pg_roles r where r.rolname = current_user
   union all select current_setting('max_logical_replication_workers')::integer >= 3, 'three workers for subscriptions',
     'raise max_logical_replication_workers, and restart the server'`;
@@ -76,7 +82,7 @@ export async function checkReadiness(
   const checks = [
     ...(await ask(source, 'source', ON_SOURCE)),
     ...(await askAsReader(reader)),
-    ...(await ask(target, 'target', ON_TARGET)),
+    ...(await ask(target, 'target', onTarget(passwordOf(reader) !== undefined))),
     check(
       'target',
       states.source.number !== states.target.number,

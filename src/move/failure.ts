@@ -2,7 +2,11 @@ import { FilestoreError, sqlStateOf } from '../errors.ts';
 import type { MoveScene } from './actions.ts';
 
 /** The error of a move that cannot go on. */
-export function failure({ mountKey }: MoveScene, problem: string, options?: ErrorOptions): FilestoreError {
+export function failure(
+  { mountKey }: Pick<MoveScene, 'mountKey'>,
+  problem: string,
+  options?: ErrorOptions,
+): FilestoreError {
   return new FilestoreError('MOVE_FAILED', `Mount "${mountKey}": ${problem}.`, options);
 }
 

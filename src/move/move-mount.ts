@@ -1,18 +1,17 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { RunAbortedError } from '../errors.ts';
-import { ACTIONS, endPreparation, isReason, type MoveScene } from './actions.ts';
+import pg from 'pg';
+import { ACTIONS, endPreparation, isReason } from './actions.ts';
 import { cutOver } from './cut-over.ts';
 import { failure } from './failure.ts';
-import { nextAction } from './next-action.ts';
+import { type Decision, type MoveAction, nextAction } from './next-action.ts';
 import { type Seen, watchWait } from './patience.ts';
 import { requirePlace } from './place.ts';
 import { callOf, type Receipt, type Side } from './side.ts';
+import { type StoppableRun, stopIfAborted, stoppable } from './stoppable.ts';
 
-export interface MoveRun extends MoveScene {
+export interface MoveRun extends StoppableRun {
   /** Leaves the rows of the source, which a later run erases. */
   readonly keepsSource: boolean;
-  /** Ends the run between two steps. The move stays as it is, and another run goes on. */
-  readonly signal: AbortSignal;
   /** How long the copy may stand still. */
   readonly patienceMs: number;
   /** A step that begins. */
@@ -64,60 +63,94 @@ export const STEP_LINES = {
 export async function moveMount(run: MoveRun): Promise<MoveReport> {
   const { mountKey, source, target } = run;
   const startedAt = performance.now();
-  const cutOvers: CutOvers = { pauseMs: null, takenBack: 0 };
-  while (await takeStep(run, cutOvers));
+  const progress: RunProgress = { pauseMs: null, takenBack: 0, hasPlace: false };
+  while (await takeStep(run, progress));
   await endPreparation([source, target]);
   return {
     state: 'moved',
     mount: mountKey,
     source: source.where,
     target: target.where,
-    pauseMs: cutOvers.pauseMs,
+    pauseMs: progress.pauseMs,
     durationMs: performance.now() - startedAt,
   };
 }
 
-/** The cut-overs of this run. */
-interface CutOvers {
+interface RunProgress {
   pauseMs: number | null;
+  /** Cut-overs that did not succeed. */
   takenBack: number;
+  /** Whether the target was asked for the place of the mount. */
+  hasPlace: boolean;
 }
 
 /** Does what is next. @returns whether there may be more. */
-async function takeStep(run: MoveRun, cutOvers: CutOvers): Promise<boolean> {
-  const { mountKey, source, target } = run;
+async function takeStep(run: MoveRun, progress: RunProgress): Promise<boolean> {
   stopIfAborted(run);
-  const decision = nextAction(await source.state(mountKey), await target.state(mountKey));
+  const decision = await decide(run);
   if ('problem' in decision) throw failure(run, decision.problem);
   const { action } = decision;
   if (action === 'none' || (action === 'erase' && run.keepsSource)) return false;
-  if (decision.isNew) await requirePlace(run);
+  if (decision.isNew && !progress.hasPlace) {
+    await stoppable(run, () => requirePlace(run));
+    progress.hasPlace = true;
+  }
   run.onStep(STEP_LINES[action]);
-  if (action === 'cut over') await tryCutOver(run, cutOvers);
-  else if (action === 'receive') await ACTIONS.receive(run);
-  else if (action === 'copy') await stoppable(run, () => prove(run, target, SOURCE_IS_NEXT));
-  else if (action === 'prove source') await stoppable(run, () => proveSource(run));
-  else if (action === 'prove target') await stoppable(run, () => prove(run, target));
-  else await stoppable(run, () => ACTIONS[action](run));
+  try {
+    await perform(run, action, progress);
+  } catch (error) {
+    if (!(error instanceof pg.DatabaseError) || !(await hasMovedOn(run, action))) throw error;
+  }
   return true;
 }
 
-async function tryCutOver(run: MoveRun, cutOvers: CutOvers): Promise<void> {
+async function decide({ mountKey, source, target }: MoveRun): Promise<Decision> {
+  return nextAction(await source.state(mountKey), await target.state(mountKey));
+}
+
+function perform(run: MoveRun, action: Exclude<MoveAction, 'none'>, progress: RunProgress): Promise<void> {
+  switch (action) {
+    case 'cut over':
+      return tryCutOver(run, progress);
+    case 'receive':
+      return ACTIONS.receive(run);
+    case 'copy':
+      return stoppable(run, () => prove(run, run.target, SOURCE_IS_NEXT));
+    case 'prove source':
+      return stoppable(run, () => proveSource(run));
+    case 'prove target':
+      return stoppable(run, () => prove(run, run.target));
+    default:
+      return stoppable(run, () => ACTIONS[action](run));
+  }
+}
+
+/** Whether something else is next now: another run, which does the same, was faster. */
+async function hasMovedOn(run: MoveRun, action: MoveAction): Promise<boolean> {
+  for (let look = 0; look < 10; look += 1) {
+    const decision = await decide(run);
+    if ('problem' in decision || decision.action !== action) return true;
+    await delay(POLL_MS);
+  }
+  return false;
+}
+
+async function tryCutOver(run: MoveRun, progress: RunProgress): Promise<void> {
   await stoppable(run, () => untilNear(run));
   const outcome = await cutOver(run);
   if (outcome.type === 'done') {
-    cutOvers.pauseMs = outcome.pauseMs;
+    progress.pauseMs = outcome.pauseMs;
     return;
   }
-  if (outcome.type === 'not yet') return;
+  if (outcome.type === 'not yet' || (await hasMovedOn(run, 'cut over'))) return;
   await recover(run, outcome.why);
   if (outcome.type === 'differs') throw failure(run, `${outcome.why}. Run this with --back, and then again`);
-  cutOvers.takenBack += 1;
-  if (cutOvers.takenBack >= CUT_OVERS) {
+  progress.takenBack += 1;
+  if (progress.takenBack >= CUT_OVERS) {
     throw failure(run, `${CUT_OVERS} cut-overs did not succeed. The last one: ${outcome.why}`);
   }
   // The next attempt waits longer, for writers and for what arrives.
-  await delay(1000 * cutOvers.takenBack, undefined, { signal: run.signal }).catch(() => undefined);
+  await delay(1000 * progress.takenBack, undefined, { signal: run.signal }).catch(() => undefined);
 }
 
 /** Counts on the source once the target has caught up, so that little is newer at the cut-over. */
@@ -175,22 +208,6 @@ function watch(run: MoveRun): (seen: Seen, what: string) => void {
   };
 }
 
-/** Cancels the statement of a step when the run is stopped. What it has not committed is undone. */
-async function stoppable(run: MoveRun, work: () => Promise<void>): Promise<void> {
-  const cancel = () => {
-    for (const side of [run.source, run.target]) side.cancel().catch(() => undefined);
-  };
-  run.signal.addEventListener('abort', cancel);
-  try {
-    await work();
-  } catch (error) {
-    stopIfAborted(run);
-    throw error;
-  } finally {
-    run.signal.removeEventListener('abort', cancel);
-  }
-}
-
 /** After a cut-over that did not end well: waits until the source takes writes again. */
 async function recover({ source, mountKey, withinMs, onStep }: MoveRun, why: string): Promise<void> {
   onStep(`The source takes writes again: ${why}`);
@@ -204,12 +221,4 @@ async function recover({ source, mountKey, withinMs, onStep }: MoveRun, why: str
     }
     await delay(POLL_MS);
   }
-}
-
-function stopIfAborted({ signal, mountKey, target }: MoveRun): void {
-  if (!signal.aborted) return;
-  throw new RunAbortedError(
-    `Stopped on request (${signal.reason instanceof Error ? signal.reason.message : 'aborted'}). Nothing is lost: run the same command again to go on with the move of "${mountKey}" to ${target.where}, or with --back to take it back.`,
-    [],
-  );
 }

@@ -3,6 +3,7 @@ import { FilestoreError } from '../errors.ts';
 import { endPreparation, isReason, type MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
 import type { Receipt, Side } from './side.ts';
+import { type StoppableRun, stoppable } from './stoppable.ts';
 import { dropSubscription, dropUnusedSlot } from './subscription.ts';
 
 export interface TakeBackReport {
@@ -13,34 +14,43 @@ export interface TakeBackReport {
 }
 
 /**
- * Takes a move back: services write on the source again, and the copy on the target is erased.
+ * Takes a move back: services write on the source again, and the copy on the target is erased. A run that was stopped is
+ * continued by another one.
  * @throws {FilestoreError} `MOVE_FAILED` when the target has received the mount.
+ * @throws {RunAbortedError} when the signal was aborted.
  */
-export async function takeBack(scene: MoveScene, onStep: (line: string) => void): Promise<TakeBackReport> {
+export async function takeBack(run: StoppableRun, onStep: (line: string) => void): Promise<TakeBackReport> {
+  const { mountKey, source, target } = run;
+  await requireTarget(run);
+  onStep('Letting services write on the source again');
+  const needsReceipt = await stoppable(run, () => cancelSource(run, null));
+  onStep('Erasing the copy on the target');
+  const receipt = await stoppable(run, () => cancelTarget(run));
+  if (needsReceipt) await stoppable(run, () => cancelSource(run, receipt));
+  const { move } = await source.state(mountKey);
+  if (move !== undefined) await stoppable(run, () => dropUnusedSlot(run, move.id));
+  await stoppable(run, () => endPreparation([source, target]));
+  return { state: 'taken back', mount: mountKey, source: source.where, target: target.where };
+}
+
+/** @throws {FilestoreError} `MOVE_FAILED` unless the target can give the mount back. */
+async function requireTarget(scene: MoveScene): Promise<void> {
   const { mountKey, source, target } = scene;
   const away = (await source.state(mountKey)).move;
   const here = (await target.state(mountKey)).move;
-  if (here !== undefined && here.id === away?.id && (here.step === 'received' || here.step === 'finished')) {
+  const isKnown = here !== undefined && here.id === away?.id;
+  if (isKnown && (here.step === 'received' || here.step === 'finished')) {
     throw failure(
       scene,
       'the target has received it and takes its writes. Finish the move, and then move the mount back',
     );
   }
-  if (away?.step === 'finished' || (away?.step === 'released' && here?.id !== away.id)) {
+  if (away?.step === 'finished' || (away?.step === 'released' && !isKnown)) {
     throw failure(
       scene,
       'the source has given it away, and the target does not know that it has it. If the target lost it, see "A target that lost the mount" in docs/scaling.md',
     );
   }
-  onStep('Letting services write on the source again');
-  const needsReceipt = await cancelSource(scene, null);
-  onStep('Erasing the copy on the target');
-  const receipt = await cancelTarget(scene);
-  if (needsReceipt) await cancelSource(scene, receipt);
-  const { move } = await source.state(mountKey);
-  if (move !== undefined) await dropUnusedSlot(scene, move.id);
-  await endPreparation([source, target]);
-  return { state: 'taken back', mount: mountKey, source: source.where, target: target.where };
 }
 
 /** @returns whether the source needs the receipt of the target: it has released the mount, or was promoted since. */

@@ -114,6 +114,18 @@ test.each(Object.entries(LOSSES))(
   20_000,
 );
 
+test('a copy from a database without the publication is refused, and says why', async () => {
+  const walk = await (await newWalk(databases)).to('accept');
+  await walk.subscribe({ from: walk.target });
+  const prove = walk.target.query('select filestore.prove_mount($1)', [walk.key]);
+  await expect(prove).rejects.toMatchObject({
+    constraint: 'moves_subscription_check',
+    message: `subscription ${walk.name} found 0 of the 5 tables of publication ${walk.name}`,
+  });
+  await walk.cancel();
+  expect(await takersOf(walk)).toBe('source');
+}, 20_000);
+
 test('a key that is taken on the target during the copy stops the copy alone, and is named', async () => {
   const walk = await (await newWalk(databases)).to('accept');
   await walk.target.query(

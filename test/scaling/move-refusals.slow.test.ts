@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCli } from '../support/command-line/command-line.ts';
-import { fillMount } from './fill-mount.ts';
-import { type ServerName, startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { commandMoves } from './command-moves.ts';
+import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {
@@ -9,13 +9,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => servers?.stop());
 
-const env = () => ({ FILESTORE_DATABASE_URL: servers.source.url, TARGET_URL: servers.target.url });
-const move = (key: string, ...options: readonly string[]) =>
-  runCli(['move', key, '--to', 'TARGET_URL', ...options], { env: env() });
-const on = <Row extends object>(server: ServerName, text: string, values: unknown[] = []) =>
-  withClient(servers[server].url, async (client) => (await client.query<Row>(text, values)).rows);
-const fill = (key: string, nodes = 300) =>
-  withClient(servers.source.url, (client) => fillMount(client, key, nodes, 1));
+const { env, move, on, fill } = commandMoves(() => servers);
 
 describe('a move that cannot begin', () => {
   test('changes nothing: the target has a mount of that key, or is the source', async () => {
@@ -26,11 +20,32 @@ describe('a move that cannot begin', () => {
     );
     expect(await move('begun')).toMatchObject({
       exitCode: 1,
-      stderr: expect.stringContaining('has no place here'),
+      stderr: expect.stringContaining('has no place here: a mount here has the same key'),
     });
     const same = await runCli(['move', 'begun', '--to', 'FILESTORE_DATABASE_URL'], { env: env() });
     expect(same).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('both are database 1') });
     expect(await on('source', "select from filestore.moves where mount_key = 'begun'")).toEqual([]);
+  }, 60_000);
+
+  test('changes nothing: a command on both servers has the same idempotency key', async () => {
+    await fill('keyed');
+    const begin = "select ((filestore.begin_command('index', idempotency_key => 'once')).entry).id";
+    await on('target', begin);
+    await on(
+      'source',
+      `select ((filestore.begin_command('index', mount_id => m.id, idempotency_key => 'once')).entry).id
+       from filestore.backend_mounts m where m.mount_key = 'keyed'`,
+    );
+    const refused = {
+      exitCode: 1,
+      stderr: expect.stringMatching(/MOVE_FAILED.*journal entry \d+ of the source and \d+ of the target/),
+    };
+    expect(await move('keyed')).toMatchObject(refused);
+    expect(await move('keyed', '--dry-run')).toMatchObject({
+      exitCode: 1,
+      stdout: expect.stringMatching(/MISSING {2}target: the mount has a place there.*idempotency key/),
+    });
+    expect(await on('source', "select from filestore.moves where mount_key = 'keyed'")).toEqual([]);
   }, 60_000);
 
   test('says that the target cannot read the source, and not that its own connection is lost', async () => {
@@ -63,7 +78,9 @@ describe('a dry run', () => {
     );
     const taken = await move('unready', '--dry-run');
     expect(taken).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('1 of ') });
-    expect(taken.stdout).toMatch(/MISSING {2}target: the mount has a place there.*has no place here/);
+    expect(taken.stdout).toMatch(
+      /MISSING {2}target: the mount has a place there.*has no place here: mount "taken" here has the same directory/,
+    );
     await on('source', "create role reader_without_right login password 'hunter2-Zq9x'");
     const url = new URL(servers.source.url);
     url.username = 'reader_without_right';
@@ -81,6 +98,30 @@ describe('a dry run', () => {
       expect.objectContaining({ ok: false, remedy: 'alter role reader_without_right replication' }),
     );
     expect(await on('source', 'select from filestore.moves where finished_at is null')).toEqual([]);
+  }, 60_000);
+
+  test('names what the role lacks that would drop a slot on the source', async () => {
+    await fill('unable');
+    const owner = new URL(servers.source.url).username;
+    await withClient(servers.source.superuserUrl, (client) =>
+      client.query(
+        `create role runs_moves login password 'hunter2-Zq9x'; grant ${owner} to runs_moves; grant create on database filestore to runs_moves`,
+      ),
+    );
+    const url = new URL(servers.source.url);
+    url.username = 'runs_moves';
+    url.password = 'hunter2-Zq9x';
+    const result = await runCli(
+      ['move', 'unable', '--to', 'TARGET_URL', '--from', 'READER_URL', '--dry-run'],
+      {
+        env: { ...env(), FILESTORE_DATABASE_URL: url.href, READER_URL: servers.source.url },
+      },
+    );
+    expect(result.exitCode).toBe(1);
+    expect(result.stdout.match(/MISSING.*/g)).toEqual([
+      'MISSING  source: the role may drop a slot that a killed target leaves. alter role runs_moves replication',
+    ]);
+    expect(result.output).not.toContain('hunter2');
   }, 60_000);
 
   test.each([

@@ -61,13 +61,13 @@ export class MoveWalk {
     await this.#actions[step]();
   }
 
-  async subscribe({ copyData = true } = {}): Promise<void> {
+  async subscribe({ copyData = true, from = this.source } = {}): Promise<void> {
     const { server } = this.databases;
     // Two databases of one server would wait for each other, if the subscription created its slot.
     await this.source.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [this.name]);
     await this.target.query(
       `create subscription ${this.name}
-       connection 'host=${server.host} port=${server.port} dbname=${this.source.name} user=postgres password=${new URL(server.url).password}'
+       connection 'host=${server.host} port=${server.port} dbname=${from.name} user=postgres password=${new URL(server.url).password}'
        publication ${this.name}
        with (create_slot = false, copy_data = ${copyData})`,
     );
