@@ -1,14 +1,7 @@
-import type {
-  DatabaseKind,
-  ThreadCommand,
-  ThreadEvent,
-  ThreadOutcome,
-  ThreadTarget,
-} from '../../src/graphile/protocol.ts';
+import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { type GraphileThread, startThread } from '../../src/graphile/thread.ts';
 import { CONFIG_FILE } from '../../src/package-root.ts';
-import { withSession } from '../../src/session/session.ts';
-import { clientConfig, databaseOf } from '../../src/settings/database.ts';
+import { clientConfig } from '../../src/settings/database.ts';
 import { RUN_SETTINGS } from '../../src/settings/server-settings.ts';
 import { ownerOf, type WorkflowDatabases } from './databases.ts';
 
@@ -16,9 +9,7 @@ import { ownerOf, type WorkflowDatabases } from './databases.ts';
 export interface Graphile {
   /** Returns failures of the thread and never throws them. */
   run(command: ThreadCommand, onRunning: (target: ThreadTarget) => void): Promise<ThreadOutcome>;
-  /** Cancels its statements on the server, so the current command fails. */
-  cancel(): Promise<void>;
-  /** Ends the thread at once. */
+  /** Ends the thread at once, so the current command fails. The server then cancels its statement. */
   end(): Promise<void>;
 }
 
@@ -28,30 +19,15 @@ const SERVER_SETTINGS = {
   lock_timeout: '10000',
 };
 
-type Connected = Extract<ThreadEvent, { readonly type: 'connected' }>;
-
 /** Starts the thread. A thread that ended is started again on demand. */
 export function startGraphile(databases: WorkflowDatabases): Graphile {
   let thread = startDevelopmentThread(databases);
-  /** Sessions on the server, by database and process id. */
-  const sessions = new Map<string, Connected>();
   return {
     run(command, onRunning) {
-      if (thread.hasEnded()) {
-        thread = startDevelopmentThread(databases);
-        sessions.clear();
-      }
+      if (thread.hasEnded()) thread = startDevelopmentThread(databases);
       return thread.run(command, (event) => {
-        if (event.type === 'connected') sessions.set(`${event.database} ${event.pid}`, event);
-        else if (event.type === 'disconnected') sessions.delete(`${event.database} ${event.pid}`);
-        else if (event.type === 'start') onRunning(event.target);
+        if (event.type === 'start') onRunning(event.target);
       });
-    },
-    async cancel() {
-      const cancelled = [...sessions.values()].map(({ database, pid }) =>
-        cancelSession(databases, database, pid),
-      );
-      await Promise.allSettled(cancelled);
     },
     end: () => thread.end(),
   };
@@ -71,10 +47,4 @@ function startDevelopmentThread(databases: WorkflowDatabases): GraphileThread {
     preload: ['watch', 'commit', 'reset'],
     single: false,
   });
-}
-
-async function cancelSession(databases: WorkflowDatabases, kind: DatabaseKind, pid: number): Promise<void> {
-  await withSession(databaseOf(databases[kind]), (session) =>
-    session.query(`select pg_catalog.pg_cancel_backend(${pid})`),
-  );
 }

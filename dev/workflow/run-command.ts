@@ -10,8 +10,6 @@ import { type Graphile, startGraphile } from './graphile.ts';
 /** Another command on the same database takes seconds. */
 const LOCK_PATIENCE_MS = 20_000;
 const LOCK_RETRY_MS = 200;
-/** Time for the server to roll back a cancelled statement. */
-const CANCEL_PATIENCE_MS = 5_000;
 
 /** Runs `work` with graphile-migrate in a thread, and ends the thread afterwards. */
 export async function withGraphile<T>(
@@ -36,8 +34,8 @@ export interface StoppableCommand {
 /**
  * Runs one command of graphile-migrate. Waits while another one is running on the same database.
  * @throws {LockNotAcquiredError} when that takes too long.
- * @throws {RunAbortedError} when the signal was aborted. The current statement is cancelled; earlier work of the command
- * stays.
+ * @throws {RunAbortedError} when the signal was aborted. The server cancels the current statement within half a second;
+ * earlier work of the command stays.
  */
 export async function runCommand(
   { databases, signal, onStep }: WorkflowContext,
@@ -45,46 +43,26 @@ export async function runCommand(
   { make, onceStopped }: StoppableCommand,
 ): Promise<ThreadOutcome> {
   const deadline = performance.now() + LOCK_PATIENCE_MS;
-  for (;;) {
-    const stopped = (how: string) => new RunAbortedError(`Stopped on request${how}. ${onceStopped}`, []);
-    if (signal.aborted) throw stopped('');
-    const outcome = await withCancel(graphile, signal, async () =>
-      graphile.run(await make(), (target) => onStep(describeTarget(target))),
-    );
-    if (outcome === undefined)
-      throw stopped(', but the server did not confirm that it stopped the statement');
-    if (signal.aborted && outcome.type !== 'done') throw stopped('');
-    if (!isLockedOut(outcome)) return outcome;
-    if (performance.now() > deadline) {
-      throw new LockNotAcquiredError(
-        `Another migrator is running on ${describeConnection(databases.main)}. Nothing was changed. Run this again when it has ended.`,
-        UNKNOWN_HOLDER,
-        [],
-      );
-    }
-    await delay(LOCK_RETRY_MS);
-  }
-}
-
-/** Cancels the work when the signal comes; undefined if it does not end in time. */
-async function withCancel<T>(
-  graphile: Graphile,
-  signal: AbortSignal,
-  work: () => Promise<T>,
-): Promise<T | undefined> {
-  const given = new AbortController();
-  const cancelled = new Promise<undefined>((resolve) => {
-    const cancel = async () => {
-      await graphile.cancel();
-      await delay(CANCEL_PATIENCE_MS, undefined, { signal: given.signal }).catch(() => undefined);
-      resolve(undefined);
-    };
-    signal.addEventListener('abort', () => void cancel(), { once: true, signal: given.signal });
-  });
+  const end = () => void graphile.end();
+  signal.addEventListener('abort', end);
   try {
-    return await Promise.race([work(), cancelled]);
+    for (;;) {
+      const command = await make();
+      if (signal.aborted) throw new RunAbortedError(`Stopped on request. ${onceStopped}`, []);
+      const outcome = await graphile.run(command, (target) => onStep(describeTarget(target)));
+      if (signal.aborted && outcome.type !== 'done') continue;
+      if (!isLockedOut(outcome)) return outcome;
+      if (performance.now() > deadline) {
+        throw new LockNotAcquiredError(
+          `Another migrator is running on ${describeConnection(databases.main)}. Nothing was changed. Run this again when it has ended.`,
+          UNKNOWN_HOLDER,
+          [],
+        );
+      }
+      await delay(LOCK_RETRY_MS);
+    }
   } finally {
-    given.abort();
+    signal.removeEventListener('abort', end);
   }
 }
 
