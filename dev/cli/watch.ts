@@ -2,8 +2,8 @@ import { defineCommand } from '../../src/cli/define-command.ts';
 import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import type { Output } from '../../src/cli/output.ts';
 import { describeConnection } from '../../src/settings/settings.ts';
+import type { ApplyResult } from '../workflow/apply-current.ts';
 import type { WorkflowContext } from '../workflow/databases.ts';
-import type { WatchEvent } from '../workflow/watch-files.ts';
 import { renderFailure } from './render-failure.ts';
 import { renderLeftovers } from './render-leftovers.ts';
 import { withWorkflow } from './with-workflow.ts';
@@ -17,7 +17,7 @@ export const watch = defineCommand({
       const workflow = await import('../workflow/watch-files.ts');
       if (flags.once) {
         const result = await workflow.applyOnce(context);
-        renderResult(output, context, { type: 'result', result, notIncluded: [] });
+        renderResult(output, context, result);
         return result.type === 'failed' ? FAILED : DONE;
       }
       output.say(
@@ -31,7 +31,7 @@ export const watch = defineCommand({
           say: (line) => output.say(`${time}  ${line}`),
           warn: (line) => output.warn(`${time}  ${line}`),
         };
-        if (event.type === 'result') renderResult(timed, context, event);
+        if (event.type === 'result') renderResult(timed, context, event.result);
         else timed.warn(`${output.paint.bad('REFUSED')}  ${event.error.message}`);
       });
       output.say('Stopped.');
@@ -40,11 +40,7 @@ export const watch = defineCommand({
   },
 });
 
-function renderResult(
-  output: Output,
-  context: WorkflowContext,
-  { result, notIncluded }: Extract<WatchEvent, { readonly type: 'result' }>,
-): void {
+function renderResult(output: Output, context: WorkflowContext, result: ApplyResult): void {
   const { paint } = output;
   if (result.type === 'failed') {
     output.warn(renderFailure(result.failure, paint));
@@ -55,9 +51,9 @@ function renderResult(
   if (result.blank) output.say(`${paint.good('Up to date')}: current.sql is empty ${took}`);
   else if (result.unchanged) output.say(`${paint.good('Unchanged')}: current.sql is already applied ${took}`);
   else output.say(`${paint.good('Applied')} current.sql ${took}`);
-  for (const name of notIncluded) {
+  for (const name of result.notIncluded) {
     output.say(
-      `${paint.odd('Not applied')}: fixtures/${name} was saved, and current.sql does not include it. Add: --!include ${name}`,
+      `${paint.odd('Not applied')}: fixtures/${name} differs from the migrations, and current.sql does not include it. Add: --!include ${name}`,
     );
   }
   renderLeftovers(output, context, result.leftovers);

@@ -1,7 +1,7 @@
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { readMigrations } from './committed-files.ts';
 import { readPending } from './compare-history.ts';
-import { isBlank, readCurrent, refuseLineEnds } from './current-sql.ts';
+import { isBlank, readCurrent, refuseLineEnds, staleFixturePaths } from './current-sql.ts';
 import type { WorkflowContext } from './databases.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import type { Graphile } from './graphile.ts';
@@ -20,6 +20,8 @@ export type ApplyResult =
       readonly unchanged: boolean;
       /** Objects in the database that the files do not create, as far as known; only if `blank`. */
       readonly leftovers: readonly string[];
+      /** Files below migrations/fixtures that differ from the last migration, and so had no effect. */
+      readonly notIncluded: readonly string[];
       readonly durationMs: number;
     }
   | { readonly type: 'failed'; readonly failure: SqlFailure };
@@ -54,6 +56,7 @@ export async function applyCurrent(context: WorkflowContext, graphile: Graphile)
     blank,
     unchanged: outcome.unchanged,
     leftovers: blank ? await leftoversOfCommitted(main, committed) : [],
+    notIncluded: await staleFixturePaths(),
     durationMs,
   };
 }

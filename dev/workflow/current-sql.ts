@@ -6,7 +6,15 @@ import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { readIfThere } from '../read-if-there.ts';
 import { lineEndProblems } from '../sources/line-ends.ts';
 import type { Problem } from '../sources/problem.ts';
-import { CURRENT, isEmpty, isSource, readSources, type SqlSource, sourceOf } from '../sources/sources.ts';
+import {
+  CURRENT,
+  FIXTURES,
+  isEmpty,
+  isSource,
+  readSources,
+  type SqlSource,
+  sourceOf,
+} from '../sources/sources.ts';
 import { staleFixtures } from '../sources/stale-fixtures.ts';
 
 export function currentFile(migrationsFolder: string): string {
@@ -61,8 +69,8 @@ async function refuseProblem(problemsOf: (compiled: SqlSource) => readonly Probl
   throw new FilestoreError('SCHEMA_CHANGE_REFUSED', `${file}:${line} ${what}. ${remedy}`);
 }
 
-/** Fixtures that differ from the last migration that includes them, current.sql included; as paths below migrations/. */
-export async function staleFixturePaths(): Promise<ReadonlySet<string>> {
+/** Fixtures that differ from the last migration that includes them, current.sql included; as paths of includes. */
+export async function staleFixturePaths(): Promise<readonly string[]> {
   const problems = staleFixtures(await readSources(PACKAGE_ROOT, true));
-  return new Set(problems.map(({ file }) => file.slice('migrations/'.length)));
+  return problems.map(({ file }) => file.slice(FIXTURES.length + 1));
 }

@@ -1,19 +1,13 @@
 import { FilestoreError, hasCode, RunAbortedError } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { type ApplyResult, applyCurrent } from './apply-current.ts';
-import { staleFixturePaths } from './current-sql.ts';
 import type { WorkflowContext } from './databases.ts';
 import type { Graphile } from './graphile.ts';
 import { withGraphile } from './run-command.ts';
-import { type Change, nextChange, takeSnapshot } from './snapshot.ts';
+import { nextChange, takeSnapshot } from './snapshot.ts';
 
 export type WatchEvent =
-  | {
-      readonly type: 'result';
-      readonly result: ApplyResult;
-      /** Saved fixtures that no migration has in this form, so they had no effect. */
-      readonly notIncluded: readonly string[];
-    }
+  | { readonly type: 'result'; readonly result: ApplyResult }
   /** The database cannot be used. The watch tries again at every save and at intervals. */
   | { readonly type: 'refused'; readonly error: FilestoreError };
 
@@ -28,20 +22,20 @@ export async function watch(context: WorkflowContext, onEvent: (event: WatchEven
   const { signal } = context;
   await withGraphile(context, async (graphile) => {
     let snapshot = takeSnapshot(MIGRATIONS_FOLDER);
-    let change: Change | undefined;
     let isRetry = false;
     let last: WatchEvent | undefined;
     while (!signal.aborted) {
-      const event = await attempt(context, graphile, change);
+      const event = await attempt(context, graphile);
       if (event === undefined) return;
       if (last === undefined && isUnreachable(event)) throw event.error;
       // A repeated failure without a save is not reported again.
       const isNews = last === undefined || !isRetry || temporaryReason(event) !== temporaryReason(last);
       if (isNews) onEvent(event);
       last = event;
-      change = await waitForChange(snapshot, signal, temporaryReason(event) !== undefined);
-      isRetry = change === undefined;
-      snapshot = change?.snapshot ?? snapshot;
+      const giveUpMs = temporaryReason(event) === undefined ? Number.POSITIVE_INFINITY : RETRY_MS;
+      const now = await nextChange(MIGRATIONS_FOLDER, snapshot, signal, giveUpMs);
+      isRetry = now === snapshot;
+      snapshot = now;
     }
   });
 }
@@ -65,39 +59,12 @@ function temporaryReason(event: WatchEvent): string | undefined {
   return result.type === 'failed' && result.failure.place === null ? result.failure.message : undefined;
 }
 
-async function attempt(
-  context: WorkflowContext,
-  graphile: Graphile,
-  change: Change | undefined,
-): Promise<WatchEvent | undefined> {
+async function attempt(context: WorkflowContext, graphile: Graphile): Promise<WatchEvent | undefined> {
   try {
-    const result = await applyCurrent(context, graphile);
-    const notIncluded = result.type === 'applied' ? await fixturesNotIncluded(change?.paths ?? []) : [];
-    return { type: 'result', result, notIncluded };
+    return { type: 'result', result: await applyCurrent(context, graphile) };
   } catch (error) {
     if (error instanceof RunAbortedError) return undefined;
     if (error instanceof FilestoreError) return { type: 'refused', error };
     throw error;
   }
-}
-
-/** Undefined when the signal came, or if `impatient` and nothing changed for a while. */
-async function waitForChange(
-  before: Change['snapshot'],
-  signal: AbortSignal,
-  impatient: boolean,
-): Promise<Change | undefined> {
-  try {
-    return await nextChange(MIGRATIONS_FOLDER, before, signal, impatient ? RETRY_MS : undefined);
-  } catch (error) {
-    if (signal.aborted) return undefined;
-    throw error;
-  }
-}
-
-/** A merge also writes fixtures: those are in its migrations. */
-async function fixturesNotIncluded(paths: readonly string[]): Promise<readonly string[]> {
-  if (!paths.some((path) => path.startsWith('fixtures/'))) return [];
-  const stale = await staleFixturePaths();
-  return paths.filter((path) => stale.has(path)).map((path) => path.slice('fixtures/'.length));
 }

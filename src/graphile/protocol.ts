@@ -102,7 +102,6 @@ export interface ThreadFailure {
 export type ThreadEvent =
   /** A session on the server, and its process id there. */
   | { readonly type: 'connected'; readonly database: DatabaseKind; readonly pid: number }
-  | { readonly type: 'disconnected'; readonly database: DatabaseKind; readonly pid: number }
   | { readonly type: 'start'; readonly target: ThreadTarget }
   /** The SQL of a migration was sent to the server. Does not depend on the library's log lines. */
   | { readonly type: 'sent' }

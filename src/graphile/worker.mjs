@@ -128,9 +128,7 @@ function observe(client, database) {
       await sendUntilLifted(() => query(settingStatement(input.serverSettings, SESSION)));
       // A query, because a pooler makes up the process id that it sends at the connection.
       const { rows } = await query('select pg_catalog.pg_backend_pid() as pid');
-      const session = { database, pid: rows[0]?.pid ?? 0 };
-      client.on('end', () => post({ type: 'disconnected', ...session }));
-      post({ type: 'connected', ...session });
+      post({ type: 'connected', database, pid: rows[0]?.pid ?? 0 });
     }
     const isBody = bodyOf(all[0]) !== null;
     if ((stopped || isAtEnd()) && (isBody || all[0] === 'begin')) throw new Error('stopped on request');

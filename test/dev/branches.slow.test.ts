@@ -123,7 +123,7 @@ test('a merge that brings a fixture with its migration asks for no include', asy
     '\nfrom filestore.nodes n',
     ",\n  n.metadata ->> 'hint' as hint\nfrom filestore.nodes n",
   );
-  await watching.untilSays(`Not applied: ${view} was saved`);
+  await watching.untilSays(`Not applied: ${view} differs from the migrations`);
   editor.write('--!include views/view_filestore_active_nodes.sql\n');
   await watching.untilSays(/Applied current\.sql/);
   expect(await run('commit', '-m', 'Hints in the view')).toMatchObject({ exitCode: 0 });

@@ -146,7 +146,7 @@ describe('on a database of the developer', () => {
 
     editor.replace(VIEW, FROM, `,\n  n.metadata ->> 'owner' as owner_hint${FROM}`);
     await watching.untilSays(
-      `Not applied: ${VIEW} was saved, and current.sql does not include it. Add: --!include views/view_filestore_active_nodes.sql\n`,
+      `Not applied: ${VIEW} differs from the migrations, and current.sql does not include it. Add: --!include views/view_filestore_active_nodes.sql\n`,
     );
     editor.write('--!include views/view_filestore_active_nodes.sql\n');
     await watching.untilSays(`FAILED  migrations/${VIEW}:1: cannot drop view`);
