@@ -86,12 +86,8 @@ describe('the workflow', () => {
     }
   });
 
-  test('runs the checks on every promised Node.js, with the tags that the gate "released" reads', () => {
-    const checks = jobOf('npm run db:check');
-    expect(checks.strategy.matrix).toEqual({ node: nodes });
-    expect(checks.steps.find(({ uses }) => uses?.startsWith('actions/checkout@'))?.with).toEqual({
-      'fetch-depth': 0,
-    });
+  test('runs the checks on every promised Node.js', () => {
+    expect(jobOf('npm run db:check').strategy.matrix).toEqual({ node: nodes });
   });
 
   test('uses what its matrix says, and no other server', () => {

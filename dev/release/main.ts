@@ -1,7 +1,9 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
+import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
+import { addRelease, RELEASES, readReleases } from '../sources/releases.ts';
 import { releaseEntries, unreleasedEntries } from './changelog.ts';
 
 const CHANGELOG = join(PACKAGE_ROOT, 'CHANGELOG.md');
@@ -9,7 +11,7 @@ const CHANGELOG = join(PACKAGE_ROOT, 'CHANGELOG.md');
 const BRANCH = 'main';
 
 /** The steps that `npm version` runs, by the name of its script. */
-const STEPS: Readonly<Record<string, () => void>> = {
+const STEPS: Readonly<Record<string, () => void | Promise<void>>> = {
   /** Before anything is changed: refuses what cannot be released, and runs all lanes on the rest. */
   preversion() {
     const commit = releasableCommit();
@@ -24,11 +26,15 @@ const STEPS: Readonly<Record<string, () => void>> = {
   },
 
   /** Before the commit, in which npm includes what is added to the index. */
-  version() {
+  async version() {
     const { version } = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'));
-    const today = new Date().toISOString().slice(0, 10);
-    writeFileSync(CHANGELOG, releaseEntries(readFileSync(CHANGELOG, 'utf8'), version, today));
-    git('add', CHANGELOG);
+    const date = new Date().toISOString().slice(0, 10);
+    const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
+    const releases = addRelease(await readReleases(PACKAGE_ROOT), { version, date }, committed);
+    const record = join(PACKAGE_ROOT, RELEASES);
+    writeFileSync(record, `${JSON.stringify(releases, null, 2)}\n`);
+    writeFileSync(CHANGELOG, releaseEntries(readFileSync(CHANGELOG, 'utf8'), version, date));
+    git('add', record, CHANGELOG);
   },
 };
 
@@ -65,7 +71,7 @@ try {
   const name = process.env.npm_lifecycle_event ?? '';
   const step = STEPS[name];
   if (step === undefined) throw new Error('This is run by "npm version": see "Release" in CONTRIBUTING.md.');
-  step();
+  await step();
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;

@@ -4,10 +4,11 @@ import { FilestoreError } from '../../src/errors.ts';
 import { type CommittedMigration, readMigrationFiles } from '../../src/graphile/committed-migrations.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
 import { appliedIn, readPreflight } from '../../src/migrate/survey.ts';
-import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
+import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
+import { readReleases, releasedMigrations } from '../sources/releases.ts';
 import { currentFile, isBlank, readCurrent } from './current-sql.ts';
 import type { WorkflowContext } from './databases.ts';
 
@@ -21,7 +22,7 @@ const INCLUDED = /^--! Included (\S+)$[\s\S]*?^--! EndIncluded \1$/gm;
  * cannot read the folder after a merge.
  * @param requested Its file name; needed only if two are last, as after a merge.
  * @returns its file name.
- * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is none, or current.sql is not empty. Nothing was changed.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is none, it is released, or current.sql is not empty. Nothing was changed.
  * @throws {FilestoreError | MigrationsInvalidError}
  */
 export async function uncommit(
@@ -32,6 +33,12 @@ export async function uncommit(
   if (!isBlank(await readCurrent(MIGRATIONS_FOLDER))) {
     throw refusal(
       `${filename} cannot be moved back, because migrations/current.sql has another change. Commit or remove that change first.`,
+    );
+  }
+  const released = releasedMigrations(await readReleases(PACKAGE_ROOT)).find(({ name }) => name === filename);
+  if (released !== undefined) {
+    throw refusal(
+      `${filename} cannot be moved back, because databases have it since release ${released.version}. Write the change as a new migration.`,
     );
   }
   const path = join(MIGRATIONS_FOLDER, 'committed', filename);

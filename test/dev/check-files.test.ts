@@ -1,14 +1,14 @@
-import { execFileSync } from 'node:child_process';
-import { cpSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { chain } from '../../dev/check/gates/chain.ts';
 import { currentEmpty } from '../../dev/check/gates/current-empty.ts';
 import { fixtureTexts } from '../../dev/check/gates/fixture-texts.ts';
 import { released } from '../../dev/check/gates/released.ts';
-import { isSource } from '../../dev/sources/sources.ts';
+import { addRelease, RELEASES } from '../../dev/sources/releases.ts';
+import { COMMITTED, isSource } from '../../dev/sources/sources.ts';
+import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import {
   committedMigrations,
   migrationNumber,
@@ -68,75 +68,69 @@ describe('the chain', () => {
   });
 });
 
-describe('the last release', () => {
-  const git = (copy: Pick<SpoiledPackage, 'folder'>, ...args: readonly string[]) =>
-    execFileSync('git', ['-C', copy.folder, '-c', 'user.name=A', '-c', 'user.email=a@example', ...args], {
-      stdio: 'pipe',
-    });
-  /** A repository with one commit, which is released by default. */
-  const release = (tag: string | null = 'v1.0.0') => {
+describe('the releases', () => {
+  /** A package whose migrations are all released. */
+  const release = async () => {
     const copy = spoil();
-    git(copy, 'init', '--quiet');
-    git(copy, 'add', 'migrations');
-    git(copy, 'commit', '--quiet', '--message', 'All');
-    if (tag !== null) git(copy, 'tag', tag);
+    const committed = await readCommittedMigrations(join(copy.folder, 'migrations'));
+    const record = addRelease([], { version: '1.0.0', date: '2026-12-01' }, committed);
+    copy.write(RELEASES, JSON.stringify(record));
+    copy.write('package.json', '{"version": "1.0.0"}');
     return copy;
   };
+  const evaluate = async (copy: SpoiledPackage) => released.evaluate(await copy.sources());
+  const [first = ''] = committedMigrations();
+  const pathOf = (name: string) => `${COMMITTED}/${name}`;
 
-  test('allows new migrations', async () => {
-    const copy = release();
+  test('allow new migrations', async () => {
+    const copy = await release();
     copy.addMigration('more', 'select 1;');
-    expect(await released.evaluate(await copy.sources())).toEqual(PASSED);
+    expect(await evaluate(copy)).toEqual(PASSED);
   });
 
-  test('refuses changed migrations, even with valid hashes', async () => {
-    const copy = release();
-    copy.append(last, 'select 2;\n');
-    git(copy, 'commit', '--quiet', '--all', '--message', 'Rewritten');
-    const line = copy.read(last).split('\n').length - 1;
-    expect(await linesOf(released.evaluate(await copy.sources()))).toEqual([
-      `${last}:${line} was changed since v1.0.0, but databases have the released version`,
+  test.each<[string, (copy: SpoiledPackage) => void, string]>([
+    [
+      'a changed migration, even with valid hashes',
+      (copy) => copy.rewriteMigration(basename(last), 'select 2;'),
+      `${last}:2 or a file before it was changed since 1.0.0`,
+    ],
+    [
+      'a missing one',
+      (copy) => rmSync(join(copy.folder, last)),
+      `${last}:null was removed or renamed since 1.0.0`,
+    ],
+    [
+      'a renamed one, which has the same hash',
+      (copy) => renameSync(join(copy.folder, last), join(copy.folder, last.replace('.sql', '-better.sql'))),
+      `${last}:null was removed or renamed since 1.0.0`,
+    ],
+    [
+      'one that is added before',
+      (copy) => copy.write(pathOf(first.replace('.sql', '-more.sql')), 'select 1;'),
+      `${pathOf(first.replace('.sql', '-more.sql'))}:null was added before ${first} of 1.0.0`,
+    ],
+  ])('refuse %s', async (_, cheat, problem) => {
+    const copy = await release();
+    cheat(copy);
+    expect(await linesOf(evaluate(copy))).toEqual([`${problem}, but databases have the released files`]);
+  });
+
+  test('refuse a record that does not end with the version of package.json', async () => {
+    const copy = await release();
+    copy.write(RELEASES, '[]');
+    expect(await linesOf(evaluate(copy))).toEqual([
+      `${RELEASES}:null ends with 0.0.0, but package.json has version 1.0.0`,
     ]);
   });
 
-  test('refuses missing migrations', async () => {
-    const copy = release();
-    rmSync(join(copy.folder, last));
-    expect(await linesOf(released.evaluate(await copy.sources()))).toEqual([
-      expect.stringContaining(`${last}:null was removed since v1.0.0`),
-    ]);
-  });
-
-  test('is found by its tag; without one, the gate is reported as not run', async () => {
-    const copy = release('draft');
-    copy.append(last, 'select 2;\n');
-    expect(await released.evaluate(await copy.sources())).toMatchObject({
+  test('of a package that has none are reported as not run', async () => {
+    const copy = spoil();
+    copy.write(RELEASES, '[]');
+    copy.write('package.json', '{"version": "0.0.0"}');
+    expect(await evaluate(copy)).toMatchObject({
       state: 'not run',
-      reason: expect.stringContaining('no release yet'),
+      reason: expect.stringContaining(RELEASES),
     });
-    expect(await released.evaluate(await spoil().sources())).toMatchObject({
-      state: 'not run',
-      reason: expect.stringContaining('not a git repository'),
-    });
-  });
-
-  test('is unknown in a shallow clone, and the report says how to fetch it', async () => {
-    const copy = release();
-    git(copy, 'commit', '--quiet', '--allow-empty', '--message', 'Later');
-    const parent = mkdtempSync(join(tmpdir(), 'filestore-clone-'));
-    try {
-      const clone = { folder: join(parent, 'clone') };
-      execFileSync('git', ['clone', '--quiet', '--depth=1', `file://${copy.folder}`, clone.folder]);
-      const sources = await copy.sources();
-      expect(await released.evaluate({ ...sources, root: clone.folder })).toMatchObject({
-        state: 'not run',
-        reason: expect.stringContaining('git fetch --unshallow --tags'),
-      });
-      git(clone, 'fetch', '--quiet', '--unshallow', '--tags');
-      expect(await released.evaluate({ ...sources, root: clone.folder })).toEqual(PASSED);
-    } finally {
-      rmSync(parent, { recursive: true, force: true });
-    }
   });
 });
 

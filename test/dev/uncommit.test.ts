@@ -1,4 +1,7 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { RELEASES } from '../../dev/sources/releases.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { runCli } from '../support/command-line/command-line.ts';
 import { workflowEnv } from '../support/command-line/workflow.ts';
@@ -39,6 +42,13 @@ describe('uncommit is refused and changes nothing', () => {
       ['--migration', before],
       `${before} is followed by ${last}. Uncommit that one first.`,
     );
+  });
+
+  test('for a migration that is released', async () => {
+    const [last = ''] = committedMigrations(copy.folder).slice(-1);
+    const releases = [{ version: '1.2.3', date: '2026-12-01', migrations: { [last]: 'sha1:0' } }];
+    writeFileSync(join(copy.folder, RELEASES), JSON.stringify(releases));
+    await expectRefusal([], `${last} cannot be moved back, because databases have it since release 1.2.3.`);
   });
 
   test('for a migration that does not exist', async () => {

@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { RELEASES } from '../../dev/sources/releases.ts';
 import { databaseUrl } from '../../harness/connection.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { runCli } from '../support/command-line/command-line.ts';
@@ -230,6 +231,8 @@ describe('on a database of the developer', () => {
   });
 
   test('an empty current.sql after an uncommit is applied, although the model still has the migration', async () => {
+    // A released migration stays where it is.
+    writeFileSync(join(copy.folder, RELEASES), '[]');
     const watching = await watchOn(env);
     const blank = editor.read();
     const uncommitted = await runCli(['uncommit'], { folder: copy.folder, env: { ...env } });

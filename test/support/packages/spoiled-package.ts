@@ -35,7 +35,9 @@ export function packageToSpoil(): (options?: SpoilOptions) => SpoiledPackage {
   });
   return ({ whole = false } = {}) => {
     const copy = copyPackage(
-      whole ? {} : { only: ['migrations', 'schema', 'src/sql', 'README.md', '.gmrc', '.squawk.toml'] },
+      whole
+        ? {}
+        : { only: ['migrations', 'schema', 'src/sql', 'package.json', 'README.md', '.gmrc', '.squawk.toml'] },
     );
     copies.push(copy);
     const pathOf = (file: string) => join(copy.folder, file);
