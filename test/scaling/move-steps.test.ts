@@ -38,6 +38,12 @@ async function probe(walk: MoveWalk, effects: Effects): Promise<void> {
   }
 }
 
+/** Until the mount is on the target. Otherwise it might arrive while a call is tried. */
+async function untilArrived({ key, target }: MoveWalk): Promise<void> {
+  const mounts = 'select from filestore.backend_mounts where mount_key = $1';
+  await until(async () => (await target.query(mounts, [key])).length > 0);
+}
+
 /** Until the target could prove what it has. */
 async function untilCopied({ key, target }: MoveWalk): Promise<void> {
   const prove = { name: 'prove_mount', text: 'select filestore.prove_mount($1)', values: [key] };
@@ -99,6 +105,7 @@ test('every function is refused, or does the same again, except for those that d
   const there = await newWalk(databases);
   for (const step of STEPS) {
     await there.run(step);
+    if (step === 'subscribe') await untilArrived(there);
     if (step === 'prove source') await untilCopied(there);
     await probe(there, effects);
     // The first call of prove_mount sets the mark.
