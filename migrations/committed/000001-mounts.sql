@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:6e7543c7a6586a65157688d44e324bba2756bf99
+--! Hash: sha1:e67e3193027836d90c4e51329538dee8526e4751
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -233,12 +233,12 @@ begin
   if given_version = current_version + 1 then
     raise exception '% did not change, so its version stays at %', row_name, current_version
       using errcode    = 'FS422',
-            constraint = 'version_chosen',
+            constraint = 'version_check',
             hint       = 'Leave version out of the update: the database increments it.';
   end if;
   raise exception '% is at version %, and cannot be set to version %', row_name, current_version, given_version
     using errcode    = 'FS409',
-          constraint = 'version_chosen',
+          constraint = 'version_check',
           hint       = 'Leave version out of the update: the database increments it. To detect a concurrent change, add "where version = ..." and check the number of changed rows.';
 end
 $$;

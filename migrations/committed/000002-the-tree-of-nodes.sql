@@ -1,5 +1,5 @@
---! Previous: sha1:6e7543c7a6586a65157688d44e324bba2756bf99
---! Hash: sha1:20e5ee70bf0ae41e79946d8cae505a716f1dd1f9
+--! Previous: sha1:e67e3193027836d90c4e51329538dee8526e4751
+--! Hash: sha1:1395d80f5bd23772593c63b5bda2cf6bd4ee8fb1
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -564,7 +564,7 @@ begin
   elsif node.version <> 1 then
     raise exception 'node "%" cannot be created at version %', left(node.path, 200), node.version
       using errcode    = 'FS422',
-            constraint = 'version_chosen',
+            constraint = 'version_check',
             hint       = 'Leave version out of the insert: the database counts it, from 1.';
   elsif node.updated_at > clock_timestamp() + interval '1 millisecond' or node.updated_at = '-infinity' then
     -- The next version would not begin after this one.

@@ -1,5 +1,5 @@
---! Previous: sha1:20e5ee70bf0ae41e79946d8cae505a716f1dd1f9
---! Hash: sha1:d9f01be69dd32c7785c6a5aaf4d189ddaee1dcd4
+--! Previous: sha1:1395d80f5bd23772593c63b5bda2cf6bd4ee8fb1
+--! Hash: sha1:8a11a8463e85bd2dc4afb24dc9a00538a51fc555
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

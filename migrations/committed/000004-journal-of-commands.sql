@@ -1,5 +1,5 @@
---! Previous: sha1:d9f01be69dd32c7785c6a5aaf4d189ddaee1dcd4
---! Hash: sha1:ee6386845161b8e40c405ab4be1495f342034a8a
+--! Previous: sha1:8a11a8463e85bd2dc4afb24dc9a00538a51fc555
+--! Hash: sha1:0f5c187a671d34ccabe635319c2a557ac2e7188a
 --! Message: Journal of commands
 
 do $$
@@ -253,7 +253,7 @@ begin
     if new.status not in ('queued', 'running') then
       raise exception 'journal entry "%" cannot be inserted as %', left(new.command, 40), new.status
         using errcode    = 'FS422',
-              constraint = 'journal_entries_born_open',
+              constraint = 'journal_entries_born_open_check',
               hint       = 'Insert it as queued or running, and finish it with filestore.finish_command.';
     end if;
     new.created_at   := date_trunc('milliseconds', clock_timestamp());
@@ -282,12 +282,12 @@ begin
   elsif new.status = old.status or new.status = 'queued' then
     raise exception 'journal entry % (%) is %, and cannot become %', old.id, old.command, old.status, new.status
       using errcode    = 'FS422',
-            constraint = 'journal_entries_status_change',
+            constraint = 'journal_entries_status_change_check',
             hint       = 'Set status from queued to running, or from either of them to succeeded, failed or canceled.';
   elsif request *<> old then
     raise exception 'journal entry % (%) cannot change its request', old.id, old.command
       using errcode    = 'FS422',
-            constraint = 'journal_entries_fixed',
+            constraint = 'journal_entries_fixed_check',
             hint       = 'Set only status, result, error and the columns of node ids.';
   end if;
   new.started_at   := case when new.status = 'running' then date_trunc('milliseconds', clock_timestamp()) else old.started_at end;
@@ -593,7 +593,7 @@ begin
   if status is null or status not in ('succeeded', 'failed', 'canceled') then
     raise exception 'a command cannot finish as %', coalesce(status, 'null')
       using errcode    = 'FS422',
-            constraint = 'journal_entries_status_change',
+            constraint = 'journal_entries_status_change_check',
             hint       = 'Give succeeded, failed or canceled.';
   end if;
 

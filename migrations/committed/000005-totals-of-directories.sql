@@ -1,5 +1,5 @@
---! Previous: sha1:ee6386845161b8e40c405ab4be1495f342034a8a
---! Hash: sha1:e93f7b6a7c27506de656c11a0cbde4224950c9a2
+--! Previous: sha1:0f5c187a671d34ccabe635319c2a557ac2e7188a
+--! Hash: sha1:5bb493c8c5c670f013ba03e60ab152d7a8bc7d55
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

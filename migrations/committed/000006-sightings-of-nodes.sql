@@ -1,5 +1,5 @@
---! Previous: sha1:e93f7b6a7c27506de656c11a0cbde4224950c9a2
---! Hash: sha1:da6d6758196fb0f132225cd045a1b11a5a7aa836
+--! Previous: sha1:5bb493c8c5c670f013ba03e60ab152d7a8bc7d55
+--! Hash: sha1:2e09347dff1cbd0bc203257c10f93136924ab291
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

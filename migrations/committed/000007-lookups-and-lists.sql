@@ -1,5 +1,5 @@
---! Previous: sha1:da6d6758196fb0f132225cd045a1b11a5a7aa836
---! Hash: sha1:3b3ae037a6b22873dc688cc26e6e20fa307ccda5
+--! Previous: sha1:2e09347dff1cbd0bc203257c10f93136924ab291
+--! Hash: sha1:f0a3b699992b3cd260317d85f960192c41276b6b
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

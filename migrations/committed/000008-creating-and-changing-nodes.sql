@@ -1,5 +1,5 @@
---! Previous: sha1:3b3ae037a6b22873dc688cc26e6e20fa307ccda5
---! Hash: sha1:d0696ceca6b4d7e9f708b4e7dce4b38f8e0c8a96
+--! Previous: sha1:f0a3b699992b3cd260317d85f960192c41276b6b
+--! Hash: sha1:455bb2a0277d8348c14c6232dd18baa597978f4e
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d0696ceca6b4d7e9f708b4e7dce4b38f8e0c8a96
---! Hash: sha1:22355210c91e6431038c99d00d3f5183e0a70722
+--! Previous: sha1:455bb2a0277d8348c14c6232dd18baa597978f4e
+--! Hash: sha1:0e02e0d5dd01942a0880a615393ff6cafa0d354f
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -330,7 +330,7 @@ begin
   elsif not past.live then
     raise exception 'in version % node % ("%") was deleted', version, node_id, past.path
       using errcode    = 'FS422',
-            constraint = 'snapshots_deleted',
+            constraint = 'snapshots_deleted_check',
             hint       = 'To delete it, call filestore.delete_node.';
   end if;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:22355210c91e6431038c99d00d3f5183e0a70722
---! Hash: sha1:080a18ce62ec3d544cdc053f6150e3f8da2bda1b
+--! Previous: sha1:0e02e0d5dd01942a0880a615393ff6cafa0d354f
+--! Hash: sha1:ef9c686bf758d34cb9f9ca13331a409bd0190a7d
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:080a18ce62ec3d544cdc053f6150e3f8da2bda1b
---! Hash: sha1:63a49edfc66dc06848c08ac8078d074a7474955e
+--! Previous: sha1:ef9c686bf758d34cb9f9ca13331a409bd0190a7d
+--! Hash: sha1:a8201afd50a47cb9b0ed7f1d44d16fdb9bbe77fd
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:63a49edfc66dc06848c08ac8078d074a7474955e
---! Hash: sha1:cd63abc6e6024ee95a3954bdb2af0111755e86bf
+--! Previous: sha1:a8201afd50a47cb9b0ed7f1d44d16fdb9bbe77fd
+--! Hash: sha1:9f3a40cd26e1d64ff9d6cd92d712dd901db98763
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

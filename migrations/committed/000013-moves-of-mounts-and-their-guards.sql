@@ -1,5 +1,5 @@
---! Previous: sha1:cd63abc6e6024ee95a3954bdb2af0111755e86bf
---! Hash: sha1:c3f2f4e084046a59bc0ed50fe2bcb979769bf62f
+--! Previous: sha1:9f3a40cd26e1d64ff9d6cd92d712dd901db98763
+--! Hash: sha1:e5c7a6771d9fb5e05dd84cae82659ef51a4aefdb
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:c3f2f4e084046a59bc0ed50fe2bcb979769bf62f
---! Hash: sha1:34539b9d121359494b2c8985e7b3612b62ab75da
+--! Previous: sha1:e5c7a6771d9fb5e05dd84cae82659ef51a4aefdb
+--! Hash: sha1:b54c6913a4aa11f4070040970d3c06dbae6d7d14
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:34539b9d121359494b2c8985e7b3612b62ab75da
---! Hash: sha1:245c7801a599dae08781a96d68fcdbb25c20ced6
+--! Previous: sha1:b54c6913a4aa11f4070040970d3c06dbae6d7d14
+--! Hash: sha1:de344bfe07371077b78edc34f07a59116b9ba39e
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -31,7 +31,7 @@ describe('a journal entry', () => {
   test.each(['succeeded', 'failed', 'canceled'])('may not begin as %s', async (status) => {
     await expect(insertEntry({ status, ...DONE, error: {} })).rejects.toMatchObject({
       ...refusal('FS422', `cannot be inserted as ${status}`),
-      constraint: 'journal_entries_born_open',
+      constraint: 'journal_entries_born_open_check',
     });
   });
 

@@ -143,13 +143,16 @@ describe('finish_command', () => {
   test.each([
     [
       'queued',
-      { ...refusal('FS422', 'cannot finish as queued'), constraint: 'journal_entries_status_change' },
+      { ...refusal('FS422', 'cannot finish as queued'), constraint: 'journal_entries_status_change_check' },
     ],
     [
       'running',
-      { ...refusal('FS422', 'cannot finish as running'), constraint: 'journal_entries_status_change' },
+      { ...refusal('FS422', 'cannot finish as running'), constraint: 'journal_entries_status_change_check' },
     ],
-    [null, { ...refusal('FS422', 'cannot finish as null'), constraint: 'journal_entries_status_change' }],
+    [
+      null,
+      { ...refusal('FS422', 'cannot finish as null'), constraint: 'journal_entries_status_change_check' },
+    ],
     ['done', { code: '23514', constraint: 'command_status_check' }],
   ])('refuses to end a command as %s', async (status, refused) => {
     const { id } = await begin(first);

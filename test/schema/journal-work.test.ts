@@ -219,7 +219,7 @@ describe('a service cannot forge the journal:', () => {
   test.each(['succeeded', 'failed', 'canceled'])('it cannot insert an entry that is %s', async (status) => {
     await expect(
       service.query('insert into filestore.journal_entries (command, status) values ($1, $2)', ['x', status]),
-    ).rejects.toMatchObject({ ...refusal('FS422', status), constraint: 'journal_entries_born_open' });
+    ).rejects.toMatchObject({ ...refusal('FS422', status), constraint: 'journal_entries_born_open_check' });
   });
 
   test.each([

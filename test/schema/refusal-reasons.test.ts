@@ -160,14 +160,14 @@ describe('a service is refused with a hint for', () => {
     [
       'an end that is none',
       'FS422',
-      'journal_entries_status_change',
+      'journal_entries_status_change_check',
       "select filestore.finish_command($1, 'running')",
       () => [NO_ID],
     ],
     [
       'an entry that is inserted as ended',
       'FS422',
-      'journal_entries_born_open',
+      'journal_entries_born_open_check',
       "insert into filestore.journal_entries (command, status) values ('x', 'failed')",
     ],
   ])('%s: %s %s', async (_what, code, reason, sql, values) => {
@@ -179,7 +179,7 @@ describe('a service is refused with a hint for', () => {
 
   test('a version in which the node was deleted', async () => {
     await service.query(RESTORE, [gone]);
-    await refused(service, 'FS422', 'snapshots_deleted', REVERT, [gone, 2]);
+    await refused(service, 'FS422', 'snapshots_deleted_check', REVERT, [gone, 2]);
   });
 
   test('a parent that is deleted', async () => {
@@ -245,9 +245,9 @@ test('plain SQL that violates a key, with the name of the key', async () => {
 test('the owner is refused a version with the same reason for nodes and mounts', async () => {
   const owner = await database().connect();
   const setMount = 'update filestore.backend_mounts set version = 7 where id = $1';
-  await refused(owner, 'FS409', 'version_chosen', SET('version = 7'), [file]);
-  await refused(owner, 'FS422', 'version_chosen', SET('version = version + 1'), [file]);
-  await refused(owner, 'FS409', 'version_chosen', setMount, [mount.id]);
+  await refused(owner, 'FS409', 'version_check', SET('version = 7'), [file]);
+  await refused(owner, 'FS422', 'version_check', SET('version = version + 1'), [file]);
+  await refused(owner, 'FS409', 'version_check', setMount, [mount.id]);
 });
 
 test('an operator is refused an invalid age, and the removal of a mount that is not empty', async () => {
@@ -255,4 +255,14 @@ test('an operator is refused an invalid age, and the removal of a mount that is 
   await refused(operator, 'FS422', 'retention_check', purge);
   const remove = 'select filestore.delete_mount(mount_key) from filestore.backend_mounts where id = $1';
   await refused(operator, 'FS409', 'nodes_not_empty', remove, [mount.id]);
+});
+
+test('every reason of FS422 ends in "_check", like those of the tables', async () => {
+  const reasons = await database().query<{ reason: string }>(
+    String.raw`select distinct found[1] as reason
+     from pg_proc p, regexp_matches(p.prosrc, '''FS422'',\s+constraint\s*=\s*''(\w+)''', 'g') found
+     where p.pronamespace = 'filestore'::regnamespace`,
+  );
+  expect(reasons.length).toBeGreaterThan(20);
+  expect(reasons.filter(({ reason }) => !reason.endsWith('_check'))).toEqual([]);
 });
