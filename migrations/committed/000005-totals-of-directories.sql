@@ -1,5 +1,5 @@
 --! Previous: sha1:0f5c187a671d34ccabe635319c2a557ac2e7188a
---! Hash: sha1:5bb493c8c5c670f013ba03e60ab152d7a8bc7d55
+--! Hash: sha1:ea579c3f282e9c87fab3aa7f1ea191b15b2ab89b
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -48,7 +48,8 @@ comment on column filestore.rollups.updated_at         is 'When the totals last 
 -- Appended, never updated: a counter on each directory would be a hot row that
 -- every writer locks. No foreign key: an append must not lock its directory.
 create table if not exists filestore.rollup_deltas (
-  id               bigint  generated always as identity (maxvalue 1099511627775),
+  -- These ids never leave the database, so they need no range of its own, and do not run out.
+  id               bigint  generated always as identity,
   backend_mount_id bigint  not null,
   directory_id     bigint  not null,
   size_delta       numeric not null,

@@ -1,5 +1,5 @@
---! Previous: sha1:5bb493c8c5c670f013ba03e60ab152d7a8bc7d55
---! Hash: sha1:2e09347dff1cbd0bc203257c10f93136924ab291
+--! Previous: sha1:ea579c3f282e9c87fab3aa7f1ea191b15b2ab89b
+--! Hash: sha1:986ae84c8045818c6bf36133b924e7e6d1ede1bf
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

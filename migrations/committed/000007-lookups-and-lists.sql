@@ -1,5 +1,5 @@
---! Previous: sha1:2e09347dff1cbd0bc203257c10f93136924ab291
---! Hash: sha1:f0a3b699992b3cd260317d85f960192c41276b6b
+--! Previous: sha1:986ae84c8045818c6bf36133b924e7e6d1ede1bf
+--! Hash: sha1:ab52f3a22a3f1886c15fc83529c1b5352ad6dc07
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

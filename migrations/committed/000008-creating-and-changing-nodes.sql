@@ -1,5 +1,5 @@
---! Previous: sha1:f0a3b699992b3cd260317d85f960192c41276b6b
---! Hash: sha1:455bb2a0277d8348c14c6232dd18baa597978f4e
+--! Previous: sha1:ab52f3a22a3f1886c15fc83529c1b5352ad6dc07
+--! Hash: sha1:56967acb41ee678ea0c49e7057956d9e259b0134
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:455bb2a0277d8348c14c6232dd18baa597978f4e
---! Hash: sha1:0e02e0d5dd01942a0880a615393ff6cafa0d354f
+--! Previous: sha1:56967acb41ee678ea0c49e7057956d9e259b0134
+--! Hash: sha1:bafed998973fd4cccb26c7413fcb5789a409a3a7
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:0e02e0d5dd01942a0880a615393ff6cafa0d354f
---! Hash: sha1:ef9c686bf758d34cb9f9ca13331a409bd0190a7d
+--! Previous: sha1:bafed998973fd4cccb26c7413fcb5789a409a3a7
+--! Hash: sha1:06d2a737a03a1282316897e89153647f18748486
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:ef9c686bf758d34cb9f9ca13331a409bd0190a7d
---! Hash: sha1:a8201afd50a47cb9b0ed7f1d44d16fdb9bbe77fd
+--! Previous: sha1:06d2a737a03a1282316897e89153647f18748486
+--! Hash: sha1:6f76ac016a156063731f8e2c0819adc94a1c9ad8
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:a8201afd50a47cb9b0ed7f1d44d16fdb9bbe77fd
---! Hash: sha1:9f3a40cd26e1d64ff9d6cd92d712dd901db98763
+--! Previous: sha1:6f76ac016a156063731f8e2c0819adc94a1c9ad8
+--! Hash: sha1:b8abfe717dd9a5a1bc5041cfbd385c6ed5e7b6e4
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:9f3a40cd26e1d64ff9d6cd92d712dd901db98763
---! Hash: sha1:e5c7a6771d9fb5e05dd84cae82659ef51a4aefdb
+--! Previous: sha1:b8abfe717dd9a5a1bc5041cfbd385c6ed5e7b6e4
+--! Hash: sha1:bf6df7b13aeaddf1a1270398bfbcf7049d0cb07e
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -87,10 +87,13 @@ begin
     select c.relname as table_name, a.attname as column_name
     from pg_class c
     join pg_attribute a on a.attrelid = c.oid
+    join pg_sequence s on s.seqrelid = pg_get_serial_sequence(c.oid::regclass::text, a.attname)::regclass
     where c.relnamespace = 'filestore'::regnamespace
       and c.relkind = 'r'
       and a.attidentity <> ''
       and not a.attisdropped
+      -- Ids without a limit never leave the database.
+      and s.seqmax < 9223372036854775807
     order by c.relname
   loop
     execute format('select exists (select from filestore.%I)', identity.table_name)

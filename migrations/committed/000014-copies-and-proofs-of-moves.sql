@@ -1,5 +1,5 @@
---! Previous: sha1:e5c7a6771d9fb5e05dd84cae82659ef51a4aefdb
---! Hash: sha1:b54c6913a4aa11f4070040970d3c06dbae6d7d14
+--! Previous: sha1:bf6df7b13aeaddf1a1270398bfbcf7049d0cb07e
+--! Hash: sha1:be5f71afac17fe61777977025f96acbc4c395056
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:b54c6913a4aa11f4070040970d3c06dbae6d7d14
---! Hash: sha1:de344bfe07371077b78edc34f07a59116b9ba39e
+--! Previous: sha1:be5f71afac17fe61777977025f96acbc4c395056
+--! Hash: sha1:f824b14483d883897867356cf655dbb615ac64d0
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
