@@ -97,16 +97,6 @@ export function splitStatements(sql: string): readonly SqlStatement[] {
   return statements;
 }
 
-/** The token or, for the body of a function or block, the tokens in it, with positions in the whole text. */
-export function tokensWithin(token: SqlToken): readonly SqlToken[] {
-  if (token.kind !== 'body') return [token];
-  const linesBefore = token.line - 1;
-  const charactersBefore = token.offset + token.text.indexOf('$', 1) + 1;
-  return tokenize(token.value)
-    .flatMap(tokensWithin)
-    .map((part) => ({ ...part, line: part.line + linesBefore, offset: part.offset + charactersBefore }));
-}
-
 /** A character of a text. */
 export interface TextPlace {
   /** In the string, from 0. */

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { readCommittedMigrations } from '../src/graphile/committed-migrations.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
-import { placeAt, splitStatements, tokenize, tokensWithin } from '../src/sql-text.ts';
+import { placeAt, splitStatements, tokenize } from '../src/sql-text.ts';
 import { databaseForFile } from './support/databases/test-database.ts';
 
 const database = databaseForFile('empty');
@@ -89,24 +89,4 @@ test('a token has its kind and value', () => {
     ['symbol', '::'],
     ['word', 'int'],
   ]);
-});
-
-test('the tokens of a body have their place in the whole text', () => {
-  const sql = 'do $a$\nbegin execute $$ drop\n view $$; end $a$; select 1';
-  const [, ...tokens] = tokenize(sql).flatMap(tokensWithin);
-  expect(tokens.map(({ value }) => value)).toEqual([
-    'begin',
-    'execute',
-    'drop',
-    'view',
-    ';',
-    'end',
-    ';',
-    'select',
-    '1',
-  ]);
-  for (const { text, line, offset } of tokens) {
-    expect(sql.slice(offset, offset + text.length)).toBe(text);
-    expect(sql.slice(0, offset).split('\n')).toHaveLength(line);
-  }
 });

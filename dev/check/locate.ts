@@ -1,4 +1,3 @@
-import { isWord, tokensWithin } from '../../src/sql-text.ts';
 import type { Place } from '../sources/problem.ts';
 import { FIXTURES, migrationsOf, type Sources } from '../sources/sources.ts';
 
@@ -25,7 +24,16 @@ export function fixtureOf(kind: string, name: string): string | undefined {
 export function locate(sources: Sources, kind: string, ...names: readonly string[]): Place {
   const own = fixtureOf(kind, names.at(-1) ?? '');
   if (own !== undefined && sources.fixtures.some(({ file }) => file === own)) return { file: own, line: 1 };
-  return mentions(sources, names)[0] ?? nowhere(sources);
+  for (const { statements, placeOf } of migrationsOf(sources)) {
+    for (const { tokens } of statements) {
+      const found = names.map((name) =>
+        tokens.find(({ kind, value }) => (kind === 'word' || kind === 'name') && value === name),
+      );
+      const last = found.at(-1);
+      if (last !== undefined && !found.includes(undefined)) return placeOf(last.line);
+    }
+  }
+  return { file: migrationsOf(sources).at(-1)?.file ?? 'migrations', line: null };
 }
 
 /** A line of a function's body, counted from 1. */
@@ -35,28 +43,4 @@ export function locateInBody(sources: Sources, name: string, body: string, line:
   const offset = text.indexOf(body);
   if (offset === -1) return { file, line: start };
   return { file, line: text.slice(0, offset).split('\n').length + line - 1 };
-}
-
-/** The last place of a name in the migrations. For objects that the server names. */
-export function locateLast(sources: Sources, name: string): Place {
-  return mentions(sources, [name]).at(-1) ?? nowhere(sources);
-}
-
-/** Every statement with all of the names, at the position of the last name. */
-function mentions(sources: Sources, names: readonly string[]): readonly Place[] {
-  return migrationsOf(sources).flatMap(({ statements, placeOf }) =>
-    statements.flatMap(({ tokens }) => {
-      // An object that must not be created twice is in a block that checks first.
-      const all = isWord(tokens[0], 'do') ? tokens.flatMap(tokensWithin) : tokens;
-      const found = names.map((name) =>
-        all.find(({ kind, value }) => (kind === 'word' || kind === 'name') && value === name),
-      );
-      const last = found.at(-1);
-      return last === undefined || found.includes(undefined) ? [] : [placeOf(last.line)];
-    }),
-  );
-}
-
-function nowhere(sources: Sources): Place {
-  return { file: migrationsOf(sources).at(-1)?.file ?? 'migrations', line: null };
 }

@@ -82,6 +82,11 @@ const DOMAINS = `
            'comment', obj_description(t.oid, 'pg_type')) order by t.typname collate "C"), '[]')
   from type_ t where t.kind = 'domain'`;
 
+const TYPES = `
+  select coalesce(json_agg(json_build_object('name', t.typname, 'comment', obj_description(t.oid, 'pg_type'))
+                           order by t.typname collate "C"), '[]')
+  from type_ t where t.kind = 'type'`;
+
 const ARGUMENTS = `
   select coalesce(json_agg(json_build_object(
            'name', nullif(p.proargnames[a.n], ''),
@@ -108,7 +113,7 @@ const DESCRIPTION_QUERY = underPinnedSettings(`with ${NAMED_OBJECTS}
 select json_build_object(
   'comment', (select obj_description(s.oid, 'pg_namespace') from schema_ s),
   'domains', (${DOMAINS}),
-  'types', (select coalesce(json_agg(t.typname order by t.typname collate "C"), '[]') from type_ t where t.kind = 'type'),
+  'types', (${TYPES}),
   'relations', (${RELATIONS}),
   'routines', (${ROUTINES})) as description`);
 

@@ -5,8 +5,8 @@
 export interface SchemaDescription {
   readonly comment: string | null;
   readonly domains: readonly DomainDescription[];
-  /** Names of the schema's other types: ranges, enumerations and composite types. */
-  readonly types: readonly string[];
+  /** The schema's other types: ranges, enumerations and composite types. */
+  readonly types: readonly { readonly name: string; readonly comment: string | null }[];
   /** Tables first, then views; by name. */
   readonly relations: readonly RelationDescription[];
   readonly routines: readonly RoutineDescription[];

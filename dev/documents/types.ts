@@ -59,7 +59,7 @@ export interface TypeMap {
 export function typeMapOf(schema: SchemaDescription): TypeMap {
   const domains = new Map(schema.domains.map((domain) => [domain.name, domain]));
   // pg returns these as text, as it returns every type that it has no parser for.
-  const textTypes = new Set([...schema.types, ...schema.relations.map(({ name }) => name)]);
+  const textTypes = new Set([...schema.types, ...schema.relations].map(({ name }) => name));
 
   const typeOf = (type: string): ValueType => {
     if (textTypes.has(type.replace(/\[\]$/, ''))) return TEXT;

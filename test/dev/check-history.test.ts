@@ -39,12 +39,12 @@ describe('a column of nodes', () => {
       {
         file: `migrations/committed/${committedMigrations().at(-1)}`,
         line: null,
-        what: 'filestore.snapshots has no column where nodes has column hint text collate "C"',
+        what: 'filestore.snapshots has no column where nodes has hint text collate "C"',
         remedy:
           'Add the same columns to both tables in the same order, as in: alter table filestore.snapshots add column if not exists hint text collate "C";',
       },
       expect.objectContaining({
-        what: `filestore.${VERSIONS} has no column where nodes has column hint text collate "C"`,
+        what: `filestore.${VERSIONS} has no column where nodes has hint text collate "C"`,
         remedy: expect.stringContaining(`--!include views/${VERSIONS}.sql`),
       }),
     ]);
@@ -58,26 +58,26 @@ describe('a column of nodes', () => {
     [
       'of another type in snapshots',
       'alter table filestore.nodes add hint bigint; alter table filestore.snapshots add hint integer',
-      'filestore.snapshots has column hint integer where nodes has column hint bigint',
+      'filestore.snapshots has hint integer where nodes has hint bigint',
       'hint bigint;',
     ],
     [
       'of another collation in snapshots',
       'alter table filestore.nodes add hint text collate "C"; alter table filestore.snapshots add hint text',
-      'filestore.snapshots has column hint text where nodes has column hint text collate "C"',
+      'filestore.snapshots has hint text where nodes has hint text collate "C"',
       'hint text collate "C";',
     ],
     [
       'of snapshots alone',
       'alter table filestore.snapshots add hint text',
-      'filestore.snapshots has column hint text where nodes has no column',
+      'filestore.snapshots has hint text where nodes has none',
       'the same columns',
     ],
     [
       'in another order in snapshots',
       `alter table filestore.nodes add hint text, add clue text;
        alter table filestore.snapshots add clue text, add hint text`,
-      'filestore.snapshots has column clue text where nodes has column hint text',
+      'filestore.snapshots has clue text where nodes has hint text',
       'in the same order',
     ],
   ])('is reported %s', async (_, sql, what, remedy) => {

@@ -63,11 +63,8 @@ describe('a comment', () => {
     ['table filestore.rollups', 'rollups'],
     ['column filestore.nodes.checksum', 'checksum'],
     ['view filestore.view_filestore_directories', 'views/view_filestore_directories.sql:1'],
-    [
-      'function filestore.check_limit(argument text, value bigint, max_value bigint)',
-      'functions/check_limit.sql:1',
-    ],
-    ['procedure filestore.erase_mount(IN mount_key text, IN batch integer)', 'functions/erase_mount.sql:1'],
+    ['function filestore.check_limit', 'functions/check_limit.sql:1'],
+    ['procedure filestore.erase_mount', 'functions/erase_mount.sql:1'],
     ['trigger nodes_guard_removal on filestore.nodes', 'triggers/nodes_guard_removal.sql:1'],
     ['index filestore.nodes_checksum_idx', 'nodes_checksum_idx'],
     ['domain filestore.node_kind', 'node_kind'],
@@ -132,13 +129,6 @@ describe('a foreign key', () => {
         `^migrations/committed/${file}:\\d+ foreign key nodes_backend_mount_fkey of filestore\\.nodes`,
       ),
     );
-  });
-
-  test('that is dropped or gets an index must have its reason removed', async () => {
-    await client.query('alter table filestore.nodes drop constraint nodes_parent_fkey');
-    expect(await linesOf(foreignKeys.evaluate(subject()))).toEqual([
-      expect.stringMatching(/migrations\/facts\.ts:null has a reason for nodes_parent_fkey/),
-    ]);
   });
 
   test.each([

@@ -2,10 +2,10 @@ import type pg from 'pg';
 import { type CatalogDifference, compareModels } from '../../../src/catalog/compare.ts';
 import { describeObject } from '../../../src/catalog/model.ts';
 import { readCatalog } from '../../../src/catalog/read.ts';
-import type { Place, Problem } from '../../sources/problem.ts';
+import type { Problem } from '../../sources/problem.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../../sources/sources.ts';
 import { type DatabaseSubject, type Gate, judge } from '../gate.ts';
-import { locate, locateLast } from '../locate.ts';
+import { locate } from '../locate.ts';
 import { applyAll } from '../run-statements.ts';
 
 const REMEDY =
@@ -55,11 +55,18 @@ export async function applyAgain(
     }));
   }
   const { differences } = compareModels(once, await readCatalog(client));
-  return differences.map((difference) => ({
-    ...locateObject(sources, difference),
-    what: `${describeObject(difference.object, difference.owner)} ${describeChange(difference)}`,
-    remedy: REMEDY,
-  }));
+  const [only, ...others] = migrations;
+  return differences.map((difference) => {
+    const { object, owner } = difference;
+    const names = owner === null ? [object.name] : [owner.name, object.name];
+    return {
+      ...(only !== undefined && others.length === 0
+        ? { file: only.file, line: null }
+        : locate(sources, object.kind, ...names)),
+      what: `${describeObject(object, owner)} ${describeChange(difference)}`,
+      remedy: REMEDY,
+    };
+  });
 }
 
 function describeChange(difference: CatalogDifference): string {
@@ -71,11 +78,4 @@ function describeChange(difference: CatalogDifference): string {
     case 'changed':
       return `is "${difference.expected}" after the first time, "${difference.actual}" after the second`;
   }
-}
-
-/** The SQL does not contain a name that the server chose. Then the last statement about the table is the place. */
-function locateObject(sources: Sources, { object, owner }: CatalogDifference): Place {
-  const names = owner === null ? [object.name] : [owner.name, object.name];
-  const found = locate(sources, object.kind, ...names);
-  return found.line === null && owner !== null ? locateLast(sources, owner.name) : found;
 }
