@@ -1,5 +1,3 @@
-import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
-
 /** A property of an interface. */
 export interface Field {
   readonly name: string;
@@ -45,15 +43,4 @@ const EXPORTED = /^export (?:interface|type|function) (\w+)/m;
 /** The exported names of declarations, in order. */
 export function exportedNames(declarations: readonly string[]): readonly string[] {
   return declarations.flatMap((text) => EXPORTED.exec(text)?.[1] ?? []);
-}
-
-/** @throws {Error} when two declarations have the same name. */
-export function refuseTwins(declarations: readonly string[]): void {
-  const names = exportedNames(declarations);
-  const twin = names.find((name, position) => names.indexOf(name) !== position);
-  if (twin !== undefined) {
-    throw new Error(
-      `two objects of schema ${MODELLED_SCHEMA} would have the name ${twin} in TypeScript: rename one of them, or drop the overload`,
-    );
-  }
 }

@@ -1,15 +1,7 @@
 import { NULL_VALUES } from '../../migrations/facts.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import { type AccessDescription, LEVELS, type Level } from './access.ts';
-import {
-  declare,
-  document,
-  exportedNames,
-  literal,
-  orNull,
-  propertyName,
-  refuseTwins,
-} from './declarations.ts';
+import { declare, document, exportedNames, literal, orNull, propertyName } from './declarations.ts';
 import type { ArgumentDescription, RelationDescription, SchemaDescription } from './description.ts';
 import { camelCase, relationName, routineName } from './names.ts';
 import { rowTypeOf } from './render-row-types.ts';
@@ -42,7 +34,6 @@ export function renderCalls(schema: SchemaDescription, access: AccessDescription
   const types = typeMapOf(schema);
   const calls = callableRoutines(schema, access).map((routine) => renderCall(routine, schema, types));
   const declarations = calls.flatMap(({ declarations }) => declarations);
-  refuseTwins(declarations);
   const code = declarations.join('\n\n');
   const named = new Set(code.replaceAll(/\/\*\*.*?\*\//g, '').match(/\w+/g));
   const helpers = new Set(calls.map(({ helper }) => helper));
@@ -68,10 +59,6 @@ function renderCall(routine: CallableRoutine, schema: SchemaDescription, types: 
     if (name === null || mode === 'variadic')
       refuse(routine, 'has an argument that cannot be given by its name');
   }
-  const keys = given.map(({ name }) => camelCase(name ?? ''));
-  const twin = keys.find((key, position) => keys.indexOf(key) !== position);
-  if (twin !== undefined) refuse(routine, `has two arguments that would be ${twin} in TypeScript`);
-
   const result = resultOf(routine, schema, types);
   const name = camelCase(routine.name);
   const takes = `${routineName(routine.name)}Arguments`;

@@ -1,7 +1,7 @@
 import { NEVER_NULL, NULL_IN_RESULT } from '../../migrations/facts.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import type { AccessDescription } from './access.ts';
-import { declare, document, type Field, orNull, refuseTwins } from './declarations.ts';
+import { declare, document, type Field, orNull } from './declarations.ts';
 import type {
   DomainDescription,
   RelationDescription,
@@ -40,7 +40,6 @@ export function renderRowTypes(schema: SchemaDescription, access: AccessDescript
     ...schema.relations.flatMap((relation) => relationTypes(relation, types, access)),
     ...callableRoutines(schema, access).map((routine) => routineRow(routine, schema, types)),
   ];
-  refuseTwins(declarations);
   return `${[HEADER, ...declarations].join('\n\n')}\n`;
 }
 

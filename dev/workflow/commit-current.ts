@@ -38,9 +38,6 @@ export type CommitResult =
     }
   | { readonly type: 'failed'; readonly failure: SqlFailure };
 
-/** The limit of graphile-migrate (dist/commands/commit.js). */
-const LONGEST_MESSAGE = 512;
-
 /**
  * Turns current.sql into a committed migration: applies all migrations to an empty shadow database, records the new
  * one in the development database unless that is of another branch, and empties current.sql. A failure changes no file.
@@ -119,21 +116,12 @@ async function publish(folder: string, text: string) {
   return { filename, currentKept };
 }
 
-function readMessage(message: string | undefined): string {
-  const fail = (why: string): never => {
-    throw new SettingsError(
-      '--message',
-      `${why} Describe the migration in one line: --message "Owner hints".`,
-    );
-  };
-  if (message === undefined) return fail('A commit needs a message; it also names the file.');
-  if (message.trim() === '') return fail('The message is empty.');
-  if (message.length > LONGEST_MESSAGE)
-    return fail(`The message has more than ${LONGEST_MESSAGE} characters.`);
-  // graphile-migrate does not read a header with one of the other line ends, U+2028 and U+2029.
-  if (/[\p{Cc}\p{Zl}\p{Zp}]/u.test(message))
-    return fail('The message contains a line end or another control character.');
-  if (!/[a-z0-9_]/i.test(message))
-    return fail('The message has no letter from a to z and no digit, so it cannot name the file.');
-  return message.trim();
+/** graphile-migrate refuses a message that is too long. */
+function readMessage(message = ''): string {
+  // It does not read a header with one of the other line ends, U+2028 and U+2029.
+  if (message.trim() !== '' && !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(message)) return message.trim();
+  throw new SettingsError(
+    '--message',
+    'A commit needs a message in one line, which also names the file: --message "Owner hints".',
+  );
 }

@@ -213,12 +213,4 @@ describe('a placeholder', () => {
       `${CURRENT}:2 has the placeholder ${name}`,
     ]);
   });
-
-  test('must not be declared in .gmrc', async () => {
-    const copy = spoil();
-    copy.write('.gmrc', '{\n  "placeholders": {\n    ":SCHEMA": "filestore"\n  }\n}\n');
-    expect(await linesOf(placeholders.evaluate(await copy.sources()))).toEqual([
-      expect.stringMatching(/^\.gmrc:3 declares placeholders/),
-    ]);
-  });
 });

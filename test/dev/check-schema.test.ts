@@ -269,11 +269,6 @@ describe('a setting of the caller', () => {
       'begins a',
     ],
     ['', 'set local search_path = pg_catalog, pg_temp; rollback; perform 1;', 'begins a transaction'],
-    ['a text;', PINNED, 'declares a variable'],
-    ['a record;', PINNED, 'declares a variable'],
-    ['a integer := 1 + 1;', PINNED, 'declares a variable'],
-    ['a bigint := now();', PINNED, 'declares a variable'],
-    ['', `${PINNED} declare a text; begin null; end;`, 'declares a variable'],
   ])('decides what a procedure calls: declare %s begin %s', async (declarations, body, fault) => {
     expect(
       await faultsOf(

@@ -181,11 +181,6 @@ test.each([
   ['an argument without a name', odd('integer', 'void'), 'that cannot be given by its name'],
   ['a variadic argument', odd('variadic ids bigint[]', 'void'), 'that cannot be given by its name'],
   [
-    'two arguments with the same name',
-    odd('node_id bigint, "nodeId" bigint', 'void'),
-    'two arguments that would be nodeId',
-  ],
-  [
     'two table rows in its result',
     odd('', 'table (a filestore.nodes, b filestore.nodes)'),
     'returns more than one row of a table in a row',

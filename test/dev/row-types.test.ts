@@ -265,10 +265,3 @@ describe('a type of SQL', () => {
     expect(types).toContain('Ends * / here');
   });
 });
-
-test('two functions with the same name are refused, since they would have the same type', async () => {
-  await changed().query(
-    'create function filestore.canonical_path(path integer) returns text language sql as $$ select null $$',
-  );
-  await expect(typesOf(changed)).rejects.toThrow('would have the name CanonicalPathRow');
-});

@@ -1,7 +1,7 @@
-import { spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { text } from 'node:stream/consumers';
+import { promisify } from 'node:util';
 import type { Problem } from '../../sources/problem.ts';
 import { isSource, type Sources, type SqlSource } from '../../sources/sources.ts';
 import { type Gate, judge } from '../gate.ts';
@@ -41,22 +41,19 @@ async function runSquawk(
   input?: string,
 ): Promise<readonly Problem[]> {
   const files = sources.map(({ file }) => file);
-  const child = spawn(
-    process.execPath,
-    [squawk, '--reporter', 'json', ...(input === undefined ? files : ['--stdin-filepath', ...files])],
-    { cwd: root },
-  );
-  const ended = new Promise<number | null>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('close', resolve);
+  const from = input === undefined ? files : ['--stdin-filepath', ...files];
+  const running = promisify(execFile)(process.execPath, [squawk, '--reporter', 'json', ...from], {
+    cwd: root,
+    maxBuffer: 2 ** 28,
   });
   // A program that fails at its start does not read its input.
-  child.stdin.on('error', () => undefined);
-  child.stdin.end(input ?? '');
-  const [stdout, stderr, exitCode] = await Promise.all([text(child.stdout), text(child.stderr), ended]);
+  running.child.stdin?.on('error', () => undefined);
+  running.child.stdin?.end(input ?? '');
+  // It ends with 1 if it has complaints, and with another code if it cannot read its settings.
+  const { stdout, stderr } = await running.catch((error: { stdout: string; stderr: string }) => error);
   const complaints = parseComplaints(stdout);
-  if (complaints === undefined || (exitCode !== 0 && complaints.length === 0)) {
-    const what = `cannot be read by squawk: ${stderr.trim() || stdout.trim() || `it ended with ${exitCode}`}`;
+  if (complaints === undefined || (stderr !== '' && complaints.length === 0)) {
+    const what = `cannot be read by squawk: ${stderr.trim() || stdout.trim()}`;
     return [{ file: files[0] ?? '', line: null, what, remedy: 'Correct .squawk.toml or the SQL.' }];
   }
   return withoutConsequences(complaints).map(({ file, line, rule_name, message, help }) => {
