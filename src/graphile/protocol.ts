@@ -103,8 +103,6 @@ export type ThreadEvent =
   /** A session on the server, and its process id there. */
   | { readonly type: 'connected'; readonly database: DatabaseKind; readonly pid: number }
   | { readonly type: 'start'; readonly target: ThreadTarget }
-  /** The SQL of a migration was sent to the server. Does not depend on the library's log lines. */
-  | { readonly type: 'sent' }
   /** A committed migration is applied and recorded. */
   | { readonly type: 'end'; readonly target: ThreadTarget; readonly durationMs: number }
   /** A warning of the server. */

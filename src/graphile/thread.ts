@@ -2,7 +2,6 @@ import { Worker } from 'node:worker_threads';
 import type { Database } from '../settings/database.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
-import { LOCKED_OUT } from './library-words.mjs';
 import type {
   StopRequest,
   ThreadCommand,
@@ -100,9 +99,9 @@ export function startThread(input: ThreadInput): GraphileThread {
   };
 }
 
-/** Whether graphile-migrate did nothing because another migrator holds its lock. */
+/** Whether graphile-migrate did nothing because another migrator holds its lock. Only its message says so. */
 export function isLockedOut(outcome: ThreadOutcome): boolean {
-  return outcome.type === 'failed' && outcome.error.message === LOCKED_OUT;
+  return outcome.type === 'failed' && outcome.error.message === 'Failed to get exclusive lock';
 }
 
 function failureOfExit(exitCode: number, crash: Error | undefined): ThreadFailure {

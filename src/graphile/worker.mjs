@@ -1,7 +1,6 @@
 // Runs graphile-migrate in a thread, so that its uncaught errors and its process.exit do not reach the host.
-// A plain .mjs file, because a .ts worker cannot be started under tsx and vitest. It uses internals of graphile-migrate
-// (its copy of pg, its settings reader, its log), so the package pins the version. The tests of the runner and of the
-// development commands fail when these internals change.
+// A plain .mjs file, because a .ts worker cannot be started under tsx and vitest. It replaces the library's pool, and the
+// functions that run one migration, so the package pins the version. The thread does not start if one of them is missing.
 import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -9,13 +8,16 @@ import '../node-20.mjs';
 import { watchSilence } from '../session/silence.mjs';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
-import { CURRENT_UNCHANGED, isMigrationText, RECORD_QUERY, targetIn } from './library-words.mjs';
 
 /**
  * @import { EventEmitter } from 'node:events'
- * @import { PoolClient } from 'pg'
- * @import { CommandName, DatabaseKind, FailedText, MigrationLimits, StopRequest, ThreadCommand, ThreadInput, ThreadFailure, ThreadMessage, ThreadTarget } from './protocol.ts'
+ * @import { PoolClient, PoolConfig } from 'pg'
+ * @import { CommandName, DatabaseKind, FailedText, MigrationLimits, StopRequest, ThreadCommand, ThreadInput } from './protocol.ts'
+ * @import { ThreadFailure, ThreadMessage, ThreadTarget } from './protocol.ts'
  */
+
+/** @typedef {PoolClient & { connection: EventEmitter }} LibraryClient */
+/** @typedef {(client: LibraryClient, ...rest: unknown[]) => Promise<unknown>} LibraryFunction */
 
 const requireHere = createRequire(import.meta.url);
 const requireAsGraphile = createRequire(requireHere.resolve('graphile-migrate'));
@@ -27,26 +29,33 @@ const SESSION = { isLocal: false };
 /** SQLSTATEs of the server's warnings and of this schema's; the word "WARNING" depends on the server's language. */
 const WARNING = /^(01|FS)/;
 
-/** The state of the current command, from the library's log and its queries. */
-const current = {
+const COMPARE_VERSIONS =
+  'compare its version (npm ls graphile-migrate) with the one in package.json of this package';
+
+/** Thrown at the migration before which the command has to stop. */
+const END = new Error('the next migration waits for its data checks');
+
+/**
+ * @param {Readonly<Record<string, MigrationLimits>>} limits Time limits of single migrations, by the name of the file.
+ * @param {string | null} before Name of the file before which to stop.
+ */
+const begin = (limits, before) => ({
+  limits,
+  before,
   target: /** @type {ThreadTarget | null} */ (null),
   startedAt: 0,
   /** The first error of a connection. Later errors are consequences. */
   firstError: /** @type {unknown} */ (undefined),
   failed: /** @type {FailedText | null} */ (null),
-  /** Whether current.sql was not run, because it is already applied. */
-  unchanged: false,
-  /** Time limits of single migrations, by the name of the file. */
-  limits: /** @type {Readonly<Record<string, MigrationLimits>>} */ ({}),
-  /** Name of the file before which to stop. */
-  before: /** @type {string | null} */ (null),
-};
+  /** Whether the SQL of current.sql was sent. */
+  ranCurrent: false,
+});
+
+/** The state of the current command. */
+let current = begin({}, null);
 let stopped = false;
 
-/** @param {ThreadMessage} message */
-function post(message) {
-  parentPort?.postMessage(message);
-}
+const post = (/** @type {ThreadMessage} */ message) => parentPort?.postMessage(message);
 
 /**
  * A placeholder for the URL. The library reads the name of the database from it, and requires different URLs. In
@@ -57,10 +66,8 @@ function urlOf(kind) {
   return `socket:/?db=${encodeURIComponent(input.connections[kind]?.database ?? '')}&application_name=${kind}`;
 }
 
-/** @param {string} url */
-function kindOf(url) {
-  return /** @type {DatabaseKind} */ (url.slice(url.lastIndexOf('=') + 1));
-}
+/** @type {WeakMap<LibraryClient, DatabaseKind>} */
+const kinds = new WeakMap();
 
 /**
  * The library takes URLs only. These pools replace its pools and have the whole configuration, and their clients are
@@ -72,12 +79,15 @@ function replacePool() {
   pg.Pool = class extends Pool {
     /** @param {{ connectionString: string }} options */
     constructor({ connectionString }) {
-      const kind = kindOf(connectionString);
-      super(input.connections[kind]);
-      this.on('connect', (/** @type {any} */ client) => {
-        watchSilence(client, /** @type {object} */ (input.connections[kind]), (message) =>
-          post({ type: 'warning', message }),
-        );
+      const kind = /** @type {DatabaseKind} */ (
+        connectionString.slice(connectionString.lastIndexOf('=') + 1)
+      );
+      const config = /** @type {PoolConfig} */ (input.connections[kind]);
+      /** @type {(client: LibraryClient, done: (error?: unknown) => void) => void} */
+      const verify = (client, done) => void prepare(client, kind).then(() => done(), done);
+      super({ ...config, verify });
+      this.on('connect', (/** @type {LibraryClient} */ client) => {
+        watchSilence(client, config, (message) => post({ type: 'warning', message }));
         observe(client, kind);
       });
     }
@@ -85,14 +95,11 @@ function replacePool() {
 }
 
 /**
- * @param {PoolClient & { connection: EventEmitter }} client
- * @param {DatabaseKind} database
+ * @param {LibraryClient} client
+ * @param {DatabaseKind} kind
  */
-function observe(client, database) {
-  /** Number of completed statements of the current query. */
-  let completed = 0;
-  /** The SQL of the migration, while it is the current query. */
-  let body = /** @type {string | null} */ (null);
+function observe(client, kind) {
+  kinds.set(client, kind);
   client.on('error', (error) => {
     current.firstError ??= error;
     // At once, because the library may exit next.
@@ -101,126 +108,120 @@ function observe(client, database) {
   client.on('notice', ({ code, message }) => {
     if (WARNING.test(code ?? '')) post({ type: 'warning', message: message ?? '' });
   });
-  client.connection.on('commandComplete', () => {
-    completed += 1;
-  });
   client.connection.on('errorMessage', (error) => {
     current.firstError ??= error;
-    if (body !== null) current.failed ??= { text: body, statement: completed + 1 };
   });
-  const query = /** @type {(...all: unknown[]) => Promise<{ rows: { pid: number }[] }>} */ (
-    client.query.bind(client)
-  );
-  const noteProgress = progressOf();
-  /** @param {unknown[]} all */
-  const send = async (all) => {
-    completed = 0;
-    body = bodyOf(all[0]);
-    const result = await query(...all);
-    body = null;
-    noteProgress(nameOf(all[0]));
-    return result;
-  };
-  let announced = false;
-  const observed = async (/** @type {unknown[]} */ ...all) => {
-    if (!announced) {
-      announced = true;
-      await sendUntilLifted(() => query(settingStatement(input.serverSettings, SESSION)));
-      // A query, because a pooler makes up the process id that it sends at the connection.
-      const { rows } = await query('select pg_catalog.pg_backend_pid() as pid');
-      post({ type: 'connected', database, pid: rows[0]?.pid ?? 0 });
-    }
-    const isBody = bodyOf(all[0]) !== null;
-    if ((stopped || isAtEnd()) && (isBody || all[0] === 'begin')) throw new Error('stopped on request');
-    if (isMigrationText(all[0])) noteMigrationText();
-    const limits = current.limits[current.target?.committed ?? ''];
-    if (!isBody || limits === undefined) return send(all);
-    await query(settingStatement(limits.settings, { isLocal: limits.transaction }));
-    const result = await send(all);
-    if (!limits.transaction) await query(settingStatement(input.serverSettings, SESSION));
-    return result;
-  };
-  Object.assign(client, { query: observed });
   if (input.clearSession) clearAtEnd(client);
+}
+
+/**
+ * Pins the settings of a new session, and reports it, before the library gets it.
+ * @param {LibraryClient} client
+ * @param {DatabaseKind} database
+ */
+async function prepare(client, database) {
+  await sendUntilLifted(() => client.query(settingStatement(input.serverSettings, SESSION)));
+  // A query, because a pooler makes up the process id that it sends at the connection.
+  const { rows } = await client.query('select pg_catalog.pg_backend_pid() as pid');
+  post({ type: 'connected', database, pid: rows[0]?.pid ?? 0 });
 }
 
 /** @param {PoolClient & { end: unknown }} client */
 function clearAtEnd(client) {
   const end = /** @type {(callback?: () => void) => unknown} */ (client.end.bind(client));
   Object.assign(client, {
-    end: (/** @type {(() => void) | undefined} */ callback) =>
-      client.query('discard all').then(
-        () => end(callback),
-        () => end(callback),
-      ),
+    end: async (/** @type {(() => void) | undefined} */ callback) => {
+      await client.query('discard all').catch(() => undefined);
+      return end(callback);
+    },
   });
 }
 
 /**
- * Reports that the SQL of a migration is sent next, even if the library logs unknown words.
- * @throws if the run has to stop before a migration, and the log did not name this one.
+ * Replaces a function of the library, which its other files read from this module at each call.
+ * @param {string} file Below dist.
+ * @param {string} name
+ * @param {(original: LibraryFunction) => LibraryFunction} around
  */
-function noteMigrationText() {
-  if (current.target === null && current.before !== null) {
+function replace(file, name, around) {
+  const module = requireHere(`graphile-migrate/dist/${file}.js`);
+  if (typeof module[name] !== 'function') {
     throw new Error(
-      `graphile-migrate logs words that this package does not know, so the run cannot stop before ${current.before} to evaluate its checks; compare the installed version (npm ls graphile-migrate) with the one in package.json of this package`,
+      `the installed graphile-migrate has no function ${name} in dist/${file}.js; ${COMPARE_VERSIONS}`,
     );
   }
-  post({ type: 'sent' });
+  module[name] = around(module[name]);
 }
 
-/**
- * The SQL of the migration that runs.
- * @param {unknown} query
- */
-function bodyOf(query) {
-  return current.target !== null && isMigrationText(query) ? query.text : null;
-}
-
-/** @param {unknown} query */
-function nameOf(query) {
-  if (typeof query === 'string') return query;
-  return typeof query === 'object' && query !== null && 'name' in query ? query.name : undefined;
-}
-
-/**
- * Notes, for the queries of one client, that a migration has ended: once its row is permanent, which is after the
- * commit, or at once without a transaction.
- */
-function progressOf() {
-  let inTransaction = false;
-  let recorded = false;
-  return (/** @type {unknown} */ sent) => {
-    if (sent === 'begin') inTransaction = true;
-    if (sent === RECORD_QUERY) recorded = true;
-    if (sent === 'commit' || sent === 'rollback') inTransaction = false;
-    // A commit that fails (a deferred constraint, a cancel) removes the row too.
-    if (sent === 'rollback') recorded = false;
-    if (current.target === null || !recorded || inTransaction) return;
-    const { target, startedAt } = current;
+function replaceFunctions() {
+  replace('migration', 'runCommittedMigration', (runIt) => async (client, ...rest) => {
+    const { realFilename, hash } = /** @type {{ realFilename: string, hash: string }} */ (rest[2]);
+    if (realFilename === current.before) throw END;
+    refuseStopped();
+    const target = start(realFilename, client);
+    const result = await runIt(client, ...rest);
+    const durationMs = performance.now() - current.startedAt;
+    const { rows } = await client.query(`select from graphile_migrate.migrations where hash = '${hash}'`);
     current.target = null;
-    recorded = false;
-    post({ type: 'end', target, durationMs: performance.now() - startedAt });
-  };
+    if (rows.length === 0) {
+      throw new Error(`graphile-migrate applied ${realFilename} and does not record it; ${COMPARE_VERSIONS}`);
+    }
+    post({ type: 'end', target, durationMs });
+    return result;
+  });
+  replace('instrumentation', 'runQueryWithErrorInstrumentation', (send) => async (client, ...rest) => {
+    refuseStopped();
+    const { committed } = current.target ?? start(null, client);
+    const limits = current.limits[committed ?? ''];
+    if (limits !== undefined) {
+      await client.query(settingStatement(limits.settings, { isLocal: limits.transaction }));
+    }
+    const result = await findFailure(client, String(rest[0]), () => send(client, ...rest));
+    if (limits?.transaction === false) await client.query(settingStatement(input.serverSettings, SESSION));
+    return result;
+  });
 }
 
-/** @param {string} line */
-function noteLogLine(line) {
-  const target = targetIn(line);
-  if (target !== undefined) start(target);
-  else if (CURRENT_UNCHANGED.test(line)) current.unchanged = true;
-}
-
-/** @param {ThreadTarget} target */
-function start(target) {
+/**
+ * @param {string | null} committed
+ * @param {LibraryClient} client
+ */
+function start(committed, client) {
+  /** @type {ThreadTarget} */
+  const target = { committed, database: kinds.get(client) === 'shadow' ? 'shadow' : 'main' };
   current.target = target;
   current.startedAt = performance.now();
-  if (!isAtEnd()) post({ type: 'start', target });
+  if (committed === null) current.ranCurrent = true;
+  post({ type: 'start', target });
+  return target;
 }
 
-/** Whether the next migration is the one before which to stop. */
-function isAtEnd() {
-  return current.before !== null && current.target?.committed === current.before;
+/**
+ * Notes which statement of a text fails.
+ * @template T
+ * @param {LibraryClient} client
+ * @param {string} text
+ * @param {() => Promise<T>} send
+ */
+async function findFailure({ connection }, text, send) {
+  let completed = 0;
+  const count = () => {
+    completed += 1;
+  };
+  const noteFailure = () => {
+    current.failed ??= { text, statement: completed + 1 };
+  };
+  connection.on('commandComplete', count).on('errorMessage', noteFailure);
+  try {
+    return await send();
+  } finally {
+    connection.off('commandComplete', count).off('errorMessage', noteFailure);
+  }
+}
+
+/** A cancel between two statements has no effect, so the next one must not be sent. */
+function refuseStopped() {
+  if (stopped) throw new Error('stopped on request');
 }
 
 /**
@@ -238,11 +239,9 @@ function failureOf(error) {
   };
 }
 
-/** @param {CommandName} name */
-function load(name) {
-  // Only this command, because loading the library's file watcher would double the time.
-  return requireHere(`graphile-migrate/dist/commands/${name}.js`)[name];
-}
+/** Loads only this command, because loading the library's file watcher would double the time. */
+const load = (/** @type {CommandName} */ name) =>
+  requireHere(`graphile-migrate/dist/commands/${name}.js`)[name];
 
 /** @param {ThreadCommand} command */
 async function execute(command) {
@@ -257,34 +256,24 @@ async function execute(command) {
     migrationsFolder: command.migrationsFolder,
     // This file sets them before the first query, because the library fails if the server does not know a setting.
     pgSettings: {},
-    logger: new Logger(() => (/** @type {string} */ _level, /** @type {string} */ line) => noteLogLine(line)),
+    logger: new Logger(() => () => undefined),
   };
   if (command.type === 'apply') await load('watch')(settings, true);
   else if (command.type === 'commit') await load('commit')(settings, command.message);
   else await load(command.type)(settings);
 }
 
-function readSettings() {
-  const { getSettings } = requireHere('graphile-migrate/dist/commands/_common.js');
-  return getSettings({ configFile: input.configFile });
-}
+const readSettings = () =>
+  requireHere('graphile-migrate/dist/commands/_common.js').getSettings({ configFile: input.configFile });
 
 /** @param {ThreadCommand} command */
 async function run(command) {
-  const { limits, before } = command.type === 'migrate' ? command : { limits: {}, before: null };
-  Object.assign(current, {
-    target: null,
-    firstError: undefined,
-    failed: null,
-    unchanged: false,
-    limits,
-    before,
-  });
+  current = command.type === 'migrate' ? begin(command.limits, command.before) : begin({}, null);
   try {
     await execute(command);
-    post({ type: 'done', unchanged: current.unchanged });
+    post({ type: 'done', unchanged: !current.ranCurrent });
   } catch (error) {
-    post(isAtEnd() ? { type: 'done', unchanged: false } : failureOf(error));
+    post(error === END ? { type: 'done', unchanged: false } : failureOf(error));
   } finally {
     // Otherwise the library keeps its pools for another 200 ms, in which the database cannot be dropped.
     requireHere('graphile-migrate/dist/pg.js').clearAllPools();
@@ -300,6 +289,7 @@ parentPort?.on('message', (/** @type {ThreadCommand | StopRequest} */ message) =
 // Loads while the host reads the database and waits for the lock.
 const ready = (async () => {
   replacePool();
+  replaceFunctions();
   for (const name of input.preload) load(name);
   requireAsGraphile('@graphile/logger');
   await readSettings();

@@ -17,7 +17,7 @@ import {
 import { UNKNOWN_HOLDER } from '../session/lock-holder.ts';
 import type { Session } from '../session/session.ts';
 import { capitalized, paragraph, seconds } from '../text.ts';
-import { type Watch, watchBlockers } from './blockers.ts';
+import { Watch, watchBlockers } from './blockers.ts';
 import { cancelThread } from './cancel.ts';
 import { clearAfterFailure, clearInvalidIndexes, worksConcurrently } from './invalid-index.ts';
 import { defaultPrivilegesRemedy, migrationFailedError } from './migration-failure.ts';
@@ -41,13 +41,7 @@ export async function apply(run: Run, session: Session, part: Part, thread: Grap
   await clearInvalidIndexes(run, session, part);
   // The signal may have been aborted before the listener below was added.
   signal.throwIfAborted();
-  const watch: Watch = {
-    current: undefined,
-    blockers: '',
-    blockedSince: undefined,
-    sentAt: [],
-    gaveUpOn: undefined,
-  };
+  const watch = new Watch();
   const cancel = () => {
     cancelThread(session, thread).catch(() => undefined);
   };
@@ -77,7 +71,6 @@ export async function apply(run: Run, session: Session, part: Part, thread: Grap
     signal.removeEventListener('abort', cancel);
     stop.abort();
   }
-  await noteUnreported(run, session, part, watch, outcome);
   if (outcome.type === 'failed') throw await errorOf(run, session, part, watch, outcome);
 }
 
@@ -99,78 +92,22 @@ function limitsOf({ settings, progress }: Run, migration: CommittedMigration): M
 function noteEvent(run: Run, { pending }: Part, watch: Watch, event: ThreadEvent): void {
   if (event.type === 'warning') run.emit(event);
   if (event.type === 'connected') run.progress.pids.add(event.pid);
-  if (event.type === 'sent') watch.sentAt.push(performance.now());
   if (event.type !== 'start' && event.type !== 'end') return;
   const filename = event.target.committed ?? '';
   if (event.type === 'start') {
-    const migration = pending.find((one) => one.filename === filename);
-    const isConcurrent = migration !== undefined && worksConcurrently(migration);
-    watch.current = migration && { migration, isConcurrent, startedAt: performance.now() };
-    watch.blockers = '';
-    watch.blockedSince = undefined;
+    watch.begin(pending.find((one) => one.filename === filename));
     run.emit({ type: 'migration-start', filename });
     run.spans.begin('migration', filename);
   } else {
-    watch.current = undefined;
-    watch.sentAt.pop();
+    watch.begin(undefined);
     noteApplied(run, filename, event.durationMs);
-    run.spans.end();
   }
 }
 
-function noteApplied({ progress, emit }: Run, filename: string, durationMs: number): void {
+function noteApplied({ progress, emit, spans }: Run, filename: string, durationMs: number): void {
   progress.durations.set(filename, durationMs);
   emit({ type: 'migration-end', filename, durationMs });
-}
-
-/**
- * Notes migrations that the history records although the thread did not report their end, because the
- * installed graphile-migrate logs other words than src/graphile/library-words.mjs has.
- * @throws {MigrationFailedError} graphile-migrate ended without an error, and the history lacks one of them.
- */
-async function noteUnreported(
-  run: Run,
-  session: Session,
-  { pending }: Part,
-  { sentAt }: Watch,
-  outcome: ThreadOutcome,
-): Promise<void> {
-  if (sentAt.length === 0 || (outcome.type === 'failed' && !(await session.isAlive()))) return;
-  const { progress } = run;
-  const endedAt = performance.now();
-  const { rows } = await session.query<{ hash: string }>('select hash from graphile_migrate.migrations');
-  const recorded = new Set(rows.map(({ hash }) => hash));
-  const open = pending.filter(({ filename }) => !progress.durations.has(filename)).slice(0, sentAt.length);
-  // The server may have committed the failed migration. The next attempt or run notices that.
-  const failing = outcome.type === 'failed' ? outcome.target?.committed : undefined;
-  const unreported = open.filter(({ filename, hash }) => recorded.has(hash) && filename !== failing);
-  for (const [index, { filename }] of unreported.entries()) {
-    const startedAt = sentAt[index] ?? endedAt;
-    const durationMs = (sentAt[index + 1] ?? endedAt) - startedAt;
-    noteApplied(run, filename, durationMs);
-    run.spans.endMigration(filename, startedAt, durationMs);
-  }
-  const compareVersions = 'version (npm ls graphile-migrate) with the one in package.json of this package';
-  if (unreported.length > 0) {
-    const message = paragraph(
-      'The installed graphile-migrate logs words that this package does not know.',
-      `According to the history, it applied ${namesOf(unreported)}.`,
-      `Compare the installed ${compareVersions}.`,
-    );
-    run.emit({ type: 'warning', message });
-  }
-  const missing = open.filter(({ hash }) => !recorded.has(hash));
-  if (outcome.type === 'failed' || missing.length === 0) return;
-  const message = paragraph(
-    `graphile-migrate ended without an error, but ${run.database.where} does not record ${namesOf(missing)}.`,
-    `Compare its installed ${compareVersions}, and run this again.`,
-    progress.appliedAndKept,
-  );
-  throw new MigrationFailedError(message, null, null, progress.applied);
-}
-
-function namesOf(migrations: readonly CommittedMigration[]): string {
-  return migrations.map(({ filename }) => filename).join(', ');
+  spans.end();
 }
 
 /** SQLSTATEs of lock failures, after which another attempt can succeed (PostgreSQL manual, appendix A). */
@@ -195,6 +132,12 @@ async function errorOf(
   const migration = part.pending.find((one) => one.filename === filename);
   const alive = await session.isAlive();
   if (alive && migration !== undefined) {
+    if (await isRecorded(session, migration)) {
+      noteApplied(run, migration.filename, failure.ranMs);
+      const reason = `${filename} was applied, and then its session failed: ${failure.error.message}.`;
+      const error = migrationFailedError(failure, undefined, run.progress.applied, '');
+      return new TemporaryFailure(reason, error, { atOnce: true });
+    }
     await clearAfterFailure(run, session, part, migration, gaveUpOn === migration);
   }
   const remedy = alive && code === '42501' ? await defaultPrivilegesRemedy(session) : undefined;
@@ -223,6 +166,12 @@ async function errorOf(
   return new TemporaryFailure(reason, error);
 }
 
+/** Whether a migration is in the history, also if its session failed afterwards. */
+async function isRecorded(session: Session, { hash }: CommittedMigration): Promise<boolean> {
+  const { rows } = await session.query(`select from graphile_migrate.migrations where hash = '${hash}'`);
+  return rows.length > 0;
+}
+
 function lockedOutFailure(where: string, applied: readonly string[]): TemporaryFailure {
   const reason = `graphile-migrate itself is running on ${where}.`;
   const message = `${reason} Run this again when it is done; nothing is applied twice.`;
@@ -231,15 +180,11 @@ function lockedOutFailure(where: string, applied: readonly string[]): TemporaryF
 
 /** The error of a migration without a transaction that the run cancelled, since it was blocked for too long. */
 function gaveUpError(
-  { progress, settings }: Run,
+  { settings }: Run,
   { filename }: CommittedMigration,
   blockers: string,
   error: MigrationFailedError,
-): MigrationFailedError | TemporaryFailure {
-  if (progress.durations.has(filename)) {
-    const reason = `${filename} was applied in the moment in which the run gave up waiting for its locks.`;
-    return new TemporaryFailure(reason, error, { atOnce: true });
-  }
+): MigrationFailedError {
   const message = paragraph(
     `Migration ${filename} waited ${seconds(settings.lockWaitMs)} for ${blockers}, and was cancelled.`,
     'End that transaction or wait for its end, and run this again.',

@@ -11,6 +11,7 @@ import {
 } from '../session/lock-holder.ts';
 import type { Session } from '../session/session.ts';
 import type { IndexBuild } from './events.ts';
+import { worksConcurrently } from './invalid-index.ts';
 import type { Run } from './run-state.ts';
 
 const LOOK_MS = 50;
@@ -23,20 +24,23 @@ interface SightRow {
 }
 
 /** The migration that is being applied, and the sessions that block it. */
-export interface Watch {
+export class Watch {
   current:
     | { readonly migration: CommittedMigration; readonly isConcurrent: boolean; readonly startedAt: number }
     | undefined;
   /** The sessions that last blocked it, in words; empty if there were none. */
-  blockers: string;
+  blockers = '';
   blockedSince: number | undefined;
-  /** For each migration whose end is not reported yet: when its SQL was sent, by `performance.now()`. */
-  readonly sentAt: number[];
-  /**
-   * The migration without a transaction that the run cancelled, since it was blocked for longer than the run
-   * may wait.
-   */
+  /** The migration without a transaction that was blocked for longer than the run may wait, and cancelled. */
   gaveUpOn: CommittedMigration | undefined;
+
+  /** The next migration begins, or none. Its predecessor's blockers stay known only until then. */
+  begin(migration: CommittedMigration | undefined): void {
+    const isConcurrent = migration !== undefined && worksConcurrently(migration);
+    this.current = migration && { migration, isConcurrent, startedAt: performance.now() };
+    this.blockers = '';
+    this.blockedSince = undefined;
+  }
 }
 
 /**

@@ -212,12 +212,6 @@ export class Spans {
     return result;
   }
 
-  /** Sends the span of a migration that is not the current part. Times are from `performance.now()`. */
-  endMigration(filename: string, startedAt: number, durationMs: number): void {
-    if (this.#part?.filename === filename) this.#part = undefined;
-    this.#send({ name: 'migration', filename }, startedAt, durationMs);
-  }
-
   endRun(error?: unknown): void {
     const { startedAt } = this.progress;
     this.#send({ name: 'run', filename: null }, startedAt, performance.now() - startedAt, error);
