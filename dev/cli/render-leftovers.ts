@@ -1,5 +1,5 @@
 import type { Output } from '../../src/cli/output.ts';
-import { describeConnection } from '../../src/settings/settings.ts';
+import { describeConnection } from '../../src/settings/database.ts';
 import { capitalized } from '../../src/text.ts';
 import type { WorkflowContext } from '../workflow/databases.ts';
 

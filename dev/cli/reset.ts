@@ -1,6 +1,6 @@
 import { defineCommand } from '../../src/cli/define-command.ts';
 import { DONE } from '../../src/cli/exit-codes.ts';
-import { describeConnection } from '../../src/settings/settings.ts';
+import { describeConnection } from '../../src/settings/database.ts';
 import { count, seconds } from '../../src/text.ts';
 import { failWith } from './render-failure.ts';
 import { withWorkflow, YES_ERASE_OPTION } from './with-workflow.ts';

@@ -1,7 +1,7 @@
 import { defineCommand } from '../../src/cli/define-command.ts';
 import { DONE, FAILED } from '../../src/cli/exit-codes.ts';
 import type { Output } from '../../src/cli/output.ts';
-import { describeConnection } from '../../src/settings/settings.ts';
+import { describeConnection } from '../../src/settings/database.ts';
 import type { ApplyResult } from '../workflow/apply-current.ts';
 import type { WorkflowContext } from '../workflow/databases.ts';
 import { renderFailure } from './render-failure.ts';

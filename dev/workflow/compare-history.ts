@@ -3,8 +3,8 @@ import type { CommittedMigration } from '../../src/graphile/committed-migrations
 import { type MigrationPlan, planMigrations } from '../../src/migrate/plan.ts';
 import { appliedIn, readPreflight } from '../../src/migrate/survey.ts';
 import { withSession } from '../../src/session/session.ts';
-import { databaseOf } from '../../src/settings/database.ts';
-import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
+import { databaseOf, describeConnection } from '../../src/settings/database.ts';
+import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 
 /**

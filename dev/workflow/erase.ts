@@ -3,8 +3,8 @@ import { FilestoreError, type ServerProcess, SettingsError } from '../../src/err
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';
 import { describeProcess } from '../../src/session/lock-holder.ts';
 import { withSession } from '../../src/session/session.ts';
-import { databaseOf } from '../../src/settings/database.ts';
-import { type ConnectionSettings, describeConnection } from '../../src/settings/settings.ts';
+import { databaseOf, describeConnection } from '../../src/settings/database.ts';
+import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import { hostOf, VARIABLES, type WorkflowDatabases } from './databases.ts';
 

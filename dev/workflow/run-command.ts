@@ -3,7 +3,7 @@ import { LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
 import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { isLockedOut } from '../../src/graphile/thread.ts';
 import { UNKNOWN_HOLDER } from '../../src/session/lock-holder.ts';
-import { describeConnection } from '../../src/settings/settings.ts';
+import { describeConnection } from '../../src/settings/database.ts';
 import type { WorkflowContext } from './databases.ts';
 import { type Graphile, startGraphile } from './graphile.ts';
 

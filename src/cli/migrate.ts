@@ -1,7 +1,8 @@
 import { pendingMigrations, runMigrations } from '../db/migrations.ts';
 import { DatabaseAheadError } from '../errors.ts';
 import type { EvaluatedCheck, PendingMigration } from '../migrate/data-checks.ts';
-import { type ConnectionSettings, describeConnection } from '../settings/settings.ts';
+import { describeConnection } from '../settings/database.ts';
+import type { ConnectionSettings } from '../settings/settings.ts';
 import { capitalized, count, paragraph, seconds } from '../text.ts';
 import { ALLOW_AHEAD_OPTION, defineCommand, JSON_OPTION } from './define-command.ts';
 import type { AheadDocument, DryRunDocument, MigrateDocument } from './documents.ts';

@@ -1,6 +1,7 @@
 import { FilestoreError, SettingsError } from '../errors.ts';
 import type { MoveScene } from '../move/actions.ts';
-import { type ConnectionSettings, connectionFrom, describeConnection } from '../settings/settings.ts';
+import { describeConnection } from '../settings/database.ts';
+import { type ConnectionSettings, connectionFrom } from '../settings/settings.ts';
 import { seconds } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { MoveDocument, ReadinessDocument } from './documents.ts';

@@ -1,7 +1,7 @@
 import { migrationStatus } from '../db/migrations.ts';
 import type { Migrator } from '../migrate/survey.ts';
 import { describeHolderAndSince } from '../session/lock-holder.ts';
-import { describeConnection } from '../settings/settings.ts';
+import { describeConnection } from '../settings/database.ts';
 import { capitalized, count } from '../text.ts';
 import { ALLOW_AHEAD_OPTION, defineCommand, JSON_OPTION } from './define-command.ts';
 import type { StatusDocument } from './documents.ts';

@@ -1,5 +1,5 @@
 import { verifySchema } from '../db/migrations.ts';
-import { describeConnection } from '../settings/settings.ts';
+import { describeConnection } from '../settings/database.ts';
 import { capitalized, count, paragraph } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { VerifyDocument } from './documents.ts';

@@ -1,6 +1,6 @@
+import { describeConnection } from '../settings/database.ts';
 import {
   type ConnectionSettings,
-  describeConnection,
   isSet,
   MIGRATION_URL_VARIABLES,
   migrationConnection,

@@ -1,18 +1,21 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { isIP, isIPv6 } from 'node:net';
 import pg, { type ClientConfig, type CustomTypesConfig, type PoolConfig } from 'pg';
 import { SettingsError } from '../errors.ts';
+import { printable } from '../text.ts';
 import { parserOf } from '../value-parsers.ts';
+import type { TlsSettings } from './database-url.ts';
 import {
   CONNECT_TIMEOUT_MS,
   type ConnectionSettings,
   connectionFrom,
-  describeConnection,
   type Environment,
   MIGRATION_PURPOSE,
   migrationConnection,
   missingUrlError,
   nameSession,
 } from './settings.ts';
-import { tlsConfig } from './tls.ts';
 
 /** A database, resolved once for all the connections to it. */
 export interface Database {
@@ -53,6 +56,16 @@ export function resolveDatabase({ connectionString, connection, env }: DatabaseO
 /** @throws {SettingsError} when a certificate file named by the URL cannot be used. */
 export function databaseOf(connection: ConnectionSettings): Database {
   return { config: clientConfig(connection), where: describeConnection(connection) };
+}
+
+/** The database in words without a secret, such as `database "app" on db.example:5432`. */
+export function describeConnection(connection: ConnectionSettings): string {
+  const host = connection.host ?? process.env.PGHOST ?? 'localhost';
+  const port = connection.port ?? process.env.PGPORT ?? 5432;
+  const address = isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
+  return printable(
+    `database "${connection.database}" on ${host.startsWith('/') ? `the socket in ${host}` : address}`,
+  );
 }
 
 /**
@@ -149,6 +162,59 @@ export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,
   };
+}
+
+/**
+ * TLS in the form of Node's tls.connect.
+ * @throws {SettingsError} naming the parameter of the URL whose file is missing or has other content.
+ */
+function tlsConfig(tls: TlsSettings, host: string | undefined) {
+  return {
+    rejectUnauthorized: tls.mode === 'verify',
+    // An older pg, as a dependency of graphile-migrate, does not pass an IP address to TLS. Node would then check the
+    // certificate for "localhost".
+    ...(host !== undefined && isIP(host) !== 0 && { host }),
+    ...(tls.rootCertificate !== undefined && { ca: readCertificate('sslrootcert', tls.rootCertificate) }),
+    ...(tls.certificate !== undefined && { cert: readCertificate('sslcert', tls.certificate) }),
+    ...(tls.key !== undefined && { key: readKey('sslkey', tls.key) }),
+  };
+}
+
+// Node silently ignores a CA file that it cannot read, and then trusts no server.
+function readCertificate(parameter: string, path: string): string {
+  const pem = readPem(parameter, path);
+  parse(parameter, path, 'a certificate', () => new X509Certificate(pem));
+  return pem;
+}
+
+function readKey(parameter: string, path: string): string {
+  const pem = readPem(parameter, path);
+  parse(parameter, path, 'a private key without a passphrase', () => createPrivateKey(pem));
+  return pem;
+}
+
+function parse(parameter: string, path: string, what: string, work: () => unknown): void {
+  try {
+    work();
+  } catch (cause) {
+    throw new SettingsError(
+      parameter,
+      `The database URL's ${parameter} names a file that does not contain ${what} in PEM form: ${path}. Name another file, or remove the parameter.`,
+      { cause },
+    );
+  }
+}
+
+function readPem(parameter: string, path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (cause) {
+    throw new SettingsError(
+      parameter,
+      `The database URL's ${parameter} names a file that cannot be read: ${path}. Correct the path, or remove the parameter.`,
+      { cause },
+    );
+  }
 }
 
 /** Values of the types of rows have the parsers of this package; other values have those that pg has for them. */

@@ -1,7 +1,5 @@
-import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
 import { SettingsError } from '../errors.ts';
-import { printable } from '../text.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
 
 /** Environment variables by name; `process.env` has this shape. */
@@ -128,16 +126,6 @@ function readPooler(value: string | undefined): MigrationSettings['pooler'] {
   throw new SettingsError(
     'FILESTORE_MIGRATION_POOLER',
     'FILESTORE_MIGRATION_POOLER must be refuse (the default), or session for a pooler in session mode. Correct it, or unset it.',
-  );
-}
-
-/** The database in words without a secret, such as `database "app" on db.example:5432`. */
-export function describeConnection(connection: ConnectionSettings): string {
-  const host = connection.host ?? process.env.PGHOST ?? 'localhost';
-  const port = connection.port ?? process.env.PGPORT ?? 5432;
-  const address = isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
-  return printable(
-    `database "${connection.database}" on ${host.startsWith('/') ? `the socket in ${host}` : address}`,
   );
 }
 
