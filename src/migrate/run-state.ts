@@ -64,8 +64,8 @@ export interface MigrationReport {
   readonly durationMs: number;
 }
 
-/** What a run works with, resolved before it begins. */
-export interface RunInput {
+/** A run: what it works with, and its progress over all attempts. */
+export interface Run {
   readonly database: Database;
   readonly settings: MigrationSettings;
   readonly committed: readonly CommittedMigration[];
@@ -77,37 +77,37 @@ export interface RunInput {
   readonly signal: AbortSignal;
   readonly emit: (event: MigrationEvent) => void;
   /** Called with the identity of the database, once the server has answered. */
-  readonly onIdentity?: ((identity: string) => void) | undefined;
-}
-
-/** A run: its input, and its progress over all attempts. */
-export interface Run extends RunInput {
+  readonly onIdentity: ((identity: string) => void) | undefined;
   readonly progress: Progress;
   readonly spans: Spans;
 }
 
-/** The parts of a run's input that a caller already has. */
-export type KnownInput = Partial<Pick<RunInput, 'database' | 'committed' | 'dryRun' | 'onIdentity'>>;
+/** What the caller of a run in this package has resolved already. */
+type Resolved = Partial<
+  Pick<Run, 'database' | 'committed' | 'migrationsFolder' | 'configFile' | 'dryRun' | 'onIdentity'>
+>;
 
 /** Resolves the options of a run, and begins it. */
-export async function openRun(options: RunMigrationsOptions, known: KnownInput = {}): Promise<Run> {
-  return beginRun({
-    database: known.database ?? resolveDatabase(options),
-    settings: { ...migrationSettings(options.env), ...options.settings },
-    committed: known.committed ?? (await readMigrations(options)),
+export async function openRun(options: RunMigrationsOptions, resolved: Resolved = {}): Promise<Run> {
+  const emit = (event: MigrationEvent) => tell(event, options);
+  const committed = resolved.committed ?? (await readMigrations(options));
+  const database = resolved.database ?? resolveDatabase(options);
+  const progress = new Progress();
+  return {
+    dryRun: false,
     migrationsFolder: MIGRATIONS_FOLDER,
     configFile: CONFIG_FILE,
+    onIdentity: undefined,
+    ...resolved,
+    database,
+    settings: { ...migrationSettings(options.env), ...options.settings },
+    committed,
     compareSchema: options.compareSchema ?? true,
-    dryRun: known.dryRun ?? false,
     signal: options.signal ?? new AbortController().signal,
-    emit: (event) => tell(event, options),
-    onIdentity: known.onIdentity,
-  });
-}
-
-export function beginRun(input: RunInput): Run {
-  const progress = new Progress();
-  return { ...input, progress, spans: new Spans(input, progress) };
+    emit,
+    progress,
+    spans: new Spans({ database, emit, progress }),
+  };
 }
 
 /** Reads the migrations of the package. Without `compareSchema`, a missing last file is not noticed. */
@@ -187,10 +187,7 @@ export class Spans {
   readonly #epochMs = Date.now() - performance.now();
   #part: (Part & { readonly startedAt: number }) | undefined;
 
-  constructor(
-    private readonly input: RunInput,
-    private readonly progress: Progress,
-  ) {}
+  constructor(private readonly run: Pick<Run, 'database' | 'emit' | 'progress'>) {}
 
   begin(name: MigrationSpan['name'], filename: string | null = null): void {
     this.#part = { name, filename, startedAt: performance.now() };
@@ -213,19 +210,20 @@ export class Spans {
   }
 
   endRun(error?: unknown): void {
-    const { startedAt } = this.progress;
+    const { startedAt } = this.run.progress;
     this.#send({ name: 'run', filename: null }, startedAt, performance.now() - startedAt, error);
   }
 
-  #send(part: Part, startedAt: number, durationMs: number, error?: unknown): void {
-    this.input.emit({
+  #send(part: Part, startedAt: number, durationMs: number, error: unknown): void {
+    const { database, emit, progress } = this.run;
+    emit({
       type: 'span',
       ...part,
       startedAtMs: this.#epochMs + startedAt,
       durationMs,
-      attempt: this.progress.attempts,
-      database: this.input.database.config.database,
-      serverVersion: this.progress.serverVersion || null,
+      attempt: progress.attempts,
+      database: database.config.database,
+      serverVersion: progress.serverVersion || null,
       error: error === undefined ? null : spanErrorOf(error),
     });
   }

@@ -4,9 +4,9 @@ import type { PackageCopy } from '../../../harness/package-copy.ts';
 import { readCommittedMigrations } from '../../../src/graphile/committed-migrations.ts';
 import type { MigrationEvent } from '../../../src/index.ts';
 import { migrate } from '../../../src/migrate/run.ts';
-import { beginRun, type MigrationReport } from '../../../src/migrate/run-state.ts';
+import { type MigrationReport, openRun } from '../../../src/migrate/run-state.ts';
 import { databaseOf } from '../../../src/settings/database.ts';
-import { type MigrationSettings, migrationSettings } from '../../../src/settings/settings.ts';
+import type { MigrationSettings } from '../../../src/settings/settings.ts';
 
 /** A run of a copy's migrations in this process. */
 export interface CopyRun {
@@ -28,20 +28,18 @@ export interface CopyRunOptions {
 export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions = {}): CopyRun {
   const events: MigrationEvent[] = [];
   const migrationsFolder = join(copy.folder, 'migrations');
-  const start = async () =>
-    migrate(
-      beginRun({
+  const start = async () => {
+    const run = await openRun(
+      { ...options, env: {}, compareSchema: false, onEvent: (event) => events.push(event) },
+      {
         database: databaseOf(connectionTo(url)),
-        settings: { ...migrationSettings({}), ...options.settings },
         committed: await readCommittedMigrations(migrationsFolder),
         migrationsFolder,
         configFile: join(copy.folder, '.gmrc'),
-        compareSchema: false,
-        signal: options.signal ?? new AbortController().signal,
-        emit: (event) => events.push(event),
-        dryRun: false,
-      }),
+      },
     );
+    return migrate(run);
+  };
   const ended = start();
   // A test that awaits it later still gets the error.
   ended.catch(() => undefined);
