@@ -1,7 +1,7 @@
 import { DatabaseAheadError, HistoryDivergedError } from '../../src/errors.ts';
 import type { CommittedMigration } from '../../src/graphile/committed-migrations.ts';
-import { type MigrationPlan, planMigrations } from '../../src/migrate/plan.ts';
-import { appliedIn, readPreflight } from '../../src/migrate/survey.ts';
+import type { MigrationPlan } from '../../src/migrate/plan.ts';
+import { survey } from '../../src/migrate/survey.ts';
 import { withSession } from '../../src/session/session.ts';
 import { databaseOf, describeConnection } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
@@ -16,11 +16,11 @@ export async function readPending(
   connection: ConnectionSettings,
   committed: readonly CommittedMigration[],
 ): Promise<readonly CommittedMigration[]> {
-  const applied = appliedIn(await withSession(databaseOf(connection), readPreflight));
+  const found = await withSession(databaseOf(connection), (session) => survey(session, committed));
   const plan: MigrationPlan =
-    committed.length === 0 && applied.length > 0
-      ? { state: 'ahead', unknown: applied }
-      : planMigrations(committed, applied);
+    committed.length === 0 && found.applied.length > 0
+      ? { state: 'ahead', unknown: found.applied }
+      : found.plan;
   if (plan.state === 'ahead') {
     const names = plan.unknown.map(({ filename }) => filename);
     const what = `it has ${names.join(', ')}, which ${names.length === 1 ? 'is' : 'are'} not among the files`;

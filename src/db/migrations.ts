@@ -8,16 +8,8 @@ import {
   type MigrationReport,
   openRun,
   type RunMigrationsOptions,
-  readMigrations,
 } from '../migrate/run-state.ts';
-import {
-  compareSurveyed,
-  type MigrationStatus,
-  type Survey,
-  statusOf,
-  withSurvey,
-} from '../migrate/survey.ts';
-import { resolveDatabase } from '../settings/database.ts';
+import { compareSurveyed, type MigrationStatus, statusOf, withSurvey } from '../migrate/survey.ts';
 import { capitalized, count, paragraph } from '../text.ts';
 
 /**
@@ -47,7 +39,7 @@ export async function runMigrations(options: RunMigrationsOptions = {}): Promise
  * files, and a history that the role may not read.
  */
 export async function migrationStatus(options: MigrationOptions = {}): Promise<MigrationStatus> {
-  return statusOf(await surveyOnce(options));
+  return withSurvey(options, statusOf);
 }
 
 /**
@@ -74,7 +66,7 @@ export async function pendingMigrations(
  * @throws {HistoryDivergedError} other files were applied. Also throws as {@link migrationStatus} does.
  */
 export async function assertMigrated(options: MigrationOptions = {}): Promise<void> {
-  const found = await surveyOnce(options);
+  const found = await withSurvey(options, (all) => all);
   if (found.plan.state === 'current' || found.plan.state === 'ahead') return;
   const pending = pendingIn(found).map(({ filename }) => filename);
   const message = paragraph(
@@ -96,12 +88,5 @@ export async function assertMigrated(options: MigrationOptions = {}): Promise<vo
  * applied; `SCHEMA_MODEL_INVALID` if the model is missing or damaged.
  */
 export async function verifySchema(options: MigrationOptions = {}): Promise<SchemaCheck> {
-  const committed = await readMigrations();
-  const reader = { committed, database: resolveDatabase(options) };
-  return withSurvey(reader, (found, session) => compareSurveyed(found, session, committed));
-}
-
-async function surveyOnce(options: MigrationOptions): Promise<Survey> {
-  const committed = await readMigrations();
-  return withSurvey({ committed, database: resolveDatabase(options) }, async (found) => found);
+  return withSurvey(options, compareSurveyed);
 }

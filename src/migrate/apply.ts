@@ -38,7 +38,7 @@ export interface Part {
  */
 export async function apply(run: Run, session: Session, part: Part, thread: GraphileThread): Promise<void> {
   const { signal, emit, migrationsFolder } = run;
-  await clearInvalidIndexes(run, session, part);
+  await clearInvalidIndexes(run, session, part.pending);
   // The signal may have been aborted before the listener below was added.
   signal.throwIfAborted();
   const watch = new Watch();
@@ -138,7 +138,7 @@ async function errorOf(
       const error = migrationFailedError(failure, undefined, run.progress.applied, '');
       return new TemporaryFailure(reason, error, { atOnce: true });
     }
-    await clearAfterFailure(run, session, part, migration, gaveUpOn === migration);
+    await clearAfterFailure(run, session, migration, gaveUpOn === migration);
   }
   const remedy = alive && code === '42501' ? await defaultPrivilegesRemedy(session) : undefined;
   const lockFailure = LOCK_FAILURES[code ?? ''];

@@ -39,14 +39,13 @@ export async function cancelThread(session: Session, thread: GraphileThread): Pr
  * Cancels the statement of a server process repeatedly until it has ended, because a cancel between two
  * statements has no effect.
  * @param session Another session on the same server.
- * @param endSessionAt When to end the process's whole session instead, by `performance.now()`. Default:
- * never.
+ * @param endSessionAt When to end the process's whole session instead, by `performance.now()`.
  */
-export async function cancelUntil(
+async function cancelUntil(
   session: Queryable,
   pid: number,
   hasEnded: () => boolean,
-  endSessionAt = Number.POSITIVE_INFINITY,
+  endSessionAt: number,
 ): Promise<void> {
   while (!hasEnded()) {
     const end = performance.now() > endSessionAt ? 'pg_terminate_backend' : 'pg_cancel_backend';

@@ -1,23 +1,21 @@
 import type { SchemaCheck } from '../catalog/drift.ts';
 import { DatabaseAheadError, FilestoreError, type FilestoreErrorCode, RunAbortedError } from '../errors.ts';
-import type { Session } from '../session/session.ts';
 import type { Database } from '../settings/database.ts';
 import { type FleetDatabase, type FleetMember, resolveFleet } from '../settings/fleet-members.ts';
-import {
-  type Environment,
-  type MigrationSettings,
-  migrationSettings,
-  wholeNumber,
-} from '../settings/settings.ts';
+import { type Environment, migrationSettings, wholeNumber } from '../settings/settings.ts';
 import { paragraph, seconds } from '../text.ts';
 import type { MigrationEvent } from './events.ts';
 import { describeStop, migrate } from './run.ts';
-import { listen, type MigrationReport, openRun, readMigrations } from './run-state.ts';
-import { compareSurveyed, type MigrationStatus, type Survey, statusOf, withSurvey } from './survey.ts';
+import {
+  listen,
+  type MigrationReport,
+  openRun,
+  type RunMigrationsOptions,
+  readMigrations,
+} from './run-state.ts';
+import { compareSurveyed, type MigrationStatus, type SurveyWork, statusOf, withSurvey } from './survey.ts';
 
-/**
- * Enough to hide the waits for slow servers. A run that applies something takes a thread and two connections.
- */
+/** Hides the waits for slow servers. A run that applies something takes a thread and two connections. */
 const DEFAULT_CONCURRENCY = 8;
 const MOST_AT_ONCE = 1_000;
 
@@ -34,11 +32,9 @@ export interface FleetOptions<Found> {
   readonly env?: Environment;
 }
 
-export interface MigrateFleetOptions extends FleetOptions<FleetMigration> {
-  /** Takes the place of single settings of the environment, for all databases. */
-  readonly settings?: Partial<MigrationSettings>;
-  /** As for {@link runMigrations}. Default: true. */
-  readonly compareSchema?: boolean;
+export interface MigrateFleetOptions
+  extends FleetOptions<FleetMigration>,
+    Pick<RunMigrationsOptions, 'settings' | 'compareSchema'> {
   /** A database that a later version has migrated is `ahead` and has not failed. Default: false. */
   readonly allowAhead?: boolean;
 }
@@ -69,9 +65,7 @@ export interface FleetFailure {
   readonly durationMs: number;
 }
 
-/**
- * A database that was left alone: `duplicate` has the settings of another one, `not started` is after a stop.
- */
+/** Left alone: a `duplicate` has the settings of another database, and `not started` is after a stop. */
 export interface FleetOmission {
   readonly state: 'duplicate' | 'not started';
 }
@@ -106,10 +100,9 @@ export interface FleetReport<Found> {
  *   ],
  *   concurrency: 4,
  *   onEvent: (event) => console.log(event.name, event.type),
- * }); for (const one of databases) if (one.state === 'failed') console.error(one.name, one.code,
- * one.error.message);
- * @throws {SettingsError} before anything runs: the list cannot be used. The message names each database at
- * fault.
+ * });
+ * for (const one of databases) if (one.state === 'failed') console.error(one.name, one.error.message);
+ * @throws {SettingsError} before anything runs: the list cannot be used. It names each database at fault.
  * @throws {FilestoreError} before anything runs: the migrations of the package cannot be used.
  */
 export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetReport<FleetMigration>> {
@@ -137,7 +130,7 @@ export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetR
  * @throws what {@link migrateFleet} does.
  */
 export async function fleetStatus(options: FleetOptions<FleetStatus>): Promise<FleetReport<FleetStatus>> {
-  return readEach(options, async (found) => statusOf(found));
+  return readEach(options, statusOf);
 }
 
 /**
@@ -154,21 +147,19 @@ export async function verifyFleet(
   return readEach(options, compareSurveyed);
 }
 
+type Timed<Answer> = Answer & { readonly durationMs: number };
+
 async function readEach<Answer>(
-  options: FleetOptions<Answer & { readonly durationMs: number }>,
-  read: (found: Survey, session: Session, committed: Committed) => Promise<Answer>,
-): Promise<FleetReport<Answer & { readonly durationMs: number }>> {
+  options: FleetOptions<Timed<Answer>>,
+  read: SurveyWork<Answer>,
+): Promise<FleetReport<Timed<Answer>>> {
   const committed = await readMigrations();
   return runFleet(options, 0, async (task) => {
     const startedAt = performance.now();
-    const answer = await withSurvey({ ...task, committed }, (found, session) =>
-      read(found, session, committed),
-    );
+    const answer = await withSurvey({}, read, { ...task, committed });
     return { ...answer, durationMs: performance.now() - startedAt };
   });
 }
-
-type Committed = Awaited<ReturnType<typeof readMigrations>>;
 
 /** What is asked about one database. */
 interface Task {
@@ -223,9 +214,10 @@ async function workThrough<Item>(
   signal: AbortSignal,
   work: (item: Item) => Promise<void>,
 ): Promise<void> {
-  const waiting = [...items];
+  const waiting = items.values();
   const workOn = async () => {
-    for (let item = waiting.shift(); item !== undefined && !signal.aborted; item = waiting.shift()) {
+    for (const item of waiting) {
+      if (signal.aborted) return;
       await work(item);
     }
   };
@@ -277,10 +269,7 @@ function errorOfTask({ database, signal }: Task, cause: unknown, silentMs: numbe
   }
   if (silentMs === undefined) return cause instanceof Error ? cause : new Error(String(cause));
   const message = paragraph(
-    paragraph(
-      `Cannot use ${database.where}: it accepted the connection, and did not answer within`,
-      `${seconds(silentMs)}.`,
-    ),
+    `Cannot use ${database.where}: it accepted the connection, and did not answer within ${seconds(silentMs)}.`,
     'Nothing was changed. Check the server, and a pooler or proxy in front of it.',
   );
   return new FilestoreError('CONNECTION_FAILED', message, { cause });

@@ -2,10 +2,9 @@ import { codeOf, type LockHolder, MigrationFailedError, sqlStateOf } from '../er
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
 import { describeHolders, type HolderRow, lockHolder, readHolder } from '../session/lock-holder.ts';
-import type { Queryable, Session } from '../session/session.ts';
+import type { Queryable } from '../session/session.ts';
 import { tokenize } from '../sql-text.ts';
 import { paragraph } from '../text.ts';
-import { cancelUntil } from './cancel.ts';
 import type { Run } from './run-state.ts';
 
 /** An index and its schema, as the catalog has them. */
@@ -48,12 +47,6 @@ function statementText(sql: string): string {
     .join(' ');
 }
 
-/** Pending migrations, and the server process of the session under the lock. */
-interface Indexes {
-  readonly found: { readonly pid: number };
-  readonly pending: readonly CommittedMigration[];
-}
-
 /** For cases without time left, or with a known blocker. */
 const BRIEFLY_MS = 300;
 
@@ -63,20 +56,17 @@ const BRIEFLY_MS = 300;
  */
 export async function clearInvalidIndexes(
   run: Run,
-  session: Session,
-  { found, pending }: Indexes,
+  session: Queryable,
+  pending: readonly CommittedMigration[],
 ): Promise<void> {
   for (const migration of pending) {
     const name = concurrentIndexOf(migration);
     if (name === undefined) continue;
     run.signal.throwIfAborted();
     try {
-      if (await drop(run, session, found, name, patienceOf(run))) {
-        run.emit({
-          type: 'warning',
-          message: `Dropped the invalid index ${name.schema}.${name.index}, left by a failed build.`,
-        });
-      }
+      if (!(await dropInvalidIndex(run, session, name))) continue;
+      const message = `Dropped the invalid index ${name.schema}.${name.index}, left by a failed build.`;
+      run.emit({ type: 'warning', message });
     } catch (error) {
       if (run.signal.aborted || isConnectionLoss(error)) throw error;
       throw cannotRun(migration, error, run.progress.applied);
@@ -84,46 +74,20 @@ export async function clearInvalidIndexes(
   }
 }
 
-/** Tries to drop the invalid index of a failed migration. If it fails, the next run drops it. */
+/**
+ * Tries to drop the invalid index of a failed migration. If it fails, the next run drops it: the failure of the
+ * migration is reported, not one of this cleanup.
+ */
 export async function clearAfterFailure(
   run: Run,
-  session: Session,
-  { found }: Indexes,
+  session: Queryable,
   migration: CommittedMigration,
   gaveUp: boolean,
 ): Promise<void> {
   const name = concurrentIndexOf(migration);
   if (name === undefined) return;
-  // The failure of the migration is reported, not one of this cleanup.
-  const patienceMs = gaveUp || run.signal.aborted ? BRIEFLY_MS : patienceOf(run);
-  await drop(run, session, found, name, patienceMs).catch(() => undefined);
-}
-
-/** The lock timeout of migrations; 0 means no limit. */
-function patienceOf({ settings }: Run): number {
-  return settings.lockTimeoutMs || settings.lockWaitMs;
-}
-
-async function drop(
-  run: Run,
-  session: Session,
-  found: Indexes['found'],
-  name: IndexName,
-  patienceMs: number,
-) {
-  const done = new AbortController();
-  const onAbort = async () => {
-    const other = await session.openAnother();
-    await cancelUntil(other, found.pid, () => done.signal.aborted).finally(() => other.close());
-  };
-  const cancel = () => onAbort().catch(() => undefined);
-  run.signal.addEventListener('abort', cancel);
-  try {
-    return await dropInvalidIndex(session, name, patienceMs);
-  } finally {
-    run.signal.removeEventListener('abort', cancel);
-    done.abort();
-  }
+  const patienceMs = gaveUp || run.signal.aborted ? BRIEFLY_MS : undefined;
+  await dropInvalidIndex(run, session, name, patienceMs).catch(() => undefined);
 }
 
 function cannotRun(migration: CommittedMigration, cause: unknown, applied: readonly string[]): Error {
@@ -132,8 +96,8 @@ function cannotRun(migration: CommittedMigration, cause: unknown, applied: reado
   const reason = isBusy
     ? `${migration.filename} cannot run yet: ${why}.`
     : paragraph(
-        `${migration.filename} cannot run, because the invalid index of an earlier attempt cannot be`,
-        `dropped: ${why}.`,
+        `${migration.filename} cannot run, because the invalid index of an earlier attempt cannot be dropped:`,
+        `${why}.`,
       );
   const error = new MigrationFailedError(
     `Migration ${reason} ${isBusy ? 'Run this again when they have ended.' : 'Fix the cause, and run this again.'}`,
@@ -148,15 +112,16 @@ function cannotRun(migration: CommittedMigration, cause: unknown, applied: reado
 /**
  * Drops the invalid index of a failed or killed concurrent build, which "create index concurrently if not
  * exists" would skip silently. It drops only an invalid index of exactly that schema and name, and never
- * during a build.
- * @param patienceMs Milliseconds to wait for sessions that use the table; at least 1.
+ * during a build. If the run is stopped while it waits, its session ends, and the server ends the drop.
+ * @param patienceMs How long to wait for sessions that use the table. Default: the lock timeout of migrations.
  * @returns whether there was one.
  * @throws {IndexBusyError} a session builds an index on the table, or used the table for longer than that.
  */
 async function dropInvalidIndex(
+  { settings }: Run,
   session: Queryable,
   { schema, index }: IndexName,
-  patienceMs: number,
+  patienceMs = settings.lockTimeoutMs || settings.lockWaitMs,
 ): Promise<boolean> {
   const { rows } = await session.query<{ name: string; table: number }>(
     `select pg_catalog.format('%I.%I', n.nspname, c.relname) as name, i.indrelid as table
@@ -168,15 +133,10 @@ async function dropInvalidIndex(
   const [found] = rows;
   if (found === undefined) return false;
   // An autovacuum has no role. It builds no index, and the server cancels it for a waiting drop.
-  const builders = await usersOf(
-    session,
-    found.table,
-    "l.mode = 'ShareUpdateExclusiveLock' and a.usesysid is not null",
-  );
-  if (builders.length > 0) {
-    throw new IndexBusyError(
-      `index ${found.name} is incomplete, and its table is in use by ${describeHolders(builders)}`,
-    );
+  const isBuilding = "l.mode = 'ShareUpdateExclusiveLock' and a.usesysid is not null";
+  const builders = describeHolders(await usersOf(session, found.table, isBuilding));
+  if (builders !== '') {
+    throw new IndexBusyError(`index ${found.name} is incomplete, and its table is in use by ${builders}`);
   }
   const waitMs = Math.max(1, Math.round(patienceMs));
   await session.query(`set lock_timeout = ${waitMs}; set statement_timeout = 0`);
@@ -185,12 +145,9 @@ async function dropInvalidIndex(
     await session.query(`drop index concurrently if exists ${found.name}`);
   } catch (error) {
     if (codeOf(error) !== '55P03') throw error;
-    const users = describeHolders(await usersOf(session, found.table, 'true'));
+    const users = describeHolders(await usersOf(session, found.table, 'true')) || 'others';
     throw new IndexBusyError(
-      paragraph(
-        `the invalid index ${found.name} of a failed build cannot be dropped while its table is in`,
-        `use by ${users === '' ? 'others' : users}`,
-      ),
+      `the invalid index ${found.name} of a failed build cannot be dropped while its table is in use by ${users}`,
       { cause: error },
     );
   }
@@ -201,10 +158,7 @@ async function dropInvalidIndex(
 /** An invalid index exists, but other sessions block its drop. This is temporary. */
 class IndexBusyError extends Error {}
 
-/**
- * The holders of locks on a table. A copy of this database has a table with the same oid, so the database
- * counts too.
- */
+/** The holders of locks on a table. A copy of this database has a table with the same oid. */
 async function usersOf(session: Queryable, table: number, condition: string): Promise<readonly LockHolder[]> {
   const { rows } = await session.query<{ readonly holder: HolderRow }>(
     // One row for each holder, however many locks it has.

@@ -10,7 +10,7 @@ import {
 } from '../session/lock-holder.ts';
 import { refusePooler } from '../session/pooler.ts';
 import { lastRows, type Session, withSession } from '../session/session.ts';
-import type { Database } from '../settings/database.ts';
+import { type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
 import { underPinnedSettings } from '../settings/server-settings.ts';
 import { capitalized, paragraph } from '../text.ts';
 import {
@@ -22,16 +22,15 @@ import {
   refuseDiverged,
   whyNotComparable,
 } from './plan.ts';
+import { type Run, readMigrations } from './run-state.ts';
 
-/** The state of a database before a run. */
-export interface Preflight {
+/** A database before a run, and how its history compares with the files. */
+export interface Survey {
   /** The database in words without a secret. */
   readonly where: string;
   /** The server's version, such as `18.4`. */
   readonly serverVersion: string;
-  /**
-   * Id of the server process that answered. Behind a pooler, it differs from the one sent at the connection.
-   */
+  /** The server process that answered. Behind a pooler, it differs from the one sent at the connection. */
   readonly pid: number;
   /**
    * Equal for two connections to one database, also if they name its host differently. Has the start time of
@@ -44,14 +43,14 @@ export interface Preflight {
   readonly readOnly: boolean;
   /** True if triggers do not fire in this role's sessions, and it may not change that. */
   readonly triggersDisabled: boolean;
-  /** The table graphile_migrate.migrations; null where there is none. */
-  readonly history: readonly AppliedMigration[] | 'unreadable' | null;
   /** Whether both tables of graphile-migrate exist. */
   readonly bookkeepingIsWhole: boolean;
-  /** Whether any table, view or type is in the schema, migrated or not. */
-  readonly hasObjects: boolean;
+  /** Whether tables exist without a history. They are kept, and the migrations run over them. */
+  readonly adopting: boolean;
   /** The holders of the locks of migrations on this database. */
   readonly migrators: readonly Migrator[];
+  readonly applied: readonly AppliedMigration[];
+  readonly plan: MigrationPlan;
 }
 
 /**
@@ -59,14 +58,6 @@ export interface Preflight {
  * take the locks.
  */
 export type Migrator = LockHolder & { readonly lock: 'filestore' | 'graphile-migrate' };
-
-/** A database, and how its history compares with the files. */
-export interface Survey extends Preflight {
-  readonly applied: readonly AppliedMigration[];
-  readonly plan: MigrationPlan;
-  /** Whether tables exist without a history. They are kept, and the migrations run over them. */
-  readonly adopting: boolean;
-}
 
 /** How the history of a database compares with the migrations of this package. */
 export interface MigrationStatus {
@@ -169,35 +160,46 @@ select
   pg_catalog.current_setting('filestore.migrators')::json as migrators
 `);
 
-type Row = Omit<Preflight, 'where' | 'history' | 'migrators'> & {
+interface Row extends Omit<Survey, 'where' | 'adopting' | 'migrators' | 'applied' | 'plan'> {
   readonly migrators: readonly { readonly holder: HolderRow; readonly lock: Migrator['lock'] }[];
+  /** The table graphile_migrate.migrations; null where there is none. */
   readonly history:
     | readonly (Omit<AppliedMigration, 'appliedAt'> & { readonly appliedAt: string })[]
     | 'unreadable'
     | null;
-};
+  /** Whether any table, view or type is in the schema, migrated or not. */
+  readonly hasObjects: boolean;
+}
 
-/** Reads a database and compares it with the files. Refuses only a history that may not be read. */
+/**
+ * Reads a database and compares it with the files.
+ * @throws {FilestoreError} `HISTORY_UNREADABLE`, and `POOLER_IN_BETWEEN` if `pooler` is given.
+ */
 export async function survey(
   session: Session,
   committed: readonly CommittedMigration[],
   pooler?: 'refuse' | 'session',
 ): Promise<Survey> {
-  const preflight = await readPreflight(session);
-  if (pooler !== undefined) await refusePooler(session, preflight.pid, pooler);
-  const applied = appliedIn(preflight);
+  const [row] = await lastRows<Row>(session, LOOK);
+  if (row === undefined) throw new Error('the server returned no row');
+  const { where } = session.database;
+  const { history, hasObjects, migrators, serverVersion, ...rest } = row;
+  if (pooler !== undefined) await refusePooler(session, row.pid, pooler);
+  if (history === 'unreadable') throw unreadableError(where);
+  const applied = (history ?? []).map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) }));
   return {
-    ...preflight,
+    ...rest,
+    where,
+    serverVersion: serverVersion.split(' ')[0] ?? serverVersion,
+    migrators: migrators.map(({ holder, lock }) => ({ ...readHolder(holder), lock })),
     applied,
     plan: planMigrations(committed, applied),
-    adopting: preflight.hasObjects && applied.length === 0,
+    adopting: hasObjects && applied.length === 0,
   };
 }
 
-/** The migrations that a database records; none without a history. */
-export function appliedIn({ where, history }: Preflight): readonly AppliedMigration[] {
-  if (history !== 'unreadable') return history ?? [];
-  throw new FilestoreError(
+function unreadableError(where: string): FilestoreError {
+  return new FilestoreError(
     'HISTORY_UNREADABLE',
     paragraph(
       `${capitalized(where)} was migrated, but this role may not read its history. Grant the rights:`,
@@ -206,40 +208,30 @@ export function appliedIn({ where, history }: Preflight): readonly AppliedMigrat
   );
 }
 
-/** Reads the state of a database. */
-export async function readPreflight(session: Session): Promise<Preflight> {
-  const [row] = await lastRows<Row>(session, LOOK);
-  if (row === undefined) throw new Error('the server returned no row');
-  const { history } = row;
-  return {
-    ...row,
-    where: session.database.where,
-    migrators: row.migrators.map(({ holder, lock }) => ({ ...readHolder(holder), lock })),
-    serverVersion: row.serverVersion.split(' ')[0] ?? row.serverVersion,
-    history:
-      history === null || history === 'unreadable'
-        ? history
-        : history.map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) })),
-  };
-}
+/** Uses the survey of a database, and its session. */
+export type SurveyWork<T> = (
+  found: Survey,
+  session: Session,
+  committed: readonly CommittedMigration[],
+) => T | Promise<T>;
 
-/** Surveys a database, and uses the session for `work`. */
+/**
+ * Surveys a database for `work`.
+ * @param resolved What the caller has resolved already.
+ */
 export async function withSurvey<T>(
-  reader: {
-    readonly database: Database;
-    readonly committed: readonly CommittedMigration[];
-    readonly signal?: AbortSignal;
-    readonly onIdentity?: (identity: string) => void;
-  },
-  work: (found: Survey, session: Session) => Promise<T>,
+  options: DatabaseOptions,
+  work: SurveyWork<T>,
+  resolved: Partial<Pick<Run, 'database' | 'committed' | 'onIdentity' | 'signal'>> = {},
 ): Promise<T> {
-  const { database, committed, signal, onIdentity } = reader;
+  const committed = resolved.committed ?? (await readMigrations());
+  const database = resolved.database ?? resolveDatabase(options);
   const surveyAndWork = async (session: Session) => {
     const found = await survey(session, committed);
-    onIdentity?.(found.identity);
-    return work(found, session);
+    resolved.onIdentity?.(found.identity);
+    return work(found, session, committed);
   };
-  return withSession(database, surveyAndWork, signal);
+  return withSession(database, surveyAndWork, resolved.signal);
 }
 
 /** The status that a survey shows. */
