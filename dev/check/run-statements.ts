@@ -29,7 +29,7 @@ async function failedChecks(client: pg.Client, source: SqlSource): Promise<reado
   return checks.flatMap(({ line }, index) => {
     const outcome = outcomes[index];
     if (outcome === undefined || outcome.state === 'passed') return [];
-    const what = `has a check that ${outcome.state === 'false' ? 'returned false' : outcome.reason}`;
+    const what = `has a check that ${outcome.reason ?? 'returned false'}`;
     const remedy = 'Correct the check, or the rows that it is about.';
     return [{ ...source.placeOf(line), what, remedy }];
   });

@@ -16,14 +16,12 @@ import { asSentence, capitalized, count, paragraph, printable, seconds } from '.
 import type { Run } from './run-state.ts';
 
 /** What a check returned. */
-export type CheckOutcome =
-  | { readonly state: 'passed' }
-  /** It returned false. */
-  | { readonly state: 'false' }
-  /** It uses an object that does not exist, such as one that an earlier migration creates. */
-  | { readonly state: 'not possible'; readonly reason: string }
-  /** It cannot be evaluated, or returned no boolean. `reason` continues a sentence about the check. */
-  | { readonly state: 'wrong'; readonly reason: string };
+export interface CheckOutcome {
+  /** `not possible`: it uses an object that does not exist, such as one that an earlier migration creates. */
+  readonly state: 'passed' | 'failed' | 'not possible';
+  /** Why it could not be evaluated, continuing a sentence about the check; null if it returned true or false. */
+  readonly reason: string | null;
+}
 
 /** A check of a pending migration, evaluated before any of them is applied. */
 export interface EvaluatedCheck {
@@ -31,10 +29,7 @@ export interface EvaluatedCheck {
   readonly message: string;
   /** Line of the message in the file, from 1. */
   readonly line: number;
-  /**
-   * `later`: it needs something that an earlier pending migration may create, so it is evaluated after that
-   * one.
-   */
+  /** `later`: it is evaluated after an earlier pending migration, which may create what it needs. */
   readonly state: 'passed' | 'failed' | 'later';
   /** Why it could not be evaluated; null if it returned true or false. */
   readonly reason: string | null;
@@ -52,10 +47,7 @@ export interface PendingMigration {
   readonly checks: readonly EvaluatedCheck[];
 }
 
-/**
- * SQLSTATEs of objects that do not exist (PostgreSQL manual, appendix A): table, column, function, type,
- * schema.
- */
+/** SQLSTATEs of missing tables, columns, functions, types and schemas (PostgreSQL manual, appendix A). */
 const MISSING = /^(42P01|42703|42883|42704|3F000)$/;
 const BOOLEAN_OID = 16;
 
@@ -69,16 +61,15 @@ export async function evaluatePending(
   session: Queryable,
   pending: readonly CommittedMigration[],
 ): Promise<readonly PendingMigration[]> {
-  const checksOf = new Map(pending.map((migration) => [migration, readProperChecks(migration)]));
-  const all = [...checksOf.values()].flat();
-  const outcomes = await evaluateDataChecks(session, all, settings.checkTimeoutMs);
-  const evaluated = pending.map((migration, index) => ({
-    filename: migration.filename,
-    message: migration.message,
-    sql: migration.body,
-    transaction: migration.transaction,
-    checks: (checksOf.get(migration) ?? []).map((check) =>
-      describeOutcome(check, outcomes[all.indexOf(check)], index === 0),
+  const checksOf = pending.map(readProperChecks);
+  const outcomes = (await evaluateDataChecks(session, checksOf.flat(), settings.checkTimeoutMs)).values();
+  const evaluated = pending.map(({ filename, message, body, transaction }, index) => ({
+    filename,
+    message,
+    sql: body,
+    transaction,
+    checks: (checksOf[index] ?? []).map((check) =>
+      describeOutcome(check, outcomes.next().value, index === 0),
     ),
   }));
   const failure = dryRun ? undefined : failureOfChecks(database.where, evaluated, progress.applied);
@@ -86,16 +77,15 @@ export async function evaluatePending(
   return evaluated;
 }
 
+/** @param isFirst No earlier migration can create an object that the first one lacks. */
 function describeOutcome(
   { message, line }: DataCheck,
   outcome: CheckOutcome | undefined,
   isFirst: boolean,
 ): EvaluatedCheck {
-  const reason = outcome !== undefined && 'reason' in outcome ? outcome.reason : null;
-  if (outcome?.state === 'passed') return { message, line, state: 'passed', reason };
-  // No earlier migration can create an object that the first one lacks.
-  const isLater = outcome?.state === 'not possible' && !isFirst;
-  return { message, line, state: isLater ? 'later' : 'failed', reason };
+  const { state = 'failed', reason = null } = outcome ?? {};
+  if (state !== 'not possible') return { message, line, state, reason };
+  return { message, line, state: isFirst ? 'failed' : 'later', reason };
 }
 
 /** The number of migrations before the first one whose checks cannot be evaluated yet. */
@@ -133,10 +123,10 @@ export function failureOfChecks(
   const before = applied.length === 0 ? 'Nothing was applied.' : `Applied before: ${applied.join(', ')}.`;
   return new MigrationCheckFailedError(
     paragraph(
-      `${capitalized(where)} does not pass ${count(failed.length, 'check')} of its pending`,
-      'migrations.',
-      `${failed.map(describeFailedCheck).join(' ')} ${before} Correct the data, and run this again;`,
-      'a check that is wrong itself needs a new release.',
+      `${capitalized(where)} does not pass ${count(failed.length, 'check')} of its pending migrations.`,
+      ...failed.map(describeFailedCheck),
+      before,
+      'Correct the data, and run this again; a check that is wrong itself needs a new release.',
     ),
     failed,
     applied,
@@ -144,9 +134,8 @@ export function failureOfChecks(
 }
 
 function describeFailedCheck({ filename, line, message, reason }: FailedCheck): string {
-  return asSentence(
-    `${filename}, line ${line}: ${reason === null ? message : `the check "${message}" ${reason}`}`,
-  );
+  const what = reason === null ? message : `the check "${message}" ${reason}`;
+  return asSentence(`${filename}, line ${line}: ${what}`);
 }
 
 /**
@@ -178,39 +167,36 @@ ${settingStatement(settings, { isLocal: true })}`;
 
 async function evaluate(session: Queryable, check: DataCheck, timeoutMs: number): Promise<CheckOutcome> {
   await session.query('savepoint before_check');
-  let outcome: CheckOutcome;
-  try {
-    outcome = judge(await session.query(check.sql));
-  } catch (error) {
+  const outcome = await session.query(check.sql).then(judge, (error) => {
     if (isConnectionLoss(error) || !(error instanceof Error)) throw error;
-    outcome = describeError(error, check, timeoutMs);
-  }
+    return describeError(error, check, timeoutMs);
+  });
   await session.query('rollback to savepoint before_check');
   return outcome;
 }
 
 function judge({ rows, fields }: pg.QueryResult): CheckOutcome {
-  const wrong = (reason: string) => ({ state: 'wrong', reason }) as const;
   const [field, ...others] = fields;
+  const failed = (reason: string | null) => ({ state: 'failed', reason }) as const;
   if (field === undefined || others.length > 0)
-    return wrong(`returned ${fields.length} columns instead of one`);
-  if (rows.length !== 1) return wrong(`returned ${rows.length} rows instead of one`);
-  if (field.dataTypeID !== BOOLEAN_OID) return wrong('returned something other than a boolean');
+    return failed(`returned ${fields.length} columns instead of one`);
+  if (rows.length !== 1) return failed(`returned ${rows.length} rows instead of one`);
+  if (field.dataTypeID !== BOOLEAN_OID) return failed('returned something other than a boolean');
   const value: unknown = rows[0][field.name];
-  if (value === null) return wrong('returned null instead of true');
-  return { state: value === true ? 'passed' : 'false' };
+  if (value === null) return failed('returned null instead of true');
+  return value === true ? { state: 'passed', reason: null } : failed(null);
 }
 
 function describeError(error: Error, check: DataCheck, timeoutMs: number): CheckOutcome {
   const code = sqlStateOf(error) ?? '';
   if (code === '57014') {
-    const limit = `or after ${seconds(timeoutMs)} (FILESTORE_MIGRATION_CHECK_TIMEOUT_MS)`;
-    return { state: 'wrong', reason: `was cancelled, by a user${timeoutMs === 0 ? '' : ` ${limit}`}` };
+    const limit = ` or after ${seconds(timeoutMs)} (FILESTORE_MIGRATION_CHECK_TIMEOUT_MS)`;
+    return { state: 'failed', reason: `was cancelled, by a user${timeoutMs === 0 ? '' : limit}` };
   }
   const { position } = error as Error & { readonly position?: string };
   const { line, column } = placeAt(check.sql, Number(position ?? Number.NaN));
   const at = position === undefined ? '' : ` at line ${check.line + line}, column ${column}`;
   const hint = code === '25006' ? ', and a check may only read' : '';
   const reason = `fails${at}: ${error.message}${code === '' ? '' : ` (SQLSTATE ${code})`}${hint}`;
-  return { state: MISSING.test(code) ? 'not possible' : 'wrong', reason: printable(reason) };
+  return { state: MISSING.test(code) ? 'not possible' : 'failed', reason: printable(reason) };
 }

@@ -94,9 +94,7 @@ interface Steps {
   readonly schema: SchemaCheck;
 }
 
-/**
- * The steps of a run, in order: survey, lock, refuse, check, apply, verify. A dry run ends after the checks.
- */
+/** The steps of a run: survey, lock, refuse, check, apply, verify. A dry run ends after the checks. */
 async function takeSteps(run: Run, session: Session): Promise<Steps> {
   const { spans } = run;
   const found = await spans.measure('survey', () => surveyFirst(run, session));
@@ -106,7 +104,7 @@ async function takeSteps(run: Run, session: Session): Promise<Steps> {
     const { startMigrateThread } = await import('../graphile/thread.ts');
     let thread = run.dryRun ? undefined : startMigrateThread(run);
     try {
-      const { lock, refuseConflicts, evaluatePending, countReady, apply } = await loadSteps();
+      const [{ lock }, { refuseConflicts }, { evaluatePending, countReady }, { apply }] = await loadSteps();
       if (run.compareSchema) await readCommittedModel();
       const locked = run.dryRun ? found : await spans.measure('lock', () => lock(run, session));
       if (locked.adopting) await refuseConflicts(session, run.committed);
@@ -126,32 +124,28 @@ async function takeSteps(run: Run, session: Session): Promise<Steps> {
 }
 
 /** Loaded only when needed: most runs have nothing to apply. */
-async function loadSteps() {
-  const [{ lock }, { refuseConflicts }, { evaluatePending, countReady }, { apply }] = await Promise.all([
+const loadSteps = () =>
+  Promise.all([
     import('./migration-lock.ts'),
     import('../catalog/drift.ts'),
     import('./data-checks.ts'),
     import('./apply.ts'),
   ]);
-  return { lock, refuseConflicts, evaluatePending, countReady, apply };
-}
 
-/**
- * Waits for a server that is starting. After a first connection, a failed one is reported as a lost
- * connection.
- */
+/** Waits for a server that is starting. After a first connection, a failed one counts as a lost connection. */
 async function connect({ database, settings, signal, emit, progress }: Run): Promise<Session> {
   const waitMs = settings.connectWaitMs;
-  const session = await openSession(database, {
-    waitMs,
-    signal,
-    onWaiting: (reason) => emit({ type: 'waiting', for: 'server', reason, atMostMs: waitMs }),
-    onSilent: (message) => emit({ type: 'warning', message }),
-  }).catch((error) => {
+  try {
+    return await openSession(database, {
+      waitMs,
+      signal,
+      onWaiting: (reason) => emit({ type: 'waiting', for: 'server', reason, atMostMs: waitMs }),
+      onSilent: (message) => emit({ type: 'warning', message }),
+    });
+  } catch (error) {
     if (progress.attempts === 1 || !hasCode(error, 'CONNECTION_FAILED')) throw error;
     throw connectionLostError(database.where, error.cause, progress.applied);
-  });
-  return session;
+  }
 }
 
 async function surveyFirst(run: Run, session: Session): Promise<Survey> {
