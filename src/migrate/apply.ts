@@ -32,10 +32,7 @@ export interface Part {
   readonly next: CommittedMigration | undefined;
 }
 
-/**
- * Applies a part of the pending migrations, and watches what blocks them. Returns when all are applied, or
- * throws.
- */
+/** Applies a part of the pending migrations, and watches what blocks them. Throws unless all are applied. */
 export async function apply(run: Run, session: Session, part: Part, thread: GraphileThread): Promise<void> {
   const { signal, emit, migrationsFolder } = run;
   await clearInvalidIndexes(run, session, part.pending);

@@ -99,10 +99,7 @@ function untilNextLook({ current }: Watch): number {
   return Math.min(Math.max(LOOK_MS, (performance.now() - current.startedAt) / 10), REPORT_EVERY_MS);
 }
 
-/**
- * Concurrent index work waits for the snapshots of others, and each look has one. So the first look is after
- * a second.
- */
+/** Concurrent index work waits for the snapshots of others, and each look has one. So it is rare. */
 function isTimeToLook({ current }: Watch): boolean {
   if (current === undefined) return false;
   return !current.isConcurrent || performance.now() - current.startedAt >= REPORT_EVERY_MS;

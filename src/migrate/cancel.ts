@@ -14,43 +14,27 @@ const END_MS = 900;
  */
 export async function cancelThread(session: Session, thread: GraphileThread): Promise<void> {
   thread.stop();
-  const endSessionAt = performance.now() + CANCEL_MS;
-  const overdue = AbortSignal.timeout(END_MS);
-  const onOverdue = () => {
-    thread.end().catch(() => undefined);
-  };
-  overdue.addEventListener('abort', onOverdue);
-  try {
-    const pid = thread.pid();
-    if (pid === undefined) return;
-    const canceller = (await session.isAlive()) ? session : await session.openAnother(overdue);
-    try {
-      await cancelUntil(canceller, pid, thread.hasEnded, endSessionAt);
-    } finally {
-      if (canceller !== session) await canceller.close();
-    }
-  } finally {
-    await thread.end();
-    overdue.removeEventListener('abort', onOverdue);
-  }
+  const cancelled = cancelStatement(session, thread).catch(() => undefined);
+  await Promise.race([cancelled, delay(END_MS, undefined, { ref: false })]);
+  await thread.end();
 }
 
-/**
- * Cancels the statement of a server process repeatedly until it has ended, because a cancel between two
- * statements has no effect.
- * @param session Another session on the same server.
- * @param endSessionAt When to end the process's whole session instead, by `performance.now()`.
- */
-async function cancelUntil(
-  session: Queryable,
-  pid: number,
-  hasEnded: () => boolean,
-  endSessionAt: number,
-): Promise<void> {
-  while (!hasEnded()) {
-    const end = performance.now() > endSessionAt ? 'pg_terminate_backend' : 'pg_cancel_backend';
-    await session.query(`select pg_catalog.${end}(${pid})`);
-    await delay(CANCEL_EVERY_MS);
+/** Cancels until the thread has ended, because a cancel between two statements has no effect. */
+async function cancelStatement(session: Session, thread: GraphileThread): Promise<void> {
+  const pid = thread.pid();
+  if (pid === undefined) return;
+  const endSessionAt = performance.now() + CANCEL_MS;
+  const canceller = (await session.isAlive())
+    ? session
+    : await session.openAnother(AbortSignal.timeout(END_MS));
+  try {
+    while (!thread.hasEnded()) {
+      const end = performance.now() > endSessionAt ? 'pg_terminate_backend' : 'pg_cancel_backend';
+      await canceller.query(`select pg_catalog.${end}(${pid})`);
+      await delay(CANCEL_EVERY_MS);
+    }
+  } finally {
+    if (canceller !== session) await canceller.close();
   }
 }
 

@@ -62,10 +62,7 @@ export type MigrationEvent =
   | { readonly type: 'waiting'; readonly for: 'server'; readonly reason: string; readonly atMostMs: number }
   | { readonly type: 'waiting'; readonly for: 'lock'; readonly holder: LockHolder; readonly atMostMs: number }
   | { readonly type: 'migration-start'; readonly filename: string }
-  /**
-   * A migration has been running for a while; sent about once a second while it is blocked or builds an
-   * index.
-   */
+  /** Sent about once a second while a migration is blocked or builds an index. */
   | {
       readonly type: 'progress';
       readonly filename: string;
@@ -98,8 +95,11 @@ export function describeEvent(event: MigrationEvent): string {
 
 function describe(event: MigrationEvent): string {
   switch (event.type) {
-    case 'plan':
-      return describePlan(event);
+    case 'plan': {
+      const over = event.adopting ? ', over existing tables without a history' : '';
+      const what = `${count(event.pending.length, 'migration')} to apply${over}`;
+      return `${capitalized(event.database)} (PostgreSQL ${event.serverVersion}): ${what}`;
+    }
     case 'waiting':
       return event.for === 'server'
         ? `Waiting up to ${seconds(event.atMostMs)}: ${event.reason}`
@@ -113,36 +113,25 @@ function describe(event: MigrationEvent): string {
       return `${event.filename}: running for ${seconds(event.runningMs)}${describeProgress(event)}`;
     case 'migration-end':
       return `OK  ${event.filename}  (${Math.round(event.durationMs)} ms)`;
-    case 'retry':
+    case 'retry': {
+      const { reason, lockWaitedMs, delayMs, attempt } = event;
       return paragraph(
-        `${event.reason}${describeLockWait(event.lockWaitedMs)}`,
-        `Trying again in ${seconds(event.delayMs)} (attempt ${event.attempt}).`,
+        reason,
+        lockWaitedMs !== null && `Other sessions may have waited ${seconds(lockWaitedMs)} behind it.`,
+        `Trying again in ${seconds(delayMs)} (attempt ${attempt}).`,
       );
+    }
     case 'warning':
       return `Warning: ${event.message}`;
-    case 'span':
-      return describeSpan(event);
+    case 'span': {
+      const { filename, name, error, durationMs } = event;
+      const how = error === null ? 'took' : `failed (${error.code}) after`;
+      return `${filename ?? name} ${how} ${Math.round(durationMs)} ms`;
+    }
   }
 }
 
-type EventOf<Type extends MigrationEvent['type']> = Extract<MigrationEvent, { readonly type: Type }>;
-
-function describePlan({ database, serverVersion, pending, adopting }: EventOf<'plan'>): string {
-  const over = adopting ? ', over existing tables without a history' : '';
-  const what = `${count(pending.length, 'migration')} to apply${over}`;
-  return `${capitalized(database)} (PostgreSQL ${serverVersion}): ${what}`;
-}
-
-function describeSpan({ filename, name, error, durationMs }: MigrationSpan): string {
-  const how = error === null ? 'took' : `failed (${error.code}) after`;
-  return `${filename ?? name} ${how} ${Math.round(durationMs)} ms`;
-}
-
-function describeLockWait(lockWaitedMs: number | null): string {
-  return lockWaitedMs === null ? '' : ` Other sessions may have waited ${seconds(lockWaitedMs)} behind it.`;
-}
-
-function describeProgress(event: EventOf<'progress'>): string {
+function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
   const parts: string[] = [];
   // First, because a terminal cuts long lines.
   if (event.blockedBy.length > 0) parts.push(`, waits for ${describeHolders(event.blockedBy)}`);

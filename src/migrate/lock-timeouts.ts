@@ -1,7 +1,4 @@
-/**
- * Waits for a table's lock that timed out. Other sessions that use the table may have waited behind each of
- * them.
- */
+/** Waits for a table's lock that timed out. Other sessions may have waited behind each of them. */
 export interface LockTimeouts {
   readonly count: number;
   /** Sum in milliseconds. */

@@ -30,8 +30,7 @@ export async function lock(run: Run, session: Session): Promise<Survey> {
       locked ||= await tryLock(session);
       const found = await survey(session, run.committed);
       if (pendingIn(found).length === 0) return found;
-      // With our lock, graphile-migrate's own lock may still be held: by its command line, or for a client
-      // that died.
+      // graphile-migrate's own lock may still be held: by its command line, or for a client that died.
       const wanted = locked ? 'graphile-migrate' : 'filestore';
       const others = found.migrators.filter((one) => !('pid' in one && one.pid === found.pid));
       const holder = others.find((one) => one.lock === wanted);
@@ -40,15 +39,11 @@ export async function lock(run: Run, session: Session): Promise<Survey> {
       if (leftMs <= 0) {
         // The first one holds the lock that the run waited for.
         const holders = [...others].sort((a, b) => Number(b.lock === wanted) - Number(a.lock === wanted));
-        throw new LockNotAcquiredError(
-          paragraph(
-            `Gave up after ${seconds(lockWaitMs - leftMs)}:`,
-            `${describeLock(session.database.where, holders)} Raise`,
-            'FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer; nothing is applied twice.',
-          ),
-          holders[0] ?? UNKNOWN_HOLDER,
-          run.progress.applied,
+        const message = paragraph(
+          `Gave up after ${seconds(lockWaitMs - leftMs)}: ${describeLock(session.database.where, holders)}`,
+          'Raise FILESTORE_MIGRATION_LOCK_WAIT_MS to wait longer; nothing is applied twice.',
         );
+        throw new LockNotAcquiredError(message, holders[0] ?? UNKNOWN_HOLDER, run.progress.applied);
       }
       // Without a holder, the lock was freed after the attempt to get it, or its holder cannot be seen.
       const waitedFor = holder ?? UNKNOWN_HOLDER;
@@ -71,20 +66,17 @@ async function tryLock(session: Queryable): Promise<boolean> {
 }
 
 function describeLock(where: string, holders: readonly LockHolder[]): string {
-  const who = holders.map(describeHolderAndSince).join('; ');
-  const prepared = holders.flatMap((holder) =>
-    holder.kind === 'prepared transaction' ? [holder.remedy] : [],
-  );
+  const who = holders.map(describeHolderAndSince).join('; ') || 'its session cannot be seen';
+  const prepared = holders.flatMap((one) => (one.kind === 'prepared transaction' ? [`${one.remedy}.`] : []));
   // A run has two sessions, one for each lock. If the run is dead, both must be ended.
-  const ends = holders.flatMap((holder) => ('pid' in holder ? [`pg_terminate_backend(${holder.pid})`] : []));
-  const what =
+  const ends = holders.flatMap((one) => ('pid' in one ? [`pg_terminate_backend(${one.pid})`] : []));
+  return paragraph(
     prepared.length > 0
-      ? `the lock of migrations on ${where} is held by ${who}`
-      : `another migrator is running on ${where}: ${who === '' ? 'its session cannot be seen' : who}`;
-  const end = ends.length > 0 ? ` if its program no longer runs, end it: select ${ends.join(', ')}.` : '';
-  return [
-    `${what}.`,
-    ...prepared.map((remedy) => `${remedy}.`),
-    `Run this again when it is done${end === '' ? '.' : `;${end}`}`,
-  ].join(' ');
+      ? `the lock of migrations on ${where} is held by ${who}.`
+      : `another migrator is running on ${where}: ${who}.`,
+    ...prepared,
+    ends.length === 0
+      ? 'Run this again when it is done.'
+      : `Run this again when it is done; if its program no longer runs, end it: select ${ends.join(', ')}.`,
+  );
 }

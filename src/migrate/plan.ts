@@ -1,6 +1,6 @@
-import { DatabaseAheadError, FilestoreError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
+import { DatabaseAheadError, HistoryDivergedError, type HistoryProblem } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
-import { capitalized, compareNames, count, paragraph } from '../text.ts';
+import { compareNames, count, paragraph } from '../text.ts';
 
 /** A recorded migration: a row of graphile_migrate.migrations. */
 export interface AppliedMigration {
@@ -31,13 +31,6 @@ interface Planned {
   readonly plan: MigrationPlan;
 }
 
-interface Writability {
-  readonly where: string;
-  readonly standby: boolean;
-  readonly readOnly: boolean;
-  readonly triggersDisabled: boolean;
-}
-
 /** Compares the files with the recorded history, row by row. Changes nothing. */
 export function planMigrations(
   committed: readonly CommittedMigration[],
@@ -61,32 +54,26 @@ export function pendingIn({ plan, where }: Planned): readonly CommittedMigration
   refuseDiverged({ plan, where });
   if (plan.state === 'ahead') {
     const unknown = plan.unknown.map(({ filename }) => filename);
-    throw new DatabaseAheadError(
-      paragraph(
-        `A later version of this package has migrated ${where}:`,
-        `${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files.`,
-        'Nothing was changed.',
-        'Deploy that version, or pass --allow-ahead to keep an older version running.',
-      ),
-      unknown,
+    const message = paragraph(
+      `A later version of this package has migrated ${where}:`,
+      `${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed.`,
+      'Deploy that version, or pass --allow-ahead to keep an older version running.',
     );
+    throw new DatabaseAheadError(message, unknown);
   }
   return plan.state === 'empty' || plan.state === 'pending' ? plan.pending : [];
 }
 
 /** @throws {HistoryDivergedError} when other files than these were applied. */
 export function refuseDiverged({ plan, where }: Planned): void {
-  if (plan.state === 'diverged') {
-    const list = plan.problems.map(({ description }) => description).join('; ');
-    const remedies = new Set(plan.problems.map(({ remedy }) => remedy));
-    throw new HistoryDivergedError(
-      paragraph(
-        `The migrations in ${where} are not the ones of this package: ${list}. Nothing was changed.`,
-        `${[...remedies].join(' ')}`,
-      ),
-      plan.problems,
-    );
-  }
+  if (plan.state !== 'diverged') return;
+  const list = plan.problems.map(({ description }) => description).join('; ');
+  const remedies = new Set(plan.problems.map(({ remedy }) => remedy));
+  const message = paragraph(
+    `The migrations in ${where} are not the ones of this package: ${list}. Nothing was changed.`,
+    ...remedies,
+  );
+  throw new HistoryDivergedError(message, plan.problems);
 }
 
 /** One line for each problem of a history, with what to do. */
@@ -94,69 +81,27 @@ export function problemsOf(plan: MigrationPlan): readonly string[] {
   if (plan.state === 'diverged') {
     return plan.problems.map(({ description, remedy }) => `${description}. ${remedy}`);
   }
-  if (plan.state === 'ahead') {
-    return plan.unknown.map(({ filename }) =>
-      paragraph(
-        `${filename} is not among the files: a later version of this package applied it.`,
-        'Deploy that version.',
-      ),
-    );
-  }
-  return [];
+  if (plan.state !== 'ahead') return [];
+  const what = 'is not among the files: a later version of this package applied it. Deploy that version.';
+  return plan.unknown.map(({ filename }) => `${filename} ${what}`);
 }
 
 /** Why the schema cannot be compared: the model describes only the state after the last migration. */
 export function whyNotComparable(plan: MigrationPlan): string | undefined {
+  const names = (files: readonly { readonly filename: string }[]) =>
+    files.map(({ filename }) => filename).join(', ');
   if (plan.state === 'empty' || plan.state === 'pending') {
+    const { pending } = plan;
     return paragraph(
-      `It lacks ${count(plan.pending.length, 'migration')}`,
-      `(${plan.pending.map(({ filename }) => filename).join(', ')}).`,
+      `It lacks ${count(pending.length, 'migration')} (${names(pending)}).`,
       'Apply them first: npm run db:migrate:filestore.',
     );
   }
-  if (plan.state === 'ahead') {
-    return paragraph(
-      'A later version of this package has migrated it',
-      `(${plan.unknown.map(({ filename }) => filename).join(', ')}). Compare it with that version.`,
-    );
-  }
-  return undefined;
-}
-
-/**
- * Refuses to write to a read-only database, or without triggers, which maintain history, totals and the
- * rights of roles.
- * @throws {FilestoreError} `DATABASE_READ_ONLY` or `TRIGGERS_DISABLED`.
- */
-export function refuseUnwritable({ where, standby, readOnly, triggersDisabled }: Writability): void {
-  if (standby) {
-    throw new FilestoreError(
-      'DATABASE_READ_ONLY',
-      paragraph(
-        `${capitalized(where)} is a read-only hot standby and lacks migrations.`,
-        'Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); replication then copies them here.',
-      ),
-    );
-  }
-  if (readOnly) {
-    throw new FilestoreError(
-      'DATABASE_READ_ONLY',
-      paragraph(
-        `Sessions of this role in ${where} are read-only, and it lacks migrations.`,
-        'Set default_transaction_read_only to off for the role that migrates.',
-      ),
-    );
-  }
-  if (triggersDisabled) {
-    throw new FilestoreError(
-      'TRIGGERS_DISABLED',
-      paragraph(
-        `Triggers do not fire in sessions of this role in ${where} (session_replication_role is "replica"),`,
-        'and it lacks migrations. Nothing was changed. Let a superuser reset it:',
-        'alter database … reset session_replication_role, or alter role … reset session_replication_role.',
-      ),
-    );
-  }
+  if (plan.state !== 'ahead') return undefined;
+  return paragraph(
+    `A later version of this package has migrated it (${names(plan.unknown)}).`,
+    'Compare it with that version.',
+  );
 }
 
 /** The rows after those of all files. Empty unless each of them continues the chain. */
@@ -178,19 +123,13 @@ function findProblems(
   const byName = new Map(committed.map((file) => [file.recordedName, file]));
   if (!rows.some(({ hash }) => byHash.has(hash))) {
     const names = rows.map(({ filename, hash }) => `${filename} (${hash})`).join(', ');
-    return [
-      {
-        code: 'HISTORY_FOREIGN',
-        description: paragraph(
-          `it has only migrations of another package: ${names}.`,
-          `This package begins with ${committed[0]?.filename}`,
-        ),
-        remedy: paragraph(
-          'Check whether this is the right database: two packages that use graphile-migrate',
-          'cannot share one.',
-        ),
-      },
-    ];
+    const description = paragraph(
+      `it has only migrations of another package: ${names}.`,
+      `This package begins with ${committed[0]?.filename}`,
+    );
+    const remedy =
+      'Check whether this is the right database: two packages that use graphile-migrate cannot share one.';
+    return [{ code: 'HISTORY_FOREIGN', description, remedy }];
   }
   const lastKnown = rows.findLastIndex(({ hash }) => byHash.has(hash));
   const recorded = new Set(rows.slice(0, lastKnown + 1).map(({ hash }) => hash));
@@ -209,47 +148,32 @@ function findProblems(
 }
 
 function describeRow(
-  row: AppliedMigration,
+  { filename, hash }: AppliedMigration,
   sameHash: CommittedMigration | undefined,
   sameName: CommittedMigration | undefined,
 ): HistoryProblem[] {
-  if (sameHash?.recordedName === row.filename) return [];
+  if (sameHash?.recordedName === filename) return [];
   if (sameHash !== undefined) {
-    return [
-      {
-        code: 'HISTORY_RENUMBERED',
-        description: `${sameHash.filename} was applied under another number, as ${row.filename}`,
-        remedy:
-          'Rename the file to that number, or deploy the version of the package that migrated the database.',
-      },
-    ];
+    const description = `${sameHash.filename} was applied under another number, as ${filename}`;
+    const remedy =
+      'Rename the file to that number, or deploy the version of the package that migrated the database.';
+    return [{ code: 'HISTORY_RENUMBERED', description, remedy }];
   }
   if (sameName !== undefined) {
-    return [
-      {
-        code: 'HISTORY_REWRITTEN',
-        description: paragraph(
-          `${sameName.filename} was applied with other content: the database has ${row.hash},`,
-          `the file ${sameName.hash}`,
-        ),
-        remedy:
-          'Check whether this is the right database, or deploy the version of the package that migrated it.',
-      },
-    ];
+    const description = paragraph(
+      `${sameName.filename} was applied with other content:`,
+      `the database has ${hash}, the file ${sameName.hash}`,
+    );
+    const remedy =
+      'Check whether this is the right database, or deploy the version of the package that migrated it.';
+    return [{ code: 'HISTORY_REWRITTEN', description, remedy }];
   }
-  return [
-    {
-      code: 'HISTORY_ROW_UNKNOWN',
-      description: paragraph(
-        `the database has ${row.filename} (${row.hash}), which is not among the files and does not`,
-        'continue them',
-      ),
-      remedy: paragraph(
-        'Deploy the version of the package that applied it; if someone added the row by hand,',
-        'delete it from graphile_migrate.migrations.',
-      ),
-    },
-  ];
+  const description = `the database has ${filename} (${hash}), which is not among the files and does not continue them`;
+  const remedy = paragraph(
+    'Deploy the version of the package that applied it;',
+    'if someone added the row by hand, delete it from graphile_migrate.migrations.',
+  );
+  return [{ code: 'HISTORY_ROW_UNKNOWN', description, remedy }];
 }
 
 /** The statement that records a migration as graphile-migrate would. Hashes and names contain no quotes. */

@@ -54,10 +54,7 @@ export interface MigrationReport {
   readonly waitedForLockMs: number;
   /** 1 plus the number of retries after temporary failures. */
   readonly attempts: number;
-  /**
-   * Waits for a table's lock that timed out; other sessions may have waited behind them. All 0 if there were
-   * none.
-   */
+  /** All 0 if no wait for a table's lock timed out. */
   readonly lockTimeouts: LockTimeouts;
   /** Whether the schema matches its model; compared only if something was applied. */
   readonly schema: SchemaCheck;

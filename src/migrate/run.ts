@@ -13,9 +13,9 @@ import { openSession, type Session, withSession } from '../session/session.ts';
 import { paragraph } from '../text.ts';
 import { endSessions } from './cancel.ts';
 import type { PendingMigration } from './data-checks.ts';
-import { pendingIn, refuseUnwritable } from './plan.ts';
+import { pendingIn } from './plan.ts';
 import { type MigrationReport, type Run, reportOf } from './run-state.ts';
-import { type Survey, survey } from './survey.ts';
+import { refuseUnwritable, type Survey, survey } from './survey.ts';
 
 const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
@@ -163,16 +163,15 @@ async function surveyFirst(run: Run, session: Session): Promise<Survey> {
   return found;
 }
 
-const unchecked = (reason: string): SchemaCheck => ({ state: 'unchecked', reason });
-
 /** Once, also after several attempts. */
 function tellPlan({ progress, emit }: Run, found: Survey): void {
-  if (progress.planTold) return;
-  progress.planTold = true;
   const { where, serverVersion, adopting } = found;
   const pending = pendingIn(found).map(({ filename }) => filename);
-  emit({ type: 'plan', database: where, serverVersion, pending, adopting });
+  if (!progress.planTold) emit({ type: 'plan', database: where, serverVersion, pending, adopting });
+  progress.planTold = true;
 }
+
+const unchecked = (reason: string): SchemaCheck => ({ state: 'unchecked', reason });
 
 /**
  * Compares the schema after a run that applied something.
@@ -188,15 +187,12 @@ async function verify(run: Run, session: Session): Promise<SchemaCheck> {
   const check = await checkSchema(session, committed);
   if (check.state === 'drifted') {
     const lines = check.differences.map((line) => `  ${line}\n`).join('');
-    throw new SchemaDriftedError(
-      paragraph(
-        `The schema in ${database.where} differs from its migrations:\n${lines}Someone changed it by hand.`,
-        'Undo the change, or write it as a migration; npm run db:verify:filestore compares again.',
-        progress.appliedAndKept,
-      ),
-      check.differences,
-      progress.applied,
+    const message = paragraph(
+      `The schema in ${database.where} differs from its migrations:\n${lines}Someone changed it by hand.`,
+      'Undo the change, or write it as a migration; npm run db:verify:filestore compares again.',
+      progress.appliedAndKept,
     );
+    throw new SchemaDriftedError(message, check.differences, progress.applied);
   }
   if (check.state === 'unchecked') warn(`The schema was not checked: ${check.reason}`);
   else {

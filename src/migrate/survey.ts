@@ -185,7 +185,13 @@ export async function survey(
   const { where } = session.database;
   const { history, hasObjects, migrators, serverVersion, ...rest } = row;
   if (pooler !== undefined) await refusePooler(session, row.pid, pooler);
-  if (history === 'unreadable') throw unreadableError(where);
+  if (history === 'unreadable') {
+    const message = paragraph(
+      `${capitalized(where)} was migrated, but this role may not read its history. Grant the rights:`,
+      'grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….',
+    );
+    throw new FilestoreError('HISTORY_UNREADABLE', message);
+  }
   const applied = (history ?? []).map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) }));
   return {
     ...rest,
@@ -198,14 +204,33 @@ export async function survey(
   };
 }
 
-function unreadableError(where: string): FilestoreError {
-  return new FilestoreError(
-    'HISTORY_UNREADABLE',
-    paragraph(
-      `${capitalized(where)} was migrated, but this role may not read its history. Grant the rights:`,
-      'grant usage on schema graphile_migrate to …; grant select on graphile_migrate.migrations to ….',
-    ),
+/**
+ * Refuses to write to a read-only database, or without triggers, which maintain history, totals and the
+ * rights of roles.
+ * @throws {FilestoreError} `DATABASE_READ_ONLY` or `TRIGGERS_DISABLED`.
+ */
+export function refuseUnwritable({ where, standby, readOnly, triggersDisabled }: Survey): void {
+  if (standby) {
+    const message = paragraph(
+      `${capitalized(where)} is a read-only hot standby and lacks migrations.`,
+      'Migrate its primary (FILESTORE_MIGRATION_DATABASE_URL); replication then copies them here.',
+    );
+    throw new FilestoreError('DATABASE_READ_ONLY', message);
+  }
+  if (readOnly) {
+    const message = paragraph(
+      `Sessions of this role in ${where} are read-only, and it lacks migrations.`,
+      'Set default_transaction_read_only to off for the role that migrates.',
+    );
+    throw new FilestoreError('DATABASE_READ_ONLY', message);
+  }
+  if (!triggersDisabled) return;
+  const message = paragraph(
+    `Triggers do not fire in sessions of this role in ${where} (session_replication_role is "replica"),`,
+    'and it lacks migrations. Nothing was changed. Let a superuser reset it:',
+    'alter database … reset session_replication_role, or alter role … reset session_replication_role.',
   );
+  throw new FilestoreError('TRIGGERS_DISABLED', message);
 }
 
 /** Uses the survey of a database, and its session. */
