@@ -1,14 +1,10 @@
-import pg, { type ClientConfig, type Pool, type PoolClient } from 'pg';
+import pg, { type Pool, type PoolClient, type PoolConfig } from 'pg';
 import { FilestoreError } from '../errors.ts';
 import { connectionError } from '../session/connection-error.ts';
 import { watchSilence } from '../session/silence.mjs';
-import { databaseOf, poolConfig } from '../settings/database.ts';
-import {
-  type ConnectionSettings,
-  missingUrlError,
-  poolSettings,
-  serviceConnection,
-} from '../settings/settings.ts';
+import { type Database, databaseOf, poolConfig } from '../settings/database.ts';
+import { missingUrlError, poolSettings, serviceConnection } from '../settings/settings.ts';
+import { paragraph } from '../text.ts';
 import { surviveMigrations } from './overtaken-statements.ts';
 
 /** The schema of this package. SQL writes it before each name. */
@@ -18,8 +14,8 @@ export const POSTGRES_SCHEMA = 'filestore';
 let pool: Pool | undefined;
 
 /**
- * The pool of the process. The first call creates it from FILESTORE_DATABASE_URL (else DATABASE_URL) and
- * the pool variables of {@link poolSettings}. Connections are opened when they are needed.
+ * The pool of the process. The first call creates it from FILESTORE_DATABASE_URL (else DATABASE_URL) and the
+ * pool variables of {@link poolSettings}. Connections are opened when they are needed.
  * @throws {SettingsError} when no URL is set or a value cannot be used.
  */
 export function getPool(): Pool {
@@ -32,23 +28,24 @@ export function getPool(): Pool {
  * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses.
  */
 export async function getClient(): Promise<PoolClient> {
-  const connection = requireServiceConnection();
-  try {
-    return await getPool().connect();
-  } catch (cause) {
-    throw connectionError(databaseOf(connection), cause);
-  }
+  return getPool().connect();
 }
 
 /**
  * Runs `work` with a connection of the pool, and always returns the connection.
- * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` returned within a transaction that it had begun.
+ * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` left a transaction open.
  */
 export async function withConnection<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await getClient();
   try {
     const result = await work(client);
-    if (client.getTransactionStatus() !== 'I') throw leftOpenError();
+    if (client.getTransactionStatus() !== 'I') {
+      const message = paragraph(
+        'The callback of withConnection left a transaction open, which was rolled back.',
+        'Commit it, or use withTransaction.',
+      );
+      throw new FilestoreError('TRANSACTION_ROLLED_BACK', message);
+    }
     return result;
   } finally {
     client.release();
@@ -64,18 +61,19 @@ export async function closePool(): Promise<void> {
 
 function createPool(): Pool {
   const { max, idleTimeoutMs } = poolSettings();
-  const connection = requireServiceConnection();
+  const connection = serviceConnection();
+  if (connection === undefined) throw missingUrlError('a service needs one.');
   const config = poolConfig(connection);
-  const created = new pg.Pool({
-    ...config,
-    Client: clientOf(connection),
-    max,
-    idleTimeoutMillis: idleTimeoutMs,
-  });
+  const created = new ServicePool(
+    { ...config, max, idleTimeoutMillis: idleTimeoutMs },
+    databaseOf(connection),
+  );
   const statements = surviveMigrations();
-  // Without listeners, a connection that the server closes would end the process: the pool listens to idle ones
-  // only, and emits their errors. Queries on a lost connection are still rejected.
+  // Without listeners, a connection that the server closes would end the process: the pool listens to idle
+  // ones only, and emits their errors. Queries on a lost connection are still rejected.
   created.on('connect', (client) => {
+    // pg.defaults.binary would return values that the parsers of the pool do not get.
+    Object.assign(client, { binary: false });
     client.on('error', () => undefined);
     watchSilence(client, config);
     statements.watch(client);
@@ -88,43 +86,27 @@ function createPool(): Pool {
   return created;
 }
 
-/**
- * A client whose connection errors name the database and the remedy, also through the pool's own `query` and
- * `connect`.
- */
-function clientOf(connection: ConnectionSettings) {
-  const database = databaseOf(connection);
-  return class extends pg.Client {
-    constructor(config?: ClientConfig) {
-      super(config);
-      // pg.defaults.binary would return values that the parsers of the pool do not get.
-      Object.assign(this, { binary: false });
+/** A pool whose connection errors name the database and the remedy, also those of its own `query`. */
+class ServicePool extends pg.Pool {
+  constructor(
+    config: PoolConfig,
+    private readonly database: Database,
+  ) {
+    super(config);
+  }
+
+  override connect(): Promise<PoolClient>;
+  override connect(callback: Connected): void;
+  override connect(callback?: Connected): Promise<PoolClient> | undefined {
+    const nameError = (cause: unknown) => connectionError(this.database, cause);
+    if (callback === undefined) {
+      return super.connect().catch((cause) => {
+        throw nameError(cause);
+      });
     }
-
-    override connect(): Promise<pg.Client>;
-    override connect(callback: (error: Error) => void): void;
-    override connect(callback?: (error: Error) => void): Promise<pg.Client> | undefined {
-      if (callback === undefined) {
-        return super.connect().catch((cause) => {
-          throw connectionError(database, cause);
-        });
-      }
-      // Called with null on success.
-      super.connect((cause: Error) => callback(cause && connectionError(database, cause)));
-      return undefined;
-    }
-  };
+    super.connect((cause, client, done) => callback(cause && nameError(cause), client, done));
+    return undefined;
+  }
 }
 
-function requireServiceConnection() {
-  const connection = serviceConnection();
-  if (connection === undefined) throw missingUrlError('a service needs one.');
-  return connection;
-}
-
-function leftOpenError(): FilestoreError {
-  return new FilestoreError(
-    'TRANSACTION_ROLLED_BACK',
-    'The callback of withConnection left a transaction open, which was rolled back. Commit it, or use withTransaction.',
-  );
-}
+type Connected = Parameters<Pool['connect']>[0];

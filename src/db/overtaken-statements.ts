@@ -11,23 +11,20 @@ export interface OvertakenStatements {
 type Callback = (error: unknown, result?: unknown) => void;
 type Run = (statement: unknown, values?: unknown, callback?: Callback) => Promise<unknown>;
 
-/** A prepared statement returns other columns than when it was prepared. It fails until it is prepared again. */
+/** A prepared statement returns other columns than before. It fails until it is prepared again. */
 const OUTDATED_PLAN = 'RevalidateCachedQuery';
-/**
- * The functions of the server that find a row with another number of columns than the statement was parsed with: its
- * table got a column while the statement waited for a lock.
- */
+/** The server's functions that fail if a table got a column while the statement waited for its lock. */
 const OVERTAKEN = new Set<unknown>([OUTDATED_PLAN, 'tupledesc_match', 'build_attrmap_by_position']);
 
-/** Whether a migration overtook the statement. Then the server has undone it, and it works when it is repeated. */
+/** Whether a migration overtook the statement. The server has undone it, and it works when it is repeated. */
 export function isOvertaken(error: unknown): boolean {
   const { code, routine } = error as Readonly<Record<string, unknown>>;
   return (code === '0A000' || code === '42804') && OVERTAKEN.has(routine);
 }
 
 /**
- * Repeats a statement that a migration overtook, unless it is in a transaction, which is aborted. After an outdated
- * plan, the named statements of the session run without their names, and the pool replaces it.
+ * Repeats a statement that a migration overtook, unless it is in a transaction, which is aborted. After an
+ * outdated plan, the named statements of the session run without their names, and the pool replaces it.
  */
 export function surviveMigrations(): OvertakenStatements {
   const outdated = new WeakSet<PoolClient>();

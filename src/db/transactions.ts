@@ -1,14 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type { ClientBase, DatabaseError, PoolClient } from 'pg';
 import { codeOf, FilestoreError } from '../errors.ts';
+import { paragraph } from '../text.ts';
 import { withConnection } from './client.ts';
 import { isOvertaken } from './overtaken-statements.ts';
 
 /** How {@link withTransaction} runs. */
 export interface TransactionOptions {
   /**
-   * How often the transaction is repeated, at most, after a serialization failure (`40001`), a deadlock (`40P01`), or a
-   * statement that a migration overtook. Default: 0.
+   * How often the transaction is repeated, at most, after a serialization failure (`40001`), a deadlock
+   * (`40P01`), or a statement that a migration overtook. Default: 0.
    */
   readonly retries?: number;
 }
@@ -19,16 +20,13 @@ const REPEATABLE: ReadonlySet<string | undefined> = new Set(['40001', '40P01']);
 const IN_ABORTED_TRANSACTION = '25P02';
 
 /**
- * Runs `work` in a READ COMMITTED transaction: committed when it returns, rolled back when it throws. With `retries`,
- * `work` may run more than once, so all of its effects must be in the transaction.
- *
- * After an error of the server, a transaction can only be rolled back. To catch a refusal and go on, use
- * {@link withSavepoint}.
- *
+ * Runs `work` in a READ COMMITTED transaction: committed when it returns, rolled back when it throws. With
+ * `retries`, `work` may run more than once, so all of its effects must be in the transaction. After an error
+ * of the server, it can only be rolled back. To catch a refusal and go on, use {@link withSavepoint}.
  * @example
  * const node = await withTransaction((client) => moveNode(client, { nodeId, newName: 'b' }), { retries: 3 });
- * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` caught an error of the server and returned; `cause` is
- * that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`.
+ * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` caught an error of the server and returned;
+ * `cause` is that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`.
  */
 export async function withTransaction<T>(
   work: (client: PoolClient) => Promise<T>,
@@ -49,9 +47,9 @@ export async function withTransaction<T>(
 }
 
 /**
- * Runs `work` after a savepoint. When it throws, its changes are undone, and the transaction can go on. The locks that it
- * took are free again. It costs two statements. Use one at a time on a client, and not thousands in one transaction.
- *
+ * Runs `work` after a savepoint. When it throws, its changes are undone, its locks are free again, and the
+ * transaction can go on. It costs two statements. Use one at a time on a client, and not thousands in one
+ * transaction.
  * @param client The client that {@link withTransaction} passed, or another within a transaction.
  * @example
  * await withTransaction(async (client) => {
@@ -61,11 +59,10 @@ export async function withTransaction<T>(
  *   });
  *   await finishCommand(client, { entryId, status: 'succeeded', affectedNodeIds: [file.id] });
  * });
- * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` caught an error of the server and returned; `cause` is
- * that error.
+ * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` as {@link withTransaction} does.
  */
 export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T>): Promise<T> {
-  // A separate name, so that the end of another savepoint on this client is an error, and not the end of this one.
+  // A separate name, so that the end of another savepoint on this client does not end this one.
   const savepoint = `"filestore ${randomUUID()}"`;
   await client.query(`savepoint ${savepoint}`);
   const watch = watchAborts(client);
@@ -116,7 +113,7 @@ interface AbortWatch {
 function watchAborts(client: ClientBase): AbortWatch {
   const { connection } = client as PoolClient;
   let abortedBy: DatabaseError | undefined;
-  // The status is that before the error. In an aborted transaction, every statement fails, and only the first error counts.
+  // The status is that before the error: later statements of an aborted transaction do not count.
   const noteError = (error: DatabaseError) => {
     if (client.getTransactionStatus() === 'T') abortedBy = error;
   };
@@ -143,16 +140,17 @@ const LOST = { withTransaction: 'Nothing was committed', withSavepoint: 'Its cha
 
 function caughtError(name: keyof typeof LOST, cause: DatabaseError | undefined): FilestoreError {
   const what = cause === undefined ? '' : `: ${cause.message} (${cause.code})`;
-  return new FilestoreError(
-    'TRANSACTION_ROLLED_BACK',
-    `The callback of ${name} returned after a statement had failed${what}. ${LOST[name]}. Throw the error; or run the statement in withSavepoint, and catch the error outside of that.`,
-    { cause },
+  const message = paragraph(
+    `The callback of ${name} returned after a statement had failed${what}. ${LOST[name]}.`,
+    'Throw the error; or run the statement in withSavepoint, and catch the error outside of that.',
   );
+  return new FilestoreError('TRANSACTION_ROLLED_BACK', message, { cause });
 }
 
 function endedError(): FilestoreError {
-  return new FilestoreError(
-    'TRANSACTION_ENDED',
-    'The callback of withTransaction ended its transaction with commit or rollback. Remove that statement: return to commit, throw to roll back.',
+  const message = paragraph(
+    'The callback of withTransaction ended its transaction with commit or rollback.',
+    'Remove that statement: return to commit, throw to roll back.',
   );
+  return new FilestoreError('TRANSACTION_ENDED', message);
 }

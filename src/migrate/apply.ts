@@ -175,7 +175,7 @@ function lockedOutFailure(where: string, applied: readonly string[]): TemporaryF
   return new TemporaryFailure(reason, new LockNotAcquiredError(message, UNKNOWN_HOLDER, applied));
 }
 
-/** The error of a migration without a transaction that the run cancelled, since it was blocked for too long. */
+/** For a migration without a transaction that was cancelled, since it was blocked for too long. */
 function gaveUpError(
   { settings }: Run,
   { filename }: CommittedMigration,

@@ -105,6 +105,11 @@ function isTimeToLook({ current }: Watch): boolean {
   return !current.isConcurrent || performance.now() - current.startedAt >= REPORT_EVERY_MS;
 }
 
+const LOCKED = 'locktype database relation page tuple virtualxid transactionid classid objid objsubid';
+
+/** @param l Alias of a row of pg_locks. */
+const lockedObject = (l: string) => `(${LOCKED.split(' ').map((column) => `${l}.${column}`)})`;
+
 const sightOf = (pid: number) => `select
   (
     select coalesce(pg_catalog.json_agg(b.holder), '[]')
@@ -115,7 +120,7 @@ const sightOf = (pid: number) => `select
         select distinct pid from pg_catalog.unnest(pg_catalog.pg_blocking_pids(${pid})) u (pid)
       ) u
       left join pg_catalog.pg_stat_activity a on a.pid = u.pid
-      -- 0 is the server's number for prepared transactions. A concurrent build waits for this look too, until it ends.
+      -- 0 stands for prepared transactions. A concurrent build waits for this look too, until it ends.
       where u.pid not in (0, pg_catalog.pg_backend_pid())
       union all
       select ${preparedHolder('p')}
@@ -124,9 +129,7 @@ const sightOf = (pid: number) => `select
         select
         from pg_catalog.pg_locks w
         join pg_catalog.pg_locks l on
-          (l.locktype, l.database, l.relation, l.page, l.tuple, l.virtualxid, l.transactionid, l.classid, l.objid, l.objsubid)
-          is not distinct from
-          (w.locktype, w.database, w.relation, w.page, w.tuple, w.virtualxid, w.transactionid, w.classid, w.objid, w.objsubid)
+          ${lockedObject('l')} is not distinct from ${lockedObject('w')}
         where w.pid = ${pid} and not w.granted and l.granted and ${isHeldByPrepared('l', 'p')}
       )
     ) b

@@ -19,7 +19,7 @@ import type { Run } from './run-state.ts';
 export interface CheckOutcome {
   /** `not possible`: it uses an object that does not exist, such as one that an earlier migration creates. */
   readonly state: 'passed' | 'failed' | 'not possible';
-  /** Why it could not be evaluated, continuing a sentence about the check; null if it returned true or false. */
+  /** Why it could not be evaluated, after the words "the check"; null if it returned true or false. */
   readonly reason: string | null;
 }
 

@@ -269,8 +269,9 @@ function errorOfTask({ database, signal }: Task, cause: unknown, silentMs: numbe
   }
   if (silentMs === undefined) return cause instanceof Error ? cause : new Error(String(cause));
   const message = paragraph(
-    `Cannot use ${database.where}: it accepted the connection, and did not answer within ${seconds(silentMs)}.`,
-    'Nothing was changed. Check the server, and a pooler or proxy in front of it.',
+    `Cannot use ${database.where}: it accepted the connection,`,
+    `and did not answer within ${seconds(silentMs)}. Nothing was changed.`,
+    'Check the server, and a pooler or proxy in front of it.',
   );
   return new FilestoreError('CONNECTION_FAILED', message, { cause });
 }

@@ -15,7 +15,8 @@ export interface IndexName {
 
 const IDENTIFIER = String.raw`(?:"(?:[^"]|"")+"|[a-z_\u0080-\uffff][\w$\u0080-\uffff]*)`;
 const CREATE_INDEX = new RegExp(
-  String.raw`^\s*create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?<index>${IDENTIFIER})\s+on\s+(?:only\s+)?(?<schema>${IDENTIFIER})\s*\.`,
+  String.raw`^\s*create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?<index>${IDENTIFIER})` +
+    String.raw`\s+on\s+(?:only\s+)?(?<schema>${IDENTIFIER})\s*\.`,
   'i',
 );
 const WORKS_CONCURRENTLY =
@@ -74,10 +75,7 @@ export async function clearInvalidIndexes(
   }
 }
 
-/**
- * Tries to drop the invalid index of a failed migration. If it fails, the next run drops it: the failure of the
- * migration is reported, not one of this cleanup.
- */
+/** Tries to drop the invalid index of a failed migration, whose failure is reported. Or the next run drops it. */
 export async function clearAfterFailure(
   run: Run,
   session: Queryable,
@@ -90,22 +88,16 @@ export async function clearAfterFailure(
   await dropInvalidIndex(run, session, name, patienceMs).catch(() => undefined);
 }
 
-function cannotRun(migration: CommittedMigration, cause: unknown, applied: readonly string[]): Error {
+function cannotRun({ filename }: CommittedMigration, cause: unknown, applied: readonly string[]): Error {
   const isBusy = cause instanceof IndexBusyError;
   const why = cause instanceof Error ? cause.message : String(cause);
   const reason = isBusy
-    ? `${migration.filename} cannot run yet: ${why}.`
-    : paragraph(
-        `${migration.filename} cannot run, because the invalid index of an earlier attempt cannot be dropped:`,
-        `${why}.`,
-      );
-  const error = new MigrationFailedError(
-    `Migration ${reason} ${isBusy ? 'Run this again when they have ended.' : 'Fix the cause, and run this again.'}`,
-    { filename: migration.filename, statement: null, line: null, column: null },
-    sqlStateOf(cause),
-    applied,
-    { cause },
-  );
+    ? `${filename} cannot run yet: ${why}.`
+    : `${filename} cannot run, because the invalid index of an earlier attempt cannot be dropped: ${why}.`;
+  const remedy = isBusy ? 'Run this again when they have ended.' : 'Fix the cause, and run this again.';
+  const place = { filename, statement: null, line: null, column: null };
+  const message = `Migration ${reason} ${remedy}`;
+  const error = new MigrationFailedError(message, place, sqlStateOf(cause), applied, { cause });
   return isBusy ? new TemporaryFailure(reason, error) : error;
 }
 
@@ -113,7 +105,7 @@ function cannotRun(migration: CommittedMigration, cause: unknown, applied: reado
  * Drops the invalid index of a failed or killed concurrent build, which "create index concurrently if not
  * exists" would skip silently. It drops only an invalid index of exactly that schema and name, and never
  * during a build. If the run is stopped while it waits, its session ends, and the server ends the drop.
- * @param patienceMs How long to wait for sessions that use the table. Default: the lock timeout of migrations.
+ * @param patienceMs How long to wait for sessions that use the table. Default: the migrations' lock timeout.
  * @returns whether there was one.
  * @throws {IndexBusyError} a session builds an index on the table, or used the table for longer than that.
  */
@@ -146,10 +138,11 @@ async function dropInvalidIndex(
   } catch (error) {
     if (codeOf(error) !== '55P03') throw error;
     const users = describeHolders(await usersOf(session, found.table, 'true')) || 'others';
-    throw new IndexBusyError(
-      `the invalid index ${found.name} of a failed build cannot be dropped while its table is in use by ${users}`,
-      { cause: error },
+    const message = paragraph(
+      `the invalid index ${found.name} of a failed build cannot be dropped`,
+      `while its table is in use by ${users}`,
     );
+    throw new IndexBusyError(message, { cause: error });
   }
   await session.query('set lock_timeout = 0');
   return true;

@@ -12,8 +12,8 @@ const TWICE = paragraph(
 );
 
 /**
- * What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). `deployer` runs committed migrations,
- * `author` writes one. A text is for both.
+ * What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). A `deployer` runs committed
+ * migrations, an `author` writes one. A text is for both.
  */
 const ADVICE: Readonly<Record<string, string | Readonly<Partial<Record<Reader, string>>>>> = {
   '25001': paragraph(
@@ -97,18 +97,16 @@ export async function defaultPrivilegesRemedy(session: Queryable): Promise<strin
     select pg_catalog.string_agg(pg_catalog.format(
       'alter default privileges for role %1$I grant all on %2$s to %1$I', current_user,
       case d.defaclobjtype
-        when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types' else 'schemas'
+        when 'r' then 'tables' when 'S' then 'sequences' when 'f' then 'functions' when 'T' then 'types'
+        else 'schemas'
       end), '; ') as statements
     from pg_catalog.pg_default_acl d
     where d.defaclrole = current_user::pg_catalog.regrole and d.defaclnamespace = 0
       and d.defaclrole <> all (array(select x.grantee from pg_catalog.aclexplode(d.defaclacl) x))`);
   const statements = rows[0]?.statements;
-  return statements == null
-    ? undefined
-    : paragraph(
-        'The default privileges of this role take away its rights on what it creates.',
-        `Restore them: ${statements}.`,
-      );
+  if (statements == null) return undefined;
+  const problem = 'The default privileges of this role take away its rights on what it creates.';
+  return `${problem} Restore them: ${statements}.`;
 }
 
 /**
@@ -127,20 +125,20 @@ export function migrationFailedError(
   const cause = causeOf(error);
   const sqlState = sqlStateOf(cause);
   const place = migration === undefined ? null : placeOf(failure, migration);
-  const words = [
+  const otherwise = 'Fix the cause and run this again; applied migrations are not run twice.';
+  const state = sqlState === null ? '' : ` (SQLSTATE ${sqlState})`;
+  const message = paragraph(
     place === null
-      ? `The migrations could not be applied: ${error.message}`
-      : `Migration ${place.filename} failed${describePlace(place)}: ${error.message}`,
-    sqlState === null ? '' : ` (SQLSTATE ${sqlState})`,
-    '.',
-    error.detail === null ? '' : ` ${asSentence(error.detail)}`,
-    error.hint === null ? '' : ` ${asSentence(error.hint)}`,
-    error.where === null ? '' : ` At: ${error.where.split('\n')[0]}.`,
-    blockers === '' ? '' : ` It waited for ${blockers}.`,
-    ` ${describeRest(failure, migration, applied)}`,
-    ` ${remedy ?? adviceFor('deployer', sqlState) ?? 'Fix the cause and run this again; applied migrations are not run twice.'}`,
-  ];
-  return new MigrationFailedError(printable(words.join('')), place, sqlState, applied, { cause });
+      ? `The migrations could not be applied: ${error.message}${state}.`
+      : `Migration ${place.filename} failed${describePlace(place)}: ${error.message}${state}.`,
+    error.detail !== null && asSentence(error.detail),
+    error.hint !== null && asSentence(error.hint),
+    error.where !== null && `At: ${error.where.split('\n')[0]}.`,
+    blockers !== '' && `It waited for ${blockers}.`,
+    describeRest(failure, migration, applied),
+    remedy ?? adviceFor('deployer', sqlState) ?? otherwise,
+  );
+  return new MigrationFailedError(printable(message), place, sqlState, applied, { cause });
 }
 
 function placeOf({ error, failed }: ThreadFailure, migration: CommittedMigration): MigrationFailurePlace {
@@ -160,17 +158,19 @@ function describePlace(place: MigrationFailurePlace): string {
 }
 
 function describeRest(
-  failure: ThreadFailure,
+  { failed, error }: ThreadFailure,
   migration: CommittedMigration | undefined,
   applied: readonly string[],
 ): string {
   const before =
     applied.length === 0 ? 'Nothing was applied before it.' : `Applied before it: ${applied.join(', ')}.`;
   if (migration === undefined) return before;
-  const fate = migration.transaction
-    ? failure.failed === null && isConnectionLoss(causeOf(failure.error))
-      ? 'It was rolled back, unless the server had already committed it. The next run checks that.'
-      : 'It was rolled back.'
-    : 'It runs without a transaction, so it may have left an invalid index, which the next run drops.';
-  return `${fate} ${before}`;
+  if (!migration.transaction) {
+    const fate =
+      'It runs without a transaction, so it may have left an invalid index, which the next run drops.';
+    return `${fate} ${before}`;
+  }
+  const isUnknown = failed === null && isConnectionLoss(causeOf(error));
+  const unless = isUnknown ? ', unless the server had already committed it. The next run checks that' : '';
+  return `It was rolled back${unless}. ${before}`;
 }

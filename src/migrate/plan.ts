@@ -55,8 +55,8 @@ export function pendingIn({ plan, where }: Planned): readonly CommittedMigration
   if (plan.state === 'ahead') {
     const unknown = plan.unknown.map(({ filename }) => filename);
     const message = paragraph(
-      `A later version of this package has migrated ${where}:`,
-      `${unknown.join(', ')} ${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed.`,
+      `A later version of this package has migrated ${where}: ${unknown.join(', ')}`,
+      `${unknown.length === 1 ? 'is' : 'are'} not among the files. Nothing was changed.`,
       'Deploy that version, or pass --allow-ahead to keep an older version running.',
     );
     throw new DatabaseAheadError(message, unknown);
@@ -168,7 +168,10 @@ function describeRow(
       'Check whether this is the right database, or deploy the version of the package that migrated it.';
     return [{ code: 'HISTORY_REWRITTEN', description, remedy }];
   }
-  const description = `the database has ${filename} (${hash}), which is not among the files and does not continue them`;
+  const description = paragraph(
+    `the database has ${filename} (${hash}),`,
+    'which is not among the files and does not continue them',
+  );
   const remedy = paragraph(
     'Deploy the version of the package that applied it;',
     'if someone added the row by hand, delete it from graphile_migrate.migrations.',

@@ -132,7 +132,7 @@ const loadSteps = () =>
     import('./apply.ts'),
   ]);
 
-/** Waits for a server that is starting. After a first connection, a failed one counts as a lost connection. */
+/** Waits for a server that is starting. After a first connection, a failed one is a lost connection. */
 async function connect({ database, settings, signal, emit, progress }: Run): Promise<Session> {
   const waitMs = settings.connectWaitMs;
   try {

@@ -94,7 +94,9 @@ declare
   migrators text := '[]';
 begin
   if history is not null then
-    if pg_catalog.has_schema_privilege('graphile_migrate', 'usage') and pg_catalog.has_table_privilege(history, 'select') then
+    if pg_catalog.has_schema_privilege('graphile_migrate', 'usage')
+      and pg_catalog.has_table_privilege(history, 'select')
+    then
       execute $rows$
         select coalesce(
           pg_catalog.json_agg(
