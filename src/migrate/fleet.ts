@@ -1,6 +1,5 @@
 import type { SchemaCheck } from '../catalog/drift.ts';
 import { DatabaseAheadError, FilestoreError, type FilestoreErrorCode, RunAbortedError } from '../errors.ts';
-import type { Database } from '../settings/database.ts';
 import { type FleetDatabase, type FleetMember, resolveFleet } from '../settings/fleet-members.ts';
 import { type Environment, migrationSettings, wholeNumber } from '../settings/settings.ts';
 import { paragraph, seconds } from '../text.ts';
@@ -10,6 +9,7 @@ import {
   listen,
   type MigrationReport,
   openRun,
+  type Run,
   type RunMigrationsOptions,
   readMigrations,
 } from './run-state.ts';
@@ -109,14 +109,12 @@ export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetR
   const { connectWaitMs } = { ...migrationSettings(options.env), ...options.settings };
   const committed = await readMigrations(options);
   return runFleet(options, connectWaitMs, async ({ signal, onEvent, ...task }) => {
-    const run = await openRun({ ...options, signal, onEvent }, { ...task, committed });
     try {
-      const report = await migrate(run);
-      return { state: report.applied.length === 0 ? 'current' : 'migrated', ...report };
+      const report = await migrate(await openRun({ ...options, signal, onEvent }, { ...task, committed }));
+      return { ...report, state: report.applied.length === 0 ? 'current' : 'migrated' };
     } catch (error) {
       if (!(error instanceof DatabaseAheadError && options.allowAhead)) throw error;
-      const durationMs = performance.now() - run.progress.startedAt;
-      return { state: 'ahead', ahead: error.unknown, durationMs };
+      return { state: 'ahead', ahead: error.unknown };
     }
   });
 }
@@ -154,36 +152,31 @@ async function readEach<Answer>(
   read: SurveyWork<Answer>,
 ): Promise<FleetReport<Timed<Answer>>> {
   const committed = await readMigrations();
-  return runFleet(options, 0, async (task) => {
-    const startedAt = performance.now();
-    const answer = await withSurvey({}, read, { ...task, committed });
-    return { ...answer, durationMs: performance.now() - startedAt };
-  });
+  return runFleet(options, 0, (task) => withSurvey({}, read, { ...task, committed }));
 }
 
 /** What is asked about one database. */
-interface Task {
-  readonly database: Database;
-  readonly signal: AbortSignal;
+interface Task extends Pick<Run, 'database' | 'signal'> {
   /** Called once the server has answered. */
   readonly onIdentity: (identity: string) => void;
   readonly onEvent: (event: MigrationEvent) => void;
 }
 
 /** @param waitMs How long a task waits for a server that is starting. */
-async function runFleet<Found>(
-  options: FleetOptions<Found>,
+async function runFleet<Answer>(
+  options: FleetOptions<Timed<Answer>>,
   waitMs: number,
-  perform: (task: Task) => Promise<Found>,
-): Promise<FleetReport<Found>> {
+  perform: (task: Task) => Promise<Answer>,
+): Promise<FleetReport<Timed<Answer>>> {
   const startedAt = performance.now();
   const members = resolveFleet(options.databases, options.env);
   const concurrency = readConcurrency('concurrency', options.concurrency?.toString());
   const { signal = new AbortController().signal } = options;
-  const emit = (event: FleetEvent<Found>) => listen(() => options.onEvent?.(event));
-  const results = new Map<FleetMember, FleetResult<Found>>();
+  const emit = (event: FleetEvent<Timed<Answer>>) => listen(() => options.onEvent?.(event));
+  const results = new Map<FleetMember, FleetResult<Timed<Answer>>>();
   const identities = new Map<FleetMember, string>();
-  const end = (member: FleetMember, result: FleetResult<Found>) => {
+  const identityOf = (member: FleetMember) => identities.get(member) ?? member;
+  const end = (member: FleetMember, result: FleetResult<Timed<Answer>>) => {
     results.set(member, result);
     emit({ type: 'end', name: member.name, result });
   };
@@ -197,14 +190,12 @@ async function runFleet<Found>(
   for (const member of members) if (member.twin !== undefined) end(member, { state: 'duplicate' });
   const others = members.filter(({ twin }) => twin === undefined);
   await workThrough(others, concurrency, signal, start);
-  return {
-    databases: members.map((member) => ({
-      name: member.name,
-      sameAs: member.twin ?? findSame(member, identities, members),
-      ...(results.get(member) ?? { state: 'not started' }),
-    })),
-    durationMs: performance.now() - startedAt,
-  };
+  const entries = members.map((member) => {
+    const first = members.find((one) => identityOf(one) === identityOf(member));
+    const sameAs = member.twin ?? (first === undefined || first === member ? null : first.name);
+    return { name: member.name, sameAs, ...(results.get(member) ?? { state: 'not started' as const }) };
+  });
+  return { databases: entries, durationMs: performance.now() - startedAt };
 }
 
 /** Works on all items, so many at a time. After an abort, no more are begun. */
@@ -224,34 +215,25 @@ async function workThrough<Item>(
   await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, workOn));
 }
 
-/** Name of an earlier one that is the same database, or null. */
-function findSame(
-  member: FleetMember,
-  identities: ReadonlyMap<FleetMember, string>,
-  members: readonly FleetMember[],
-): string | null {
-  const identity = identities.get(member);
-  const first = identity === undefined ? member : members.find((one) => identities.get(one) === identity);
-  return first === undefined || first === member ? null : first.name;
-}
-
 /** Performs a task, and ends it if the server does not answer. A run then watches its own connections. */
-async function performPatiently<Found>(
+async function performPatiently<Answer>(
   task: Task,
   waitMs: number,
-  perform: (task: Task) => Promise<Found>,
-): Promise<Found | FleetFailure> {
+  perform: (task: Task) => Promise<Answer>,
+): Promise<Timed<Answer> | FleetFailure> {
   const startedAt = performance.now();
   // Time to connect, and for the three answers of a pooler that is asked how it works.
   const limitMs = waitMs + 4 * task.database.config.connectionTimeoutMillis;
   const silence = new AbortController();
+  const signal = AbortSignal.any([task.signal, silence.signal]);
   const timer = setTimeout(() => silence.abort(), limitMs);
   const onIdentity = (identity: string) => {
     clearTimeout(timer);
     task.onIdentity(identity);
   };
   try {
-    return await perform({ ...task, signal: AbortSignal.any([task.signal, silence.signal]), onIdentity });
+    const answer = await perform({ ...task, signal, onIdentity });
+    return { ...answer, durationMs: performance.now() - startedAt };
   } catch (cause) {
     const error = errorOfTask(task, cause, silence.signal.aborted ? limitMs : undefined);
     const code = error instanceof FilestoreError ? error.code : 'UNEXPECTED';

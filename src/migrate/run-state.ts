@@ -174,7 +174,7 @@ export function reportOf({ committed, database, progress }: Run, schema: SchemaC
   };
 }
 
-type Part = Pick<MigrationSpan, 'name' | 'filename'>;
+type Part = Pick<MigrationSpan, 'name' | 'filename'> & { readonly startedAt: number };
 
 /**
  * Sends the spans of a run, which begins when this object is created. Its parts run one after the other. All
@@ -182,7 +182,7 @@ type Part = Pick<MigrationSpan, 'name' | 'filename'>;
  */
 export class Spans {
   readonly #epochMs = Date.now() - performance.now();
-  #part: (Part & { readonly startedAt: number }) | undefined;
+  #part: Part | undefined;
 
   constructor(private readonly run: Pick<Run, 'database' | 'emit' | 'progress'>) {}
 
@@ -192,10 +192,9 @@ export class Spans {
 
   /** Ends the current part, if there is one. `error`: why it failed. */
   end(error?: unknown): void {
-    if (this.#part === undefined) return;
-    const { startedAt, ...part } = this.#part;
+    const part = this.#part;
     this.#part = undefined;
-    this.#send(part, startedAt, performance.now() - startedAt, error);
+    if (part !== undefined) this.#send(part, error);
   }
 
   /** Measures a part. If it fails, the attempt ends it, with the error that callers get. */
@@ -207,17 +206,16 @@ export class Spans {
   }
 
   endRun(error?: unknown): void {
-    const { startedAt } = this.run.progress;
-    this.#send({ name: 'run', filename: null }, startedAt, performance.now() - startedAt, error);
+    this.#send({ name: 'run', filename: null, startedAt: this.run.progress.startedAt }, error);
   }
 
-  #send(part: Part, startedAt: number, durationMs: number, error: unknown): void {
+  #send({ startedAt, ...part }: Part, error: unknown): void {
     const { database, emit, progress } = this.run;
     emit({
       type: 'span',
       ...part,
       startedAtMs: this.#epochMs + startedAt,
-      durationMs,
+      durationMs: performance.now() - startedAt,
       attempt: progress.attempts,
       database: database.config.database,
       serverVersion: progress.serverVersion || null,
