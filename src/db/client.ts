@@ -5,7 +5,7 @@ import { watchSilence } from '../session/silence.mjs';
 import { type Database, databaseOf, poolConfig } from '../settings/database.ts';
 import { missingUrlError, poolSettings, serviceConnection } from '../settings/settings.ts';
 import { paragraph } from '../text.ts';
-import { surviveMigrations } from './overtaken-statements.ts';
+import { OvertakenStatements } from './overtaken-statements.ts';
 
 /** The schema of this package. SQL writes it before each name. */
 export const POSTGRES_SCHEMA = 'filestore';
@@ -68,7 +68,7 @@ function createPool(): Pool {
     { ...config, max, idleTimeoutMillis: idleTimeoutMs },
     databaseOf(connection),
   );
-  const statements = surviveMigrations();
+  const statements = new OvertakenStatements();
   // Without listeners, a connection that the server closes would end the process: the pool listens to idle
   // ones only, and emits their errors. Queries on a lost connection are still rejected.
   created.on('connect', (client) => {

@@ -1,13 +1,5 @@
 import type { PoolClient } from 'pg';
 
-/** Makes the statements of a pool survive migrations. */
-export interface OvertakenStatements {
-  /** For a new client of the pool. */
-  watch(client: PoolClient): void;
-  /** Whether the session has prepared statements that fail from now on. */
-  mustReconnect(client: PoolClient): boolean;
-}
-
 type Callback = (error: unknown, result?: unknown) => void;
 type Run = (statement: unknown, values?: unknown, callback?: Callback) => Promise<unknown>;
 
@@ -23,19 +15,27 @@ export function isOvertaken(error: unknown): boolean {
 }
 
 /**
- * Repeats a statement that a migration overtook, unless it is in a transaction, which is aborted. After an
- * outdated plan, the named statements of the session run without their names, and the pool replaces it.
+ * Makes the statements of a pool survive migrations: repeats one that was overtaken, unless it is in a
+ * transaction, which is aborted. After an outdated plan, the named statements of the session run without
+ * their names, and the pool replaces it.
  */
-export function surviveMigrations(): OvertakenStatements {
-  const outdated = new WeakSet<PoolClient>();
-  const watch = (client: PoolClient) => {
+export class OvertakenStatements {
+  readonly #outdated = new WeakSet<PoolClient>();
+
+  /** Whether the session has prepared statements that fail from now on. */
+  mustReconnect(client: PoolClient): boolean {
+    return this.#outdated.has(client);
+  }
+
+  /** For a new client of the pool. */
+  watch(client: PoolClient): void {
     const run = client.query.bind(client) as Run;
     const runTwice = async (statement: unknown, values: unknown) => {
       try {
-        return await run(outdated.has(client) ? withoutName(statement) : statement, values);
+        return await run(this.mustReconnect(client) ? withoutName(statement) : statement, values);
       } catch (error) {
         if (!isOvertaken(error)) throw error;
-        if ((error as { readonly routine?: unknown }).routine === OUTDATED_PLAN) outdated.add(client);
+        if ((error as { readonly routine?: unknown }).routine === OUTDATED_PLAN) this.#outdated.add(client);
         if (client.getTransactionStatus() !== 'I' || !isAtomic(statement)) throw error;
         return run(withoutName(statement), values);
       }
@@ -50,8 +50,7 @@ export function surviveMigrations(): OvertakenStatements {
       return done === undefined ? answer : answer.then((result) => done(null, result), done);
     };
     client.query = query as PoolClient['query'];
-  };
-  return { watch, mustReconnect: (client) => outdated.has(client) };
+  }
 }
 
 /** Whether it is one statement that cannot commit a part of its work: several in a text and `call` can. */

@@ -91,7 +91,13 @@ async function runTransaction<T>(
   await client.query('begin isolation level read committed');
   try {
     const result = await work(client);
-    if (client.getTransactionStatus() === 'I') throw endedError();
+    if (client.getTransactionStatus() === 'I') {
+      const message = paragraph(
+        'The callback of withTransaction ended its transaction with commit or rollback.',
+        'Remove that statement: return to commit, throw to roll back.',
+      );
+      throw new FilestoreError('TRANSACTION_ENDED', message);
+    }
     // The server answers the commit of a transaction that failed with ROLLBACK, and not with an error.
     const { command } = await client.query('commit');
     if (command !== 'COMMIT') throw caughtError('withTransaction', watch.abortedBy());
@@ -145,12 +151,4 @@ function caughtError(name: keyof typeof LOST, cause: DatabaseError | undefined):
     'Throw the error; or run the statement in withSavepoint, and catch the error outside of that.',
   );
   return new FilestoreError('TRANSACTION_ROLLED_BACK', message, { cause });
-}
-
-function endedError(): FilestoreError {
-  const message = paragraph(
-    'The callback of withTransaction ended its transaction with commit or rollback.',
-    'Remove that statement: return to commit, throw to roll back.',
-  );
-  return new FilestoreError('TRANSACTION_ENDED', message);
 }

@@ -61,12 +61,14 @@ export async function watchBlockers(
     await delay(untilNextLook(watch), undefined, { signal, ref: false }).catch(() => undefined);
     if (signal.aborted) return;
     const pid = thread.pid();
-    if (pid === undefined || !isTimeToLook(watch)) continue;
     const { current } = watch;
+    if (pid === undefined || current === undefined) continue;
+    // Concurrent index work waits for the snapshots of others, and each look has one.
+    if (current.isConcurrent && performance.now() - current.startedAt < REPORT_EVERY_MS) continue;
     const [sight] = (await session.query<SightRow>(sightOf(pid))).rows;
     if (sight === undefined || signal.aborted || watch.gaveUpOn !== undefined) continue;
     // Another migration may have begun during the look, and this one may have waited for others.
-    if (current === undefined || current !== watch.current) continue;
+    if (current !== watch.current) continue;
     const blockedBy = sight.blockedBy.map(readHolder);
     // Kept when the blockers are no longer seen: the migration may just have failed because of them.
     if (blockedBy.length > 0) watch.blockers = describeHolders(blockedBy);
@@ -97,12 +99,6 @@ function untilNextLook({ current }: Watch): number {
   if (current === undefined) return LOOK_MS;
   if (current.isConcurrent) return REPORT_EVERY_MS;
   return Math.min(Math.max(LOOK_MS, (performance.now() - current.startedAt) / 10), REPORT_EVERY_MS);
-}
-
-/** Concurrent index work waits for the snapshots of others, and each look has one. So it is rare. */
-function isTimeToLook({ current }: Watch): boolean {
-  if (current === undefined) return false;
-  return !current.isConcurrent || performance.now() - current.startedAt >= REPORT_EVERY_MS;
 }
 
 const LOCKED = 'locktype database relation page tuple virtualxid transactionid classid objid objsubid';

@@ -1,10 +1,5 @@
 import type pg from 'pg';
-import {
-  type FailedCheck,
-  MigrationCheckFailedError,
-  MigrationsInvalidError,
-  sqlStateOf,
-} from '../errors.ts';
+import { MigrationCheckFailedError, MigrationsInvalidError, sqlStateOf } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { type DataCheck, readDataChecks } from '../graphile/data-check-text.ts';
 import { isConnectionLoss } from '../session/connection-error.ts';
@@ -68,24 +63,16 @@ export async function evaluatePending(
     message,
     sql: body,
     transaction,
-    checks: (checksOf[index] ?? []).map((check) =>
-      describeOutcome(check, outcomes.next().value, index === 0),
-    ),
+    checks: (checksOf[index] ?? []).map(({ message, line }): EvaluatedCheck => {
+      const { state = 'failed', reason = null } = outcomes.next().value ?? {};
+      // No earlier migration can create an object that the first one lacks.
+      const ofMissing = index === 0 ? 'failed' : 'later';
+      return { message, line, state: state === 'not possible' ? ofMissing : state, reason };
+    }),
   }));
   const failure = dryRun ? undefined : failureOfChecks(database.where, evaluated, progress.applied);
   if (failure !== undefined) throw failure;
   return evaluated;
-}
-
-/** @param isFirst No earlier migration can create an object that the first one lacks. */
-function describeOutcome(
-  { message, line }: DataCheck,
-  outcome: CheckOutcome | undefined,
-  isFirst: boolean,
-): EvaluatedCheck {
-  const { state = 'failed', reason = null } = outcome ?? {};
-  if (state !== 'not possible') return { message, line, state, reason };
-  return { message, line, state: isFirst ? 'failed' : 'later', reason };
 }
 
 /** The number of migrations before the first one whose checks cannot be evaluated yet. */
@@ -98,14 +85,11 @@ function readProperChecks({ filename, body, linesBeforeBody }: CommittedMigratio
   const { checks, problems } = readDataChecks(body, linesBeforeBody);
   const [problem] = problems;
   if (problem === undefined) return checks;
-  throw new MigrationsInvalidError(
-    'MIGRATION_MALFORMED',
-    paragraph(
-      `Migration ${filename} is malformed: line ${problem.line} ${problem.what}.`,
-      `The package needs a new release. ${problem.remedy}`,
-    ),
-    filename,
+  const message = paragraph(
+    `Migration ${filename} is malformed: line ${problem.line} ${problem.what}.`,
+    `The package needs a new release. ${problem.remedy}`,
   );
+  throw new MigrationsInvalidError('MIGRATION_MALFORMED', message, filename);
 }
 
 /** The error for the checks that failed; undefined if none did. */
@@ -115,27 +99,22 @@ export function failureOfChecks(
   applied: readonly string[],
 ): MigrationCheckFailedError | undefined {
   const failed = pending.flatMap(({ filename, checks }) =>
-    checks.flatMap(({ state, line, message, reason }) =>
-      state === 'failed' ? [{ filename, line, message, reason }] : [],
-    ),
+    checks
+      .filter(({ state }) => state === 'failed')
+      .map(({ line, message, reason }) => ({ filename, line, message, reason })),
   );
   if (failed.length === 0) return undefined;
-  const before = applied.length === 0 ? 'Nothing was applied.' : `Applied before: ${applied.join(', ')}.`;
-  return new MigrationCheckFailedError(
-    paragraph(
-      `${capitalized(where)} does not pass ${count(failed.length, 'check')} of its pending migrations.`,
-      ...failed.map(describeFailedCheck),
-      before,
-      'Correct the data, and run this again; a check that is wrong itself needs a new release.',
-    ),
-    failed,
-    applied,
+  const sentences = failed.map(({ filename, line, message, reason }) => {
+    const what = reason === null ? message : `the check "${message}" ${reason}`;
+    return asSentence(`${filename}, line ${line}: ${what}`);
+  });
+  const text = paragraph(
+    `${capitalized(where)} does not pass ${count(failed.length, 'check')} of its pending migrations.`,
+    ...sentences,
+    applied.length === 0 ? 'Nothing was applied.' : `Applied before: ${applied.join(', ')}.`,
+    'Correct the data, and run this again; a check that is wrong itself needs a new release.',
   );
-}
-
-function describeFailedCheck({ filename, line, message, reason }: FailedCheck): string {
-  const what = reason === null ? message : `the check "${message}" ${reason}`;
-  return asSentence(`${filename}, line ${line}: ${what}`);
+  return new MigrationCheckFailedError(text, failed, applied);
 }
 
 /**

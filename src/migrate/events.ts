@@ -131,13 +131,13 @@ function describe(event: MigrationEvent): string {
   }
 }
 
-function describeProgress(event: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
-  const parts: string[] = [];
+function describeProgress({
+  blockedBy,
+  indexBuild,
+}: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
   // First, because a terminal cuts long lines.
-  if (event.blockedBy.length > 0) parts.push(`, waits for ${describeHolders(event.blockedBy)}`);
-  if (event.indexBuild !== null) {
-    const { phase, done, total } = event.indexBuild;
-    parts.push(`, ${phase}${total > 0 ? ` ${Math.floor((100 * done) / total)} %` : ''}`);
-  }
-  return parts.join('');
+  const wait = blockedBy.length === 0 ? '' : `, waits for ${describeHolders(blockedBy)}`;
+  if (indexBuild === null) return wait;
+  const { phase, done, total } = indexBuild;
+  return `${wait}, ${phase}${total > 0 ? ` ${Math.floor((100 * done) / total)} %` : ''}`;
 }

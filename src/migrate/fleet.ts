@@ -17,7 +17,6 @@ import { compareSurveyed, type MigrationStatus, type SurveyWork, statusOf, withS
 
 /** Hides the waits for slow servers. A run that applies something takes a thread and two connections. */
 const DEFAULT_CONCURRENCY = 8;
-const MOST_AT_ONCE = 1_000;
 
 export interface FleetOptions<Found> {
   /** At least one; {@link readFleet} reads them from a file. */
@@ -180,39 +179,26 @@ async function runFleet<Answer>(
     results.set(member, result);
     emit({ type: 'end', name: member.name, result });
   };
-  const start = async (member: FleetMember) => {
-    const { name, database } = member;
-    emit({ type: 'start', name });
-    const onIdentity = (identity: string) => identities.set(member, identity);
-    const onEvent = (event: MigrationEvent) => emit({ type: 'run', name, event });
-    end(member, await performPatiently({ database, signal, onIdentity, onEvent }, waitMs, perform));
-  };
   for (const member of members) if (member.twin !== undefined) end(member, { state: 'duplicate' });
   const others = members.filter(({ twin }) => twin === undefined);
-  await workThrough(others, concurrency, signal, start);
+  const waiting = others.values();
+  const workThrough = async () => {
+    for (const member of waiting) {
+      if (signal.aborted) return;
+      const { name, database } = member;
+      emit({ type: 'start', name });
+      const onIdentity = (identity: string) => identities.set(member, identity);
+      const onEvent = (event: MigrationEvent) => emit({ type: 'run', name, event });
+      end(member, await performPatiently({ database, signal, onIdentity, onEvent }, waitMs, perform));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(concurrency, others.length) }, workThrough));
   const entries = members.map((member) => {
     const first = members.find((one) => identityOf(one) === identityOf(member));
     const sameAs = member.twin ?? (first === undefined || first === member ? null : first.name);
     return { name: member.name, sameAs, ...(results.get(member) ?? { state: 'not started' as const }) };
   });
   return { databases: entries, durationMs: performance.now() - startedAt };
-}
-
-/** Works on all items, so many at a time. After an abort, no more are begun. */
-async function workThrough<Item>(
-  items: readonly Item[],
-  concurrency: number,
-  signal: AbortSignal,
-  work: (item: Item) => Promise<void>,
-): Promise<void> {
-  const waiting = items.values();
-  const workOn = async () => {
-    for (const item of waiting) {
-      if (signal.aborted) return;
-      await work(item);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, workOn));
 }
 
 /** Performs a task, and ends it if the server does not answer. A run then watches its own connections. */
@@ -260,5 +246,5 @@ function errorOfTask({ database, signal }: Task, cause: unknown, silentMs: numbe
 
 /** @throws {SettingsError} that names the option, unless it is a whole number from 1 to 1000. */
 export function readConcurrency(option: string, text: string | undefined): number {
-  return wholeNumber({ [option]: text }, [option], DEFAULT_CONCURRENCY, 1, MOST_AT_ONCE);
+  return wholeNumber({ [option]: text }, [option], DEFAULT_CONCURRENCY, 1, 1_000);
 }

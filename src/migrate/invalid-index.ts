@@ -15,8 +15,8 @@ export interface IndexName {
 
 const IDENTIFIER = String.raw`(?:"(?:[^"]|"")+"|[a-z_\u0080-\uffff][\w$\u0080-\uffff]*)`;
 const CREATE_INDEX = new RegExp(
-  String.raw`^\s*create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?(?<index>${IDENTIFIER})` +
-    String.raw`\s+on\s+(?:only\s+)?(?<schema>${IDENTIFIER})\s*\.`,
+  String.raw`^\s*create\s+(?:unique\s+)?index\s+concurrently\s+(?:if\s+not\s+exists\s+)?` +
+    String.raw`(?<index>${IDENTIFIER})\s+on\s+(?:only\s+)?(?<schema>${IDENTIFIER})\s*\.`,
   'i',
 );
 const WORKS_CONCURRENTLY =
@@ -28,9 +28,8 @@ export function concurrentIndexOf(
 ): IndexName | undefined {
   if (migration.transaction) return undefined;
   const { index, schema } = CREATE_INDEX.exec(statementText(migration.body))?.groups ?? {};
-  return index === undefined || schema === undefined
-    ? undefined
-    : { schema: fold(schema), index: fold(index) };
+  if (index === undefined || schema === undefined) return undefined;
+  return { schema: fold(schema), index: fold(index) };
 }
 
 /**
@@ -75,7 +74,7 @@ export async function clearInvalidIndexes(
   }
 }
 
-/** Tries to drop the invalid index of a failed migration, whose failure is reported. Or the next run drops it. */
+/** Tries to drop the invalid index of a failed migration. If that fails, the next run drops it. */
 export async function clearAfterFailure(
   run: Run,
   session: Queryable,

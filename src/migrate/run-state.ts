@@ -108,11 +108,11 @@ export async function openRun(options: RunMigrationsOptions, resolved: Resolved 
 }
 
 /** Reads the migrations of the package. Without `compareSchema`, a missing last file is not noticed. */
-export async function readMigrations({
-  compareSchema = true,
-}: Pick<RunMigrationsOptions, 'compareSchema'> = {}): Promise<readonly CommittedMigration[]> {
+export async function readMigrations(
+  options: Pick<RunMigrationsOptions, 'compareSchema'> = {},
+): Promise<readonly CommittedMigration[]> {
   const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
-  if (compareSchema) await refuseMissingFile(committed);
+  if (options.compareSchema ?? true) await refuseMissingFile(committed);
   return committed;
 }
 

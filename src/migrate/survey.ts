@@ -37,7 +37,7 @@ export interface Survey {
    * the server's first process, because a standby or a copied data folder has the same system identifier.
    */
   readonly identity: string;
-  /** True on a hot standby. */
+  /** True on a hot standby, which gets its migrations by replication. */
   readonly standby: boolean;
   /** True if transactions cannot write, on a standby or by settings of the role or database. */
   readonly readOnly: boolean;
@@ -47,31 +47,22 @@ export interface Survey {
   readonly bookkeepingIsWhole: boolean;
   /** Whether tables exist without a history. They are kept, and the migrations run over them. */
   readonly adopting: boolean;
-  /** The holders of the locks of migrations on this database. */
+  /** The present holders of the locks of migrations on this database. */
   readonly migrators: readonly Migrator[];
   readonly applied: readonly AppliedMigration[];
   readonly plan: MigrationPlan;
 }
 
-/**
- * A holder of a lock of migrations: usually a run of this package or of graphile-migrate, but any login can
- * take the locks.
- */
+/** Usually a run of this package or of graphile-migrate, but any login can take the locks of migrations. */
 export type Migrator = LockHolder & { readonly lock: 'filestore' | 'graphile-migrate' };
 
 /** How the history of a database compares with the migrations of this package. */
-export interface MigrationStatus {
+export interface MigrationStatus extends Pick<Survey, 'applied' | 'serverVersion' | 'standby' | 'migrators'> {
   readonly state: MigrationState;
-  readonly applied: readonly AppliedMigration[];
   /** Names of the files that a run would apply. Empty if `ahead` or `diverged`, which a run refuses. */
   readonly pending: readonly string[];
   /** One line for each problem, with its remedy. Empty unless `ahead` or `diverged`. */
   readonly problems: readonly string[];
-  readonly serverVersion: string;
-  /** True on a hot standby, which gets its migrations by replication. */
-  readonly standby: boolean;
-  /** The present holders of the locks of migrations. */
-  readonly migrators: readonly Migrator[];
 }
 
 /**
