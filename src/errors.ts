@@ -44,9 +44,9 @@ export type HistoryDivergedCode =
   | 'HISTORY_FOREIGN';
 
 /**
- * An error of this package. docs/operations.md has each `code` with its cause and remedy. `message` is one paragraph
- * that says what happened, to what, and what to do. It never contains a secret. `cause` is the original error, if there
- * is one. Errors with more fields are the classes below.
+ * An error of this package. docs/operations.md has each `code` with its cause and remedy. `message` is one
+ * paragraph that says what happened, to what, and what to do. It never contains a secret. `cause` is the
+ * original error, if there is one. Errors with more fields are the classes below.
  */
 export class FilestoreError extends Error {
   override readonly name: string = this.constructor.name;
@@ -241,8 +241,8 @@ export interface MigrationFailurePlace {
 }
 
 /**
- * A migration failed. It was rolled back, unless it runs without a transaction (`--! no-transaction`); the migrations
- * before it stay applied.
+ * A migration failed. It was rolled back, unless it runs without a transaction (`--! no-transaction`); the
+ * migrations before it stay applied.
  */
 export class MigrationFailedError extends FilestoreError {
   declare readonly code: 'MIGRATION_FAILED';
@@ -263,8 +263,8 @@ export class MigrationFailedError extends FilestoreError {
 }
 
 /**
- * The run was stopped. Applied migrations stay; the current one was rolled back, unless it runs without a transaction
- * (`--! no-transaction`).
+ * The run was stopped. Applied migrations stay; the current one was rolled back, unless it runs without a
+ * transaction (`--! no-transaction`).
  */
 export class RunAbortedError extends FilestoreError {
   declare readonly code: 'RUN_ABORTED';
@@ -279,7 +279,7 @@ export class RunAbortedError extends FilestoreError {
   }
 }
 
-/** A service was started on a database that lacks migrations. The message has the command that applies them. */
+/** A service was started on a database that lacks migrations. The message has a command that applies them. */
 export class NotMigratedError extends FilestoreError {
   declare readonly code: 'NOT_MIGRATED';
 

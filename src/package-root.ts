@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { paragraph } from './text.ts';
 
 /** Folder of this package. src/ and dist/ are at the same depth below it. */
 export const PACKAGE_ROOT: string = fileURLToPath(new URL('..', import.meta.url));
@@ -13,4 +14,7 @@ export const CONFIG_FILE: string = join(PACKAGE_ROOT, '.gmrc');
 /** What to do if a file of the package is missing. In a bundle, this code is in a file with another name. */
 export const RESTORE_PACKAGE: string = /\/package-root\.[jt]s$/.test(import.meta.url)
   ? 'Install the package again.'
-  : 'This program is a bundle, which lacks the files of the package: mark @apphub/filestore as external in the bundler, and install it.';
+  : paragraph(
+      'This program is a bundle, which lacks the files of the package:',
+      'mark @apphub/filestore as external in the bundler, and install it.',
+    );

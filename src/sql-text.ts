@@ -25,8 +25,8 @@ export interface SqlStatement {
   readonly tokens: readonly SqlToken[];
 }
 
-// PostgreSQL manual, section 4.1, with standard_conforming_strings on. An unclosed quote is a symbol; the server
-// reports it.
+// PostgreSQL manual, section 4.1, with standard_conforming_strings on. An unclosed quote is a symbol; the
+// server reports it.
 const WORD = String.raw`[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*`;
 const BLANK = /\s+|--[^\n]*/y;
 const TOKEN = new RegExp(
@@ -109,8 +109,8 @@ export interface TextPlace {
 
 /**
  * The character at a position that the server reported.
- * @param position In characters, from 1. A character outside the basic plane counts as one here, and as two in a
- * string.
+ * @param position In characters, from 1. A character outside the basic plane counts as one here, and as two
+ * in a string.
  */
 export function placeAt(text: string, position: number): TextPlace {
   const before = Array.from(text).slice(0, Math.max(position - 1, 0));

@@ -33,8 +33,9 @@ export function compareNames(a: string, b: string): number {
 }
 
 /**
- * Text from a database as a message shows it, on one line. Names of roles and objects, and messages of the server, may
- * have line feeds, escape sequences and other characters that a terminal executes or does not show.
+ * Text from a database as a message shows it, on one line. Names of roles and objects, and messages of the
+ * server, may have line feeds, escape sequences and other characters that a terminal executes or does not
+ * show.
  */
 export function printable(text: string): string {
   return text.replace(/(?!\t)[\p{C}\p{Zl}\p{Zp}]/gu, (character) => {

@@ -7,8 +7,9 @@ export interface ValueTypes {
 }
 
 /**
- * The parsers of all types that `@apphub/filestore/rows` describes. Those of pg are shared by the process: after any
- * library has called `types.setTypeParser(20, Number)`, rows would not have the types that they declare.
+ * The parsers of all types that `@apphub/filestore/rows` describes. Those of pg are shared by the process:
+ * after any library has called `types.setTypeParser(20, Number)`, rows would not have the types that they
+ * declare.
  * @param oid The type in `pg_type`. The server sends a value of a domain with the base type of the domain.
  * @returns undefined for any other type.
  */
@@ -80,10 +81,13 @@ function parseArray(text: string, parse: ValueParser): unknown {
   return whole[0];
 }
 
-const MOMENT =
-  /^(?<year>\d{4,})-(?<month>\d\d)-(?<day>\d\d)(?: (?<hour>\d\d):(?<minute>\d\d):(?<second>\d\d)(?:\.(?<fraction>\d+))?(?<zone>[+-]\d\d(?::\d\d){0,2})?)?(?<before> BC)?$/;
+const MOMENT = new RegExp(
+  String.raw`^(?<year>\d{4,})-(?<month>\d\d)-(?<day>\d\d)` +
+    String.raw`(?: (?<hour>\d\d):(?<minute>\d\d):(?<second>\d\d)(?:\.(?<fraction>\d+))?` +
+    String.raw`(?<zone>[+-]\d\d(?::\d\d){0,2})?)?(?<before> BC)?$`,
+);
 
-/** A moment in the ISO format. Without a zone, it is local time, as in pg. JavaScript keeps its milliseconds. */
+/** A moment in the ISO format. Without a zone, it is local time, as in pg. JavaScript keeps milliseconds. */
 function parseMoment(text: string): Date | number {
   if (text === 'infinity' || text === '-infinity') return Number(text.replace('i', 'I'));
   const parts = MOMENT.exec(text)?.groups;

@@ -50,7 +50,7 @@ export function keyOf({ kind, name }: Pick<CatalogObject, 'kind' | 'name'>): str
   return `${kind} ${name}`;
 }
 
-/** Everything in the schema except comments, owners, and privileges of named roles. Operators choose these. */
+/** Everything in the schema except comments, owners, and privileges of named roles: operators choose them. */
 export interface CatalogModel {
   /** By kind and name. Empty when there is no such schema. */
   readonly objects: readonly CatalogObject[];

@@ -1,8 +1,8 @@
 // Both functions leave string literals and other quoted names unchanged.
 
 /**
- * Servers quote a name that is a keyword, and keywords depend on the version: `json_object` is one from PostgreSQL 16
- * on.
+ * Servers quote a name that is a keyword, and keywords depend on the version: `json_object` is one from
+ * PostgreSQL 16 on.
  */
 export function withoutNeedlessQuotes(text: string): string {
   const tokens = /'(?:[^']|'')*'|"([a-z_][a-z0-9_$]*)"|"(?:[^"]|"")*"/g;

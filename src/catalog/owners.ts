@@ -1,12 +1,12 @@
 import { FilestoreError } from '../errors.ts';
 import { lastRows, type Session } from '../session/session.ts';
 import { underPinnedSettings } from '../settings/server-settings.ts';
-import { capitalized, printable } from '../text.ts';
+import { capitalized, paragraph, printable } from '../text.ts';
 
 /**
- * The schemas and tables of a run that belong to a role that this role is not a member of. Such an owner can attach a
- * trigger, which runs with the rights of this role. A superuser is a member of every role, and may continue what another
- * owner began, so for it this counts only before the first migration.
+ * The schemas and tables of a run that belong to a role that this role is not a member of. Such an owner
+ * can attach a trigger, which runs with the rights of this role. A superuser is a member of every role, and
+ * may continue what another owner began, so for it this counts only before the first migration.
  */
 const strangersQuery = (hasHistory: boolean): string =>
   underPinnedSettings(`
@@ -43,7 +43,12 @@ export async function refuseStrangers(session: Session, hasHistory: boolean): Pr
   throw new FilestoreError(
     'OWNER_NOT_TRUSTED',
     printable(
-      `${capitalized(session.database.where)} lacks migrations, and its ${kind} ${object} belongs to role "${owner}", which could run SQL as the role that migrates. Nothing was changed. If you do not know where it comes from, drop it. If you trust its content, change its owner: alter ${kind} ${object} owner to ….`,
+      paragraph(
+        `${capitalized(session.database.where)} lacks migrations, and its ${kind} ${object} belongs to role`,
+        `"${owner}", which could run SQL as the role that migrates. Nothing was changed.`,
+        'If you do not know where it comes from, drop it.',
+        `If you trust its content, change its owner: alter ${kind} ${object} owner to ….`,
+      ),
     ),
   );
 }

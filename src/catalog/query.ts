@@ -76,8 +76,8 @@ const COLUMNS = `
   left join pg_attrdef d on d.adrelid = r.oid and d.adnum = a.attnum
   where r.kind <> 'sequence'`;
 
-// Without "n" (not null), which has rows for table columns only from PostgreSQL 18 on and is shown with the column, and
-// without "t" (triggers).
+// Without "n" (not null), which has rows for table columns only from PostgreSQL 18 on and is shown with the
+// column, and without "t" (triggers).
 const CONSTRAINTS = `
   select o.kind, o.name, 'constraint', quote_ident(k.conname), 0,
          concat_ws(' ',
@@ -145,8 +145,8 @@ const POLICIES = `
            'with check (' || pg_get_expr(p.polwithcheck, r.oid) || ')')
   from relation r join pg_policy p on p.polrelid = r.oid`;
 
-// A sequence is printed as if it were in the first range of 2^40 ids, because filestore.set_database_number moves it to
-// another range.
+// A sequence is printed as if it were in the first range of 2^40 ids, because filestore.set_database_number
+// moves it to another range.
 const SEQUENCES = `
   select null, null, r.kind, r.name, 0,
          concat_ws(', ',
@@ -191,7 +191,8 @@ const TYPES = `
          end
   from type_ t`;
 
-// Bodies that the server keeps as text are hashed, because migrations/fixtures has the text. The server prints others.
+// Bodies that the server keeps as text are hashed, because migrations/fixtures has the text. The server
+// prints others.
 const ROUTINES = `
   select null, null, kind, name, 0,
          concat_ws(chr(10),
@@ -261,8 +262,8 @@ select
   pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 as major`;
 
 /**
- * One message to the server. Its last result has a row for each object, and the result before it has the server's
- * version. An object that is dropped during the query has no definition.
+ * One message to the server. Its last result has a row for each object, and the result before it has the
+ * server's version. An object that is dropped during the query has no definition.
  */
 export const CATALOG_QUERY = underPinnedSettings(`${VERSION_AND_LOCK_TIMEOUT};
 with ${NAMED_OBJECTS}

@@ -19,9 +19,9 @@ interface Row {
 }
 
 /**
- * Reads all objects of the schema in one message to the server. Changes nothing and needs no privilege: works on a hot
- * standby, in a read-only session, and for a role that may not use the schema. The text does not depend on
- * the session's settings. An open transaction keeps the settings of this query until it ends.
+ * Reads all objects of the schema in one message to the server. Changes nothing and needs no privilege:
+ * works on a hot standby, in a read-only session, and for a role that may not use the schema. The text does
+ * not depend on the session's settings. An open transaction keeps the settings of this query until it ends.
  */
 export async function readCatalog(client: CatalogClient): Promise<LiveCatalog> {
   const results = (await sendUntilLifted(() => client.query(CATALOG_QUERY))) as readonly {

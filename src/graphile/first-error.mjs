@@ -1,8 +1,8 @@
 /** @import { SerializedError } from './protocol.ts' */
 
 /**
- * Returns the error that says why a command failed. The library may throw that the connection was lost, without the
- * reason, or the first error with more text around it.
+ * Returns the error that says why a command failed. The library may throw that the connection was lost,
+ * without the reason, or the first error with more text around it.
  * @param {unknown} firstError The first one of a connection, if there was one.
  * @param {unknown} thrown
  */

@@ -1,6 +1,7 @@
-// Runs graphile-migrate in a thread, so that its uncaught errors and its process.exit do not reach the host.
-// A plain .mjs file, because a .ts worker cannot be started under tsx and vitest. It replaces the library's pool, and the
-// functions that run one migration, so the package pins the version. The thread does not start if one of them is missing.
+// Runs graphile-migrate in a thread, so that its uncaught errors and its process.exit do not reach the
+// host. A plain .mjs file, because a .ts worker cannot be started under tsx and vitest. It replaces the
+// library's pool, and the functions that run one migration, so the package pins the version. The thread
+// does not start if one of them is missing.
 import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
@@ -12,8 +13,8 @@ import { causeAmong, serialize } from './first-error.mjs';
 /**
  * @import { EventEmitter } from 'node:events'
  * @import { PoolClient, PoolConfig } from 'pg'
- * @import { CommandName, DatabaseKind, FailedText, MigrationLimits, StopRequest, ThreadCommand, ThreadInput } from './protocol.ts'
- * @import { ThreadFailure, ThreadMessage, ThreadTarget } from './protocol.ts'
+ * @import { CommandName, DatabaseKind, FailedText, StopRequest, ThreadCommand } from './protocol.ts'
+ * @import { ThreadFailure, ThreadInput, ThreadMessage, ThreadTarget } from './protocol.ts'
  */
 
 /** @typedef {PoolClient & { connection: EventEmitter }} LibraryClient */
@@ -26,7 +27,7 @@ const input = /** @type {ThreadInput} */ (workerData);
 
 const SESSION = { isLocal: false };
 
-/** SQLSTATEs of the server's warnings and of this schema's; the word "WARNING" depends on the server's language. */
+/** SQLSTATEs of warnings of the server and of this schema: servers may translate the word "WARNING". */
 const WARNING = /^(01|FS)/;
 
 const COMPARE_VERSIONS =
@@ -35,11 +36,8 @@ const COMPARE_VERSIONS =
 /** Thrown at the migration before which the command has to stop. */
 const END = new Error('the next migration waits for its data checks');
 
-/**
- * @param {Readonly<Record<string, MigrationLimits>>} limits Time limits of single migrations, by the name of the file.
- * @param {string | null} before Name of the file before which to stop.
- */
-const begin = (limits, before) => ({
+/** @param {Pick<Extract<ThreadCommand, { type: 'migrate' }>, 'limits' | 'before'>} command */
+const begin = ({ limits, before }) => ({
   limits,
   before,
   target: /** @type {ThreadTarget | null} */ (null),
@@ -52,26 +50,27 @@ const begin = (limits, before) => ({
 });
 
 /** The state of the current command. */
-let current = begin({}, null);
+let current = begin({ limits: {}, before: null });
 let stopped = false;
 
 const post = (/** @type {ThreadMessage} */ message) => parentPort?.postMessage(message);
 
 /**
- * A placeholder for the URL. The library reads the name of the database from it, and requires different URLs. In
- * this form, any name is possible, also ".".
+ * A placeholder for the URL. The library reads the name of the database from it, and requires different
+ * URLs. In this form, any name is possible, also ".".
  * @param {DatabaseKind} kind
  */
 function urlOf(kind) {
-  return `socket:/?db=${encodeURIComponent(input.connections[kind]?.database ?? '')}&application_name=${kind}`;
+  const database = encodeURIComponent(input.connections[kind]?.database ?? '');
+  return `socket:/?db=${database}&application_name=${kind}`;
 }
 
 /** @type {WeakMap<LibraryClient, DatabaseKind>} */
 const kinds = new WeakMap();
 
 /**
- * The library takes URLs only. These pools replace its pools and have the whole configuration, and their clients are
- * observed from the start.
+ * The library takes URLs only. These pools replace its pools and have the whole configuration, and their
+ * clients are observed from the start.
  */
 function replacePool() {
   const pg = requireAsGraphile('pg');
@@ -79,9 +78,7 @@ function replacePool() {
   pg.Pool = class extends Pool {
     /** @param {{ connectionString: string }} options */
     constructor({ connectionString }) {
-      const kind = /** @type {DatabaseKind} */ (
-        connectionString.slice(connectionString.lastIndexOf('=') + 1)
-      );
+      const kind = /** @type {DatabaseKind} */ (connectionString.split('=').at(-1));
       const config = /** @type {PoolConfig} */ (input.connections[kind]);
       /** @type {(client: LibraryClient, done: (error?: unknown) => void) => void} */
       const verify = (client, done) => void prepare(client, kind).then(() => done(), done);
@@ -254,7 +251,8 @@ async function execute(command) {
     rootConnectionString: urlOf('root'),
     databaseOwner: input.owner,
     migrationsFolder: command.migrationsFolder,
-    // This file sets them before the first query, because the library fails if the server does not know a setting.
+    // This file sets them before the first query, because the library fails if the server does not know a
+    // setting.
     pgSettings: {},
     logger: new Logger(() => () => undefined),
   };
@@ -268,7 +266,7 @@ const readSettings = () =>
 
 /** @param {ThreadCommand} command */
 async function run(command) {
-  current = command.type === 'migrate' ? begin(command.limits, command.before) : begin({}, null);
+  current = begin(command.type === 'migrate' ? command : { limits: {}, before: null });
   try {
     await execute(command);
     post({ type: 'done', unchanged: !current.ranCurrent });

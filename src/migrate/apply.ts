@@ -92,7 +92,8 @@ function noteEvent(run: Run, { pending }: Part, watch: Watch, event: ThreadEvent
   if (event.type !== 'start' && event.type !== 'end') return;
   const filename = event.target.committed ?? '';
   if (event.type === 'start') {
-    watch.begin(pending.find((one) => one.filename === filename));
+    const migration = pending.find((one) => one.filename === filename);
+    watch.begin(migration, migration !== undefined && worksConcurrently(migration));
     run.emit({ type: 'migration-start', filename });
     run.spans.begin('migration', filename);
   } else {

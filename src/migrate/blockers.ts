@@ -11,7 +11,6 @@ import {
 } from '../session/lock-holder.ts';
 import type { Session } from '../session/session.ts';
 import type { IndexBuild } from './events.ts';
-import { worksConcurrently } from './invalid-index.ts';
 import type { Run } from './run-state.ts';
 
 const LOOK_MS = 50;
@@ -35,8 +34,7 @@ export class Watch {
   gaveUpOn: CommittedMigration | undefined;
 
   /** The next migration begins, or none. Its predecessor's blockers stay known only until then. */
-  begin(migration: CommittedMigration | undefined): void {
-    const isConcurrent = migration !== undefined && worksConcurrently(migration);
+  begin(migration: CommittedMigration | undefined, isConcurrent = false): void {
     this.current = migration && { migration, isConcurrent, startedAt: performance.now() };
     this.blockers = '';
     this.blockedSince = undefined;

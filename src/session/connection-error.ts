@@ -43,8 +43,15 @@ const UNTRUSTED: Readonly<Record<string, string>> = {
 };
 
 /** Codes for a certificate whose issuer is not trusted. */
-const UNKNOWN_AUTHORITY =
-  /^(SELF_SIGNED_CERT_IN_CHAIN|DEPTH_ZERO_SELF_SIGNED_CERT|UNABLE_TO_(GET_ISSUER_CERT(_LOCALLY)?|VERIFY_LEAF_SIGNATURE)|CERT_(UNTRUSTED|SIGNATURE_FAILURE))$/;
+const UNKNOWN_AUTHORITY: ReadonlySet<string> = new Set([
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'CERT_UNTRUSTED',
+  'CERT_SIGNATURE_FAILURE',
+]);
 
 /** A temporary failure. It never leaves the package: callers get its `error`. */
 export class TemporaryFailure extends Error {
@@ -93,7 +100,7 @@ function describeRefusal({ where, config }: Database, cause: unknown): string {
   }
   const refusal = REFUSALS[code];
   if (refusal !== undefined) return `Cannot use ${where}: ${refusal(user)}`;
-  const distrust = UNKNOWN_AUTHORITY.test(code)
+  const distrust = UNKNOWN_AUTHORITY.has(code)
     ? paragraph(
         "the authority that issued the server's certificate is not trusted on this machine.",
         "Name the authority's certificate with sslrootcert in the database URL",

@@ -16,7 +16,8 @@ export const sessionHolder = (a: string) => `pg_catalog.json_build_object(
     when ${a}.backend_start is null then 'hidden session'
     else 'session'
   end,
-  'pid', ${a}.pid, 'role', ${a}.usename, 'applicationName', ${a}.application_name, 'connectedAt', ${a}.backend_start
+  'pid', ${a}.pid, 'role', ${a}.usename,
+  'applicationName', ${a}.application_name, 'connectedAt', ${a}.backend_start
 )`;
 
 /** @param p Alias of a row of pg_prepared_xacts. */
@@ -45,7 +46,11 @@ export const isHeldByPrepared = (l: string, p: string) => `${l}.pid is null and 
 export const lockHolder = (l: string, a: string) => `case
   when ${l}.pid is not null then ${sessionHolder(a)}
   else coalesce(
-    (select ${preparedHolder('p')} from pg_catalog.pg_prepared_xacts p where ${isHeldByPrepared(l, 'p')} limit 1),
+    (
+      select ${preparedHolder('p')}
+      from pg_catalog.pg_prepared_xacts p
+      where ${isHeldByPrepared(l, 'p')} limit 1
+    ),
     '{"kind": "unknown"}'
   )
 end`;

@@ -1,5 +1,6 @@
-// A connection can stay open and transfer nothing: a proxy that stalls, a network that drops packets. TCP then ends it after
-// many minutes, or never. In plain JavaScript, because the thread of graphile-migrate uses it too.
+// A connection can stay open and transfer nothing: a proxy that stalls, a network that drops packets. TCP
+// then ends it after many minutes, or never. In plain JavaScript, because the thread of graphile-migrate
+// uses it too.
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -21,7 +22,7 @@ const LOST_AFTER_MS = 20_000;
  * Ends a connection with ETIMEDOUT if the server does not work on its query. Its pending queries then fail.
  * @param {Client} client Connected.
  * @param {ClientConfig} config Its configuration, for other connections.
- * @param {(message: string) => void} [onSilent] Called once for each silence in which the server seems not to work.
+ * @param {(message: string) => void} [onSilent] Called once for each silence of a server that seems idle.
  */
 export function watchSilence(client, config, onSilent = (message) => process.emitWarning(message)) {
   const stream = /** @type {Socket} */ (client.connection.stream);
@@ -65,7 +66,9 @@ export function watchSilence(client, config, onSilent = (message) => process.emi
 
 /** @param {ClientConfig} config */
 function silentMessage({ database }) {
-  return `The server does not answer on a connection to database "${database}", and seems not to work for it. The connection is ended if that lasts for ${LOST_AFTER_MS / 1000} s.`;
+  const what = `a connection to database "${database}"`;
+  const end = `The connection is ended if that lasts for ${LOST_AFTER_MS / 1000} s.`;
+  return `The server does not answer on ${what}, and seems not to work for it. ${end}`;
 }
 
 /**
@@ -77,8 +80,8 @@ function isReady(client) {
 }
 
 /**
- * Asks on another connection whether the server works on the client's query. A pooler makes up the number of a process. Its
- * clients may wait for a free session, so only its silence counts.
+ * Asks on another connection whether the server works on the client's query. A pooler makes up the number
+ * of a process. Its clients may wait for a free session, so only its silence counts.
  * @param {Client & { processID?: number }} client
  * @param {ClientConfig} config
  */
@@ -105,7 +108,8 @@ async function isAtWork(client, config) {
 }
 
 /**
- * A session that waits for the client to read cannot be at work. Only some roles see the state of others' sessions.
+ * A session that waits for the client to read cannot be at work. Only some roles see the state of others'
+ * sessions.
  * @param {number} pid
  */
 const lookAt = (pid) => `

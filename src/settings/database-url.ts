@@ -1,4 +1,5 @@
 import { SettingsError } from '../errors.ts';
+import { paragraph } from '../text.ts';
 
 /**
  * How TLS is used. `verify` checks the server's certificate and host name (what pg 8 does for the URL's
@@ -50,7 +51,9 @@ const PARAMETERS = [
 type Parameter = (typeof PARAMETERS)[number];
 type Parameters = ReadonlyMap<Parameter, string>;
 
-/** Parameters of libpq and other libraries. A message quotes no other names: they may be part of a password. */
+/**
+ * Parameters of libpq and other libraries. A message quotes no other names: they may be part of a password.
+ */
 const PARAMETERS_ELSEWHERE: ReadonlySet<string> = new Set([
   'ssl',
   'requiressl',
@@ -111,7 +114,11 @@ function readUrl(variable: string, text: string): { readonly url: URL; readonly 
     // No cause: its message and its input property quote the value, including the password.
     throw new SettingsError(
       variable,
-      `${variable} is not a valid URL. It must have the form ${EXAMPLE}; in user and password, write characters such as @ : / # ? % percent-encoded (encodeURIComponent does it).`,
+      paragraph(
+        `${variable} is not a valid URL. It must have the form ${EXAMPLE};`,
+        'in user and password, write characters such as @ : / # ? % percent-encoded',
+        '(encodeURIComponent does it).',
+      ),
     );
   }
   if (url.protocol !== 'postgres:' && url.protocol !== 'postgresql:') {
@@ -123,14 +130,21 @@ function readUrl(variable: string, text: string): { readonly url: URL; readonly 
   if (url.hash !== '') {
     throw new SettingsError(
       variable,
-      `${variable} contains a "#". If it belongs to the password, write it as %23 (encodeURIComponent does it).`,
+      paragraph(
+        `${variable} contains a "#".`,
+        'If it belongs to the password, write it as %23 (encodeURIComponent does it).',
+      ),
     );
   }
-  // A "/" or "?" in the password ends the host there. The rest of the password would be shown as the database's name.
+  // A "/" or "?" in the password ends the host there. The rest of the password would be shown as the
+  // database's name.
   if (`${url.pathname}${url.search}`.includes('@')) {
     throw new SettingsError(
       variable,
-      `${variable} contains an "@" after the host. In user and password, write characters such as / and ? percent-encoded (encodeURIComponent does it); elsewhere write an "@" as %40.`,
+      paragraph(
+        `${variable} contains an "@" after the host. In user and password, write characters such as / and ?`,
+        'percent-encoded (encodeURIComponent does it); elsewhere write an "@" as %40.',
+      ),
     );
   }
   // Not from the URL, which reads the names "." and ".." as steps of a path.
@@ -139,8 +153,8 @@ function readUrl(variable: string, text: string): { readonly url: URL; readonly 
 }
 
 /**
- * The parameters by name. If an unknown one were ignored, the connection could lack the protection that it asks for. If
- * one is repeated, libpq uses the last one, and other programs the first.
+ * The parameters by name. If an unknown one were ignored, the connection could lack the protection that it
+ * asks for. If one is repeated, libpq uses the last one, and other programs the first.
  */
 function readParameters(variable: string, query: URLSearchParams): Parameters {
   const parameters = new Map<Parameter, string>();
@@ -175,7 +189,10 @@ function refuseParameter(variable: string, name: string): never {
     : 'an unknown parameter, which is not shown here';
   throw new SettingsError(
     variable,
-    `${variable} has ${what}. Remove it, or use one of ${PARAMETERS.join(', ')}. If another program needs it, set a separate URL for this one.`,
+    paragraph(
+      `${variable} has ${what}. Remove it, or use one of ${PARAMETERS.join(', ')}.`,
+      'If another program needs it, set a separate URL for this one.',
+    ),
   );
 }
 
@@ -223,7 +240,10 @@ function decode(variable: string, part: string, text: string): string {
   } catch {
     throw new SettingsError(
       variable,
-      `The ${part} in ${variable} contains a "%" that is not followed by two hexadecimal digits. Write a literal % as %25.`,
+      paragraph(
+        `The ${part} in ${variable} contains a "%" that is not followed by two hexadecimal digits.`,
+        'Write a literal % as %25.',
+      ),
     );
   }
 }

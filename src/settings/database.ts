@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { isIP, isIPv6 } from 'node:net';
 import pg, { type ClientConfig, type CustomTypesConfig, type PoolConfig } from 'pg';
 import { SettingsError } from '../errors.ts';
-import { printable } from '../text.ts';
+import { paragraph, printable } from '../text.ts';
 import { parserOf } from '../value-parsers.ts';
 import type { TlsSettings } from './database-url.ts';
 import {
@@ -35,11 +35,15 @@ export interface DatabaseOptions {
   /** A URL, such as `postgres://user:password@host:5432/database`. */
   readonly connectionString?: string;
   /**
-   * What {@link migrationConnection} returns, or what `new pg.Client` takes. Of the latter, a run uses the members for
-   * the URL, host, port, user, password, database, ssl, options, application_name and connectionTimeoutMillis.
+   * What {@link migrationConnection} returns, or what `new pg.Client` takes. Of the latter, a run uses the
+   * members for the URL, host, port, user, password, database, ssl, options, application_name and
+   * connectionTimeoutMillis.
    */
   readonly connection?: ConnectionSettings | ClientConfig;
-  /** Variables with the URL ({@link migrationConnection}) and with the other settings. Default: `process.env`. */
+  /**
+   * Variables with the URL ({@link migrationConnection}) and with the other settings. Default:
+   * `process.env`.
+   */
   readonly env?: Environment;
 }
 
@@ -88,7 +92,10 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
   if (!isTransferable(ssl)) {
     throw new SettingsError(
       'connection',
-      'connection.ssl contains a function, which cannot be passed to the thread that migrates. Pass only ca, cert, key and rejectUnauthorized.',
+      paragraph(
+        'connection.ssl contains a function, which cannot be passed to the thread that migrates.',
+        'Pass only ca, cert, key and rejectUnauthorized.',
+      ),
     );
   }
   if (connectionString === undefined && (database === undefined || database === '')) {
@@ -145,7 +152,10 @@ export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
     const place = connection.variable ?? 'connection';
     throw new SettingsError(
       place,
-      `${place} names a database with more than ${LONGEST_NAME} bytes. The server would shorten the name, and could use another database. Correct it.`,
+      paragraph(
+        `${place} names a database with more than ${LONGEST_NAME} bytes.`,
+        'The server would shorten the name, and could use another database. Correct it.',
+      ),
     );
   }
   return {
@@ -171,8 +181,8 @@ export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
 function tlsConfig(tls: TlsSettings, host: string | undefined) {
   return {
     rejectUnauthorized: tls.mode === 'verify',
-    // An older pg, as a dependency of graphile-migrate, does not pass an IP address to TLS. Node would then check the
-    // certificate for "localhost".
+    // An older pg, as a dependency of graphile-migrate, does not pass an IP address to TLS. Node would then
+    // check the certificate for "localhost".
     ...(host !== undefined && isIP(host) !== 0 && { host }),
     ...(tls.rootCertificate !== undefined && { ca: readCertificate('sslrootcert', tls.rootCertificate) }),
     ...(tls.certificate !== undefined && { cert: readCertificate('sslcert', tls.certificate) }),
@@ -199,7 +209,10 @@ function parse(parameter: string, path: string, what: string, work: () => unknow
   } catch (cause) {
     throw new SettingsError(
       parameter,
-      `The database URL's ${parameter} names a file that does not contain ${what} in PEM form: ${path}. Name another file, or remove the parameter.`,
+      paragraph(
+        `The database URL's ${parameter} names a file that does not contain ${what} in PEM form: ${path}.`,
+        'Name another file, or remove the parameter.',
+      ),
       { cause },
     );
   }
@@ -211,28 +224,36 @@ function readPem(parameter: string, path: string): string {
   } catch (cause) {
     throw new SettingsError(
       parameter,
-      `The database URL's ${parameter} names a file that cannot be read: ${path}. Correct the path, or remove the parameter.`,
+      paragraph(
+        `The database URL's ${parameter} names a file that cannot be read: ${path}.`,
+        'Correct the path, or remove the parameter.',
+      ),
       { cause },
     );
   }
 }
 
-/** Values of the types of rows have the parsers of this package; other values have those that pg has for them. */
+/**
+ * Values of the types of rows have the parsers of this package; other values have those that pg has for
+ * them.
+ */
 const POOL_TYPES: CustomTypesConfig = Object.freeze({
   getTypeParser: (oid: number, format: 'text' | 'binary' = 'text') =>
     (format === 'text' ? parserOf(oid) : undefined) ?? pg.types.getTypeParser(oid, format),
 });
 
+/** Startup options: a "set" would cost a round trip, and stay for the next client of a pooler. */
+const POOL_OPTIONS = '-c default_transaction_isolation=read\\ committed -c DateStyle=ISO';
+
 /**
- * The same for a service's pool. Its transactions are READ COMMITTED, which the schema's functions assume. Its rows have
- * the types of `@apphub/filestore/rows`, whatever parsers the program gives to pg.
+ * The same for a service's pool. Its transactions are READ COMMITTED, which the schema's functions assume.
+ * Its rows have the types of `@apphub/filestore/rows`, whatever parsers the program gives to pg.
  * @throws {SettingsError} when a certificate file named by the URL cannot be used.
  */
 export function poolConfig(connection: ConnectionSettings): PoolConfig & { readonly database: string } {
   return {
     ...clientConfig(connection),
     types: POOL_TYPES,
-    // Startup options, because a "set" would cost a round trip, and behind a pooler it would stay for the next client.
-    options: `-c default_transaction_isolation=read\\ committed -c DateStyle=ISO${connection.options === undefined ? '' : ` ${connection.options}`}`,
+    options: connection.options === undefined ? POOL_OPTIONS : `${POOL_OPTIONS} ${connection.options}`,
   };
 }

@@ -1,16 +1,18 @@
 import { readFile } from 'node:fs/promises';
 import { codeOf, SettingsError } from '../errors.ts';
+import { paragraph } from '../text.ts';
 import { type FleetDatabase, refuseProblems } from './fleet-members.ts';
 import { type Environment, isSet, variableOf } from './settings.ts';
 
 /** What a list looks like, for messages. */
 const FORM = 'a name, and a URL or the name of the variable that holds it';
 const VARIABLE_PREFIX = 'env:';
+const GIVE_A_LIST = `Give the path of a file, or ${VARIABLE_PREFIX} and the name of a variable.`;
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /**
- * Reads a list of databases. Each line has a name, and a URL or the name of the variable that holds it. Blank lines and
- * what follows a `#` after a space are ignored.
+ * Reads a list of databases. Each line has a name, and a URL or the name of the variable that holds it.
+ * Blank lines and what follows a `#` after a space are ignored.
  * @param source Path of a file, or `env:` and the name of the variable that holds the list.
  * @param env Default: `process.env`.
  * @example
@@ -64,7 +66,10 @@ function readLine(
   const value = variableOf(env, target);
   if (value === undefined || !isSet(value)) {
     return {
-      problem: `${place} names the variable ${target}, which is not set. Set it to the URL of the database, or correct its name.`,
+      problem: paragraph(
+        `${place} names the variable ${target}, which is not set.`,
+        'Set it to the URL of the database, or correct its name.',
+      ),
     };
   }
   return { name, connectionString: value, origin: `${place} (${target})` };
@@ -74,13 +79,16 @@ async function readList(source: string, env: Environment): Promise<{ label: stri
   if (source === '') {
     throw new SettingsError(
       'databases',
-      `The list of databases is not named: the value is empty. Give the path of a file, or ${VARIABLE_PREFIX} and the name of a variable.`,
+      `The list of databases is not named: the value is empty. ${GIVE_A_LIST}`,
     );
   }
   if (source.includes('://')) {
     throw new SettingsError(
       'databases',
-      'The list of databases is given as a URL. Write the URL into a file, after a name for the database, and give the path of the file.',
+      paragraph(
+        'The list of databases is given as a URL.',
+        'Write the URL into a file, after a name for the database, and give the path of the file.',
+      ),
     );
   }
   if (source.startsWith(VARIABLE_PREFIX)) return readVariable(source.slice(VARIABLE_PREFIX.length), env);
@@ -89,7 +97,7 @@ async function readList(source: string, env: Environment): Promise<{ label: stri
   } catch (cause) {
     throw new SettingsError(
       'databases',
-      `The list of databases cannot be read: ${source} (${codeOf(cause)}). Give the path of a file, or ${VARIABLE_PREFIX} and the name of a variable.`,
+      `The list of databases cannot be read: ${source} (${codeOf(cause)}). ${GIVE_A_LIST}`,
       { cause },
     );
   }
@@ -99,14 +107,20 @@ function readVariable(variable: string, env: Environment): { label: string; text
   if (!VARIABLE.test(variable)) {
     throw new SettingsError(
       'databases',
-      `After ${VARIABLE_PREFIX} there is no name of a variable. Write, for instance, ${VARIABLE_PREFIX}DATABASES.`,
+      paragraph(
+        `After ${VARIABLE_PREFIX} there is no name of a variable.`,
+        `Write, for instance, ${VARIABLE_PREFIX}DATABASES.`,
+      ),
     );
   }
   const text = variableOf(env, variable);
   if (text === undefined) {
     throw new SettingsError(
       'databases',
-      `The variable ${variable}, which should hold the list of databases, is not set. Set it, or correct its name.`,
+      paragraph(
+        `The variable ${variable}, which should hold the list of databases, is not set.`,
+        'Set it, or correct its name.',
+      ),
     );
   }
   return { label: variable, text };

@@ -1,11 +1,14 @@
 import { SettingsError } from '../errors.ts';
-import { capitalized, count } from '../text.ts';
+import { capitalized, count, paragraph } from '../text.ts';
 import { type Database, type DatabaseOptions, databaseFromUrl, resolveDatabase } from './database.ts';
 import { type Environment, isSet } from './settings.ts';
 
 /** A database of a fleet, as a caller names it: with `connectionString` or `connection`. */
 export interface FleetDatabase extends Omit<DatabaseOptions, 'env'> {
-  /** For reports and messages: letters, digits and `. _ / -`, beginning with a letter or digit. Each name occurs once. */
+  /**
+   * For reports and messages: letters, digits and `. _ / -`, beginning with a letter or digit. Each name
+   * occurs once.
+   */
   readonly name: string;
   /** What messages call it, such as `line 7 of databases.txt`. Default: its place in the list. */
   readonly origin?: string;
@@ -39,7 +42,10 @@ export function resolveFleet(databases: readonly FleetDatabase[], env?: Environm
     const before = origins.get(name);
     if (!NAME.test(name)) {
       problems.push(
-        `The name of ${origin} has characters that a name cannot have. Use only letters, digits and . _ / - in it.`,
+        paragraph(
+          `The name of ${origin} has characters that a name cannot have.`,
+          'Use only letters, digits and . _ / - in it.',
+        ),
       );
     } else if (before !== undefined) {
       problems.push(`The name "${name}" is there twice: ${before}, and ${origin}. Give each its own name.`);
@@ -64,13 +70,14 @@ export function resolveFleet(databases: readonly FleetDatabase[], env?: Environm
  * @throws {SettingsError} unless there is none.
  */
 export function refuseProblems(problems: readonly string[]): void {
-  const lines = problems.map(capitalized);
-  if (lines.length === 0) return;
+  const [first, ...others] = problems.map(capitalized);
+  if (first === undefined) return;
+  const lines = [first, ...others].map((line) => `  ${line}`).join('\n');
   throw new SettingsError(
     'databases',
-    lines.length === 1
-      ? `${lines[0]} Nothing was run.`
-      : `The list of databases has ${count(lines.length, 'problem')}. Nothing was run.\n${lines.map((line) => `  ${line}`).join('\n')}`,
+    others.length === 0
+      ? `${first} Nothing was run.`
+      : `The list of databases has ${count(problems.length, 'problem')}. Nothing was run.\n${lines}`,
   );
 }
 
@@ -83,8 +90,8 @@ function resolveMember({ connectionString, connection }: FleetDatabase, env?: En
 }
 
 /**
- * The same for two databases whose settings lead to one. User and options count too: poolers of several tenants choose
- * the database by them.
+ * The same for two databases whose settings lead to one. User and options count too: poolers of several
+ * tenants choose the database by them.
  */
 function settingsKey({ config }: Database): string {
   const { host = process.env.PGHOST ?? 'localhost', port = process.env.PGPORT ?? 5432 } = config;

@@ -1,8 +1,9 @@
 import { settingStatement } from './setting-statement.mjs';
 
-// Server settings that a database or role can carry (alter database … set) and that would change a run. Each session of
-// migrations has these values instead. Values are the server's own defaults, unless the comment says otherwise.
-// test/settings/server-settings.test.ts compares these lists with the settings of the server.
+// Server settings that a database or role can carry (alter database … set) and that would change a run.
+// Each session of migrations has these values instead. Values are the server's own defaults, unless the
+// comment says otherwise. test/settings/server-settings.test.ts compares these lists with the settings of
+// the server.
 
 /** What SQL means. */
 export const SQL_SETTINGS: Readonly<Record<string, string>> = {
@@ -23,8 +24,9 @@ export const SQL_SETTINGS: Readonly<Record<string, string>> = {
   // Higher levels fail with 40001 while services write. The schema's functions assume this level.
   default_transaction_isolation: 'read committed',
   default_transaction_deferrable: 'off',
-  // Replica: triggers do not fire, so history, totals and the renewal of rights are skipped. Only a superuser, or a role
-  // with the right to set it, can change it: for others a run refuses "replica" with TRIGGERS_DISABLED.
+  // Replica: triggers do not fire, so history, totals and the renewal of rights are skipped. Only a
+  // superuser, or a role with the right to set it, can change it: for others a run refuses "replica" with
+  // TRIGGERS_DISABLED.
   session_replication_role: 'origin',
   // Off: a query on a table with policies is an error.
   row_security: 'on',
@@ -51,7 +53,8 @@ export const SQL_SETTINGS: Readonly<Record<string, string>> = {
   'plpgsql.extra_errors': 'none',
   'plpgsql.extra_warnings': 'none',
 
-  // How values are read and printed: migrations convert values to text, and the comparison reads the catalog as text.
+  // How values are read and printed: migrations convert values to text, and the comparison reads the
+  // catalog as text.
   DateStyle: 'ISO, MDY',
   IntervalStyle: 'postgres',
   // Not the default, which is the time zone of the server's machine.
@@ -67,20 +70,22 @@ export const SQL_SETTINGS: Readonly<Record<string, string>> = {
 /** How long a session, a transaction or a statement may take. */
 const TIME_LIMITS: Readonly<Record<string, string>> = {
   statement_timeout: '0',
-  // From PostgreSQL 17 on. It would end a long migration, and leave an invalid index after a concurrent build.
+  // From PostgreSQL 17 on. It would end a long migration, and leave an invalid index after a concurrent
+  // build.
   transaction_timeout: '0',
   lock_timeout: '0',
 };
 
 /**
- * Settings of a session that lasts for the whole run and may be idle during a long migration. The server keeps it, but
- * notices within half a minute (by default two hours) that its host is unreachable, and frees its locks. On a Unix
- * socket, the settings of TCP have no effect.
+ * Settings of a session that lasts for the whole run and may be idle during a long migration. The server
+ * keeps it, but notices within half a minute (by default two hours) that its host is unreachable, and frees
+ * its locks. On a Unix socket, the settings of TCP have no effect.
  */
 export const LONG_SESSION: Readonly<Record<string, string>> = {
   idle_session_timeout: '0',
   idle_in_transaction_session_timeout: '0',
-  // Not the default. Without it, a server process would continue and hold its locks after its client was killed.
+  // Not the default. Without it, a server process would continue and hold its locks after its client was
+  // killed.
   client_connection_check_interval: '500',
   tcp_keepalives_idle: '10',
   tcp_keepalives_interval: '5',
@@ -97,9 +102,9 @@ export const RUN_SETTINGS: Readonly<Record<string, string>> = {
 };
 
 /**
- * A query that reads under these settings, as one message. The settings end with the message, so that a pooler's next
- * client does not get them. The query must not contain backslashes, because the server parses the whole message with
- * the settings from before. Its result comes last.
+ * A query that reads under these settings, as one message. The settings end with the message, so that a
+ * pooler's next client does not get them. The query must not contain backslashes, because the server parses
+ * the whole message with the settings from before. Its result comes last.
  */
 export function underPinnedSettings(query: string): string {
   // The time limit first. Then the isolation, before any query: a hot standby refuses "serializable".

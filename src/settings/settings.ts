@@ -1,13 +1,14 @@
 import { hostname } from 'node:os';
 import { SettingsError } from '../errors.ts';
+import { paragraph } from '../text.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
 
 /** Environment variables by name; `process.env` has this shape. */
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * How to connect to a database, for a service's pool or for migrations. pg reads missing members from the PG* variables
- * and ~/.pgpass, as libpq does.
+ * How to connect to a database, for a service's pool or for migrations. pg reads missing members from the
+ * PG* variables and ~/.pgpass, as libpq does.
  */
 export interface ConnectionSettings extends DatabaseUrl {
   /** Name of the session in pg_stat_activity. */
@@ -22,9 +23,15 @@ export interface ConnectionSettings extends DatabaseUrl {
 export interface PoolSettings {
   /** Maximum number of connections. FILESTORE_PGPOOL_MAX, else PGPOOL_MAX, else 5. */
   readonly max: number;
-  /** Milliseconds after which an unused connection is closed. FILESTORE_PGPOOL_IDLE_TIMEOUT_MS, else PGPOOL_IDLE_TIMEOUT_MS, else 30 000. */
+  /**
+   * Milliseconds after which an unused connection is closed. FILESTORE_PGPOOL_IDLE_TIMEOUT_MS, else
+   * PGPOOL_IDLE_TIMEOUT_MS, else 30 000.
+   */
   readonly idleTimeoutMs: number;
-  /** Milliseconds to wait for a connection. FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS, else PGPOOL_CONNECTION_TIMEOUT_MS, else 10 000. */
+  /**
+   * Milliseconds to wait for a connection. FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS, else
+   * PGPOOL_CONNECTION_TIMEOUT_MS, else 10 000.
+   */
   readonly connectTimeoutMs: number;
 }
 
@@ -61,7 +68,10 @@ export function migrationConnection(env: Environment = process.env): ConnectionS
 export function missingUrlError(reason: string): SettingsError {
   return new SettingsError(
     'FILESTORE_DATABASE_URL',
-    `No database URL: ${reason} Set FILESTORE_DATABASE_URL or DATABASE_URL, for instance to postgres://user@host:5432/database.`,
+    paragraph(
+      `No database URL: ${reason} Set FILESTORE_DATABASE_URL or DATABASE_URL,`,
+      'for instance to postgres://user@host:5432/database.',
+    ),
   );
 }
 
@@ -85,16 +95,22 @@ export interface MigrationSettings {
    */
   readonly lockWaitMs: number;
   /**
-   * Longest time in milliseconds that one statement waits for a table's lock before it gives up. For that long it can
-   * block all other statements on the table. The first wait is at most 100 ms, and each one is 100 ms longer
-   * than the one before. FILESTORE_MIGRATION_LOCK_TIMEOUT_MS, default 5 000; 0: no limit.
+   * Longest time in milliseconds that one statement waits for a table's lock before it gives up. For that
+   * long it can block all other statements on the table. The first wait is at most 100 ms, and each one is
+   * 100 ms longer than the one before. FILESTORE_MIGRATION_LOCK_TIMEOUT_MS, default 5 000; 0: no limit.
    */
   readonly lockTimeoutMs: number;
-  /** Milliseconds that one statement of a migration may run. FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS, default 0: no limit. */
+  /**
+   * Milliseconds that one statement of a migration may run. FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS,
+   * default 0: no limit.
+   */
   readonly statementTimeoutMs: number;
-  /** Milliseconds that one check of a migration may run. FILESTORE_MIGRATION_CHECK_TIMEOUT_MS, default 60 000; 0: no limit. */
+  /**
+   * Milliseconds that one check of a migration may run. FILESTORE_MIGRATION_CHECK_TIMEOUT_MS,
+   * default 60 000; 0: no limit.
+   */
   readonly checkTimeoutMs: number;
-  /** Milliseconds to wait for a server that is starting. FILESTORE_MIGRATION_CONNECT_WAIT_MS, default 30 000. */
+  /** Milliseconds to wait for a starting server. FILESTORE_MIGRATION_CONNECT_WAIT_MS, default 30 000. */
   readonly connectWaitMs: number;
   /**
    * What to do about a pooler: refuse it, or trust that it gives each connection a separate session.
@@ -125,7 +141,10 @@ function readPooler(value: string | undefined): MigrationSettings['pooler'] {
   // Not quoted: it may be the pooler's URL.
   throw new SettingsError(
     'FILESTORE_MIGRATION_POOLER',
-    'FILESTORE_MIGRATION_POOLER must be refuse (the default), or session for a pooler in session mode. Correct it, or unset it.',
+    paragraph(
+      'FILESTORE_MIGRATION_POOLER must be refuse (the default), or session for a pooler in session mode.',
+      'Correct it, or unset it.',
+    ),
   );
 }
 
@@ -191,7 +210,10 @@ export function wholeNumber(
   if (!/^\d+$/.test(text) || value < least || value > most) {
     throw new SettingsError(
       variable,
-      `${variable} is "${text}", which is not a whole number from ${least} to ${most}. Correct it, or unset it for the default of ${fallback}.`,
+      paragraph(
+        `${variable} is "${text}", which is not a whole number from ${least} to ${most}.`,
+        `Correct it, or unset it for the default of ${fallback}.`,
+      ),
     );
   }
   return value;
@@ -202,7 +224,7 @@ export function variableOf(env: Environment, variable: string): string | undefin
   return Object.hasOwn(env, variable) ? env[variable] : undefined;
 }
 
-/** An empty variable counts as not set, because compose files and CI systems pass an omitted variable as empty. */
+/** An empty variable counts as not set: compose files and CI systems pass an omitted variable as empty. */
 export function isSet(value: string | undefined): boolean {
   return value !== undefined && value.trim() !== '';
 }

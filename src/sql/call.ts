@@ -5,7 +5,7 @@ export interface SqlClient {
   query(statement: SqlStatement): Promise<{ readonly rows: readonly unknown[] }>;
 }
 
-/** A statement as pg takes it, with the parsers of its values. It has no name, so that it survives every migration. */
+/** A statement as pg takes it, with parsers of its values. Without a name, it survives every migration. */
 export interface SqlStatement {
   readonly text: string;
   readonly values: unknown[];
@@ -30,8 +30,8 @@ export interface SqlParameter {
 }
 
 /**
- * How a call returns a row. `columns`: the row unchanged. `value`: its only column, never null. `value or null`: its only
- * column, possibly null.
+ * How a call returns a row. `columns`: the row unchanged. `value`: its only column, never null.
+ * `value or null`: its only column, possibly null.
  */
 export type SqlResult = 'nothing' | 'columns' | 'value' | 'value or null' | SqlTableRow | SqlNestedResult;
 
@@ -98,9 +98,12 @@ function statementOf(called: SqlFunction, args: object): SqlStatement {
     called,
     used.map(({ parameter }) => parameter),
   );
-  const list = used.map(({ parameter }, position) => `${quote(parameter.name)} => $${position + 1}`);
+  const list = used
+    .map(({ parameter }, position) => `${quote(parameter.name)} => $${position + 1}`)
+    .join(', ');
+  const { name, result } = called;
   return {
-    text: `${lockOf(called.result)}select ${columnsOf(called.result)} from filestore.${quote(called.name)}(${list.join(', ')}) result`,
+    text: `${lockOf(result)}select ${columnsOf(result)} from filestore.${quote(name)}(${list}) result`,
     values: used.map(({ parameter, value }) => toSqlValue(called, parameter, value)),
     types: ROW_TYPES,
   };
@@ -122,7 +125,7 @@ function refuseMissing({ name, parameters }: SqlFunction, used: readonly SqlPara
   }
 }
 
-/** Without this, pg would send an array as an array of Postgres, and a string without quotes. Null stays SQL's null. */
+/** pg would send an array as one of Postgres, and a string without quotes. Null stays SQL's null. */
 function toSqlValue({ name }: SqlFunction, { name: parameter, json }: SqlParameter, value: unknown): unknown {
   if (value instanceof Date && Number.isNaN(value.getTime())) {
     throw new RangeError(`filestore.${name} got an invalid Date for ${parameter}.`);
@@ -133,8 +136,9 @@ function toSqlValue({ name }: SqlFunction, { name: parameter, json }: SqlParamet
 }
 
 /**
- * Names the table of the row, so that the server locks it when it parses the statement, and not only in the function. Else
- * the statement fails if a migration adds a column to the table in between. The server does not read the table.
+ * Names the table of the row, so that the server locks it when it parses the statement, and not only in the
+ * function. Else the statement fails if a migration adds a column to the table in between. The server does
+ * not read the table.
  */
 function lockOf(result: SqlResult): string {
   return typeof result === 'string' ? '' : `with locked as (select from filestore.${quote(result.table)}) `;

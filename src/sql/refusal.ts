@@ -25,8 +25,8 @@ const CODES: ReadonlySet<unknown> = new Set<RefusalCode>([
 /**
  * Whether an error is a refusal of the schema; with `reasons`, only for one of these.
  *
- * It reads the fields of the error and not its class, because a program may have several copies of `pg`. It does not
- * read `cause`: if a library wraps the errors of `pg`, pass the cause.
+ * It reads the fields of the error and not its class, because a program may have several copies of `pg`. It
+ * does not read `cause`: if a library wraps the errors of `pg`, pass the cause.
  *
  * @example
  * try {
