@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { FilestoreError } from '../../src/errors.ts';
 import { type CommittedMigration, readMigrationFiles } from '../../src/graphile/committed-migrations.ts';
 import { parseMigrationText } from '../../src/graphile/migration-text.ts';
-import { appliedIn, readPreflight } from '../../src/migrate/survey.ts';
+import { survey } from '../../src/migrate/survey.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
@@ -82,7 +82,8 @@ function textOfCurrent(text: string): string {
 async function removeFromHistory(main: ConnectionSettings, hash: string): Promise<void> {
   await withSession(databaseOf(main), async (session) => {
     // The history may not exist yet.
-    if (!appliedIn(await readPreflight(session)).some((applied) => applied.hash === hash)) return;
+    const { applied } = await survey(session, []);
+    if (!applied.some((one) => one.hash === hash)) return;
     // A hash contains no quote: it was compared with that of the file.
     await session.query(`delete from graphile_migrate.migrations where hash = '${hash}'`);
   });
