@@ -123,19 +123,23 @@ async function errorOf(
   failure: ThreadFailure,
 ): Promise<MigrationFailedError | TemporaryFailure> {
   const { where } = run.database;
-  const { applied, lockWaits } = run.progress;
+  const { applied, durations, lockWaits } = run.progress;
   if (isLockedOut(failure)) return lockedOutFailure(where, applied);
-  const { code } = failure.error;
+  const { code, message } = failure.error;
   const filename = failure.target?.committed ?? null;
   const migration = part.pending.find((one) => one.filename === filename);
   const alive = await session.isAlive();
+  if (alive && migration !== undefined && (await isRecorded(session, migration))) {
+    noteApplied(run, migration.filename, failure.ranMs);
+  }
+  const done = [migration, gaveUpOn].find((one) => one !== undefined && durations.has(one.filename));
+  if (done !== undefined) {
+    const giveUp = ' in the moment in which the run gave up waiting for its locks.';
+    const how = done === gaveUpOn ? giveUp : `, and then its session failed: ${message}.`;
+    const error = migrationFailedError(failure, undefined, run.progress.applied, '');
+    return new TemporaryFailure(`${done.filename} was applied${how}`, error, { atOnce: true });
+  }
   if (alive && migration !== undefined) {
-    if (await isRecorded(session, migration)) {
-      noteApplied(run, migration.filename, failure.ranMs);
-      const reason = `${filename} was applied, and then its session failed: ${failure.error.message}.`;
-      const error = migrationFailedError(failure, undefined, run.progress.applied, '');
-      return new TemporaryFailure(reason, error, { atOnce: true });
-    }
     await clearAfterFailure(run, session, migration, gaveUpOn === migration);
   }
   const remedy = alive && code === '42501' ? await defaultPrivilegesRemedy(session) : undefined;

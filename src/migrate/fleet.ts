@@ -119,8 +119,7 @@ export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetR
 }
 
 /**
- * Compares the history of many databases with the migrations of this package, as {@link migrationStatus}
- * does. Reads only.
+ * Compares many histories with the package's migrations, as {@link migrationStatus} does. Reads only.
  * @example
  * const { databases } = await fleetStatus({ databases: await readFleet('databases.txt') });
  * console.log(databases.filter(({ state }) => state === 'pending').map(({ name }) => name));
@@ -131,8 +130,7 @@ export async function fleetStatus(options: FleetOptions<FleetStatus>): Promise<F
 }
 
 /**
- * Compares the schema of many databases with the model of this package, as {@link verifySchema} does. Reads
- * only.
+ * Compares the schema of many databases with the package's model, as {@link verifySchema} does. Reads only.
  * @example
  * const { databases } = await verifyFleet({ databases: await readFleet('env:DATABASES') });
  * for (const one of databases) if (one.state === 'drifted') console.log(one.name, one.differences);
