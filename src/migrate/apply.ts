@@ -149,12 +149,12 @@ async function errorOf(
   const error = migrationFailedError(failure, migration, applied, blockers, remedy);
   if (gaveUpOn !== undefined) return gaveUpError(run, gaveUpOn, blockers, error);
   if (lockFailure !== undefined) {
-    const who = blockers === '' ? '' : `; blocked by ${blockers}`;
+    const reason = `${filename ?? 'The run'} ${lockFailure}${blockers && `; blocked by ${blockers}`}.`;
     const isInWay = migration !== undefined && !worksConcurrently(migration);
-    const lockWaitedMs = isInWay
-      ? lockWaits.noteTimeout(migration.filename, run.settings.lockTimeoutMs, failure.ranMs)
-      : null;
-    return new TemporaryFailure(`${filename ?? 'The run'} ${lockFailure}${who}.`, error, { lockWaitedMs });
+    if (!isInWay) return new TemporaryFailure(reason, error);
+    const { lockTimeoutMs } = run.settings;
+    const lockWaitedMs = lockWaits.noteTimeout(migration.filename, lockTimeoutMs, failure.ranMs);
+    return new TemporaryFailure(reason, error, { lockWaitedMs });
   }
   const cause = causeOf(failure.error);
   // If only one of the two sessions ended, someone ended it on purpose.

@@ -29,6 +29,12 @@ export async function lastRows<Row extends pg.QueryResultRow>(
   return results.at(-1)?.rows ?? [];
 }
 
+/** An answer; undefined if it does not come in time. A later failure is no unhandled rejection. */
+export function inTime<T>(answer: Promise<T>, waitMs: number): Promise<T | undefined> {
+  answer.catch(() => undefined);
+  return Promise.race([answer, delay(waitMs, undefined, { ref: false })]);
+}
+
 /** A connection of the runner. Its errors never become uncaught errors. */
 export interface Session extends Queryable {
   readonly database: Database;
@@ -90,15 +96,14 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
     client.connection.stream.destroy(new Error('Connection terminated by this side'));
   };
   signal?.addEventListener('abort', abandon, { once: true });
-  try {
-    await client.connect();
-  } catch (error) {
-    // When pg gives up on its own, it leaves the socket open.
-    abandon();
-    throw error;
-  } finally {
-    signal?.removeEventListener('abort', abandon);
-  }
+  await client
+    .connect()
+    .catch((error) => {
+      // When pg gives up on its own, it leaves the socket open.
+      abandon();
+      throw error;
+    })
+    .finally(() => signal?.removeEventListener('abort', abandon));
   watchSilence(client, database.config, onSilent);
   const ended = new AbortController();
   const onAbort = () => {
@@ -117,12 +122,9 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
     database,
     announcedPid: processIdOf(client),
     query,
-    isAlive() {
-      const answer = query('select').then(
-        () => true,
-        () => false,
-      );
-      return Promise.race([answer, delay(ANSWER_MS, false, { ref: false })]);
+    async isAlive() {
+      const answer = query('select').then(() => true);
+      return (await inTime(answer, ANSWER_MS).catch(() => false)) ?? false;
     },
     openAnother: (other) => openSession(database, { waitMs: 0, signal: other }),
     async close({ clear } = { clear: false }) {
