@@ -17,7 +17,8 @@ select
   current_user as role,
   pg_catalog.quote_literal(current_user) as literal,
   p.oid is not null as exists,
-  pg_catalog.has_schema_privilege(n.oid, 'usage') and pg_catalog.has_function_privilege(p.oid, 'execute') as allowed
+  pg_catalog.has_schema_privilege(n.oid, 'usage')
+    and pg_catalog.has_function_privilege(p.oid, 'execute') as allowed
 from pg_catalog.pg_namespace n
 left join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = 'check_access' and p.pronargs = 0
 where n.nspname = 'filestore'`);
@@ -35,23 +36,34 @@ select
   case c.problem
     when 'missing' then pg_catalog.format('select filestore.grant_access(%L, %L)', c.role_name, l.level)
     when 'role is gone' then pg_catalog.format('select filestore.revoke_access(%L)', c.role_name)
-    when 'role was replaced' then pg_catalog.format('select filestore.grant_access(%L, %L)', c.role_name, l.level)
-    when 'member of a role beyond its level' then pg_catalog.format('revoke %s from %I', c.object, c.role_name)
+    when 'role was replaced' then pg_catalog.format(
+      'select filestore.grant_access(%L, %L)', c.role_name, l.level
+    )
+    when 'member of a role beyond its level' then pg_catalog.format(
+      'revoke %s from %I', c.object, c.role_name
+    )
     when 'superuser' then pg_catalog.format('alter role %s nosuperuser', c.object)
     when 'may grant itself roles' then pg_catalog.format('alter role %s nocreaterole', c.object)
-    when 'may switch triggers off' then pg_catalog.format('revoke set on parameter %s from %I', c.object, c.role_name)
+    when 'may switch triggers off' then pg_catalog.format(
+      'revoke set on parameter %s from %I', c.object, c.role_name
+    )
     when 'triggers switched off' then pg_catalog.format('alter %s reset session_replication_role', c.object)
     when 'owned by another role' then pg_catalog.format(
       'alter %s %s owner to %I',
       case c.kind when 'function' then 'routine' else c.kind end,
       c.object,
-      (select pg_catalog.pg_get_userbyid(n.nspowner) from pg_catalog.pg_namespace n where n.nspname = 'filestore')
+      (
+        select pg_catalog.pg_get_userbyid(n.nspowner)
+        from pg_catalog.pg_namespace n where n.nspname = 'filestore'
+      )
     )
     when 'not renewed by migrations' then 'select filestore.attach_renewal()'
     else pg_catalog.format(
       'revoke %s%s on %s %s from %s',
       pg_catalog.lower(c.privilege),
-      ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(c.column_name), ', ' order by c.column_name) || ')',
+      ' ('
+        || pg_catalog.string_agg(pg_catalog.quote_ident(c.column_name), ', ' order by c.column_name)
+        || ')',
       case c.kind when 'column' then 'table' else c.kind end,
       c.object,
       case c.role_name when 'PUBLIC' then 'public' else pg_catalog.quote_ident(c.role_name) end
@@ -84,7 +96,8 @@ export async function checkRights(session: Queryable): Promise<RightsCheck> {
   if (!asked?.exists) {
     return unchecked('the database has no function filestore.check_access(). Apply the migrations.');
   }
-  const remedy = `Let the owner of the schema run: select filestore.grant_access(${asked.literal}, 'reader').`;
+  const grant = `select filestore.grant_access(${asked.literal}, 'reader')`;
+  const remedy = `Let the owner of the schema run: ${grant}.`;
   if (!asked.allowed) {
     return unchecked(`role "${asked.role}" may not call filestore.check_access(). ${remedy}`);
   }
