@@ -93,11 +93,11 @@ function noteEvent(run: Run, { pending }: Part, watch: Watch, event: ThreadEvent
   const filename = event.target.committed ?? '';
   if (event.type === 'start') {
     const migration = pending.find((one) => one.filename === filename);
-    watch.begin(migration, migration !== undefined && worksConcurrently(migration));
+    if (migration !== undefined) watch.begin(migration, worksConcurrently(migration));
     run.emit({ type: 'migration-start', filename });
     run.spans.begin('migration', filename);
   } else {
-    watch.begin(undefined);
+    watch.current = undefined;
     noteApplied(run, filename, event.durationMs);
   }
 }

@@ -33,9 +33,9 @@ export class Watch {
   /** The migration without a transaction that was blocked for longer than the run may wait, and cancelled. */
   gaveUpOn: CommittedMigration | undefined;
 
-  /** The next migration begins, or none. Its predecessor's blockers stay known only until then. */
-  begin(migration: CommittedMigration | undefined, isConcurrent = false): void {
-    this.current = migration && { migration, isConcurrent, startedAt: performance.now() };
+  /** A migration begins. The blockers of the one before it stay known until then. */
+  begin(migration: CommittedMigration, isConcurrent: boolean): void {
+    this.current = { migration, isConcurrent, startedAt: performance.now() };
     this.blockers = '';
     this.blockedSince = undefined;
   }
