@@ -1,5 +1,5 @@
 --! Previous: sha1:bf6df7b13aeaddf1a1270398bfbcf7049d0cb07e
---! Hash: sha1:be5f71afac17fe61777977025f96acbc4c395056
+--! Hash: sha1:3124f29695e78cd7a1159879d0897c2198cfaef1
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -432,47 +432,42 @@ create or replace function filestore.digest_mount(marked filestore.moves, late b
 returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
-set timezone = 'UTC'
-set datestyle = 'ISO, MDY'
-set intervalstyle = 'postgres'
-set extra_float_digits = 1
-set bytea_output = 'hex'
 set jit = off
 as $$
 declare
   -- Rows of the source that are newer than the mark have these ids.
   upper_id   bigint := (marked.source_number + 1)::bigint << 40;
+  mount      filestore.backend_mounts;
   changed    bigint[];
   columns    text := (
-    select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
+    select string_agg('n.' || quote_ident(a.attname), ', ' order by a.attnum)
     from pg_attribute a
     where a.attrelid = 'filestore.nodes'::regclass
       and a.attnum > 0
       and not a.attisdropped
   );
+  -- The hash of a row is linear in the hashes of its values. Without the outer one, two rows could exchange a value unseen.
+  digest     constant text := 'jsonb_build_array(count(*), sum(hashint8extended(hash_record_extended(%s, 0), 0))::text)';
   -- A version counts as late by its own values, so that its side never changes. "History" is when a version ended, and why.
-  versions   constant text := $sql$
-    select jsonb_build_array(count(*), sum(hashtextextended(v.content collate "C", 0))::text)
+  versions   constant text := 'select ' || format(digest, 'v') || $sql$
     from (
-      select row(%1$s)::text as content
+      select %1$s
       from filestore.nodes n
       where n.backend_mount_id = $1
         and %2$s
       union all
-      select row(%1$s)::text
+      select %1$s
       from filestore.snapshots n
       where n.backend_mount_id = $1
         and %3$s
     ) v
   $sql$;
-  history    constant text := $sql$
-    select jsonb_build_array(count(*), sum(hashtextextended(row(s.id, s.version, s.valid_from, s.valid_to, s.superseded_by_journal_id)::text collate "C", 0))::text)
+  history    constant text := 'select ' || format(digest, 'row(s.id, s.version, s.valid_from, s.valid_to, s.superseded_by_journal_id)') || $sql$
     from filestore.snapshots s
     where s.backend_mount_id = $1
       and s.valid_to %s $2
   $sql$;
-  commands   constant text := $sql$
-    select jsonb_build_array(count(*), sum(hashtextextended(j::text collate "C", 0))::text)
+  commands   constant text := 'select ' || format(digest, 'j') || $sql$
     from filestore.journal_entries j
     where j.backend_mount_id = $1
       and %s
@@ -521,10 +516,12 @@ begin
   found := found || part;
   part := null;
   if late then
-    select to_jsonb(hashtextextended((to_jsonb(m) - 'held_by')::text collate "C", 0)::text)
-    into part
+    select *
+    into mount
     from filestore.backend_mounts m
     where m.id = marked.mount_id;
+    mount.held_by := null;
+    part := to_jsonb(hash_record_extended(mount, 0)::text);
   end if;
   return jsonb_build_object('versions', found[1], 'history', found[2], 'commands', found[3], 'mount', part);
 end
@@ -604,6 +601,14 @@ declare
 begin
   if move.step = 'closed' and filestore.take_mount(move.mount_id) then
     move.step := 'proved';
+  elsif move.step = 'closed' then
+    -- No writer can open the mount before this transaction ends, and each cut-over begins without a digest.
+    update filestore.moves m
+    set late_digest = coalesce(m.late_digest, filestore.digest_mount(move, true))
+    where m.id = move.id
+      and m.written_by = move.written_by
+    returning * into move;
+    return jsonb_build_object('move', move.id, 'mark', move.mark, 'early', move.early_digest, 'attempt', move.attempt, 'late', move.late_digest);
   end if;
   if move.step = 'copying' or (move.step = 'proved' and again) then
     -- The ids are read before the moment: a statement that begins later gets higher ids.
@@ -667,7 +672,7 @@ end
 $$;
 
 comment on function filestore.prove_source(filestore.moves, boolean) is
-  'Internal: The part of filestore.prove_mount on the source: sets a mark, waits for the transactions that do not know it, and counts what is older than it.';
+  'Internal: The part of filestore.prove_mount on the source: sets a mark, waits for the transactions that do not know it, and counts what is older than it; during the cut-over, counts what is newer.';
 
 revoke all on function filestore.prove_source(filestore.moves, boolean) from public;
 --! EndIncluded functions/prove_source.sql

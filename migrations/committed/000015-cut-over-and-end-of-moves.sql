@@ -1,5 +1,5 @@
---! Previous: sha1:be5f71afac17fe61777977025f96acbc4c395056
---! Hash: sha1:f824b14483d883897867356cf655dbb615ac64d0
+--! Previous: sha1:3124f29695e78cd7a1159879d0897c2198cfaef1
+--! Hash: sha1:828c1e0fa35404b7a505c961827a3f6fafc06dee
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -183,7 +183,7 @@ begin
     if held_by <> -1 then
       perform filestore.refuse_step(move, 'filestore.release_mount');
     end if;
-    found := filestore.digest_mount(move, true);
+    found := coalesce(move.late_digest, filestore.digest_mount(move, true));
     perform filestore.require_equal(move, found, receipt -> 'late');
     perform filestore.wait_for_standbys(move);
     update filestore.moves m

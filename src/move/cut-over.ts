@@ -33,7 +33,10 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
     throw error;
   }
   try {
+    // The source counts at the same time. If it cannot, release_mount does.
+    const own = source.rows(callOf('prove_mount', mountKey)).catch(() => undefined);
     const late = await untilLate(scene, attempt, beganAt);
+    await own;
     if (late === undefined) {
       return { type: 'taken back', why: `the last changes did not arrive within ${withinMs} ms` };
     }

@@ -214,8 +214,8 @@ async function recover({ source, mountKey, withinMs, onStep }: MoveRun, why: str
   const deadline = performance.now() + withinMs + 10_000;
   while (performance.now() < deadline) {
     try {
-      await source.rows(callOf('prove_mount', mountKey));
-      return;
+      const { late } = await source.ask<Receipt>(callOf('prove_mount', mountKey));
+      if (late === undefined) return;
     } catch (error) {
       if (!isReason(error, 'moves_step_check')) throw error;
     }

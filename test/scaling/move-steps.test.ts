@@ -153,6 +153,20 @@ test('every function is refused, or does the same again, except for those that d
   }
 }, 120_000);
 
+test('the rows that a move compares have types whose hash is the same on every server, and no enumeration', async () => {
+  const rows = await databases.one.query<{ type: string }>(
+    `select distinct format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null) as type
+     from pg_attribute a join pg_type t on t.oid = a.atttypid
+     where a.attrelid in ('filestore.backend_mounts'::regclass, 'filestore.nodes'::regclass, 'filestore.journal_entries'::regclass)
+       and a.attnum > 0 and not a.attisdropped`,
+  );
+  const known = ['bigint', 'bigint[]', 'boolean', 'integer', 'jsonb', 'text', 'timestamp with time zone'];
+  expect(rows.map(({ type }) => type).filter((type) => !known.includes(type))).toEqual([]);
+  const values = `1::bigint, array[1, 2]::bigint[], true, 5, '{"a": [1.50, null, "x"]}'::jsonb, 'text'::text, '2026-01-01 00:00:00.123+00'::timestamptz`;
+  const hash = `select hashint8extended(hash_record_extended(row(${values}), 0), 0)`;
+  expect(await databases.one.query(hash)).toEqual([{ hashint8extended: '-1491226803768636410' }]);
+});
+
 test.each(['there', 'back'] as const)(
   'two moves at once, the other one %s, take no receipt of each other, and lose nothing',
   async (way) => {
