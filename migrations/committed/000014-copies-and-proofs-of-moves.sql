@@ -1,5 +1,5 @@
 --! Previous: sha1:bf6df7b13aeaddf1a1270398bfbcf7049d0cb07e
---! Hash: sha1:3124f29695e78cd7a1159879d0897c2198cfaef1
+--! Hash: sha1:58e6cdd195868c3bb0a053406c2b4dce4b7b9335
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -663,6 +663,8 @@ begin
     where m.id = move.id
       and m.written_by = move.written_by
     returning * into move;
+    -- Pages that this index has not summarized are read three times in the cut-over.
+    perform brin_summarize_new_values('filestore.snapshots_changed_idx');
     move := filestore.set_step(move, 'proved');
   elsif move.step <> 'proved' then
     perform filestore.refuse_step(move, 'filestore.prove_mount');
@@ -737,6 +739,8 @@ begin
     returning * into move;
     perform filestore.require_equal(move, source.early_digest, move.early_digest);
     perform filestore.add_stale_totals(move.mount_id, 0);
+    -- Nothing that was copied is summarized.
+    perform brin_summarize_new_values('filestore.snapshots_changed_idx');
     began_at := clock_timestamp();
     perform filestore.digest_mount(source, true);
     update filestore.moves m

@@ -1,5 +1,5 @@
---! Previous: sha1:3124f29695e78cd7a1159879d0897c2198cfaef1
---! Hash: sha1:828c1e0fa35404b7a505c961827a3f6fafc06dee
+--! Previous: sha1:58e6cdd195868c3bb0a053406c2b4dce4b7b9335
+--! Hash: sha1:f6eb8f333b020279b6af7cb126fcdf57302667f2
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -29,6 +29,9 @@ export interface WritersOptions {
   readonly follow: boolean;
 }
 
+/** Milliseconds between two questions which server takes writes. */
+const POLL_MS = 20;
+
 /** One writer for each directory of the mount. They write until they are stopped. */
 export function startWriters({ mount, urls, follow }: WritersOptions): Writers {
   const stop = new AbortController();
@@ -42,6 +45,8 @@ export function startWriters({ mount, urls, follow }: WritersOptions): Writers {
     let refused = 0;
     let server: ServerName = 'source';
     let operation = writer.choose();
+    // As the pools of a service: a connection to each server, before it is needed.
+    if (follow) await Promise.all([connections.to('source'), connections.to('target')]);
     while (!stop.signal.aborted) {
       const client = await connections.to(server);
       try {
@@ -96,7 +101,7 @@ async function untilWritable(
         if (!isRefusal(error, 'backend_mounts_moving', 'backend_mounts_missing')) throw error;
       }
     }
-    await delay(5);
+    await delay(POLL_MS);
   }
 }
 
