@@ -218,8 +218,6 @@ select filestore.receive_mount('sample-arriving');
 
 select filestore.receive_sightings('sample-arriving', '{}', '{}', '{}');
 
-select filestore.digest_sighting(1, now(), null);
-
 select filestore.add_stale_totals(m.id, 0) from filestore.backend_mounts m;
 
 call filestore.cancel_move('sample-arriving');

@@ -1,5 +1,5 @@
 --! Previous: sha1:58e6cdd195868c3bb0a053406c2b4dce4b7b9335
---! Hash: sha1:f6eb8f333b020279b6af7cb126fcdf57302667f2
+--! Hash: sha1:e482057624072d3364fadd7350ac816336bdcbc9
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -235,23 +235,6 @@ comment on function filestore.receive_mount(text, jsonb) is
 
 revoke all on function filestore.receive_mount(text, jsonb) from public;
 --! EndIncluded functions/receive_mount.sql
---! Included functions/digest_sighting.sql
-create or replace function filestore.digest_sighting(node_id bigint, seen timestamptz, reconciled timestamptz)
-returns bigint
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return hashtextextended(format('%s %s %s', node_id, extract(epoch from seen), extract(epoch from reconciled)) collate "C", 0);
-end
-$$;
-
-comment on function filestore.digest_sighting(bigint, timestamptz, timestamptz) is
-  'Internal: A number that differs for other sightings.';
-
-revoke all on function filestore.digest_sighting(bigint, timestamptz, timestamptz) from public;
---! EndIncluded functions/digest_sighting.sql
 --! Included functions/receive_sightings.sql
 create or replace function filestore.receive_sightings(mount_key text, node_ids bigint[], seen timestamptz[], reconciled timestamptz[])
 returns bigint
@@ -286,9 +269,9 @@ begin
       sightings_key    = greatest(m.sightings_key, u.key)
   from (
     select
-      count(*)                                                               as sightings,
-      coalesce(sum(filestore.digest_sighting(s.node_id, s.seen, s.reconciled)), 0) as digest,
-      coalesce(max(s.node_id), 0)                                            as key
+      count(*) as sightings,
+      coalesce(sum(hashint8extended(hash_record_extended(s, 0), 0)), 0) as digest,
+      coalesce(max(s.node_id), 0) as key
     from unnest(node_ids, receive_sightings.seen, receive_sightings.reconciled) as s (node_id, seen, reconciled)
     where s.node_id > move.sightings_key
   ) u
@@ -332,7 +315,7 @@ begin
 
   perform filestore.require_receipt(move, receipt, '{"finished": true}', 'filestore.finish_move on the target');
   if move.step = 'released' then
-    select jsonb_build_array(count(*), coalesce(sum(filestore.digest_sighting(s.node_id, s.last_seen_at, s.last_reconciled_at)), 0)::text)
+    select jsonb_build_array(count(*), coalesce(sum(hashint8extended(hash_record_extended(row(s.node_id, s.last_seen_at, s.last_reconciled_at), 0), 0)), 0)::text)
     into sightings
     from filestore.nodes n
     join filestore.node_sightings s on s.node_id = n.id

@@ -153,6 +153,18 @@ test('every function is refused, or does the same again, except for those that d
   }
 }, 120_000);
 
+test('a move summarizes the history on both servers, so that the cut-over reads only what is newer', async () => {
+  const walk = await newWalk(databases);
+  const index = "'filestore.snapshots_changed_idx'";
+  for (const { query } of [walk.source, walk.target]) {
+    await query(`select brin_desummarize_range(${index}, 0)`);
+  }
+  await walk.to('prove target');
+  for (const { query } of [walk.source, walk.target]) {
+    expect(await query(`select brin_summarize_new_values(${index}) as ranges`)).toEqual([{ ranges: 0 }]);
+  }
+}, 20_000);
+
 test('the rows that a move compares have types whose hash is the same on every server, and no enumeration', async () => {
   const rows = await databases.one.query<{ type: string }>(
     `select distinct format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null) as type

@@ -113,8 +113,6 @@ describe("a moment survives JavaScript's Date:", () => {
         'check_sighting_moment',
         'create_node',
         'delete_batch',
-        // Called by the functions that move mounts.
-        'digest_sighting',
         'list_unseen',
         'node_at',
         'record_sightings',
