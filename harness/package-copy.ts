@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import {
   chmodSync,
   cpSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -41,6 +42,7 @@ export interface CopyOptions {
 }
 
 const COPIED = ['src', 'dev', 'migrations', 'schema', '.gmrc', '.squawk.toml', 'README.md', 'package.json'];
+const COMPILED = ['src', 'dev'];
 const COMPILED_FROM = ['examples', 'tsconfig.json', 'tsconfig.build.json'];
 
 /** Copies the package, with links to `node_modules`. The name of the folder contains a space. */
@@ -52,7 +54,8 @@ export function copyPackage({ without = [], only, sources = false }: CopyOptions
   mkdirSync(folder);
   const from = sources ? PACKAGE_ROOT : packageFolder();
   for (const entry of only ?? (sources ? [...COPIED, ...COMPILED_FROM] : COPIED)) {
-    cpSync(join(from, entry), join(folder, entry), { recursive: true });
+    if (!sources && COMPILED.includes(entry)) linkFolder(join(from, entry), join(folder, entry));
+    else cpSync(join(from, entry), join(folder, entry), { recursive: true });
   }
   if (only === undefined) linkModules(folder, without);
   const committed = join(folder, 'migrations', 'committed');
@@ -95,6 +98,16 @@ export function copyPackage({ without = [], only, sources = false }: CopyOptions
     modelIsOf,
     remove: () => rmSync(parent, { recursive: true, force: true }),
   };
+}
+
+/** Links each file, which takes a third of the time: tests change no code in a copy. */
+function linkFolder(from: string, to: string): void {
+  mkdirSync(to);
+  for (const entry of readdirSync(from, { withFileTypes: true })) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory()) linkFolder(source, target);
+    else linkSync(source, target);
+  }
 }
 
 function linkModules(folder: string, without: readonly string[]): void {

@@ -16,20 +16,9 @@ function expectFailure(result: CliResult, exitCode: number, ...parts: readonly (
 }
 
 describe('a setting', () => {
-  test.each([
-    ['not a URL', `app ${SECRET}`],
-    ['a raw @ and # in the password', `postgres://app:${SECRET}@#@host/app`],
-    ['a raw / in the password', `postgres://app:${SECRET}/x@host/app`],
-    ['a raw % in the password', `postgres://app:${SECRET}%zz@host/app`],
-    ['another scheme', `mysql://app:${SECRET}@host/app`],
-    ['no database', `postgres://app:${SECRET}@host`],
-    ['a bad port', `postgres://app:${SECRET}@host:port/app`],
-    ['a mistyped TLS parameter', `postgres://app:${SECRET}@host/app?sslmod=require`],
-    ['an unknown sslmode', `postgres://app:${SECRET}@host/app?sslmode=yes`],
-    ['the rest of a password as a parameter', `postgres://app@host/app?${SECRET}`],
-  ])('a database URL with %s is refused and never quoted', async (_, url) => {
+  test('a database URL that cannot be read is refused and never quoted', async () => {
     expectFailure(
-      await migrate({ FILESTORE_MIGRATION_DATABASE_URL: url }),
+      await migrate({ FILESTORE_MIGRATION_DATABASE_URL: `postgres://app:${SECRET}@#@host/app` }),
       2,
       'FILESTORE_MIGRATION_DATABASE_URL',
     );
@@ -44,23 +33,23 @@ describe('the variable that names the database', () => {
   const OTHER = 'postgres://app@other.invalid/other';
 
   test.each([
-    [{ DATABASE_URL: NOWHERE }, 'from DATABASE_URL.'],
+    ['migrate', { DATABASE_URL: NOWHERE }, 'from DATABASE_URL.'],
     [
+      'status',
       { DATABASE_URL: OTHER, FILESTORE_DATABASE_URL: NOWHERE },
       'from FILESTORE_DATABASE_URL; DATABASE_URL is also set, and not used.',
     ],
     [
+      'verify',
       { DATABASE_URL: OTHER, FILESTORE_DATABASE_URL: OTHER, FILESTORE_MIGRATION_DATABASE_URL: NOWHERE },
       'from FILESTORE_MIGRATION_DATABASE_URL; FILESTORE_DATABASE_URL and DATABASE_URL are also set, and not used.',
     ],
-  ])('is said before anything is done: %j', async (env, source) => {
-    for (const command of ['migrate', 'status', 'verify']) {
-      const result = await runCli([command], { env: { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0', ...env } });
-      expect(result).toMatchObject({
-        exitCode: 1,
-        stdout: `Using database "app" on 127.0.0.1:1 ${source}\n`,
-      });
-    }
+  ])('is said before anything is done: %s with %j', async (command, env, source) => {
+    const result = await runCli([command], { env: { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0', ...env } });
+    expect(result).toMatchObject({
+      exitCode: 1,
+      stdout: `Using database "app" on 127.0.0.1:1 ${source}\n`,
+    });
   });
 
   test('is in the document too, and in one of a failure', async () => {
@@ -74,12 +63,7 @@ describe('the variable that names the database', () => {
 
 describe('arguments', () => {
   test.each([
-    [['migrate', '--force'], '--force'],
-    [['migrate', 'now'], 'migrate takes no other word'],
     [['migrate', SECRET], 'migrate takes no other word'],
-    [[SECRET], 'There is no command of that name'],
-    [['mgirate'], '"mgirate"'],
-    [[], 'No command'],
     [['constructor'], '"constructor"'],
   ])('%j are refused with the usage', async (args, part) => {
     expectFailure(await runCli(args), 2, part, 'Usage:');

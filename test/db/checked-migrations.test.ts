@@ -91,38 +91,52 @@ describe('a migration with a check', () => {
     expect(stderr).toContain(`${files[0]}, line 4: Not first. ${files[1]}, line 4: Not second. Nothing`);
   });
 
-  test.each([
-    ['null', 'select null::boolean', 'returned null instead of true'],
-    ['no row', 'select true where false', 'returned 0 rows instead of one'],
-    ['several rows', 'select true from generate_series(1, 2)', 'returned 2 rows instead of one'],
-    ['several columns', 'select true, true', 'returned 2 columns instead of one'],
-    ['a number', 'select 1', 'returned something other than a boolean'],
-    [
-      'an error of its syntax',
-      'select 1 = 1\n--  and and true',
-      'fails at line 6, column 9: syntax error at or near "and" (SQLSTATE 42601)',
-    ],
-    [
-      'a change by a function',
-      "select nextval('filestore.nodes_id_seq') > 0",
-      'fails: cannot execute nextval() in a read-only transaction (SQLSTATE 25006), and a check may only read',
-    ],
-    [
-      'a change by its own',
-      'with gone as (delete from filestore.nodes returning id) select exists (select from gone)',
-      'fails: cannot execute SELECT in a read-only transaction (SQLSTATE 25006), and a check may only read',
-    ],
-    [
-      'a table that no earlier migration creates',
-      'select exists (select from public.nothing)',
-      'fails at line 5, column 32: relation "public.nothing" does not exist (SQLSTATE 42P01)',
-    ],
-  ])('is refused when the check returns %s', async (_, sql, reason) => {
-    const filename = copy.addMigration('more', `--check: Why.\n--  ${sql}\n\ncreate table public.more ();`);
+  test('is refused with a reason for each check that does not return true', async () => {
+    const checks = [
+      ['null', 'select null::boolean', 'returned null instead of true'],
+      ['no row', 'select true where false', 'returned 0 rows instead of one'],
+      ['several rows', 'select true from generate_series(1, 2)', 'returned 2 rows instead of one'],
+      ['several columns', 'select true, true', 'returned 2 columns instead of one'],
+      ['a number', 'select 1', 'returned something other than a boolean'],
+      [
+        'an error of its syntax',
+        'select 1 = 1\n--  and and true',
+        'fails at line LINE, column 9: syntax error at or near "and" (SQLSTATE 42601)',
+      ],
+      [
+        'a change by a function',
+        "select nextval('filestore.nodes_id_seq') > 0",
+        'fails: cannot execute nextval() in a read-only transaction (SQLSTATE 25006), and a check may only read',
+      ],
+      [
+        'a change by its own',
+        'with gone as (delete from filestore.nodes returning id) select exists (select from gone)',
+        'fails: cannot execute SELECT in a read-only transaction (SQLSTATE 25006), and a check may only read',
+      ],
+      [
+        'a table that no earlier migration creates',
+        'select exists (select from public.nothing)',
+        'fails at line LINE, column 32: relation "public.nothing" does not exist (SQLSTATE 42P01)',
+      ],
+    ] as const;
+    // The first line of the text is line 4 of the file.
+    let line = 4;
+    const expected = checks.map(([message, sql, reason]) => {
+      const expectation = {
+        line,
+        message: `${message}.`,
+        reason: reason.replace('LINE', String(line + sql.split('\n').length)),
+      };
+      line += sql.split('\n').length + 1;
+      return expectation;
+    });
+    const text = checks.map(([message, sql]) => `--check: ${message}.\n--  ${sql}\n`).join('');
+    const filename = copy.addMigration('more', `${text}\ncreate table public.more ();`);
+    const [{ message, reason }] = expected as [(typeof expected)[number]];
     await expect(startRun(copy, database().url).ended).rejects.toMatchObject({
       code: 'MIGRATION_CHECK_FAILED',
-      checks: [{ filename, line: 4, message: 'Why.', reason }],
-      message: expect.stringContaining(`${filename}, line 4: the check "Why." ${reason}.`),
+      checks: expected.map((check) => ({ filename, ...check })),
+      message: expect.stringContaining(`${filename}, line 4: the check "${message}" ${reason}.`),
     });
   });
 

@@ -5,7 +5,6 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { applies, currentApplies } from '../../dev/check/gates/applies.ts';
 import { repeatable } from '../../dev/check/gates/repeatable.ts';
 import { populate } from '../../dev/check/populate.ts';
-import { readSources, type Sources } from '../../dev/sources/sources.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { createDatabase, databaseForEachTest } from '../support/databases/test-database.ts';
 import {
@@ -24,11 +23,9 @@ const CHECK = '--check: There are nodes.\n--  select not exists (select from fil
 
 let client: Client;
 let empty: Client;
-let sources: Sources;
 beforeEach(async () => {
   client = await database().connect();
   empty = await emptyDatabase().connect();
-  sources = await readSources(PACKAGE_ROOT, false);
 });
 test('the sample has rows for every table that the service needs', async () => {
   expect(await populate(client)).toBeUndefined();
@@ -51,10 +48,6 @@ test('a sample row that no longer fits the schema is reported with its line', as
 });
 
 describe('the committed migrations', () => {
-  test('apply to an empty database', async () => {
-    expect(await applies.evaluate({ sources, client: empty })).toEqual(PASSED);
-  });
-
   test('that do not apply are reported with line, reason and hint', async () => {
     const copy = spoil();
     const file = copy.addMigration(
@@ -90,10 +83,6 @@ describe('applied again, the migrations', () => {
     const files = migrations.map((sql) => `migrations/committed/${copy.addMigration('more', sql)}`);
     return { files, found: await repeatable.evaluate({ sources: await copy.sources(), client: empty }) };
   };
-
-  test('of the checkout change nothing', async () => {
-    expect(await repeatable.evaluate({ sources, client: empty })).toEqual(PASSED);
-  });
 
   test('are reported if one fails', async () => {
     const { files, found } = await again(

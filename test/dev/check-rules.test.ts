@@ -17,10 +17,6 @@ const CURRENT = 'migrations/current.sql';
 const FIXTURE = 'migrations/fixtures/functions/check_limit.sql';
 
 describe('squawk', () => {
-  test('reports nothing in the checkout', async () => {
-    expect(await lint.evaluate(await spoil().sources())).toEqual(PASSED);
-  });
-
   test('reports the line in a committed migration', async () => {
     const copy = spoil();
     const file = copy.addMigration(

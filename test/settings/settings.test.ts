@@ -105,6 +105,20 @@ describe('the database URL', () => {
   });
 
   test.each([
+    ['that is not a URL', 'app hunter2'],
+    ['with a raw @ and # in the password', 'postgres://app:hunter2@#@host/app'],
+    ['with a raw / in the password', 'postgres://app:hunter2/x@host/app'],
+    ['with a raw % in the password', 'postgres://app:hunter2%zz@host/app'],
+    ['with another scheme', 'mysql://app:hunter2@host/app'],
+    ['without a database', 'postgres://app:hunter2@host'],
+    ['with a bad port', 'postgres://app:hunter2@host:port/app'],
+  ])('%s is refused and not quoted', (_, url) => {
+    const error = refusalOf(url);
+    expect(error).toMatchObject({ code: 'SETTINGS_INVALID', setting: 'DATABASE_URL' });
+    expect(String(error)).not.toContain('hunter2');
+  });
+
+  test.each([
     'postgres://db1:5432,db2:5433/app',
     'postgres://db1,db2/app',
     'postgres://app:hunter2@db1:5432,db2/app',
