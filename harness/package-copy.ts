@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
+  copyFileSync,
   cpSync,
   linkSync,
   mkdirSync,
@@ -100,13 +101,14 @@ export function copyPackage({ without = [], only, sources = false }: CopyOptions
   };
 }
 
-/** Links each file, which takes a third of the time: tests change no code in a copy. */
+/** Links compiled code, which takes a third of the time and is not changed in a copy, and copies other files. */
 function linkFolder(from: string, to: string): void {
   mkdirSync(to);
   for (const entry of readdirSync(from, { withFileTypes: true })) {
     const [source, target] = [join(from, entry.name), join(to, entry.name)];
     if (entry.isDirectory()) linkFolder(source, target);
-    else linkSync(source, target);
+    else if (/\.m?js$/.test(entry.name)) linkSync(source, target);
+    else copyFileSync(source, target);
   }
 }
 
