@@ -81,7 +81,7 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
   const parameters = readParameters(variable, url.searchParams);
   const database = decode(variable, 'database name', path);
   if (database === '') {
-    throw new SettingsError(variable, `${variable} names no database. It must have the form ${EXAMPLE}.`);
+    refuse(variable, `${variable} names no database. It must have the form ${EXAMPLE}.`);
   }
   const host = parameters.get('host') ?? decode(variable, 'host', url.hostname).replace(/^\[(.*)\]$/, '$1');
   if (host.includes(',')) refuseSeveralHosts(variable);
@@ -112,39 +112,30 @@ function readUrl(variable: string, text: string): { readonly url: URL; readonly 
     url = new URL(normalized);
   } catch {
     // No cause: its message and its input property quote the value, including the password.
-    throw new SettingsError(
+    refuse(
       variable,
-      paragraph(
-        `${variable} is not a valid URL. It must have the form ${EXAMPLE};`,
-        'in user and password, write characters such as @ : / # ? % percent-encoded',
-        '(encodeURIComponent does it).',
-      ),
+      `${variable} is not a valid URL. It must have the form ${EXAMPLE};`,
+      'in user and password, write characters such as @ : / # ? % percent-encoded',
+      '(encodeURIComponent does it).',
     );
   }
   if (url.protocol !== 'postgres:' && url.protocol !== 'postgresql:') {
-    throw new SettingsError(
-      variable,
-      `${variable} does not begin with postgres://. It must have the form ${EXAMPLE}.`,
-    );
+    refuse(variable, `${variable} does not begin with postgres://. It must have the form ${EXAMPLE}.`);
   }
   if (url.hash !== '') {
-    throw new SettingsError(
+    refuse(
       variable,
-      paragraph(
-        `${variable} contains a "#".`,
-        'If it belongs to the password, write it as %23 (encodeURIComponent does it).',
-      ),
+      `${variable} contains a "#".`,
+      'If it belongs to the password, write it as %23 (encodeURIComponent does it).',
     );
   }
   // A "/" or "?" in the password ends the host there. The rest of the password would be shown as the
   // database's name.
   if (`${url.pathname}${url.search}`.includes('@')) {
-    throw new SettingsError(
+    refuse(
       variable,
-      paragraph(
-        `${variable} contains an "@" after the host. In user and password, write characters such as / and ?`,
-        'percent-encoded (encodeURIComponent does it); elsewhere write an "@" as %40.',
-      ),
+      `${variable} contains an "@" after the host. In user and password, write characters such as / and ?`,
+      'percent-encoded (encodeURIComponent does it); elsewhere write an "@" as %40.',
     );
   }
   // Not from the URL, which reads the names "." and ".." as steps of a path.
@@ -162,10 +153,7 @@ function readParameters(variable: string, query: URLSearchParams): Parameters {
     const parameter = PARAMETERS.find((known) => known === name);
     if (parameter === undefined) refuseParameter(variable, name);
     if (parameters.has(parameter)) {
-      throw new SettingsError(
-        variable,
-        `${variable} has the parameter ${parameter} twice. Remove one of them.`,
-      );
+      refuse(variable, `${variable} has the parameter ${parameter} twice. Remove one of them.`);
     }
     parameters.set(parameter, value);
   }
@@ -175,36 +163,35 @@ function readParameters(variable: string, query: URLSearchParams): Parameters {
 function refuseParameter(variable: string, name: string): never {
   const lower = name.toLowerCase();
   if (lower === 'user' || lower === 'password') {
-    throw new SettingsError(
-      variable,
-      `${variable} gives the ${lower} as a parameter. Write it before the host: ${EXAMPLE}.`,
-    );
+    refuse(variable, `${variable} gives the ${lower} as a parameter. Write it before the host: ${EXAMPLE}.`);
   }
   const known = PARAMETERS.find((parameter) => parameter === lower);
   if (known !== undefined) {
-    throw new SettingsError(variable, `${variable} has the parameter "${name}". Write it as ${known}.`);
+    refuse(variable, `${variable} has the parameter "${name}". Write it as ${known}.`);
   }
   const what = PARAMETERS_ELSEWHERE.has(lower)
     ? `the unknown parameter "${name}"`
     : 'an unknown parameter, which is not shown here';
-  throw new SettingsError(
+  refuse(
     variable,
-    paragraph(
-      `${variable} has ${what}. Remove it, or use one of ${PARAMETERS.join(', ')}.`,
-      'If another program needs it, set a separate URL for this one.',
-    ),
+    `${variable} has ${what}. Remove it, or use one of ${PARAMETERS.join(', ')}.`,
+    'If another program needs it, set a separate URL for this one.',
   );
 }
 
+function refuse(variable: string, ...sentences: readonly string[]): never {
+  throw new SettingsError(variable, paragraph(...sentences));
+}
+
 function refuseSeveralHosts(variable: string): never {
-  throw new SettingsError(variable, `${variable} names several hosts. Name one of them: ${EXAMPLE}.`);
+  refuse(variable, `${variable} names several hosts. Name one of them: ${EXAMPLE}.`);
 }
 
 function readPort(variable: string, text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const port = Number(text);
   if (!/^\d+$/.test(text) || port < 1 || port > 65_535) {
-    throw new SettingsError(variable, `The port in ${variable} is not a number from 1 to 65535. Correct it.`);
+    refuse(variable, `The port in ${variable} is not a number from 1 to 65535. Correct it.`);
   }
   return port;
 }
@@ -213,7 +200,7 @@ function readTls(variable: string, parameters: Parameters): TlsSettings | undefi
   const name = parameters.get('sslmode');
   const mode = name === undefined ? undefined : TLS_MODES.get(name);
   if (name !== undefined && mode === undefined) {
-    throw new SettingsError(
+    refuse(
       variable,
       `sslmode in ${variable} must be one of ${[...TLS_MODES.keys()].join(', ')}. Correct it.`,
     );
@@ -223,7 +210,7 @@ function readTls(variable: string, parameters: Parameters): TlsSettings | undefi
   const key = parameters.get('sslkey');
   if ((certificate === undefined) !== (key === undefined)) {
     const [given, missing] = key === undefined ? ['sslcert', 'sslkey'] : ['sslkey', 'sslcert'];
-    throw new SettingsError(variable, `${variable} has ${given} without ${missing}. Name both files.`);
+    refuse(variable, `${variable} has ${given} without ${missing}. Name both files.`);
   }
   if (mode === undefined && rootCertificate === undefined && certificate === undefined) return undefined;
   return {
@@ -238,12 +225,10 @@ function decode(variable: string, part: string, text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
-    throw new SettingsError(
+    refuse(
       variable,
-      paragraph(
-        `The ${part} in ${variable} contains a "%" that is not followed by two hexadecimal digits.`,
-        'Write a literal % as %25.',
-      ),
+      `The ${part} in ${variable} contains a "%" that is not followed by two hexadecimal digits.`,
+      'Write a literal % as %25.',
     );
   }
 }

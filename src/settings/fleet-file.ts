@@ -43,10 +43,7 @@ export async function readFleet(
   }
   refuseProblems(problems);
   if (databases.length === 0) {
-    throw new SettingsError(
-      'databases',
-      `There is no database in ${label}. Write one on each line: ${FORM}.`,
-    );
+    refuseList(`There is no database in ${label}. Write one on each line: ${FORM}.`);
   }
   return databases;
 }
@@ -77,18 +74,12 @@ function readLine(
 
 async function readList(source: string, env: Environment): Promise<{ label: string; text: string }> {
   if (source === '') {
-    throw new SettingsError(
-      'databases',
-      `The list of databases is not named: the value is empty. ${GIVE_A_LIST}`,
-    );
+    refuseList(`The list of databases is not named: the value is empty. ${GIVE_A_LIST}`);
   }
   if (source.includes('://')) {
-    throw new SettingsError(
-      'databases',
-      paragraph(
-        'The list of databases is given as a URL.',
-        'Write the URL into a file, after a name for the database, and give the path of the file.',
-      ),
+    refuseList(
+      'The list of databases is given as a URL.',
+      'Write the URL into a file, after a name for the database, and give the path of the file.',
     );
   }
   if (source.startsWith(VARIABLE_PREFIX)) return readVariable(source.slice(VARIABLE_PREFIX.length), env);
@@ -105,23 +96,21 @@ async function readList(source: string, env: Environment): Promise<{ label: stri
 
 function readVariable(variable: string, env: Environment): { label: string; text: string } {
   if (!VARIABLE.test(variable)) {
-    throw new SettingsError(
-      'databases',
-      paragraph(
-        `After ${VARIABLE_PREFIX} there is no name of a variable.`,
-        `Write, for instance, ${VARIABLE_PREFIX}DATABASES.`,
-      ),
+    refuseList(
+      `After ${VARIABLE_PREFIX} there is no name of a variable.`,
+      `Write, for instance, ${VARIABLE_PREFIX}DATABASES.`,
     );
   }
   const text = variableOf(env, variable);
   if (text === undefined) {
-    throw new SettingsError(
-      'databases',
-      paragraph(
-        `The variable ${variable}, which should hold the list of databases, is not set.`,
-        'Set it, or correct its name.',
-      ),
+    refuseList(
+      `The variable ${variable}, which should hold the list of databases, is not set.`,
+      'Set it, or correct its name.',
     );
   }
   return { label: variable, text };
+}
+
+function refuseList(...sentences: readonly string[]): never {
+  throw new SettingsError('databases', paragraph(...sentences));
 }
