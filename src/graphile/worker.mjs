@@ -45,6 +45,10 @@ const begin = ({ limits, before }) => ({
   /** The first error of a connection. Later errors are consequences. */
   firstError: /** @type {unknown} */ (undefined),
   failed: /** @type {FailedText | null} */ (null),
+  /** The SQL of the current migration, once it is `sent`; then `done`, and `recorded` in the history. */
+  body: /** @type {{ client: LibraryClient, text: string, completed: number, state: string } | null} */ (
+    null
+  ),
   /** Whether the SQL of current.sql was sent. */
   ranCurrent: false,
 });
@@ -105,10 +109,29 @@ function observe(client, kind) {
   client.on('notice', ({ code, message }) => {
     if (WARNING.test(code ?? '')) post({ type: 'warning', message: message ?? '' });
   });
+  const bodyHere = () => (current.body?.client === client ? current.body : null);
+  client.connection.on('commandComplete', ({ text }) => {
+    const body = bodyHere();
+    if (body?.state === 'sent') body.completed += 1;
+    else if (body !== null && text.startsWith('INSERT')) body.state = 'recorded';
+  });
   client.connection.on('errorMessage', (error) => {
     current.firstError ??= error;
+    const body = bodyHere();
+    if (body?.state === 'sent') current.failed ??= { text: body.text, statement: body.completed + 1 };
+    if (body !== null) current.body = null;
+  });
+  client.connection.on('readyForQuery', ({ status }) => {
+    if (bodyHere()?.state === 'recorded' && status === 'I') end();
   });
   if (input.clearSession) clearAtEnd(client);
+}
+
+/** The row of a migration is permanent, which it is before the library's function returns. */
+function end() {
+  const { target, startedAt } = current;
+  if (target !== null) post({ type: 'end', target, durationMs: performance.now() - startedAt });
+  [current.target, current.body] = [null, null];
 }
 
 /**
@@ -152,19 +175,14 @@ function replace(file, name, around) {
 
 function replaceFunctions() {
   replace('migration', 'runCommittedMigration', (runIt) => async (client, ...rest) => {
-    const { realFilename, hash } = /** @type {{ realFilename: string, hash: string }} */ (rest[2]);
+    const { realFilename } = /** @type {{ realFilename: string }} */ (rest[2]);
     if (realFilename === current.before) throw END;
     refuseStopped();
-    const target = start(realFilename, client);
+    start(realFilename, client);
     const result = await runIt(client, ...rest);
-    const durationMs = performance.now() - current.startedAt;
-    const { rows } = await client.query(`select from graphile_migrate.migrations where hash = '${hash}'`);
+    if (current.target === null) return result;
     current.target = null;
-    if (rows.length === 0) {
-      throw new Error(`graphile-migrate applied ${realFilename} and does not record it; ${COMPARE_VERSIONS}`);
-    }
-    post({ type: 'end', target, durationMs });
-    return result;
+    throw new Error(`graphile-migrate applied ${realFilename} and does not record it; ${COMPARE_VERSIONS}`);
   });
   replace('instrumentation', 'runQueryWithErrorInstrumentation', (send) => async (client, ...rest) => {
     refuseStopped();
@@ -173,7 +191,10 @@ function replaceFunctions() {
     if (limits !== undefined) {
       await client.query(settingStatement(limits.settings, { isLocal: limits.transaction }));
     }
-    const result = await findFailure(client, String(rest[0]), () => send(client, ...rest));
+    const body = { client, text: String(rest[0]), completed: 0, state: 'sent' };
+    current.body = body;
+    const result = await send(client, ...rest);
+    body.state = 'done';
     if (limits?.transaction === false) await client.query(settingStatement(input.serverSettings, SESSION));
     return result;
   });
@@ -191,29 +212,6 @@ function start(committed, client) {
   if (committed === null) current.ranCurrent = true;
   post({ type: 'start', target });
   return target;
-}
-
-/**
- * Notes which statement of a text fails.
- * @template T
- * @param {LibraryClient} client
- * @param {string} text
- * @param {() => Promise<T>} send
- */
-async function findFailure({ connection }, text, send) {
-  let completed = 0;
-  const count = () => {
-    completed += 1;
-  };
-  const noteFailure = () => {
-    current.failed ??= { text, statement: completed + 1 };
-  };
-  connection.on('commandComplete', count).on('errorMessage', noteFailure);
-  try {
-    return await send();
-  } finally {
-    connection.off('commandComplete', count).off('errorMessage', noteFailure);
-  }
 }
 
 /** A cancel between two statements has no effect, so the next one must not be sent. */

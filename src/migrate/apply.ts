@@ -98,14 +98,10 @@ function noteEvent(run: Run, { pending }: Part, watch: Watch, event: ThreadEvent
     run.spans.begin('migration', filename);
   } else {
     watch.current = undefined;
-    noteApplied(run, filename, event.durationMs);
+    run.progress.durations.set(filename, event.durationMs);
+    run.emit({ type: 'migration-end', filename, durationMs: event.durationMs });
+    run.spans.end();
   }
-}
-
-function noteApplied({ progress, emit, spans }: Run, filename: string, durationMs: number): void {
-  progress.durations.set(filename, durationMs);
-  emit({ type: 'migration-end', filename, durationMs });
-  spans.end();
 }
 
 /** SQLSTATEs of lock failures, after which another attempt can succeed (PostgreSQL manual, appendix A). */
@@ -123,22 +119,12 @@ async function errorOf(
   failure: ThreadFailure,
 ): Promise<MigrationFailedError | TemporaryFailure> {
   const { where } = run.database;
-  const { applied, durations, lockWaits } = run.progress;
+  const { applied, lockWaits } = run.progress;
   if (isLockedOut(failure)) return lockedOutFailure(where, applied);
-  const { code, message } = failure.error;
+  const { code } = failure.error;
   const filename = failure.target?.committed ?? null;
   const migration = part.pending.find((one) => one.filename === filename);
   const alive = await session.isAlive();
-  if (alive && migration !== undefined && (await isRecorded(session, migration))) {
-    noteApplied(run, migration.filename, failure.ranMs);
-  }
-  const done = [migration, gaveUpOn].find((one) => one !== undefined && durations.has(one.filename));
-  if (done !== undefined) {
-    const giveUp = ' in the moment in which the run gave up waiting for its locks.';
-    const how = done === gaveUpOn ? giveUp : `, and then its session failed: ${message}.`;
-    const error = migrationFailedError(failure, undefined, run.progress.applied, '');
-    return new TemporaryFailure(`${done.filename} was applied${how}`, error, { atOnce: true });
-  }
   if (alive && migration !== undefined) {
     await clearAfterFailure(run, session, migration, gaveUpOn === migration);
   }
@@ -168,12 +154,6 @@ async function errorOf(
   return new TemporaryFailure(reason, error);
 }
 
-/** Whether a migration is in the history, also if its session failed afterwards. */
-async function isRecorded(session: Session, { hash }: CommittedMigration): Promise<boolean> {
-  const { rows } = await session.query(`select from graphile_migrate.migrations where hash = '${hash}'`);
-  return rows.length > 0;
-}
-
 function lockedOutFailure(where: string, applied: readonly string[]): TemporaryFailure {
   const reason = `graphile-migrate itself is running on ${where}.`;
   const message = `${reason} Run this again when it is done; nothing is applied twice.`;
@@ -182,11 +162,15 @@ function lockedOutFailure(where: string, applied: readonly string[]): TemporaryF
 
 /** For a migration without a transaction that was cancelled, since it was blocked for too long. */
 function gaveUpError(
-  { settings }: Run,
+  { progress, settings }: Run,
   { filename }: CommittedMigration,
   blockers: string,
   error: MigrationFailedError,
-): MigrationFailedError {
+): MigrationFailedError | TemporaryFailure {
+  if (progress.durations.has(filename)) {
+    const reason = `${filename} was applied in the moment in which the run gave up waiting for its locks.`;
+    return new TemporaryFailure(reason, error, { atOnce: true });
+  }
   const message = paragraph(
     `Migration ${filename} waited ${seconds(settings.lockWaitMs)} for ${blockers}, and was cancelled.`,
     'End that transaction or wait for its end, and run this again.',
