@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { COMPARISONS } from './comparisons.ts';
 import type { Context } from './context.ts';
-import { DESIGNS } from './designs/design-list.ts';
+import { DESIGNS } from './designs/read-designs.ts';
 
 const DEFAULTS = { rounds: '5', seconds: '10', nodes: '1000000' } as const;
 /** Small enough for a report within a quarter of an hour. */

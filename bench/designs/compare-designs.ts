@@ -4,7 +4,6 @@ import type { Comparison, Context } from '../context.ts';
 import { median, seconds, thousands } from '../measure.ts';
 import { calibrate } from './calibration.ts';
 import { type Design, factsOf, isOwn } from './design.ts';
-import { DESIGNS } from './design-list.ts';
 import { judgeTargets } from './design-targets.ts';
 import { measureTotals } from './exact-totals.ts';
 import { measureFileWrites } from './file-writes.ts';
@@ -12,6 +11,7 @@ import { measureHistoryAndJournal } from './history-and-journal.ts';
 import { measureLookups } from './lookups.ts';
 import { MeasurementStore, ofRounds } from './measurement-store.ts';
 import { runRaces } from './races.ts';
+import { DESIGNS } from './read-designs.ts';
 import { writeReport } from './report-files.ts';
 import { prepareCounting, run, type Scene, walBytesOf } from './sampling.ts';
 import { measureSetWrites } from './set-writes.ts';
@@ -186,7 +186,7 @@ async function setUpAndLoad(client: Client, design: Design): Promise<Load> {
 const isQuick = (loads: readonly Load[]) =>
   loads.reduce((sum, { time }) => sum + time, 0) < QUICK_LOAD_SECONDS;
 
-/** It would work in the middle of a measurement; "tidy" vacuums between them. */
+/** Autovacuum could run during a measurement; "tidy" vacuums between two. */
 async function stopAutovacuum(client: Client, { schema }: Design): Promise<void> {
   const { rows } = await client.query(
     "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname = $1",

@@ -37,7 +37,7 @@ async function failedChecks(client: pg.Client, source: SqlSource): Promise<reado
 
 /**
  * Runs the statements of a migration one by one, to know which of them fails.
- * @param around Runs each statement; default: executes it.
+ * @param around Called for each statement; default: executes it.
  * @returns the problem that stopped it.
  */
 export async function runStatements(

@@ -91,7 +91,7 @@ export function describeStaleness(
   const body = should.indexOf('');
   const inBody = should.findIndex((line, index) => index > body && differs(line, index));
   const found = inBody === -1 ? should.findIndex(differs) : inBody;
-  // The file is complete, but has extra lines at its end.
+  // If no line differs, the file has extra ones at its end.
   const at = found === -1 ? should.length : found;
   const quote = (line: string | undefined) => (line === undefined ? 'ends' : `has "${line.trim()}"`);
   const what = `is out of date: this line ${quote(is[at])}; regenerated, it ${quote(should[at])}`;

@@ -118,7 +118,7 @@ async function publish(folder: string, text: string) {
 
 /** graphile-migrate refuses a message that is too long. */
 function readMessage(message = ''): string {
-  // It does not read a header with one of the other line ends, U+2028 and U+2029.
+  // graphile-migrate cannot read a header with the line ends U+2028 and U+2029.
   if (message.trim() !== '' && !/[\p{Cc}\p{Zl}\p{Zp}]/u.test(message)) return message.trim();
   throw new SettingsError(
     '--message',

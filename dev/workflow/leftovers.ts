@@ -13,7 +13,7 @@ import type { WorkflowDatabases } from './databases.ts';
 /** The differences of a database from its migrations, one line each, or the reason why they are unknown. */
 export type Leftovers =
   | { readonly type: 'known'; readonly differences: readonly string[] }
-  /** The database was migrated by other files, and did not get the migration. */
+  /** The database was migrated by other files, so current.sql was not applied. */
   | { readonly type: 'other branch'; readonly reason: string }
   | { readonly type: 'unknown'; readonly reason: string };
 

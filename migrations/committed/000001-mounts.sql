@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e67e3193027836d90c4e51329538dee8526e4751
+--! Hash: sha1:04e90d488612b89e1a670c1d1fe3323ed7fee1d0
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -504,8 +504,8 @@ comment on function filestore.find_secret(jsonb) is
 
 revoke all on function filestore.find_secret(jsonb) from public;
 --! EndIncluded functions/find_secret.sql
---! Included functions/check_settings.sql
-create or replace function filestore.check_settings(column_name text, settings jsonb)
+--! Included functions/check_mount_settings.sql
+create or replace function filestore.check_mount_settings(column_name text, settings jsonb)
 returns void
 language plpgsql
 immutable
@@ -536,11 +536,11 @@ begin
 end
 $$;
 
-comment on function filestore.check_settings(text, jsonb) is
+comment on function filestore.check_mount_settings(text, jsonb) is
   'Internal: Raises FS422 when settings of a mount are too big, nest too deeply or contain a secret, without quoting it.';
 
-revoke all on function filestore.check_settings(text, jsonb) from public;
---! EndIncluded functions/check_settings.sql
+revoke all on function filestore.check_mount_settings(text, jsonb) from public;
+--! EndIncluded functions/check_mount_settings.sql
 --! Included functions/prepare_mount.sql
 create or replace function filestore.prepare_mount()
 returns trigger
@@ -552,24 +552,24 @@ declare
   given_version integer := new.version;
 begin
   if new.config is distinct from old.config then
-    perform filestore.check_settings('config', new.config);
+    perform filestore.check_mount_settings('config', new.config);
   end if;
   if new.access_policy is distinct from old.access_policy then
-    perform filestore.check_settings('access_policy', new.access_policy);
+    perform filestore.check_mount_settings('access_policy', new.access_policy);
   end if;
   if new.credentials_ref is distinct from old.credentials_ref then
-    perform filestore.check_settings('credentials_ref', to_jsonb(new.credentials_ref));
+    perform filestore.check_mount_settings('credentials_ref', to_jsonb(new.credentials_ref));
   end if;
   if new.labels is distinct from old.labels then
-    perform filestore.check_settings('labels', new.labels);
+    perform filestore.check_mount_settings('labels', new.labels);
   end if;
   -- Not state_reason: no text of a failure may keep a service from writing a state.
   if (new.endpoint, new.display_name, new.description, new.contact)
      is distinct from (old.endpoint, old.display_name, old.description, old.contact) then
-    perform filestore.check_settings('endpoint', to_jsonb(new.endpoint));
-    perform filestore.check_settings('display_name', to_jsonb(new.display_name));
-    perform filestore.check_settings('description', to_jsonb(new.description));
-    perform filestore.check_settings('contact', to_jsonb(new.contact));
+    perform filestore.check_mount_settings('endpoint', to_jsonb(new.endpoint));
+    perform filestore.check_mount_settings('display_name', to_jsonb(new.display_name));
+    perform filestore.check_mount_settings('description', to_jsonb(new.description));
+    perform filestore.check_mount_settings('contact', to_jsonb(new.contact));
   end if;
   if tg_op = 'INSERT' then
     return new;

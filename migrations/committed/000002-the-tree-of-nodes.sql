@@ -1,5 +1,5 @@
---! Previous: sha1:e67e3193027836d90c4e51329538dee8526e4751
---! Hash: sha1:1395d80f5bd23772593c63b5bda2cf6bd4ee8fb1
+--! Previous: sha1:04e90d488612b89e1a670c1d1fe3323ed7fee1d0
+--! Hash: sha1:3320fb0d8c1ab215c2062fe1010437cef2bf92e8
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list

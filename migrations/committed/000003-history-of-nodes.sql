@@ -1,5 +1,5 @@
---! Previous: sha1:1395d80f5bd23772593c63b5bda2cf6bd4ee8fb1
---! Hash: sha1:8a11a8463e85bd2dc4afb24dc9a00538a51fc555
+--! Previous: sha1:3320fb0d8c1ab215c2062fe1010437cef2bf92e8
+--! Hash: sha1:2ef22df7632d8bc98db759870d6e8b6e15aa3696
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

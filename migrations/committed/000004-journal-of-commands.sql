@@ -1,5 +1,5 @@
---! Previous: sha1:8a11a8463e85bd2dc4afb24dc9a00538a51fc555
---! Hash: sha1:0f5c187a671d34ccabe635319c2a557ac2e7188a
+--! Previous: sha1:2ef22df7632d8bc98db759870d6e8b6e15aa3696
+--! Hash: sha1:0d45d47f63931b8e97d2eb14b45e6e2b882692ff
 --! Message: Journal of commands
 
 do $$

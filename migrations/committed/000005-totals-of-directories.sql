@@ -1,5 +1,5 @@
---! Previous: sha1:0f5c187a671d34ccabe635319c2a557ac2e7188a
---! Hash: sha1:ea579c3f282e9c87fab3aa7f1ea191b15b2ab89b
+--! Previous: sha1:0d45d47f63931b8e97d2eb14b45e6e2b882692ff
+--! Hash: sha1:74f36b6c189b63b94efb60bc33dc5aae312c79bc
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

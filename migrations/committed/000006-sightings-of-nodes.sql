@@ -1,5 +1,5 @@
---! Previous: sha1:ea579c3f282e9c87fab3aa7f1ea191b15b2ab89b
---! Hash: sha1:986ae84c8045818c6bf36133b924e7e6d1ede1bf
+--! Previous: sha1:74f36b6c189b63b94efb60bc33dc5aae312c79bc
+--! Hash: sha1:e921bc7ca5b2639e32fbfa60413248d8a9f48863
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

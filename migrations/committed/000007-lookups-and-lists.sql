@@ -1,5 +1,5 @@
---! Previous: sha1:986ae84c8045818c6bf36133b924e7e6d1ede1bf
---! Hash: sha1:ab52f3a22a3f1886c15fc83529c1b5352ad6dc07
+--! Previous: sha1:e921bc7ca5b2639e32fbfa60413248d8a9f48863
+--! Hash: sha1:db92df20bb42ecb0c5dccaee09a0e87fb65a6767
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

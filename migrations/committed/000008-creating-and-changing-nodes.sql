@@ -1,5 +1,5 @@
---! Previous: sha1:ab52f3a22a3f1886c15fc83529c1b5352ad6dc07
---! Hash: sha1:56967acb41ee678ea0c49e7057956d9e259b0134
+--! Previous: sha1:db92df20bb42ecb0c5dccaee09a0e87fb65a6767
+--! Hash: sha1:f2f3c917cfb365857842c655ca94380b1d68a583
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:56967acb41ee678ea0c49e7057956d9e259b0134
---! Hash: sha1:bafed998973fd4cccb26c7413fcb5789a409a3a7
+--! Previous: sha1:f2f3c917cfb365857842c655ca94380b1d68a583
+--! Hash: sha1:568df3c5069c7da4b056b6ed396f9e24ad79590a
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

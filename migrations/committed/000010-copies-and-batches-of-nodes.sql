@@ -1,5 +1,5 @@
---! Previous: sha1:bafed998973fd4cccb26c7413fcb5789a409a3a7
---! Hash: sha1:06d2a737a03a1282316897e89153647f18748486
+--! Previous: sha1:568df3c5069c7da4b056b6ed396f9e24ad79590a
+--! Hash: sha1:f36e6f978a50bfc4a5236e8a2c5b18af17676a54
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:06d2a737a03a1282316897e89153647f18748486
---! Hash: sha1:6f76ac016a156063731f8e2c0819adc94a1c9ad8
+--! Previous: sha1:f36e6f978a50bfc4a5236e8a2c5b18af17676a54
+--! Hash: sha1:5c94493146219255a0e6a7e03d1fda1e6ed1af40
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (
@@ -362,7 +362,7 @@ as $$
 declare
   job       filestore.backfills;
   mount_ids bigint[];
-  -- The first row of the next batch, when its mounts end this one.
+  -- The first row of the next batch, if too many mounts end this one.
   next_key  bigint;
   found_key bigint;
   changed   bigint;

@@ -1,5 +1,5 @@
---! Previous: sha1:6f76ac016a156063731f8e2c0819adc94a1c9ad8
---! Hash: sha1:b8abfe717dd9a5a1bc5041cfbd385c6ed5e7b6e4
+--! Previous: sha1:5c94493146219255a0e6a7e03d1fda1e6ed1af40
+--! Hash: sha1:bbc240c9ae2e0ed2d81ba4a93c3439fd31ab7766
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:b8abfe717dd9a5a1bc5041cfbd385c6ed5e7b6e4
---! Hash: sha1:bf6df7b13aeaddf1a1270398bfbcf7049d0cb07e
+--! Previous: sha1:bbc240c9ae2e0ed2d81ba4a93c3439fd31ab7766
+--! Hash: sha1:8a72f23f61b59720ec73c5296e5e5f48eb61435a
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -179,7 +179,7 @@ begin
     ('source', 'proved',     'its rows up to the mark are counted; this server takes writes',
      'prove_mount on the target, close_mount here with its receipt',
      'cancel_move here, drop subscription and cancel_move on the target'),
-    ('source', 'closed',     'cut-over: no server takes writes, and this one again when the time is over',
+    ('source', 'closed',     'cut-over: no server takes writes; this one does again when the time is over',
      'prove_mount on the target, release_mount here with its receipt',
      'nothing: the next writer opens the mount when the time is over; or cancel_move here'),
     ('source', 'released',   'for ever closed here; the target takes writes once it knows',

@@ -1,5 +1,5 @@
---! Previous: sha1:bf6df7b13aeaddf1a1270398bfbcf7049d0cb07e
---! Hash: sha1:58e6cdd195868c3bb0a053406c2b4dce4b7b9335
+--! Previous: sha1:8a72f23f61b59720ec73c5296e5e5f48eb61435a
+--! Hash: sha1:ff4c3ecc1b4ea81b53d3b46afdb972ec0e1f9680
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

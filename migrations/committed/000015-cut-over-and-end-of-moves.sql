@@ -1,5 +1,5 @@
---! Previous: sha1:58e6cdd195868c3bb0a053406c2b4dce4b7b9335
---! Hash: sha1:e482057624072d3364fadd7350ac816336bdcbc9
+--! Previous: sha1:ff4c3ecc1b4ea81b53d3b46afdb972ec0e1f9680
+--! Hash: sha1:35ffa55c25383e159f3cdc4378757c5bd9e9cc33
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

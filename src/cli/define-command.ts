@@ -16,8 +16,8 @@ export interface CommandOption {
   readonly isShared?: boolean;
   /** What stdout has with it, instead of lines for people. */
   readonly stdout?: StdoutKind;
-  /** Why it does not work with `--databases`, and what to do instead; absent if it does. */
-  readonly notForFleets?: string;
+  /** True if it works with `--databases`. Otherwise it is refused there, with this text or a general one. */
+  readonly forFleets?: true | string;
 }
 
 type Options = Readonly<Record<string, CommandOption>>;
@@ -58,11 +58,13 @@ export const JSON_OPTION = {
   help: 'one JSON document on stdout, everything else on stderr',
   isShared: true,
   stdout: 'json',
+  forFleets: true,
 } as const satisfies CommandOption;
 
 export const ALLOW_AHEAD_OPTION = {
   type: 'boolean',
   help: 'exit with 0 if a later version has migrated the database',
+  forFleets: true,
 } as const satisfies CommandOption;
 
 /** A command whose handler gets exactly the options that it declares. */

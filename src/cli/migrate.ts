@@ -19,12 +19,13 @@ export const migrate = defineCommand({
       type: 'boolean',
       help: 'print each event as a line of JSON, and the document of --json as the last one',
       stdout: 'events',
+      forFleets: true,
     },
     'dry-run': {
       type: 'boolean',
       help: 'print their SQL instead; changes nothing',
       stdout: 'text',
-      notForFleets: paragraph(
+      forFleets: paragraph(
         '--dry-run prints the SQL of one database.',
         'Use status --databases to see what is pending in many, or leave out --databases.',
       ),

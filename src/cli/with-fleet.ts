@@ -33,8 +33,13 @@ export function withFleet(command: Command): Command {
           '--concurrency is for many databases. Give their list with --databases, or leave it out.',
         );
       }
-      for (const [name, { notForFleets }] of Object.entries(command.options)) {
-        if (flags[name] === true && notForFleets !== undefined) throw new SettingsError(name, notForFleets);
+      for (const [name, { forFleets }] of Object.entries(command.options)) {
+        const isGiven = flags[name] !== undefined && flags[name] !== false;
+        if (!isGiven || forFleets === true) continue;
+        throw new SettingsError(
+          name,
+          forFleets ?? `--${name} is for one database. Leave it or --databases out.`,
+        );
       }
       // Most runs are for one database, and need none of this.
       const { runFleetCommand } = await import('./fleet-command.ts');

@@ -111,7 +111,7 @@ async function runTransaction<T>(
 
 /** Follows the errors of the server on a connection, also those that a callback catches. */
 interface AbortWatch {
-  /** The error that aborted the transaction; undefined unless it is aborted, or was until its end. */
+  /** The error that aborted the transaction, also after its end; otherwise undefined. */
   abortedBy(): DatabaseError | undefined;
   end(): void;
 }

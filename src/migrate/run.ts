@@ -41,7 +41,7 @@ export async function rehearse(run: Run): Promise<readonly PendingMigration[]> {
 /**
  * Tries until everything is applied, and again after each temporary failure. The pauses double from 0.2 to 10
  * s, each varied by a quarter so that many runs do not retry at once. After a wait for a table's lock, the
- * pause is about twice as long as the wait, so that traffic has the table for most of the time.
+ * pause is twice as long as the wait, so that traffic has the table for most of the time.
  */
 async function attemptUntilDone(run: Run): Promise<Steps> {
   const { progress, settings, signal, spans } = run;
@@ -59,9 +59,7 @@ async function attemptUntilDone(run: Run): Promise<Steps> {
       if (signal.aborted || !(error instanceof TemporaryFailure)) throw failure;
       if (progress.durations.size > before) failures = 0;
       if (failures === 0) firstFailureAt = performance.now();
-      const growth = error.lockWaitedMs === null ? 2 ** failures : failures + 1;
-      const pauseMs = Math.min(FIRST_DELAY_MS * growth, LONGEST_DELAY_MS) * (0.75 + Math.random() / 2);
-      const delayMs = error.atOnce ? 0 : pauseMs;
+      const delayMs = error.atOnce ? 0 : pauseAfter(error, failures);
       failures += 1;
       const leftMs = firstFailureAt + settings.lockWaitMs - performance.now();
       if (delayMs > leftMs && !error.atOnce) throw error.error;
@@ -72,6 +70,12 @@ async function attemptUntilDone(run: Run): Promise<Steps> {
       });
     }
   }
+}
+
+/** @param failures How many others there were since the last progress. */
+function pauseAfter({ lockWaitedMs }: TemporaryFailure, failures: number): number {
+  const wanted = lockWaitedMs === null ? FIRST_DELAY_MS * 2 ** failures : 2 * lockWaitedMs;
+  return Math.min(Math.max(wanted, FIRST_DELAY_MS), LONGEST_DELAY_MS) * (0.75 + Math.random() / 2);
 }
 
 /** Takes the steps on a new connection. */
@@ -94,7 +98,10 @@ interface Steps {
   readonly schema: SchemaCheck;
 }
 
-/** The steps of a run: survey, lock, refuse, check, apply, verify. A dry run ends after the checks. */
+/**
+ * The steps of a run: survey, lock, refuse, check, apply, verify. The survey already refuses what no lock is needed
+ * for. A dry run ends after the checks.
+ */
 async function takeSteps(run: Run, session: Session): Promise<Steps> {
   const { spans } = run;
   const found = await spans.measure('survey', () => surveyFirst(run, session));

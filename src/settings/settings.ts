@@ -90,7 +90,8 @@ export function poolSettings(env: Environment = process.env): PoolSettings {
 /** Time limits of a run of the migrations, and whether it accepts a pooler. */
 export interface MigrationSettings {
   /**
-   * Milliseconds to wait for another migrator, and to keep trying to lock a table that others use.
+   * Milliseconds to wait for another migrator, and to retry temporary failures: a table's lock, a blocked index build, a
+   * connection that is lost again.
    * FILESTORE_MIGRATION_LOCK_WAIT_MS, default 300 000.
    */
   readonly lockWaitMs: number;

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type DesignFacts, factsOf } from '../../bench/designs/design.ts';
-import { DESIGNS, readAlternatives } from '../../bench/designs/design-list.ts';
 import { findBehind, judgeTargets } from '../../bench/designs/design-targets.ts';
 import {
   MeasurementStore,
@@ -13,6 +12,7 @@ import {
   type Report,
 } from '../../bench/designs/measurement-store.ts';
 import { disagreements, ranksOf } from '../../bench/designs/ranking.ts';
+import { DESIGNS, readAlternatives } from '../../bench/designs/read-designs.ts';
 import { writeReport } from '../../bench/designs/report-files.ts';
 
 let folder: string;

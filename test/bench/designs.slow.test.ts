@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import type { Design, Place, Query } from '../../bench/designs/design.ts';
-import { DESIGNS } from '../../bench/designs/design-list.ts';
+import { DESIGNS } from '../../bench/designs/read-designs.ts';
 import { run } from '../../bench/designs/sampling.ts';
 import { type StagedTree, stageTree } from '../../bench/designs/staged-tree.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';

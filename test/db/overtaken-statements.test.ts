@@ -117,7 +117,7 @@ describe('while a migration adds a column, a statement that waits for it', () =>
     return outcome;
   }
 
-  // A new session loads the columns of the table first, for which it waits too. So each session has worked before.
+  // A new session first loads the table's columns, and waits for that too. So each session has worked before.
   test('as a typed call on any client returns the new column', async () => {
     const client = await database().connect();
     await createNode(client, { parentId, name: 'before' });

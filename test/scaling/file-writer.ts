@@ -58,7 +58,7 @@ export class FileWriter {
     };
   }
 
-  /** The operation may be run again, on another server, when it was refused. */
+  /** Chooses an operation that can be repeated on the other server if it is refused. */
   choose(): Operation {
     this.#count += 1;
     const number = this.#count;

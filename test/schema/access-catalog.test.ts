@@ -11,7 +11,7 @@ const INTERNAL: Readonly<Record<string, string>> = {
   attach_renewal: 'for the owner, whose migrations it changes',
   backfill: 'for the owner, who writes what counts no version',
   check_backfill: 'part of backfill',
-  check_settings: 'part of a trigger, which calls it as the owner',
+  check_mount_settings: 'part of a trigger, which calls it as the owner',
   current_journal_entry: 'part of a trigger, which calls it as the owner',
   describe_node: 'part of a trigger, which calls it as the owner',
   erase_mount: 'for the owner: it removes live nodes',
