@@ -9,9 +9,7 @@ import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
 import { until } from '../support/until.ts';
 
-const database = databaseForEachTest('empty');
 const files = committedMigrations();
-const migrate = (...args: readonly string[]) => command(['migrate', '--events', ...args], database().url);
 
 /** What stdout has, each line being one object. */
 function linesOf({ stdout }: Pick<CliResult, 'stdout'>) {
@@ -34,7 +32,10 @@ const typesOf = (lines: ReturnType<typeof linesOf>) =>
   lines.map(({ type, name }) => (type === 'span' ? name : type)).filter((type) => type !== 'progress');
 
 describe('migrate --events', () => {
-  test('prints each event as a line with its time, and last the document of --json', async () => {
+  const database = databaseForEachTest('empty');
+  const migrate = (...args: readonly string[]) => command(['migrate', '--events', ...args], database().url);
+
+  test('prints each event as a line with its time, and last the document of --json; stderr has lines for people', async () => {
     const result = await migrate();
     const lines = linesOf(result);
     expect(result.exitCode, result.output).toBe(0);
@@ -59,10 +60,7 @@ describe('migrate --events', () => {
     const times = lines.map(({ atMs }) => Number(atMs));
     expect(times).toEqual([...times].sort((a, b) => a - b));
     expect(Number(lines.at(-2)?.startedAtMs)).toBeLessThanOrEqual((times[0] ?? 0) + 1);
-  });
-
-  test('keeps the lines for people, on stderr', async () => {
-    const { stderr } = await migrate();
+    const { stderr } = result;
     for (const filename of files) expect(stderr).toContain(`OK  ${filename}  (`);
     expect(stderr).toMatch(/^Done: applied /m);
     expect(stderr).not.toContain('survey');
@@ -87,13 +85,6 @@ describe('migrate --events', () => {
     expect(await ended).toMatchObject({ exitCode: 0 });
   });
 
-  test('with nothing pending prints what was looked at, and the document', async () => {
-    await migrate();
-    const result = await migrate();
-    expect(result.exitCode, result.output).toBe(0);
-    expect(typesOf(linesOf(result))).toEqual(['connect', 'survey', 'plan', 'run', 'result']);
-  });
-
   test('of a run that fails ends with the code of the error, in the span of the run and in the document', async () => {
     const holder = await database().connect();
     await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
@@ -111,12 +102,6 @@ describe('migrate --events', () => {
     expect(result.stderr).toMatch(/^LOCK_NOT_ACQUIRED: /m);
   });
 
-  test('with --json prints the same', async () => {
-    const result = await migrate('--json');
-    expect(result.exitCode, result.output).toBe(0);
-    expect(linesOf(result).at(-1)).toMatchObject({ type: 'result', ok: true });
-  });
-
   test('with --dry-run prints the document alone', async () => {
     const result = await migrate('--dry-run');
     expect(result.exitCode, result.output).toBe(0);
@@ -132,5 +117,17 @@ describe('migrate --events', () => {
     const result = await runCli(args, { env });
     expect(result.exitCode).toBe(2);
     expect(linesOf(result).at(-1)).toMatchObject({ type: 'result', ok: false, error: { code } });
+  });
+});
+
+describe('migrate --events with nothing pending', () => {
+  const migrated = databaseForEachTest();
+
+  test.each([[[]], [['--json']]])('and %j prints what was looked at, and the document', async (more) => {
+    const result = await command(['migrate', '--events', ...more], migrated().url);
+    expect(result.exitCode, result.output).toBe(0);
+    const lines = linesOf(result);
+    expect(typesOf(lines)).toEqual(['connect', 'survey', 'plan', 'run', 'result']);
+    expect(lines.at(-1)).toMatchObject({ type: 'result', ok: true });
   });
 });

@@ -158,17 +158,6 @@ describe('time limits of a database', () => {
     }
   });
 
-  // A server that has just started a process for a session needs more than a millisecond for its first queries.
-  test.each([1, 5, 20])('of %d ms for a statement do not end any command', async (limitMs) => {
-    await setOnDatabase(database(), { statement_timeout: `${limitMs}ms` });
-    await expectUsualSchema();
-    const url = new URL(database().url);
-    url.searchParams.set('options', `-c statement_timeout=${limitMs}ms`);
-    for (let time = 0; time < 10; time += 1) {
-      expect(await verifySchema({ connectionString: url.href })).toMatchObject({ state: 'same' });
-    }
-  });
-
   test('do not end the look at a history or the comparison of the schema, which wait for others', async () => {
     await runMigrations({ env: env() });
     await setOnDatabase(database(), TIME_LIMITS);
