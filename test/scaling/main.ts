@@ -45,7 +45,7 @@ function describe(result: MoveResult): string {
   return [
     `  equal on both: ${rows.join(', ')}`,
     `  writers: ${result.writtenToSource} writes to the source, ${result.writtenToTarget} to the target, ${result.refused} refused`,
-    `  without an answer at the cut-over: ${ms(stallsMs[Math.floor(stallsMs.length / 2)])} (median), ${ms(stallsMs.at(-1))} at most; writers of another mount: ${ms(result.longestGapOfOthersMs)} at most in the whole move`,
+    `  without an answer at the cut-over: ${ms(stallsMs[Math.floor(stallsMs.length / 2)])} (median), ${ms(stallsMs.at(-1))} at most; at other moments: ${ms(result.longestGapMs)}; writers of another mount: ${ms(result.longestGapOfOthersMs)}`,
     ...result.faults.map((fault) => `  FAULT  ${fault}`),
   ].join('\n');
 }

@@ -109,22 +109,21 @@ test('a move is taken back by the command, and not any more when the target has 
 }, 120_000);
 
 test('a move that is taken back is stopped by SIGINT, and the same command goes on', async () => {
-  await fill('back-twice', 20_000);
+  await fill('back-twice', 2000);
   const nodes = await nodesOn('source', 'back-twice');
   await runAndDisturb('back-twice', new Set(), (step, kill) => {
     if (step === 'Cutting over') kill('SIGKILL');
   });
   const child = startCli(['move', 'back-twice', '--to', 'TARGET_URL', '--back'], { env: env() });
   child.stdout?.setEncoding('utf8').on('data', (text: string) => {
-    if (text.includes('Erasing the copy')) child.kill('SIGINT');
+    if (text.includes('Letting services write')) child.kill('SIGINT');
   });
   expect(await collect(child)).toMatchObject({
     exitCode: 1,
     stderr: expect.stringMatching(/RUN_ABORTED: Stopped on request \(SIGINT\)\. .*--back/),
   });
-  expect(await nodesOn('target', 'back-twice')).toBeGreaterThan(0);
-  expect(await holdersOf('back-twice')).toEqual(['source']);
   expect(await move('back-twice', '--back')).toMatchObject({ exitCode: 0 });
+  expect(await holdersOf('back-twice')).toEqual(['source']);
   expect([await nodesOn('source', 'back-twice'), await nodesOn('target', 'back-twice')]).toEqual([nodes, 0]);
 }, 120_000);
 

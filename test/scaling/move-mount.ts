@@ -28,6 +28,8 @@ export interface MoveResult {
   readonly refused: number;
   /** How long the writers of the mount were without an answer at the cut-over, sorted. */
   readonly stallsMs: readonly number[];
+  /** The longest time between two answers of one server to a writer of the mount: what a writer waits anyway. */
+  readonly longestGapMs: number;
   /** The longest wait of a writer of another mount on the source, during the whole move. */
   readonly longestGapOfOthersMs: number;
 }
@@ -52,8 +54,9 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
     await fillMount(client, 'media', options.nodes, options.writers),
     await fillMount(client, 'other', 1000, WRITERS_OF_OTHERS),
   ]);
+  const neighbour = await withClient(target.url, (client) => fillMount(client, 'neighbour', 100, 1));
   const urls = { source: source.url, target: target.url };
-  const writers = startWriters({ mount, urls, follow: true });
+  const writers = startWriters({ mount, neighbour, urls, follow: true });
   const others = startWriters({ mount: other, urls, follow: false });
   const upkeep = startRegularWork(servers);
   let records: readonly WriterRecord[] = [];
@@ -94,6 +97,7 @@ async function moveBetween(servers: TwoServers, options: MoveOptions): Promise<M
     writtenToTarget: sum(records.map(({ written }) => written.target)),
     refused: sum(records.map(({ refused }) => refused)),
     stallsMs: records.flatMap(({ stallMs }) => stallMs ?? []).sort((a, b) => a - b),
+    longestGapMs: Math.max(...records.map(({ longestGapMs }) => longestGapMs)),
     longestGapOfOthersMs: Math.max(...recordsOfOthers.map(({ longestGapMs }) => longestGapMs)),
   };
 }

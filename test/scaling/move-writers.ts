@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { isRefusal, writableMount } from '../../src/sql/index.ts';
+import { createNode, isRefusal, upsertFile, writableMount } from '../../src/sql/index.ts';
 import { type Acknowledged, FileWriter } from './file-writer.ts';
 import type { FilledMount } from './fill-mount.ts';
 import type { ServerName } from './two-servers.ts';
@@ -24,6 +24,8 @@ export interface Writers {
 
 export interface WritersOptions {
   readonly mount: FilledMount;
+  /** A mount of the target that these services use already. */
+  readonly neighbour?: FilledMount;
   readonly urls: Readonly<Record<ServerName, string>>;
   /** Whether a writer that is refused goes on where the mount is held. */
   readonly follow: boolean;
@@ -33,7 +35,7 @@ export interface WritersOptions {
 const POLL_MS = 20;
 
 /** One writer for each directory of the mount. They write until they are stopped. */
-export function startWriters({ mount, urls, follow }: WritersOptions): Writers {
+export function startWriters({ mount, neighbour, urls, follow }: WritersOptions): Writers {
   const stop = new AbortController();
   const written = { source: 0, target: 0 };
   const running = mount.directoryIds.map(async (directoryId, index): Promise<WriterRecord> => {
@@ -45,8 +47,7 @@ export function startWriters({ mount, urls, follow }: WritersOptions): Writers {
     let refused = 0;
     let server: ServerName = 'source';
     let operation = writer.choose();
-    // As the pools of a service: a connection to each server, before it is needed.
-    if (follow) await Promise.all([connections.to('source'), connections.to('target')]);
+    if (neighbour !== undefined) await useTarget(await connections.to('target'), neighbour);
     while (!stop.signal.aborted) {
       const client = await connections.to(server);
       try {
@@ -79,6 +80,15 @@ export function startWriters({ mount, urls, follow }: WritersOptions): Writers {
       return Promise.all(running);
     },
   };
+}
+
+/** As a service whose pool has sessions of both servers: the first write of a session compiles the functions. */
+async function useTarget(client: pg.Client, { key, directoryIds }: FilledMount): Promise<void> {
+  const [parentId = ''] = directoryIds;
+  await client.query('begin');
+  await createNode(client, { parentId, name: 'first', kind: 'file' });
+  await upsertFile(client, { mountKey: key, path: 'first', sizeBytes: 1 });
+  await client.query('rollback');
 }
 
 /**
