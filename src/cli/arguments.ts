@@ -68,8 +68,13 @@ export function readArguments(args: readonly string[], commands: readonly Comman
   } catch (error) {
     return { type: 'wrong', why: error instanceof Error ? error.message : String(error) };
   }
-  const { values, positionals } = parsed;
+  const { values, positionals, tokens } = parsed;
   if (values.help) return { type: 'help' };
+  const given = tokens.flatMap((token) =>
+    token.kind === 'option' && token.value !== undefined ? token.name : [],
+  );
+  const repeated = given.find((option, index) => given.indexOf(option) !== index);
+  if (repeated !== undefined) return { type: 'wrong', why: `--${repeated} was given twice. Give it once.` };
   const [name, ...rest] = positionals;
   if (name === undefined) return { type: 'wrong', why: 'No command was given.' };
   const command = commands.find((candidate) => candidate.name === name);
@@ -85,8 +90,8 @@ export function readArguments(args: readonly string[], commands: readonly Comman
   if (rest.length < words.length) return { type: 'wrong', why: `${name} needs the key of a ${words[0]}.` };
   const unknown = Object.keys(values).find((option) => !Object.hasOwn(command.options, option));
   if (unknown !== undefined) return { type: 'wrong', why: `${name} has no option --${unknown}.` };
-  const given = Object.fromEntries(words.map((word, index) => [word, rest[index]]));
-  return { type: 'command', command, flags: { ...flagsOf(command, values), ...given } };
+  const wordsByName = Object.fromEntries(words.map((word, index) => [word, rest[index]]));
+  return { type: 'command', command, flags: { ...flagsOf(command, values), ...wordsByName } };
 }
 
 /**
@@ -101,7 +106,7 @@ function parse(args: readonly string[], commands: readonly Command[]) {
     { help: { type: 'boolean', short: 'h' } },
     ...commands.map((command) => command.options),
   );
-  return parseArgs({ args: [...args], allowPositionals: true, options });
+  return parseArgs({ args: [...args], allowPositionals: true, tokens: true, options });
 }
 
 function flagsOf({ options }: Command, values: ReturnType<typeof parse>['values']): Flags {

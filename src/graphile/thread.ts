@@ -1,5 +1,5 @@
 import { Worker } from 'node:worker_threads';
-import type { Database } from '../settings/database.ts';
+import { copyOf, type Database } from '../settings/database.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import type { MigrationSettings } from '../settings/settings.ts';
 import type {
@@ -35,7 +35,7 @@ export interface GraphileThread {
 export function startMigrateThread({ database, settings, configFile }: MigrateThreadInput): GraphileThread {
   const { config } = database;
   return startThread({
-    connections: { main: config },
+    connections: { main: copyOf(config) },
     owner: config.user ?? config.database,
     configFile,
     serverSettings: {

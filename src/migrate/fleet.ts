@@ -105,7 +105,7 @@ export interface FleetReport<Found> {
  * @throws {FilestoreError} before anything runs: the migrations of the package cannot be used.
  */
 export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetReport<FleetMigration>> {
-  const { connectWaitMs } = { ...migrationSettings(options.env), ...options.settings };
+  const { connectWaitMs } = migrationSettings(options.env, options.settings);
   const committed = await readMigrations(options);
   return runFleet(options, connectWaitMs, async ({ signal, onEvent, ...task }) => {
     try {

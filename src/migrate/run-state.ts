@@ -97,7 +97,7 @@ export async function openRun(options: RunMigrationsOptions, resolved: Resolved 
     onIdentity: undefined,
     ...resolved,
     database,
-    settings: { ...migrationSettings(options.env), ...options.settings },
+    settings: migrationSettings(options.env, options.settings),
     committed,
     compareSchema: options.compareSchema ?? true,
     signal: options.signal ?? new AbortController().signal,

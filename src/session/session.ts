@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import type { Database } from '../settings/database.ts';
+import { copyOf, type Database } from '../settings/database.ts';
 import { sendUntilLifted } from '../settings/setting-statement.mjs';
+import { ROW_TYPES } from '../value-parsers.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isTemporary } from './connection-error.ts';
 import { watchSilence } from './silence.mjs';
 
@@ -88,7 +89,9 @@ export async function openSession(database: Database, patience: Patience): Promi
 }
 
 async function connect(database: Database, { signal, onSilent }: Patience): Promise<Session> {
-  const client = new pg.Client(database.config);
+  const client = new pg.Client({ ...copyOf(database.config), types: ROW_TYPES });
+  // pg.defaults.binary would return values that have no parser.
+  Object.assign(client, { binary: false });
   // A lost connection rejects the current query. Without this listener, it would also end the process.
   client.on('error', () => undefined);
   // end() would wait for the server, and would never settle the promise of an unfinished connect().

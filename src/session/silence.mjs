@@ -94,8 +94,8 @@ async function isAtWork(client, config) {
   const timer = setTimeout(() => other.connection.stream.destroy(), LOOK_MS);
   try {
     await other.connect();
-    const { rows } = await other.query(lookAt(client.processID ?? 0));
-    return rows[0].pid !== other.processID || rows[0].works;
+    const { rows } = await other.query({ text: lookAt(client.processID ?? 0), types: AS_TEXT });
+    return rows[0].pid !== String(other.processID) || rows[0].works === 't';
   } catch (error) {
     const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : '';
@@ -106,6 +106,9 @@ async function isAtWork(client, config) {
     other.connection.stream.destroy();
   }
 }
+
+/** The program may have given other parsers to pg. */
+const AS_TEXT = { getTypeParser: () => String };
 
 /**
  * A session that waits for the client to read cannot be at work. Only some roles see the state of others'

@@ -82,7 +82,7 @@ export function databaseFromUrl(option: string, url: string, env: Environment = 
 }
 
 function fromClientConfig(client: ClientConfig, env: Environment | undefined): Database {
-  const { connectionString, host, port, user, password, database, options, ssl } = client;
+  const { connectionString, host, port, user, password, database, options, ssl } = copyOf(client);
   if (typeof password === 'function') {
     throw new SettingsError(
       'connection',
@@ -124,6 +124,16 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
       connectionTimeoutMillis: client.connectionTimeoutMillis || config.connectionTimeoutMillis,
     },
   };
+}
+
+/**
+ * A copy for another user of the connection: pg hides `key` in the object that it gets, so that copies of
+ * that object would lack it.
+ */
+export function copyOf<Config extends ClientConfig>(config: Config): Config {
+  const { ssl } = config;
+  if (typeof ssl !== 'object' || ssl === null) return config;
+  return { ...config, ssl: { ...ssl, ...(ssl.key !== undefined && { key: ssl.key }) } };
 }
 
 /** Bytes that a server keeps of a name. */

@@ -122,28 +122,36 @@ export interface MigrationSettings {
 
 /**
  * Migration settings from the environment.
- * @throws {SettingsError} naming the variable that cannot be used.
+ * @param given Take precedence over the environment; a member that is undefined does not.
+ * @throws {SettingsError} naming the variable or member that cannot be used.
  */
-export function migrationSettings(env: Environment = process.env): MigrationSettings {
+export function migrationSettings(
+  env: Environment = process.env,
+  given: Partial<MigrationSettings> = {},
+): MigrationSettings {
+  const members = Object.entries(given).map(([name, value]) => [`settings.${name}`, value?.toString()]);
+  const all: Environment = { ...env, ...Object.fromEntries(members) };
+  const read = (member: keyof MigrationSettings, variable: string, fallback: number) =>
+    milliseconds(all, [`settings.${member}`, variable], fallback);
   return {
-    lockWaitMs: milliseconds(env, ['FILESTORE_MIGRATION_LOCK_WAIT_MS'], 300_000),
-    lockTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_LOCK_TIMEOUT_MS'], 5_000),
-    statementTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS'], 0),
-    checkTimeoutMs: milliseconds(env, ['FILESTORE_MIGRATION_CHECK_TIMEOUT_MS'], 60_000),
-    connectWaitMs: milliseconds(env, ['FILESTORE_MIGRATION_CONNECT_WAIT_MS'], 30_000),
-    pooler: readPooler(env.FILESTORE_MIGRATION_POOLER),
+    lockWaitMs: read('lockWaitMs', 'FILESTORE_MIGRATION_LOCK_WAIT_MS', 300_000),
+    lockTimeoutMs: read('lockTimeoutMs', 'FILESTORE_MIGRATION_LOCK_TIMEOUT_MS', 5_000),
+    statementTimeoutMs: read('statementTimeoutMs', 'FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS', 0),
+    checkTimeoutMs: read('checkTimeoutMs', 'FILESTORE_MIGRATION_CHECK_TIMEOUT_MS', 60_000),
+    connectWaitMs: read('connectWaitMs', 'FILESTORE_MIGRATION_CONNECT_WAIT_MS', 30_000),
+    pooler: readPooler(all),
   };
 }
 
-function readPooler(value: string | undefined): MigrationSettings['pooler'] {
-  const text = value?.trim() ?? '';
-  if (text === '' || text === 'refuse') return 'refuse';
-  if (text === 'session') return 'session';
+function readPooler(env: Environment): MigrationSettings['pooler'] {
+  const variable = firstSet(env, ['settings.pooler', 'FILESTORE_MIGRATION_POOLER']);
+  const text = variable === undefined ? 'refuse' : env[variable]?.trim();
+  if (text === 'refuse' || text === 'session') return text;
   // Not quoted: it may be the pooler's URL.
   throw new SettingsError(
-    'FILESTORE_MIGRATION_POOLER',
+    variable ?? 'FILESTORE_MIGRATION_POOLER',
     paragraph(
-      'FILESTORE_MIGRATION_POOLER must be refuse (the default), or session for a pooler in session mode.',
+      `${variable} must be refuse (the default), or session for a pooler in session mode.`,
       'Correct it, or unset it.',
     ),
   );
@@ -160,7 +168,7 @@ export function connectionFrom(
   variables: readonly string[],
   purpose: string,
 ): ConnectionSettings | undefined {
-  const variable = variables.find((name) => isSet(env[name]));
+  const variable = firstSet(env, variables);
   if (variable === undefined) return undefined;
   return {
     variable,
@@ -204,7 +212,7 @@ export function wholeNumber(
   least: number,
   most: number,
 ): number {
-  const variable = variables.find((name) => isSet(env[name]));
+  const variable = firstSet(env, variables);
   if (variable === undefined) return fallback;
   const text = (env[variable] ?? '').trim();
   const value = Number(text);
@@ -223,6 +231,11 @@ export function wholeNumber(
 /** The value of a variable that a user names. `env.constructor` is inherited, and no variable. */
 export function variableOf(env: Environment, variable: string): string | undefined {
   return Object.hasOwn(env, variable) ? env[variable] : undefined;
+}
+
+/** The first of the variables that is set. */
+function firstSet(env: Environment, variables: readonly string[]): string | undefined {
+  return variables.find((name) => isSet(variableOf(env, name)));
 }
 
 /** An empty variable counts as not set: compose files and CI systems pass an omitted variable as empty. */

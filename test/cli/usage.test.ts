@@ -116,6 +116,10 @@ describe('with --json, stdout is one document:', () => {
     [[NOWHERE], 'There is no command of that name, which is not shown here.'],
     [['migrate', NOWHERE], 'migrate takes no other word. The given one is not shown here.'],
     [[], 'No command was given.'],
+    [
+      ['migrate', '--databases', 'eu.txt', '--databases=us.txt'],
+      '--databases was given twice. Give it once.',
+    ],
     [['status', '--dry-run'], 'status has no option --dry-run.'],
     [['verify', '--allow-ahead'], 'verify has no option --allow-ahead.'],
     [['docs'], 'docs has no option --json.'],

@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '../../src/index.ts';
 import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
@@ -92,4 +93,29 @@ describe('refused is', () => {
     const run = runMigrations({ connection: { database: 'app', ssl } });
     await expect(run).rejects.toMatchObject(refusal('connection', /ssl contains a function/));
   });
+});
+
+/** By the type's id: what programs do to keep numbers exact, or text unchanged. */
+const PARSERS: readonly (readonly [string, number, (text: string) => unknown])[] = [
+  ['json as text', 114, String],
+  ['bigint as a number', 20, Number],
+  ['integer as a bigint', 23, BigInt],
+  ['integer as text', 23, String],
+  ['boolean as text', 16, String],
+];
+
+test.each(PARSERS)('a program that reads %s gets the same answers', async (_, oid, parse) => {
+  const before = pg.types.getTypeParser(oid);
+  const connectionString = database().url;
+  try {
+    pg.types.setTypeParser(oid, parse);
+    pg.defaults.binary = true;
+    await assertMigrated({ connectionString });
+    expect(await verifySchema({ connectionString })).toMatchObject({ state: 'same' });
+    await database().query('drop schema filestore, graphile_migrate cascade');
+    expect(await runMigrations({ connectionString })).toMatchObject({ schema: { state: 'same' } });
+  } finally {
+    pg.defaults.binary = false;
+    pg.types.setTypeParser(oid, before);
+  }
 });

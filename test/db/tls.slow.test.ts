@@ -137,6 +137,28 @@ describe.skipIf(!canUse('openssl', hasOpenssl()))('a server with TLS', () => {
       });
     });
 
+    test('is migrated with the certificate on all connections, also when a caller gives it', async () => {
+      const { hostname, port, username: user, pathname } = new URL(url);
+      const ssl = {
+        ca: readFileSync(certificates.authority, 'utf8'),
+        cert: readFileSync(client.certificate, 'utf8'),
+        key: readFileSync(client.key, 'utf8'),
+      };
+      const connection = { host: hostname, port: Number(port), user, database: pathname.slice(1), ssl };
+      expect(await migrationStatus({ connection })).toMatchObject({ state: 'empty' });
+      const report = await runMigrations({ connection });
+      expect(report.applied).toHaveLength(committedMigrations().length);
+      expect(Object.keys(ssl)).toEqual(['ca', 'cert', 'key']);
+    });
+
+    test('is migrated by the command line', async () => {
+      await asSuperuser((session) => session.query('drop database guarded with (force)'));
+      await asSuperuser((session) => session.query('create database guarded'));
+      const parameters = { sslcert: client.certificate, sslkey: client.key };
+      const env = { DATABASE_URL: urlWith(parameters, 'localhost', url) };
+      expect(await runCli(['migrate'], { env })).toMatchObject({ exitCode: 0 });
+    });
+
     test('is reported with another message than a server that refuses the user', async () => {
       await expect(statusOf(url)).rejects.toThrow(/do not allow user "postgres" to connect.*sslcert/);
       await expect(statusOf(urlWith({ sslmode: 'disable' }, 'localhost', url))).rejects.toThrow(

@@ -2,6 +2,7 @@ import { afterEach, describe, expect, test, vi } from 'vitest';
 import {
   getClient,
   migrationConnection,
+  migrationSettings,
   poolConfig,
   poolSettings,
   SettingsError,
@@ -184,4 +185,26 @@ describe('the pool', () => {
       expect(() => migrationConnection({ ...env, [variable]: 'soon' })).toThrow(variable);
     },
   );
+});
+
+describe('the settings of a run', () => {
+  test('come from the caller, else from the environment', () => {
+    const env = { FILESTORE_MIGRATION_LOCK_WAIT_MS: '7', FILESTORE_MIGRATION_POOLER: 'session' };
+    expect(migrationSettings(env, { lockWaitMs: 9 })).toMatchObject({ lockWaitMs: 9, pooler: 'session' });
+    const nothing = { lockWaitMs: undefined, pooler: undefined } as unknown as { lockWaitMs: number };
+    expect(migrationSettings(env, nothing)).toEqual(migrationSettings(env));
+  });
+
+  test.each([
+    ['lockWaitMs', Number.NaN],
+    ['connectWaitMs', Number.POSITIVE_INFINITY],
+    ['lockTimeoutMs', -5],
+    ['statementTimeoutMs', "0'"],
+    ['checkTimeoutMs', 1.5],
+    ['pooler', 'Session'],
+  ])('are refused by name: %s %j', (name, value) => {
+    expect(() => migrationSettings({}, { [name]: value })).toThrow(
+      expect.objectContaining({ code: 'SETTINGS_INVALID', setting: `settings.${name}` }),
+    );
+  });
 });
