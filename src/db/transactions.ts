@@ -1,15 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import type { ClientBase, DatabaseError, PoolClient } from 'pg';
-import { codeOf, FilestoreError } from '../errors.ts';
+import { codeOf, FilestoreError, hasCode, SettingsError } from '../errors.ts';
 import { paragraph } from '../text.ts';
 import { withConnection } from './client.ts';
 import { isOvertaken } from './overtaken-statements.ts';
+import { TransactionWatch } from './transaction-watch.ts';
 
 /** How {@link withTransaction} runs. */
 export interface TransactionOptions {
   /**
    * How often the transaction is repeated, at most, after a serialization failure (`40001`), a deadlock
-   * (`40P01`), or a statement that a migration overtook. Default: 0.
+   * (`40P01`), or a statement that a migration overtook. A whole number. Default: 0.
    */
   readonly retries?: number;
 }
@@ -26,18 +27,28 @@ const IN_ABORTED_TRANSACTION = '25P02';
  * @example
  * const node = await withTransaction((client) => moveNode(client, { nodeId, newName: 'b' }), { retries: 3 });
  * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` caught an error of the server and returned;
- * `cause` is that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`.
+ * `cause` is that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then.
+ * @throws {SettingsError} when `retries` is not a whole number from 0.
  */
 export async function withTransaction<T>(
   work: (client: PoolClient) => Promise<T>,
   { retries = 0 }: TransactionOptions = {},
 ): Promise<T> {
+  if (!Number.isInteger(retries) || retries < 0) {
+    const message = paragraph(
+      `retries of withTransaction is ${retries}, which is not a whole number from 0.`,
+      'Correct it, or leave it out for the default of 0.',
+    );
+    throw new SettingsError('retries', message);
+  }
   return withConnection(async (client) => {
     for (let left = retries; ; left -= 1) {
-      const watch = watchAborts(client);
+      await client.query('begin isolation level read committed');
+      const watch = new TransactionWatch(client);
       try {
         return await runTransaction(client, work, watch);
       } catch (error) {
+        if (watch.hasEndedEarly()) throw endedError(error);
         if (left <= 0 || !isRepeatable(watch.abortedBy())) throw error;
       } finally {
         watch.end();
@@ -65,7 +76,7 @@ export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T
   // A separate name, so that the end of another savepoint on this client does not end this one.
   const savepoint = `"filestore ${randomUUID()}"`;
   await client.query(`savepoint ${savepoint}`);
-  const watch = watchAborts(client);
+  const watch = new TransactionWatch(client);
   try {
     const result = await work();
     await client.query(`release savepoint ${savepoint}`).catch((error: unknown) => {
@@ -86,60 +97,40 @@ export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T
 async function runTransaction<T>(
   client: PoolClient,
   work: (client: PoolClient) => Promise<T>,
-  watch: AbortWatch,
+  watch: TransactionWatch,
 ): Promise<T> {
-  await client.query('begin isolation level read committed');
   try {
     const result = await work(client);
-    if (client.getTransactionStatus() === 'I') {
-      const message = paragraph(
-        'The callback of withTransaction ended its transaction with commit or rollback.',
-        'Remove that statement: return to commit, throw to roll back.',
-      );
-      throw new FilestoreError('TRANSACTION_ENDED', message);
-    }
+    if (watch.hasEndedEarly()) throw endedError();
+    watch.expectEnd();
     // The server answers the commit of a transaction that failed with ROLLBACK, and not with an error.
     const { command } = await client.query('commit');
+    // By a statement that the callback did not wait for.
+    if (watch.hasEndedEarly()) throw endedError();
     if (command !== 'COMMIT') throw caughtError('withTransaction', watch.abortedBy());
     return result;
   } catch (error) {
-    // If it fails, the pool closes the connection.
-    if (client.getTransactionStatus() !== 'I') await client.query('rollback').catch(() => undefined);
+    if (client.getTransactionStatus() !== 'I') {
+      watch.expectEnd();
+      // If it fails, the pool closes the connection.
+      await client.query('rollback').catch(() => undefined);
+    }
     throw error;
   }
 }
 
-/** Follows the errors of the server on a connection, also those that a callback catches. */
-interface AbortWatch {
-  /** The error that aborted the transaction, also after its end; otherwise undefined. */
-  abortedBy(): DatabaseError | undefined;
-  end(): void;
-}
-
-function watchAborts(client: ClientBase): AbortWatch {
-  const { connection } = client as PoolClient;
-  let abortedBy: DatabaseError | undefined;
-  // The status is that before the error: later statements of an aborted transaction do not count.
-  const noteError = (error: DatabaseError) => {
-    if (client.getTransactionStatus() === 'T') abortedBy = error;
-  };
-  // After "rollback to savepoint", the transaction is sound again.
-  const noteStatus = ({ status }: { readonly status: string }) => {
-    if (status === 'T') abortedBy = undefined;
-  };
-  connection.on('errorMessage', noteError);
-  connection.on('readyForQuery', noteStatus);
-  return {
-    abortedBy: () => abortedBy,
-    end() {
-      connection.off('errorMessage', noteError);
-      connection.off('readyForQuery', noteStatus);
-    },
-  };
-}
-
 function isRepeatable(error: DatabaseError | undefined): boolean {
   return error !== undefined && (REPEATABLE.has(error.code) || isOvertaken(error));
+}
+
+/** Also instead of an error of the callback, which would say that nothing was committed. */
+function endedError(cause?: unknown): FilestoreError {
+  if (hasCode(cause, 'TRANSACTION_ENDED')) return cause;
+  const message = paragraph(
+    'The callback of withTransaction ended its transaction with commit or rollback.',
+    'Remove that statement: return to commit, throw to roll back.',
+  );
+  return new FilestoreError('TRANSACTION_ENDED', message, { cause });
 }
 
 const LOST = { withTransaction: 'Nothing was committed', withSavepoint: 'Its changes were undone' } as const;

@@ -26,6 +26,9 @@ const names = async () =>
     ({ name }) => name,
   );
 
+const raise = (client: PoolClient, code: string) =>
+  client.query(`do $$ begin raise exception 'sample' using errcode = '${code}'; end $$`);
+
 /** A create that is refused, because the name is taken. */
 const createTaken = (client: PoolClient) => createNode(client, { parentId, name: 'taken' });
 const ROLLED_BACK = {
@@ -71,14 +74,6 @@ describe('withTransaction throws, because nothing was committed,', () => {
     });
     await expect(work).rejects.toMatchObject(ROLLED_BACK);
   });
-});
-
-test.each(['commit', 'rollback'])('withTransaction throws if its callback ran %s', async (statement) => {
-  await expect(withTransaction((client) => client.query(statement))).rejects.toMatchObject({
-    code: 'TRANSACTION_ENDED',
-    message: expect.stringMatching(/ended its transaction/),
-  });
-  expect(getPool().idleCount).toBe(1);
 });
 
 test('withTransaction throws the error of a commit that is refused', async () => {
@@ -221,9 +216,6 @@ describe('with retries, withTransaction runs its callback again', () => {
     expect(contacts).toEqual(['x', 'x']);
   });
 
-  const raise = (client: PoolClient, code: string) =>
-    client.query(`do $$ begin raise exception 'sample' using errcode = '${code}'; end $$`);
-
   test.each([
     ['40001', 3],
     ['40P01', 3],
@@ -269,4 +261,16 @@ describe('with retries, withTransaction runs its callback again', () => {
     await expect(work).rejects.toThrow('changed my mind');
     expect(runs).toBe(1);
   });
+
+  test.each([Number.NaN, Number.POSITIVE_INFINITY, -1, 1.5, '3', null])(
+    'but refuses retries of %s',
+    async (retries) => {
+      const work = withTransaction(() => expect.fail('ran'), { retries: retries as number });
+      await expect(work).rejects.toMatchObject({
+        code: 'SETTINGS_INVALID',
+        setting: 'retries',
+        message: `retries of withTransaction is ${retries}, which is not a whole number from 0. Correct it, or leave it out for the default of 0.`,
+      });
+    },
+  );
 });

@@ -1,0 +1,74 @@
+import type { ClientBase, DatabaseError, PoolClient } from 'pg';
+
+/** Commands that end a transaction, or begin one. The server reports "rollback to savepoint" as ROLLBACK. */
+const ENDS: ReadonlySet<string> = new Set(['COMMIT', 'PREPARE TRANSACTION']);
+const BEGINS: ReadonlySet<string> = new Set(['BEGIN', 'START TRANSACTION']);
+
+/** Follows a transaction by the messages of the server: what aborts it, and what ends it. */
+export class TransactionWatch {
+  readonly #client: ClientBase;
+  #abortedBy: DatabaseError | undefined;
+  #ends = 0;
+  #expectedEnds = 0;
+  /** In the message that the server answers now. */
+  #hasRolledBack = false;
+  #hasEnded = false;
+
+  constructor(client: ClientBase) {
+    this.#client = client;
+    const { connection } = client as PoolClient;
+    connection.on('errorMessage', this.#noteError);
+    connection.on('commandComplete', this.#noteCommand);
+    connection.on('readyForQuery', this.#noteStatus);
+  }
+
+  end(): void {
+    const { connection } = this.#client as PoolClient;
+    connection.off('errorMessage', this.#noteError);
+    connection.off('commandComplete', this.#noteCommand);
+    connection.off('readyForQuery', this.#noteStatus);
+  }
+
+  /** The error that aborted the transaction, also after its end; otherwise undefined. */
+  abortedBy(): DatabaseError | undefined {
+    return this.#abortedBy;
+  }
+
+  /** Before each statement of withTransaction that ends the transaction. */
+  expectEnd(): void {
+    this.#expectedEnds += 1;
+  }
+
+  /** Whether other statements ended the transaction, even if they began another one. */
+  hasEndedEarly(): boolean {
+    return this.#ends > this.#expectedEnds;
+  }
+
+  // The status is that before the error: later statements of an aborted transaction do not count.
+  readonly #noteError = (error: DatabaseError) => {
+    if (this.#client.getTransactionStatus() === 'T') this.#abortedBy = error;
+  };
+
+  readonly #noteCommand = ({ text: command }: { readonly text: string }) => {
+    if (command === 'ROLLBACK') {
+      this.#hasRolledBack = true;
+      // The status tells, except after "rollback and chain".
+      if (/\bchain\b/i.test(textAtWork(this.#client))) this.#hasEnded = true;
+    }
+    if (ENDS.has(command) || (BEGINS.has(command) && this.#hasRolledBack)) this.#hasEnded = true;
+  };
+
+  readonly #noteStatus = ({ status }: { readonly status: string }) => {
+    // After "rollback to savepoint", the transaction is sound again.
+    if (status === 'T') this.#abortedBy = undefined;
+    if (status === 'I' || this.#hasEnded) this.#ends += 1;
+    this.#hasRolledBack = false;
+    this.#hasEnded = false;
+  };
+}
+
+/** The text that the server answers now. pg has no public property for it. */
+function textAtWork(client: ClientBase): string {
+  const { _activeQuery: query } = client as { readonly _activeQuery?: { readonly text?: string } | null };
+  return query?.text ?? '';
+}
