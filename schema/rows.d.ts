@@ -841,7 +841,7 @@ export interface RecordSightingsRow {
   record_sightings: number | null;
 }
 
-/** A row of "select * from filestore.recount_rollups(…)". Recounts the totals of a mount's directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist. */
+/** A row of "select * from filestore.recount_rollups(…)". Recounts the totals of a mount's directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist, FS409 while it moves and this server does not hold it. */
 export interface RecountRollupsRow {
   recount_rollups: string | null;
 }

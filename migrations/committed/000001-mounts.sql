@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:04e90d488612b89e1a670c1d1fe3323ed7fee1d0
+--! Hash: sha1:7c76d0bd7381b110ef32f91fcb2c6a91d917c76f
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -584,6 +584,16 @@ begin
             hint       = 'Register another mount instead.';
   end if;
 
+  if (new.mount_key, new.root_path, new.endpoint, new.bucket, new.prefix)
+     is distinct from (old.mount_key, old.root_path, old.endpoint, old.bucket, old.prefix) then
+    if old.held_by is not null or exists (select from filestore.moves m where m.mount_id = old.id and m.finished_at is null) then
+      raise exception 'mount "%" keeps its key and place while it moves to another server', old.mount_key
+        using errcode    = 'FS409',
+              constraint = 'backend_mounts_moving',
+              hint       = 'Repeat it on its new server when filestore.view_filestore_mount_moves there says that the move is finished.';
+    end if;
+  end if;
+
   -- The whole row is compared, so that new columns are included.
   new.version    := old.version;
   new.updated_at := old.updated_at;
@@ -600,7 +610,7 @@ end
 $$;
 
 comment on function filestore.prepare_mount() is
-  'Refuses a secret in a mount''s settings, and a change of its id, backend_kind or created_at. Increments the version at every other change.';
+  'Refuses a secret in a mount''s settings, a change of its id, backend_kind or created_at, and one of its key or place while it moves to another server. Increments the version at every other change.';
 
 revoke all on function filestore.prepare_mount() from public;
 --! EndIncluded functions/prepare_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:04e90d488612b89e1a670c1d1fe3323ed7fee1d0
---! Hash: sha1:3320fb0d8c1ab215c2062fe1010437cef2bf92e8
+--! Previous: sha1:7c76d0bd7381b110ef32f91fcb2c6a91d917c76f
+--! Hash: sha1:912a106537983d59f9f9cdd8cc803554925b8181
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list

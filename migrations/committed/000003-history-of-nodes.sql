@@ -1,5 +1,5 @@
---! Previous: sha1:3320fb0d8c1ab215c2062fe1010437cef2bf92e8
---! Hash: sha1:2ef22df7632d8bc98db759870d6e8b6e15aa3696
+--! Previous: sha1:912a106537983d59f9f9cdd8cc803554925b8181
+--! Hash: sha1:aac93cdf1c687b1ab7e41a82f20bd5ab134d55d7
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:2ef22df7632d8bc98db759870d6e8b6e15aa3696
---! Hash: sha1:0d45d47f63931b8e97d2eb14b45e6e2b882692ff
+--! Previous: sha1:aac93cdf1c687b1ab7e41a82f20bd5ab134d55d7
+--! Hash: sha1:8acdde60223a4cb3d68c8ef001b2975880366060
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:0d45d47f63931b8e97d2eb14b45e6e2b882692ff
---! Hash: sha1:74f36b6c189b63b94efb60bc33dc5aae312c79bc
+--! Previous: sha1:8acdde60223a4cb3d68c8ef001b2975880366060
+--! Hash: sha1:69b031105739eed03027608e8318c64a796981dd
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -837,6 +837,13 @@ declare
 begin
   perform filestore.require_first_write('filestore.recount_rollups');
   perform filestore.lock_tree(mount_id, true);
+  -- Rows that arrive later would not count, and the totals would read up_to_date.
+  if mount_id = any (filestore.moving_mounts(false)) and not filestore.holds_mount(mount_id) then
+    raise exception 'mount "%" is moving to another server', recount_rollups.mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_moving',
+            hint       = 'Repeat it on the server that holds the mount. On its new server, recount when filestore.receive_mount has ended.';
+  end if;
 
   insert into filestore.rollups (node_id)
   select n.id
@@ -872,7 +879,7 @@ end
 $$;
 
 comment on function filestore.recount_rollups(text) is
-  'Recounts the totals of a mount''s directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist.';
+  'Recounts the totals of a mount''s directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist, FS409 while it moves and this server does not hold it.';
 
 revoke all on function filestore.recount_rollups(text) from public;
 --! EndIncluded functions/recount_rollups.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:74f36b6c189b63b94efb60bc33dc5aae312c79bc
---! Hash: sha1:e921bc7ca5b2639e32fbfa60413248d8a9f48863
+--! Previous: sha1:69b031105739eed03027608e8318c64a796981dd
+--! Hash: sha1:b43f87e2fd3da08e1b6363141111d60f2e4931f0
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:e921bc7ca5b2639e32fbfa60413248d8a9f48863
---! Hash: sha1:db92df20bb42ecb0c5dccaee09a0e87fb65a6767
+--! Previous: sha1:b43f87e2fd3da08e1b6363141111d60f2e4931f0
+--! Hash: sha1:17e348c6ec6ca5b4ffe0cabd8416395e137ecd6f
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:db92df20bb42ecb0c5dccaee09a0e87fb65a6767
---! Hash: sha1:f2f3c917cfb365857842c655ca94380b1d68a583
+--! Previous: sha1:17e348c6ec6ca5b4ffe0cabd8416395e137ecd6f
+--! Hash: sha1:63dc45f6602e7a68ff889f6034a94dbd7ff14b91
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

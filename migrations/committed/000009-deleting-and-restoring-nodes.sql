@@ -1,5 +1,5 @@
---! Previous: sha1:f2f3c917cfb365857842c655ca94380b1d68a583
---! Hash: sha1:568df3c5069c7da4b056b6ed396f9e24ad79590a
+--! Previous: sha1:63dc45f6602e7a68ff889f6034a94dbd7ff14b91
+--! Hash: sha1:fb080531dc5cca81284a323bac26bf79ded43d7f
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

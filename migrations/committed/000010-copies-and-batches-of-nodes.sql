@@ -1,5 +1,5 @@
---! Previous: sha1:568df3c5069c7da4b056b6ed396f9e24ad79590a
---! Hash: sha1:f36e6f978a50bfc4a5236e8a2c5b18af17676a54
+--! Previous: sha1:fb080531dc5cca81284a323bac26bf79ded43d7f
+--! Hash: sha1:4f7ad1a18a4fa6caf189f5f334d070dfaa8e59b1
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

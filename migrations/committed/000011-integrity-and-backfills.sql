@@ -1,5 +1,5 @@
---! Previous: sha1:f36e6f978a50bfc4a5236e8a2c5b18af17676a54
---! Hash: sha1:5c94493146219255a0e6a7e03d1fda1e6ed1af40
+--! Previous: sha1:4f7ad1a18a4fa6caf189f5f334d070dfaa8e59b1
+--! Hash: sha1:34ef09fc1cb3a3ea3b7395611735769900e416ed
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

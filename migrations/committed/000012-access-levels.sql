@@ -1,5 +1,5 @@
---! Previous: sha1:5c94493146219255a0e6a7e03d1fda1e6ed1af40
---! Hash: sha1:bbc240c9ae2e0ed2d81ba4a93c3439fd31ab7766
+--! Previous: sha1:34ef09fc1cb3a3ea3b7395611735769900e416ed
+--! Hash: sha1:433f18f2099e179a07aa84d830c71f8323bd2808
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:bbc240c9ae2e0ed2d81ba4a93c3439fd31ab7766
---! Hash: sha1:8a72f23f61b59720ec73c5296e5e5f48eb61435a
+--! Previous: sha1:433f18f2099e179a07aa84d830c71f8323bd2808
+--! Hash: sha1:a5228c717e69bdd637b0e612ca249adcbc5f5682
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:8a72f23f61b59720ec73c5296e5e5f48eb61435a
---! Hash: sha1:ff4c3ecc1b4ea81b53d3b46afdb972ec0e1f9680
+--! Previous: sha1:a5228c717e69bdd637b0e612ca249adcbc5f5682
+--! Hash: sha1:4949a283b69da7388e111ec0c878e8f4802b573b
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -177,6 +177,8 @@ begin
     select
     from jsonb_each(wanted || jsonb_build_object('move', move.id)) w
     where receipt -> w.key is distinct from w.value
+       -- This server does not know the value yet, so no receipt has it.
+       or w.value = 'null'
   ) then
     raise exception 'this is not the receipt of % for move % of mount "%"', origin, move.id, move.mount_key
       using errcode    = 'FS409',

@@ -1,5 +1,5 @@
---! Previous: sha1:ff4c3ecc1b4ea81b53d3b46afdb972ec0e1f9680
---! Hash: sha1:35ffa55c25383e159f3cdc4378757c5bd9e9cc33
+--! Previous: sha1:4949a283b69da7388e111ec0c878e8f4802b573b
+--! Hash: sha1:72d42e9ab32988e94333eee197944fc8c7e0a974
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

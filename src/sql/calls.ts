@@ -856,7 +856,7 @@ const RECOUNT_ROLLUPS: SqlFunction = {
   },
 };
 
-/** Recounts the totals of a mount's directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist. May be called by operators. */
+/** Recounts the totals of a mount's directories from its live nodes, and returns how many were wrong. It holds the exclusive tree lock: moves and folds of the mount wait, creates do not. FS404 when the mount does not exist, FS409 while it moves and this server does not hold it. May be called by operators. */
 export function recountRollups(client: SqlClient, args: RecountRollupsArguments): Promise<string> {
   return callForOne(client, RECOUNT_ROLLUPS, args);
 }

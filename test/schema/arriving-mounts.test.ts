@@ -115,8 +115,27 @@ describe('on its new server', () => {
     await expect(query('select filestore.record_sightings(array[$1::bigint])', [file])).rejects.toMatchObject(
       MOVING,
     );
+    await expect(query('select filestore.recount_rollups($1)', [key])).rejects.toMatchObject(MOVING);
     expect(await one(database(), "select filestore.purge_deleted('0') as purged")).toEqual({ purged: 0 });
     expect(await problems()).toEqual([]);
+  });
+
+  test('a mount is not opened by a receipt whose values are null', async () => {
+    await arrive(-1);
+    await query("update filestore.moves set step = 'proved'");
+    const forged = { move: 9895604649989, attempt: 0, released: null };
+    await expect(query('select filestore.receive_mount($1, $2)', [key, forged])).rejects.toMatchObject({
+      constraint: 'moves_receipt_check',
+    });
+  });
+
+  test('a mount that is received keeps its key until its move is finished', async () => {
+    await query("update filestore.moves set step = 'received'");
+    await query('update filestore.backend_mounts set held_by = null');
+    const rename = "update filestore.backend_mounts set mount_key = 'other-key' where id = $1";
+    await expect(query(rename, [mount.id])).rejects.toMatchObject(MOVING);
+    await query('select filestore.finish_move($1)', [key]);
+    await query(rename, [mount.id]);
   });
 
   test('a mount is not opened before everything is proved, nor by the release of another attempt', async () => {

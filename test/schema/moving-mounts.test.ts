@@ -94,6 +94,19 @@ describe('a published mount', () => {
     await expect(query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject(MOVING);
   });
 
+  test.each<[string, string]>([
+    ['key', "mount_key = 'other-key'"],
+    ['place', "root_path = '/elsewhere'"],
+  ])('keeps its %s, by which its steps and its target find it', async (_, change) => {
+    const rename = `update filestore.backend_mounts set ${change} where id = $1`;
+    await expect(query(rename, [mount.id])).rejects.toMatchObject({
+      ...MOVING,
+      message: expect.stringContaining('keeps its key and place'),
+    });
+    await query('call filestore.cancel_move($1)', [key]);
+    await query(rename, [mount.id]);
+  });
+
   test('keeps its tombstones and its journal, also when the owner deletes a row', async () => {
     await query("select filestore.finish_command($1, 'succeeded', '{}')", [entry]);
     expect(await one(database(), "select filestore.purge_deleted('0') as purged")).toEqual({ purged: 0 });
