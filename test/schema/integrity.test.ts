@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
-import { databaseForEachTest, withoutTriggers } from '../support/databases/test-database.ts';
+import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/databases/test-database.ts';
 import {
   createChain,
   createMount,
@@ -10,7 +10,7 @@ import {
   type Mount,
 } from '../support/rows/nodes.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 let mount: Mount;
 let other: Mount;
@@ -54,7 +54,7 @@ test('a catalogue with moved, deleted, restored and purged nodes has no problem'
 });
 
 describe('check_integrity finds', () => {
-  test.each<[string, () => readonly string[], readonly string[]]>([
+  test.each<[string, () => readonly string[], readonly string[], undo?: string]>([
     [
       'a path that does not follow from parent and name',
       () => [
@@ -161,6 +161,7 @@ describe('check_integrity finds', () => {
       'ids that run out',
       () => ["select setval('filestore.nodes_id_seq', 1099511627775 - 1000)"],
       ['ids run out'],
+      "select setval('filestore.nodes_id_seq', (select max(id) from filestore.nodes))",
     ],
     [
       'a secret in a mount',
@@ -202,16 +203,19 @@ describe('check_integrity finds', () => {
            foreign key (root_of_mount_id) references filestore.backend_mounts (id) not valid`,
       ],
       ['guard switched off'],
+      'alter table filestore.nodes validate constraint nodes_backend_mount_fkey',
     ],
     [
       'a trigger that is switched off',
       () => ['alter table filestore.nodes disable trigger nodes_prepare_update'],
       ['guard switched off'],
+      'alter table filestore.nodes enable trigger nodes_prepare_update',
     ],
-  ])('%s', async (_, spoil, expected) => {
+  ])('%s', async (_, spoil, expected, undo) => {
     expect(await problems()).toEqual([]);
     await pastTheGuards(...spoil());
     expect(await problems()).toEqual(expected);
+    if (undo !== undefined) await pastTheGuards(undo);
   });
 });
 
