@@ -1,15 +1,15 @@
 import type { Client } from 'pg';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
-import { databaseForEachTest } from '../support/databases/test-database.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import { rolesForEachTest } from '../support/roles/roles.ts';
 import { createMovingMount, MOVING } from '../support/rows/moving-mount.ts';
 import { createMount, createNode, deleteNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
 import { keyOf } from '../support/rows/writer-functions.ts';
 import { until } from '../support/until.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 const createRole = rolesForEachTest(database);
 
 let service: Client;
@@ -50,6 +50,13 @@ beforeEach(async () => {
   other = await createMount(database());
   service = await database().connect();
   await query('call filestore.prepare_moves(true)');
+});
+
+afterEach(async () => {
+  const superuser = await database().connectAsSuperuser();
+  await superuser.query(
+    "do $$ begin execute (select coalesce(string_agg(format('drop publication %I', pubname), '; '), 'select') from pg_publication); end $$",
+  );
 });
 
 describe('a published mount', () => {
