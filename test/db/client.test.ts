@@ -7,10 +7,10 @@ import {
   withConnection,
   withTransaction,
 } from '../../src/index.ts';
-import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
+import { asAdmin, databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import { createMount, one } from '../support/rows/nodes.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 beforeEach(() => {
   vi.stubEnv('FILESTORE_DATABASE_URL', database().url);

@@ -1,9 +1,9 @@
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '../../src/index.ts';
-import { asAdmin, databaseForEachTest } from '../support/databases/test-database.ts';
+import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 
-const database = databaseForEachTest();
+const database = databaseForFile();
 const NO_DATABASE_HERE = { DATABASE_URL: 'postgres://nowhere.invalid/app' };
 
 function parts() {

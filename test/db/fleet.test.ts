@@ -18,22 +18,22 @@ import {
   named,
   putAhead,
 } from '../support/databases/fleet-databases.ts';
-import { databaseForEachTest, databaseForFile } from '../support/databases/test-database.ts';
+import { databaseForFile, databasesForEachTest } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
 
 const files = committedMigrations();
 /** Only read. */
 const current = databaseForFile();
-const database = databaseForEachTest();
-const empty = databaseForEachTest('empty');
+const create = databasesForEachTest();
 
 const NOWHERE = 'postgres://app@127.0.0.1:1/app';
 const IMPATIENT = { connectWaitMs: 0, lockWaitMs: 0 };
 
 describe('migrateFleet', () => {
   test('migrates each database, and returns a report for each, in the order of the list', async () => {
+    const empty = await create('empty');
     const { databases, durationMs } = await migrateFleet({
-      databases: named({ paris: empty().url, rome: current().url }),
+      databases: named({ paris: empty.url, rome: current().url }),
     });
     expect(databases).toMatchObject([
       {
@@ -41,7 +41,7 @@ describe('migrateFleet', () => {
         state: 'migrated',
         sameAs: null,
         applied: files.map((filename) => ({ filename })),
-        database: empty().name,
+        database: empty.name,
         schema: { state: 'same' },
       },
       { name: 'rome', state: 'current', sameAs: null, applied: [], alreadyApplied: files.length },
@@ -50,9 +50,11 @@ describe('migrateFleet', () => {
   });
 
   test('goes on after failures, and returns each with its error', async () => {
-    await diverge(database());
+    const database = await create();
+    const empty = await create('empty');
+    await diverge(database);
     const { databases } = await migrateFleet({
-      databases: named({ nowhere: NOWHERE, changed: database().url, paris: empty().url }),
+      databases: named({ nowhere: NOWHERE, changed: database.url, paris: empty.url }),
       concurrency: 1,
       settings: IMPATIENT,
     });
@@ -64,8 +66,9 @@ describe('migrateFleet', () => {
   });
 
   test('takes a database that is ahead as a failure, or with allowAhead as it is', async () => {
-    await putAhead(database());
-    const databases = named({ newer: database().url });
+    const database = await create();
+    await putAhead(database);
+    const databases = named({ newer: database.url });
     expect((await migrateFleet({ databases })).databases).toMatchObject([
       { state: 'failed', code: 'DATABASE_AHEAD' },
     ]);
@@ -75,10 +78,11 @@ describe('migrateFleet', () => {
   });
 
   test('reports what happens, with the name of the database', async () => {
-    await forgetLast(database());
+    const database = await create();
+    await forgetLast(database);
     const events: FleetEvent<FleetMigration>[] = [];
     await migrateFleet({
-      databases: named({ paris: database().url, rome: current().url }),
+      databases: named({ paris: database.url, rome: current().url }),
       concurrency: 1,
       onEvent: (event) => {
         events.push(event);
@@ -105,9 +109,11 @@ describe('migrateFleet', () => {
 });
 
 test('fleetStatus returns the status of each database', async () => {
-  await forgetLast(database());
+  const database = await create();
+  const empty = await create('empty');
+  await forgetLast(database);
   const { databases } = await fleetStatus({
-    databases: named({ new: empty().url, behind: database().url, done: current().url }),
+    databases: named({ new: empty.url, behind: database.url, done: current().url }),
   });
   expect(databases).toMatchObject([
     { name: 'new', state: 'empty', pending: files, applied: [], durationMs: expect.any(Number) },
@@ -117,9 +123,11 @@ test('fleetStatus returns the status of each database', async () => {
 });
 
 test('verifyFleet returns the comparison of each database', async () => {
-  await drift(database());
+  const database = await create();
+  const empty = await create('empty');
+  await drift(database);
   const { databases } = await verifyFleet({
-    databases: named({ new: empty().url, changed: database().url, done: current().url }),
+    databases: named({ new: empty.url, changed: database.url, done: current().url }),
   });
   expect(databases).toMatchObject([
     { name: 'new', state: 'unchecked', reason: expect.stringMatching(/lacks/) },
@@ -130,8 +138,9 @@ test('verifyFleet returns the comparison of each database', async () => {
 
 describe('two names of one database', () => {
   test('with the same settings: only the first is run', async () => {
+    const empty = await create('empty');
     const { databases } = await migrateFleet({
-      databases: named({ first: empty().url, second: empty().url }),
+      databases: named({ first: empty.url, second: empty.url }),
     });
     expect(databases).toMatchObject([
       { name: 'first', state: 'migrated', sameAs: null },
@@ -140,10 +149,11 @@ describe('two names of one database', () => {
   });
 
   test('that spell the host differently are recognised by the server, and each migration runs once', async () => {
-    const cable = await startProxy(empty().url);
+    const empty = await create('empty');
+    const cable = await startProxy(empty.url);
     try {
       const { databases } = await migrateFleet({
-        databases: named({ direct: empty().url, elsewhere: current().url, proxied: cable.url }),
+        databases: named({ direct: empty.url, elsewhere: current().url, proxied: cable.url }),
       });
       expect(databases).toMatchObject([
         { name: 'direct', sameAs: null },
@@ -162,10 +172,11 @@ describe('two names of one database', () => {
 
 describe('an abort', () => {
   test('stops the runs at work, and the others are not started', async () => {
-    const { release } = await lockOut(empty());
+    const empty = await create('empty');
+    const { release } = await lockOut(empty);
     const controller = new AbortController();
     const { databases } = await migrateFleet({
-      databases: named({ waits: empty().url, next: current().url, last: database().url }),
+      databases: named({ waits: empty.url, next: current().url, last: NOWHERE }),
       concurrency: 1,
       signal: controller.signal,
       onEvent: (event) => {
@@ -178,7 +189,7 @@ describe('an abort', () => {
       { name: 'next', state: 'not started', sameAs: null },
       { name: 'last', state: 'not started' },
     ]);
-    expect(await migrationStatus({ connectionString: empty().url })).toMatchObject({
+    expect(await migrationStatus({ connectionString: empty.url })).toMatchObject({
       state: 'empty',
       migrators: [],
     });
@@ -193,7 +204,7 @@ describe('an abort', () => {
       const controller = new AbortController();
       cable.holdAt('filestore.preflight').then(() => controller.abort());
       const { databases } = await read({
-        databases: named({ silent: cable.url, next: database().url }),
+        databases: named({ silent: cable.url, next: NOWHERE }),
         concurrency: 1,
         signal: controller.signal,
       });
@@ -213,7 +224,7 @@ describe('an abort', () => {
 
   test('before the start starts nothing', async () => {
     const { databases } = await migrateFleet({
-      databases: named({ paris: empty().url }),
+      databases: named({ paris: NOWHERE }),
       signal: AbortSignal.abort(),
     });
     expect(databases).toEqual([{ name: 'paris', state: 'not started', sameAs: null }]);

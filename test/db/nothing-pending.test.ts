@@ -6,10 +6,10 @@ import { packageFolder } from '../../harness/compiled.ts';
 import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
 import { assertMigrated, migrationStatus, runMigrations } from '../../src/index.ts';
 import { collect } from '../support/command-line/command-line.ts';
-import { createDatabase, databaseForEachTest } from '../support/databases/test-database.ts';
+import { createDatabase, databaseForFile } from '../support/databases/test-database.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
 
-const database = databaseForEachTest();
+const database = databaseForFile();
 
 describe('with nothing pending', () => {
   let cable: Cable;

@@ -96,6 +96,19 @@ export function databaseForEachTest(kind: 'migrated' | 'empty' = 'migrated'): ()
   return provideDatabase(beforeEach, afterEach, kind);
 }
 
+/** Creates databases for a test, which are dropped after it: for files whose tests need different ones. */
+export function databasesForEachTest(): (kind?: 'migrated' | 'empty') => Promise<TestDatabase> {
+  const databases: TestDatabase[] = [];
+  afterEach(async () => {
+    for (const database of databases.splice(0)) await database.drop();
+  });
+  return async (kind) => {
+    const database = await createDatabase(kind);
+    databases.push(database);
+    return database;
+  };
+}
+
 /** One database for all tests of a file, for tests that only read prepared rows. */
 export function databaseForFile(kind: 'migrated' | 'empty' = 'migrated'): () => TestDatabase {
   return provideDatabase(beforeAll, afterAll, kind);
