@@ -1,6 +1,7 @@
-import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { constants, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FilestoreError, SettingsError } from '../../src/errors.ts';
+import { recordedNameOf } from '../../src/graphile/migration-text.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { committedFiles, readMigrations } from './committed-files.ts';
 import { findOtherBranch } from './compare-history.ts';
@@ -16,7 +17,7 @@ import type { WorkflowContext } from './databases.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { type Leftovers, leftoversOfCommit } from './leftovers.ts';
-import { runCommand, withGraphile } from './run-command.ts';
+import { runCommand, withChangeLock, withGraphile } from './run-command.ts';
 import { withStaging } from './staging.ts';
 
 export interface CommitOptions {
@@ -47,8 +48,14 @@ export type CommitResult =
  * @throws {FilestoreError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
  */
 export async function commitCurrent(context: WorkflowContext, options: CommitOptions): Promise<CommitResult> {
+  refuseToErase(context.databases, 'shadow', options.yesErase);
+  return withChangeLock(context, () => commitAlone(context, options));
+}
+
+async function commitAlone(context: WorkflowContext, options: CommitOptions): Promise<CommitResult> {
   const startedAt = performance.now();
   const { databases, onStep } = context;
+  await refuseLineEnds();
   const text = await readCurrent(MIGRATIONS_FOLDER);
   if (isBlank(text)) {
     throw new FilestoreError(
@@ -56,10 +63,8 @@ export async function commitCurrent(context: WorkflowContext, options: CommitOpt
       'There is nothing to commit: migrations/current.sql has no statement. Write the change there first.',
     );
   }
-  await refuseLineEnds();
   await refuseMalformedDataChecks();
   const message = readMessage(options.message ?? messageOf(text));
-  refuseToErase(databases, 'shadow', options.yesErase);
   const committed = await readMigrations();
   const otherBranch = await findOtherBranch(databases.main, committed);
   await untilUnused(databases, 'shadow');
@@ -109,8 +114,16 @@ async function publish(folder: string, text: string) {
   const known = await committedFiles(MIGRATIONS_FOLDER);
   const filename = (await committedFiles(folder)).find((name) => !known.includes(name));
   if (filename === undefined) throw new Error('graphile-migrate committed, but there is no new file');
+  const taken = known.find((name) => recordedNameOf(name) === recordedNameOf(filename));
+  if (taken !== undefined) {
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
+      `migrations/committed/${taken} was added during the command, and has the number of the new migration. No file was changed. Run npm run db:reset, and commit again.`,
+    );
+  }
   await mkdir(join(MIGRATIONS_FOLDER, 'committed'), { recursive: true });
-  await copyFile(join(folder, 'committed', filename), join(MIGRATIONS_FOLDER, 'committed', filename));
+  const target = join(MIGRATIONS_FOLDER, 'committed', filename);
+  await copyFile(join(folder, 'committed', filename), target, constants.COPYFILE_EXCL);
   const currentKept = (await readCurrent(MIGRATIONS_FOLDER)) !== text;
   if (!currentKept) await writeFile(currentFile(MIGRATIONS_FOLDER), await readFile(currentFile(folder)));
   return { filename, currentKept };

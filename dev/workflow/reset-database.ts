@@ -6,7 +6,7 @@ import { readMigrations } from './committed-files.ts';
 import type { WorkflowContext } from './databases.ts';
 import { refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
-import { runCommand, withGraphile } from './run-command.ts';
+import { runCommand, withChangeLock, withGraphile } from './run-command.ts';
 
 export interface ResetOptions {
   /** Name of the database, if it is on another machine. */
@@ -25,13 +25,14 @@ export type ResetResult =
  * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when it has connections.
  * @throws {FilestoreError | MigrationsInvalidError | LockNotAcquiredError | RunAbortedError}
  */
-export async function resetDatabase(
-  context: WorkflowContext,
-  { yesErase, onErase }: ResetOptions,
-): Promise<ResetResult> {
+export async function resetDatabase(context: WorkflowContext, options: ResetOptions): Promise<ResetResult> {
+  refuseToErase(context.databases, 'main', options.yesErase);
+  return withChangeLock(context, () => resetAlone(context, options));
+}
+
+async function resetAlone(context: WorkflowContext, { onErase }: ResetOptions): Promise<ResetResult> {
   const startedAt = performance.now();
   const { databases } = context;
-  refuseToErase(databases, 'main', yesErase);
   // With a broken chain, the erased database could not be recreated.
   const committed = await readMigrations();
   onErase(await sizeOf(context));

@@ -3,7 +3,9 @@ import { LockNotAcquiredError, RunAbortedError } from '../../src/errors.ts';
 import type { ThreadCommand, ThreadOutcome, ThreadTarget } from '../../src/graphile/protocol.ts';
 import { isLockedOut } from '../../src/graphile/thread.ts';
 import { UNKNOWN_HOLDER } from '../../src/session/lock-holder.ts';
-import { describeConnection } from '../../src/settings/database.ts';
+import { withSession } from '../../src/session/session.ts';
+import { databaseOf, describeConnection } from '../../src/settings/database.ts';
+import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import type { WorkflowContext } from './databases.ts';
 import { type Graphile, startGraphile } from './graphile.ts';
 
@@ -22,6 +24,30 @@ export async function withGraphile<T>(
   } finally {
     await graphile.end();
   }
+}
+
+/**
+ * Runs `work` while no other commit, uncommit or reset of the same development database runs. Their lock is in the root
+ * database, because a reset drops the others.
+ * @throws {LockNotAcquiredError | RunAbortedError} when another one takes too long.
+ */
+export async function withChangeLock<T>(
+  { databases: { main, root }, signal }: WorkflowContext,
+  work: () => Promise<T>,
+): Promise<T> {
+  const deadline = performance.now() + LOCK_PATIENCE_MS;
+  const key = `filestore change of ${main.database.replaceAll("'", "''")}`;
+  return withSession(databaseOf(root), async (session) => {
+    for (;;) {
+      const { rows } = await session.query<{ locked: boolean }>(
+        `select pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('${key}', 0)) as locked`,
+      );
+      if (rows[0]?.locked) return work();
+      if (signal.aborted) throw new RunAbortedError('Stopped on request. Nothing was changed.', []);
+      if (performance.now() > deadline) throw lockedOut('commit, uncommit or reset', main);
+      await delay(LOCK_RETRY_MS);
+    }
+  });
 }
 
 export interface StoppableCommand {
@@ -52,18 +78,20 @@ export async function runCommand(
       const outcome = await graphile.run(command, (target) => onStep(describeTarget(target)));
       if (signal.aborted && outcome.type !== 'done') continue;
       if (!isLockedOut(outcome)) return outcome;
-      if (performance.now() > deadline) {
-        throw new LockNotAcquiredError(
-          `Another migrator is running on ${describeConnection(databases.main)}. Nothing was changed. Run this again when it has ended.`,
-          UNKNOWN_HOLDER,
-          [],
-        );
-      }
+      if (performance.now() > deadline) throw lockedOut('migrator', databases.main);
       await delay(LOCK_RETRY_MS);
     }
   } finally {
     signal.removeEventListener('abort', end);
   }
+}
+
+function lockedOut(what: string, main: ConnectionSettings): LockNotAcquiredError {
+  return new LockNotAcquiredError(
+    `Another ${what} is running on ${describeConnection(main)}. Nothing was changed. Run this again when it has ended.`,
+    UNKNOWN_HOLDER,
+    [],
+  );
 }
 
 function describeTarget({ committed, database }: ThreadTarget): string {

@@ -11,6 +11,7 @@ import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { readReleases, releasedMigrations } from '../sources/releases.ts';
 import { currentFile, isBlank, readCurrent } from './current-sql.ts';
 import type { WorkflowContext } from './databases.ts';
+import { withChangeLock } from './run-command.ts';
 
 /** The header lines that give a migration its place in the chain. */
 const PLACE = /^--! (?:Previous|Hash):/;
@@ -25,10 +26,11 @@ const INCLUDED = /^--! Included (\S+)$[\s\S]*?^--! EndIncluded \1$/gm;
  * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is none, it is released, or current.sql is not empty. Nothing was changed.
  * @throws {FilestoreError | MigrationsInvalidError}
  */
-export async function uncommit(
-  { databases }: WorkflowContext,
-  requested: string | undefined,
-): Promise<string> {
+export async function uncommit(context: WorkflowContext, requested: string | undefined): Promise<string> {
+  return withChangeLock(context, () => uncommitAlone(context, requested));
+}
+
+async function uncommitAlone({ databases }: WorkflowContext, requested: string | undefined): Promise<string> {
   const { filename, hash } = chooseLast(await readMigrationFiles(MIGRATIONS_FOLDER), requested);
   if (!isBlank(await readCurrent(MIGRATIONS_FOLDER))) {
     throw refusal(

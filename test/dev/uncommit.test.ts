@@ -1,6 +1,6 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
 import { RELEASES } from '../../dev/sources/releases.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { runCli } from '../support/command-line/command-line.ts';
@@ -16,10 +16,10 @@ beforeEach(() => {
 afterEach(() => copy.remove());
 
 describe('uncommit is refused and changes nothing', () => {
-  /** Nothing may be asked of a database, so none is there. */
+  /** Nothing may be asked of the development database, so it is not there. */
   async function expectRefusal(args: readonly string[], reason: string): Promise<void> {
     const before = migrationFiles(copy.folder);
-    const env = { ...workflowEnv('postgres://app@db.invalid/postgres', 'app') };
+    const env = { ...workflowEnv(inject('adminUrl'), 'is_not_there') };
     const result = await runCli(['uncommit', ...args], { folder: copy.folder, env });
     expect(result).toMatchObject({ exitCode: 1, stdout: '' });
     expect(result.stderr).toContain(`SCHEMA_CHANGE_REFUSED: ${reason}`);
