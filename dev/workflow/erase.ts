@@ -33,7 +33,7 @@ export function refuseToErase(
   if (allowed !== undefined && allowed !== connection.database) {
     throw new SettingsError(
       '--yes-erase',
-      `--yes-erase names "${allowed}", but the database to erase is ${what}. Nothing was changed. Correct the name.`,
+      `--yes-erase names another database than the one to erase, ${what}. Nothing was changed. Write: --yes-erase ${connection.database}`,
     );
   }
   // Databases are dropped over the root connection, so its host counts.

@@ -103,9 +103,14 @@ describe('a database that is not on this machine', () => {
 
   test.each([
     ['reset', [], 'DATABASE_URL', '--yes-erase app\n'],
-    ['reset', ['--yes-erase', 'postgres'], 'DATABASE_URL', 'names "postgres"'],
+    [
+      'reset',
+      ['--yes-erase', `postgres://app:${SECRET}@db.invalid/app`],
+      'DATABASE_URL',
+      'names another database',
+    ],
     ['commit', ['-m', 'Owner hints'], 'SHADOW_DATABASE_URL', '--yes-erase app_shadow\n'],
-    ['commit', ['-m', 'Owner hints', '--yes-erase', 'app'], 'SHADOW_DATABASE_URL', 'names "app"'],
+    ['commit', ['-m', 'Owner hints', '--yes-erase', 'app'], 'SHADOW_DATABASE_URL', 'names another database'],
   ])('is not erased by %s %j', async (command, options, variable, part) => {
     if (command === 'commit') editorOf(copy).write('select 1;\n');
     const result = await run(remote, command, ...options);
@@ -126,7 +131,7 @@ describe('a database that is not on this machine', () => {
   test('is connected to when its name is given', async () => {
     expect(await run(remote, 'reset', '--yes-erase', 'app')).toMatchObject({
       exitCode: 1,
-      stderr: expect.stringContaining('Cannot connect to database "app" on db.invalid:5432'),
+      stderr: expect.stringContaining('Cannot connect to database "postgres" on db.invalid:5432'),
     });
   });
 
