@@ -28,7 +28,7 @@ export interface SqlStatement {
 // PostgreSQL manual, section 4.1, with standard_conforming_strings on. An unclosed quote is a symbol; the
 // server reports it.
 const WORD = String.raw`[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*`;
-const BLANK = /\s+|--[^\n]*/y;
+const BLANK = /[ \t\n\r\f\v]+|--[^\n\r]*/y;
 const TOKEN = new RegExp(
   [
     String.raw`(?<comment>/\*)`,

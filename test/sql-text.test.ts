@@ -24,6 +24,7 @@ describe('SQL is split into the statements that the server sees', () => {
     ';;select 1;; ;',
     "select 1\n\n/* at the end */ -- that's all",
     '-- nothing\n/* at all */',
+    '-- nothing\rselect 1; select 2 -- two\r\n; select 3 as \u00a0',
   ];
 
   test.each(tricky)('%j', async (sql) => {

@@ -30,7 +30,7 @@ export type ApplyResult =
  * Brings the development database to the committed migrations and applies current.sql, as `graphile-migrate watch
  * --once` does.
  * @throws {DatabaseAheadError | HistoryDivergedError} when the database was migrated by other files.
- * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when a line ends in CR LF.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when a line has a CR or a byte order mark.
  * @throws {FilestoreError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
  */
 export async function applyCurrent(context: WorkflowContext, graphile: Graphile): Promise<ApplyResult> {

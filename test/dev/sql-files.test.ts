@@ -23,7 +23,8 @@ describe('a file is reported', () => {
   const replace = (from: string, to: string) => (text: string) => text.replace(from, to);
 
   test.each<[string, string, (text: string) => string, string]>([
-    ['for CR LF', VIEW, (text) => text.replaceAll('\n', '\r\n'), `${VIEW}:1 ends in CR LF`],
+    ['for a single CR', VIEW, (text) => `-- Why.\r${text}`, `${VIEW}:1 has a carriage return (CR)`],
+    ['for CR LF', VIEW, (text) => text.replaceAll('\n', '\r\n'), `${VIEW}:1 has a carriage return (CR)`],
     [
       'for a character that another encoding may lack',
       VIEW,
@@ -82,7 +83,7 @@ describe('a file is reported', () => {
       'for CR LF in current.sql',
       'migrations/current.sql',
       (text) => `${text}select 1;\r\n`,
-      'migrations/current.sql:2 ends in CR LF',
+      'migrations/current.sql:2 has a carriage return (CR)',
     ],
   ])('%s', async (_why, file, change, complaint) => {
     expect(await complaints(file, change)).toContainEqual(expect.stringContaining(complaint));
