@@ -1,3 +1,4 @@
+import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FilestoreError } from '../../src/errors.ts';
 import { readDataChecks } from '../../src/graphile/data-check-text.ts';
@@ -21,9 +22,20 @@ export function currentFile(migrationsFolder: string): string {
   return join(migrationsFolder, 'current.sql');
 }
 
-/** The migration being written; empty when there is no file yet. */
+/**
+ * The migration being written; empty when there is no file yet.
+ * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when it is no file, since a commit or an uncommit could not write it.
+ */
 export async function readCurrent(migrationsFolder: string): Promise<string> {
-  return (await readIfThere(currentFile(migrationsFolder))) ?? '';
+  const file = currentFile(migrationsFolder);
+  const stats = await lstat(file).catch(() => undefined);
+  if (stats?.isFile() === false) {
+    throw new FilestoreError(
+      'SCHEMA_CHANGE_REFUSED',
+      'migrations/current.sql is a folder or a symbolic link. Replace it with a file.',
+    );
+  }
+  return (await readIfThere(file)) ?? '';
 }
 
 /** Whether there is nothing to run. */
@@ -43,8 +55,8 @@ export async function readCompiled(): Promise<SqlSource | undefined> {
 }
 
 /**
- * Refuses CR LF in current.sql or in a file that it includes: a watch would not apply the includes, and a commit would
- * write a file that every command refuses.
+ * Refuses a CR or a byte order mark in current.sql or in a file that it includes: a watch and a commit would run other
+ * SQL than the file shows.
  * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` that names the line.
  */
 export async function refuseLineEnds(): Promise<void> {

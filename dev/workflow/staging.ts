@@ -23,7 +23,8 @@ export async function withStaging<T>(work: (staging: Staging) => Promise<T>): Pr
       folder,
       async refresh() {
         await rm(folder, { recursive: true, force: true });
-        await cp(MIGRATIONS_FOLDER, folder, { recursive: true });
+        // Otherwise graphile-migrate would write to the originals through links.
+        await cp(MIGRATIONS_FOLDER, folder, { recursive: true, dereference: true });
       },
     });
   } finally {

@@ -1,5 +1,8 @@
 import { createHash } from 'node:crypto';
+import { renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { CURRENT } from '../../dev/sources/sources.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { type CliResult, runCli } from '../support/command-line/command-line.ts';
 import {
@@ -107,17 +110,38 @@ describe('commit', () => {
     expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
   });
 
-  test('of a fixture with CR LF line ends changes no file and no database, and names the line', async () => {
+  test('of a fixture with CR LF changes no file and no database, and names the line', async () => {
     await run('watch', '--once');
     const before = await recorded();
     editor.write(WITH_INCLUDE);
     const { line } = editor.replace(VIEW, 'filestore.nodes n\n', 'filestore.nodes n\r\n');
-    const refusal = `migrations/${VIEW}:${line} ends in CR LF. Save the file with LF line ends.`;
+    const refusal = `migrations/${VIEW}:${line} has a carriage return (CR) or a byte order mark. Save the file with LF line ends, as UTF-8`;
     await expectRefusal(['commit', '-m', 'Owner hints'], 1, refusal);
     // Watch would apply other SQL than a commit: an include that ends in CR is a comment.
     await expectRefusal(['watch', '--once'], 1, refusal);
     expect(await recorded()).toEqual(before);
     expect(await columnsOf(env.DATABASE_URL, 'nodes')).not.toContain('owner_hint');
+  });
+
+  test('writes into migrations/committed also if that is a symbolic link', async () => {
+    const committed = join(copy.folder, 'migrations', 'committed');
+    const elsewhere = join(copy.folder, 'elsewhere');
+    renameSync(committed, elsewhere);
+    symlinkSync(elsewhere, committed);
+    editor.write(ADD_COLUMN);
+    expect(await run('commit', '-m', 'Owner hints')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(lastCommitted(copy.folder).message).toBe('Owner hints');
+    expect(editor.read()).toBe(blank);
+  });
+
+  test('and every other step refuse current.sql as a symbolic link', async () => {
+    const [current, elsewhere] = [join(copy.folder, CURRENT), join(copy.folder, 'elsewhere.sql')];
+    writeFileSync(elsewhere, WITH_INCLUDE);
+    rmSync(current);
+    symlinkSync(elsewhere, current);
+    for (const args of [['commit', '-m', 'Owner hints'], ['uncommit'], ['watch', '--once']]) {
+      await expectRefusal(args, 1, 'current.sql is a folder or a symbolic link. Replace it with a file.');
+    }
   });
 });
 
@@ -134,15 +158,23 @@ describe('a command that is refused', () => {
     [
       ['commit', '-m', 'Owner hints'],
       1,
-      /SCHEMA_CHANGE_REFUSED: migrations\/current\.sql:2 ends in CR LF\. Save the file with LF/,
+      /SCHEMA_CHANGE_REFUSED: migrations\/current\.sql:2 has a carriage return/,
       `-- Why.\n${ADD_COLUMN.replace('\n', '\r\n')}`,
     ],
     [
       ['commit', '-m', 'Owner hints'],
       1,
-      /migrations\/current\.sql:2 ends in CR LF/,
+      /migrations\/current\.sql:2 has a carriage return/,
       WITH_INCLUDE.replace('.sql\n', '.sql\r\n'),
     ],
+    [
+      ['commit', '-m', 'Comment'],
+      1,
+      /migrations\/current\.sql:1 has a carriage return/,
+      '-- Harmless.\rset work_mem = 77777;\n',
+    ],
+    [['watch', '--once'], 1, /migrations\/current\.sql:1 has a carriage return/, '-- Why.\rselect 1;\n'],
+    [['watch', '--once'], 1, /current\.sql:1 has .* or a byte order mark/, `\ufeff${ADD_COLUMN}`],
     [
       ['commit', '-m', 'x'.repeat(513)],
       1,
