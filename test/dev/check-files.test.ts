@@ -1,4 +1,4 @@
-import { cpSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -11,6 +11,7 @@ import { COMMITTED, isSource } from '../../dev/sources/sources.ts';
 import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import {
   committedMigrations,
+  lastCommitted,
   migrationNumber,
   numberAfterLast,
 } from '../support/packages/committed-files.ts';
@@ -62,6 +63,18 @@ describe('the chain', () => {
       },
     ]);
   });
+
+  test('has no file with a name that the migrator ignores', async () => {
+    const copy = spoil();
+    const names = [`${numberAfterLast(1)}_more.sql`, `more/${numberAfterLast(1)}-more.sql`];
+    mkdirSync(join(copy.folder, COMMITTED, 'more'));
+    for (const name of names) copy.write(`${COMMITTED}/${name}`, 'select 1;\n');
+    expect(await linesOf(chain.evaluate(await copy.sources()))).toEqual(
+      names.map(
+        (name) => `${COMMITTED}/${name}:null has a name that no migration can have, so no database gets it`,
+      ),
+    );
+  });
 });
 
 describe('the releases', () => {
@@ -88,6 +101,12 @@ describe('the releases', () => {
     [
       'a changed migration, even with valid hashes',
       (copy) => copy.rewriteMigration(basename(last), 'select 2;'),
+      `${last}:2 or a file before it was changed since 1.0.0`,
+    ],
+    [
+      'a changed migration with the released hash in its SQL',
+      (copy) =>
+        copy.rewriteMigration(basename(last), `--! Hash: ${lastCommitted(copy.folder).hash}\nselect 2;`),
       `${last}:2 or a file before it was changed since 1.0.0`,
     ],
     [

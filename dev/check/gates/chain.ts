@@ -4,6 +4,7 @@ import {
   type CommittedMigration,
   readCommittedMigrations,
 } from '../../../src/graphile/committed-migrations.ts';
+import { isMigrationFile } from '../../../src/graphile/migration-text.ts';
 import type { Problem } from '../../sources/problem.ts';
 import { COMMITTED, type Sources } from '../../sources/sources.ts';
 import { type Gate, judge } from '../gate.ts';
@@ -17,6 +18,12 @@ export const chain: Gate<Sources> = {
   name: 'chain',
   proves: 'the committed migrations are unedited, each follows the one before, and their numbers have no gap',
   async evaluate({ root, committed }) {
+    const ignored = committed.filter(({ file }) => !isMigrationFile(file.slice(COMMITTED.length + 1)));
+    if (ignored.length > 0) {
+      const what = 'has a name that no migration can have, so no database gets it';
+      const remedy = 'Rename it to a number, a hyphen and a name, or remove it.';
+      return judge(ignored.map(({ file }) => ({ file, line: null, what, remedy })));
+    }
     try {
       return judge(numberProblems(await readCommittedMigrations(join(root, 'migrations'))));
     } catch (error) {

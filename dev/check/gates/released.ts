@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseMigrationText } from '../../../src/graphile/migration-text.ts';
 import type { Problem } from '../../sources/problem.ts';
 import {
   lastVersion,
@@ -42,9 +43,8 @@ function problemOf(
   const other = committed[index];
   if (found === undefined) return frozen(file, null, `was removed or renamed since ${version}`);
   if (found !== other) return frozen(other?.file ?? file, null, `was added before ${name} of ${version}`);
-  const lines = found.text.split('\n');
-  if (lines.includes(`--! Hash: ${hash}`)) return undefined;
-  const line = lines.findIndex((text) => text.startsWith('--! Hash:')) + 1;
+  if (parseMigrationText(found.text).headers.get('Hash') === hash) return undefined;
+  const line = found.text.split('\n').findIndex((text) => text.startsWith('--! Hash:')) + 1;
   return frozen(file, Math.max(line, 1), `or a file before it was changed since ${version}`);
 }
 
