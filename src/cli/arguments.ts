@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util';
+import { type Environment, isSet } from '../settings/settings.ts';
 import type { Command, CommandOption, Flags } from './define-command.ts';
 
 /** A command line: its commands and their database. */
@@ -61,7 +62,11 @@ function namesOf(name: string, { short, value }: CommandOption): string {
 }
 
 /** Reads the command line. An unknown argument is an error. */
-export function readArguments(args: readonly string[], commands: readonly Command[]): Arguments {
+export function readArguments(
+  args: readonly string[],
+  commands: readonly Command[],
+  env: Environment = process.env,
+): Arguments {
   let parsed: ReturnType<typeof parse>;
   try {
     parsed = parse(args, commands);
@@ -90,8 +95,23 @@ export function readArguments(args: readonly string[], commands: readonly Comman
   if (rest.length < words.length) return { type: 'wrong', why: `${name} needs the key of a ${words[0]}.` };
   const unknown = Object.keys(values).find((option) => !Object.hasOwn(command.options, option));
   if (unknown !== undefined) return { type: 'wrong', why: `${name} has no option --${unknown}.` };
+  const swallowed = Object.keys(command.options).find(
+    (option) => !Object.hasOwn(values, option) && isSwallowed(option, env),
+  );
+  if (swallowed !== undefined) {
+    return {
+      type: 'wrong',
+      why: `npm took --${swallowed} for itself. Write -- before it: npm run <script> -- --${swallowed}.`,
+    };
+  }
   const wordsByName = Object.fromEntries(words.map((word, index) => [word, rest[index]]));
   return { type: 'command', command, flags: { ...flagsOf(command, values), ...wordsByName } };
+}
+
+/** Whether npm took an option of `npm run` without `--`. It passes its own settings on as variables. */
+function isSwallowed(option: string, env: Environment): boolean {
+  const value = env[`npm_config_${option.replaceAll('-', '_')}`];
+  return isSet(value) && value !== 'false';
 }
 
 /**

@@ -32,7 +32,6 @@ export const move = defineCommand({
     'dry-run': {
       type: 'boolean',
       help: 'say what it would do, and whether both servers are ready; changes nothing',
-      stdout: 'text',
     },
   },
   run(output, flags, withDatabase) {
@@ -112,10 +111,10 @@ async function dryRun(output: Output, scene: MoveScene, reader: ConnectionSettin
   const lines = report.checks.map(({ ok, server, need, remedy }) =>
     ok ? `OK       ${server}: ${need}` : `MISSING  ${server}: ${need}. ${remedy}`,
   );
-  const pause = report.expectedPauseMs === null ? '' : `\nExpected pause: ${seconds(report.expectedPauseMs)}`;
-  output.print(
-    `${lines.join('\n')}\nNext: ${report.next}${pause}\nThe target's server will read ${describeConnection(reader)}. Nothing was changed.\n`,
-  );
+  const { next, expectedPauseMs } = report;
+  for (const line of [...lines, `Next: ${next}`]) output.say(line);
+  if (expectedPauseMs !== null) output.say(`Expected pause: ${seconds(expectedPauseMs)}`);
+  output.say(`The target's server will read ${describeConnection(reader)}. Nothing was changed.`);
   const ok = report.checks.every((check) => check.ok);
   if (ok) {
     output.document({ ok, command: 'move', dryRun: true, ...report } satisfies ReadinessDocument);

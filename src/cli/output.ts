@@ -2,7 +2,7 @@ import type { FilestoreError } from '../errors.ts';
 import { describeEvent, type MigrationEvent } from '../migrate/events.ts';
 import { printable, printableLines } from '../text.ts';
 import type { FailureDocument } from './documents.ts';
-import { type Paint, paintFor } from './paint.ts';
+import { type Paint, paintFor, showPaint } from './paint.ts';
 
 /**
  * The output of a command. With `--json`, stdout has one document and stderr everything else. With
@@ -15,7 +15,7 @@ export interface Output {
   say(line: string): void;
   /** A warning or an error. */
   warn(line: string): void;
-  /** Text that is the result itself, such as SQL. Other lines then go to stderr. */
+  /** SQL of this package, unchanged. Other lines then go to stderr. */
   print(text: string): void;
   /** A status line; only on a terminal, where it is overwritten. */
   busy(line: string): void;
@@ -35,10 +35,7 @@ export interface Output {
 
 /** Without a terminal, progress is printed less often, since logs are read later. */
 const PROGRESS_EVERY_MS = 10_000;
-const ESCAPE = '\u001b[';
-/** What the styles of {@link Paint} write before and after a text. */
-const STYLE = new RegExp(`(${ESCAPE.replace('[', '\\[')}(?:1|22|3\\d|90)m)`);
-const ERASE_LINE = `\r${ESCAPE}2K`;
+const ERASE_LINE = '\r\u001b[2K';
 
 /** The content of stdout: lines for people, text such as SQL, one document, or events. */
 export type StdoutKind = 'lines' | 'text' | 'json' | 'events';
@@ -55,7 +52,8 @@ export function openOutput(kind: StdoutKind): Output {
   const paint = paintFor(terminal && process.stdout.isTTY === true, process.env);
   const write = (stream: NodeJS.WriteStream, line: string) => {
     endProgress();
-    stream.write(`${forTerminal(line, paint)}\n`);
+    // No characters that a terminal executes, except for the colours of this package.
+    stream.write(`${showPaint(printableLines(line))}\n`);
   };
   const say = (line: string) => write(kind === 'lines' ? process.stdout : process.stderr, line);
   const warn = (line: string) => write(process.stderr, line);
@@ -103,15 +101,6 @@ export function openOutput(kind: StdoutKind): Output {
       event({ type: 'result', ...value });
     },
   };
-}
-
-/** A text without characters that a terminal executes, except for the colours of this package. */
-function forTerminal(text: string, paint: Paint): string {
-  if (paint.good('text') === 'text') return printableLines(text);
-  return text
-    .split(STYLE)
-    .map((part, index) => (index % 2 === 1 ? part : printableLines(part)))
-    .join('');
 }
 
 /**

@@ -12,7 +12,7 @@ import { refusePooler } from '../session/pooler.ts';
 import { lastRows, type Session, withSession } from '../session/session.ts';
 import { type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
 import { underPinnedSettings } from '../settings/server-settings.ts';
-import { capitalized, paragraph } from '../text.ts';
+import { capitalized, paragraph, printable } from '../text.ts';
 import {
   type AppliedMigration,
   type MigrationPlan,
@@ -185,7 +185,12 @@ export async function survey(
     );
     throw new FilestoreError('HISTORY_UNREADABLE', message);
   }
-  const applied = (history ?? []).map((entry) => ({ ...entry, appliedAt: new Date(entry.appliedAt) }));
+  const applied = (history ?? []).map(({ filename, hash, previousHash, appliedAt }) => ({
+    filename: printable(filename),
+    hash: printable(hash),
+    previousHash: previousHash === null ? null : printable(previousHash),
+    appliedAt: new Date(appliedAt),
+  }));
   return {
     ...rest,
     where,

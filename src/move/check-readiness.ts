@@ -1,4 +1,5 @@
 import type { ConnectionSettings } from '../settings/settings.ts';
+import { printable } from '../text.ts';
 import { passwordOf } from './conninfo.ts';
 import { STEP_LINES } from './move-mount.ts';
 import { type Decision, nextAction } from './next-action.ts';
@@ -118,7 +119,7 @@ function describeNext(decision: Decision): string {
 const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
 function check(server: ReadinessCheck['server'], ok: boolean, need: string, remedy: string): ReadinessCheck {
-  return ok ? { server, ok, need } : { server, ok, need, remedy };
+  return ok ? { server, ok, need } : { server, ok, need, remedy: printable(remedy) };
 }
 
 async function ask(side: Side, server: ReadinessCheck['server'], statement: string) {

@@ -18,6 +18,13 @@ const REFUSALS: Readonly<Record<string, (user: string) => string>> = {
   '57P03': () => 'the server is starting up or shutting down. Try again in a moment.',
 };
 
+/** Settings of a role or database with which a server ends sessions, by SQLSTATE. */
+const ENDING_SETTINGS: Readonly<Record<string, string>> = {
+  '25P03': 'idle_in_transaction_session_timeout',
+  '25P04': 'transaction_timeout',
+  '57P05': 'idle_session_timeout',
+};
+
 /** Node's codes for a server that cannot be reached. */
 const UNREACHABLE: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'no server listens there',
@@ -175,8 +182,10 @@ export function connectionLostError(
 }
 
 export function describeLoss(where: string, cause: unknown): string {
-  const reason = UNREACHABLE[codeOfConnecting(cause)] ?? messageOf(cause);
-  return `The connection to ${where} was lost: ${reason}.`;
+  const code = codeOfConnecting(cause);
+  const setting = ENDING_SETTINGS[code];
+  const remedy = setting && ` Set ${setting} of the role or database to 0.`;
+  return `The connection to ${where} was lost: ${UNREACHABLE[code] ?? messageOf(cause)}.${remedy ?? ''}`;
 }
 
 /**
@@ -193,8 +202,8 @@ export function isTemporary(cause: unknown): boolean {
 /** Whether an error means that the connection was lost, and not that the statement was wrong. */
 export function isConnectionLoss(cause: unknown): boolean {
   const code = codeOfConnecting(cause);
-  // Class 08: connection exceptions; 57P01 to 57P05: the server ended the session.
-  return /^(08...|57P0[1-5])$/.test(code) || code in UNREACHABLE || GONE.test(messageOf(cause));
+  // Class 08: connection exceptions; 25P03, 25P04, 57P01 to 57P05: the server ended the session.
+  return /^(08...|25P0[34]|57P0[1-5])$/.test(code) || code in UNREACHABLE || GONE.test(messageOf(cause));
 }
 
 function codeOfConnecting(error: unknown): string {

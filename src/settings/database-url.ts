@@ -85,6 +85,7 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
   }
   const host = parameters.get('host') ?? decode(variable, 'host', url.hostname).replace(/^\[(.*)\]$/, '$1');
   if (host.includes(',')) refuseSeveralHosts(variable);
+  if (url.port !== '' && parameters.has('port')) refuseTwice(variable, 'port');
   const port = readPort(variable, url.port === '' ? parameters.get('port') : url.port);
   const user = decode(variable, 'user name', url.username);
   const password = decode(variable, 'password', url.password);
@@ -152,9 +153,7 @@ function readParameters(variable: string, query: URLSearchParams): Parameters {
   for (const [name, value] of query) {
     const parameter = PARAMETERS.find((known) => known === name);
     if (parameter === undefined) refuseParameter(variable, name);
-    if (parameters.has(parameter)) {
-      refuse(variable, `${variable} has the parameter ${parameter} twice. Remove one of them.`);
-    }
+    if (parameters.has(parameter)) refuseTwice(variable, `parameter ${parameter}`);
     parameters.set(parameter, value);
   }
   return parameters;
@@ -183,6 +182,10 @@ function refuse(variable: string, ...sentences: readonly string[]): never {
   throw new SettingsError(variable, paragraph(...sentences));
 }
 
+function refuseTwice(variable: string, what: string): never {
+  refuse(variable, `${variable} has the ${what} twice. Remove one of them.`);
+}
+
 function refuseSeveralHosts(variable: string): never {
   refuse(variable, `${variable} names several hosts. Name one of them: ${EXAMPLE}.`);
 }
@@ -196,15 +199,23 @@ function readPort(variable: string, text: string | undefined): number | undefine
   return port;
 }
 
+/** TLS of a connection: as its URL has it, else as PGSSLMODE. pg does not encrypt for values it does not know. */
+export function tlsOf({ tls }: Pick<DatabaseUrl, 'tls'>): TlsSettings | undefined {
+  const name = process.env.PGSSLMODE ?? '';
+  if (tls !== undefined || name.trim() === '') return tls;
+  return { mode: readTlsMode('PGSSLMODE', 'PGSSLMODE', name) };
+}
+
+function readTlsMode(variable: string, what: string, name: string): TlsSettings['mode'] {
+  return (
+    TLS_MODES.get(name) ??
+    refuse(variable, `${what} must be one of ${[...TLS_MODES.keys()].join(', ')}. Correct it.`)
+  );
+}
+
 function readTls(variable: string, parameters: Parameters): TlsSettings | undefined {
   const name = parameters.get('sslmode');
-  const mode = name === undefined ? undefined : TLS_MODES.get(name);
-  if (name !== undefined && mode === undefined) {
-    refuse(
-      variable,
-      `sslmode in ${variable} must be one of ${[...TLS_MODES.keys()].join(', ')}. Correct it.`,
-    );
-  }
+  const mode = name === undefined ? undefined : readTlsMode(variable, `sslmode in ${variable}`, name);
   const rootCertificate = parameters.get('sslrootcert');
   const certificate = parameters.get('sslcert');
   const key = parameters.get('sslkey');

@@ -5,12 +5,13 @@ import pg, { type ClientConfig, type CustomTypesConfig, type PoolConfig } from '
 import { SettingsError } from '../errors.ts';
 import { paragraph, printable } from '../text.ts';
 import { parserOf } from '../value-parsers.ts';
-import type { TlsSettings } from './database-url.ts';
+import { type TlsSettings, tlsOf } from './database-url.ts';
 import {
   CONNECT_TIMEOUT_MS,
   type ConnectionSettings,
   connectionFrom,
   type Environment,
+  isSet,
   MIGRATION_PURPOSE,
   migrationConnection,
   missingUrlError,
@@ -77,8 +78,11 @@ export function describeConnection(connection: ConnectionSettings): string {
  * @throws {SettingsError} that says so, and never quotes the URL.
  */
 export function databaseFromUrl(option: string, url: string, env: Environment = process.env): Database {
-  const connection = connectionFrom({ ...env, [option]: url }, [option], MIGRATION_PURPOSE);
-  return databaseOf(connection ?? refuseMissingUrl());
+  return databaseOf(connectionOfUrl(option, url, env));
+}
+
+function connectionOfUrl(option: string, url: string, env: Environment = process.env): ConnectionSettings {
+  return connectionFrom({ ...env, [option]: url }, [option], MIGRATION_PURPOSE) ?? refuseMissingUrl();
 }
 
 function fromClientConfig(client: ClientConfig, env: Environment | undefined): Database {
@@ -101,9 +105,9 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
   if (connectionString === undefined && (database === undefined || database === '')) {
     throw new SettingsError('connection', 'connection names no database. Add database or connectionString.');
   }
-  const { config, where } =
+  const named: ConnectionSettings =
     connectionString === undefined
-      ? databaseOf({
+      ? {
           ...(host !== undefined && { host }),
           ...(port !== undefined && { port }),
           ...(user !== undefined && { user }),
@@ -112,14 +116,15 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
           database: database ?? '',
           applicationName: nameSession(MIGRATION_PURPOSE),
           connectTimeoutMs: CONNECT_TIMEOUT_MS,
-        })
-      : databaseFromUrl('connection.connectionString', connectionString, env);
+        }
+      : connectionOfUrl('connection.connectionString', connectionString, env);
+  const { config, where } = databaseOf(named);
   return {
     where,
     config: {
       ...config,
       // As in pg, the URL takes precedence over the other members.
-      ...(ssl !== undefined && config.ssl === undefined && { ssl }),
+      ...(ssl !== undefined && named.tls === undefined && { ssl }),
       ...(client.application_name !== undefined && { application_name: client.application_name }),
       connectionTimeoutMillis: client.connectionTimeoutMillis || config.connectionTimeoutMillis,
     },
@@ -157,7 +162,13 @@ function refuseMissingUrl(): never {
  * @throws {SettingsError} when a certificate file named by the URL cannot be used.
  */
 export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
-  const { tls } = connection;
+  const tls = tlsOf(connection);
+  if (isSet(process.env.PGREPLICATION)) {
+    throw new SettingsError(
+      'PGREPLICATION',
+      'PGREPLICATION makes connections that can only replicate. Unset it for this program.',
+    );
+  }
   if (Buffer.byteLength(connection.database) > LONGEST_NAME) {
     const place = connection.variable ?? 'connection';
     throw new SettingsError(

@@ -1,8 +1,10 @@
 import pg from 'pg';
 import { expect, test } from 'vitest';
 import { copyPackage } from '../../harness/package-copy.ts';
-import { runMigrations } from '../../src/index.ts';
+import { paintFor, showPaint } from '../../src/cli/paint.ts';
+import { assertMigrated, runMigrations } from '../../src/index.ts';
 import { MIGRATION_LOCK_KEY } from '../../src/session/lock-holder.ts';
+import { printableLines } from '../../src/text.ts';
 import { type CliResult, runCli } from '../support/command-line/command-line.ts';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { rolesForEachTest } from '../support/roles/roles.ts';
@@ -66,6 +68,21 @@ test('a name in the history cannot forge output of status', async () => {
   );
   const { stdout, stderr } = await runCli(['status'], { env: env() });
   expectHarmless({ stdout, stderr });
+});
+
+test('a name in the history cannot forge a message for programs', async () => {
+  await database().query(
+    `update graphile_migrate.migrations set filename = ${LITERAL}
+     where filename = (select max(filename) from graphile_migrate.migrations)`,
+  );
+  const options = { connectionString: database().url };
+  await expect(assertMigrated(options)).rejects.toThrow(SHOWN);
+  await expect(assertMigrated(options)).rejects.not.toThrow(/[^\P{Cc}]/u);
+});
+
+test('only the styles of this package reach a terminal as styles', () => {
+  const line = `${paintFor(true, {}).good('current')} x${HOSTILE}\u001b[32mOK`;
+  expect(showPaint(printableLines(line))).toBe(`\u001b[32mcurrent\u001b[39m x\n  ${SHOWN}\\u001b[32mOK`);
 });
 
 test.each([

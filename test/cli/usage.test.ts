@@ -69,6 +69,29 @@ describe('arguments', () => {
     expectFailure(await runCli(args), 2, part, 'Usage:');
   });
 
+  test('that npm took are refused, because the command would do something else', async () => {
+    const npm = {
+      npm_config_dry_run: 'true',
+      DATABASE_URL: NOWHERE,
+      FILESTORE_MIGRATION_CONNECT_WAIT_MS: '0',
+    };
+    expectFailure(
+      await runCli(['migrate'], { env: npm }),
+      2,
+      /npm took --dry-run.*npm run <script> -- --dry-run/,
+    );
+    expectFailure(await runCli(['migrate', '--dry-run'], { env: npm }), 1, 'CONNECTION_FAILED');
+    expectFailure(await runCli(['status'], { env: npm }), 1, 'CONNECTION_FAILED');
+  });
+
+  test.each(['constructor', '__proto__'])(
+    'the name of a variable is not that of a property: %s',
+    async (name) => {
+      const result = await runCli(['move', 'media', '--to', name], { env: { DATABASE_URL: NOWHERE } });
+      expectFailure(result, 2, `SETTINGS_INVALID: ${name} is not set.`);
+    },
+  );
+
   test('--help is not an error', async () => {
     expect(await runCli(['--help'])).toMatchObject({
       exitCode: 0,

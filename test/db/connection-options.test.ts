@@ -1,6 +1,8 @@
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '../../src/index.ts';
+import { withSession } from '../../src/session/session.ts';
+import { resolveDatabase } from '../../src/settings/database.ts';
 import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 
 const database = databaseForFile();
@@ -92,6 +94,21 @@ describe('refused is', () => {
     const ssl = { checkServerIdentity: () => undefined };
     const run = runMigrations({ connection: { database: 'app', ssl } });
     await expect(run).rejects.toMatchObject(refusal('connection', /ssl contains a function/));
+  });
+});
+
+test('a session that the server ends by a setting of the role is lost, and the error names the setting', async ({
+  skip,
+}) => {
+  const ask = withSession(resolveDatabase({ connectionString: database().url }), async (session) => {
+    const known = await session.query("select current_setting('transaction_timeout', true) as value");
+    skip(known.rows[0]?.value === null, 'this server has no transaction_timeout');
+    await session.query("set transaction_timeout = '1ms'");
+    await session.query('select pg_sleep(60)');
+  });
+  await expect(ask).rejects.toMatchObject({
+    code: 'CONNECTION_LOST',
+    message: expect.stringContaining('Set transaction_timeout of the role or database to 0.'),
   });
 });
 

@@ -103,13 +103,14 @@ describe('a dry run', () => {
   test('names what the role lacks that would drop a slot on the source', async () => {
     await fill('unable');
     const owner = new URL(servers.source.url).username;
+    const role = 'runs\n\u001b[2Jmoves';
     await withClient(servers.source.superuserUrl, (client) =>
       client.query(
-        `create role runs_moves login password 'hunter2-Zq9x'; grant ${owner} to runs_moves; grant create on database filestore to runs_moves`,
+        `create role "${role}" login password 'hunter2-Zq9x'; grant ${owner} to "${role}"; grant create on database filestore to "${role}"`,
       ),
     );
     const url = new URL(servers.source.url);
-    url.username = 'runs_moves';
+    url.username = encodeURIComponent(role);
     url.password = 'hunter2-Zq9x';
     const result = await runCli(
       ['move', 'unable', '--to', 'TARGET_URL', '--from', 'READER_URL', '--dry-run'],
@@ -119,7 +120,7 @@ describe('a dry run', () => {
     );
     expect(result.exitCode).toBe(1);
     expect(result.stdout.match(/MISSING.*/g)).toEqual([
-      'MISSING  source: the role may drop a slot that a killed target leaves. alter role runs_moves replication',
+      'MISSING  source: the role may drop a slot that a killed target leaves. alter role "runs\\u000a\\u001b[2Jmoves" replication',
     ]);
     expect(result.output).not.toContain('hunter2');
   }, 60_000);

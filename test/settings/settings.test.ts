@@ -81,6 +81,26 @@ describe('the database URL', () => {
     for (const key of ['host', 'port', 'user', 'password', 'ssl']) expect(config).not.toHaveProperty(key);
   });
 
+  test('gets TLS from PGSSLMODE if it does not say it, and other values are refused', () => {
+    const sslOf = (url: string) => {
+      const connection = serviceConnection({ DATABASE_URL: url });
+      return connection && poolConfig(connection).ssl;
+    };
+    vi.stubEnv('PGSSLMODE', 'require');
+    expect(sslOf('postgres://host/db')).toEqual({ rejectUnauthorized: true });
+    expect(sslOf('postgres://host/db?sslmode=disable')).toBe(false);
+    for (const mode of ['REQUIRE', ' require', 'verify_full', 'true', 'allow']) {
+      vi.stubEnv('PGSSLMODE', mode);
+      expect(() => sslOf('postgres://host/db')).toThrow(/^PGSSLMODE must be one of disable, .*verify-full/);
+    }
+  });
+
+  test('is refused with PGREPLICATION, which no query works with', () => {
+    vi.stubEnv('PGREPLICATION', 'true');
+    const connection = serviceConnection({ DATABASE_URL: URL_1 });
+    expect(() => connection && poolConfig(connection)).toThrow(/^PGREPLICATION .*Unset it/);
+  });
+
   test.each([
     ['?SSLMODE=require', /has the parameter "SSLMODE"\. Write it as sslmode\./],
     ['?Host=/run/postgresql', /has the parameter "Host"\. Write it as host\./],
@@ -127,6 +147,10 @@ describe('the database URL', () => {
   ])('with several hosts is refused: %s', (url) => {
     expect(String(refusalOf(url))).toMatch(/DATABASE_URL names several hosts\. Name one of them/);
     expect(String(refusalOf(url))).not.toContain('hunter2');
+  });
+
+  test('with two ports is refused, of which libpq takes the other one', () => {
+    expect(String(refusalOf('postgres://host:5432/db?port=1'))).toMatch(/has the port twice\. Remove one/);
   });
 
   test('with a missing certificate file names the parameter', () => {
