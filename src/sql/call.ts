@@ -1,3 +1,4 @@
+import { isDate } from 'node:util/types';
 import { ROW_TYPES, type ValueTypes } from '../value-parsers.ts';
 
 /** Runs a statement: pg's Client, PoolClient or Pool. */
@@ -96,7 +97,7 @@ function statementOf(called: SqlFunction, args: object): SqlStatement {
   const used = given.filter(({ value }) => value !== undefined);
   refuseMissing(
     called,
-    used.map(({ parameter }) => parameter),
+    used.filter(({ value }) => value !== null).map(({ parameter }) => parameter),
   );
   const list = used
     .map(({ parameter }, position) => `${quote(parameter.name)} => $${position + 1}`)
@@ -118,21 +119,38 @@ function parameterOf({ name, parameters }: SqlFunction, key: string): SqlParamet
   throw new TypeError(`filestore.${name} has no argument ${JSON.stringify(key)}. ${remedy}`);
 }
 
-function refuseMissing({ name, parameters }: SqlFunction, used: readonly SqlParameter[]): void {
+/** Null is missing too, as in the types: most functions would return null for it. */
+function refuseMissing({ name, parameters }: SqlFunction, given: readonly SqlParameter[]): void {
   for (const [key, parameter] of Object.entries(parameters)) {
-    if (!parameter.required || used.includes(parameter)) continue;
-    throw new TypeError(`filestore.${name} needs the argument ${key}, which is missing or undefined.`);
+    if (!parameter.required || given.includes(parameter)) continue;
+    throw new RangeError(`filestore.${name} needs the argument ${key}, which is missing or null.`);
   }
 }
 
 /** pg would send an array as one of Postgres, and a string without quotes. Null stays SQL's null. */
 function toSqlValue({ name }: SqlFunction, { name: parameter, json }: SqlParameter, value: unknown): unknown {
-  if (value instanceof Date && Number.isNaN(value.getTime())) {
-    throw new RangeError(`filestore.${name} got an invalid Date for ${parameter}.`);
-  }
-  if (json === undefined || value === null) return value;
+  if (value === null) return value;
   if (json === 'value') return JSON.stringify(value);
-  return (value as readonly unknown[]).map((item) => JSON.stringify(item));
+  if (json === 'array') return (value as readonly unknown[]).map((item) => JSON.stringify(item));
+  const problem = problemOf(value);
+  if (problem !== undefined) throw new RangeError(`filestore.${name} got ${problem.replace('…', parameter)}`);
+  return value;
+}
+
+/** Half of a surrogate pair. pg would replace each one by U+FFFD, so that different texts become equal. */
+const HALF_PAIR = /\p{Surrogate}/u;
+
+/** Why a value that is not of JSON would not reach SQL as it is. `…` stands for the parameter. */
+function problemOf(value: unknown): string | undefined {
+  if (Array.isArray(value)) return value.map(problemOf).find((problem) => problem !== undefined);
+  if (typeof value === 'string') {
+    const remedy = 'Pass text for which isWellFormed() is true.';
+    return HALF_PAIR.test(value) ? `half of a surrogate pair for …. ${remedy}` : undefined;
+  }
+  if (isDate(value)) return Number.isNaN(value.getTime()) ? 'an invalid Date for ….' : undefined;
+  if (value === null || !['object', 'function', 'symbol'].includes(typeof value)) return undefined;
+  const remedy = 'Pass a string, number, bigint, boolean or Date, or an array of these.';
+  return `${ArrayBuffer.isView(value) ? 'bytes' : `a value of type ${typeof value}`} for …. ${remedy}`;
 }
 
 /**

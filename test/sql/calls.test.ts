@@ -183,7 +183,7 @@ describe('an argument', () => {
   test('that is required but undefined is an error that names it', async () => {
     const args = { parentId: undefined as unknown as string, name: 'a' };
     await expect(createNode(service, args)).rejects.toThrow(
-      'filestore.create_node needs the argument parentId, which is missing or undefined.',
+      'filestore.create_node needs the argument parentId, which is missing or null.',
     );
   });
 

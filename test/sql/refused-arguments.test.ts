@@ -1,0 +1,92 @@
+import { expect, test } from 'vitest';
+import {
+  beginCommand,
+  canonicalPath,
+  createNode,
+  finishCommand,
+  mergeMetadata,
+  recordSightings,
+  type SqlClient,
+  upsertFile,
+} from '../../src/sql/index.ts';
+
+/** Fails the test if a statement is sent. */
+const client: SqlClient = { query: ({ text }) => expect.fail(`sent ${text}`) };
+/** A value that TypeScript does not accept. */
+const wrong = (value: unknown) => value as never;
+
+test.each([
+  [
+    'is undefined',
+    () => createNode(client, { parentId: '1', name: wrong(undefined) }),
+    'create_node',
+    'name',
+  ],
+  ['is null', () => canonicalPath(client, { path: wrong(null) }), 'canonical_path', 'path'],
+])('a required argument that %s is a RangeError that names it', async (_, call, name, key) => {
+  await expect(call()).rejects.toThrow(
+    new RangeError(`filestore.${name} needs the argument ${key}, which is missing or null.`),
+  );
+});
+
+test.each([
+  ['upsert_file', 'path', () => upsertFile(client, { mountKey: 'm', path: 'photo\ud800' })],
+  ['upsert_file', 'mount_key', () => upsertFile(client, { mountKey: 'm\udfff', path: 'photo' })],
+  [
+    'begin_command',
+    'idempotency_key',
+    () => beginCommand(client, { command: 'c', idempotencyKey: '\udc00\ud800' }),
+  ],
+  [
+    'merge_metadata',
+    'unset_keys',
+    () => mergeMetadata(client, { nodeId: '1', setValues: {}, unsetKeys: ['a', 'b\ud800'] }),
+  ],
+])(
+  'text that pg would change, and so make equal to other text, is refused: %s, %s',
+  async (name, parameter, call) => {
+    await expect(call()).rejects.toThrow(
+      new RangeError(
+        `filestore.${name} got half of a surrogate pair for ${parameter}. Pass text for which isWellFormed() is true.`,
+      ),
+    );
+  },
+);
+
+test.each([
+  ['a Uint8Array', new Uint8Array([1, 2])],
+  ['a Buffer', Buffer.from([0, 0, 0, 0, 0, 0, 0, 5])],
+  ['an object', { toPostgres: () => '1' }],
+  ['an object of its own class', new String('1')],
+  ['a function', () => 1],
+  ['a symbol', Symbol('one')],
+  ['an array with one', ['1', new Uint8Array([1])]],
+])('an id that is %s is a RangeError', async (_, id) => {
+  const calls = [
+    recordSightings(client, { nodeIds: wrong([id].flat()) }),
+    createNode(client, { parentId: wrong(id), name: 'a' }),
+  ];
+  for (const ended of await Promise.allSettled(calls)) {
+    expect(ended).toMatchObject({
+      status: 'rejected',
+      reason: expect.objectContaining({
+        name: 'RangeError',
+        message: expect.stringMatching(/ for (node_ids|parent_id)\. Pass a string, /),
+      }),
+    });
+  }
+});
+
+test('an invalid Date is refused', async () => {
+  const call = createNode(client, { parentId: '1', name: 'a', lastModifiedAt: new Date(Number.NaN) });
+  await expect(call).rejects.toThrow(
+    new RangeError('filestore.create_node got an invalid Date for last_modified_at.'),
+  );
+});
+
+test('text with whole surrogate pairs is sent unchanged', async () => {
+  const sent: unknown[] = [];
+  const spy: SqlClient = { query: async ({ values }) => ({ rows: [{ id: sent.push(...values) }] }) };
+  await finishCommand(spy, { entryId: 1n, status: wrong('😀'), affectedNodeIds: ['1', 2, 3n] });
+  expect(sent).toEqual([1n, '😀', ['1', 2, 3n]]);
+});
