@@ -17,6 +17,11 @@ export function asSentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
+/** Whether a message may quote an input: a mistyped word or number. Anything else may hold a secret. */
+export function isQuotable(text: string): boolean {
+  return /^[a-z-]{1,16}$|^[-+]?\d[\d.,_e]{0,9} ?[a-z%]{0,3}$/i.test(text);
+}
+
 /** Sentences of a message, without those that do not apply. */
 export function paragraph(...sentences: readonly (string | false | undefined)[]): string {
   return sentences.filter(Boolean).join(' ');

@@ -1,5 +1,7 @@
 import { parseArgs } from 'node:util';
+import { codeOf } from '../errors.ts';
 import { type Environment, isSet } from '../settings/settings.ts';
+import { isQuotable } from '../text.ts';
 import type { Command, CommandOption, Flags } from './define-command.ts';
 
 /** A command line: its commands and their database. */
@@ -71,6 +73,10 @@ export function readArguments(
   try {
     parsed = parse(args, commands);
   } catch (error) {
+    const isSecret =
+      codeOf(error) === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' &&
+      args.some((arg) => arg.startsWith('-') && !isQuotable(arg.replace(/=.*/s, '')));
+    if (isSecret) return { type: 'wrong', why: 'An option is unknown. It is not shown here.' };
     return { type: 'wrong', why: error instanceof Error ? error.message : String(error) };
   }
   const { values, positionals, tokens } = parsed;
@@ -83,7 +89,10 @@ export function readArguments(
   const [name, ...rest] = positionals;
   if (name === undefined) return { type: 'wrong', why: 'No command was given.' };
   const command = commands.find((candidate) => candidate.name === name);
-  if (command === undefined) return { type: 'wrong', why: `There is no command${quoted(name)}.` };
+  if (command === undefined) {
+    const called = isQuotable(name) ? `"${name}"` : 'of that name, which is not shown here';
+    return { type: 'wrong', why: `There is no command ${called}.` };
+  }
   const words = command.argument === undefined ? [] : [command.argument];
   // Not quoted: it may be a pasted password.
   if (rest.length > words.length) {
@@ -112,13 +121,6 @@ export function readArguments(
 function isSwallowed(option: string, env: Environment): boolean {
   const value = env[`npm_config_${option.replaceAll('-', '_')}`];
   return isSet(value) && value !== 'false';
-}
-
-/**
- * A first word as a message shows it: only what may be a mistyped command, since others may hold a password.
- */
-function quoted(word: string): string {
-  return /^[a-z-]{1,16}$/i.test(word) ? ` "${word}"` : ' of that name, which is not shown here';
 }
 
 function parse(args: readonly string[], commands: readonly Command[]) {

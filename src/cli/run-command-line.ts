@@ -1,4 +1,4 @@
-import { FilestoreError } from '../errors.ts';
+import { codeOf, FilestoreError } from '../errors.ts';
 import { type CommandLine, readArguments, usageOf } from './arguments.ts';
 import type { Command, WithDatabase } from './define-command.ts';
 import type { FailureDocument } from './documents.ts';
@@ -15,8 +15,12 @@ export async function runCommandLine(
   args: readonly string[],
   withDatabase: WithDatabase,
 ): Promise<number> {
-  // A closed pipe (… | head) must not stop a migration.
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+  // A closed pipe (… | head) must not stop a migration. A full disk must not look like success.
+  process.stderr.on('error', () => undefined);
+  process.stdout.on('error', (error) => {
+    const code = codeOf(error);
+    if (code !== 'EPIPE') process.once('exit', () => failOutput(code));
+  });
   const read = readArguments(args, commandLine.commands);
   if (read.type === 'help') {
     process.stdout.write(usageOf(commandLine));
@@ -61,6 +65,11 @@ export async function runCommandLine(
     } satisfies FailureDocument);
     return FAILED;
   }
+}
+
+function failOutput(code: string | null | undefined): void {
+  process.stderr.write(`The output could not be written (${code}).\n`);
+  process.exitCode ||= FAILED;
 }
 
 /** What stdout has with the given options. What programs read takes precedence. */

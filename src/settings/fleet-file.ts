@@ -85,12 +85,10 @@ async function readList(source: string, env: Environment): Promise<{ label: stri
   if (source.startsWith(VARIABLE_PREFIX)) return readVariable(source.slice(VARIABLE_PREFIX.length), env);
   try {
     return { label: source, text: await readFile(source, 'utf8') };
-  } catch (cause) {
-    throw new SettingsError(
-      'databases',
-      `The list of databases cannot be read: ${source} (${codeOf(cause)}). ${GIVE_A_LIST}`,
-      { cause },
-    );
+  } catch (error) {
+    // No cause, whose message has the path too. It may be a connection string.
+    const path = /[=@]/.test(source) ? 'its path, which is not shown here' : source;
+    refuseList(`The list of databases cannot be read: ${path} (${codeOf(error)}). ${GIVE_A_LIST}`);
   }
 }
 

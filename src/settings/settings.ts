@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import { SettingsError } from '../errors.ts';
-import { paragraph } from '../text.ts';
+import { isQuotable, paragraph } from '../text.ts';
 import { type DatabaseUrl, parseDatabaseUrl } from './database-url.ts';
 
 /** Environment variables by name; `process.env` has this shape. */
@@ -220,7 +220,7 @@ export function wholeNumber(
     throw new SettingsError(
       variable,
       paragraph(
-        `${variable} is "${text}", which is not a whole number from ${least} to ${most}.`,
+        `${variable} is ${isQuotable(text) ? `"${text}"` : 'a text that is not shown here'}, which is not a whole number from ${least} to ${most}.`,
         `Correct it, or unset it for the default of ${fallback}.`,
       ),
     );

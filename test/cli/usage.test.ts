@@ -1,6 +1,9 @@
+import { spawn } from 'node:child_process';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { packageFolder, startOf } from '../../harness/compiled.ts';
 import { jsonCommand } from '../support/command-line/answers.ts';
-import { type CliResult, runCli } from '../support/command-line/command-line.ts';
+import { type CliResult, collect, runCli } from '../support/command-line/command-line.ts';
 
 const SECRET = 'hunter2-sesame';
 const NOWHERE = 'postgres://app@127.0.0.1:1/app';
@@ -100,6 +103,26 @@ describe('arguments', () => {
   });
 });
 
+test.skipIf(!existsSync('/dev/full'))('an answer that cannot be written is no success', async () => {
+  const full = openSync('/dev/full', 'w');
+  const [node = '', ...start] = [process.execPath, ...startOf(packageFolder(), 'dev', 'cli')];
+  const child = spawn(node, [...start, '--help'], { stdio: ['ignore', full, 'pipe'] });
+  expect(await collect(child)).toMatchObject({
+    exitCode: 1,
+    stderr: 'The output could not be written (ENOSPC).\n',
+  });
+  closeSync(full);
+});
+
+test('a list of databases that is not a file is not quoted', async () => {
+  const result = await runCli(['status', '--databases', `host=db password=${SECRET}`, '--json']);
+  expectFailure(
+    result,
+    2,
+    'The list of databases cannot be read: its path, which is not shown here (ENOENT).',
+  );
+});
+
 describe('with --json, stdout is one document:', () => {
   test.each([['migrate'], ['migrate', '--dry-run'], ['status'], ['verify']])(
     'the error of a failed %s %s',
@@ -138,6 +161,7 @@ describe('with --json, stdout is one document:', () => {
     [['migrate', 'now'], 'migrate takes no other word. The given one is not shown here.'],
     [[NOWHERE], 'There is no command of that name, which is not shown here.'],
     [['migrate', NOWHERE], 'migrate takes no other word. The given one is not shown here.'],
+    [['migrate', `--${NOWHERE}`], 'An option is unknown. It is not shown here.'],
     [[], 'No command was given.'],
     [
       ['migrate', '--databases', 'eu.txt', '--databases=us.txt'],

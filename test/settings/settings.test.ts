@@ -193,6 +193,15 @@ describe('the pool', () => {
     });
   });
 
+  test.each(['postgres://app:hunter2@host/app', 'hunter2', '123456789012345'])(
+    'does not quote %s',
+    (value) => {
+      expect(() => poolSettings({ PGPOOL_MAX: value })).toThrow(
+        /^PGPOOL_MAX is a text that is not shown here, which/,
+      );
+    },
+  );
+
   test.each(MISTYPED)(
     'is the only one that reads %s: a single connection is opened also with %s',
     (variable, value) => {
