@@ -34,7 +34,7 @@ describe('check', () => {
       /^FAILED {2}comments: .*\n {2}migrations\/current\.sql:1 {2}column filestore\.nodes\.owner_hint has no comment\n/m,
     );
     expect(stdout).toMatch(
-      /^FAILED {2}history columns: .*\n {2}migrations\/current\.sql:1 {2}filestore\.snapshots has no column where nodes has column owner_hint text/m,
+      /^FAILED {2}history columns: .*\n {2}migrations\/current\.sql:1 {2}filestore\.snapshots has no column where nodes has owner_hint text/m,
     );
     // The views have all columns of nodes, and were not included again.
     expect(stdout).toMatch(

@@ -1,10 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
-import { databaseForEachTest, withoutTriggers } from '../support/databases/test-database.ts';
+import { databaseEmptiedAfterEachTest, withoutTriggers } from '../support/databases/test-database.ts';
 import { createMovingMount, MOVING } from '../support/rows/moving-mount.ts';
 import { createMount, foldAll, type Mount, one } from '../support/rows/nodes.ts';
 import { keyOf } from '../support/rows/writer-functions.ts';
 
-const database = databaseForEachTest();
+const database = databaseEmptiedAfterEachTest();
 
 let mount: Mount;
 let key: string;
