@@ -7,7 +7,15 @@ import { guidanceOf } from '../sources/guidance.ts';
 import type { Problem } from '../sources/problem.ts';
 import type { SqlSource } from '../sources/sources.ts';
 
-/** Applies migrations in order, each after its checks, and in its own transaction unless it declares none. */
+// "role" is not in the view.
+const SESSION_SETTINGS = `
+  select name, setting from pg_settings where source = 'session'
+  union all select 'role', current_setting('role') where current_setting('role') <> 'none'`;
+
+/**
+ * Applies migrations in order, each after its checks, and in its own transaction unless it declares none. A setting that
+ * one of them leaves in the session is a problem, too.
+ */
 export async function applyAll(
   client: pg.Client,
   sources: readonly SqlSource[],
@@ -19,8 +27,15 @@ export async function applyAll(
     const problem = await runStatements(client, source);
     if (source.transaction) await client.query(problem === undefined ? 'commit' : 'rollback');
     if (problem !== undefined) return [problem];
+    const { rows: left } = await client.query(SESSION_SETTINGS);
+    if (left.length > 0) return left.map(({ name, setting }) => describeLeft(source, name, setting));
   }
   return [];
+}
+
+function describeLeft({ file }: SqlSource, name: string, setting: string): Problem {
+  const what = `leaves the session with ${name} = "${setting}", which also holds for later migrations`;
+  return { file, line: null, what, remedy: 'Use "set local", which ends with the transaction.' };
 }
 
 async function failedChecks(client: pg.Client, source: SqlSource): Promise<readonly Problem[]> {

@@ -65,6 +65,18 @@ describe('the committed migrations', () => {
     expect(rows).toEqual([{ half: null }]);
   });
 
+  test.each([
+    ["update pg_settings set setting = '77777' where name = 'work_mem';", 'work_mem = "77777"'],
+    ["do $$ begin execute 'set lock_timeout = 77'; end $$;", 'lock_timeout = "77"'],
+    ["do $$ begin execute 'set role pg_monitor'; end $$;", 'role = "pg_monitor"'],
+  ])('may not leave a setting in the session, as %s does', async (sql, setting) => {
+    const copy = spoil();
+    const file = copy.addMigration('more', sql);
+    expect(await linesOf(applies.evaluate({ sources: await copy.sources(), client: empty }))).toEqual([
+      `migrations/committed/${file}:null leaves the session with ${setting}, which also holds for later migrations`,
+    ]);
+  });
+
   test('have checks that can be evaluated before them', async () => {
     const copy = spoil();
     copy.addMigration('more', CHECK);

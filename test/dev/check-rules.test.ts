@@ -169,6 +169,7 @@ describe('a setting', () => {
       '"set lock_timeout',
     ],
     ['set_config for the session', "select set_config('a.b', 'x', false);", 1, '"set_config"'],
+    ['"set_config" in quotes', `select pg_catalog."set_config"('a.b', 'x', false);`, 1, '"set_config"'],
     [
       'set_config with "is_local" as a named argument',
       "do $$\nbegin\n  perform set_config('a.b',\n    'x', is_local => false);\nend\n$$;",

@@ -13,7 +13,8 @@ export interface CurrentSubject {
 
 export const currentApplies: Gate<CurrentSubject> = {
   name: 'current',
-  proves: 'current.sql applies with and without rows in the tables, and a second time changes nothing',
+  proves:
+    'current.sql applies with and without rows in the tables, changes no setting of the session, and a second time changes nothing',
   async evaluate({ sources, empty, populated }) {
     const { pending, current } = sources;
     if (!isSource(pending)) return judge(pending === null ? [] : [pending]);
@@ -36,6 +37,6 @@ export const currentApplies: Gate<CurrentSubject> = {
 /** Needs an empty database, and migrates it. */
 export const applies: Gate<DatabaseSubject> = {
   name: 'applies',
-  proves: 'the committed migrations apply to an empty database',
+  proves: 'the committed migrations apply to an empty database, and change no setting of the session',
   evaluate: async ({ sources, client }) => judge(await applyAll(client, sources.committed)),
 };

@@ -28,7 +28,7 @@ function problemsIn(tokens: readonly SqlToken[], source: SqlSource, linesBefore:
         : 'Use "set local", which ends with the transaction.';
       return [{ ...place, what: `"${quote(tokens, index)}" ${what}`, remedy }];
     }
-    if (isWord(token, 'set_config') && tokens[index + 1]?.text === '(' && !isLocal(tokens, index + 2)) {
+    if (token.value === 'set_config' && tokens[index + 1]?.text === '(' && !isLocal(tokens, index + 2)) {
       const remedy = 'Give "true" as its third argument.';
       return [{ ...place, what: `"set_config" without "true" ${what}`, remedy }];
     }
