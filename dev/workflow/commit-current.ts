@@ -1,7 +1,7 @@
 import { constants, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FilestoreError, SettingsError } from '../../src/errors.ts';
-import { recordedNameOf } from '../../src/graphile/migration-text.ts';
+import { isMigrationFile, recordedNameOf } from '../../src/graphile/migration-text.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { committedFiles, readMigrations } from './committed-files.ts';
 import { findOtherBranch } from './compare-history.ts';
@@ -111,10 +111,10 @@ function onShadowAlone(context: WorkflowContext): WorkflowContext {
 
 /** Copies the result from the copy into the folder. The migration comes first, so the change is never lost. */
 async function publish(folder: string, text: string) {
-  const known = await committedFiles(MIGRATIONS_FOLDER);
-  const filename = (await committedFiles(folder)).find((name) => !known.includes(name));
-  if (filename === undefined) throw new Error('graphile-migrate committed, but there is no new file');
-  const taken = known.find((name) => recordedNameOf(name) === recordedNameOf(filename));
+  const filename = (await committedFiles(folder)).findLast(isMigrationFile) ?? '';
+  const taken = (await committedFiles(MIGRATIONS_FOLDER)).find(
+    (name) => recordedNameOf(name) === recordedNameOf(filename),
+  );
   if (taken !== undefined) {
     throw new FilestoreError(
       'SCHEMA_CHANGE_REFUSED',

@@ -75,19 +75,22 @@ describe('during a commit', () => {
     expect(editor.read()).toBe(undone ? `--! Message: One\n\n${WAITS_IN_MAIN}` : blank);
   });
 
-  test('a file with its number, as a checkout of another branch brings it, is kept, and the commit is refused', async () => {
-    const running = await startCommit();
-    const theirs = `${numberAfterLast(1)}-theirs.sql`;
-    writeFileSync(join(copy.folder, 'migrations', 'committed', theirs), 'select 1;\n');
-    const before = migrationFiles(copy.folder);
-    await holder.end();
-    const result = await running.ended;
-    expect(result).toMatchObject({
-      exitCode: 1,
-      stderr: expect.stringContaining(
-        `SCHEMA_CHANGE_REFUSED: migrations/committed/${theirs} was added during the command, and has the number of the new migration.`,
-      ),
-    });
-    expect(migrationFiles(copy.folder)).toEqual(before);
-  });
+  test.each(['theirs', 'one'])(
+    'a file with its number and the name %s, as git brings it, is kept, and the commit is refused',
+    async (name) => {
+      const running = await startCommit();
+      const theirs = `${numberAfterLast(1)}-${name}.sql`;
+      writeFileSync(join(copy.folder, 'migrations', 'committed', theirs), 'select 1;\n');
+      const before = migrationFiles(copy.folder);
+      await holder.end();
+      const result = await running.ended;
+      expect(result).toMatchObject({
+        exitCode: 1,
+        stderr: expect.stringContaining(
+          `SCHEMA_CHANGE_REFUSED: migrations/committed/${theirs} was added during the command, and has the number of the new migration.`,
+        ),
+      });
+      expect(migrationFiles(copy.folder)).toEqual(before);
+    },
+  );
 });
