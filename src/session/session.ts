@@ -92,8 +92,11 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
   const client = new pg.Client({ ...copyOf(database.config), types: ROW_TYPES });
   // pg.defaults.binary would return values that have no parser.
   Object.assign(client, { binary: false });
-  // A lost connection rejects the current query. Without this listener, it would also end the process.
-  client.on('error', () => undefined);
+  let lost: unknown;
+  // Without this listener, a lost connection would also end the process. Its first error says why.
+  client.on('error', (error) => {
+    lost ??= error;
+  });
   // end() would wait for the server, and would never settle the promise of an unfinished connect().
   const abandon = () => {
     client.connection.stream.destroy(new Error('Connection terminated by this side'));
@@ -117,7 +120,11 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
   // independently.
   let last: Promise<unknown> = Promise.resolve();
   const query: Session['query'] = <Row extends pg.QueryResultRow>(text: string) => {
-    const result = last.then(() => client.query<Row>(text));
+    const result = last
+      .then(() => client.query<Row>(text))
+      .catch((error) => {
+        throw isConnectionLoss(error) ? (lost ?? error) : error;
+      });
     last = result.catch(() => undefined);
     return result;
   };

@@ -4,6 +4,7 @@ import { assertMigrated, migrationStatus, runMigrations, verifySchema } from '..
 import { withSession } from '../../src/session/session.ts';
 import { resolveDatabase } from '../../src/settings/database.ts';
 import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
+import { until } from '../support/until.ts';
 
 const database = databaseForFile();
 const NO_DATABASE_HERE = { DATABASE_URL: 'postgres://nowhere.invalid/app' };
@@ -97,20 +98,27 @@ describe('refused is', () => {
   });
 });
 
-test('a session that the server ends by a setting of the role is lost, and the error names the setting', async ({
-  skip,
-}) => {
-  const ask = withSession(resolveDatabase({ connectionString: database().url }), async (session) => {
-    const known = await session.query("select current_setting('transaction_timeout', true) as value");
-    skip(known.rows[0]?.value === null, 'this server has no transaction_timeout');
-    await session.query("set transaction_timeout = '1ms'");
-    await session.query('select pg_sleep(60)');
-  });
-  await expect(ask).rejects.toMatchObject({
-    code: 'CONNECTION_LOST',
-    message: expect.stringContaining('Set transaction_timeout of the role or database to 0.'),
-  });
-});
+test.for([
+  ['transaction_timeout', 'begin'],
+  ['idle_in_transaction_session_timeout', 'begin'],
+  ['idle_session_timeout', ''],
+])(
+  'a session that %s of the role ends is lost, and the error names the setting',
+  async ([name, begin], { skip }) => {
+    const [known] = await database().query(`select current_setting('${name}', true) as value`);
+    skip(known?.value === null, `this server has no ${name}`);
+    const ask = withSession(resolveDatabase({ connectionString: database().url }), async (session) => {
+      await session.query(`${begin}; set ${name} = '1ms'`);
+      const process = `select from pg_stat_activity where pid = ${session.announcedPid}`;
+      await until(async () => (await database().query(process)).length === 0);
+      await session.query('select');
+    });
+    await expect(ask).rejects.toMatchObject({
+      code: 'CONNECTION_LOST',
+      message: expect.stringContaining(`Set ${name} of the role or database to 0.`),
+    });
+  },
+);
 
 /** By the type's id: what programs do to keep numbers exact, or text unchanged. */
 const PARSERS: readonly (readonly [string, number, (text: string) => unknown])[] = [
