@@ -88,17 +88,18 @@ function createPool(): Pool {
 
 /** A pool whose connection errors name the database and the remedy, also those of its own `query`. */
 class ServicePool extends pg.Pool {
-  constructor(
-    config: PoolConfig,
-    private readonly database: Database,
-  ) {
+  // Not shown by a log of the pool: it has the password.
+  readonly #database: Database;
+
+  constructor(config: PoolConfig, database: Database) {
     super(config);
+    this.#database = database;
   }
 
   override connect(): Promise<PoolClient>;
   override connect(callback: Connected): void;
   override connect(callback?: Connected): Promise<PoolClient> | undefined {
-    const nameError = (cause: unknown) => connectionError(this.database, cause);
+    const nameError = (cause: unknown) => connectionError(this.#database, cause);
     if (callback === undefined) {
       return super.connect().catch((cause) => {
         throw nameError(cause);

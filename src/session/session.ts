@@ -99,7 +99,10 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
   });
   // end() would wait for the server, and would never settle the promise of an unfinished connect().
   const abandon = () => {
-    client.connection.stream.destroy(new Error('Connection terminated by this side'));
+    const { stream } = client.connection;
+    // pg listens only after it has begun to connect.
+    stream.on('error', () => undefined);
+    stream.destroy(new Error('Connection terminated by this side'));
   };
   signal?.addEventListener('abort', abandon, { once: true });
   await client

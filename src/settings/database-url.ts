@@ -86,7 +86,9 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
   const host = parameters.get('host') ?? decode(variable, 'host', url.hostname).replace(/^\[(.*)\]$/, '$1');
   if (host.includes(',')) refuseSeveralHosts(variable);
   if (url.port !== '' && parameters.has('port')) refuseTwice(variable, 'port');
-  const port = readPort(variable, url.port === '' ? parameters.get('port') : url.port);
+  const ownPort = url.port === '' ? parameters.get('port') : url.port;
+  // Read here, because pg ends the process for a PGPORT that is not a number.
+  const port = ownPort === undefined ? readPort('PGPORT', process.env.PGPORT) : readPort(variable, ownPort);
   const user = decode(variable, 'user name', url.username);
   const password = decode(variable, 'password', url.password);
   const tls = readTls(variable, parameters);
@@ -191,7 +193,7 @@ function refuseSeveralHosts(variable: string): never {
 }
 
 function readPort(variable: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
+  if (text === undefined || (variable === 'PGPORT' && text === '')) return undefined;
   const port = Number(text);
   if (!/^\d+$/.test(text) || port < 1 || port > 65_535) {
     refuse(variable, `The port in ${variable} is not a number from 1 to 65535. Correct it.`);

@@ -35,6 +35,13 @@ describe('the database can be given', () => {
     expect(await runMigrations(options)).toMatchObject({ database: parts().database });
   });
 
+  test("as pg's options, and a port that is none does not end the process", async () => {
+    const connection = { ...parts(), host: '127.0.0.1', port: 99_999 };
+    await expect(runMigrations({ connection, settings: { connectWaitMs: 0 } })).rejects.toMatchObject({
+      code: 'CONNECTION_FAILED',
+    });
+  });
+
   test("as pg's options with a URL, which has precedence over the other members", async () => {
     const connection = { connectionString: database().url, host: 'nowhere.invalid', ssl: false };
     expect(await runMigrations({ connection })).toMatchObject({ database: parts().database });

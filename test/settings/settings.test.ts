@@ -95,6 +95,18 @@ describe('the database URL', () => {
     }
   });
 
+  test('gets a missing port from PGPORT, which is refused and not quoted if it is no port', () => {
+    vi.stubEnv('PGPORT', '6432');
+    expect(serviceConnection({ DATABASE_URL: 'postgres://host/db' })).toMatchObject({ port: 6432 });
+    for (const port of ['postgres://u:hunter2@h', '99999']) {
+      vi.stubEnv('PGPORT', port);
+      expect(String(refusalOf('postgres://host/db'))).toMatch(
+        /The port in PGPORT is not a number from 1 to 65535/,
+      );
+      expect(serviceConnection({ DATABASE_URL: 'postgres://host:1/db' })).toMatchObject({ port: 1 });
+    }
+  });
+
   test('is refused with PGREPLICATION, which no query works with', () => {
     vi.stubEnv('PGREPLICATION', 'true');
     const connection = serviceConnection({ DATABASE_URL: URL_1 });
