@@ -1,5 +1,5 @@
 --! Previous: sha1:34ef09fc1cb3a3ea3b7395611735769900e416ed
---! Hash: sha1:433f18f2099e179a07aa84d830c71f8323bd2808
+--! Hash: sha1:674e33dda8ce78aa635e831980fdda75a0207135
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -48,6 +48,7 @@ declare
     list_unseen,
     location_uri,
     move_progress,
+    move_slot,
     move_steps,
     move_subscription,
     node_at,

@@ -1,5 +1,5 @@
---! Previous: sha1:433f18f2099e179a07aa84d830c71f8323bd2808
---! Hash: sha1:a5228c717e69bdd637b0e612ca249adcbc5f5682
+--! Previous: sha1:674e33dda8ce78aa635e831980fdda75a0207135
+--! Hash: sha1:275e4c82e62bf461ebe79e1fa4f5aeb2581b7ce8
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:a5228c717e69bdd637b0e612ca249adcbc5f5682
---! Hash: sha1:4949a283b69da7388e111ec0c878e8f4802b573b
+--! Previous: sha1:275e4c82e62bf461ebe79e1fa4f5aeb2581b7ce8
+--! Hash: sha1:40aba65227fcd21c6e86cf5a6e43bf56f5f0d42e
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -90,6 +90,25 @@ comment on function filestore.mount_schema() is
 
 revoke all on function filestore.mount_schema() from public;
 --! EndIncluded functions/mount_schema.sql
+--! Included functions/move_slot.sql
+create or replace function filestore.move_slot(move_id bigint)
+returns name
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Slots belong to the server, and two of its databases can have moves with the same id.
+  return format('filestore_move_%s_%s', move_id, (select d.oid from pg_database d where d.datname = current_database()));
+end
+$$;
+
+comment on function filestore.move_slot(bigint) is
+  'Internal: The name of the replication slot for a move from this database.';
+
+revoke all on function filestore.move_slot(bigint) from public;
+--! EndIncluded functions/move_slot.sql
+
 --! Included functions/move_subscription.sql
 create or replace function filestore.move_subscription(move_id bigint)
 returns name
@@ -359,6 +378,7 @@ begin
     'move',   move.id,
     'source', own,
     'target', target,
+    'slot',   filestore.move_slot(move.id),
     'schema', filestore.mount_schema(),
     'mount',  to_jsonb(mount)
   );
@@ -420,7 +440,10 @@ begin
   else
     perform filestore.require_place(mount);
   end if;
-  return format('create subscription filestore_move_%1$s connection ''host=... dbname=... user=... password=...'' publication filestore_move_%1$s', move.id);
+  return format(
+    'create subscription filestore_move_%1$s connection ''host=... dbname=... user=... password=...'' publication filestore_move_%1$s with (slot_name = %2$L)',
+    move.id, ticket ->> 'slot'
+  );
 end
 $$;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:4949a283b69da7388e111ec0c878e8f4802b573b
---! Hash: sha1:72d42e9ab32988e94333eee197944fc8c7e0a974
+--! Previous: sha1:40aba65227fcd21c6e86cf5a6e43bf56f5f0d42e
+--! Hash: sha1:da9db11336d938b191258da3c754dd2b5173e71a
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -49,14 +49,15 @@ begin
   select pg_wal_lsn_diff(pg_current_wal_lsn(), s.confirmed_flush_lsn)
   into behind
   from pg_replication_slots s
-  where s.slot_name = format('filestore_move_%s', move.id)
+  where s.slot_name = filestore.move_slot(move.id)
+    and s.database = current_database()
     and s.active;
   if behind is null or behind > largest then
     raise exception 'the target of mount "%" %', move.mount_key,
       coalesce(format('is %s bytes of log behind', behind), 'does not read the log')
       using errcode    = 'FS409',
             constraint = 'moves_behind_check',
-            hint       = format('Wait until slot filestore_move_%s is active and less than %s bytes behind. If it does not advance, see the log of the target.', move.id, largest);
+            hint       = format('Wait until slot %s is active and less than %s bytes behind. If it does not advance, see the log of the target.', filestore.move_slot(move.id), largest);
   end if;
 end
 $$;
@@ -640,7 +641,8 @@ begin
            when not s.active then 'the target does not read the log: see its server''s log' end
     into bytes_behind, problem
     from pg_replication_slots s
-    where s.slot_name = publication;
+    where s.slot_name = filestore.move_slot(move.id)
+      and s.database = current_database();
     if not exists (select from pg_publication p where p.pubname = publication) and move.step <> 'cancelling' then
       problem := 'the publication was dropped: take the move back';
     elsif move.timeline is distinct from filestore.server_timeline() then

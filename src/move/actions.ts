@@ -31,7 +31,7 @@ export const ACTIONS: Readonly<Record<SingleAction, (scene: MoveScene) => Promis
     await scene.target.rows(callOf('accept_move', await readTicket(scene)));
   },
   async subscribe(scene) {
-    await createSubscription(scene, String((await readTicket(scene)).move));
+    await createSubscription(scene, await readTicket(scene));
   },
   async receive(scene) {
     const late = await scene.target.ask<Receipt>(callOf('prove_mount', scene.mountKey));

@@ -47,7 +47,7 @@ const ON_SOURCE = `${OWNER}
       select from pg_stat_replication r
       where r.flush_lsn is null and not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')
     ), 'the role sees how far standbys are', format('grant pg_monitor to %I', current_user)
-  union all select r.rolreplication or r.rolsuper, 'the role may drop a slot that a killed target leaves',
+  union all select r.rolreplication or r.rolsuper, 'the role may create the slot of the move',
     format('alter role %I replication', current_user) from pg_roles r where r.rolname = current_user`;
 
 const onTarget = (hasPassword: boolean) => `${OWNER}

@@ -69,7 +69,7 @@ function goOn({ move: away }: SideState, { move }: SideState): Decision {
   }
   switch (here.step) {
     case 'accepted':
-      if (here.subscription === null) return { action: 'subscribe' };
+      if (!here.isSubscribed) return { action: 'subscribe' };
       // The mark comes after the copy, so that little is newer than it at the cut-over.
       if (away?.step === 'copying' && (here.tablesCopied ?? 0) < PUBLISHED_TABLES) return { action: 'copy' };
       return { action: away?.step === 'proved' ? 'prove target' : 'prove source' };

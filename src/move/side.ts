@@ -33,6 +33,8 @@ export interface MoveRow {
   readonly attempt: number;
   /** Name of this server's subscription to it. */
   readonly subscription: string | null;
+  /** Whether it lists the tables of the publication. */
+  readonly isSubscribed: boolean;
   /** What the server waits for or complains about. */
   readonly problem: string | null;
   /** Changes while the copy advances. */
@@ -133,6 +135,10 @@ function stateOf(mountKey: string): string {
       'target', m.target_number,
       'attempt', m.attempt,
       'subscription', filestore.move_subscription(m.id),
+      'isSubscribed', exists (
+        select from pg_subscription_rel r join pg_subscription s on s.oid = r.srsubid
+        where s.subname = filestore.move_subscription(m.id)
+      ),
       'problem', p.problem,
       'progress', concat_ws(' ', m.step, m.mark, p.tables_copied, p.copied_rows, cardinality(m.writers), (
         select sum(pg_relation_size(c.oid)) from pg_class c
@@ -145,7 +151,7 @@ function stateOf(mountKey: string): string {
       'tablesCopied', p.tables_copied,
       'bytesBehind', p.bytes_behind,
       'confirmed', (
-        select s.confirmed_flush_lsn::text from pg_replication_slots s where s.slot_name = format('filestore_move_%s', m.id)
+        select s.confirmed_flush_lsn::text from pg_replication_slots s where s.slot_name = filestore.move_slot(m.id) and s.database = current_database()
       ),
       'expectedPauseMs', ${MS('p.expected_pause')}
     ) end

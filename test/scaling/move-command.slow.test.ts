@@ -166,7 +166,7 @@ describe('a move goes on', () => {
       if (step === 'Publishing the mount') kill('SIGINT');
     });
     await onSource(
-      `select pg_create_logical_replication_slot('filestore_move_${await moveIdOf('slot-left')}', 'pgoutput')`,
+      `select pg_create_logical_replication_slot(filestore.move_slot(${await moveIdOf('slot-left')}), 'pgoutput')`,
     );
     const result = await move('slot-left');
     expect(result, result.output).toMatchObject({ exitCode: 0 });
@@ -179,7 +179,7 @@ describe('a move goes on', () => {
     await expect
       .poll(() => onSource('select from pg_replication_slots where active'), { timeout: 20_000 })
       .toEqual([]);
-    await onSource(`select pg_drop_replication_slot('filestore_move_${id}')`);
+    await onSource(`select pg_drop_replication_slot(filestore.move_slot(${id}))`);
     const back = await move('slot-gone', '--back');
     expect(back, back.output).toMatchObject({ exitCode: 0 });
     expect(await on('target', 'select from pg_subscription')).toEqual([]);

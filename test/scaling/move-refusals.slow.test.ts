@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCli } from '../support/command-line/command-line.ts';
 import { commandMoves } from './command-moves.ts';
@@ -48,7 +50,7 @@ describe('a move that cannot begin', () => {
     expect(await on('source', "select from filestore.moves where mount_key = 'keyed'")).toEqual([]);
   }, 60_000);
 
-  test('says that the target cannot read the source, and not that its own connection is lost', async () => {
+  test('says that the target cannot read the source, writes no password to its log, and goes on with another URL', async () => {
     await fill('unread');
     const url = new URL(servers.source.url);
     url.password = 'hunter2';
@@ -56,8 +58,12 @@ describe('a move that cannot begin', () => {
       env: { ...env(), READER_URL: url.href },
     });
     expect(result).toMatchObject({ exitCode: 1, stderr: expect.stringMatching(/MOVE_FAILED.*--from/) });
-    expect(result.output).not.toContain('hunter2');
-    expect(await move('unread', '--back')).toMatchObject({ exitCode: 0 });
+    const log = readFileSync(join(servers.target.server.folder, 'postgres.log'), 'utf8');
+    expect(log).toContain('could not connect to the publisher');
+    expect(result.output + log).not.toContain('hunter2');
+    expect(await on('target', 'select from pg_subscription')).toEqual([]);
+    expect(await on('source', 'select from pg_replication_slots')).toEqual([]);
+    expect(await move('unread')).toMatchObject({ exitCode: 0 });
   }, 60_000);
 });
 
@@ -100,7 +106,7 @@ describe('a dry run', () => {
     expect(await on('source', 'select from filestore.moves where finished_at is null')).toEqual([]);
   }, 60_000);
 
-  test('names what the role lacks that would drop a slot on the source', async () => {
+  test('names what the role lacks that creates the slot on the source', async () => {
     await fill('unable');
     const owner = new URL(servers.source.url).username;
     const role = 'runs\n\u001b[2Jmoves';
@@ -120,7 +126,7 @@ describe('a dry run', () => {
     );
     expect(result.exitCode).toBe(1);
     expect(result.stdout.match(/MISSING.*/g)).toEqual([
-      'MISSING  source: the role may drop a slot that a killed target leaves. alter role "runs\\u000a\\u001b[2Jmoves" replication',
+      'MISSING  source: the role may create the slot of the move. alter role "runs\\u000a\\u001b[2Jmoves" replication',
     ]);
     expect(result.output).not.toContain('hunter2');
   }, 60_000);

@@ -119,7 +119,9 @@ async function rowsOf(client: pg.Client, statement: string): Promise<readonly st
 /** The document's move has the number of the first one. */
 function withReceipts(text: string, printed: Printed): string {
   const [, move = '1099511627777'] = /"move":(\d+)/.exec(printed.get('start_move') ?? '') ?? [];
+  const [, slot = ''] = /"slot":"(\w+)"/.exec(printed.get('start_move') ?? '') ?? [];
   return text
+    .replaceAll('filestore_move_1099511627777_16384', slot)
     .replaceAll('1099511627777', move)
     .replaceAll(/<(\w+)>/g, (_, name: string) => (printed.get(name) ?? '').replaceAll("'", "''"));
 }

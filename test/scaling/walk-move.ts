@@ -42,9 +42,13 @@ export class MoveWalk {
     return this.#receipts;
   }
 
-  /** Name of the publication, subscription and slot. */
+  /** Name of the publication and subscription. */
   get name(): string {
     return `filestore_move_${this.#receipts.ticket?.move}`;
+  }
+
+  get slot(): string {
+    return String(this.#receipts.ticket?.slot);
   }
 
   async to(last: Step): Promise<this> {
@@ -64,12 +68,12 @@ export class MoveWalk {
   async subscribe({ copyData = true, from = this.source } = {}): Promise<void> {
     const { server } = this.databases;
     // Two databases of one server would wait for each other, if the subscription created its slot.
-    await this.source.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [this.name]);
+    await this.source.query("select pg_create_logical_replication_slot($1, 'pgoutput')", [this.slot]);
     await this.target.query(
       `create subscription ${this.name}
        connection 'host=${server.host} port=${server.port} dbname=${from.name} user=postgres password=${new URL(server.url).password}'
        publication ${this.name}
-       with (create_slot = false, copy_data = ${copyData})`,
+       with (create_slot = false, slot_name = '${this.slot}', copy_data = ${copyData})`,
     );
   }
 
@@ -172,7 +176,7 @@ export class MoveWalk {
   async #dropSlot(): Promise<void> {
     await this.source.query(
       'select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1',
-      [this.name],
+      [this.slot],
     );
   }
 }

@@ -94,6 +94,7 @@ const CALLS: Readonly<Record<string, string>> = {
   mount_place: `filestore.mount_place('local', '/main')`,
   move_node: `filestore.move_node(${DOCS}, new_name => 'papers')`,
   move_progress: `filestore.move_progress(null)`,
+  move_slot: `filestore.move_slot(1)`,
   move_steps: `filestore.move_steps()`,
   move_subscription: `filestore.move_subscription(1)`,
   moving_mounts: `filestore.moving_mounts(true)`,
