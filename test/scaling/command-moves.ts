@@ -57,9 +57,9 @@ export function commandMoves(servers: () => TwoServers) {
   async function expectMoved(key: string, nodes: number | undefined): Promise<void> {
     expect([await nodesOn('source', key), await nodesOn('target', key)]).toEqual([0, nodes]);
     expect(await holdersOf(key)).toEqual(['target']);
-    expect(await on('source', 'select from pg_publication')).toEqual([]);
-    expect(await on('source', 'select from pg_replication_slots')).toEqual([]);
-    expect(await on('target', 'select from pg_subscription')).toEqual([]);
+    expect(await on('source', 'select pubname from pg_publication')).toEqual([]);
+    expect(await on('source', 'select slot_name, active from pg_replication_slots')).toEqual([]);
+    expect(await on('target', 'select subname from pg_subscription')).toEqual([]);
     for (const server of ['source', 'target'] as const) {
       expect(await on(server, 'select * from filestore.check_integrity()')).toEqual([]);
     }

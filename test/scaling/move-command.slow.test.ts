@@ -163,7 +163,7 @@ describe('a move goes on', () => {
     await fill('slot-left');
     const nodes = await nodesOn('source', 'slot-left');
     await runAndDisturb('slot-left', new Set(), (step, kill) => {
-      if (step === 'Publishing the mount') kill('SIGINT');
+      if (step === 'The target accepts the mount') kill('SIGINT');
     });
     await onSource(
       `select pg_create_logical_replication_slot(filestore.move_slot(${await moveIdOf('slot-left')}), 'pgoutput')`,
