@@ -1,11 +1,12 @@
-import pg, { type Pool, type PoolClient, type PoolConfig } from 'pg';
+import type { Pool, PoolClient } from 'pg';
 import { FilestoreError } from '../errors.ts';
-import { connectionError } from '../session/connection-error.ts';
 import { watchSilence } from '../session/silence.mjs';
-import { type Database, databaseOf, poolConfig } from '../settings/database.ts';
+import { databaseOf, poolConfig } from '../settings/database.ts';
 import { missingUrlError, poolSettings, serviceConnection } from '../settings/settings.ts';
 import { paragraph } from '../text.ts';
+import { lossNamer } from './lost-connections.ts';
 import { OvertakenStatements } from './overtaken-statements.ts';
+import { ServicePool } from './service-pool.ts';
 
 /** The schema of this package. SQL writes it before each name. */
 export const POSTGRES_SCHEMA = 'filestore';
@@ -25,7 +26,8 @@ export function getPool(): Pool {
 
 /**
  * A connection of the pool. Return it with `release()`, or use {@link withConnection}, which does.
- * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses.
+ * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses, when no connection
+ * of the pool gets free in time, or when {@link closePool} is called.
  */
 export async function getClient(): Promise<PoolClient> {
   return getPool().connect();
@@ -52,7 +54,10 @@ export async function withConnection<T>(work: (client: PoolClient) => Promise<T>
   }
 }
 
-/** Closes the pool once its connections are returned. The next call of {@link getPool} creates a new one. */
+/**
+ * Closes the pool once its connections are returned. Callers that wait for one get `CONNECTION_FAILED`.
+ * The next call of {@link getPool} creates a new pool.
+ */
 export async function closePool(): Promise<void> {
   const closing = pool;
   pool = undefined;
@@ -64,19 +69,17 @@ function createPool(): Pool {
   const connection = serviceConnection();
   if (connection === undefined) throw missingUrlError('a service needs one.');
   const config = poolConfig(connection);
-  const created = new ServicePool(
-    { ...config, max, idleTimeoutMillis: idleTimeoutMs },
-    databaseOf(connection),
-  );
+  const database = databaseOf(connection);
+  const created = new ServicePool({ ...config, max, idleTimeoutMillis: idleTimeoutMs }, database);
   const statements = new OvertakenStatements();
   // Without listeners, a connection that the server closes would end the process: the pool listens to idle
-  // ones only, and emits their errors. Queries on a lost connection are still rejected.
+  // ones only, and emits their errors.
   created.on('connect', (client) => {
     // pg.defaults.binary would return values that the parsers of the pool do not get.
     Object.assign(client, { binary: false });
-    client.on('error', () => undefined);
+    const nameLoss = lossNamer(client, database);
     watchSilence(client, config);
-    statements.watch(client);
+    statements.watch(client, nameLoss);
   });
   created.on('error', () => undefined);
   // The next caller would be in the transaction of this one. The pool forgets a client that ends.
@@ -85,29 +88,3 @@ function createPool(): Pool {
   });
   return created;
 }
-
-/** A pool whose connection errors name the database and the remedy, also those of its own `query`. */
-class ServicePool extends pg.Pool {
-  // Not shown by a log of the pool: it has the password.
-  readonly #database: Database;
-
-  constructor(config: PoolConfig, database: Database) {
-    super(config);
-    this.#database = database;
-  }
-
-  override connect(): Promise<PoolClient>;
-  override connect(callback: Connected): void;
-  override connect(callback?: Connected): Promise<PoolClient> | undefined {
-    const nameError = (cause: unknown) => connectionError(this.#database, cause);
-    if (callback === undefined) {
-      return super.connect().catch((cause) => {
-        throw nameError(cause);
-      });
-    }
-    super.connect((cause, client, done) => callback(cause && nameError(cause), client, done));
-    return undefined;
-  }
-}
-
-type Connected = Parameters<Pool['connect']>[0];

@@ -27,8 +27,11 @@ export class OvertakenStatements {
     return this.#outdated.has(client);
   }
 
-  /** For a new client of the pool. */
-  watch(client: PoolClient): void {
+  /**
+   * For a new client of the pool.
+   * @param nameError Turns an error of a statement into the one for its caller.
+   */
+  watch(client: PoolClient, nameError: (error: unknown) => unknown): void {
     const run = client.query.bind(client) as Run;
     const runTwice = async (statement: unknown, values: unknown) => {
       try {
@@ -46,7 +49,9 @@ export class OvertakenStatements {
         return run(statement, values, callback);
       }
       const done = typeof values === 'function' ? (values as Callback) : callback;
-      const answer = runTwice(statement, typeof values === 'function' ? undefined : values);
+      const answer = runTwice(statement, typeof values === 'function' ? undefined : values).catch((error) => {
+        throw nameError(error);
+      });
       return done === undefined ? answer : answer.then((result) => done(null, result), done);
     };
     client.query = query as PoolClient['query'];

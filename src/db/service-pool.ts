@@ -1,0 +1,71 @@
+import pg, { type Pool, type PoolClient, type PoolConfig } from 'pg';
+import { FilestoreError } from '../errors.ts';
+import { connectionError } from '../session/connection-error.ts';
+import type { Database } from '../settings/database.ts';
+import { paragraph } from '../text.ts';
+
+type Connected = Parameters<Pool['connect']>[0];
+
+/** A pool whose errors without a connection name the database and the remedy, also those of its own `query`. */
+export class ServicePool extends pg.Pool {
+  // Not shown by a log of the pool: it has the password.
+  readonly #database: Database;
+  /** Refuse the callers that have no connection yet. pg would let them wait until their time is over. */
+  readonly #waiting = new Set<() => void>();
+
+  constructor(config: PoolConfig, database: Database) {
+    super(config);
+    this.#database = database;
+  }
+
+  override connect(): Promise<PoolClient>;
+  override connect(callback: Connected): void;
+  override connect(callback?: Connected): Promise<PoolClient> | undefined {
+    if (callback !== undefined) {
+      this.#connect(callback);
+      return undefined;
+    }
+    return new Promise((resolve, reject) => {
+      this.#connect((error, client) => (client === undefined ? reject(error) : resolve(client)));
+    });
+  }
+
+  override end(): Promise<void>;
+  override end(callback: () => void): void;
+  override end(callback?: () => void): Promise<void> | undefined {
+    for (const refuse of this.#waiting) refuse();
+    if (callback === undefined) return super.end();
+    super.end(callback);
+    return undefined;
+  }
+
+  #connect(callback: Connected): void {
+    const refuse = () => {
+      this.#waiting.delete(refuse);
+      callback(this.#closedError(), undefined, () => undefined);
+    };
+    this.#waiting.add(refuse);
+    super.connect((cause, client, done) => {
+      if (this.#waiting.delete(refuse)) callback(cause && this.#nameError(cause), client, done);
+      // It was refused before.
+      else client?.release();
+    });
+  }
+
+  #nameError(cause: Error): FilestoreError {
+    if (cause.message.startsWith('Cannot use a pool after')) return this.#closedError(cause);
+    if (!cause.message.startsWith('timeout exceeded')) return connectionError(this.#database, cause);
+    const { max, connectionTimeoutMillis } = this.options;
+    const message = paragraph(
+      `All connections to ${this.#database.where} are in use (at most ${max}), and none was returned within`,
+      `${connectionTimeoutMillis} ms. Return each connection, do not take a second one while you have one,`,
+      'or raise FILESTORE_PGPOOL_MAX.',
+    );
+    return new FilestoreError('CONNECTION_FAILED', message, { cause });
+  }
+
+  #closedError(cause?: Error): FilestoreError {
+    const message = `The pool of ${this.#database.where} was closed. Call getPool() for a new one.`;
+    return new FilestoreError('CONNECTION_FAILED', message, { cause });
+  }
+}

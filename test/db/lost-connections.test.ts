@@ -1,0 +1,113 @@
+import type { PoolClient } from 'pg';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { closePool, getClient, getPool, withTransaction } from '../../src/index.ts';
+import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
+import { until } from '../support/until.ts';
+
+const database = databaseForFile();
+
+beforeEach(() => {
+  vi.stubEnv('FILESTORE_DATABASE_URL', database().url);
+  vi.stubEnv('FILESTORE_PGPOOL_MAX', '1');
+});
+afterEach(async () => {
+  await closePool();
+  vi.unstubAllEnvs();
+});
+
+const ended = (client: PoolClient) => new Promise<void>((resolve) => client.once('end', () => resolve()));
+
+test.each<[string, string, (client: PoolClient) => Promise<unknown>]>([
+  [
+    'by the limit of idle transactions',
+    '25P03',
+    (client) => client.query("set local idle_in_transaction_session_timeout = '50ms'"),
+  ],
+  [
+    'by an administrator',
+    '57P01',
+    async (client) => {
+      const { rows } = await client.query('select pg_backend_pid() as pid');
+      await asAdmin((admin) => admin.query('select pg_terminate_backend($1, 5000)', [rows[0].pid]));
+    },
+  ],
+])(
+  'a session that is ended between two statements %s is CONNECTION_LOST, with %s as cause',
+  async (_, code, end) => {
+    const lost = {
+      code: 'CONNECTION_LOST',
+      message: expect.stringMatching(
+        /^The connection to database ".*" on .* was lost: terminating connection .*Repeat/,
+      ),
+      cause: { code },
+    };
+    const work = withTransaction(async (client) => {
+      const gone = ended(client);
+      await end(client);
+      await gone;
+      await expect(client.query('select 1')).rejects.toMatchObject(lost);
+      await new Promise<void>((resolve) => {
+        client.query('select 1', (error) => {
+          expect(error).toMatchObject(lost);
+          resolve();
+        });
+      });
+      return 'done';
+    });
+    await expect(work).rejects.toMatchObject(lost);
+    expect(await withTransaction(async () => 'next')).toBe('next');
+  },
+);
+
+test('a session that is ended during a statement has the error of the server', async () => {
+  const work = withTransaction((client) => client.query('select pg_terminate_backend(pg_backend_pid())'));
+  await expect(work).rejects.toMatchObject({ code: '57P01' });
+});
+
+test('a pool whose connections are all in use says so, also to its own query, and how to change it', async () => {
+  vi.stubEnv('FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', '50');
+  const client = await getClient();
+  for (const call of [
+    () => getClient(),
+    () => getPool().query('select 1'),
+    () => withTransaction(async () => 1),
+  ]) {
+    await expect(call()).rejects.toMatchObject({
+      code: 'CONNECTION_FAILED',
+      message: expect.stringMatching(
+        /^All connections .*at most 1.* none was returned within 50 ms\..*FILESTORE_PGPOOL_MAX/,
+      ),
+    });
+  }
+  client.release();
+  await expect(getPool().query('select 1')).resolves.toMatchObject({ rowCount: 1 });
+});
+
+test('closePool refuses callers that wait for a connection, and waits for those that have one', async () => {
+  vi.stubEnv('FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', '2000');
+  const client = await getClient();
+  const pool = getPool();
+  const waiting = Promise.allSettled([getClient(), pool.query('select 1')]);
+  await until(() => pool.waitingCount === 2);
+  const closing = closePool();
+  const refused = {
+    status: 'rejected',
+    reason: {
+      code: 'CONNECTION_FAILED',
+      message: expect.stringMatching(/^The pool .* was closed\..*getPool/),
+    },
+  };
+  expect(await waiting).toMatchObject([refused, refused]);
+  await expect(client.query('select 1')).resolves.toMatchObject({ rowCount: 1 });
+  client.release();
+  await closing;
+  // pg's own time limit for them is over later, and changes nothing.
+  await until(() => pool.waitingCount === 0);
+  await expect(pool.query('select 1')).rejects.toMatchObject(refused.reason);
+});
+
+test('a pool keeps the description of its database when the variable is gone', async () => {
+  await getPool().query('select 1');
+  vi.stubEnv('FILESTORE_DATABASE_URL', '');
+  expect(await withTransaction(async () => 'done')).toBe('done');
+});
