@@ -67,6 +67,28 @@ export class TransactionWatch {
   };
 }
 
+/** The watches of savepoints, so that nested ones of a client share one: Node warns at 11 listeners. */
+const shared = new WeakMap<ClientBase, { readonly watch: TransactionWatch; users: number }>();
+
+/** Runs `work` with a watch that all callers on the client share in the meantime. */
+export async function withSharedWatch<T>(
+  client: ClientBase,
+  work: (watch: TransactionWatch) => Promise<T>,
+): Promise<T> {
+  const entry = shared.get(client) ?? { watch: new TransactionWatch(client), users: 0 };
+  shared.set(client, entry);
+  entry.users += 1;
+  try {
+    return await work(entry.watch);
+  } finally {
+    entry.users -= 1;
+    if (entry.users === 0) {
+      shared.delete(client);
+      entry.watch.end();
+    }
+  }
+}
+
 /** The text that the server answers now. pg has no public property for it. */
 function textAtWork(client: ClientBase): string {
   const { _activeQuery: query } = client as { readonly _activeQuery?: { readonly text?: string } | null };

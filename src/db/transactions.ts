@@ -4,7 +4,7 @@ import { codeOf, FilestoreError, hasCode, SettingsError } from '../errors.ts';
 import { paragraph } from '../text.ts';
 import { withConnection } from './client.ts';
 import { isOvertaken } from './overtaken-statements.ts';
-import { TransactionWatch } from './transaction-watch.ts';
+import { TransactionWatch, withSharedWatch } from './transaction-watch.ts';
 
 /** How {@link withTransaction} runs. */
 export interface TransactionOptions {
@@ -76,22 +76,21 @@ export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T
   // A separate name, so that the end of another savepoint on this client does not end this one.
   const savepoint = `"filestore ${randomUUID()}"`;
   await client.query(`savepoint ${savepoint}`);
-  const watch = new TransactionWatch(client);
-  try {
-    const result = await work();
-    await client.query(`release savepoint ${savepoint}`).catch((error: unknown) => {
-      throw codeOf(error) === IN_ABORTED_TRANSACTION
-        ? caughtError('withSavepoint', watch.abortedBy())
-        : error;
-    });
-    return result;
-  } catch (error) {
-    // It fails only if the connection or the transaction is lost, and then so does the commit.
-    await client.query(`rollback to savepoint ${savepoint}`).catch(() => undefined);
-    throw error;
-  } finally {
-    watch.end();
-  }
+  return withSharedWatch(client, async (watch) => {
+    try {
+      const result = await work();
+      await client.query(`release savepoint ${savepoint}`).catch((error: unknown) => {
+        throw codeOf(error) === IN_ABORTED_TRANSACTION
+          ? caughtError('withSavepoint', watch.abortedBy())
+          : error;
+      });
+      return result;
+    } catch (error) {
+      // It fails only if the connection or the transaction is lost, and then so does the commit.
+      await client.query(`rollback to savepoint ${savepoint}`).catch(() => undefined);
+      throw error;
+    }
+  });
 }
 
 async function runTransaction<T>(

@@ -130,6 +130,18 @@ describe('withSavepoint', () => {
     expect(await names()).toEqual(['outer', 'outer too', 'taken']);
   });
 
+  test('may be nested deeply without more listeners on the connection', async () => {
+    const nest = async (client: PoolClient, depth: number): Promise<number> =>
+      depth === 0
+        ? client.connection.listenerCount('readyForQuery')
+        : withSavepoint(client, () => nest(client, depth - 1));
+    const [before, flat, deep, after] = await withTransaction(async (client) => {
+      const counts = [await nest(client, 0), await nest(client, 1), await nest(client, 12)];
+      return [...counts, await nest(client, 0)];
+    });
+    expect([deep, after]).toEqual([flat, before]);
+  });
+
   test('throws if its work caught a refusal, since that work is undone', async () => {
     const caught = await withTransaction(async (client) => {
       const work = withSavepoint(client, async () => {
