@@ -54,6 +54,8 @@ select filestore.directory_totals(d.id) from filestore.nodes d where d.path = '1
 
 select filestore.list_totals(array(select d.id from filestore.nodes d where d.depth < 2));
 
+select filestore.real_depths(array(select d.id from filestore.nodes d where d.directory_path is not null));
+
 -- Change, move, copy.
 select filestore.merge_metadata(n.id, '{"a": 1}', '{number}') from filestore.nodes n where n.path = '1/2/1.bin';
 

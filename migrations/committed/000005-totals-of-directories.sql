@@ -1,5 +1,5 @@
 --! Previous: sha1:8acdde60223a4cb3d68c8ef001b2975880366060
---! Hash: sha1:69b031105739eed03027608e8318c64a796981dd
+--! Hash: sha1:92ddfed8cb7d66cd842071a102985b2cfae4e2e8
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -275,6 +275,66 @@ comment on function filestore.guard_totals() is
 
 revoke all on function filestore.guard_totals() from public;
 --! EndIncluded functions/guard_totals.sql
+--! Included functions/real_depths.sql
+create or replace function filestore.real_depths(directory_ids bigint[])
+returns integer[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set jit = off
+-- A generic plan expects short arrays, and compares every pair.
+set plan_cache_mode = force_custom_plan
+as $$
+declare
+  -- For each directory from the given ones to their roots, one above it, and how far above. A root has none.
+  ids       bigint[];
+  ancestors bigint[];
+  distances integer[];
+begin
+  with recursive above (id, parent_id) as (
+    select n.id, n.parent_id
+    from filestore.nodes n
+    where n.id = any (directory_ids)
+    union
+    select n.id, n.parent_id
+    from above a
+    cross join lateral (
+      select p.id, p.parent_id
+      from filestore.nodes p
+      where p.id = a.parent_id
+      offset 0
+    ) n
+  )
+  select array_agg(a.id), array_agg(a.parent_id), array_agg(case when a.parent_id is null then 0 else 1 end)
+  into ids, ancestors, distances
+  from above a;
+
+  -- Each round doubles the distances, so deep chains take few rounds. In a ring, they would grow for ever.
+  for round in 1 .. 30 loop
+    exit when array_remove(ancestors, null) = '{}';
+    select
+      array_agg(d.id),
+      array_agg(a.ancestor),
+      array_agg(d.distance + coalesce(a.distance, 0))
+    into ids, ancestors, distances
+    from unnest(ids, ancestors, distances) as d (id, ancestor, distance)
+    left join unnest(ids, ancestors, distances) as a (id, ancestor, distance) on a.id = d.ancestor;
+  end loop;
+
+  return array(
+    select case when d.ancestor is null then d.distance end
+    from unnest(directory_ids) with ordinality as g (id, place)
+    left join unnest(ids, ancestors, distances) as d (id, ancestor, distance) on d.id = g.id
+    order by g.place
+  );
+end
+$$;
+
+comment on function filestore.real_depths(bigint[]) is
+  'Internal: How many directories are above each of the given ones, in their order; null where the parents do not lead to a root. A directory that was deleted before one above it moved has another depth in its row.';
+
+revoke all on function filestore.real_depths(bigint[]) from public;
+--! EndIncluded functions/real_depths.sql
 --! Included functions/climb_totals.sql
 create or replace function filestore.climb_totals(
   inout directory_ids bigint[],
@@ -294,6 +354,8 @@ declare
   parents bigint[];
   levels  integer[];
   lowest  integer;
+  -- How many levels a round adds up.
+  height  integer := 32;
 begin
   if directory_ids is null then
     return;
@@ -310,12 +372,10 @@ begin
     offset 0
   ) n on true;
 
-  -- A round adds up the deepest 32 levels, and leaves one entry for each directory of the level above them. So the work
+  -- A round adds up the deepest levels, and leaves one entry for each directory of the level above them. So the work
   -- grows with the number of directories, not with their depth. Most trees take one round.
   loop
-    -- The last round has no end but that of a walk in a cycle. A directory that was deleted before its parent moved can
-    -- be deeper than its own depth says.
-    lowest := case when lowest > 32 then lowest - 32 else -20000 end;
+    lowest := lowest - height;
     with recursive entries (id, parent_id, level, size_delta, file_delta, dir_delta, child_delta) as (
       select *
       from unnest(directory_ids, parents, levels, sizes, files, dirs, children)
@@ -378,7 +438,18 @@ begin
       array_agg(t.child_delta)
     into directory_ids, parents, levels, sizes, files, dirs, children
     from totals t;
-    exit when lowest < 0;
+    continue when lowest >= 0;
+    exit when array_remove(levels, null) = '{}';
+    -- A directory that was deleted before one above it moved is deeper than its own depth says. One that is below itself
+    -- climbs no further.
+    levels := filestore.real_depths(array(
+      select case when e.level is not null then e.id end
+      from unnest(directory_ids, levels) with ordinality as e (id, level, place)
+      order by e.place
+    ));
+    lowest := (select max(l.level) from unnest(levels) as l (level));
+    -- A round reads all entries, and each of them climbs up to so many levels.
+    height := greatest(height, sqrt(2 * lowest));
   end loop;
 end
 $$;
@@ -668,77 +739,6 @@ comment on function filestore.directory_totals(bigint) is
 
 revoke all on function filestore.directory_totals(bigint) from public;
 --! EndIncluded functions/directory_totals.sql
---! Included functions/list_totals.sql
-create or replace function filestore.list_totals(node_ids bigint[])
-returns table (
-  node_id           bigint,
-  size_bytes        numeric,
-  file_count        bigint,
-  dir_count         bigint,
-  child_count       bigint,
-  consistency_state filestore.totals_state
-)
-language plpgsql
-stable
-rows 200
-set search_path = pg_catalog, pg_temp
-set jit = off
-set plan_cache_mode = force_generic_plan
-as $$
-declare
-  most      constant integer := 10000;
-  mount_ids bigint[];
-begin
-  if cardinality(node_ids) > most then
-    raise exception 'the call has % ids, which are too many', cardinality(node_ids)
-      using errcode    = 'FS422',
-            constraint = 'node_ids_check',
-            hint       = format('Give at most %s, such as those of one page.', most);
-  end if;
-
-  -- In a stable function, this statement and the next read one snapshot. "Offset 0" keeps lookups by id, also when
-  -- statistics are stale.
-  mount_ids := array(
-    select distinct m.backend_mount_id
-    from unnest(node_ids) as g (id)
-    cross join lateral (
-      select n.backend_mount_id
-      from filestore.nodes n
-      where n.id = g.id
-        and n.directory_path is not null
-      offset 0
-    ) m
-  );
-
-  return query
-  select
-    g.id,
-    r.size_bytes + coalesce(p.size_delta, 0),
-    (r.file_count + coalesce(p.file_delta, 0))::bigint,
-    (r.dir_count + coalesce(p.dir_delta, 0))::bigint,
-    (r.child_count + coalesce(p.child_delta, 0))::bigint,
-    (case when r.consistency_state = 'stale' then 'stale' when p.node_id is not null then 'pending' else 'up_to_date' end)::filestore.totals_state
-  from (
-    select u.id, min(u.place) as place
-    from unnest(node_ids) with ordinality as u (id, place)
-    group by u.id
-  ) g
-  cross join lateral (
-    select f.*
-    from filestore.rollups f
-    where f.node_id = g.id
-    offset 0
-  ) r
-  left join filestore.pending_totals(mount_ids) p on p.node_id = g.id
-  order by g.place;
-end
-$$;
-
-comment on function filestore.list_totals(bigint[]) is
-  'The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. FS422 when there are more than 10000 ids.';
-
-revoke all on function filestore.list_totals(bigint[]) from public;
---! EndIncluded functions/list_totals.sql
 --! Included functions/audit_rollups.sql
 create or replace function filestore.audit_rollups(mount_key text)
 returns table (

@@ -1,5 +1,5 @@
---! Previous: sha1:69b031105739eed03027608e8318c64a796981dd
---! Hash: sha1:b43f87e2fd3da08e1b6363141111d60f2e4931f0
+--! Previous: sha1:92ddfed8cb7d66cd842071a102985b2cfae4e2e8
+--! Hash: sha1:f5e186939dd32eade026d569ebc9b070d762a436
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:17e348c6ec6ca5b4ffe0cabd8416395e137ecd6f
---! Hash: sha1:63dc45f6602e7a68ff889f6034a94dbd7ff14b91
+--! Previous: sha1:eb6f7b0a047c8f0daad7cf39bc1fa6b73ae8140c
+--! Hash: sha1:7634db947de50fe60c440c9c78ad47c900eb828e
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:63dc45f6602e7a68ff889f6034a94dbd7ff14b91
---! Hash: sha1:fb080531dc5cca81284a323bac26bf79ded43d7f
+--! Previous: sha1:7634db947de50fe60c440c9c78ad47c900eb828e
+--! Hash: sha1:b41e63e031420c235f5256d745665dc8a93b1e2b
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -428,7 +428,8 @@ begin
       where d.backend_mount_id = mount_id
     );
 
-    -- Each round removes tombstones without children, and the next round their parents. "Offset 0" keeps the search for
+    -- Each round removes tombstones without children, with those above that have no other child. So the rounds grow with
+    -- the branches of a tree, and not with its depth, which may exceed that in its rows. "Offset 0" keeps the search for
     -- children a lookup. Right after a mass delete, the statistics know of no tombstones yet, and the planner would
     -- compare every pair of rows.
     while purged < batch loop
@@ -450,6 +451,36 @@ begin
         limit batch - purged
       );
       exit when chosen = '{}';
+      chosen := array(
+        with recursive above (id, parent_id) as (
+          select n.id, n.parent_id
+          from filestore.nodes n
+          where n.id = any (chosen)
+          union all
+          select n.id, n.parent_id
+          from above a
+          cross join lateral (
+            select p.id, p.parent_id
+            from filestore.nodes p
+            where p.id = a.parent_id
+              and p.deleted_at < deadline
+              and p.updated_at < deadline
+              and p.id not in (select unnest(pending))
+              and not exists (
+                select
+                from filestore.nodes c
+                where c.parent_id = p.id
+                  and not c.live
+                  and c.id <> a.id
+                offset 0
+              )
+            offset 0
+          ) n
+        )
+        select a.id
+        from above a
+        limit batch - purged
+      );
       delete from filestore.nodes n
       -- Checked again, since a node may have been restored and deleted again in the meantime. "Coalesce" makes the
       -- planner use the primary key and not the indexes on tombstones.

@@ -1,5 +1,5 @@
---! Previous: sha1:fb080531dc5cca81284a323bac26bf79ded43d7f
---! Hash: sha1:4f7ad1a18a4fa6caf189f5f334d070dfaa8e59b1
+--! Previous: sha1:b41e63e031420c235f5256d745665dc8a93b1e2b
+--! Hash: sha1:ab37fc417e8a04a036cbab562a99da903ef40c5a
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:4f7ad1a18a4fa6caf189f5f334d070dfaa8e59b1
---! Hash: sha1:34ef09fc1cb3a3ea3b7395611735769900e416ed
+--! Previous: sha1:ab37fc417e8a04a036cbab562a99da903ef40c5a
+--! Hash: sha1:d4999a418eb5716bfdb8d7429f0fe88c2189f857
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (
@@ -123,10 +123,23 @@ begin
     where n.parent_id is null
        or not exists (select from filestore.nodes p where p.id = n.parent_id)
     union all
-    select n.id
+    select c.id
     from reached r
-    join filestore.nodes n on n.parent_id = r.id
-    where n.directory_path is not null
+    -- "Offset 0" keeps these lookups. The chain of parents of a tombstone can be thousands long.
+    cross join lateral (
+      select n.id
+      from filestore.nodes n
+      where n.parent_id = r.id
+        and n.parent_live
+        and n.directory_path is not null
+      union all
+      select n.id
+      from filestore.nodes n
+      where n.parent_id = r.id
+        and not n.live
+        and n.directory_path is not null
+      offset 0
+    ) c
   )
   select 'cycle', n.backend_mount_id, n.id, format('"%s" is below itself', n.path)
   from filestore.nodes n

@@ -1,5 +1,5 @@
---! Previous: sha1:34ef09fc1cb3a3ea3b7395611735769900e416ed
---! Hash: sha1:674e33dda8ce78aa635e831980fdda75a0207135
+--! Previous: sha1:d4999a418eb5716bfdb8d7429f0fe88c2189f857
+--! Hash: sha1:d6a003e080039b4a6a43201e78632f86d0a5beaf
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -57,6 +57,7 @@ declare
     node_location,
     pending_totals,
     percent_encode,
+    real_depths,
     tree_at
   }';
   services  constant text[] := '{

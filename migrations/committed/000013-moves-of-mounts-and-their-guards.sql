@@ -1,5 +1,5 @@
---! Previous: sha1:674e33dda8ce78aa635e831980fdda75a0207135
---! Hash: sha1:275e4c82e62bf461ebe79e1fa4f5aeb2581b7ce8
+--! Previous: sha1:d6a003e080039b4a6a43201e78632f86d0a5beaf
+--! Hash: sha1:36bfdcb9d200b5c7aa74f5c20522d4b972e30cb9
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:275e4c82e62bf461ebe79e1fa4f5aeb2581b7ce8
---! Hash: sha1:40aba65227fcd21c6e86cf5a6e43bf56f5f0d42e
+--! Previous: sha1:36bfdcb9d200b5c7aa74f5c20522d4b972e30cb9
+--! Hash: sha1:784bb84ea65a437218a79f3f41ba01f5a1f6b02d
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

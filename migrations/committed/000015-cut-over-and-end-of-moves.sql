@@ -1,5 +1,5 @@
---! Previous: sha1:40aba65227fcd21c6e86cf5a6e43bf56f5f0d42e
---! Hash: sha1:da9db11336d938b191258da3c754dd2b5173e71a
+--! Previous: sha1:784bb84ea65a437218a79f3f41ba01f5a1f6b02d
+--! Hash: sha1:82d98f37bd3324e6acbef682fa275a9296951f7d
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -28,7 +28,7 @@ afterEach(async () => {
   vi.unstubAllEnvs();
 });
 
-const addColumn = (name = 'owner_hint') =>
+const addColumn = (name = 'late_hint') =>
   database().query(`alter table filestore.backend_mounts add column ${name} text`);
 const serverProcess = async (client: { query: PoolClient['query'] }) =>
   (await client.query('select pg_backend_pid() as pid')).rows[0].pid;
@@ -39,7 +39,7 @@ describe('after a migration has added a column, a named statement of the pool', 
       await client.query(UPDATE);
       await addColumn();
       const { rows } = await client.query(UPDATE);
-      expect(rows).toMatchObject([{ contact: 'xx', owner_hint: null }]);
+      expect(rows).toMatchObject([{ contact: 'xx', late_hint: null }]);
       await addColumn('another');
       expect((await client.query(UPDATE)).rows).toMatchObject([{ contact: 'x'.repeat(3), another: null }]);
     });
@@ -48,7 +48,7 @@ describe('after a migration has added a column, a named statement of the pool', 
   test('works through the pool, with a promise and with a callback', async () => {
     await getPool().query(SELECT);
     await addColumn();
-    expect((await getPool().query(SELECT)).rows).toMatchObject([{ owner_hint: null }]);
+    expect((await getPool().query(SELECT)).rows).toMatchObject([{ late_hint: null }]);
     await getPool().query(SELECT);
     await addColumn('another');
     const rows = await new Promise((resolve, reject) => {
@@ -73,7 +73,7 @@ describe('after a migration has added a column, a named statement of the pool', 
       await expect(client.query(SELECT)).rejects.toMatchObject({ code: '0A000' });
       await client.query('rollback');
       await client.query('begin');
-      expect((await client.query(SELECT)).rows).toMatchObject([{ owner_hint: null }]);
+      expect((await client.query(SELECT)).rows).toMatchObject([{ late_hint: null }]);
       await client.query('commit');
     });
   });
@@ -105,7 +105,7 @@ describe('while a migration adds a column, a statement that waits for it', () =>
   /** Runs work that waits until a new column of a table is committed. */
   async function overtake<T>(table: string, work: () => Promise<T>): Promise<T> {
     const migration = await database().connect();
-    await migration.query(`begin; alter table filestore.${table} add column owner_hint text`);
+    await migration.query(`begin; alter table filestore.${table} add column late_hint text`);
     const outcome = work();
     outcome.catch(() => undefined);
     await until(async () => {
@@ -122,21 +122,21 @@ describe('while a migration adds a column, a statement that waits for it', () =>
     const client = await database().connect();
     await createNode(client, { parentId, name: 'before' });
     const node = await overtake('nodes', () => createNode(client, { parentId, name: 'overtaken' }));
-    expect(node).toMatchObject({ name: 'overtaken', owner_hint: null });
+    expect(node).toMatchObject({ name: 'overtaken', late_hint: null });
   });
 
   test('as a typed call in a transaction returns the new column', async () => {
     const node = await overtake('nodes', () =>
       withTransaction((client) => createNode(client, { parentId, name: 'overtaken' })),
     );
-    expect(node).toMatchObject({ name: 'overtaken', owner_hint: null });
+    expect(node).toMatchObject({ name: 'overtaken', late_hint: null });
   });
 
   test('as a typed call for out parameters returns the new column', async () => {
     const client = await database().connect();
     await beginCommand(client, { command: 'look' });
     const begun = await overtake('journal_entries', () => beginCommand(client, { command: 'look' }));
-    expect(begun).toMatchObject({ is_new: true, entry: { command: 'look', owner_hint: null } });
+    expect(begun).toMatchObject({ is_new: true, entry: { command: 'look', late_hint: null } });
   });
 
   test.each([
@@ -144,7 +144,7 @@ describe('while a migration adds a column, a statement that waits for it', () =>
     ['node_by_path', 'select * from filestore.node_by_path($1, $2);', () => [mountKey, 'present']],
   ])('as plain SQL in the pool is repeated: %s', async (_, text, values) => {
     const { rows } = await overtake('nodes', () => getPool().query(text, values()));
-    expect(rows).toMatchObject([{ owner_hint: null }]);
+    expect(rows).toMatchObject([{ late_hint: null }]);
   });
 
   test.each([1, 0])(
@@ -155,7 +155,7 @@ describe('while a migration adds a column, a statement that waits for it', () =>
         withTransaction((client) => client.query(text, [parentId]), { retries }),
       );
       if (retries === 0) await expect(work).rejects.toMatchObject({ code: '42804' });
-      else expect((await work).rows).toMatchObject([{ name: 'overtaken', owner_hint: null }]);
+      else expect((await work).rows).toMatchObject([{ name: 'overtaken', late_hint: null }]);
     },
   );
 

@@ -6,9 +6,12 @@ import {
   createMount,
   createNode,
   deleteNode,
+  foldAll,
   type Mount,
   moveNode,
 } from '../support/rows/nodes.ts';
+import { keyOf } from '../support/rows/writer-functions.ts';
+import { until } from '../support/until.ts';
 
 const database = databaseEmptiedAfterEachTest();
 let mount: Mount;
@@ -24,6 +27,34 @@ async function createDeepTree(name: string, depth: number): Promise<string[]> {
   for (const id of ids) await createNode(database(), mount, id, 'f');
   return ids;
 }
+
+/** Below x, 17 chains of deleted directories, one inside the other, of which each was legal when it was deleted. */
+const SINK = `
+  do $$
+  declare
+    x       bigint := (filestore.ensure_directory(:key, 'x')).id;
+    root    bigint := (select n.parent_id from filestore.nodes n where n.id = x);
+    mount   bigint := (select n.backend_mount_id from filestore.nodes n where n.id = x);
+    lowest  bigint;
+    top     bigint;
+    second  bigint;
+    p       text;
+  begin
+    perform filestore.delete_node((filestore.ensure_directory(:key, 'x/gone')).id, recursive => true);
+    for turn in 1 .. 17 loop
+      lowest := root;
+      p := '';
+      for level in 1 .. 1299 loop
+        insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
+        values (mount, lowest, p, case when level = 1 and turn % 2 = 0 then 'b' else 'a' end, 'directory')
+        returning id, path into lowest, p;
+        if level = 1 then top := lowest; elsif level = 2 then second := lowest; end if;
+      end loop;
+      perform filestore.move_node(x, lowest);
+      perform filestore.delete_node(second, recursive => true);
+      x := top;
+    end loop;
+  end $$`;
 
 /** Number of pages that a statement reads: the same each time, also on a busy machine. Nothing stays changed. */
 async function pagesOf(statement: string): Promise<number> {
@@ -82,3 +113,25 @@ test('totals of a deep tree are exact, also when a directory was deleted in it a
   expect(await wrongTotals(database())).toEqual([]);
   expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
 });
+
+test('totals above 22,000 deleted directories inside each other are exact, and all of them can be folded and purged', async () => {
+  const key = await keyOf(database(), mount.id);
+  await database().query(SINK.replaceAll(':key', `'${key}'`));
+  const totals = () =>
+    database().query('select size_bytes, file_count, dir_count from filestore.directory_totals($1)', [
+      mount.rootId,
+    ]);
+  const expected = [{ size_bytes: '0', file_count: '0', dir_count: '1' }];
+  expect(await totals()).toEqual(expected);
+  await foldAll(database());
+  expect(await totals()).toEqual(expected);
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+  let purged = 0;
+  await until(async () => {
+    const [row] = await database().query<{ n: number }>("select filestore.purge_deleted('0', 5000) as n");
+    purged += row?.n ?? 0;
+    return row?.n === 0;
+  });
+  expect(purged).toBeGreaterThan(22_000);
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+}, 180_000);
