@@ -161,7 +161,7 @@ describe('.ci/run', () => {
       const bin = `/usr/lib/postgresql/${major}/bin`;
       const isThere = existsSync(join(bin, 'initdb'));
       const isTested = stdout.includes(
-        `bin/npm [${bin}owner] test -- test/schema test/catalog test/db test/scaling\n`,
+        `bin/npm [${bin}owner] test -- test/schema test/catalog test/db test/migrate test/scaling\n`,
       );
       expect(isTested, major).toBe(isThere);
       return !isThere;

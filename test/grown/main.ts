@@ -10,7 +10,7 @@ import { type Checkout, copyCheckout } from './checkout.ts';
 const USAGE = `npm run test:grown -- [--all | --only <paths>] [--without-node-column]
 Copies the checkout to a temporary folder, commits some migrations there as a developer does, and runs the tests.
 --all also runs the slow test files that a migration cannot break, which are left out otherwise.
---only runs the test files whose path holds one of these texts, such as test/cli test/db/report.test.ts.
+--only runs the test files whose path holds one of these texts, such as test/cli test/migrate/report.test.ts.
 --without-node-column leaves out the migration that adds a column to nodes.
 The exit code is 0 when every command and every test passed, 1 when one failed, 2 for a wrong option.`;
 
@@ -18,9 +18,9 @@ The exit code is 0 when every command and every test passed, 1 when one failed, 
 const LEFT_OUT = [
   'test/{bench,rounds,torture}/*',
   'test/cli/{fleet,server-start,stop,takeover}.slow.test.ts',
-  'test/db/concurrent-index{,-looks,-server}.slow.test.ts',
-  'test/db/{abort,cut-connections,database-settings}.slow.test.ts',
-  'test/db/{dead-host,interruptions,invalid-index,lock,read-only,table-locks,tls}.slow.test.ts',
+  'test/migrate/concurrent-index{,-looks,-server}.slow.test.ts',
+  'test/migrate/{abort,cut-connections,database-settings}.slow.test.ts',
+  'test/migrate/{dead-host,interruptions,invalid-index,lock,read-only,table-locks,tls}.slow.test.ts',
   'test/dev/{embedded,release,temporary-server,terminal}.slow.test.ts',
   'test/image.slow.test.ts',
 ];
