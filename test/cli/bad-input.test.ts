@@ -79,10 +79,10 @@ describe('a server', () => {
 describe('a setting', () => {
   test.each([
     ['FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS', '10s'],
-    ['PGPOOL_CONNECTION_TIMEOUT_MS', '99999999999'],
+    ['PGPOOL_CONNECTION_TIMEOUT_MS', '9999999999'],
     ['FILESTORE_MIGRATION_LOCK_WAIT_MS', '5m'],
     ['FILESTORE_MIGRATION_LOCK_TIMEOUT_MS', '-1'],
-    ['FILESTORE_MIGRATION_CHECK_TIMEOUT_MS', '1 minute'],
+    ['FILESTORE_MIGRATION_CHECK_TIMEOUT_MS', '1 min'],
     ['FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS', '1.5'],
     ['FILESTORE_MIGRATION_CONNECT_WAIT_MS', 'soon'],
   ])('%s=%s is named', async (variable, value) => {

@@ -105,6 +105,7 @@ const CALLS: Readonly<Record<string, string>> = {
   node_location: `filestore.node_location(${A})`,
   pending_totals: 'filestore.pending_totals(null)',
   percent_encode: `filestore.percent_encode('a b')`,
+  real_depths: `filestore.real_depths(array[${DOCS}]::bigint[])`,
   prune_journal: `filestore.prune_journal('0')`,
   purge_deleted: `filestore.purge_deleted('0')`,
   record_sightings: `filestore.record_sightings(array[${A}, ${DOCS}], now(), now())`,
