@@ -3,14 +3,11 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
-import { rolesForEachTest } from '../support/roles/roles.ts';
 import { createMovingMount, MOVING } from '../support/rows/moving-mount.ts';
 import { createMount, createNode, deleteNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
 import { keyOf } from '../support/rows/writer-functions.ts';
-import { until } from '../support/until.ts';
 
 const database = databaseEmptiedAfterEachTest();
-const createRole = rolesForEachTest(database);
 
 let service: Client;
 let mount: Mount;
@@ -39,11 +36,6 @@ const finish = () => query("update filestore.moves set step = 'finished', finish
 const heldBy = async () =>
   (await one(database(), 'select held_by from filestore.backend_mounts where id = $1', [mount.id])).held_by;
 const problems = () => query('select problem, detail from filestore.check_integrity()');
-
-const blockedBy = async (pid: number) => {
-  const waiting = 'select from pg_stat_activity where $1 = any (pg_blocking_pids(pid))';
-  return (await query(waiting, [pid])).length;
-};
 
 beforeEach(async () => {
   ({ mount, key, directory, file, tombstone, entry } = await createMovingMount(database()));
@@ -326,55 +318,5 @@ describe('a mount before its mark', () => {
     await query("select filestore.create_node($1, 'new')", [directory]);
     await service.query('commit');
     expect(await prove()).toMatchObject({ mark: 1, early: expect.anything() });
-  });
-});
-
-describe('a server', () => {
-  test('that is not prepared for moves publishes, closes and receives nothing', async () => {
-    await query('call filestore.prepare_moves(false)');
-    const off = { code: 'FS409', constraint: 'move_guards_off' };
-    await expect(publish()).rejects.toMatchObject(off);
-    for (const call of ["accept_move('{}')", 'prove_mount($1)', 'close_mount($1, null)', 'finish_move($1)']) {
-      await expect(query(`select filestore.${call}`, call.includes('$1') ? [key] : [])).rejects.toMatchObject(
-        off,
-      );
-    }
-  });
-
-  test('is prepared although a table is locked for a while', async () => {
-    await query('call filestore.prepare_moves(false)');
-    await service.query('begin');
-    await service.query('lock table filestore.journal_entries in access share mode');
-    const preparing = database()
-      .connect()
-      .then((client) => client.query('call filestore.prepare_moves(true)'));
-    const { pid } = await one(service, 'select pg_backend_pid() as pid');
-    await until(async () => (await blockedBy(pid)) > 0);
-    await until(async () => (await blockedBy(pid)) === 0);
-    await service.query('commit');
-    await preparing;
-    await publish();
-  });
-
-  test('that is prepared has the same schema, and whole rows in its log', async () => {
-    expect(await verifySchema({ connection: connectionTo(database().url) })).toMatchObject({ state: 'same' });
-    const identities = () =>
-      query(
-        `select relname, relreplident from pg_class where relreplident <> 'd' and relkind = 'r' and relnamespace = 'filestore'::regnamespace order by relname`,
-      );
-    expect(await identities()).toEqual(
-      ['journal_entries', 'nodes', 'snapshots'].map((relname) => ({ relname, relreplident: 'f' })),
-    );
-    await query('call filestore.prepare_moves(false)');
-    expect(await identities()).toEqual([]);
-  });
-
-  test('lets no service say who holds a mount', async () => {
-    const role = await createRole();
-    await query("select filestore.grant_access($1, 'service')", [role.name]);
-    const client = await role.connect();
-    await expect(client.query('update filestore.backend_mounts set held_by = null')).rejects.toMatchObject({
-      code: '42501',
-    });
   });
 });
