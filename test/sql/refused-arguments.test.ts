@@ -57,7 +57,7 @@ test.each([
   ['a Uint8Array', new Uint8Array([1, 2])],
   ['a Buffer', Buffer.from([0, 0, 0, 0, 0, 0, 0, 5])],
   ['an object', { toPostgres: () => '1' }],
-  ['an object of its own class', new String('1')],
+  ['an object of another class', new String('1')],
   ['a function', () => 1],
   ['a symbol', Symbol('one')],
   ['an array with one', ['1', new Uint8Array([1])]],
