@@ -1,5 +1,5 @@
-import { FOUND, SUMS } from './alternative-tables.ts';
 import { type Design, type Place, query } from './design.ts';
+import { FOUND, SUMS } from './table-definitions.ts';
 
 /** Statements of designs that find a tree by following parent_id. */
 export function parentStatements(schema: string) {

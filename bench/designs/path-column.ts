@@ -1,5 +1,5 @@
-import { checksumOf, FOUND, SUMS } from './alternative-tables.ts';
 import { type Design, type NewFile, type Place, query } from './design.ts';
+import { checksumOf, FOUND, SUMS } from './table-definitions.ts';
 
 /** How a design writes paths in its column `path`. Arguments and results are SQL expressions. */
 export interface PathColumn {

@@ -1,6 +1,6 @@
 import { foldAll } from '../folding.ts';
-import { checksumOf, FOUND, SUMS } from './alternative-tables.ts';
 import { type Design, type Place, query } from './design.ts';
+import { checksumOf, FOUND, SUMS } from './table-definitions.ts';
 
 const TOTALS = 't.size_bytes::text, t.file_count::text, t.dir_count::text';
 

@@ -1,6 +1,6 @@
 import { createTwin } from '../twin.ts';
-import { checksumOf, FOUND } from './alternative-tables.ts';
 import { type Design, query } from './design.ts';
+import { checksumOf, FOUND } from './table-definitions.ts';
 
 const TREE = "backend_mount_id = $1 and path >= $2 and path < $2 || '0' and (path = $2 or path >= $2 || '/')";
 const COUNTED = 'version = version + 1, updated_at = statement_timestamp()';

@@ -12,8 +12,8 @@ export interface Raise {
 /**
  * Reads what a function can raise. A raise whose errcode is a variable rethrows another function's error, and is left
  * out.
- * @param prefixes Beginnings of reasons, such as `nodes_`. A raise that takes its constraint from a list of rules can
- * name the first string of every row of the function's lists that begins with one of them.
+ * @param prefixes Beginnings of reasons, such as `nodes_`. A raise whose constraint comes from a list of rules can
+ * name, for each row of the function's lists, the first string with such a beginning.
  */
 export function readRaises(body: string, prefixes: readonly string[]): readonly Raise[] {
   const tokens = tokenize(body);

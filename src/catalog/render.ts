@@ -24,7 +24,7 @@ const MIGRATION = /^# After migration: (\S+) (\S+)$/;
 const CHECKSUM = /^# Checksum of the lines below: (\S+)$/;
 const HEADER_LINES = 4;
 const DEFINITION_LINE = /^( *)\|(?: (.*))?$/;
-// Other names are quoted, so the first colon outside of quotes ends the name.
+// A name with a colon is quoted, so the first colon outside of quotes ends the name.
 const OBJECT_LINE = new RegExp(
   `^( *)(${OBJECT_KINDS.join('|')}) ((?:[^":]|"(?:[^"]|"")*")+?)(?:(:)(?: (.*))?)?$`,
 );

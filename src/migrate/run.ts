@@ -32,7 +32,7 @@ export async function migrate(run: Run): Promise<MigrationReport> {
   }
 }
 
-/** `migrate --dry-run`: takes the same steps up to the data checks, once, and does not wait for a server. */
+/** `migrate --dry-run`: surveys once, and evaluates the data checks. It locks and waits for nothing. */
 export async function rehearse(run: Run): Promise<readonly PendingMigration[]> {
   const { pending } = await withSession(run.database, (session) => takeSteps(run, session));
   return pending;
@@ -99,8 +99,8 @@ interface Steps {
 }
 
 /**
- * The steps of a run: survey, lock, refuse, check, apply, verify. The survey already refuses what no lock is needed
- * for. A dry run ends after the checks.
+ * The steps of a run: survey, lock, refuse, check, apply, verify. The survey already refuses what needs no lock. A
+ * dry run surveys and checks only.
  */
 async function takeSteps(run: Run, session: Session): Promise<Steps> {
   const { spans } = run;

@@ -1,6 +1,6 @@
-import { commonStatements, createTables, loadNodes, SUMS } from '../alternative-tables.ts';
 import { type Design, query } from '../design.ts';
 import { parentStatements } from '../parent-column.ts';
+import { commonStatements, createTables, loadNodes, SUMS } from '../table-definitions.ts';
 
 const SCHEMA = 'ancestor_counters';
 

@@ -1,6 +1,6 @@
-import { commonStatements, createTables, loadNodes } from '../alternative-tables.ts';
 import type { Design } from '../design.ts';
 import { type PathColumn, pathStatements, pathTriggers } from '../path-column.ts';
+import { commonStatements, createTables, loadNodes } from '../table-definitions.ts';
 
 const SCHEMA = 'full_path';
 

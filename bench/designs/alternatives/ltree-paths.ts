@@ -1,7 +1,7 @@
 import type { Client } from 'pg';
-import { commonStatements, createTables, loadNodes } from '../alternative-tables.ts';
 import type { Design } from '../design.ts';
 import { type PathColumn, pathStatements, pathTriggers } from '../path-column.ts';
+import { commonStatements, createTables, loadNodes } from '../table-definitions.ts';
 
 const SCHEMA = 'ltree_paths';
 

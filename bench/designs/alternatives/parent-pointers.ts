@@ -1,6 +1,6 @@
-import { commonStatements, createTables, loadNodes } from '../alternative-tables.ts';
 import { type Design, query } from '../design.ts';
 import { parentStatements } from '../parent-column.ts';
+import { commonStatements, createTables, loadNodes } from '../table-definitions.ts';
 
 const SCHEMA = 'parent_pointers';
 const statements = parentStatements(SCHEMA);
