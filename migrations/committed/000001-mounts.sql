@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:7c76d0bd7381b110ef32f91fcb2c6a91d917c76f
+--! Hash: sha1:694b634b1e388e3d568b5c1821b0a7fc43e09bd7
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -584,6 +584,13 @@ begin
             hint       = 'Register another mount instead.';
   end if;
 
+  if new.erasing_since is not null and new.state = 'active' and old.state <> 'active' then
+    raise exception 'mount "%" is being erased (since %)', old.mount_key, new.erasing_since
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_erasing',
+            hint       = 'Register another mount.';
+  end if;
+
   if (new.mount_key, new.root_path, new.endpoint, new.bucket, new.prefix)
      is distinct from (old.mount_key, old.root_path, old.endpoint, old.bucket, old.prefix) then
     if old.held_by is not null or exists (select from filestore.moves m where m.mount_id = old.id and m.finished_at is null) then
@@ -610,7 +617,7 @@ end
 $$;
 
 comment on function filestore.prepare_mount() is
-  'Refuses a secret in a mount''s settings, a change of its id, backend_kind or created_at, and one of its key or place while it moves to another server. Increments the version at every other change.';
+  'Refuses a secret in a mount''s settings, a change of its id, backend_kind or created_at, one of its key or place while it moves to another server, and to active while it is erased. Increments the version at every other change.';
 
 revoke all on function filestore.prepare_mount() from public;
 --! EndIncluded functions/prepare_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:7c76d0bd7381b110ef32f91fcb2c6a91d917c76f
---! Hash: sha1:912a106537983d59f9f9cdd8cc803554925b8181
+--! Previous: sha1:694b634b1e388e3d568b5c1821b0a7fc43e09bd7
+--! Hash: sha1:257770c03bd5819b8f99bea012594340f9902cee
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list

@@ -1,5 +1,5 @@
---! Previous: sha1:912a106537983d59f9f9cdd8cc803554925b8181
---! Hash: sha1:aac93cdf1c687b1ab7e41a82f20bd5ab134d55d7
+--! Previous: sha1:257770c03bd5819b8f99bea012594340f9902cee
+--! Hash: sha1:4becb5e06e446b072141d6c24919e9ea6251ef33
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:aac93cdf1c687b1ab7e41a82f20bd5ab134d55d7
---! Hash: sha1:8acdde60223a4cb3d68c8ef001b2975880366060
+--! Previous: sha1:4becb5e06e446b072141d6c24919e9ea6251ef33
+--! Hash: sha1:ddcd3910b1439a57e2cc326794b889be39aa638c
 --! Message: Journal of commands
 
 do $$

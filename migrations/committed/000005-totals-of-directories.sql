@@ -1,5 +1,5 @@
---! Previous: sha1:8acdde60223a4cb3d68c8ef001b2975880366060
---! Hash: sha1:92ddfed8cb7d66cd842071a102985b2cfae4e2e8
+--! Previous: sha1:ddcd3910b1439a57e2cc326794b889be39aa638c
+--! Hash: sha1:1f04e6ccca277a7bca9341fea7a53adbd295689a
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -157,7 +157,7 @@ begin
   end if;
 
   -- Nothing to add up. A root, whose parent_id is null, is never moved or deleted.
-  if (new.parent_id = old.parent_id and new.size_bytes = old.size_bytes and new.live = old.live) is not false then
+  if (new.parent_id = old.parent_id and (new.size_bytes = old.size_bytes or not new.live) and new.live = old.live) is not false then
     return null;
   end if;
   is_file      := (new.directory_path is null)::integer;
@@ -545,6 +545,8 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 as $$
 declare
+  -- Their directories are removed in any order, and the deltas with them.
+  erasing   bigint[] := filestore.erasing_mounts();
   mount_ids bigint[];
   taken     integer;
   node_ids  bigint[];
@@ -564,6 +566,7 @@ begin
     from (
       select r.id, r.backend_mount_id
       from filestore.rollup_deltas r
+      where r.backend_mount_id <> all (erasing)
       order by r.id
       limit max_deltas
     ) d

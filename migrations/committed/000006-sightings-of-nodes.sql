@@ -1,5 +1,5 @@
---! Previous: sha1:92ddfed8cb7d66cd842071a102985b2cfae4e2e8
---! Hash: sha1:f5e186939dd32eade026d569ebc9b070d762a436
+--! Previous: sha1:1f04e6ccca277a7bca9341fea7a53adbd295689a
+--! Hash: sha1:1574f5ef27d7eb9227f2734493a627bb15d5d8ce
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

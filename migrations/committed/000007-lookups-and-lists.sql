@@ -1,5 +1,5 @@
---! Previous: sha1:f5e186939dd32eade026d569ebc9b070d762a436
---! Hash: sha1:eb6f7b0a047c8f0daad7cf39bc1fa6b73ae8140c
+--! Previous: sha1:1574f5ef27d7eb9227f2734493a627bb15d5d8ce
+--! Hash: sha1:4d0eecf1d2394d8de64ef19383678eb00f9296c1
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:eb6f7b0a047c8f0daad7cf39bc1fa6b73ae8140c
---! Hash: sha1:7634db947de50fe60c440c9c78ad47c900eb828e
+--! Previous: sha1:4d0eecf1d2394d8de64ef19383678eb00f9296c1
+--! Hash: sha1:00f3a29c56044b5350e52c95a497cd7b39734508
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

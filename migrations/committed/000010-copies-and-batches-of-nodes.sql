@@ -1,5 +1,5 @@
---! Previous: sha1:b41e63e031420c235f5256d745665dc8a93b1e2b
---! Hash: sha1:ab37fc417e8a04a036cbab562a99da903ef40c5a
+--! Previous: sha1:0b02d05ba8218462b5723be3cd4001a445a1c784
+--! Hash: sha1:22bb1171c727fcefabfc83c0fdfffdc95574b5bf
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

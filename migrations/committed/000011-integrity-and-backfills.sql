@@ -1,5 +1,5 @@
---! Previous: sha1:ab37fc417e8a04a036cbab562a99da903ef40c5a
---! Hash: sha1:d4999a418eb5716bfdb8d7429f0fe88c2189f857
+--! Previous: sha1:22bb1171c727fcefabfc83c0fdfffdc95574b5bf
+--! Hash: sha1:11fb21c01dfad493aae88c3b6365aaea72c8bee1
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (
@@ -156,7 +156,8 @@ begin
   return query
   select 'nodes of no mount', n.backend_mount_id, min(n.id), format('%s nodes', count(*))
   from filestore.nodes n
-  where not exists (select from filestore.backend_mounts m where m.id = n.backend_mount_id)
+  where n.backend_mount_id <> all (left_out)
+    and not exists (select from filestore.backend_mounts m where m.id = n.backend_mount_id)
   group by n.backend_mount_id;
 
   return query

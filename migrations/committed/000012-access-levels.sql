@@ -1,5 +1,5 @@
---! Previous: sha1:d4999a418eb5716bfdb8d7429f0fe88c2189f857
---! Hash: sha1:d6a003e080039b4a6a43201e78632f86d0a5beaf
+--! Previous: sha1:11fb21c01dfad493aae88c3b6365aaea72c8bee1
+--! Hash: sha1:cead0b655ab667cd67b213ff02070a900a141889
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

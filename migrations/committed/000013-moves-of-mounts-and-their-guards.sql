@@ -1,5 +1,5 @@
---! Previous: sha1:d6a003e080039b4a6a43201e78632f86d0a5beaf
---! Hash: sha1:36bfdcb9d200b5c7aa74f5c20522d4b972e30cb9
+--! Previous: sha1:cead0b655ab667cd67b213ff02070a900a141889
+--! Hash: sha1:87136f97a3d874853de92884a78491a2996e0bc5
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

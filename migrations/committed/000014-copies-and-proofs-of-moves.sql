@@ -1,5 +1,5 @@
---! Previous: sha1:36bfdcb9d200b5c7aa74f5c20522d4b972e30cb9
---! Hash: sha1:784bb84ea65a437218a79f3f41ba01f5a1f6b02d
+--! Previous: sha1:87136f97a3d874853de92884a78491a2996e0bc5
+--! Hash: sha1:eec2acb859ca501920eb35b2adff9e6b5664ef5f
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -328,6 +328,18 @@ begin
       using errcode    = 'FS409',
             constraint = 'database_number_check',
             hint       = 'Give the number of the target, which filestore.database_number() returns there. Each database needs another one.';
+  end if;
+  if exists (
+    select
+    from unnest('{nodes,journal_entries}'::text[]) t (name)
+    join pg_sequence s on s.seqrelid = pg_get_serial_sequence('filestore.' || t.name, 'id')::regclass
+    where s.seqmin >> 40 <> own
+  ) then
+    -- The proof compares new rows by their ids.
+    raise exception 'this database gives ids of another number''s range, so its mounts cannot move'
+      using errcode    = 'FS409',
+            constraint = 'database_number_check',
+            hint       = 'Its ids ran out: copy the mounts to a database with a number that is not in use.';
   end if;
   select *
   into mount

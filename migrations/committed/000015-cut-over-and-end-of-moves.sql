@@ -1,5 +1,5 @@
---! Previous: sha1:784bb84ea65a437218a79f3f41ba01f5a1f6b02d
---! Hash: sha1:82d98f37bd3324e6acbef682fa275a9296951f7d
+--! Previous: sha1:eec2acb859ca501920eb35b2adff9e6b5664ef5f
+--! Hash: sha1:ce1266940d4dd9c2764659fcfaf23f19f8739486
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -369,7 +369,7 @@ begin
               constraint = 'backend_mounts_moving',
               hint       = 'Finish the move with filestore.finish_move, or take it back with filestore.cancel_move, which also erases the copy.';
     end if;
-  elsif mount.state = 'active' then
+  elsif mount.erasing_since is null and mount.state = 'active' then
     raise exception 'mount "%" is active: it cannot be erased', mount.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_active',

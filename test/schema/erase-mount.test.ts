@@ -179,6 +179,30 @@ describe('erase_mount', () => {
     expect(await problems()).toEqual([]);
   });
 
+  test('that was stopped keeps the folds of other mounts going, and cannot be opened again', async () => {
+    await deactivate();
+    // What it does until its first commits.
+    await database().query('select filestore.begin_erasing($1, 7)', [key]);
+    const { newest } = await one(database(), 'select max(id) as newest from filestore.nodes');
+    for (let batch = 0; batch < 4; batch += 1) {
+      await database().query('select filestore.erase_batch($1, 7, $2)', [erased.id, newest]);
+    }
+    await database().query(
+      'update filestore.nodes set size_bytes = size_bytes + 1 where backend_mount_id = $1 and directory_path is null',
+      [erased.id],
+    );
+    await foldAll(database());
+    expect(
+      await database().query('select from filestore.rollup_deltas where backend_mount_id = $1', [other.id]),
+    ).toEqual([]);
+    await expect(
+      database().query("update filestore.backend_mounts set state = 'active' where id = $1", [erased.id]),
+    ).rejects.toMatchObject({ code: 'FS409', constraint: 'backend_mounts_erasing' });
+    await erase(database());
+    expect(Object.values(await rowsOf(erased))).toEqual(Array(6).fill('0 '));
+    expect(await problems()).toEqual([]);
+  });
+
   test('an erased mount frees its key and its place', async () => {
     await deactivate();
     await erase(database(), 10_000);

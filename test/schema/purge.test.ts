@@ -187,6 +187,21 @@ describe('purge_deleted, at the same time as others,', () => {
     expect(await left()).toEqual(['f']);
   });
 
+  test('leaves a tombstone that is being changed, and those above it, and removes the others', async () => {
+    const [a, below] = [await writers.ensure(key, 'a'), await writers.ensure(key, 'a/b')];
+    const [file, rest] = [await writers.create(below.id, 'f'), await writers.create(mount.rootId, 'rest')];
+    for (const { id } of [file, below, a, rest]) await deleteDaysAgo(database(), 50, id);
+    await foldAll(database());
+    const [first, second] = [await database().connect(), await database().connect()];
+    await first.query('begin');
+    await first.query('update filestore.nodes set size_bytes = 7 where id = $1', [file.id]);
+    const purging = await sendAndBlock(second, PURGE, ['30 days', 10]);
+    expect(purging.waits).toBe(true);
+    await first.query('commit');
+    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 1 }] } });
+    expect(await left()).toEqual(['a', 'a/b', 'a/b/f']);
+  });
+
   test('waits for a tree that is being restored, and removes none of it', async () => {
     const id = await fill('d', 3);
     await writers.remove(id, { recursive: true });
