@@ -1,5 +1,5 @@
 --! Previous: sha1:ddcd3910b1439a57e2cc326794b889be39aa638c
---! Hash: sha1:1f04e6ccca277a7bca9341fea7a53adbd295689a
+--! Hash: sha1:d502007868d4c1dddb4d64a0b89fa4ac4ef064cf
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -356,6 +356,7 @@ declare
   lowest  integer;
   -- How many levels a round adds up.
   height  integer := 32;
+  is_real boolean := false;
 begin
   if directory_ids is null then
     return;
@@ -439,9 +440,10 @@ begin
     into directory_ids, parents, levels, sizes, files, dirs, children
     from totals t;
     continue when lowest >= 0;
-    exit when array_remove(levels, null) = '{}';
+    exit when is_real or coalesce(array_remove(levels, null), '{}') = '{}';
     -- A directory that was deleted before one above it moved is deeper than its own depth says. One that is below itself
     -- climbs no further.
+    is_real := true;
     levels := filestore.real_depths(array(
       select case when e.level is not null then e.id end
       from unnest(directory_ids, levels) with ordinality as e (id, level, place)

@@ -1,5 +1,5 @@
---! Previous: sha1:1f04e6ccca277a7bca9341fea7a53adbd295689a
---! Hash: sha1:1574f5ef27d7eb9227f2734493a627bb15d5d8ce
+--! Previous: sha1:d502007868d4c1dddb4d64a0b89fa4ac4ef064cf
+--! Hash: sha1:da4e3fec2572928dcdadb2afca62140f3b0b8dfb
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:1574f5ef27d7eb9227f2734493a627bb15d5d8ce
---! Hash: sha1:4d0eecf1d2394d8de64ef19383678eb00f9296c1
+--! Previous: sha1:da4e3fec2572928dcdadb2afca62140f3b0b8dfb
+--! Hash: sha1:6cacae756b72c21f8110f174ae03992791208a44
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

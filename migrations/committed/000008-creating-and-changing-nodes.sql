@@ -1,5 +1,5 @@
---! Previous: sha1:4d0eecf1d2394d8de64ef19383678eb00f9296c1
---! Hash: sha1:00f3a29c56044b5350e52c95a497cd7b39734508
+--! Previous: sha1:6cacae756b72c21f8110f174ae03992791208a44
+--! Hash: sha1:4244cde21cd3ff9a8298484075d2557f7e4654fc
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:00f3a29c56044b5350e52c95a497cd7b39734508
---! Hash: sha1:0b02d05ba8218462b5723be3cd4001a445a1c784
+--! Previous: sha1:4244cde21cd3ff9a8298484075d2557f7e4654fc
+--! Hash: sha1:02d662ee786cd976cd39218354ab723c01a3cbcb
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:0b02d05ba8218462b5723be3cd4001a445a1c784
---! Hash: sha1:22bb1171c727fcefabfc83c0fdfffdc95574b5bf
+--! Previous: sha1:02d662ee786cd976cd39218354ab723c01a3cbcb
+--! Hash: sha1:9afc0ca120a7391f1cbc304f8747502e94221e0c
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

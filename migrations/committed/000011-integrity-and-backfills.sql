@@ -1,5 +1,5 @@
---! Previous: sha1:22bb1171c727fcefabfc83c0fdfffdc95574b5bf
---! Hash: sha1:11fb21c01dfad493aae88c3b6365aaea72c8bee1
+--! Previous: sha1:9afc0ca120a7391f1cbc304f8747502e94221e0c
+--! Hash: sha1:6f337228163aafa2487106b0af452dc2e3ba668b
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

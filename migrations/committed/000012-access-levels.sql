@@ -1,5 +1,5 @@
---! Previous: sha1:11fb21c01dfad493aae88c3b6365aaea72c8bee1
---! Hash: sha1:cead0b655ab667cd67b213ff02070a900a141889
+--! Previous: sha1:6f337228163aafa2487106b0af452dc2e3ba668b
+--! Hash: sha1:15074ed5d2383f3af2be8f5befbc6ebbe01afc84
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:cead0b655ab667cd67b213ff02070a900a141889
---! Hash: sha1:87136f97a3d874853de92884a78491a2996e0bc5
+--! Previous: sha1:15074ed5d2383f3af2be8f5befbc6ebbe01afc84
+--! Hash: sha1:7e08d867221b728d9989177a805844e91cd954e9
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:87136f97a3d874853de92884a78491a2996e0bc5
---! Hash: sha1:eec2acb859ca501920eb35b2adff9e6b5664ef5f
+--! Previous: sha1:7e08d867221b728d9989177a805844e91cd954e9
+--! Hash: sha1:b1b5d3c04311357958996b4dd7e5aaae1a4016c7
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -608,7 +608,8 @@ begin
     when source.mark = 0               then 'filestore.prove_mount on the source'
     when source.early_digest is null   then 'the count on the source'
   end;
-  if waiting is not null then
+  -- The next step of the operator waits for no worker.
+  if waiting <> 'filestore.prove_mount on the source' then
     select t.apply_error_count + t.sync_error_count
     into errors
     from pg_stat_subscription_stats t

@@ -1,5 +1,5 @@
---! Previous: sha1:eec2acb859ca501920eb35b2adff9e6b5664ef5f
---! Hash: sha1:ce1266940d4dd9c2764659fcfaf23f19f8739486
+--! Previous: sha1:b1b5d3c04311357958996b4dd7e5aaae1a4016c7
+--! Hash: sha1:75dd91c5ee312e57baeb7073278cf5bdce2d97bf
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

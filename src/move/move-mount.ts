@@ -92,7 +92,11 @@ async function takeStep(run: MoveRun, progress: RunProgress): Promise<boolean> {
   const { action } = decision;
   if (action === 'none' || (action === 'erase' && run.keepsSource)) return false;
   if (decision.isNew && !progress.hasPlace) {
-    await stoppable(run, () => requirePlace(run));
+    await stoppable(run, () => requirePlace(run)).catch(async (error: unknown) => {
+      // Another run may have begun the move in the meantime, so that its rows are in the way.
+      const next = await decide(run);
+      if ('problem' in next || next.isNew) throw error;
+    });
     progress.hasPlace = true;
   }
   run.onStep(STEP_LINES[action]);
