@@ -1,6 +1,6 @@
 import type { Comparison } from './context.ts';
 import { bulk, create, hot } from './create.ts';
-import { compareDesigns } from './designs/compare-designs.ts';
+import { compareDesigns } from './designs/measure-designs.ts';
 import { growth } from './growth.ts';
 import { instructions } from './instructions.ts';
 import { lockWaits } from './lock-waits.ts';

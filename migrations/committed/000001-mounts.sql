@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:694b634b1e388e3d568b5c1821b0a7fc43e09bd7
+--! Hash: sha1:c2dfee95932f9541770e29c684440dfdc59d94ee
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -466,7 +466,7 @@ begin
     where p.path is not null
   loop
     if length(part.key) > 8 and filestore.holds_secret(part.key) then
-      -- The path leaves out this key, because the key contains the secret.
+      -- The path has *** for this key, because the key contains the secret.
       return concat_ws('.', part.parent, '***');
     elsif jsonb_typeof(part.value) not in ('string', 'number') then
       continue;

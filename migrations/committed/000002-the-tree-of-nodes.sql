@@ -1,5 +1,5 @@
---! Previous: sha1:694b634b1e388e3d568b5c1821b0a7fc43e09bd7
---! Hash: sha1:257770c03bd5819b8f99bea012594340f9902cee
+--! Previous: sha1:c2dfee95932f9541770e29c684440dfdc59d94ee
+--! Hash: sha1:fc96dc67d77ec68c5340713521b74e06a6ea0879
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list

@@ -1,5 +1,5 @@
---! Previous: sha1:257770c03bd5819b8f99bea012594340f9902cee
---! Hash: sha1:4becb5e06e446b072141d6c24919e9ea6251ef33
+--! Previous: sha1:fc96dc67d77ec68c5340713521b74e06a6ea0879
+--! Hash: sha1:c6c0f0bd295e52493282bd17c82f49e03acb7e12
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

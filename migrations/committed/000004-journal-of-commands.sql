@@ -1,5 +1,5 @@
---! Previous: sha1:4becb5e06e446b072141d6c24919e9ea6251ef33
---! Hash: sha1:ddcd3910b1439a57e2cc326794b889be39aa638c
+--! Previous: sha1:c6c0f0bd295e52493282bd17c82f49e03acb7e12
+--! Hash: sha1:97b6dae88b6e41208b565fe5895fd86f2e8e182d
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:ddcd3910b1439a57e2cc326794b889be39aa638c
---! Hash: sha1:d502007868d4c1dddb4d64a0b89fa4ac4ef064cf
+--! Previous: sha1:97b6dae88b6e41208b565fe5895fd86f2e8e182d
+--! Hash: sha1:0673da9a755a8fe768fd649e659b7f3c6db49475
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:d502007868d4c1dddb4d64a0b89fa4ac4ef064cf
---! Hash: sha1:da4e3fec2572928dcdadb2afca62140f3b0b8dfb
+--! Previous: sha1:0673da9a755a8fe768fd649e659b7f3c6db49475
+--! Hash: sha1:430a0e3cf37833c37c6825270341f63dd0bad05a
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

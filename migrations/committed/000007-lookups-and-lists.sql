@@ -1,5 +1,5 @@
---! Previous: sha1:da4e3fec2572928dcdadb2afca62140f3b0b8dfb
---! Hash: sha1:6cacae756b72c21f8110f174ae03992791208a44
+--! Previous: sha1:430a0e3cf37833c37c6825270341f63dd0bad05a
+--! Hash: sha1:a5e03b35a88a6253f58d5343a4a4a5f07c4714fb
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql
@@ -302,7 +302,7 @@ language sql
 stable parallel safe
 begin atomic
   select case backend_kind
-    -- A root_path of '/' already ends with the slash between it and path.
+    -- Without its slash, a root_path of '/' would be empty.
     when 'local' then 'file://' || filestore.percent_encode(
       rtrim(root_path, '/') || case when path <> '' or root_path = '/' then '/' else '' end || path
     )

@@ -1,5 +1,5 @@
---! Previous: sha1:6cacae756b72c21f8110f174ae03992791208a44
---! Hash: sha1:4244cde21cd3ff9a8298484075d2557f7e4654fc
+--! Previous: sha1:a5e03b35a88a6253f58d5343a4a4a5f07c4714fb
+--! Hash: sha1:2566106247d0643a9c8e48a0941a1ab916f7a3f9
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

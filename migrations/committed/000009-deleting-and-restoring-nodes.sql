@@ -1,5 +1,5 @@
---! Previous: sha1:4244cde21cd3ff9a8298484075d2557f7e4654fc
---! Hash: sha1:02d662ee786cd976cd39218354ab723c01a3cbcb
+--! Previous: sha1:2566106247d0643a9c8e48a0941a1ab916f7a3f9
+--! Hash: sha1:45a478dc325707c96a69f0365b21e1d9767617b2
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:02d662ee786cd976cd39218354ab723c01a3cbcb
---! Hash: sha1:9afc0ca120a7391f1cbc304f8747502e94221e0c
+--! Previous: sha1:45a478dc325707c96a69f0365b21e1d9767617b2
+--! Hash: sha1:9f25df7e1f8926790b03291679d5ae418e87d1ae
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

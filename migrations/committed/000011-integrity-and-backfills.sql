@@ -1,5 +1,5 @@
---! Previous: sha1:9afc0ca120a7391f1cbc304f8747502e94221e0c
---! Hash: sha1:6f337228163aafa2487106b0af452dc2e3ba668b
+--! Previous: sha1:9f25df7e1f8926790b03291679d5ae418e87d1ae
+--! Hash: sha1:9c222d459612f1ba5855147e7ee640ccbf21d759
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:6f337228163aafa2487106b0af452dc2e3ba668b
---! Hash: sha1:15074ed5d2383f3af2be8f5befbc6ebbe01afc84
+--! Previous: sha1:9c222d459612f1ba5855147e7ee640ccbf21d759
+--! Hash: sha1:9e45d3ce38baacedc08abd8a01733283d192e886
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:15074ed5d2383f3af2be8f5befbc6ebbe01afc84
---! Hash: sha1:7e08d867221b728d9989177a805844e91cd954e9
+--! Previous: sha1:9e45d3ce38baacedc08abd8a01733283d192e886
+--! Hash: sha1:ae8a000486cb8aa211503a3b81130271dcaa3ab5
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:7e08d867221b728d9989177a805844e91cd954e9
---! Hash: sha1:b1b5d3c04311357958996b4dd7e5aaae1a4016c7
+--! Previous: sha1:ae8a000486cb8aa211503a3b81130271dcaa3ab5
+--! Hash: sha1:fa8e119299bf5b05002b476c9104d41132321df9
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

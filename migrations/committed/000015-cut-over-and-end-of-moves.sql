@@ -1,5 +1,5 @@
---! Previous: sha1:b1b5d3c04311357958996b4dd7e5aaae1a4016c7
---! Hash: sha1:75dd91c5ee312e57baeb7073278cf5bdce2d97bf
+--! Previous: sha1:fa8e119299bf5b05002b476c9104d41132321df9
+--! Hash: sha1:3558d91e6d02c910bb33ce43c76b299573308504
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -37,7 +37,7 @@ beforeAll(async () => {
 const idsOf = async (client: Client, text: string, values: unknown[] = []): Promise<readonly string[]> =>
   (await client.query(text, values)).rows.map(({ id }) => id);
 
-/** Reads all pages of a list, each before the last id of the one before. */
+/** Reads a list page by page, each before the last id of the previous page. */
 async function allPages(
   client: Client,
   call: string,
