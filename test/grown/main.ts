@@ -14,14 +14,16 @@ Copies the checkout to a temporary folder, commits some migrations there as a de
 --without-node-column leaves out the migration that adds a column to nodes.
 The exit code is 0 when every command and every test passed, 1 when one failed, 2 for a wrong option.`;
 
-/** Slow test files about connections, locks, processes, servers and releases, which a migration cannot break. */
+/** Slow test files about connections, locks, processes, servers, commands and releases, which a migration cannot break. */
 const LEFT_OUT = [
   'test/{bench,rounds,torture}/*',
-  'test/cli/{fleet,server-start,stop,takeover}.slow.test.ts',
+  'test/cli/{damaged-package,fleet,output,server-start,stop,takeover}.slow.test.ts',
   'test/migrate/concurrent-index{,-looks,-server}.slow.test.ts',
   'test/migrate/{abort,cut-connections,database-settings}.slow.test.ts',
-  'test/migrate/{dead-host,interruptions,invalid-index,lock,read-only,table-locks,tls}.slow.test.ts',
-  'test/dev/{embedded,release,temporary-server,terminal}.slow.test.ts',
+  'test/migrate/{dead-host,interruptions,invalid-index,lock,read-only,silent-connections}.slow.test.ts',
+  'test/migrate/{table-locks,tls,trusted-roles}.slow.test.ts',
+  'test/scaling/move-{command,failover,refusals}.slow.test.ts',
+  'test/dev/{commands-at-once,embedded,release,temporary-server,terminal,watch}.slow.test.ts',
   'test/image.slow.test.ts',
 ];
 
