@@ -54,9 +54,8 @@ test.each(['inactive', 'offline', 'error'])(
 );
 
 test('a mount that is being erased is refused', async () => {
-  await database().query(
-    "update filestore.backend_mounts set access_mode = 'rw', state = 'active', erasing_since = now()",
-  );
+  await database().query("update filestore.backend_mounts set access_mode = 'rw', state = 'active'");
+  await database().query('update filestore.backend_mounts set erasing_since = now()');
   await expect(writable('media')).rejects.toMatchObject({
     code: 'FS409',
     constraint: 'backend_mounts_erasing',
