@@ -7,7 +7,7 @@ export default defineConfig({
     // Servers and processes are started: on a busy machine a second is not long.
     testTimeout: 60_000,
     hookTimeout: 120_000,
-    // Part of the work is waiting for servers and processes. `npm test` takes one more: nothing in it depends on time.
-    maxWorkers: 2,
+    // More than the two cores of CI, since much of the work is waiting for servers and processes.
+    maxWorkers: 3,
   },
 });
