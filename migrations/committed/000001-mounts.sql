@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:c2dfee95932f9541770e29c684440dfdc59d94ee
+--! Hash: sha1:4d4413ec40d08274e8ab81f44ffc022fc5b601b7
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -373,23 +373,25 @@ declare
   -- A placeholder, a name of a variable, a file, a URL, or a path.
   reference constant text := '^([[<{%]|#[{]|[$][{(A-Za-z_]|@[A-Za-z]+[.]|__[A-Z]|[*.#_-]+$|[xX]{3,}$|[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$|[A-Za-z0-9_.-]+[.](pem|key|txt|json|ya?ml|env|p12|pfx|jks)$'
     || '|[.]{0,2}/|~/|[A-Za-z][A-Za-z0-9+.-]*:[^[:space:]]|[a-z0-9_.-]+(/[a-z0-9_.-]+)+$)';
-  secret    text;
-  words     text;
+  -- A locale such as tr compares I and i as different letters.
+  title     constant text collate "C" := name;
+  secret    text collate "C";
+  words     text collate "C";
 begin
-  if name !~* 'pass|pwd|pw|secret|token|key|sig' or coalesce(btrim(value), '') = '' then
+  if title !~* 'pass|pwd|pw|secret|token|key|sig' or coalesce(btrim(value), '') = '' then
     return false;
   end if;
   secret := left(btrim(value), 300);
   if (length(secret) < 12 and lower(secret) ~ state) or secret ~ reference then
     return false;
-  elsif name ~* '^[?&](x-[a-z]+-)?sig(nature)?$' then
+  elsif title ~* '^[?&](x-[a-z]+-)?sig(nature)?$' then
     -- A signed URL.
     return true;
   end if;
 
   -- "dbPassword2", "DBPassword" and "DB_PASSWORD" become "db password". A longer name is not that of a secret.
   words := btrim(regexp_replace(
-    lower(regexp_replace(regexp_replace(right(name, 100), '([a-z0-9])([A-Z])', E'\\1 \\2', 'g'), '([A-Z]+)([A-Z][a-z])', E'\\1 \\2', 'g')),
+    lower(regexp_replace(regexp_replace(right(title, 100), '([a-z0-9])([A-Z])', E'\\1 \\2', 'g'), '([A-Z]+)([A-Z][a-z])', E'\\1 \\2', 'g')),
     '[^a-z0-9]+', ' ', 'g'
   ));
   if words ~ about then
@@ -427,7 +429,8 @@ declare
   assignment constant text := E'([?&]?[A-Za-z0-9_.-]+)(?:["'']?=["'']?|["'']? =>? ["'']|["''] ?: ?["'']?|: ?["''])([^[:space:]&;,"'']+)';
   line       constant text := E'^[ \t]*(?:- )?([A-Za-z0-9_.-]+)(?:: +| ?= ?)([^[:space:]"'']+)[ \t\r]*$';
   element    constant text := '<([A-Za-z0-9_.:-]+)>([^<>[:space:]]+)<';
-  words      constant text := 'pass|pwd|pw|secret|token|key|sig';
+  -- A locale such as tr compares I and i as different letters.
+  words      constant text collate "C" := 'pass|pwd|pw|secret|token|key|sig';
   part       record;
   given      text;
 begin
@@ -572,6 +575,19 @@ begin
     perform filestore.check_mount_settings('contact', to_jsonb(new.contact));
   end if;
   if tg_op = 'INSERT' then
+    if exists (
+      select
+      from filestore.moves m
+      where m.mount_key = new.mount_key
+        and m.mount_id <> new.id
+        and m.written_by = m.target_number
+        and m.finished_at is null
+    ) then
+      raise exception 'mount "%" is moving to this server', new.mount_key
+        using errcode    = 'FS409',
+              constraint = 'backend_mounts_mount_key_key',
+              hint       = 'Choose another key.';
+    end if;
     return new;
   end if;
 
@@ -617,7 +633,7 @@ end
 $$;
 
 comment on function filestore.prepare_mount() is
-  'Refuses a secret in a mount''s settings, a change of its id, backend_kind or created_at, one of its key or place while it moves to another server, and to active while it is erased. Increments the version at every other change.';
+  'Refuses a secret in a mount''s settings, the key of a mount that is moving to this server, a change of its id, backend_kind or created_at, one of its key or place while it moves to another server, and to active while it is erased. Increments the version at every other change.';
 
 revoke all on function filestore.prepare_mount() from public;
 --! EndIncluded functions/prepare_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:c2dfee95932f9541770e29c684440dfdc59d94ee
---! Hash: sha1:fc96dc67d77ec68c5340713521b74e06a6ea0879
+--! Previous: sha1:4d4413ec40d08274e8ab81f44ffc022fc5b601b7
+--! Hash: sha1:c1b2d56b195b627ff19bc534a8a136d26f408ac6
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list

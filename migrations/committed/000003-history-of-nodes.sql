@@ -1,5 +1,5 @@
---! Previous: sha1:fc96dc67d77ec68c5340713521b74e06a6ea0879
---! Hash: sha1:c6c0f0bd295e52493282bd17c82f49e03acb7e12
+--! Previous: sha1:c1b2d56b195b627ff19bc534a8a136d26f408ac6
+--! Hash: sha1:5b8b0d3b11a9d77babc2b140833f5dd9a40a986d
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

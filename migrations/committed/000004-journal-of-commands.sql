@@ -1,5 +1,5 @@
---! Previous: sha1:c6c0f0bd295e52493282bd17c82f49e03acb7e12
---! Hash: sha1:97b6dae88b6e41208b565fe5895fd86f2e8e182d
+--! Previous: sha1:5b8b0d3b11a9d77babc2b140833f5dd9a40a986d
+--! Hash: sha1:f658dac0ca6a88897c59d47d16f8fee7a378182d
 --! Message: Journal of commands
 
 do $$

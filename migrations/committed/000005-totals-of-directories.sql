@@ -1,5 +1,5 @@
---! Previous: sha1:97b6dae88b6e41208b565fe5895fd86f2e8e182d
---! Hash: sha1:0673da9a755a8fe768fd649e659b7f3c6db49475
+--! Previous: sha1:f658dac0ca6a88897c59d47d16f8fee7a378182d
+--! Hash: sha1:f7c9286708acfd633a546ae780d8d1b8b7832c81
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:0673da9a755a8fe768fd649e659b7f3c6db49475
---! Hash: sha1:430a0e3cf37833c37c6825270341f63dd0bad05a
+--! Previous: sha1:f7c9286708acfd633a546ae780d8d1b8b7832c81
+--! Hash: sha1:e6c420cfa4bb52b8692e2e3fda0f2b5bdf5344e6
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:430a0e3cf37833c37c6825270341f63dd0bad05a
---! Hash: sha1:a5e03b35a88a6253f58d5343a4a4a5f07c4714fb
+--! Previous: sha1:e6c420cfa4bb52b8692e2e3fda0f2b5bdf5344e6
+--! Hash: sha1:f2ba1654ebc9f47bad907cfc02a815a5ad873bcb
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

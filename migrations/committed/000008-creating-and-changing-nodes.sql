@@ -1,5 +1,5 @@
---! Previous: sha1:a5e03b35a88a6253f58d5343a4a4a5f07c4714fb
---! Hash: sha1:2566106247d0643a9c8e48a0941a1ab916f7a3f9
+--! Previous: sha1:f2ba1654ebc9f47bad907cfc02a815a5ad873bcb
+--! Hash: sha1:4a814ce00bfc5e2d03dbada0ba44cc016e673f6c
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

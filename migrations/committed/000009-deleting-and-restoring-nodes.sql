@@ -1,5 +1,5 @@
---! Previous: sha1:2566106247d0643a9c8e48a0941a1ab916f7a3f9
---! Hash: sha1:45a478dc325707c96a69f0365b21e1d9767617b2
+--! Previous: sha1:4a814ce00bfc5e2d03dbada0ba44cc016e673f6c
+--! Hash: sha1:d7e7fdd4e24d15599709b8b695020c8f7d2dc777
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

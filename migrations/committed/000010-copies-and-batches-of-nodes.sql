@@ -1,5 +1,5 @@
---! Previous: sha1:45a478dc325707c96a69f0365b21e1d9767617b2
---! Hash: sha1:9f25df7e1f8926790b03291679d5ae418e87d1ae
+--! Previous: sha1:d7e7fdd4e24d15599709b8b695020c8f7d2dc777
+--! Hash: sha1:60db1ff46f228ad1b6b1d1b301906e57c5177636
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:9f25df7e1f8926790b03291679d5ae418e87d1ae
---! Hash: sha1:9c222d459612f1ba5855147e7ee640ccbf21d759
+--! Previous: sha1:60db1ff46f228ad1b6b1d1b301906e57c5177636
+--! Hash: sha1:964cc1fa1760d8d02f8c177199359164457f5add
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

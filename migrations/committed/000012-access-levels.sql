@@ -1,5 +1,5 @@
---! Previous: sha1:9c222d459612f1ba5855147e7ee640ccbf21d759
---! Hash: sha1:9e45d3ce38baacedc08abd8a01733283d192e886
+--! Previous: sha1:964cc1fa1760d8d02f8c177199359164457f5add
+--! Hash: sha1:0c6458d7722fc04866617446b9ab0a2690513318
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -529,7 +529,7 @@ begin
     coalesce(e.privilege, g.privilege)
   from expected e
   full join granted g
-    on g.role_name = e.role_name
+    on g.id = e.id
     and g.kind = e.kind
     and g.object = e.object
     and coalesce(g.column_name, '') = coalesce(e.column_name, '')

@@ -1,5 +1,5 @@
---! Previous: sha1:9e45d3ce38baacedc08abd8a01733283d192e886
---! Hash: sha1:ae8a000486cb8aa211503a3b81130271dcaa3ab5
+--! Previous: sha1:0c6458d7722fc04866617446b9ab0a2690513318
+--! Hash: sha1:ef825ef206344bcd010bd76741bf62d9c5f05dfd
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:ae8a000486cb8aa211503a3b81130271dcaa3ab5
---! Hash: sha1:fa8e119299bf5b05002b476c9104d41132321df9
+--! Previous: sha1:ef825ef206344bcd010bd76741bf62d9c5f05dfd
+--! Hash: sha1:2878157b9384041b49ce1e811992be419eefe97e
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:fa8e119299bf5b05002b476c9104d41132321df9
---! Hash: sha1:3558d91e6d02c910bb33ce43c76b299573308504
+--! Previous: sha1:2878157b9384041b49ce1e811992be419eefe97e
+--! Hash: sha1:11aec5e937d7314119b902197134037a12dc80e8
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -62,6 +62,20 @@ describe('accept_move', () => {
     expect(await query("select from filestore.backend_mounts where mount_key = 'new'")).toEqual([]);
   });
 
+  test('keeps the key for the mount until the move ends', async () => {
+    const insert = () =>
+      query(
+        "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('new', 'local', '/other')",
+      );
+    await accept(arriving({}));
+    await expect(insert()).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'backend_mounts_mount_key_key',
+    });
+    await query("call filestore.cancel_move('new')");
+    await insert();
+  });
+
   test('refuses a mount whose rows are left here', async () => {
     const left = await createMount(database());
     await expect(accept(arriving({ id: left.id }))).rejects.toMatchObject({
