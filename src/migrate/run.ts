@@ -187,7 +187,8 @@ const unchecked = (reason: string): SchemaCheck => ({ state: 'unchecked', reason
 async function verify(run: Run, session: Session): Promise<SchemaCheck> {
   const { committed, progress, spans, database, emit } = run;
   if (!run.compareSchema) return unchecked('it was not asked for');
-  if (progress.durations.size === 0) return unchecked('nothing was applied');
+  // After a lost connection, a migration may have been applied without an answer.
+  if (progress.durations.size === 0 && progress.attempts === 1) return unchecked('nothing was applied');
   const warn = (message: string) => emit({ type: 'warning', message });
   spans.begin('verify');
   const { checkSchema, checkRights } = await import('../catalog/drift.ts');

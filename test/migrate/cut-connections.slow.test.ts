@@ -50,6 +50,15 @@ describe.each(MOMENTS)('a connection that is cut %s the server gets', (moment) =
   });
 });
 
+test('a run that loses the answer to each commit still compares the schema', async () => {
+  const cutting = (async () => {
+    for (;;) await scene.proxy.cutAt('commit\0', 'after');
+  })();
+  const outcome = await Promise.race([run().outcome, cutting]);
+  expect(outcome).toMatchObject({ ok: true, report: { schema: { state: 'same' } } });
+  expect(await scene.state()).toEqual(scene.stateAfter(3));
+});
+
 test('a server that does not come back is an error with the cause and the applied migrations', async () => {
   const { reached, leave, committed } = await scene.arrange('in a migration');
   const running = run({ connectWaitMs: 300 });
