@@ -80,7 +80,7 @@ comment on column filestore.snapshots.encryption is 'How the content is encrypte
 function index(nodeColumn: boolean): string {
   const { name, table, column } = indexed(nodeColumn);
   return `--! no-transaction
-create index concurrently if not exists ${name} on filestore.${table} (${column}) where ${column} is not null;
+create index concurrently if not exists ${name} on filestore.${table} (${column} collate "C") where ${column} is not null;
 `;
 }
 
@@ -112,8 +112,8 @@ function indexed(nodeColumn: boolean) {
 }
 
 const CONTACTS = `create table if not exists filestore.mount_contacts (
-  backend_mount_id bigint not null,
-  address          text   not null,
+  backend_mount_id bigint           not null,
+  address          text collate "C" not null,
 
   constraint mount_contacts_pkey
     primary key (backend_mount_id, address),

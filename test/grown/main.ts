@@ -9,23 +9,10 @@ import { type Checkout, copyCheckout } from './checkout.ts';
 
 const USAGE = `npm run test:grown -- [--all | --only <paths>] [--without-node-column]
 Copies the checkout to a temporary folder, commits some migrations there as a developer does, and runs the tests.
---all also runs the slow test files that a migration cannot break, which are left out otherwise.
+The tests are those of the fast lane; --all runs the slow ones too.
 --only runs the test files whose path holds one of these texts, such as test/cli test/migrate/report.test.ts.
 --without-node-column leaves out the migration that adds a column to nodes.
 The exit code is 0 when every command and every test passed, 1 when one failed, 2 for a wrong option.`;
-
-/** Slow test files about connections, locks, processes, servers, commands and releases, which a migration cannot break. */
-const LEFT_OUT = [
-  'test/{bench,rounds,torture}/*',
-  'test/cli/{damaged-package,fleet,output,server-start,stop,takeover}.slow.test.ts',
-  'test/migrate/concurrent-index{,-looks,-server}.slow.test.ts',
-  'test/migrate/{abort,cut-connections,database-settings}.slow.test.ts',
-  'test/migrate/{dead-host,interruptions,invalid-index,lock,read-only,silent-connections}.slow.test.ts',
-  'test/migrate/{table-locks,tls,trusted-roles}.slow.test.ts',
-  'test/scaling/move-{command,failover,refusals}.slow.test.ts',
-  'test/dev/{commands-at-once,embedded,release,temporary-server,terminal,watch}.slow.test.ts',
-  'test/image.slow.test.ts',
-];
 
 interface Options {
   readonly all: boolean;
@@ -83,8 +70,7 @@ async function testGrown({ all, only, nodeColumn }: Options, signal: AbortSignal
   try {
     console.log(`Copied the checkout, ${checkout.files} files, to ${checkout.folder}`);
     for (const change of changesOf({ nodeColumn })) await grow(checkout, change);
-    const leftOut = all || only.length > 0 ? [] : LEFT_OUT.flatMap((files) => ['--exclude', files]);
-    const command = ['npx', 'vitest', 'run', ...only, ...leftOut];
+    const command = all || only.length > 0 ? ['npx', 'vitest', 'run', ...only] : ['npm', 'test'];
     console.log(`Tests: ${command.join(' ')}`);
     await checkout.run(command, { shown: true });
     console.log(`All passed with ${committedMigrations(checkout.folder).length} migrations.`);
