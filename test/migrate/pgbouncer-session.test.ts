@@ -42,7 +42,9 @@ describe.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))('PgBounce
     const used = await pooledSessions();
     expect(used.length).toBeGreaterThan(1);
     const found = await lookAtSessions(url, used.length);
-    expect(found.map(({ pid }) => pid).sort((a, b) => a - b)).toEqual(used);
+    // The pooler may close a session that it kept, and open another one, at any time.
+    expect(found.map(({ pid }) => pid).sort((a, b) => a - b)).toEqual(await pooledSessions());
+    expect(used.filter((pid) => found.some((state) => state.pid === pid)).length).toBeGreaterThan(0);
     for (const state of found) expect(state).toEqual({ ...fresh, pid: state.pid });
   }
 
