@@ -77,6 +77,18 @@ export class FileWriter {
     return this.#renameDirectory(number);
   }
 
+  /** Does each kind of operation once: the first one of a session compiles the functions that it calls. */
+  async doEach(client: pg.Client): Promise<void> {
+    await this.#create(this.index)(client);
+    const [id = ''] = this.#files.keys();
+    await this.#overwrite(id, 1)(client);
+    await this.#command(id, 2)(client);
+    await this.#upsert(id, 3)(client);
+    await this.#rename(id, this.index)(client);
+    await this.#see(id)(client);
+    await this.#delete(id)(client);
+  }
+
   #keep(row: { readonly id: string; readonly version: number; readonly size_bytes: string }): void {
     this.#versions.push({ id: row.id, version: row.version, size: Number(row.size_bytes) });
   }

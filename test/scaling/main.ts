@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { type MoveResult, moveMount } from './move-mount.ts';
+import { type MoveResult, measureMove } from './measured-move.ts';
 
 const USAGE = `npm run move:mount -- [--nodes 200000] [--writers 32] [--times 1] [--kills] [--by-hand] [--fsync on]
 Moves a mount between two servers by filestore-db move while writers are at work, and compares every row.
@@ -59,7 +59,7 @@ async function main(): Promise<number> {
   let clean = 0;
   for (let time = 1; time <= options.times; time += 1) {
     console.log(`move ${time}: ${options.nodes} nodes, ${options.writers} writers`);
-    const result = await moveMount({ ...options, onStep: (line) => console.log(line) });
+    const result = await measureMove({ ...options, onStep: (line) => console.log(line) });
     console.log(describe(result));
     if (result.faults.length === 0) clean += 1;
   }

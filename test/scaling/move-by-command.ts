@@ -1,6 +1,6 @@
 import { collect, startCli } from '../support/command-line/command-line.ts';
+import type { MoveOptions } from './measured-move.ts';
 import type { MoveParts } from './move-by-hand.ts';
-import type { MoveOptions } from './move-mount.ts';
 import { disturb } from './run-steps.ts';
 import type { TwoServers } from './two-servers.ts';
 

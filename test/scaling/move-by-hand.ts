@@ -1,4 +1,4 @@
-import type { MoveOptions } from './move-mount.ts';
+import type { MoveOptions } from './measured-move.ts';
 import { type Printed, recipeOf } from './recipe.ts';
 import { runSteps } from './run-steps.ts';
 import type { TwoServers } from './two-servers.ts';

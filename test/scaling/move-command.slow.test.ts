@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { commandMoves, STEPS } from './command-moves.ts';
-import { restoreOf } from './move-mounts.ts';
 import { recipeOf, runBlock } from './recipe.ts';
+import { restoreOf } from './small-mounts.ts';
 import { type ServerName, startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 
 let servers: TwoServers;

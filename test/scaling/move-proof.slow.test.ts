@@ -5,7 +5,7 @@ import { openSide } from '../../src/move/side.ts';
 import { parseDatabaseUrl } from '../../src/settings/database-url.ts';
 import { isRefusal } from '../../src/sql/index.ts';
 import { until } from '../support/until.ts';
-import { newWalk, rowsOf, takersOf } from './move-mounts.ts';
+import { newWalk, rowsOf, takersOf } from './small-mounts.ts';
 import { type NumberedDatabase, startTwoDatabases, type TwoDatabases } from './two-databases.ts';
 import type { MoveWalk } from './walk-move.ts';
 

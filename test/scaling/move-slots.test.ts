@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { openSide, type Side } from '../../src/move/side.ts';
 import { dropUnusedSlot } from '../../src/move/subscription.ts';
-import { newWalk } from './move-mounts.ts';
+import { newWalk } from './small-mounts.ts';
 import { type NumberedDatabase, startTwoDatabases, type TwoDatabases } from './two-databases.ts';
 import type { MoveWalk } from './walk-move.ts';
 

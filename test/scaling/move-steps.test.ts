@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { until } from '../support/until.ts';
-import { NO_ROWS, newWalk, restoreOf, rowsOf, takersOf } from './move-mounts.ts';
 import { outcomeOfProbe, probesOf, stepOn } from './move-probes.ts';
+import { NO_ROWS, newWalk, restoreOf, rowsOf, takersOf } from './small-mounts.ts';
 import { startTwoDatabases, type TwoDatabases } from './two-databases.ts';
 import { type MoveWalk, STEPS, type Step } from './walk-move.ts';
 

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { createNode, isRefusal, upsertFile, writableMount } from '../../src/sql/index.ts';
+import { isRefusal, writableMount } from '../../src/sql/index.ts';
 import { type Acknowledged, FileWriter } from './file-writer.ts';
 import type { FilledMount } from './fill-mount.ts';
 import type { ServerName } from './two-servers.ts';
@@ -32,7 +32,7 @@ export interface WritersOptions {
 }
 
 /** Milliseconds between two questions which server takes writes. */
-const POLL_MS = 20;
+const POLL_MS = 50;
 
 /** One writer for each directory of the mount. They write until they are stopped. */
 export function startWriters({ mount, neighbour, urls, follow }: WritersOptions): Writers {
@@ -47,7 +47,9 @@ export function startWriters({ mount, neighbour, urls, follow }: WritersOptions)
     let refused = 0;
     let server: ServerName = 'source';
     let operation = writer.choose();
-    if (neighbour !== undefined) await useTarget(await connections.to('target'), neighbour);
+    if (neighbour !== undefined) {
+      await useTarget(await connections.to('target'), neighbour, index);
+    }
     while (!stop.signal.aborted) {
       const client = await connections.to(server);
       try {
@@ -82,13 +84,9 @@ export function startWriters({ mount, neighbour, urls, follow }: WritersOptions)
   };
 }
 
-/** As a service whose pool has sessions of both servers: the first write of a session compiles the functions. */
-async function useTarget(client: pg.Client, { key, directoryIds }: FilledMount): Promise<void> {
-  const [parentId = ''] = directoryIds;
-  await client.query('begin');
-  await createNode(client, { parentId, name: 'first', kind: 'file' });
-  await upsertFile(client, { mountKey: key, path: 'first', sizeBytes: 1 });
-  await client.query('rollback');
+/** As a service whose pool has sessions of both servers. */
+async function useTarget(client: pg.Client, neighbour: FilledMount, index: number): Promise<void> {
+  await new FileWriter(neighbour, neighbour.directoryIds[0] ?? '', index).doEach(client);
 }
 
 /**

@@ -39,7 +39,7 @@ const WRITERS_OF_OTHERS = 2;
 const ANSWERS_PER_WRITER = 20;
 
 /** Moves a mount from one server to another, while writers are at work. */
-export async function moveMount(options: MoveOptions): Promise<MoveResult> {
+export async function measureMove(options: MoveOptions): Promise<MoveResult> {
   const servers = await startTwoServers({ fsync: options.fsync ?? 'off' });
   try {
     return await moveBetween(servers, options);
