@@ -22,7 +22,7 @@ export type CatalogDifference = {
 export interface CatalogComparison {
   /** Empty if nothing differs. Parts of a missing or extra object are not listed separately. */
   readonly differences: readonly CatalogDifference[];
-  /** Limits of the comparison, one line each. */
+  /** What could not be compared, and why, one line each. */
   readonly notes: readonly string[];
 }
 

@@ -156,7 +156,10 @@ function processIdOf(client: pg.Client): number {
   return 'processID' in client && typeof client.processID === 'number' ? client.processID : 0;
 }
 
-/** Runs `work` on a separate connection, without a second attempt. The signal ends both. */
+/**
+ * Runs `work` on a separate connection, without a second attempt to connect. The signal stops connecting, and ends the
+ * session.
+ */
 export async function withSession<T>(
   database: Database,
   work: (session: Session) => Promise<T>,

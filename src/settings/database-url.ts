@@ -132,7 +132,7 @@ function readUrl(variable: string, text: string): { readonly url: URL; readonly 
       'If it belongs to the password, write it as %23 (encodeURIComponent does it).',
     );
   }
-  // A "/" or "?" in the password ends the host there. The rest of the password would be shown as the
+  // If the password contains "/" or "?", the URL's host ends at that character. The rest of the password would be shown as the
   // database's name.
   if (`${url.pathname}${url.search}`.includes('@')) {
     refuse(
