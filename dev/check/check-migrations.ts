@@ -26,7 +26,7 @@ export interface CheckOptions {
 }
 
 /**
- * Runs all gates for a change of the schema, on a separate temporary server. gate-lists.ts has the gates.
+ * Runs all gates for a change of the schema, on a separate temporary server. gate-lists.ts says where each gate is called.
  * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED`: a server for it does not start.
  * @throws {RunAbortedError} when the signal was aborted.
  */

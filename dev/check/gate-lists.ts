@@ -16,8 +16,9 @@ import { released } from './gates/released.ts';
 import { sessionSettings } from './gates/session-settings.ts';
 import { sqlFiles } from './gates/sql-files.ts';
 
-// To add a gate: write it in gates/, and add it to one of these lists. Gates that apply migrations themselves are run
-// one by one in on-server.ts; `current`, which is in FILE_GATES or on-server.ts, in check-migrations.ts.
+// To add a gate: write it in gates/, and add it to one of these lists. A gate that applies migrations itself is called in
+// on-server.ts. The gate `current` has two forms: with `--current`, on-server.ts applies current.sql; otherwise
+// check-migrations.ts requires that it is empty.
 
 /** Gates that only read files. */
 export const FILE_GATES: readonly Gate<Sources>[] = [

@@ -11,7 +11,7 @@ export type Finding =
   | { readonly state: 'failed'; readonly problems: readonly Problem[] }
   | { readonly state: 'not run'; readonly reason: string };
 
-/** A rule for a change of the schema. gate-lists.ts has all of them. */
+/** A rule for a change of the schema. gate-lists.ts says where each one is called. */
 export interface Gate<Subject> {
   readonly name: string;
   /** The statement that is true if it passes. */

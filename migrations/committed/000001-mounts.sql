@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:4d4413ec40d08274e8ab81f44ffc022fc5b601b7
+--! Hash: sha1:8ac885e2affe22f490d24606a381de7e5307438f
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -658,7 +658,7 @@ end
 $$;
 
 comment on function filestore.lock_tree(bigint, boolean) is
-  'Locks the shape of a mount''s tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, write several existing rows (in order of id), or create in several existing directories. No other operation needs it.';
+  'Locks the shape of a mount''s tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it.';
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql

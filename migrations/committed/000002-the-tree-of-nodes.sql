@@ -1,5 +1,5 @@
---! Previous: sha1:4d4413ec40d08274e8ab81f44ffc022fc5b601b7
---! Hash: sha1:c1b2d56b195b627ff19bc534a8a136d26f408ac6
+--! Previous: sha1:8ac885e2affe22f490d24606a381de7e5307438f
+--! Hash: sha1:08d2f0d039f7b2bdfa35aa6841ee02ea169531ad
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list

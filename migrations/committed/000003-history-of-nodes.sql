@@ -1,5 +1,5 @@
---! Previous: sha1:c1b2d56b195b627ff19bc534a8a136d26f408ac6
---! Hash: sha1:5b8b0d3b11a9d77babc2b140833f5dd9a40a986d
+--! Previous: sha1:08d2f0d039f7b2bdfa35aa6841ee02ea169531ad
+--! Hash: sha1:560e9d38a461303bb76a9c44b2fa72f3c0f25d30
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

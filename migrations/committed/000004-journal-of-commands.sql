@@ -1,5 +1,5 @@
---! Previous: sha1:5b8b0d3b11a9d77babc2b140833f5dd9a40a986d
---! Hash: sha1:f658dac0ca6a88897c59d47d16f8fee7a378182d
+--! Previous: sha1:560e9d38a461303bb76a9c44b2fa72f3c0f25d30
+--! Hash: sha1:d28a446c265bbc23434747d1a9a411972933637d
 --! Message: Journal of commands
 
 do $$

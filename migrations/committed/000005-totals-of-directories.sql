@@ -1,5 +1,5 @@
---! Previous: sha1:f658dac0ca6a88897c59d47d16f8fee7a378182d
---! Hash: sha1:f7c9286708acfd633a546ae780d8d1b8b7832c81
+--! Previous: sha1:d28a446c265bbc23434747d1a9a411972933637d
+--! Hash: sha1:e7b3864870e9d06a486594e3b796f18a7840d3a3
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

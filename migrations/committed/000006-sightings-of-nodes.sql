@@ -1,5 +1,5 @@
---! Previous: sha1:f7c9286708acfd633a546ae780d8d1b8b7832c81
---! Hash: sha1:e6c420cfa4bb52b8692e2e3fda0f2b5bdf5344e6
+--! Previous: sha1:e7b3864870e9d06a486594e3b796f18a7840d3a3
+--! Hash: sha1:0d91093d2925d34d6144553f1e4b2b8ac75c48e9
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:e6c420cfa4bb52b8692e2e3fda0f2b5bdf5344e6
---! Hash: sha1:f2ba1654ebc9f47bad907cfc02a815a5ad873bcb
+--! Previous: sha1:0d91093d2925d34d6144553f1e4b2b8ac75c48e9
+--! Hash: sha1:df782a58cde2bd66b30aeb53d7af4b8969643004
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

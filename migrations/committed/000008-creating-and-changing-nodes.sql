@@ -1,5 +1,5 @@
---! Previous: sha1:f2ba1654ebc9f47bad907cfc02a815a5ad873bcb
---! Hash: sha1:4a814ce00bfc5e2d03dbada0ba44cc016e673f6c
+--! Previous: sha1:df782a58cde2bd66b30aeb53d7af4b8969643004
+--! Hash: sha1:7aa534ec1131d6ae8c098861ce4eb227218c5af2
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:4a814ce00bfc5e2d03dbada0ba44cc016e673f6c
---! Hash: sha1:d7e7fdd4e24d15599709b8b695020c8f7d2dc777
+--! Previous: sha1:7aa534ec1131d6ae8c098861ce4eb227218c5af2
+--! Hash: sha1:a3c1e05392478aca50f5c2bfb96defa4b701dea5
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d7e7fdd4e24d15599709b8b695020c8f7d2dc777
---! Hash: sha1:60db1ff46f228ad1b6b1d1b301906e57c5177636
+--! Previous: sha1:a3c1e05392478aca50f5c2bfb96defa4b701dea5
+--! Hash: sha1:6340e2903ca3733e2ee746bda53d57eb83c640d0
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

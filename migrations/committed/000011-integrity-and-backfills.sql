@@ -1,5 +1,5 @@
---! Previous: sha1:60db1ff46f228ad1b6b1d1b301906e57c5177636
---! Hash: sha1:964cc1fa1760d8d02f8c177199359164457f5add
+--! Previous: sha1:6340e2903ca3733e2ee746bda53d57eb83c640d0
+--! Hash: sha1:a8f1a99c025007303ff11ca386b6fd6a56954265
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:964cc1fa1760d8d02f8c177199359164457f5add
---! Hash: sha1:0c6458d7722fc04866617446b9ab0a2690513318
+--! Previous: sha1:a8f1a99c025007303ff11ca386b6fd6a56954265
+--! Hash: sha1:a993fd55c89e17ffa87d04ade624522605f86c89
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

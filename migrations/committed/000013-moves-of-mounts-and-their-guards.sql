@@ -1,5 +1,5 @@
---! Previous: sha1:0c6458d7722fc04866617446b9ab0a2690513318
---! Hash: sha1:ef825ef206344bcd010bd76741bf62d9c5f05dfd
+--! Previous: sha1:a993fd55c89e17ffa87d04ade624522605f86c89
+--! Hash: sha1:16a6051911fc14e086625f7c8b077329330a373f
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

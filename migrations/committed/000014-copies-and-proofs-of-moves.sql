@@ -1,5 +1,5 @@
---! Previous: sha1:ef825ef206344bcd010bd76741bf62d9c5f05dfd
---! Hash: sha1:2878157b9384041b49ce1e811992be419eefe97e
+--! Previous: sha1:16a6051911fc14e086625f7c8b077329330a373f
+--! Hash: sha1:2ca17067a5130746ed36966be5bc41ea4c8e10c5
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2878157b9384041b49ce1e811992be419eefe97e
---! Hash: sha1:11aec5e937d7314119b902197134037a12dc80e8
+--! Previous: sha1:2ca17067a5130746ed36966be5bc41ea4c8e10c5
+--! Hash: sha1:9ecd0fdff711e8ca8dc353a044d93f8efc9541bf
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

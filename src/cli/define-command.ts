@@ -16,7 +16,7 @@ export interface CommandOption {
   readonly isShared?: boolean;
   /** What stdout has with it, instead of lines for people. */
   readonly stdout?: StdoutKind;
-  /** True if it works with `--databases`. Otherwise it is refused there, with this text or a general one. */
+  /** True if fleet-command.ts reads it, so that it works with `--databases`. Otherwise it is refused there, with this text or a general one. */
   readonly forFleets?: true | string;
 }
 

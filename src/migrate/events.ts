@@ -135,7 +135,7 @@ function describeProgress({
   blockedBy,
   indexBuild,
 }: Extract<MigrationEvent, { readonly type: 'progress' }>): string {
-  // First, because a terminal cuts long lines.
+  // The wait comes first in the line, because a terminal cuts long lines.
   const wait = blockedBy.length === 0 ? '' : `, waits for ${describeHolders(blockedBy)}`;
   if (indexBuild === null) return wait;
   const { phase, done, total } = indexBuild;

@@ -39,7 +39,8 @@ export async function rehearse(run: Run): Promise<readonly PendingMigration[]> {
 }
 
 /**
- * Tries until everything is applied, and again after each temporary failure. The pauses double from 0.2 to 10
+ * Tries until everything is applied, and again after each temporary failure. It gives up when the next pause would end
+ * later than `lockWaitMs` after the first failure since the last progress. The pauses double from 0.2 to 10
  * s, each varied by a quarter so that many runs do not retry at once. After a wait for a table's lock, the
  * pause is twice as long as the wait, so that traffic has the table for most of the time.
  */
@@ -115,6 +116,7 @@ async function takeSteps(run: Run, session: Session): Promise<Steps> {
       if (run.compareSchema) await readCommittedModel();
       const locked = run.dryRun ? found : await spans.measure('lock', () => lock(run, session));
       if (locked.adopting) await refuseConflicts(session, run.committed);
+      // A thread applies one part, and then ends.
       for (let rest = pendingIn(locked); rest.length > 0; thread = undefined) {
         const pending = await spans.measure('checks', () => evaluatePending(run, session, rest));
         if (run.dryRun) return { pending, schema: unchecked('it was a dry run') };
