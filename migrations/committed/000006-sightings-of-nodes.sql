@@ -1,5 +1,5 @@
 --! Previous: sha1:e7b3864870e9d06a486594e3b796f18a7840d3a3
---! Hash: sha1:0d91093d2925d34d6144553f1e4b2b8ac75c48e9
+--! Hash: sha1:a7c14ccd4fe567240bd170a9eced4b4146071e51
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its
@@ -61,14 +61,28 @@ declare
   added_ids bigint[];
   updated   integer;
 begin
-  if seen_at is null and reconciled_at is null then
-    raise exception 'a sighting has no moment'
-      using errcode    = 'FS422',
-            constraint = 'node_sightings_moment_check',
-            hint       = 'Give seen_at, reconciled_at, or both. If both are left out, seen_at is now.';
+  -- One test for the usual moments. It is null when both are.
+  if (least(seen_at, reconciled_at) >= '0001-01-01T00:00:00Z' and greatest(seen_at, reconciled_at) <= clock_timestamp() + interval '1 minute') is not true then
+    if seen_at is null and reconciled_at is null then
+      raise exception 'a sighting has no moment'
+        using errcode    = 'FS422',
+              constraint = 'node_sightings_moment_check',
+              hint       = 'Give seen_at, reconciled_at, or both. If both are left out, seen_at is now.';
+    end if;
+    perform filestore.check_sighting_moment(seen_at);
+    perform filestore.check_sighting_moment(reconciled_at);
   end if;
-  perform filestore.check_sighting_moment(seen_at);
-  perform filestore.check_sighting_moment(reconciled_at);
+
+  -- The usual call for one node. Nothing is locked yet when the node was not seen before.
+  if cardinality(node_ids) = 1 then
+    update filestore.node_sightings s
+    set last_seen_at       = greatest(s.last_seen_at, seen_at),
+        last_reconciled_at = greatest(s.last_reconciled_at, reconciled_at)
+    where s.node_id = node_ids[1];
+    if found then
+      return 1;
+    end if;
+  end if;
 
   -- The insert below locks each node that was not seen before, so that it cannot be purged at the same time. Locks on
   -- several directories can deadlock with a move, hence the tree locks. Later sightings do not need them.

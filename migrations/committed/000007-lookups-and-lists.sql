@@ -1,5 +1,5 @@
---! Previous: sha1:0d91093d2925d34d6144553f1e4b2b8ac75c48e9
---! Hash: sha1:df782a58cde2bd66b30aeb53d7af4b8969643004
+--! Previous: sha1:a7c14ccd4fe567240bd170a9eced4b4146071e51
+--! Hash: sha1:30645787387fa6a0048642e20b19e784e49e8e5d
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:df782a58cde2bd66b30aeb53d7af4b8969643004
---! Hash: sha1:7aa534ec1131d6ae8c098861ce4eb227218c5af2
+--! Previous: sha1:30645787387fa6a0048642e20b19e784e49e8e5d
+--! Hash: sha1:c170f9258e1b76d5a9b79e5e76a41355639ba7d5
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:7aa534ec1131d6ae8c098861ce4eb227218c5af2
---! Hash: sha1:a3c1e05392478aca50f5c2bfb96defa4b701dea5
+--! Previous: sha1:c170f9258e1b76d5a9b79e5e76a41355639ba7d5
+--! Hash: sha1:9d2c6c51f0625800f83f916b6c46733ee8ea7d73
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:a3c1e05392478aca50f5c2bfb96defa4b701dea5
---! Hash: sha1:6340e2903ca3733e2ee746bda53d57eb83c640d0
+--! Previous: sha1:9d2c6c51f0625800f83f916b6c46733ee8ea7d73
+--! Hash: sha1:466afaae5c97b63e9a98825dfbb967c05faf2267
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:6340e2903ca3733e2ee746bda53d57eb83c640d0
---! Hash: sha1:a8f1a99c025007303ff11ca386b6fd6a56954265
+--! Previous: sha1:466afaae5c97b63e9a98825dfbb967c05faf2267
+--! Hash: sha1:029b6d3483a65191394209c6ce6e3a4ecdb836fb
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:a8f1a99c025007303ff11ca386b6fd6a56954265
---! Hash: sha1:a993fd55c89e17ffa87d04ade624522605f86c89
+--! Previous: sha1:029b6d3483a65191394209c6ce6e3a4ecdb836fb
+--! Hash: sha1:0ef7e3636bf7c9388304e6a5487356bee4844e0e
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

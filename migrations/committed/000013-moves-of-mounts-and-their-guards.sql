@@ -1,5 +1,5 @@
---! Previous: sha1:a993fd55c89e17ffa87d04ade624522605f86c89
---! Hash: sha1:16a6051911fc14e086625f7c8b077329330a373f
+--! Previous: sha1:0ef7e3636bf7c9388304e6a5487356bee4844e0e
+--! Hash: sha1:416b79885b1bbd01f9c37cacc056e0985c299adf
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:16a6051911fc14e086625f7c8b077329330a373f
---! Hash: sha1:2ca17067a5130746ed36966be5bc41ea4c8e10c5
+--! Previous: sha1:416b79885b1bbd01f9c37cacc056e0985c299adf
+--! Hash: sha1:ac8640c07e061a87ca21efd1b113569f9f93a918
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2ca17067a5130746ed36966be5bc41ea4c8e10c5
---! Hash: sha1:9ecd0fdff711e8ca8dc353a044d93f8efc9541bf
+--! Previous: sha1:ac8640c07e061a87ca21efd1b113569f9f93a918
+--! Hash: sha1:389021ab41abee7163cca2f26811acc814078bb4
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

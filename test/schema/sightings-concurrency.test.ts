@@ -57,6 +57,20 @@ describe('a pass that records sightings', () => {
     expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 1 }] } });
   });
 
+  test('waits for a purge of its only node, and then records nothing', async () => {
+    const [gone = ''] = files;
+    await second.query(PASS, [[gone]]);
+    await deleteNode(database(), gone);
+    await foldAll(database());
+    await first.query('begin');
+    expect(await one(first, "select filestore.purge_deleted('0') as purged")).toEqual({ purged: 1 });
+    const pass = await sendAndBlock(second, PASS, [[gone]]);
+    expect(pass.waits).toBe(true);
+    await first.query('commit');
+    expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 0 }] } });
+    expect(await database().query('select from filestore.node_sightings')).toEqual([]);
+  });
+
   test('does not wait for writers of the nodes, and they do not wait for it', async () => {
     await first.query('begin');
     await first.query('update filestore.nodes set size_bytes = 5 where id = any ($1)', [files]);
