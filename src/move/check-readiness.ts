@@ -26,6 +26,12 @@ export interface ReadinessReport {
 
 type Row = { readonly ok: boolean; readonly need: string; readonly remedy: string };
 
+/** True for a member of one of these roles, by which managed servers give what PostgreSQL gives by an attribute. docs/managed.md has the sources. */
+const isMemberOf = (...roles: readonly string[]) =>
+  `exists (select from pg_roles g where g.rolname in (${roles.map((role) => `'${role}'`).join(', ')}) and pg_has_role(g.oid, 'usage'))`;
+
+const MAY_REPLICATE = `r.rolreplication or r.rolsuper or ${isMemberOf('rds_replication')}`;
+
 const OWNER = `select pg_has_role(c.relowner, 'usage') as ok, 'the role owns the schema' as need,
     'connect as ' || pg_get_userbyid(c.relowner) as remedy
   from pg_class c where c.oid = 'filestore.nodes'::regclass`;
@@ -47,17 +53,18 @@ const ON_SOURCE = `${OWNER}
       select from pg_stat_replication r
       where r.flush_lsn is null and not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')
     ), 'the role sees how far standbys are', format('grant pg_monitor to %I', current_user)
-  union all select r.rolreplication or r.rolsuper, 'the role may create the slot of the move',
+  union all select ${MAY_REPLICATE}, 'the role may create the slot of the move',
     format('alter role %I replication', current_user) from pg_roles r where r.rolname = current_user`;
 
 const onTarget = (hasPassword: boolean) => `${OWNER}
   union all ${MAY_CREATE}
-  union all select r.rolsuper or coalesce(current_setting('server_version_num')::integer >= 160000
-      and pg_has_role((select p.oid from pg_roles p where p.rolname = 'pg_create_subscription'), 'usage'), false),
+  union all select r.rolsuper or case when current_setting('server_version_num')::integer >= 160000
+      then ${isMemberOf('pg_create_subscription')}
+      else ${isMemberOf('rds_superuser', 'cloudsqlsuperuser', 'neon_superuser')} end,
     'the role may create subscriptions',
     case when current_setting('server_version_num')::integer >= 160000
       then format('grant pg_create_subscription to %I', current_user)
-      else 'before PostgreSQL 16, only a superuser may: connect as one' end
+      else 'before PostgreSQL 16, only a superuser or the administrator of a managed server may: connect as one' end
   from pg_roles r where r.rolname = current_user
   union all select r.rolsuper or ${hasPassword}, 'the target reads the source with a password',
     'only a superuser may create a subscription without one: add it to the URL of --from'
@@ -65,7 +72,7 @@ const onTarget = (hasPassword: boolean) => `${OWNER}
   union all select current_setting('max_logical_replication_workers')::integer >= 3, 'three workers for subscriptions',
     'raise max_logical_replication_workers, and restart the server'`;
 
-const AS_READER = `select r.rolreplication or r.rolsuper as ok, 'the target''s role on the source may replicate' as need,
+const AS_READER = `select ${MAY_REPLICATE} as ok, 'the target''s role on the source may replicate' as need,
     format('alter role %I replication', current_user) as remedy from pg_roles r where r.rolname = current_user
   union all select bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')),
     'that role may read the tables', format('select filestore.grant_access(%L, ''reader'')', current_user)

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCli } from '../support/command-line/command-line.ts';
 import { commandMoves } from './command-moves.ts';
-import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import { type NumberedServer, startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {
@@ -106,29 +106,60 @@ describe('a dry run', () => {
     expect(await on('source', 'select from filestore.moves where finished_at is null')).toEqual([]);
   }, 60_000);
 
-  test('names what the role lacks that creates the slot on the source', async () => {
-    await fill('unable');
-    const owner = new URL(servers.source.url).username;
-    const role = 'runs\n\u001b[2Jmoves';
-    await withClient(servers.source.superuserUrl, (client) =>
+  /** Creates a role that may do what the owner of the schema may, but has none of its attributes. @returns its URL. */
+  async function createMember(server: NumberedServer, role: string): Promise<string> {
+    const url = new URL(server.url);
+    await withClient(server.superuserUrl, (client) =>
       client.query(
-        `create role "${role}" login password 'hunter2-Zq9x'; grant ${owner} to "${role}"; grant create on database filestore to "${role}"`,
+        `create role "${role}" login password 'hunter2-Zq9x'; grant ${url.username} to "${role}"; grant create on database filestore to "${role}"`,
       ),
     );
-    const url = new URL(servers.source.url);
     url.username = encodeURIComponent(role);
     url.password = 'hunter2-Zq9x';
-    const result = await runCli(
-      ['move', 'unable', '--to', 'TARGET_URL', '--from', 'READER_URL', '--dry-run'],
-      {
-        env: { ...env(), FILESTORE_DATABASE_URL: url.href, READER_URL: servers.source.url },
-      },
-    );
+    return url.href;
+  }
+
+  const dryRun = (mountKey: string, variables: Readonly<Record<string, string>>) =>
+    runCli(['move', mountKey, '--to', 'TARGET_URL', '--from', 'READER_URL', '--dry-run'], {
+      env: { ...env(), READER_URL: servers.source.url, ...variables },
+    });
+
+  test('names what the role lacks that creates the slot on the source', async () => {
+    await fill('unable');
+    const url = await createMember(servers.source, 'runs\n\u001b[2Jmoves');
+    const result = await dryRun('unable', { FILESTORE_DATABASE_URL: url });
     expect(result.exitCode).toBe(1);
     expect(result.stdout.match(/MISSING.*/g)).toEqual([
       'MISSING  source: the role may create the slot of the move. alter role "runs\\u000a\\u001b[2Jmoves" replication',
     ]);
     expect(result.output).not.toContain('hunter2');
+  }, 60_000);
+
+  test('takes a member of rds_replication for a role that may replicate', async () => {
+    await fill('managed-source');
+    const FILESTORE_DATABASE_URL = await createMember(servers.source, 'managed_source');
+    expect(await dryRun('managed-source', { FILESTORE_DATABASE_URL })).toMatchObject({ exitCode: 1 });
+    await on('source', 'create role rds_replication');
+    await on('source', 'grant rds_replication to managed_source');
+    const result = await dryRun('managed-source', { FILESTORE_DATABASE_URL });
+    expect(result, result.output).toMatchObject({ exitCode: 0 });
+  }, 60_000);
+
+  test('takes the administrator of a managed server for a role that may subscribe', async ({ skip }) => {
+    const [version] = await on<{ number: number }>(
+      'target',
+      "select current_setting('server_version_num')::integer as number",
+    );
+    skip((version?.number ?? 0) >= 160_000, 'from PostgreSQL 16 on, pg_create_subscription decides');
+    await fill('managed-target');
+    const TARGET_URL = await createMember(servers.target, 'managed_target');
+    const lacking = await dryRun('managed-target', { TARGET_URL });
+    expect(lacking.stdout.match(/MISSING.*/g)).toEqual([
+      expect.stringContaining('target: the role may create subscriptions'),
+    ]);
+    await on('target', 'create role cloudsqlsuperuser');
+    await on('target', 'grant cloudsqlsuperuser to managed_target');
+    expect(await dryRun('managed-target', { TARGET_URL })).toMatchObject({ exitCode: 0 });
   }, 60_000);
 
   test.each([
