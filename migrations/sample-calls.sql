@@ -214,6 +214,8 @@ where m.mount_key = 'sample-disk';
 
 select filestore.prove_mount('sample-arriving');
 
+select filestore.subscription_errors('sample');
+
 select filestore.prove_target(m) from filestore.moves m;
 
 select filestore.receive_mount('sample-arriving');

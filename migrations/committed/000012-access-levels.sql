@@ -1,5 +1,5 @@
 --! Previous: sha1:029b6d3483a65191394209c6ce6e3a4ecdb836fb
---! Hash: sha1:0ef7e3636bf7c9388304e6a5487356bee4844e0e
+--! Hash: sha1:d2bf171cc09d0ada763bd88c0997f607ec63f153
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -58,6 +58,7 @@ declare
     pending_totals,
     percent_encode,
     real_depths,
+    subscription_errors,
     tree_at
   }';
   services  constant text[] := '{

@@ -1,5 +1,5 @@
---! Previous: sha1:0ef7e3636bf7c9388304e6a5487356bee4844e0e
---! Hash: sha1:416b79885b1bbd01f9c37cacc056e0985c299adf
+--! Previous: sha1:d2bf171cc09d0ada763bd88c0997f607ec63f153
+--! Hash: sha1:c1d86c04a6f453aa4a4912a83bc312787e7d5dfd
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:416b79885b1bbd01f9c37cacc056e0985c299adf
---! Hash: sha1:ac8640c07e061a87ca21efd1b113569f9f93a918
+--! Previous: sha1:c1d86c04a6f453aa4a4912a83bc312787e7d5dfd
+--! Hash: sha1:9d6daac2bad5ac15653a5156816e69c87403dc8c
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -131,6 +131,33 @@ comment on function filestore.move_subscription(bigint) is
 
 revoke all on function filestore.move_subscription(bigint) from public;
 --! EndIncluded functions/move_subscription.sql
+
+--! Included functions/subscription_errors.sql
+create or replace function filestore.subscription_errors(subscription name)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- By the ends of their names: "sync_error_count" became two counters in PostgreSQL 19.
+  return (
+    select coalesce(sum(e.value::bigint), 0)
+    from pg_subscription s
+    join pg_stat_subscription_stats t on t.subid = s.oid
+    cross join lateral jsonb_each_text(to_jsonb(t)) e
+    where s.subname = subscription
+      and s.subdbid = (select d.oid from pg_database d where d.datname = current_database())
+      and right(e.key, 12) = '_error_count'
+  );
+end
+$$;
+
+comment on function filestore.subscription_errors(name) is
+  'Internal: How often the workers of this database''s subscription failed; 0 without one.';
+
+revoke all on function filestore.subscription_errors(name) from public;
+--! EndIncluded functions/subscription_errors.sql
 --! Included functions/require_place.sql
 create or replace function filestore.require_place(mount filestore.backend_mounts)
 returns void
@@ -610,10 +637,7 @@ begin
   end;
   -- The next step of the operator waits for no worker.
   if waiting <> 'filestore.prove_mount on the source' then
-    select t.apply_error_count + t.sync_error_count
-    into errors
-    from pg_stat_subscription_stats t
-    where t.subname = subscription;
+    errors := filestore.subscription_errors(subscription);
     if errors > 0 then
       waiting := format('%s (%s errors of its workers so far: see this server''s log)', waiting, errors);
     end if;

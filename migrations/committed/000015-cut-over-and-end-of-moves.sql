@@ -1,5 +1,5 @@
---! Previous: sha1:ac8640c07e061a87ca21efd1b113569f9f93a918
---! Hash: sha1:389021ab41abee7163cca2f26811acc814078bb4
+--! Previous: sha1:9d6daac2bad5ac15653a5156816e69c87403dc8c
+--! Hash: sha1:6afcb8cc54ce0c1b06f0d0bd72c8b4ef52a6315e
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -655,14 +655,13 @@ begin
   else
     select
       s.subenabled, t.pid,
-      coalesce(c.apply_error_count + c.sync_error_count, 0) as errors,
+      filestore.subscription_errors(s.subname) as errors,
       (select count(*) from pg_subscription_rel r where r.srsubid = s.oid and r.srsubstate = 'r') as ready,
       (select sum(p.tuples_processed) from pg_stat_progress_copy p where p.datname = current_database() and p.type = 'CALLBACK') as copied_rows,
       (select sum(p.bytes_processed) from pg_stat_progress_copy p where p.datname = current_database() and p.type = 'CALLBACK') as copied_bytes
     into worker
     from pg_subscription s
     left join pg_stat_subscription t on t.subid = s.oid and t.relid is null
-    left join pg_stat_subscription_stats c on c.subid = s.oid
     where s.subname = subscription
       and s.subdbid = (select d.oid from pg_database d where d.datname = current_database())
     limit 1;

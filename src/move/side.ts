@@ -144,10 +144,7 @@ function stateOf(mountKey: string): string {
         select sum(pg_relation_size(c.oid)) from pg_class c
         where c.relnamespace = 'filestore'::regnamespace and c.relkind = 'r'
       )),
-      'errors', coalesce((
-        select sum(t.apply_error_count + t.sync_error_count) from pg_stat_subscription_stats t
-        where t.subname = filestore.move_subscription(m.id)
-      ), 0),
+      'errors', filestore.subscription_errors(filestore.move_subscription(m.id)),
       'tablesCopied', p.tables_copied,
       'bytesBehind', p.bytes_behind,
       'confirmed', (

@@ -150,10 +150,14 @@ test('a key that is taken on the target during the copy stops the copy alone, an
     'select id from filestore.backend_mounts where mount_key = $1',
     [walk.key],
   );
+  await walk.target.query('create role watcher');
+  await walk.target.query("select filestore.grant_access('watcher', 'reader')");
+  await walk.target.query('set role watcher');
   const [seen] = await walk.target.query(
     'select problem from filestore.view_filestore_mount_moves where mount_key = $1',
     [walk.key],
   );
+  await walk.target.query('reset role');
   expect(seen?.problem).toMatch(/errors of the workers of subscription/);
   const before = await rowsOf(walk.target, own?.id);
   await walk.cancel();

@@ -74,7 +74,7 @@ describe('a catalogue that is replicated whole', () => {
             "select srrelid::regclass::text as name from pg_subscription_rel where srsubstate <> 'r'",
           );
           const { rows: errors } = await client.query<{ errors: number }>(
-            'select sync_error_count::integer as errors from pg_stat_subscription_stats',
+            "select filestore.subscription_errors('everything')::integer as errors",
           );
           return rows.length === 1 && (errors[0]?.errors ?? 0) > 1 ? rows : undefined;
         });

@@ -126,6 +126,7 @@ const CALLS: Readonly<Record<string, string>> = {
   server_timeline: `filestore.server_timeline()`,
   start_command: `filestore.start_command(${QUEUED})`,
   tier_of: `filestore.tier_of(${A})`,
+  subscription_errors: `filestore.subscription_errors('x')`,
   tree_at: `filestore.tree_at('main', '', now())`,
   upsert_file: `filestore.upsert_file('main', 'x/y/z', last_seen_at => now())`,
   writable_mount: `filestore.writable_mount('main')`,

@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { SWITCH_OFF_CONFORMING_STRINGS } from '../support/databases/database-settings.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { levelsForFile } from '../support/roles/roles.ts';
 import { wrongTotals } from '../support/rows/directory-totals.ts';
@@ -233,7 +234,7 @@ describe('create_nodes', () => {
   test('works with any setting of standard_conforming_strings', async () => {
     // A new connection, which has not compiled the function yet.
     const client = await connectAs('service');
-    await client.query('set standard_conforming_strings = off');
+    await client.query(SWITCH_OFF_CONFORMING_STRINGS);
     const { rows } = await client.query('select * from filestore.create_nodes($1)', [
       JSON.stringify([{ parent_id: directory, name: 'f', size_bytes: 3 }]),
     ]);

@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { SWITCH_OFF_CONFORMING_STRINGS } from '../support/databases/database-settings.ts';
 import { databaseForFile, withoutTriggers } from '../support/databases/test-database.ts';
 import { levelsForFile } from '../support/roles/roles.ts';
 import { one } from '../support/rows/nodes.ts';
@@ -118,7 +119,7 @@ describe('a setting is refused as a secret', () => {
   });
 
   test('with any setting of standard_conforming_strings', async () => {
-    await service.query('set standard_conforming_strings = off');
+    await service.query(SWITCH_OFF_CONFORMING_STRINGS);
     try {
       await expect(insert({ dbPassword: SECRET })).rejects.toMatchObject(REFUSED);
     } finally {

@@ -2,6 +2,7 @@ import type { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
+import { SWITCH_OFF_CONFORMING_STRINGS } from '../support/databases/database-settings.ts';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import { createMovingMount, MOVING } from '../support/rows/moving-mount.ts';
 import { createMount, createNode, deleteNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
@@ -89,7 +90,7 @@ describe('a published mount', () => {
   test('cannot be erased, which would erase it on its new server too, whatever the settings of the session', async () => {
     await query("update filestore.backend_mounts set state = 'inactive' where id = $1", [mount.id]);
     await expect(query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject(MOVING);
-    await query('set standard_conforming_strings = off');
+    await query(SWITCH_OFF_CONFORMING_STRINGS);
     await expect(query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject(MOVING);
   });
 

@@ -1,3 +1,4 @@
+import type { Client } from 'pg';
 import type { TestDatabase } from './test-database.ts';
 
 /** Values that a database or role could have, by setting: others than those of migrations. */
@@ -63,7 +64,21 @@ export const HOSTILE_SCHEMA = `
   create view before.pg_class as select * from pg_catalog.pg_class where false;
 `;
 
-/** Sets them on a database. Those that the server does not know are left out. */
+/** Switches standard_conforming_strings off, where that is possible: it is always on from PostgreSQL 19 on. */
+export const SWITCH_OFF_CONFORMING_STRINGS = `
+  select pg_catalog.set_config('standard_conforming_strings', 'off', false)
+  where pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 190000`;
+
+/** The names of the settings that have another value on some server or in some session. */
+export async function changeableSettings(client: Pick<Client, 'query'>): Promise<ReadonlySet<string>> {
+  const { rows } = await client.query<{ name: string }>(
+    `select name from pg_catalog.pg_settings
+     where name <> 'standard_conforming_strings' or pg_catalog.current_setting('server_version_num')::pg_catalog.int4 < 190000`,
+  );
+  return new Set(rows.map(({ name }) => name));
+}
+
+/** Sets them on a database, except those that this server does not have or does not let change. */
 export async function setOnDatabase(
   database: TestDatabase,
   settings: Readonly<Record<string, string>>,
@@ -71,8 +86,7 @@ export async function setOnDatabase(
   // The owner may set only some of them.
   const client = await database.connectAsSuperuser();
   await client.query("load 'plpgsql'");
-  const { rows: known } = await client.query<{ name: string }>('select name from pg_settings');
-  const names = new Set(known.map(({ name }) => name));
+  const names = await changeableSettings(client);
   if ('default_table_access_method' in settings) {
     await client.query('create access method another_heap type table handler heap_tableam_handler');
   }
