@@ -1,6 +1,6 @@
 /**
  * The schema as shown in documents, with comments. Names in texts omit the schema. Texts are printed by the server, and
- * are the same on versions 15 to 18.
+ * are the same on versions 15 to 19.
  */
 export interface SchemaDescription {
   readonly comment: string | null;
