@@ -16,8 +16,11 @@ export interface CommandOption {
   readonly isShared?: boolean;
   /** What stdout has with it, instead of lines for people. */
   readonly stdout?: StdoutKind;
-  /** True if fleet-command.ts reads it, so that it works with `--databases`. Otherwise it is refused there, with this text or a general one. */
-  readonly forFleets?: true | string;
+  /**
+   * True if fleet-command.ts reads it, so that it works with `--databases`; `only` if it works with nothing
+   * else. Without either, it is refused there, with this text or a general one.
+   */
+  readonly forFleets?: true | 'only' | { readonly refusal: string };
 }
 
 type Options = Readonly<Record<string, CommandOption>>;

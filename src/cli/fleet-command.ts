@@ -1,4 +1,4 @@
-import { FilestoreError } from '../errors.ts';
+import { FilestoreError, SettingsError } from '../errors.ts';
 import {
   type FleetEntry,
   type FleetMigration,
@@ -9,9 +9,11 @@ import {
   fleetStatus,
   migrateFleet,
   readConcurrency,
+  readFirst,
   verifyFleet,
 } from '../migrate/fleet.ts';
 import { readFleet } from '../settings/fleet-file.ts';
+import { isSet } from '../settings/settings.ts';
 import { count } from '../text.ts';
 import type { Flags } from './define-command.ts';
 import type { FleetDocument, FleetEntryDocument } from './documents.ts';
@@ -33,8 +35,14 @@ interface FleetCommand<Found> {
   describe(found: Found): readonly string[];
 }
 
-const migrate = (allowAhead: boolean): FleetCommand<FleetMigration> => ({
-  run: (options) => migrateFleet({ ...options, allowAhead }),
+const migrateEach = (flags: Flags): FleetCommand<FleetMigration> => ({
+  run: (options) =>
+    migrateFleet({
+      ...options,
+      allowAhead: flags['allow-ahead'] === true,
+      first: readFirst('--first', numberOf(flags, 'first'), options.databases.length),
+      stopOnFailure: flags['stop-on-failure'] === true,
+    }),
   exitCodeOf: () => DONE,
   isOk: () => true,
   summarize: (found) =>
@@ -42,9 +50,9 @@ const migrate = (allowAhead: boolean): FleetCommand<FleetMigration> => ({
   describe: () => [],
 });
 
-const status = (allowAhead: boolean): FleetCommand<FleetStatus> => ({
+const statusOfEach = (flags: Flags): FleetCommand<FleetStatus> => ({
   run: fleetStatus,
-  exitCodeOf: ({ state }) => exitCodeOfState(state, allowAhead),
+  exitCodeOf: ({ state }) => exitCodeOfState(state, flags['allow-ahead'] === true),
   isOk: () => true,
   summarize: ({ applied, pending }) => `${applied.length} applied, ${pending.length} pending`,
   describe: ({ problems, migrators }) => [
@@ -53,7 +61,7 @@ const status = (allowAhead: boolean): FleetCommand<FleetStatus> => ({
   ],
 });
 
-const verify: FleetCommand<FleetVerification> = {
+const verifyEach: FleetCommand<FleetVerification> = {
   run: verifyFleet,
   exitCodeOf: ({ state }) => exitCodeOfCheck(state),
   isOk: ({ state }) => state === 'same',
@@ -75,10 +83,9 @@ export async function runFleetCommand(
   output: Output,
   flags: Flags,
 ): Promise<number> {
-  const allowAhead = flags['allow-ahead'] === true;
-  if (name === 'migrate') return runEach(name, migrate(allowAhead), source, output, flags);
-  if (name === 'status') return runEach(name, status(allowAhead), source, output, flags);
-  return runEach('verify', verify, source, output, flags);
+  if (name === 'migrate') return runEach(name, migrateEach(flags), source, output, flags);
+  if (name === 'status') return runEach(name, statusOfEach(flags), source, output, flags);
+  return runEach('verify', verifyEach, source, output, flags);
 }
 
 async function runEach<Found extends Timed>(
@@ -88,22 +95,36 @@ async function runEach<Found extends Timed>(
   output: Output,
   flags: Flags,
 ): Promise<number> {
-  const given = typeof flags.concurrency === 'string' ? flags.concurrency : undefined;
-  const concurrency = readConcurrency('--concurrency', given);
+  const concurrency = readConcurrency('--concurrency', numberOf(flags, 'concurrency'));
   const databases = await readFleet(source);
   const onEvent = reportProgress<Found>(output, databases.length, command.describe);
   // Until the report is printed: a second signal must not end the process before.
   return withSignal(async (signal) => {
     const report = await command.run({ databases, concurrency, signal, onEvent });
     for (const line of renderTable(report, command.summarize, output.paint)) output.say(line);
+    const rest = report.databases.filter(({ state }) => state === 'not started').length;
+    if (rest > 0 && !signal.aborted) {
+      const remedy = 'Fix the cause, and run this again.';
+      output.warn(`Stopped after a failure: ${count(rest, 'database')} not started. ${remedy}`);
+    }
+    const ok = report.databases.every((entry) => isOk(entry, command));
     output.document({
-      ok: report.databases.every((entry) => isOk(entry, command)),
+      ok,
       command: name,
       databases: report.databases.map(entryDocument),
       durationMs: report.durationMs,
     } satisfies FleetDocument);
-    return worstOf(report.databases.map((entry) => exitCodeOfEntry(entry, command)));
+    // The failure that stopped the others says more than that they were not started.
+    return worstOf(report.databases.map((entry) => exitCodeOfEntry(entry, command))) || (ok ? DONE : FAILED);
   });
+}
+
+/** @throws {SettingsError} for an empty value, such as that of a variable that is not set. */
+function numberOf(flags: Flags, option: string): string | undefined {
+  const value = flags[option];
+  if (typeof value !== 'string') return undefined;
+  if (isSet(value)) return value;
+  throw new SettingsError(option, `The value of --${option} is empty. Give a number, or leave it out.`);
 }
 
 function isOk<Found>(entry: FleetEntry<Found>, command: FleetCommand<Found>): boolean {
@@ -118,7 +139,7 @@ function exitCodeOfEntry<Found>(entry: FleetEntry<Found>, command: FleetCommand<
   return matchResult<Found, number>(entry, {
     found: command.exitCodeOf,
     failed: ({ code }) => (code === 'UNEXPECTED' ? FAILED : exitCodeOf(code)),
-    omitted: ({ state }) => (state === 'duplicate' ? DONE : FAILED),
+    omitted: () => DONE,
   });
 }
 

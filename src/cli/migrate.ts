@@ -25,10 +25,12 @@ export const migrate = defineCommand({
       type: 'boolean',
       help: 'print their SQL instead; changes nothing',
       stdout: 'text',
-      forFleets: paragraph(
-        '--dry-run prints the SQL of one database.',
-        'Use status --databases to see what is pending in many, or leave out --databases.',
-      ),
+      forFleets: {
+        refusal: paragraph(
+          '--dry-run prints the SQL of one database.',
+          'Use status --databases to see what is pending in many, or leave out --databases.',
+        ),
+      },
     },
     'allow-ahead': ALLOW_AHEAD_OPTION,
   },

@@ -5,7 +5,12 @@ import { migrate } from './migrate.ts';
 import { move } from './move.ts';
 import { status } from './status.ts';
 import { verify } from './verify.ts';
-import { withFleet } from './with-fleet.ts';
+import { STOP_OPTIONS, withFleet } from './with-fleet.ts';
 
 /** The commands of the packed package. */
-export const PACKED_COMMANDS: readonly Command[] = [...[migrate, status, verify].map(withFleet), move];
+export const PACKED_COMMANDS: readonly Command[] = [
+  withFleet(migrate, STOP_OPTIONS),
+  withFleet(status),
+  withFleet(verify),
+  move,
+];

@@ -11,7 +11,7 @@ import { asSentence, capitalized, count, paragraph, printable, seconds } from '.
 import type { Run } from './run-state.ts';
 
 /** What a check returned. */
-export interface CheckOutcome {
+interface CheckOutcome {
   /** `not possible`: it uses an object that does not exist, such as one that an earlier migration creates. */
   readonly state: 'passed' | 'failed' | 'not possible';
   /** Why it could not be evaluated, after the words "the check"; null if it returned true or false. */

@@ -36,6 +36,13 @@ export interface MigrateFleetOptions
     Pick<RunMigrationsOptions, 'settings' | 'compareSchema'> {
   /** A database that a later version has migrated is `ahead` and has not failed. Default: false. */
   readonly allowAhead?: boolean;
+  /**
+   * How many databases of the list are the first wave, from 1 to all. The others are started after all of
+   * these, and only if none of them failed. Default: all.
+   */
+  readonly first?: number;
+  /** Starts no other database after one failed. Those at work go on. Default: false. */
+  readonly stopOnFailure?: boolean;
 }
 
 /** What happens to a database of a fleet. */
@@ -64,7 +71,7 @@ export interface FleetFailure {
   readonly durationMs: number;
 }
 
-/** Left alone: a `duplicate` has the settings of another database, and `not started` is after a stop. */
+/** A `duplicate` has the settings of another database. After a stop or a failure, the rest is `not started`. */
 export interface FleetOmission {
   readonly state: 'duplicate' | 'not started';
 }
@@ -89,15 +96,16 @@ export interface FleetReport<Found> {
 }
 
 /**
- * Migrates many databases, some at a time. One that fails does not stop the others. Two names of one database
- * are no error: with the same settings only the first is run, and otherwise one run waits for the other.
+ * Migrates many databases, some at a time. One that fails stops the others only with `first` or
+ * `stopOnFailure`; a later call goes on. Two names of one database are no error: with the same settings only
+ * the first is run, and otherwise one run waits for the other.
  * @example
  * const { databases } = await migrateFleet({
  *   databases: [
  *     { name: 'berlin', connectionString: berlinUrl },
  *     { name: 'paris', connectionString: parisUrl },
  *   ],
- *   concurrency: 4,
+ *   first: 1,
  *   onEvent: (event) => console.log(event.name, event.type),
  * });
  * for (const one of databases) if (one.state === 'failed') console.error(one.name, one.error.message);
@@ -161,28 +169,29 @@ interface Task extends Pick<Run, 'database' | 'signal'> {
 
 /** @param waitMs How long a task waits for a server that is starting. */
 async function runFleet<Answer>(
-  options: FleetOptions<Timed<Answer>>,
+  options: FleetOptions<Timed<Answer>> & Pick<MigrateFleetOptions, 'first' | 'stopOnFailure'>,
   waitMs: number,
   perform: (task: Task) => Promise<Answer>,
 ): Promise<FleetReport<Timed<Answer>>> {
   const startedAt = performance.now();
   const members = resolveFleet(options.databases, options.env);
   const concurrency = readConcurrency('concurrency', options.concurrency?.toString());
-  const { signal = new AbortController().signal } = options;
+  const first = readFirst('first', options.first?.toString(), members.length);
+  const { signal = new AbortController().signal, stopOnFailure = false } = options;
+  let hasFailed = false;
   const emit = (event: FleetEvent<Timed<Answer>>) => listen(() => options.onEvent?.(event));
   const results = new Map<FleetMember, FleetResult<Timed<Answer>>>();
   const identities = new Map<FleetMember, string>();
   const identityOf = (member: FleetMember) => identities.get(member) ?? member;
   const end = (member: FleetMember, result: FleetResult<Timed<Answer>>) => {
     results.set(member, result);
+    hasFailed ||= 'state' in result && result.state === 'failed';
     emit({ type: 'end', name: member.name, result });
   };
   for (const member of members) if (member.twin !== undefined) end(member, { state: 'duplicate' });
-  const others = members.filter(({ twin }) => twin === undefined);
-  const waiting = others.values();
-  const workThrough = async () => {
+  const workThrough = async (waiting: Iterable<FleetMember>) => {
     for (const member of waiting) {
-      if (signal.aborted) return;
+      if (signal.aborted || (stopOnFailure && hasFailed)) return;
       const { name, database } = member;
       emit({ type: 'start', name });
       const onIdentity = (identity: string) => identities.set(member, identity);
@@ -190,7 +199,11 @@ async function runFleet<Answer>(
       end(member, await performPatiently({ database, signal, onIdentity, onEvent }, waitMs, perform));
     }
   };
-  await Promise.all(Array.from({ length: Math.min(concurrency, others.length) }, workThrough));
+  for (const wave of [members.slice(0, first), members.slice(first)]) {
+    if (hasFailed) break;
+    const waiting = wave.filter(({ twin }) => twin === undefined).values();
+    await Promise.all(Array.from({ length: concurrency }, () => workThrough(waiting)));
+  }
   const entries = members.map((member) => {
     const first = members.find((one) => identityOf(one) === identityOf(member));
     const sameAs = member.twin ?? (first === undefined || first === member ? null : first.name);
@@ -245,4 +258,9 @@ function errorOfTask({ database, signal }: Task, cause: unknown, silentMs: numbe
 /** @throws {SettingsError} that names the option, unless it is a whole number from 1 to 1000. */
 export function readConcurrency(option: string, text: string | undefined): number {
   return wholeNumber({ [option]: text }, [option], DEFAULT_CONCURRENCY, 1, 1_000);
+}
+
+/** @throws {SettingsError} that names the option, unless it is a whole number from 1 to `all`. */
+export function readFirst(option: string, text: string | undefined, all: number): number {
+  return wholeNumber({ [option]: text }, [option], all, 1, all);
 }

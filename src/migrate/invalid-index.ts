@@ -8,7 +8,7 @@ import { paragraph } from '../text.ts';
 import type { Run } from './run-state.ts';
 
 /** An index and its schema, as the catalog has them. */
-export interface IndexName {
+interface IndexName {
   readonly schema: string;
   readonly index: string;
 }

@@ -6,89 +6,44 @@ import type { Queryable } from '../session/session.ts';
 import { placeAt } from '../sql-text.ts';
 import { asSentence, paragraph, printable } from '../text.ts';
 
-const TWICE = paragraph(
-  'current.sql runs again at every save, so its objects may exist already.',
-  'Write create … if not exists, create or replace, or drop … if exists before create.',
-);
-
-/**
- * What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). A `deployer` runs committed
- * migrations, an `author` writes one. A text is for both.
- */
-const ADVICE: Readonly<Record<string, string | Readonly<Partial<Record<Reader, string>>>>> = {
+/** What to do about a failure, by SQLSTATE (PostgreSQL manual, appendix A). */
+const ADVICE: Readonly<Record<string, string>> = {
   '25001': paragraph(
     'This statement cannot run in a transaction.',
     'Write it as a separate migration with only this statement, which begins with "--! no-transaction".',
   ),
-  '25006': { deployer: 'The server is read-only. If it is a standby, migrate its primary.' },
-  '25P04': {
-    deployer:
-      'The migration took longer than its own transaction_timeout. Remove or raise it; a run sets none.',
-  },
-  '2BP01': {
-    author: paragraph(
-      'Drop the objects that depend on it first, by name, and include them again afterwards (--!include).',
-      'Do not use cascade: it drops them without recreating them.',
-    ),
-  },
+  '25006': 'The server is read-only. If it is a standby, migrate its primary.',
+  '25P04': 'The migration took longer than its own transaction_timeout. Remove or raise it; a run sets none.',
   '40P01': 'It was in a deadlock with another transaction. Run this again.',
-  '42501': {
-    deployer: paragraph(
-      'For the first run: grant create on database … to ….',
-      'Later runs must be the owner of the schemas filestore and graphile_migrate.',
-    ),
-  },
-  '42701': { author: TWICE },
-  '42710': { author: TWICE },
-  '42723': { author: TWICE },
-  '42P06': { author: TWICE },
-  '42P07': {
-    deployer: paragraph(
-      'An object with that name already exists.',
-      'Compare it with the migration, and move it to another schema.',
-    ),
-    author: TWICE,
-  },
-  '42P13': {
-    author: paragraph(
-      'create or replace cannot change the result of a function.',
-      'Drop it first (drop function if exists …), then create it.',
-    ),
-  },
-  '42P16': {
-    author: paragraph(
-      'create or replace cannot change or remove columns of a view.',
-      'Drop it first (drop view if exists …), then create it.',
-    ),
-  },
+  '42501': paragraph(
+    'For the first run: grant create on database … to ….',
+    'Later runs must be the owner of the schemas filestore and graphile_migrate.',
+  ),
+  '42P07': paragraph(
+    'An object with that name already exists.',
+    'Compare it with the migration, and move it to another schema.',
+  ),
   '53100': "The server's disk is full. Free space, then run this again.",
-  '53300': {
-    deployer: paragraph(
-      'A run needs two connections at once.',
-      'Close other connections, or raise the limit of the server, the database or the role.',
-    ),
-  },
+  '53300': paragraph(
+    'A run needs two connections at once.',
+    'Close other connections, or raise the limit of the server, the database or the role.',
+  ),
   '55P03': paragraph(
     'Another transaction locks the table, perhaps one that is open in a terminal',
     '(select * from pg_stat_activity where xact_start is not null order by xact_start).',
     'Run this again when that transaction has ended.',
   ),
-  '57014': {
-    deployer: paragraph(
-      'The statement was cancelled, by a user or by a time limit',
-      '(FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS).',
-      'If it was the limit, raise it. Then run this again.',
-    ),
-  },
-  '57P01': { deployer: 'An administrator ended the session. Ask why, then run this again.' },
+  '57014': paragraph(
+    'The statement was cancelled, by a user or by a time limit',
+    '(FILESTORE_MIGRATION_STATEMENT_TIMEOUT_MS).',
+    'If it was the limit, raise it. Then run this again.',
+  ),
+  '57P01': 'An administrator ended the session. Ask why, then run this again.',
 };
 
-type Reader = 'deployer' | 'author';
-
-/** What a reader should do about an error of the server; undefined if its code says nothing about that. */
-export function adviceFor(reader: Reader, sqlState: string | null | undefined): string | undefined {
-  const advice = ADVICE[sqlState ?? ''];
-  return typeof advice === 'object' ? advice[reader] : advice;
+/** What to do about an error of the server; undefined if its code says nothing about that. */
+export function adviceFor(sqlState: string | null): string | undefined {
+  return ADVICE[sqlState ?? ''];
 }
 
 /** What to do if the role has no rights on what it creates; undefined if that is not the cause. */
@@ -136,7 +91,7 @@ export function migrationFailedError(
     error.where !== null && `At: ${error.where.split('\n')[0]}.`,
     blockers !== '' && `It waited for ${blockers}.`,
     describeRest(failure, migration, applied),
-    remedy ?? adviceFor('deployer', sqlState) ?? otherwise,
+    remedy ?? adviceFor(sqlState) ?? otherwise,
   );
   return new MigrationFailedError(printable(message), place, sqlState, applied, { cause });
 }

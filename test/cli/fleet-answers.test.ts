@@ -31,6 +31,16 @@ describe('the exit code is the worst one of', () => {
     expect(await runOn(name, urls, { args })).toMatchObject({ exitCode });
   });
 
+  test('those that were started: a lock that stopped the others is still a lock', async () => {
+    const { release } = await lockOut(databaseIn('pending'));
+    try {
+      const urls = { locked: urlOf('pending'), next: current().url };
+      expect(await runOn('migrate', urls, { args: ['--first', '1'] })).toMatchObject({ exitCode: 5 });
+    } finally {
+      await release();
+    }
+  });
+
   test('several: first what a later run cannot fix, last a pending migration', () => {
     const order = [4, 2, 1, 5, 3, 0];
     for (const [index, worst] of order.entries()) expect(worstOf(order.slice(index).reverse())).toBe(worst);
@@ -103,6 +113,15 @@ describe('wrong usage is refused, and says what to do:', () => {
       /--concurrency is for many databases\. Give their list with --databases/,
     ],
     [['status', '--databases', 'env:LIST', '--concurrency', 'all'], /--concurrency is "all".*from 1 to 1000/],
+    [['status', '--databases', 'env:LIST', '--concurrency', ''], /The value of --concurrency is empty/],
+    [['migrate', '--first', '1'], /--first is for many databases\. Give their list with --databases/],
+    [['migrate', '--stop-on-failure'], /--stop-on-failure is for many databases/],
+    [['migrate', '--databases', 'env:LIST', '--first', '0'], /--first is "0".*from 1 to 1\b/],
+    [['migrate', '--databases', 'env:LIST', '--first', '2'], /--first is "2".*from 1 to 1\b/],
+    [['migrate', '--databases', 'env:LIST', '--first=-1'], /--first is "-1".*from 1 to 1\b/],
+    [['migrate', '--databases', 'env:LIST', '--first', ''], /The value of --first is empty\. Give a number/],
+    [['status', '--databases', 'env:LIST', '--first', '1'], /status has no option --first\./],
+    [['verify', '--databases', 'env:LIST', '--stop-on-failure'], /verify has no option --stop-on-failure\./],
     [['verify', '--databases', ''], /the value is empty\. Give the path of a file/],
     [['verify', '--databases'], /--databases/],
   ])('%j', async (args, message) => {

@@ -129,6 +129,31 @@ describe('migrate --databases', () => {
     expect(lines.at(-1)).toMatchObject({ ok: false, command: 'migrate', databases: [{}, {}] });
   });
 
+  test.each([
+    ['--first', '1'],
+    ['--stop-on-failure', '--concurrency', '1'],
+  ])('%s after a failure starts no other database, and says so', async (...args) => {
+    const urls = { nowhere: urlOf('unreachable'), rome: current().url, paris: empty().url };
+    const { exitCode, stdout, stderr } = await runOn('migrate', urls, { args });
+    expect(exitCode).toBe(1);
+    expect(stdout.split('\n')).toEqual([
+      expect.stringMatching(/^nowhere {2}failed {7}.* CONNECTION_FAILED$/),
+      'rome     not started',
+      'paris    not started',
+      expect.stringMatching(/^3 databases: 1 failed, 2 not started /),
+      '',
+    ]);
+    expect(stderr).toMatch(
+      /^Stopped after a failure: 2 databases not started\. Fix the cause, and run this again\.$/m,
+    );
+    const { document } = await documentOn('migrate', urls, { args });
+    expect(document).toMatchObject({ ok: false, databases: [{ state: 'failed' }, {}, {}] });
+    expect(document.databases.slice(1)).toEqual(
+      ['rome', 'paris'].map((name) => ({ name, sameAs: null, state: 'not started' })),
+    );
+    expect(await migrationStatus({ connectionString: empty().url })).toMatchObject({ state: 'empty' });
+  });
+
   test('is a command of the packed command line too', async () => {
     const folder = packageFolder();
     const child = spawn(
@@ -166,6 +191,7 @@ describe('migrate --databases', () => {
       });
       expect(stderr).toMatch(new RegExp(`^waits: RUN_ABORTED: Stopped on request \\(${signal}\\)`, 'm'));
       expect(stderr).toMatch(/^next +not started$/m);
+      expect(stderr).not.toContain('Stopped after a failure');
       expect(await migrationStatus({ connectionString: empty().url })).toMatchObject({ migrators: [] });
     },
   );

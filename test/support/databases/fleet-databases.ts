@@ -47,3 +47,19 @@ export async function lockOut(database: TestDatabase): Promise<{ release(): Prom
   await holder.query(`select pg_advisory_lock(${MIGRATION_LOCK_KEY})`);
   return { release: () => holder.end() };
 }
+
+/** The first migration of an empty database fails, until it is allowed. */
+export async function refuseSchema(database: TestDatabase): Promise<{ allow(): Promise<unknown> }> {
+  const superuser = await database.connectAsSuperuser();
+  await superuser.query(`
+    create function public.refuse_schema() returns event_trigger language plpgsql as $$
+    begin
+      if to_regnamespace('filestore') is not null then
+        raise exception 'no schema today';
+      end if;
+    end
+    $$;
+    create event trigger refuse_schema on ddl_command_end execute function public.refuse_schema();
+  `);
+  return { allow: () => superuser.query('drop event trigger refuse_schema') };
+}
