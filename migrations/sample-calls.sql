@@ -115,7 +115,7 @@ select filestore.purge_deleted('0');
 
 delete from filestore.nodes where live;
 
-truncate filestore.nodes;
+truncate filestore.nodes cascade;
 
 -- Journal.
 select filestore.start_command(e.id) from filestore.journal_entries e where e.status = 'queued';

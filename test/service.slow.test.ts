@@ -4,7 +4,7 @@ import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { databaseForFile } from './support/databases/test-database.ts';
-import { type Example, examplesOf, outcomeOf } from './support/packages/examples.ts';
+import { AS_TEXT, type Example, ExampleValues, examplesOf, outcomeOf } from './support/packages/examples.ts';
 import { levelsForFile } from './support/roles/roles.ts';
 import { loadLargeJournal, loadLargeTree } from './support/rows/large-tables.ts';
 import { one } from './support/rows/nodes.ts';
@@ -17,7 +17,7 @@ const database = databaseForFile();
 const connectAs = levelsForFile(database);
 const examples = examplesOf(DOCUMENT);
 const flows = [...new Set(examples.map(({ section }) => section))];
-const known = new Map<string, string>();
+const known = new ExampleValues();
 let service: Client;
 let operator: Client;
 
@@ -28,40 +28,18 @@ beforeAll(async () => {
   await database().query('alter table filestore.backend_mounts alter column id restart with 100');
   service = await connectAs('service');
   operator = await connectAs('operator');
-  for (const client of [service, operator]) {
-    // Values as psql prints them, not as JavaScript's dates or JSON values.
-    client.setTypeParser(1184, String);
-    client.setTypeParser(3802, String);
-  }
 });
-
-/** Inserts values that earlier statements returned: numbers unquoted, all others as strings. */
-function bind(text: string, quote: (value: string) => string): string {
-  return text.replaceAll(/(?<!:):([a-z_]+)\b/g, (_, name: string) => {
-    const value = known.get(name);
-    if (value === undefined) throw new Error(`${DOCUMENT} uses :${name} before a statement returns it`);
-    return quote(value);
-  });
-}
 
 const literal = (value: string) => (/^\d+$/.test(value) ? value : `'${value}'`);
 
-/** Compares a row with the document, and stores the values that the document names. */
-function expectRow(row: string, expected: string, statement: string): void {
-  const cells = row.split(' | ');
-  for (const [position, cell] of expected.split(' | ').entries()) {
-    const name = /^:([a-z_]+)$/.exec(cell)?.[1];
-    if (name !== undefined && !known.has(name)) known.set(name, cells[position] ?? '');
-  }
-  expect(row, statement).toBe(bind(expected, String));
-}
-
 async function runExample(client: Client, { statement, expected }: Example): Promise<void> {
-  const outcome = await outcomeOf(client, bind(statement, literal));
+  const outcome = await outcomeOf(client, { text: known.bind(statement, literal), types: AS_TEXT });
   if (expected === undefined) expect(outcome.join('\n'), statement).not.toMatch(/^ERROR/);
   else {
     expect(outcome.length, `${statement}\n${outcome.join('\n')}`).toBe(expected.length);
-    for (const [position, row] of outcome.entries()) expectRow(row, expected[position] ?? '', statement);
+    for (const [position, row] of outcome.entries()) {
+      expect(row, statement).toBe(known.learn(row, expected[position] ?? ''));
+    }
   }
 }
 

@@ -1,11 +1,9 @@
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { withSignal } from '../../src/cli/signals.ts';
-import { seconds } from '../../src/text.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
-import { type Change, changesOf } from './changes.ts';
-import { type Checkout, copyCheckout } from './checkout.ts';
+import { changesOf } from './changes.ts';
+import { copyCheckout } from './checkout.ts';
+import { grow } from './grow.ts';
 
 const USAGE = `npm run test:grown -- [--all | --only <paths>] [--without-node-column]
 Copies the checkout to a temporary folder, commits some migrations there as a developer does, and runs the tests.
@@ -44,25 +42,6 @@ function readOptions(): Options | 'help' | undefined {
     console.error(`${error instanceof Error ? error.message : error}\n${USAGE}`);
     return undefined;
   }
-}
-
-/** Commits a change of the schema in a checkout, as the README describes. */
-async function grow(checkout: Checkout, { title, migrations }: Change): Promise<void> {
-  console.log(`Change: ${title}`);
-  for (const { message, write } of migrations) {
-    const startedAt = performance.now();
-    const text = write(checkout.folder);
-    writeFileSync(join(checkout.folder, 'migrations', 'current.sql'), text);
-    await checkout.run(['npm', 'run', 'db:commit', '--', '-m', message]);
-    const filename = committedMigrations(checkout.folder).at(-1);
-    console.log(`  db:commit made ${filename} (${seconds(performance.now() - startedAt)})`);
-  }
-  for (const command of ['db:docs', 'db:check']) {
-    const startedAt = performance.now();
-    await checkout.run(['npm', 'run', command]);
-    console.log(`  ${command} passed (${seconds(performance.now() - startedAt)})`);
-  }
-  await checkout.record(title);
 }
 
 async function testGrown({ all, only, nodeColumn }: Options, signal: AbortSignal): Promise<void> {

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { until } from '../support/until.ts';
-import { execute, folderForEachTest, readExamples, runsOf } from './guide.ts';
+import { readExamples, runsOf } from './guide.ts';
 import { proofsIn } from './proofs.ts';
+import { execute, folderForEachTest } from './run-examples.ts';
 
 const database = databaseForEachTest();
 const copy = folderForEachTest();

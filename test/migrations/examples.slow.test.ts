@@ -14,8 +14,9 @@ import { readCatalog } from '../../src/catalog/read.ts';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
 import { linesOf } from '../support/packages/spoiled-package.ts';
 import { one } from '../support/rows/nodes.ts';
-import { execute, folderForEachTest, type Run, readExamples, runsOf } from './guide.ts';
+import { type Run, readExamples, runsOf } from './guide.ts';
 import { proofsIn } from './proofs.ts';
+import { execute, folderForEachTest } from './run-examples.ts';
 
 const examples = readExamples();
 const database = databaseForEachTest();

@@ -1,11 +1,5 @@
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { compile } from 'graphile-migrate';
-import type { Client } from 'pg';
-import { afterEach, beforeEach } from 'vitest';
-import { readDataChecks } from '../../src/graphile/data-check-text.ts';
-import { evaluateDataChecks } from '../../src/migrate/data-checks.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 
 /** A file of an example: a whole text, or a diff. */
@@ -20,7 +14,7 @@ export interface Example {
   readonly steps: readonly Step[];
 }
 
-const CURRENT = 'migrations/current.sql';
+export const CURRENT = 'migrations/current.sql';
 /** Replaces the path above SQL that is not part of a migration. */
 const PSQL = 'psql';
 
@@ -36,19 +30,6 @@ export function readExamples(): readonly Example[] {
         ([, file = '', language = '', text = '']) => ({ file, language, text }),
       ),
     }));
-}
-
-/** A copy of migrations/ for each test, which an example may change. */
-export function folderForEachTest(): () => string {
-  let folder = '';
-  beforeEach(() => {
-    folder = mkdtempSync(join(tmpdir(), 'filestore-examples-'));
-    for (const entry of ['migrations', '.gmrc', '.squawk.toml']) {
-      cpSync(join(PACKAGE_ROOT, entry), join(folder, entry), { recursive: true });
-    }
-  });
-  afterEach(() => rmSync(folder, { recursive: true, force: true }));
-  return () => folder;
 }
 
 /** SQL of an example: a migration, or statements that the owner runs between two migrations. */
@@ -91,35 +72,4 @@ function patched(original: string, diff: string, file: string): string {
       );
     return parts.join(side('+'));
   }, original);
-}
-
-/** Runs a migration as the runner does: after its checks, with its includes, in a transaction unless it says otherwise. */
-export async function execute(
-  client: Client,
-  url: string,
-  folder: string,
-  { by, sql: text }: Run,
-): Promise<void> {
-  if (by === 'owner') {
-    await client.query(text);
-    return;
-  }
-  const { checks } = readDataChecks(text);
-  const outcomes = await evaluateDataChecks(client, checks, 0);
-  const failed = checks.find((_, index) => outcomes[index]?.state !== 'passed');
-  if (failed !== undefined) throw new Error(failed.message);
-  const settings = { connectionString: url, migrationsFolder: join(folder, 'migrations') };
-  const sql = await compile(settings, text, { filename: CURRENT });
-  if (/^--! no-transaction\n/.test(sql)) {
-    await client.query(sql);
-    return;
-  }
-  await client.query('begin');
-  try {
-    await client.query(sql);
-    await client.query('commit');
-  } catch (error) {
-    await client.query('rollback');
-    throw error;
-  }
 }

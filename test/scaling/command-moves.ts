@@ -1,7 +1,7 @@
 import { expect } from 'vitest';
 import { isRefusal } from '../../src/sql/index.ts';
 import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
-import { fillMount } from './fill-mount.ts';
+import { fillMount } from '../support/rows/fill-mount.ts';
 import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
 
 /** Beginnings of the lines that a move prints, in order. */

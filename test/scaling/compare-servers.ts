@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import type { FilledMount } from './fill-mount.ts';
-import type { WriterRecord } from './move-writers.ts';
+import type { FilledMount } from '../support/rows/fill-mount.ts';
+import { summary } from '../support/rows/find-lost.ts';
 
 export interface Comparison {
   /** What is lost, doubled or changed, one line each. */
@@ -11,8 +11,6 @@ export interface Comparison {
 
 /** Checksums of rows by id and version. */
 type Checksums = ReadonlyMap<string, string>;
-
-const SHOWN_FAULTS = 5;
 
 /**
  * Compares every row of a mount that was closed on the source with the target, where services may have gone on: a
@@ -95,44 +93,4 @@ const isOfTarget = (id: string) => BigInt(id) >> 40n === 2n;
 function splitKey(key: string): readonly [id: string, version: number] {
   const [id = '', version = ''] = key.split('/');
   return [id, Number(version)];
-}
-
-function summary(keys: readonly string[], what: string): readonly string[] {
-  return keys.length === 0 ? [] : [`${keys.length} ${what}: ${keys.slice(0, SHOWN_FAULTS).join(', ')}`];
-}
-
-/** Looks on the target for everything that the writers were told. */
-export async function findLost(
-  target: pg.Client,
-  writers: readonly WriterRecord[],
-): Promise<readonly string[]> {
-  const deleted = new Set(writers.flatMap((writer) => writer.deletedIds));
-  const versions = writers.flatMap((writer) => writer.versions).filter(({ id }) => !deleted.has(id));
-  const lost = await target.query<{ key: string }>(
-    `select w.id || '/' || w.version as key
-     from unnest($1::bigint[], $2::integer[], $3::bigint[]) w (id, version, size)
-     where not exists (
-       select from filestore.view_filestore_node_versions v
-       where v.id = w.id and v.version = w.version and v.size_bytes = w.size
-     )`,
-    [versions.map(({ id }) => id), versions.map(({ version }) => version), versions.map(({ size }) => size)],
-  );
-  const commands = await target.query<{ key: string }>(
-    `select k.key from unnest($1::text[]) k (key)
-     where 1 <> (select count(*) from filestore.journal_entries j
-                 where j.command = 'overwrite' and j.idempotency_key = k.key and j.status = 'succeeded')`,
-    [writers.flatMap((writer) => writer.commandKeys)],
-  );
-  const sightings = await target.query<{ key: string }>(
-    `select k.id::text as key from unnest($1::bigint[]) k (id)
-     where not exists (select from filestore.node_sightings s where s.node_id = k.id)`,
-    [writers.flatMap((writer) => writer.seenIds)],
-  );
-  const keys = (result: { readonly rows: readonly { readonly key: string }[] }) =>
-    result.rows.map(({ key }) => key);
-  return [
-    ...summary(keys(lost), 'acknowledged versions are not on the target'),
-    ...summary(keys(commands), 'acknowledged commands did not succeed exactly once'),
-    ...summary(keys(sightings), 'acknowledged sightings are not on the target'),
-  ];
 }

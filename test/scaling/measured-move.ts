@@ -1,7 +1,8 @@
 import type pg from 'pg';
+import { type FilledMount, fillMount } from '../support/rows/fill-mount.ts';
+import { findLost } from '../support/rows/find-lost.ts';
 import { until } from '../support/until.ts';
-import { compareMounts, findLost } from './compare-servers.ts';
-import { type FilledMount, fillMount } from './fill-mount.ts';
+import { compareMounts } from './compare-servers.ts';
 import { moveByCommand } from './move-by-command.ts';
 import { moveByHand } from './move-by-hand.ts';
 import { startWriters, type WriterRecord, type Writers } from './move-writers.ts';

@@ -1,10 +1,10 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { collect, startCli } from '../support/command-line/command-line.ts';
+import { fillMount } from '../support/rows/fill-mount.ts';
 import type { OwnServer } from '../support/servers/own-server.ts';
 import { startStandby } from '../support/servers/standby.ts';
 import { until } from '../support/until.ts';
-import { fillMount } from './fill-mount.ts';
 import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 
 let servers: TwoServers;

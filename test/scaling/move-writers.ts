@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { isRefusal, writableMount } from '../../src/sql/index.ts';
-import { type Acknowledged, FileWriter } from './file-writer.ts';
-import type { FilledMount } from './fill-mount.ts';
+import * as calls from '../../src/sql/index.ts';
+import { type Acknowledged, FileWriter } from '../support/rows/file-writer.ts';
+import type { FilledMount } from '../support/rows/fill-mount.ts';
 import type { ServerName } from './two-servers.ts';
 
 export interface WriterRecord extends Acknowledged {
@@ -39,7 +39,7 @@ export function startWriters({ mount, neighbour, urls, follow }: WritersOptions)
   const stop = new AbortController();
   const written = { source: 0, target: 0 };
   const running = mount.directoryIds.map(async (directoryId, index): Promise<WriterRecord> => {
-    const writer = new FileWriter(mount, directoryId, index);
+    const writer = new FileWriter(calls, mount, directoryId, index);
     const connections = connectionsTo(urls);
     const gaps = measureGaps();
     const own = { source: 0, target: 0 };
@@ -60,7 +60,7 @@ export function startWriters({ mount, neighbour, urls, follow }: WritersOptions)
         operation = writer.choose();
       } catch (error) {
         await client.query('rollback');
-        if (follow && isRefusal(error, 'backend_mounts_moving')) {
+        if (follow && calls.isRefusal(error, 'backend_mounts_moving')) {
           refused += 1;
           server = await untilWritable(mount.key, connections, stop.signal).catch((problem) => {
             faults.push(`${problem}`);
@@ -86,7 +86,7 @@ export function startWriters({ mount, neighbour, urls, follow }: WritersOptions)
 
 /** As a service whose pool has sessions of both servers. */
 async function useTarget(client: pg.Client, neighbour: FilledMount, index: number): Promise<void> {
-  await new FileWriter(neighbour, neighbour.directoryIds[0] ?? '', index).doEach(client);
+  await new FileWriter(calls, neighbour, neighbour.directoryIds[0] ?? '', index).doEach(client);
 }
 
 /**
@@ -101,12 +101,12 @@ async function untilWritable(
   for (;;) {
     for (const server of ['target', 'source'] as const) {
       try {
-        await writableMount(await connections.to(server), { mountKey });
+        await calls.writableMount(await connections.to(server), { mountKey });
         return server;
       } catch (error) {
         if (signal.aborted) return server;
         if (isOfDownServer(error)) continue;
-        if (!isRefusal(error, 'backend_mounts_moving', 'backend_mounts_missing')) throw error;
+        if (!calls.isRefusal(error, 'backend_mounts_moving', 'backend_mounts_missing')) throw error;
       }
     }
     await delay(POLL_MS);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { fillMount } from './fill-mount.ts';
+import { fillMount } from '../support/rows/fill-mount.ts';
 import { recipeOf, runBlock } from './recipe.ts';
 import { startTwoServers, type TwoServers, withClient } from './two-servers.ts';
 

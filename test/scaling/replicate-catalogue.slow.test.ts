@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { examplesOf } from '../support/packages/examples.ts';
+import { fillMount } from '../support/rows/fill-mount.ts';
 import { until } from '../support/until.ts';
-import { fillMount } from './fill-mount.ts';
 import { type Block, recipeOf, runBlock } from './recipe.ts';
 import { startTwoServers, type TwoServers, withClient, withMigratedDatabase } from './two-servers.ts';
 

@@ -1,15 +1,6 @@
 import type pg from 'pg';
-import {
-  beginCommand,
-  beginWork,
-  createNode,
-  deleteNode,
-  finishCommand,
-  moveNode,
-  recordSightings,
-  upsertFile,
-} from '../../src/sql/index.ts';
-import { mulberry32 } from '../support/mulberry32.ts';
+import type * as Calls from '../../../src/sql/index.ts';
+import { mulberry32 } from '../mulberry32.ts';
 import type { FilledMount } from './fill-mount.ts';
 
 /** A version of a file that the server acknowledged. */
@@ -42,6 +33,8 @@ export class FileWriter {
   #count = 0;
 
   constructor(
+    /** The typed calls of the package that the service uses. */
+    readonly calls: typeof Calls,
     readonly mount: FilledMount,
     readonly directoryId: string,
     readonly index: number,
@@ -94,7 +87,7 @@ export class FileWriter {
   }
 
   readonly #create = (number: number) => async (client: pg.Client) => {
-    const node = await createNode(client, {
+    const node = await this.calls.createNode(client, {
       parentId: this.directoryId,
       name: `new-${number}`,
       sizeBytes: number,
@@ -127,19 +120,19 @@ export class FileWriter {
 
   readonly #command = (id: string, number: number) => async (client: pg.Client) => {
     const idempotencyKey = `${this.mount.key}-${this.index}-${number}`;
-    const { entry } = await beginCommand(client, {
+    const { entry } = await this.calls.beginCommand(client, {
       command: 'overwrite',
       mountId: this.mount.id,
       idempotencyKey,
       primaryNodeId: id,
     });
     await client.query('begin');
-    await beginWork(client, { entryId: entry.id });
+    await this.calls.beginWork(client, { entryId: entry.id });
     const { rows } = await client.query(
       'update filestore.nodes set size_bytes = $2 where id = $1 returning *',
       [id, -1 + number * 1000],
     );
-    await finishCommand(client, { entryId: entry.id, status: 'succeeded', result: { number } });
+    await this.calls.finishCommand(client, { entryId: entry.id, status: 'succeeded', result: { number } });
     await client.query('commit');
     this.#keep(rows[0]);
     this.#commandKeys.push(idempotencyKey);
@@ -148,26 +141,31 @@ export class FileWriter {
   readonly #upsert = (id: string, number: number) => async (client: pg.Client) => {
     const { rows } = await client.query('select path from filestore.nodes where id = $1', [id]);
     const path: string = rows[0].path;
-    this.#keep(await upsertFile(client, { mountKey: this.mount.key, path, sizeBytes: number * 7 }));
+    this.#keep(
+      await this.calls.upsertFile(client, { mountKey: this.mount.key, path, sizeBytes: number * 7 }),
+    );
   };
 
   readonly #rename = (id: string, number: number) => async (client: pg.Client) => {
-    this.#keep(await moveNode(client, { nodeId: id, newName: `renamed-${number}` }));
+    this.#keep(await this.calls.moveNode(client, { nodeId: id, newName: `renamed-${number}` }));
   };
 
   readonly #see = (id: string) => async (client: pg.Client) => {
-    await recordSightings(client, { nodeIds: [id] });
+    await this.calls.recordSightings(client, { nodeIds: [id] });
     this.#seenIds.add(id);
   };
 
   readonly #delete = (id: string) => async (client: pg.Client) => {
-    await deleteNode(client, { nodeId: id });
+    await this.calls.deleteNode(client, { nodeId: id });
     this.#files.delete(id);
     this.#seenIds.delete(id);
     this.#deletedIds.push(id);
   };
 
   readonly #renameDirectory = (number: number) => async (client: pg.Client) => {
-    await moveNode(client, { nodeId: this.directoryId, newName: `writer-${this.index}-${number}` });
+    await this.calls.moveNode(client, {
+      nodeId: this.directoryId,
+      newName: `writer-${this.index}-${number}`,
+    });
   };
 }
