@@ -17,12 +17,16 @@ export interface Place {
   readonly path: string;
 }
 
-/** SQL expressions for a new file. `parentPath` is for a table that derives nothing. */
-export interface NewFile {
+/** SQL expressions for a new directory. `parentPath` is for a table that derives nothing. */
+export interface NewDirectory {
   readonly mountId: string;
   readonly parentId: string;
   readonly parentPath: string;
   readonly name: string;
+}
+
+/** The same for a new file. */
+export interface NewFile extends NewDirectory {
   readonly sizeBytes: string;
 }
 
@@ -90,8 +94,12 @@ export interface Design extends DesignFacts {
 
   /** An insert of one file; refused below a deleted directory. */
   create?(file: NewFile): string;
+  /** The same of one directory. */
+  createDirectory?(directory: NewDirectory): string;
   /** New content of one file; arguments are SQL expressions. */
   overwrite?(nodeId: string, sizeBytes: string): string;
+  /** Leaves the tombstone of one file; the argument is an SQL expression. */
+  deleteFile?(nodeId: string): string;
   /** Files from a JSON array of objects: parent_id, name, size_bytes, checksum, metadata. */
   createBatch?(files: string): Query;
   /** Inserts the files of bench.more, with the label at the end of each name. */

@@ -1,9 +1,13 @@
+const ONE_CHANGE =
+  'rules are checked, the whole row goes to the history, and a delta of the totals is appended';
+
 /** Why this schema pays more, for the operations whose key begins so. The first that fits counts. */
 const REASONS: readonly (readonly [key: string, reason: string])[] = [
   [
     'move',
     'a path is kept in every row, so a move writes each row below, with a version of it, by the key that proves the tree',
   ],
+  ['deleteFile', ONE_CHANGE],
   [
     'delete',
     'the key is checked for each row, each writes a version of more columns, and each appends a delta of the totals',
@@ -26,13 +30,14 @@ const REASONS: readonly (readonly [key: string, reason: string])[] = [
   ],
   ['createFolds', 'a fold takes processor time from the creates'],
   [
+    'createDirectory',
+    'as for a create of a file; the key of directories has an index more, and a row of totals is inserted',
+  ],
+  [
     'create',
     'a trigger finds and locks the parent, the key and the rules are checked, and a delta of the totals is appended',
   ],
-  [
-    'overwrite',
-    'rules are checked, the whole row goes to the history, and a delta of the totals is appended',
-  ],
+  ['overwrite', ONE_CHANGE],
   [
     'batch',
     'parents are locked, each row is checked by the key and the rules, and appends a delta of the totals',

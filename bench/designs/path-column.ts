@@ -1,4 +1,4 @@
-import { type Design, type NewFile, type Place, query } from './design.ts';
+import { type Design, type NewDirectory, type NewFile, type Place, query } from './design.ts';
 import { checksumOf, FOUND, SUMS } from './table-definitions.ts';
 
 /** How a design writes paths in its column `path`. Arguments and results are SQL expressions. */
@@ -115,6 +115,9 @@ export function pathStatements(column: PathColumn) {
     create: ({ mountId, parentId, name, sizeBytes }: NewFile) => `
       insert into ${schema}.nodes (mount_id, parent_id, name, kind, size_bytes, checksum, last_modified_at)
       values (${mountId}, ${parentId}, ${name}, 'file', ${sizeBytes}, ${checksumOf(name)}, now())`,
+    createDirectory: ({ mountId, parentId, name }: NewDirectory) => `
+      insert into ${schema}.nodes (mount_id, parent_id, name, kind)
+      values (${mountId}, ${parentId}, ${name}, 'directory')`,
     createBatch: (files: string) =>
       query(
         `insert into ${schema}.nodes (mount_id, parent_id, name, kind, size_bytes, checksum, metadata, last_modified_at)

@@ -15,7 +15,7 @@ export interface Plot {
 const PLOTS = [
   ['lookups.svg', 'Lookups: median time of a call', ['Lookups'], 'ms'],
   ['totals.svg', 'Totals: median time of a call', ['Totals'], 'ms'],
-  ['creates.svg', 'Creates and overwrites a second', ['Writing files'], '/s'],
+  ['creates.svg', 'Creates, overwrites and deletes a second', ['Writing files'], '/s'],
   ['trees.svg', 'Trees: seconds of a change', ['Trees'], 's'],
   ['space.svg', 'Space: bytes per node after a load', ['Space'], 'bytes'],
 ] as const;

@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { type Design, type Mount, type NewFile, type Place, query } from './design.ts';
+import { type Design, type Mount, type NewDirectory, type NewFile, type Place, query } from './design.ts';
 
 /** Settings of the tables that a design adds to the common ones. */
 export interface TableOptions {
@@ -115,6 +115,10 @@ export const checksumOf = (expression: string) =>
 
 /** Statements that are the same in every alternative. */
 export function commonStatements(schema: string) {
+  const deleteFilesWhere = (condition: string) => `
+    update ${schema}.nodes
+    set state = 'deleted', deleted_at = statement_timestamp()
+    where ${condition} and deleted_at is null and kind = 'file'`;
   return {
     nodes: { table: `${schema}.nodes`, mount: 'mount_id', live: 'deleted_at is null' },
     byId: (id: string) => query(`select ${FOUND} from ${schema}.nodes n where n.id = $1`, id),
@@ -174,6 +178,11 @@ export function commonStatements(schema: string) {
       select p.mount_id, p.id, ${name}, 'file', ${sizeBytes}, ${checksumOf(name)}, now()
       from ${schema}.nodes p
       where p.id = ${parentId} and p.kind = 'directory' and p.deleted_at is null`,
+    createDirectory: ({ parentId, name }: NewDirectory) => `
+      insert into ${schema}.nodes (mount_id, parent_id, name, kind)
+      select p.mount_id, p.id, ${name}, 'directory'
+      from ${schema}.nodes p
+      where p.id = ${parentId} and p.kind = 'directory' and p.deleted_at is null`,
     overwrite: (nodeId: string, sizeBytes: string) => `
       update ${schema}.nodes
       set size_bytes = ${sizeBytes}, checksum = ${checksumOf(sizeBytes)}, last_modified_at = now()
@@ -198,13 +207,8 @@ export function commonStatements(schema: string) {
         `update ${schema}.nodes set last_seen_at = statement_timestamp() where id = any ($1::bigint[])`,
         ids,
       ),
-    deleteFiles: (ids: readonly string[]) =>
-      query(
-        `update ${schema}.nodes
-         set state = 'deleted', deleted_at = statement_timestamp()
-         where id = any ($1::bigint[]) and deleted_at is null`,
-        ids,
-      ),
+    deleteFile: (nodeId: string) => deleteFilesWhere(`id = ${nodeId}`),
+    deleteFiles: (ids: readonly string[]) => query(deleteFilesWhere('id = any ($1::bigint[])'), ids),
     purge: (limit: number) =>
       query(
         `with gone as (

@@ -12,6 +12,9 @@ const below = (top: Place) =>
         values: [top.mountId, top.path],
       };
 
+const deleteFilesWhere = (condition: string) =>
+  `update filestore.nodes set state = 'deleted' where ${condition} and live and kind = 'file'`;
+
 /** This schema, with the statements of docs/service.md. The database is migrated before. */
 export const thisSchema: Design = {
   key: 'this',
@@ -108,6 +111,9 @@ export const thisSchema: Design = {
   create: ({ mountId, parentId, name, sizeBytes }) => `
     insert into filestore.nodes (backend_mount_id, parent_id, name, kind, size_bytes, checksum, last_modified_at)
     values (${mountId}, ${parentId}, ${name}, 'file', ${sizeBytes}, ${checksumOf(name)}, now())`,
+  createDirectory: ({ mountId, parentId, name }) => `
+    insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
+    values (${mountId}, ${parentId}, ${name}, 'directory')`,
   overwrite: (nodeId, sizeBytes) => `
     update filestore.nodes
     set size_bytes = ${sizeBytes}, checksum = ${checksumOf(sizeBytes)}, last_modified_at = now()
@@ -122,11 +128,8 @@ export const thisSchema: Design = {
       label,
     ),
   heartbeat: (ids) => query('select filestore.record_sightings($1::bigint[])', ids),
-  deleteFiles: (ids) =>
-    query(
-      `update filestore.nodes set state = 'deleted' where id = any ($1::bigint[]) and live and kind = 'file'`,
-      ids,
-    ),
+  deleteFile: (nodeId) => deleteFilesWhere(`id = ${nodeId}`),
+  deleteFiles: (ids) => query(deleteFilesWhere('id = any ($1::bigint[])'), ids),
   move: (node, newParent, newName) =>
     query('select id from filestore.move_node($1, $2, $3)', node.id, newParent.id, newName),
   deleteTree: (top) => query('select id from filestore.delete_node($1, recursive => true)', top.id),

@@ -4,6 +4,7 @@ import { checksumOf, FOUND } from './table-definitions.ts';
 
 const TREE = "backend_mount_id = $1 and path >= $2 and path < $2 || '0' and (path = $2 or path >= $2 || '/')";
 const COUNTED = 'version = version + 1, updated_at = statement_timestamp()';
+const DELETED = `state = 'deleted', deleted_at = statement_timestamp(), live = false, parent_live = null, ${COUNTED}`;
 
 /** This schema's columns and indexes without keys, checks and triggers: what Postgres takes for the rows alone. */
 export const unguardedTwin: Design = {
@@ -20,10 +21,16 @@ export const unguardedTwin: Design = {
       (backend_mount_id, parent_id, parent_path, parent_live, path, depth, name, kind, size_bytes, checksum, last_modified_at)
     values (${mountId}, ${parentId}, ${parentPath}, true, ${parentPath} || '/' || ${name}, 3, ${name}, 'file', ${sizeBytes},
       ${checksumOf(name)}, now())`,
+  createDirectory: ({ mountId, parentId, parentPath, name }) => `
+    insert into twin.nodes
+      (backend_mount_id, parent_id, parent_path, parent_live, path, directory_path, depth, name, kind)
+    values (${mountId}, ${parentId}, ${parentPath}, true, ${parentPath} || '/' || ${name}, ${parentPath} || '/' || ${name}, 3,
+      ${name}, 'directory')`,
   overwrite: (nodeId, sizeBytes) => `
     update twin.nodes
     set size_bytes = ${sizeBytes}, checksum = ${checksumOf(sizeBytes)}, last_modified_at = now(), ${COUNTED}
     where id = ${nodeId} and live`,
+  deleteFile: (nodeId) => `update twin.nodes set ${DELETED} where id = ${nodeId} and live and kind = 'file'`,
   move: (node, newParent, newName) => {
     const path = newParent.path === '' ? newName : `${newParent.path}/${newName}`;
     return query(
@@ -44,13 +51,7 @@ export const unguardedTwin: Design = {
     );
   },
   deleteTree: (top) =>
-    query(
-      `update twin.nodes
-       set state = 'deleted', deleted_at = statement_timestamp(), live = false, parent_live = null, ${COUNTED}
-       where ${TREE} and live`,
-      top.mountId,
-      top.path,
-    ),
+    query(`update twin.nodes set ${DELETED} where ${TREE} and live`, top.mountId, top.path),
   restoreTree: (top) =>
     query(
       `update twin.nodes

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
-import type { Design, Place, Query } from '../../bench/designs/design.ts';
+import { type Design, type Place, type Query, query } from '../../bench/designs/design.ts';
+import { deleteStatement } from '../../bench/designs/file-writes.ts';
 import { DESIGNS } from '../../bench/designs/read-designs.ts';
 import { run } from '../../bench/designs/sampling.ts';
 import { type StagedTree, stageTree } from '../../bench/designs/staged-tree.ts';
@@ -145,6 +146,36 @@ test('all designs find the tombstone of a deleted file, and no live node', async
   await expectTheSameTree();
 });
 
+test('each call of a load of deletes leaves the tombstone of another file, in every design', async () => {
+  const [connections, calls] = [2, 3];
+  for (const design of [thisSchema, ...alternatives]) {
+    const { text } = deleteStatement(design, tree.filesFrom, connections);
+    const deleted: number[] = [];
+    for (let client_id = 0; client_id < connections; client_id += 1) {
+      for (let counter = 1; counter <= calls; counter += 1) {
+        const call = text.replaceAll(':counter', `${counter}`).replaceAll(':client_id', `${client_id}`);
+        deleted.push((await client.query(call)).rowCount ?? 0);
+      }
+    }
+    const { rows: left } = await client.query(
+      `select id from ${design.nodes.table} where id between $1 and $2 and ${design.nodes.live}`,
+      [tree.filesFrom, tree.filesFrom + connections * calls],
+    );
+    expect({ deleted, left }, design.title).toEqual({
+      deleted: [1, 1, 1, 1, 1, 1],
+      left: [{ id: String(tree.filesFrom + connections * calls) }],
+    });
+  }
+  await expectTheSameTree();
+});
+
+test('no design deletes a directory as if it were a file', async () => {
+  await expectTheSame(
+    async ({ deleteFile }) => (await client.query(deleteFile?.(tree.small.id) ?? '')).rowCount,
+  );
+  expect(await rows(thisSchema.resolve?.('1', tree.small.path))).toHaveLength(1);
+});
+
 test('all designs hold the same tree after a move, and after the move back', async () => {
   const { small, archive, projects } = tree;
   const moved = { ...small, path: `${archive.path}/moved`, name: 'moved' };
@@ -197,6 +228,29 @@ test('all designs copy a tree to a new mount, and erase that mount', async () =>
   await expectTheSameTree();
 });
 
+test('all designs create a directory, and a file in it', async () => {
+  const { incoming, batchesFrom } = tree;
+  const batch = { mountId: '1', parentId: String(batchesFrom), parentPath: `'${incoming.path}/batch-1'` };
+  const path = `${incoming.path}/batch-1/below`;
+  await everywhere(
+    ({ createDirectory }) => createDirectory && query(createDirectory({ ...batch, name: "'below'" })),
+  );
+  await expectTheSame(async (design) => {
+    const [directory] = await rows(design.resolve?.('1', path));
+    const file = {
+      mountId: '1',
+      parentId: String(directory?.id),
+      parentPath: `'${path}'`,
+      name: "'file'",
+      sizeBytes: '5',
+    };
+    await rows(query(design.create?.(file) ?? ''));
+    const found = await rows(design.resolve?.('1', `${path}/file`));
+    return [directory?.kind, found.map(({ kind, size_bytes }) => [kind, size_bytes])];
+  });
+  await expectTheSameTree();
+});
+
 test('all designs hold the same files after creates, a batch, a bulk load, an overwrite and heartbeats', async () => {
   const { incoming, batchesFrom, files } = tree;
   const batch = { ...incoming, id: String(batchesFrom), path: `${incoming.path}/batch-1` };
@@ -238,23 +292,34 @@ test('all designs remove tombstones for good', async () => {
   await expectTheSameTree();
 });
 
-test('the unguarded twin moves, deletes and restores as many nodes as this schema', async () => {
+test('the unguarded twin creates, moves, deletes and restores the same nodes as this schema', async () => {
   await client.query('drop schema twin cascade');
   await unguardedTwin.setUp(client);
-  const { small, archive, projects } = tree;
+  const { small, archive, projects, incoming, batchesFrom } = tree;
+  const place = { mountId: '1', parentId: String(batchesFrom), parentPath: `'${incoming.path}/batch-1'` };
   const state = async (schema: string) =>
     (
       await client.query(
-        `select count(*) as live, sum(length(path)) as paths from ${schema}.nodes where live`,
+        `select count(*) as live, count(*) filter (where kind = 'file') as files, sum(length(path)) as paths,
+           sum(length(directory_path)) as directory_paths, sum(depth) as depths
+         from ${schema}.nodes
+         where live`,
       )
     ).rows;
   for (const queryOf of [
+    ({ create }: Design) => create && query(create({ ...place, name: "'twin file'", sizeBytes: '5' })),
+    ({ createDirectory }: Design) => createDirectory && query(createDirectory({ ...place, name: "'twin'" })),
+    ({ deleteFile, nodes }: Design) =>
+      deleteFile && query(deleteFile(`(select max(id) from ${nodes.table} where kind = 'file')`)),
     (design: Design) => design.move?.(small, archive, 'moved'),
     (design: Design) => design.move?.({ ...small, path: `${archive.path}/moved` }, projects, small.name),
     (design: Design) => design.deleteTree?.(small),
     (design: Design) => design.restoreTree?.(small),
   ]) {
-    for (const design of [thisSchema, unguardedTwin]) await rows(queryOf(design));
+    for (const design of [thisSchema, unguardedTwin]) {
+      const { rowCount } = await run(client, queryOf(design) ?? query(''));
+      expect(rowCount, design.title).toBeGreaterThan(0);
+    }
     expect(await state('twin')).toEqual(await state('filestore'));
   }
 });
