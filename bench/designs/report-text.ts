@@ -236,10 +236,12 @@ function facts({ designs }: Report): string {
 
 function published(report: Report): string {
   return `Measured by others on other machines, with other promises. They show the order of magnitude.
+JuiceFS measured calls of a mounted file system: 12 processes of mdtest on 3 machines, over a network, and a database server with 4 cores.
+Here a call is an SQL statement, and the clients ran on one machine.
 
 ${table(
-  ['system', 'what', 'published', 'nearest here', 'this schema, on this machine'],
-  PUBLISHED.map(({ system, what, figure: value, nearest }) => {
+  ['system', 'what', 'published', 'nearest here', 'this schema, on this machine', 'source'],
+  PUBLISHED.map(({ system, what, figure: value, nearest, source }) => {
     const operation = report.operations.find(({ key }) => key === nearest);
     const found = find(report, nearest, 'this');
     const size = nearest === 'copy' ? report.sizes.small : undefined;
@@ -253,6 +255,7 @@ ${table(
         : size === undefined
           ? figure(found.p50, operation.unit)
           : `${thousands(Math.round(size / found.p50))} entries/s`,
+      `[${source.title}](${source.url})`,
     ];
   }),
 )}`;

@@ -74,13 +74,22 @@ test('a report names its command, shows every figure, and draws a plot', () => {
   expect(text).toContain('`npm run bench -- --only designs`');
   expect(text).toContain('| path → node | 0.1 ms | 0.25 ms | **0.05 ms** |');
   expect(text).toMatch(/creates below a directory that moves \| \(b\) full path .* \*\*7\*\* \|/);
-  expect(text).toContain('244/s');
   expect(files).toContain(join(folder, 'lookups.svg'));
   const plot = readFileSync(join(folder, 'lookups.svg'), 'utf8');
   expect(plot).toMatch(/^<svg .*path → node.*<\/svg>\n$/s);
   expect(plot).not.toMatch(/NaN|undefined/);
   for (const [, name = ''] of text.matchAll(/\]\(([^)]+\.svg)\)/g))
     expect(files).toContain(join(folder, name));
+});
+
+test('a published figure is shown with its source, beside the nearest operation here', () => {
+  const creates: Operation = { ...CREATE, key: 'create12spread', title: 'create, 12 connections' };
+  const { report } = reportOf(creates, { this: 1_234 });
+  writeReport(folder, report, undefined);
+  const text = readFileSync(join(folder, 'report.md'), 'utf8');
+  expect(text).toMatch(
+    /\| JuiceFS on PostgreSQL 15\.3 \| .* \| 4,727\/s \| create, 12 connections \| 1,234\/s \| \[.+\]\(https:.+\) \|/,
+  );
 });
 
 /** A folder of alternatives with one file. */
