@@ -9,8 +9,8 @@ import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
 /** A block of SQL in a recipe of docs/scaling.md. Its first line says where it runs. */
 export interface Block {
   readonly servers: readonly ServerName[];
-  /** `repeated` until it prints what the document says; `copied` until it waits for the source; `proved` until it waits for nothing; `late` during the cut-over. */
-  readonly mode: 'once' | 'repeated' | 'copied' | 'proved' | 'late';
+  /** `superuser` once as one; `repeated` until it prints what the document says; `copied` until it waits for the source; `proved` until it waits for nothing; `late` during the cut-over. */
+  readonly mode: 'once' | 'superuser' | 'repeated' | 'copied' | 'proved' | 'late';
   readonly text: string;
 }
 
@@ -20,11 +20,15 @@ export const RECIPES: readonly string[] = [
   'Take it back',
   'A target that lost the mount',
   'Replicate the whole catalogue',
+  'Sequences on PostgreSQL 19',
+  'Read from a standby',
   'Read across servers',
 ];
 
 const MODES: Readonly<Record<string, Block['mode']>> = {
   '': 'once',
+  ', from PostgreSQL 19 on': 'once',
+  ', as a superuser': 'superuser',
   ', until it prints this': 'repeated',
   ', until it waits for the source': 'copied',
   ', until it waits for nothing': 'proved',
@@ -41,13 +45,20 @@ export function recipeOf(heading: string): readonly Block[] {
   );
 }
 
+/** A primary is the source of its standby. */
+const SERVERS: Readonly<Record<string, readonly ServerName[]>> = {
+  'the source': ['source'],
+  'the target': ['target'],
+  both: ['source', 'target'],
+  'the primary': ['source'],
+  'the standby': ['target'],
+};
+
 function readBlock(block: string): Block {
-  const [, where = '', how = '', text = ''] =
-    /^-- on (the source|the target|both)(.*)\n([\s\S]*)$/.exec(block) ?? [];
-  const mode = MODES[how];
-  if (mode === undefined || text === '') throw new Error(`where this block runs is not said:\n${block}`);
-  const servers: readonly ServerName[] =
-    where === 'both' ? ['source', 'target'] : [where === 'the source' ? 'source' : 'target'];
+  const [, where = '', how = '', text = ''] = /^-- on (both|the \w+)(.*)\n([\s\S]*)$/.exec(block) ?? [];
+  const [servers, mode] = [SERVERS[where], MODES[how]];
+  if (servers === undefined || mode === undefined || text === '')
+    throw new Error(`where this block runs is not said:\n${block}`);
   return { servers, mode, text };
 }
 
@@ -60,14 +71,18 @@ export type Printed = Map<string, string>;
  * @throws {Error} When a statement fails, or prints something else than the document says.
  */
 export async function runBlock(
-  servers: TwoServers,
+  servers: Pick<TwoServers, ServerName>,
   block: Block,
   printed: Printed = new Map(),
 ): Promise<void> {
   for (const name of block.servers) {
     const text = withReceipts(withAddress(block.text, servers), printed);
-    const run = () => withClient(servers[name].url, (client) => faultsOf(client, text, block.mode, printed));
-    if (block.mode === 'once') {
+    const { url, superuserUrl } = servers[name];
+    const run = () =>
+      withClient(block.mode === 'superuser' ? superuserUrl : url, (client) =>
+        faultsOf(client, text, block.mode, printed),
+      );
+    if (block.mode === 'once' || block.mode === 'superuser') {
       const faults = await run();
       if (faults.length > 0) throw new Error(`on the ${name}: ${faults.join('\n')}`);
     } else {
@@ -97,7 +112,7 @@ async function faultsOf(
         ? !rows.some((row) => row.startsWith('ERROR') || NOT_YET[mode]?.(row))
         : rows.join() === expected.join();
     if (!isAsSaid) faults.push(`${statement}\nprints ${rows.join('\n')}`);
-    const [, called] = /^(?:select|call) filestore\.(\w+)/.exec(statement) ?? [];
+    const [, called] = /^(?:select|call) (?:filestore\.)?(\w+)\(/.exec(statement) ?? [];
     if (called !== undefined && rows[0] !== undefined) printed.set(called, rows[0]);
   }
   return faults;
@@ -127,7 +142,7 @@ function withReceipts(text: string, printed: Printed): string {
 }
 
 /** The recipe names a server that does not exist. */
-function withAddress(text: string, { source }: TwoServers): string {
+function withAddress(text: string, { source }: Pick<TwoServers, ServerName>): string {
   const { host, port } = source.server;
   return text
     .replaceAll('host=source.example port=5432', `host=${host} port=${port}`)

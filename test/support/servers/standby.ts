@@ -4,20 +4,36 @@ import { join } from 'node:path';
 import { makeServerOwned, serverAccount } from '../../../dev/embedded/account.ts';
 import { type OwnServer, startOwnServer } from './own-server.ts';
 
+export interface StandbyOptions {
+  /** Whether it gets further changes. Default: false. */
+  readonly follows?: boolean;
+}
+
 /**
  * Starts a hot standby with the present data and passwords of the primary. It stays in recovery and
- * answers reads, but gets no further changes. The primary is restarted for the copy.
+ * answers reads. The primary is restarted for the copy.
  */
-export async function startStandby(primary: OwnServer): Promise<OwnServer> {
+export async function startStandby(
+  primary: OwnServer,
+  { follows = false }: StandbyOptions = {},
+): Promise<OwnServer> {
   await primary.shutDown('fast');
   try {
     return await startOwnServer({
-      settings: [...primary.settings, 'hot_standby=on'],
+      settings: [...primary.settings, 'hot_standby=on', ...(follows ? connectionSettings(primary) : [])],
       prepare: async (folder) => copyAsStandby(primary.folder, folder),
     });
   } finally {
     await primary.start();
   }
+}
+
+function connectionSettings({ host, port, url }: OwnServer): readonly string[] {
+  const { username, password } = new URL(url);
+  return [
+    `primary_conninfo=host=${host} port=${port} user=${username} password=${password}`,
+    'wal_retrieve_retry_interval=200ms',
+  ];
 }
 
 function copyAsStandby(primary: string, folder: string): void {
