@@ -40,7 +40,9 @@ export async function getClient(): Promise<PoolClient> {
 export async function withConnection<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await getClient();
   try {
-    const result = await work(client);
+    const result = await lend(client, work);
+    // Waits for statements that the callback did not wait for: one may begin a transaction.
+    if (!isReady(client)) await client.query('').catch(() => undefined);
     if (client.getTransactionStatus() !== 'I') {
       const message = paragraph(
         'The callback of withConnection left a transaction open, which was rolled back.',
@@ -52,6 +54,38 @@ export async function withConnection<T>(work: (client: PoolClient) => Promise<T>
   } finally {
     client.release();
   }
+}
+
+/**
+ * Runs `work` with a client that refuses statements afterwards. A branch of the callback that still runs would write
+ * into the transaction of the next user of the connection.
+ */
+export async function lend<T>(client: PoolClient, work: (client: PoolClient) => Promise<T>): Promise<T> {
+  let isOver = false;
+  const refuse = (...args: readonly unknown[]) => {
+    const message = paragraph(
+      'A statement was sent after the callback that was given the connection had ended. It was not run.',
+      'Wait for every statement in the callback; Promise.all does not wait for the others when one fails.',
+    );
+    const error = new FilestoreError('TRANSACTION_ENDED', message);
+    const callback = args.at(-1);
+    if (typeof callback !== 'function') return Promise.reject(error);
+    callback(error);
+    return undefined;
+  };
+  const lent = new Proxy(client, {
+    get: (target, key) => (key === 'query' && isOver ? refuse : Reflect.get(target, key)),
+  });
+  try {
+    return await work(lent);
+  } finally {
+    isOver = true;
+  }
+}
+
+/** Whether the server has answered every statement. pg has no public property for it. */
+function isReady(client: PoolClient): boolean {
+  return 'readyForQuery' in client && client.readyForQuery === true;
 }
 
 /**
@@ -84,7 +118,8 @@ function createPool(): Pool {
   created.on('error', () => undefined);
   // The next caller would be in the transaction of this one. The pool forgets a client that ends.
   created.on('release', (_, client) => {
-    if (client.getTransactionStatus() !== 'I' || statements.mustReconnect(client)) void client.end();
+    if (client.getTransactionStatus() !== 'I' || !isReady(client) || statements.mustReconnect(client))
+      void client.end();
   });
   return created;
 }

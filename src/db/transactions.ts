@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { ClientBase, DatabaseError, PoolClient } from 'pg';
 import { codeOf, FilestoreError, hasCode, SettingsError } from '../errors.ts';
 import { paragraph } from '../text.ts';
-import { withConnection } from './client.ts';
+import { lend, withConnection } from './client.ts';
 import { isOvertaken } from './overtaken-statements.ts';
 import { TransactionWatch, withSharedWatch } from './transaction-watch.ts';
 
@@ -27,7 +27,8 @@ const IN_ABORTED_TRANSACTION = '25P02';
  * @example
  * const node = await withTransaction((client) => moveNode(client, { nodeId, newName: 'b' }), { retries: 3 });
  * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` caught an error of the server and returned;
- * `cause` is that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then.
+ * `cause` is that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then, and for a
+ * statement that is sent after `work` has ended.
  * @throws {SettingsError} when `retries` is not a whole number from 0.
  */
 export async function withTransaction<T>(
@@ -99,7 +100,7 @@ async function runTransaction<T>(
   watch: TransactionWatch,
 ): Promise<T> {
   try {
-    const result = await work(client);
+    const result = await lend(client, work);
     if (watch.hasEndedEarly()) throw endedError();
     watch.expectEnd();
     // The server answers the commit of a transaction that failed with ROLLBACK, and not with an error.

@@ -106,6 +106,24 @@ describe('a connection that is returned within a transaction is closed, and the 
   });
 });
 
+test('a connection that is returned while the server begins a transaction on it is closed', async () => {
+  const client = await getClient();
+  client.query('begin').catch(() => undefined);
+  client.release();
+  await createMount(getPool());
+  expect(await mountCount()).toBe(1);
+});
+
+test('PGOPTIONS count where the URL has no options', async () => {
+  vi.stubEnv('PGOPTIONS', '-c statement_timeout=1234');
+  expect(await getPool().query('show statement_timeout')).toMatchObject({
+    rows: [{ statement_timeout: '1234ms' }],
+  });
+  expect(await getPool().query('show default_transaction_isolation')).toMatchObject({
+    rows: [{ default_transaction_isolation: 'read committed' }],
+  });
+});
+
 describe('withConnection', () => {
   test('whose callback leaves a transaction open is an error, because its changes are lost', async () => {
     const work = withConnection(async (client) => {
@@ -117,6 +135,23 @@ describe('withConnection', () => {
       message: expect.stringMatching(/left a transaction open.* Commit it/),
     });
     expect(await mountCount()).toBe(0);
+  });
+
+  test('waits for a statement that its callback did not wait for', async () => {
+    const work = withConnection(async (client) => {
+      void client.query('begin');
+    });
+    await expect(work).rejects.toMatchObject({ code: 'TRANSACTION_ROLLED_BACK' });
+    await createMount(getPool());
+    expect(await mountCount()).toBe(1);
+  });
+
+  test('refuses statements after its callback has ended', async () => {
+    const client = await withConnection(async (lent) => lent);
+    const refused = { code: 'TRANSACTION_ENDED' };
+    await expect(client.query('select 1')).rejects.toMatchObject(refused);
+    const answered = new Promise((resolve) => client.query('select 1', resolve));
+    expect(await answered).toMatchObject(refused);
   });
 
   test('releases the connection, also after an error', async () => {
