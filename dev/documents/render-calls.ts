@@ -127,6 +127,8 @@ function descriptionOf(
       `name: ${literal(name ?? '')}`,
       ...(value === null ? ['required: true'] : []),
       ...(json === undefined ? [] : [`json: '${json}'`]),
+      ...(write === 'string' ? ["takes: 'text'"] : []),
+      ...(json === undefined && write.startsWith('readonly ') ? ["takes: 'list'"] : []),
     ];
     return `    ${propertyName(camelCase(name ?? ''))}: { ${parts.join(', ')} },\n`;
   });

@@ -28,6 +28,8 @@ export interface SqlParameter {
   readonly required?: true;
   /** It takes JSON, or an array of JSON values. */
   readonly json?: 'value' | 'array';
+  /** It takes a string, or an array of values. Otherwise it takes one value of another type, or {@link json}. */
+  readonly takes?: 'text' | 'list';
 }
 
 /**
@@ -127,14 +129,50 @@ function refuseMissing({ name, parameters }: SqlFunction, given: readonly SqlPar
   }
 }
 
-/** pg would send an array as one of Postgres, and a string without quotes. Null stays SQL's null. */
-function toSqlValue({ name }: SqlFunction, { name: parameter, json }: SqlParameter, value: unknown): unknown {
+/** pg would send an array of JSON as one of Postgres, and a string of JSON without quotes. Null stays SQL's null. */
+function toSqlValue({ name }: SqlFunction, parameter: SqlParameter, value: unknown): unknown {
   if (value === null) return value;
-  if (json === 'value') return JSON.stringify(value);
-  if (json === 'array') return (value as readonly unknown[]).map((item) => JSON.stringify(item));
-  const problem = problemOf(value);
-  if (problem !== undefined) throw new RangeError(`filestore.${name} got ${problem.replace('…', parameter)}`);
-  return value;
+  const problem =
+    problemOfType(parameter, value) ?? (parameter.json === undefined ? problemOf(value) : undefined);
+  if (problem !== undefined) {
+    throw new RangeError(`filestore.${name} got ${problem.replace('…', parameter.name)}`);
+  }
+  if (parameter.json === 'value') return toJson(value);
+  if (parameter.json === 'array') return (value as readonly unknown[]).map(toJson);
+  return Array.isArray(value) ? value.map(toText) : toText(value);
+
+  function toJson(item: unknown): string {
+    let text: string | undefined;
+    let cause: unknown;
+    try {
+      text = JSON.stringify(item);
+    } catch (error) {
+      cause = error;
+    }
+    if (text !== undefined) return text;
+    const why = cause instanceof Error ? ` (${cause.message})` : '';
+    throw new RangeError(
+      `filestore.${name} got a value for ${parameter.name} that is not JSON${why}. Pass strings, numbers, booleans, null, arrays and plain objects.`,
+      { cause },
+    );
+  }
+}
+
+/** In UTC. pg would write the local time with an offset of whole minutes, but old offsets have seconds. */
+function toText(value: unknown): unknown {
+  return isDate(value) ? value.toISOString() : value;
+}
+
+/** Why a value is not of the parameter's type. pg would send an array as the text `{"a","b"}`, and true as `true`. */
+function problemOfType({ json, takes }: SqlParameter, value: unknown): string | undefined {
+  const isList = takes === 'list' || json === 'array';
+  if (json !== 'value' && Array.isArray(value) !== isList) {
+    return isList
+      ? 'no array for …. Pass an array.'
+      : 'an array for …. Pass one value. A repeated parameter of a URL becomes an array in many frameworks.';
+  }
+  if (takes !== 'text' || typeof value === 'string' || typeof value === 'object') return undefined;
+  return `a value of type ${typeof value} for …. Pass a string.`;
 }
 
 /** Half of a surrogate pair. pg would replace each one by U+FFFD, so that different texts become equal. */

@@ -38,7 +38,7 @@ const ACCESS_RIGHTS: SqlFunction = {
   name: 'access_rights',
   result: 'columns',
   parameters: {
-    level: { name: 'level', required: true },
+    level: { name: 'level', required: true, takes: 'text' },
   },
 };
 
@@ -59,7 +59,7 @@ const AUDIT_ROLLUPS: SqlFunction = {
   name: 'audit_rollups',
   result: 'columns',
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
   },
 };
 
@@ -100,14 +100,14 @@ const BEGIN_COMMAND: SqlFunction = {
   name: 'begin_command',
   result: { table: 'journal_entries', row: 'entry', columns: ['is_new'] },
   parameters: {
-    command: { name: 'command', required: true },
+    command: { name: 'command', required: true, takes: 'text' },
     parameters: { name: 'parameters', json: 'value' },
     mountId: { name: 'mount_id' },
-    principal: { name: 'principal' },
-    idempotencyKey: { name: 'idempotency_key' },
-    requestId: { name: 'request_id' },
-    correlationId: { name: 'correlation_id' },
-    executorKind: { name: 'executor_kind' },
+    principal: { name: 'principal', takes: 'text' },
+    idempotencyKey: { name: 'idempotency_key', takes: 'text' },
+    requestId: { name: 'request_id', takes: 'text' },
+    correlationId: { name: 'correlation_id', takes: 'text' },
+    executorKind: { name: 'executor_kind', takes: 'text' },
     primaryNodeId: { name: 'primary_node_id' },
     secondaryNodeId: { name: 'secondary_node_id' },
     queue: { name: 'queue' },
@@ -148,8 +148,8 @@ const CANONICAL_CHECKSUM: SqlFunction = {
   name: 'canonical_checksum',
   result: 'value',
   parameters: {
-    checksum: { name: 'checksum', required: true },
-    algorithm: { name: 'algorithm' },
+    checksum: { name: 'checksum', required: true, takes: 'text' },
+    algorithm: { name: 'algorithm', takes: 'text' },
   },
 };
 
@@ -167,7 +167,7 @@ const CANONICAL_PATH: SqlFunction = {
   name: 'canonical_path',
   result: 'value',
   parameters: {
-    path: { name: 'path', required: true },
+    path: { name: 'path', required: true, takes: 'text' },
   },
 };
 
@@ -223,7 +223,7 @@ const COPY_TREE: SqlFunction = {
   parameters: {
     nodeId: { name: 'node_id', required: true },
     newParentId: { name: 'new_parent_id', required: true },
-    newName: { name: 'new_name' },
+    newName: { name: 'new_name', takes: 'text' },
     expectedVersion: { name: 'expected_version' },
   },
 };
@@ -256,15 +256,15 @@ const CREATE_NODE: SqlFunction = {
   result: { table: 'nodes' },
   parameters: {
     parentId: { name: 'parent_id', required: true },
-    name: { name: 'name', required: true },
+    name: { name: 'name', required: true, takes: 'text' },
     kind: { name: 'kind' },
     sizeBytes: { name: 'size_bytes' },
-    checksum: { name: 'checksum' },
-    contentHash: { name: 'content_hash' },
-    storageClass: { name: 'storage_class' },
+    checksum: { name: 'checksum', takes: 'text' },
+    contentHash: { name: 'content_hash', takes: 'text' },
+    storageClass: { name: 'storage_class', takes: 'text' },
     metadata: { name: 'metadata', json: 'value' },
     lastModifiedAt: { name: 'last_modified_at' },
-    linkTarget: { name: 'link_target' },
+    linkTarget: { name: 'link_target', takes: 'text' },
     lastSeenAt: { name: 'last_seen_at' },
   },
 };
@@ -325,7 +325,7 @@ const DELETE_MOUNT: SqlFunction = {
   name: 'delete_mount',
   result: 'nothing',
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
   },
 };
 
@@ -388,8 +388,8 @@ const ENSURE_DIRECTORY: SqlFunction = {
   name: 'ensure_directory',
   result: { table: 'nodes' },
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
-    path: { name: 'path', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    path: { name: 'path', required: true, takes: 'text' },
   },
 };
 
@@ -409,7 +409,7 @@ const EXPIRE_COMMANDS: SqlFunction = {
   name: 'expire_commands',
   result: { table: 'journal_entries' },
   parameters: {
-    olderThan: { name: 'older_than', required: true },
+    olderThan: { name: 'older_than', required: true, takes: 'text' },
     batch: { name: 'batch' },
   },
 };
@@ -431,7 +431,7 @@ const FIND_BY_CHECKSUM: SqlFunction = {
   name: 'find_by_checksum',
   result: { table: 'nodes' },
   parameters: {
-    checksum: { name: 'checksum', required: true },
+    checksum: { name: 'checksum', required: true, takes: 'text' },
   },
 };
 
@@ -462,7 +462,7 @@ const FINISH_COMMAND: SqlFunction = {
     status: { name: 'status', required: true },
     result: { name: 'result', json: 'value' },
     error: { name: 'error', json: 'value' },
-    affectedNodeIds: { name: 'affected_node_ids' },
+    affectedNodeIds: { name: 'affected_node_ids', takes: 'list' },
     primaryNodeId: { name: 'primary_node_id' },
     secondaryNodeId: { name: 'secondary_node_id' },
   },
@@ -507,7 +507,7 @@ const LIST_COMMANDS: SqlFunction = {
   result: { table: 'journal_entries' },
   parameters: {
     mountId: { name: 'mount_id' },
-    command: { name: 'command' },
+    command: { name: 'command', takes: 'text' },
     status: { name: 'status' },
     beforeId: { name: 'before_id' },
     pageSize: { name: 'page_size' },
@@ -539,7 +539,7 @@ const LIST_DIRECTORY: SqlFunction = {
   result: { table: 'nodes' },
   parameters: {
     directoryId: { name: 'directory_id', required: true },
-    afterName: { name: 'after_name' },
+    afterName: { name: 'after_name', takes: 'text' },
     pageSize: { name: 'page_size' },
     withDeleted: { name: 'with_deleted' },
     afterId: { name: 'after_id' },
@@ -560,7 +560,7 @@ const LIST_TOTALS: SqlFunction = {
   name: 'list_totals',
   result: 'columns',
   parameters: {
-    nodeIds: { name: 'node_ids', required: true },
+    nodeIds: { name: 'node_ids', required: true, takes: 'list' },
   },
 };
 
@@ -583,9 +583,9 @@ const LIST_UNSEEN: SqlFunction = {
   name: 'list_unseen',
   result: 'columns',
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
     since: { name: 'since', required: true },
-    afterPath: { name: 'after_path' },
+    afterPath: { name: 'after_path', takes: 'text' },
     maxNodes: { name: 'max_nodes' },
   },
 };
@@ -631,7 +631,7 @@ const MERGE_METADATA: SqlFunction = {
   parameters: {
     nodeId: { name: 'node_id', required: true },
     setValues: { name: 'set_values', json: 'value' },
-    unsetKeys: { name: 'unset_keys' },
+    unsetKeys: { name: 'unset_keys', takes: 'list' },
     expectedVersion: { name: 'expected_version' },
   },
 };
@@ -654,11 +654,11 @@ const MOUNT_PLACE: SqlFunction = {
   name: 'mount_place',
   result: 'value',
   parameters: {
-    backendKind: { name: 'backend_kind', required: true },
-    rootPath: { name: 'root_path' },
-    endpoint: { name: 'endpoint' },
-    bucket: { name: 'bucket' },
-    prefix: { name: 'prefix' },
+    backendKind: { name: 'backend_kind', required: true, takes: 'text' },
+    rootPath: { name: 'root_path', takes: 'text' },
+    endpoint: { name: 'endpoint', takes: 'text' },
+    bucket: { name: 'bucket', takes: 'text' },
+    prefix: { name: 'prefix', takes: 'text' },
   },
 };
 
@@ -681,7 +681,7 @@ const MOVE_NODE: SqlFunction = {
   parameters: {
     nodeId: { name: 'node_id', required: true },
     newParentId: { name: 'new_parent_id' },
-    newName: { name: 'new_name' },
+    newName: { name: 'new_name', takes: 'text' },
     expectedVersion: { name: 'expected_version' },
   },
 };
@@ -723,8 +723,8 @@ const NODE_BY_PATH: SqlFunction = {
   name: 'node_by_path',
   result: { table: 'nodes' },
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
-    path: { name: 'path', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    path: { name: 'path', required: true, takes: 'text' },
     withDeleted: { name: 'with_deleted' },
   },
 };
@@ -789,7 +789,7 @@ const PRUNE_JOURNAL: SqlFunction = {
   name: 'prune_journal',
   result: 'value',
   parameters: {
-    olderThan: { name: 'older_than', required: true },
+    olderThan: { name: 'older_than', required: true, takes: 'text' },
     batch: { name: 'batch' },
   },
 };
@@ -810,7 +810,7 @@ const PURGE_DELETED: SqlFunction = {
   name: 'purge_deleted',
   result: 'value',
   parameters: {
-    olderThan: { name: 'older_than', required: true },
+    olderThan: { name: 'older_than', required: true, takes: 'text' },
     batch: { name: 'batch' },
   },
 };
@@ -832,7 +832,7 @@ const RECORD_SIGHTINGS: SqlFunction = {
   name: 'record_sightings',
   result: 'value',
   parameters: {
-    nodeIds: { name: 'node_ids', required: true },
+    nodeIds: { name: 'node_ids', required: true, takes: 'list' },
     seenAt: { name: 'seen_at' },
     reconciledAt: { name: 'reconciled_at' },
   },
@@ -852,7 +852,7 @@ const RECOUNT_ROLLUPS: SqlFunction = {
   name: 'recount_rollups',
   result: 'value',
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
   },
 };
 
@@ -935,8 +935,8 @@ const TREE_AT: SqlFunction = {
   name: 'tree_at',
   result: { table: 'snapshots' },
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
-    path: { name: 'path', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    path: { name: 'path', required: true, takes: 'text' },
     moment: { name: 'moment', required: true },
   },
 };
@@ -967,15 +967,15 @@ const UPSERT_FILE: SqlFunction = {
   name: 'upsert_file',
   result: { table: 'nodes' },
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
-    path: { name: 'path', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    path: { name: 'path', required: true, takes: 'text' },
     sizeBytes: { name: 'size_bytes' },
-    checksum: { name: 'checksum' },
-    contentHash: { name: 'content_hash' },
-    storageClass: { name: 'storage_class' },
+    checksum: { name: 'checksum', takes: 'text' },
+    contentHash: { name: 'content_hash', takes: 'text' },
+    storageClass: { name: 'storage_class', takes: 'text' },
     metadata: { name: 'metadata', json: 'value' },
     lastModifiedAt: { name: 'last_modified_at' },
-    linkTarget: { name: 'link_target' },
+    linkTarget: { name: 'link_target', takes: 'text' },
     lastSeenAt: { name: 'last_seen_at' },
     expectedVersion: { name: 'expected_version' },
     expectedId: { name: 'expected_id' },
@@ -996,7 +996,7 @@ const WRITABLE_MOUNT: SqlFunction = {
   name: 'writable_mount',
   result: { table: 'backend_mounts' },
   parameters: {
-    mountKey: { name: 'mount_key', required: true },
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
   },
 };
 

@@ -71,10 +71,45 @@ test.each([
       status: 'rejected',
       reason: expect.objectContaining({
         name: 'RangeError',
-        message: expect.stringMatching(/ for (node_ids|parent_id)\. Pass a string, /),
+        message: expect.stringMatching(/ for (node_ids|parent_id)\. Pass (a string, |one value)/),
       }),
     });
   }
+});
+
+test.each<[string, string, () => Promise<unknown>]>([
+  [
+    'an array for name. Pass one value. A repeated parameter of a URL becomes an array in many frameworks.',
+    'create_node',
+    () => createNode(client, { parentId: '1', name: wrong(['a', 'b']) }),
+  ],
+  [
+    'a value of type boolean for name. Pass a string.',
+    'create_node',
+    () => createNode(client, { parentId: '1', name: wrong(true) }),
+  ],
+  [
+    'a value of type number for path. Pass a string.',
+    'upsert_file',
+    () => upsertFile(client, { mountKey: 'm', path: wrong(5) }),
+  ],
+  [
+    'no array for node_ids. Pass an array.',
+    'record_sightings',
+    () => recordSightings(client, { nodeIds: wrong('{1,2}') }),
+  ],
+  [
+    'a value for metadata that is not JSON (Do not know how to serialize a BigInt). Pass strings, numbers, booleans, null, arrays and plain objects.',
+    'create_node',
+    () => createNode(client, { parentId: '1', name: 'a', metadata: wrong({ size: 1n }) }),
+  ],
+  [
+    'a value for metadata that is not JSON. Pass strings, numbers, booleans, null, arrays and plain objects.',
+    'create_node',
+    () => createNode(client, { parentId: '1', name: 'a', metadata: wrong(() => 1) }),
+  ],
+])("a value that is not of the argument's type is a RangeError: %s", async (problem, name, call) => {
+  await expect(call()).rejects.toThrow(new RangeError(`filestore.${name} got ${problem}`));
 });
 
 test('an invalid Date is refused', async () => {

@@ -230,3 +230,29 @@ test('every type that a row or a function of the schema returns has a parser', a
   expect(types.length).toBeGreaterThan(8);
   expect(types.filter(({ oid }) => parserOf(Number(oid)) === undefined).map(({ name }) => name)).toEqual([]);
 });
+
+describe('a Date', () => {
+  const zone = process.env.TZ;
+  afterEach(() => {
+    if (zone === undefined) delete process.env.TZ;
+    else process.env.TZ = zone;
+  });
+
+  test.each([
+    ['Africa/Monrovia', '1930-01-01T12:34:56.789Z'],
+    ['Asia/Kathmandu', '1900-06-01T00:00:00.000Z'],
+    ['Europe/Amsterdam', '0050-03-04T05:06:07.008Z'],
+  ])('is the same moment in SQL where the zone of the process is %s: %s', async (timeZone, moment) => {
+    process.env.TZ = timeZone;
+    const node = await createNode(client, {
+      parentId,
+      name: `in ${timeZone}`.replace('/', ' '),
+      lastModifiedAt: new Date(moment),
+    });
+    const { rowCount } = await client.query(
+      'select from filestore.nodes where id = $1 and last_modified_at = $2::timestamptz',
+      [node.id, moment],
+    );
+    expect(rowCount).toBe(1);
+  });
+});
