@@ -109,7 +109,9 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
 function readUrl(variable: string, text: string): { readonly url: URL; readonly path: string } {
   // libpq allows credentials without a host, for a socket that the query names. WHATWG's parser refuses that.
   const normalized = text.trim().replace(/^(postgres(?:ql)?:\/\/[^/?#]*@)\//, '$1localhost/');
-  if (/^[a-z]+:\/\/(?:[^/?#]*@)?[^/?#@]*,/.test(normalized)) refuseSeveralHosts(variable);
+  if (/^[a-z]+:\/\/(?:[^/?#]*@)?[^/?#@]*,[^/?#@]*(?:[/?#]|$)/.test(normalized)) refuseSeveralHosts(variable);
+  if (/%00/.test(normalized))
+    refuse(variable, `${variable} contains %00, which no value of Postgres can have. Remove it.`);
   let url: URL;
   try {
     url = new URL(normalized);
@@ -143,6 +145,14 @@ function readUrl(variable: string, text: string): { readonly url: URL; readonly 
   }
   // Not from the URL, which reads the names "." and ".." as steps of a path.
   const [, path = ''] = /^[^:]*:\/\/[^/?#]*\/([^?#]*)/.exec(normalized) ?? [];
+  // A password after it would be shown as a part of the database's name.
+  if (/[&;][^=]*=/.test(path)) {
+    refuse(
+      variable,
+      `${variable} has a parameter that does not begin with "?". Write "?" before the first parameter and "&" between them;`,
+      'in the name of the database, write "&" as %26 and ";" as %3B.',
+    );
+  }
   return { url, path };
 }
 

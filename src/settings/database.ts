@@ -275,6 +275,6 @@ export function poolConfig(connection: ConnectionSettings): PoolConfig & { reado
   return {
     ...clientConfig(connection),
     types: POOL_TYPES,
-    options: connection.options === undefined ? POOL_OPTIONS : `${POOL_OPTIONS} ${connection.options}`,
+    options: [POOL_OPTIONS, connection.options ?? process.env.PGOPTIONS ?? []].flat().join(' '),
   };
 }

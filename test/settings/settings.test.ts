@@ -145,6 +145,9 @@ describe('the database URL', () => {
     ['with another scheme', 'mysql://app:hunter2@host/app'],
     ['without a database', 'postgres://app:hunter2@host'],
     ['with a bad port', 'postgres://app:hunter2@host:port/app'],
+    ['with a parameter after &', 'postgres://app@host/app&password=hunter2'],
+    ['with a parameter after ;', 'postgres://app@host/app;password=hunter2'],
+    ['with a null character', 'postgres://app:hunter2%00@host/app'],
   ])('%s is refused and not quoted', (_, url) => {
     const error = refusalOf(url);
     expect(error).toMatchObject({ code: 'SETTINGS_INVALID', setting: 'DATABASE_URL' });
@@ -159,6 +162,13 @@ describe('the database URL', () => {
   ])('with several hosts is refused: %s', (url) => {
     expect(String(refusalOf(url))).toMatch(/DATABASE_URL names several hosts\. Name one of them/);
     expect(String(refusalOf(url))).not.toContain('hunter2');
+  });
+
+  test('may have a comma in its password', () => {
+    expect(migrationConnection({ DATABASE_URL: 'postgres://app:se,cret@host/app' })).toMatchObject({
+      host: 'host',
+      password: 'se,cret',
+    });
   });
 
   test('with two ports is refused, of which libpq takes the other one', () => {
