@@ -80,8 +80,9 @@ export const COMPARISONS: Readonly<Record<string, Listed>> = {
   instructions: {
     measure: instructions,
     help: [
-      'how many instructions a statement takes, counted once by valgrind. "other" is the insert into the',
-      'twin. For a part of the insert, "here" is what it saves without the part, "other" the whole insert',
+      'how many instructions a statement takes, counted once by valgrind. "other" is the same write to the',
+      'twin: its update, its tombstone, or its insert for all other statements. For a part of the insert,',
+      '"here" is what it saves without the part, "other" the whole insert',
     ],
   },
   versions: {

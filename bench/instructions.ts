@@ -27,8 +27,13 @@ const GUARDED = MOVE_GUARDS.map(
 );
 const UNGUARDED = MOVE_GUARDS.map((table) => `drop trigger ${table}_guard_move on filestore.${table}`);
 
+/** A session, and one that does the same to the twin. */
+interface Compared extends Session {
+  readonly twin?: Session;
+}
+
 interface Prepared {
-  readonly statements: Readonly<Record<string, Session>>;
+  readonly statements: Readonly<Record<string, Compared>>;
   readonly inserts: Insert;
   readonly parts: readonly Part[];
 }
@@ -66,9 +71,10 @@ async function countAll({ folder, report }: Counting): Promise<void> {
   };
   const { statements, inserts, parts } = await prepareData(server, folder);
 
-  const twin = await countInstructions(server, insertSession(inserts.twin, 'twin.nodes'));
-  const count = async (what: string, session: Session) => {
+  const insertOfTwin = await countInstructions(server, insertSession(inserts.twin, 'twin.nodes'));
+  const count = async (what: string, session: Compared) => {
     const counted = await countInstructions(server, session);
+    const twin = session.twin === undefined ? insertOfTwin : await countInstructions(server, session.twin);
     report(compare(what, 'instructions', [counted], [twin]));
     return counted;
   };
@@ -137,7 +143,7 @@ async function prepareData({ binaries }: StoppedServer, folder: ServerFolder): P
   }
 }
 
-async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<Record<string, Session>>> {
+async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<Record<string, Compared>>> {
   const { rows } = await client.query<{ readonly id: string }>(
     "select id from filestore.nodes where kind = 'file' order by id",
   );
@@ -154,6 +160,13 @@ async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<R
     call: (n) => [`execute work (${ids[n]})`],
     ...(worked && { worked }),
   });
+  const ofTwin = (changes: string, worked: string) => ({
+    twin: ofFile(
+      `update twin.nodes set ${changes}, version = version + 1, updated_at = statement_timestamp() where id = $1`,
+      (calls) => `(select count(*) from twin.nodes where ${worked}) = ${calls}`,
+    ),
+  });
+  const content = "size_bytes = $1, checksum = 'md5:' || md5($1::text)";
   return {
     'create_node()': {
       setup: [
@@ -164,10 +177,10 @@ async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<R
       call: (n) => [`execute work (${n})`],
       worked: nodes("name like 'measured-%'"),
     },
-    'update the content of a file': ofFile(
-      "update filestore.nodes set size_bytes = $1, checksum = 'md5:' || md5($1::text) where id = $1",
-      nodes("checksum like 'md5:%'"),
-    ),
+    'update the content of a file': {
+      ...ofFile(`update filestore.nodes set ${content} where id = $1`, nodes("checksum like 'md5:%'")),
+      ...ofTwin(content, "checksum like 'md5:%'"),
+    },
     'update a file without a change': ofFile(
       'update filestore.nodes set size_bytes = size_bytes, checksum = checksum where id = $1',
     ),
@@ -175,7 +188,13 @@ async function prepareStatements(client: Client, tree: Tree): Promise<Readonly<R
       "update filestore.nodes set name = name || '-renamed' where id = $1",
       nodes("name like '%-renamed'"),
     ),
-    'delete_node() of a file': ofFile('select from filestore.delete_node($1)', nodes('not live')),
+    'delete_node() of a file': {
+      ...ofFile('select from filestore.delete_node($1)', nodes('not live')),
+      ...ofTwin(
+        "state = 'deleted', live = false, parent_live = null, deleted_at = statement_timestamp()",
+        'not live',
+      ),
+    },
     'begin_command() and finish_command()': {
       setup: [
         "prepare start as select from filestore.begin_command('measured')",

@@ -118,6 +118,8 @@ delete from filestore.nodes where live;
 truncate filestore.nodes cascade;
 
 -- Journal.
+update filestore.journal_entries set status = 'running', command = 'other' where status = 'queued';
+
 select filestore.start_command(e.id) from filestore.journal_entries e where e.status = 'queued';
 
 do $$

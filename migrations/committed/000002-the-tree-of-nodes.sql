@@ -1,5 +1,5 @@
 --! Previous: sha1:8ac885e2affe22f490d24606a381de7e5307438f
---! Hash: sha1:08d2f0d039f7b2bdfa35aa6841ee02ea169531ad
+--! Hash: sha1:240d48a243e2f382ef26f2c6f5e13b6c5aa24d0c
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -326,8 +326,22 @@ begin
 
   -- In each transaction, the server prepares an expression again, with all of its operators, before it evaluates it the
   -- first time. So what few rows need is in a branch. A result of null counts as unsound.
+  if node.live and node.directory_path is null then
+    sound := node.kind = 'file' and node.size_bytes >= 0 and node.state <> 'deleted' and node.deleted_at is null and node.parent_live;
+  else
+    sound := case node.kind
+        when 'directory' then node.directory_path = node.path and node.size_bytes = 0
+        else node.directory_path is null and node.size_bytes >= 0
+      end
+      and case
+        when node.live then node.state <> 'deleted' and node.deleted_at is null and (node.parent_live or node.parent_id is null)
+        else node.state = 'deleted' and node.deleted_at >= '0001-01-01T00:00:00Z' and node.parent_live is null
+      end;
+  end if;
+
   if node.parent_id is null then
-    sound := node.parent_path is null
+    sound := sound
+      and node.parent_path is null
       and node.parent_live is null
       and node.name = ''
       and node.path = ''
@@ -336,41 +350,23 @@ begin
       and node.live
       and node.root_of_mount_id = node.backend_mount_id;
   else
-    sound := node.name !~ E'^[.]{0,2}$|[/\\u0001-\\u001f\\u007f-\\u009f]'
+    sound := sound
+      and node.name !~ E'^[.]{0,2}$|[/\\u0001-\\u001f\\u007f-\\u009f]'
       and node.path = filestore.child_path(node.parent_path, node.name)
       and node.depth = cardinality(string_to_array(node.path, '/'))
       and node.root_of_mount_id is null;
   end if;
 
-  if node.live then
-    sound := sound
-      and node.deleted_at is null
-      and node.state <> 'deleted'
-      and (node.parent_live or node.parent_id is null);
-  else
-    sound := sound
-      and node.deleted_at >= '0001-01-01T00:00:00Z'
-      and node.state = 'deleted'
-      and node.parent_live is null;
-  end if;
-
-  if node.kind = 'directory' then
-    sound := sound and node.directory_path = node.path and node.size_bytes = 0;
-  else
-    sound := sound and node.directory_path is null and node.size_bytes >= 0;
-  end if;
-
   if node.checksum is not null then
     sound := sound and octet_length(node.checksum) <= 1024 and node.checksum ~ '^[a-z0-9][a-z0-9-]*:[0-9a-f]+$';
   end if;
-  if coalesce(node.content_hash, node.storage_class, node.link_target) is not null then
+  if node.metadata <> '{}' or coalesce(node.content_hash, node.storage_class, node.link_target) is not null then
     sound := sound
       and (node.content_hash is null or octet_length(node.content_hash) <= 1024)
       and (node.storage_class is null or octet_length(node.storage_class) <= 256)
-      and (node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'));
-  end if;
-  if node.metadata <> '{}' then
-    sound := sound and jsonb_typeof(node.metadata) = 'object' and filestore.is_small_json(node.metadata, 65536);
+      and (node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'))
+      and jsonb_typeof(node.metadata) = 'object'
+      and filestore.is_small_json(node.metadata, 65536);
   end if;
 
   if sound
@@ -573,12 +569,14 @@ begin
             constraint = 'nodes_updated_at_check',
             hint       = 'Leave updated_at out of the insert, or give a moment in the past.';
   end if;
-  perform filestore.refuse_long_name(node.backend_mount_id, node.name);
+  if octet_length(node.name) > 255 then
+    perform filestore.refuse_long_name(node.backend_mount_id, node.name);
+  end if;
 end
 $$;
 
 comment on function filestore.refuse_created_node(filestore.nodes) is
-  'Internal: Explains why a node cannot be created: its state, version, moment, or a name that is too long for a local mount.';
+  'Internal: Refuses a node that cannot be created for its state, version, moment, or a name that is too long for a local mount.';
 
 revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
 --! EndIncluded functions/refuse_created_node.sql
@@ -590,27 +588,26 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if new.parent_id is null and new.name = '' then
+  if new.parent_path is null then
+    -- The usual case of find_parent, without the cost of a call.
+    select case when p.backend_mount_id = new.backend_mount_id and p.live then p.directory_path end
+    into new.parent_path
+    from filestore.nodes p
+    where p.id = new.parent_id
+    for key share;
+    if new.parent_path is null and (new.parent_id is not null or new.name <> '') then
+      new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
+    end if;
+  end if;
+  if new.parent_path is null then
     -- The root of a mount: only the trigger on backend_mounts creates a node without name and parent.
     new.path             := '';
     new.depth            := 0;
     new.root_of_mount_id := new.backend_mount_id;
   else
-    if new.parent_path is null then
-      -- The usual case of find_parent, without the cost of a call.
-      select case when p.backend_mount_id = new.backend_mount_id and p.live then p.directory_path end
-      into new.parent_path
-      from filestore.nodes p
-      where p.id = new.parent_id
-      for key share;
-      if new.parent_path is null then
-        new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
-      end if;
-    end if;
-    new.parent_live      := true;
-    new.path             := filestore.child_path(new.parent_path, new.name);
-    new.depth            := cardinality(string_to_array(new.path, '/'));
-    new.root_of_mount_id := null;
+    new.parent_live := true;
+    new.path        := filestore.child_path(new.parent_path, new.name);
+    new.depth       := cardinality(string_to_array(new.path, '/'));
   end if;
   if new.kind = 'directory' then
     new.directory_path := new.path;
@@ -618,7 +615,7 @@ begin
   if new.state = 'deleted'
      or new.version <> 1
      or octet_length(new.name) > 255
-     or new.updated_at > clock_timestamp() + interval '1 millisecond'
+     or new.updated_at > statement_timestamp()
      or new.updated_at = '-infinity' then
     perform filestore.refuse_created_node(new);
   end if;
@@ -640,6 +637,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   given_version integer := new.version;
+  moves         boolean := new.parent_id is distinct from old.parent_id or new.name is distinct from old.name;
 begin
   if new.id is distinct from old.id
      or new.backend_mount_id is distinct from old.backend_mount_id
@@ -654,57 +652,62 @@ begin
   end if;
 
   if new.state is distinct from old.state then
-    if (new.state = 'deleted' and old.parent_id is null)
-       or (new.state = 'inconsistent' and old.state <> 'active')
-       or (new.state = 'missing' and old.state not in ('active', 'inconsistent')) then
-      perform filestore.refuse_state_change(old, new.state);
-    end if;
-    new.deleted_at := case when new.state = 'deleted' then coalesce(new.deleted_at, date_trunc('milliseconds', statement_timestamp())) end;
-    if not isfinite(new.deleted_at) or new.deleted_at > clock_timestamp() + interval '1 millisecond' then
-      raise exception '% cannot be deleted at %', filestore.describe_node(old), new.deleted_at
-        using errcode    = 'FS422',
-              constraint = 'nodes_deleted_at_check',
-              hint       = 'Leave deleted_at out of the update, or give a moment in the past.';
+    if new.state = 'deleted' then
+      if old.parent_id is null then
+        perform filestore.refuse_state_change(old, new.state);
+      elsif new.deleted_at is null then
+        new.deleted_at := date_trunc('milliseconds', statement_timestamp());
+      elsif not isfinite(new.deleted_at) or new.deleted_at > clock_timestamp() + interval '1 millisecond' then
+        raise exception '% cannot be deleted at %', filestore.describe_node(old), new.deleted_at
+          using errcode    = 'FS422',
+                constraint = 'nodes_deleted_at_check',
+                hint       = 'Leave deleted_at out of the update, or give a moment in the past.';
+      end if;
+    else
+      if (new.state = 'inconsistent' and old.state <> 'active') or (new.state = 'missing' and old.state not in ('active', 'inconsistent')) then
+        perform filestore.refuse_state_change(old, new.state);
+      end if;
+      new.deleted_at := null;
     end if;
   end if;
   new.live := new.deleted_at is null;
 
-  if not new.live
-     and (
-       (new.parent_id, new.parent_path, new.name) is distinct from (old.parent_id, old.parent_path, old.name)
-       or (not old.live and new.deleted_at <> old.deleted_at)
-     ) then
-    -- nodes_parent_fkey does not cover tombstones: two that are moved into each other would be a cycle.
-    raise exception 'deleted % keeps its place and its deleted_at', filestore.describe_node(old)
-      using errcode    = 'FS422',
-            constraint = 'nodes_tombstone_check',
-            hint       = 'Restore it first, or set its state to active in the same statement.';
-  end if;
-
-  if new.parent_id is distinct from old.parent_id or new.name is distinct from old.name then
-    if octet_length(new.name) > 255 then
-      perform filestore.refuse_long_name(new.backend_mount_id, new.name);
+  if new.live then
+    if moves then
+      if octet_length(new.name) > 255 then
+        perform filestore.refuse_long_name(new.backend_mount_id, new.name);
+      end if;
+      if new.kind = 'directory' then
+        -- For plain SQL. filestore.move_node takes this lock earlier, before any row.
+        perform filestore.lock_tree(new.backend_mount_id, true);
+      end if;
     end if;
-    if new.kind = 'directory' then
-      -- For plain SQL. filestore.move_node takes this lock earlier, before any row.
-      perform filestore.lock_tree(new.backend_mount_id, true);
+
+    -- An update that restores a node and sets parent_live has also set parent_path, as restore_tree does. It needs no
+    -- lookup: nodes_parent_fkey refuses a wrong path.
+    if (moves and new.parent_id <> old.parent_id) or (not old.live and new.parent_live is not true) then
+      new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
+    elsif not new.parent_live then
+      -- The cascade of a directory that is being deleted has reached a live child.
+      raise exception 'directory "%" is not empty: it holds "%"', old.parent_path, old.name
+        using errcode    = 'FS409',
+              constraint = 'nodes_not_empty',
+              hint       = 'Delete the nodes in it first, or in the same statement.';
     end if;
+    new.parent_live := case when new.parent_id is not null then true end;
+    moves := moves or new.parent_path is distinct from old.parent_path;
+  else
+    if moves or new.parent_path is distinct from old.parent_path or (not old.live and new.deleted_at <> old.deleted_at) then
+      -- nodes_parent_fkey does not cover tombstones: two that are moved into each other would be a cycle.
+      raise exception 'deleted % keeps its place and its deleted_at', filestore.describe_node(old)
+        using errcode    = 'FS422',
+              constraint = 'nodes_tombstone_check',
+              hint       = 'Restore it first, or set its state to active in the same statement.';
+    end if;
+    new.parent_live := null;
   end if;
 
-  -- An update that restores a node and sets parent_live has also set parent_path, as restore_tree does. It needs no
-  -- lookup: nodes_parent_fkey refuses a wrong path.
-  if new.parent_id is distinct from old.parent_id or (new.live and not old.live and new.parent_live is not true) then
-    new.parent_path := filestore.find_parent(new.backend_mount_id, new.parent_id, new.name);
-  elsif new.live and not new.parent_live then
-    -- The cascade of a directory that is being deleted has reached a live child.
-    raise exception 'directory "%" is not empty: it holds "%"', old.parent_path, old.name
-      using errcode    = 'FS409',
-            constraint = 'nodes_not_empty',
-            hint       = 'Delete the nodes in it first, or in the same statement.';
-  end if;
-  new.parent_live := case when new.live and new.parent_id is not null then true end;
-
-  if new.parent_path is distinct from old.parent_path or new.name is distinct from old.name then
+  if moves then
     new.path           := coalesce(filestore.child_path(new.parent_path, new.name), new.name);
     new.depth          := cardinality(string_to_array(new.path, '/'));
     new.directory_path := case when new.kind = 'directory' then new.path end;
@@ -723,28 +726,20 @@ begin
     new.directory_path := old.directory_path;
   end if;
 
-  -- The whole row is compared, so that new columns are included.
+  -- The next trigger counts the version.
   new.version    := old.version;
   new.updated_at := old.updated_at;
-  if new *<> old
-     and (coalesce(current_setting('filestore.backfill_id', true), '') = '' or not filestore.is_backfill(to_jsonb(old), to_jsonb(new))) then
-    new.version    := old.version + 1;
-    -- All rows of one move get the same moment, and two changes of a row in one statement get different ones. After an
-    -- hour, the clock is used: retention counts from updated_at, and a "do" block may run for days.
-    new.updated_at := greatest(
-      date_trunc('milliseconds', case when clock_timestamp() < statement_timestamp() + interval '1 hour' then statement_timestamp() else clock_timestamp() end),
-      old.updated_at + interval '1 millisecond'
-    );
-  end if;
-  if given_version is distinct from old.version and given_version is distinct from new.version then
-    perform filestore.refuse_version(filestore.describe_node(old), old.version, given_version);
+  if given_version is distinct from old.version then
+    if given_version is distinct from old.version + 1 or new *= old then
+      perform filestore.refuse_version(filestore.describe_node(old), old.version, given_version);
+    end if;
   end if;
   return new;
 end
 $$;
 
 comment on function filestore.prepare_node_update() is
-  'Sets the columns that follow from a node''s parent, name and state, increments its version, and refuses changes that are never legal.';
+  'Sets the columns that follow from a node''s parent, name and state, and refuses changes that are never legal.';
 
 revoke all on function filestore.prepare_node_update() from public;
 --! EndIncluded functions/prepare_node_update.sql
@@ -900,13 +895,32 @@ comment on trigger nodes_prepare_insert on filestore.nodes is
 --! Included triggers/nodes_prepare_update.sql
 drop trigger if exists nodes_prepare_update on filestore.nodes;
 
+-- All columns that are no content. A write of content, the usual update, does not pay for their rules.
 create trigger nodes_prepare_update
-  before update on filestore.nodes
+  before update of
+    id,
+    backend_mount_id,
+    created_at,
+    updated_at,
+    depth,
+    version,
+    live,
+    kind,
+    state,
+    parent_id,
+    parent_path,
+    parent_live,
+    name,
+    path,
+    directory_path,
+    deleted_at,
+    root_of_mount_id
+  on filestore.nodes
   for each row
   execute function filestore.prepare_node_update();
 
 comment on trigger nodes_prepare_update on filestore.nodes is
-  'Keeps derived columns, state and version consistent.';
+  'Keeps derived columns and the state consistent, in updates that set one of the columns that are no content.';
 --! EndIncluded triggers/nodes_prepare_update.sql
 --! Included triggers/nodes_guard_removal.sql
 drop trigger if exists nodes_guard_removal on filestore.nodes;

@@ -1,5 +1,5 @@
---! Previous: sha1:08d2f0d039f7b2bdfa35aa6841ee02ea169531ad
---! Hash: sha1:560e9d38a461303bb76a9c44b2fa72f3c0f25d30
+--! Previous: sha1:240d48a243e2f382ef26f2c6f5e13b6c5aa24d0c
+--! Hash: sha1:37d8afeaba1043f6c576d7e9860ac6761f31fb47
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
@@ -33,6 +33,38 @@ comment on constraint snapshots_valid_check on filestore.snapshots is 'valid_to 
 comment on index filestore.snapshots_path_idx is 'The tree of a mount as it was at a moment.';
 comment on index filestore.snapshots_changed_idx is 'Nodes that changed since a moment.';
 
+--! Included functions/set_node_version.sql
+create or replace function filestore.set_node_version()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- The whole row is compared, so that new columns are included.
+  if new *<> old then
+    if current_setting('filestore.backfill_id', true) <> '' then
+      if filestore.is_backfill(to_jsonb(old), to_jsonb(new)) then
+        return new;
+      end if;
+    end if;
+    new.version    := old.version + 1;
+    -- All rows of one move get the same moment, and two changes of a row in one statement get different ones. The moment is
+    -- at most an hour before the clock: retention counts from updated_at, and a "do" block may run for days.
+    new.updated_at := greatest(
+      date_trunc('milliseconds', greatest(statement_timestamp(), clock_timestamp() - interval '1 hour')),
+      old.updated_at + interval '1 millisecond'
+    );
+  end if;
+  return new;
+end
+$$;
+
+comment on function filestore.set_node_version() is
+  'Increments the version of a node that changes, and sets updated_at. A batch of filestore.backfill adds no version.';
+
+revoke all on function filestore.set_node_version() from public;
+--! EndIncluded functions/set_node_version.sql
 --! Included functions/current_journal_entry.sql
 create or replace function filestore.current_journal_entry()
 returns bigint
@@ -133,6 +165,18 @@ comment on function filestore.guard_history_removal() is
 revoke all on function filestore.guard_history_removal() from public;
 --! EndIncluded functions/guard_history_removal.sql
 
+--! Included triggers/nodes_set_version.sql
+drop trigger if exists nodes_set_version on filestore.nodes;
+
+-- After nodes_prepare_update: triggers run in the order of their names.
+create trigger nodes_set_version
+  before update on filestore.nodes
+  for each row
+  execute function filestore.set_node_version();
+
+comment on trigger nodes_set_version on filestore.nodes is
+  'Increments the version of a node that changes.';
+--! EndIncluded triggers/nodes_set_version.sql
 --! Included triggers/snapshots_guard.sql
 drop trigger if exists snapshots_guard on filestore.snapshots;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:560e9d38a461303bb76a9c44b2fa72f3c0f25d30
---! Hash: sha1:d28a446c265bbc23434747d1a9a411972933637d
+--! Previous: sha1:37d8afeaba1043f6c576d7e9860ac6761f31fb47
+--! Hash: sha1:da50ce481bc9d48788996f2c45f13dda00c5c365
 --! Message: Journal of commands
 
 do $$
@@ -105,31 +105,45 @@ parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  sound boolean;
   fault record;
 begin
-  -- Only for an unsound entry, the query below finds the rule.
-  if (
-    entry.command <> ''
-    and (entry.started_at is not null or entry.status not in ('running', 'succeeded'))
-    and (entry.started_at is null or entry.status <> 'queued')
-    and (entry.completed_at is not null) = (entry.status in ('succeeded', 'failed', 'canceled'))
-    and (entry.completed_at >= entry.started_at) is not false
-    and (entry.result is null or entry.status = 'succeeded')
-    and case entry.status when 'failed' then nullif(entry.error, 'null') is not null when 'canceled' then true else entry.error is null end
-    and (entry.idempotency_key is null
-         or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024))
-    and octet_length(concat_ws('/', entry.command, entry.principal, entry.request_id, entry.correlation_id, entry.executor_kind)) <= 4096
-    and (entry.correlation_id is null or octet_length(entry.correlation_id) <= 1024)
-    and (entry.parameters = '{}' or filestore.is_small_json(entry.parameters, 1048576))
-    and (entry.result is null or filestore.is_small_json(entry.result, 1048576))
-    and coalesce(array_ndims(entry.affected_node_ids), 1) = 1
-    and cardinality(entry.affected_node_ids) <= 100000
-    and array_position(entry.affected_node_ids, null) is null
-    and (entry.error is null or filestore.is_small_json(entry.error, 1048576))
-  ) then
+  -- As in is_sound, what few entries need is in a branch, and a result of null counts as unsound.
+  if entry.completed_at is null then
+    sound := entry.status = case when entry.started_at is null then 'queued' else 'running' end and coalesce(entry.result, entry.error) is null;
+  elsif entry.status = 'succeeded' then
+    sound := entry.completed_at >= entry.started_at and entry.error is null;
+  else
+    sound := entry.status in ('failed', 'canceled')
+      and (entry.completed_at >= entry.started_at) is not false
+      and entry.result is null
+      and (entry.status = 'canceled' or nullif(entry.error, 'null') is not null);
+  end if;
+
+  if coalesce(entry.principal, entry.request_id, entry.correlation_id, entry.executor_kind, entry.idempotency_key) is not null then
+    sound := sound
+      and octet_length(concat_ws('/', entry.command, entry.principal, entry.request_id, entry.correlation_id, entry.executor_kind)) <= 4096
+      and (entry.correlation_id is null or octet_length(entry.correlation_id) <= 1024)
+      and (entry.idempotency_key is null
+           or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024));
+  end if;
+  if entry.parameters <> '{}' or coalesce(entry.result, entry.error) is not null then
+    sound := sound
+      and filestore.is_small_json(entry.parameters, 1048576)
+      and (entry.result is null or filestore.is_small_json(entry.result, 1048576))
+      and (entry.error is null or filestore.is_small_json(entry.error, 1048576));
+  end if;
+  if entry.affected_node_ids <> '{}' then
+    sound := sound
+      and array_ndims(entry.affected_node_ids) = 1
+      and cardinality(entry.affected_node_ids) <= 100000
+      and array_position(entry.affected_node_ids, null) is null;
+  end if;
+  if sound and entry.command <> '' and octet_length(entry.command) <= 4096 then
     return true;
   end if;
 
+  -- Only for an unsound entry: the first rule that it breaks.
   select *
   into fault
   from (values
@@ -247,7 +261,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  request filestore.journal_entries := new;
+  moment timestamptz(3);
 begin
   if tg_op = 'INSERT' then
     if new.status not in ('queued', 'running') then
@@ -263,17 +277,6 @@ begin
     return new;
   end if;
 
-  -- The request is the entry without the columns that an update may set or the database sets.
-  request.status            := old.status;
-  request.result            := old.result;
-  request.error             := old.error;
-  request.affected_node_ids := old.affected_node_ids;
-  request.primary_node_id   := old.primary_node_id;
-  request.secondary_node_id := old.secondary_node_id;
-  request.started_at        := old.started_at;
-  request.completed_at      := old.completed_at;
-  request.duration_ms       := old.duration_ms;
-
   if old.completed_at is not null then
     raise exception 'journal entry % (%) is % and never changes', old.id, old.command, old.status
       using errcode    = 'FS409',
@@ -284,15 +287,17 @@ begin
       using errcode    = 'FS422',
             constraint = 'journal_entries_status_change_check',
             hint       = 'Set status from queued to running, or from either of them to succeeded, failed or canceled.';
-  elsif request *<> old then
-    raise exception 'journal entry % (%) cannot change its request', old.id, old.command
-      using errcode    = 'FS422',
-            constraint = 'journal_entries_fixed_check',
-            hint       = 'Set only status, result, error and the columns of node ids.';
   end if;
-  new.started_at   := case when new.status = 'running' then date_trunc('milliseconds', clock_timestamp()) else old.started_at end;
-  new.completed_at := case when new.status <> 'running' then greatest(date_trunc('milliseconds', clock_timestamp()), new.started_at) end;
-  new.duration_ms  := (extract(epoch from new.completed_at - new.started_at) * 1000)::bigint;
+  moment := date_trunc('milliseconds', clock_timestamp());
+  if new.status = 'running' then
+    new.started_at   := moment;
+    new.completed_at := null;
+    new.duration_ms  := null;
+  else
+    new.started_at   := old.started_at;
+    new.completed_at := greatest(moment, old.started_at);
+    new.duration_ms  := (extract(epoch from new.completed_at - old.started_at) * 1000)::bigint;
+  end if;
   return new;
 end
 $$;
@@ -302,6 +307,36 @@ comment on function filestore.guard_journal_entry() is
 
 revoke all on function filestore.guard_journal_entry() from public;
 --! EndIncluded functions/guard_journal_entry.sql
+--! Included functions/guard_journal_request.sql
+create or replace function filestore.guard_journal_request()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Compared as bytes: 1 and 1.0 are equal in JSON.
+  if row (
+    new.id, new.backend_mount_id, new.command, new.executor_kind, new.principal, new.request_id,
+    new.correlation_id, new.idempotency_key, new.parameters, new.created_at
+  )::record *<> row (
+    old.id, old.backend_mount_id, old.command, old.executor_kind, old.principal, old.request_id,
+    old.correlation_id, old.idempotency_key, old.parameters, old.created_at
+  )::record then
+    raise exception 'journal entry % (%) cannot change its request', old.id, old.command
+      using errcode    = 'FS422',
+            constraint = 'journal_entries_fixed_check',
+            hint       = 'Set only status, result, error and the columns of node ids.';
+  end if;
+  return new;
+end
+$$;
+
+comment on function filestore.guard_journal_request() is
+  'Refuses to change the request of a journal entry.';
+
+revoke all on function filestore.guard_journal_request() from public;
+--! EndIncluded functions/guard_journal_request.sql
 --! Included functions/guard_journal_removal.sql
 create or replace function filestore.guard_journal_removal()
 returns trigger
@@ -439,17 +474,15 @@ begin
       using errcode    = 'FS422',
             constraint = 'journal_entries_command_check',
             hint       = 'Give the name of the command, such as move_node.';
-  elsif idempotency_key = '' or octet_length(command) + octet_length(idempotency_key) > 1024 then
-    raise exception 'the idempotency key of command % is empty or too long', left(command, 40)
-      using errcode    = 'FS422',
-            constraint = 'journal_entries_idempotency_key_check',
-            hint       = 'Give a key, or leave it out. Command and key have at most 1024 bytes together.';
   end if;
-  is_new       := true;
-  parameters   := coalesce(parameters, '{}');
-  queue        := coalesce(queue, false);
-  retry_failed := coalesce(retry_failed, false);
+
   if idempotency_key is not null then
+    if idempotency_key = '' or octet_length(command) + octet_length(idempotency_key) > 1024 then
+      raise exception 'the idempotency key of command % is empty or too long', left(command, 40)
+        using errcode    = 'FS422',
+              constraint = 'journal_entries_idempotency_key_check',
+              hint       = 'Give a key, or leave it out. Command and key have at most 1024 bytes together.';
+    end if;
     perform filestore.require_read_committed('filestore.begin_command with an idempotency key');
     -- When two callers use one key, the second waits here until the first has committed, and then finds its entry.
     perform filestore.lock_command(command, idempotency_key);
@@ -474,44 +507,46 @@ begin
     end if;
 
     if entry.id is not null
-       and (entry.backend_mount_id, entry.principal, entry.parameters) is distinct from (mount_id, principal, parameters) then
+       and (entry.backend_mount_id, entry.principal, entry.parameters) is distinct from (mount_id, principal, coalesce(parameters, '{}')) then
       raise exception 'idempotency key "%" of command % belongs to entry %, which has another mount, principal or parameters', idempotency_key, command, entry.id
         using errcode    = 'FS409',
               constraint = 'journal_entries_key_taken',
               hint       = 'To retry that command, repeat all of them. For another command, use another key.';
     end if;
-    is_new := entry.id is null or (retry_failed and entry.status in ('failed', 'canceled'));
+    if entry.id is not null and not (coalesce(retry_failed, false) and entry.status in ('failed', 'canceled')) then
+      is_new := false;
+      return;
+    end if;
   end if;
 
-  if is_new then
-    insert into filestore.journal_entries (
-      backend_mount_id,
-      command,
-      status,
-      executor_kind,
-      principal,
-      request_id,
-      correlation_id,
-      idempotency_key,
-      primary_node_id,
-      secondary_node_id,
-      parameters
-    )
-    values (
-      begin_command.mount_id,
-      begin_command.command,
-      case when queue then 'queued' else 'running' end,
-      begin_command.executor_kind,
-      begin_command.principal,
-      begin_command.request_id,
-      begin_command.correlation_id,
-      begin_command.idempotency_key,
-      begin_command.primary_node_id,
-      begin_command.secondary_node_id,
-      begin_command.parameters
-    )
-    returning * into entry;
-  end if;
+  insert into filestore.journal_entries (
+    backend_mount_id,
+    command,
+    status,
+    executor_kind,
+    principal,
+    request_id,
+    correlation_id,
+    idempotency_key,
+    primary_node_id,
+    secondary_node_id,
+    parameters
+  )
+  values (
+    begin_command.mount_id,
+    begin_command.command,
+    case when queue then 'queued' else 'running' end,
+    begin_command.executor_kind,
+    begin_command.principal,
+    begin_command.request_id,
+    begin_command.correlation_id,
+    begin_command.idempotency_key,
+    begin_command.primary_node_id,
+    begin_command.secondary_node_id,
+    coalesce(begin_command.parameters, '{}')
+  )
+  returning * into entry;
+  is_new := true;
 end
 $$;
 
@@ -617,9 +652,9 @@ begin
       and j.status = finish_command.status
       and j.result is not distinct from finish_command.result
       and j.error is not distinct from finish_command.error;
-  end if;
-  if entry.id is null then
-    perform filestore.refuse_entry(entry_id);
+    if entry.id is null then
+      perform filestore.refuse_entry(entry_id);
+    end if;
   end if;
   return entry;
 end
@@ -826,6 +861,29 @@ create trigger journal_entries_guard
 comment on trigger journal_entries_guard on filestore.journal_entries is
   'Lets the status of an entry go forward only, from queued or running, and sets its times.';
 --! EndIncluded triggers/journal_entries_guard.sql
+--! Included triggers/journal_entries_guard_request.sql
+drop trigger if exists journal_entries_guard_request on filestore.journal_entries;
+
+-- The columns that neither an update may set nor the database sets. The usual updates name none of them.
+create trigger journal_entries_guard_request
+  before update of
+    id,
+    backend_mount_id,
+    command,
+    executor_kind,
+    principal,
+    request_id,
+    correlation_id,
+    idempotency_key,
+    parameters,
+    created_at
+  on filestore.journal_entries
+  for each row
+  execute function filestore.guard_journal_request();
+
+comment on trigger journal_entries_guard_request on filestore.journal_entries is
+  'Refuses to change the request of an entry.';
+--! EndIncluded triggers/journal_entries_guard_request.sql
 --! Included triggers/journal_entries_guard_removal.sql
 drop trigger if exists journal_entries_guard_removal on filestore.journal_entries;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:d28a446c265bbc23434747d1a9a411972933637d
---! Hash: sha1:e7b3864870e9d06a486594e3b796f18a7840d3a3
+--! Previous: sha1:da50ce481bc9d48788996f2c45f13dda00c5c365
+--! Hash: sha1:9d1e537dbd3b93751383da4351b9a160f7ded836
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -140,6 +140,7 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  sign         bigint;
   is_file      integer;
   is_directory integer;
   was_live     integer;
@@ -156,25 +157,27 @@ begin
       old.*;
   end if;
 
-  -- Nothing to add up. A root, whose parent_id is null, is never moved or deleted.
-  if (new.parent_id = old.parent_id and (new.size_bytes = old.size_bytes or not new.live) and new.live = old.live) is not false then
-    return null;
-  end if;
-  is_file      := (new.directory_path is null)::integer;
-  is_directory := (new.directory_path is not null)::integer;
-  was_live     := old.live::integer;
-  is_live      := new.live::integer;
-
   if new.parent_id = old.parent_id then
-    insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
-    values (
-      new.backend_mount_id,
-      new.parent_id,
-      new.size_bytes * is_live - old.size_bytes * was_live,
-      (is_live - was_live) * is_file,
-      (is_live - was_live) * is_directory,
-      is_live - was_live
-    );
+    if new.live and old.live then
+      if new.size_bytes <> old.size_bytes then
+        insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
+        values (new.backend_mount_id, new.parent_id, new.size_bytes - old.size_bytes, 0, 0, 0);
+      end if;
+    elsif new.live or old.live then
+      sign := case when new.live then 1 else -1 end;
+      insert into filestore.rollup_deltas (backend_mount_id, directory_id, size_delta, file_delta, dir_delta, child_delta)
+      values (
+        new.backend_mount_id,
+        new.parent_id,
+        case when new.live then new.size_bytes else -old.size_bytes end,
+        case when new.directory_path is null then sign else 0 end,
+        case when new.directory_path is null then 0 else sign end,
+        sign
+      );
+    end if;
+    return null;
+  elsif new.parent_id is null then
+    -- A root is never moved or deleted.
     return null;
   end if;
 
@@ -192,6 +195,10 @@ begin
     end if;
   end if;
 
+  is_file      := (new.directory_path is null)::integer;
+  is_directory := (new.directory_path is not null)::integer;
+  was_live     := old.live::integer;
+  is_live      := new.live::integer;
   -- A moved directory takes its folded totals along. Its pending deltas are added above the new place later. child_count
   -- stays with the directory. With "for share", a REPEATABLE READ transaction fails rather than read old totals.
   if is_directory = 1 then

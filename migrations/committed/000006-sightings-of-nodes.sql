@@ -1,5 +1,5 @@
---! Previous: sha1:e7b3864870e9d06a486594e3b796f18a7840d3a3
---! Hash: sha1:a7c14ccd4fe567240bd170a9eced4b4146071e51
+--! Previous: sha1:9d1e537dbd3b93751383da4351b9a160f7ded836
+--! Hash: sha1:c1f662f94369de24251c6c58ede8ce65a9c6d0a8
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

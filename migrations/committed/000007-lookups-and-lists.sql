@@ -1,5 +1,5 @@
---! Previous: sha1:a7c14ccd4fe567240bd170a9eced4b4146071e51
---! Hash: sha1:30645787387fa6a0048642e20b19e784e49e8e5d
+--! Previous: sha1:c1f662f94369de24251c6c58ede8ce65a9c6d0a8
+--! Hash: sha1:2f00100a495ab7c0c9034fa568aa6f348c0bcdea
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:30645787387fa6a0048642e20b19e784e49e8e5d
---! Hash: sha1:c170f9258e1b76d5a9b79e5e76a41355639ba7d5
+--! Previous: sha1:2f00100a495ab7c0c9034fa568aa6f348c0bcdea
+--! Hash: sha1:34653588f370f90d21d03882daee6379d628cdac
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:c170f9258e1b76d5a9b79e5e76a41355639ba7d5
---! Hash: sha1:9d2c6c51f0625800f83f916b6c46733ee8ea7d73
+--! Previous: sha1:34653588f370f90d21d03882daee6379d628cdac
+--! Hash: sha1:34b54a895131e9680bfbc21bcf72615954766102
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -58,6 +58,25 @@ begin
     where n.id = delete_node.node_id;
   end if;
 
+  -- The usual node: a file, which holds no others. The lock is taken as below, at once in its full strength.
+  update filestore.nodes n
+  set state = 'deleted'
+  from (
+    select f.id
+    from filestore.nodes f
+    where f.id = delete_node.node_id
+      and f.live
+      and f.version = coalesce(expected_version, f.version)
+      and f.parent_id is not null
+      and f.directory_path is null
+    for update
+  ) file
+  where n.id = file.id
+  returning n.* into node;
+  if found then
+    return node;
+  end if;
+
   select *
   into node
   from filestore.nodes n
@@ -99,7 +118,9 @@ begin
     end if;
     update filestore.nodes n
     set state = 'deleted'
-    where n.id = node.id;
+    where n.id = node.id
+    returning * into node;
+    return node;
   end if;
 
   select *

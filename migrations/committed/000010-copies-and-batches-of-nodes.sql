@@ -1,5 +1,5 @@
---! Previous: sha1:9d2c6c51f0625800f83f916b6c46733ee8ea7d73
---! Hash: sha1:466afaae5c97b63e9a98825dfbb967c05faf2267
+--! Previous: sha1:34b54a895131e9680bfbc21bcf72615954766102
+--! Hash: sha1:8b75dfc01c52582a99b75e5154dc6e753c8a91e6
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:466afaae5c97b63e9a98825dfbb967c05faf2267
---! Hash: sha1:029b6d3483a65191394209c6ce6e3a4ecdb836fb
+--! Previous: sha1:8b75dfc01c52582a99b75e5154dc6e753c8a91e6
+--! Hash: sha1:4c6e1a7fa47f3d50d89206f2f81e98160b95916e
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:029b6d3483a65191394209c6ce6e3a4ecdb836fb
---! Hash: sha1:d2bf171cc09d0ada763bd88c0997f607ec63f153
+--! Previous: sha1:4c6e1a7fa47f3d50d89206f2f81e98160b95916e
+--! Hash: sha1:1464d580cd46ddd643b438827eabc3732de73324
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

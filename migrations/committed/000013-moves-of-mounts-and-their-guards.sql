@@ -1,5 +1,5 @@
---! Previous: sha1:d2bf171cc09d0ada763bd88c0997f607ec63f153
---! Hash: sha1:c1d86c04a6f453aa4a4912a83bc312787e7d5dfd
+--! Previous: sha1:1464d580cd46ddd643b438827eabc3732de73324
+--! Hash: sha1:3422fa8a33e741f718dc2a77013b9092d1d0a296
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:c1d86c04a6f453aa4a4912a83bc312787e7d5dfd
---! Hash: sha1:9d6daac2bad5ac15653a5156816e69c87403dc8c
+--! Previous: sha1:3422fa8a33e741f718dc2a77013b9092d1d0a296
+--! Hash: sha1:7acb074a673fdf6e954edb07fddc02f3f1e8a327
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

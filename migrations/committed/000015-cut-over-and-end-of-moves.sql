@@ -1,5 +1,5 @@
---! Previous: sha1:9d6daac2bad5ac15653a5156816e69c87403dc8c
---! Hash: sha1:6afcb8cc54ce0c1b06f0d0bd72c8b4ef52a6315e
+--! Previous: sha1:7acb074a673fdf6e954edb07fddc02f3f1e8a327
+--! Hash: sha1:e90d31e171b7d47a1685ecf13bd01be39e67a02b
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -38,16 +38,29 @@ test('names of constraints, indexes and triggers begin with their table', async 
   expect(strange).toEqual([]);
 });
 
-test('the triggers on nodes run at every update, whatever columns it sets', async () => {
+test('the triggers that count and keep versions run at every update of a node, whatever columns it sets', async () => {
   const triggers = await database().query(
     `select t.tgname as name, t.tgattr::text as columns, t.tgqual as condition
      from pg_trigger t
-     where t.tgrelid = 'filestore.nodes'::regclass and t.tgname in ('nodes_prepare_update', 'nodes_record_update')
+     where t.tgrelid = 'filestore.nodes'::regclass and t.tgname in ('nodes_record_update', 'nodes_set_version')
      order by t.tgname`,
   );
   expect(triggers).toEqual(
-    ['nodes_prepare_update', 'nodes_record_update'].map((name) => ({ name, columns: '', condition: null })),
+    ['nodes_record_update', 'nodes_set_version'].map((name) => ({ name, columns: '', condition: null })),
   );
+});
+
+test('the trigger that keeps the place and state of a node runs for each column that is no content', async () => {
+  const [trigger] = await database().query(
+    `select t.tgqual as condition, array_agg(a.attname::text order by a.attnum) as columns,
+       (select array_agg(c.attname::text order by c.attnum) from pg_attribute c
+        where c.attrelid = t.tgrelid and c.attnum > 0 and not c.attisdropped
+          and c.attname <> all (filestore.content_columns())) as others
+     from pg_trigger t join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = any (t.tgattr)
+     where t.tgrelid = 'filestore.nodes'::regclass and t.tgname = 'nodes_prepare_update'
+     group by t.oid`,
+  );
+  expect(trigger).toMatchObject({ condition: null, columns: trigger?.others });
 });
 
 test('snapshots has three extra columns, and then those of nodes in the same order', async () => {

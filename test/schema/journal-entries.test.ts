@@ -23,6 +23,20 @@ async function restoreEntry(columns: Readonly<Record<string, unknown>>) {
 
 const DONE = { started_at: '2024-01-01T00:00:00Z', completed_at: '2024-01-01T00:00:01.5Z' };
 
+/** The columns that an update may set, and those that the database sets. */
+const OUTCOME: readonly string[] = [
+  ...['status', 'result', 'error', 'affected_node_ids', 'primary_node_id', 'secondary_node_id'],
+  ...['started_at', 'completed_at', 'duration_ms'],
+];
+
+/** A value of each type that no entry of these tests has. In JSON, 1.0 is equal to 1, but is written differently. */
+const OTHER_VALUES: Readonly<Record<string, string>> = {
+  bigint: '7',
+  text: "'other'",
+  jsonb: `'{"a": 1.0}'`,
+  'timestamp with time zone': "'2020-01-01'",
+};
+
 describe('a journal entry', () => {
   test.each([{}, { status: 'running' }, { idempotency_key: 'abc' }])('may begin as %j', async (columns) => {
     await expect(insertEntry(columns)).resolves.toMatchObject({ status: columns.status ?? 'queued' });
@@ -97,6 +111,28 @@ describe('a journal entry', () => {
     await database().query("update filestore.journal_entries set status = 'succeeded' where id = $1", [id]);
     const entry = await one(database(), 'select * from filestore.journal_entries where id = $1', [id]);
     expect(Number(entry.duration_ms)).toBe(entry.completed_at.getTime() - entry.started_at.getTime());
+  });
+
+  test('keeps every column of its request, whoever updates it', async () => {
+    const { id } = await insertEntry({ parameters: { a: 1 } });
+    const columns = await database().query<{ name: string; type: string }>(
+      `select attname as name, format_type(atttypid, null) as type from pg_attribute
+       where attrelid = 'filestore.journal_entries'::regclass and attnum > 0 and not attisdropped`,
+    );
+    const kept: string[] = [];
+    for (const { name, type } of columns) {
+      if (OUTCOME.includes(name)) continue;
+      kept.push(name);
+      const value = name === 'id' ? 'default' : OTHER_VALUES[type];
+      await expect(
+        database().query(
+          `update filestore.journal_entries set status = 'canceled', ${name} = ${value} where id = $1`,
+          [id],
+        ),
+        name,
+      ).rejects.toMatchObject({ code: 'FS422', constraint: 'journal_entries_fixed_check' });
+    }
+    expect(kept).toHaveLength(columns.length - OUTCOME.length);
   });
 
   test('is unique for a command and idempotency key', async () => {
