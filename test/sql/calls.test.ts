@@ -261,7 +261,7 @@ describe('a function', () => {
     const called: SqlFunction = {
       name: 'take_domains',
       result: 'value',
-      parameters: { kind: { name: 'kind', required: true }, states: { name: 'states' } },
+      parameters: { kind: { name: 'kind', required: true }, states: { name: 'states', takes: 'list' } },
     };
     expect(await callForOne(client, called, { kind: 'file' })).toBe('file{deleted}');
     const states = ['active', 'missing'];
