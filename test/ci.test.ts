@@ -112,6 +112,11 @@ test('CONTRIBUTING.md names every command that the workflow runs', () => {
   }
 });
 
+test('docs/compatibility.md says until when each promised server is supported', () => {
+  const dates = [...read('docs/compatibility.md').matchAll(/^\| PostgreSQL (\d+) \| .*20\d\d/gm)];
+  expect(dates.map(([, major]) => major)).toEqual(majors);
+});
+
 test('.nvmrc has the oldest Node.js that is promised', () => {
   expect(read('.nvmrc').trim()).toBe(`${oldest}.0`);
 });
