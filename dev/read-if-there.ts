@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import { codeOf } from '../src/errors.ts';
+import { codeOf } from '../src/cause-codes.ts';
 
 /** The text of a file; undefined when there is none. */
 export async function readIfThere(path: string): Promise<string | undefined> {

@@ -292,20 +292,6 @@ export class NotMigratedError extends FilestoreError {
   }
 }
 
-/** SQLSTATE of a server's error, or Node's code; undefined for an error that has none. */
-export function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
-
-/** Every SQLSTATE of the server has a digit. Node's codes for connections, such as `EPIPE`, have none. */
-const SQLSTATE = /^(?=.*\d)[0-9A-Z]{5}$/;
-
-/** SQLSTATE of a server's error; null for Node's errors of connections, and all others. */
-export function sqlStateOf(error: unknown): string | null {
-  const code = codeOf(error);
-  return code !== undefined && SQLSTATE.test(code) ? code : null;
-}
-
 /** Whether an error is one of this package with that code. */
 export function hasCode(error: unknown, code: FilestoreErrorCode): error is FilestoreError {
   return error instanceof FilestoreError && error.code === code;

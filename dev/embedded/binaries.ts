@@ -2,7 +2,8 @@ import { existsSync } from 'node:fs';
 import { cp, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
-import { codeOf, FilestoreError } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
+import { FilestoreError } from '../../src/errors.ts';
 import { serverCanUse } from './account.ts';
 import { makeDraft } from './server-data.ts';
 

@@ -1,7 +1,7 @@
 import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { codeOf } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withClient } from '../with-client.ts';
 import { reachableFolder } from './account.ts';

@@ -11,7 +11,8 @@ import {
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { codeOf, FilestoreError } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
+import { FilestoreError } from '../../src/errors.ts';
 import { giveToServer, makeServerOwned, serverAccount } from './account.ts';
 
 export const SUPERUSER = 'postgres';

@@ -1,4 +1,5 @@
-import { codeOf, hasCode } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
+import { hasCode } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';

@@ -1,7 +1,7 @@
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
 
 /** Reading the times of a hundred files takes less than a millisecond. */
 const LOOK_EVERY_MS = 50;

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { codeOf } from '../errors.ts';
+import { codeOf } from '../cause-codes.ts';
 import { type Environment, isSet } from '../settings/settings.ts';
 import { isQuotable } from '../text.ts';
 import type { Command, CommandOption, Flags } from './define-command.ts';

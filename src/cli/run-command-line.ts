@@ -1,4 +1,5 @@
-import { codeOf, FilestoreError } from '../errors.ts';
+import { codeOf } from '../cause-codes.ts';
+import { FilestoreError } from '../errors.ts';
 import { type CommandLine, readArguments, usageOf } from './arguments.ts';
 import type { Command, WithDatabase } from './define-command.ts';
 import type { FailureDocument } from './documents.ts';

@@ -1,5 +1,6 @@
 import type { PoolClient } from 'pg';
-import { ConnectionLostError, codeOf } from '../errors.ts';
+import { codeOf } from '../cause-codes.ts';
+import { ConnectionLostError } from '../errors.ts';
 import { describeLoss, isConnectionLoss } from '../session/connection-error.ts';
 import type { Database } from '../settings/database.ts';
 import { paragraph } from '../text.ts';

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { ClientBase, DatabaseError, PoolClient } from 'pg';
-import { codeOf, FilestoreError, hasCode, SettingsError } from '../errors.ts';
+import { codeOf } from '../cause-codes.ts';
+import { FilestoreError, hasCode, SettingsError } from '../errors.ts';
 import { paragraph } from '../text.ts';
 import { lend, withConnection } from './client.ts';
 import { isOvertaken } from './overtaken-statements.ts';

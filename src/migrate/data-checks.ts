@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import { MigrationCheckFailedError, MigrationsInvalidError, sqlStateOf } from '../errors.ts';
+import { sqlStateOf } from '../cause-codes.ts';
+import { MigrationCheckFailedError, MigrationsInvalidError } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { type DataCheck, readDataChecks } from '../graphile/data-check-text.ts';
 import { isConnectionLoss } from '../session/connection-error.ts';

@@ -1,4 +1,5 @@
-import { codeOf, type LockHolder, MigrationFailedError, sqlStateOf } from '../errors.ts';
+import { codeOf, sqlStateOf } from '../cause-codes.ts';
+import { type LockHolder, MigrationFailedError } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
 import { describeHolders, type HolderRow, lockHolder, readHolder } from '../session/lock-holder.ts';

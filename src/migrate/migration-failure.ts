@@ -1,4 +1,5 @@
-import { MigrationFailedError, type MigrationFailurePlace, sqlStateOf } from '../errors.ts';
+import { sqlStateOf } from '../cause-codes.ts';
+import { MigrationFailedError, type MigrationFailurePlace } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
 import { causeOf, type ThreadFailure } from '../graphile/protocol.ts';
 import { isConnectionLoss } from '../session/connection-error.ts';

@@ -1,6 +1,7 @@
 import { refuseMissingFile } from '../catalog/committed-model.ts';
 import type { SchemaCheck } from '../catalog/drift.ts';
-import { FilestoreError, MigrationFailedError, sqlStateOf } from '../errors.ts';
+import { sqlStateOf } from '../cause-codes.ts';
+import { FilestoreError, MigrationFailedError } from '../errors.ts';
 import { type CommittedMigration, readCommittedMigrations } from '../graphile/committed-migrations.ts';
 import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
 import { TemporaryFailure } from '../session/connection-error.ts';

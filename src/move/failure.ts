@@ -1,4 +1,5 @@
-import { FilestoreError, sqlStateOf } from '../errors.ts';
+import { sqlStateOf } from '../cause-codes.ts';
+import { FilestoreError } from '../errors.ts';
 import type { MoveScene } from './actions.ts';
 
 /** The error of a move that cannot go on. */

@@ -1,5 +1,6 @@
 import pg from 'pg';
-import { ConnectionLostError, sqlStateOf } from '../errors.ts';
+import { sqlStateOf } from '../cause-codes.ts';
+import { ConnectionLostError } from '../errors.ts';
 import { describeLoss, isConnectionLoss } from '../session/connection-error.ts';
 import { openSession, type Session } from '../session/session.ts';
 import { type Database, databaseOf } from '../settings/database.ts';

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { sqlStateOf } from '../errors.ts';
+import { sqlStateOf } from '../cause-codes.ts';
 import type { MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
 import type { Receipt, Side } from './side.ts';

@@ -1,4 +1,5 @@
-import { ConnectionLostError, codeOf, FilestoreError } from '../errors.ts';
+import { codeOf } from '../cause-codes.ts';
+import { ConnectionLostError, FilestoreError } from '../errors.ts';
 import type { Database } from '../settings/database.ts';
 import { paragraph, printable } from '../text.ts';
 

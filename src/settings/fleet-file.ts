@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
-import { codeOf, SettingsError } from '../errors.ts';
+import { codeOf } from '../cause-codes.ts';
+import { SettingsError } from '../errors.ts';
 import { paragraph } from '../text.ts';
 import { type FleetDatabase, refuseProblems } from './fleet-members.ts';
 import { type Environment, isSet, variableOf } from './settings.ts';

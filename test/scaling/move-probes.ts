@@ -1,4 +1,4 @@
-import { codeOf } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
 import type { NumberedDatabase } from './two-databases.ts';
 import type { MoveWalk, Receipts } from './walk-move.ts';
 

@@ -3,15 +3,13 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { explain, type Plan, scansOf } from '../support/databases/plans.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { FILES, idOf, loadLargeTree } from '../support/rows/large-tables.ts';
+import { type KnownIds, LOOKUPS, NODE } from '../support/rows/lookup-statements.ts';
 import { foldAll, type Mount, one } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 let client: Client;
 let mount: Mount;
-/** The id of a mount that has only its root. */
-let bare: string;
-/** Ids of directories by name. */
-let ids: Readonly<Record<'d5' | 'd1' | 'empty' | 'gone', string>>;
+let known: KnownIds;
 /** Number of pages that a lookup by primary key reads. */
 let ofPrimaryKey: number;
 
@@ -21,7 +19,10 @@ beforeAll(async () => {
   await database().query(
     "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('bare', 'local', '/bare')",
   );
-  bare = (await one(database(), "select id from filestore.backend_mounts where mount_key = 'bare'")).id;
+  const { id: bare } = await one(
+    database(),
+    "select id from filestore.backend_mounts where mount_key = 'bare'",
+  );
   // The few changes since the last poll, with the deletion of "gone".
   await database().query(
     `update filestore.nodes set storage_class = 'COLD'
@@ -30,7 +31,9 @@ beforeAll(async () => {
   await foldAll(database());
   client = await database().connect();
   const idFor = (path: string) => idOf(database(), path);
-  ids = {
+  known = {
+    mount: mount.id,
+    bare,
     d5: await idFor('d5'),
     d1: await idFor('d1'),
     empty: await idFor('empty'),
@@ -39,8 +42,6 @@ beforeAll(async () => {
   ofPrimaryKey = (await explain(client, `select * from filestore.nodes where id = ${NODE}`)).pages;
 });
 
-/** The id of a live file. */
-const NODE = 501;
 const LARGE = ['nodes', 'snapshots', 'node_sightings'];
 
 /** A few pages more than the rows take if each is on its own page. */
@@ -49,189 +50,18 @@ function expectFewPages({ pages, rows, scanned }: Plan): void {
   expect(pages).toBeLessThanOrEqual(10 * ofPrimaryKey + rows);
 }
 
-const ACTIVE = 'select id, path, location from filestore.view_filestore_active_nodes';
-const CHANGED = 'select id, version + 1 as version from filestore.snapshots where backend_mount_id =';
-
-/** A description, the statement, its index, and the number of rows. */
-const STATEMENTS: readonly (readonly [string, () => string, string, number])[] = [
-  ['a node', () => `${ACTIVE} where id = ${NODE}`, 'nodes_pkey', 1],
-  ['a node that is not there', () => `${ACTIVE} where id = 99999999`, 'nodes_pkey', 0],
-  [
-    'a path of a mount by key',
-    () => `${ACTIVE} where mount_key = 'm' and path = 'd5/f9'`,
-    'nodes_live_path_idx',
-    1,
-  ],
-  [
-    'a path of a mount by id',
-    () => `${ACTIVE} where backend_mount_id = ${mount.id} and path = 'd5/f9'`,
-    'nodes_live_path_idx',
-    1,
-  ],
-  [
-    'the tombstones at a path',
-    () =>
-      `select id from filestore.nodes where backend_mount_id = ${mount.id} and path = 'd5/f7' and not live`,
-    'nodes_dead_path_idx',
-    1,
-  ],
-  [
-    'the last of many tombstones at a path',
-    () =>
-      `select id from filestore.nodes where backend_mount_id = ${mount.id} and path = 'd1/lock' and not live
-       order by deleted_at desc, id desc limit 1`,
-    'nodes_dead_path_idx',
-    1,
-  ],
-  [
-    'tombstones at a path that has none',
-    () =>
-      `select id from filestore.nodes where backend_mount_id = ${mount.id} and path = 'd5/f9' and not live`,
-    'nodes_dead_path_idx',
-    0,
-  ],
-  [
-    'everything below a path',
-    () => `${ACTIVE} where backend_mount_id = ${mount.id} and path >= 'd5/' and path < 'd50'`,
-    'nodes_live_path_idx',
-    900,
-  ],
-  [
-    'the first page of a directory',
-    () => `select id from filestore.nodes where parent_id = ${ids.d5} and parent_live order by name limit 50`,
-    'nodes_live_child_key',
-    50,
-  ],
-  [
-    'the next page of a directory, and its mount',
-    () =>
-      `select id from filestore.nodes where backend_mount_id = ${mount.id} and parent_id = ${ids.d5} and parent_live
-         and name > 'f5' order by name limit 50`,
-    'nodes_live_child_key',
-    50,
-  ],
-  [
-    'all children of a directory',
-    () => `select id from filestore.nodes where parent_id = ${ids.d5} and parent_live`,
-    'nodes_live_child_key',
-    900,
-  ],
-  [
-    'the children of an empty directory',
-    () => `select id from filestore.nodes where parent_id = ${ids.empty} and parent_live`,
-    'nodes_live_child_key',
-    0,
-  ],
-  [
-    'the children of an unknown directory',
-    () => 'select id from filestore.nodes where parent_id = 99999999 and parent_live order by name limit 50',
-    'nodes_live_child_key',
-    0,
-  ],
-  [
-    'the number of children of a directory',
-    () => `select count(*) from filestore.nodes where parent_id = ${ids.d5} and parent_live is not null`,
-    'nodes_live_child_key',
-    1,
-  ],
-  [
-    'the tombstones below a directory',
-    () => `select id from filestore.nodes where parent_id = ${ids.d5} and not live`,
-    'nodes_tombstone_parent_idx',
-    100,
-  ],
-  [
-    'the tombstones below a directory that has none',
-    () => `select id from filestore.nodes where parent_id = ${ids.empty} and not live`,
-    'nodes_tombstone_parent_idx',
-    0,
-  ],
-  [
-    'a checksum',
-    () =>
-      `${ACTIVE} where hashtextextended(checksum, 0) = hashtextextended('md5:abc', 0) and checksum = 'md5:abc'`,
-    'nodes_checksum_idx',
-    0,
-  ],
-  [
-    'the missing nodes of a mount',
-    () =>
-      `select id from filestore.nodes where backend_mount_id = ${mount.id} and state = 'missing' order by id limit 100`,
-    'nodes_unsettled_idx',
-    100,
-  ],
-  ['rare metadata', () => `${ACTIVE} where metadata @> '{"tag": "d5"}'`, 'nodes_metadata_idx', 10],
-  [
-    'metadata of many',
-    () => `select id from filestore.nodes where metadata @> '{"kind": "photo"}'`,
-    'nodes_metadata_idx',
-    3000,
-  ],
-  ['metadata that no node has', () => `${ACTIVE} where metadata @> '{"tag": "x"}'`, 'nodes_metadata_idx', 0],
-  [
-    'changes since the last poll',
-    () => `${CHANGED} ${mount.id} and valid_to >= now() - interval '10 minutes'`,
-    'snapshots_changed_idx',
-    21,
-  ],
-  [
-    'changes since a moment with no changes after it',
-    () => `${CHANGED} ${mount.id} and valid_to >= now() + interval '10 minutes'`,
-    'snapshots_changed_idx',
-    0,
-  ],
-  [
-    'nodes created since the last poll',
-    () =>
-      `select id from filestore.nodes where backend_mount_id = ${mount.id} and id > ${FILES} order by id limit 50`,
-    'nodes_pkey',
-    50,
-  ],
-  [
-    'an earlier version',
-    () => `select * from filestore.view_filestore_node_versions where id = ${NODE} and version = 1`,
-    'snapshots_pkey',
-    1,
-  ],
-  [
-    'all nodes below a path, live and deleted',
-    () =>
-      `select id from filestore.nodes where backend_mount_id = ${mount.id} and live and path >= 'd5/' and path < 'd50'
-       union all
-       select id from filestore.nodes where backend_mount_id = ${mount.id} and not live and path >= 'd5/' and path < 'd50'`,
-    'nodes_dead_path_idx',
-    1000,
-  ],
-  [
-    'all nodes of a mount that has few, live and deleted',
-    () =>
-      `select id from filestore.nodes where backend_mount_id = ${bare} and live
-       union all
-       select id from filestore.nodes where backend_mount_id = ${bare} and not live`,
-    'nodes_live_path_idx',
-    1,
-  ],
-  [
-    'the root of a mount',
-    () => `select id from filestore.nodes where root_of_mount_id = ${mount.id}`,
-    'nodes_root_key',
-    1,
-  ],
-];
-
-test.each(STATEMENTS)('%s: found by an index among 300 000 nodes', async (_, statement, index, rows) => {
-  const plan = await explain(client, statement());
+test.each(LOOKUPS)('%s: found by an index among 300 000 nodes', async (_, statement, index, rows) => {
+  const plan = await explain(client, statement(known));
   expect(plan).toMatchObject({ rows, indexes: expect.arrayContaining([index]) });
   expectFewPages(plan);
   // A page in index order costs the same anywhere in a directory.
-  if (statement().includes('order by name')) expect(plan.sorts).toBe(false);
+  if (statement(known).includes('order by name')) expect(plan.sorts).toBe(false);
 });
 
 test('the key finds the children of a directory by an index, also on a mount that the statistics do not know', async () => {
-  const { id } = await one(database(), "select id from filestore.backend_mounts where mount_key = 'bare'");
   const [plan] = await database().query(
     `explain (format json) select from only filestore.nodes
-     where ${id} = backend_mount_id and 1 = parent_id and 'd5' collate "C" = parent_path and true = parent_live
+     where ${known.bare} = backend_mount_id and 1 = parent_id and 'd5' collate "C" = parent_path and true = parent_live
      for key share`,
   );
   expect(JSON.stringify(plan)).toContain('"Index Name":"nodes_live_child_key"');
@@ -240,7 +70,7 @@ test('the key finds the children of a directory by an index, also on a mount tha
 test('the statement of the cascade finds the children of a moved directory by an index', async () => {
   const [plan] = await database().query(
     `explain (format json) update only filestore.nodes set parent_path = 'z'
-     where ${mount.id} = backend_mount_id and ${ids.d5} = parent_id and 'd5' collate "C" = parent_path and true = parent_live`,
+     where ${mount.id} = backend_mount_id and ${known.d5} = parent_id and 'd5' collate "C" = parent_path and true = parent_live`,
   );
   expect(JSON.stringify(plan)).toContain('"Index Name":"nodes_live_child_key"');
 });
@@ -252,12 +82,12 @@ const READS: readonly (readonly [string, () => string, number])[] = [
   ['a path that is used again all day', () => "node_by_path('m', 'd1/lock', true)", 1],
   ['a path where nothing was', () => "node_by_path('m', 'd5/none', true)", 0],
   ['a location', () => `node_location(${NODE})`, 1],
-  ['a page', () => `list_directory(${ids.d5}, 'f5', 50)`, 50],
-  ['the page of an empty directory', () => `list_directory(${ids.empty})`, 0],
-  ['a page with what is deleted', () => `list_directory(${ids.d5}, 'f5', 50, true)`, 50],
-  ['a page amid equal names', () => `list_directory(${ids.d1}, 'lock', 50, true, ${FILES} + 1000)`, 50],
-  ['what was in a deleted directory', () => `list_directory(${ids.gone}, '', 50, true)`, 50],
-  ['an empty directory with what is deleted', () => `list_directory(${ids.empty}, '', 50, true)`, 0],
+  ['a page', () => `list_directory(${known.d5}, 'f5', 50)`, 50],
+  ['the page of an empty directory', () => `list_directory(${known.empty})`, 0],
+  ['a page with what is deleted', () => `list_directory(${known.d5}, 'f5', 50, true)`, 50],
+  ['a page amid equal names', () => `list_directory(${known.d1}, 'lock', 50, true, ${FILES} + 1000)`, 50],
+  ['what was in a deleted directory', () => `list_directory(${known.gone}, '', 50, true)`, 50],
+  ['an empty directory with what is deleted', () => `list_directory(${known.empty}, '', 50, true)`, 0],
   ['a checksum', () => "find_by_checksum('md5:' || md5('d5f9'))", 1],
   ['a version', () => `node_at(${NODE}, now())`, 1],
   [

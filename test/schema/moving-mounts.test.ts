@@ -1,16 +1,21 @@
-import type { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
 import { SWITCH_OFF_CONFORMING_STRINGS } from '../support/databases/database-settings.ts';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
-import { createMovingMount, MOVING } from '../support/rows/moving-mount.ts';
+import {
+  closeMount,
+  createMovingMount,
+  dropPublications,
+  holderOf,
+  MOVING,
+  publishMount,
+} from '../support/rows/moving-mount.ts';
 import { createMount, createNode, deleteNode, foldAll, type Mount, one } from '../support/rows/nodes.ts';
 import { keyOf } from '../support/rows/writer-functions.ts';
 
 const database = databaseEmptiedAfterEachTest();
 
-let service: Client;
 let mount: Mount;
 let other: Mount;
 let key: string;
@@ -19,38 +24,21 @@ let file: string;
 let tombstone: string;
 let entry: string;
 
-/** The number of the other server. */
-const ELSEWHERE = 7;
-
 const WRONG_STEP = { code: 'FS409', constraint: 'moves_step_check' };
 
 const query = <Row extends Record<string, unknown>>(text: string, values: unknown[] = []) =>
   database().query<Row>(text, values);
-const publish = () => query('select filestore.start_move($1, $2)', [key, ELSEWHERE]);
-/** As close_mount does it, which needs a target. */
-const close = async () => {
-  await query("update filestore.moves set step = 'closed', closed_until = now() + interval '1 hour'");
-  await query('update filestore.backend_mounts set held_by = -1 where id = $1', [mount.id]);
-};
+const publish = () => publishMount(database(), key);
 /** As finish_move does it, which needs a target. */
 const finish = () => query("update filestore.moves set step = 'finished', finished_at = now()");
-const heldBy = async () =>
-  (await one(database(), 'select held_by from filestore.backend_mounts where id = $1', [mount.id])).held_by;
 const problems = () => query('select problem, detail from filestore.check_integrity()');
 
 beforeEach(async () => {
   ({ mount, key, directory, file, tombstone, entry } = await createMovingMount(database()));
   other = await createMount(database());
-  service = await database().connect();
   await query('call filestore.prepare_moves(true)');
 });
-
-afterEach(async () => {
-  const superuser = await database().connectAsSuperuser();
-  await superuser.query(
-    "do $$ begin execute (select coalesce(string_agg(format('drop publication %I', pubname), '; '), 'select') from pg_publication); end $$",
-  );
-});
+afterEach(() => dropPublications(database()));
 
 describe('a published mount', () => {
   beforeEach(publish);
@@ -138,7 +126,7 @@ describe('a published mount', () => {
 describe('a closed mount', () => {
   beforeEach(async () => {
     await publish();
-    await close();
+    await closeMount(database(), mount);
   });
 
   test.each<[string, string, () => unknown[]]>([
@@ -214,7 +202,7 @@ describe('a closed mount', () => {
     await query('call filestore.cancel_move($1)', [key]);
     await query('call filestore.cancel_move($1)', [key]);
     await query("select filestore.create_node($1, 'new')", [directory]);
-    expect(await heldBy()).toBeNull();
+    expect(await holderOf(database(), mount)).toBeNull();
     await query('call filestore.prepare_moves(false)');
     expect(await problems()).toEqual([]);
     expect(await verifySchema({ connection: connectionTo(database().url) })).toMatchObject({ state: 'same' });
@@ -238,86 +226,5 @@ describe('a closed mount', () => {
     expect(await query('select * from filestore.journal_entries')).toEqual([]);
     await query('call filestore.prepare_moves(false)');
     expect(await problems()).toEqual([]);
-  });
-});
-
-describe('a cut-over that ran out of time', () => {
-  const NEW = "select filestore.create_node($1, 'new')";
-
-  beforeEach(async () => {
-    await publish();
-    await close();
-    await query("update filestore.moves set closed_until = now() - interval '1 second'");
-  });
-
-  test('is taken back by the next writer, and the mount is open again', async () => {
-    await query('select filestore.writable_mount($1)', [key]);
-    await query(NEW, [directory]);
-    expect(await heldBy()).toBe(0);
-    expect(await one(database(), 'select step from filestore.moves')).toEqual({ step: 'proved' });
-  });
-
-  test('is taken back by one writer, and others do not wait for it', async () => {
-    await service.query('begin');
-    await service.query(NEW, [directory]);
-    await expect(query("select filestore.create_node($1, 'late')", [directory])).rejects.toMatchObject(
-      MOVING,
-    );
-    await service.query('rollback');
-    await query("select filestore.create_node($1, 'late')", [directory]);
-  });
-
-  test('is also refused on a promoted standby that does not know that it was closed', async () => {
-    await query("update filestore.moves set step = 'proved', timeline = 'FFFFFFFF'");
-    await query('update filestore.backend_mounts set held_by = 0 where id = $1', [mount.id]);
-    await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
-    await expect(query(NEW, [directory])).rejects.toMatchObject(MOVING);
-  });
-
-  test('stays closed on a promoted standby, which does not know whether the target has the mount', async () => {
-    await query("update filestore.moves set timeline = 'FFFFFFFF'");
-    await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
-    await expect(query(NEW, [directory])).rejects.toMatchObject(MOVING);
-    await expect(query('call filestore.cancel_move($1)', [key])).rejects.toMatchObject({
-      code: 'FS409',
-      constraint: 'moves_timeline_check',
-    });
-  });
-});
-
-describe('a mount before its mark', () => {
-  test('refuses a statement that began before the mark, and takes the next one', async () => {
-    await publish();
-    await query(
-      "update filestore.moves set step = 'proved', marked_at = clock_timestamp() + interval '1 second'",
-    );
-    await expect(query("select filestore.create_node($1, 'new')", [directory])).rejects.toMatchObject(MOVING);
-    await query("update filestore.moves set marked_at = clock_timestamp() - interval '1 second'");
-    await query("select filestore.create_node($1, 'new')", [directory]);
-  });
-
-  test.each(['repeatable read', 'serializable'])(
-    'makes a %s transaction that began before it repeat itself',
-    async (level) => {
-      await publish();
-      await service.query(`begin isolation level ${level}`);
-      await service.query('select from filestore.nodes');
-      await query('select filestore.prove_mount($1)', [key]);
-      await expect(
-        service.query("select filestore.finish_command($1, 'succeeded', '{}')", [entry]),
-      ).rejects.toMatchObject({ code: '40001' });
-    },
-  );
-
-  test('waits for the transactions that wrote before the mark', async () => {
-    await publish();
-    await service.query('begin');
-    await service.query('update filestore.nodes set size_bytes = 5 where id = $1', [file]);
-    const prove = async () => (await one(database(), 'select filestore.prove_mount($1) as r', [key])).r;
-    expect(await prove()).toMatchObject({ waits_for: 'the mark' });
-    expect(await prove()).toMatchObject({ waits_for: '1 transactions that have written to the mount' });
-    await query("select filestore.create_node($1, 'new')", [directory]);
-    await service.query('commit');
-    expect(await prove()).toMatchObject({ mark: 1, early: expect.anything() });
   });
 });

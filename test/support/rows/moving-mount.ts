@@ -1,3 +1,4 @@
+import type { TestDatabase } from '../databases/test-database.ts';
 import { createDirectory, createMount, createNode, deleteNode, type Mount, one, type Sql } from './nodes.ts';
 import { keyOf } from './writer-functions.ts';
 
@@ -25,4 +26,28 @@ export async function createMovingMount(sql: Sql): Promise<MovingMount> {
   const begin = "select (b.entry).id from filestore.begin_command('scan', mount_id => $1) b";
   const { id: entry } = await one(sql, begin, [mount.id]);
   return { mount, key, directory, file, tombstone, entry };
+}
+
+/** The number of the server that a mount moves to. */
+const ELSEWHERE = 7;
+
+export const publishMount = (sql: Sql, key: string) =>
+  sql.query('select filestore.start_move($1, $2)', [key, ELSEWHERE]);
+
+/** As close_mount does it, which needs a target. */
+export async function closeMount(sql: Sql, { id }: Mount): Promise<void> {
+  await sql.query("update filestore.moves set step = 'closed', closed_until = now() + interval '1 hour'");
+  await sql.query('update filestore.backend_mounts set held_by = -1 where id = $1', [id]);
+}
+
+/** The number of the database that takes the mount's writes; null if it does not move. */
+export async function holderOf(sql: Sql, { id }: Mount): Promise<number | null> {
+  return (await one(sql, 'select held_by from filestore.backend_mounts where id = $1', [id])).held_by;
+}
+
+export async function dropPublications(database: TestDatabase): Promise<void> {
+  const superuser = await database.connectAsSuperuser();
+  await superuser.query(
+    "do $$ begin execute (select coalesce(string_agg(format('drop publication %I', pubname), '; '), 'select') from pg_publication); end $$",
+  );
 }

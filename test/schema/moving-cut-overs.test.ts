@@ -1,0 +1,112 @@
+import type { Client } from 'pg';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import {
+  closeMount,
+  createMovingMount,
+  dropPublications,
+  holderOf,
+  MOVING,
+  publishMount,
+} from '../support/rows/moving-mount.ts';
+import { type Mount, one } from '../support/rows/nodes.ts';
+
+const database = databaseEmptiedAfterEachTest();
+
+let service: Client;
+let mount: Mount;
+let key: string;
+let directory: string;
+let file: string;
+let entry: string;
+
+const query = (text: string, values: unknown[] = []) => database().query(text, values);
+const publish = () => publishMount(database(), key);
+
+beforeEach(async () => {
+  ({ mount, key, directory, file, entry } = await createMovingMount(database()));
+  service = await database().connect();
+  await query('call filestore.prepare_moves(true)');
+});
+afterEach(() => dropPublications(database()));
+
+describe('a cut-over that ran out of time', () => {
+  const NEW = "select filestore.create_node($1, 'new')";
+
+  beforeEach(async () => {
+    await publish();
+    await closeMount(database(), mount);
+    await query("update filestore.moves set closed_until = now() - interval '1 second'");
+  });
+
+  test('is taken back by the next writer, and the mount is open again', async () => {
+    await query('select filestore.writable_mount($1)', [key]);
+    await query(NEW, [directory]);
+    expect(await holderOf(database(), mount)).toBe(0);
+    expect(await one(database(), 'select step from filestore.moves')).toEqual({ step: 'proved' });
+  });
+
+  test('is taken back by one writer, and others do not wait for it', async () => {
+    await service.query('begin');
+    await service.query(NEW, [directory]);
+    await expect(query("select filestore.create_node($1, 'late')", [directory])).rejects.toMatchObject(
+      MOVING,
+    );
+    await service.query('rollback');
+    await query("select filestore.create_node($1, 'late')", [directory]);
+  });
+
+  test('is also refused on a promoted standby that does not know that it was closed', async () => {
+    await query("update filestore.moves set step = 'proved', timeline = 'FFFFFFFF'");
+    await query('update filestore.backend_mounts set held_by = 0 where id = $1', [mount.id]);
+    await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
+    await expect(query(NEW, [directory])).rejects.toMatchObject(MOVING);
+  });
+
+  test('stays closed on a promoted standby, which does not know whether the target has the mount', async () => {
+    await query("update filestore.moves set timeline = 'FFFFFFFF'");
+    await expect(query('select filestore.writable_mount($1)', [key])).rejects.toMatchObject(MOVING);
+    await expect(query(NEW, [directory])).rejects.toMatchObject(MOVING);
+    await expect(query('call filestore.cancel_move($1)', [key])).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'moves_timeline_check',
+    });
+  });
+});
+
+describe('a mount before its mark', () => {
+  test('refuses a statement that began before the mark, and takes the next one', async () => {
+    await publish();
+    await query(
+      "update filestore.moves set step = 'proved', marked_at = clock_timestamp() + interval '1 second'",
+    );
+    await expect(query("select filestore.create_node($1, 'new')", [directory])).rejects.toMatchObject(MOVING);
+    await query("update filestore.moves set marked_at = clock_timestamp() - interval '1 second'");
+    await query("select filestore.create_node($1, 'new')", [directory]);
+  });
+
+  test.each(['repeatable read', 'serializable'])(
+    'makes a %s transaction that began before it repeat itself',
+    async (level) => {
+      await publish();
+      await service.query(`begin isolation level ${level}`);
+      await service.query('select from filestore.nodes');
+      await query('select filestore.prove_mount($1)', [key]);
+      await expect(
+        service.query("select filestore.finish_command($1, 'succeeded', '{}')", [entry]),
+      ).rejects.toMatchObject({ code: '40001' });
+    },
+  );
+
+  test('waits for the transactions that wrote before the mark', async () => {
+    await publish();
+    await service.query('begin');
+    await service.query('update filestore.nodes set size_bytes = 5 where id = $1', [file]);
+    const prove = async () => (await one(database(), 'select filestore.prove_mount($1) as r', [key])).r;
+    expect(await prove()).toMatchObject({ waits_for: 'the mark' });
+    expect(await prove()).toMatchObject({ waits_for: '1 transactions that have written to the mount' });
+    await query("select filestore.create_node($1, 'new')", [directory]);
+    await service.query('commit');
+    expect(await prove()).toMatchObject({ mark: 1, early: expect.anything() });
+  });
+});
