@@ -14,8 +14,8 @@ export const uncommit = defineCommand({
   },
   async run(output, { migration }) {
     return withWorkflow(output, {}, async (context) => {
-      const workflow = await import('../workflow/uncommit.ts');
-      const filename = await workflow.uncommit(context, migration);
+      const workflow = await import('../workflow/uncommit-last.ts');
+      const filename = await workflow.uncommitLast(context, migration);
       output.say(
         `${output.paint.good('Uncommitted')} ${filename}: it is in migrations/current.sql again, and its objects are in the database.`,
       );

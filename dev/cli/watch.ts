@@ -24,7 +24,7 @@ export const watch = defineCommand({
         `Watching migrations/ for ${describeConnection(context.databases.main)}. Save to apply; Ctrl-C ends.`,
       );
       if (embedded !== undefined) output.say(`To open it: ${embedded.url}`);
-      await workflow.watch(context, (event) => {
+      await workflow.watchFiles(context, (event) => {
         const time = output.paint.faint(new Date().toTimeString().slice(0, 8));
         const timed: Output = {
           ...output,

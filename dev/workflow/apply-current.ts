@@ -1,5 +1,5 @@
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import { readMigrations } from './committed-files.ts';
+import { readMigrations } from './committed-folder.ts';
 import { readPending } from './compare-history.ts';
 import { isBlank, readCurrent, refuseLineEnds, staleFixturePaths } from './current-sql.ts';
 import type { WorkflowContext } from './databases.ts';

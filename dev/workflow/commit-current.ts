@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { FilestoreError, SettingsError } from '../../src/errors.ts';
 import { isMigrationFile, recordedNameOf } from '../../src/graphile/migration-text.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
-import { committedFiles, readMigrations } from './committed-files.ts';
+import { committedFiles, readMigrations } from './committed-folder.ts';
 import { findOtherBranch } from './compare-history.ts';
 import {
   currentFile,

@@ -18,7 +18,10 @@ const RETRY_MS = 1_000;
  * switched), until the signal comes.
  * @throws {FilestoreError} `CONNECTION_FAILED` when the database is not reachable at the start.
  */
-export async function watch(context: WorkflowContext, onEvent: (event: WatchEvent) => void): Promise<void> {
+export async function watchFiles(
+  context: WorkflowContext,
+  onEvent: (event: WatchEvent) => void,
+): Promise<void> {
   const { signal } = context;
   await withGraphile(context, async (graphile) => {
     let snapshot = takeSnapshot(MIGRATIONS_FOLDER);

@@ -3,9 +3,9 @@ import {
   type CatalogModel,
   type CatalogObject,
   describeObject,
-  keyOf,
   MODELLED_SCHEMA,
   type ObjectKind,
+  objectKey,
 } from './model.ts';
 
 /** Kinds that share one namespace: two of them cannot have the same name. */
@@ -47,18 +47,18 @@ function conflictOfKind(should: CatalogObject, actual: CatalogModel): readonly s
 }
 
 function conflictsOfParts(should: CatalogObject, is: CatalogObject, sql: string): readonly string[] {
-  const found = new Map(is.parts.map((part) => [keyOf(part), part]));
-  const wanted = new Set(should.parts.map(keyOf));
+  const found = new Map(is.parts.map((part) => [objectKey(part), part]));
+  const wanted = new Set(should.parts.map(objectKey));
   const missingOrOther = should.parts
     .filter(({ kind }) => MADE_WITHIN.includes(kind))
     .flatMap((part) => {
-      const same = found.get(keyOf(part));
+      const same = found.get(objectKey(part));
       if (same !== undefined) return conflictOfShape(part, should, same);
       return isAdded(part, sql) ? [] : [`${describeObject(part, should)} is missing: ${shapeOf(part)}`];
     });
   // An extra column may be one that every insert has to fill. An extra constraint is drift.
   const extra = is.parts
-    .filter((part) => part.kind === 'column' && !wanted.has(keyOf(part)))
+    .filter((part) => part.kind === 'column' && !wanted.has(objectKey(part)))
     .map((part) => `${describeObject(part, should)} is not in the model: ${shapeOf(part)}`);
   return [...missingOrOther, ...extra];
 }

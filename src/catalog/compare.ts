@@ -3,9 +3,9 @@ import {
   type CatalogModel,
   type CatalogObject,
   describeObject,
-  keyOf,
   type LiveCatalog,
   type ObjectKind,
+  objectKey,
 } from './model.ts';
 
 /** One object that differs. {@link describeDifference} renders it as a line. */
@@ -81,11 +81,11 @@ function compareObjects(
   owner: CatalogObject | null,
   isSame: (should: CatalogObject, is: CatalogObject) => boolean,
 ): readonly CatalogDifference[] {
-  const found = new Map(actual.map((object) => [keyOf(object), object]));
-  const wanted = new Set(expected.map(keyOf));
+  const found = new Map(actual.map((object) => [objectKey(object), object]));
+  const wanted = new Set(expected.map(objectKey));
   return [
     ...expected.flatMap((should): readonly CatalogDifference[] => {
-      const is = found.get(keyOf(should));
+      const is = found.get(objectKey(should));
       if (is === undefined) {
         return [{ change: 'missing', object: should, owner, expected: should.definition }];
       }
@@ -95,7 +95,7 @@ function compareObjects(
       return [...own, ...compareObjects(should.parts, is.parts, should, isSame)];
     }),
     ...actual
-      .filter((object) => !wanted.has(keyOf(object)))
+      .filter((object) => !wanted.has(objectKey(object)))
       .map((object): CatalogDifference => ({ change: 'extra', object, owner, actual: object.definition })),
   ];
 }

@@ -46,7 +46,7 @@ export interface CatalogObject {
 }
 
 /** The key of an object among its neighbours. */
-export function keyOf({ kind, name }: Pick<CatalogObject, 'kind' | 'name'>): string {
+export function objectKey({ kind, name }: Pick<CatalogObject, 'kind' | 'name'>): string {
   return `${kind} ${name}`;
 }
 

@@ -1,6 +1,6 @@
 import { sendUntilLifted } from '../settings/setting-statement.mjs';
 import { compareNames } from '../text.ts';
-import { type CatalogObject, keyOf, type LiveCatalog, OBJECT_KINDS, type ObjectKind } from './model.ts';
+import { type CatalogObject, type LiveCatalog, OBJECT_KINDS, type ObjectKind, objectKey } from './model.ts';
 import { inOneLine, withoutNeedlessQuotes } from './normalize.ts';
 import { CATALOG_QUERY } from './query.ts';
 
@@ -43,7 +43,7 @@ export async function readCatalog(client: CatalogClient): Promise<LiveCatalog> {
       kind,
       name,
       definition,
-      parts: owner_kind === null ? build(partsOf.get(keyOf({ kind, name }))) : [],
+      parts: owner_kind === null ? build(partsOf.get(objectKey({ kind, name }))) : [],
     }));
   return { serverMajor: version[0]?.major ?? 0, objects: build(partsOf.get('')) };
 }

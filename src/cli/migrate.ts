@@ -37,7 +37,7 @@ export const migrate = defineCommand({
   run(output, flags, withDatabase) {
     return withDatabase(output, async (connection) => {
       try {
-        return await (flags['dry-run'] ? dryRun(output, connection) : apply(output, connection));
+        return await (flags['dry-run'] ? dryRun(output, connection) : applyPending(output, connection));
       } catch (error) {
         if (error instanceof DatabaseAheadError && flags['allow-ahead']) return reportAhead(output, error);
         throw error;
@@ -46,7 +46,7 @@ export const migrate = defineCommand({
   },
 });
 
-async function apply(output: Output, connection: ConnectionSettings): Promise<number> {
+async function applyPending(output: Output, connection: ConnectionSettings): Promise<number> {
   const report = await withSignal((signal) => runMigrations({ connection, signal, onEvent: output.render }));
   const { count: timeouts, totalMs, longestMs } = report.lockTimeouts;
   if (timeouts > 0) {

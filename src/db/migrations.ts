@@ -2,7 +2,7 @@ import type { SchemaCheck } from '../catalog/drift.ts';
 import { NotMigratedError } from '../errors.ts';
 import type { PendingMigration } from '../migrate/data-checks.ts';
 import { pendingIn } from '../migrate/plan.ts';
-import { migrate, rehearse } from '../migrate/run.ts';
+import { migrateDatabase, rehearse } from '../migrate/run.ts';
 import {
   type MigrationOptions,
   type MigrationReport,
@@ -25,7 +25,7 @@ import { capitalized, count, paragraph } from '../text.ts';
  */
 export async function runMigrations(options: RunMigrationsOptions = {}): Promise<MigrationReport> {
   const run = await openRun(options);
-  return migrate(run);
+  return migrateDatabase(run);
 }
 
 /**

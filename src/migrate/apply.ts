@@ -33,7 +33,12 @@ export interface Part {
 }
 
 /** Applies a part of the pending migrations, and watches what blocks them. Throws unless all are applied. */
-export async function apply(run: Run, session: Session, part: Part, thread: GraphileThread): Promise<void> {
+export async function applyPart(
+  run: Run,
+  session: Session,
+  part: Part,
+  thread: GraphileThread,
+): Promise<void> {
   const { signal, emit, migrationsFolder } = run;
   await clearInvalidIndexes(run, session, part.pending);
   // The signal may have been aborted before the listener below was added.

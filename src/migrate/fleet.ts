@@ -4,14 +4,14 @@ import { type FleetDatabase, type FleetMember, resolveFleet } from '../settings/
 import { type Environment, migrationSettings, wholeNumber } from '../settings/settings.ts';
 import { paragraph, seconds } from '../text.ts';
 import type { MigrationEvent } from './events.ts';
-import { describeStop, migrate } from './run.ts';
+import { describeStop, migrateDatabase } from './run.ts';
 import {
   listen,
   type MigrationReport,
   openRun,
   type Run,
   type RunMigrationsOptions,
-  readMigrations,
+  readPackagedMigrations,
 } from './run-state.ts';
 import { compareSurveyed, type MigrationStatus, type SurveyWork, statusOf, withSurvey } from './survey.ts';
 
@@ -114,10 +114,11 @@ export interface FleetReport<Found> {
  */
 export async function migrateFleet(options: MigrateFleetOptions): Promise<FleetReport<FleetMigration>> {
   const { connectWaitMs } = migrationSettings(options.env, options.settings);
-  const committed = await readMigrations(options);
+  const committed = await readPackagedMigrations(options);
   return runFleet(options, connectWaitMs, async ({ signal, onEvent, ...task }) => {
     try {
-      const report = await migrate(await openRun({ ...options, signal, onEvent }, { ...task, committed }));
+      const run = await openRun({ ...options, signal, onEvent }, { ...task, committed });
+      const report = await migrateDatabase(run);
       return { ...report, state: report.applied.length === 0 ? 'current' : 'migrated' };
     } catch (error) {
       if (!(error instanceof DatabaseAheadError && options.allowAhead)) throw error;
@@ -156,7 +157,7 @@ async function readEach<Answer>(
   options: FleetOptions<Timed<Answer>>,
   read: SurveyWork<Answer>,
 ): Promise<FleetReport<Timed<Answer>>> {
-  const committed = await readMigrations();
+  const committed = await readPackagedMigrations();
   return runFleet(options, 0, (task) => withSurvey({}, read, { ...task, committed }));
 }
 

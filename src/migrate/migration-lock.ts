@@ -1,6 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type LockHolder, LockNotAcquiredError } from '../errors.ts';
-import { describeHolderAndSince, keyOf, MIGRATION_LOCK_KEY, UNKNOWN_HOLDER } from '../session/lock-holder.ts';
+import {
+  describeHolderAndSince,
+  holderKey,
+  MIGRATION_LOCK_KEY,
+  UNKNOWN_HOLDER,
+} from '../session/lock-holder.ts';
 import type { Queryable, Session } from '../session/session.ts';
 import { RUN_SETTINGS } from '../settings/server-settings.ts';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
@@ -47,8 +52,8 @@ export async function lock(run: Run, session: Session): Promise<Survey> {
       }
       // Without a holder, the lock was freed after the attempt to get it, or its holder cannot be seen.
       const waitedFor = holder ?? UNKNOWN_HOLDER;
-      if (told === undefined || (holder !== undefined && told !== keyOf(holder))) {
-        told = keyOf(waitedFor);
+      if (told === undefined || (holder !== undefined && told !== holderKey(holder))) {
+        told = holderKey(waitedFor);
         run.emit({ type: 'waiting', for: 'lock', holder: waitedFor, atMostMs: lockWaitMs });
       }
       await delay(Math.min(POLL_MS * (0.5 + Math.random()), leftMs), undefined, { signal: run.signal });

@@ -88,7 +88,7 @@ type Resolved = Partial<
 /** Resolves the options of a run, and begins it. */
 export async function openRun(options: RunMigrationsOptions, resolved: Resolved = {}): Promise<Run> {
   const emit = (event: MigrationEvent) => tell(event, options);
-  const committed = resolved.committed ?? (await readMigrations(options));
+  const committed = resolved.committed ?? (await readPackagedMigrations(options));
   const database = resolved.database ?? resolveDatabase(options);
   const progress = new Progress();
   return {
@@ -109,7 +109,7 @@ export async function openRun(options: RunMigrationsOptions, resolved: Resolved 
 }
 
 /** Reads the migrations of the package. Without `compareSchema`, a missing last file is not noticed. */
-export async function readMigrations(
+export async function readPackagedMigrations(
   options: Pick<RunMigrationsOptions, 'compareSchema'> = {},
 ): Promise<readonly CommittedMigration[]> {
   const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);

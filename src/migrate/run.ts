@@ -21,7 +21,7 @@ const FIRST_DELAY_MS = 200;
 const LONGEST_DELAY_MS = 10_000;
 
 /** `migrate`: takes all steps, attempt after attempt. */
-export async function migrate(run: Run): Promise<MigrationReport> {
+export async function migrateDatabase(run: Run): Promise<MigrationReport> {
   try {
     const { schema } = await attemptUntilDone(run);
     run.spans.endRun();
@@ -112,7 +112,8 @@ async function takeSteps(run: Run, session: Session): Promise<Steps> {
     const { startMigrateThread } = await import('../graphile/thread.ts');
     let thread = run.dryRun ? undefined : startMigrateThread(run);
     try {
-      const [{ lock }, { refuseConflicts }, { evaluatePending, countReady }, { apply }] = await loadSteps();
+      const [{ lock }, { refuseConflicts }, { evaluatePending, countReady }, { applyPart }] =
+        await loadSteps();
       if (run.compareSchema) await readCommittedModel();
       const locked = run.dryRun ? found : await spans.measure('lock', () => lock(run, session));
       if (locked.adopting) await refuseConflicts(session, run.committed);
@@ -123,7 +124,7 @@ async function takeSteps(run: Run, session: Session): Promise<Steps> {
         const ready = rest.slice(0, countReady(pending));
         rest = rest.slice(ready.length);
         thread ??= startMigrateThread(run);
-        await apply(run, session, { found: locked, pending: ready, next: rest[0] }, thread);
+        await applyPart(run, session, { found: locked, pending: ready, next: rest[0] }, thread);
       }
     } finally {
       await thread?.end();

@@ -22,7 +22,7 @@ import {
   refuseDiverged,
   whyNotComparable,
 } from './plan.ts';
-import { type Run, readMigrations } from './run-state.ts';
+import { type Run, readPackagedMigrations } from './run-state.ts';
 
 /** A database before a run, and how its history compares with the files. */
 export interface Survey {
@@ -247,7 +247,7 @@ export async function withSurvey<T>(
   work: SurveyWork<T>,
   resolved: Partial<Pick<Run, 'database' | 'committed' | 'onIdentity' | 'signal'>> = {},
 ): Promise<T> {
-  const committed = resolved.committed ?? (await readMigrations());
+  const committed = resolved.committed ?? (await readPackagedMigrations());
   const database = resolved.database ?? resolveDatabase(options);
   const surveyAndWork = async (session: Session) => {
     const found = await survey(session, committed);

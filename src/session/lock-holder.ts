@@ -130,7 +130,7 @@ export function describeHolderAndSince(holder: LockHolder): string {
 }
 
 /** Identifies a holder over several queries. */
-export function keyOf(holder: LockHolder): string {
+export function holderKey(holder: LockHolder): string {
   if ('pid' in holder) return `process ${holder.pid}`;
   return holder.kind === 'unknown' ? 'unknown' : `prepared ${holder.gid}`;
 }

@@ -3,7 +3,7 @@ import { connectionTo } from '../../../harness/connection.ts';
 import type { PackageCopy } from '../../../harness/package-copy.ts';
 import { readCommittedMigrations } from '../../../src/graphile/committed-migrations.ts';
 import type { MigrationEvent } from '../../../src/index.ts';
-import { migrate } from '../../../src/migrate/run.ts';
+import { migrateDatabase } from '../../../src/migrate/run.ts';
 import { type MigrationReport, openRun } from '../../../src/migrate/run-state.ts';
 import { databaseOf } from '../../../src/settings/database.ts';
 import type { MigrationSettings } from '../../../src/settings/settings.ts';
@@ -38,7 +38,7 @@ export function startRun(copy: PackageCopy, url: string, options: CopyRunOptions
         configFile: join(copy.folder, '.gmrc'),
       },
     );
-    return migrate(run);
+    return migrateDatabase(run);
   };
   const ended = start();
   // A test that awaits it later still gets the error.

@@ -26,7 +26,7 @@ const INCLUDED = /^--! Included (\S+)$[\s\S]*?^--! EndIncluded \1$/gm;
  * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when there is none, it is released, or current.sql is not empty. Nothing was changed.
  * @throws {FilestoreError | MigrationsInvalidError}
  */
-export async function uncommit(context: WorkflowContext, requested: string | undefined): Promise<string> {
+export async function uncommitLast(context: WorkflowContext, requested: string | undefined): Promise<string> {
   return withChangeLock(context, () => uncommitAlone(context, requested));
 }
 
