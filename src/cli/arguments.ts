@@ -96,10 +96,8 @@ export function readArguments(
   const words = command.argument === undefined ? [] : [command.argument];
   // Not quoted: it may be a pasted password.
   if (rest.length > words.length) {
-    return {
-      type: 'wrong',
-      why: `${name} takes no ${words.length === 0 ? 'other' : 'second'} word. The given one is not shown here.`,
-    };
+    const which = words.length === 0 ? 'other' : 'second';
+    return { type: 'wrong', why: `${name} takes no ${which} word. The given one is not shown here.` };
   }
   if (rest.length < words.length) return { type: 'wrong', why: `${name} needs the key of a ${words[0]}.` };
   const unknown = Object.keys(values).find((option) => !Object.hasOwn(command.options, option));

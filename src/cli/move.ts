@@ -2,7 +2,7 @@ import { FilestoreError, SettingsError } from '../errors.ts';
 import type { MoveScene } from '../move/actions.ts';
 import { describeConnection } from '../settings/database.ts';
 import { type ConnectionSettings, connectionFrom } from '../settings/settings.ts';
-import { seconds } from '../text.ts';
+import { paragraph, seconds } from '../text.ts';
 import { defineCommand, JSON_OPTION } from './define-command.ts';
 import type { MoveDocument, ReadinessDocument } from './documents.ts';
 import { DONE, FAILED } from './exit-codes.ts';
@@ -138,10 +138,11 @@ async function dryRun(output: Output, scene: MoveScene, reader: ConnectionSettin
 
 function readUrl(option: string, variable: string | undefined): ConnectionSettings {
   if (variable === undefined || !VARIABLE.test(variable)) {
-    throw new SettingsError(
-      option,
-      `--${option} needs the name of a variable that holds a URL. What was given is not shown here. Set a variable, such as TARGET_URL, and give its name.`,
+    const message = paragraph(
+      `--${option} needs the name of a variable that holds a URL. What was given is not shown here.`,
+      'Set a variable, such as TARGET_URL, and give its name.',
     );
+    throw new SettingsError(option, message);
   }
   const connection = connectionFrom(process.env, [variable], PURPOSE);
   if (connection !== undefined) return connection;

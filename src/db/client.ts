@@ -26,8 +26,8 @@ export function getPool(): Pool {
 
 /**
  * A connection of the pool. Return it with `release()`, or use {@link withConnection}, which does.
- * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses, when no connection
- * of the pool gets free in time, or when {@link closePool} is called.
+ * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses, when no
+ * connection of the pool gets free in time, or when {@link closePool} is called.
  */
 export async function getClient(): Promise<PoolClient> {
   return getPool().connect();

@@ -8,7 +8,8 @@ import { paragraph } from '../text.ts';
 /**
  * Names the errors of a connection that was lost. Between two statements, the server's reason arrives as an
  * event, and the next statement fails without it.
- * @returns Turns the error of a statement into `CONNECTION_LOST` with that reason as its cause, if pg has no code for it.
+ * @returns Turns an error of a statement for which pg has no code into `CONNECTION_LOST`, with that reason as
+ * its cause.
  */
 export function lossNamer(client: PoolClient, { where }: Database): (error: unknown) => unknown {
   let reason: Error | undefined;

@@ -6,7 +6,7 @@ import { paragraph } from '../text.ts';
 
 type Connected = Parameters<Pool['connect']>[0];
 
-/** A pool whose errors name the database and the remedy when there is no connection, for `connect` and for `query`. */
+/** A pool whose errors name the database and the remedy when there is no connection. */
 export class ServicePool extends pg.Pool {
   // Not shown by a log of the pool: it has the password.
   readonly #database: Database;

@@ -71,7 +71,7 @@ export interface FleetFailure {
   readonly durationMs: number;
 }
 
-/** A `duplicate` has the settings of another database. After a stop or a failure, the rest is `not started`. */
+/** A `duplicate` has the settings of another one. After a stop or a failure, the rest is `not started`. */
 export interface FleetOmission {
   readonly state: 'duplicate' | 'not started';
 }

@@ -39,10 +39,10 @@ export async function rehearse(run: Run): Promise<readonly PendingMigration[]> {
 }
 
 /**
- * Tries until everything is applied, and again after each temporary failure. It gives up when the next pause would end
- * later than `lockWaitMs` after the first failure since the last progress. The pauses double from 0.2 to 10
- * s, each varied by a quarter so that many runs do not retry at once. After a wait for a table's lock, the
- * pause is twice as long as the wait, so that traffic has the table for most of the time.
+ * Tries until everything is applied, and again after each temporary failure. It gives up when the next pause
+ * would end later than `lockWaitMs` after the first failure since the last progress. The pauses double from
+ * 0.2 to 10 s, each varied by a quarter so that many runs do not retry at once. After a wait for a table's
+ * lock, the pause is twice as long as the wait, so that traffic has the table for most of the time.
  */
 async function attemptUntilDone(run: Run): Promise<Steps> {
   const { progress, settings, signal, spans } = run;
@@ -100,8 +100,8 @@ interface Steps {
 }
 
 /**
- * The steps of a run: survey, lock, refuse, check, apply, verify. The survey already refuses what needs no lock. A
- * dry run surveys and checks only.
+ * The steps of a run: survey, lock, refuse, check, apply, verify. The survey already refuses what needs no
+ * lock. A dry run surveys and checks only.
  */
 async function takeSteps(run: Run, session: Session): Promise<Steps> {
   const { spans } = run;

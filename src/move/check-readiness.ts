@@ -26,9 +26,19 @@ export interface ReadinessReport {
 
 type Row = { readonly ok: boolean; readonly need: string; readonly remedy: string };
 
-/** True for a member of one of these roles, by which managed servers give what PostgreSQL gives by an attribute. docs/managed.md has the sources. */
-const isMemberOf = (...roles: readonly string[]) =>
-  `exists (select from pg_roles g where g.rolname in (${roles.map((role) => `'${role}'`).join(', ')}) and pg_has_role(g.oid, 'usage'))`;
+/**
+ * True for a member of one of these roles, by which managed servers give what PostgreSQL gives by an
+ * attribute. docs/managed.md has the sources.
+ */
+const isMemberOf = (...roles: readonly string[]) => `exists (
+    select from pg_roles g
+    where g.rolname in (${roles.map((role) => `'${role}'`).join(', ')}) and pg_has_role(g.oid, 'usage')
+  )`;
+
+/** That three of what a setting limits are free. @param used The view of those in use. */
+const threeFree = (setting: string, what: string, used: string) =>
+  `select current_setting('${setting}')::integer - count(*) >= 3, 'three ${what} are free',
+    'raise ${setting}, and restart the server' from ${used}`;
 
 const MAY_REPLICATE = `r.rolreplication or r.rolsuper or ${isMemberOf('rds_replication')}`;
 
@@ -36,22 +46,23 @@ const OWNER = `select pg_has_role(c.relowner, 'usage') as ok, 'the role owns the
     'connect as ' || pg_get_userbyid(c.relowner) as remedy
   from pg_class c where c.oid = 'filestore.nodes'::regclass`;
 
-const MAY_CREATE = `select has_database_privilege(current_database(), 'create'), 'the role may create in the database',
+const MAY_CREATE = `select has_database_privilege(current_database(), 'create'),
+    'the role may create in the database',
     format('grant create on database %I to %I', current_database(), current_user)`;
 
 const ON_SOURCE = `${OWNER}
   union all ${MAY_CREATE}
   union all select current_setting('wal_level') = 'logical', 'wal_level is logical',
     'it is ' || current_setting('wal_level') || ': set it to logical, and restart the server'
-  union all select current_setting('max_replication_slots')::integer - count(*) >= 3, 'three replication slots are free',
-    'raise max_replication_slots, and restart the server' from pg_replication_slots
-  union all select current_setting('max_wal_senders')::integer - count(*) >= 3, 'three walsenders are free',
-    'raise max_wal_senders, and restart the server' from pg_stat_replication
-  union all select not exists (select from filestore.backfills b where b.finished_at is null), 'no backfill is unfinished',
-    'call filestore.backfill again until it ends'
+  union all ${threeFree('max_replication_slots', 'replication slots', 'pg_replication_slots')}
+  union all ${threeFree('max_wal_senders', 'walsenders', 'pg_stat_replication')}
+  union all select not exists (select from filestore.backfills b where b.finished_at is null),
+    'no backfill is unfinished', 'call filestore.backfill again until it ends'
   union all select not exists (
       select from pg_stat_replication r
-      where r.flush_lsn is null and not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')
+      where r.flush_lsn is null and not exists (
+        select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical'
+      )
     ), 'the role sees how far standbys are', format('grant pg_monitor to %I', current_user)
   union all select ${MAY_REPLICATE}, 'the role may create the slot of the move',
     format('alter role %I replication', current_user) from pg_roles r where r.rolname = current_user`;
@@ -64,20 +75,23 @@ const onTarget = (hasPassword: boolean) => `${OWNER}
     'the role may create subscriptions',
     case when current_setting('server_version_num')::integer >= 160000
       then format('grant pg_create_subscription to %I', current_user)
-      else 'before PostgreSQL 16, only a superuser or the administrator of a managed server may: connect as one' end
+      else 'before PostgreSQL 16, only a superuser or the administrator of a managed server may: '
+        || 'connect as one' end
   from pg_roles r where r.rolname = current_user
   union all select r.rolsuper or ${hasPassword}, 'the target reads the source with a password',
     'only a superuser may create a subscription without one: add it to the URL of --from'
   from pg_roles r where r.rolname = current_user
-  union all select current_setting('max_logical_replication_workers')::integer >= 3, 'three workers for subscriptions',
-    'raise max_logical_replication_workers, and restart the server'`;
+  union all select current_setting('max_logical_replication_workers')::integer >= 3,
+    'three workers for subscriptions', 'raise max_logical_replication_workers, and restart the server'`;
 
-const AS_READER = `select ${MAY_REPLICATE} as ok, 'the target''s role on the source may replicate' as need,
+const AS_READER = `select ${MAY_REPLICATE} as ok,
+    'the target''s role on the source may replicate' as need,
     format('alter role %I replication', current_user) as remedy from pg_roles r where r.rolname = current_user
   union all select bool_and(has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select')),
     'that role may read the tables', format('select filestore.grant_access(%L, ''reader'')', current_user)
   from pg_class c join pg_namespace n on n.oid = c.relnamespace
-  where n.nspname = 'filestore' and c.relname in ('backend_mounts', 'nodes', 'snapshots', 'journal_entries', 'moves')`;
+  where n.nspname = 'filestore'
+    and c.relname in ('backend_mounts', 'nodes', 'snapshots', 'journal_entries', 'moves')`;
 
 /** Asks both servers whether a mount could move. Changes nothing. */
 export async function checkReadiness(

@@ -16,8 +16,8 @@ export type CutOver =
   | { readonly type: 'differs'; readonly why: string };
 
 /**
- * Closes the mount on the source, waits for the target's proof, and lets the target take writes. It is not stopped
- * halfway: it takes at most the time that the scene allows.
+ * Closes the mount on the source, waits for the target's proof, and lets the target take writes. It is not
+ * stopped halfway: it takes at most the time that the scene allows.
  */
 export async function cutOver(scene: MoveScene): Promise<CutOver> {
   const { mountKey, source, target, withinMs } = scene;
@@ -25,8 +25,8 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
   const beganAt = performance.now();
   let attempt: unknown;
   try {
-    const closed = `${callOf('close_mount', mountKey, early).slice(0, -1)}, within => interval '${withinMs} ms')`;
-    ({ attempt } = await source.ask<Receipt>(closed));
+    const call = callOf('close_mount', mountKey, early).slice(0, -1);
+    ({ attempt } = await source.ask<Receipt>(`${call}, within => interval '${withinMs} ms')`));
   } catch (error) {
     if (isReason(error, 'moves_behind_check')) return { type: 'not yet' };
     if (isReason(error, 'moves_writers_busy')) return { type: 'taken back', why: messageOf(error) };

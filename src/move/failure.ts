@@ -2,6 +2,9 @@ import { sqlStateOf } from '../cause-codes.ts';
 import { FilestoreError } from '../errors.ts';
 import type { MoveScene } from './actions.ts';
 
+/** Where a reader of a message goes on when a target no longer knows what it received. */
+export const SEE_LOST_TARGET = 'see "A target that lost the mount" in docs/scaling.md';
+
 /** The error of a move that cannot go on. */
 export function failure(
   { mountKey }: Pick<MoveScene, 'mountKey'>,

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { paragraph } from '../text.ts';
 import { ACTIONS, endPreparation, isReason } from './actions.ts';
 import { cutOver } from './cut-over.ts';
 import { failure } from './failure.ts';
@@ -57,7 +58,8 @@ export const STEP_LINES = {
 
 /**
  * Moves a mount, from wherever an earlier run has left it. It asks both servers what is next, and does that.
- * @throws {FilestoreError} `MOVE_FAILED` when it cannot go on. The message says which server takes writes, and what to do.
+ * @throws {FilestoreError} `MOVE_FAILED` when it cannot go on. The message says which server takes writes,
+ * and what to do.
  * @throws {RunAbortedError} when the signal was aborted.
  */
 export async function moveMount(run: MoveRun): Promise<MoveReport> {
@@ -205,10 +207,12 @@ function watch(run: MoveRun): (seen: Seen, what: string) => void {
   return (seen, what) => {
     const why = whyNotLonger(seen);
     if (why === undefined) return;
-    throw failure(
-      run,
-      `the copy ${why} for ${Math.round(patienceMs / 1000)} s. It waited for ${what}. The source takes writes. The log of ${target.where} says why. Correct that and run this again, or take the move back with --back`,
+    const problem = paragraph(
+      `the copy ${why} for ${Math.round(patienceMs / 1000)} s. It waited for ${what}.`,
+      `The source takes writes. The log of ${target.where} says why.`,
+      'Correct that and run this again, or take the move back with --back',
     );
+    throw failure(run, problem);
   };
 }
 

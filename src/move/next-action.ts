@@ -1,3 +1,5 @@
+import { paragraph } from '../text.ts';
+import { SEE_LOST_TARGET } from './failure.ts';
 import type { SideState } from './side.ts';
 
 /** What a move needs next. */
@@ -29,7 +31,10 @@ export function nextAction(source: SideState, target: SideState): Decision {
   const away = source.move;
   if (source.number === target.number) {
     return {
-      problem: `both are database ${source.number}. Give the URL of another server, or another number by filestore.set_database_number while it is empty`,
+      problem: paragraph(
+        `both are database ${source.number}. Give the URL of another server,`,
+        'or another number by filestore.set_database_number while it is empty',
+      ),
     };
   }
   const isThisMove = away?.source === source.number && away.target === target.number;
@@ -40,16 +45,19 @@ export function nextAction(source: SideState, target: SideState): Decision {
   const isNew =
     away === undefined || away.step === 'cancelled' || (away.step === 'finished' && source.heldBy === null);
   if (!isNew && !isThisMove) {
-    return {
-      problem: `it moves from database ${away.source} to database ${away.target} already. Finish that move, or take it back`,
-    };
+    const way = `from database ${away.source} to database ${away.target}`;
+    return { problem: `it moves ${way} already. Finish that move, or take it back` };
   }
   if (!isNew && away.step === 'finished') {
     // A target that was restored or failed over may lack what the source still has.
     if (target.move?.id === away.id && target.move.step === 'finished') return { action: 'erase' };
     return {
-      problem:
-        'the source has given it away, but the target does not know that it has it. It may have been restored from a backup, and the rows of the source may be the only ones: keep them, and see "A target that lost the mount" in docs/scaling.md. If the mount has moved on from the target, call filestore.erase_mount on the source',
+      problem: paragraph(
+        'the source has given it away, but the target does not know that it has it.',
+        'It may have been restored from a backup, and the rows of the source may be the only ones:',
+        `keep them, and ${SEE_LOST_TARGET}.`,
+        'If the mount has moved on from the target, call filestore.erase_mount on the source',
+      ),
     };
   }
   if (!source.isPrepared || !target.isPrepared) return { action: 'prepare', isNew };
@@ -60,12 +68,13 @@ function goOn({ move: away }: SideState, { move }: SideState): Decision {
   if (away?.step === 'cancelling') return { problem: 'it is being taken back. Run this again with --back' };
   const here = move?.id === away?.id ? move : undefined;
   if (here === undefined) {
-    return away?.step === 'released'
-      ? {
-          problem:
-            'the target does not know the move, although the source has released the mount. If it was restored or failed over, see "A target that lost the mount" in docs/scaling.md',
-        }
-      : { action: 'accept' };
+    if (away?.step !== 'released') return { action: 'accept' };
+    return {
+      problem: paragraph(
+        'the target does not know the move, although the source has released the mount.',
+        `If it was restored or failed over, ${SEE_LOST_TARGET}`,
+      ),
+    };
   }
   switch (here.step) {
     case 'accepted':

@@ -12,8 +12,8 @@ export interface Seen {
 const PASSING_ERRORS = 3;
 
 /**
- * Watches a wait. A copy that fails starts again and reads the same rows, which looks like progress. So a wait has failed
- * if errors go on and no step ends within the time.
+ * Watches a wait. A copy that fails starts again and reads the same rows, which looks like progress. So a
+ * wait has failed if errors go on and no step ends within the time.
  * @returns why not to wait longer, or undefined.
  */
 export function watchWait(patienceMs: number, now: () => number = () => performance.now()) {

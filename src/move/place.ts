@@ -1,4 +1,5 @@
 import pg from 'pg';
+import { paragraph } from '../text.ts';
 import type { MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
 
@@ -8,7 +9,8 @@ type Place = Pick<MoveScene, 'mountKey' | 'source' | 'target'>;
 const COMMANDS = 2000;
 
 /**
- * Tries the row of the mount on the target, which undoes that, and looks for idempotency keys that both servers have.
+ * Tries the row of the mount on the target, which undoes that, and looks for idempotency keys that both
+ * servers have.
  * @throws the target's error when a mount or rows are in the way, and `MOVE_FAILED` for a shared key.
  */
 export async function requirePlace(place: Place): Promise<void> {
@@ -16,7 +18,8 @@ export async function requirePlace(place: Place): Promise<void> {
   const mount = await source.ask<object>(
     `select to_jsonb(m) from filestore.backend_mounts m where m.mount_key = ${pg.escapeLiteral(mountKey)}`,
   );
-  const row = `jsonb_populate_record(null::filestore.backend_mounts, ${pg.escapeLiteral(JSON.stringify(mount))})`;
+  const columns = pg.escapeLiteral(JSON.stringify(mount));
+  const row = `jsonb_populate_record(null::filestore.backend_mounts, ${columns})`;
   await target.rows(`select filestore.require_place(${row})`);
   await requireFreeKeys(place);
 }
@@ -40,20 +43,22 @@ async function requireFreeKeys(place: Place): Promise<void> {
        ) j`,
     );
     if (batch?.last == null) return;
+    const [ids, commands, keys] = [batch.ids, batch.commands, batch.keys].map(pg.escapeLiteral);
     const [shared] = await target.rows<{ here: string; there: string }>(
       `select j.id as here, k.id as there
-       from unnest(${pg.escapeLiteral(batch.ids)}::bigint[], ${pg.escapeLiteral(batch.commands)}::text[], ${pg.escapeLiteral(batch.keys)}::text[])
-         as k (id, command, key)
+       from unnest(${ids}::bigint[], ${commands}::text[], ${keys}::text[]) as k (id, command, key)
        join filestore.journal_entries j on j.command = k.command and j.idempotency_key = k.key
          and j.status not in ('failed', 'canceled')
        order by k.id
        limit 1`,
     );
     if (shared !== undefined) {
-      throw failure(
-        place,
-        `journal entry ${shared.there} of the source and ${shared.here} of the target have the same command and idempotency key, so the copy would stop there. Remove one of the two, such as by filestore.prune_journal`,
+      const problem = paragraph(
+        `journal entry ${shared.there} of the source and ${shared.here} of the target have the same command`,
+        'and idempotency key, so the copy would stop there.',
+        'Remove one of the two, such as by filestore.prune_journal',
       );
+      throw failure(place, problem);
     }
     after = batch.last;
   }

@@ -115,10 +115,14 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
   };
 }
 
-/** Class 08 on a connection that works: the target's server has a problem with its own connection to the source. */
+/** Class 08 on a connection that works: the problem is the target's own connection to the source. */
 function isOfReplication(error: unknown): boolean {
   return error instanceof pg.DatabaseError && sqlStateOf(error)?.startsWith('08') === true;
 }
+
+/** @param s Alias of a row of pg_replication_slots. */
+export const isSlotOf = (s: string, moveId: string) =>
+  `${s}.slot_name = filestore.move_slot(${moveId}) and ${s}.database = current_database()`;
 
 function stateOf(mountKey: string): string {
   const key = pg.escapeLiteral(mountKey);
@@ -149,7 +153,7 @@ function stateOf(mountKey: string): string {
       'tablesCopied', p.tables_copied,
       'bytesBehind', p.bytes_behind,
       'confirmed', (
-        select s.confirmed_flush_lsn::text from pg_replication_slots s where s.slot_name = filestore.move_slot(m.id) and s.database = current_database()
+        select s.confirmed_flush_lsn::text from pg_replication_slots s where ${isSlotOf('s', 'm.id')}
       ),
       'expectedPauseMs', ${MS('p.expected_pause')}
     ) end

@@ -1,4 +1,5 @@
 import { RunAbortedError } from '../errors.ts';
+import { paragraph } from '../text.ts';
 import type { MoveScene } from './actions.ts';
 
 /** A run of the command, which a signal stops. */
@@ -27,8 +28,10 @@ export async function stoppable<T>(run: StoppableRun, work: () => Promise<T>): P
 /** @throws {RunAbortedError} when the run was stopped. */
 export function stopIfAborted({ signal, mountKey }: StoppableRun): void {
   if (!signal.aborted) return;
-  throw new RunAbortedError(
-    `Stopped on request (${signal.reason instanceof Error ? signal.reason.message : 'aborted'}). Nothing is lost: run the same command again to go on with mount "${mountKey}", or with --back to take its move back.`,
-    [],
+  const why = signal.reason instanceof Error ? signal.reason.message : 'aborted';
+  const message = paragraph(
+    `Stopped on request (${why}). Nothing is lost: run the same command again to go on`,
+    `with mount "${mountKey}", or with --back to take its move back.`,
   );
+  throw new RunAbortedError(message, []);
 }

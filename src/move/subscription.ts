@@ -1,20 +1,22 @@
 import pg from 'pg';
 import { sqlStateOf } from '../cause-codes.ts';
+import { paragraph } from '../text.ts';
 import type { MoveScene } from './actions.ts';
 import { failure } from './failure.ts';
-import type { Receipt, Side } from './side.ts';
+import { isSlotOf, type Receipt, type Side } from './side.ts';
 
 /** SQLSTATEs of something that another run has created, as was seen before or during the statement. */
 const EXISTS: readonly (string | null)[] = ['42710', '23505'];
 const CANCELED = '57014';
 
 /**
- * Creates the subscription without a connection, so that its statements have no password: the server's log quotes a
- * statement that fails. The real connection string is a setting of the session.
+ * Creates the subscription without a connection, so that its statements have no password: the server's log
+ * quotes a statement that fails. The real connection string is a setting of the session.
  */
 const createStatement = (name: string, slot: string) => `do $do$
   begin
-    create subscription ${name} connection 'password=unset' publication ${name} with (connect = false, slot_name = ${slot});
+    create subscription ${name} connection 'password=unset' publication ${name}
+    with (connect = false, slot_name = ${slot});
     execute format('alter subscription ${name} connection %L', current_setting('filestore.move_source'));
     alter subscription ${name} enable;
   exception
@@ -22,7 +24,7 @@ const createStatement = (name: string, slot: string) => `do $do$
       raise exception using errcode = sqlstate, message = sqlerrm;
   end $do$`;
 
-/** Begins the copy, unless another run does it at the same time, or goes on where an earlier run was killed. */
+/** Begins the copy, unless another run does so now. Goes on where an earlier run was killed. */
 export async function createSubscription(scene: MoveScene, ticket: Receipt): Promise<void> {
   const { mountKey, source, target, conninfo } = scene;
   const name = pg.escapeIdentifier(`filestore_move_${ticket.move}`);
@@ -63,8 +65,8 @@ export async function dropSubscription({ mountKey, target }: MoveScene): Promise
   } catch (error) {
     if ((await read())?.subscription == null) return;
     if (sqlStateOf(error) === null) throw error;
-    // The target was killed after it had dropped the slot, or cannot reach the source: it failed over to another address.
-    // A slot that is left is dropped on the source.
+    // The target was killed after it had dropped the slot, or cannot reach the source, which failed over to
+    // another address. A slot that is left is dropped on the source.
     await dropDetached(target, name);
   }
 }
@@ -77,21 +79,22 @@ async function dropDetached(target: Side, name: string): Promise<void> {
 }
 
 /**
- * Drops the slot that a target left when it was killed while it created or dropped the subscription. The source would
- * keep its log for it, without end.
+ * Drops the slot that a target left when it was killed while it created or dropped the subscription. The
+ * source would keep its log for it, without end.
  */
 export async function dropUnusedSlot({ source }: MoveScene, moveId: string): Promise<void> {
   await source.rows(
     `select pg_drop_replication_slot(s.slot_name) from pg_replication_slots s
-     where s.slot_name = filestore.move_slot(${pg.escapeLiteral(moveId)}) and s.database = current_database() and not s.active`,
+     where ${isSlotOf('s', pg.escapeLiteral(moveId))} and not s.active`,
   );
 }
 
 function replicationFailure(scene: MoveScene, error: unknown): unknown {
   if (!(error instanceof pg.DatabaseError) || error.code?.startsWith('08') !== true) return error;
-  return failure(
-    scene,
-    `the target's server cannot copy: ${error.message.replace(/\s+/g, ' ').replace(/[.?\s]+$/, '')}. It reads the source by the URL of --from, else by that of the source. Give one that is right there`,
-    { cause: error },
+  const why = error.message.replace(/\s+/g, ' ').replace(/[.?\s]+$/, '');
+  const problem = paragraph(
+    `the target's server cannot copy: ${why}.`,
+    'It reads the source by the URL of --from, else by that of the source. Give one that is right there',
   );
+  return failure(scene, problem, { cause: error });
 }

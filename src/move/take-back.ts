@@ -1,7 +1,8 @@
 import pg from 'pg';
 import { FilestoreError } from '../errors.ts';
+import { paragraph } from '../text.ts';
 import { endPreparation, isReason, type MoveScene } from './actions.ts';
-import { failure } from './failure.ts';
+import { failure, SEE_LOST_TARGET } from './failure.ts';
 import type { Receipt, Side } from './side.ts';
 import { type StoppableRun, stoppable } from './stoppable.ts';
 import { dropSubscription, dropUnusedSlot } from './subscription.ts';
@@ -14,8 +15,8 @@ export interface TakeBackReport {
 }
 
 /**
- * Takes a move back: services write on the source again, and the copy on the target is erased. A run that was stopped is
- * continued by another one.
+ * Takes a move back: services write on the source again, and the copy on the target is erased. Another run
+ * continues one that was stopped.
  * @throws {FilestoreError} `MOVE_FAILED` when the target has received the mount.
  * @throws {RunAbortedError} when the signal was aborted.
  */
@@ -46,22 +47,21 @@ async function requireTarget(scene: MoveScene): Promise<void> {
     );
   }
   if (away?.step === 'finished' || (away?.step === 'released' && !isKnown)) {
-    throw failure(
-      scene,
-      'the source has given it away, and the target does not know that it has it. If the target lost it, see "A target that lost the mount" in docs/scaling.md',
-    );
+    const problem = 'the source has given it away, and the target does not know that it has it.';
+    throw failure(scene, `${problem} If the target lost it, ${SEE_LOST_TARGET}`);
   }
 }
 
-/** @returns whether the source needs the receipt of the target: it has released the mount, or was promoted since. */
+/** @returns whether the source needs the receipt of the target: it released the mount, or was promoted. */
 async function cancelSource({ mountKey, source }: MoveScene, receipt: Receipt | null): Promise<boolean> {
   const { move, number } = await source.state(mountKey);
   if (move === undefined) return false;
   if (move.source !== number) {
-    throw new FilestoreError(
-      'MOVE_FAILED',
-      `Mount "${mountKey}" moves to ${source.where}, not from it. Give the URL of the other server as the source, and this one with --to.`,
+    const message = paragraph(
+      `Mount "${mountKey}" moves to ${source.where}, not from it.`,
+      'Give the URL of the other server as the source, and this one with --to.',
     );
+    throw new FilestoreError('MOVE_FAILED', message);
   }
   try {
     await cancel(source, mountKey, receipt);

@@ -157,8 +157,8 @@ function processIdOf(client: pg.Client): number {
 }
 
 /**
- * Runs `work` on a separate connection, without a second attempt to connect. The signal stops connecting, and ends the
- * session.
+ * Runs `work` on a separate connection, without a second attempt to connect. The signal stops connecting, and
+ * ends the session.
  */
 export async function withSession<T>(
   database: Database,

@@ -134,8 +134,8 @@ function readUrl(variable: string, text: string): { readonly url: URL; readonly 
       'If it belongs to the password, write it as %23 (encodeURIComponent does it).',
     );
   }
-  // If the password contains "/" or "?", the URL's host ends at that character. The rest of the password would be shown as the
-  // database's name.
+  // If the password contains "/" or "?", the URL's host ends at that character. The rest of the password
+  // would be shown as the database's name.
   if (`${url.pathname}${url.search}`.includes('@')) {
     refuse(
       variable,
@@ -211,7 +211,7 @@ function readPort(variable: string, text: string | undefined): number | undefine
   return port;
 }
 
-/** TLS of a connection: as its URL has it, else as PGSSLMODE. pg does not encrypt for values it does not know. */
+/** TLS of a connection: as its URL has it, else PGSSLMODE. pg does not encrypt for unknown values. */
 export function tlsOf({ tls }: Pick<DatabaseUrl, 'tls'>): TlsSettings | undefined {
   const name = process.env.PGSSLMODE ?? '';
   if (tls !== undefined || name.trim() === '') return tls;

@@ -90,8 +90,8 @@ export function poolSettings(env: Environment = process.env): PoolSettings {
 /** Time limits of a run of the migrations, and whether it accepts a pooler. */
 export interface MigrationSettings {
   /**
-   * Milliseconds to wait for another migrator, and to retry temporary failures: a table's lock, a blocked index build, a
-   * connection that is lost again.
+   * Milliseconds to wait for another migrator, and to retry temporary failures: a table's lock, a blocked
+   * index build, a connection that is lost again.
    * FILESTORE_MIGRATION_LOCK_WAIT_MS, default 300 000.
    */
   readonly lockWaitMs: number;
@@ -217,13 +217,12 @@ export function wholeNumber(
   const text = (env[variable] ?? '').trim();
   const value = Number(text);
   if (!/^\d+$/.test(text) || value < least || value > most) {
-    throw new SettingsError(
-      variable,
-      paragraph(
-        `${variable} is ${isQuotable(text) ? `"${text}"` : 'a text that is not shown here'}, which is not a whole number from ${least} to ${most}.`,
-        `Correct it, or unset it for the default of ${fallback}.`,
-      ),
+    const given = isQuotable(text) ? `"${text}"` : 'a text that is not shown here';
+    const message = paragraph(
+      `${variable} is ${given}, which is not a whole number from ${least} to ${most}.`,
+      `Correct it, or unset it for the default of ${fallback}.`,
     );
+    throw new SettingsError(variable, message);
   }
   return value;
 }

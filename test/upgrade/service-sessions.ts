@@ -1,5 +1,5 @@
 import type pg from 'pg';
-import { codeOf } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
 import type * as Package from '../../src/index.ts';
 import type { SessionClasses } from './statement-classes.ts';
 import type { StatementRecord } from './statement-record.ts';

@@ -1,4 +1,4 @@
-import { codeOf } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
 import type { StatementClass } from './statement-classes.ts';
 
 /** How long a statement took, including its wait for a connection that the caller has asked for. */
