@@ -126,11 +126,11 @@ describe('a dry run', () => {
 
   test('names what the role lacks that creates the slot on the source', async () => {
     await fill('unable');
-    const url = await createMember(servers.source, 'runs\n\u001b[2Jmoves');
+    const url = await createMember(servers.source, 'runs\u001b[2Jmoves');
     const result = await dryRun('unable', { FILESTORE_DATABASE_URL: url });
     expect(result.exitCode).toBe(1);
     expect(result.stdout.match(/MISSING.*/g)).toEqual([
-      'MISSING  source: the role may create the slot of the move. alter role "runs\\u000a\\u001b[2Jmoves" replication',
+      'MISSING  source: the role may create the slot of the move. alter role "runs\\u001b[2Jmoves" replication',
     ]);
     expect(result.output).not.toContain('hunter2');
   }, 60_000);
