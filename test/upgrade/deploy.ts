@@ -1,4 +1,6 @@
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { PackedService } from '../support/packages/installed-package.ts';
 
 /** A time in which the database was changed. Milliseconds since 1970. */
@@ -7,6 +9,8 @@ export interface Change {
   readonly name: string;
   readonly fromMs: number;
   readonly toMs: number;
+  /** Whether it may hold a strong lock while it works: not while it builds an index concurrently, nor in batches. */
+  readonly locks: boolean;
 }
 
 export interface CommandResult {
@@ -62,10 +66,15 @@ interface Line {
 const LIMITS: readonly string[] = ['migration-start', 'migration-end', 'retry', 'result'];
 
 /** Each attempt of each migration, from the lines of `migrate --events`. */
-export function changesOf(lines: readonly string[]): readonly Change[] {
+export function changesOf(lines: readonly string[], { packageFolder }: PackedService): readonly Change[] {
+  const locks = (filename: string) =>
+    !/^--! no-transaction$/m.test(
+      readFileSync(join(packageFolder, 'migrations', 'committed', filename), 'utf8'),
+    );
   const limits = lines.map((line): Line => JSON.parse(line)).filter(({ type }) => LIMITS.includes(type));
   return limits.flatMap(({ type, filename, atMs }, index) => {
     if (type !== 'migration-start' || filename === undefined) return [];
-    return [{ name: filename, fromMs: atMs, toMs: limits[index + 1]?.atMs ?? atMs }];
+    const toMs = limits[index + 1]?.atMs ?? atMs;
+    return [{ name: filename, fromMs: atMs, toMs, locks: locks(filename) }];
   });
 }

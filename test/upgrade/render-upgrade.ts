@@ -47,7 +47,7 @@ function waitAt(wait: Wait, all: readonly Change[]): WaitAtChange {
   const { lockTimeoutMs } = migrationSettings({});
   const endedAtMs = wait.startedAtMs + wait.durationMs;
   const changes = all.filter(({ fromMs, toMs }) => wait.startedAtMs < toMs && endedAtMs > fromMs);
-  const workMs = changes.reduce((sum, { fromMs, toMs }) => sum + toMs - fromMs, 0);
+  const workMs = changes.reduce((sum, { fromMs, toMs, locks }) => sum + (locks ? toMs - fromMs : 0), 0);
   return { ...wait, changes, boundMs: lockTimeoutMs + workMs + OWN_TIME_MS };
 }
 

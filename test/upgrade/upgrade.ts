@@ -120,7 +120,8 @@ async function upgradeDatabase(
     await before.untilServed(turns, signal);
     onStep('migrates');
     const run = await runPacked(next, ['migrate', '--events'], url, signal);
-    const changes = [...changesOf(run.lines)];
+    const migrated = changesOf(run.lines, next);
+    const changes = [...migrated];
     for (const sql of to.afterwards) changes.push(await runAsOwner(url, sql));
     onStep('goes on with the old service');
     await before.untilServed(turns, signal);
@@ -152,7 +153,7 @@ async function upgradeDatabase(
         await runPacked(old, ['status', '--allow-ahead'], url, signal),
       ),
     ];
-    const applied = [...new Set(changesOf(run.lines).map(({ name }) => name))];
+    const applied = [...new Set(migrated.map(({ name }) => name))];
     return { from: from.name, to: to.name, applied, changes, services: reports, faults };
   } finally {
     await Promise.all(services.map((service) => service.kill()));
@@ -176,7 +177,7 @@ async function fill(client: pg.Client, nodes: number): Promise<FilledMount> {
 async function runAsOwner(url: string, sql: string): Promise<Change> {
   const fromMs = Date.now();
   await withClient(url, (client) => client.query(sql));
-  return { name: sql.trim(), fromMs, toMs: Date.now() };
+  return { name: sql.trim(), fromMs, toMs: Date.now(), locks: false };
 }
 
 function expectSuccess(what: string, result: CommandResult): void {
