@@ -1,5 +1,6 @@
 import { LockNotAcquiredError, MigrationFailedError } from '../errors.ts';
 import type { CommittedMigration } from '../graphile/committed-migrations.ts';
+import { worksConcurrently } from '../graphile/concurrent-index-text.ts';
 import {
   causeOf,
   type MigrationLimits,
@@ -19,7 +20,7 @@ import type { Session } from '../session/session.ts';
 import { capitalized, paragraph, seconds } from '../text.ts';
 import { Watch, watchBlockers } from './blockers.ts';
 import { cancelThread } from './cancel.ts';
-import { clearAfterFailure, clearInvalidIndexes, worksConcurrently } from './invalid-index.ts';
+import { clearAfterFailure, clearInvalidIndexes } from './invalid-index.ts';
 import { defaultPrivilegesRemedy, migrationFailedError } from './migration-failure.ts';
 import type { Run } from './run-state.ts';
 import type { Survey } from './survey.ts';

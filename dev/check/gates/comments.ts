@@ -1,5 +1,5 @@
 import { MODELLED_SCHEMA } from '../../../src/catalog/model.ts';
-import { concurrentIndexOf } from '../../../src/migrate/invalid-index.ts';
+import { concurrentIndexOf } from '../../../src/graphile/concurrent-index-text.ts';
 import { describeSchema } from '../../documents/describe-schema.ts';
 import type { SchemaDescription } from '../../documents/description.ts';
 import { sourceOfColumn } from '../../documents/view-columns.ts';

@@ -1,4 +1,4 @@
-import { concurrentIndexOf } from '../../../src/migrate/invalid-index.ts';
+import { concurrentIndexOf } from '../../../src/graphile/concurrent-index-text.ts';
 import { isWord, type SqlStatement } from '../../../src/sql-text.ts';
 import type { Problem } from '../../sources/problem.ts';
 import { migrationsOf, type Sources, type SqlSource } from '../../sources/sources.ts';
