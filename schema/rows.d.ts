@@ -143,7 +143,7 @@ export interface BackfillRow {
   last_key: string;
   /** Number of rows filled so far. */
   filled: string;
-  /** Transaction of the last batch. Its changes do not change versions. */
+  /** Transaction of the batch that works now. Its changes do not change versions. */
   transaction_id: string | null;
   /** When it was first called. */
   started_at: Date;

@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:8ac885e2affe22f490d24606a381de7e5307438f
+--! Hash: sha1:98cd1f2e6551b46c63b84b2e025c4bf9bb54779c
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -574,20 +574,20 @@ begin
     perform filestore.check_mount_settings('description', to_jsonb(new.description));
     perform filestore.check_mount_settings('contact', to_jsonb(new.contact));
   end if;
+  if new.mount_key is distinct from old.mount_key and exists (
+    select
+    from filestore.moves m
+    where m.mount_key = new.mount_key
+      and m.mount_id <> new.id
+      and m.written_by = m.target_number
+      and m.finished_at is null
+  ) then
+    raise exception 'mount "%" is moving to this server', new.mount_key
+      using errcode    = 'FS409',
+            constraint = 'backend_mounts_mount_key_key',
+            hint       = 'Choose another key.';
+  end if;
   if tg_op = 'INSERT' then
-    if exists (
-      select
-      from filestore.moves m
-      where m.mount_key = new.mount_key
-        and m.mount_id <> new.id
-        and m.written_by = m.target_number
-        and m.finished_at is null
-    ) then
-      raise exception 'mount "%" is moving to this server', new.mount_key
-        using errcode    = 'FS409',
-              constraint = 'backend_mounts_mount_key_key',
-              hint       = 'Choose another key.';
-    end if;
     return new;
   end if;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:8ac885e2affe22f490d24606a381de7e5307438f
---! Hash: sha1:240d48a243e2f382ef26f2c6f5e13b6c5aa24d0c
+--! Previous: sha1:98cd1f2e6551b46c63b84b2e025c4bf9bb54779c
+--! Hash: sha1:f3bae417efd5586ab78c65d1a1bc8f9876b8d85e
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -749,6 +749,7 @@ returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set enable_sort = off
 as $$
 declare
   erasing bigint[] := filestore.erasing_mounts();
@@ -774,13 +775,13 @@ begin
   select c.id, c.path, c.parent_id
   into stray
   from removed r
-  -- "Offset 0" keeps this a lookup. Right after a mass delete, the statistics know of no tombstones yet, and the
-  -- planner would compare every pair of rows.
+  -- "Offset 0" and the order by name keep this a lookup, as in filestore.purge_deleted.
   cross join lateral (
     select n.id, n.path, n.parent_id
     from filestore.nodes n
     where n.parent_id = r.id
       and not n.live
+    order by n.name
     limit 1
     offset 0
   ) c
@@ -837,12 +838,29 @@ begin
   where n.root_of_mount_id = old.id
   for update;
 
-  if exists (
-    select
-    from filestore.nodes n
-    where n.backend_mount_id = old.id
-      and n.parent_id is not null
-  ) then
+  -- In order of path, so that each half is a lookup in an index, however large the other mounts are.
+  perform
+  from (
+    (
+      select n.path
+      from filestore.nodes n
+      where n.backend_mount_id = old.id
+        and n.live
+        and n.path > ''
+      order by n.path
+      limit 1
+    )
+    union all
+    (
+      select n.path
+      from filestore.nodes n
+      where n.backend_mount_id = old.id
+        and not n.live
+      order by n.path
+      limit 1
+    )
+  ) held;
+  if found then
     raise exception 'mount "%" still holds nodes', old.mount_key
       using errcode    = 'FS409',
             constraint = 'nodes_not_empty',

@@ -1,5 +1,5 @@
---! Previous: sha1:240d48a243e2f382ef26f2c6f5e13b6c5aa24d0c
---! Hash: sha1:37d8afeaba1043f6c576d7e9860ac6761f31fb47
+--! Previous: sha1:f3bae417efd5586ab78c65d1a1bc8f9876b8d85e
+--! Hash: sha1:10675d11e9d0b7c406a6e0021ebaa653ba6ab2de
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

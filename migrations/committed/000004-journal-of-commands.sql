@@ -1,5 +1,5 @@
---! Previous: sha1:37d8afeaba1043f6c576d7e9860ac6761f31fb47
---! Hash: sha1:da50ce481bc9d48788996f2c45f13dda00c5c365
+--! Previous: sha1:10675d11e9d0b7c406a6e0021ebaa653ba6ab2de
+--! Hash: sha1:f99f561ced89350bc50f871b29294f6a5100dc2d
 --! Message: Journal of commands
 
 do $$

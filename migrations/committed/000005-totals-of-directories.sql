@@ -1,5 +1,5 @@
---! Previous: sha1:da50ce481bc9d48788996f2c45f13dda00c5c365
---! Hash: sha1:9d1e537dbd3b93751383da4351b9a160f7ded836
+--! Previous: sha1:f99f561ced89350bc50f871b29294f6a5100dc2d
+--! Hash: sha1:bc2c9d4ebf3255493eafe2eac1095a5e39d0a9ee
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:9d1e537dbd3b93751383da4351b9a160f7ded836
---! Hash: sha1:c1f662f94369de24251c6c58ede8ce65a9c6d0a8
+--! Previous: sha1:bc2c9d4ebf3255493eafe2eac1095a5e39d0a9ee
+--! Hash: sha1:1bfd60d54f52e9ee4251a5d526063a46e06b63d0
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

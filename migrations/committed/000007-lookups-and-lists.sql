@@ -1,5 +1,5 @@
---! Previous: sha1:c1f662f94369de24251c6c58ede8ce65a9c6d0a8
---! Hash: sha1:2f00100a495ab7c0c9034fa568aa6f348c0bcdea
+--! Previous: sha1:1bfd60d54f52e9ee4251a5d526063a46e06b63d0
+--! Hash: sha1:9c56e347b710e0a61652e0301237983164226a4b
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2f00100a495ab7c0c9034fa568aa6f348c0bcdea
---! Hash: sha1:34653588f370f90d21d03882daee6379d628cdac
+--! Previous: sha1:9c56e347b710e0a61652e0301237983164226a4b
+--! Hash: sha1:5c8a2c7935371774b7b523250dfa514f85a40243
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:34653588f370f90d21d03882daee6379d628cdac
---! Hash: sha1:34b54a895131e9680bfbc21bcf72615954766102
+--! Previous: sha1:5c8a2c7935371774b7b523250dfa514f85a40243
+--! Hash: sha1:7acbb3513fe76b95997d4310f85b2ac24e593d03
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -109,6 +109,8 @@ begin
     where n.backend_mount_id = node.backend_mount_id
       and n.parent_id = node.id
       and n.parent_live
+    -- Without an order, the planner expects a child on the first pages of a table with few directories, and reads it all.
+    order by n.name
     limit 1;
     if found then
       raise exception 'directory "%" is not empty: it holds "%"', node.path, child
@@ -163,6 +165,13 @@ begin
     and n.live
     and n.parent_id is not null;
 
+  if top.path is null and exists (select from filestore.nodes n where n.id = delete_batch.node_id and n.parent_id is null) then
+    raise exception 'node % is the root of a mount: it cannot be deleted', node_id
+      using errcode    = 'FS422',
+            constraint = 'nodes_root_check',
+            hint       = 'Delete its children, each with what is below it.';
+  end if;
+
   -- In descending order of path, so that children come before their directory. No child can be created in a locked
   -- directory, and the next round finds a child that was created before the lock.
   loop
@@ -172,7 +181,10 @@ begin
       from filestore.nodes n
       where n.backend_mount_id = top.backend_mount_id
         and n.live
-        and (n.path = top.path or (n.path >= top.path || '/' and n.path < top.path || '0'))
+        -- The range that the index is read in, and then what is not below the top, such as "a-b" beside "a".
+        and n.path >= top.path
+        and n.path < top.path || '0'
+        and (n.path = top.path or n.path >= top.path || '/')
       order by n.path desc
       limit max_nodes
       for update
@@ -395,6 +407,8 @@ returns integer
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+-- Only one index has the tombstones of a parent in order of name, and it is taken even if the statistics know of none.
+set enable_sort = off
 as $$
 declare
   deadline timestamptz;
@@ -435,6 +449,7 @@ begin
             from filestore.nodes c
             where c.parent_id = n.id
               and not c.live
+            order by c.name
             offset 0
           )
         offset 0
@@ -451,9 +466,9 @@ begin
     );
 
     -- Each round removes tombstones without children, with those above that have no other child. So the rounds grow with
-    -- the branches of a tree, and not with its depth, which may exceed that in its rows. "Offset 0" keeps the search for
-    -- children a lookup. Right after a mass delete, the statistics know of no tombstones yet, and the planner would
-    -- compare every pair of rows.
+    -- the branches of a tree, and not with its depth, which may exceed that in its rows. "Offset 0" and the order by name
+    -- keep the search for children a lookup. Otherwise the planner reads all tombstones for each one, when its statistics
+    -- know of none yet, or all nodes, when directories are large.
     while purged < batch loop
       chosen := array(
         select n.id
@@ -467,6 +482,7 @@ begin
             from filestore.nodes c
             where c.parent_id = n.id
               and not c.live
+            order by c.name
             offset 0
           )
         order by n.deleted_at, n.depth desc
@@ -494,6 +510,7 @@ begin
                 where c.parent_id = p.id
                   and not c.live
                   and c.id <> a.id
+                order by c.name
                 offset 0
               )
             offset 0

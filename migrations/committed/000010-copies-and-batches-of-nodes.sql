@@ -1,5 +1,5 @@
---! Previous: sha1:34b54a895131e9680bfbc21bcf72615954766102
---! Hash: sha1:8b75dfc01c52582a99b75e5154dc6e753c8a91e6
+--! Previous: sha1:7acbb3513fe76b95997d4310f85b2ac24e593d03
+--! Hash: sha1:495d10d2ec2b05e40fd6688c2c2f443806fdee54
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

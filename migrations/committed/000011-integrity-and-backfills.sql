@@ -1,5 +1,5 @@
---! Previous: sha1:8b75dfc01c52582a99b75e5154dc6e753c8a91e6
---! Hash: sha1:4c6e1a7fa47f3d50d89206f2f81e98160b95916e
+--! Previous: sha1:495d10d2ec2b05e40fd6688c2c2f443806fdee54
+--! Hash: sha1:ef0885705de5a9fe171d2dd5c9fb577ba4980fa3
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (
@@ -25,7 +25,7 @@ comment on column filestore.backfills.column_name    is 'Column that is filled w
 comment on column filestore.backfills.expression     is 'SQL expression over the columns of the row.';
 comment on column filestore.backfills.last_key       is 'Primary key of the last row that was read.';
 comment on column filestore.backfills.filled         is 'Number of rows filled so far.';
-comment on column filestore.backfills.transaction_id is 'Transaction of the last batch. Its changes do not change versions.';
+comment on column filestore.backfills.transaction_id is 'Transaction of the batch that works now. Its changes do not change versions.';
 comment on column filestore.backfills.started_at     is 'When it was first called.';
 comment on column filestore.backfills.updated_at     is 'When the last batch ended.';
 comment on column filestore.backfills.finished_at    is 'When the last row was read; null while it is unfinished.';
@@ -133,11 +133,14 @@ begin
         and n.parent_live
         and n.directory_path is not null
       union all
-      select n.id
-      from filestore.nodes n
-      where n.parent_id = r.id
-        and not n.live
-        and n.directory_path is not null
+      (
+        select n.id
+        from filestore.nodes n
+        where n.parent_id = r.id
+          and not n.live
+          and n.directory_path is not null
+        order by n.name
+      )
       offset 0
     ) c
   )
@@ -384,8 +387,9 @@ begin
   update filestore.backfills b
   set transaction_id = pg_current_xact_id()
   where b.id = job_id
+    and b.finished_at is null
   returning * into job;
-  if job.finished_at is not null then
+  if job.id is null then
     return false;
   end if;
   perform set_config('filestore.backfill_id', job_id::text, true);
@@ -438,10 +442,12 @@ begin
   found_key := coalesce(found_key, next_key - 1);
 
   update filestore.backfills b
-  set last_key    = coalesce(found_key, b.last_key),
-      filled      = b.filled + changed,
-      updated_at  = date_trunc('milliseconds', clock_timestamp()),
-      finished_at = case when found_key is null then date_trunc('milliseconds', clock_timestamp()) end
+  set last_key       = coalesce(found_key, b.last_key),
+      filled         = b.filled + changed,
+      -- A copy of this row on another server must not allow a later transaction with this number.
+      transaction_id = null,
+      updated_at     = date_trunc('milliseconds', clock_timestamp()),
+      finished_at    = case when found_key is null then date_trunc('milliseconds', clock_timestamp()) end
   where b.id = job_id;
   return found_key is not null;
 end

@@ -1,5 +1,5 @@
---! Previous: sha1:4c6e1a7fa47f3d50d89206f2f81e98160b95916e
---! Hash: sha1:1464d580cd46ddd643b438827eabc3732de73324
+--! Previous: sha1:ef0885705de5a9fe171d2dd5c9fb577ba4980fa3
+--! Hash: sha1:5bcd8be1314af9cca7deac68bbd719fcda3ca071
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:1464d580cd46ddd643b438827eabc3732de73324
---! Hash: sha1:3422fa8a33e741f718dc2a77013b9092d1d0a296
+--! Previous: sha1:5bcd8be1314af9cca7deac68bbd719fcda3ca071
+--! Hash: sha1:5fdac714f21de06d186989223fc5ece80badb94b
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

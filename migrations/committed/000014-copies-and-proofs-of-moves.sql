@@ -1,5 +1,5 @@
---! Previous: sha1:3422fa8a33e741f718dc2a77013b9092d1d0a296
---! Hash: sha1:7acb074a673fdf6e954edb07fddc02f3f1e8a327
+--! Previous: sha1:5fdac714f21de06d186989223fc5ece80badb94b
+--! Hash: sha1:b0e5d16652367b1decbf9e9b5be17feb47ef5909
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

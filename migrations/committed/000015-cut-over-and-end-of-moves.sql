@@ -1,5 +1,5 @@
---! Previous: sha1:7acb074a673fdf6e954edb07fddc02f3f1e8a327
---! Hash: sha1:e90d31e171b7d47a1685ecf13bd01be39e67a02b
+--! Previous: sha1:b0e5d16652367b1decbf9e9b5be17feb47ef5909
+--! Hash: sha1:ba15686a704720669eb320e1266e2b3d541dade9
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -16,7 +16,7 @@ begin
   perform pg_advisory_xact_lock(lock_key);
 exception
   when lock_not_available then
-    select string_agg(l.pid::text, ', ' order by l.pid)
+    select string_agg(coalesce(l.pid::text, 'a prepared transaction'), ', ' order by l.pid)
     into busy
     from pg_locks l
     where l.locktype = 'advisory'

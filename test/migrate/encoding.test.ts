@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { expect, inject, test } from 'vitest';
 import { databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
@@ -28,6 +29,29 @@ test.each(['LATIN1', 'WIN1251', 'EUC_JP', 'SQL_ASCII'])(
     }
   },
 );
+
+test('a database in which I is not the capital of i finds the same secrets', async () => {
+  const name = `${database().name}_turkish`;
+  await asAdmin((admin) =>
+    admin.query(
+      `create database ${name} encoding 'UTF8' locale 'C' locale_provider icu icu_locale 'tr' template template0`,
+    ),
+  );
+  try {
+    const env = { DATABASE_URL: databaseUrl(inject('adminUrl'), name) };
+    await runMigrations({ env });
+    const client = new pg.Client(env.DATABASE_URL);
+    await client.connect();
+    const found = await client.query(
+      'select filestore.find_secret($1) as api, filestore.find_secret($2) as signing, filestore.find_secret($3) as nothing',
+      [{ API_KEY: 'hunter2-Zq9x' }, { line: 'SIGNING_KEY=hunter2-Zq9x' }, { SIZE: 'hunter2-Zq9x' }],
+    );
+    await client.end();
+    expect(found.rows).toEqual([{ api: 'API_KEY', signing: 'line', nothing: null }]);
+  } finally {
+    await asAdmin((admin) => admin.query(`drop database ${name}`));
+  }
+});
 
 test('a client in another encoding gets the hint of a refusal', async () => {
   const client = await database().connect();

@@ -67,11 +67,13 @@ describe('accept_move', () => {
       query(
         "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('new', 'local', '/other')",
       );
+    const refused = { code: 'FS409', constraint: 'backend_mounts_mount_key_key' };
     await accept(arriving({}));
-    await expect(insert()).rejects.toMatchObject({
-      code: 'FS409',
-      constraint: 'backend_mounts_mount_key_key',
-    });
+    await expect(insert()).rejects.toMatchObject(refused);
+    await createMount(database());
+    await expect(query("update filestore.backend_mounts set mount_key = 'new'")).rejects.toMatchObject(
+      refused,
+    );
     await query("call filestore.cancel_move('new')");
     await insert();
   });

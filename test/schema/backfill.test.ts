@@ -199,6 +199,16 @@ describe('a service', () => {
       await expect(service.query(statement)).rejects.toMatchObject({ code: '42501' });
   });
 
+  test('finds no number of a transaction in the progress of a backfill, whose copy on another server would allow one there', async () => {
+    await database().query(CALL, [EXPRESSION, 5]);
+    const rows = await database().query(
+      'select finished_at is not null as finished, transaction_id from filestore.backfills',
+    );
+    expect(new Set(rows.map((row) => JSON.stringify(row)))).toEqual(
+      new Set(['{"finished":true,"transaction_id":null}']),
+    );
+  });
+
   test('cannot change nodes without a new version by setting filestore.backfill_id during a backfill', async () => {
     const id = await createNode(service, mount, mount.rootId, 'mine');
     const holder = await database().connect();

@@ -103,21 +103,6 @@ describe('a setting is refused as a secret', () => {
     expect(fieldsOf(error)).not.toContain(SECRET);
   });
 
-  test('does not depend on how a locale writes I in lower case', async () => {
-    const names = ['API_KEY', 'SIGNING_KEY', 'INVISIBLE_INK'];
-    expect(
-      await database().query(
-        `select filestore.names_secret(n collate "tr-x-icu", $2) as turkish, filestore.names_secret(n, $2) as here
-       from unnest($1::text[]) n`,
-        [names, SECRET],
-      ),
-    ).toEqual([
-      { turkish: true, here: true },
-      { turkish: true, here: true },
-      { turkish: false, here: false },
-    ]);
-  });
-
   test('with any setting of standard_conforming_strings', async () => {
     await service.query(SWITCH_OFF_CONFORMING_STRINGS);
     try {
