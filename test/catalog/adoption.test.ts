@@ -37,13 +37,13 @@ test('missing objects, and objects that migrations recreate, are no conflicts', 
 test.each([
   [
     'a column of another type',
-    'alter table filestore.journal_entries alter column request_id type varchar(40)',
-    'column filestore.journal_entries.request_id is character varying(40), should be text collate "C"',
+    'alter table filestore.journal_entries alter column duration_ms type integer',
+    'column filestore.journal_entries.duration_ms is integer, should be bigint',
   ],
   [
     'a column that is missing',
-    'alter table filestore.journal_entries drop column principal',
-    'column filestore.journal_entries.principal is missing: text collate "C"',
+    'alter table filestore.journal_entries drop column result',
+    'column filestore.journal_entries.result is missing: jsonb',
   ],
   [
     'a constraint that is missing',
@@ -95,15 +95,15 @@ test.each([
 
 test('a missing column or constraint that a migration adds later is no conflict', async () => {
   await migrated().query(`
-    alter table filestore.journal_entries drop column principal;
+    alter table filestore.journal_entries drop column result;
     alter table filestore.snapshots drop constraint snapshots_valid_check;
   `);
   const adding = `
-    alter table filestore.journal_entries add column if not exists principal text;
+    alter table filestore.journal_entries add column if not exists result jsonb;
     alter table filestore.snapshots add constraint snapshots_valid_check check (true);`;
   expect(await conflicts(migrated(), adding)).toEqual([]);
-  expect(await conflicts(migrated(), adding.replace('principal', 'principal_id'))).toEqual([
-    'column filestore.journal_entries.principal is missing: text collate "C"',
+  expect(await conflicts(migrated(), adding.replace('result', 'results'))).toEqual([
+    'column filestore.journal_entries.result is missing: jsonb',
   ]);
 });
 

@@ -21,8 +21,8 @@ const CHANGES: readonly (readonly [string, string, ...(string | RegExp)[]])[] = 
   ],
   [
     'a column that was dropped',
-    'alter table filestore.journal_entries drop column principal',
-    'column filestore.journal_entries.principal is missing: text collate "C"',
+    'alter table filestore.journal_entries drop column result',
+    'column filestore.journal_entries.result is missing: jsonb',
   ],
   [
     'a column that may be null',
