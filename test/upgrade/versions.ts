@@ -1,6 +1,6 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { readReleases } from '../../dev/sources/releases.ts';
+import { RELEASES, readReleases } from '../../dev/sources/releases.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import type { Checkout } from '../grown/checkout.ts';
 import { runCommand } from '../grown/commands.ts';
@@ -37,57 +37,51 @@ const SEVERAL_RELEASES: readonly string[] = [
 /**
  * The version that is upgraded: a folder, a released version, or the last released one. Without a release, the last commit.
  * @param folder An existing folder for its checkout.
+ * @param root The repository. Default: this one.
  */
 export async function findFrom(
   { from, fromFolder }: FromOptions,
   folder: string,
   signal: AbortSignal,
+  root: string = PACKAGE_ROOT,
 ): Promise<Version> {
   if (fromFolder !== undefined) return { name: fromFolder, folder: fromFolder };
-  const releases = await readReleases(PACKAGE_ROOT);
+  const releases = await readReleases(root);
   const version = from ?? releases.at(-1)?.version;
   if (version !== undefined && !releases.some((release) => release.version === version)) {
     const known = releases.map((release) => release.version).join(', ') || 'none';
     throw new Error(
-      `Version ${version} is not in migrations/releases.json (${known}). Give a released version, or --from-folder.`,
+      `Version ${version} is not in ${RELEASES} (${known}). Give a released version, or --from-folder.`,
     );
   }
-  const commit = version === undefined ? 'HEAD' : await commitOf(version, signal);
+  const run = async (...command: readonly string[]) =>
+    (await runCommand(command, { cwd: root, env: process.env, signal })).trim();
+  const commit = version === undefined ? 'HEAD' : await commitOf(version, run);
   const checkout = join(folder, 'checkout');
   const archive = join(folder, 'checkout.tar');
   mkdirSync(checkout);
-  await git(signal, 'archive', '--output', archive, commit);
-  await run(['tar', '-xf', archive, '-C', checkout], signal);
-  return { name: version ?? `commit ${await git(signal, 'rev-parse', '--short', commit)}`, folder: checkout };
+  await run('git', 'archive', '--output', archive, commit);
+  await run('tar', '-xf', archive, '-C', checkout);
+  const name = version ?? `commit ${await run('git', 'rev-parse', '--short', commit)}`;
+  return { name, folder: checkout };
 }
 
 /** By its tag, else the commit that recorded it. */
-async function commitOf(version: string, signal: AbortSignal): Promise<string> {
+async function commitOf(
+  version: string,
+  run: (...command: readonly string[]) => Promise<string>,
+): Promise<string> {
   const tag = `refs/tags/v${version}^{commit}`;
-  const tagged = await git(signal, 'rev-parse', '--verify', '--quiet', tag).catch(() => '');
+  const tagged = await run('git', 'rev-parse', '--verify', '--quiet', tag).catch(() => '');
   if (tagged !== '') return tagged;
   const text = `"version": "${version}"`;
-  const log = await git(
-    signal,
-    'log',
-    '--format=%H',
-    '--reverse',
-    `-S${text}`,
-    '--',
-    'migrations/releases.json',
-  );
+  const log = await run('git', 'log', '--format=%H', '--reverse', `-S${text}`, '--', RELEASES);
   const [commit = ''] = log.split('\n');
   if (commit !== '') return commit;
   throw new Error(
     `The repository has neither the tag v${version} nor the commit that recorded it. Run "git fetch --unshallow --tags", or give --from-folder.`,
   );
 }
-
-const git = async (signal: AbortSignal, ...args: readonly string[]) =>
-  (await run(['git', ...args], signal)).trim();
-
-const run = (command: readonly string[], signal: AbortSignal) =>
-  runCommand(command, { cwd: PACKAGE_ROOT, env: process.env, signal });
 
 /** The work tree. */
 export const WORK_TREE: NewVersion = { name: 'the work tree', folder: PACKAGE_ROOT, afterwards: [] };
