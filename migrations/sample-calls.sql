@@ -170,6 +170,8 @@ select filestore.set_database_number(1);
 -- The source of a move.
 select filestore.start_move('sample-bucket', 7);
 
+select filestore.start_move('sample-bucket', 7, m.id) from filestore.moves m;
+
 select filestore.prove_mount('sample-bucket');
 
 select filestore.prove_mount('sample-bucket');

@@ -1,5 +1,5 @@
 --! Previous: sha1:5fdac714f21de06d186989223fc5ece80badb94b
---! Hash: sha1:b0e5d16652367b1decbf9e9b5be17feb47ef5909
+--! Hash: sha1:5bba381c4203035096b6243b6a2499d65ff2a309
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -338,7 +338,7 @@ comment on function filestore.keeps_moved_mount(filestore.moves) is
 revoke all on function filestore.keeps_moved_mount(filestore.moves) from public;
 --! EndIncluded functions/keeps_moved_mount.sql
 --! Included functions/start_move.sql
-create or replace function filestore.start_move(mount_key text, target integer)
+create or replace function filestore.start_move(mount_key text, target integer, existing bigint default null)
 returns jsonb
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -382,7 +382,12 @@ begin
   order by (m.finished_at is null) desc, m.started_at desc
   limit 1;
 
-  if move.id is null then
+  if existing is not null and move.id is distinct from existing then
+    raise exception 'move % of mount "%" is not under way here', existing, mount.mount_key
+      using errcode    = 'FS409',
+            constraint = 'moves_step_check',
+            hint       = 'It has ended, such as by filestore.cancel_move. Without its number, filestore.start_move begins another one.';
+  elsif move.id is null then
     if mount.held_by is not null or mount.erasing_since is not null then
       raise exception 'mount "%" has moved, or is being erased', mount.mount_key
         using errcode    = 'FS409',
@@ -424,10 +429,10 @@ begin
 end
 $$;
 
-comment on function filestore.start_move(text, integer) is
-  'Begins to move a mount to the database with that number: publishes its row, nodes, history and journal. Returns the ticket for filestore.accept_move there; again, if it is called again before filestore.erase_mount. Nothing changes for services. For the owner of the schema, after filestore.prepare_moves(true). FS409 when the mount moves elsewhere, or a backfill is unfinished.';
+comment on function filestore.start_move(text, integer, bigint) is
+  'Begins to move a mount to the database with that number: publishes its row, nodes, history and journal. Returns the ticket for filestore.accept_move there; again, if it is called again before filestore.erase_mount. With the number of an existing move, it only returns the ticket of that one. Nothing changes for services. For the owner of the schema, after filestore.prepare_moves(true). FS409 when the mount moves elsewhere, or a backfill is unfinished.';
 
-revoke all on function filestore.start_move(text, integer) from public;
+revoke all on function filestore.start_move(text, integer, bigint) from public;
 --! EndIncluded functions/start_move.sql
 --! Included functions/accept_move.sql
 create or replace function filestore.accept_move(ticket jsonb)

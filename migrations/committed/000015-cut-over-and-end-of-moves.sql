@@ -1,5 +1,5 @@
---! Previous: sha1:b0e5d16652367b1decbf9e9b5be17feb47ef5909
---! Hash: sha1:ba15686a704720669eb320e1266e2b3d541dade9
+--! Previous: sha1:5bba381c4203035096b6243b6a2499d65ff2a309
+--! Hash: sha1:aceb563e0e58613c11928665b221709c3ca833f5
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -1,5 +1,6 @@
 import pg from 'pg';
 import type { MoveAction } from './next-action.ts';
+import type { OwnMove } from './own-move.ts';
 import { callOf, type Receipt, type Side } from './side.ts';
 import { createSubscription, dropSubscription, dropUnusedSlot } from './subscription.ts';
 
@@ -14,18 +15,23 @@ export interface MoveScene {
   readonly withinMs: number;
 }
 
+/** The scene of a run that moves a mount. */
+export interface ForwardScene extends MoveScene {
+  readonly own: OwnMove;
+}
+
 /** Sightings of one call. */
 const SIGHTINGS = 10_000;
 
 type SingleAction = Exclude<MoveAction, 'copy' | 'prove source' | 'prove target' | 'cut over' | 'none'>;
 
 /** Actions that end at once, or when their statement ends. Each can be repeated. */
-export const ACTIONS: Readonly<Record<SingleAction, (scene: MoveScene) => Promise<void>>> = {
+export const ACTIONS: Readonly<Record<SingleAction, (scene: ForwardScene) => Promise<void>>> = {
   async prepare({ source, target }) {
     for (const side of [source, target]) await side.rows('call filestore.prepare_moves(true)');
   },
   async start(scene) {
-    await readTicket(scene);
+    scene.own.begin(String((await readTicket(scene)).move));
   },
   async accept(scene) {
     await scene.target.rows(callOf('accept_move', await readTicket(scene)));
@@ -71,9 +77,12 @@ export function isReason(error: unknown, ...reasons: readonly string[]): boolean
   return typeof constraint === 'string' && reasons.includes(constraint);
 }
 
-async function readTicket({ mountKey, source, target }: MoveScene): Promise<Receipt> {
+/** The ticket of the run's own move. Begins one only if the run has none: another run may have taken it back. */
+async function readTicket({ mountKey, source, target, own }: ForwardScene): Promise<Receipt> {
   const { number } = await target.state(mountKey);
-  return source.ask<Receipt>(callOf('start_move', mountKey, String(number)));
+  const id = own.id();
+  const existing = id === undefined ? [] : [id];
+  return source.ask<Receipt>(callOf('start_move', mountKey, String(number), ...existing));
 }
 
 /** Reads sightings from the source in order of their nodes, and goes on after those that the target has. */

@@ -1,13 +1,15 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { hasCode } from '../errors.ts';
 import { paragraph } from '../text.ts';
-import { ACTIONS, endPreparation, isReason } from './actions.ts';
+import { ACTIONS, endPreparation, type ForwardScene, isReason } from './actions.ts';
 import { cutOver } from './cut-over.ts';
 import { failure } from './failure.ts';
 import { type Decision, type MoveAction, nextAction } from './next-action.ts';
+import { followOwnMove } from './own-move.ts';
 import { type Seen, watchWait } from './patience.ts';
 import { requirePlace } from './place.ts';
-import { callOf, type Receipt, type Side } from './side.ts';
+import { callOf, type MoveRow, type Receipt, type Side } from './side.ts';
 import { type StoppableRun, stopIfAborted, stoppable } from './stoppable.ts';
 
 export interface MoveRun extends StoppableRun {
@@ -31,6 +33,9 @@ export interface MoveReport {
   readonly pauseMs: number | null;
   readonly durationMs: number;
 }
+
+/** A run, and its one move. */
+type ForwardRun = MoveRun & ForwardScene;
 
 /** Milliseconds between two looks while the copy goes on. */
 const POLL_MS = 100;
@@ -58,13 +63,15 @@ export const STEP_LINES = {
 
 /**
  * Moves a mount, from wherever an earlier run has left it. It asks both servers what is next, and does that.
+ * It ends when another run takes its move back.
  * @throws {FilestoreError} `MOVE_FAILED` when it cannot go on. The message says which server takes writes,
  * and what to do.
  * @throws {RunAbortedError} when the signal was aborted.
  */
-export async function moveMount(run: MoveRun): Promise<MoveReport> {
-  const { mountKey, source, target } = run;
+export async function moveMount(given: MoveRun): Promise<MoveReport> {
+  const { mountKey, source, target } = given;
   const startedAt = performance.now();
+  const run = { ...given, own: followOwnMove(given, (await source.state(mountKey)).move) };
   const progress: RunProgress = { pauseMs: null, takenBack: 0, hasPlace: false };
   while (await takeStep(run, progress));
   await endPreparation([source, target]);
@@ -87,7 +94,7 @@ interface RunProgress {
 }
 
 /** Does what is next. @returns whether there may be more. */
-async function takeStep(run: MoveRun, progress: RunProgress): Promise<boolean> {
+async function takeStep(run: ForwardRun, progress: RunProgress): Promise<boolean> {
   stopIfAborted(run);
   const decision = await decide(run);
   if ('problem' in decision) throw failure(run, decision.problem);
@@ -105,16 +112,28 @@ async function takeStep(run: MoveRun, progress: RunProgress): Promise<boolean> {
   try {
     await perform(run, action, progress);
   } catch (error) {
+    // Whatever failed, a move that was taken back is the reason.
+    if (hasCode(error, 'MOVE_FAILED')) await decide(run);
     if (!(error instanceof pg.DatabaseError) || !(await hasMovedOn(run, action))) throw error;
   }
   return true;
 }
 
-async function decide({ mountKey, source, target }: MoveRun): Promise<Decision> {
-  return nextAction(await source.state(mountKey), await target.state(mountKey));
+async function decide(run: ForwardRun): Promise<Decision> {
+  const { mountKey, source, target, own } = run;
+  const from = await source.state(mountKey);
+  own.requireOpen(from.move);
+  return nextAction(from, await target.state(mountKey));
 }
 
-function perform(run: MoveRun, action: Exclude<MoveAction, 'none'>, progress: RunProgress): Promise<void> {
+/** The run's own move on the source, which another run may take back at any time. */
+async function readOwnMove({ mountKey, source, own }: ForwardRun): Promise<MoveRow | undefined> {
+  const { move } = await source.state(mountKey);
+  own.requireOpen(move);
+  return move;
+}
+
+function perform(run: ForwardRun, action: Exclude<MoveAction, 'none'>, progress: RunProgress): Promise<void> {
   switch (action) {
     case 'cut over':
       return tryCutOver(run, progress);
@@ -132,7 +151,7 @@ function perform(run: MoveRun, action: Exclude<MoveAction, 'none'>, progress: Ru
 }
 
 /** Whether something else is next now: another run, which does the same, was faster. */
-async function hasMovedOn(run: MoveRun, action: MoveAction): Promise<boolean> {
+async function hasMovedOn(run: ForwardRun, action: MoveAction): Promise<boolean> {
   for (let look = 0; look < 10; look += 1) {
     const decision = await decide(run);
     if ('problem' in decision || decision.action !== action) return true;
@@ -141,7 +160,7 @@ async function hasMovedOn(run: MoveRun, action: MoveAction): Promise<boolean> {
   return false;
 }
 
-async function tryCutOver(run: MoveRun, progress: RunProgress): Promise<void> {
+async function tryCutOver(run: ForwardRun, progress: RunProgress): Promise<void> {
   await stoppable(run, () => untilNear(run));
   const outcome = await cutOver(run);
   if (outcome.type === 'done') {
@@ -160,7 +179,7 @@ async function tryCutOver(run: MoveRun, progress: RunProgress): Promise<void> {
 }
 
 /** Counts on the source once the target has caught up, so that little is newer at the cut-over. */
-async function proveSource(run: MoveRun): Promise<void> {
+async function proveSource(run: ForwardRun): Promise<void> {
   // The target's statistics know nothing of what was copied.
   await run.target.rows('analyze filestore.nodes, filestore.snapshots, filestore.journal_entries');
   await untilNear(run);
@@ -168,12 +187,11 @@ async function proveSource(run: MoveRun): Promise<void> {
 }
 
 /** Waits while the target catches up with the log of the source. */
-async function untilNear(run: MoveRun): Promise<void> {
-  const { mountKey, source } = run;
+async function untilNear(run: ForwardRun): Promise<void> {
   const wait = watch(run);
   for (;;) {
     stopIfAborted(run);
-    const { move } = await source.state(mountKey);
+    const move = await readOwnMove(run);
     const behind = move?.bytesBehind ?? null;
     if (move?.step === 'closed' || (behind !== null && behind < NEAR_BYTES)) return;
     const what = behind === null ? 'the target to read the log' : `the target: ${behind} bytes of log behind`;
@@ -184,11 +202,12 @@ async function untilNear(run: MoveRun): Promise<void> {
 }
 
 /** Repeats prove_mount until it waits for nothing, or only for what is given. */
-async function prove(run: MoveRun, side: Side, last?: string): Promise<void> {
+async function prove(run: ForwardRun, side: Side, last?: string): Promise<void> {
   const { mountKey, target } = run;
   const wait = watch(run);
   for (;;) {
     stopIfAborted(run);
+    await readOwnMove(run);
     const receipt = await side.ask<Receipt>(callOf('prove_mount', mountKey));
     if (receipt.waits_for === undefined || receipt.waits_for === last) return;
     const what = String(receipt.waits_for);
@@ -201,7 +220,7 @@ async function prove(run: MoveRun, side: Side, last?: string): Promise<void> {
 }
 
 /** A function that takes what is seen, and throws when the copy has stood still or failed for too long. */
-function watch(run: MoveRun): (seen: Seen, what: string) => void {
+function watch(run: ForwardRun): (seen: Seen, what: string) => void {
   const { patienceMs, target } = run;
   const whyNotLonger = watchWait(patienceMs);
   return (seen, what) => {

@@ -60,6 +60,12 @@ export function nextAction(source: SideState, target: SideState): Decision {
       ),
     };
   }
+  if (away?.step === 'cancelled' && target.move?.id === away.id && target.move.step !== 'cancelled') {
+    return {
+      problem:
+        'the target still has the copy of the move that was taken back. Run this with --back, and then again',
+    };
+  }
   if (!source.isPrepared || !target.isPrepared) return { action: 'prepare', isNew };
   return isNew ? { action: 'start', isNew } : goOn(source, target);
 }

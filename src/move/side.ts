@@ -94,6 +94,8 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
       });
     }
   };
+  // A proxy announces another process id than that of the server.
+  const [own] = await rows<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
   return {
     where: database.where,
     rows,
@@ -108,7 +110,7 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
     },
     async cancel() {
       const other = await session.openAnother();
-      await other.query(`select pg_catalog.pg_cancel_backend(${session.announcedPid})`);
+      await other.query(`select pg_catalog.pg_cancel_backend(${own?.pid})`);
       await other.close();
     },
     close: () => session.close(),

@@ -75,6 +75,17 @@ describe('a published mount', () => {
     });
   });
 
+  test('has a ticket that is read again by its number, and not once it was taken back', async () => {
+    const ticket =
+      'select filestore.start_move($1, 7, m.id) as ticket from filestore.moves m where m.mount_key = $1';
+    expect(await query(ticket, [key])).toEqual([{ ticket: expect.objectContaining({ target: 7 }) }]);
+    await query('call filestore.cancel_move($1)', [key]);
+    await expect(query(ticket, [key])).rejects.toMatchObject(WRONG_STEP);
+    expect(await query('select step from filestore.moves where mount_key = $1', [key])).toEqual([
+      { step: 'cancelled' },
+    ]);
+  });
+
   test('cannot be erased, which would erase it on its new server too, whatever the settings of the session', async () => {
     await query("update filestore.backend_mounts set state = 'inactive' where id = $1", [mount.id]);
     await expect(query('call filestore.erase_mount($1)', [key])).rejects.toMatchObject(MOVING);
