@@ -1,5 +1,5 @@
 --! Previous: sha1:98cd1f2e6551b46c63b84b2e025c4bf9bb54779c
---! Hash: sha1:f3bae417efd5586ab78c65d1a1bc8f9876b8d85e
+--! Hash: sha1:7e01168f155c507aaaa4738a425f020023f80d43
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -636,16 +636,10 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  given_version integer := new.version;
-  moves         boolean := new.parent_id is distinct from old.parent_id or new.name is distinct from old.name;
+  moves boolean := new.parent_id is distinct from old.parent_id or new.name is distinct from old.name;
 begin
-  if new.id is distinct from old.id
-     or new.backend_mount_id is distinct from old.backend_mount_id
-     or new.root_of_mount_id is distinct from old.root_of_mount_id
-     or new.kind is distinct from old.kind
-     or new.created_at is distinct from old.created_at
-     or (new.parent_id is null) <> (old.parent_id is null) then
-    raise exception '% cannot change its id, backend_mount_id, kind or created_at, nor become or cease to be a root', filestore.describe_node(old)
+  if new.backend_mount_id is distinct from old.backend_mount_id or (new.parent_id is null) <> (old.parent_id is null) then
+    raise exception '% cannot change its mount, nor become or cease to be a root', filestore.describe_node(old)
       using errcode    = 'FS422',
             constraint = 'nodes_fixed_check',
             hint       = 'Delete the node and create another one; the new node has a new id.';
@@ -719,19 +713,6 @@ begin
         using errcode    = 'FS422',
               constraint = 'nodes_cycle_check',
               hint       = 'Choose a parent outside of the directory that moves.';
-    end if;
-  else
-    new.path           := old.path;
-    new.depth          := old.depth;
-    new.directory_path := old.directory_path;
-  end if;
-
-  -- The next trigger counts the version.
-  new.version    := old.version;
-  new.updated_at := old.updated_at;
-  if given_version is distinct from old.version then
-    if given_version is distinct from old.version + 1 or new *= old then
-      perform filestore.refuse_version(filestore.describe_node(old), old.version, given_version);
     end if;
   end if;
   return new;
@@ -913,32 +894,23 @@ comment on trigger nodes_prepare_insert on filestore.nodes is
 --! Included triggers/nodes_prepare_update.sql
 drop trigger if exists nodes_prepare_update on filestore.nodes;
 
--- All columns that are no content. A write of content, the usual update, does not pay for their rules.
+-- Without the columns of content: a write of content, the usual update, does not pay for these rules.
 create trigger nodes_prepare_update
   before update of
-    id,
     backend_mount_id,
-    created_at,
-    updated_at,
-    depth,
-    version,
     live,
-    kind,
     state,
     parent_id,
     parent_path,
     parent_live,
     name,
-    path,
-    directory_path,
-    deleted_at,
-    root_of_mount_id
+    deleted_at
   on filestore.nodes
   for each row
   execute function filestore.prepare_node_update();
 
 comment on trigger nodes_prepare_update on filestore.nodes is
-  'Keeps derived columns and the state consistent, in updates that set one of the columns that are no content.';
+  'Keeps derived columns and the state consistent, in updates that set a column of place or state.';
 --! EndIncluded triggers/nodes_prepare_update.sql
 --! Included triggers/nodes_guard_removal.sql
 drop trigger if exists nodes_guard_removal on filestore.nodes;

@@ -1,5 +1,5 @@
---! Previous: sha1:f3bae417efd5586ab78c65d1a1bc8f9876b8d85e
---! Hash: sha1:10675d11e9d0b7c406a6e0021ebaa653ba6ab2de
+--! Previous: sha1:7e01168f155c507aaaa4738a425f020023f80d43
+--! Hash: sha1:1aa9ae048f905ae322fc86086586f9f6f7f54f23
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
@@ -33,6 +33,43 @@ comment on constraint snapshots_valid_check on filestore.snapshots is 'valid_to 
 comment on index filestore.snapshots_path_idx is 'The tree of a mount as it was at a moment.';
 comment on index filestore.snapshots_changed_idx is 'Nodes that changed since a moment.';
 
+--! Included functions/keep_node_columns.sql
+create or replace function filestore.keep_node_columns()
+returns trigger
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  given_version integer := new.version;
+begin
+  if new.id is distinct from old.id
+     or new.root_of_mount_id is distinct from old.root_of_mount_id
+     or new.kind is distinct from old.kind
+     or new.created_at is distinct from old.created_at then
+    raise exception '% cannot change its id, kind or created_at, nor become or cease to be a root', filestore.describe_node(old)
+      using errcode    = 'FS422',
+            constraint = 'nodes_fixed_check',
+            hint       = 'Delete the node and create another one; the new node has a new id.';
+  end if;
+
+  new.path           := old.path;
+  new.depth          := old.depth;
+  new.directory_path := old.directory_path;
+  new.version        := old.version;
+  new.updated_at     := old.updated_at;
+  if given_version is distinct from old.version and (given_version is distinct from old.version + 1 or new *= old) then
+    perform filestore.refuse_version(filestore.describe_node(old), old.version, given_version);
+  end if;
+  return new;
+end
+$$;
+
+comment on function filestore.keep_node_columns() is
+  'Refuses to change what a node keeps forever, and its version, unless the caller increments it together with a change. The other columns of which the database chooses the value stay as they are.';
+
+revoke all on function filestore.keep_node_columns() from public;
+--! EndIncluded functions/keep_node_columns.sql
 --! Included functions/set_node_version.sql
 create or replace function filestore.set_node_version()
 returns trigger
@@ -165,6 +202,29 @@ comment on function filestore.guard_history_removal() is
 revoke all on function filestore.guard_history_removal() from public;
 --! EndIncluded functions/guard_history_removal.sql
 
+--! Included triggers/nodes_keep_columns.sql
+drop trigger if exists nodes_keep_columns on filestore.nodes;
+
+-- Before nodes_prepare_update, which sets some of these columns: triggers run in the order of their names. The usual
+-- updates name none of them.
+create trigger nodes_keep_columns
+  before update of
+    id,
+    created_at,
+    updated_at,
+    depth,
+    version,
+    kind,
+    path,
+    directory_path,
+    root_of_mount_id
+  on filestore.nodes
+  for each row
+  execute function filestore.keep_node_columns();
+
+comment on trigger nodes_keep_columns on filestore.nodes is
+  'Keeps the columns that no writer chooses, in updates that set one of them.';
+--! EndIncluded triggers/nodes_keep_columns.sql
 --! Included triggers/nodes_set_version.sql
 drop trigger if exists nodes_set_version on filestore.nodes;
 

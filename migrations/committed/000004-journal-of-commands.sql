@@ -1,5 +1,5 @@
---! Previous: sha1:10675d11e9d0b7c406a6e0021ebaa653ba6ab2de
---! Hash: sha1:f99f561ced89350bc50f871b29294f6a5100dc2d
+--! Previous: sha1:1aa9ae048f905ae322fc86086586f9f6f7f54f23
+--! Hash: sha1:2f888d36863353d09dc68e3a58cc49c0053d2c5c
 --! Message: Journal of commands
 
 do $$

@@ -1,5 +1,5 @@
---! Previous: sha1:f99f561ced89350bc50f871b29294f6a5100dc2d
---! Hash: sha1:bc2c9d4ebf3255493eafe2eac1095a5e39d0a9ee
+--! Previous: sha1:2f888d36863353d09dc68e3a58cc49c0053d2c5c
+--! Hash: sha1:5013c6b08656d6b113ca5be2a3660bd41b75cbbb
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

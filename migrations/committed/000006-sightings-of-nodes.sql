@@ -1,5 +1,5 @@
---! Previous: sha1:bc2c9d4ebf3255493eafe2eac1095a5e39d0a9ee
---! Hash: sha1:1bfd60d54f52e9ee4251a5d526063a46e06b63d0
+--! Previous: sha1:5013c6b08656d6b113ca5be2a3660bd41b75cbbb
+--! Hash: sha1:0313bb56aba9fd93cb878bd110ac660023429ded
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:1bfd60d54f52e9ee4251a5d526063a46e06b63d0
---! Hash: sha1:9c56e347b710e0a61652e0301237983164226a4b
+--! Previous: sha1:0313bb56aba9fd93cb878bd110ac660023429ded
+--! Hash: sha1:6dc1007ba0bf63aa780112342b2eff633b48f1c2
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:9c56e347b710e0a61652e0301237983164226a4b
---! Hash: sha1:5c8a2c7935371774b7b523250dfa514f85a40243
+--! Previous: sha1:6dc1007ba0bf63aa780112342b2eff633b48f1c2
+--! Hash: sha1:aba8bc90330a8b5a19b1cdd696ead690921101a1
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

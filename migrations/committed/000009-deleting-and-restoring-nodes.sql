@@ -1,5 +1,5 @@
---! Previous: sha1:5c8a2c7935371774b7b523250dfa514f85a40243
---! Hash: sha1:7acbb3513fe76b95997d4310f85b2ac24e593d03
+--! Previous: sha1:aba8bc90330a8b5a19b1cdd696ead690921101a1
+--! Hash: sha1:0247549e2720eee79eb66540e8146486027337d4
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:7acbb3513fe76b95997d4310f85b2ac24e593d03
---! Hash: sha1:495d10d2ec2b05e40fd6688c2c2f443806fdee54
+--! Previous: sha1:0247549e2720eee79eb66540e8146486027337d4
+--! Hash: sha1:3e0c29e1561a8afc10f40c4772c0120f05b8c14c
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

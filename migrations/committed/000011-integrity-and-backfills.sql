@@ -1,5 +1,5 @@
---! Previous: sha1:495d10d2ec2b05e40fd6688c2c2f443806fdee54
---! Hash: sha1:ef0885705de5a9fe171d2dd5c9fb577ba4980fa3
+--! Previous: sha1:3e0c29e1561a8afc10f40c4772c0120f05b8c14c
+--! Hash: sha1:7fef6bfa9163f76ad7ef63c6f6f881ad8e5fefce
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

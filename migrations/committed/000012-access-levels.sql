@@ -1,5 +1,5 @@
---! Previous: sha1:ef0885705de5a9fe171d2dd5c9fb577ba4980fa3
---! Hash: sha1:5bcd8be1314af9cca7deac68bbd719fcda3ca071
+--! Previous: sha1:7fef6bfa9163f76ad7ef63c6f6f881ad8e5fefce
+--! Hash: sha1:96b29ccde484f96417e86f6eec909df78fcc6d7b
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:5bcd8be1314af9cca7deac68bbd719fcda3ca071
---! Hash: sha1:5fdac714f21de06d186989223fc5ece80badb94b
+--! Previous: sha1:96b29ccde484f96417e86f6eec909df78fcc6d7b
+--! Hash: sha1:b3ef0eb7182d98e651ab3084538945d805f696dc
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

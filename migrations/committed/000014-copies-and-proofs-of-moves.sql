@@ -1,5 +1,5 @@
---! Previous: sha1:5fdac714f21de06d186989223fc5ece80badb94b
---! Hash: sha1:5bba381c4203035096b6243b6a2499d65ff2a309
+--! Previous: sha1:b3ef0eb7182d98e651ab3084538945d805f696dc
+--! Hash: sha1:87837c5f27df104ba87e94f011f06850838d25fa
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:5bba381c4203035096b6243b6a2499d65ff2a309
---! Hash: sha1:aceb563e0e58613c11928665b221709c3ca833f5
+--! Previous: sha1:87837c5f27df104ba87e94f011f06850838d25fa
+--! Hash: sha1:42b7cdfe9168ee6941731988415c45baf87c4b34
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

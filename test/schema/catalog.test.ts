@@ -50,17 +50,16 @@ test('the triggers that count and keep versions run at every update of a node, w
   );
 });
 
-test('the trigger that keeps the place and state of a node runs for each column that is no content', async () => {
-  const [trigger] = await database().query(
-    `select t.tgqual as condition, array_agg(a.attname::text order by a.attnum) as columns,
+test('the triggers that keep the place, state and fixed columns of a node run for each column that is no content', async () => {
+  const [triggers] = await database().query(
+    `select bool_or(t.tgqual is not null) as conditional, array_agg(a.attname::text order by a.attnum) as columns,
        (select array_agg(c.attname::text order by c.attnum) from pg_attribute c
-        where c.attrelid = t.tgrelid and c.attnum > 0 and not c.attisdropped
+        where c.attrelid = 'filestore.nodes'::regclass and c.attnum > 0 and not c.attisdropped
           and c.attname <> all (filestore.content_columns())) as others
      from pg_trigger t join pg_attribute a on a.attrelid = t.tgrelid and a.attnum = any (t.tgattr)
-     where t.tgrelid = 'filestore.nodes'::regclass and t.tgname = 'nodes_prepare_update'
-     group by t.oid`,
+     where t.tgrelid = 'filestore.nodes'::regclass and t.tgname in ('nodes_keep_columns', 'nodes_prepare_update')`,
   );
-  expect(trigger).toMatchObject({ condition: null, columns: trigger?.others });
+  expect(triggers).toMatchObject({ conditional: false, columns: triggers?.others });
 });
 
 test('snapshots has three extra columns, and then those of nodes in the same order', async () => {
