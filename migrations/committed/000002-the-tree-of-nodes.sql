@@ -1,5 +1,5 @@
 --! Previous: sha1:98cd1f2e6551b46c63b84b2e025c4bf9bb54779c
---! Hash: sha1:7e01168f155c507aaaa4738a425f020023f80d43
+--! Hash: sha1:23d62a167c46d502e5875ddf967961f9d24882a1
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -326,17 +326,22 @@ begin
 
   -- In each transaction, the server prepares an expression again, with all of its operators, before it evaluates it the
   -- first time. So what few rows need is in a branch. A result of null counts as unsound.
-  if node.live and node.directory_path is null then
-    sound := node.kind = 'file' and node.size_bytes >= 0 and node.state <> 'deleted' and node.deleted_at is null and node.parent_live;
-  else
-    sound := case node.kind
-        when 'directory' then node.directory_path = node.path and node.size_bytes = 0
-        else node.directory_path is null and node.size_bytes >= 0
-      end
+  if node.directory_path is not null then
+    sound := node.kind = 'directory'
+      and node.directory_path = node.path
+      and node.size_bytes = 0
       and case
         when node.live then node.state <> 'deleted' and node.deleted_at is null and (node.parent_live or node.parent_id is null)
         else node.state = 'deleted' and node.deleted_at >= '0001-01-01T00:00:00Z' and node.parent_live is null
       end;
+  elsif node.live then
+    sound := node.kind = 'file' and node.size_bytes >= 0 and node.state <> 'deleted' and node.deleted_at is null and node.parent_live;
+  else
+    sound := node.kind = 'file'
+      and node.size_bytes >= 0
+      and node.state = 'deleted'
+      and node.deleted_at >= '0001-01-01T00:00:00Z'
+      and node.parent_live is null;
   end if;
 
   if node.parent_id is null then

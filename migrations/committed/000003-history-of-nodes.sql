@@ -1,5 +1,5 @@
---! Previous: sha1:7e01168f155c507aaaa4738a425f020023f80d43
---! Hash: sha1:1aa9ae048f905ae322fc86086586f9f6f7f54f23
+--! Previous: sha1:23d62a167c46d502e5875ddf967961f9d24882a1
+--! Hash: sha1:6093d9f882cd9874b24e833f3db0109c79e309e8
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

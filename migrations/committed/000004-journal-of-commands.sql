@@ -1,5 +1,5 @@
---! Previous: sha1:1aa9ae048f905ae322fc86086586f9f6f7f54f23
---! Hash: sha1:2f888d36863353d09dc68e3a58cc49c0053d2c5c
+--! Previous: sha1:6093d9f882cd9874b24e833f3db0109c79e309e8
+--! Hash: sha1:d634b16bd49288bbb33dc6fc425a741861f005b8
 --! Message: Journal of commands
 
 do $$
@@ -127,17 +127,17 @@ begin
       and (entry.idempotency_key is null
            or (entry.idempotency_key <> '' and octet_length(entry.command) + octet_length(entry.idempotency_key) <= 1024));
   end if;
-  if entry.parameters <> '{}' or coalesce(entry.result, entry.error) is not null then
+  if entry.parameters <> '{}' or entry.affected_node_ids <> '{}' or coalesce(entry.result, entry.error) is not null then
     sound := sound
       and filestore.is_small_json(entry.parameters, 1048576)
       and (entry.result is null or filestore.is_small_json(entry.result, 1048576))
       and (entry.error is null or filestore.is_small_json(entry.error, 1048576));
-  end if;
-  if entry.affected_node_ids <> '{}' then
-    sound := sound
-      and array_ndims(entry.affected_node_ids) = 1
-      and cardinality(entry.affected_node_ids) <= 100000
-      and array_position(entry.affected_node_ids, null) is null;
+    if entry.affected_node_ids <> '{}' then
+      sound := sound
+        and array_ndims(entry.affected_node_ids) = 1
+        and cardinality(entry.affected_node_ids) <= 100000
+        and array_position(entry.affected_node_ids, null) is null;
+    end if;
   end if;
   if sound and entry.command <> '' and octet_length(entry.command) <= 4096 then
     return true;
@@ -263,17 +263,20 @@ as $$
 declare
   moment timestamptz(3);
 begin
-  if tg_op = 'INSERT' then
+  if old.id is null then
+    -- An insert: there is no old row.
     if new.status not in ('queued', 'running') then
       raise exception 'journal entry "%" cannot be inserted as %', left(new.command, 40), new.status
         using errcode    = 'FS422',
               constraint = 'journal_entries_born_open_check',
               hint       = 'Insert it as queued or running, and finish it with filestore.finish_command.';
     end if;
-    new.created_at   := date_trunc('milliseconds', clock_timestamp());
-    new.started_at   := case new.status when 'running' then new.created_at end;
-    new.completed_at := null;
-    new.duration_ms  := null;
+    new.created_at := date_trunc('milliseconds', clock_timestamp());
+    new.started_at := case new.status when 'running' then new.created_at end;
+    if new.completed_at is not null or new.duration_ms is not null then
+      new.completed_at := null;
+      new.duration_ms  := null;
+    end if;
     return new;
   end if;
 

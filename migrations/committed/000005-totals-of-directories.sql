@@ -1,5 +1,5 @@
---! Previous: sha1:2f888d36863353d09dc68e3a58cc49c0053d2c5c
---! Hash: sha1:5013c6b08656d6b113ca5be2a3660bd41b75cbbb
+--! Previous: sha1:d634b16bd49288bbb33dc6fc425a741861f005b8
+--! Hash: sha1:4df955887136314696262789bb17e251ff2c8abf
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

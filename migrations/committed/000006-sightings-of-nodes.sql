@@ -1,5 +1,5 @@
---! Previous: sha1:5013c6b08656d6b113ca5be2a3660bd41b75cbbb
---! Hash: sha1:0313bb56aba9fd93cb878bd110ac660023429ded
+--! Previous: sha1:4df955887136314696262789bb17e251ff2c8abf
+--! Hash: sha1:fb3ba385cb0f98aa59adce7739fd2f91c40ccd8b
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

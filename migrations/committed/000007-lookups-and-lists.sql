@@ -1,5 +1,5 @@
---! Previous: sha1:0313bb56aba9fd93cb878bd110ac660023429ded
---! Hash: sha1:6dc1007ba0bf63aa780112342b2eff633b48f1c2
+--! Previous: sha1:fb3ba385cb0f98aa59adce7739fd2f91c40ccd8b
+--! Hash: sha1:db3892f597e5632667961d19cb17ea569ca132c7
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

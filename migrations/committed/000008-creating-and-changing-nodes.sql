@@ -1,5 +1,5 @@
---! Previous: sha1:6dc1007ba0bf63aa780112342b2eff633b48f1c2
---! Hash: sha1:aba8bc90330a8b5a19b1cdd696ead690921101a1
+--! Previous: sha1:db3892f597e5632667961d19cb17ea569ca132c7
+--! Hash: sha1:32d79bb44f3606c7b83824842aea48422b2d5f64
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:aba8bc90330a8b5a19b1cdd696ead690921101a1
---! Hash: sha1:0247549e2720eee79eb66540e8146486027337d4
+--! Previous: sha1:32d79bb44f3606c7b83824842aea48422b2d5f64
+--! Hash: sha1:d86882eb20edfcaf3f9857176f44a2aecaee2077
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -58,10 +58,10 @@ begin
     where n.id = delete_node.node_id;
   end if;
 
-  -- The usual node: a file, which holds no others. The lock is taken as below, at once in its full strength.
+  -- The usual node: a file, which holds no others. The lock is as strong as below from the start.
   update filestore.nodes n
   set state = 'deleted'
-  from (
+  where n.id = (
     select f.id
     from filestore.nodes f
     where f.id = delete_node.node_id
@@ -70,9 +70,8 @@ begin
       and f.parent_id is not null
       and f.directory_path is null
     for update
-  ) file
-  where n.id = file.id
-  returning n.* into node;
+  )
+  returning * into node;
   if found then
     return node;
   end if;

@@ -1,5 +1,5 @@
---! Previous: sha1:0247549e2720eee79eb66540e8146486027337d4
---! Hash: sha1:3e0c29e1561a8afc10f40c4772c0120f05b8c14c
+--! Previous: sha1:d86882eb20edfcaf3f9857176f44a2aecaee2077
+--! Hash: sha1:eb8f3500904d21d080eb84561d7972ac7075cf24
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:3e0c29e1561a8afc10f40c4772c0120f05b8c14c
---! Hash: sha1:7fef6bfa9163f76ad7ef63c6f6f881ad8e5fefce
+--! Previous: sha1:eb8f3500904d21d080eb84561d7972ac7075cf24
+--! Hash: sha1:83391b51cdeb6c93827a8e170d4a8a1796f6d4f5
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:7fef6bfa9163f76ad7ef63c6f6f881ad8e5fefce
---! Hash: sha1:96b29ccde484f96417e86f6eec909df78fcc6d7b
+--! Previous: sha1:83391b51cdeb6c93827a8e170d4a8a1796f6d4f5
+--! Hash: sha1:b2c8765d1149ba24937e7d40cbd6190e9b3be7da
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

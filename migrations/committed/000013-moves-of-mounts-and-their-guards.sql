@@ -1,5 +1,5 @@
---! Previous: sha1:96b29ccde484f96417e86f6eec909df78fcc6d7b
---! Hash: sha1:b3ef0eb7182d98e651ab3084538945d805f696dc
+--! Previous: sha1:b2c8765d1149ba24937e7d40cbd6190e9b3be7da
+--! Hash: sha1:dc513baf34a3fe55c385a984811d1ea2eb07a06f
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:b3ef0eb7182d98e651ab3084538945d805f696dc
---! Hash: sha1:87837c5f27df104ba87e94f011f06850838d25fa
+--! Previous: sha1:dc513baf34a3fe55c385a984811d1ea2eb07a06f
+--! Hash: sha1:cab3970c63f7fa12da943db29ae224b5f49789d7
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:87837c5f27df104ba87e94f011f06850838d25fa
---! Hash: sha1:42b7cdfe9168ee6941731988415c45baf87c4b34
+--! Previous: sha1:cab3970c63f7fa12da943db29ae224b5f49789d7
+--! Hash: sha1:1e78910b2c179881b9d18e07746726c0800d14a7
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
