@@ -155,6 +155,42 @@ describe('nothing deadlocks', () => {
   });
 });
 
+describe('delete_node of a file', () => {
+  const DELETE = 'select version, size_bytes, live from filestore.delete_node($1, $2)';
+  const WRITE = 'update filestore.nodes set size_bytes = 5 where id = $1';
+
+  test.each([
+    [
+      'deletes the new version',
+      null,
+      { ok: true, result: { rows: [{ version: 3, size_bytes: '5', live: false }] } },
+    ],
+    ['is refused if it expects the old version', 1, { ok: false, error: refusal('FS409', '"f"') }],
+  ])('waits for a write of it, and then %s', async (_, version, expected) => {
+    const { id } = await writers.create(mount.rootId, 'f');
+    await first.query('begin');
+    await first.query(WRITE, [id]);
+    const removal = await sendAndBlock(second, DELETE, [id, version]);
+    expect(removal.waits).toBe(true);
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject(expected);
+  });
+
+  test('does not deadlock with a writer that has already locked its key', async () => {
+    const { id } = await writers.create(mount.rootId, 'f');
+    await first.query('begin');
+    await first.query('select from filestore.nodes where id = $1 for key share', [id]);
+    const removal = await sendAndBlock(second, DELETE, [id, null]);
+    expect(removal.waits).toBe(true);
+    await first.query(WRITE, [id]);
+    await first.query('commit');
+    expect(await removal.outcome).toMatchObject({
+      ok: true,
+      result: { rows: [{ version: 3, live: false }] },
+    });
+  });
+});
+
 describe('delete_node of a tree', () => {
   test('waits for a create in it, and deletes the new node too', async () => {
     const [top, deep] = [await ensure('a'), await ensure('a/b/c')];

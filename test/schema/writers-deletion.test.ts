@@ -67,13 +67,15 @@ describe('delete_node', () => {
   test.each([false, true])(
     'refuses an unknown node, a deleted one, and another version than expected (recursive: %s)',
     async (recursive) => {
-      const node = await ensure('d');
       await expect(writers.remove(UNKNOWN, { recursive })).rejects.toMatchObject(refusal('FS404', UNKNOWN));
-      await expect(writers.remove(node.id, { recursive, version: 7 })).rejects.toMatchObject(
-        refusal('FS409', '"d"'),
-      );
-      await writers.remove(node.id, { recursive });
-      await expect(writers.remove(node.id, { recursive })).rejects.toMatchObject(refusal('FS404', '"d"'));
+      for (const node of [await ensure('d'), await writers.create(mount.rootId, 'f')]) {
+        const name = `"${node.name}"`;
+        await expect(writers.remove(node.id, { recursive, version: 7 })).rejects.toMatchObject(
+          refusal('FS409', name),
+        );
+        await writers.remove(node.id, { recursive });
+        await expect(writers.remove(node.id, { recursive })).rejects.toMatchObject(refusal('FS404', name));
+      }
     },
   );
 });
