@@ -18,8 +18,8 @@ const verify = (url = database().url) => command(['verify'], url);
 const BY_HAND: Readonly<Record<string, RegExp>> = {
   'alter table filestore.nodes add column owner_hint text':
     /^column filestore\.nodes\.owner_hint is not in the model: text$/,
-  'alter table filestore.journal_entries drop column principal':
-    /^column filestore\.journal_entries\.principal is missing: text collate "C"$/,
+  'alter table filestore.journal_entries drop column result':
+    /^column filestore\.journal_entries\.result is missing: jsonb$/,
   'drop index filestore.nodes_checksum_idx': /^index filestore\.nodes_checksum_idx is missing: USING btree/,
   'create index by_size on filestore.nodes (size_bytes)': /^index filestore\.by_size is not in the model: /,
   "update pg_index set indisvalid = false where indexrelid = 'filestore.nodes_metadata_idx'::regclass":

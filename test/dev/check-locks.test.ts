@@ -52,7 +52,7 @@ describe('a statement is reported if it affects an existing table', () => {
     ],
     [
       'the type of a column changes',
-      'alter table filestore.journal_entries alter column principal type bytea using principal::bytea',
+      'alter table filestore.journal_entries alter column result type text using result::text',
       { ...EXCLUSIVE, table: 'filestore.journal_entries', rewrites: true, scans: true },
     ],
     [

@@ -73,15 +73,15 @@ describe('tables without a history', () => {
 const CONFLICTS: readonly (readonly [string, string, ...string[]])[] = [
   [
     'a table of another shape',
-    'alter table filestore.journal_entries alter column request_id type varchar(40)',
-    'column filestore.journal_entries.request_id is character varying(40), should be text collate "C"',
+    'alter table filestore.journal_entries alter column duration_ms type integer',
+    'column filestore.journal_entries.duration_ms is integer, should be bigint',
   ],
   [
     'a table without a column and without a constraint',
-    `alter table filestore.journal_entries drop column principal;
+    `alter table filestore.journal_entries drop column result;
      alter table filestore.access_levels drop constraint access_levels_level_check`,
     `constraint filestore.access_levels.access_levels_level_check is missing: CHECK ((level = ANY (ARRAY['reader'::text, 'service'::text, 'operator'::text])))`,
-    'column filestore.journal_entries.principal is missing: text collate "C"',
+    'column filestore.journal_entries.result is missing: jsonb',
   ],
   [
     'a view instead of a table',
