@@ -1,5 +1,5 @@
 --! Previous: sha1:eb8f3500904d21d080eb84561d7972ac7075cf24
---! Hash: sha1:83391b51cdeb6c93827a8e170d4a8a1796f6d4f5
+--! Hash: sha1:cdad9eb07e60677e3f3ea7d6d33051f259110944
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (
@@ -371,7 +371,7 @@ comment on function filestore.check_backfill(text, text, text, integer, interval
 revoke all on function filestore.check_backfill(text, text, text, integer, interval) from public;
 --! EndIncluded functions/check_backfill.sql
 --! Included functions/fill_batch.sql
-create or replace function filestore.fill_batch(job_id bigint, key_name text, batch integer)
+create or replace function filestore.fill_batch(job_id bigint, key_name text, batch integer, end_key bigint)
 returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -405,6 +405,7 @@ begin
         select n.id, n.backend_mount_id
         from filestore.nodes n
         where n.id > job.last_key
+          and n.id <= end_key
         order by n.id
         limit batch
       ) p
@@ -419,7 +420,7 @@ begin
        select t.%1$I as backfill_key
        from filestore.%2$I t
        where t.%1$I > $1
-         and t.%1$I < coalesce($3, 9223372036854775807)
+         and t.%1$I <= $3
        order by t.%1$I
        limit $2
        for no key update
@@ -436,7 +437,7 @@ begin
      select (select max(p.backfill_key) from part p), (select count(*) from filled)',
     key_name, job.table_name, job.column_name, job.expression
   )
-  using job.last_key, batch, next_key
+  using job.last_key, batch, coalesce(next_key - 1, end_key)
   into found_key, changed;
   -- All nodes before the next batch may have been purged in the meantime.
   found_key := coalesce(found_key, next_key - 1);
@@ -453,10 +454,10 @@ begin
 end
 $$;
 
-comment on function filestore.fill_batch(bigint, text, integer) is
-  'Internal: Fills the next batch of a backfill in the current transaction, and returns whether there may be more. For filestore.backfill.';
+comment on function filestore.fill_batch(bigint, text, integer, bigint) is
+  'Internal: Fills the next batch of a backfill, up to a key, in the current transaction, and returns whether there may be more. For filestore.backfill.';
 
-revoke all on function filestore.fill_batch(bigint, text, integer) from public;
+revoke all on function filestore.fill_batch(bigint, text, integer, bigint) from public;
 --! EndIncluded functions/fill_batch.sql
 --! Included functions/backfill.sql
 create or replace procedure filestore.backfill(
@@ -472,10 +473,13 @@ as $$
 declare
   key_name pg_catalog.text;
   job      filestore.backfills;
+  -- Later rows belong to the services that create them, so that it ends while they do.
+  end_key  bigint;
   lagging  pg_catalog.text;
 begin
   set local search_path = pg_catalog, pg_temp;
   key_name := filestore.check_backfill(table_name, column_name, expression, batch, pause);
+  execute format('select coalesce(max(%I), 0) from filestore.%I', key_name, table_name) into end_key;
   select *
   into job
   from filestore.backfills b
@@ -499,7 +503,7 @@ begin
   commit;
   set local search_path = pg_catalog, pg_temp;
 
-  while filestore.fill_batch(job.id, key_name, batch) loop
+  while filestore.fill_batch(job.id, key_name, batch, end_key) loop
     commit;
     set local search_path = pg_catalog, pg_temp;
     select *
@@ -526,7 +530,7 @@ end
 $$;
 
 comment on procedure filestore.backfill(text, text, text, integer, interval, bigint) is
-  'Fills the nulls of a column with an expression over the row, in batches in order of the primary key, with a commit after each. It changes no version and writes no history. It pauses after each batch, and while a replica is more than max_lag_bytes behind. It can be stopped or killed at any moment: the same call continues where it stopped. filestore.backfills shows the progress. For the owner of the schema.';
+  'Fills the nulls of a column with an expression over the row, in batches in order of the primary key, with a commit after each. It changes no version and writes no history. It pauses after each batch, and while a replica is more than max_lag_bytes behind. It can be stopped or killed at any moment: the same call continues where it stopped. It leaves out rows that are inserted after the call. filestore.backfills shows the progress. For the owner of the schema.';
 
 revoke all on procedure filestore.backfill(text, text, text, integer, interval, bigint) from public;
 --! EndIncluded functions/backfill.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:83391b51cdeb6c93827a8e170d4a8a1796f6d4f5
---! Hash: sha1:b2c8765d1149ba24937e7d40cbd6190e9b3be7da
+--! Previous: sha1:cdad9eb07e60677e3f3ea7d6d33051f259110944
+--! Hash: sha1:3e10ea8b0d99d7f540ef5925b20fe3f545640c1a
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:b2c8765d1149ba24937e7d40cbd6190e9b3be7da
---! Hash: sha1:dc513baf34a3fe55c385a984811d1ea2eb07a06f
+--! Previous: sha1:3e10ea8b0d99d7f540ef5925b20fe3f545640c1a
+--! Hash: sha1:3bb29224ebf536e2c035208105187fd971daf933
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:dc513baf34a3fe55c385a984811d1ea2eb07a06f
---! Hash: sha1:cab3970c63f7fa12da943db29ae224b5f49789d7
+--! Previous: sha1:3bb29224ebf536e2c035208105187fd971daf933
+--! Hash: sha1:d7ab655b310cb08dbb3c85200a4b639771403b89
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:cab3970c63f7fa12da943db29ae224b5f49789d7
---! Hash: sha1:1e78910b2c179881b9d18e07746726c0800d14a7
+--! Previous: sha1:d7ab655b310cb08dbb3c85200a4b639771403b89
+--! Hash: sha1:4df4ba7ed952a53ae3b46b175763751e3ae3a603
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

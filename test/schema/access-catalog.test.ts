@@ -62,6 +62,7 @@ test('only the few functions that read columns from the catalog build SQL from t
   expect(await namesOf(`p.prosrc ~* '\\mexecute (format|statement)\\M'`)).toEqual([
     'apply_access',
     'attach_renewal',
+    'backfill',
     'cancel_step',
     'check_sequences',
     'copy_nodes',

@@ -61,6 +61,26 @@ describe('backfill', () => {
     expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
   });
 
+  test('ends although nodes are created all the time', async () => {
+    const service = await database().connect();
+    let isOver = false;
+    const creating = (async () => {
+      for (let number = 1; !isOver; number += 1) {
+        await createNode(service, mount, mount.rootId, `new ${number}`);
+      }
+    })();
+    await database()
+      .query("call filestore.backfill('nodes', 'shade', $1, 10, '20 ms')", [EXPRESSION])
+      .finally(() => {
+        isOver = true;
+      });
+    await creating;
+    expect(await jobs()).toMatchObject([{ finished_at: expect.any(Date) }]);
+    expect(
+      await database().query("select from filestore.nodes where shade is null and name like 'f%'"),
+    ).toEqual([]);
+  });
+
   test('that is killed halfway continues where it stopped', async () => {
     const before = await others();
     const [holder, filler] = [await database().connect(), await database().connect()];
@@ -123,7 +143,9 @@ describe('backfill', () => {
         [EXPRESSION],
       );
       await client.query('begin');
-      await client.query("select filestore.fill_batch(max(id), 'id', 10) from filestore.backfills");
+      await client.query(
+        "select filestore.fill_batch(max(id), 'id', 10, 9223372036854775807) from filestore.backfills",
+      );
       const after = await one(
         client,
         `update filestore.nodes set ${change} where name = 'f90' returning version`,
@@ -192,7 +214,7 @@ describe('a service', () => {
   test('can call neither a backfill nor its parts, and cannot write its progress', async () => {
     for (const statement of [
       "call filestore.backfill('nodes', 'shade', '1')",
-      "select filestore.fill_batch(1, 'id', 10)",
+      "select filestore.fill_batch(1, 'id', 10, 1)",
       "insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'shade', '1')",
       'update filestore.backfills set transaction_id = pg_current_xact_id()',
     ])

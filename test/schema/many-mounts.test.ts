@@ -123,7 +123,7 @@ async function startBackfill(): Promise<string> {
   const [job] = await database().query<{ id: string }>(
     "insert into filestore.backfills (table_name, column_name, expression) values ('nodes', 'storage_class', 'name') returning id",
   );
-  return `fill_batch(${job?.id}, 'id', 10000)`;
+  return `fill_batch(${job?.id}, 'id', 10000, 9223372036854775807)`;
 }
 
 async function expectFilled(rows: number): Promise<void> {
