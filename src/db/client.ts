@@ -57,8 +57,8 @@ export async function withConnection<T>(work: (client: PoolClient) => Promise<T>
 }
 
 /**
- * Runs `work` with a client that refuses statements afterwards. A branch of the callback that still runs would write
- * into the transaction of the next user of the connection.
+ * Runs `work` with a client that refuses statements afterwards. A branch of the callback that still runs
+ * would write into the transaction of the next user of the connection.
  */
 export async function lend<T>(client: PoolClient, work: (client: PoolClient) => Promise<T>): Promise<T> {
   let isOver = false;

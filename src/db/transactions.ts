@@ -28,8 +28,8 @@ const IN_ABORTED_TRANSACTION = '25P02';
  * @example
  * const node = await withTransaction((client) => moveNode(client, { nodeId, newName: 'b' }), { retries: 3 });
  * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` caught an error of the server and returned;
- * `cause` is that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then, and for a
- * statement that is sent after `work` has ended.
+ * `cause` is that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then, and
+ * for a statement that is sent after `work` has ended.
  * @throws {SettingsError} when `retries` is not a whole number from 0.
  */
 export async function withTransaction<T>(

@@ -16,7 +16,8 @@ const ADVICE: Readonly<Record<string, string>> = {
   '25006': 'The server is read-only. If it is a standby, migrate its primary.',
   '25P04': 'The migration took longer than its own transaction_timeout. Remove or raise it; a run sets none.',
   '2BP01': paragraph(
-    'Another object uses what the migration drops or changes, such as a view, or a temporary view or table (pg_temp_…).',
+    'Another object uses what the migration drops or changes, such as a view of a report,',
+    'or a temporary view or table (pg_temp_…).',
     'Drop that object, or end the session that has the temporary one. Then run this again.',
   ),
   '40P01': 'It was in a deadlock with another transaction. Run this again.',

@@ -149,7 +149,8 @@ function readUrl(variable: string, text: string): { readonly url: URL; readonly 
   if (/[&;][^=]*=/.test(path)) {
     refuse(
       variable,
-      `${variable} has a parameter that does not begin with "?". Write "?" before the first parameter and "&" between them;`,
+      `${variable} has a parameter that does not begin with "?".`,
+      'Write "?" before the first parameter and "&" between parameters;',
       'in the name of the database, write "&" as %26 and ";" as %3B.',
     );
   }

@@ -28,7 +28,7 @@ export interface SqlParameter {
   readonly required?: true;
   /** It takes JSON, or an array of JSON values. */
   readonly json?: 'value' | 'array';
-  /** It takes a string, or an array of values. Otherwise it takes one value of another type, or {@link json}. */
+  /** It takes a string, or an array. Otherwise it takes one value of another type, or {@link json}. */
   readonly takes?: 'text' | 'list';
 }
 
@@ -129,33 +129,37 @@ function refuseMissing({ name, parameters }: SqlFunction, given: readonly SqlPar
   }
 }
 
-/** pg would send an array of JSON as one of Postgres, and a string of JSON without quotes. Null stays SQL's null. */
+/**
+ * pg would send an array of JSON as one of Postgres, and a string of JSON without quotes. Null stays SQL's
+ * null.
+ */
 function toSqlValue({ name }: SqlFunction, parameter: SqlParameter, value: unknown): unknown {
   if (value === null) return value;
-  const problem =
-    problemOfType(parameter, value) ?? (parameter.json === undefined ? problemOf(value) : undefined);
+  const { json } = parameter;
+  const problem = problemOfType(parameter, value) ?? (json === undefined ? problemOf(value) : undefined);
   if (problem !== undefined) {
     throw new RangeError(`filestore.${name} got ${problem.replace('…', parameter.name)}`);
   }
-  if (parameter.json === 'value') return toJson(value);
-  if (parameter.json === 'array') return (value as readonly unknown[]).map(toJson);
+  if (json === 'value') return toJson(name, parameter, value);
+  if (json === 'array') return (value as readonly unknown[]).map((item) => toJson(name, parameter, item));
   return Array.isArray(value) ? value.map(toText) : toText(value);
+}
 
-  function toJson(item: unknown): string {
-    let text: string | undefined;
-    let cause: unknown;
-    try {
-      text = JSON.stringify(item);
-    } catch (error) {
-      cause = error;
-    }
-    if (text !== undefined) return text;
-    const why = cause instanceof Error ? ` (${cause.message})` : '';
-    throw new RangeError(
-      `filestore.${name} got a value for ${parameter.name} that is not JSON${why}. Pass strings, numbers, booleans, null, arrays and plain objects.`,
-      { cause },
-    );
+function toJson(name: string, parameter: SqlParameter, value: unknown): string {
+  let text: string | undefined;
+  let cause: unknown;
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    cause = error;
   }
+  if (text !== undefined) return text;
+  const why = cause instanceof Error ? ` (${cause.message})` : '';
+  const remedy = 'Pass strings, numbers, booleans, null, arrays and plain objects.';
+  throw new RangeError(
+    `filestore.${name} got a value for ${parameter.name} that is not JSON${why}. ${remedy}`,
+    { cause },
+  );
 }
 
 /** In UTC. pg would write the local time with an offset of whole minutes, but old offsets have seconds. */
@@ -163,13 +167,12 @@ function toText(value: unknown): unknown {
   return isDate(value) ? value.toISOString() : value;
 }
 
-/** Why a value is not of the parameter's type. pg would send an array as the text `{"a","b"}`, and true as `true`. */
+/** Why a value is not of the parameter's type. pg would send an array as the text `{"a","b"}`. */
 function problemOfType({ json, takes }: SqlParameter, value: unknown): string | undefined {
   const isList = takes === 'list' || json === 'array';
   if (json !== 'value' && Array.isArray(value) !== isList) {
-    return isList
-      ? 'no array for …. Pass an array.'
-      : 'an array for …. Pass one value. A repeated parameter of a URL becomes an array in many frameworks.';
+    if (isList) return 'no array for …. Pass an array.';
+    return 'an array for …. Pass one value. Many frameworks make an array of a repeated parameter of a URL.';
   }
   if (takes !== 'text' || typeof value === 'string' || typeof value === 'object') return undefined;
   return `a value of type ${typeof value} for …. Pass a string.`;

@@ -79,7 +79,7 @@ test.each([
 
 test.each<[string, string, () => Promise<unknown>]>([
   [
-    'an array for name. Pass one value. A repeated parameter of a URL becomes an array in many frameworks.',
+    'an array for name. Pass one value. Many frameworks make an array of a repeated parameter of a URL.',
     'create_node',
     () => createNode(client, { parentId: '1', name: wrong(['a', 'b']) }),
   ],
