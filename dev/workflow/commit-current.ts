@@ -48,7 +48,7 @@ export type CommitResult =
  * @throws {FilestoreError | ConnectionLostError | LockNotAcquiredError | MigrationsInvalidError | RunAbortedError}
  */
 export async function commitCurrent(context: WorkflowContext, options: CommitOptions): Promise<CommitResult> {
-  refuseToErase(context.databases, 'shadow', options.yesErase);
+  await refuseToErase(context.databases, 'shadow', options.yesErase);
   return withChangeLock(context, () => commitAlone(context, options));
 }
 

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { FilestoreError, type ServerProcess, SettingsError } from '../../src/errors.ts';
+import { codeOf } from '../../src/cause-codes.ts';
+import { FilestoreError, hasCode, type ServerProcess, SettingsError } from '../../src/errors.ts';
 import type { DatabaseKind } from '../../src/graphile/protocol.ts';
 import { describeProcess } from '../../src/session/lock-holder.ts';
 import { withSession } from '../../src/session/session.ts';
@@ -7,6 +8,9 @@ import { databaseOf, describeConnection } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
 import { capitalized } from '../../src/text.ts';
 import { hostOf, VARIABLES, type WorkflowDatabases } from './databases.ts';
+
+/** A database that a command erases. */
+type ErasedKind = Exclude<DatabaseKind, 'root'>;
 
 /** Commands that have just ended need a moment to disconnect. */
 const PATIENCE_MS = 5_000;
@@ -19,15 +23,21 @@ export function isLocal(connection: ConnectionSettings): boolean {
 }
 
 /**
- * Refuses to erase a database on another machine, unless its name was given.
+ * Refuses to erase a database on another machine, unless its name was given, and one that the root connection does not
+ * lead to.
  * @param allowed The name of the database that may be erased, if one was given.
  * @throws {SettingsError} that says what to write.
  */
-export function refuseToErase(
+export async function refuseToErase(
   databases: WorkflowDatabases,
-  kind: Exclude<DatabaseKind, 'root'>,
+  kind: ErasedKind,
   allowed: string | undefined,
-): void {
+): Promise<void> {
+  refuseUnnamed(databases, kind, allowed);
+  await refuseOtherServer(databases, kind);
+}
+
+function refuseUnnamed(databases: WorkflowDatabases, kind: ErasedKind, allowed: string | undefined): void {
   const connection = databases[kind];
   const what = `${describeConnection(connection)} (${VARIABLES[kind]})`;
   if (allowed !== undefined && allowed !== connection.database) {
@@ -43,6 +53,37 @@ export function refuseToErase(
     VARIABLES[kind],
     `${capitalized(what)} is not on this machine, and would be erased. Nothing was changed. To erase it, add: --yes-erase ${connection.database}`,
   );
+}
+
+/** graphile-migrate drops a database by its name over the root connection: on another server, that is another database. */
+async function refuseOtherServer(databases: WorkflowDatabases, kind: ErasedKind): Promise<void> {
+  const { [kind]: connection, root } = databases;
+  const rootServer = await serverOf(root);
+  const server = await serverOf(connection).catch((error: unknown) => {
+    if (!isMissingDatabase(error)) throw error;
+    return serverOf({ ...connection, database: root.database });
+  });
+  if (server === rootServer) return;
+  throw new SettingsError(
+    VARIABLES.root,
+    `${VARIABLES[kind]} and ${VARIABLES.root} lead to two servers: ${describeConnection(connection)}, and ${describeConnection(root)}. The database of that name on the second one would be erased. Nothing was changed. Correct one of the URLs.`,
+  );
+}
+
+/** What identifies a running server, whatever its address. A copy of its files has another start. */
+async function serverOf(connection: ConnectionSettings): Promise<string | undefined> {
+  return withSession(databaseOf(connection), async (session) => {
+    const { rows } = await session.query<{ server: string }>(
+      `select pg_catalog.concat_ws(' ', s.system_identifier, extract(epoch from pg_catalog.pg_postmaster_start_time())) as server
+       from pg_catalog.pg_control_system() s`,
+    );
+    return rows[0]?.server;
+  });
+}
+
+/** Whether a connection failed only because its database does not exist. */
+export function isMissingDatabase(error: unknown): boolean {
+  return hasCode(error, 'CONNECTION_FAILED') && codeOf(error.cause) === '3D000';
 }
 
 /**

@@ -1,11 +1,9 @@
-import { codeOf } from '../../src/cause-codes.ts';
-import { hasCode } from '../../src/errors.ts';
 import { MIGRATIONS_FOLDER } from '../../src/package-root.ts';
 import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import { readMigrations } from './committed-folder.ts';
 import type { WorkflowContext } from './databases.ts';
-import { refuseToErase, untilUnused } from './erase.ts';
+import { isMissingDatabase, refuseToErase, untilUnused } from './erase.ts';
 import { explainFailure, type SqlFailure } from './explain-failure.ts';
 import { runCommand, withChangeLock, withGraphile } from './run-command.ts';
 
@@ -22,12 +20,12 @@ export type ResetResult =
 
 /**
  * Erases the development database and recreates it from the committed migrations. It does not apply current.sql.
- * @throws {SettingsError} when it is on another machine and was not named.
+ * @throws {SettingsError} when it is on another machine and was not named, or on another server than the root database.
  * @throws {FilestoreError} `SCHEMA_CHANGE_REFUSED` when it has connections.
  * @throws {FilestoreError | MigrationsInvalidError | LockNotAcquiredError | RunAbortedError}
  */
 export async function resetDatabase(context: WorkflowContext, options: ResetOptions): Promise<ResetResult> {
-  refuseToErase(context.databases, 'main', options.yesErase);
+  await refuseToErase(context.databases, 'main', options.yesErase);
   return withChangeLock(context, () => resetAlone(context, options));
 }
 
@@ -59,11 +57,7 @@ async function sizeOf({ databases }: WorkflowContext): Promise<string | null> {
       return rows[0]?.size ?? null;
     });
   } catch (error) {
-    if (hasCode(error, 'CONNECTION_FAILED') && isMissingDatabase(error.cause)) return null;
+    if (isMissingDatabase(error)) return null;
     throw error;
   }
-}
-
-function isMissingDatabase(cause: unknown): boolean {
-  return codeOf(cause) === '3D000';
 }
