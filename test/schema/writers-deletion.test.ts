@@ -150,11 +150,11 @@ describe('delete_batch', () => {
     }
   });
 
-  test('deletes nothing for the root', async () => {
+  test('refuses the root, and deletes nothing', async () => {
     await ensure('a');
-    expect(await one(database(), 'select filestore.delete_batch($1) as deleted', [mount.rootId])).toEqual({
-      deleted: 0,
-    });
+    await expect(database().query('select filestore.delete_batch($1)', [mount.rootId])).rejects.toMatchObject(
+      { ...refusal('FS422', mount.rootId), constraint: 'nodes_root_check' },
+    );
     expect(await live()).toEqual(['a']);
   });
 
