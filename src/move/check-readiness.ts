@@ -67,7 +67,13 @@ const ON_SOURCE = `${OWNER}
   union all select ${MAY_REPLICATE}, 'the role may create the slot of the move',
     format('alter role %I replication', current_user) from pg_roles r where r.rolname = current_user`;
 
-const onTarget = (hasPassword: boolean) => `${OWNER}
+/**
+ * Without its password being asked for, a subscription of a role that is no superuser fails. pg_hba.conf decides that by
+ * address, so this process cannot know it for the target.
+ */
+const UNASKED = ', if the source asks it for one: it did not ask this command (trust in pg_hba.conf)';
+
+const onTarget = (hasPassword: boolean, isAsked: boolean) => `${OWNER}
   union all ${MAY_CREATE}
   union all select r.rolsuper or case when current_setting('server_version_num')::integer >= 160000
       then ${isMemberOf('pg_create_subscription')}
@@ -78,7 +84,8 @@ const onTarget = (hasPassword: boolean) => `${OWNER}
       else 'before PostgreSQL 16, only a superuser or the administrator of a managed server may: '
         || 'connect as one' end
   from pg_roles r where r.rolname = current_user
-  union all select r.rolsuper or ${hasPassword}, 'the target reads the source with a password',
+  union all select r.rolsuper or ${hasPassword},
+    'the target reads the source with a password' || case when r.rolsuper then '' else '${isAsked ? '' : UNASKED}' end,
     'only a superuser may create a subscription without one: add it to the URL of --from'
   from pg_roles r where r.rolname = current_user
   union all select current_setting('max_logical_replication_workers')::integer >= 3,
@@ -101,10 +108,11 @@ export async function checkReadiness(
   reader: ConnectionSettings,
 ): Promise<ReadinessReport> {
   const states = { source: await source.state(mountKey), target: await target.state(mountKey) };
+  const { askedPassword, checks: ofReader } = await askAsReader(reader);
   const checks = [
     ...(await ask(source, 'source', ON_SOURCE)),
-    ...(await askAsReader(reader)),
-    ...(await ask(target, 'target', onTarget(passwordOf(reader) !== undefined))),
+    ...ofReader,
+    ...(await ask(target, 'target', onTarget(passwordOf(reader) !== undefined, askedPassword))),
     check(
       'target',
       states.source.number !== states.target.number,
@@ -147,10 +155,10 @@ async function ask(side: Side, server: ReadinessCheck['server'], statement: stri
   return (await side.rows<Row>(statement)).map(({ ok, need, remedy }) => check(server, ok, need, remedy));
 }
 
-async function askAsReader(reader: ConnectionSettings): Promise<readonly ReadinessCheck[]> {
+async function askAsReader(reader: ConnectionSettings) {
   const side = await openSide(reader);
   try {
-    return await ask(side, 'source', AS_READER);
+    return { askedPassword: side.askedPassword, checks: await ask(side, 'source', AS_READER) };
   } finally {
     await side.close();
   }

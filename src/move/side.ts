@@ -66,6 +66,8 @@ export interface SideState {
 /** One server of a move, and a connection to it. */
 export interface Side {
   readonly where: string;
+  /** Whether the server asked this process for a password. */
+  readonly askedPassword: boolean;
   /** Runs a statement and returns its first value. */
   ask<T>(statement: string): Promise<T>;
   rows<Row extends pg.QueryResultRow>(statement: string): Promise<readonly Row[]>;
@@ -98,6 +100,7 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
   const [own] = await rows<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
   return {
     where: database.where,
+    askedPassword: session.askedPassword,
     rows,
     async ask<T>(statement: string) {
       const [row] = await rows(statement);

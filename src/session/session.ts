@@ -13,6 +13,13 @@ const STOP_MS = 2_000;
 /** Time limit for closing a connection cleanly. */
 const CLOSE_MS = 1_000;
 
+/** pg's events of the messages by which a server asks for one. */
+const PASSWORD_REQUESTS = [
+  'authenticationCleartextPassword',
+  'authenticationMD5Password',
+  'authenticationSASL',
+] as const;
+
 /** Anything that runs a statement the way pg does. */
 export interface Queryable {
   query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string): Promise<pg.QueryResult<Row>>;
@@ -41,6 +48,8 @@ export interface Session extends Queryable {
   readonly database: Database;
   /** Process id that was sent at the connection; a pooler makes one up. */
   readonly announcedPid: number;
+  /** Whether the server asked for a password. */
+  readonly askedPassword: boolean;
   /** Tests whether the server still answers. */
   isAlive(): Promise<boolean>;
   /**
@@ -92,6 +101,12 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
   const client = new pg.Client({ ...copyOf(database.config), types: ROW_TYPES });
   // pg.defaults.binary would return values that have no parser.
   Object.assign(client, { binary: false });
+  let askedPassword = false;
+  for (const request of PASSWORD_REQUESTS) {
+    client.connection.once(request, () => {
+      askedPassword = true;
+    });
+  }
   let lost: unknown;
   // Without this listener, a lost connection would also end the process. Its first error says why.
   client.on('error', (error) => {
@@ -134,6 +149,7 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
   return {
     database,
     announcedPid: processIdOf(client),
+    askedPassword,
     query,
     async isAlive() {
       const answer = query('select').then(() => true);

@@ -1,9 +1,16 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { runCli } from '../support/command-line/command-line.ts';
+import { until } from '../support/until.ts';
 import { commandMoves } from './command-moves.ts';
-import { type NumberedServer, startTwoServers, type TwoServers, withClient } from './two-servers.ts';
+import {
+  type NumberedServer,
+  type ServerName,
+  startTwoServers,
+  type TwoServers,
+  withClient,
+} from './two-servers.ts';
 
 let servers: TwoServers;
 beforeAll(async () => {
@@ -68,6 +75,9 @@ describe('a move that cannot begin', () => {
 });
 
 describe('a dry run', () => {
+  const asSuperuser = (server: ServerName, text: string) =>
+    withClient(servers[server].superuserUrl, async (client) => (await client.query(text)).rows);
+
   test('fails for a mount that does not exist', async () => {
     const result = await move('no-such-mount', '--dry-run');
     expect(result).toMatchObject({ exitCode: 1 });
@@ -143,6 +153,25 @@ describe('a dry run', () => {
     await on('source', 'grant rds_replication to managed_source');
     const result = await dryRun('managed-source', { FILESTORE_DATABASE_URL });
     expect(result, result.output).toMatchObject({ exitCode: 0 });
+  }, 60_000);
+
+  test('says that a source with trust did not ask for the password that the target needs', async () => {
+    await fill('trusted');
+    const TARGET_URL = await createMember(servers.target, 'subscribes');
+    const [hba] = await asSuperuser('source', "select current_setting('hba_file') as file");
+    const rules = readFileSync(hba?.file, 'utf8');
+    const need = 'target: the target reads the source with a password';
+    expect((await dryRun('trusted', { TARGET_URL })).stdout).toContain(`${need}\n`);
+    try {
+      writeFileSync(hba?.file, `host all all all trust\n${rules}`);
+      await asSuperuser('source', 'select pg_reload_conf()');
+      const isTrusting = async () =>
+        (await dryRun('trusted', { TARGET_URL })).stdout.includes(`${need}, if the source asks it for one`);
+      await until(isTrusting);
+    } finally {
+      writeFileSync(hba?.file, rules);
+      await asSuperuser('source', 'select pg_reload_conf()');
+    }
   }, 60_000);
 
   test('takes the administrator of a managed server for a role that may subscribe', async ({ skip }) => {
