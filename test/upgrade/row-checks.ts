@@ -55,7 +55,7 @@ export async function findChanged(
   for (const digest of before) {
     const now = await readDigest(client, mount, digest.of, digest.columns);
     if (now.rows === digest.rows && now.checksum === digest.checksum) continue;
-    faults.push(`the upgrade changed rows of ${digest.of}: ${digest.rows} before, ${now.rows} after`);
+    faults.push(`the upgrade changed values of ${digest.of} (${digest.rows} rows before, ${now.rows} after)`);
   }
   return faults;
 }
