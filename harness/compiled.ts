@@ -9,7 +9,16 @@ import { PACKAGE_ROOT } from '../src/package-root.ts';
 const VARIABLE = 'FILESTORE_TEST_COMPILED';
 
 /** The files of the package besides its code. */
-const FILES = ['migrations', 'schema', 'src/sql', '.gmrc', '.squawk.toml', 'README.md', 'package.json'];
+const FILES = [
+  'migrations',
+  'schema',
+  'src/sql',
+  '.gmrc',
+  '.squawk.toml',
+  'README.md',
+  'CHANGELOG.md',
+  'package.json',
+];
 
 /**
  * Compiles the package once per run of the tests. They start hundreds of processes, and JavaScript starts in a third of

@@ -42,7 +42,17 @@ export interface CopyOptions {
   readonly sources?: boolean;
 }
 
-const COPIED = ['src', 'dev', 'migrations', 'schema', '.gmrc', '.squawk.toml', 'README.md', 'package.json'];
+const COPIED = [
+  'src',
+  'dev',
+  'migrations',
+  'schema',
+  '.gmrc',
+  '.squawk.toml',
+  'README.md',
+  'CHANGELOG.md',
+  'package.json',
+];
 const COMPILED = ['src', 'dev'];
 const COMPILED_FROM = ['examples', 'tsconfig.json', 'tsconfig.build.json'];
 

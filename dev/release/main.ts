@@ -3,10 +3,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
-import { addRelease, RELEASES, readReleases } from '../sources/releases.ts';
-import { releaseEntries, unreleasedEntries } from './changelog.ts';
+import { CHANGELOG as CHANGELOG_FILE, releaseEntries, unreleasedEntries } from '../sources/changelog.ts';
+import { nextRelease, RELEASES, readReleases } from '../sources/releases.ts';
 
-const CHANGELOG = join(PACKAGE_ROOT, 'CHANGELOG.md');
+const CHANGELOG = join(PACKAGE_ROOT, CHANGELOG_FILE);
 /** Releases are tagged on this branch. */
 const BRANCH = 'main';
 
@@ -30,10 +30,12 @@ const STEPS: Readonly<Record<string, () => void | Promise<void>>> = {
     const { version } = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'));
     const date = new Date().toISOString().slice(0, 10);
     const committed = await readCommittedMigrations(MIGRATIONS_FOLDER);
-    const releases = addRelease(await readReleases(PACKAGE_ROOT), { version, date }, committed);
+    const releases = await readReleases(PACKAGE_ROOT);
+    const names = committed.map(({ filename }) => filename);
+    const release = await nextRelease(PACKAGE_ROOT, releases, { version, date }, names);
     const record = join(PACKAGE_ROOT, RELEASES);
-    writeFileSync(record, `${JSON.stringify(releases, null, 2)}\n`);
-    writeFileSync(CHANGELOG, releaseEntries(readFileSync(CHANGELOG, 'utf8'), version, date));
+    writeFileSync(record, `${JSON.stringify([...releases, release], null, 2)}\n`);
+    writeFileSync(CHANGELOG, releaseEntries(readFileSync(CHANGELOG, 'utf8'), release));
     git('add', record, CHANGELOG);
   },
 };

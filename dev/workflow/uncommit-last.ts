@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FilestoreError } from '../../src/errors.ts';
@@ -8,7 +9,7 @@ import { MIGRATIONS_FOLDER, PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withSession } from '../../src/session/session.ts';
 import { databaseOf } from '../../src/settings/database.ts';
 import type { ConnectionSettings } from '../../src/settings/settings.ts';
-import { readReleases, releasedMigrations } from '../sources/releases.ts';
+import { digestOfFile, readReleases, releasedMigrations } from '../sources/releases.ts';
 import { currentFile, isBlank, readCurrent } from './current-sql.ts';
 import type { WorkflowContext } from './databases.ts';
 import { withChangeLock } from './run-command.ts';
@@ -37,12 +38,7 @@ async function uncommitAlone({ databases }: WorkflowContext, requested: string |
       `${filename} cannot be moved back, because migrations/current.sql has another change. Commit or remove that change first.`,
     );
   }
-  const released = releasedMigrations(await readReleases(PACKAGE_ROOT)).find(({ name }) => name === filename);
-  if (released !== undefined) {
-    throw refusal(
-      `${filename} cannot be moved back, because databases have it since release ${released.version}. Write the change as a new migration.`,
-    );
-  }
+  await refuseReleased(filename);
   const path = join(MIGRATIONS_FOLDER, 'committed', filename);
   const text = textOfCurrent(await readFile(path, 'utf8'));
   await removeFromHistory(databases.main, hash);
@@ -50,6 +46,24 @@ async function uncommitAlone({ databases }: WorkflowContext, requested: string |
   await writeFile(currentFile(MIGRATIONS_FOLDER), text);
   await rm(path);
   return filename;
+}
+
+/** Refuses a file with the name or the bytes of a released one, and any file that may be a missing one, edited. */
+async function refuseReleased(filename: string): Promise<void> {
+  const released = releasedMigrations(await readReleases(PACKAGE_ROOT));
+  const digest = await digestOfFile(PACKAGE_ROOT, filename);
+  const same = released.find((migration) => migration.name === filename || migration.digest === digest);
+  if (same !== undefined) {
+    throw refusal(
+      `${filename} cannot be moved back, because databases have it since release ${same.version}. Write the change as a new migration.`,
+    );
+  }
+  const missing = released.find(({ name }) => !existsSync(join(MIGRATIONS_FOLDER, 'committed', name)));
+  if (missing !== undefined) {
+    throw refusal(
+      `${filename} cannot be moved back while ${missing.name} of release ${missing.version} is missing. Restore that file from version control.`,
+    );
+  }
 }
 
 function chooseLast(migrations: readonly CommittedMigration[], requested: string | undefined) {

@@ -1,27 +1,17 @@
 import { cpSync, mkdirSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { chain } from '../../dev/check/gates/chain.ts';
 import { currentEmpty } from '../../dev/check/gates/current-empty.ts';
 import { fixtureTexts } from '../../dev/check/gates/fixture-texts.ts';
-import { released } from '../../dev/check/gates/released.ts';
-import { addRelease, RELEASES } from '../../dev/sources/releases.ts';
 import { COMMITTED, isSource } from '../../dev/sources/sources.ts';
-import { readCommittedMigrations } from '../../src/graphile/committed-migrations.ts';
 import {
   committedMigrations,
-  lastCommitted,
   migrationNumber,
   numberAfterLast,
 } from '../support/packages/committed-files.ts';
-import {
-  linesOf,
-  PASSED,
-  packageToSpoil,
-  problemsOf,
-  type SpoiledPackage,
-} from '../support/packages/spoiled-package.ts';
+import { linesOf, PASSED, packageToSpoil, problemsOf } from '../support/packages/spoiled-package.ts';
 
 const spoil = packageToSpoil();
 const last = `migrations/committed/${committedMigrations().at(-1)}`;
@@ -74,78 +64,6 @@ describe('the chain', () => {
         (name) => `${COMMITTED}/${name}:null has a name that no migration can have, so no database gets it`,
       ),
     );
-  });
-});
-
-describe('the releases', () => {
-  /** A package whose migrations are all released. */
-  const release = async () => {
-    const copy = spoil();
-    const committed = await readCommittedMigrations(join(copy.folder, 'migrations'));
-    const record = addRelease([], { version: '1.0.0', date: '2026-12-01' }, committed);
-    copy.write(RELEASES, JSON.stringify(record));
-    copy.write('package.json', '{"version": "1.0.0"}');
-    return copy;
-  };
-  const evaluate = async (copy: SpoiledPackage) => released.evaluate(await copy.sources());
-  const [first = ''] = committedMigrations();
-  const pathOf = (name: string) => `${COMMITTED}/${name}`;
-
-  test('allow new migrations', async () => {
-    const copy = await release();
-    copy.addMigration('more', 'select 1;');
-    expect(await evaluate(copy)).toEqual(PASSED);
-  });
-
-  test.each<[string, (copy: SpoiledPackage) => void, string]>([
-    [
-      'a changed migration, even with valid hashes',
-      (copy) => copy.rewriteMigration(basename(last), 'select 2;'),
-      `${last}:2 or a file before it was changed since 1.0.0`,
-    ],
-    [
-      'a changed migration with the released hash in its SQL',
-      (copy) =>
-        copy.rewriteMigration(basename(last), `--! Hash: ${lastCommitted(copy.folder).hash}\nselect 2;`),
-      `${last}:2 or a file before it was changed since 1.0.0`,
-    ],
-    [
-      'a missing one',
-      (copy) => rmSync(join(copy.folder, last)),
-      `${last}:null was removed or renamed since 1.0.0`,
-    ],
-    [
-      'a renamed one, which has the same hash',
-      (copy) => renameSync(join(copy.folder, last), join(copy.folder, last.replace('.sql', '-better.sql'))),
-      `${last}:null was removed or renamed since 1.0.0`,
-    ],
-    [
-      'one that is added before',
-      (copy) => copy.write(pathOf(first.replace('.sql', '-more.sql')), 'select 1;'),
-      `${pathOf(first.replace('.sql', '-more.sql'))}:null was added before ${first} of 1.0.0`,
-    ],
-  ])('refuse %s', async (_, cheat, problem) => {
-    const copy = await release();
-    cheat(copy);
-    expect(await linesOf(evaluate(copy))).toEqual([`${problem}, but databases have the released files`]);
-  });
-
-  test('refuse a record that does not end with the version of package.json', async () => {
-    const copy = await release();
-    copy.write(RELEASES, '[]');
-    expect(await linesOf(evaluate(copy))).toEqual([
-      `${RELEASES}:null ends with 0.0.0, but package.json has version 1.0.0`,
-    ]);
-  });
-
-  test('of a package that has none are reported as not run', async () => {
-    const copy = spoil();
-    copy.write(RELEASES, '[]');
-    copy.write('package.json', '{"version": "0.0.0"}');
-    expect(await evaluate(copy)).toMatchObject({
-      state: 'not run',
-      reason: expect.stringContaining(RELEASES),
-    });
   });
 });
 

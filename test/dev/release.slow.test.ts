@@ -9,7 +9,7 @@ import { committedMigrations } from '../support/packages/committed-files.ts';
 const documented = readFileSync(join(PACKAGE_ROOT, 'CONTRIBUTING.md'), 'utf8');
 /** The command of CONTRIBUTING.md that makes a release. */
 const RELEASE = /^npm version minor -m "Release %s"$/m;
-const VERSION = '0.9.0';
+const VERSION = '0.1.0';
 
 let checkout: Checkout;
 beforeEach(async () => {
@@ -18,8 +18,8 @@ beforeEach(async () => {
   write('.ci/run', '#!/bin/sh\necho "All lanes passed."\n');
   write('CHANGELOG.md', '# Changelog\n\n## [Unreleased]\n\n### Added\n\n- A first entry.\n');
   const manifest = JSON.parse(read('package.json'));
-  write('package.json', `${JSON.stringify({ ...manifest, version: '0.8.7' }, null, 2)}\n`);
-  write('migrations/releases.json', '[{"version": "0.8.7", "date": "2026-01-31", "migrations": {}}]');
+  write('package.json', `${JSON.stringify({ ...manifest, version: '0.0.0' }, null, 2)}\n`);
+  write('migrations/releases.json', '[]');
   await checkout.record('Before the release');
   await git('branch', '--move', 'main');
 });
@@ -57,7 +57,7 @@ describe('a release', () => {
     );
     expect(read('CHANGELOG.md')).toMatch(
       new RegExp(
-        `^# Changelog\n\n## \\[Unreleased\\]\n\n## \\[${VERSION}\\] - \\d{4}-\\d\\d-\\d\\d\n\n### Added\n\n- A first entry.\n$`,
+        `^# Changelog\n\n## \\[Unreleased\\]\n\n## \\[${VERSION}\\] - \\d{4}-\\d\\d-\\d\\d\n\nMigrations: .* \\(record sha256:\\w+\\)\n\n### Added\n\n- A first entry.\n$`,
       ),
     );
     const name = `apphub-filestore-${VERSION}`;

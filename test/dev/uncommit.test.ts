@@ -1,7 +1,7 @@
-import { writeFileSync } from 'node:fs';
+import { appendFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, inject, test } from 'vitest';
-import { RELEASES } from '../../dev/sources/releases.ts';
+import { nextRelease, RELEASES } from '../../dev/sources/releases.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { runCli } from '../support/command-line/command-line.ts';
 import { workflowEnv } from '../support/command-line/workflow.ts';
@@ -44,11 +44,35 @@ describe('uncommit is refused and changes nothing', () => {
     );
   });
 
-  test('for a migration that is released', async () => {
-    const [last = ''] = committedMigrations(copy.folder).slice(-1);
-    const releases = [{ version: '1.2.3', date: '2026-12-01', migrations: { [last]: 'sha1:0' } }];
-    writeFileSync(join(copy.folder, RELEASES), JSON.stringify(releases));
-    await expectRefusal([], `${last} cannot be moved back, because databases have it since release 1.2.3.`);
+  describe('for a migration that is released', () => {
+    const [last = ''] = committedMigrations().slice(-1);
+    const other = last.replace(/-.*/, '-x.sql');
+    const pathOf = (name: string) => join(copy.folder, 'migrations', 'committed', name);
+    const since = 'cannot be moved back, because databases have it since release 1.2.3.';
+
+    test.each<[string, () => void, string]>([
+      ['as it is', () => undefined, `${last} ${since}`],
+      ['edited', () => appendFileSync(pathOf(last), '\n'), `${last} ${since}`],
+      ['renamed', () => renameSync(pathOf(last), pathOf(other)), `${other} ${since}`],
+      [
+        'renamed and edited',
+        () => {
+          renameSync(pathOf(last), pathOf(other));
+          appendFileSync(pathOf(other), '\n');
+        },
+        `${other} cannot be moved back while ${last} of release 1.2.3 is missing.`,
+      ],
+      [
+        'without a record',
+        () => rmSync(join(copy.folder, RELEASES)),
+        'migrations/releases.json is missing, so it is unknown what is released.',
+      ],
+    ])('%s', async (_, cheat, reason) => {
+      const release = await nextRelease(copy.folder, [], { version: '1.2.3', date: '2026-12-01' }, [last]);
+      writeFileSync(join(copy.folder, RELEASES), JSON.stringify([release]));
+      cheat();
+      await expectRefusal([], reason);
+    });
   });
 
   test('for a migration that does not exist', async () => {

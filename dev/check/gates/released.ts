@@ -1,12 +1,17 @@
-import { readFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
-import { parseMigrationText } from '../../../src/graphile/migration-text.ts';
+import { readIfThere } from '../../read-if-there.ts';
+import { CHANGELOG, changelogReleases } from '../../sources/changelog.ts';
 import type { Problem } from '../../sources/problem.ts';
+import { recordProblems } from '../../sources/release-record.ts';
 import {
-  lastVersion,
+  digestOfFile,
+  parseRecord,
   RELEASES,
+  type Release,
   type ReleasedMigration,
-  readReleases,
+  readRecord,
   releasedMigrations,
 } from '../../sources/releases.ts';
 import { COMMITTED, type Sources, type SqlSource } from '../../sources/sources.ts';
@@ -14,44 +19,76 @@ import { type Gate, judge, notRun } from '../gate.ts';
 
 export const released: Gate<Sources> = {
   name: 'released',
-  proves: `the migrations of each release in ${RELEASES} are there, in their order, and unchanged`,
+  proves: `${RELEASES} agrees with CHANGELOG.md, package.json and the tags, and each migration in it is unchanged`,
   async evaluate({ root, committed }) {
-    const releases = await readReleases(root);
-    const { version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'));
-    if (version !== lastVersion(releases)) {
-      const what = `ends with ${lastVersion(releases)}, but package.json has version ${version}`;
-      const remedy = 'Restore both files: only "npm version" changes them.';
-      return judge([{ file: RELEASES, line: null, what, remedy }]);
-    }
+    const record = await readRecord(root);
+    if ('broken' in record) return judge([wrongRecord(record.broken)]);
+    const { releases } = record;
+    const problems = recordProblems(releases, {
+      version: JSON.parse(await readFile(join(root, 'package.json'), 'utf8')).version,
+      changelog: changelogReleases((await readIfThere(join(root, CHANGELOG))) ?? ''),
+      tagged: await readTagged(root),
+    });
+    if (problems.length > 0) return judge(problems.map(wrongRecord));
     const frozen = releasedMigrations(releases);
     if (frozen.length === 0) return notRun(`there is no release yet in ${RELEASES}`);
-    // A changed file gives those after it other hashes too, and a new one other places, so the first problem says it all.
-    const first = frozen
-      .flatMap((migration, index) => problemOf(migration, committed, index) ?? [])
-      .slice(0, 1);
-    return judge(first);
+    for (const [index, migration] of frozen.entries()) {
+      const problem = await problemOf(root, migration, committed, index);
+      // A new file gives those after it other places, so the first problem says it all.
+      if (problem !== undefined) return judge([problem]);
+    }
+    return judge([]);
   },
 };
 
-function problemOf(
-  { name, version, hash }: ReleasedMigration,
+async function problemOf(
+  root: string,
+  { name, version, digest }: ReleasedMigration,
   committed: readonly SqlSource[],
   index: number,
-): Problem | undefined {
+): Promise<Problem | undefined> {
   const file = `${COMMITTED}/${name}`;
   const found = committed.find((source) => source.file === file);
   const other = committed[index];
-  if (found === undefined) return frozen(file, null, `was removed or renamed since ${version}`);
-  if (found !== other) return frozen(other?.file ?? file, null, `was added before ${name} of ${version}`);
-  if (parseMigrationText(found.text).headers.get('Hash') === hash) return undefined;
-  const line = found.text.split('\n').findIndex((text) => text.startsWith('--! Hash:')) + 1;
-  return frozen(file, Math.max(line, 1), `or a file before it was changed since ${version}`);
+  if (found === undefined) return frozen(file, `was removed or renamed since ${version}`);
+  if (found !== other) return frozen(other?.file ?? file, `was added before ${name} of ${version}`);
+  if ((await digestOfFile(root, name)) === digest) return undefined;
+  return frozen(file, `was changed since ${version}`);
 }
 
-function frozen(file: string, line: number | null, what: string): Problem {
+/** The records of the releases that are tagged before this commit. None without git, or in a folder of another repository. */
+async function readTagged(root: string): Promise<ReadonlyMap<string, readonly Release[]>> {
+  const git = (...args: readonly string[]) => {
+    try {
+      return execFileSync('git', args, { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+    } catch {
+      return undefined;
+    }
+  };
+  const records = new Map<string, readonly Release[]>();
+  if (git('rev-parse', '--show-toplevel')?.trim() !== (await realpath(root))) return records;
+  const tags = git('tag', '--list', 'v[0-9]*', '--merged', 'HEAD') ?? '';
+  for (const tag of tags.split('\n').filter((line) => line !== '')) {
+    const record = parseRecord(git('show', `${tag}:${RELEASES}`) ?? '');
+    if ('releases' in record) records.set(tag, record.releases);
+  }
+  return records;
+}
+
+function wrongRecord(what: string): Problem {
+  return {
+    file: RELEASES,
+    line: null,
+    what,
+    remedy:
+      'Restore it, package.json and CHANGELOG.md from version control: only "npm version" changes a release.',
+  };
+}
+
+function frozen(file: string, what: string): Problem {
   return {
     file,
-    line,
+    line: null,
     what: `${what}, but databases have the released files`,
     remedy: 'Restore the released files, and write the change as a new migration.',
   };

@@ -37,7 +37,18 @@ export function packageToSpoil(): (options?: SpoilOptions) => SpoiledPackage {
     const copy = copyPackage(
       whole
         ? {}
-        : { only: ['migrations', 'schema', 'src/sql', 'package.json', 'README.md', '.gmrc', '.squawk.toml'] },
+        : {
+            only: [
+              'migrations',
+              'schema',
+              'src/sql',
+              'package.json',
+              'README.md',
+              'CHANGELOG.md',
+              '.gmrc',
+              '.squawk.toml',
+            ],
+          },
     );
     copies.push(copy);
     const pathOf = (file: string) => join(copy.folder, file);
