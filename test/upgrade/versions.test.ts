@@ -75,6 +75,9 @@ test('a version that was not released is refused, with the released ones', async
 });
 
 test('a release whose commit is missing says how to get it', async () => {
-  writeFileSync(join(root, 'migrations', 'releases.json'), '[{ "version": "1.0.0" }]');
+  writeFileSync(
+    join(root, 'migrations', 'releases.json'),
+    '[{ "version": "1.0.0", "date": "2026-12-01", "migrations": {} }]',
+  );
   await expect(textOf({})).rejects.toThrow('neither the tag v1.0.0 nor the commit that recorded it');
 });
