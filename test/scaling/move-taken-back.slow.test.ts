@@ -1,4 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { connectionTo } from '../../harness/connection.ts';
+import { ACTIONS, endPreparation } from '../../src/move/actions.ts';
+import { followOwnMove } from '../../src/move/own-move.ts';
+import { openSide } from '../../src/move/side.ts';
 import { collect, startCli } from '../support/command-line/command-line.ts';
 import { until } from '../support/until.ts';
 import { commandMoves } from './command-moves.ts';
@@ -86,6 +90,30 @@ describe('a move that is taken back while another run carries it out', () => {
     });
     expect(await back).toMatchObject({ exitCode: 0 });
     await expectTakenBack('waits', nodes);
+  }, 60_000);
+
+  test('is not begun again by a step that was under way', async () => {
+    const key = 'under-way';
+    await fill(key);
+    await startMove(key, 'The target accepts', (kill) => kill('SIGKILL'));
+    const [last] = await on<{ id: string }>('source', 'select id from filestore.moves where mount_key = $1', [
+      key,
+    ]);
+    expect(await move(key, '--back')).toMatchObject({ exitCode: 0 });
+    const [source, target] = await Promise.all([
+      openSide(connectionTo(servers.source.url)),
+      openSide(connectionTo(servers.target.url)),
+    ]);
+    const own = followOwnMove({ mountKey: key }, undefined);
+    own.begin(last?.id ?? '');
+    const scene = { mountKey: key, source, target, conninfo: '', withinMs: 10_000, own };
+    await ACTIONS.prepare(scene);
+    await expect(ACTIONS.accept(scene)).rejects.toMatchObject({ constraint: 'moves_step_check' });
+    await endPreparation([source, target]);
+    await Promise.all([source.close(), target.close()]);
+    expect(await on('source', 'select step from filestore.moves where mount_key = $1', [key])).toEqual([
+      { step: 'cancelled' },
+    ]);
   }, 60_000);
 
   test('is not begun again while a stopped run has left its copy on the target', async () => {
