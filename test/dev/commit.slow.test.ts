@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
@@ -109,6 +109,7 @@ describe('commit', () => {
 
   test('of the first migration works, and so does uncommit', async () => {
     rmSync(join(copy.folder, 'migrations', 'committed'), { recursive: true });
+    writeFileSync(join(copy.folder, 'migrations', 'releases.json'), '[]\n');
     editor.write('create schema if not exists filestore;\n');
     expect(await run('commit', '-m', 'The schema')).toMatchObject({ exitCode: 0, stderr: '' });
     expect(lastCommitted(copy.folder)).toMatchObject({ filename: '000001-the-schema.sql', previous: '-' });
