@@ -1,5 +1,5 @@
 --! Previous: sha1:db3892f597e5632667961d19cb17ea569ca132c7
---! Hash: sha1:32d79bb44f3606c7b83824842aea48422b2d5f64
+--! Hash: sha1:5de9f2f5b47970417593e60c671b83d89249e2ba
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql
@@ -217,8 +217,8 @@ begin
     exit when child.id is not null or attempt = 2;
 
     -- The directory may have moved since it was read, and the child would be created in the wrong place. The lock keeps
-    -- it in place until the transaction ends. If it did move, the exception releases the lock again, since the next
-    -- attempt would otherwise take locks out of order.
+    -- it in place until the transaction ends. If it did move, the exception below releases the lock again, since the
+    -- caller's next attempt would otherwise take locks out of order.
     begin
       perform
       from filestore.nodes n

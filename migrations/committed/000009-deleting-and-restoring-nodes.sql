@@ -1,5 +1,5 @@
---! Previous: sha1:32d79bb44f3606c7b83824842aea48422b2d5f64
---! Hash: sha1:d86882eb20edfcaf3f9857176f44a2aecaee2077
+--! Previous: sha1:5de9f2f5b47970417593e60c671b83d89249e2ba
+--! Hash: sha1:209a6d49d99f204b65021c2b7a309ea957161032
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d86882eb20edfcaf3f9857176f44a2aecaee2077
---! Hash: sha1:eb8f3500904d21d080eb84561d7972ac7075cf24
+--! Previous: sha1:209a6d49d99f204b65021c2b7a309ea957161032
+--! Hash: sha1:2fe0fcceeaf42dd3faf8e33ae758d454ff0588d8
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:eb8f3500904d21d080eb84561d7972ac7075cf24
---! Hash: sha1:cdad9eb07e60677e3f3ea7d6d33051f259110944
+--! Previous: sha1:2fe0fcceeaf42dd3faf8e33ae758d454ff0588d8
+--! Hash: sha1:97e7937509e7ce701d65e3fbcff3455de9696e4a
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

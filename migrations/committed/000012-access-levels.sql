@@ -1,5 +1,5 @@
---! Previous: sha1:cdad9eb07e60677e3f3ea7d6d33051f259110944
---! Hash: sha1:3e10ea8b0d99d7f540ef5925b20fe3f545640c1a
+--! Previous: sha1:97e7937509e7ce701d65e3fbcff3455de9696e4a
+--! Hash: sha1:0ea8e9f91915ab09263c86153dd1fd2adc969362
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:3e10ea8b0d99d7f540ef5925b20fe3f545640c1a
---! Hash: sha1:3bb29224ebf536e2c035208105187fd971daf933
+--! Previous: sha1:0ea8e9f91915ab09263c86153dd1fd2adc969362
+--! Hash: sha1:ccd195671edba0f69b8249b8f8103a6025fb08ca
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

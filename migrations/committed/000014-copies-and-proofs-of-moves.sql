@@ -1,5 +1,5 @@
---! Previous: sha1:3bb29224ebf536e2c035208105187fd971daf933
---! Hash: sha1:d7ab655b310cb08dbb3c85200a4b639771403b89
+--! Previous: sha1:ccd195671edba0f69b8249b8f8103a6025fb08ca
+--! Hash: sha1:64e7c659107e86180d49e856d7496cfcf1094092
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -362,7 +362,7 @@ begin
     join pg_sequence s on s.seqrelid = pg_get_serial_sequence('filestore.' || t.name, 'id')::regclass
     where s.seqmin >> 40 <> own
   ) then
-    -- The proof compares new rows by their ids.
+    -- The proof recognizes the new rows of this database by the range of their ids.
     raise exception 'this database gives ids of another number''s range, so its mounts cannot move'
       using errcode    = 'FS409',
             constraint = 'database_number_check',

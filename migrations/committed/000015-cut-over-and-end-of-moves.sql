@@ -1,5 +1,5 @@
---! Previous: sha1:d7ab655b310cb08dbb3c85200a4b639771403b89
---! Hash: sha1:4df4ba7ed952a53ae3b46b175763751e3ae3a603
+--! Previous: sha1:64e7c659107e86180d49e856d7496cfcf1094092
+--! Hash: sha1:6c95b9a4572f5731c1ad5b8bf0207e4037ec5021
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -4,7 +4,7 @@ import type { MoveScene } from './actions.ts';
 
 /** A run of the command, which a signal stops. */
 export interface StoppableRun extends MoveScene {
-  /** Ends the run between two steps. The move stays as it is, and another run goes on. */
+  /** Ends the run between two steps. The move stays as it is, and a later run goes on with it. */
   readonly signal: AbortSignal;
 }
 
