@@ -174,7 +174,8 @@ export function deleteNode(model: Model, id: number, expected: number | null, re
 /** Returns how many nodes it deletes. */
 export function deleteBatch(model: Model, id: number, max: number, deletion: number): number {
   const node = model.nodes.get(id);
-  if (node === undefined || !isLive(node) || isRoot(node)) return 0;
+  if (node === undefined || !isLive(node)) return 0;
+  if (isRoot(node)) throw new Refused('FS422');
   const batch = model.treeOf(node).slice(0, max);
   model.update(
     batch.map((below) => below.id),
