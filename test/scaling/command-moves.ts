@@ -79,7 +79,16 @@ export function commandMoves(servers: () => TwoServers) {
         disturb(step, (signal) => child.kill(signal));
       }
     });
-    return (await collect(child)).exitCode;
+    // So that the failure of a command that hangs has its lines.
+    let hangs = false;
+    const deadline = setTimeout(() => {
+      hangs = true;
+      child.kill('SIGKILL');
+    }, 100_000);
+    const { exitCode, output } = await collect(child);
+    clearTimeout(deadline);
+    expect(hangs ? output : '').toBe('');
+    return exitCode;
   }
 
   return { env, move, on, fill, nodesOn, holdersOf, expectMoved, runAndDisturb };
