@@ -1,5 +1,5 @@
 --! Previous: sha1:2fe0fcceeaf42dd3faf8e33ae758d454ff0588d8
---! Hash: sha1:97e7937509e7ce701d65e3fbcff3455de9696e4a
+--! Hash: sha1:dacd37af3641eee32e6c58d3f828b1ee9a2b58f3
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (
@@ -384,10 +384,12 @@ declare
   found_key bigint;
   changed   bigint;
 begin
+  -- An earlier call may have ended the job before rows that this call has to fill.
   update filestore.backfills b
-  set transaction_id = pg_current_xact_id()
+  set transaction_id = pg_current_xact_id(),
+      finished_at    = null
   where b.id = job_id
-    and b.finished_at is null
+    and (b.finished_at is null or b.last_key < end_key)
   returning * into job;
   if job.id is null then
     return false;

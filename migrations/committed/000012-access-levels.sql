@@ -1,5 +1,5 @@
---! Previous: sha1:97e7937509e7ce701d65e3fbcff3455de9696e4a
---! Hash: sha1:0ea8e9f91915ab09263c86153dd1fd2adc969362
+--! Previous: sha1:dacd37af3641eee32e6c58d3f828b1ee9a2b58f3
+--! Hash: sha1:5c770069d9586b16301898ee9beba732258fc331
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:0ea8e9f91915ab09263c86153dd1fd2adc969362
---! Hash: sha1:ccd195671edba0f69b8249b8f8103a6025fb08ca
+--! Previous: sha1:5c770069d9586b16301898ee9beba732258fc331
+--! Hash: sha1:397697bf9c1c02ed9db9506da13fbbbee5c476dd
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:ccd195671edba0f69b8249b8f8103a6025fb08ca
---! Hash: sha1:64e7c659107e86180d49e856d7496cfcf1094092
+--! Previous: sha1:397697bf9c1c02ed9db9506da13fbbbee5c476dd
+--! Hash: sha1:50f62711e7b18fc46a860c719b63dc2dec6e597e
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:64e7c659107e86180d49e856d7496cfcf1094092
---! Hash: sha1:6c95b9a4572f5731c1ad5b8bf0207e4037ec5021
+--! Previous: sha1:50f62711e7b18fc46a860c719b63dc2dec6e597e
+--! Hash: sha1:8e65ec0679e2fdd8a1470ec03766752195dd4390
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

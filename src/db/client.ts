@@ -40,9 +40,10 @@ export async function getClient(): Promise<PoolClient> {
 export async function withConnection<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {
   const client = await getClient();
   try {
-    const result = await lend(client, work);
-    // Waits for statements that the callback did not wait for: one may begin a transaction.
-    if (!isReady(client)) await client.query('').catch(() => undefined);
+    const result = await lend(client, work).finally(async () => {
+      // A statement that the callback did not wait for may begin a transaction.
+      if (isAtWork(client)) await untilAnswered(client);
+    });
     if (client.getTransactionStatus() !== 'I') {
       const message = paragraph(
         'The callback of withConnection left a transaction open, which was rolled back.',
@@ -62,19 +63,10 @@ export async function withConnection<T>(work: (client: PoolClient) => Promise<T>
  */
 export async function lend<T>(client: PoolClient, work: (client: PoolClient) => Promise<T>): Promise<T> {
   let isOver = false;
-  const refuse = (...args: readonly unknown[]) => {
-    const message = paragraph(
-      'A statement was sent after the callback that was given the connection had ended. It was not run.',
-      'Wait for every statement in the callback; Promise.all does not wait for the others when one fails.',
-    );
-    const error = new FilestoreError('TRANSACTION_ENDED', message);
-    const callback = args.at(-1);
-    if (typeof callback !== 'function') return Promise.reject(error);
-    callback(error);
-    return undefined;
-  };
+  const query = (...args: readonly unknown[]): unknown =>
+    isOver ? refuseStatement(args) : Reflect.apply(client.query, client, args);
   const lent = new Proxy(client, {
-    get: (target, key) => (key === 'query' && isOver ? refuse : Reflect.get(target, key)),
+    get: (target, key) => (key === 'query' ? query : Reflect.get(target, key)),
   });
   try {
     return await work(lent);
@@ -83,9 +75,41 @@ export async function lend<T>(client: PoolClient, work: (client: PoolClient) => 
   }
 }
 
-/** Whether the server has answered every statement. pg has no public property for it. */
-function isReady(client: PoolClient): boolean {
-  return 'readyForQuery' in client && client.readyForQuery === true;
+/** Answers as pg's `query` does: by the callback, by a promise, or at once for a cursor or stream. */
+function refuseStatement([statement, ...rest]: readonly unknown[]): Promise<never> | undefined {
+  const message = paragraph(
+    'A statement was sent after the callback that was given the connection had ended. It was not run.',
+    'Wait for every statement in the callback; Promise.all does not wait for the others when one fails.',
+  );
+  const error = new FilestoreError('TRANSACTION_ENDED', message);
+  const config: { readonly submit?: unknown; readonly callback?: unknown } = Object(statement);
+  if (typeof config.submit === 'function') throw error;
+  const callback = [config.callback, ...rest].find((one) => typeof one === 'function');
+  if (typeof callback !== 'function') return Promise.reject(error);
+  process.nextTick(() => callback(error));
+  return undefined;
+}
+
+/** Milliseconds to wait for statements that a callback did not wait for. Then their connection is closed. */
+const UNANSWERED_MS = 5_000;
+
+function untilAnswered(client: PoolClient): Promise<void> {
+  return new Promise((resolve) => {
+    const limit = setTimeout(resolve, UNANSWERED_MS);
+    client.once('drain', () => {
+      clearTimeout(limit);
+      resolve();
+    });
+  });
+}
+
+/** Whether the server has not answered every statement. pg has no public property for it. */
+function isAtWork(client: PoolClient): boolean {
+  const { _activeQuery: active, _queryQueue: queue } = client as {
+    readonly _activeQuery?: object | null;
+    readonly _queryQueue?: readonly unknown[];
+  };
+  return active != null || (queue !== undefined && queue.length > 0);
 }
 
 /**
@@ -118,7 +142,7 @@ function createPool(): Pool {
   created.on('error', () => undefined);
   // The next caller would be in the transaction of this one. The pool forgets a client that ends.
   created.on('release', (_, client) => {
-    if (client.getTransactionStatus() !== 'I' || !isReady(client) || statements.mustReconnect(client))
+    if (client.getTransactionStatus() !== 'I' || isAtWork(client) || statements.mustReconnect(client))
       void client.end();
   });
   return created;

@@ -113,7 +113,11 @@ async function takeStep(run: ForwardRun, progress: RunProgress): Promise<boolean
     await perform(run, action, progress);
   } catch (error) {
     // Whatever failed, a move that was taken back is the reason.
-    if (hasCode(error, 'MOVE_FAILED')) await decide(run);
+    if (hasCode(error, 'MOVE_FAILED')) {
+      await decide(run).catch((other: unknown) => {
+        throw hasCode(other, 'MOVE_FAILED') ? other : error;
+      });
+    }
     if (!(error instanceof pg.DatabaseError) || !(await hasMovedOn(run, action))) throw error;
   }
   return true;

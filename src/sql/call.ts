@@ -181,6 +181,15 @@ function problemOfType({ json, takes }: SqlParameter, value: unknown): string | 
 /** Half of a surrogate pair. pg would replace each one by U+FFFD, so that different texts become equal. */
 const HALF_PAIR = /\p{Surrogate}/u;
 
+/** Other years have another form in SQL than in toISOString. No moment of the schema has them. */
+function problemOfDate(value: Date): string | undefined {
+  if (Number.isNaN(value.getTime())) return 'an invalid Date for ….';
+  const year = value.getUTCFullYear();
+  return year < 1 || year > 9999
+    ? `a Date in the year ${year} for …. Pass one of the years 1 to 9999.`
+    : undefined;
+}
+
 /** Why a value that is not of JSON would not reach SQL as it is. `…` stands for the parameter. */
 function problemOf(value: unknown): string | undefined {
   if (Array.isArray(value)) return value.map(problemOf).find((problem) => problem !== undefined);
@@ -188,7 +197,7 @@ function problemOf(value: unknown): string | undefined {
     const remedy = 'Pass text for which isWellFormed() is true.';
     return HALF_PAIR.test(value) ? `half of a surrogate pair for …. ${remedy}` : undefined;
   }
-  if (isDate(value)) return Number.isNaN(value.getTime()) ? 'an invalid Date for ….' : undefined;
+  if (isDate(value)) return problemOfDate(value);
   if (value === null || !['object', 'function', 'symbol'].includes(typeof value)) return undefined;
   const remedy = 'Pass a string, number, bigint, boolean or Date, or an array of these.';
   return `${ArrayBuffer.isView(value) ? 'bytes' : `a value of type ${typeof value}`} for …. ${remedy}`;

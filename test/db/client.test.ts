@@ -1,3 +1,4 @@
+import type { PoolClient } from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   closePool,
@@ -146,12 +147,30 @@ describe('withConnection', () => {
     expect(await mountCount()).toBe(1);
   });
 
+  test('keeps its session after refusals', async () => {
+    const sessions = new Set<number>();
+    const refused = async (client: PoolClient) => {
+      const { rows } = await client.query('select pg_backend_pid() as pid');
+      sessions.add(rows[0].pid);
+      await client.query('select filestore.delete_node(-1)');
+    };
+    for (let turn = 0; turn < 30; turn += 1) {
+      await expect(withConnection(refused)).rejects.toMatchObject({ code: 'FS404' });
+      const client = await getClient();
+      await expect(refused(client).finally(() => client.release())).rejects.toMatchObject({ code: 'FS404' });
+    }
+    expect(sessions.size).toBe(1);
+  });
+
   test('refuses statements after its callback has ended', async () => {
     const client = await withConnection(async (lent) => lent);
     const refused = { code: 'TRANSACTION_ENDED' };
     await expect(client.query('select 1')).rejects.toMatchObject(refused);
     const answered = new Promise((resolve) => client.query('select 1', resolve));
     expect(await answered).toMatchObject(refused);
+    const called = new Promise((resolve) => client.query({ text: 'select 1', callback: resolve } as never));
+    expect(await called).toMatchObject(refused);
+    expect(() => client.query({ submit: () => undefined } as never)).toThrow('was not run');
   });
 
   test('releases the connection, also after an error', async () => {

@@ -221,6 +221,19 @@ describe('a service', () => {
       await expect(service.query(statement)).rejects.toMatchObject({ code: '42501' });
   });
 
+  test('does not end a job for a call that began with more rows', async () => {
+    await database().query(CALL, [EXPRESSION, 5]);
+    await createNode(service, mount, mount.rootId, 'later');
+    const { job, end } = await one(
+      database(),
+      'select (select max(id) from filestore.backfills) as job, (select max(id) from filestore.nodes) as end',
+    );
+    await database().query("select filestore.fill_batch($1, 'id', 1000, $2)", [job, end]);
+    expect(await database().query("select shade from filestore.nodes where name = 'later'")).not.toEqual([
+      { shade: null },
+    ]);
+  });
+
   test('finds no number of a transaction in the progress of a backfill, whose copy on another server would allow one there', async () => {
     await database().query(CALL, [EXPRESSION, 5]);
     const rows = await database().query(

@@ -113,7 +113,7 @@ describe('a journal entry', () => {
     expect(Number(entry.duration_ms)).toBe(entry.completed_at.getTime() - entry.started_at.getTime());
   });
 
-  test('keeps every column of its request, whoever updates it', async () => {
+  test('keeps every column of its request in updates of every role', async () => {
     const { id } = await insertEntry({ parameters: { a: 1 } });
     const columns = await database().query<{ name: string; type: string }>(
       `select attname as name, format_type(atttypid, null) as type from pg_attribute

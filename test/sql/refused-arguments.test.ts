@@ -119,6 +119,16 @@ test('an invalid Date is refused', async () => {
   );
 });
 
+test.each(['+010000-01-01T00:00:00.000Z', '-000043-03-15T00:00:00.000Z'])(
+  'a Date in a year that SQL writes in another way is refused: %s',
+  async (moment) => {
+    const call = createNode(client, { parentId: '1', name: 'a', lastModifiedAt: new Date(moment) });
+    await expect(call).rejects.toThrow(
+      /^filestore.create_node got a Date in the year .* for last_modified_at\./,
+    );
+  },
+);
+
 test('text with whole surrogate pairs is sent unchanged', async () => {
   const sent: unknown[] = [];
   const spy: SqlClient = { query: async ({ values }) => ({ rows: [{ id: sent.push(...values) }] }) };

@@ -1,4 +1,4 @@
-/** A service on an installed package, with 16 connections. It runs all flows of docs/service.md until it is told to stop. */
+/** A service on an installed package, with 16 connections. It runs all flows of docs/service.md until it gets the message to stop. */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
