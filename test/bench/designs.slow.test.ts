@@ -1,6 +1,3 @@
-import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Client } from 'pg';
 import { beforeAll, expect, test } from 'vitest';
 import { type Design, type Place, type Query, query } from '../../bench/designs/design.ts';
@@ -8,7 +5,6 @@ import { deleteStatement } from '../../bench/designs/file-writes.ts';
 import { DESIGNS } from '../../bench/designs/read-designs.ts';
 import { run } from '../../bench/designs/sampling.ts';
 import { type StagedTree, stageTree } from '../../bench/designs/staged-tree.ts';
-import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 
 const NODES = 1_500;
@@ -321,21 +317,5 @@ test('the unguarded twin creates, moves, deletes and restores the same nodes as 
       expect(rowCount, design.title).toBeGreaterThan(0);
     }
     expect(await state('twin')).toEqual(await state('filestore'));
-  }
-});
-
-test('the program accepts every command of docs/performance.md', () => {
-  const text = readFileSync(join(PACKAGE_ROOT, 'docs/performance.md'), 'utf8');
-  const commands = [...text.matchAll(/npm run bench -- ([^`\n]+)/g)].map(([, args = '']) =>
-    args.trim().split(' '),
-  );
-  expect(commands.length).toBeGreaterThan(2);
-  for (const args of commands) {
-    const { status, stderr } = spawnSync(
-      process.execPath,
-      ['--import', 'tsx', 'bench/main.ts', ...args, '--help'],
-      { cwd: PACKAGE_ROOT, encoding: 'utf8' },
-    );
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   }
 });
