@@ -1,5 +1,5 @@
 --! Previous: sha1:dacd37af3641eee32e6c58d3f828b1ee9a2b58f3
---! Hash: sha1:5c770069d9586b16301898ee9beba732258fc331
+--! Hash: sha1:09b3b9109573d29de94f40035bc5e34bf9eb1f02
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -190,6 +190,12 @@ declare
   owner     constant regrole := (select n.nspowner from pg_namespace n where n.nspname = 'filestore');
   statement text;
 begin
+  if role_name::name = (select r.rolname from pg_roles r where r.oid = owner) then
+    raise exception 'role "%" owns the schema', role_name
+      using errcode    = 'FS422',
+            constraint = 'access_owner_check',
+            hint       = 'Use another role, and delete this one from filestore.access_levels if it is there. Triggers and functions run as the owner, and need all of its rights.';
+  end if;
   -- Removes the rights of an earlier level, and rights that were granted by hand.
   execute format('revoke all on schema filestore from %I', role_name);
   execute format('revoke all on all tables in schema filestore from %I', role_name);
@@ -236,7 +242,7 @@ end
 $$;
 
 comment on function filestore.apply_access(text, text) is
-  'Internal: Grants a role exactly the rights of a level. With null, removes all its rights on the schema.';
+  'Internal: Grants a role exactly the rights of a level. With null, removes all its rights on the schema. FS422 for the owner of the schema.';
 
 revoke all on function filestore.apply_access(text, text) from public;
 --! EndIncluded functions/apply_access.sql
@@ -372,11 +378,6 @@ begin
       using errcode    = 'FS404',
             constraint = 'access_role_missing',
             hint       = 'Create the role first. Migrations do not create roles, because roles belong to the whole cluster.';
-  elsif role_name::name = (select r.rolname from pg_roles r join pg_namespace n on n.nspowner = r.oid where n.nspname = 'filestore') then
-    raise exception 'role "%" owns the schema', role_name
-      using errcode    = 'FS422',
-            constraint = 'access_owner_check',
-            hint       = 'Use another role. Triggers and functions run as the owner, and a level would take away rights that they need.';
   end if;
 
   lock table filestore.access_levels in share row exclusive mode;
@@ -408,14 +409,20 @@ begin
   lock table filestore.access_levels in share row exclusive mode;
   delete from filestore.access_levels a
   where a.role_name = revoke_access.role_name;
+  -- The level of a dropped role is removed, too.
   if exists (select from pg_roles r where r.rolname = revoke_access.role_name) then
     perform filestore.apply_access(role_name, null);
+  elsif not found then
+    raise exception 'role "%" does not exist, and has no level', coalesce(role_name, 'null')
+      using errcode    = 'FS404',
+            constraint = 'access_role_missing',
+            hint       = 'Check the name. filestore.access_levels lists the roles that have a level.';
   end if;
 end
 $$;
 
 comment on function filestore.revoke_access(text) is
-  'Removes all rights of a role on the schema, and its recorded level. For the owner of the schema.';
+  'Removes all rights of a role on the schema, and its recorded level, also of a role that was dropped. FS404 when there is neither such a role nor a level. For the owner of the schema.';
 
 revoke all on function filestore.revoke_access(text) from public;
 --! EndIncluded functions/revoke_access.sql

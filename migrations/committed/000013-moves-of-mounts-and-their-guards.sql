@@ -1,5 +1,5 @@
---! Previous: sha1:5c770069d9586b16301898ee9beba732258fc331
---! Hash: sha1:397697bf9c1c02ed9db9506da13fbbbee5c476dd
+--! Previous: sha1:09b3b9109573d29de94f40035bc5e34bf9eb1f02
+--! Hash: sha1:3050a6109771c5dcb42dc707483f746aadbfa149
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

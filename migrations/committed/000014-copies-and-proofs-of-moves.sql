@@ -1,5 +1,5 @@
---! Previous: sha1:397697bf9c1c02ed9db9506da13fbbbee5c476dd
---! Hash: sha1:50f62711e7b18fc46a860c719b63dc2dec6e597e
+--! Previous: sha1:3050a6109771c5dcb42dc707483f746aadbfa149
+--! Hash: sha1:4fb5bf97fb29919db7412c374433fffce13866f7
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

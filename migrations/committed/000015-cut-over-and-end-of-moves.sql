@@ -1,5 +1,5 @@
---! Previous: sha1:50f62711e7b18fc46a860c719b63dc2dec6e597e
---! Hash: sha1:8e65ec0679e2fdd8a1470ec03766752195dd4390
+--! Previous: sha1:4fb5bf97fb29919db7412c374433fffce13866f7
+--! Hash: sha1:f632e62145b057e5a2ebf8b56fbbc20ed24f26a2
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -156,6 +156,37 @@ describe('revoke_access', () => {
     await session.query('select filestore.revoke_access($1)', [role.name]);
     expect(await readPrivileges(database(), role)).toEqual([]);
   });
+
+  test('refuses the owner of the schema, whose triggers need its rights', async () => {
+    await expect(session.query('select filestore.revoke_access(current_user)')).rejects.toMatchObject({
+      code: 'FS422',
+      constraint: 'access_owner_check',
+    });
+    await session.query(
+      "insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('m', 's3', 'kept')",
+    );
+    await session.query("delete from filestore.backend_mounts where mount_key = 'm'");
+  });
+
+  test.each([
+    ['a mistyped name', 'no_such_role'],
+    ['null', null],
+  ])('refuses %s', async (_name, roleName) => {
+    await expect(session.query('select filestore.revoke_access($1)', [roleName])).rejects.toMatchObject({
+      code: 'FS404',
+      constraint: 'access_role_missing',
+    });
+  });
+
+  test('removes the level of a role that no longer exists', async () => {
+    const name = `${database().name}_dropped`;
+    await asAdmin((admin) => admin.query(`create role ${name}`));
+    await session.query("select filestore.grant_access($1, 'reader')", [name]);
+    const superuser = await database().connectAsSuperuser();
+    await superuser.query(`drop owned by ${name}; drop role ${name}`);
+    await session.query('select filestore.revoke_access($1)', [name]);
+    expect(await reported()).toEqual([]);
+  });
 });
 
 describe('renew_access', () => {
