@@ -50,7 +50,7 @@ export interface BackendMountRow {
   mount_key: string;
   /** Name for people; at most 256 bytes. */
   display_name: string | null;
-  /** What the mount is for; at most 8 KiB. It has tabs and line feeds, but no other control characters. A secret in it is refused. */
+  /** What the mount is for; at most 8 KiB. Tabs and line feeds are its only control characters. A secret in it is refused. */
   description: string | null;
   /** A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB as text. */
   labels: JsonObject;
@@ -235,9 +235,9 @@ export interface MoveRow {
   source_number: number;
   /** Number of the database that the mount goes to. */
   target_number: number;
-  /** What this server has reached; filestore.move_steps() lists all. */
+  /** Step that this server has reached; filestore.move_steps() lists all. */
   step: string;
-  /** When it reached that. */
+  /** When this server reached the step. */
   step_since: Date;
   /** Timeline of this server when the move began. A promoted standby has another one. */
   timeline: string;
@@ -257,7 +257,7 @@ export interface MoveRow {
   early_digest: JsonValue;
   /** Number of the cut-over that the late digest belongs to; 0 before the first. */
   attempt: number;
-  /** Source: when the next writer opens the closed mount again. */
+  /** Source: end of the cut-over. The next writer after it opens the mount again. */
   closed_until: Date | null;
   /** Counts and digests of this server's rows since the mark, at the cut-over. */
   late_digest: JsonValue;
@@ -295,7 +295,7 @@ export interface NodeRow {
   size_bytes: string;
   /** When the row was inserted. Never changes. */
   created_at: Date;
-  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
+  /** When version last changed, in whole milliseconds. Each change sets a later moment. On a tombstone, retention counts from here. */
   updated_at: Date;
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
@@ -423,7 +423,7 @@ export interface SnapshotRow {
   size_bytes: string;
   /** When the row was inserted. Never changes. */
   created_at: Date;
-  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
+  /** When version last changed, in whole milliseconds. Each change sets a later moment. On a tombstone, retention counts from here. */
   updated_at: Date;
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
@@ -475,7 +475,7 @@ export interface ActiveNodeRow {
   size_bytes: string;
   /** When the row was inserted. Never changes. */
   created_at: Date;
-  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
+  /** When version last changed, in whole milliseconds. Each change sets a later moment. On a tombstone, retention counts from here. */
   updated_at: Date;
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
@@ -553,11 +553,11 @@ export interface DirectoryRow {
   dir_count: string;
   /** Number of live files and directories directly in it. */
   child_count: string;
-  /** up_to_date; pending when these exact totals include deltas that are not folded yet; stale from when the totals are marked so until filestore.recount_rollups. */
+  /** up_to_date; pending when these exact totals include deltas that are not folded yet; stale while the totals are known to need filestore.recount_rollups. */
   consistency_state: TotalsState | null;
   /** When the totals were last recounted from the nodes. */
   last_calculated_at: Date;
-  /** When deltas were last folded into the totals. */
+  /** When the folded totals last changed. */
   updated_at: Date;
 }
 
@@ -575,9 +575,9 @@ export interface MountMoveRow {
   target_number: number;
   /** Whether this server is the source or the target. */
   server: string | null;
-  /** What this server has reached; filestore.move_steps() lists all. */
+  /** Step that this server has reached; filestore.move_steps() lists all. */
   step: string;
-  /** When it reached that. */
+  /** When this server reached the step. */
   step_since: Date;
   /** What the step means. */
   meaning: string | null;
@@ -591,9 +591,9 @@ export interface MountMoveRow {
   copied_rows: string | null;
   /** On the target: bytes of these rows. */
   copied_bytes: string | null;
-  /** On the source: bytes of log that the target has not applied; null when it does not read. */
+  /** On the source: bytes of log that the target has not applied; null when the target does not read the log. */
   bytes_behind: string | null;
-  /** About how long no server will take writes, measured by a count of the new rows; null until prove_mount was called. */
+  /** On the target: about how long no server will take writes, measured by a count of the new rows; null before the target is proved. */
   expected_pause: unknown;
   /** What is wrong; null when nothing is. */
   problem: string | null;
@@ -615,7 +615,7 @@ export interface NodeVersionRow {
   size_bytes: string;
   /** When the row was inserted. Never changes. */
   created_at: Date;
-  /** When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here. */
+  /** When version last changed, in whole milliseconds. Each change sets a later moment. On a tombstone, retention counts from here. */
   updated_at: Date;
   /** Number of segments in path: 0 for the root. Set by trigger. */
   depth: number;
@@ -700,7 +700,7 @@ export interface CanonicalPathRow {
   canonical_path: string | null;
 }
 
-/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
+/** A row of "select * from filestore.check_access(…)". The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects whose owner is not that of the schema. No row means that every role has exactly the rights of its level, and migrations renew them. */
 export interface CheckAccessRow {
   problem: string | null;
   role_name: string | null;
@@ -748,7 +748,7 @@ export interface DeleteMountRow {
 /** A row of "select * from filestore.delete_node(…)". Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any). */
 export type DeleteNodeRow = NodeRow;
 
-/** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale from when the totals are marked so until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
+/** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale while the totals are known to need filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
 export interface DirectoryTotalsRow {
   size_bytes: string;
   file_count: string;
@@ -777,7 +777,7 @@ export interface FoldRollupsRow {
 /** A row of "select * from filestore.list_commands(…)". A page of the journal, the newest entries first: all entries, or those of a mount, of a command, or with a status. For the next page, give the last id of this one as before_id. */
 export type ListCommandsRow = JournalEntryRow;
 
-/** A row of "select * from filestore.list_directory(…)". A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and with with_deleted also its id as after_id. FS404 when there is no such directory. */
+/** A row of "select * from filestore.list_directory(…)". A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and if tombstones are listed, also the last id as after_id. FS404 when there is no such directory. */
 export type ListDirectoryRow = NodeRow;
 
 /** A row of "select * from filestore.list_totals(…)". The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. FS422 when there are more than 10000 ids. */
@@ -858,7 +858,7 @@ export type StartCommandRow = JournalEntryRow;
 /** A row of "select * from filestore.tree_at(…)". The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
-/** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. */
+/** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null, and size_bytes 0; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. */
 export type UpsertFileRow = NodeRow;
 
 /** A row of "select * from filestore.writable_mount(…)". The mount with a key, if a service may change files on its backend. FS404 when there is none, FS409 when it is read-only, inactive, offline, in error, moving to another server or being erased. It takes no lock. No other function checks this: the catalogue also records changes on a mount that commands must not change. */

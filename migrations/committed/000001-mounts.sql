@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:98cd1f2e6551b46c63b84b2e025c4bf9bb54779c
+--! Hash: sha1:57dd138377251455b5c40ea3ecc67d1472da869d
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -17,7 +17,7 @@ $$;
 create schema if not exists filestore;
 
 comment on schema filestore is
-  'Catalogue of files and directories on local disks and in S3. Grown by graphile-migrate migrations only.';
+  'Catalogue of files and directories on local disks and in S3. Only graphile-migrate migrations change its objects.';
 
 do $$
 begin
@@ -147,7 +147,7 @@ comment on table  filestore.backend_mounts                 is 'A configured root
 comment on column filestore.backend_mounts.id              is 'Stable number of the mount; never reused.';
 comment on column filestore.backend_mounts.mount_key       is 'Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes.';
 comment on column filestore.backend_mounts.display_name    is 'Name for people; at most 256 bytes.';
-comment on column filestore.backend_mounts.description     is 'What the mount is for; at most 8 KiB. It has tabs and line feeds, but no other control characters. A secret in it is refused.';
+comment on column filestore.backend_mounts.description     is 'What the mount is for; at most 8 KiB. Tabs and line feeds are its only control characters. A secret in it is refused.';
 comment on column filestore.backend_mounts.labels          is 'A JSON object by which people group mounts, such as {"team": "imaging"}. A secret in it is refused; at most 64 KiB as text.';
 comment on column filestore.backend_mounts.contact         is 'Contact for questions about the mount, such as a mail address; at most 256 bytes, without control characters.';
 comment on column filestore.backend_mounts.backend_kind    is 'local or s3. Never changes.';
@@ -613,7 +613,7 @@ begin
       raise exception 'mount "%" keeps its key and place while it moves to another server', old.mount_key
         using errcode    = 'FS409',
               constraint = 'backend_mounts_moving',
-              hint       = 'Repeat it on its new server when filestore.view_filestore_mount_moves there says that the move is finished.';
+              hint       = 'Repeat the change on the new server when filestore.view_filestore_mount_moves there says that the move is finished.';
     end if;
   end if;
 
@@ -633,7 +633,7 @@ end
 $$;
 
 comment on function filestore.prepare_mount() is
-  'Refuses a secret in a mount''s settings, the key of a mount that is moving to this server, a change of its id, backend_kind or created_at, one of its key or place while it moves to another server, and to active while it is erased. Increments the version at every other change.';
+  'Refuses a secret in a mount''s settings, and the key of a mount that is moving to this server. Refuses to change the id, backend_kind or created_at of a mount, its key or place while it moves to another server, and its state to active while it is erased. Increments the version at every other change.';
 
 revoke all on function filestore.prepare_mount() from public;
 --! EndIncluded functions/prepare_mount.sql
@@ -645,7 +645,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if mount_id is null or exclusive is null then
-    raise exception 'the % of lock_tree is null', case when mount_id is null then 'mount' else 'mode' end
+    raise exception '% of filestore.lock_tree is null', case when mount_id is null then 'mount_id' else 'exclusive' end
       using errcode    = 'FS422',
             constraint = 'tree_lock_check',
             hint       = 'Give the id of a mount, and whether the lock is exclusive.';

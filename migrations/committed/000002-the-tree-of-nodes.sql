@@ -1,5 +1,5 @@
---! Previous: sha1:98cd1f2e6551b46c63b84b2e025c4bf9bb54779c
---! Hash: sha1:23d62a167c46d502e5875ddf967961f9d24882a1
+--! Previous: sha1:57dd138377251455b5c40ea3ecc67d1472da869d
+--! Hash: sha1:5a7589aa5c741b3f85e9451d3923aff9465a1c20
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -126,7 +126,7 @@ comment on column filestore.nodes.id               is 'Stable number of the node
 comment on column filestore.nodes.backend_mount_id is 'The mount whose tree the node belongs to. Never changes.';
 comment on column filestore.nodes.size_bytes       is 'Size of the content in bytes; 0 for a directory.';
 comment on column filestore.nodes.created_at       is 'When the row was inserted. Never changes.';
-comment on column filestore.nodes.updated_at       is 'When version last changed, in whole milliseconds; later at every change. On a tombstone, retention counts from here.';
+comment on column filestore.nodes.updated_at       is 'When version last changed, in whole milliseconds. Each change sets a later moment. On a tombstone, retention counts from here.';
 comment on column filestore.nodes.depth            is 'Number of segments in path: 0 for the root. Set by trigger.';
 comment on column filestore.nodes.version          is 'Optimistic version: a trigger adds 1 at every change.';
 comment on column filestore.nodes.live             is 'Whether deleted_at is null, as a plain column that keys can refer to. Set by trigger.';
@@ -261,7 +261,7 @@ begin
     (
       'nodes_link_target_check',
       node.link_target is null or (octet_length(node.link_target) between 1 and 4096 and node.kind = 'file'),
-      'has a link_target that is not valid',
+      case node.kind when 'file' then format('has a link_target of %s bytes', octet_length(node.link_target)) else 'is a directory with a link_target' end,
       'Give a target of 1 to 4096 bytes, and only for a file.'
     ),
     (
@@ -386,7 +386,7 @@ end
 $$;
 
 comment on function filestore.is_sound(filestore.nodes) is
-  'Internal: The condition of nodes_sound_check: true when a row of nodes is well formed by itself. Otherwise raises 23514 with the name of the broken rule.';
+  'Internal: The condition of nodes_sound_check: true when a row of nodes is well formed on its own. Otherwise raises 23514 with the name of the broken rule.';
 
 revoke all on function filestore.is_sound(filestore.nodes) from public;
 --! EndIncluded functions/is_sound.sql
@@ -581,7 +581,7 @@ end
 $$;
 
 comment on function filestore.refuse_created_node(filestore.nodes) is
-  'Internal: Refuses a node that cannot be created for its state, version, moment, or a name that is too long for a local mount.';
+  'Internal: Raises FS422 for a new node in state deleted, with a version other than 1, with an impossible updated_at, or with a name that is too long for a local mount.';
 
 revoke all on function filestore.refuse_created_node(filestore.nodes) from public;
 --! EndIncluded functions/refuse_created_node.sql

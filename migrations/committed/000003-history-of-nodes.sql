@@ -1,5 +1,5 @@
---! Previous: sha1:23d62a167c46d502e5875ddf967961f9d24882a1
---! Hash: sha1:6093d9f882cd9874b24e833f3db0109c79e309e8
+--! Previous: sha1:5a7589aa5c741b3f85e9451d3923aff9465a1c20
+--! Hash: sha1:1552263b3dc207c74469a79e602f9f917d444a08
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

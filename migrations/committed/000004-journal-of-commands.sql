@@ -1,5 +1,5 @@
---! Previous: sha1:6093d9f882cd9874b24e833f3db0109c79e309e8
---! Hash: sha1:d634b16bd49288bbb33dc6fc425a741861f005b8
+--! Previous: sha1:1552263b3dc207c74469a79e602f9f917d444a08
+--! Hash: sha1:060edabeb010433283c93ad6ca6f31189565c65d
 --! Message: Journal of commands
 
 do $$
@@ -209,7 +209,7 @@ end
 $$;
 
 comment on function filestore.is_sound_entry(filestore.journal_entries) is
-  'Internal: The condition of journal_entries_sound_check: true when a journal entry is well formed by itself. Otherwise raises 23514 with the name of the broken rule.';
+  'Internal: The condition of journal_entries_sound_check: true when a journal entry is well formed on its own. Otherwise raises 23514 with the name of the broken rule.';
 
 revoke all on function filestore.is_sound_entry(filestore.journal_entries) from public;
 --! EndIncluded functions/is_sound_entry.sql
@@ -239,10 +239,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if older_than is null or older_than < interval '0' or older_than > interval '1000 years' then
-    raise exception 'older_than is %', coalesce(older_than::text, 'null')
+    raise exception 'older_than cannot be %', coalesce(older_than::text, 'null')
       using errcode    = 'FS422',
             constraint = 'retention_check',
-            hint       = 'Give an age, such as interval ''30 days''.';
+            hint       = 'Give an age from 0 to 1000 years, such as interval ''30 days''.';
   end if;
   perform filestore.check_limit('batch', batch);
 end

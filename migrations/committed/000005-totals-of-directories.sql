@@ -1,5 +1,5 @@
---! Previous: sha1:d634b16bd49288bbb33dc6fc425a741861f005b8
---! Hash: sha1:4df955887136314696262789bb17e251ff2c8abf
+--! Previous: sha1:060edabeb010433283c93ad6ca6f31189565c65d
+--! Hash: sha1:1662f9eaad4476e0cd56be8e96749a6e11a0e18c
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -45,10 +45,10 @@ comment on column filestore.rollups.consistency_state  is 'up_to_date, or stale 
 comment on column filestore.rollups.last_calculated_at is 'When the totals were last recounted from the nodes.';
 comment on column filestore.rollups.updated_at         is 'When the totals last changed.';
 
--- Appended, never updated: a counter on each directory would be a hot row that
--- every writer locks. No foreign key: an append must not lock its directory.
+-- Appended, never updated: a counter on each directory would be a hot row that every writer locks. No foreign key: an
+-- append must not lock its directory.
 create table if not exists filestore.rollup_deltas (
-  -- These ids never leave the database, so they need no range of its own, and do not run out.
+  -- These ids never leave the database, so they have no range for each database, and do not run out.
   id               bigint  generated always as identity,
   backend_mount_id bigint  not null,
   directory_id     bigint  not null,
@@ -316,7 +316,7 @@ begin
   into ids, ancestors, distances
   from above a;
 
-  -- Each round doubles the distances, so deep chains take few rounds. In a ring, they would grow for ever.
+  -- Each round doubles the distances, so deep chains take few rounds. In a ring, they would grow forever.
   for round in 1 .. 30 loop
     exit when array_remove(ancestors, null) = '{}';
     select
@@ -644,7 +644,7 @@ begin
     raise exception '% directories have totals to change, but only % of them have a row in rollups', cardinality(node_ids), changed
       using errcode    = 'FS409',
             constraint = 'rollups_missing',
-            hint       = 'Call it again. If it fails again, list the directories with filestore.check_integrity() and call filestore.recount_rollups.';
+            hint       = 'Call filestore.fold_rollups again. If it fails again, list the directories with filestore.check_integrity() and call filestore.recount_rollups.';
   end if;
   return taken;
 end
@@ -747,7 +747,7 @@ end
 $$;
 
 comment on function filestore.directory_totals(bigint) is
-  'The totals of a directory''s whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale from when the totals are marked so until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster.';
+  'The totals of a directory''s whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale while the totals are known to need filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster.';
 
 revoke all on function filestore.directory_totals(bigint) from public;
 --! EndIncluded functions/directory_totals.sql
@@ -854,7 +854,7 @@ begin
     raise exception 'mount "%" is moving to another server', recount_rollups.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',
-            hint       = 'Repeat it on the server that holds the mount. On its new server, recount when filestore.receive_mount has ended.';
+            hint       = 'Call filestore.recount_rollups on the server that holds the mount: on the new server, after filestore.receive_mount.';
   end if;
 
   insert into filestore.rollups (node_id)
@@ -995,6 +995,6 @@ comment on column filestore.view_filestore_directories.size_bytes         is 'By
 comment on column filestore.view_filestore_directories.file_count         is 'Number of files below.';
 comment on column filestore.view_filestore_directories.dir_count          is 'Number of directories below, itself not counted.';
 comment on column filestore.view_filestore_directories.child_count        is 'Number of live files and directories directly in it.';
-comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when these exact totals include deltas that are not folded yet; stale from when the totals are marked so until filestore.recount_rollups.';
-comment on column filestore.view_filestore_directories.updated_at         is 'When deltas were last folded into the totals.';
+comment on column filestore.view_filestore_directories.consistency_state  is 'up_to_date; pending when these exact totals include deltas that are not folded yet; stale while the totals are known to need filestore.recount_rollups.';
+comment on column filestore.view_filestore_directories.updated_at         is 'When the folded totals last changed.';
 --! EndIncluded views/view_filestore_directories.sql

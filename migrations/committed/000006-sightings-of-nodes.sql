@@ -1,5 +1,5 @@
---! Previous: sha1:4df955887136314696262789bb17e251ff2c8abf
---! Hash: sha1:fb3ba385cb0f98aa59adce7739fd2f91c40ccd8b
+--! Previous: sha1:1662f9eaad4476e0cd56be8e96749a6e11a0e18c
+--! Hash: sha1:92ee51e901c05f8a4beb09657f96b86df531f1c0
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:fb3ba385cb0f98aa59adce7739fd2f91c40ccd8b
---! Hash: sha1:db3892f597e5632667961d19cb17ea569ca132c7
+--! Previous: sha1:92ee51e901c05f8a4beb09657f96b86df531f1c0
+--! Hash: sha1:07caf5fa1f1f6618098f022e64898a2ed769bca2
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql
@@ -11,7 +11,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if value is null or value < 1 or value > max_value then
-    raise exception '% is %', argument, coalesce(value::text, 'null')
+    raise exception '% cannot be %', argument, coalesce(value::text, 'null')
       using errcode    = 'FS422',
             constraint = 'limit_check',
             hint       = format('Give the number of rows that one call may take, from 1 to %s.', max_value);
@@ -367,7 +367,7 @@ begin
     raise exception 'node % ("%") is deleted', directory.id, directory.path
       using errcode    = 'FS404',
             constraint = 'nodes_deleted',
-            hint       = 'To list what it held, call it with with_deleted => true.';
+            hint       = 'To list what the directory held, give with_deleted => true.';
   elsif directory.directory_path is null then
     raise exception 'node % ("%") is a file', directory.id, directory.path
       using errcode    = 'FS404',
@@ -422,7 +422,7 @@ end
 $$;
 
 comment on function filestore.list_directory(bigint, text, bigint, boolean, bigint) is
-  'A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and with with_deleted also its id as after_id. FS404 when there is no such directory.';
+  'A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and if tombstones are listed, also the last id as after_id. FS404 when there is no such directory.';
 
 revoke all on function filestore.list_directory(bigint, text, bigint, boolean, bigint) from public;
 --! EndIncluded functions/list_directory.sql

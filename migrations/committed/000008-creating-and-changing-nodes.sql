@@ -1,5 +1,5 @@
---! Previous: sha1:db3892f597e5632667961d19cb17ea569ca132c7
---! Hash: sha1:5de9f2f5b47970417593e60c671b83d89249e2ba
+--! Previous: sha1:07caf5fa1f1f6618098f022e64898a2ed769bca2
+--! Hash: sha1:cbb9513d987dd36a1deb25998281e57858249125
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql
@@ -23,7 +23,7 @@ begin
     raise exception 'mount "%" is moving to another server', mount.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',
-            hint       = 'Repeat it on the server that holds the mount. During the cut-over no server takes writes: repeat it after a moment.';
+            hint       = 'Repeat the command on the server that holds the mount. During the cut-over, no server takes writes: repeat it after a moment.';
   elsif mount.erasing_since is not null then
     raise exception 'mount "%" is being erased (since %)', mount.mount_key, mount.erasing_since
       using errcode    = 'FS409',
@@ -308,7 +308,7 @@ begin
   raise exception 'directory "%" on mount "%" keeps being moved or deleted', wanted, mount_key
     using errcode    = 'FS409',
           constraint = 'nodes_busy',
-          hint       = 'Call it again.';
+          hint       = 'Call filestore.ensure_directory again.';
 end
 $$;
 
@@ -458,12 +458,12 @@ begin
   raise exception 'file "%" on mount "%", or a directory above it, keeps being moved or deleted', wanted, upsert_file.mount_key
     using errcode    = 'FS409',
           constraint = 'nodes_busy',
-          hint       = 'Call it again.';
+          hint       = 'Call filestore.upsert_file again.';
 end
 $$;
 
 comment on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer, bigint) is
-  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid.';
+  'Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null, and size_bytes 0; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid.';
 
 revoke all on function filestore.upsert_file(text, text, bigint, text, text, text, jsonb, timestamptz, text, timestamptz, integer, bigint) from public;
 --! EndIncluded functions/upsert_file.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:5de9f2f5b47970417593e60c671b83d89249e2ba
---! Hash: sha1:209a6d49d99f204b65021c2b7a309ea957161032
+--! Previous: sha1:cbb9513d987dd36a1deb25998281e57858249125
+--! Hash: sha1:3f60696b061fede46296f662619b99916035b880
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -239,7 +239,7 @@ end
 $$;
 
 comment on function filestore.restore_tree(filestore.nodes, timestamptz) is
-  'Internal: Restores the nodes below a directory that were deleted at a given moment, as filestore.restore_node does after it restored the directory. It holds the exclusive tree lock.';
+  'Internal: Restores the nodes below a directory that were deleted at a given moment, for filestore.restore_node, which has restored the directory and holds the exclusive tree lock.';
 
 revoke all on function filestore.restore_tree(filestore.nodes, timestamptz) from public;
 --! EndIncluded functions/restore_tree.sql
@@ -416,7 +416,7 @@ declare
   chosen   bigint[];
   removed  integer;
   refusal  text;
-  purged   integer     := 0;
+  purged   integer := 0;
 begin
   perform filestore.check_retention(older_than, batch);
   perform filestore.require_first_write('filestore.purge_deleted');
@@ -464,9 +464,9 @@ begin
       where d.backend_mount_id = mount_id
     );
 
-    -- Each round removes tombstones without children, with those above that have no other child. So the rounds grow with
-    -- the branches of a tree, and not with its depth, which may exceed that in its rows. "Offset 0" and the order by name
-    -- keep the search for children a lookup. Otherwise the planner reads all tombstones for each one, when its statistics
+    -- Each round removes tombstones without children, with those above that have no other child. So the number of rounds
+    -- grows with the branches of a tree, and not with its depth. "Offset 0" and the order by name keep the search for
+    -- children a lookup. Otherwise the planner reads all tombstones for each one, when its statistics
     -- know of none yet, or all nodes, when directories are large.
     while purged < batch loop
       chosen := array(

@@ -1,5 +1,5 @@
---! Previous: sha1:209a6d49d99f204b65021c2b7a309ea957161032
---! Hash: sha1:2fe0fcceeaf42dd3faf8e33ae758d454ff0588d8
+--! Previous: sha1:3f60696b061fede46296f662619b99916035b880
+--! Hash: sha1:43ed442c2085f5ae9071289bc6bf6ae149978078
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql
@@ -266,7 +266,7 @@ begin
             constraint = 'nodes_batch_check',
             hint       = 'Give a JSON array with an object for each node, such as [{"parent_id": 1, "name": "a"}].';
   elsif jsonb_array_length(nodes) > 10000 then
-    raise exception 'the batch has % nodes', jsonb_array_length(nodes)
+    raise exception 'the batch has % nodes, which are too many', jsonb_array_length(nodes)
       using errcode    = 'FS422',
             constraint = 'limit_check',
             hint       = 'One call takes at most 10000 nodes: call it several times.';

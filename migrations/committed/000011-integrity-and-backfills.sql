@@ -1,5 +1,5 @@
---! Previous: sha1:2fe0fcceeaf42dd3faf8e33ae758d454ff0588d8
---! Hash: sha1:dacd37af3641eee32e6c58d3f828b1ee9a2b58f3
+--! Previous: sha1:43ed442c2085f5ae9071289bc6bf6ae149978078
+--! Hash: sha1:1cda784ecf809c7797e49f208d9acbee52ca76d1
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (
@@ -302,7 +302,7 @@ as $$
 begin
   -- Counted in bytes, because replay_lag keeps its last value when a replica is stuck.
   return (
-    select format('%s is %s behind', coalesce(nullif(r.application_name, ''), 'a replica'), pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)))
+    select format('%s is %s behind', coalesce('replica ' || nullif(r.application_name, ''), 'a replica'), pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)))
     from pg_stat_replication r
     where pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn) > max_lag_bytes
     order by r.replay_lsn
@@ -329,7 +329,7 @@ declare
 begin
   perform filestore.check_limit('batch', batch);
   if pause is null or pause < interval '0' or pause > interval '1 hour' then
-    raise exception 'pause is %', coalesce(pause::text, 'null')
+    raise exception 'pause cannot be %', coalesce(pause::text, 'null')
       using errcode    = 'FS422',
             constraint = 'backfill_pause_check',
             hint       = 'Give a time from 0 to 1 hour, such as interval ''100 ms''.';
@@ -475,7 +475,7 @@ as $$
 declare
   key_name pg_catalog.text;
   job      filestore.backfills;
-  -- Later rows belong to the services that create them, so that it ends while they do.
+  -- Rows that services insert after the call are left out, so that the backfill ends.
   end_key  bigint;
   lagging  pg_catalog.text;
 begin
@@ -498,7 +498,7 @@ begin
     raise exception 'backfill % of filestore.%.% is unfinished and has another expression', job.id, table_name, column_name
       using errcode    = 'FS409',
             constraint = 'backfill_expression_check',
-            hint       = 'Call it with the same expression as before, or delete its row from filestore.backfills to start again.';
+            hint       = 'Call filestore.backfill with the same expression as before, or delete its row from filestore.backfills to start again.';
   else
     raise notice 'backfill % of filestore.%.% continues after key %', job.id, table_name, column_name, job.last_key;
   end if;
@@ -517,7 +517,7 @@ begin
     loop
       lagging := filestore.lagging_replica(max_lag_bytes);
       exit when lagging is null;
-      raise notice 'backfill % waits: replica %', job.id, lagging;
+      raise notice 'backfill % waits: %', job.id, lagging;
       -- Each check has its own transaction, so that waiting does not hold back vacuum.
       commit;
       set local search_path = pg_catalog, pg_temp;

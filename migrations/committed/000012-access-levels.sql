@@ -1,5 +1,5 @@
---! Previous: sha1:dacd37af3641eee32e6c58d3f828b1ee9a2b58f3
---! Hash: sha1:09b3b9109573d29de94f40035bc5e34bf9eb1f02
+--! Previous: sha1:1cda784ecf809c7797e49f208d9acbee52ca76d1
+--! Hash: sha1:0d8b0f7a50cdf9ebec7d8c89a8b020c149ce42cf
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -302,7 +302,7 @@ end
 $$;
 
 comment on function filestore.renew_access() is
-  'Grants every recorded role the rights of its level again, on the tables, columns and functions that exist now. Warns about a level whose role was dropped, and grants nothing to another role of its name. Every migration ends with it, in its own transaction.';
+  'Grants every recorded role the rights of its level again, on the tables, columns and functions that exist now. Removes the level of a role that was dropped, with a warning, and grants nothing to another role of its name. Every migration ends with it, in its own transaction.';
 
 revoke all on function filestore.renew_access() from public;
 --! EndIncluded functions/renew_access.sql
@@ -612,7 +612,7 @@ end
 $$;
 
 comment on function filestore.check_access() is
-  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them.';
+  'The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects whose owner is not that of the schema. No row means that every role has exactly the rights of its level, and migrations renew them.';
 
 revoke all on function filestore.check_access() from public;
 --! EndIncluded functions/check_access.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:09b3b9109573d29de94f40035bc5e34bf9eb1f02
---! Hash: sha1:3050a6109771c5dcb42dc707483f746aadbfa149
+--! Previous: sha1:0d8b0f7a50cdf9ebec7d8c89a8b020c149ce42cf
+--! Hash: sha1:63800272814aa8891e4c9b2fbfba1f53359e3ec4
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -44,8 +44,8 @@ comment on column filestore.moves.mount_id         is 'backend_mounts.id, the sa
 comment on column filestore.moves.mount_key        is 'backend_mounts.mount_key.';
 comment on column filestore.moves.source_number    is 'Number of the database that the mount comes from.';
 comment on column filestore.moves.target_number    is 'Number of the database that the mount goes to.';
-comment on column filestore.moves.step             is 'What this server has reached; filestore.move_steps() lists all.';
-comment on column filestore.moves.step_since       is 'When it reached that.';
+comment on column filestore.moves.step             is 'Step that this server has reached; filestore.move_steps() lists all.';
+comment on column filestore.moves.step_since       is 'When this server reached the step.';
 comment on column filestore.moves.timeline         is 'Timeline of this server when the move began. A promoted standby has another one.';
 comment on column filestore.moves.mark             is 'Number of the mark of the source that the early digest belongs to; 0 before the first.';
 comment on column filestore.moves.marked_at        is 'Source: moment of the mark. Each later change of a row has this moment or a later one.';
@@ -55,7 +55,7 @@ comment on column filestore.moves.writers          is 'Source: transactions that
 comment on column filestore.moves.open_entries     is 'Source: commands that had not ended at the mark.';
 comment on column filestore.moves.early_digest     is 'Counts and digests of this server''s rows before the mark.';
 comment on column filestore.moves.attempt          is 'Number of the cut-over that the late digest belongs to; 0 before the first.';
-comment on column filestore.moves.closed_until     is 'Source: when the next writer opens the closed mount again.';
+comment on column filestore.moves.closed_until     is 'Source: end of the cut-over. The next writer after it opens the mount again.';
 comment on column filestore.moves.late_digest      is 'Counts and digests of this server''s rows since the mark, at the cut-over.';
 comment on column filestore.moves.late_took        is 'Target: how long a trial of the count at the cut-over took.';
 comment on column filestore.moves.sightings_key    is 'Target: highest node of the sightings that have been copied.';
@@ -182,7 +182,7 @@ begin
     ('source', 'closed',     'cut-over: no server takes writes; this one does again when the time is over',
      'prove_mount on the target, release_mount here with its receipt',
      'nothing: the next writer opens the mount when the time is over; or cancel_move here'),
-    ('source', 'released',   'for ever closed here; the target takes writes once it knows',
+    ('source', 'released',   'closed here forever; the target takes writes once it knows',
      'receive_mount, receive_sightings, drop subscription and finish_move on the target, finish_move here with its receipt',
      'drop subscription and cancel_move on the target, if it has not received the mount, then cancel_move here with its receipt; else move the mount back'),
     ('source', 'cancelling', 'being taken back: the publication is gone',
@@ -262,7 +262,7 @@ begin atomic
 end;
 
 comment on function filestore.erasing_mounts() is
-  'Internal: The mounts that are being erased, with copies of which a move is taken back: their nodes are removed in any order, and their totals do not count.';
+  'Internal: The mounts that are being erased, and those whose copy is erased because their move is taken back. Their nodes are removed in any order, and their totals do not count.';
 
 revoke all on function filestore.erasing_mounts() from public;
 --! EndIncluded functions/erasing_mounts.sql
@@ -357,7 +357,7 @@ end
 $$;
 
 comment on function filestore.holds_mount(bigint) is
-  'Internal: Whether this database takes the writes of a mount that moves, or the next writer of the closed mount takes it: on the source when the cut-over ran out of time, on the target when everything has arrived and the source released it. Not on a standby that was promoted since the move began.';
+  'Internal: Whether this database takes the writes of a mount that moves, or will from the next writer on: on the source when the cut-over ran out of time, on the target when everything has arrived and the source released it. Not on a standby that was promoted since the move began.';
 
 revoke all on function filestore.holds_mount(bigint) from public;
 --! EndIncluded functions/holds_mount.sql
@@ -395,7 +395,7 @@ end
 $$;
 
 comment on function filestore.take_mount(bigint) is
-  'Internal: Lets this database take writes to a closed mount, if filestore.holds_mount. False when it may not, or while another transaction does it.';
+  'Internal: Lets this database take writes to a closed mount, if filestore.holds_mount allows it. False when it may not, or while another transaction does it.';
 
 revoke all on function filestore.take_mount(bigint) from public;
 --! EndIncluded functions/take_mount.sql
@@ -518,12 +518,12 @@ begin
     raise exception 'another session holds the lock of mount "%" for moves, though it does not move', mount.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',
-            hint       = 'Repeat it. If it is refused again, docs/operations.md shows how to find the session: "A stranger holds a lock".';
+            hint       = 'Repeat the command. If it is refused again, docs/operations.md shows how to find the session: "A stranger holds a lock".';
   end if;
   raise exception 'mount % is moving to another server', coalesce(format('"%s"', mount.mount_key), mount_id::text)
     using errcode    = 'FS409',
           constraint = 'backend_mounts_moving',
-          hint       = 'Repeat it on the server that holds the mount. During the cut-over no server takes writes: repeat it after a moment.';
+          hint       = 'Repeat the command on the server that holds the mount. During the cut-over, no server takes writes: repeat it after a moment.';
 end
 $$;
 

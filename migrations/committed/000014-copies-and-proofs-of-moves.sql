@@ -1,5 +1,5 @@
---! Previous: sha1:3050a6109771c5dcb42dc707483f746aadbfa149
---! Hash: sha1:4fb5bf97fb29919db7412c374433fffce13866f7
+--! Previous: sha1:63800272814aa8891e4c9b2fbfba1f53359e3ec4
+--! Hash: sha1:6a04f9bdf33f0264233c11ab44852817950c703f
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -354,7 +354,7 @@ begin
     raise exception 'a mount cannot move from database % to database %', own, coalesce(target::text, 'null')
       using errcode    = 'FS409',
             constraint = 'database_number_check',
-            hint       = 'Give the number of the target, which filestore.database_number() returns there. Each database needs another one.';
+            hint       = 'Give the number of the target, which filestore.database_number() returns there. Each database needs its own number.';
   end if;
   if exists (
     select
@@ -386,7 +386,7 @@ begin
     raise exception 'move % of mount "%" is not under way here', existing, mount.mount_key
       using errcode    = 'FS409',
             constraint = 'moves_step_check',
-            hint       = 'It has ended, such as by filestore.cancel_move. Without its number, filestore.start_move begins another one.';
+            hint       = 'Call filestore.start_move without this number to begin another move: this one has ended.';
   elsif move.id is null then
     if mount.held_by is not null or mount.erasing_since is not null then
       raise exception 'mount "%" has moved, or is being erased', mount.mount_key
@@ -430,7 +430,7 @@ end
 $$;
 
 comment on function filestore.start_move(text, integer, bigint) is
-  'Begins to move a mount to the database with that number: publishes its row, nodes, history and journal. Returns the ticket for filestore.accept_move there; again, if it is called again before filestore.erase_mount. With the number of an existing move, it only returns the ticket of that one. Nothing changes for services. For the owner of the schema, after filestore.prepare_moves(true). FS409 when the mount moves elsewhere, or a backfill is unfinished.';
+  'Begins to move a mount to the database with that number: publishes its row, nodes, history and journal. Returns the ticket for filestore.accept_move there. The same call before filestore.erase_mount returns the ticket again. With the number of an existing move, it only returns the ticket of that one. Nothing changes for services. For the owner of the schema, after filestore.prepare_moves(true). FS409 when the mount moves elsewhere, or a backfill is unfinished.';
 
 revoke all on function filestore.start_move(text, integer, bigint) from public;
 --! EndIncluded functions/start_move.sql
@@ -768,7 +768,7 @@ end
 $$;
 
 comment on function filestore.add_stale_totals(bigint, bigint) is
-  'Internal: Gives a row of totals to each directory of a mount with an id above the given one that has none, as stale.';
+  'Internal: Inserts a stale row of totals for each directory of a mount that has none and whose id is above the given one.';
 
 revoke all on function filestore.add_stale_totals(bigint, bigint) from public;
 --! EndIncluded functions/add_stale_totals.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:4fb5bf97fb29919db7412c374433fffce13866f7
---! Hash: sha1:f632e62145b057e5a2ebf8b56fbbc20ed24f26a2
+--! Previous: sha1:6a04f9bdf33f0264233c11ab44852817950c703f
+--! Hash: sha1:e5610c86f0ab50ed71f1b87fa2d413f5aeecb269
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -146,7 +146,7 @@ begin
   raise exception 'standbys are behind and do not know yet that mount "%" is closed: %', move.mount_key, behind
     using errcode    = 'FS409',
           constraint = 'moves_behind_check',
-          hint       = 'Call it again. If one of them were promoted now, two servers would take writes.';
+          hint       = 'Call filestore.release_mount again. If one of the standbys were promoted now, two servers would take writes.';
 end
 $$;
 
@@ -170,7 +170,7 @@ begin
     perform filestore.refuse_step(move, 'filestore.release_mount');
   end if;
   perform filestore.require_receipt(
-    move, receipt, jsonb_build_object('mark', move.mark, 'attempt', move.attempt), 'filestore.prove_mount on the target, after filestore.close_mount,'
+    move, receipt, jsonb_build_object('mark', move.mark, 'attempt', move.attempt), 'filestore.prove_mount on the target after filestore.close_mount'
   );
   if move.step = 'closed' then
     perform filestore.require_same_timeline(move);
@@ -198,7 +198,7 @@ end
 $$;
 
 comment on function filestore.release_mount(text, jsonb) is
-  'Decides the cut-over on the source: when the target has the same rows, the mount is closed here for ever, and the target takes writes as soon as it knows. Takes the receipt of filestore.prove_mount from the target, after filestore.close_mount. Returns the one for filestore.receive_mount. For the owner of the schema. FS409 when the target differs, or the time was over and a writer opened the mount.';
+  'Decides the cut-over on the source: when the target has the same rows, the mount is closed here forever, and the target takes writes as soon as it knows. Takes the receipt of filestore.prove_mount from the target, after filestore.close_mount. Returns the one for filestore.receive_mount. For the owner of the schema. FS409 when the target differs, or the time was over and a writer opened the mount.';
 
 revoke all on function filestore.release_mount(text, jsonb) from public;
 --! EndIncluded functions/release_mount.sql
@@ -232,7 +232,7 @@ end
 $$;
 
 comment on function filestore.receive_mount(text, jsonb) is
-  'Lets services write to a mount on its new server, after filestore.release_mount on the old one. With its receipt at once; without it, when the change has arrived. The first writer after that does the same. Totals read stale until filestore.recount_rollups. For the owner of the schema.';
+  'Lets services write to a mount on its new server, after filestore.release_mount on the old one. With its receipt, they can write at once; without it, as soon as the change has arrived. The first writer after that has the same effect. Totals read stale until filestore.recount_rollups. For the owner of the schema.';
 
 revoke all on function filestore.receive_mount(text, jsonb) from public;
 --! EndIncluded functions/receive_mount.sql
@@ -284,7 +284,7 @@ end
 $$;
 
 comment on function filestore.receive_sightings(text, bigint[], timestamptz[], timestamptz[]) is
-  'Adds sightings of a mount that has moved, read from its old server in the order of node_id, and returns the id after which to continue. A sighting that is here already stays unless it is older. Without arrays, it returns where to continue. For the owner of the schema.';
+  'Adds sightings of a mount that has moved, read from its old server in the order of node_id, and returns the id after which to continue. A sighting that is here already stays unless it is older. With empty arrays, it returns where to continue. For the owner of the schema.';
 
 revoke all on function filestore.receive_sightings(text, bigint[], timestamptz[], timestamptz[]) from public;
 --! EndIncluded functions/receive_sightings.sql
@@ -615,7 +615,7 @@ end
 $$;
 
 comment on procedure filestore.cancel_move(text, jsonb, integer) is
-  'Takes a move back. On the source, services write to the mount again. On the target, after its subscription is dropped, the copy is erased in batches. Returns a receipt. The source needs that of the target if it has released the mount, or was promoted since the move began. After filestore.finish_move, it takes it until filestore.erase_mount. It can be killed at any moment: the same call continues. For the owner of the schema. FS409 on a target that has received the mount.';
+  'Takes a move back. On the source, services write to the mount again. On the target, after its subscription is dropped, the copy is erased in batches. Returns a receipt. The source needs the receipt of the target if it has released the mount, or was promoted since the move began. With that receipt, it also takes a finished move back, until filestore.erase_mount. It can be killed at any moment: the same call continues. For the owner of the schema. FS409 on a target that has received the mount.';
 
 revoke all on procedure filestore.cancel_move(text, jsonb, integer) from public;
 --! EndIncluded functions/cancel_move.sql
@@ -723,7 +723,7 @@ comment on column filestore.view_filestore_mount_moves.back           is 'How to
 comment on column filestore.view_filestore_mount_moves.tables_copied  is 'On the target: how many of 5 tables are copied.';
 comment on column filestore.view_filestore_mount_moves.copied_rows    is 'On the target: rows of the tables that are being copied; null when none is.';
 comment on column filestore.view_filestore_mount_moves.copied_bytes   is 'On the target: bytes of these rows.';
-comment on column filestore.view_filestore_mount_moves.bytes_behind   is 'On the source: bytes of log that the target has not applied; null when it does not read.';
-comment on column filestore.view_filestore_mount_moves.expected_pause is 'About how long no server will take writes, measured by a count of the new rows; null until prove_mount was called.';
+comment on column filestore.view_filestore_mount_moves.bytes_behind   is 'On the source: bytes of log that the target has not applied; null when the target does not read the log.';
+comment on column filestore.view_filestore_mount_moves.expected_pause is 'On the target: about how long no server will take writes, measured by a count of the new rows; null before the target is proved.';
 comment on column filestore.view_filestore_mount_moves.problem        is 'What is wrong; null when nothing is.';
 --! EndIncluded views/view_filestore_mount_moves.sql

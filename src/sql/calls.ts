@@ -182,7 +182,7 @@ const CHECK_ACCESS: SqlFunction = {
   parameters: {},
 };
 
-/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects that another role owns than the schema. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
+/** The rights on the schema that differ from the recorded levels: granted by hand to a role or to PUBLIC, granted on the bookkeeping of migrations or with grant option, held as a superuser or by membership in another role, missing, or no longer renewed by migrations. Also roles and settings that may switch triggers off, levels whose role was dropped or replaced by another role of its name, and objects whose owner is not that of the schema. No row means that every role has exactly the rights of its level, and migrations renew them. May be called by readers, services and operators. */
 export function checkAccess(client: SqlClient): Promise<readonly CheckAccessRow[]> {
   return callForAll(client, CHECK_ACCESS, {});
 }
@@ -370,7 +370,7 @@ const DIRECTORY_TOTALS: SqlFunction = {
   },
 };
 
-/** The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale from when the totals are marked so until filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. May be called by readers, services and operators. */
+/** The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale while the totals are known to need filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. May be called by readers, services and operators. */
 export function directoryTotals(
   client: SqlClient,
   args: DirectoryTotalsArguments,
@@ -546,7 +546,7 @@ const LIST_DIRECTORY: SqlFunction = {
   },
 };
 
-/** A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and with with_deleted also its id as after_id. FS404 when there is no such directory. May be called by readers, services and operators. */
+/** A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and if tombstones are listed, also the last id as after_id. FS404 when there is no such directory. May be called by readers, services and operators. */
 export function listDirectory(client: SqlClient, args: ListDirectoryArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, LIST_DIRECTORY, args);
 }
@@ -982,7 +982,7 @@ const UPSERT_FILE: SqlFunction = {
   },
 };
 
-/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. May be called by services and operators. */
+/** Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null, and size_bytes 0; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. May be called by services and operators. */
 export function upsertFile(client: SqlClient, args: UpsertFileArguments): Promise<NodeRow> {
   return callForOne(client, UPSERT_FILE, args);
 }

@@ -180,7 +180,7 @@ describe('list_directory with_deleted', () => {
 describe.each([true, false])('list_directory, with_deleted %s', (withDeleted) => {
   test.each([0, -1, null, 100_001, 2_147_483_648])('refuses pages of %s', async (size) => {
     await expect(page(directory, {}, size, withDeleted)).rejects.toMatchObject({
-      ...refusal('FS422', `page_size is ${size}`),
+      ...refusal('FS422', `page_size cannot be ${size}`),
       constraint: 'limit_check',
     });
   });

@@ -172,7 +172,7 @@ describe.each(['list_commands(page_size => $1)', 'node_commands(1, page_size => 
     'refuses pages of %s entries',
     async (size) => {
       await expect(reader.query(`select filestore.${call}`, [size])).rejects.toMatchObject({
-        ...refusal('FS422', `page_size is ${size}`),
+        ...refusal('FS422', `page_size cannot be ${size}`),
         hint: expect.stringContaining('from 1 to 100000'),
         constraint: 'limit_check',
       });

@@ -133,7 +133,9 @@ test('begins after any path, with or without a node there', async () => {
 });
 
 test.each([0, -1, 100_001, 2_147_483_648])('refuses max_nodes %s', async (size) => {
-  await expect(part(key, 'now', '', size)).rejects.toMatchObject(refusal('FS422', `max_nodes is ${size}`));
+  await expect(part(key, 'now', '', size)).rejects.toMatchObject(
+    refusal('FS422', `max_nodes cannot be ${size}`),
+  );
 });
 
 test.each(["timestamptz 'infinity'", "clock_timestamp() + interval '1 second'"])(
@@ -148,7 +150,9 @@ test.each(["timestamptz 'infinity'", "clock_timestamp() + interval '1 second'"])
 );
 
 test('refuses null for max_nodes or since, and an unknown mount', async () => {
-  await expect(part(key, 'now', '', null)).rejects.toMatchObject(refusal('FS422', 'max_nodes is null'));
+  await expect(part(key, 'now', '', null)).rejects.toMatchObject(
+    refusal('FS422', 'max_nodes cannot be null'),
+  );
   await expect(part(key, null)).rejects.toMatchObject(refusal('FS422', 'since is null'));
   await expect(part('nowhere', 'now')).rejects.toMatchObject(refusal('FS404', '"nowhere"'));
   await expect(part(null, 'now')).rejects.toMatchObject(refusal('FS404', 'mount'));
