@@ -1,5 +1,5 @@
 --! Previous: sha1:060edabeb010433283c93ad6ca6f31189565c65d
---! Hash: sha1:1662f9eaad4476e0cd56be8e96749a6e11a0e18c
+--! Hash: sha1:8d90ff92aa148979b85d482887f6c1f85e9569d4
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -851,7 +851,7 @@ begin
   perform filestore.lock_tree(mount_id, true);
   -- Rows that arrive later would not count, and the totals would read up_to_date.
   if mount_id = any (filestore.moving_mounts(false)) and not filestore.holds_mount(mount_id) then
-    raise exception 'mount "%" is moving to another server', recount_rollups.mount_key
+    raise exception 'mount "%" is moving, and this server does not take its writes', recount_rollups.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',
             hint       = 'Call filestore.recount_rollups on the server that holds the mount: on the new server, after filestore.receive_mount.';

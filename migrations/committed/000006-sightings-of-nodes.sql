@@ -1,5 +1,5 @@
---! Previous: sha1:1662f9eaad4476e0cd56be8e96749a6e11a0e18c
---! Hash: sha1:92ee51e901c05f8a4beb09657f96b86df531f1c0
+--! Previous: sha1:8d90ff92aa148979b85d482887f6c1f85e9569d4
+--! Hash: sha1:c3cd3bb7a89fb87cd5d66db70fa26297168c1ea9
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

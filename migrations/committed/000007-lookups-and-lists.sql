@@ -1,5 +1,5 @@
---! Previous: sha1:92ee51e901c05f8a4beb09657f96b86df531f1c0
---! Hash: sha1:07caf5fa1f1f6618098f022e64898a2ed769bca2
+--! Previous: sha1:c3cd3bb7a89fb87cd5d66db70fa26297168c1ea9
+--! Hash: sha1:80503c3789ec2c822c76b945d23c284063637f19
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

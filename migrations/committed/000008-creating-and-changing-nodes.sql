@@ -1,5 +1,5 @@
---! Previous: sha1:07caf5fa1f1f6618098f022e64898a2ed769bca2
---! Hash: sha1:cbb9513d987dd36a1deb25998281e57858249125
+--! Previous: sha1:80503c3789ec2c822c76b945d23c284063637f19
+--! Hash: sha1:a78d55d73612949c7982d35e1a4ed2d4c8ea4911
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql
@@ -20,7 +20,7 @@ begin
 
   -- First, because a mount that has moved is erased here.
   if mount.held_by is not null and not filestore.holds_mount(mount.id) then
-    raise exception 'mount "%" is moving to another server', mount.mount_key
+    raise exception 'mount "%" is moving, and this server does not take its writes', mount.mount_key
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',
             hint       = 'Repeat the command on the server that holds the mount. During the cut-over, no server takes writes: repeat it after a moment.';

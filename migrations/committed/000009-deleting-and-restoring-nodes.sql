@@ -1,5 +1,5 @@
---! Previous: sha1:cbb9513d987dd36a1deb25998281e57858249125
---! Hash: sha1:3f60696b061fede46296f662619b99916035b880
+--! Previous: sha1:a78d55d73612949c7982d35e1a4ed2d4c8ea4911
+--! Hash: sha1:c904d7e1288862ec1ce6d573be940ac1b35a272e
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -258,7 +258,7 @@ declare
   tomb  filestore.nodes;
   node  filestore.nodes;
 begin
-  perform filestore.lock_tree(n.backend_mount_id, with_tree)
+  perform filestore.lock_tree(n.backend_mount_id, coalesce(with_tree, false))
   from filestore.nodes n
   where n.id = restore_node.node_id;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:3f60696b061fede46296f662619b99916035b880
---! Hash: sha1:43ed442c2085f5ae9071289bc6bf6ae149978078
+--! Previous: sha1:c904d7e1288862ec1ce6d573be940ac1b35a272e
+--! Hash: sha1:8c3ddb008970ef9a55d4a729ceebf0222c4bffa3
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

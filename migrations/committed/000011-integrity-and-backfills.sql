@@ -1,5 +1,5 @@
---! Previous: sha1:43ed442c2085f5ae9071289bc6bf6ae149978078
---! Hash: sha1:1cda784ecf809c7797e49f208d9acbee52ca76d1
+--! Previous: sha1:8c3ddb008970ef9a55d4a729ceebf0222c4bffa3
+--! Hash: sha1:3cc58df463c77a12fa0144784c5f3f2b289453e5
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:1cda784ecf809c7797e49f208d9acbee52ca76d1
---! Hash: sha1:0d8b0f7a50cdf9ebec7d8c89a8b020c149ce42cf
+--! Previous: sha1:3cc58df463c77a12fa0144784c5f3f2b289453e5
+--! Hash: sha1:13f2cd149b423fc755cbc4f3478495ee30eea3f2
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:0d8b0f7a50cdf9ebec7d8c89a8b020c149ce42cf
---! Hash: sha1:63800272814aa8891e4c9b2fbfba1f53359e3ec4
+--! Previous: sha1:13f2cd149b423fc755cbc4f3478495ee30eea3f2
+--! Hash: sha1:1a7baa7dcd359bc1a7442ecc728404f6ca3cf46d
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -520,10 +520,10 @@ begin
             constraint = 'backend_mounts_moving',
             hint       = 'Repeat the command. If it is refused again, docs/operations.md shows how to find the session: "A stranger holds a lock".';
   end if;
-  raise exception 'mount % is moving to another server', coalesce(format('"%s"', mount.mount_key), mount_id::text)
+  raise exception 'mount % is moving, and this server does not take this write', coalesce(format('"%s"', mount.mount_key), mount_id::text)
     using errcode    = 'FS409',
           constraint = 'backend_mounts_moving',
-          hint       = 'Repeat the command on the server that holds the mount. During the cut-over, no server takes writes: repeat it after a moment.';
+          hint       = 'Repeat the command on the server that holds the mount. During the cut-over, no server takes writes: repeat it after a moment. Removals and backfills wait until the move is finished.';
 end
 $$;
 
@@ -548,7 +548,7 @@ declare
   );
 begin
   if wanted is not true and moving is not null then
-    raise exception 'mount "%" is moving to another server', moving
+    raise exception 'mount "%" is moving between servers', moving
       using errcode    = 'FS409',
             constraint = 'backend_mounts_moving',
             hint       = 'Finish the move and erase the mount on its old server, or take the move back with filestore.cancel_move.';

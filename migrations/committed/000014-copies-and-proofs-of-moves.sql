@@ -1,5 +1,5 @@
---! Previous: sha1:63800272814aa8891e4c9b2fbfba1f53359e3ec4
---! Hash: sha1:6a04f9bdf33f0264233c11ab44852817950c703f
+--! Previous: sha1:1a7baa7dcd359bc1a7442ecc728404f6ca3cf46d
+--! Hash: sha1:fec6289fb287b38b2878ddd642b5a02c607b767b
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -347,6 +347,7 @@ declare
   own   integer := filestore.database_number();
   mount filestore.backend_mounts;
   move  filestore.moves;
+  job   filestore.backfills;
 begin
   perform filestore.require_read_committed('filestore.start_move');
   perform filestore.require_move_guards();
@@ -393,8 +394,15 @@ begin
         using errcode    = 'FS409',
               constraint = 'backend_mounts_moving',
               hint       = 'Call filestore.erase_mount here, and move the mount from the server that holds it.';
-    elsif exists (select from filestore.backfills b where b.finished_at is null) then
-      raise exception 'a backfill is unfinished, and would change rows without a version'
+    end if;
+    select *
+    into job
+    from filestore.backfills b
+    where b.finished_at is null
+    order by b.id
+    limit 1;
+    if found then
+      raise exception 'backfill % of filestore.%.% is unfinished, and would change rows without a version', job.id, job.table_name, job.column_name
         using errcode    = 'FS409',
               constraint = 'moves_backfill_check',
               hint       = 'Call filestore.backfill again until it ends, or delete its row from filestore.backfills.';
@@ -477,7 +485,7 @@ begin
       raise exception 'another move of mount "%" is unfinished here', mount.mount_key
         using errcode    = 'FS409',
               constraint = 'moves_open_key',
-              hint       = 'Finish it, or take it back with filestore.cancel_move.';
+              hint       = 'Finish that move, or take it back with filestore.cancel_move.';
     elsif move.step in ('erasing', 'cancelled') then
       perform filestore.refuse_step(move, 'filestore.accept_move');
     end if;

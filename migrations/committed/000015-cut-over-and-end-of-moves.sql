@@ -1,5 +1,5 @@
---! Previous: sha1:6a04f9bdf33f0264233c11ab44852817950c703f
---! Hash: sha1:e5610c86f0ab50ed71f1b87fa2d413f5aeecb269
+--! Previous: sha1:fec6289fb287b38b2878ddd642b5a02c607b767b
+--! Hash: sha1:f35013733a02b83d71cda530a51dd92ca10e94e2
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -20,6 +20,7 @@ exception
     into busy
     from pg_locks l
     where l.locktype = 'advisory'
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
       and l.classid = ((lock_key >> 32) & 4294967295)::oid
       and l.objid = (lock_key & 4294967295)::oid
       and l.objsubid = 1
@@ -364,7 +365,7 @@ begin
     order by m.started_at desc
     limit 1;
     if move.source_number is distinct from move.written_by or move.step is distinct from 'finished' then
-      raise exception 'mount "%" is moving to another server', mount.mount_key
+      raise exception 'mount "%" is moving between servers', mount.mount_key
         using errcode    = 'FS409',
               constraint = 'backend_mounts_moving',
               hint       = 'Finish the move with filestore.finish_move, or take it back with filestore.cancel_move, which also erases the copy.';

@@ -1,6 +1,6 @@
 import type { Client } from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { asAdmin, databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import {
   closeMount,
   createMovingMount,
@@ -72,6 +72,26 @@ describe('a cut-over that ran out of time', () => {
       constraint: 'moves_timeline_check',
     });
   });
+});
+
+test('a cut-over that writers hold up names their processes, and none of another database', async () => {
+  await publish();
+  await service.query('begin');
+  await service.query('update filestore.nodes set size_bytes = 5 where id = $1', [file]);
+  const { pid } = await one(service, 'select pg_backend_pid() as pid');
+  await asAdmin(async (elsewhere) => {
+    await elsewhere.query("select pg_advisory_lock_shared(hashtextextended('filestore.move', $1))", [
+      mount.id,
+    ]);
+    await expect(
+      query("select filestore.lock_out_writers(m, interval '50 ms') from filestore.moves m"),
+    ).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'moves_writers_busy',
+      message: expect.stringMatching(new RegExp(`: processes ${pid}$`)),
+    });
+  });
+  await service.query('rollback');
 });
 
 describe('a mount before its mark', () => {

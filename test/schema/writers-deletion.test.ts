@@ -180,10 +180,10 @@ describe('restore_node', () => {
     });
   });
 
-  test('restores only the node without with_tree', async () => {
+  test.each(['false', 'null'])('restores only the node when with_tree is %s', async (withTree) => {
     const { parent_id } = await ensure('a/b');
     await writers.remove(parent_id, { recursive: true });
-    await writers.restore(parent_id);
+    await database().query(`select filestore.restore_node($1, with_tree => ${withTree})`, [parent_id]);
     expect(await live()).toEqual(['a']);
   });
 
