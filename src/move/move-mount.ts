@@ -5,6 +5,7 @@ import { paragraph } from '../text.ts';
 import { ACTIONS, endPreparation, type ForwardScene, isReason } from './actions.ts';
 import { cutOver } from './cut-over.ts';
 import { failure } from './failure.ts';
+import { watchSlots } from './lost-slot.ts';
 import { type Decision, type MoveAction, nextAction } from './next-action.ts';
 import { followOwnMove } from './own-move.ts';
 import { type Seen, watchWait } from './patience.ts';
@@ -209,6 +210,7 @@ async function untilNear(run: ForwardRun): Promise<void> {
 async function prove(run: ForwardRun, side: Side, last?: string): Promise<void> {
   const { mountKey, target } = run;
   const wait = watch(run);
+  const requireSlots = watchSlots(run);
   for (;;) {
     stopIfAborted(run);
     await readOwnMove(run);
@@ -217,6 +219,7 @@ async function prove(run: ForwardRun, side: Side, last?: string): Promise<void> 
     const what = String(receipt.waits_for);
     run.onProgress(`Waiting for ${what}`);
     const { move } = await target.state(mountKey);
+    await requireSlots(move);
     const step = `${what} ${move?.step}`.replace(/\(\d+ errors[^)]*\)/, '');
     wait({ step, progress: move?.progress ?? '', errors: move?.errors ?? 0 }, what);
     await delay(POLL_MS);

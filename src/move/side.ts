@@ -44,6 +44,8 @@ export interface MoveRow {
   readonly errors: number;
   /** On the target: how many of the published tables are copied. */
   readonly tablesCopied: number | null;
+  /** On the target: beginnings of the names of the slots on the source that tables need to end their copy. */
+  readonly tableSlots: readonly string[];
   /** On the source: bytes of log that the target has not confirmed; null when it does not read. */
   readonly bytesBehind: number | null;
   /** On the source: position in the log that the target has confirmed. */
@@ -156,6 +158,11 @@ function stateOf(mountKey: string): string {
       )),
       'errors', filestore.subscription_errors(filestore.move_subscription(m.id)),
       'tablesCopied', p.tables_copied,
+      'tableSlots', array(
+        select format('pg_%s_sync_%s_', r.srsubid, r.srrelid)
+        from pg_subscription_rel r join pg_subscription s on s.oid = r.srsubid
+        where s.subname = filestore.move_subscription(m.id) and r.srsubstate = 'f'
+      ),
       'bytesBehind', p.bytes_behind,
       'confirmed', (
         select s.confirmed_flush_lsn::text from pg_replication_slots s where ${isSlotOf('s', 'm.id')}

@@ -1,6 +1,6 @@
 import { expect } from 'vitest';
 import { isRefusal } from '../../src/sql/index.ts';
-import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
+import { type CliResult, collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { fillMount } from '../support/rows/fill-mount.ts';
 import { type ServerName, type TwoServers, withClient } from './two-servers.ts';
 
@@ -70,7 +70,7 @@ export function commandMoves(servers: () => TwoServers) {
     key: string,
     seen: Set<string>,
     disturb: (step: string, kill: (signal: NodeJS.Signals) => void) => void,
-  ): Promise<number | null> {
+  ): Promise<CliResult> {
     const child = startCli(['move', key, '--to', 'TARGET_URL'], { env: env() });
     child.stdout?.setEncoding('utf8').on('data', (text: string) => {
       for (const step of STEPS) {
@@ -85,10 +85,10 @@ export function commandMoves(servers: () => TwoServers) {
       hangs = true;
       child.kill('SIGKILL');
     }, 100_000);
-    const { exitCode, output } = await collect(child);
+    const result = await collect(child);
     clearTimeout(deadline);
-    expect(hangs ? output : '').toBe('');
-    return exitCode;
+    expect(hangs ? result.output : '').toBe('');
+    return result;
   }
 
   return { env, move, on, fill, nodesOn, holdersOf, expectMoved, runAndDisturb };
