@@ -726,7 +726,7 @@ export interface CheckSequencesRow {
   problem: string | null;
 }
 
-/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. */
+/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. */
 export type CopyTreeRow = NodeRow;
 
 /** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is not a live directory, FS409 when the name is taken, FS422 when the name or the checksum is not valid. */
@@ -735,7 +735,7 @@ export type CreateNodeRow = NodeRow;
 /** A row of "select * from filestore.create_nodes(…)". Creates the nodes that a JSON array of at most 10000 objects describes, on at most 100 mounts, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1. */
 export type CreateNodesRow = NodeRow;
 
-/** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. */
+/** A row of "select * from filestore.delete_batch(…)". Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. FS422 for a root. */
 export interface DeleteBatchRow {
   delete_batch: number | null;
 }
@@ -745,7 +745,7 @@ export interface DeleteMountRow {
   delete_mount: '';
 }
 
-/** A row of "select * from filestore.delete_node(…)". Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any). */
+/** A row of "select * from filestore.delete_node(…)". Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any), FS422 when it is a root. */
 export type DeleteNodeRow = NodeRow;
 
 /** A row of "select * from filestore.directory_totals(…)". The totals of a directory's whole subtree, and child_count, the number of live nodes directly in it. They are exact at this moment: the folded totals plus the pending deltas. consistency_state is pending when there are pending deltas, and stale while the totals are known to need filestore.recount_rollups. No row when there is no such directory. For several directories, filestore.list_totals is faster. */
@@ -809,7 +809,7 @@ export interface MountPlaceRow {
   mount_place: string | null;
 }
 
-/** A row of "select * from filestore.move_node(…)". Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. */
+/** A row of "select * from filestore.move_node(…)". Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself, the node is a root, or the name is not valid. */
 export type MoveNodeRow = NodeRow;
 
 /** A row of "select * from filestore.node_at(…)". The version of a node that was current at a moment; no row when the node did not exist yet. */
@@ -831,7 +831,7 @@ export interface PruneJournalRow {
   prune_journal: number | null;
 }
 
-/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones of at most 100 mounts, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas. */
+/** A row of "select * from filestore.purge_deleted(…)". Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts. Repeat it until it returns 0. Skips directories that have pending deltas. */
 export interface PurgeDeletedRow {
   purge_deleted: number | null;
 }
@@ -849,7 +849,7 @@ export interface RecountRollupsRow {
 /** A row of "select * from filestore.restore_node(…)". Restores a deleted node in its directory and returns it. With with_tree, also restores everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any). */
 export type RestoreNodeRow = NodeRow;
 
-/** A row of "select * from filestore.revert_node(…)". Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. */
+/** A row of "select * from filestore.revert_node(…)". Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. */
 export type RevertNodeRow = NodeRow;
 
 /** A row of "select * from filestore.start_command(…)". Starts a queued command and returns its entry. If several callers try, one gets the entry and the others FS409. FS404 when there is no such entry. */

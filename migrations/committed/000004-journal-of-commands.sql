@@ -1,5 +1,5 @@
 --! Previous: sha1:1552263b3dc207c74469a79e602f9f917d444a08
---! Hash: sha1:060edabeb010433283c93ad6ca6f31189565c65d
+--! Hash: sha1:542ad6bdf141b04e5f2fdba16ad87c7593c9cf66
 --! Message: Journal of commands
 
 do $$
@@ -368,7 +368,7 @@ end
 $$;
 
 comment on function filestore.guard_journal_removal() is
-  'Refuses to remove a journal entry that has not ended, unless its mount has moved to another server and is erased here.';
+  'Refuses to remove a journal entry that has not ended, unless its mount is erased here after it moved to another server, or after its move to this one was taken back.';
 
 revoke all on function filestore.guard_journal_removal() from public;
 --! EndIncluded functions/guard_journal_removal.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:060edabeb010433283c93ad6ca6f31189565c65d
---! Hash: sha1:8d90ff92aa148979b85d482887f6c1f85e9569d4
+--! Previous: sha1:542ad6bdf141b04e5f2fdba16ad87c7593c9cf66
+--! Hash: sha1:cdc8c88bf91701e8a8ce0107131b3373abd3675f
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

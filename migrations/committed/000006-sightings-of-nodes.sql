@@ -1,5 +1,5 @@
---! Previous: sha1:8d90ff92aa148979b85d482887f6c1f85e9569d4
---! Hash: sha1:c3cd3bb7a89fb87cd5d66db70fa26297168c1ea9
+--! Previous: sha1:cdc8c88bf91701e8a8ce0107131b3373abd3675f
+--! Hash: sha1:7a033326afd25bbdd3a1e9a9a88fe66d77463e65
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

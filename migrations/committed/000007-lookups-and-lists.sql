@@ -1,5 +1,5 @@
---! Previous: sha1:c3cd3bb7a89fb87cd5d66db70fa26297168c1ea9
---! Hash: sha1:80503c3789ec2c822c76b945d23c284063637f19
+--! Previous: sha1:7a033326afd25bbdd3a1e9a9a88fe66d77463e65
+--! Hash: sha1:fdeebe76462a75630e70a99a182bdb1361dddfa9
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

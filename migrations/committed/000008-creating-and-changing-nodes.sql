@@ -1,5 +1,5 @@
---! Previous: sha1:80503c3789ec2c822c76b945d23c284063637f19
---! Hash: sha1:a78d55d73612949c7982d35e1a4ed2d4c8ea4911
+--! Previous: sha1:fdeebe76462a75630e70a99a182bdb1361dddfa9
+--! Hash: sha1:5be5c93b620493aa4de0dc7adccae76ce80f0302
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql
@@ -571,7 +571,7 @@ end
 $$;
 
 comment on function filestore.move_node(bigint, bigint, text, integer) is
-  'Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself.';
+  'Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself, the node is a root, or the name is not valid.';
 
 revoke all on function filestore.move_node(bigint, bigint, text, integer) from public;
 --! EndIncluded functions/move_node.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:a78d55d73612949c7982d35e1a4ed2d4c8ea4911
---! Hash: sha1:c904d7e1288862ec1ce6d573be940ac1b35a272e
+--! Previous: sha1:5be5c93b620493aa4de0dc7adccae76ce80f0302
+--! Hash: sha1:7f2ac0da755c38d2eb0264f4352041e613a80be6
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -133,7 +133,7 @@ end
 $$;
 
 comment on function filestore.delete_node(bigint, integer, boolean) is
-  'Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any).';
+  'Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any), FS422 when it is a root.';
 
 revoke all on function filestore.delete_node(bigint, integer, boolean) from public;
 --! EndIncluded functions/delete_node.sql
@@ -200,7 +200,7 @@ end
 $$;
 
 comment on function filestore.delete_batch(bigint, integer, timestamptz) is
-  'Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree.';
+  'Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. FS422 for a root.';
 
 revoke all on function filestore.delete_batch(bigint, integer, timestamptz) from public;
 --! EndIncluded functions/delete_batch.sql
@@ -396,7 +396,7 @@ end
 $$;
 
 comment on function filestore.revert_node(bigint, integer, integer) is
-  'Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version.';
+  'Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version.';
 
 revoke all on function filestore.revert_node(bigint, integer, integer) from public;
 --! EndIncluded functions/revert_node.sql
@@ -545,7 +545,7 @@ end
 $$;
 
 comment on function filestore.purge_deleted(interval, integer) is
-  'Removes at most batch tombstones of at most 100 mounts, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas.';
+  'Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts. Repeat it until it returns 0. Skips directories that have pending deltas.';
 
 revoke all on function filestore.purge_deleted(interval, integer) from public;
 --! EndIncluded functions/purge_deleted.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:c904d7e1288862ec1ce6d573be940ac1b35a272e
---! Hash: sha1:8c3ddb008970ef9a55d4a729ceebf0222c4bffa3
+--! Previous: sha1:7f2ac0da755c38d2eb0264f4352041e613a80be6
+--! Hash: sha1:2f577f6f979c06c220d138ad6867c3aec05c6412
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql
@@ -227,7 +227,7 @@ end
 $$;
 
 comment on function filestore.copy_tree(bigint, bigint, text, integer) is
-  'Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long.';
+  'Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid.';
 
 revoke all on function filestore.copy_tree(bigint, bigint, text, integer) from public;
 --! EndIncluded functions/copy_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:8c3ddb008970ef9a55d4a729ceebf0222c4bffa3
---! Hash: sha1:3cc58df463c77a12fa0144784c5f3f2b289453e5
+--! Previous: sha1:2f577f6f979c06c220d138ad6867c3aec05c6412
+--! Hash: sha1:f215f0e41ba2d70fba4555a62f6819e25670c52f
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:3cc58df463c77a12fa0144784c5f3f2b289453e5
---! Hash: sha1:13f2cd149b423fc755cbc4f3478495ee30eea3f2
+--! Previous: sha1:f215f0e41ba2d70fba4555a62f6819e25670c52f
+--! Hash: sha1:53558422ef59cccd6875c6a087aa59a88b6f36cf
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

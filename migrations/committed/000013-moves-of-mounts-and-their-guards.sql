@@ -1,5 +1,5 @@
---! Previous: sha1:13f2cd149b423fc755cbc4f3478495ee30eea3f2
---! Hash: sha1:1a7baa7dcd359bc1a7442ecc728404f6ca3cf46d
+--! Previous: sha1:53558422ef59cccd6875c6a087aa59a88b6f36cf
+--! Hash: sha1:787893f8ef0cf68a11efb8eb9693f20fa8bd0ea5
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -185,13 +185,13 @@ begin
     ('source', 'released',   'closed here forever; the target takes writes once it knows',
      'receive_mount, receive_sightings, drop subscription and finish_move on the target, finish_move here with its receipt',
      'drop subscription and cancel_move on the target, if it has not received the mount, then cancel_move here with its receipt; else move the mount back'),
-    ('source', 'cancelling', 'being taken back: the publication is gone',
+    ('source', 'canceling',  'being taken back: the publication is gone',
      'cancel_move here, until it ends',
      'nothing'),
     ('source', 'finished',   'the mount is on the target',
      'erase_mount here',
      'move the mount back; if the target lost it and nothing is erased here, cancel_move on the target, then here with its receipt'),
-    ('source', 'cancelled',  'taken back; this server holds the mount',
+    ('source', 'canceled',   'taken back; this server holds the mount',
      'nothing, or start_move again',
      'nothing'),
     ('target', 'accepted',   'the copy arrives; no writes here',
@@ -209,7 +209,7 @@ begin
     ('target', 'finished',   'this server holds the mount',
      'finish_move on the source with the receipt of finish_move',
      'move the mount back'),
-    ('target', 'cancelled',  'taken back; nothing of the copy is left',
+    ('target', 'canceled',   'taken back; nothing of the copy is left',
      'nothing, or accept_move again for a new move',
      'nothing');
 end
@@ -230,7 +230,7 @@ begin
   update filestore.moves m
   set step        = set_step.step,
       step_since  = date_trunc('milliseconds', clock_timestamp()),
-      finished_at = case when set_step.step in ('finished', 'cancelled') then date_trunc('milliseconds', clock_timestamp()) end
+      finished_at = case when set_step.step in ('finished', 'canceled') then date_trunc('milliseconds', clock_timestamp()) end
   where m.id = move.id
     and m.written_by = move.written_by
   returning * into move;
@@ -339,7 +339,7 @@ begin
         -- A promoted standby may not know that the target has the mount.
         when m.source_number = own then
           m.timeline = filestore.server_timeline()
-          and (m.step in ('copying', 'marking', 'proved', 'cancelling') or (m.step = 'closed' and m.closed_until < clock_timestamp()))
+          and (m.step in ('copying', 'marking', 'proved', 'canceling') or (m.step = 'closed' and m.closed_until < clock_timestamp()))
         else
           m.step = 'proved'
           and exists (

@@ -1,5 +1,5 @@
---! Previous: sha1:1a7baa7dcd359bc1a7442ecc728404f6ca3cf46d
---! Hash: sha1:fec6289fb287b38b2878ddd642b5a02c607b767b
+--! Previous: sha1:787893f8ef0cf68a11efb8eb9693f20fa8bd0ea5
+--! Hash: sha1:6ad8e625373b14eaefa698d8ce5d4bab657f11fb
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -423,7 +423,7 @@ begin
              table filestore.moves where (id = %1$s and written_by = %3$s)',
       move.id, mount.id, own
     );
-  elsif move.source_number <> own or move.target_number <> target or move.step = 'cancelling' then
+  elsif move.source_number <> own or move.target_number <> target or move.step = 'canceling' then
     perform filestore.refuse_step(move, 'filestore.start_move');
   end if;
   return jsonb_build_object(
@@ -486,7 +486,7 @@ begin
         using errcode    = 'FS409',
               constraint = 'moves_open_key',
               hint       = 'Finish that move, or take it back with filestore.cancel_move.';
-    elsif move.step in ('erasing', 'cancelled') then
+    elsif move.step in ('erasing', 'canceled') then
       perform filestore.refuse_step(move, 'filestore.accept_move');
     end if;
   else

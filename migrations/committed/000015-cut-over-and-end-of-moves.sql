@@ -1,5 +1,5 @@
---! Previous: sha1:fec6289fb287b38b2878ddd642b5a02c607b767b
---! Hash: sha1:f35013733a02b83d71cda530a51dd92ca10e94e2
+--! Previous: sha1:6ad8e625373b14eaefa698d8ce5d4bab657f11fb
+--! Hash: sha1:e9210c1358b994e11d2229405b3ac8ac8766edcf
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -549,18 +549,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   move  filestore.moves := filestore.find_move(cancel_step.mount_key);
-  ended jsonb := jsonb_build_object('move', move.id, 'cancelled', true);
+  ended jsonb := jsonb_build_object('move', move.id, 'canceled', true);
 begin
   perform filestore.check_limit('batch', batch);
-  if move.step = 'cancelled' then
+  if move.step = 'canceled' then
     return ended;
   elsif move.step in ('received', 'finished') and not filestore.keeps_moved_mount(move) then
     perform filestore.refuse_step(move, 'filestore.cancel_move');
-  elsif move.step = 'cancelling' then
+  elsif move.step = 'canceling' then
     update filestore.backend_mounts m
     set held_by = null
     where m.id = move.mount_id;
-    perform filestore.set_step(move, 'cancelled');
+    perform filestore.set_step(move, 'canceled');
     return ended;
   elsif move.step = 'erasing' then
     -- No service writes to the copy.
@@ -568,19 +568,19 @@ begin
       delete from filestore.moves m
       where m.id = move.id
         and m.written_by = move.source_number;
-      perform filestore.set_step(move, 'cancelled');
+      perform filestore.set_step(move, 'canceled');
       return ended;
     end if;
   elsif move.source_number = move.written_by then
     -- Until the target has given up, it may have the mount, and this server may not know.
     if receipt is not null or move.step in ('released', 'finished') then
-      perform filestore.require_receipt(move, receipt, '{"cancelled": true}', 'filestore.cancel_move on the target');
+      perform filestore.require_receipt(move, receipt, '{"canceled": true}', 'filestore.cancel_move on the target');
     else
       perform filestore.require_same_timeline(move);
     end if;
     -- In an earlier transaction than the next change of the mount, which the target must not get.
     execute format('drop publication if exists filestore_move_%s', move.id);
-    perform filestore.set_step(move, 'cancelling');
+    perform filestore.set_step(move, 'canceling');
   else
     perform filestore.require_no_subscription(move);
     update filestore.backend_mounts m
@@ -644,7 +644,7 @@ begin
     from pg_replication_slots s
     where s.slot_name = filestore.move_slot(move.id)
       and s.database = current_database();
-    if not exists (select from pg_publication p where p.pubname = publication) and move.step <> 'cancelling' then
+    if not exists (select from pg_publication p where p.pubname = publication) and move.step <> 'canceling' then
       problem := 'the publication was dropped: take the move back';
     elsif move.timeline is distinct from filestore.server_timeline() then
       problem := 'this server was promoted after the move began, and takes no writes to the mount: take the move back';

@@ -43,7 +43,7 @@ export function nextAction(source: SideState, target: SideState): Decision {
     return { problem: 'the source has no mount of this key. Check its key, and which server is the source' };
   }
   const isNew =
-    away === undefined || away.step === 'cancelled' || (away.step === 'finished' && source.heldBy === null);
+    away === undefined || away.step === 'canceled' || (away.step === 'finished' && source.heldBy === null);
   if (!isNew && !isThisMove) {
     const way = `from database ${away.source} to database ${away.target}`;
     return { problem: `it moves ${way} already. Finish that move, or take it back` };
@@ -60,7 +60,7 @@ export function nextAction(source: SideState, target: SideState): Decision {
       ),
     };
   }
-  if (away?.step === 'cancelled' && target.move?.id === away.id && target.move.step !== 'cancelled') {
+  if (away?.step === 'canceled' && target.move?.id === away.id && target.move.step !== 'canceled') {
     return {
       problem:
         'the target still has the copy of the move that was taken back. Run this with --back, and then again',
@@ -71,7 +71,7 @@ export function nextAction(source: SideState, target: SideState): Decision {
 }
 
 function goOn({ move: away }: SideState, { move }: SideState): Decision {
-  if (away?.step === 'cancelling') return { problem: 'it is being taken back. Run this again with --back' };
+  if (away?.step === 'canceling') return { problem: 'it is being taken back. Run this again with --back' };
   const here = move?.id === away?.id ? move : undefined;
   if (here === undefined) {
     if (away?.step !== 'released') return { action: 'accept' };

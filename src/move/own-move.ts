@@ -16,14 +16,14 @@ export interface OwnMove {
   requireOpen(last: MoveRow | undefined): void;
 }
 
-const TAKEN_BACK: readonly (MoveStep | undefined)[] = ['cancelling', 'cancelled'];
+const TAKEN_BACK: readonly (MoveStep | undefined)[] = ['canceling', 'canceled'];
 
 /** @param before The last move of the mount when the run began. */
 export function followOwnMove(
   { mountKey }: Pick<MoveScene, 'mountKey'>,
   before: MoveRow | undefined,
 ): OwnMove {
-  const ended = before?.step === 'cancelled' || before?.step === 'finished' ? before.id : undefined;
+  const ended = before?.step === 'canceled' || before?.step === 'finished' ? before.id : undefined;
   let own: string | undefined;
   return {
     id: () => own,
@@ -35,7 +35,7 @@ export function followOwnMove(
         if (last === undefined || last.id === ended) return;
         own = last.id;
         // A run that took it back has not ended: the next action says so.
-        if (last.step === 'cancelling') return;
+        if (last.step === 'canceling') return;
       }
       const isSame = last?.id === own;
       if (isSame && !TAKEN_BACK.includes(last.step)) return;

@@ -18,9 +18,9 @@ export type MoveStep =
   | 'proved'
   | 'closed'
   | 'released'
-  | 'cancelling'
+  | 'canceling'
   | 'finished'
-  | 'cancelled'
+  | 'canceled'
   | 'accepted'
   | 'received'
   | 'erasing';

@@ -55,7 +55,7 @@ async function requireTarget(scene: MoveScene): Promise<void> {
 /** @returns whether the source needs the receipt of the target: it released the mount, or was promoted. */
 async function cancelSource({ mountKey, source }: MoveScene, receipt: Receipt | null): Promise<boolean> {
   const { move, number } = await source.state(mountKey);
-  if (move === undefined || move.step === 'cancelled') return false;
+  if (move === undefined || move.step === 'canceled') return false;
   if (move.source !== number) {
     const message = paragraph(
       `Mount "${mountKey}" moves to ${source.where}, not from it.`,
@@ -76,7 +76,7 @@ async function cancelTarget(scene: MoveScene): Promise<Receipt | null> {
   const { mountKey, source, target } = scene;
   const { move, isPrepared } = await target.state(mountKey);
   const { move: away } = await source.state(mountKey);
-  if (move === undefined || move.id !== away?.id || move.step === 'cancelled') return null;
+  if (move === undefined || move.id !== away?.id || move.step === 'canceled') return null;
   // An earlier run ended the preparation while the run that it took back still let the target accept the mount.
   if (!isPrepared) await target.rows('call filestore.prepare_moves(true)');
   await dropSubscription(scene);

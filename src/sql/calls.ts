@@ -228,7 +228,7 @@ const COPY_TREE: SqlFunction = {
   },
 };
 
-/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself or a path would be too long. May be called by services and operators. */
+/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. May be called by services and operators. */
 export function copyTree(client: SqlClient, args: CopyTreeArguments): Promise<NodeRow> {
   return callForOne(client, COPY_TREE, args);
 }
@@ -311,7 +311,7 @@ const DELETE_BATCH: SqlFunction = {
   },
 };
 
-/** Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. May be called by services and operators. */
+/** Deletes at most max_nodes of a tree, children before their directory, and returns how many. Repeat it until it returns 0, each time in a separate transaction and with the same moment. The moment becomes deleted_at, and restore_node restores nodes with the same deleted_at as one tree. After each call, the remaining nodes are a valid tree. FS422 for a root. May be called by services and operators. */
 export function deleteBatch(client: SqlClient, args: DeleteBatchArguments): Promise<number> {
   return callForOne(client, DELETE_BATCH, args);
 }
@@ -352,7 +352,7 @@ const DELETE_NODE: SqlFunction = {
   },
 };
 
-/** Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any). May be called by services and operators. */
+/** Deletes a node and returns its tombstone; with recursive, everything below it too, all with the same deleted_at. FS404 when it does not exist or is deleted, FS409 when it is a directory that is not empty (without recursive) or not at expected_version (null: any), FS422 when it is a root. May be called by services and operators. */
 export function deleteNode(client: SqlClient, args: DeleteNodeArguments): Promise<NodeRow> {
   return callForOne(client, DELETE_NODE, args);
 }
@@ -686,7 +686,7 @@ const MOVE_NODE: SqlFunction = {
   },
 };
 
-/** Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself. May be called by services and operators. */
+/** Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself, the node is a root, or the name is not valid. May be called by services and operators. */
 export function moveNode(client: SqlClient, args: MoveNodeArguments): Promise<NodeRow> {
   return callForOne(client, MOVE_NODE, args);
 }
@@ -815,7 +815,7 @@ const PURGE_DELETED: SqlFunction = {
   },
 };
 
-/** Removes at most batch tombstones of at most 100 mounts, with their history, whose last change is longer than older_than ago, the oldest and deepest first, and returns how many. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
+/** Removes at most batch tombstones whose last change is longer than older_than ago, with their history, the oldest and deepest first, and returns how many. One call takes at most 100 mounts. Repeat it until it returns 0. Skips directories that have pending deltas. May be called by operators. */
 export function purgeDeleted(client: SqlClient, args: PurgeDeletedArguments): Promise<number> {
   return callForOne(client, PURGE_DELETED, args);
 }
@@ -901,7 +901,7 @@ const REVERT_NODE: SqlFunction = {
   },
 };
 
-/** Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. May be called by services and operators. */
+/** Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. May be called by services and operators. */
 export function revertNode(client: SqlClient, args: RevertNodeArguments): Promise<NodeRow> {
   return callForOne(client, REVERT_NODE, args);
 }

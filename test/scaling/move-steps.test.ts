@@ -122,7 +122,7 @@ test('every function is refused, or does the same again, except for those that d
   for (const database of [back.target, back.source]) {
     await cancel(database);
     await probe(back, effects);
-    while (!(await stepOn(database, back)).endsWith('cancelled')) await cancel(database);
+    while (!(await stepOn(database, back)).endsWith('canceled')) await cancel(database);
     await probe(back, effects);
   }
   await back.cancel();
@@ -276,7 +276,7 @@ describe('a source that has given a mount away takes it back', () => {
   test('but not when it has begun to erase it', async () => {
     const walk = await (await newWalk(databases)).to('finish source');
     await walk.source.query('select filestore.begin_erasing($1, 10)', [walk.key]);
-    const receipt = { move: walk.receipts.ticket?.move, cancelled: true };
+    const receipt = { move: walk.receipts.ticket?.move, canceled: true };
     await expect(
       walk.source.query('call filestore.cancel_move($1, $2)', [walk.key, receipt]),
     ).rejects.toMatchObject({ constraint: 'moves_step_check' });

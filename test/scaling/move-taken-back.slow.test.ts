@@ -35,7 +35,7 @@ function startMove(key: string, line: string, atLine: (kill: (signal: NodeJS.Sig
 
 async function expectTakenBack(key: string, nodes: number | undefined): Promise<void> {
   expect(await on('source', 'select step from filestore.moves where mount_key = $1', [key])).toEqual([
-    { step: 'cancelled' },
+    { step: 'canceled' },
   ]);
   expect(await holdersOf(key)).toEqual(['source']);
   expect([await nodesOn('source', key), await nodesOn('target', key)]).toEqual([nodes, 0]);
@@ -112,7 +112,7 @@ describe('a move that is taken back while another run carries it out', () => {
     await endPreparation([source, target]);
     await Promise.all([source.close(), target.close()]);
     expect(await on('source', 'select step from filestore.moves where mount_key = $1', [key])).toEqual([
-      { step: 'cancelled' },
+      { step: 'canceled' },
     ]);
   }, 60_000);
 

@@ -82,7 +82,7 @@ describe('a published mount', () => {
     await query('call filestore.cancel_move($1)', [key]);
     await expect(query(ticket, [key])).rejects.toMatchObject(WRONG_STEP);
     expect(await query('select step from filestore.moves where mount_key = $1', [key])).toEqual([
-      { step: 'cancelled' },
+      { step: 'canceled' },
     ]);
   });
 
