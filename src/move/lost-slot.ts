@@ -9,9 +9,9 @@ import type { MoveRow, Side } from './side.ts';
 const MISSING_MS = 10_000;
 
 /**
- * Watches for a table whose copy can never end. At its end, the target drops the table's slot on the source, and
- * then commits that it did. A target that is killed in between asks for that slot again and again, and its
- * server counts no error.
+ * Watches for a table whose copy can never end. At its end, a worker of the target drops the table's slot on the
+ * source, and then commits that it did. When it is killed or loses its connection in between, the next worker asks
+ * for that slot again and again, and the server counts no error.
  * @returns a function that takes the move on the target.
  * @throws {FilestoreError} from that function: `MOVE_FAILED` when a slot has been missing for too long.
  */
@@ -22,7 +22,7 @@ export function watchSlots(scene: MoveScene): (move: MoveRow | undefined) => Pro
     const isLost = wait({ step: missing.join(' '), progress: '', errors: 0 }) !== undefined;
     if (missing.length === 0 || !isLost) return;
     const problem = paragraph(
-      'the target was killed at the end of the copy of a table, and cannot end it any more:',
+      'the copy of a table was interrupted at its very end, and cannot go on:',
       `a slot is gone from the source (${missing.map((name) => `${name}…`).join(', ')}).`,
       'The source takes writes. Run this with --back, and then again',
     );

@@ -4,6 +4,9 @@ import type { MoveParts } from './move-by-hand.ts';
 import { disturb } from './run-steps.ts';
 import type { TwoServers } from './two-servers.ts';
 
+/** A target that was killed may lack its last transactions, although it has confirmed them, or a slot of the copy. */
+const BEGINS_AGAIN = /not the same on both servers|Run this with --back, and then again/;
+
 /** Moves the mount `media` by the command. With kills, it is run again until it succeeds. */
 export function moveByCommand(servers: TwoServers, { kills, onStep }: MoveOptions): MoveParts {
   let isDisturbed = false;
@@ -31,8 +34,7 @@ export function moveByCommand(servers: TwoServers, { kills, onStep }: MoveOption
     for (;;) {
       const { exitCode, output, wasDisturbed } = await run(...options);
       if (exitCode === 0) return;
-      // A target that was killed may lack its last transactions, although it has confirmed them.
-      if (kills && output.includes('not the same on both servers')) await toTheEnd('--back');
+      if (kills && BEGINS_AGAIN.test(output)) await toTheEnd('--back');
       else if (!wasDisturbed) throw new Error(output);
     }
   };

@@ -56,8 +56,8 @@ describe('a move whose command ends at every step', () => {
   );
 });
 
-/** The target may be killed in the few milliseconds after which it cannot go on. */
-const LOST_SLOT = 'the target was killed at the end of the copy of a table';
+/** Of a target that was killed in one of the few moments after which it cannot go on. */
+const LOST_SLOT = 'the copy of a table was interrupted at its very end';
 
 describe('a move whose server is killed at every step', () => {
   test.each<ServerName>(['source', 'target'])(

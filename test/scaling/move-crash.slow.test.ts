@@ -64,7 +64,7 @@ test('a move whose target was killed after it had dropped the slot of a table sa
   expect(await move('media')).toMatchObject({
     exitCode: 1,
     stderr: expect.stringMatching(
-      /MOVE_FAILED: Mount "media": the target was killed .* --back, and then again\./,
+      /MOVE_FAILED: Mount "media": the copy of a table was interrupted .* --back, and then again\./,
     ),
   });
   expect(await move('media', '--back')).toMatchObject({ exitCode: 0 });
