@@ -60,44 +60,52 @@ export async function findChanged(
   return faults;
 }
 
-/** Every version of every node of a mount, and its commands, without ids and times, and without what differs between mounts. */
-const CONTENT = `
-  select md5(
-    coalesce((
-      select string_agg(r.text, ',' order by r.text)
-      from filestore.view_filestore_node_versions v
-      cross join lateral (
-        select row(v.path, v.version, v.kind, v.size_bytes, v.checksum is null, v.state, v.live, v.metadata - 'rating')::text as text
-      ) r
-      where v.backend_mount_id = $1
-    ), '')
-    || (select count(*) || 'commands, succeeded ' || count(*) filter (where j.status = 'succeeded')
-        from filestore.journal_entries j where j.backend_mount_id = $1)
-  ) as content`;
+/**
+ * Every version of every node of each mount, and its commands, without ids and times, and without what differs between mounts.
+ * It reads each table once: no index finds the versions of one mount.
+ */
+const CONTENTS = `
+  with served as materialized (
+    select s.content_group, s.key, m.id
+    from unnest($1::text[], $2::text[]) s (content_group, key)
+    left join filestore.backend_mounts m on m.mount_key = s.key
+  ),
+  versions as (
+    select v.backend_mount_id, string_agg(r.text, ',' order by r.text) as content
+    from filestore.view_filestore_node_versions v
+    cross join lateral (
+      select row(v.path, v.version, v.kind, v.size_bytes, v.checksum is null, v.state, v.live, v.metadata - 'rating')::text as text
+    ) r
+    where v.backend_mount_id in (select id from served)
+    group by v.backend_mount_id
+  ),
+  commands as (
+    select j.backend_mount_id, count(*) || 'commands, succeeded ' || count(*) filter (where j.status = 'succeeded') as content
+    from filestore.journal_entries j
+    where j.backend_mount_id in (select id from served)
+    group by j.backend_mount_id
+  )
+  select s.content_group, s.key, md5(concat(v.content, c.content)) as content
+  from served s
+  left join versions v on v.backend_mount_id = s.id
+  left join commands c on c.backend_mount_id = s.id`;
 
 /** Compares the mounts on which the old service worked, before and after the migrations, and those of the new one. */
 export async function findDiffering(
   client: pg.Client,
   served: readonly ServedMount[],
 ): Promise<readonly string[]> {
-  const keysOf = new Map<string, Map<string, string[]>>();
-  for (const { group, key } of served) {
-    // The id as a value: with a subquery for it, the planner reads the whole table.
-    const mount = await client.query('select id from filestore.backend_mounts where mount_key = $1', [key]);
-    const { rows } = await client.query<{ content: string }>(CONTENT, [mount.rows[0]?.id ?? null]);
-    const contents = keysOf.get(group) ?? new Map<string, string[]>();
-    keysOf.set(group, contents);
-    const content = rows[0]?.content ?? '';
-    contents.set(content, [...(contents.get(content) ?? []), key]);
-  }
-  // The most frequent content of each group is the right one.
-  const others = [...keysOf.values()].flatMap((contents) =>
-    [...contents.values()]
-      .sort((one, other) => other.length - one.length)
-      .slice(1)
-      .flat(),
+  const { rows } = await client.query<{ content_group: string; keys: readonly string[] }>(
+    `select content_group, array_agg(key order by key) as keys
+     from (${CONTENTS}) c group by content_group, content order by content_group, count(*) desc, content`,
+    [served.map(({ group }) => group), served.map(({ key }) => key)],
   );
-  return summary(others, 'mounts differ from others on which the same was done');
+  // The first content of each group is the most frequent one.
+  const others = rows.filter(({ content_group }, index) => content_group === rows[index - 1]?.content_group);
+  return summary(
+    others.flatMap(({ keys }) => keys),
+    'mounts differ from others on which the same was done',
+  );
 }
 
 /** What the database's own checks find. */
