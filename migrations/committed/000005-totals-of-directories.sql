@@ -1,5 +1,5 @@
 --! Previous: sha1:542ad6bdf141b04e5f2fdba16ad87c7593c9cf66
---! Hash: sha1:cdc8c88bf91701e8a8ce0107131b3373abd3675f
+--! Hash: sha1:676646105875b2681380741c07c369e82091af2d
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -635,7 +635,7 @@ begin
       file_count  = r.file_count + t.file_delta,
       dir_count   = r.dir_count + t.dir_delta,
       child_count = r.child_count + t.child_delta,
-      updated_at  = statement_timestamp()
+      updated_at  = date_trunc('milliseconds', statement_timestamp())
   from unnest(node_ids, sizes, files, dirs, children) as t (node_id, size_delta, file_delta, dir_delta, child_delta)
   where r.node_id = t.node_id;
 
@@ -874,13 +874,13 @@ begin
       file_count  = r.file_count + a.expected_file_count - a.file_count,
       dir_count   = r.dir_count + a.expected_dir_count - a.dir_count,
       child_count = r.child_count + a.expected_child_count - a.child_count,
-      updated_at  = statement_timestamp()
+      updated_at  = date_trunc('milliseconds', statement_timestamp())
   from filestore.audit_rollups(recount_rollups.mount_key) a
   where r.node_id = a.node_id;
   get diagnostics wrong = row_count;
 
   update filestore.rollups r
-  set last_calculated_at = statement_timestamp(),
+  set last_calculated_at = date_trunc('milliseconds', statement_timestamp()),
       consistency_state  = 'up_to_date'
   from filestore.nodes n
   where n.id = r.node_id

@@ -1,5 +1,5 @@
---! Previous: sha1:cdc8c88bf91701e8a8ce0107131b3373abd3675f
---! Hash: sha1:7a033326afd25bbdd3a1e9a9a88fe66d77463e65
+--! Previous: sha1:676646105875b2681380741c07c369e82091af2d
+--! Hash: sha1:71b10d747e6f22deaa66951eb79e8c16679c0881
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

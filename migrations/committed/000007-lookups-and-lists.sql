@@ -1,5 +1,5 @@
---! Previous: sha1:7a033326afd25bbdd3a1e9a9a88fe66d77463e65
---! Hash: sha1:fdeebe76462a75630e70a99a182bdb1361dddfa9
+--! Previous: sha1:71b10d747e6f22deaa66951eb79e8c16679c0881
+--! Hash: sha1:55c954ed6c68bc3ec3f2edb74bd07866161f6c75
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql
@@ -41,7 +41,7 @@ declare
   end;
 begin
   if fault is not null then
-    raise exception 'name "%" %', regexp_replace(left(name, 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g'), fault
+    raise exception '% %', coalesce('name "' || regexp_replace(left(name, 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g') || '"', 'the name'), fault
       using errcode    = 'FS422',
             constraint = 'nodes_name_check',
             hint       = 'Give one segment of a path: not empty, not "." or "..", without "/" and control characters, at most 1024 bytes.';

@@ -1,5 +1,5 @@
---! Previous: sha1:fdeebe76462a75630e70a99a182bdb1361dddfa9
---! Hash: sha1:5be5c93b620493aa4de0dc7adccae76ce80f0302
+--! Previous: sha1:55c954ed6c68bc3ec3f2edb74bd07866161f6c75
+--! Hash: sha1:d10a89a2b9ca37d1a13361863568a6186b81d541
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:5be5c93b620493aa4de0dc7adccae76ce80f0302
---! Hash: sha1:7f2ac0da755c38d2eb0264f4352041e613a80be6
+--! Previous: sha1:d10a89a2b9ca37d1a13361863568a6186b81d541
+--! Hash: sha1:8e228849a8a186d39c3dde168b21639b3d496431
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:7f2ac0da755c38d2eb0264f4352041e613a80be6
---! Hash: sha1:2f577f6f979c06c220d138ad6867c3aec05c6412
+--! Previous: sha1:8e228849a8a186d39c3dde168b21639b3d496431
+--! Hash: sha1:b29602cd9f68dfa9d72c7cf1f8e77818c077fbf9
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

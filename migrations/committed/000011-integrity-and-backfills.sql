@@ -1,5 +1,5 @@
---! Previous: sha1:2f577f6f979c06c220d138ad6867c3aec05c6412
---! Hash: sha1:f215f0e41ba2d70fba4555a62f6819e25670c52f
+--! Previous: sha1:b29602cd9f68dfa9d72c7cf1f8e77818c077fbf9
+--! Hash: sha1:99716a10c43ebf942023caa0fc7219af79101a3e
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:f215f0e41ba2d70fba4555a62f6819e25670c52f
---! Hash: sha1:53558422ef59cccd6875c6a087aa59a88b6f36cf
+--! Previous: sha1:99716a10c43ebf942023caa0fc7219af79101a3e
+--! Hash: sha1:8cb77994917c8c0897a8aed427b6f07e40fb2a76
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:53558422ef59cccd6875c6a087aa59a88b6f36cf
---! Hash: sha1:787893f8ef0cf68a11efb8eb9693f20fa8bd0ea5
+--! Previous: sha1:8cb77994917c8c0897a8aed427b6f07e40fb2a76
+--! Hash: sha1:70240d21e28daa79d78786ee12921de5682db3e0
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

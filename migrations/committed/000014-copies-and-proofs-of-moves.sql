@@ -1,5 +1,5 @@
---! Previous: sha1:787893f8ef0cf68a11efb8eb9693f20fa8bd0ea5
---! Hash: sha1:6ad8e625373b14eaefa698d8ce5d4bab657f11fb
+--! Previous: sha1:70240d21e28daa79d78786ee12921de5682db3e0
+--! Hash: sha1:d8d40f1ea8dcdd486d6c07411684d2511a940adb
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:6ad8e625373b14eaefa698d8ce5d4bab657f11fb
---! Hash: sha1:e9210c1358b994e11d2229405b3ac8ac8766edcf
+--! Previous: sha1:d8d40f1ea8dcdd486d6c07411684d2511a940adb
+--! Hash: sha1:70afab5946f9f0e481c97ead890206e2b67c83c4
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

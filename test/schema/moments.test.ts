@@ -101,6 +101,21 @@ describe("a moment survives JavaScript's Date:", () => {
     ]);
   });
 
+  test('totals are dated to the millisecond in which they changed, and not to the next one', async () => {
+    for (let round = 0; round < 20; round += 1) {
+      await database().query(
+        `do $$
+         begin
+           perform filestore.recount_rollups(m.mount_key) from filestore.backend_mounts m;
+           if exists (select from filestore.rollups r where r.last_calculated_at > statement_timestamp()) then
+             raise exception 'counted in the future';
+           end if;
+         end
+         $$`,
+      );
+    }
+  });
+
   test('the tests below cover every function that takes a moment', async () => {
     expect(
       await database().query(
