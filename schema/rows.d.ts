@@ -155,7 +155,7 @@ export interface BackfillRow {
 
 /** A row of journal_entries. Append-only log of commands. It outlives the nodes and mounts it names, so it has no foreign keys. */
 export interface JournalEntryRow {
-  /** Stable, monotonic number of the command. */
+  /** Stable number of the command. Later commands of one database have higher numbers. Those of a mount that has moved keep the range of their old database. */
   id: string;
   /** Mount the command works on; null when it concerns none. */
   backend_mount_id: string | null;
@@ -774,7 +774,7 @@ export interface FoldRollupsRow {
   fold_rollups: number | null;
 }
 
-/** A row of "select * from filestore.list_commands(…)". A page of the journal, the newest entries first: all entries, or those of a mount, of a command, or with a status. For the next page, give the last id of this one as before_id. */
+/** A row of "select * from filestore.list_commands(…)". A page of the journal, the highest ids first: all entries, or those of a mount, of a command, or with a status. The newest entries have the highest ids, unless a mount moved here from a database with a higher number. For the next page, give the last id of this one as before_id. */
 export type ListCommandsRow = JournalEntryRow;
 
 /** A row of "select * from filestore.list_directory(…)". A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and if tombstones are listed, also the last id as after_id. FS404 when there is no such directory. */
@@ -818,7 +818,7 @@ export type NodeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null 
 /** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row. With with_deleted, the tombstone that was deleted last, if no live node is there. The path need not be canonical. FS404 when the mount does not exist. */
 export type NodeByPathRow = NodeRow;
 
-/** A row of "select * from filestore.node_commands(…)". A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. For the next page, give the last id of this one as before_id. */
+/** A row of "select * from filestore.node_commands(…)". A page of the commands in which a node is the primary, the secondary or an affected one, in the order of filestore.list_commands. For the next page, give the last id of this one as before_id. */
 export type NodeCommandsRow = JournalEntryRow;
 
 /** A row of "select * from filestore.node_location(…)". The location of a node as a URI, file:///root/path or s3://bucket/prefix/path; of a deleted node, where it was. Null when there is no such node. */

@@ -1,5 +1,5 @@
 --! Previous: sha1:1552263b3dc207c74469a79e602f9f917d444a08
---! Hash: sha1:542ad6bdf141b04e5f2fdba16ad87c7593c9cf66
+--! Hash: sha1:8d2da939326133b25bb95569ccded9ccf5e51ab5
 --! Message: Journal of commands
 
 do $$
@@ -68,7 +68,7 @@ create index if not exists journal_entries_correlation_idx
   where correlation_id is not null;
 
 comment on table  filestore.journal_entries                   is 'Append-only log of commands. It outlives the nodes and mounts it names, so it has no foreign keys.';
-comment on column filestore.journal_entries.id                is 'Stable, monotonic number of the command.';
+comment on column filestore.journal_entries.id                is 'Stable number of the command. Later commands of one database have higher numbers. Those of a mount that has moved keep the range of their old database.';
 comment on column filestore.journal_entries.backend_mount_id  is 'Mount the command works on; null when it concerns none.';
 comment on column filestore.journal_entries.command           is 'Name of the command, such as move_node.';
 comment on column filestore.journal_entries.status            is 'queued, running, succeeded, failed or canceled.';
@@ -91,8 +91,8 @@ comment on index filestore.journal_entries_idempotency_key is 'A command runs an
 comment on index filestore.journal_entries_attempts_idx    is 'Failed and canceled entries of an idempotency key, which leave it free.';
 comment on index filestore.journal_entries_created_idx     is 'Entries of a period, as for pruning.';
 comment on index filestore.journal_entries_status_idx      is 'Commands that are unfinished or did not succeed.';
-comment on index filestore.journal_entries_command_idx     is 'Ended entries of a command, the newest last.';
-comment on index filestore.journal_entries_mount_idx       is 'Ended entries of a mount, the newest last.';
+comment on index filestore.journal_entries_command_idx     is 'Ended entries of a command, in order of id.';
+comment on index filestore.journal_entries_mount_idx       is 'Ended entries of a mount, in order of id.';
 comment on index filestore.journal_entries_nodes_idx       is 'Ended commands in which a node is the primary, the secondary or an affected one: filestore.node_commands.';
 comment on index filestore.journal_entries_correlation_idx is 'Commands that share a correlation_id.';
 
@@ -805,7 +805,7 @@ end
 $$;
 
 comment on function filestore.list_commands(bigint, text, filestore.command_status, bigint, bigint) is
-  'A page of the journal, the newest entries first: all entries, or those of a mount, of a command, or with a status. For the next page, give the last id of this one as before_id.';
+  'A page of the journal, the highest ids first: all entries, or those of a mount, of a command, or with a status. The newest entries have the highest ids, unless a mount moved here from a database with a higher number. For the next page, give the last id of this one as before_id.';
 
 revoke all on function filestore.list_commands(bigint, text, filestore.command_status, bigint, bigint) from public;
 --! EndIncluded functions/list_commands.sql
@@ -848,7 +848,7 @@ end
 $$;
 
 comment on function filestore.node_commands(bigint, bigint, bigint) is
-  'A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. For the next page, give the last id of this one as before_id.';
+  'A page of the commands in which a node is the primary, the secondary or an affected one, in the order of filestore.list_commands. For the next page, give the last id of this one as before_id.';
 
 revoke all on function filestore.node_commands(bigint, bigint, bigint) from public;
 --! EndIncluded functions/node_commands.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:542ad6bdf141b04e5f2fdba16ad87c7593c9cf66
---! Hash: sha1:676646105875b2681380741c07c369e82091af2d
+--! Previous: sha1:8d2da939326133b25bb95569ccded9ccf5e51ab5
+--! Hash: sha1:efc87910ea9caf7aa8f14cc4f0b94972f79f8ba1
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

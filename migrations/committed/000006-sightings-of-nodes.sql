@@ -1,5 +1,5 @@
---! Previous: sha1:676646105875b2681380741c07c369e82091af2d
---! Hash: sha1:71b10d747e6f22deaa66951eb79e8c16679c0881
+--! Previous: sha1:efc87910ea9caf7aa8f14cc4f0b94972f79f8ba1
+--! Hash: sha1:c2af04410b913e2640cd0826debb7a108b1a2c5d
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:71b10d747e6f22deaa66951eb79e8c16679c0881
---! Hash: sha1:55c954ed6c68bc3ec3f2edb74bd07866161f6c75
+--! Previous: sha1:c2af04410b913e2640cd0826debb7a108b1a2c5d
+--! Hash: sha1:07322ddf4035083cdd32cbddb95cb2eb0a9fc574
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:55c954ed6c68bc3ec3f2edb74bd07866161f6c75
---! Hash: sha1:d10a89a2b9ca37d1a13361863568a6186b81d541
+--! Previous: sha1:07322ddf4035083cdd32cbddb95cb2eb0a9fc574
+--! Hash: sha1:dce28b8f8c71e5a1fe7b5a45e54335ee00e442c9
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

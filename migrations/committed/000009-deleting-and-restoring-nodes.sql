@@ -1,5 +1,5 @@
---! Previous: sha1:d10a89a2b9ca37d1a13361863568a6186b81d541
---! Hash: sha1:8e228849a8a186d39c3dde168b21639b3d496431
+--! Previous: sha1:dce28b8f8c71e5a1fe7b5a45e54335ee00e442c9
+--! Hash: sha1:0b1109c9c683705db9a42fc7a312eb9e6cd7cd85
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:8e228849a8a186d39c3dde168b21639b3d496431
---! Hash: sha1:b29602cd9f68dfa9d72c7cf1f8e77818c077fbf9
+--! Previous: sha1:0b1109c9c683705db9a42fc7a312eb9e6cd7cd85
+--! Hash: sha1:9e305ea286a9fc4b042f5ba5ef8f3e673057580d
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:b29602cd9f68dfa9d72c7cf1f8e77818c077fbf9
---! Hash: sha1:99716a10c43ebf942023caa0fc7219af79101a3e
+--! Previous: sha1:9e305ea286a9fc4b042f5ba5ef8f3e673057580d
+--! Hash: sha1:74d5c4aa4b3aaa86130fcadbd0b6516788fcc435
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:99716a10c43ebf942023caa0fc7219af79101a3e
---! Hash: sha1:8cb77994917c8c0897a8aed427b6f07e40fb2a76
+--! Previous: sha1:74d5c4aa4b3aaa86130fcadbd0b6516788fcc435
+--! Hash: sha1:1918bb19e2d17962ed202092715b42bc5072e3d2
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

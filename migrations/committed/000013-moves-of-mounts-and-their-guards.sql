@@ -1,5 +1,5 @@
---! Previous: sha1:8cb77994917c8c0897a8aed427b6f07e40fb2a76
---! Hash: sha1:70240d21e28daa79d78786ee12921de5682db3e0
+--! Previous: sha1:1918bb19e2d17962ed202092715b42bc5072e3d2
+--! Hash: sha1:65ed29b025d148d71843121bd4bc85d6381c56c5
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:70240d21e28daa79d78786ee12921de5682db3e0
---! Hash: sha1:d8d40f1ea8dcdd486d6c07411684d2511a940adb
+--! Previous: sha1:65ed29b025d148d71843121bd4bc85d6381c56c5
+--! Hash: sha1:2220cdddb621f685143462e4a52acb4803751243
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d8d40f1ea8dcdd486d6c07411684d2511a940adb
---! Hash: sha1:70afab5946f9f0e481c97ead890206e2b67c83c4
+--! Previous: sha1:2220cdddb621f685143462e4a52acb4803751243
+--! Hash: sha1:9f05752f1f139516f70e9e88ea8264a62a3a1316
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -514,7 +514,7 @@ const LIST_COMMANDS: SqlFunction = {
   },
 };
 
-/** A page of the journal, the newest entries first: all entries, or those of a mount, of a command, or with a status. For the next page, give the last id of this one as before_id. May be called by readers, services and operators. */
+/** A page of the journal, the highest ids first: all entries, or those of a mount, of a command, or with a status. The newest entries have the highest ids, unless a mount moved here from a database with a higher number. For the next page, give the last id of this one as before_id. May be called by readers, services and operators. */
 export function listCommands(
   client: SqlClient,
   args: ListCommandsArguments = {},
@@ -752,7 +752,7 @@ const NODE_COMMANDS: SqlFunction = {
   },
 };
 
-/** A page of the commands in which a node is the primary, the secondary or an affected one, the newest first. For the next page, give the last id of this one as before_id. May be called by readers, services and operators. */
+/** A page of the commands in which a node is the primary, the secondary or an affected one, in the order of filestore.list_commands. For the next page, give the last id of this one as before_id. May be called by readers, services and operators. */
 export function nodeCommands(
   client: SqlClient,
   args: NodeCommandsArguments,
