@@ -1,5 +1,5 @@
 --! Previous: sha1:1918bb19e2d17962ed202092715b42bc5072e3d2
---! Hash: sha1:65ed29b025d148d71843121bd4bc85d6381c56c5
+--! Hash: sha1:402c1db385ffd51813d2052d89798ab2e7e64aa8
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -520,7 +520,7 @@ begin
             constraint = 'backend_mounts_moving',
             hint       = 'Repeat the command. If it is refused again, docs/operations.md shows how to find the session: "A stranger holds a lock".';
   end if;
-  raise exception 'mount % is moving, and this server does not take this write', coalesce(format('"%s"', mount.mount_key), mount_id::text)
+  raise exception 'mount % is moving, and this server does not take this write', coalesce('"' || mount.mount_key || '"', mount_id::text)
     using errcode    = 'FS409',
           constraint = 'backend_mounts_moving',
           hint       = 'Repeat the command on the server that holds the mount. During the cut-over, no server takes writes: repeat it after a moment. Removals and backfills wait until the move is finished.';

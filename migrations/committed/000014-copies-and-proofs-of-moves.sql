@@ -1,5 +1,5 @@
---! Previous: sha1:65ed29b025d148d71843121bd4bc85d6381c56c5
---! Hash: sha1:2220cdddb621f685143462e4a52acb4803751243
+--! Previous: sha1:402c1db385ffd51813d2052d89798ab2e7e64aa8
+--! Hash: sha1:604b22eb465a4d664359dd2eae3f39618a9ec824
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

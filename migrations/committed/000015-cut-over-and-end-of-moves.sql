@@ -1,5 +1,5 @@
---! Previous: sha1:2220cdddb621f685143462e4a52acb4803751243
---! Hash: sha1:9f05752f1f139516f70e9e88ea8264a62a3a1316
+--! Previous: sha1:604b22eb465a4d664359dd2eae3f39618a9ec824
+--! Hash: sha1:bc11eb32f5e522f1eea7399560bd0596306f48b9
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -55,7 +55,7 @@ begin
     and s.active;
   if behind is null or behind > largest then
     raise exception 'the target of mount "%" %', move.mount_key,
-      coalesce(format('is %s bytes of log behind', behind), 'does not read the log')
+      coalesce('is ' || behind || ' bytes of log behind', 'does not read the log')
       using errcode    = 'FS409',
             constraint = 'moves_behind_check',
             hint       = format('Wait until slot %s is active and less than %s bytes behind. If it does not advance, see the log of the target.', filestore.move_slot(move.id), largest);

@@ -94,6 +94,15 @@ test('a cut-over that writers hold up names their processes, and none of another
   await service.query('rollback');
 });
 
+test('a cut-over does not begin while no target reads the log, and says so', async () => {
+  await publish();
+  await expect(query('select filestore.require_reader(m) from filestore.moves m')).rejects.toMatchObject({
+    code: 'FS409',
+    constraint: 'moves_behind_check',
+    message: `the target of mount "${key}" does not read the log`,
+  });
+});
+
 describe('a mount before its mark', () => {
   test('refuses a statement that began before the mark, and takes the next one', async () => {
     await publish();

@@ -40,6 +40,13 @@ beforeEach(async () => {
 });
 afterEach(() => dropPublications(database()));
 
+test('a write to a mount that is not here names the mount by its id', async () => {
+  await expect(query("select filestore.begin_command('scan', mount_id => 404)")).rejects.toMatchObject({
+    ...MOVING,
+    message: 'mount 404 is moving, and this server does not take this write',
+  });
+});
+
 describe('a published mount', () => {
   beforeEach(publish);
 
