@@ -9,6 +9,7 @@ import { installPackage, type PackedService } from '../support/packages/installe
 import { createOwner, testRole } from '../support/roles/test-role.ts';
 import { type FilledMount, fillMount } from '../support/rows/fill-mount.ts';
 import { findLost } from '../support/rows/find-lost.ts';
+import { foldAll } from '../support/rows/nodes.ts';
 import { startOwnServer } from '../support/servers/own-server.ts';
 import { type Change, type CommandResult, changesOf, runPacked } from './deploy.ts';
 import { findChanged, findDiffering, findProblems, readDigests } from './row-checks.ts';
@@ -163,6 +164,8 @@ async function upgradeDatabase(
 /** Some values are for the backfill of an example. */
 async function fill(client: pg.Client, nodes: number): Promise<FilledMount> {
   const mount = await fillMount(client, 'filled', nodes, DIRECTORIES);
+  // As regular work has done in a catalogue of this size.
+  await foldAll(client);
   await client.query(
     `update filestore.nodes set metadata = metadata || '{"media_type": "text/plain"}'
      where backend_mount_id = $1 and kind = 'file' and live and id % 10 = 0`,
