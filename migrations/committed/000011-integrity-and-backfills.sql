@@ -1,5 +1,5 @@
 --! Previous: sha1:9e305ea286a9fc4b042f5ba5ef8f3e673057580d
---! Hash: sha1:74d5c4aa4b3aaa86130fcadbd0b6516788fcc435
+--! Hash: sha1:91a09d4d5001c23b3a6b0af1c8289e6fb2b5120f
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (
@@ -103,7 +103,7 @@ begin
     end,
     n.backend_mount_id,
     n.id,
-    format('"%s", parent %s ("%s")', n.path, n.parent_id, p.path)
+    format('"%s", parent %s%s', n.path, n.parent_id, ' ("' || p.path || '")')
   from filestore.nodes n
   left join filestore.nodes p on p.id = n.parent_id
   where n.parent_id is not null
@@ -208,8 +208,18 @@ begin
     'wrong totals',
     m.id,
     a.node_id,
-    format('"%s": %s bytes, %s files, %s directories, %s children instead of %s, %s, %s, %s', a.path, a.size_bytes, a.file_count,
-           a.dir_count, a.child_count, a.expected_size_bytes, a.expected_file_count, a.expected_dir_count, a.expected_child_count)
+    format(
+      '"%s": %s instead of %s bytes, %s files, %s directories, %s children',
+      a.path,
+      case
+        when a.size_bytes is null then 'no row in rollups'
+        else format('%s bytes, %s files, %s directories, %s children', a.size_bytes, a.file_count, a.dir_count, a.child_count)
+      end,
+      a.expected_size_bytes,
+      a.expected_file_count,
+      a.expected_dir_count,
+      a.expected_child_count
+    )
   from filestore.backend_mounts m
   cross join lateral filestore.audit_rollups(m.mount_key) a
   where m.id <> all (left_out);
@@ -227,13 +237,13 @@ begin
     );
 
   return query
-  select 'totals of no directory', n.backend_mount_id, r.node_id, format('"%s"', n.path)
+  select 'totals of no directory', n.backend_mount_id, r.node_id, coalesce('"' || n.path || '" is a file', 'the node does not exist')
   from filestore.rollups r
   left join filestore.nodes n on n.id = r.node_id
   where n.directory_path is null;
 
   return query
-  select 'sighting of no node', null::bigint, s.node_id, format('last seen at %s', s.last_seen_at)
+  select 'sighting of no node', null::bigint, s.node_id, coalesce('last seen at ' || s.last_seen_at, 'never seen')
   from filestore.node_sightings s
   where not exists (select from filestore.nodes n where n.id = s.node_id);
 

@@ -1,5 +1,5 @@
---! Previous: sha1:74d5c4aa4b3aaa86130fcadbd0b6516788fcc435
---! Hash: sha1:1918bb19e2d17962ed202092715b42bc5072e3d2
+--! Previous: sha1:91a09d4d5001c23b3a6b0af1c8289e6fb2b5120f
+--! Hash: sha1:0b3c78196544c4cd7f93127b34e6c5da67fc6318
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:1918bb19e2d17962ed202092715b42bc5072e3d2
---! Hash: sha1:402c1db385ffd51813d2052d89798ab2e7e64aa8
+--! Previous: sha1:0b3c78196544c4cd7f93127b34e6c5da67fc6318
+--! Hash: sha1:0403209673a671b797daf5f9d1528bec58a047ec
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

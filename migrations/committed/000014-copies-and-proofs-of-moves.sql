@@ -1,5 +1,5 @@
---! Previous: sha1:402c1db385ffd51813d2052d89798ab2e7e64aa8
---! Hash: sha1:604b22eb465a4d664359dd2eae3f39618a9ec824
+--! Previous: sha1:0403209673a671b797daf5f9d1528bec58a047ec
+--! Hash: sha1:7d36b573769d530b8c6cba21827a9d59126fda73
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:604b22eb465a4d664359dd2eae3f39618a9ec824
---! Hash: sha1:bc11eb32f5e522f1eea7399560bd0596306f48b9
+--! Previous: sha1:7d36b573769d530b8c6cba21827a9d59126fda73
+--! Hash: sha1:65d56011cb553d94c6666ab4db113369f9e0ae08
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -267,3 +267,24 @@ test('each problem names the node and says what is wrong', async () => {
     },
   ]);
 });
+
+test('a problem with what is missing says so', async () => {
+  await pastTheGuards(
+    `delete from filestore.rollups where node_id = ${b}`,
+    `update filestore.nodes set parent_id = 999997 where id = ${f}`,
+    'insert into filestore.rollups (node_id) values (999998)',
+    'insert into filestore.node_sightings (node_id) values (999999)',
+  );
+  const rows = await database().query('select problem, detail from filestore.check_integrity()');
+  expect(rows).toEqual(
+    expect.arrayContaining([
+      { problem: 'orphan', detail: '"a/b/f", parent 999997' },
+      {
+        problem: 'wrong totals',
+        detail: '"a/b": no row in rollups instead of 0 bytes, 0 files, 0 directories, 0 children',
+      },
+      { problem: 'totals of no directory', detail: 'the node does not exist' },
+      { problem: 'sighting of no node', detail: 'never seen' },
+    ]),
+  );
+});
