@@ -1,5 +1,5 @@
 --! Previous: sha1:57dd138377251455b5c40ea3ecc67d1472da869d
---! Hash: sha1:5a7589aa5c741b3f85e9451d3923aff9465a1c20
+--! Hash: sha1:04f724d0eb4451a8fa8a2a38f43e4e7b09d3d10f
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -225,7 +225,7 @@ begin
       node.live = (node.deleted_at is null)
         and node.live = (node.state <> 'deleted')
         and case when node.live and node.parent_id is not null then node.parent_live else node.parent_live is null end,
-      'must be live or deleted by all of live, state, deleted_at and parent_live',
+      'has values of live, state, deleted_at and parent_live that do not agree',
       'Set only state: the database sets the other three.'
     ),
     (
@@ -472,7 +472,7 @@ begin
       'nodes_parent_elsewhere',
       parent.backend_mount_id = node_mount_id,
       format('parent %s ("%s") of node "%s" is on mount %s, not on mount %s',
-             node_parent_id, parent.path, shown, parent.backend_mount_id, node_mount_id),
+             node_parent_id, parent.path, shown, parent.backend_mount_id, coalesce(node_mount_id::text, 'null')),
       'Choose a directory of the same mount. To move a node to another mount, create it there and delete it here.'
     ),
     (
@@ -750,7 +750,7 @@ begin
     and (r.parent_id is not null or pg_trigger_depth() = 1)
   limit 1;
   if found then
-    raise exception 'node % ("%") is alive: only tombstones can be removed', stray.id, stray.path
+    raise exception 'node % ("%") is live: only tombstones can be removed', stray.id, stray.path
       using errcode    = 'FS409',
             constraint = 'nodes_alive',
             hint       = 'Delete it first, with filestore.delete_node or by setting its state to deleted.';

@@ -1,5 +1,5 @@
---! Previous: sha1:5a7589aa5c741b3f85e9451d3923aff9465a1c20
---! Hash: sha1:1552263b3dc207c74469a79e602f9f917d444a08
+--! Previous: sha1:04f724d0eb4451a8fa8a2a38f43e4e7b09d3d10f
+--! Hash: sha1:4b7fd0d3e54c2352acff922d2ff7ff122f44a22f
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:1552263b3dc207c74469a79e602f9f917d444a08
---! Hash: sha1:8d2da939326133b25bb95569ccded9ccf5e51ab5
+--! Previous: sha1:4b7fd0d3e54c2352acff922d2ff7ff122f44a22f
+--! Hash: sha1:9dcd0ec2e383c4a6b97c5a9282165e1db26b0503
 --! Message: Journal of commands
 
 do $$
@@ -286,7 +286,8 @@ begin
             constraint = 'journal_entries_ended',
             hint       = 'Begin another entry instead.';
   elsif new.status = old.status or new.status = 'queued' then
-    raise exception 'journal entry % (%) is %, and cannot become %', old.id, old.command, old.status, new.status
+    raise exception 'journal entry % (%) is %, and %', old.id, old.command, old.status,
+      case when new.status = old.status then 'changes only together with its status' else 'cannot become ' || new.status end
       using errcode    = 'FS422',
             constraint = 'journal_entries_status_change_check',
             hint       = 'Set status from queued to running, or from either of them to succeeded, failed or canceled.';

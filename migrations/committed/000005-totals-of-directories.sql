@@ -1,5 +1,5 @@
---! Previous: sha1:8d2da939326133b25bb95569ccded9ccf5e51ab5
---! Hash: sha1:efc87910ea9caf7aa8f14cc4f0b94972f79f8ba1
+--! Previous: sha1:9dcd0ec2e383c4a6b97c5a9282165e1db26b0503
+--! Hash: sha1:b6057bae0d0ac566a8b04390b63e4baddc0e7970
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:efc87910ea9caf7aa8f14cc4f0b94972f79f8ba1
---! Hash: sha1:c2af04410b913e2640cd0826debb7a108b1a2c5d
+--! Previous: sha1:b6057bae0d0ac566a8b04390b63e4baddc0e7970
+--! Hash: sha1:17d12599ff12a1f6c1d88ffc9318ced4cb509cd8
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

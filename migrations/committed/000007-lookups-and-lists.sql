@@ -1,5 +1,5 @@
---! Previous: sha1:c2af04410b913e2640cd0826debb7a108b1a2c5d
---! Hash: sha1:07322ddf4035083cdd32cbddb95cb2eb0a9fc574
+--! Previous: sha1:17d12599ff12a1f6c1d88ffc9318ced4cb509cd8
+--! Hash: sha1:661753e4fe161fdb8e133153a4176dc9743667bc
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:07322ddf4035083cdd32cbddb95cb2eb0a9fc574
---! Hash: sha1:dce28b8f8c71e5a1fe7b5a45e54335ee00e442c9
+--! Previous: sha1:661753e4fe161fdb8e133153a4176dc9743667bc
+--! Hash: sha1:c22d8afb1d653bb924fe9771a8766ac47627493e
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

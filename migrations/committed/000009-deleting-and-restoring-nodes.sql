@@ -1,5 +1,5 @@
---! Previous: sha1:dce28b8f8c71e5a1fe7b5a45e54335ee00e442c9
---! Hash: sha1:0b1109c9c683705db9a42fc7a312eb9e6cd7cd85
+--! Previous: sha1:c22d8afb1d653bb924fe9771a8766ac47627493e
+--! Hash: sha1:8fdf9e12e03171ff6394ae848af5f43027c9132a
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

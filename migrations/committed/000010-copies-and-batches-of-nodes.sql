@@ -1,5 +1,5 @@
---! Previous: sha1:0b1109c9c683705db9a42fc7a312eb9e6cd7cd85
---! Hash: sha1:9e305ea286a9fc4b042f5ba5ef8f3e673057580d
+--! Previous: sha1:8fdf9e12e03171ff6394ae848af5f43027c9132a
+--! Hash: sha1:505b467ba0a1725b497aa4ce790581a8ca19571c
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

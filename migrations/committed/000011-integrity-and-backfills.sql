@@ -1,5 +1,5 @@
---! Previous: sha1:9e305ea286a9fc4b042f5ba5ef8f3e673057580d
---! Hash: sha1:91a09d4d5001c23b3a6b0af1c8289e6fb2b5120f
+--! Previous: sha1:505b467ba0a1725b497aa4ce790581a8ca19571c
+--! Hash: sha1:21c59364ccdea33aee3dcf98b8a9cc5f11e23d5e
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

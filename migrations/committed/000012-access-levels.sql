@@ -1,5 +1,5 @@
---! Previous: sha1:91a09d4d5001c23b3a6b0af1c8289e6fb2b5120f
---! Hash: sha1:0b3c78196544c4cd7f93127b34e6c5da67fc6318
+--! Previous: sha1:21c59364ccdea33aee3dcf98b8a9cc5f11e23d5e
+--! Hash: sha1:458f4eacd9d514ec140338ac45462b6eb2469319
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:0b3c78196544c4cd7f93127b34e6c5da67fc6318
---! Hash: sha1:0403209673a671b797daf5f9d1528bec58a047ec
+--! Previous: sha1:458f4eacd9d514ec140338ac45462b6eb2469319
+--! Hash: sha1:2ff11b1bc3a184eb357322960f377aa005adeca4
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -102,7 +102,7 @@ begin
       raise exception 'table filestore.% has rows', identity.table_name
         using errcode    = 'FS409',
               constraint = 'database_number_check',
-              hint       = 'Set the number of a database while it is empty, right after the first migration.';
+              hint       = 'Set the number of a database while it is empty, before the first mount is registered.';
     end if;
     execute format(
       'alter table filestore.%I alter column %I set minvalue %s set maxvalue %s set start with %s restart',

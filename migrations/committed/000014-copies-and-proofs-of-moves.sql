@@ -1,5 +1,5 @@
---! Previous: sha1:0403209673a671b797daf5f9d1528bec58a047ec
---! Hash: sha1:7d36b573769d530b8c6cba21827a9d59126fda73
+--! Previous: sha1:2ff11b1bc3a184eb357322960f377aa005adeca4
+--! Hash: sha1:23d1c11222f74c35dd3a6548a4ff1771a4014a6c
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:7d36b573769d530b8c6cba21827a9d59126fda73
---! Hash: sha1:65d56011cb553d94c6666ab4db113369f9e0ae08
+--! Previous: sha1:23d1c11222f74c35dd3a6548a4ff1771a4014a6c
+--! Hash: sha1:4a50289112101854be9b9d16ca18cf7ae65e6952
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -106,6 +106,16 @@ describe('a journal entry', () => {
     });
   });
 
+  test('changes only together with its status', async () => {
+    const { id } = await insertEntry({ status: 'running' });
+    await expect(
+      database().query("update filestore.journal_entries set result = '{}' where id = $1", [id]),
+    ).rejects.toMatchObject({
+      code: 'FS422',
+      message: expect.stringMatching(/is running, and changes only together with its status$/),
+    });
+  });
+
   test('has its duration', async () => {
     const { id } = await insertEntry({ status: 'running' });
     await database().query("update filestore.journal_entries set status = 'succeeded' where id = $1", [id]);

@@ -129,7 +129,7 @@ describe('a tombstone', () => {
       database().query('delete from filestore.nodes where id = any($1)', [ids]);
     await expect(remove(file)).rejects.toMatchObject({
       code: 'FS409',
-      message: expect.stringContaining('is alive'),
+      message: expect.stringContaining('is live'),
     });
     await deleteNode(database(), file);
     await deleteNode(database(), a ?? '');
