@@ -26,17 +26,17 @@ const LOST_AFTER_MS = 20_000;
  */
 export function watchSilence(client, config, onSilent = (message) => process.emitWarning(message)) {
   const stream = /** @type {Socket} */ (client.connection.stream);
-  let heard = 0;
   let following = false;
   const follow = async () => {
-    let [before, pauseMs, told] = [heard, LOOK_AFTER_MS, false];
+    let [before, pauseMs, told] = [stream.bytesRead, LOOK_AFTER_MS, false];
     let idleSince = /** @type {number | undefined} */ (undefined);
     while (!isReady(client) && !stream.destroyed) {
       const startedAt = performance.now();
-      const works = await isAtWork(client, config);
-      if (before !== heard || works) [idleSince, told] = [undefined, false];
+      // Answers that this side has not read yet: the server may have to wait for that.
+      const works = stream.readableLength > 0 || (await isAtWork(client, config));
+      if (before !== stream.bytesRead || works) [idleSince, told] = [undefined, false];
       else idleSince ??= startedAt;
-      before = heard;
+      before = stream.bytesRead;
       if (idleSince === undefined) {
         pauseMs = Math.min(pauseMs * 1.5, LONGEST_PAUSE_MS);
       } else if (performance.now() - idleSince > LOST_AFTER_MS) {
@@ -50,9 +50,6 @@ export function watchSilence(client, config, onSilent = (message) => process.emi
       await delay(pauseMs, undefined, { ref: false });
     }
   };
-  stream.on('data', () => {
-    heard += 1;
-  });
   // The timer starts again with each byte that is sent or received.
   stream.setTimeout(LOOK_AFTER_MS);
   stream.on('timeout', () => {

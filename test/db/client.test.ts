@@ -1,4 +1,4 @@
-import type { PoolClient } from 'pg';
+import pg, { type PoolClient } from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import {
   closePool,
@@ -57,6 +57,16 @@ describe('the pool', () => {
     await asAdmin((admin) => admin.query('select pg_terminate_backend($1, 5000)', [rows[0].pid]));
     await vi.waitFor(() => expect(getPool().totalCount).toBe(0));
     await expect(getPool().query('select 1')).resolves.toMatchObject({ rowCount: 1 });
+  });
+
+  test('leaves the data of a connection to its only listener, which streams of COPY replace', async () => {
+    const plain = new pg.Client(database().url);
+    await plain.connect();
+    const client = await getClient();
+    const listeners = [plain, client].map(({ connection }) => connection.stream.listenerCount('data'));
+    client.release();
+    await plain.end();
+    expect(listeners).toEqual([1, 1]);
   });
 
   test('without a URL names the variable to set', () => {

@@ -1,5 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, inject, test, vi } from 'vitest';
-import { closePool, getPool, migrationStatus, verifySchema } from '../../src/index.ts';
+import { closePool, getPool, migrationStatus, verifySchema, withConnection } from '../../src/index.ts';
 import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
 import { hostForFile } from '../support/processes/host.ts';
 import { openScene, type Phase, type Scene } from '../support/processes/migrator-scene.ts';
@@ -106,6 +106,30 @@ test(
       await leave();
       expect(await running.outcome).toMatchObject({ ok: true, report: { attempts: 1 } });
       expect(running.events.filter(({ type }) => type === 'warning')).toEqual([]);
+      expect(warnings).not.toHaveBeenCalled();
+    } finally {
+      vi.unstubAllEnvs();
+      vi.restoreAllMocks();
+      await closePool();
+    }
+  },
+  PATIENCE_MS,
+);
+
+test(
+  'a query whose answer is read slowly is not ended, and causes no warning',
+  async () => {
+    vi.stubEnv('FILESTORE_DATABASE_URL', scene.proxy.url);
+    const warnings = vi.spyOn(process, 'emitWarning').mockImplementation(() => undefined);
+    try {
+      await withConnection(async (client) => {
+        const { stream } = client.connection;
+        const answer = client.query("select repeat('x', 1000) from generate_series(1, 60000)");
+        stream.once('data', () => stream.pause());
+        await getPool().query('select pg_sleep(40)');
+        stream.resume();
+        expect(await answer).toMatchObject({ rowCount: 60_000 });
+      });
       expect(warnings).not.toHaveBeenCalled();
     } finally {
       vi.unstubAllEnvs();
