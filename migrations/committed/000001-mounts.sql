@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:57dd138377251455b5c40ea3ecc67d1472da869d
+--! Hash: sha1:e745b3c9193afdd323b836916ad7b1d5e88c0f9e
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -364,7 +364,7 @@ declare
     || '|^secret|(^| )(client|app|application|consumer|api|shared|webhook|signing|jwt|oauth2?|hmac|auth|cookie|session|user|totp|aws|azure|s3|db) ?secret'
     || '|^token|(^| )(access|refresh|auth|api|bearer|id|session|security|sas|bot|personal|deploy|jwt|oauth2?|app|client|user|admin|service|account|github|gitlab|slack|vault|npm|registry|storage|aws|azure|gcp|s3|private|webhook) ?token'
     || '|shared ?access ?signature)';
-  -- "usesToken" and "maxTokens" are about secrets.
+  -- "usesToken" and "maxTokens" are about a secret, and do not hold one.
   about     constant text := '^(uses?|using|has|have|is|no|non|not|needs?|requires?|required|allows?|enabled?|disabled?|skip|with|without|max|min|num|count|rotate|reset|forgot|change|show|hide|mask|ask|prompt|validate|verify|expires?)( |$)';
   state     constant text := '^(yes|no|on|off|true|false|none|null|nil|unset|missing|required|optional|enabled|disabled|always|never|auto|default|unknown'
     || '|expired|invalid|revoked|rotated|rotating|removed|redacted|hidden|masked|pending|active|inactive|hourly|daily|weekly|monthly|yearly'

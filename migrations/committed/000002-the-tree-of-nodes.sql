@@ -1,5 +1,5 @@
---! Previous: sha1:57dd138377251455b5c40ea3ecc67d1472da869d
---! Hash: sha1:04f724d0eb4451a8fa8a2a38f43e4e7b09d3d10f
+--! Previous: sha1:e745b3c9193afdd323b836916ad7b1d5e88c0f9e
+--! Hash: sha1:0f199adb530de778cb284fab710fb0ed78103b49
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list

@@ -1,5 +1,5 @@
---! Previous: sha1:04f724d0eb4451a8fa8a2a38f43e4e7b09d3d10f
---! Hash: sha1:4b7fd0d3e54c2352acff922d2ff7ff122f44a22f
+--! Previous: sha1:0f199adb530de778cb284fab710fb0ed78103b49
+--! Hash: sha1:705306323e30fbb2d28c1b33ac1b3bf645916b91
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.
@@ -66,7 +66,7 @@ end
 $$;
 
 comment on function filestore.keep_node_columns() is
-  'Refuses to change what a node keeps forever, and its version, unless the caller increments it together with a change. The other columns of which the database chooses the value stay as they are.';
+  'Refuses to change what a node keeps forever, or its version, except to increment it together with another change. Keeps the other columns that the database sets.';
 
 revoke all on function filestore.keep_node_columns() from public;
 --! EndIncluded functions/keep_node_columns.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:4b7fd0d3e54c2352acff922d2ff7ff122f44a22f
---! Hash: sha1:9dcd0ec2e383c4a6b97c5a9282165e1db26b0503
+--! Previous: sha1:705306323e30fbb2d28c1b33ac1b3bf645916b91
+--! Hash: sha1:0d8b46111531936e4439b2e8448406a10a0e3c69
 --! Message: Journal of commands
 
 do $$
@@ -868,7 +868,7 @@ comment on trigger journal_entries_guard on filestore.journal_entries is
 --! Included triggers/journal_entries_guard_request.sql
 drop trigger if exists journal_entries_guard_request on filestore.journal_entries;
 
--- The columns that neither an update may set nor the database sets. The usual updates name none of them.
+-- The columns that nothing changes after the insert. The usual updates name none of them.
 create trigger journal_entries_guard_request
   before update of
     id,

@@ -1,5 +1,5 @@
---! Previous: sha1:9dcd0ec2e383c4a6b97c5a9282165e1db26b0503
---! Hash: sha1:b6057bae0d0ac566a8b04390b63e4baddc0e7970
+--! Previous: sha1:0d8b46111531936e4439b2e8448406a10a0e3c69
+--! Hash: sha1:bc8c5418fd7072a666529e10d875a5b7ea9f35a7
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -293,7 +293,8 @@ set jit = off
 set plan_cache_mode = force_custom_plan
 as $$
 declare
-  -- For each directory from the given ones to their roots, one above it, and how far above. A root has none.
+  -- For each directory from the given ones up to their roots: one directory above it, and how many levels above. A root
+  -- has none.
   ids       bigint[];
   ancestors bigint[];
   distances integer[];

@@ -1,5 +1,5 @@
---! Previous: sha1:b6057bae0d0ac566a8b04390b63e4baddc0e7970
---! Hash: sha1:17d12599ff12a1f6c1d88ffc9318ced4cb509cd8
+--! Previous: sha1:bc8c5418fd7072a666529e10d875a5b7ea9f35a7
+--! Hash: sha1:13c5f059828aca19774d413e66285fa9fef4dc51
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:17d12599ff12a1f6c1d88ffc9318ced4cb509cd8
---! Hash: sha1:661753e4fe161fdb8e133153a4176dc9743667bc
+--! Previous: sha1:13c5f059828aca19774d413e66285fa9fef4dc51
+--! Hash: sha1:3fb57ce935cd5cd4d8e50c8672d50a308dbba816
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

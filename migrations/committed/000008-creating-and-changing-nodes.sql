@@ -1,5 +1,5 @@
---! Previous: sha1:661753e4fe161fdb8e133153a4176dc9743667bc
---! Hash: sha1:c22d8afb1d653bb924fe9771a8766ac47627493e
+--! Previous: sha1:3fb57ce935cd5cd4d8e50c8672d50a308dbba816
+--! Hash: sha1:56464b3e2d4c7ca50d0264fd222d49d79c3e15d6
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:c22d8afb1d653bb924fe9771a8766ac47627493e
---! Hash: sha1:8fdf9e12e03171ff6394ae848af5f43027c9132a
+--! Previous: sha1:56464b3e2d4c7ca50d0264fd222d49d79c3e15d6
+--! Hash: sha1:92c3716aaf6a14c76c5fa86780d99fde4691fb19
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

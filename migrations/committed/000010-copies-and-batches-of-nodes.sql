@@ -1,5 +1,5 @@
---! Previous: sha1:8fdf9e12e03171ff6394ae848af5f43027c9132a
---! Hash: sha1:505b467ba0a1725b497aa4ce790581a8ca19571c
+--! Previous: sha1:92c3716aaf6a14c76c5fa86780d99fde4691fb19
+--! Hash: sha1:014ef0dc1c5c50bcac9bf28a6adc16ec90854cb2
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:505b467ba0a1725b497aa4ce790581a8ca19571c
---! Hash: sha1:21c59364ccdea33aee3dcf98b8a9cc5f11e23d5e
+--! Previous: sha1:014ef0dc1c5c50bcac9bf28a6adc16ec90854cb2
+--! Hash: sha1:8182cd126ffcc5bec0af5e0492f8a3dfdddac471
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

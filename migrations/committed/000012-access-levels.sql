@@ -1,5 +1,5 @@
---! Previous: sha1:21c59364ccdea33aee3dcf98b8a9cc5f11e23d5e
---! Hash: sha1:458f4eacd9d514ec140338ac45462b6eb2469319
+--! Previous: sha1:8182cd126ffcc5bec0af5e0492f8a3dfdddac471
+--! Hash: sha1:1f492930aaa4760a1cfaec9c7b153d41b404de60
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -333,7 +333,7 @@ as $$
 declare
   bookkeeping record;
 begin
-  -- graphile-migrate creates these tables, and recreates lost ones. Watch writes to "current" at every save.
+  -- graphile-migrate creates these tables, and recreates lost ones. Its watch mode writes to "current" at every save.
   for bookkeeping in
     select c.oid::regclass as name, c.relname || '_renew_access' as trigger_name
     from pg_class c

@@ -1,5 +1,5 @@
---! Previous: sha1:458f4eacd9d514ec140338ac45462b6eb2469319
---! Hash: sha1:2ff11b1bc3a184eb357322960f377aa005adeca4
+--! Previous: sha1:1f492930aaa4760a1cfaec9c7b153d41b404de60
+--! Hash: sha1:a7ea86c1b4199eb72ed4cbb3b53817e6a24da552
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:2ff11b1bc3a184eb357322960f377aa005adeca4
---! Hash: sha1:23d1c11222f74c35dd3a6548a4ff1771a4014a6c
+--! Previous: sha1:a7ea86c1b4199eb72ed4cbb3b53817e6a24da552
+--! Hash: sha1:1c47a2c250452e22ee7d2ce7c335730d1e881ebb
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

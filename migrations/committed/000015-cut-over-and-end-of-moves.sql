@@ -1,5 +1,5 @@
---! Previous: sha1:23d1c11222f74c35dd3a6548a4ff1771a4014a6c
---! Hash: sha1:4a50289112101854be9b9d16ca18cf7ae65e6952
+--! Previous: sha1:1c47a2c250452e22ee7d2ce7c335730d1e881ebb
+--! Hash: sha1:83af69223641fe30b960b0d94ed6cad0bf1bb459
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -470,7 +470,7 @@ begin
     if chosen <> '{}' then
       raise notice '% nodes erased', cardinality(chosen);
     end if;
-    -- The last batch goes on with the mount, because its locks end with it.
+    -- The last batch also removes the mount, because its locks are released at its end.
     if lowest is distinct from '' then
       return batch;
     end if;
@@ -485,7 +485,7 @@ begin
       if found then
         return batch;
       end if;
-      -- Of a copy whose nodes have not arrived.
+      -- The history in a copy whose nodes have not arrived.
       delete from filestore.snapshots s
       where s.backend_mount_id = mount_id
         and not exists (select from filestore.nodes n where n.id = s.id);
