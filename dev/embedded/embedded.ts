@@ -7,7 +7,14 @@ import { withClient } from '../with-client.ts';
 import { reachableFolder } from './account.ts';
 import { findEmbeddedBinaries } from './binaries.ts';
 import { freePort, serverUrl, startServer } from './server.ts';
-import { readPassword, runningServer, serverIsAlive } from './server-data.ts';
+import {
+  readPassword,
+  refuseCopiedData,
+  removeStalePidFile,
+  runningServer,
+  serverIsAlive,
+  servesFolder,
+} from './server-data.ts';
 
 /** Not 5432, since another Postgres on this machine may use that. */
 const PREFERRED_PORT = 54_329;
@@ -61,11 +68,13 @@ export async function openEmbedded({ awaited = true }: EmbeddedOptions = {}): Pr
   for (let failures = 0; ; ) {
     const running = await joinRunning(folder, awaited);
     if (running !== undefined) return running;
+    refuseCopiedData(folder);
     // While another command's server starts or stops, it accepts no connection but still owns the data.
     if (serverIsAlive(folder) && Date.now() < deadline) {
       await delay(50);
       continue;
     }
+    removeStalePidFile(folder);
     try {
       // A free port may be taken before the server uses it.
       return await startHere(folder, await freePort(failures === 0 ? PREFERRED_PORT : ANY_PORT));
@@ -112,8 +121,10 @@ async function joinRunning(folder: string, awaited: boolean): Promise<Embedded |
     guest.once('end', resolve);
   });
   try {
-    await createDatabase(urls.rootUrl, DATABASE);
     await guest.connect();
+    // A copied folder names the server of another one.
+    if (!(await servesFolder(guest, folder))) throw new Error('the server works on other data');
+    await createDatabase(urls.rootUrl, DATABASE);
     // Refused if the process that runs the server is about to stop it.
     if (awaited && !(await becomeGuest(guest))) throw new Error('the server is about to stop');
   } catch {

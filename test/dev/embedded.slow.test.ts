@@ -1,4 +1,4 @@
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import {
   chmodSync,
   cpSync,
@@ -7,13 +7,17 @@ import {
   mkdirSync,
   readFileSync,
   realpathSync,
+  renameSync,
   rmSync,
+  symlinkSync,
   utimesSync,
+  writeFileSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { giveToServer, serverAccount } from '../../dev/embedded/account.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
@@ -53,6 +57,16 @@ async function start(env: Record<string, string> = {}) {
     child.once('exit', (code) => reject(new Error(`start ended with ${code}: ${output}`)));
   });
   return { child, url, output: () => output };
+}
+
+/** The data of a checkout's server. */
+const dataOf = (folder: string) => join(folder, '.postgres', 'server', 'data');
+
+/** Copies the folder with its server's data beside it. */
+function copyWithData(name: string): string {
+  const folder = join(dirname(copy.folder), name);
+  execFileSync('cp', ['-a', copy.folder, folder]);
+  return folder;
 }
 
 /** Waits until no server runs on the folder's data. */
@@ -151,6 +165,70 @@ describe('migrate without a database URL', () => {
   );
 });
 
+describe('a folder with the data of another server', () => {
+  test('that was copied while the server ran is refused, and the original keeps its data', async () => {
+    const { url } = await start();
+    await query(url, 'create table kept ()');
+    const folder = copyWithData('copy');
+    for (const command of ['reset', 'migrate', 'start']) {
+      const refused = await runCli([command], { folder });
+      expect(refused.exitCode, refused.output).toBe(1);
+      expect(refused.stderr).toContain(`was copied from ${dataOf(copy.folder)} while a server ran on it`);
+      expect(refused.stderr).toContain(`Remove ${join(folder, '.postgres', 'server')} and run this again`);
+    }
+    expect(await query(url, "select to_regclass('kept') is not null as kept")).toEqual([{ kept: true }]);
+
+    rmSync(join(folder, '.postgres', 'server'), { recursive: true });
+    expect(await runCli(['reset'], { folder })).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(await query(url, "select to_regclass('kept') is not null as kept")).toEqual([{ kept: true }]);
+  });
+
+  test('that was copied does not join the server of the original, wherever that is moved', async () => {
+    const { url } = await start();
+    await query(url, 'create table kept ()');
+    const folder = copyWithData('copy');
+    const moved = join(dirname(copy.folder), 'moved');
+    renameSync(copy.folder, moved);
+    try {
+      const refused = await runCli(['reset'], { folder });
+      expect(refused.stderr, refused.output).toContain(`was copied from ${dataOf(copy.folder)}`);
+      expect(await query(url, "select to_regclass('kept') is not null as kept")).toEqual([{ kept: true }]);
+    } finally {
+      renameSync(moved, copy.folder);
+    }
+  });
+
+  test('that was moved or is reached by a link joins the running server', async () => {
+    const { url } = await start();
+    const moved = join(dirname(copy.folder), 'moved');
+    renameSync(copy.folder, moved);
+    try {
+      const joined = await runCli(['migrate'], { folder: moved });
+      expect(joined.stdout).toContain(`It keeps running: ${url}`);
+      symlinkSync(moved, copy.folder);
+      expect((await migrate()).stdout).toContain(`It keeps running: ${url}`);
+    } finally {
+      rmSync(copy.folder, { force: true });
+      renameSync(moved, copy.folder);
+    }
+  });
+});
+
+test('data of a killed server is used when another process has its number', async () => {
+  const { child, url } = await start();
+  await query(url, 'create table kept ()');
+  const pidFile = join(dataOf(copy.folder), 'postmaster.pid');
+  const written = readFileSync(pidFile, 'utf8');
+  child.kill('SIGINT');
+  await collect(child);
+  const other = spawn('sleep', ['600'], serverAccount());
+  running.push(other);
+  writeFileSync(pidFile, written.replace(/^\d+/, `${other.pid}`));
+  giveToServer(pidFile);
+  const again = await start();
+  expect(await query(again.url, "select to_regclass('kept') is not null as kept")).toEqual([{ kept: true }]);
+});
+
 describe('start', () => {
   test('keeps the database running for other commands and stops at SIGINT', async () => {
     const { child, url, output } = await start();
@@ -163,7 +241,7 @@ describe('start', () => {
     child.kill('SIGINT');
     expect((await collect(child)).exitCode).toBe(0);
     expect(output()).toContain('Stopped.');
-    expect(existsSync(join(copy.folder, '.postgres', 'server', 'data', 'postmaster.pid'))).toBe(false);
+    expect(existsSync(join(dataOf(copy.folder), 'postmaster.pid'))).toBe(false);
   });
 
   test('a second time reports that it already runs', async () => {
@@ -178,9 +256,7 @@ describe('start', () => {
     const first = await start();
     await query(first.url, 'create table kept (n integer)');
     await query(first.url, 'insert into kept values (1)');
-    const pid = Number(
-      readFileSync(join(copy.folder, '.postgres', 'server', 'data', 'postmaster.pid'), 'utf8').split('\n')[0],
-    );
+    const pid = Number(readFileSync(join(dataOf(copy.folder), 'postmaster.pid'), 'utf8').split('\n')[0]);
     process.kill(pid, 'SIGKILL');
     first.child.kill('SIGKILL');
     await vi.waitFor(() => expect(() => process.kill(pid, 0)).toThrow(), { timeout: 20_000 });
