@@ -1,7 +1,12 @@
 import type { SchemaCheck } from '../catalog/drift.ts';
 import { DatabaseAheadError, FilestoreError, type FilestoreErrorCode, RunAbortedError } from '../errors.ts';
 import { type FleetDatabase, type FleetMember, resolveFleet } from '../settings/fleet-members.ts';
-import { type Environment, migrationSettings, wholeNumber } from '../settings/settings.ts';
+import {
+  type Environment,
+  LONGEST_TIMEOUT_MS,
+  migrationSettings,
+  wholeNumber,
+} from '../settings/settings.ts';
 import { paragraph, seconds } from '../text.ts';
 import type { MigrationEvent } from './events.ts';
 import { describeStop, migrateDatabase } from './run.ts';
@@ -221,7 +226,7 @@ async function performPatiently<Answer>(
 ): Promise<Timed<Answer> | FleetFailure> {
   const startedAt = performance.now();
   // Time to connect, and for the three answers of a pooler that is asked how it works.
-  const limitMs = waitMs + 4 * task.database.config.connectionTimeoutMillis;
+  const limitMs = Math.min(waitMs + 4 * task.database.config.connectionTimeoutMillis, LONGEST_TIMEOUT_MS);
   const silence = new AbortController();
   const signal = AbortSignal.any([task.signal, silence.signal]);
   const timer = setTimeout(() => silence.abort(), limitMs);

@@ -12,6 +12,7 @@ import {
   connectionFrom,
   type Environment,
   isSet,
+  LONGEST_TIMEOUT_MS,
   MIGRATION_PURPOSE,
   migrationConnection,
   missingUrlError,
@@ -118,7 +119,8 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
           connectTimeoutMs: CONNECT_TIMEOUT_MS,
         }
       : connectionOfUrl('connection.connectionString', connectionString, env);
-  const { config, where } = databaseOf(named);
+  const connectTimeoutMs = client.connectionTimeoutMillis || named.connectTimeoutMs;
+  const { config, where } = databaseOf({ ...named, connectTimeoutMs });
   return {
     where,
     config: {
@@ -126,7 +128,6 @@ function fromClientConfig(client: ClientConfig, env: Environment | undefined): D
       // As in pg, the URL takes precedence over the other members.
       ...(ssl !== undefined && named.tls === undefined && { ssl }),
       ...(client.application_name !== undefined && { application_name: client.application_name }),
-      connectionTimeoutMillis: client.connectionTimeoutMillis || config.connectionTimeoutMillis,
     },
   };
 }
@@ -188,7 +189,7 @@ export function clientConfig(connection: ConnectionSettings): DatabaseConfig {
     ...(connection.options !== undefined && { options: connection.options }),
     database: connection.database,
     application_name: connection.applicationName,
-    connectionTimeoutMillis: connection.connectTimeoutMs,
+    connectionTimeoutMillis: Math.min(connection.connectTimeoutMs, LONGEST_TIMEOUT_MS),
     // Without it, a lost server would be noticed only hours later.
     keepAlive: true,
     keepAliveInitialDelayMillis: 10_000,

@@ -188,8 +188,8 @@ export function nameSession(purpose: string): string {
   return name + hostname().slice(-(63 - name.length));
 }
 
-/** The longest delay that Node's timers take. */
-const LONGEST_TIMEOUT_MS = 2_147_483_647;
+/** The longest delay that Node's timers take. They end longer ones at once, so a sum of settings needs this bound too. */
+export const LONGEST_TIMEOUT_MS = 2_147_483_647;
 
 /** Milliseconds from the first of the variables that is set. */
 export function milliseconds(

@@ -42,6 +42,11 @@ describe('the database can be given', () => {
     });
   });
 
+  test("as pg's options, with a longer time to connect than timers take", async () => {
+    const connection = { ...parts(), connectionTimeoutMillis: 2 ** 31 };
+    expect(await runMigrations({ connection })).toMatchObject({ database: parts().database });
+  });
+
   test("as pg's options with a URL, which has precedence over the other members", async () => {
     const connection = { connectionString: database().url, host: 'nowhere.invalid', ssl: false };
     expect(await runMigrations({ connection })).toMatchObject({ database: parts().database });

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Proxy as Cable, startProxy } from '../../harness/proxy.ts';
-import { fleetStatus, migrateFleet, SettingsError } from '../../src/index.ts';
+import { fleetStatus, migrateFleet, SettingsError, verifyFleet } from '../../src/index.ts';
 import { named, withOption } from '../support/databases/fleet-databases.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 
@@ -27,6 +27,16 @@ describe('a server that is silent', () => {
       { name: 'next', state: 'current' },
     ]);
   });
+});
+
+test.each([
+  ['wait for a server', { FILESTORE_MIGRATION_CONNECT_WAIT_MS: '2147483647' }],
+  ['time to connect', { FILESTORE_PGPOOL_CONNECTION_TIMEOUT_MS: '2147483647' }],
+])('the longest %s that is accepted does not end the run of a database', async (_, env) => {
+  const databases = named({ paris: current().url });
+  for (const ask of [migrateFleet, fleetStatus, verifyFleet]) {
+    expect((await ask({ databases, env })).databases).not.toMatchObject([{ state: 'failed' }]);
+  }
 });
 
 describe('a fleet', () => {
