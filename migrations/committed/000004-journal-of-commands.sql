@@ -1,5 +1,5 @@
 --! Previous: sha1:705306323e30fbb2d28c1b33ac1b3bf645916b91
---! Hash: sha1:0d8b46111531936e4439b2e8448406a10a0e3c69
+--! Hash: sha1:045234b91141155d082d1d1174d87ea962576510
 --! Message: Journal of commands
 
 do $$
@@ -43,8 +43,9 @@ create table if not exists filestore.journal_entries (
 create unique index if not exists journal_entries_idempotency_key
   on filestore.journal_entries (command, idempotency_key)
   where idempotency_key is not null and status not in ('failed', 'canceled');
+-- Not in order of id alone: the entries of a mount that moved here may have higher ids than later ones.
 create index if not exists journal_entries_attempts_idx
-  on filestore.journal_entries (command, idempotency_key, id)
+  on filestore.journal_entries (command, idempotency_key, created_at, id)
   where idempotency_key is not null and status in ('failed', 'canceled');
 -- Rows are inserted in the order of created_at, so a brin index of a few kilobytes is enough.
 create index if not exists journal_entries_created_idx
@@ -88,7 +89,7 @@ comment on column filestore.journal_entries.completed_at      is 'When it succee
 comment on column filestore.journal_entries.duration_ms       is 'completed_at - started_at in milliseconds. Set by trigger.';
 comment on column filestore.journal_entries.created_at        is 'When the entry was inserted. Set by trigger.';
 comment on index filestore.journal_entries_idempotency_key is 'A command runs and succeeds at most once per key.';
-comment on index filestore.journal_entries_attempts_idx    is 'Failed and canceled entries of an idempotency key, which leave it free.';
+comment on index filestore.journal_entries_attempts_idx    is 'Failed and canceled entries of an idempotency key, which leave it free, in order of time.';
 comment on index filestore.journal_entries_created_idx     is 'Entries of a period, as for pruning.';
 comment on index filestore.journal_entries_status_idx      is 'Commands that are unfinished or did not succeed.';
 comment on index filestore.journal_entries_command_idx     is 'Ended entries of a command, in order of id.';
@@ -506,7 +507,7 @@ begin
       where j.command = begin_command.command
         and j.idempotency_key = begin_command.idempotency_key
         and j.status in ('failed', 'canceled')
-      order by j.id desc
+      order by j.created_at desc, j.id desc
       limit 1;
     end if;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0d8b46111531936e4439b2e8448406a10a0e3c69
---! Hash: sha1:bc8c5418fd7072a666529e10d875a5b7ea9f35a7
+--! Previous: sha1:045234b91141155d082d1d1174d87ea962576510
+--! Hash: sha1:f99618405bf0a45a0f88bf5233ec9ba348757305
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:bc8c5418fd7072a666529e10d875a5b7ea9f35a7
---! Hash: sha1:13c5f059828aca19774d413e66285fa9fef4dc51
+--! Previous: sha1:f99618405bf0a45a0f88bf5233ec9ba348757305
+--! Hash: sha1:b1579c4d72cba814ce658a1a298d7ce44384f15b
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:13c5f059828aca19774d413e66285fa9fef4dc51
---! Hash: sha1:3fb57ce935cd5cd4d8e50c8672d50a308dbba816
+--! Previous: sha1:b1579c4d72cba814ce658a1a298d7ce44384f15b
+--! Hash: sha1:796238e6169825d2cd95a299022c4f2b53e31ef2
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

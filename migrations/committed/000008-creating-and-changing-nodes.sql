@@ -1,5 +1,5 @@
---! Previous: sha1:3fb57ce935cd5cd4d8e50c8672d50a308dbba816
---! Hash: sha1:56464b3e2d4c7ca50d0264fd222d49d79c3e15d6
+--! Previous: sha1:796238e6169825d2cd95a299022c4f2b53e31ef2
+--! Hash: sha1:5f50a795233c3aca418da864062978fb0a62bbe1
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

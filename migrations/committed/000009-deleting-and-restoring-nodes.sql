@@ -1,5 +1,5 @@
---! Previous: sha1:56464b3e2d4c7ca50d0264fd222d49d79c3e15d6
---! Hash: sha1:92c3716aaf6a14c76c5fa86780d99fde4691fb19
+--! Previous: sha1:5f50a795233c3aca418da864062978fb0a62bbe1
+--! Hash: sha1:cf4dafb1650375ca8c8d9b126a10600e6899942c
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

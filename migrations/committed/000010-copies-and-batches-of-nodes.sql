@@ -1,5 +1,5 @@
---! Previous: sha1:92c3716aaf6a14c76c5fa86780d99fde4691fb19
---! Hash: sha1:014ef0dc1c5c50bcac9bf28a6adc16ec90854cb2
+--! Previous: sha1:cf4dafb1650375ca8c8d9b126a10600e6899942c
+--! Hash: sha1:16c14b8c5503a0de92173d4d64d1aa410c9af973
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

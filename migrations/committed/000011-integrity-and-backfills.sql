@@ -1,5 +1,5 @@
---! Previous: sha1:014ef0dc1c5c50bcac9bf28a6adc16ec90854cb2
---! Hash: sha1:8182cd126ffcc5bec0af5e0492f8a3dfdddac471
+--! Previous: sha1:16c14b8c5503a0de92173d4d64d1aa410c9af973
+--! Hash: sha1:17ff8beab32c40531976827e3df5fd3dbfb3f3e1
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

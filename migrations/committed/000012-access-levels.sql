@@ -1,5 +1,5 @@
---! Previous: sha1:8182cd126ffcc5bec0af5e0492f8a3dfdddac471
---! Hash: sha1:1f492930aaa4760a1cfaec9c7b153d41b404de60
+--! Previous: sha1:17ff8beab32c40531976827e3df5fd3dbfb3f3e1
+--! Hash: sha1:e209206b4b4565ceab51ecbb0511c6cf76514856
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:1f492930aaa4760a1cfaec9c7b153d41b404de60
---! Hash: sha1:a7ea86c1b4199eb72ed4cbb3b53817e6a24da552
+--! Previous: sha1:e209206b4b4565ceab51ecbb0511c6cf76514856
+--! Hash: sha1:d783cca92a333c12baf2dfd57e1aed9c03838288
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

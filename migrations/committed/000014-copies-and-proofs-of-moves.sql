@@ -1,5 +1,5 @@
---! Previous: sha1:a7ea86c1b4199eb72ed4cbb3b53817e6a24da552
---! Hash: sha1:1c47a2c250452e22ee7d2ce7c335730d1e881ebb
+--! Previous: sha1:d783cca92a333c12baf2dfd57e1aed9c03838288
+--! Hash: sha1:6f4d256c19636000d87cd5101a79e80baf627d51
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:1c47a2c250452e22ee7d2ce7c335730d1e881ebb
---! Hash: sha1:83af69223641fe30b960b0d94ed6cad0bf1bb459
+--! Previous: sha1:6f4d256c19636000d87cd5101a79e80baf627d51
+--! Hash: sha1:58ba3edef07efe4fb6688de08ad91e7a4b3d76de
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

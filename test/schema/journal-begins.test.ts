@@ -133,6 +133,20 @@ describe('begin_command', () => {
   });
 });
 
+test('begin_command returns the latest failure under a key, also when a mount brought one with a higher id', async () => {
+  await withoutTriggers(database(), (client) =>
+    client.query(
+      `insert into filestore.journal_entries (id, command, idempotency_key, backend_mount_id, principal, parameters, status, error, created_at, completed_at)
+       overriding system value
+       values (5::bigint << 40, $1, $2, $3, $4, $5, 'failed', '"on the old server"', now() - interval '1 hour', now())`,
+      [MOVE.command, MOVE.key, MOVE.mount, MOVE.principal, MOVE.parameters],
+    ),
+  );
+  const retry = await begin(first, { ...MOVE, retryFailed: true });
+  await finish(first, retry.id, 'failed', null, {});
+  expect(await begin(first, MOVE)).toMatchObject({ is_new: false, id: retry.id });
+});
+
 describe('of callers with one key', () => {
   test.each([
     ['commit', false],
