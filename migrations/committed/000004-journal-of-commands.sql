@@ -1,5 +1,5 @@
 --! Previous: sha1:705306323e30fbb2d28c1b33ac1b3bf645916b91
---! Hash: sha1:045234b91141155d082d1d1174d87ea962576510
+--! Hash: sha1:eff4d07c466fcb31cd36cec23eefd213e2964a6e
 --! Message: Journal of commands
 
 do $$
@@ -703,7 +703,7 @@ end
 $$;
 
 comment on function filestore.expire_commands(interval, integer) is
-  'Marks commands as failed that started longer than older_than ago and have not ended, the oldest first, at most batch, and returns them. A worker that tries to finish such a command later gets FS409.';
+  'Marks at most batch commands as failed that started longer than older_than ago and have not ended, in order of id, and returns them. A worker that tries to finish such a command later gets FS409.';
 
 revoke all on function filestore.expire_commands(interval, integer) from public;
 --! EndIncluded functions/expire_commands.sql

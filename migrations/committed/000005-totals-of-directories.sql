@@ -1,5 +1,5 @@
---! Previous: sha1:045234b91141155d082d1d1174d87ea962576510
---! Hash: sha1:f99618405bf0a45a0f88bf5233ec9ba348757305
+--! Previous: sha1:eff4d07c466fcb31cd36cec23eefd213e2964a6e
+--! Hash: sha1:359efefcd3f3c118e31ce48b965606a2289f6d28
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:f99618405bf0a45a0f88bf5233ec9ba348757305
---! Hash: sha1:b1579c4d72cba814ce658a1a298d7ce44384f15b
+--! Previous: sha1:359efefcd3f3c118e31ce48b965606a2289f6d28
+--! Hash: sha1:1206d21f03b90acabef86f7ce60aee5ca965d974
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

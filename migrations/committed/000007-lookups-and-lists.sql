@@ -1,5 +1,5 @@
---! Previous: sha1:b1579c4d72cba814ce658a1a298d7ce44384f15b
---! Hash: sha1:796238e6169825d2cd95a299022c4f2b53e31ef2
+--! Previous: sha1:1206d21f03b90acabef86f7ce60aee5ca965d974
+--! Hash: sha1:c10639092f7f645568544089953a5ac05083d26c
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

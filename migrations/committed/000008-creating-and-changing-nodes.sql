@@ -1,5 +1,5 @@
---! Previous: sha1:796238e6169825d2cd95a299022c4f2b53e31ef2
---! Hash: sha1:5f50a795233c3aca418da864062978fb0a62bbe1
+--! Previous: sha1:c10639092f7f645568544089953a5ac05083d26c
+--! Hash: sha1:b608ac4c2812de70dbf4103b04d47220431107f1
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

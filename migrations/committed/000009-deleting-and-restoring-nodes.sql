@@ -1,5 +1,5 @@
---! Previous: sha1:5f50a795233c3aca418da864062978fb0a62bbe1
---! Hash: sha1:cf4dafb1650375ca8c8d9b126a10600e6899942c
+--! Previous: sha1:b608ac4c2812de70dbf4103b04d47220431107f1
+--! Hash: sha1:bc78ef25012dfbf823cae7f157dde75e1ffa56d4
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:cf4dafb1650375ca8c8d9b126a10600e6899942c
---! Hash: sha1:16c14b8c5503a0de92173d4d64d1aa410c9af973
+--! Previous: sha1:bc78ef25012dfbf823cae7f157dde75e1ffa56d4
+--! Hash: sha1:f97130a7906edf9b6188d0cae1549bcd3719389a
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

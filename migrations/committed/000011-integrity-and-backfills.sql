@@ -1,5 +1,5 @@
---! Previous: sha1:16c14b8c5503a0de92173d4d64d1aa410c9af973
---! Hash: sha1:17ff8beab32c40531976827e3df5fd3dbfb3f3e1
+--! Previous: sha1:f97130a7906edf9b6188d0cae1549bcd3719389a
+--! Hash: sha1:fff989a430c3d68ddb235b631198c96a51794607
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:17ff8beab32c40531976827e3df5fd3dbfb3f3e1
---! Hash: sha1:e209206b4b4565ceab51ecbb0511c6cf76514856
+--! Previous: sha1:fff989a430c3d68ddb235b631198c96a51794607
+--! Hash: sha1:201d699d715e0bed8f4fae523438c3965399b494
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:e209206b4b4565ceab51ecbb0511c6cf76514856
---! Hash: sha1:d783cca92a333c12baf2dfd57e1aed9c03838288
+--! Previous: sha1:201d699d715e0bed8f4fae523438c3965399b494
+--! Hash: sha1:53f4e38495720c8b5f18f1f402d11ae3e63b857c
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:d783cca92a333c12baf2dfd57e1aed9c03838288
---! Hash: sha1:6f4d256c19636000d87cd5101a79e80baf627d51
+--! Previous: sha1:53f4e38495720c8b5f18f1f402d11ae3e63b857c
+--! Hash: sha1:c950eb77be74181f4f128254f9053f2c06448ed0
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql

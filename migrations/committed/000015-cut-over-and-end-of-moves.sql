@@ -1,5 +1,5 @@
---! Previous: sha1:6f4d256c19636000d87cd5101a79e80baf627d51
---! Hash: sha1:58ba3edef07efe4fb6688de08ad91e7a4b3d76de
+--! Previous: sha1:c950eb77be74181f4f128254f9053f2c06448ed0
+--! Hash: sha1:74c30d93031b49c136411ccd6be34f3bf8c0efc1
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
