@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { CURRENT } from '../../dev/sources/sources.ts';
@@ -92,6 +92,38 @@ describe('commit', () => {
     expect(await run('commit')).toMatchObject({ exitCode: 0, stderr: '' });
     expect(lastCommitted(copy.folder)).toEqual(committed);
     expect((await recorded()).at(-1)).toBe(committed.hash);
+  });
+
+  test('keeps the only text of each fixture: uncommit restores those that are missing, and names the changed one', async () => {
+    const [outer, inner] = ['fixtures/views/work/my_work.sql', 'fixtures/functions/my_part.sql'];
+    const view = 'create or replace view filestore.my_work as\nselect 1 as mine;\n';
+    const folder = join(copy.folder, 'migrations');
+    mkdirSync(join(folder, 'fixtures', 'views', 'work'));
+    writeFileSync(join(folder, inner), "comment on schema filestore is 'mine';\n");
+    writeFileSync(join(folder, outer), `${view}--!include functions/my_part.sql\n`);
+    editor.write(`${WITH_INCLUDE}--!include views/work/my_work.sql\n`);
+    expect(await run('commit', '-m', 'My work')).toMatchObject({ exitCode: 0, stderr: '' });
+    const committed = lastCommitted(copy.folder);
+
+    rmSync(join(folder, 'fixtures', 'views', 'work'), { recursive: true });
+    rmSync(join(folder, inner));
+    const uncommitted = await run('uncommit');
+    expect(uncommitted).toMatchObject({ exitCode: 0, stderr: '' });
+    for (const path of [outer, inner]) {
+      expect(uncommitted.stdout).toContain(
+        `migrations/${path} was missing: it has the committed text again.\n`,
+      );
+    }
+    expect(uncommitted.stdout).not.toContain('differs');
+    expect(await run('commit')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect(lastCommitted(copy.folder)).toEqual(committed);
+
+    editor.replace(outer, 'as mine', 'as other');
+    const again = await run('uncommit');
+    expect(again.stdout).toContain(
+      `migrations/${outer} differs from the committed text: a commit takes the file as it is.\n`,
+    );
+    expect(again.stdout).not.toMatch(/was missing|active_nodes|my_part/);
   });
 
   test('of SQL that fails changes no file, and reports where it failed', async () => {
