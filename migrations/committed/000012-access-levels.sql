@@ -1,5 +1,5 @@
 --! Previous: sha1:fff989a430c3d68ddb235b631198c96a51794607
---! Hash: sha1:201d699d715e0bed8f4fae523438c3965399b494
+--! Hash: sha1:d65b0cc6dafec54837a44e8ba047289472d4456f
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -42,6 +42,7 @@ declare
     directory_totals,
     find_by_checksum,
     find_mount,
+    guard_statements,
     list_commands,
     list_directory,
     list_totals,

@@ -1,5 +1,5 @@
---! Previous: sha1:201d699d715e0bed8f4fae523438c3965399b494
---! Hash: sha1:53f4e38495720c8b5f18f1f402d11ae3e63b857c
+--! Previous: sha1:d65b0cc6dafec54837a44e8ba047289472d4456f
+--! Hash: sha1:31fd1b4334e271f46f8428994f5431551128648b
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -557,67 +557,93 @@ begin
     select format('alter table %s %s trigger %I', t.tgrelid::regclass, case when wanted then 'enable' else 'disable' end, t.tgname)
     from pg_trigger t
     where t.tgfoid = 'filestore.guard_move()'::regprocedure
+      and (t.tgenabled = 'D') = (wanted is true)
     union all
-    select format('alter table filestore.%I replica identity %s', own.name, case when wanted then 'full' else 'default' end)
-    from unnest('{nodes,snapshots,journal_entries}'::text[]) own (name)
+    select format('alter table %s replica identity %s', c.oid::regclass, case when wanted then 'full' else 'default' end)
+    from pg_class c
+    where c.oid = any ('{filestore.nodes,filestore.snapshots,filestore.journal_entries}'::regclass[])
+      and c.relreplident <> case when wanted then 'f' else 'd' end
   );
 end
 $$;
 
 comment on function filestore.guard_statements(boolean) is
-  'Internal: The statements of filestore.prepare_moves. FS409 while a mount moves, if the guards are not wanted any more.';
+  'Internal: The statements that filestore.prepare_moves still has to run. FS409 while a mount moves, if the guards are not wanted any more.';
 
 revoke all on function filestore.guard_statements(boolean) from public;
 --! EndIncluded functions/guard_statements.sql
 --! Included functions/try_statement.sql
-create or replace function filestore.try_statement(statement text, attempt integer)
-returns boolean
+create or replace function filestore.try_statement(wanted boolean, expected integer, attempt integer)
+returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  missing   text[] := filestore.guard_statements(wanted);
+  statement text;
 begin
+  perform filestore.require_read_committed('filestore.prepare_moves');
+  if missing = '{}' then
+    return 0;
+  end if;
   perform set_config('lock_timeout', '1s', true);
-  -- The names come from the catalog.
-  execute statement;
-  return true;
+  -- Until this transaction ends, no move begins, and no other call prepares this server.
+  lock table filestore.moves in share row exclusive mode;
+  missing := filestore.guard_statements(wanted);
+  if wanted is not true and cardinality(missing) > expected then
+    raise exception 'another session prepares this server for moves at the same time'
+      using errcode    = 'FS409',
+            constraint = 'moves_preparing',
+            hint       = 'Call filestore.prepare_moves(false) again after the moves.';
+  elsif missing <> '{}' then
+    -- The names come from the catalog.
+    statement := missing[1];
+    execute statement;
+  end if;
+  return greatest(cardinality(missing) - 1, 0);
 exception
   when lock_not_available then
     if attempt >= 20 then
       raise;
     end if;
-    return false;
+    return null;
 end
 $$;
 
-comment on function filestore.try_statement(text, integer) is
-  'Internal: Runs a statement of filestore.prepare_moves, and returns false when its table stayed locked; 55P03 at the last attempt.';
+comment on function filestore.try_statement(boolean, integer, integer) is
+  'Internal: Runs the next statement of filestore.prepare_moves, and returns how many are missing after it. Null when a table stayed locked; 55P03 at the last attempt. FS409 when more are missing than expected, because another session undid some.';
 
-revoke all on function filestore.try_statement(text, integer) from public;
+revoke all on function filestore.try_statement(boolean, integer, integer) from public;
 --! EndIncluded functions/try_statement.sql
 --! Included functions/prepare_moves.sql
 create or replace procedure filestore.prepare_moves(wanted boolean)
 language plpgsql
 as $$
 declare
-  statement pg_catalog.text;
+  missing   pg_catalog.int4;
+  remaining pg_catalog.int4;
+  attempt   pg_catalog.int4 := 1;
 begin
   set local search_path = pg_catalog, pg_temp;
   -- One table in each transaction, and a short wait, because all its readers and writers queue behind it.
-  foreach statement in array filestore.guard_statements(wanted) loop
-    for attempt in 1 .. 20 loop
-      exit when filestore.try_statement(statement, attempt);
-      commit;
-      set local search_path = pg_catalog, pg_temp;
-      perform pg_catalog.pg_sleep(1);
-    end loop;
+  loop
+    remaining := filestore.try_statement(wanted, missing, attempt);
     commit;
     set local search_path = pg_catalog, pg_temp;
+    exit when remaining = 0;
+    if remaining is null then
+      attempt := attempt + 1;
+      perform pg_catalog.pg_sleep(1);
+    else
+      attempt := 1;
+      missing := remaining;
+    end if;
   end loop;
 end
 $$;
 
 comment on procedure filestore.prepare_moves(boolean) is
-  'Prepares this server for mounts that move from it or to it: enables the triggers that refuse writes to a mount that another server holds, and puts whole rows into the log. With false, undoes that after the moves. Each table is locked for a moment, and its lock is tried twenty times, for a second each. 55P03 when a transaction held it all the time: call it again. For the owner of the schema. FS409 while a mount moves.';
+  'Prepares this server for mounts that move from it or to it: enables the triggers that refuse writes to a mount that another server holds, and puts whole rows into the log. With false, undoes that after the moves. Each table is locked for a moment, and its lock is tried twenty times, for a second each. 55P03 when a transaction held it all the time: call it again. For the owner of the schema. FS409 with false while a mount moves, or while another call prepares this server.';
 
 revoke all on procedure filestore.prepare_moves(boolean) from public;
 --! EndIncluded functions/prepare_moves.sql
@@ -625,16 +651,12 @@ revoke all on procedure filestore.prepare_moves(boolean) from public;
 create or replace function filestore.require_move_guards()
 returns void
 language plpgsql
-stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if exists (
-    select
-    from pg_trigger t
-    where t.tgfoid = 'filestore.guard_move()'::regprocedure
-      and t.tgenabled = 'D'
-  ) then
+  -- Until this transaction ends, filestore.prepare_moves(false) waits, and then sees the move.
+  lock table filestore.moves in row exclusive mode;
+  if filestore.guard_statements(true) <> '{}' then
     raise exception 'this server is not prepared for moves'
       using errcode    = 'FS409',
             constraint = 'move_guards_off',
@@ -644,7 +666,7 @@ end
 $$;
 
 comment on function filestore.require_move_guards() is
-  'Internal: Raises FS409 unless filestore.prepare_moves(true) was called.';
+  'Internal: Raises FS409 unless filestore.prepare_moves(true) has ended, and keeps this server prepared until the transaction ends.';
 
 revoke all on function filestore.require_move_guards() from public;
 --! EndIncluded functions/require_move_guards.sql

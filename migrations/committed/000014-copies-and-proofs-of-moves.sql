@@ -1,5 +1,5 @@
---! Previous: sha1:53f4e38495720c8b5f18f1f402d11ae3e63b857c
---! Hash: sha1:c950eb77be74181f4f128254f9053f2c06448ed0
+--! Previous: sha1:31fd1b4334e271f46f8428994f5431551128648b
+--! Hash: sha1:f29a7de6541717d34d8420faaf21b185e2fa1c5b
 --! Message: Copies and proofs of moves
 
 --! Included functions/find_move.sql
@@ -12,8 +12,8 @@ declare
   move filestore.moves;
 begin
   perform filestore.require_read_committed('a step of a move');
-  perform filestore.require_move_guards();
   perform set_config('lock_timeout', '10s', true);
+  perform filestore.require_move_guards();
   -- At most one is unfinished. A finished one answers a step that is repeated.
   select *
   into move

@@ -1,5 +1,5 @@
---! Previous: sha1:c950eb77be74181f4f128254f9053f2c06448ed0
---! Hash: sha1:74c30d93031b49c136411ccd6be34f3bf8c0efc1
+--! Previous: sha1:f29a7de6541717d34d8420faaf21b185e2fa1c5b
+--! Hash: sha1:796df8e98375daedf0a61c80979edae96338178c
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -673,6 +673,9 @@ begin
       when not worker.subenabled then format('subscription %I is disabled: run alter subscription %1$I enable', subscription)
       when worker.errors > 0 then format('%s errors of the workers of subscription %I: see this server''s log', worker.errors, subscription)
     end;
+  end if;
+  if filestore.guard_statements(true) <> '{}' then
+    problem := 'this server is not prepared for moves: call filestore.prepare_moves(true)';
   end if;
   expected_pause := move.late_took * 2 + interval '200 ms';
   return next;

@@ -61,13 +61,13 @@ export const ACTIONS: Readonly<Record<SingleAction, (scene: ForwardScene) => Pro
   },
 };
 
-/** Disables the guards of moves again, unless another mount moves. */
+/** Disables the guards of moves again, unless another mount moves or is about to. */
 export async function endPreparation(sides: readonly Side[]): Promise<void> {
   for (const side of sides) {
     try {
       await side.rows('call filestore.prepare_moves(false)');
     } catch (error) {
-      if (!isReason(error, 'backend_mounts_moving')) throw error;
+      if (!isReason(error, 'backend_mounts_moving', 'moves_preparing')) throw error;
     }
   }
 }

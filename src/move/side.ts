@@ -56,7 +56,7 @@ export interface MoveRow {
 /** What a server says about a mount. */
 export interface SideState {
   readonly number: number;
-  /** Whether `prepare_moves` was called. */
+  /** Whether `prepare_moves(true)` has ended. */
   readonly isPrepared: boolean;
   /** Null without a mount of that key. */
   readonly mountId: string | null;
@@ -135,9 +135,7 @@ function stateOf(mountKey: string): string {
   const key = pg.escapeLiteral(mountKey);
   return `select json_build_object(
     'number', filestore.database_number(),
-    'isPrepared', not exists (
-      select from pg_trigger t where t.tgfoid = 'filestore.guard_move()'::regprocedure and t.tgenabled = 'D'
-    ),
+    'isPrepared', filestore.guard_statements(true) = '{}',
     'mountId', b.id::text,
     'heldBy', b.held_by,
     'move', case when m.id is not null then json_build_object(

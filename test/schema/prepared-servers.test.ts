@@ -1,4 +1,4 @@
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { connectionTo } from '../../harness/connection.ts';
 import { verifySchema } from '../../src/index.ts';
 import { databaseForEachTest } from '../support/databases/test-database.ts';
@@ -45,6 +45,79 @@ test('a server is prepared although a table is locked for a while', async () => 
   await service.query('commit');
   await preparing;
   await publish();
+});
+
+describe('calls that prepare a server at the same time', () => {
+  const identities = async () =>
+    (
+      await query<{ relname: string }>(
+        `select relname from pg_class where relreplident = 'f' and relnamespace = 'filestore'::regnamespace order by relname`,
+      )
+    ).map(({ relname }) => relname);
+  const enabled = () =>
+    query(
+      "select from pg_trigger where tgfoid = 'filestore.guard_move()'::regprocedure and tgenabled <> 'D'",
+    );
+
+  /** Runs a statement in another session. @returns its end, and whether it waits for a lock. */
+  async function start(text: string, values: unknown[] = []) {
+    const client = await database().connect();
+    const { pid } = await one(client, 'select pg_backend_pid() as pid');
+    const end = client.query(text, values).then(
+      () => 'done',
+      (error) => error.constraint ?? error.message,
+    );
+    const waits = async () =>
+      (await one(database(), 'select pg_blocking_pids($1) as pids', [pid])).pids.length > 0;
+    return { end, waits };
+  }
+
+  test('with a move that begins: the server stays prepared', async () => {
+    await query('call filestore.prepare_moves(true)');
+    const vacuum = await database().connect();
+    await vacuum.query('begin');
+    await vacuum.query('lock table filestore.nodes in share update exclusive mode');
+    const moving = await start('select filestore.start_move($1, 7)', [key]);
+    await until(moving.waits);
+    const undoing = await start('call filestore.prepare_moves(false)');
+    await until(undoing.waits);
+    await vacuum.query('commit');
+    expect(await moving.end).toBe('done');
+    expect(await undoing.end).toBe('backend_mounts_moving');
+    expect(await identities()).toEqual(['journal_entries', 'nodes', 'snapshots']);
+    expect(await enabled()).toHaveLength(4);
+    await query('call filestore.cancel_move($1)', [key]);
+  });
+
+  test('with opposite wishes: the server ends prepared, completely', async () => {
+    await query('call filestore.prepare_moves(true)');
+    const reader = await database().connect();
+    await reader.query('begin');
+    await reader.query('select from filestore.snapshots');
+    const undoing = await start('call filestore.prepare_moves(false)');
+    await until(async () => (await enabled()).length === 0);
+    const doing = await start('call filestore.prepare_moves(true)');
+    await until(async () => (await enabled()).length === 4);
+    await reader.query('commit');
+    expect(await undoing.end).toBe('moves_preparing');
+    expect(await doing.end).toBe('done');
+    expect(await identities()).toEqual(['journal_entries', 'nodes', 'snapshots']);
+    expect(await enabled()).toHaveLength(4);
+  });
+});
+
+test('a server whose log has no whole rows is not prepared, and says so while a mount moves', async () => {
+  await query('call filestore.prepare_moves(true)');
+  await publish();
+  await query('alter table filestore.nodes replica identity default');
+  await expect(query('select filestore.prove_mount($1)', [key])).rejects.toMatchObject({
+    constraint: 'move_guards_off',
+  });
+  expect(await query('select problem from filestore.view_filestore_mount_moves')).toEqual([
+    { problem: 'this server is not prepared for moves: call filestore.prepare_moves(true)' },
+  ]);
+  await query('call filestore.prepare_moves(true)');
+  await query('call filestore.cancel_move($1)', [key]);
 });
 
 test('a server that is prepared has the same schema, and whole rows in its log', async () => {
