@@ -22,6 +22,15 @@ export function isQuotable(text: string): boolean {
   return /^[a-z-]{1,16}$|^[-+]?\d[\d.,_e]{0,9} ?[a-z%]{0,3}$/i.test(text);
 }
 
+/** The message of what was thrown, which may be any value, and also one that has no text. */
+export function messageOfError(thrown: unknown): string {
+  try {
+    return thrown instanceof Error ? thrown.message : String(thrown);
+  } catch {
+    return 'a value without a text was thrown';
+  }
+}
+
 /** Sentences of a message, without those that do not apply. */
 export function paragraph(...sentences: readonly (string | false | undefined)[]): string {
   return sentences.filter(Boolean).join(' ');

@@ -1,7 +1,7 @@
 import { parseArgs } from 'node:util';
 import { codeOf } from '../cause-codes.ts';
 import { type Environment, isSet } from '../settings/settings.ts';
-import { isQuotable } from '../text.ts';
+import { isQuotable, messageOfError } from '../text.ts';
 import type { Command, CommandOption, Flags } from './define-command.ts';
 
 /** A command line: its commands and their database. */
@@ -77,7 +77,7 @@ export function readArguments(
       codeOf(error) === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' &&
       args.some((arg) => arg.startsWith('-') && !isQuotable(arg.replace(/=.*/s, '')));
     if (isSecret) return { type: 'wrong', why: 'An option is unknown. It is not shown here.' };
-    return { type: 'wrong', why: error instanceof Error ? error.message : String(error) };
+    return { type: 'wrong', why: messageOfError(error) };
   }
   const { values, positionals, tokens } = parsed;
   if (values.help) return { type: 'help' };

@@ -7,7 +7,7 @@ import {
   migrationSettings,
   wholeNumber,
 } from '../settings/settings.ts';
-import { paragraph, seconds } from '../text.ts';
+import { messageOfError, paragraph, seconds } from '../text.ts';
 import type { MigrationEvent } from './events.ts';
 import { describeStop, migrateDatabase } from './run.ts';
 import {
@@ -252,7 +252,7 @@ function errorOfTask({ database, signal }: Task, cause: unknown, silentMs: numbe
     if (cause instanceof RunAbortedError) return cause;
     return new RunAbortedError(`${describeStop(signal)} Nothing was changed. Run this again.`, [], { cause });
   }
-  if (silentMs === undefined) return cause instanceof Error ? cause : new Error(String(cause));
+  if (silentMs === undefined) return cause instanceof Error ? cause : new Error(messageOfError(cause));
   const message = paragraph(
     `Cannot use ${database.where}: it accepted the connection,`,
     `and did not answer within ${seconds(silentMs)}. Nothing was changed.`,

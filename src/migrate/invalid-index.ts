@@ -5,7 +5,7 @@ import { concurrentIndexOf, type IndexName } from '../graphile/concurrent-index-
 import { isConnectionLoss, TemporaryFailure } from '../session/connection-error.ts';
 import { describeHolders, type HolderRow, lockHolder, readHolder } from '../session/lock-holder.ts';
 import type { Queryable } from '../session/session.ts';
-import { paragraph } from '../text.ts';
+import { messageOfError, paragraph } from '../text.ts';
 import type { Run } from './run-state.ts';
 
 /** For cases without time left, or with a known blocker. */
@@ -50,7 +50,7 @@ export async function clearAfterFailure(
 
 function cannotRun({ filename }: CommittedMigration, cause: unknown, applied: readonly string[]): Error {
   const isBusy = cause instanceof IndexBusyError;
-  const why = cause instanceof Error ? cause.message : String(cause);
+  const why = messageOfError(cause);
   const reason = isBusy
     ? `${filename} cannot run yet: ${why}.`
     : `${filename} cannot run, because the invalid index of an earlier attempt cannot be dropped: ${why}.`;

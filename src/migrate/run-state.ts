@@ -7,6 +7,7 @@ import { CONFIG_FILE, MIGRATIONS_FOLDER } from '../package-root.ts';
 import { TemporaryFailure } from '../session/connection-error.ts';
 import { type Database, type DatabaseOptions, resolveDatabase } from '../settings/database.ts';
 import { type MigrationSettings, migrationSettings } from '../settings/settings.ts';
+import { messageOfError } from '../text.ts';
 import { describeEvent, type MigrationEvent, type MigrationSpan, type MigrationSpanError } from './events.ts';
 import { type LockTimeouts, LockWaits } from './lock-timeouts.ts';
 
@@ -126,7 +127,7 @@ function tell(event: MigrationEvent, { onEvent, logger }: RunMigrationsOptions):
 /** A listener that throws or rejects must not stop the run or the process. */
 export function listen(listener: () => unknown): void {
   new Promise((resolve) => resolve(listener())).catch((error: unknown) =>
-    process.emitWarning(error instanceof Error ? error : String(error)),
+    process.emitWarning(error instanceof Error ? error : messageOfError(error)),
   );
 }
 

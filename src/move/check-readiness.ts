@@ -1,5 +1,5 @@
 import type { ConnectionSettings } from '../settings/settings.ts';
-import { printable } from '../text.ts';
+import { messageOfError, printable } from '../text.ts';
 import { passwordOf } from './conninfo.ts';
 import { STEP_LINES } from './move-mount.ts';
 import { type Decision, nextAction } from './next-action.ts';
@@ -130,7 +130,7 @@ export async function checkReadiness(
   const problem = 'problem' in decision ? decision.problem : undefined;
   checks.push(check('source', problem === undefined, 'the mount can move', problem ?? ''));
   if (!('problem' in decision) && decision.isNew && checks.every(({ ok }) => ok)) {
-    const reason = await requirePlace({ mountKey, source, target }).then(() => undefined, messageOf);
+    const reason = await requirePlace({ mountKey, source, target }).then(() => undefined, messageOfError);
     checks.push(check('target', reason === undefined, 'the mount has a place there', reason ?? ''));
   }
   return {
@@ -144,8 +144,6 @@ function describeNext(decision: Decision): string {
   if ('problem' in decision) return 'nothing, until what is missing is corrected';
   return decision.action === 'none' ? 'nothing: the mount is on the target' : STEP_LINES[decision.action];
 }
-
-const messageOf = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
 function check(server: ReadinessCheck['server'], ok: boolean, need: string, remedy: string): ReadinessCheck {
   return ok ? { server, ok, need } : { server, ok, need, remedy: printable(remedy) };

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { messageOfError } from '../text.ts';
 import { isReason, type MoveScene } from './actions.ts';
 import { callOf, type Receipt } from './side.ts';
 
@@ -29,7 +30,7 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
     ({ attempt } = await source.ask<Receipt>(`${call}, within => interval '${withinMs} ms')`));
   } catch (error) {
     if (isReason(error, 'moves_behind_check')) return { type: 'not yet' };
-    if (isReason(error, 'moves_writers_busy')) return { type: 'taken back', why: messageOf(error) };
+    if (isReason(error, 'moves_writers_busy')) return { type: 'taken back', why: messageOfError(error) };
     throw error;
   }
   try {
@@ -44,11 +45,11 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
     await target.rows(callOf('receive_mount', mountKey, release));
     return { type: 'done', pauseMs: performance.now() - beganAt };
   } catch (error) {
-    if (isReason(error, 'moves_proof_check')) return { type: 'differs', why: messageOf(error) };
+    if (isReason(error, 'moves_proof_check')) return { type: 'differs', why: messageOfError(error) };
     if (!isReason(error, 'moves_step_check', 'moves_behind_check', 'moves_receipt_check')) {
       throw error;
     }
-    return { type: 'taken back', why: messageOf(error) };
+    return { type: 'taken back', why: messageOfError(error) };
   }
 }
 
@@ -60,8 +61,4 @@ async function untilLate({ mountKey, target, withinMs }: MoveScene, attempt: unk
     await delay(POLL_MS);
   }
   return undefined;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

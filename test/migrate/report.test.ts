@@ -185,14 +185,17 @@ describe('a listener', () => {
   });
 
   test('that throws or rejects does not stop the run or other listeners', async () => {
-    for (const listener of [
-      () => {
-        throw new Error('listener broke');
-      },
-      async () => {
-        throw new Error('listener broke');
-      },
-    ]) {
+    const listeners: readonly (readonly [string, () => unknown])[] = [
+      [
+        'listener broke',
+        () => {
+          throw new Error('listener broke');
+        },
+      ],
+      ['listener broke', async () => Promise.reject(new Error('listener broke'))],
+      ['a value without a text was thrown', () => Promise.reject(Object.create(null))],
+    ];
+    for (const [warning, listener] of listeners) {
       const lines: string[] = [];
       let heard = 0;
       await database().query('drop schema if exists filestore, graphile_migrate cascade');
@@ -208,7 +211,7 @@ describe('a listener', () => {
       expect(lines.length).toBeGreaterThanOrEqual(1 + 2 * files.length);
       await nextTurn();
       expect(heard).toBeGreaterThan(lines.length);
-      expect(warnings.splice(0).map(({ message }) => message)).toEqual(Array(heard).fill('listener broke'));
+      expect(warnings.splice(0).map(({ message }) => message)).toEqual(Array(heard).fill(warning));
     }
   });
 
