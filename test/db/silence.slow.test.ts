@@ -1,0 +1,125 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { withClient } from '../../dev/with-client.ts';
+import { watchSilence } from '../../src/session/silence.mjs';
+import { canUse } from '../support/processes/programs.ts';
+import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
+import { pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
+import { until } from '../support/until.ts';
+
+// A lost connection is ended after about 25 s.
+const PATIENCE_MS = 90_000;
+const CANNOT_SEE = /cannot see whether .* The connection is kept\.$/;
+
+let servers: readonly [OwnServer, OwnServer];
+const closers: (() => unknown)[] = [];
+beforeAll(async () => {
+  servers = [await startOwnServer({ listen: 'tcp' }), await startOwnServer({ listen: 'tcp' })];
+  const { username, password } = new URL(servers[0].url);
+  await withClient(servers[1].url, (admin) => admin.query(`alter role ${username} password '${password}'`));
+});
+afterAll(async () => {
+  for (const close of closers) await close();
+  for (const server of servers) await server.stop();
+});
+
+async function openWatched(connectionString: string) {
+  const config = { connectionString };
+  const client = new pg.Client(config);
+  client.on('error', () => undefined);
+  await client.connect();
+  closers.push(() => client.connection.stream.destroy());
+  const warnings: string[] = [];
+  watchSilence(client, config, (message) => warnings.push(message));
+  return { client, warnings };
+}
+
+/** One address for several servers, which may also pass nothing on for the connections that it has. */
+async function startBalancer(first: string) {
+  let target = new URL(first);
+  let isDeaf = false;
+  const sockets = new Set<Socket>();
+  const server = createServer((client) => {
+    const { hostname, port } = target;
+    const back = connect(Number(port), hostname);
+    for (const [from, to] of [
+      [client, back],
+      [back, client],
+    ] as const) {
+      const isOld = () => isDeaf && sockets.has(from);
+      from.on('data', (data) => isOld() || to.write(data));
+      from.on('close', () => isOld() || to.destroy());
+      from.on('error', () => undefined);
+    }
+    if (!isDeaf) sockets.add(client).add(back);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closers.push(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  const url = new URL(first);
+  url.port = String((server.address() as AddressInfo).port);
+  return {
+    url: url.href,
+    pointTo: (next: string) => {
+      target = new URL(next);
+    },
+    holdOldConnections: () => {
+      isDeaf = true;
+    },
+  };
+}
+
+describe.concurrent('a statement that takes long is not ended', () => {
+  test.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
+    'by a pooler whose only session works on it',
+    async () => {
+      const bouncer = await startPgbouncer({
+        server: inject('adminUrl'),
+        mode: 'transaction',
+        poolSize: 1,
+      });
+      closers.push(() => bouncer.stop());
+      const { client, warnings } = await openWatched(bouncer.url('postgres'));
+      expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
+      expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
+    },
+    PATIENCE_MS,
+  );
+
+  test(
+    'by another server that answers at its address',
+    async () => {
+      const balancer = await startBalancer(servers[0].url);
+      const { client, warnings } = await openWatched(balancer.url);
+      balancer.pointTo(servers[1].url);
+      expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
+      expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
+    },
+    PATIENCE_MS,
+  );
+});
+
+test.concurrent(
+  'a session that ended after an idle time is lost, although its end never arrived',
+  async () => {
+    const balancer = await startBalancer(servers[0].url);
+    const { client, warnings } = await openWatched(balancer.url);
+    const { rows } = await client.query('select pg_backend_pid() as pid');
+    await withClient(servers[0].url, async (admin) => {
+      await until(async () => {
+        const seen = await admin.query('select query from pg_stat_activity where pid = $1', [rows[0].pid]);
+        return /postmaster_start_time/.test(seen.rows[0].query);
+      });
+      balancer.holdOldConnections();
+      await admin.query('select pg_terminate_backend($1, 5000)', [rows[0].pid]);
+    });
+    await expect(client.query('select 1')).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    expect(warnings).toEqual([expect.stringMatching(/^The server does not answer .* is ended if/)]);
+  },
+  PATIENCE_MS,
+);
