@@ -7,6 +7,7 @@ import { paragraph } from '../text.ts';
 import { lossNamer } from './lost-connections.ts';
 import { OvertakenStatements } from './overtaken-statements.ts';
 import { ServicePool } from './service-pool.ts';
+import { isAtWork, untilAnswered } from './unanswered.ts';
 
 /** The schema of this package. SQL writes it before each name. */
 export const POSTGRES_SCHEMA = 'filestore';
@@ -59,14 +60,31 @@ export async function withConnection<T>(work: (client: PoolClient) => Promise<T>
 
 /**
  * Runs `work` with a client that refuses statements afterwards. A branch of the callback that still runs
- * would write into the transaction of the next user of the connection.
+ * would write into the transaction of the next user of the connection, and so would what the callback sets
+ * on the client. It is returned once, also if the callback does so.
  */
 export async function lend<T>(client: PoolClient, work: (client: PoolClient) => Promise<T>): Promise<T> {
   let isOver = false;
-  const query = (...args: readonly unknown[]): unknown =>
-    isOver ? refuseStatement(args) : Reflect.apply(client.query, client, args);
-  const lent = new Proxy(client, {
-    get: (target, key) => (key === 'query' ? query : Reflect.get(target, key)),
+  const own: PoolClient = Object.create(client);
+  const instead: Readonly<Record<PropertyKey, unknown>> = {
+    constructor: client.constructor,
+    query: (...args: readonly unknown[]) =>
+      isOver ? refuseStatement(args) : Reflect.apply(client.query, client, args),
+    release: (destroy?: Error | boolean) => {
+      if (destroy) void client.end();
+    },
+  };
+  const lent = new Proxy(own, {
+    get(_, key) {
+      if (Object.hasOwn(own, key)) return Reflect.get(own, key);
+      if (Object.hasOwn(instead, key)) return instead[key];
+      const value: unknown = Reflect.get(client, key);
+      if (typeof value !== 'function') return value;
+      return (...args: readonly unknown[]) => {
+        const result: unknown = Reflect.apply(value, client, args);
+        return result === client ? lent : result;
+      };
+    },
   });
   try {
     return await work(lent);
@@ -88,28 +106,6 @@ function refuseStatement([statement, ...rest]: readonly unknown[]): Promise<neve
   if (typeof callback !== 'function') return Promise.reject(error);
   process.nextTick(() => callback(error));
   return undefined;
-}
-
-/** Milliseconds to wait for statements that a callback did not wait for. Then their connection is closed. */
-const UNANSWERED_MS = 5_000;
-
-function untilAnswered(client: PoolClient): Promise<void> {
-  return new Promise((resolve) => {
-    const limit = setTimeout(resolve, UNANSWERED_MS);
-    client.once('drain', () => {
-      clearTimeout(limit);
-      resolve();
-    });
-  });
-}
-
-/** Whether the server has not answered every statement. pg has no public property for it. */
-function isAtWork(client: PoolClient): boolean {
-  const { _activeQuery: active, _queryQueue: queue } = client as {
-    readonly _activeQuery?: object | null;
-    readonly _queryQueue?: readonly unknown[];
-  };
-  return active != null || (queue !== undefined && queue.length > 0);
 }
 
 /**
@@ -137,6 +133,7 @@ function createPool(): Pool {
     Object.assign(client, { binary: false });
     const nameLoss = lossNamer(client, database);
     watchSilence(client, config);
+    limitClosing(client);
     statements.watch(client, nameLoss);
   });
   created.on('error', () => undefined);
@@ -146,4 +143,17 @@ function createPool(): Pool {
       void client.end();
   });
   return created;
+}
+
+/** Milliseconds for closing a connection cleanly. */
+const CLOSE_MS = 1_000;
+
+/** pg waits until the server closes the connection. One that passes nothing on would keep the process alive. */
+function limitClosing(client: PoolClient): void {
+  const end = client.end;
+  const endInTime = (...args: readonly unknown[]): unknown => {
+    setTimeout(() => client.connection.stream.destroy(), CLOSE_MS).unref();
+    return Reflect.apply(end, client, args);
+  };
+  Object.assign(client, { end: endInTime });
 }

@@ -13,9 +13,18 @@ export class ServicePool extends pg.Pool {
   /** Refuse the callers that have no connection yet. pg would let them wait until their time is over. */
   readonly #waiting = new Set<() => void>();
 
+  /** Open connections. pg also counts those that are being opened. */
+  #opened = 0;
+
   constructor(config: PoolConfig, database: Database) {
     super(config);
     this.#database = database;
+    this.on('connect', () => {
+      this.#opened += 1;
+    });
+    this.on('remove', () => {
+      this.#opened -= 1;
+    });
   }
 
   override connect(): Promise<PoolClient>;
@@ -45,16 +54,25 @@ export class ServicePool extends pg.Pool {
       callback(this.#closedError(), undefined, () => undefined);
     };
     this.#waiting.add(refuse);
-    super.connect((cause, client, done) => {
+    const settle: Connected = (cause, client, done) => {
       if (this.#waiting.delete(refuse)) callback(cause && this.#nameError(cause), client, done);
       // It was refused before.
       else client?.release();
-    });
+    };
+    try {
+      super.connect(settle);
+    } catch (error) {
+      // pg checks some settings when it creates the client.
+      settle(error instanceof Error ? error : new Error(String(error)), undefined, () => undefined);
+    }
   }
 
   #nameError(cause: Error): FilestoreError {
     if (cause.message.startsWith('Cannot use a pool after')) return this.#closedError(cause);
     if (!cause.message.startsWith('timeout exceeded')) return connectionError(this.#database, cause);
+    if (this.#opened === 0) {
+      return connectionError(this.#database, Object.assign(cause, { code: 'ETIMEDOUT' }));
+    }
     const { max, connectionTimeoutMillis } = this.options;
     const message = paragraph(
       `All connections to ${this.#database.where} are in use (at most ${max}), and none was returned within`,

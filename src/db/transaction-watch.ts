@@ -1,4 +1,5 @@
 import type { ClientBase, DatabaseError, PoolClient } from 'pg';
+import { splitStatements } from '../sql-text.ts';
 
 /** Commands that end a transaction, or begin one. The server reports "rollback to savepoint" as ROLLBACK. */
 const ENDS: ReadonlySet<string> = new Set(['COMMIT', 'PREPARE TRANSACTION']);
@@ -10,10 +11,13 @@ export class TransactionWatch {
   #abortedBy: DatabaseError | undefined;
   #ends = 0;
   #expectedEnds = 0;
+  /** After the last message. Old versions of pg do not tell it. */
+  #status = 'T';
   /** In the message that the server answers now. */
   #hasRolledBack = false;
   #hasEnded = false;
 
+  /** @param client In a transaction that did not fail. */
   constructor(client: ClientBase) {
     this.#client = client;
     const { connection } = client as PoolClient;
@@ -46,19 +50,20 @@ export class TransactionWatch {
 
   // The status is that before the error: later statements of an aborted transaction do not count.
   readonly #noteError = (error: DatabaseError) => {
-    if (this.#client.getTransactionStatus() === 'T') this.#abortedBy = error;
+    if (this.#status === 'T') this.#abortedBy = error;
   };
 
   readonly #noteCommand = ({ text: command }: { readonly text: string }) => {
     if (command === 'ROLLBACK') {
       this.#hasRolledBack = true;
       // The status tells, except after "rollback and chain".
-      if (/\bchain\b/i.test(textAtWork(this.#client))) this.#hasEnded = true;
+      if (chains(textAtWork(this.#client))) this.#hasEnded = true;
     }
     if (ENDS.has(command) || (BEGINS.has(command) && this.#hasRolledBack)) this.#hasEnded = true;
   };
 
   readonly #noteStatus = ({ status }: { readonly status: string }) => {
+    this.#status = status;
     // After "rollback to savepoint", the transaction is sound again.
     if (status === 'T') this.#abortedBy = undefined;
     if (status === 'I' || this.#hasEnded) this.#ends += 1;
@@ -93,4 +98,12 @@ export async function withSharedWatch<T>(
 function textAtWork(client: ClientBase): string {
   const { _activeQuery: query } = client as { readonly _activeQuery?: { readonly text?: string } | null };
   return query?.text ?? '';
+}
+
+/** Whether a statement of the text is `rollback and chain`, or that of `commit`, which can roll back too. */
+function chains(text: string): boolean {
+  return splitStatements(text).some(({ tokens }) => {
+    const words = tokens.map(({ kind, value }) => (kind === 'word' ? value : ''));
+    return /^(abort|commit|end|rollback) (work |transaction )?and chain$/.test(words.join(' '));
+  });
 }

@@ -6,6 +6,7 @@ import { paragraph } from '../text.ts';
 import { lend, withConnection } from './client.ts';
 import { isOvertaken } from './overtaken-statements.ts';
 import { TransactionWatch, withSharedWatch } from './transaction-watch.ts';
+import { sendAfter } from './unanswered.ts';
 
 /** How {@link withTransaction} runs. */
 export interface TransactionOptions {
@@ -28,8 +29,9 @@ const IN_ABORTED_TRANSACTION = '25P02';
  * @example
  * const node = await withTransaction((client) => moveNode(client, { nodeId, newName: 'b' }), { retries: 3 });
  * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` caught an error of the server and returned;
- * `cause` is that error. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then, and
- * for a statement that is sent after `work` has ended.
+ * `cause` is that error. Also when it returned with an open cursor or stream, whose session is ended after
+ * 5 s. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then, and for a statement
+ * that is sent after `work` has ended.
  * @throws {SettingsError} when `retries` is not a whole number from 0.
  */
 export async function withTransaction<T>(
@@ -81,7 +83,7 @@ export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T
   return withSharedWatch(client, async (watch) => {
     try {
       const result = await work();
-      await client.query(`release savepoint ${savepoint}`).catch((error: unknown) => {
+      await sendAfter('withSavepoint', client, `release savepoint ${savepoint}`).catch((error: unknown) => {
         throw codeOf(error) === IN_ABORTED_TRANSACTION
           ? caughtError('withSavepoint', watch.abortedBy())
           : error;
@@ -89,7 +91,7 @@ export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T
       return result;
     } catch (error) {
       // It fails only if the connection or the transaction is lost, and then so does the commit.
-      await client.query(`rollback to savepoint ${savepoint}`).catch(() => undefined);
+      await sendAfter('withSavepoint', client, `rollback to savepoint ${savepoint}`).catch(() => undefined);
       throw error;
     }
   });
@@ -105,7 +107,7 @@ async function runTransaction<T>(
     if (watch.hasEndedEarly()) throw endedError();
     watch.expectEnd();
     // The server answers the commit of a transaction that failed with ROLLBACK, and not with an error.
-    const { command } = await client.query('commit');
+    const { command } = await sendAfter('withTransaction', client, 'commit');
     // By a statement that the callback did not wait for.
     if (watch.hasEndedEarly()) throw endedError();
     if (command !== 'COMMIT') throw caughtError('withTransaction', watch.abortedBy());
@@ -114,7 +116,7 @@ async function runTransaction<T>(
     if (client.getTransactionStatus() !== 'I') {
       watch.expectEnd();
       // If it fails, the pool closes the connection.
-      await client.query('rollback').catch(() => undefined);
+      await sendAfter('withTransaction', client, 'rollback').catch(() => undefined);
     }
     throw error;
   }

@@ -183,6 +183,35 @@ describe('withConnection', () => {
     expect(() => client.query({ submit: () => undefined } as never)).toThrow('was not run');
   });
 
+  test('keeps what its callback sets on the client from the next user, and returns the connection once', async () => {
+    vi.stubEnv('FILESTORE_PGPOOL_MAX', '1');
+    for (const useClient of [withConnection, withTransaction]) {
+      const result = await useClient(async (client) => {
+        const { query } = client;
+        const texts: unknown[] = [];
+        Object.assign(client, {
+          query: (...args: readonly unknown[]) => {
+            texts.push(args[0]);
+            return Reflect.apply(query, client, args);
+          },
+        });
+        expect(client.on('notice', () => undefined)).toBe(client);
+        await client.query('select 1');
+        client.release();
+        return texts;
+      });
+      expect(result).toEqual(['select 1']);
+      expect(await getPool().query('select 2 as two')).toMatchObject({ rows: [{ two: 2 }] });
+    }
+    const failure = new Error('changed my mind');
+    const work = withConnection(async (client) => {
+      client.release(true);
+      throw failure;
+    });
+    await expect(work).rejects.toBe(failure);
+    expect(getPool().totalCount).toBe(0);
+  });
+
   test('releases the connection, also after an error', async () => {
     for (let turn = 0; turn < 5; turn += 1) {
       await withConnection((client) => client.query('select 1 / 0')).catch(() => undefined);

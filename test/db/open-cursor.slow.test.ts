@@ -1,8 +1,10 @@
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { closePool, getPool, withConnection } from '../../src/index.ts';
-import { databaseForFile } from '../support/databases/test-database.ts';
+import type { PoolClient } from 'pg';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { closePool, getPool, withConnection, withSavepoint, withTransaction } from '../../src/index.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { createMount } from '../support/rows/nodes.ts';
 
-const database = databaseForFile();
+const database = databaseEmptiedAfterEachTest();
 
 beforeEach(() => {
   vi.stubEnv('FILESTORE_DATABASE_URL', database().url);
@@ -13,12 +15,61 @@ afterEach(async () => {
   vi.unstubAllEnvs();
 });
 
+const mountCount = async () => {
+  const { rows } = await getPool().query('select count(*)::integer as count from filestore.backend_mounts');
+  return rows[0].count;
+};
+
+const openCursor = (client: PoolClient) =>
+  client.query({ submit: () => undefined, handleError: () => undefined } as never);
+
 test('withConnection returns although a cursor is left open, and closes its connection', async () => {
-  const cursor = { submit: () => undefined, handleError: () => undefined };
   const work = withConnection(async (client) => {
-    client.query(cursor as never);
+    openCursor(client);
     return 'result';
   });
   expect(await work).toBe('result');
   expect(await getPool().query('select 1 as one')).toMatchObject({ rows: [{ one: 1 }] });
+});
+
+describe('a transaction whose callback leaves a cursor open is rolled back, and its session ended', () => {
+  const failure = new Error('changed my mind');
+  const leftOpen = (name: string) => ({
+    code: 'TRANSACTION_ROLLED_BACK',
+    message: expect.stringMatching(`^The callback of ${name} left a cursor or stream open .* close it`),
+  });
+
+  test.each<[string, unknown, (client: PoolClient) => Promise<unknown>]>([
+    ['when it returns', leftOpen('withTransaction'), async (client) => openCursor(client)],
+    [
+      'when it throws, with its error',
+      failure,
+      async (client) => {
+        openCursor(client);
+        throw failure;
+      },
+    ],
+    [
+      'when it does so after a savepoint',
+      leftOpen('withSavepoint'),
+      (client) => withSavepoint(client, async () => openCursor(client)),
+    ],
+  ])('%s', async (_, expected, callback) => {
+    const work = withTransaction(async (client) => {
+      await createMount(client);
+      return callback(client);
+    });
+    const error = await work.catch((cause: unknown) => cause);
+    if (expected === failure) expect(error).toBe(failure);
+    else expect(error).toMatchObject(expected as object);
+    expect(await mountCount()).toBe(0);
+  });
+
+  test('but a statement that takes longer is waited for', async () => {
+    await withTransaction(async (client) => {
+      await createMount(client);
+      void client.query('select pg_sleep(7)');
+    });
+    expect(await mountCount()).toBe(1);
+  });
 });

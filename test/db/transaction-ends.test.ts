@@ -37,6 +37,7 @@ describe('withTransaction throws if its callback ended the transaction', () => {
       ['savepoint a', 'rollback to a; rollback and chain'],
       [],
     ],
+    ['a rollback and chain with a comment', ['abort transaction and/* of it */ CHAIN'], []],
     ['commit and chain', ['commit and chain'], ['first']],
     ['commit of a transaction that failed', ['select 1 / 0', 'commit and chain'], []],
     ['two transactions and a third one', ['begin', 'commit', 'begin', 'commit', 'begin'], ['first']],
@@ -95,6 +96,20 @@ describe('withTransaction throws if its callback ended the transaction', () => {
       await client.query('savepoint "start"');
       await client.query('rollback to "start"');
       await client.query('rollback work to savepoint "start"; release "start"');
+    });
+    expect(await names()).toEqual(['first']);
+  });
+
+  test.each([
+    ['chain', 'rollback to savepoint chain'],
+    ['"supply-chain"', 'rollback to savepoint "supply-chain"'],
+    ['a', 'rollback to a -- and chain'],
+    ['a', "rollback to a; select '; rollback and chain;'"],
+  ])('but not if it rolled back to savepoint %s by: %s', async (savepoint, text) => {
+    await withTransaction(async (client) => {
+      await create(client, 'first');
+      await client.query(`savepoint ${savepoint}`);
+      await client.query(text);
     });
     expect(await names()).toEqual(['first']);
   });

@@ -119,6 +119,17 @@ describe('withSavepoint', () => {
     expect(await names()).toEqual(['taken']);
   });
 
+  test('works with the clients of old versions of pg, which do not tell the state of a transaction', async () => {
+    const client = await database().connect();
+    Object.assign(client, { getTransactionStatus: undefined });
+    await client.query('begin');
+    const work = withSavepoint(client, () => client.query('select 1 / 0'));
+    await expect(work).rejects.toMatchObject({ code: '22012' });
+    const caught = withSavepoint(client, () => client.query('select 1 / 0').catch(() => undefined));
+    await expect(caught).rejects.toMatchObject({ code: 'TRANSACTION_ROLLED_BACK', cause: { code: '22012' } });
+    await client.query('commit');
+  });
+
   test('may be nested: the inner one undoes its own work only', async () => {
     await withTransaction((client) =>
       withSavepoint(client, async () => {
