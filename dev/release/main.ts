@@ -51,7 +51,7 @@ function releasableCommit(): string {
       `This is branch ${branch || '(none)'}, and releases are made on ${BRANCH}. Nothing was changed. Run: git switch ${BRANCH}`,
     );
   }
-  const changes = git('status', '--porcelain');
+  const changes = git('status', '--porcelain', '--untracked-files=all');
   if (changes !== '') {
     throw new Error(
       `These files are not committed, so the release would not have them:\n${changes}\nNothing was changed. Commit or remove them.`,

@@ -84,6 +84,14 @@ describe('a release', () => {
       /not committed.*\n\?\? migrations\/committed\/new\.sql\n/,
     ],
     [
+      'a file is new and git is told to show none',
+      async () => {
+        await git('config', 'status.showUntrackedFiles', 'no');
+        write('migrations/committed/new.sql', '');
+      },
+      /not committed.*\n\?\? migrations\/committed\/new\.sql\n/,
+    ],
+    [
       'another branch is checked out',
       () => git('switch', '--quiet', '--create', 'other'),
       /This is branch other/,
