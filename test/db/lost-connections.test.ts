@@ -2,7 +2,6 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import type { PoolClient } from 'pg';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { startProxy } from '../../harness/proxy.ts';
 import { closePool, getClient, getPool, withTransaction } from '../../src/index.ts';
 import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 import { until } from '../support/until.ts';
@@ -115,21 +114,6 @@ test('a pool keeps the description of its database when the variable is gone', a
   await getPool().query('select 1');
   vi.stubEnv('FILESTORE_DATABASE_URL', '');
   expect(await withTransaction(async () => 'done')).toBe('done');
-});
-
-test('closePool closes a connection that passes nothing on, so that the process can end', async () => {
-  const proxy = await startProxy(database().url);
-  try {
-    vi.stubEnv('FILESTORE_DATABASE_URL', proxy.url);
-    const client = await getClient();
-    const { stream } = client.connection;
-    client.release();
-    proxy.pause();
-    await closePool();
-    await until(() => stream.destroyed);
-  } finally {
-    await proxy.stop();
-  }
 });
 
 test('callers that wait while the pool opens connections to a silent server learn that it does not answer', async () => {

@@ -1,8 +1,9 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { withClient } from '../../dev/with-client.ts';
+import { closePool, getClient } from '../../src/index.ts';
 import { watchSilence } from '../../src/session/silence.mjs';
 import { canUse } from '../support/processes/programs.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
@@ -41,15 +42,16 @@ async function startBalancer(first: string) {
   let target = new URL(first);
   let isDeaf = false;
   const sockets = new Set<Socket>();
-  const server = createServer((client) => {
+  const server = createServer({ allowHalfOpen: true }, (client) => {
     const { hostname, port } = target;
-    const back = connect(Number(port), hostname);
+    const back = connect({ port: Number(port), host: hostname, allowHalfOpen: true });
     for (const [from, to] of [
       [client, back],
       [back, client],
     ] as const) {
       const isOld = () => isDeaf && sockets.has(from);
       from.on('data', (data) => isOld() || to.write(data));
+      from.on('end', () => isOld() || to.end());
       from.on('close', () => isOld() || to.destroy());
       from.on('error', () => undefined);
     }
@@ -123,3 +125,15 @@ test.concurrent(
   },
   PATIENCE_MS,
 );
+
+test('closePool closes a connection that passes nothing on, so that the process can end', async () => {
+  const balancer = await startBalancer(servers[0].url);
+  vi.stubEnv('FILESTORE_DATABASE_URL', balancer.url);
+  const client = await getClient();
+  const { stream } = client.connection;
+  client.release();
+  balancer.holdOldConnections();
+  await closePool();
+  vi.unstubAllEnvs();
+  await until(() => stream.destroyed);
+});
