@@ -192,6 +192,8 @@ select filestore.upsert_file('sample-bucket', 'reopened.bin');
 
 select filestore.close_mount('sample-bucket', '{}');
 
+select filestore.refuse_locked('sample-bucket');
+
 update filestore.moves set step = 'closed', closed_until = now() + interval '1 hour';
 
 update filestore.backend_mounts set held_by = -1 where mount_key = 'sample-bucket';

@@ -1,5 +1,5 @@
 --! Previous: sha1:d65b0cc6dafec54837a44e8ba047289472d4456f
---! Hash: sha1:31fd1b4334e271f46f8428994f5431551128648b
+--! Hash: sha1:4bc886642afe52eb19e5b0526e622ca7e6795d74
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -374,28 +374,44 @@ begin
   if not filestore.holds_mount(mount_id) then
     return false;
   end if;
-  -- Only one writer takes the mount, and no other waits for it. release_mount waits for its transaction.
+  -- Only one writer takes the mount, and no other waits for it. A move that is being taken back stays so.
   select *
   into move
   from filestore.moves m
   where m.mount_id = take_mount.mount_id
     and m.written_by = own
     and m.finished_at is null
+    and m.step <> 'canceling'
   for update skip locked;
-  if move.id is null or not filestore.holds_mount(mount_id) then
+  if move.id is null then
+    -- Another transaction has the row. On the source, a write is safe without it: release_mount waits for the writer, and
+    -- refuses when the time is over. On the target, cancel_move would not see the write, and would erase it.
+    return exists (
+      select
+      from filestore.moves m
+      where m.mount_id = take_mount.mount_id
+        and m.written_by = own
+        and m.source_number = own
+        and m.finished_at is null
+    );
+  elsif not filestore.holds_mount(mount_id) then
     return false;
   end if;
-  perform filestore.set_step(move, case when move.source_number = own then 'proved' else 'received' end);
+  if move.source_number <> own then
+    perform filestore.set_step(move, 'received');
+  elsif move.step = 'closed' then
+    perform filestore.set_step(move, 'proved');
+  end if;
   update filestore.backend_mounts m
   set held_by = case when move.source_number = own then own end
   where m.id = take_mount.mount_id
     and m.held_by = -1;
-  return found;
+  return true;
 end
 $$;
 
 comment on function filestore.take_mount(bigint) is
-  'Internal: Lets this database take writes to a closed mount, if filestore.holds_mount allows it. False when it may not, or while another transaction does it.';
+  'Internal: Lets this database take writes to a closed mount, if filestore.holds_mount allows it. False when it may not, and on the target while another transaction does it. The caller holds the shared lock of writers, or the row of the move.';
 
 revoke all on function filestore.take_mount(bigint) from public;
 --! EndIncluded functions/take_mount.sql
@@ -412,41 +428,45 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  own  constant integer := filestore.database_number();
   move filestore.moves;
 begin
   if is_removal and (mount.erasing_since is not null or filestore.is_erasing_copy(mount_id)) then
     return true;
-  elsif closing or mount.id is null then
+  elsif closing or is_removal or mount.id is null or mount.held_by not in (-1, own) then
+    -- The source removes nothing, so the proof at the cut-over needs to read new rows only.
     return false;
   elsif mount.held_by = -1 then
     -- A row cannot be updated by its own trigger.
-    return not is_of_mount and not is_removal and filestore.take_mount(mount_id);
-  elsif mount.held_by <> filestore.database_number() then
-    return false;
+    if not (case when is_of_mount then filestore.holds_mount(mount_id) else filestore.take_mount(mount_id) end) then
+      return false;
+    end if;
   end if;
 
-  -- This server is the source, and still takes writes. It removes nothing, so the proof at the cut-over needs to read new
-  -- rows only. A statement that began before the mark would write a version that counts as older.
   if current_setting('transaction_isolation') = 'read committed' then
     select *
     into move
     from filestore.moves m
     where m.mount_id = admits_write.mount_id
-      and m.written_by = mount.held_by
+      and m.written_by = own
       and m.finished_at is null;
   else
-    -- An older snapshot does not show the mark. Locking the row then fails with 40001.
+    -- An older snapshot does not show the last step. Locking the row then fails with 40001.
     select *
     into move
     from filestore.moves m
     where m.mount_id = admits_write.mount_id
-      and m.written_by = mount.held_by
+      and m.written_by = own
       and m.finished_at is null
     for share skip locked;
   end if;
-  -- On a promoted standby, the target may have the mount already.
+  if move.source_number <> own then
+    -- The target received the mount by this write, which a change of the mount's row cannot do.
+    return not is_of_mount;
+  end if;
+  -- On a promoted standby, the target may have the mount already. A statement that began before the mark would write a
+  -- version that counts as older.
   return move.timeline = filestore.server_timeline()
-     and not is_removal
      and (move.marked_at is null or statement_timestamp() >= move.marked_at)
      and coalesce(current_setting('filestore.backfill_id', true), '') = '';
 end

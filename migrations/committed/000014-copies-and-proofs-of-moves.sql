@@ -1,7 +1,97 @@
---! Previous: sha1:31fd1b4334e271f46f8428994f5431551128648b
---! Hash: sha1:f29a7de6541717d34d8420faaf21b185e2fa1c5b
+--! Previous: sha1:4bc886642afe52eb19e5b0526e622ca7e6795d74
+--! Hash: sha1:ac4fd8a86fcf0acf4017eedd08f668dec7bd0437
 --! Message: Copies and proofs of moves
 
+--! Included functions/refuse_locked.sql
+create or replace function filestore.refuse_locked(mount_key text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  move     filestore.moves;
+  lock_key bigint;
+  lockers  text;
+begin
+  select *
+  into move
+  from filestore.moves m
+  where m.mount_key = refuse_locked.mount_key
+    and m.written_by = filestore.database_number()
+  order by (m.finished_at is null) desc, m.started_at desc
+  limit 1;
+  lock_key := hashtextextended('filestore.move', move.mount_id);
+  -- Writers that have locked a row of a move, and transactions that have locked one of the rows outside a savepoint.
+  select string_agg(distinct l.pid::text, ', ')
+  into lockers
+  from pg_locks l
+  where l.granted
+    and l.pid <> pg_backend_pid()
+    and (
+      l.relation = 'filestore.moves'::regclass
+      and l.database = (select d.oid from pg_database d where d.datname = current_database())
+      and l.mode in ('RowShareLock', 'RowExclusiveLock')
+      and exists (
+        select
+        from pg_locks w
+        where w.pid = l.pid
+          and w.locktype = 'advisory'
+          and w.classid = ((lock_key >> 32) & 4294967295)::oid
+          and w.objid = (lock_key & 4294967295)::oid
+          and w.objsubid = 1
+      )
+      or l.transactionid in (
+        select m.xmax
+        from filestore.moves m
+        where m.id = move.id
+          and m.written_by = move.written_by
+        union all
+        select b.xmax
+        from filestore.backend_mounts b
+        where b.id = move.mount_id
+      )
+    );
+  raise exception 'another transaction holds the row of mount "%" or of its move%', mount_key, coalesce(': process ' || lockers, '')
+    using errcode    = 'FS409',
+          constraint = 'moves_writers_busy',
+          hint       = format(
+            'Wait for it or end it, and call this again: nothing has changed. %s',
+            case
+              when not filestore.holds_mount(move.mount_id) then 'filestore.view_filestore_mount_moves says which server takes the writes of the mount.'
+              when move.source_number = move.written_by then 'In the meantime, this server takes the writes of the mount.'
+              else 'This server takes the writes of the mount when that transaction has ended.'
+            end
+          );
+end
+$$;
+
+comment on function filestore.refuse_locked(text) is
+  'Internal: Raises FS409 for a step of a move that waited too long for a row, with the process that holds it and the server that takes writes.';
+
+revoke all on function filestore.refuse_locked(text) from public;
+--! EndIncluded functions/refuse_locked.sql
+--! Included functions/lock_moving_mount.sql
+create or replace function filestore.lock_moving_mount(move filestore.moves)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform
+  from filestore.backend_mounts m
+  where m.id = move.mount_id
+  for no key update;
+exception
+  when lock_not_available then
+    perform filestore.refuse_locked(move.mount_key);
+end
+$$;
+
+comment on function filestore.lock_moving_mount(filestore.moves) is
+  'Internal: Locks the row of a mount that moves, before a step changes it. FS409 when another transaction holds it for too long.';
+
+revoke all on function filestore.lock_moving_mount(filestore.moves) from public;
+--! EndIncluded functions/lock_moving_mount.sql
 --! Included functions/find_move.sql
 create or replace function filestore.find_move(mount_key text)
 returns filestore.moves
@@ -14,16 +104,21 @@ begin
   perform filestore.require_read_committed('a step of a move');
   perform set_config('lock_timeout', '10s', true);
   perform filestore.require_move_guards();
-  -- At most one is unfinished. A finished one answers a step that is repeated.
-  select *
-  into move
-  from filestore.moves m
-  where m.mount_key = find_move.mount_key
-    and m.written_by = filestore.database_number()
-  order by (m.finished_at is null) desc, m.started_at desc
-  limit 1
-  for update;
-  if not found then
+  begin
+    -- At most one is unfinished. A finished one answers a step that is repeated.
+    select *
+    into move
+    from filestore.moves m
+    where m.mount_key = find_move.mount_key
+      and m.written_by = filestore.database_number()
+    order by (m.finished_at is null) desc, m.started_at desc
+    limit 1
+    for update;
+  exception
+    when lock_not_available then
+      perform filestore.refuse_locked(mount_key);
+  end;
+  if move.id is null then
     raise exception 'no move of mount "%" is known here', mount_key
       using errcode    = 'FS404',
             constraint = 'moves_missing',
@@ -373,7 +468,8 @@ begin
   into mount
   from filestore.backend_mounts m
   where m.id = filestore.find_mount(start_move.mount_key)
-  for update;
+  -- Creates go on while "create publication" waits for a vacuum.
+  for no key update;
   select *
   into move
   from filestore.moves m
@@ -677,7 +773,7 @@ begin
   if move.step = 'closed' and filestore.take_mount(move.mount_id) then
     move.step := 'proved';
   elsif move.step = 'closed' then
-    -- No writer can open the mount before this transaction ends, and each cut-over begins without a digest.
+    -- Nothing is written until the time is over, when release_mount does not use it. Each cut-over begins without a digest.
     update filestore.moves m
     set late_digest = coalesce(m.late_digest, filestore.digest_mount(move, true))
     where m.id = move.id

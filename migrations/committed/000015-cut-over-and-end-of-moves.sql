@@ -1,5 +1,5 @@
---! Previous: sha1:f29a7de6541717d34d8420faaf21b185e2fa1c5b
---! Hash: sha1:796df8e98375daedf0a61c80979edae96338178c
+--! Previous: sha1:ac4fd8a86fcf0acf4017eedd08f668dec7bd0437
+--! Hash: sha1:b41ba80fdcc6136fd0f7f8ebfaea7d9f695e1fdb
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -97,6 +97,7 @@ begin
   -- Every transaction that wrote to the mount ends before this one commits. So the target has all rows once it has this
   -- change.
   perform filestore.lock_out_writers(move, deadline - clock_timestamp());
+  perform filestore.lock_moving_mount(move);
   update filestore.backend_mounts m
   set held_by = -1
   where m.id = move.mount_id;
@@ -163,9 +164,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  move    filestore.moves := filestore.find_move(release_mount.mount_key);
-  found   jsonb;
-  held_by integer;
+  move  filestore.moves := filestore.find_move(release_mount.mount_key);
+  found jsonb;
 begin
   if move.source_number <> move.written_by or move.step not in ('closed', 'released') then
     perform filestore.refuse_step(move, 'filestore.release_mount');
@@ -175,16 +175,16 @@ begin
   );
   if move.step = 'closed' then
     perform filestore.require_same_timeline(move);
-    -- The row is locked, so no writer can open the mount again. A transaction that did has ended, or waits for this one.
+    -- A writer that comes after the time has ended now, or is locked out. It may not have left a trace in the row of the
+    -- move, so its write would be missing from the digests.
     perform filestore.lock_out_writers(move, interval '1 second');
-    select m.held_by
-    into held_by
-    from filestore.backend_mounts m
-    where m.id = move.mount_id
-    for update;
-    if held_by <> -1 then
-      perform filestore.refuse_step(move, 'filestore.release_mount');
+    if move.closed_until < clock_timestamp() then
+      raise exception 'the time of the cut-over of mount "%" is over, and this server takes its writes again', move.mount_key
+        using errcode    = 'FS409',
+              constraint = 'moves_step_check',
+              hint       = 'Call filestore.close_mount again, if need be with more time in "within".';
     end if;
+    perform filestore.lock_moving_mount(move);
     found := coalesce(move.late_digest, filestore.digest_mount(move, true));
     perform filestore.require_equal(move, found, receipt -> 'late');
     perform filestore.wait_for_standbys(move);
@@ -199,7 +199,7 @@ end
 $$;
 
 comment on function filestore.release_mount(text, jsonb) is
-  'Decides the cut-over on the source: when the target has the same rows, the mount is closed here forever, and the target takes writes as soon as it knows. Takes the receipt of filestore.prove_mount from the target, after filestore.close_mount. Returns the one for filestore.receive_mount. For the owner of the schema. FS409 when the target differs, or the time was over and a writer opened the mount.';
+  'Decides the cut-over on the source: when the target has the same rows, the mount is closed here forever, and the target takes writes as soon as it knows. Takes the receipt of filestore.prove_mount from the target, after filestore.close_mount. Returns the one for filestore.receive_mount. For the owner of the schema. FS409 when the target differs, or the time is over.';
 
 revoke all on function filestore.release_mount(text, jsonb) from public;
 --! EndIncluded functions/release_mount.sql
@@ -223,6 +223,7 @@ begin
     elsif not filestore.holds_mount(move.mount_id) then
       perform filestore.refuse_step(move, 'filestore.receive_mount without a receipt');
     end if;
+    perform filestore.lock_moving_mount(move);
     move := filestore.set_step(move, 'received');
     update filestore.backend_mounts m
     set held_by = null
@@ -557,6 +558,7 @@ begin
   elsif move.step in ('received', 'finished') and not filestore.keeps_moved_mount(move) then
     perform filestore.refuse_step(move, 'filestore.cancel_move');
   elsif move.step = 'canceling' then
+    perform filestore.lock_moving_mount(move);
     update filestore.backend_mounts m
     set held_by = null
     where m.id = move.mount_id;
@@ -583,6 +585,7 @@ begin
     perform filestore.set_step(move, 'canceling');
   else
     perform filestore.require_no_subscription(move);
+    perform filestore.lock_moving_mount(move);
     update filestore.backend_mounts m
     set erasing_since = date_trunc('milliseconds', clock_timestamp())
     where m.id = move.mount_id;

@@ -3,6 +3,9 @@ import { messageOfError } from '../text.ts';
 import { isReason, type MoveScene } from './actions.ts';
 import { callOf, type Receipt } from './side.ts';
 
+/** Refusals after which the source takes writes again, at the latest when the time is over. */
+const PASSING = ['moves_step_check', 'moves_behind_check', 'moves_receipt_check', 'moves_writers_busy'];
+
 /** Milliseconds between two looks for what arrives in the cut-over. */
 const POLL_MS = 5;
 
@@ -46,9 +49,7 @@ export async function cutOver(scene: MoveScene): Promise<CutOver> {
     return { type: 'done', pauseMs: performance.now() - beganAt };
   } catch (error) {
     if (isReason(error, 'moves_proof_check')) return { type: 'differs', why: messageOfError(error) };
-    if (!isReason(error, 'moves_step_check', 'moves_behind_check', 'moves_receipt_check')) {
-      throw error;
-    }
+    if (!isReason(error, ...PASSING)) throw error;
     return { type: 'taken back', why: messageOfError(error) };
   }
 }

@@ -251,7 +251,7 @@ async function recover({ source, mountKey, withinMs, onStep }: MoveRun, why: str
       const { late } = await source.ask<Receipt>(callOf('prove_mount', mountKey));
       if (late === undefined) return;
     } catch (error) {
-      if (!isReason(error, 'moves_step_check')) throw error;
+      if (!isReason(error, 'moves_step_check', 'moves_writers_busy')) throw error;
     }
     await delay(POLL_MS);
   }

@@ -46,14 +46,55 @@ describe('a cut-over that ran out of time', () => {
     expect(await one(database(), 'select step from filestore.moves')).toEqual({ step: 'proved' });
   });
 
-  test('is taken back by one writer, and others do not wait for it', async () => {
+  test.each(['commit', 'rollback'])(
+    'is taken back by one writer, and others neither wait for it nor need its %s',
+    async (end) => {
+      await service.query('begin');
+      await service.query(NEW, [directory]);
+      await query("select filestore.create_node($1, 'late')", [directory]);
+      await service.query(end);
+      await query("select filestore.create_node($1, 'later')", [directory]);
+      expect(await holderOf(database(), mount)).toBe(0);
+    },
+  );
+
+  test('waits for no transaction that only locks the row of the move', async () => {
     await service.query('begin');
-    await service.query(NEW, [directory]);
-    await expect(query("select filestore.create_node($1, 'late')", [directory])).rejects.toMatchObject(
-      MOVING,
-    );
-    await service.query('rollback');
-    await query("select filestore.create_node($1, 'late')", [directory]);
+    await service.query('select from filestore.moves for share');
+    await query(NEW, [directory]);
+  });
+
+  test('lets the mount itself be changed, before any node is written', async () => {
+    await query("update filestore.backend_mounts set state = 'offline' where id = $1", [mount.id]);
+    expect(
+      await one(database(), 'select state from filestore.backend_mounts where id = $1', [mount.id]),
+    ).toEqual({
+      state: 'offline',
+    });
+  });
+
+  test('refuses a statement that began before the mark, like an open mount', async () => {
+    await query("update filestore.moves set marked_at = clock_timestamp() + interval '1 hour'");
+    await expect(query(NEW, [directory])).rejects.toMatchObject(MOVING);
+  });
+
+  test.each(['repeatable read', 'serializable'])(
+    'makes a %s transaction that does not know of the release repeat itself',
+    async (level) => {
+      await service.query(`begin isolation level ${level}`);
+      await service.query('select from filestore.nodes');
+      await query("update filestore.moves set step = 'released'");
+      await expect(service.query(NEW, [directory])).rejects.toMatchObject({ code: '40001' });
+    },
+  );
+
+  test('takes no release any more, also when a writer left no trace in the row of its move', async () => {
+    const release =
+      "select filestore.release_mount($1, jsonb_build_object('move', m.id, 'mark', 0, 'attempt', 0, 'late', null)) from filestore.moves m";
+    await expect(query(release, [key])).rejects.toMatchObject({
+      constraint: 'moves_step_check',
+      message: `the time of the cut-over of mount "${key}" is over, and this server takes its writes again`,
+    });
   });
 
   test('is also refused on a promoted standby that does not know that it was closed', async () => {
@@ -71,6 +112,44 @@ describe('a cut-over that ran out of time', () => {
       code: 'FS409',
       constraint: 'moves_timeline_check',
     });
+  });
+});
+
+describe('a move that is being taken back', () => {
+  const step = () => one(database(), 'select step from filestore.moves');
+
+  test('stays so when a service writes, which it may', async () => {
+    await publish();
+    await closeMount(database(), mount);
+    await query('select filestore.cancel_step($1, null, 10)', [key]);
+    await service.query('begin');
+    await service.query("select filestore.create_node($1, 'open')", [directory]);
+    await query("select filestore.create_node($1, 'new')", [directory]);
+    await query("update filestore.backend_mounts set state = 'offline' where id = $1", [mount.id]);
+    expect(await step()).toEqual({ step: 'canceling' });
+    await query('call filestore.cancel_move($1)', [key]);
+    await service.query('commit');
+    expect(await step()).toEqual({ step: 'canceled' });
+    expect(await holderOf(database(), mount)).toBeNull();
+  });
+
+  test('names the process that holds the row of the mount, and who takes writes', async () => {
+    await publish();
+    await service.query('begin');
+    await service.query('select from filestore.backend_mounts where id = $1 for update', [mount.id]);
+    const { pid } = await one(service, 'select pg_backend_pid() as pid');
+    await query('select filestore.cancel_step($1, null, 10)', [key]);
+    await query('begin');
+    await query("set local lock_timeout = '50ms'");
+    const lock = 'select filestore.lock_moving_mount(m) from filestore.moves m';
+    await expect(query(lock)).rejects.toMatchObject({
+      code: 'FS409',
+      constraint: 'moves_writers_busy',
+      message: `another transaction holds the row of mount "${key}" or of its move: process ${pid}`,
+      hint: expect.stringMatching(/nothing has changed\. In the meantime, this server takes the writes/),
+    });
+    await query('rollback');
+    expect(await step()).toEqual({ step: 'canceling' });
   });
 });
 
