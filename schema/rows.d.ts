@@ -760,7 +760,7 @@ export interface DirectoryTotalsRow {
 /** A row of "select * from filestore.ensure_directory(…)". Returns the directory at a path of a mount, and creates it and the missing directories above it. Any number of callers may ask for the same one at once. FS404 when the mount does not exist, FS409 when a file is in the way, FS422 when the path is not valid. */
 export type EnsureDirectoryRow = NodeRow;
 
-/** A row of "select * from filestore.expire_commands(…)". Marks at most batch commands as failed that started longer than older_than ago and have not ended, in order of id, and returns them. A worker that tries to finish such a command later gets FS409. */
+/** A row of "select * from filestore.expire_commands(…)". Marks at most batch commands as failed that started longer than older_than ago and have not ended, the oldest first and of at most 100 mounts, and returns them. Skips mounts that another server holds, or that are at their cut-over. A worker that tries to finish such a command later gets FS409. */
 export type ExpireCommandsRow = JournalEntryRow;
 
 /** A row of "select * from filestore.find_by_checksum(…)". The live files with a checksum, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. */

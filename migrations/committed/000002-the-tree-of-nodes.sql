@@ -1,5 +1,5 @@
 --! Previous: sha1:e745b3c9193afdd323b836916ad7b1d5e88c0f9e
---! Hash: sha1:0f199adb530de778cb284fab710fb0ed78103b49
+--! Hash: sha1:13a46e017f6d7571634fe4206fd12b4b0eb3b262
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -873,9 +873,13 @@ language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  mount_id bigint := filestore.find_mount(delete_mount.mount_key);
 begin
+  -- Before any row of the mount, as in erase_mount. The trigger runs only once the row is locked.
+  perform filestore.lock_tree(mount_id, true);
   delete from filestore.backend_mounts m
-  where m.id = filestore.find_mount(delete_mount.mount_key);
+  where m.id = mount_id;
 end
 $$;
 

@@ -1,5 +1,5 @@
---! Previous: sha1:0f199adb530de778cb284fab710fb0ed78103b49
---! Hash: sha1:705306323e30fbb2d28c1b33ac1b3bf645916b91
+--! Previous: sha1:13a46e017f6d7571634fe4206fd12b4b0eb3b262
+--! Hash: sha1:bc0ac8ada9406d2eee8e30110db8ed1c21036937
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:705306323e30fbb2d28c1b33ac1b3bf645916b91
---! Hash: sha1:eff4d07c466fcb31cd36cec23eefd213e2964a6e
+--! Previous: sha1:bc0ac8ada9406d2eee8e30110db8ed1c21036937
+--! Hash: sha1:0f272ffa29082e36fffb62970aa098d58d1b0a23
 --! Message: Journal of commands
 
 do $$
@@ -679,8 +679,40 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   elsewhere bigint[] := filestore.moving_mounts(false);
+  mount_ids bigint[];
 begin
   perform filestore.check_retention(older_than, batch);
+  -- All transactions of the server share its table of locks, hence the limit.
+  mount_ids := array(
+    select o.backend_mount_id
+    from (
+      select r.backend_mount_id, r.started_at
+      from filestore.journal_entries r
+      where r.status = 'running'
+        and r.started_at < statement_timestamp() - older_than
+        -- The commands of a mount that another server holds end there.
+        and (r.backend_mount_id = any (elsewhere)) is not true
+      order by r.started_at, r.id
+      limit batch
+    ) o
+    where o.backend_mount_id is not null
+    group by o.backend_mount_id
+    order by min(o.started_at)
+    limit 100
+  );
+  -- A mount at its cut-over would refuse the call: the next call takes its commands. The lock keeps a cut-over from
+  -- beginning after this.
+  elsewhere := array(
+    select m.id
+    from (
+      select unnest(mount_ids)
+      intersect
+      select unnest(filestore.moving_mounts(true))
+    ) m (id)
+    where not pg_try_advisory_xact_lock_shared(hashtextextended('filestore.move', m.id))
+  );
+  elsewhere := elsewhere || filestore.moving_mounts(false);
+
   return query
   update filestore.journal_entries j
   set status = 'failed',
@@ -692,9 +724,9 @@ begin
     from filestore.journal_entries o
     where o.status = 'running'
       and o.started_at < statement_timestamp() - older_than
-      -- The commands of a mount that another server holds end there.
+      and (o.backend_mount_id is null or o.backend_mount_id = any (mount_ids))
       and (o.backend_mount_id = any (elsewhere)) is not true
-    order by o.id
+    order by o.started_at, o.id
     limit batch
     for update skip locked
   ))
@@ -703,7 +735,7 @@ end
 $$;
 
 comment on function filestore.expire_commands(interval, integer) is
-  'Marks at most batch commands as failed that started longer than older_than ago and have not ended, in order of id, and returns them. A worker that tries to finish such a command later gets FS409.';
+  'Marks at most batch commands as failed that started longer than older_than ago and have not ended, the oldest first and of at most 100 mounts, and returns them. Skips mounts that another server holds, or that are at their cut-over. A worker that tries to finish such a command later gets FS409.';
 
 revoke all on function filestore.expire_commands(interval, integer) from public;
 --! EndIncluded functions/expire_commands.sql

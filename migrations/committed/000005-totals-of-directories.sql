@@ -1,5 +1,5 @@
---! Previous: sha1:eff4d07c466fcb31cd36cec23eefd213e2964a6e
---! Hash: sha1:359efefcd3f3c118e31ce48b965606a2289f6d28
+--! Previous: sha1:0f272ffa29082e36fffb62970aa098d58d1b0a23
+--! Hash: sha1:39faa56bf2e133bf2a4a97b00d1724533f07f9a2
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

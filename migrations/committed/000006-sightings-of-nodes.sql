@@ -1,5 +1,5 @@
---! Previous: sha1:359efefcd3f3c118e31ce48b965606a2289f6d28
---! Hash: sha1:1206d21f03b90acabef86f7ce60aee5ca965d974
+--! Previous: sha1:39faa56bf2e133bf2a4a97b00d1724533f07f9a2
+--! Hash: sha1:d2259afa7249b215c5dbd69c51392cca6e128c78
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

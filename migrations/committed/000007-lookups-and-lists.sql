@@ -1,5 +1,5 @@
---! Previous: sha1:1206d21f03b90acabef86f7ce60aee5ca965d974
---! Hash: sha1:c10639092f7f645568544089953a5ac05083d26c
+--! Previous: sha1:d2259afa7249b215c5dbd69c51392cca6e128c78
+--! Hash: sha1:070fe2c06fa65cf771164836cb0e964002b66844
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

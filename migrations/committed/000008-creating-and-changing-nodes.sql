@@ -1,5 +1,5 @@
---! Previous: sha1:c10639092f7f645568544089953a5ac05083d26c
---! Hash: sha1:b608ac4c2812de70dbf4103b04d47220431107f1
+--! Previous: sha1:070fe2c06fa65cf771164836cb0e964002b66844
+--! Hash: sha1:73e4c1a29044dc2a3e788af5693783fd27c26cb6
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

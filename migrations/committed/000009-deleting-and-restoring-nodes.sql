@@ -1,5 +1,5 @@
---! Previous: sha1:b608ac4c2812de70dbf4103b04d47220431107f1
---! Hash: sha1:bc78ef25012dfbf823cae7f157dde75e1ffa56d4
+--! Previous: sha1:73e4c1a29044dc2a3e788af5693783fd27c26cb6
+--! Hash: sha1:4d16763ccedcb062553e941d44357b50e8b2a837
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql
@@ -530,11 +530,24 @@ begin
       exception
         when sqlstate 'FS409' then
           get stacked diagnostics refusal = constraint_name;
-          if refusal <> 'nodes_not_empty' then
+          -- The mount has begun to move: the call goes on with the next one.
+          exit when refusal = 'backend_mounts_moving' and exists (
+            select
+            from filestore.backend_mounts m
+            where m.id = mount_id
+              and m.held_by is not null
+          );
+          if refusal not in ('nodes_not_empty', 'rollup_deltas_pending') then
             raise;
           end if;
-          -- A tombstone was changed in the meantime, so it is younger now: the next round leaves those above it.
+          -- A tombstone was changed in the meantime, so it is younger now, or nodes below it were deleted. The next round
+          -- leaves those above it, and those that have pending deltas now.
           removed := 0;
+          pending := array(
+            select distinct d.directory_id
+            from filestore.rollup_deltas d
+            where d.backend_mount_id = mount_id
+          );
       end;
       purged := purged + removed;
     end loop;

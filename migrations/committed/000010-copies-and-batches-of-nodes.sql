@@ -1,5 +1,5 @@
---! Previous: sha1:bc78ef25012dfbf823cae7f157dde75e1ffa56d4
---! Hash: sha1:f97130a7906edf9b6188d0cae1549bcd3719389a
+--! Previous: sha1:4d16763ccedcb062553e941d44357b50e8b2a837
+--! Hash: sha1:bc398a267f0f19e7f019cd6893e827502179c4e6
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

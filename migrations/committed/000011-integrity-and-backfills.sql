@@ -1,5 +1,5 @@
---! Previous: sha1:f97130a7906edf9b6188d0cae1549bcd3719389a
---! Hash: sha1:fff989a430c3d68ddb235b631198c96a51794607
+--! Previous: sha1:bc398a267f0f19e7f019cd6893e827502179c4e6
+--! Hash: sha1:e797b39b3d9fd9725649eaa764e1e660e55964c7
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

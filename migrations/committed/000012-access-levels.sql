@@ -1,5 +1,5 @@
---! Previous: sha1:fff989a430c3d68ddb235b631198c96a51794607
---! Hash: sha1:d65b0cc6dafec54837a44e8ba047289472d4456f
+--! Previous: sha1:e797b39b3d9fd9725649eaa764e1e660e55964c7
+--! Hash: sha1:83c42d52563de87701b771e4acb972e02f5e378d
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

@@ -1,5 +1,5 @@
---! Previous: sha1:d65b0cc6dafec54837a44e8ba047289472d4456f
---! Hash: sha1:4bc886642afe52eb19e5b0526e622ca7e6795d74
+--! Previous: sha1:83c42d52563de87701b771e4acb972e02f5e378d
+--! Hash: sha1:2b48ed7879b94148a7b92c3e28e363bf70b50620
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

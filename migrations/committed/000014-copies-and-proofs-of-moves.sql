@@ -1,5 +1,5 @@
---! Previous: sha1:4bc886642afe52eb19e5b0526e622ca7e6795d74
---! Hash: sha1:ac4fd8a86fcf0acf4017eedd08f668dec7bd0437
+--! Previous: sha1:2b48ed7879b94148a7b92c3e28e363bf70b50620
+--! Hash: sha1:d04106e61f5736c1565fc5f1904d205de10121cd
 --! Message: Copies and proofs of moves
 
 --! Included functions/refuse_locked.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:ac4fd8a86fcf0acf4017eedd08f668dec7bd0437
---! Hash: sha1:b41ba80fdcc6136fd0f7f8ebfaea7d9f695e1fdb
+--! Previous: sha1:d04106e61f5736c1565fc5f1904d205de10121cd
+--! Hash: sha1:a68db6d1afc3b707471d700cfeaafef94c9cd376
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -250,20 +250,33 @@ begin
   if move.source_number = move.written_by or move.step not in ('received', 'finished') then
     perform filestore.refuse_step(move, 'filestore.receive_sightings');
   end if;
-  insert into filestore.node_sightings as here (node_id, last_seen_at, last_reconciled_at)
-  select u.node_id, u.seen, u.reconciled
+  -- Its locks in the order of record_sightings, so that the two do not deadlock: the tree, the nodes without a sighting,
+  -- the sightings that are here.
+  perform filestore.lock_tree(move.mount_id, false);
+  insert into filestore.node_sightings (node_id, last_seen_at, last_reconciled_at)
+  select n.id, u.seen, u.reconciled
   from unnest(node_ids, receive_sightings.seen, receive_sightings.reconciled) as u (node_id, seen, reconciled)
-  where exists (
-    select
-    from filestore.nodes n
-    where n.id = u.node_id
-      and n.backend_mount_id = move.mount_id
-  )
-  order by u.node_id
-  on conflict (node_id) do update
-  set last_seen_at       = greatest(here.last_seen_at, excluded.last_seen_at),
-      last_reconciled_at = greatest(here.last_reconciled_at, excluded.last_reconciled_at)
-  where (here.last_seen_at, here.last_reconciled_at) is distinct from (excluded.last_seen_at, excluded.last_reconciled_at);
+  join filestore.nodes n on n.id = u.node_id
+  where n.backend_mount_id = move.mount_id
+    and not exists (select from filestore.node_sightings s where s.node_id = n.id)
+  order by n.id
+  for key share of n
+  on conflict do nothing;
+
+  update filestore.node_sightings s
+  set last_seen_at       = greatest(s.last_seen_at, known.seen),
+      last_reconciled_at = greatest(s.last_reconciled_at, known.reconciled)
+  from (
+    select k.node_id, u.seen, u.reconciled
+    from unnest(node_ids, receive_sightings.seen, receive_sightings.reconciled) as u (node_id, seen, reconciled)
+    join filestore.node_sightings k on k.node_id = u.node_id
+    join filestore.nodes n on n.id = u.node_id
+    where n.backend_mount_id = move.mount_id
+      and (k.last_seen_at, k.last_reconciled_at) is distinct from (u.seen, u.reconciled)
+    order by k.node_id
+    for no key update of k
+  ) known
+  where s.node_id = known.node_id;
 
   -- Sightings arrive in the order of their nodes, so the highest id tells which have been counted.
   update filestore.moves m
@@ -458,7 +471,7 @@ begin
     );
   end if;
   -- Writers that create faster than a batch removes would never let it end, so the next batch is larger.
-  if newest < any (chosen) then
+  if exists (select from unnest(chosen) c (id) where c.id > newest and c.id >> 40 = newest >> 40) then
     batch := least(batch, 500000000) * 2;
   end if;
 
@@ -511,7 +524,7 @@ end
 $$;
 
 comment on function filestore.erase_batch(bigint, integer, bigint) is
-  'Internal: Removes the next rows of a mount that is being erased, and in the end the mount. Returns the size of the next batch, which is doubled after nodes with ids above newest; 0 at the end.';
+  'Internal: Removes the next rows of a mount that is being erased, and in the end the mount. Returns the size of the next batch, which is doubled after nodes with ids above newest in its range; 0 at the end.';
 
 revoke all on function filestore.erase_batch(bigint, integer, bigint) from public;
 --! EndIncluded functions/erase_batch.sql
@@ -525,7 +538,8 @@ declare
 begin
   set local search_path = pg_catalog, pg_temp;
   mount_id := filestore.begin_erasing(mount_key, batch);
-  newest := (select max(n.id) from filestore.nodes n);
+  -- Not the highest id: nodes of a mount that moved here have ids of another range.
+  newest := (select s.last_value from filestore.nodes_id_seq s);
   while batch > 0 loop
     commit;
     set local search_path = pg_catalog, pg_temp;

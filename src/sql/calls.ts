@@ -414,7 +414,7 @@ const EXPIRE_COMMANDS: SqlFunction = {
   },
 };
 
-/** Marks at most batch commands as failed that started longer than older_than ago and have not ended, in order of id, and returns them. A worker that tries to finish such a command later gets FS409. May be called by services and operators. */
+/** Marks at most batch commands as failed that started longer than older_than ago and have not ended, the oldest first and of at most 100 mounts, and returns them. Skips mounts that another server holds, or that are at their cut-over. A worker that tries to finish such a command later gets FS409. May be called by services and operators. */
 export function expireCommands(
   client: SqlClient,
   args: ExpireCommandsArguments,

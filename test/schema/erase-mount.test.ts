@@ -179,6 +179,52 @@ describe('erase_mount', () => {
     expect(await problems()).toEqual([]);
   });
 
+  test('delete_mount waits for it, and does not deadlock with it', async () => {
+    await deactivate();
+    const [holder, eraser, deleter] = [
+      await database().connect(),
+      await database().connect(),
+      await database().connect(),
+    ];
+    await holder.query('begin');
+    await holder.query('select filestore.lock_tree($1, false)', [erased.id]);
+    const erasing = await sendAndBlock(eraser, 'call filestore.erase_mount($1, 1000)', [key]);
+    const deleting = await sendAndBlock(deleter, 'select filestore.delete_mount($1)', [key]);
+    await holder.query('rollback');
+    expect([erasing.waits, deleting.waits]).toEqual([true, true]);
+    expect([await erasing.outcome, await deleting.outcome]).toMatchObject([{ ok: true }, { ok: true }]);
+    expect(Object.values(await rowsOf(erased))).toEqual(Array(6).fill('0 '));
+    expect(await problems()).toEqual([]);
+  });
+
+  test('its batches grow while files are created, also when other nodes came from a database with a higher number', async () => {
+    await database().query(
+      `insert into filestore.nodes (id, backend_mount_id, parent_id, name, kind)
+       overriding system value values (5::bigint << 40, $1, $2, 'moved', 'file')`,
+      [other.id, other.rootId],
+    );
+    await deactivate();
+    const [holder, eraser] = [await database().connect(), await database().connect()];
+    const batches: string[] = [];
+    eraser.on('notice', ({ message }) => batches.push(String(message)));
+    await holder.query('begin');
+    await holder.query('select filestore.lock_tree($1, false)', [erased.id]);
+    // The tombstones are one batch.
+    const erasing = await sendAndBlock(eraser, 'call filestore.erase_mount($1, $2)', [key, FILES + 1]);
+    await database().query(
+      `insert into filestore.nodes (backend_mount_id, parent_id, name, kind)
+       select $1, $2, 'zz' || g, 'file' from generate_series(1, $3) g`,
+      [erased.id, erased.rootId, 2 * FILES],
+    );
+    await holder.query('rollback');
+    expect(await erasing.outcome).toMatchObject({ ok: true });
+    expect(batches.slice(0, 3)).toEqual([
+      `${FILES + 1} nodes erased`,
+      `${FILES + 1} nodes erased`,
+      `${2 * (FILES + 1)} nodes erased`,
+    ]);
+  });
+
   test('that was stopped keeps the folds of other mounts going, and cannot be opened again', async () => {
     await deactivate();
     // What it does until its first commits.

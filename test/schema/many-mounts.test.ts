@@ -21,9 +21,9 @@ beforeEach(async () => {
 });
 
 /** Makes a call in a transaction, and returns its result and the number of tree locks that it took. */
-async function call(text: string): Promise<readonly [done: number, locks: number]> {
+async function call(text: string, result = 'done'): Promise<readonly [done: number, locks: number]> {
   await client.query('begin');
-  const { rows } = await client.query(`select filestore.${text} as done`);
+  const { rows } = await client.query(`select ${result} as done from filestore.${text} done`);
   const locks = await countLocks();
   await client.query('commit');
   return [rows[0].done, locks];
@@ -63,6 +63,23 @@ test('a purge takes the locks of at most 100 mounts, and the next one purges the
   for (let i = 0; i < 4; i += 1) results.push(await call("purge_deleted('0', 10000)"));
   expect(results).toEqual([
     [100, 100],
+    [100, 100],
+    [30, 30],
+    [0, 0],
+  ]);
+});
+
+test('expire_commands takes the locks of at most 100 mounts, and the next call expires the commands of the next mounts', async () => {
+  await database().query(
+    "select filestore.begin_command('scan', mount_id => m.id) from filestore.backend_mounts m",
+  );
+  await database().query("select filestore.begin_command('report')");
+  await database().query('call filestore.prepare_moves(true)');
+  const results = [];
+  for (let i = 0; i < 4; i += 1) results.push(await call("expire_commands('0', 10000)", 'count(*)::integer'));
+  await database().query('call filestore.prepare_moves(false)');
+  expect(results).toEqual([
+    [101, 100],
     [100, 100],
     [30, 30],
     [0, 0],

@@ -202,6 +202,30 @@ describe('purge_deleted, at the same time as others,', () => {
     expect(await left()).toEqual(['a', 'a/b', 'a/b/f']);
   });
 
+  test('leaves a directory that got pending deltas while it waited, and removes the others', async () => {
+    const [directory, rest] = [await writers.ensure(key, 'd'), await writers.create(mount.rootId, 'rest')];
+    const file = await writers.create(directory.id, 'f');
+    await writers.remove(rest.id);
+    await foldAll(database());
+    const [first, second, third] = [
+      await database().connect(),
+      await database().connect(),
+      await database().connect(),
+    ];
+    await third.query('begin');
+    for (const { id } of [file, directory]) await writersOn(third).remove(id);
+    await first.query('begin');
+    await first.query('select from filestore.nodes where id = $1 for update', [rest.id]);
+    const purging = await sendAndBlock(second, PURGE, ['0', 10]);
+    expect(purging.waits).toBe(true);
+    await third.query('commit');
+    await first.query('rollback');
+    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 2 }] } });
+    expect(await left()).toEqual(['d']);
+    await foldAll(database());
+    expect(await purge()).toBe(1);
+  });
+
   test('waits for a tree that is being restored, and removes none of it', async () => {
     const id = await fill('d', 3);
     await writers.remove(id, { recursive: true });

@@ -1,0 +1,103 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import {
+  closeMount,
+  createMovingMount,
+  dropPublications,
+  type MovingMount,
+  publishMount,
+} from '../support/rows/moving-mount.ts';
+import { foldAll, one } from '../support/rows/nodes.ts';
+
+const database = databaseEmptiedAfterEachTest();
+
+/** In order of id. The other functions take the last one later, or not at all. */
+let moving: MovingMount;
+let others: readonly MovingMount[];
+
+const PURGE = "select filestore.purge_deleted('0', 100000) as purged";
+const EXPIRE = "select backend_mount_id as mount from filestore.expire_commands('0') order by id";
+
+beforeEach(async () => {
+  const [before, middle, after] = [
+    await createMovingMount(database()),
+    await createMovingMount(database()),
+    await createMovingMount(database()),
+  ];
+  [moving, others] = [middle, [before, after]];
+  await foldAll(database());
+  await database().query('call filestore.prepare_moves(true)');
+});
+afterEach(() => dropPublications(database()));
+
+describe('purge_deleted', () => {
+  test('leaves a mount that begins to move while it waits, and purges the others', async () => {
+    const [service, operator] = [await database().connect(), await database().connect()];
+    await service.query('begin');
+    await service.query('select filestore.lock_tree($1, false)', [moving.mount.id]);
+    const purging = await sendAndBlock(operator, PURGE);
+    expect(purging.waits).toBe(true);
+    await publishMount(database(), moving.key);
+    await service.query('commit');
+    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 2 }] } });
+    expect(await database().query('select id from filestore.nodes where not live')).toEqual([
+      { id: moving.tombstone },
+    ]);
+  });
+
+  test('is refused while a stranger holds the lock of a mount that does not move', async () => {
+    const stranger = await database().connect();
+    await stranger.query('begin');
+    await stranger.query("select pg_advisory_xact_lock(hashtextextended('filestore.move', $1))", [
+      moving.mount.id,
+    ]);
+    await expect(database().query(PURGE)).rejects.toMatchObject({ constraint: 'backend_mounts_moving' });
+    await stranger.query('commit');
+    expect(await one(database(), PURGE)).toEqual({ purged: 3 });
+  });
+});
+
+describe('expire_commands', () => {
+  const elsewhere = () => others.map(({ mount }) => ({ mount: mount.id }));
+
+  test('leaves a mount whose cut-over waits for a writer, and expires the commands of the others', async () => {
+    await publishMount(database(), moving.key);
+    const [writer, owner] = [await database().connect(), await database().connect()];
+    await writer.query('begin');
+    await writer.query('update filestore.nodes set size_bytes = 5 where id = $1', [moving.file]);
+    // As close_mount takes it.
+    await owner.query('begin');
+    const closing = await sendAndBlock(
+      owner,
+      "select pg_advisory_xact_lock(hashtextextended('filestore.move', $1))",
+      [moving.mount.id],
+    );
+    expect(closing.waits).toBe(true);
+    expect(await database().query(EXPIRE)).toEqual(elsewhere());
+    await writer.query('commit');
+    await closing.outcome;
+    expect(await database().query(EXPIRE)).toEqual([]);
+    await owner.query('rollback');
+    expect(await database().query(EXPIRE)).toEqual([{ mount: moving.mount.id }]);
+  });
+
+  test('leaves a mount that is closed, and expires the commands of the others', async () => {
+    await publishMount(database(), moving.key);
+    await closeMount(database(), moving.mount);
+    expect(await database().query(EXPIRE)).toEqual(elsewhere());
+  });
+
+  test('keeps a cut-over from beginning until it has ended', async () => {
+    await publishMount(database(), moving.key);
+    const [service, owner] = [await database().connect(), await database().connect()];
+    await service.query('begin');
+    expect((await service.query(EXPIRE)).rows).toHaveLength(3);
+    const { rows } = await owner.query(
+      "select pg_try_advisory_xact_lock(hashtextextended('filestore.move', $1)) as locked",
+      [moving.mount.id],
+    );
+    expect(rows).toEqual([{ locked: false }]);
+    await service.query('commit');
+  });
+});
