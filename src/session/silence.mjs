@@ -111,6 +111,8 @@ const SERVER = 'extract(epoch from pg_catalog.pg_postmaster_start_time())::pg_ca
 async function learnServer(watched) {
   const { client, server } = watched;
   if (server !== undefined || client.getTransactionStatus?.() !== 'I') return;
+  // Once: a role may lack the right, and each attempt begins another idle time.
+  watched.server = '';
   const { rows } = await client.query({ text: `select ${SERVER} as server`, types: AS_TEXT });
   watched.server = rows[0].server;
 }

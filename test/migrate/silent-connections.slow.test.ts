@@ -3,6 +3,8 @@ import { closePool, getPool, migrationStatus, verifySchema, withConnection } fro
 import { copyStagedPackage, type StagedPackage } from '../support/packages/staged-package.ts';
 import { hostForFile } from '../support/processes/host.ts';
 import { openScene, type Phase, type Scene } from '../support/processes/migrator-scene.ts';
+import { canUse } from '../support/processes/programs.ts';
+import { pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
 
 // The looks at a silent connection take seconds, and a lost one is reported after about half a minute.
 const PATIENCE_MS = 120_000;
@@ -135,6 +137,34 @@ test(
       vi.unstubAllEnvs();
       vi.restoreAllMocks();
       await closePool();
+    }
+  },
+  PATIENCE_MS,
+);
+
+test.skipIf(!canUse('pgbouncer', pgbouncerBinary() !== undefined))(
+  'a migration that takes long behind a pooler without another session is not ended',
+  async () => {
+    const bouncer = await startPgbouncer({
+      server: inject('adminUrl'),
+      mode: 'session',
+      poolSize: 2,
+      settings: ['ignore_startup_parameters = options'],
+    });
+    try {
+      const { reached, leave } = await scene.arrange('in a migration');
+      const url = bouncer.url(new URL(scene.directEnv.DATABASE_URL ?? '').pathname.slice(1));
+      const running = host().run({
+        folder: copy.folder,
+        env: { ...scene.env, DATABASE_URL: url, FILESTORE_MIGRATION_POOLER: 'session' },
+      });
+      await reached;
+      const direct = await scene.connect();
+      await direct.query('select pg_sleep(40)');
+      await leave();
+      expect(await running.outcome).toMatchObject({ ok: true, report: { attempts: 1 } });
+    } finally {
+      await bouncer.stop();
     }
   },
   PATIENCE_MS,
