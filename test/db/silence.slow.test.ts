@@ -26,14 +26,14 @@ afterAll(async () => {
   for (const server of servers) await server.stop();
 });
 
-async function openWatched(connectionString: string) {
-  const config = { connectionString };
-  const client = new pg.Client(config);
+/** @param later What its address is for connections that are opened later. */
+async function openWatched(connectionString: string, later = connectionString) {
+  const client = new pg.Client({ connectionString });
   client.on('error', () => undefined);
   await client.connect();
   closers.push(() => client.connection.stream.destroy());
   const warnings: string[] = [];
-  watchSilence(client, config, (message) => warnings.push(message));
+  watchSilence(client, { connectionString: later }, (message) => warnings.push(message));
   return { client, warnings };
 }
 
@@ -99,6 +99,18 @@ describe.concurrent('a statement that takes long is not ended', () => {
       const balancer = await startBalancer(servers[0].url);
       const { client, warnings } = await openWatched(balancer.url);
       balancer.pointTo(servers[1].url);
+      expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
+      expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
+    },
+    PATIENCE_MS,
+  );
+
+  test(
+    'by a new address of the same name, where nothing listens',
+    async () => {
+      const later = servers[0].url.replace('127.0.0.1', '127.0.0.2');
+      expect(later).not.toBe(servers[0].url);
+      const { client, warnings } = await openWatched(servers[0].url, later);
       expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
       expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
     },
