@@ -1,5 +1,5 @@
 --! Previous: sha1:2b48ed7879b94148a7b92c3e28e363bf70b50620
---! Hash: sha1:d04106e61f5736c1565fc5f1904d205de10121cd
+--! Hash: sha1:36c43bde36d81f6f62a3a52470dcce357ca6d055
 --! Message: Copies and proofs of moves
 
 --! Included functions/refuse_locked.sql
@@ -262,6 +262,7 @@ as $$
 declare
   reason text;
 begin
+  perform set_config('lock_timeout', '10s', true);
   if exists (select from filestore.nodes n where n.backend_mount_id = mount.id)
      or exists (select from filestore.snapshots s where s.backend_mount_id = mount.id)
      or exists (select from filestore.journal_entries j where j.backend_mount_id = mount.id) then
@@ -290,6 +291,8 @@ begin
         order by m.mount_key = mount.mount_key desc
         limit 1;
         reason := coalesce(reason, sqlerrm);
+      when lock_not_available then
+        raise;
       when others then
         reason := sqlerrm;
     end;
@@ -298,11 +301,17 @@ begin
     using errcode    = 'FS409',
           constraint = 'moves_place_check',
           hint       = 'Rename or erase the mount that is in the way, on one of the two servers. The rows of an earlier move are removed by filestore.cancel_move or filestore.erase_mount.';
+exception
+  when lock_not_available then
+    raise exception 'another session here holds a lock that stops the row of mount "%"', mount.mount_key
+      using errcode    = 'FS409',
+            constraint = 'moves_writers_busy',
+            hint       = 'Wait for it or end it, and call this again: nothing has changed. docs/operations.md shows how to find the session: "Waiting for a table''s lock".';
 end
 $$;
 
 comment on function filestore.require_place(filestore.backend_mounts) is
-  'Internal: Raises FS409 unless the row of a mount fits beside the mounts of this server.';
+  'Internal: Raises FS409 unless the row of a mount fits beside the mounts of this server, or when a lock stops it for 10 s.';
 
 revoke all on function filestore.require_place(filestore.backend_mounts) from public;
 --! EndIncluded functions/require_place.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d04106e61f5736c1565fc5f1904d205de10121cd
---! Hash: sha1:a68db6d1afc3b707471d700cfeaafef94c9cd376
+--! Previous: sha1:36c43bde36d81f6f62a3a52470dcce357ca6d055
+--! Hash: sha1:5393db3d57785f99151617c3be77ed7f840bf095
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -14,10 +14,15 @@ export function failure(
   return new FilestoreError('MOVE_FAILED', `Mount "${mountKey}": ${problem}.`, options);
 }
 
+/** What to do about errors that have no hint, by SQLSTATE. */
+const HINTS: Readonly<Record<string, string>> = {
+  '55P03': 'Transactions held that lock the whole time. Wait for them or end them, and run this again',
+};
+
 /** An error of a server with its message and its hint. Others, such as a lost connection, pass unchanged. */
 export function asMoveFailure(scene: MoveScene, error: unknown): unknown {
   if (!(error instanceof Error) || sqlStateOf(error) === null) return error;
-  const { hint } = error as { readonly hint?: unknown };
+  const { hint = HINTS[sqlStateOf(error) ?? ''] } = error as { readonly hint?: unknown };
   const remedy = typeof hint === 'string' ? `. ${hint.replace(/\.$/, '')}` : '';
   return failure(scene, `${error.message}${remedy}`, { cause: error });
 }

@@ -57,6 +57,25 @@ describe('a move that cannot begin', () => {
     expect(await on('source', "select from filestore.moves where mount_key = 'keyed'")).toEqual([]);
   }, 60_000);
 
+  test('changes nothing: a session of the target locks a table, for which the command waits 10 s', async () => {
+    await fill('locked');
+    await withClient(servers.target.url, async (client) => {
+      await client.query('begin; lock table filestore.nodes in access exclusive mode');
+      expect(await move('locked')).toMatchObject({
+        exitCode: 1,
+        stderr: expect.stringMatching(
+          /MOVE_FAILED.*holds a lock that stops the row of mount "locked". Wait for it/,
+        ),
+      });
+      await client.query('rollback; begin; lock table filestore.nodes in share row exclusive mode');
+      expect(await move('locked')).toMatchObject({
+        exitCode: 1,
+        stderr: expect.stringContaining('holds a lock that stops the row of mount "locked"'),
+      });
+    });
+    expect(await on('source', "select from filestore.moves where mount_key = 'locked'")).toEqual([]);
+  }, 60_000);
+
   test('says that the target cannot read the source, writes no password to its log, and goes on with another URL', async () => {
     await fill('unread');
     const url = new URL(servers.source.url);
