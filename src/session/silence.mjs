@@ -71,13 +71,15 @@ export function watchSilence(client, config, onSilent = (message) => process.emi
   // The timer starts again with each byte that is sent or received.
   stream.setTimeout(LOOK_AFTER_MS);
   stream.on('timeout', () => {
+    if (isReady(client)) {
+      learnServer(watched).catch(() => undefined);
+      return;
+    }
     if (following) return;
     following = true;
-    (isReady(client) ? learnServer(watched) : follow())
-      .catch(() => undefined)
-      .finally(() => {
-        following = false;
-      });
+    follow().finally(() => {
+      following = false;
+    });
   });
 }
 

@@ -138,6 +138,17 @@ test.concurrent(
   PATIENCE_MS,
 );
 
+test.concurrent(
+  'a connection that stops passing data on is ended before it is used again',
+  async () => {
+    const balancer = await startBalancer(servers[0].url);
+    const { client } = await openWatched(balancer.url);
+    balancer.holdOldConnections();
+    await expect(once(client, 'end')).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+  },
+  PATIENCE_MS,
+);
+
 test('closePool closes a connection that passes nothing on, so that the process can end', async () => {
   const balancer = await startBalancer(servers[0].url);
   vi.stubEnv('FILESTORE_DATABASE_URL', balancer.url);
