@@ -796,7 +796,7 @@ export interface ListUnseenRow {
   next_path: string | null;
 }
 
-/** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it. */
+/** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings or those of tombstones, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it. */
 export interface LockTreeRow {
   lock_tree: '';
 }
@@ -836,7 +836,7 @@ export interface PurgeDeletedRow {
   purge_deleted: number | null;
 }
 
-/** A row of "select * from filestore.record_sightings(…)". Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings on more mounts. */
+/** A row of "select * from filestore.record_sightings(…)". Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings, or those of deleted nodes, on more mounts. */
 export interface RecordSightingsRow {
   record_sightings: number | null;
 }

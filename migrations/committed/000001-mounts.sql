@@ -1,5 +1,5 @@
 --! Previous: -
---! Hash: sha1:e745b3c9193afdd323b836916ad7b1d5e88c0f9e
+--! Hash: sha1:c55264ab38af369cbc9677a7e423bcb8e14e53a6
 --! Message: Mounts
 
 -- Names are compared and measured as UTF-8 bytes. In another encoding, the rules about lengths and control characters
@@ -658,7 +658,7 @@ end
 $$;
 
 comment on function filestore.lock_tree(bigint, boolean) is
-  'Locks the shape of a mount''s tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it.';
+  'Locks the shape of a mount''s tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings or those of tombstones, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it.';
 
 revoke all on function filestore.lock_tree(bigint, boolean) from public;
 --! EndIncluded functions/lock_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:e745b3c9193afdd323b836916ad7b1d5e88c0f9e
---! Hash: sha1:13a46e017f6d7571634fe4206fd12b4b0eb3b262
+--! Previous: sha1:c55264ab38af369cbc9677a7e423bcb8e14e53a6
+--! Hash: sha1:1bd01bcbf8beea1983372e3a51cb67b2d0d27132
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list

@@ -1,5 +1,5 @@
---! Previous: sha1:13a46e017f6d7571634fe4206fd12b4b0eb3b262
---! Hash: sha1:bc0ac8ada9406d2eee8e30110db8ed1c21036937
+--! Previous: sha1:1bd01bcbf8beea1983372e3a51cb67b2d0d27132
+--! Hash: sha1:dccca6b97efdb437428b72c059c2e488110bc392
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

@@ -1,5 +1,5 @@
---! Previous: sha1:bc0ac8ada9406d2eee8e30110db8ed1c21036937
---! Hash: sha1:0f272ffa29082e36fffb62970aa098d58d1b0a23
+--! Previous: sha1:dccca6b97efdb437428b72c059c2e488110bc392
+--! Hash: sha1:78a9f20f29e5ca6011eeb831ea7a4da56c6dc921
 --! Message: Journal of commands
 
 do $$

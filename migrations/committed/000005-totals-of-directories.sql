@@ -1,5 +1,5 @@
---! Previous: sha1:0f272ffa29082e36fffb62970aa098d58d1b0a23
---! Hash: sha1:39faa56bf2e133bf2a4a97b00d1724533f07f9a2
+--! Previous: sha1:78a9f20f29e5ca6011eeb831ea7a4da56c6dc921
+--! Hash: sha1:b44291b98b272c48842873803cb87275a6df4e9e
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.

@@ -1,5 +1,5 @@
---! Previous: sha1:39faa56bf2e133bf2a4a97b00d1724533f07f9a2
---! Hash: sha1:d2259afa7249b215c5dbd69c51392cca6e128c78
+--! Previous: sha1:b44291b98b272c48842873803cb87275a6df4e9e
+--! Hash: sha1:ceed6829a4517fc768810ec4399a4b894a7c859e
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its
@@ -85,12 +85,14 @@ begin
   end if;
 
   -- The insert below locks each node that was not seen before, so that it cannot be purged at the same time. Locks on
-  -- several directories can deadlock with a move, hence the tree locks. Later sightings do not need them.
+  -- several directories can deadlock with a move, hence the tree locks. Later sightings do not need them, except those of
+  -- tombstones: a purge locks the sightings of directories after those of the nodes below them.
   perform filestore.lock_trees(array(
     select distinct n.backend_mount_id
     from filestore.nodes n
     where n.id = any (node_ids)
-      and not exists (select from filestore.node_sightings s where s.node_id = n.id)
+      -- One lookup for each node. A join could read all sightings.
+      and (not n.live or (select s.node_id from filestore.node_sightings s where s.node_id = n.id) is null)
   ));
 
   -- In order of id, so that concurrent calls do not deadlock.
@@ -128,7 +130,7 @@ end
 $$;
 
 comment on function filestore.record_sightings(bigint[], timestamptz, timestamptz) is
-  'Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings on more mounts.';
+  'Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings, or those of deleted nodes, on more mounts.';
 
 revoke all on function filestore.record_sightings(bigint[], timestamptz, timestamptz) from public;
 --! EndIncluded functions/record_sightings.sql

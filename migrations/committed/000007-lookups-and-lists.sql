@@ -1,5 +1,5 @@
---! Previous: sha1:d2259afa7249b215c5dbd69c51392cca6e128c78
---! Hash: sha1:070fe2c06fa65cf771164836cb0e964002b66844
+--! Previous: sha1:ceed6829a4517fc768810ec4399a4b894a7c859e
+--! Hash: sha1:9ef16f372b314740a101105067f82b90b949075e
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

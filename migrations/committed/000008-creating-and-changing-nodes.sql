@@ -1,5 +1,5 @@
---! Previous: sha1:070fe2c06fa65cf771164836cb0e964002b66844
---! Hash: sha1:73e4c1a29044dc2a3e788af5693783fd27c26cb6
+--! Previous: sha1:9ef16f372b314740a101105067f82b90b949075e
+--! Hash: sha1:e0120d548dcb44de00eacff6a66d2c6269a293f6
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

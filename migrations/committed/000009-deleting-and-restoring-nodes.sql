@@ -1,5 +1,5 @@
---! Previous: sha1:73e4c1a29044dc2a3e788af5693783fd27c26cb6
---! Hash: sha1:4d16763ccedcb062553e941d44357b50e8b2a837
+--! Previous: sha1:e0120d548dcb44de00eacff6a66d2c6269a293f6
+--! Hash: sha1:9d9e1042c90378a3557297e3cc2fd0d61a1ca740
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

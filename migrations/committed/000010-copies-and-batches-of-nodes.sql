@@ -1,5 +1,5 @@
---! Previous: sha1:4d16763ccedcb062553e941d44357b50e8b2a837
---! Hash: sha1:bc398a267f0f19e7f019cd6893e827502179c4e6
+--! Previous: sha1:9d9e1042c90378a3557297e3cc2fd0d61a1ca740
+--! Hash: sha1:0909ccf4b141fdddbe754f4bb3608d4a1779dc44
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:bc398a267f0f19e7f019cd6893e827502179c4e6
---! Hash: sha1:e797b39b3d9fd9725649eaa764e1e660e55964c7
+--! Previous: sha1:0909ccf4b141fdddbe754f4bb3608d4a1779dc44
+--! Hash: sha1:d38c9b8bcc668bbcbc0f97b573d0e4464eab591d
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

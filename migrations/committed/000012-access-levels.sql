@@ -1,5 +1,5 @@
---! Previous: sha1:e797b39b3d9fd9725649eaa764e1e660e55964c7
---! Hash: sha1:83c42d52563de87701b771e4acb972e02f5e378d
+--! Previous: sha1:d38c9b8bcc668bbcbc0f97b573d0e4464eab591d
+--! Hash: sha1:2bed62896f54d7f6eff8acd2574512e9a611a118
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

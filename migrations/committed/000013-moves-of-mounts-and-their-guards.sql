@@ -1,5 +1,5 @@
---! Previous: sha1:83c42d52563de87701b771e4acb972e02f5e378d
---! Hash: sha1:2b48ed7879b94148a7b92c3e28e363bf70b50620
+--! Previous: sha1:2bed62896f54d7f6eff8acd2574512e9a611a118
+--! Hash: sha1:c894a5f7d345c2f8f32227ebd444481d4c400e39
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

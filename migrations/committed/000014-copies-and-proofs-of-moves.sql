@@ -1,5 +1,5 @@
---! Previous: sha1:2b48ed7879b94148a7b92c3e28e363bf70b50620
---! Hash: sha1:36c43bde36d81f6f62a3a52470dcce357ca6d055
+--! Previous: sha1:c894a5f7d345c2f8f32227ebd444481d4c400e39
+--! Hash: sha1:e9542170b1155af79ff53c6f5a48ac6144d6d1e9
 --! Message: Copies and proofs of moves
 
 --! Included functions/refuse_locked.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:36c43bde36d81f6f62a3a52470dcce357ca6d055
---! Hash: sha1:5393db3d57785f99151617c3be77ed7f840bf095
+--! Previous: sha1:e9542170b1155af79ff53c6f5a48ac6144d6d1e9
+--! Hash: sha1:3ac35b8f649df2eb047009c6754fd08c06d62710
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -476,6 +476,14 @@ begin
   end if;
 
   begin
+    if lowest = '' then
+      -- With that of the root, which is removed later: in order of id, as in record_sightings.
+      perform
+      from filestore.node_sightings s
+      where s.node_id = any (chosen || (select n.id from filestore.nodes n where n.root_of_mount_id = mount_id))
+      order by s.node_id
+      for update;
+    end if;
     delete from filestore.nodes n
     where n.id = any (chosen);
     -- After the nodes, because an update that had to end first appended its delta.

@@ -610,7 +610,7 @@ const LOCK_TREE: SqlFunction = {
   },
 };
 
-/** Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it. May be called by services and operators. */
+/** Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings or those of tombstones, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it. May be called by services and operators. */
 export function lockTree(client: SqlClient, args: LockTreeArguments): Promise<void> {
   return callForNothing(client, LOCK_TREE, args);
 }
@@ -838,7 +838,7 @@ const RECORD_SIGHTINGS: SqlFunction = {
   },
 };
 
-/** Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings on more mounts. May be called by services and operators. */
+/** Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings, or those of deleted nodes, on more mounts. May be called by services and operators. */
 export function recordSightings(client: SqlClient, args: RecordSightingsArguments): Promise<number> {
   return callForOne(client, RECORD_SIGHTINGS, args);
 }

@@ -73,6 +73,40 @@ describe('a pass that records sightings', () => {
     expect(await database().query('select from filestore.node_sightings')).toEqual([]);
   });
 
+  test('does not deadlock with a purge that removes a directory after its files', async () => {
+    await second.query(PASS, [[directory, ...files]]);
+    for (const id of [...files, directory]) await deleteNode(database(), id);
+    await foldAll(database());
+    const third = await database().connect();
+    await third.query('begin');
+    await third.query('select from filestore.nodes where id = $1 for update', [directory]);
+    const purging = await sendAndBlock(first, "select filestore.purge_deleted('0') as purged");
+    const pass = await sendAndBlock(second, PASS, [[directory, ...files]]);
+    expect([purging.waits, pass.waits]).toEqual([true, true]);
+    await third.query('commit');
+    expect(await purging.outcome).toMatchObject({ ok: true, result: { rows: [{ purged: 3 }] } });
+    expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 0 }] } });
+  });
+
+  test('does not deadlock with erase_mount, which removes the root last', async () => {
+    await second.query(PASS, [[mount.rootId, ...files]]);
+    await database().query("update filestore.backend_mounts set state = 'inactive' where id = $1", [
+      mount.id,
+    ]);
+    await database().query('select filestore.begin_erasing($1, 1000)', [await keyOf(database(), mount.id)]);
+    const third = await database().connect();
+    await third.query('begin');
+    await third.query('select from filestore.backend_mounts where id = $1 for update', [mount.id]);
+    const erasing = await sendAndBlock(first, 'select filestore.erase_batch($1, 1000, null) as batch', [
+      mount.id,
+    ]);
+    const pass = await sendAndBlock(second, PASS, [[mount.rootId, ...files]]);
+    expect([erasing.waits, pass.waits]).toEqual([true, true]);
+    await third.query('commit');
+    expect(await erasing.outcome).toMatchObject({ ok: true, result: { rows: [{ batch: 0 }] } });
+    expect(await pass.outcome).toMatchObject({ ok: true, result: { rows: [{ recorded: 0 }] } });
+  });
+
   test('does not wait for writers of the nodes, and they do not wait for it', async () => {
     await first.query('begin');
     await first.query('update filestore.nodes set size_bytes = 5 where id = any ($1)', [files]);
