@@ -1,5 +1,5 @@
 --! Previous: sha1:c894a5f7d345c2f8f32227ebd444481d4c400e39
---! Hash: sha1:e9542170b1155af79ff53c6f5a48ac6144d6d1e9
+--! Hash: sha1:f7d7398aa9f850b79c45a65bb896ee00080e4797
 --! Message: Copies and proofs of moves
 
 --! Included functions/refuse_locked.sql
@@ -477,8 +477,7 @@ begin
   into mount
   from filestore.backend_mounts m
   where m.id = filestore.find_mount(start_move.mount_key)
-  -- Creates go on while "create publication" waits for a vacuum.
-  for no key update;
+  for update;
   select *
   into move
   from filestore.moves m

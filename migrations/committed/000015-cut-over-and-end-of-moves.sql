@@ -1,5 +1,5 @@
---! Previous: sha1:e9542170b1155af79ff53c6f5a48ac6144d6d1e9
---! Hash: sha1:3ac35b8f649df2eb047009c6754fd08c06d62710
+--! Previous: sha1:f7d7398aa9f850b79c45a65bb896ee00080e4797
+--! Hash: sha1:be85cf30646f495336cbc716436a84bfe57a718e
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

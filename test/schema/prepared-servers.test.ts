@@ -16,6 +16,19 @@ const query = <Row extends Record<string, unknown>>(text: string, values: unknow
 /** The number 7 is that of another server. */
 const publish = () => query('select filestore.start_move($1, 7)', [key]);
 
+/** Runs a statement in another session. @returns its end, and whether it waits for a lock. */
+async function start(text: string, values: unknown[] = []) {
+  const client = await database().connect();
+  const { pid } = await one(client, 'select pg_backend_pid() as pid');
+  const end = client.query(text, values).then(
+    () => 'done',
+    (error) => error.constraint ?? error.message,
+  );
+  const waits = async () =>
+    (await one(database(), 'select pg_blocking_pids($1) as pids', [pid])).pids.length > 0;
+  return { end, waits };
+}
+
 beforeEach(async () => {
   key = await keyOf(database(), (await createMount(database())).id);
 });
@@ -58,19 +71,6 @@ describe('calls that prepare a server at the same time', () => {
     query(
       "select from pg_trigger where tgfoid = 'filestore.guard_move()'::regprocedure and tgenabled <> 'D'",
     );
-
-  /** Runs a statement in another session. @returns its end, and whether it waits for a lock. */
-  async function start(text: string, values: unknown[] = []) {
-    const client = await database().connect();
-    const { pid } = await one(client, 'select pg_backend_pid() as pid');
-    const end = client.query(text, values).then(
-      () => 'done',
-      (error) => error.constraint ?? error.message,
-    );
-    const waits = async () =>
-      (await one(database(), 'select pg_blocking_pids($1) as pids', [pid])).pids.length > 0;
-    return { end, waits };
-  }
 
   test('with a move that begins: the server stays prepared', async () => {
     await query('call filestore.prepare_moves(true)');
