@@ -1,5 +1,5 @@
---! Previous: sha1:c894a5f7d345c2f8f32227ebd444481d4c400e39
---! Hash: sha1:f7d7398aa9f850b79c45a65bb896ee00080e4797
+--! Previous: sha1:a4a1410e82b3a996ac4891467fcefca5e2d51d3f
+--! Hash: sha1:553346050bfb5c86986745dc1661913df74b3989
 --! Message: Copies and proofs of moves
 
 --! Included functions/refuse_locked.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:f7d7398aa9f850b79c45a65bb896ee00080e4797
---! Hash: sha1:be85cf30646f495336cbc716436a84bfe57a718e
+--! Previous: sha1:553346050bfb5c86986745dc1661913df74b3989
+--! Hash: sha1:c275c35d04146913d800653107dbebd7811dc94d
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql

@@ -88,6 +88,15 @@ describe('expire_commands', () => {
     expect(await database().query(EXPIRE)).toEqual(elsewhere());
   });
 
+  test('expires the commands of a mount that was erased', async () => {
+    const [erased] = others;
+    await database().query("update filestore.backend_mounts set state = 'inactive' where id = $1", [
+      erased?.mount.id,
+    ]);
+    await database().query('call filestore.erase_mount($1)', [erased?.key]);
+    expect(await database().query(EXPIRE)).toHaveLength(3);
+  });
+
   test('keeps a cut-over from beginning until it has ended', async () => {
     await publishMount(database(), moving.key);
     const [service, owner] = [await database().connect(), await database().connect()];
