@@ -76,6 +76,7 @@ const CALLS: Readonly<Record<string, string>> = {
   finish_command: `filestore.finish_command(${RUNNING}, 'succeeded', '{}')`,
   fold_rollups: 'filestore.fold_rollups()',
   freeze_tree: `filestore.freeze_tree(${MAIN}, 'docs')`,
+  guard_statements: `filestore.guard_statements(true)`,
   holds_secret: `filestore.holds_secret('x')`,
   is_small_json: `filestore.is_small_json('{}', 2)`,
   holds_mount: `filestore.holds_mount(1)`,
