@@ -57,6 +57,12 @@ function releasableCommit(): string {
       `These files are not committed, so the release would not have them:\n${changes}\nNothing was changed. Commit or remove them.`,
     );
   }
+  const ignored = ignoredButPacked();
+  if (ignored.length > 0) {
+    throw new Error(
+      `The tarball would have these files, which git ignores, so the tag would not have them:\n${ignored.join('\n')}\nNothing was changed. Remove them, or commit them with "git add --force".`,
+    );
+  }
   if (unreleasedEntries(readFileSync(CHANGELOG, 'utf8')).length === 0) {
     throw new Error(
       'CHANGELOG.md has no entry under Unreleased. Nothing was changed. Describe the release there, in lines that begin with "- ", and commit.',
@@ -65,8 +71,27 @@ function releasableCommit(): string {
   return git('rev-parse', 'HEAD');
 }
 
+/**
+ * The files that npm would pack, or compile into `dist`, although git ignores them: by `.gitignore`, or by a user's own
+ * rules (`core.excludesFile`).
+ */
+function ignoredButPacked(): readonly string[] {
+  const list = (...args: readonly string[]) => git('ls-files', '-z', ...args).split('\0');
+  const tracked = new Set(list());
+  // No scripts: they would build dist.
+  const report = run('npm', ['pack', '--dry-run', '--json', '--ignore-scripts']);
+  const [{ files }]: readonly [{ readonly files: readonly { readonly path: string }[] }] = JSON.parse(report);
+  const packed = files.map(({ path }) => path).filter((path) => !path.startsWith('dist/'));
+  const compiled = list('--others', '--', 'src').filter((path) => /\.[cm]?[jt]s$/.test(path));
+  return [...packed.filter((path) => !tracked.has(path)), ...compiled];
+}
+
 function git(...args: readonly string[]): string {
-  return execFileSync('git', args, { cwd: PACKAGE_ROOT, encoding: 'utf8' }).trim();
+  return run('git', args);
+}
+
+function run(program: string, args: readonly string[]): string {
+  return execFileSync(program, args, { cwd: PACKAGE_ROOT, encoding: 'utf8' }).trim();
 }
 
 try {

@@ -10,6 +10,8 @@ const documented = readFileSync(join(PACKAGE_ROOT, 'CONTRIBUTING.md'), 'utf8');
 /** The command of CONTRIBUTING.md that makes a release. */
 const RELEASE = /^npm version minor -m "Release %s"$/m;
 const VERSION = '0.1.0';
+/** The second one is ignored by `.gitignore`, the others by rules of a user. */
+const IGNORED = ['migrations/committed/run.log', 'schema/old.tgz', 'schema/prod.env', 'src/local.ts'];
 
 let checkout: Checkout;
 beforeEach(async () => {
@@ -90,6 +92,15 @@ describe('a release', () => {
         write('migrations/committed/new.sql', '');
       },
       /not committed.*\n\?\? migrations\/committed\/new\.sql\n/,
+    ],
+    [
+      'the tarball would have files that git ignores',
+      async () => {
+        write('.git/my-rules', '*.env\n*.log\nlocal.ts\n');
+        await git('config', 'core.excludesFile', join(checkout.folder, '.git', 'my-rules'));
+        for (const file of IGNORED) write(file, '');
+      },
+      new RegExp(`which git ignores.*\\n${IGNORED.join('\\n')}\\nNothing was changed`),
     ],
     [
       'another branch is checked out',
