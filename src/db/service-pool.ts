@@ -3,10 +3,13 @@ import { FilestoreError } from '../errors.ts';
 import { connectionError } from '../session/connection-error.ts';
 import type { Database } from '../settings/database.ts';
 import { paragraph } from '../text.ts';
+import { nameLoss } from './lost-connections.ts';
 
 type Connected = Parameters<Pool['connect']>[0];
+type Callback = (error: unknown, result?: unknown) => void;
+type Run = (statement: unknown, values?: unknown, callback?: Callback) => Promise<unknown>;
 
-/** A pool whose errors name the database and the remedy when there is no connection. */
+/** A pool whose errors name the database and the remedy when there is no connection, or it is lost. */
 export class ServicePool extends pg.Pool {
   // Not shown by a log of the pool: it has the password.
   readonly #database: Database;
@@ -25,6 +28,7 @@ export class ServicePool extends pg.Pool {
     this.on('remove', () => {
       this.#opened -= 1;
     });
+    this.#nameLosses();
   }
 
   override connect(): Promise<PoolClient>;
@@ -46,6 +50,18 @@ export class ServicePool extends pg.Pool {
     if (callback === undefined) return super.end();
     super.end(callback);
     return undefined;
+  }
+
+  /** When a connection is lost, pg's query of a pool fails with its error, before the statement does. */
+  #nameLosses(): void {
+    const run = super.query.bind(this) as Run;
+    const query: Run = (statement, values, callback) => {
+      const name = (error: unknown) => nameLoss(this.#database, error);
+      if (typeof values === 'function') return query(statement, undefined, values as Callback);
+      if (callback === undefined) return run(statement, values).catch((error) => Promise.reject(name(error)));
+      return run(statement, values, (error, result) => callback(error && name(error), result));
+    };
+    this.query = query as Pool['query'];
   }
 
   #connect(callback: Connected): void {

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { type AddressInfo, createServer } from 'node:net';
 import type { PoolClient } from 'pg';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { closePool, getClient, getPool, withTransaction } from '../../src/index.ts';
+import { closePool, getClient, getPool, withConnection, withTransaction } from '../../src/index.ts';
 import { asAdmin, databaseForFile } from '../support/databases/test-database.ts';
 import { until } from '../support/until.ts';
 
@@ -64,6 +64,30 @@ test.each<[string, string, (client: PoolClient) => Promise<unknown>]>([
 test('a session that is ended during a statement has the error of the server', async () => {
   const work = withTransaction((client) => client.query('select pg_terminate_backend(pg_backend_pid())'));
   await expect(work).rejects.toMatchObject({ code: '57P01' });
+});
+
+test.each<[string, () => Promise<unknown>]>([
+  ["the pool's query", () => getPool().query('select pg_sleep(60)')],
+  [
+    "the pool's query with a callback",
+    () =>
+      new Promise((resolve, reject) => {
+        const done = (error: Error | undefined) => (error ? reject(error) : resolve(undefined));
+        getPool().query('select pg_sleep(60)', done);
+      }),
+  ],
+  ['withConnection', () => withConnection((client) => client.query('select pg_sleep(60)'))],
+])('a connection that closes during a statement of %s is CONNECTION_LOST', async (_, run) => {
+  const opened = new Promise<PoolClient>((resolve) => getPool().once('connect', resolve));
+  const failure = expect(run()).rejects.toMatchObject({
+    code: 'CONNECTION_LOST',
+    message: expect.stringMatching(/^The connection to database ".*" on .* was lost: .*Repeat/),
+  });
+  const client = await opened;
+  await until(() => !(client as { readonly readyForQuery?: boolean }).readyForQuery);
+  client.connection.stream.destroy();
+  await failure;
+  expect(await withTransaction(async () => 'next')).toBe('next');
 });
 
 test('a pool whose connections are all in use says so, also to its own query, and how to change it', async () => {
