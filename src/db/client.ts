@@ -59,9 +59,9 @@ export async function withConnection<T>(work: (client: PoolClient) => Promise<T>
 }
 
 /**
- * Runs `work` with a client that refuses statements afterwards. A branch of the callback that still runs
- * would write into the transaction of the next user of the connection, and so would what the callback sets
- * on the client. It is returned once, also if the callback does so.
+ * Runs `work` with a client that refuses statements afterwards, and no longer ends its connection. A branch
+ * of the callback that still runs would disturb the next user of the connection, and so would what the
+ * callback sets on the client. It is returned once, also if the callback does so.
  */
 export async function lend<T>(client: PoolClient, work: (client: PoolClient) => Promise<T>): Promise<T> {
   let isOver = false;
@@ -71,8 +71,9 @@ export async function lend<T>(client: PoolClient, work: (client: PoolClient) => 
     query: (...args: readonly unknown[]) =>
       isOver ? refuseStatement(args) : Reflect.apply(client.query, client, args),
     release: (destroy?: Error | boolean) => {
-      if (destroy) void client.end();
+      if (destroy && !isOver) void client.end();
     },
+    end: (done?: () => void) => (isOver ? Promise.resolve(done?.()) : client.end(done as () => void)),
   };
   const lent = new Proxy(own, {
     get(_, key) {

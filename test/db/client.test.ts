@@ -183,6 +183,21 @@ describe('withConnection', () => {
     expect(() => client.query({ submit: () => undefined } as never)).toThrow('was not run');
   });
 
+  test.each<[string, (client: PoolClient) => unknown]>([
+    ['release(true)', (client) => client.release(true)],
+    ['end()', (client) => client.end()],
+    ['end(callback)', (client) => new Promise<void>((resolve) => client.end(() => resolve()))],
+  ])('does not end the connection of its next user by %s after its callback has ended', async (_, end) => {
+    vi.stubEnv('FILESTORE_PGPOOL_MAX', '1');
+    const kept = await withConnection(async (lent) => lent);
+    const next = withConnection(async (client) => {
+      await client.query('select 1');
+      await end(kept);
+      return client.query('select 2 as two');
+    });
+    expect(await next).toMatchObject({ rows: [{ two: 2 }] });
+  });
+
   test('keeps what its callback sets on the client from the next user, and returns the connection once', async () => {
     vi.stubEnv('FILESTORE_PGPOOL_MAX', '1');
     for (const useClient of [withConnection, withTransaction]) {
