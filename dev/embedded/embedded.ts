@@ -2,6 +2,7 @@ import { join, relative } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { codeOf } from '../../src/cause-codes.ts';
+import { FilestoreError } from '../../src/errors.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { withClient } from '../with-client.ts';
 import { reachableFolder } from './account.ts';
@@ -19,6 +20,8 @@ import {
 /** Not 5432, since another Postgres on this machine may use that. */
 const PREFERRED_PORT = 54_329;
 const ANY_PORT = 0;
+/** What Postgres reports for a library that is not there. */
+const UNDEFINED_FILE = '58P01';
 const DATABASE = 'filestore';
 const SHADOW_DATABASE = 'filestore_shadow';
 /**
@@ -124,14 +127,31 @@ async function joinRunning(folder: string, awaited: boolean): Promise<Embedded |
     await guest.connect();
     // A copied folder names the server of another one.
     if (!(await servesFolder(guest, folder))) throw new Error('the server works on other data');
+    await refuseMovedPrograms(guest);
     await createDatabase(urls.rootUrl, DATABASE);
     // Refused if the process that runs the server is about to stop it.
     if (awaited && !(await becomeGuest(guest))) throw new Error('the server is about to stop');
-  } catch {
+  } catch (error) {
     await guest.end().catch(() => undefined);
+    if (error instanceof FilestoreError) throw error;
     return undefined;
   }
   return { ...urls, startedHere: false, ended, close: () => guest.end() };
+}
+
+/**
+ * Refuses a server that no longer finds its libraries, because its checkout was moved, or `npm ci` replaced them.
+ * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED`
+ */
+async function refuseMovedPrograms(server: pg.Client): Promise<void> {
+  await server.query("load 'plpgsql'").catch((cause) => {
+    if (codeOf(cause) !== UNDEFINED_FILE) throw cause;
+    throw new FilestoreError(
+      'EMBEDDED_POSTGRES_FAILED',
+      'The programs of the embedded Postgres were moved or removed while it runs. Nothing was changed. Stop the command that runs it, such as "npm run db:start", and start it again.',
+      { cause },
+    );
+  });
 }
 
 function urlsOf(folder: string, port: number, password: string) {

@@ -48,10 +48,9 @@ export function serverIsAlive(folder: string): boolean {
  * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED`
  */
 export function refuseCopiedData(folder: string): void {
-  const data = dataFolder(folder);
-  const [pid, origin] = readPidFile(folder);
-  if (origin === undefined || isSameFolder(origin, data)) return;
-  if (!existsSync(origin) && !isTaken(Number(pid), data)) return;
+  const origin = readPidFile(folder)[1];
+  if (origin === undefined || isSameFolder(origin, dataFolder(folder))) return;
+  if (!existsSync(origin) && !serverWorksElsewhere(folder)) return;
   throw new FilestoreError(
     'EMBEDDED_POSTGRES_FAILED',
     paragraph(
@@ -68,6 +67,16 @@ export function refuseCopiedData(folder: string): void {
  */
 export function removeStalePidFile(folder: string): void {
   if (isTaken(Number(readPidFile(folder)[0]), dataFolder(folder))) rmSync(pidFile(folder), { force: true });
+}
+
+/** Whether the server that wrote the folder's file works in other data, which then has the same file. */
+function serverWorksElsewhere(folder: string): boolean {
+  // Process, path of the data, and time of the start. The last line changes.
+  const startOf = (lines: readonly string[]) => lines.slice(0, 3).join('\n');
+  const lines = readPidFile(folder);
+  const pid = Number(lines[0]);
+  const theirs = readLines(`/proc/${pid}/cwd/postmaster.pid`);
+  return isTaken(pid, dataFolder(folder)) && startOf(theirs) === startOf(lines);
 }
 
 /** Whether the number that a server had is that of a process that does not work in its data. */
@@ -104,8 +113,13 @@ function isSameFolder(path: string, other: string): boolean {
 }
 
 function readPidFile(folder: string): readonly string[] {
+  return readLines(pidFile(folder));
+}
+
+/** Empty if the file is missing or closed to this process. */
+function readLines(file: string): readonly string[] {
   try {
-    return readFileSync(pidFile(folder), 'utf8').split('\n');
+    return readFileSync(file, 'utf8').split('\n');
   } catch {
     return [];
   }

