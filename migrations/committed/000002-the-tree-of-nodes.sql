@@ -1,5 +1,5 @@
 --! Previous: sha1:c55264ab38af369cbc9677a7e423bcb8e14e53a6
---! Hash: sha1:1bd01bcbf8beea1983372e3a51cb67b2d0d27132
+--! Hash: sha1:476edacf908b7e15ef10dfc22c9d3be4bd6c4cf4
 --! Message: The tree of nodes
 
 -- The two enumerations are domains: the server keeps their checks for the session, and the generated row types list
@@ -880,6 +880,10 @@ begin
   perform filestore.lock_tree(mount_id, true);
   delete from filestore.backend_mounts m
   where m.id = mount_id;
+  if not found then
+    -- Another call deleted it during the wait for the lock.
+    perform filestore.delete_mount(delete_mount.mount_key);
+  end if;
 end
 $$;
 

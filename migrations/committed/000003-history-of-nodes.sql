@@ -1,5 +1,5 @@
---! Previous: sha1:1bd01bcbf8beea1983372e3a51cb67b2d0d27132
---! Hash: sha1:dccca6b97efdb437428b72c059c2e488110bc392
+--! Previous: sha1:476edacf908b7e15ef10dfc22c9d3be4bd6c4cf4
+--! Hash: sha1:3c719661af34de323f9a6672e09c6e54e0498571
 --! Message: History of nodes
 
 -- Three extra columns, and then those of nodes in the same order. A new column is added at the end of both tables.

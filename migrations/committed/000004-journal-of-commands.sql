@@ -1,5 +1,5 @@
---! Previous: sha1:dccca6b97efdb437428b72c059c2e488110bc392
---! Hash: sha1:78a9f20f29e5ca6011eeb831ea7a4da56c6dc921
+--! Previous: sha1:3c719661af34de323f9a6672e09c6e54e0498571
+--! Hash: sha1:1c78cc3e7090cbd116d942b137793c8262840fb0
 --! Message: Journal of commands
 
 do $$
@@ -678,10 +678,22 @@ rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  elsewhere bigint[] := filestore.moving_mounts(false);
+  elsewhere bigint[];
   mount_ids bigint[];
 begin
   perform filestore.check_retention(older_than, batch);
+  -- A mount at its cut-over would refuse the call: a later call takes its commands. The lock keeps a cut-over from
+  -- beginning after this.
+  elsewhere := array(
+    select m.id
+    from (
+      select unnest(filestore.moving_mounts(true))
+      except
+      select unnest(filestore.moving_mounts(false))
+    ) m (id)
+    where not pg_try_advisory_xact_lock_shared(hashtextextended('filestore.move', m.id))
+  );
+  elsewhere := elsewhere || filestore.moving_mounts(false);
   -- All transactions of the server share its table of locks, hence the limit.
   mount_ids := array(
     select o.backend_mount_id
@@ -690,7 +702,7 @@ begin
       from filestore.journal_entries r
       where r.status = 'running'
         and r.started_at < statement_timestamp() - older_than
-        -- The commands of a mount that another server holds end there.
+        -- Those of a mount that another server holds end there.
         and (r.backend_mount_id = any (elsewhere)) is not true
       order by r.started_at, r.id
       limit batch
@@ -700,18 +712,6 @@ begin
     order by min(o.started_at)
     limit 100
   );
-  -- A mount at its cut-over would refuse the call: the next call takes its commands. The lock keeps a cut-over from
-  -- beginning after this.
-  elsewhere := array(
-    select m.id
-    from (
-      select unnest(mount_ids)
-      intersect
-      select unnest(filestore.moving_mounts(true))
-    ) m (id)
-    where not pg_try_advisory_xact_lock_shared(hashtextextended('filestore.move', m.id))
-  );
-  elsewhere := elsewhere || filestore.moving_mounts(false);
 
   return query
   update filestore.journal_entries j
@@ -725,7 +725,6 @@ begin
     where o.status = 'running'
       and o.started_at < statement_timestamp() - older_than
       and (o.backend_mount_id is null or o.backend_mount_id = any (mount_ids))
-      and (o.backend_mount_id = any (elsewhere)) is not true
     order by o.started_at, o.id
     limit batch
     for update skip locked

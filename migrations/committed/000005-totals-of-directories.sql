@@ -1,5 +1,5 @@
---! Previous: sha1:78a9f20f29e5ca6011eeb831ea7a4da56c6dc921
---! Hash: sha1:b44291b98b272c48842873803cb87275a6df4e9e
+--! Previous: sha1:1c78cc3e7090cbd116d942b137793c8262840fb0
+--! Hash: sha1:e5db2f13c8fc53e3f0e97f681680d9a6be3e08ee
 --! Message: Totals of directories
 
 -- The state that readers return. In rollups itself, no row is pending.
@@ -14,8 +14,7 @@ $$;
 
 comment on domain filestore.totals_state is 'State of a directory''s totals: folded completely, with pending deltas added, or known to need a recount.';
 
--- No check that totals are not negative: deltas are folded in any order, so a total may be negative until the others
--- are folded. No index on the counters, since they change at every fold.
+-- A total may be negative until all deltas are folded: no check. The counters change at every fold: no index.
 create table if not exists filestore.rollups (
   node_id            bigint         not null,
   -- Numeric, so that a sum of sizes cannot overflow and stop a fold.

@@ -1,5 +1,5 @@
---! Previous: sha1:b44291b98b272c48842873803cb87275a6df4e9e
---! Hash: sha1:ceed6829a4517fc768810ec4399a4b894a7c859e
+--! Previous: sha1:e5db2f13c8fc53e3f0e97f681680d9a6be3e08ee
+--! Hash: sha1:cd646c7111b2c6405835dad99805ff01c09a6ae9
 --! Message: Sightings of nodes
 
 -- Sightings are separate from nodes, so that a pass over a tree updates narrow rows here, and not every node with all its

@@ -1,5 +1,5 @@
---! Previous: sha1:ceed6829a4517fc768810ec4399a4b894a7c859e
---! Hash: sha1:9ef16f372b314740a101105067f82b90b949075e
+--! Previous: sha1:cd646c7111b2c6405835dad99805ff01c09a6ae9
+--! Hash: sha1:6ecc5ad25da3a63196374a04032b994c296c820d
 --! Message: Lookups and lists
 
 --! Included functions/check_limit.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:9ef16f372b314740a101105067f82b90b949075e
---! Hash: sha1:e0120d548dcb44de00eacff6a66d2c6269a293f6
+--! Previous: sha1:6ecc5ad25da3a63196374a04032b994c296c820d
+--! Hash: sha1:b8eeda2cf4677160d8b6996c00b4aaedf6bbcc8a
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql

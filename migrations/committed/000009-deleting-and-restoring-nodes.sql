@@ -1,5 +1,5 @@
---! Previous: sha1:e0120d548dcb44de00eacff6a66d2c6269a293f6
---! Hash: sha1:9d9e1042c90378a3557297e3cc2fd0d61a1ca740
+--! Previous: sha1:b8eeda2cf4677160d8b6996c00b4aaedf6bbcc8a
+--! Hash: sha1:3b040ad415e56bbc8d64c7322d677b45c5c4e7b3
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

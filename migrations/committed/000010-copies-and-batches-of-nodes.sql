@@ -1,5 +1,5 @@
---! Previous: sha1:9d9e1042c90378a3557297e3cc2fd0d61a1ca740
---! Hash: sha1:0909ccf4b141fdddbe754f4bb3608d4a1779dc44
+--! Previous: sha1:3b040ad415e56bbc8d64c7322d677b45c5c4e7b3
+--! Hash: sha1:ada895a7707100980883f602e257f96c7aed0aa7
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:0909ccf4b141fdddbe754f4bb3608d4a1779dc44
---! Hash: sha1:d38c9b8bcc668bbcbc0f97b573d0e4464eab591d
+--! Previous: sha1:ada895a7707100980883f602e257f96c7aed0aa7
+--! Hash: sha1:c0df1d5328d17fdaf707570256521f87ee4e7a33
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

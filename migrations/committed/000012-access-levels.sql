@@ -1,5 +1,5 @@
---! Previous: sha1:d38c9b8bcc668bbcbc0f97b573d0e4464eab591d
---! Hash: sha1:2bed62896f54d7f6eff8acd2574512e9a611a118
+--! Previous: sha1:c0df1d5328d17fdaf707570256521f87ee4e7a33
+--! Hash: sha1:748f508ffd7b3382fc95e4e72884cf0439f0a4cb
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (
@@ -59,6 +59,7 @@ declare
     pending_totals,
     percent_encode,
     real_depths,
+    server_timeline,
     subscription_errors,
     tree_at
   }';
@@ -107,7 +108,6 @@ declare
     restore_node,
     restore_tree,
     revert_node,
-    server_timeline,
     start_command,
     upsert_file,
     writable_mount

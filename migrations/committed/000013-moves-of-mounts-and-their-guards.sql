@@ -1,5 +1,5 @@
---! Previous: sha1:2bed62896f54d7f6eff8acd2574512e9a611a118
---! Hash: sha1:a4a1410e82b3a996ac4891467fcefca5e2d51d3f
+--! Previous: sha1:748f508ffd7b3382fc95e4e72884cf0439f0a4cb
+--! Hash: sha1:cb94584ab05eb03953cc764832f2c46d19b9147b
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (
@@ -302,7 +302,20 @@ begin
     select b.id
     from filestore.backend_mounts b
     where b.held_by is not null
-      and (including_held or b.held_by <> own)
+      and (
+        including_held
+        or b.held_by <> own
+        -- A promoted standby may not know that the target has the mount.
+        or exists (
+          select
+          from filestore.moves s
+          where s.mount_id = b.id
+            and s.source_number = own
+            and s.written_by = own
+            and s.finished_at is null
+            and s.timeline <> filestore.server_timeline()
+        )
+      )
     union
     -- The row of a mount that arrives may not be here yet.
     select m.mount_id

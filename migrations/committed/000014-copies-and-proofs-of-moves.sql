@@ -1,5 +1,5 @@
---! Previous: sha1:a4a1410e82b3a996ac4891467fcefca5e2d51d3f
---! Hash: sha1:553346050bfb5c86986745dc1661913df74b3989
+--! Previous: sha1:cb94584ab05eb03953cc764832f2c46d19b9147b
+--! Hash: sha1:c4217456618ad056dbad26650b16cd9834ab44fb
 --! Message: Copies and proofs of moves
 
 --! Included functions/refuse_locked.sql
@@ -22,11 +22,11 @@ begin
   limit 1;
   lock_key := hashtextextended('filestore.move', move.mount_id);
   -- Writers that have locked a row of a move, and transactions that have locked one of the rows outside a savepoint.
-  select string_agg(distinct l.pid::text, ', ')
+  select string_agg(distinct coalesce(l.pid::text, 'a prepared transaction'), ', ')
   into lockers
   from pg_locks l
   where l.granted
-    and l.pid <> pg_backend_pid()
+    and l.pid is distinct from pg_backend_pid()
     and (
       l.relation = 'filestore.moves'::regclass
       and l.database = (select d.oid from pg_database d where d.datname = current_database())
@@ -34,7 +34,7 @@ begin
       and exists (
         select
         from pg_locks w
-        where w.pid = l.pid
+        where w.virtualtransaction = l.virtualtransaction
           and w.locktype = 'advisory'
           and w.classid = ((lock_key >> 32) & 4294967295)::oid
           and w.objid = (lock_key & 4294967295)::oid

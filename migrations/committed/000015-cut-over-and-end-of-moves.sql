@@ -1,5 +1,5 @@
---! Previous: sha1:553346050bfb5c86986745dc1661913df74b3989
---! Hash: sha1:c275c35d04146913d800653107dbebd7811dc94d
+--! Previous: sha1:c4217456618ad056dbad26650b16cd9834ab44fb
+--! Hash: sha1:8fa0bde3e267b9450f75d7dd87f60f078fd679b9
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -663,7 +663,9 @@ begin
   elsif move.source_number = move.written_by then
     select
       (case when s.active then pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end, s.confirmed_flush_lsn) end)::bigint,
-      case when s.wal_status = 'lost' then 'the log that the target needs is gone: take the move back'
+      -- A standby may have a copy of the slot.
+      case when pg_is_in_recovery() then null
+           when s.wal_status = 'lost' then 'the log that the target needs is gone: take the move back'
            when not s.active then 'the target does not read the log: see its server''s log' end
     into bytes_behind, problem
     from pg_replication_slots s
@@ -671,7 +673,7 @@ begin
       and s.database = current_database();
     if not exists (select from pg_publication p where p.pubname = publication) and move.step <> 'canceling' then
       problem := 'the publication was dropped: take the move back';
-    elsif move.timeline is distinct from filestore.server_timeline() then
+    elsif not pg_is_in_recovery() and move.timeline is distinct from filestore.server_timeline() then
       problem := 'this server was promoted after the move began, and takes no writes to the mount: take the move back';
     elsif move.step = 'closed' and move.closed_until < clock_timestamp() then
       problem := 'the time of the cut-over is over: the next writer opens the mount here';

@@ -22,6 +22,7 @@ afterEach(async () => {
 
 const on = <Row extends object>(server: 'source' | 'target', text: string) =>
   withClient(urls[server], async (client) => (await client.query<Row>(text)).rows);
+const PROBLEM = 'select problem from filestore.view_filestore_mount_moves';
 const WRITE = "select filestore.upsert_file('media', 'd1/late', 5)";
 const move = (...options: readonly string[]) => run(options);
 
@@ -86,10 +87,7 @@ test('a source that fails over to a standby that is behind takes no writes, sinc
   await on('target', WRITE);
   await failOver('source');
   await expect(on('source', WRITE)).rejects.toMatchObject({ constraint: 'backend_mounts_moving' });
-  const [view] = await on<{ problem: string }>(
-    'source',
-    'select problem from filestore.view_filestore_mount_moves',
-  );
+  const [view] = await on<{ problem: string }>('source', PROBLEM);
   expect(view?.problem).toContain('was promoted after the move began');
   const back = await move('--back');
   expect(back).toMatchObject({ exitCode: 1, stderr: expect.stringContaining('the target has received it') });
@@ -100,6 +98,9 @@ test('a source that fails over to a standby that is behind takes no writes, sinc
 test('a source that fails over during the copy takes writes again when the move is taken back', async () => {
   await run([], 'The target counts');
   standby = await startStandby(servers.source.server);
+  const onStandby = databaseUrl(standby.url, 'filestore');
+  const { rows } = await withClient(onStandby, (client) => client.query(PROBLEM));
+  expect(rows).toEqual([{ problem: null }]);
   await failOver('source');
   await expect(on('source', WRITE)).rejects.toMatchObject({ constraint: 'backend_mounts_moving' });
   const back = await move('--back');

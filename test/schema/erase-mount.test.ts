@@ -192,7 +192,10 @@ describe('erase_mount', () => {
     const deleting = await sendAndBlock(deleter, 'select filestore.delete_mount($1)', [key]);
     await holder.query('rollback');
     expect([erasing.waits, deleting.waits]).toEqual([true, true]);
-    expect([await erasing.outcome, await deleting.outcome]).toMatchObject([{ ok: true }, { ok: true }]);
+    expect([await erasing.outcome, await deleting.outcome]).toMatchObject([
+      { ok: true },
+      { ok: false, error: { constraint: 'backend_mounts_missing' } },
+    ]);
     expect(Object.values(await rowsOf(erased))).toEqual(Array(6).fill('0 '));
     expect(await problems()).toEqual([]);
   });

@@ -191,6 +191,20 @@ describe('deleting a mount', () => {
     await expect(remove()).resolves.toEqual([{ delete_mount: '' }]);
   });
 
+  test('that another call deletes in the meantime is refused', async () => {
+    await createMount(database());
+    const [one, other] = [await database().connect(), await database().connect()];
+    await one.query('begin');
+    await one.query(deleteAll);
+    const deleting = await sendAndBlock(other, deleteAll);
+    expect(deleting.waits).toBe(true);
+    await one.query('commit');
+    expect(await deleting.outcome).toMatchObject({
+      ok: false,
+      error: { code: 'FS404', constraint: 'backend_mounts_missing' },
+    });
+  });
+
   test('that does not exist is refused', async () => {
     await expect(database().query("select filestore.delete_mount('none')")).rejects.toMatchObject({
       code: 'FS404',

@@ -120,6 +120,20 @@ test('a server whose log has no whole rows is not prepared, and says so while a 
   await query('call filestore.cancel_move($1)', [key]);
 });
 
+test('a reader sees a move on its source at each step', async () => {
+  await query('call filestore.prepare_moves(true)');
+  await publish();
+  const role = await createRole();
+  await query("select filestore.grant_access($1, 'reader')", [role.name]);
+  const reader = await role.connect();
+  for (const step of ['copying', 'marking', 'proved', 'closed', 'released', 'canceling']) {
+    await query('update filestore.moves set step = $1', [step]);
+    const { rows } = await reader.query('select step, problem from filestore.view_filestore_mount_moves');
+    expect(rows).toEqual([{ step, problem: null }]);
+  }
+  await query('call filestore.cancel_move($1)', [key]);
+});
+
 test('a server that is prepared has the same schema, and whole rows in its log', async () => {
   await query('call filestore.prepare_moves(true)');
   expect(await verifySchema({ connection: connectionTo(database().url) })).toMatchObject({ state: 'same' });
