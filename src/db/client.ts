@@ -1,6 +1,6 @@
 import type { Pool, PoolClient } from 'pg';
 import { FilestoreError } from '../errors.ts';
-import { watchSilence } from '../session/silence.mjs';
+import { SilenceWatch } from '../session/silence.mjs';
 import { databaseOf, poolConfig } from '../settings/database.ts';
 import { missingUrlError, poolSettings, serviceConnection } from '../settings/settings.ts';
 import { paragraph } from '../text.ts';
@@ -126,6 +126,7 @@ function createPool(): Pool {
   const config = poolConfig(connection);
   const database = databaseOf(connection);
   const created = new ServicePool({ ...config, max, idleTimeoutMillis: idleTimeoutMs }, database);
+  const silence = new SilenceWatch(config);
   const statements = new OvertakenStatements();
   // Without listeners, a connection that the server closes would end the process: the pool listens to idle
   // ones only, and emits their errors.
@@ -133,7 +134,7 @@ function createPool(): Pool {
     // pg.defaults.binary would return values that the parsers of the pool do not get.
     Object.assign(client, { binary: false });
     const nameLoss = lossNamer(client, database);
-    watchSilence(client, config);
+    silence.watch(client);
     limitClosing(client);
     statements.watch(client, nameLoss);
   });

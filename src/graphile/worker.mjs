@@ -6,7 +6,7 @@ import { createRequire } from 'node:module';
 import { performance } from 'node:perf_hooks';
 import { parentPort, workerData } from 'node:worker_threads';
 import '../node-20.mjs';
-import { watchSilence } from '../session/silence.mjs';
+import { SilenceWatch } from '../session/silence.mjs';
 import { sendUntilLifted, settingStatement } from '../settings/setting-statement.mjs';
 import { causeAmong, serialize } from './first-error.mjs';
 
@@ -87,8 +87,9 @@ function replacePool() {
       /** @type {(client: LibraryClient, done: (error?: unknown) => void) => void} */
       const verify = (client, done) => void prepare(client, kind).then(() => done(), done);
       super({ ...config, verify });
+      const silence = new SilenceWatch(config, (message) => post({ type: 'warning', message }));
       this.on('connect', (/** @type {LibraryClient} */ client) => {
-        watchSilence(client, config, (message) => post({ type: 'warning', message }));
+        silence.watch(client);
         observe(client, kind);
       });
     }

@@ -4,7 +4,7 @@ import { copyOf, type Database } from '../settings/database.ts';
 import { sendUntilLifted } from '../settings/setting-statement.mjs';
 import { ROW_TYPES } from '../value-parsers.ts';
 import { connectionError, connectionLostError, isConnectionLoss, isTemporary } from './connection-error.ts';
-import { watchSilence } from './silence.mjs';
+import { SilenceWatch } from './silence.mjs';
 
 /** A server that does not answer for this long counts as lost. */
 const ANSWER_MS = 5_000;
@@ -128,7 +128,7 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
       throw error;
     })
     .finally(() => signal?.removeEventListener('abort', abandon));
-  watchSilence(client, database.config, onSilent);
+  new SilenceWatch(database.config, onSilent).watch(client);
   const ended = new AbortController();
   const onAbort = () => {
     delay(STOP_MS, undefined, { signal: ended.signal }).then(abandon, () => undefined);

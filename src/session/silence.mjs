@@ -2,7 +2,6 @@
 // then ends it after many minutes, or never. In plain JavaScript, because the thread of graphile-migrate
 // uses it too.
 import { performance } from 'node:perf_hooks';
-import { setTimeout as delay } from 'node:timers/promises';
 
 /**
  * @import { Socket } from 'node:net'
@@ -21,77 +20,126 @@ const LOST_AFTER_MS = 20_000;
 /**
  * @typedef {object} Watched
  * @property {Client & { processID?: number }} client
- * @property {ClientConfig} config
  * @property {Socket} stream
  * @property {number} openedAt
  * @property {string | undefined} server The start of its server, which identifies it, once it is known.
+ * @property {number} bytesRead At the last look.
+ * @property {number | undefined} lostSince From when on each look proves that it is lost.
  */
 
-/** @typedef {'at work' | 'lost' | 'unknown'} Sight What another connection sees. */
+/** @typedef {'at work' | 'lost' | 'unknown' | 'refused'} Sight What another connection sees. */
 
 /**
- * Ends a connection with ETIMEDOUT if other connections prove for a while that the server cannot be reached,
- * or does not work on its query. Its pending queries then fail.
- * @param {Client} client Connected.
- * @param {ClientConfig} config Its configuration, for other connections.
- * @param {(message: string) => void} [onSilent] Called once for each silence and reason.
+ * Ends connections to one database with ETIMEDOUT if other connections prove for a while that the server
+ * cannot be reached, or does not work on their queries. Their pending queries then fail. One look at a time
+ * asks for all, because many statements may wait for one lock when the server has few connections left.
  */
-export function watchSilence(client, config, onSilent = (message) => process.emitWarning(message)) {
-  const stream = /** @type {Socket} */ (client.connection.stream);
-  /** @type {Watched} */
-  const watched = { client, config, stream, openedAt: performance.now(), server: undefined };
-  let following = false;
-  const follow = async () => {
-    let [before, pauseMs] = [stream.bytesRead, LOOK_AFTER_MS];
-    let lostSince = /** @type {number | undefined} */ (undefined);
-    const told = new Set();
-    while (!isReady(client) && !stream.destroyed) {
-      const startedAt = performance.now();
-      const sight = await lookAt(watched);
-      if (stream.destroyed) return;
-      const works = sight === 'at work' || before !== stream.bytesRead;
-      before = stream.bytesRead;
-      if (works) told.clear();
-      if (works || sight === 'unknown') {
-        lostSince = undefined;
-        pauseMs = Math.min(pauseMs * 1.5, LONGEST_PAUSE_MS);
-      } else {
-        lostSince ??= startedAt;
-        pauseMs = LOOK_AFTER_MS / 2;
-      }
-      if (performance.now() - (lostSince ?? Number.POSITIVE_INFINITY) > LOST_AFTER_MS) {
-        stream.destroy(Object.assign(new Error('it does not answer'), { code: 'ETIMEDOUT' }));
+export class SilenceWatch {
+  #config;
+  #onSilent;
+  /** @type {Set<Watched>} */
+  #silent = new Set();
+  #isLooking = false;
+  #pauseMs = LOOK_AFTER_MS;
+  /** @type {NodeJS.Timeout | undefined} */
+  #timer;
+  /** @type {Set<Sight>} */
+  #told = new Set();
+
+  /**
+   * @param {ClientConfig} config The configuration of its connections, for those that look.
+   * @param {(message: string) => void} [onSilent] Called once for each silence and reason.
+   */
+  constructor(config, onSilent = (message) => process.emitWarning(message)) {
+    this.#config = config;
+    this.#onSilent = onSilent;
+  }
+
+  /** @param {Client} client Connected. */
+  watch(client) {
+    const stream = /** @type {Socket} */ (client.connection.stream);
+    const openedAt = performance.now();
+    /** @type {Watched} */
+    const watched = { client, stream, openedAt, server: undefined, bytesRead: 0, lostSince: undefined };
+    // The timer starts again with each byte that is sent or received.
+    stream.setTimeout(LOOK_AFTER_MS);
+    stream.on('timeout', () => {
+      if (isReady(client)) {
+        learnServer(watched).catch(() => undefined);
         return;
       }
-      if (!works && !told.has(sight)) onSilent(silentMessage(config, sight));
-      if (!works) told.add(sight);
-      await delay(pauseMs, undefined, { ref: false });
-    }
-  };
-  // The timer starts again with each byte that is sent or received.
-  stream.setTimeout(LOOK_AFTER_MS);
-  stream.on('timeout', () => {
-    if (isReady(client)) {
-      learnServer(watched).catch(() => undefined);
-      return;
-    }
-    if (following) return;
-    following = true;
-    follow().finally(() => {
-      following = false;
+      if (!this.#silent.has(watched)) watched.bytesRead = stream.bytesRead;
+      this.#silent.add(watched);
+      this.#pauseMs = LOOK_AFTER_MS;
+      void this.#look();
     });
-  });
+  }
+
+  async #look() {
+    this.#forgetAnswered();
+    if (this.#isLooking || this.#silent.size === 0) return;
+    this.#isLooking = true;
+    clearTimeout(this.#timer);
+    const startedAt = performance.now();
+    const sights = await lookAt(this.#config, this.#silent);
+    this.#isLooking = false;
+    this.#forgetAnswered();
+    if (this.#silent.size === 0) return;
+    const seen = new Set([...this.#silent].map((watched) => judge(watched, sights.get(watched), startedAt)));
+    this.#warn(seen);
+    this.#pauseMs = seen.has('lost') ? LOOK_AFTER_MS / 2 : Math.min(this.#pauseMs * 1.5, LONGEST_PAUSE_MS);
+    // At once for a connection that became silent during the look.
+    this.#timer = setTimeout(() => this.#look(), seen.has(undefined) ? 0 : this.#pauseMs).unref();
+  }
+
+  #forgetAnswered() {
+    for (const watched of this.#silent) {
+      if (!isReady(watched.client) && !watched.stream.destroyed) continue;
+      this.#silent.delete(watched);
+      watched.lostSince = undefined;
+    }
+    if (this.#silent.size === 0) this.#told.clear();
+  }
+
+  /** @param {Set<Sight | undefined>} seen */
+  #warn(seen) {
+    const reasons = WARNINGS.filter(([sight]) => seen.has(sight));
+    if (reasons.length === 0) this.#told.clear();
+    for (const [sight, end] of reasons) {
+      const start = `The server does not answer on a connection to database "${this.#config.database}", and`;
+      if (!this.#told.has(sight)) this.#onSilent(`${start} ${end}`);
+      this.#told.add(sight);
+    }
+  }
 }
 
+/** @type {readonly (readonly [Sight, string])[]} */
+const WARNINGS = [
+  ['lost', `seems not to work for it. The connection is ended if that lasts for ${LOST_AFTER_MS / 1000} s.`],
+  ['unknown', 'another connection cannot see whether it works for it. The connection is kept.'],
+  [
+    'refused',
+    'has no connection left for one that would see whether it works (53300). The connection is kept.',
+  ],
+];
+
 /**
- * @param {ClientConfig} config
- * @param {Sight} sight
+ * Takes account of a look, and ends the connection if all looks have proved for a while that it is lost.
+ * @param {Watched} watched
+ * @param {Sight | undefined} sight
+ * @param {number} startedAt The start of the look.
  */
-function silentMessage({ database }, sight) {
-  const start = `The server does not answer on a connection to database "${database}", and`;
-  return sight === 'lost'
-    ? `${start} seems not to work for it. The connection is ended if that lasts for ${LOST_AFTER_MS / 1000} s.`
-    : `${start} another connection cannot see whether it works for it. The connection is kept.`;
+function judge(watched, sight, startedAt) {
+  const { stream } = watched;
+  // The server may have to wait until this side reads.
+  const works = stream.readableLength > 0 || watched.bytesRead !== stream.bytesRead;
+  watched.bytesRead = stream.bytesRead;
+  if (sight === undefined) return undefined;
+  watched.lostSince = sight === 'lost' && !works ? (watched.lostSince ?? startedAt) : undefined;
+  if (performance.now() - (watched.lostSince ?? Number.POSITIVE_INFINITY) > LOST_AFTER_MS) {
+    stream.destroy(Object.assign(new Error('it does not answer'), { code: 'ETIMEDOUT' }));
+  }
+  return works ? 'at work' : sight;
 }
 
 /**
@@ -120,17 +168,14 @@ async function learnServer(watched) {
 }
 
 /**
- * Looks on another connection whether the server works on the client's query. A pooler makes up the number
- * of a process, so only its silence counts.
- * @param {Watched} watched
- * @returns {Promise<Sight>}
+ * Looks on another connection whether the server works on the queries of all silent ones.
+ * @param {ClientConfig} config
+ * @param {ReadonlySet<Watched>} silent
+ * @returns {Promise<ReadonlyMap<Watched, Sight>>}
  */
-async function lookAt(watched) {
-  const { client, config, stream } = watched;
-  // The server may have to wait until this side reads.
-  if (stream.readableLength > 0) return 'at work';
+async function lookAt(config, silent) {
   const Other = /** @type {new (config: ClientConfig) => Client & { processID?: number }} */ (
-    client.constructor
+    [...silent][0]?.client.constructor
   );
   const other = new Other({ ...config, connectionTimeoutMillis: LOOK_MS });
   other.on('error', () => undefined);
@@ -141,19 +186,18 @@ async function lookAt(watched) {
   socket().on('connectionAttempt', (address) => addresses.add(address));
   try {
     await other.connect();
-    const { rows } = await other.query({ text: LOOK, values: valuesOf(watched), types: AS_TEXT });
-    const { pid, server, state } = rows[0];
-    if (pid !== String(other.processID)) return 'at work';
-    // It has ended, if this is its server: several may be behind one address.
-    if (state === null) return server === watched.server ? 'lost' : 'unknown';
-    if (state === 'hidden') return 'unknown';
-    watched.server = server;
-    return state === 'idle' ? 'lost' : 'at work';
+    const asked = [...silent];
+    const { rows } = await other.query({ text: LOOK, values: valuesOf(asked), types: AS_TEXT });
+    return new Map(asked.map((watched, place) => [watched, sightOf(watched, rows[place], other.processID)]));
   } catch (error) {
-    // The name may have another address now, or none.
-    const isSamePlace = stream.remoteAddress === undefined || addresses.has(stream.remoteAddress);
     const isSilent = socket().bytesRead === 0 && isOfNetwork(error);
-    return isSamePlace && isSilent ? 'lost' : 'unknown';
+    // The name may have another address now, or none.
+    const isSamePlace = (/** @type {string | undefined} */ address) =>
+      address === undefined || addresses.has(address);
+    const answer = codeOf(error) === TOO_MANY_CONNECTIONS ? 'refused' : 'unknown';
+    return new Map(
+      [...silent].map((one) => [one, isSilent && isSamePlace(one.stream.remoteAddress) ? 'lost' : answer]),
+    );
   } finally {
     clearTimeout(timer);
     socket().destroy();
@@ -161,12 +205,35 @@ async function lookAt(watched) {
 }
 
 /**
+ * @param {Watched} watched
+ * @param {Record<'own' | 'server' | 'state', string | null>} row
+ * @param {number | undefined} announced The number of the process that looked. A pooler makes up the number of
+ * a process, so only its silence counts.
+ * @returns {Sight}
+ */
+function sightOf(watched, { own, server, state }, announced) {
+  if (own !== String(announced)) return 'at work';
+  // It has ended, if this is its server: several may be behind one address.
+  if (state === null) return server === watched.server ? 'lost' : 'unknown';
+  if (state === 'hidden') return 'unknown';
+  watched.server = server ?? undefined;
+  return state === 'idle' ? 'lost' : 'at work';
+}
+
+/**
  * Whether no server was reached. Timeouts have no code.
  * @param {unknown} error
  */
 function isOfNetwork(error) {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
-  return /^(|ECONN[A-Z]+|EHOSTUNREACH|ENETUNREACH|EPIPE|ETIMEDOUT)$/.test(code);
+  return /^(|ECONN[A-Z]+|EHOSTUNREACH|ENETUNREACH|EPIPE|ETIMEDOUT)$/.test(codeOf(error));
+}
+
+/** SQLSTATE of a server or role that has no connection left. */
+const TOO_MANY_CONNECTIONS = '53300';
+
+/** @param {unknown} error */
+function codeOf(error) {
+  return error instanceof Error && 'code' in error ? String(error.code) : '';
 }
 
 /** The program may have given other parsers to pg. */
@@ -176,31 +243,38 @@ const AS_TEXT = { getTypeParser: () => String };
 const AGES_DIFFER = 15;
 
 /**
- * The state of the session: null if the server has none of this number, `hidden` if it is that of another
+ * The states of the sessions: null if the server has none of this number, `hidden` if it is that of another
  * client or role. A session that waits for the client to read cannot be at work.
  */
 const LOOK = `
-select pg_catalog.pg_backend_pid() as pid, s.server, (
-  select case
+select
+  pg_catalog.pg_backend_pid() as own,
+  s.server,
+  case
+    when a.pid is null then null
     when a.state is null or (
-      s.server is distinct from $2::pg_catalog.text
+      s.server is distinct from q.server
       and pg_catalog.abs(
         extract(epoch from pg_catalog.clock_timestamp() operator(pg_catalog.-) a.backend_start)
-          operator(pg_catalog.-) $3::pg_catalog.numeric
+          operator(pg_catalog.-) q.age
       ) operator(pg_catalog.>) ${AGES_DIFFER}
     ) then 'hidden'
     when pg_catalog.starts_with(a.state, 'idle') or a.wait_event is not distinct from 'ClientWrite'
       then 'idle'
     else 'at work'
-  end
-  from pg_catalog.pg_stat_activity a
-  where a.pid operator(pg_catalog.=) $1::pg_catalog.int4
-) as state
-from (select ${SERVER} as server) s`;
+  end as state
+from (select ${SERVER} as server) s
+cross join rows from (
+  pg_catalog.unnest($1::pg_catalog.int4[]),
+  pg_catalog.unnest($2::pg_catalog.text[]),
+  pg_catalog.unnest($3::pg_catalog.numeric[])
+) with ordinality as q (pid, server, age, place)
+left join pg_catalog.pg_stat_activity a on a.pid operator(pg_catalog.=) q.pid
+order by q.place`;
 
-/** @param {Watched} watched */
-const valuesOf = ({ client, server, openedAt }) => [
-  client.processID ?? 0,
-  server,
-  (performance.now() - openedAt) / 1000,
+/** @param {readonly Watched[]} asked */
+const valuesOf = (asked) => [
+  asked.map(({ client }) => client.processID ?? 0),
+  asked.map(({ server }) => server),
+  asked.map(({ openedAt }) => (performance.now() - openedAt) / 1000),
 ];

@@ -4,7 +4,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { withClient } from '../../dev/with-client.ts';
 import { closePool, getClient } from '../../src/index.ts';
-import { watchSilence } from '../../src/session/silence.mjs';
+import { SilenceWatch } from '../../src/session/silence.mjs';
 import { canUse } from '../support/processes/programs.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 import { pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
@@ -28,13 +28,21 @@ afterAll(async () => {
 
 /** @param later What its address is for connections that are opened later. */
 async function openWatched(connectionString: string, later = connectionString) {
-  const client = new pg.Client({ connectionString });
-  client.on('error', () => undefined);
-  await client.connect();
-  closers.push(() => client.connection.stream.destroy());
+  const { clients, warnings } = await openAllWatched(1, connectionString, later);
+  return { client: clients[0] as pg.Client, warnings };
+}
+
+async function openAllWatched(count: number, connectionString: string, later = connectionString) {
   const warnings: string[] = [];
-  watchSilence(client, { connectionString: later }, (message) => warnings.push(message));
-  return { client, warnings };
+  const silence = new SilenceWatch({ connectionString: later }, (message) => warnings.push(message));
+  const clients = Array.from({ length: count }, () => new pg.Client({ connectionString }));
+  for (const client of clients) {
+    client.on('error', () => undefined);
+    await client.connect();
+    closers.push(() => client.connection.stream.destroy());
+    silence.watch(client);
+  }
+  return { clients, warnings };
 }
 
 /** One address for several servers, which may also pass nothing on for the connections that it has. */
@@ -118,6 +126,38 @@ describe.concurrent('a statement that takes long is not ended', () => {
   );
 });
 
+describe.concurrent('many statements that take long', () => {
+  const WAITING = 8;
+  /** Of a role that may have a number of connections. */
+  async function wait(limit: number) {
+    const url = new URL(servers[0].url);
+    url.username = `limit_${limit}`;
+    await withClient(servers[0].url, (admin) =>
+      admin.query(`create role ${url.username} login password '${url.password}' connection limit ${limit}`),
+    );
+    const { clients, warnings } = await openAllWatched(WAITING, url.href);
+    // Two looks.
+    await Promise.all(clients.map((client) => client.query('select pg_sleep(14)')));
+    return warnings;
+  }
+
+  test(
+    'are looked at on one other connection at a time',
+    async () => {
+      expect(await wait(WAITING + 1)).toEqual([]);
+    },
+    PATIENCE_MS,
+  );
+
+  test(
+    'cause one warning if their server has no connection left',
+    async () => {
+      expect(await wait(WAITING)).toEqual([expect.stringMatching(/has no connection left .* is kept\.$/)]);
+    },
+    PATIENCE_MS,
+  );
+});
+
 test.concurrent(
   'a session that ended after an idle time is lost, although its end never arrived',
   async () => {
@@ -139,12 +179,14 @@ test.concurrent(
 );
 
 test.concurrent(
-  'a connection that stops passing data on is ended before it is used again',
+  'a connection that stops passing data on while it is idle is ended, with the queries that wait for it',
   async () => {
     const balancer = await startBalancer(servers[0].url);
     const { client } = await openWatched(balancer.url);
     balancer.holdOldConnections();
-    await expect(once(client, 'end')).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    // It asks for its server.
+    await until(() => !(client as { readonly readyForQuery?: boolean }).readyForQuery);
+    await expect(client.query('select 1')).rejects.toMatchObject({ code: 'ETIMEDOUT' });
   },
   PATIENCE_MS,
 );
