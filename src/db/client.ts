@@ -35,7 +35,9 @@ export async function getClient(): Promise<PoolClient> {
 }
 
 /**
- * Runs `work` with a connection of the pool, and always returns the connection.
+ * Runs `work` with a connection of the pool, and always returns the connection. A statement, cursor or stream
+ * that `work` did not wait for has 5 s to end. Then the session is ended, the statement fails with
+ * `CONNECTION_LOST`, and the result of `work` is returned.
  * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` left a transaction open.
  */
 export async function withConnection<T>(work: (client: PoolClient) => Promise<T>): Promise<T> {

@@ -1,6 +1,6 @@
 import type { PoolClient } from 'pg';
 import { codeOf } from '../cause-codes.ts';
-import { ConnectionLostError } from '../errors.ts';
+import { ConnectionLostError, FilestoreError } from '../errors.ts';
 import { describeLoss, isConnectionLoss } from '../session/connection-error.ts';
 import type { Database } from '../settings/database.ts';
 import { paragraph } from '../text.ts';
@@ -8,6 +8,8 @@ import { paragraph } from '../text.ts';
 /** Turns an error for which pg has no code into `CONNECTION_LOST` if the connection was lost. */
 export function nameLoss({ where }: Database, error: unknown, reason = error): unknown {
   if (codeOf(error) !== undefined || !isConnectionLoss(error)) return error;
+  // This package ended the session, and says why.
+  if (reason instanceof FilestoreError) return reason;
   const remedy = 'Repeat the transaction. If it was at its commit, look first whether it was committed.';
   return new ConnectionLostError(paragraph(describeLoss(where, reason), remedy), [], { cause: reason });
 }

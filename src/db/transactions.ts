@@ -30,7 +30,7 @@ const IN_ABORTED_TRANSACTION = '25P02';
  * const node = await withTransaction((client) => moveNode(client, { nodeId, newName: 'b' }), { retries: 3 });
  * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` when `work` caught an error of the server and returned;
  * `cause` is that error. Also when it returned with an open cursor or stream, whose session is ended after
- * 5 s. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then, and for a statement
+ * 5 s in which it transfers nothing. `TRANSACTION_ENDED` when `work` ran `commit` or `rollback`, whatever it did then, and for a statement
  * that is sent after `work` has ended.
  * @throws {SettingsError} when `retries` is not a whole number from 0.
  */

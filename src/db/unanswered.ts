@@ -1,8 +1,9 @@
+import type { Socket } from 'node:net';
 import type { ClientBase, PoolClient, QueryResult } from 'pg';
-import { FilestoreError } from '../errors.ts';
+import { ConnectionLostError, FilestoreError } from '../errors.ts';
 import { paragraph, seconds } from '../text.ts';
 
-/** Milliseconds to wait for statements that a callback did not wait for. Then their connection is closed. */
+/** Milliseconds to wait for statements that a callback did not wait for. Then their session is ended. */
 const UNANSWERED_MS = 5_000;
 
 /** pg has no public properties for them. */
@@ -17,10 +18,13 @@ export function isAtWork(client: PoolClient): boolean {
   return active != null || (queue !== undefined && queue.length > 0);
 }
 
-/** Waits until the server has answered every statement, but not for long. */
+/** Waits until the server has answered every statement. After some time it ends the session. */
 export function untilAnswered(client: PoolClient): Promise<void> {
   return new Promise((resolve) => {
-    const limit = setTimeout(resolve, UNANSWERED_MS);
+    const limit = setTimeout(() => {
+      endSession(client, unansweredError());
+      resolve();
+    }, UNANSWERED_MS);
     client.once('drain', () => {
       clearTimeout(limit);
       resolve();
@@ -34,20 +38,15 @@ export function untilAnswered(client: PoolClient): Promise<void> {
  * @throws {FilestoreError} `TRANSACTION_ROLLED_BACK` if that happened.
  */
 export async function sendAfter(name: string, client: ClientBase, text: string): Promise<QueryResult> {
-  let before = openCursor(client);
-  let hasEnded = false;
+  let [cursor, bytes] = [openCursor(client), transferred(client)];
   const timer = setInterval(() => {
-    const now = openCursor(client);
-    if (now !== undefined && now === before) {
-      hasEnded = true;
-      void (client as PoolClient).end();
-    }
-    before = now;
+    const before = [cursor, bytes];
+    [cursor, bytes] = [openCursor(client), transferred(client)];
+    const isIdle = cursor !== undefined && cursor === before[0] && bytes === before[1];
+    if (isIdle) endSession(client, openCursorError(name));
   }, UNANSWERED_MS);
   try {
     return await client.query(text);
-  } catch (cause) {
-    throw hasEnded ? openCursorError(name, cause) : cause;
   } finally {
     clearInterval(timer);
   }
@@ -60,10 +59,31 @@ function openCursor(client: ClientBase): object | undefined {
   return active == null || Query === undefined || active instanceof Query ? undefined : active;
 }
 
-function openCursorError(name: string, cause: unknown): FilestoreError {
+function transferred(client: ClientBase): number {
+  const { bytesRead, bytesWritten } = (client as PoolClient).connection.stream as Socket;
+  return bytesRead + bytesWritten;
+}
+
+/** At once. Its pending statements fail with the reason, and so do later ones. */
+function endSession(client: ClientBase, reason: FilestoreError): void {
+  // Without a listener, which only the clients of the pool are sure to have, it would end the process.
+  client.on('error', () => undefined);
+  (client as PoolClient).connection.stream.destroy(reason);
+}
+
+function openCursorError(name: string): FilestoreError {
   const message = paragraph(
-    `The callback of ${name} left a cursor or stream open for ${seconds(UNANSWERED_MS)}. Its session was ended,`,
-    'and the transaction rolled back. Read each to its end, or close it, before the callback ends.',
+    `The callback of ${name} left a cursor or stream open that transferred nothing for ${seconds(UNANSWERED_MS)}.`,
+    'Its session was ended, and the transaction rolled back.',
+    'Read each to its end, or close it, before the callback ends.',
   );
-  return new FilestoreError('TRANSACTION_ROLLED_BACK', message, { cause });
+  return new FilestoreError('TRANSACTION_ROLLED_BACK', message);
+}
+
+function unansweredError(): FilestoreError {
+  const message = paragraph(
+    'The callback of withConnection ended before a statement, cursor or stream of it. Its session was ended',
+    `after ${seconds(UNANSWERED_MS)}; a statement may still take effect. Wait for each in the callback.`,
+  );
+  return new ConnectionLostError(message, []);
 }

@@ -32,6 +32,23 @@ test('withConnection returns although a cursor is left open, and closes its conn
   expect(await getPool().query('select 1 as one')).toMatchObject({ rows: [{ one: 1 }] });
 });
 
+test('withConnection ends a statement that takes long and was not waited for, which says so', async () => {
+  const statements: Promise<unknown>[] = [];
+  const work = withConnection(async (client) => {
+    const statement = client.query('select pg_sleep(8)');
+    statements.push(statement);
+    statement.catch(() => undefined);
+    return 'result';
+  });
+  expect(await work).toBe('result');
+  await expect(statements[0]).rejects.toMatchObject({
+    code: 'CONNECTION_LOST',
+    message: expect.stringMatching(
+      /^The callback of withConnection ended before .* after 5 s; .* Wait for each/,
+    ),
+  });
+});
+
 describe('a transaction whose callback leaves a cursor open is rolled back, and its session ended', () => {
   const failure = new Error('changed my mind');
   const leftOpen = (name: string) => ({
@@ -54,6 +71,11 @@ describe('a transaction whose callback leaves a cursor open is rolled back, and 
       leftOpen('withSavepoint'),
       (client) => withSavepoint(client, async () => openCursor(client)),
     ],
+    [
+      'when it catches the error of a savepoint that did so',
+      leftOpen('withSavepoint'),
+      (client) => withSavepoint(client, async () => openCursor(client)).catch(() => 'caught'),
+    ],
   ])('%s', async (_, expected, callback) => {
     const work = withTransaction(async (client) => {
       await createMount(client);
@@ -63,6 +85,22 @@ describe('a transaction whose callback leaves a cursor open is rolled back, and 
     if (expected === failure) expect(error).toBe(failure);
     else expect(error).toMatchObject(expected as object);
     expect(await mountCount()).toBe(0);
+  });
+
+  test('but a stream that transfers data is waited for', async () => {
+    const text = `do $$ begin for i in 1 .. 8 loop raise notice 'read'; perform pg_sleep(1); end loop; end $$`;
+    await withTransaction(async (client) => {
+      await createMount(client);
+      await withSavepoint(client, async () => {
+        client.query({
+          submit: (connection: { query(sent: string): void }) => connection.query(text),
+          handleCommandComplete: () => undefined,
+          handleReadyForQuery: () => undefined,
+          handleError: () => undefined,
+        } as never);
+      });
+    });
+    expect(await mountCount()).toBe(1);
   });
 
   test('but a statement that takes longer is waited for', async () => {
