@@ -1,5 +1,5 @@
 --! Previous: sha1:6ecc5ad25da3a63196374a04032b994c296c820d
---! Hash: sha1:b8eeda2cf4677160d8b6996c00b4aaedf6bbcc8a
+--! Hash: sha1:798f87fc00ea7d927f6c390b86c0a65957b4468d
 --! Message: Creating and changing nodes
 
 --! Included functions/writable_mount.sql
@@ -10,13 +10,15 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  mount filestore.backend_mounts;
+  -- In a condition, the server would not call it for an empty table.
+  mount_id constant bigint := filestore.find_mount(writable_mount.mount_key);
+  mount    filestore.backend_mounts;
 begin
   -- Takes no lock: each lock would be a write to the mount's row, which all commands of the mount share.
   select *
   into mount
   from filestore.backend_mounts m
-  where m.id = filestore.find_mount(writable_mount.mount_key);
+  where m.id = mount_id;
 
   -- First, because a mount that has moved is erased here.
   if mount.held_by is not null and not filestore.holds_mount(mount.id) then

@@ -1,5 +1,5 @@
---! Previous: sha1:b8eeda2cf4677160d8b6996c00b4aaedf6bbcc8a
---! Hash: sha1:3b040ad415e56bbc8d64c7322d677b45c5c4e7b3
+--! Previous: sha1:798f87fc00ea7d927f6c390b86c0a65957b4468d
+--! Hash: sha1:13a3faed47b956090c2dd91e1162ffda260ebb86
 --! Message: Deleting and restoring nodes
 
 --! Included functions/freeze_tree.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:3b040ad415e56bbc8d64c7322d677b45c5c4e7b3
---! Hash: sha1:ada895a7707100980883f602e257f96c7aed0aa7
+--! Previous: sha1:13a3faed47b956090c2dd91e1162ffda260ebb86
+--! Hash: sha1:d0014673cebc4c43621b3f7ef6a4308df40380dd
 --! Message: Copies and batches of nodes
 
 --! Included functions/refuse_long_copy.sql

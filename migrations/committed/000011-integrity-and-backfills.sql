@@ -1,5 +1,5 @@
---! Previous: sha1:ada895a7707100980883f602e257f96c7aed0aa7
---! Hash: sha1:c0df1d5328d17fdaf707570256521f87ee4e7a33
+--! Previous: sha1:d0014673cebc4c43621b3f7ef6a4308df40380dd
+--! Hash: sha1:fbc742ea9498b8862f9bbd4976871d4c0ea4eb49
 --! Message: Integrity and backfills
 
 create table if not exists filestore.backfills (

@@ -1,5 +1,5 @@
---! Previous: sha1:c0df1d5328d17fdaf707570256521f87ee4e7a33
---! Hash: sha1:748f508ffd7b3382fc95e4e72884cf0439f0a4cb
+--! Previous: sha1:fbc742ea9498b8862f9bbd4976871d4c0ea4eb49
+--! Hash: sha1:6a62260d6fef7dd05386cafb9549695fa722712f
 --! Message: Access levels
 
 create table if not exists filestore.access_levels (

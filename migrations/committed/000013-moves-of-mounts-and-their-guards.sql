@@ -1,5 +1,5 @@
---! Previous: sha1:748f508ffd7b3382fc95e4e72884cf0439f0a4cb
---! Hash: sha1:cb94584ab05eb03953cc764832f2c46d19b9147b
+--! Previous: sha1:6a62260d6fef7dd05386cafb9549695fa722712f
+--! Hash: sha1:86a70920adbbcaed630e82a561468a956f79d955
 --! Message: Moves of mounts and their guards
 
 create table if not exists filestore.moves (

@@ -1,5 +1,5 @@
---! Previous: sha1:cb94584ab05eb03953cc764832f2c46d19b9147b
---! Hash: sha1:c4217456618ad056dbad26650b16cd9834ab44fb
+--! Previous: sha1:86a70920adbbcaed630e82a561468a956f79d955
+--! Hash: sha1:c08be20e8f070fdb52477d8e08096e6adf3ed17d
 --! Message: Copies and proofs of moves
 
 --! Included functions/refuse_locked.sql
@@ -264,9 +264,10 @@ declare
 begin
   perform set_config('lock_timeout', '10s', true);
   if exists (select from filestore.nodes n where n.backend_mount_id = mount.id)
-     or exists (select from filestore.snapshots s where s.backend_mount_id = mount.id)
-     or exists (select from filestore.journal_entries j where j.backend_mount_id = mount.id) then
+     or exists (select from filestore.snapshots s where s.backend_mount_id = mount.id) then
     reason := 'rows with its id are here already';
+  elsif exists (select from filestore.journal_entries j where j.backend_mount_id = mount.id) then
+    reason := format('filestore.journal_entries has commands of its id, %s: end and delete them', mount.id);
   else
     begin
       -- Every rule that the row must satisfy is tried, and the attempt is undone.
@@ -448,10 +449,11 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  own   integer := filestore.database_number();
-  mount filestore.backend_mounts;
-  move  filestore.moves;
-  job   filestore.backfills;
+  own      integer := filestore.database_number();
+  mount_id bigint;
+  mount    filestore.backend_mounts;
+  move     filestore.moves;
+  job      filestore.backfills;
 begin
   perform filestore.require_read_committed('filestore.start_move');
   perform filestore.require_move_guards();
@@ -473,11 +475,16 @@ begin
             constraint = 'database_number_check',
             hint       = 'Its ids ran out: copy the mounts to a database with a number that is not in use.';
   end if;
+  mount_id := filestore.find_mount(start_move.mount_key);
   select *
   into mount
   from filestore.backend_mounts m
-  where m.id = filestore.find_mount(start_move.mount_key)
+  where m.id = mount_id
   for update;
+  if not found then
+    -- It was deleted during the wait for its row.
+    return filestore.start_move(start_move.mount_key, target, existing);
+  end if;
   select *
   into move
   from filestore.moves m

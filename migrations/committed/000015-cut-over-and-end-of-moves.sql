@@ -1,5 +1,5 @@
---! Previous: sha1:c4217456618ad056dbad26650b16cd9834ab44fb
---! Hash: sha1:8fa0bde3e267b9450f75d7dd87f60f078fd679b9
+--! Previous: sha1:c08be20e8f070fdb52477d8e08096e6adf3ed17d
+--! Hash: sha1:33cfad741cb2a528f21684c04d14c30854657908
 --! Message: Cut-over and end of moves
 
 --! Included functions/lock_out_writers.sql
@@ -361,15 +361,20 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  mount filestore.backend_mounts;
-  move  filestore.moves;
+  mount_id constant bigint := filestore.find_mount(begin_erasing.mount_key);
+  mount    filestore.backend_mounts;
+  move     filestore.moves;
 begin
   perform filestore.check_limit('batch', batch);
   select *
   into mount
   from filestore.backend_mounts m
-  where m.id = filestore.find_mount(begin_erasing.mount_key)
+  where m.id = mount_id
   for update;
+  if not found then
+    -- It was deleted during the wait for its row.
+    return filestore.begin_erasing(begin_erasing.mount_key, batch);
+  end if;
   if mount.held_by is not null then
     select *
     into move

@@ -179,6 +179,25 @@ describe('erase_mount', () => {
     expect(await problems()).toEqual([]);
   });
 
+  test.each([
+    ['erase_mount', 'call filestore.erase_mount($1)'],
+    ['start_move', 'select filestore.start_move($1, 7)'],
+  ])('%s is refused when a mount is deleted while it waits', async (_, text) => {
+    await database().query('call filestore.prepare_moves(true)');
+    const key = await keyOf(database(), (await createMount(database())).id);
+    const [operator, owner] = [await database().connect(), await database().connect()];
+    await operator.query('begin');
+    await operator.query('select filestore.delete_mount($1)', [key]);
+    const waiting = await sendAndBlock(owner, text, [key]);
+    expect(waiting.waits).toBe(true);
+    await operator.query('commit');
+    expect(await waiting.outcome).toMatchObject({
+      ok: false,
+      error: { code: 'FS404', constraint: 'backend_mounts_missing' },
+    });
+    await database().query('call filestore.prepare_moves(false)');
+  });
+
   test('delete_mount waits for it, and does not deadlock with it', async () => {
     await deactivate();
     const [holder, eraser, deleter] = [

@@ -29,6 +29,19 @@ test('a mount that does not exist is refused', async () => {
   });
 });
 
+test('a mount that does not exist is refused also when there is none, by a plan that is used again', async () => {
+  const client = await database().connect();
+  await client.query('begin');
+  await client.query('set local plan_cache_mode = force_generic_plan');
+  await client.query("update filestore.backend_mounts set state = 'inactive'");
+  await client.query("select filestore.delete_mount('media')");
+  await client.query('set local enable_indexscan = off; set local enable_bitmapscan = off');
+  await expect(client.query("select filestore.writable_mount('media')")).rejects.toMatchObject({
+    constraint: 'backend_mounts_missing',
+  });
+  await client.query('rollback');
+});
+
 test('a read-only mount is refused', async () => {
   await service.query("update filestore.backend_mounts set state = 'active', access_mode = 'ro'");
   await expect(writable('media')).rejects.toMatchObject({
