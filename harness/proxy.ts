@@ -1,7 +1,13 @@
 import { createServer, type NetConnectOpts, type Server, Socket } from 'node:net';
 import { Transform } from 'node:stream';
 import { parseDatabaseUrl } from '../src/settings/database-url.ts';
-import { answersAreComplete, questionIsComplete, readMessageTypes, rewriteProcessId } from './wire.ts';
+import {
+  answersAreComplete,
+  questionIsComplete,
+  readMessageTypes,
+  rewriteProcessId,
+  splitReady,
+} from './wire.ts';
 
 /** A proxy for a server whose connections can be cut. It passes TLS on, but cannot read it. */
 export interface Proxy {
@@ -19,6 +25,8 @@ export interface Proxy {
   cutAt(text: string, moment: Moment): Promise<void>;
   /** Holds back the next message with the text. Resolves when it has arrived, with a function that lets it pass. */
   holdAt(text: string): Promise<() => void>;
+  /** Holds back the ReadyForQuery that ends the answer to the text. Resolves as `holdAt`, before the rest passes. */
+  holdReadyAt(text: string): Promise<() => void>;
   /** Stops passing data on, in old and new connections, without closing them. */
   pause(): void;
   /** Passes on everything that was held back. */
@@ -40,7 +48,7 @@ export interface ProxyOptions {
 
 interface Trap {
   readonly text: string;
-  readonly moment: Moment | 'hold';
+  readonly moment: Moment | 'hold' | 'ready';
   readonly sprung: () => void;
   /** Resolves when the held data may pass. */
   readonly released: Promise<void>;
@@ -105,14 +113,8 @@ export async function startProxy(serverUrl: string, options: ProxyOptions = {}):
     },
     cut,
     cutAt: (text, moment) => setTrap(switches, text, moment, Promise.resolve()),
-    async holdAt(text) {
-      let release = () => {};
-      const released = new Promise<void>((resolve) => {
-        release = resolve;
-      });
-      await setTrap(switches, text, 'hold', released);
-      return release;
-    },
+    holdAt: (text) => hold(switches, text, 'hold'),
+    holdReadyAt: (text) => hold(switches, text, 'ready'),
     pause() {
       if (paused) return;
       paused = true;
@@ -136,6 +138,15 @@ export async function startProxy(serverUrl: string, options: ProxyOptions = {}):
       return new Promise((resolve) => server.close(() => resolve()));
     },
   };
+}
+
+async function hold(switches: Switches, text: string, moment: 'hold' | 'ready'): Promise<() => void> {
+  let release = () => {};
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  await setTrap(switches, text, moment, released);
+  return release;
 }
 
 function setTrap(
@@ -192,8 +203,17 @@ function connect(client: Socket, target: NetConnectOpts, switches: Switches): Li
   });
   const readable = switches.options.rewriteProcessId ? rewriteProcessId() : (chunk: Buffer) => chunk;
   let lost: Buffer = Buffer.alloc(0);
-  const toClient = pipeStage(switches, (chunk) => {
+  const toClient = pipeStage(switches, (chunk, pass) => {
     if (lastTrap === undefined) return readable(chunk);
+    if (lastTrap.moment === 'ready') {
+      if (!answersAreComplete(chunk)) return chunk;
+      const { released, sprung } = lastTrap;
+      lastTrap = undefined;
+      sprung();
+      const [rest, ready] = splitReady(chunk);
+      pass(rest);
+      return released.then(() => ready);
+    }
     lost = Buffer.concat([lost, chunk]);
     if (answersAreComplete(lost)) spring(lastTrap);
     return undefined;
@@ -224,12 +244,12 @@ function takeTrap(switches: Switches, heard: string, lastPiece: number): Trap | 
 /** Passes data while the gate is open. The step may change, drop or delay it. */
 function pipeStage(
   switches: Switches,
-  step: (chunk: Buffer) => Buffer | undefined | Promise<Buffer>,
+  step: (chunk: Buffer, pass: (data: Buffer) => void) => Buffer | undefined | Promise<Buffer>,
 ): Transform {
   return new Transform({
     async transform(chunk: Buffer, _encoding, done) {
       await switches.gate;
-      done(null, await step(chunk));
+      done(null, await step(chunk, (data) => this.push(data)));
     },
   });
 }

@@ -49,6 +49,11 @@ export function answersAreComplete(answers: Buffer): boolean {
   );
 }
 
+/** Complete answers, without the ReadyForQuery at their end and that message. */
+export function splitReady(answers: Buffer): readonly [Buffer, Buffer] {
+  return [answers.subarray(0, -HEADER - 1), answers.subarray(-HEADER - 1)];
+}
+
 /**
  * Rewrites the process id in the BackendKeyData of a server's answers, given in pieces, and
  * returns the data to pass on. TLS cannot be rewritten.

@@ -44,8 +44,8 @@ export async function withConnection<T>(work: (client: PoolClient) => Promise<T>
   const client = await getClient();
   try {
     const result = await lend(client, work).finally(async () => {
-      // A statement that the callback did not wait for may begin a transaction.
-      if (isAtWork(client)) await untilAnswered(client);
+      // A statement that the callback did not wait for, or whose error it caught, may begin a transaction.
+      await untilAnswered(client);
     });
     if (client.getTransactionStatus() !== 'I') {
       const message = paragraph(

@@ -4,6 +4,7 @@ import { connectionError } from '../session/connection-error.ts';
 import type { Database } from '../settings/database.ts';
 import { paragraph } from '../text.ts';
 import { nameLoss } from './lost-connections.ts';
+import { hasStatements, isAtWork, untilAnswered } from './unanswered.ts';
 
 type Connected = Parameters<Pool['connect']>[0];
 type Callback = (error: unknown, result?: unknown) => void;
@@ -15,6 +16,8 @@ export class ServicePool extends pg.Pool {
   readonly #database: Database;
   /** Refuse the callers that have no connection yet. pg would let them wait until their time is over. */
   readonly #waiting = new Set<() => void>();
+  /** Returned clients the state of whose transaction has not arrived. */
+  readonly #returning = new Map<PoolClient, Promise<void>>();
 
   /** Open connections. pg also counts those that are being opened. */
   #opened = 0;
@@ -71,16 +74,41 @@ export class ServicePool extends pg.Pool {
     };
     this.#waiting.add(refuse);
     const settle: Connected = (cause, client, done) => {
-      if (this.#waiting.delete(refuse)) callback(cause && this.#nameError(cause), client, done);
+      if (client !== undefined) this.#returnWhenKnown(client);
+      if (this.#waiting.delete(refuse))
+        callback(cause && this.#nameError(cause), client, client?.release ?? done);
       // It was refused before.
       else client?.release();
     };
-    try {
-      super.connect(settle);
-    } catch (error) {
-      // pg checks some settings when it creates the client.
-      settle(error instanceof Error ? error : new Error(String(error)), undefined, () => undefined);
-    }
+    const begin = () => {
+      try {
+        super.connect(settle);
+      } catch (error) {
+        // pg checks some settings when it creates the client.
+        settle(error instanceof Error ? error : new Error(String(error)), undefined, () => undefined);
+      }
+    };
+    const returning = this.idleCount === 0 ? [...this.#returning.values()] : [];
+    // A new connection would take longer.
+    if (returning.length > 0) void Promise.race(returning).then(begin);
+    else begin();
+  }
+
+  /** After an error, the next user of the connection would be in a transaction of which pg does not know yet. */
+  #returnWhenKnown(client: PoolClient): void {
+    const release = client.release;
+    client.release = (destroy) => {
+      if (this.#returning.has(client)) {
+        throw new Error('Release called on client which has already been released to the pool.');
+      }
+      // The pool ends a client whose statements still run.
+      if (destroy || hasStatements(client) || !isAtWork(client)) return release(destroy);
+      const returned = untilAnswered(client).then(() => {
+        this.#returning.delete(client);
+        release();
+      });
+      this.#returning.set(client, returned);
+    };
   }
 
   #nameError(cause: Error): FilestoreError {

@@ -10,27 +10,45 @@ const UNANSWERED_MS = 5_000;
 interface Queue {
   readonly _activeQuery?: object | null;
   readonly _queryQueue?: readonly unknown[];
+  readonly readyForQuery?: boolean;
 }
 
-/** Whether the server has not answered every statement. */
+/**
+ * Whether the server has not answered every statement completely. A statement fails at the server's error. The
+ * state of the transaction arrives later, so that of the client is out of date until then.
+ */
 export function isAtWork(client: PoolClient): boolean {
+  return hasStatements(client) || (client as Queue).readyForQuery !== true;
+}
+
+/** Whether a statement, cursor or stream still waits for the server. */
+export function hasStatements(client: PoolClient): boolean {
   const { _activeQuery: active, _queryQueue: queue } = client as Queue;
   return active != null || (queue !== undefined && queue.length > 0);
 }
 
-/** Waits until the server has answered every statement. After some time it ends the session. */
-export function untilAnswered(client: PoolClient): Promise<void> {
-  return new Promise((resolve) => {
+/**
+ * Waits until the server has answered every statement, or the connection is gone. After some time it ends the
+ * session.
+ */
+export async function untilAnswered(client: PoolClient): Promise<void> {
+  if (!isAtWork(client) || client.connection.stream.destroyed) return;
+  await new Promise<void>((resolve) => {
+    const settle = () => {
+      clearTimeout(limit);
+      for (const event of ANSWERED) client.off(event, settle);
+      resolve();
+    };
     const limit = setTimeout(() => {
       endSession(client, unansweredError());
-      resolve();
+      settle();
     }, UNANSWERED_MS);
-    client.once('drain', () => {
-      clearTimeout(limit);
-      resolve();
-    });
+    for (const event of ANSWERED) client.on(event, settle);
   });
 }
+
+/** A connection that is gone emits the last two. */
+const ANSWERED = ['drain', 'error', 'end'] as const;
 
 /**
  * Runs a statement after a callback. It would never be sent if the callback left a cursor or stream open.
