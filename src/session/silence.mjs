@@ -10,8 +10,9 @@ import { performance } from 'node:perf_hooks';
 
 /** After so long without an answer, another connection looks whether the server works on the query. */
 const LOOK_AFTER_MS = 5_000;
-/** How long one look may take. */
+/** How long one look may take. It consists of parts, so that a time in which this process stops counts as one. */
 const LOOK_MS = 5_000;
+const LOOK_PARTS = 10;
 /** Looks become rarer while nothing proves that the connection is lost. */
 const LONGEST_PAUSE_MS = 60_000;
 /** A connection is lost if every look proves it for so long. */
@@ -24,7 +25,7 @@ const LOST_AFTER_MS = 20_000;
  * @property {number} openedAt
  * @property {string | undefined} server The start of its server, which identifies it, once it is known.
  * @property {number} bytesRead At the last look.
- * @property {number | undefined} lostSince From when on each look proves that it is lost.
+ * @property {number | undefined} lostSince The end of the first of the looks that all prove that it is lost.
  */
 
 /** @typedef {'at work' | 'lost' | 'unknown' | 'refused'} Sight What another connection sees. */
@@ -80,12 +81,11 @@ export class SilenceWatch {
     if (this.#isLooking || this.#silent.size === 0) return;
     this.#isLooking = true;
     clearTimeout(this.#timer);
-    const startedAt = performance.now();
     const sights = await lookAt(this.#config, this.#silent);
     this.#isLooking = false;
     this.#forgetAnswered();
     if (this.#silent.size === 0) return;
-    const seen = new Set([...this.#silent].map((watched) => judge(watched, sights.get(watched), startedAt)));
+    const seen = new Set([...this.#silent].map((watched) => judge(watched, sights.get(watched))));
     this.#warn(seen);
     this.#pauseMs = seen.has('lost') ? LOOK_AFTER_MS / 2 : Math.min(this.#pauseMs * 1.5, LONGEST_PAUSE_MS);
     // At once for a connection that became silent during the look.
@@ -127,15 +127,14 @@ const WARNINGS = [
  * Takes account of a look, and ends the connection if all looks have proved for a while that it is lost.
  * @param {Watched} watched
  * @param {Sight | undefined} sight
- * @param {number} startedAt The start of the look.
  */
-function judge(watched, sight, startedAt) {
+function judge(watched, sight) {
   const { stream } = watched;
   // The server may have to wait until this side reads.
   const works = stream.readableLength > 0 || watched.bytesRead !== stream.bytesRead;
   watched.bytesRead = stream.bytesRead;
   if (sight === undefined) return undefined;
-  watched.lostSince = sight === 'lost' && !works ? (watched.lostSince ?? startedAt) : undefined;
+  watched.lostSince = sight === 'lost' && !works ? (watched.lostSince ?? performance.now()) : undefined;
   if (performance.now() - (watched.lostSince ?? Number.POSITIVE_INFINITY) > LOST_AFTER_MS) {
     stream.destroy(Object.assign(new Error('it does not answer'), { code: 'ETIMEDOUT' }));
   }
@@ -177,20 +176,26 @@ async function lookAt(config, silent) {
   const Other = /** @type {new (config: ClientConfig) => Client & { processID?: number }} */ (
     [...silent][0]?.client.constructor
   );
-  const other = new Other({ ...config, connectionTimeoutMillis: LOOK_MS });
+  // pg's own limit would also end a look while this process stops.
+  const other = new Other({ ...config, connectionTimeoutMillis: 0 });
   other.on('error', () => undefined);
-  // TLS replaces it.
+  const first = /** @type {Socket} */ (other.connection.stream);
+  // TLS adds another socket, which does not count the bytes of the handshake.
   const socket = () => /** @type {Socket} */ (other.connection.stream);
-  const timer = setTimeout(() => socket().destroy(), LOOK_MS);
+  let partsLeft = LOOK_PARTS;
+  const timer = setInterval(() => {
+    partsLeft -= 1;
+    if (partsLeft === 0) socket().destroy();
+  }, LOOK_MS / LOOK_PARTS);
   const addresses = new Set();
-  socket().on('connectionAttempt', (address) => addresses.add(address));
+  first.on('connectionAttempt', (address) => addresses.add(address));
   try {
     await other.connect();
     const asked = [...silent];
     const { rows } = await other.query({ text: LOOK, values: valuesOf(asked), types: AS_TEXT });
     return new Map(asked.map((watched, place) => [watched, sightOf(watched, rows[place], other.processID)]));
   } catch (error) {
-    const isSilent = socket().bytesRead === 0 && isOfNetwork(error);
+    const isSilent = first.bytesRead === 0 && (partsLeft <= 0 || isUnreachable(error));
     // The name may have another address now, or none.
     const isSamePlace = (/** @type {string | undefined} */ address) =>
       address === undefined || addresses.has(address);
@@ -199,7 +204,7 @@ async function lookAt(config, silent) {
       [...silent].map((one) => [one, isSilent && isSamePlace(one.stream.remoteAddress) ? 'lost' : answer]),
     );
   } finally {
-    clearTimeout(timer);
+    clearInterval(timer);
     socket().destroy();
   }
 }
@@ -221,11 +226,12 @@ function sightOf(watched, { own, server, state }, announced) {
 }
 
 /**
- * Whether no server was reached. Timeouts have no code.
+ * Whether nothing answered. A refusal or reset is an answer, for example of a balancer that drains, and says
+ * nothing about older connections.
  * @param {unknown} error
  */
-function isOfNetwork(error) {
-  return /^(|ECONN[A-Z]+|EHOSTUNREACH|ENETUNREACH|EPIPE|ETIMEDOUT)$/.test(codeOf(error));
+function isUnreachable(error) {
+  return /^(EHOSTUNREACH|ENETUNREACH|ETIMEDOUT)$/.test(codeOf(error));
 }
 
 /** SQLSTATE of a server or role that has no connection left. */

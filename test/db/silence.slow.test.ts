@@ -1,11 +1,14 @@
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { createSecureContext, TLSSocket } from 'node:tls';
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { withClient } from '../../dev/with-client.ts';
 import { closePool, getClient } from '../../src/index.ts';
 import { SilenceWatch } from '../../src/session/silence.mjs';
 import { canUse } from '../support/processes/programs.ts';
+import { hasOpenssl, makeCertificates } from '../support/servers/certificates.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 import { pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
 import { until } from '../support/until.ts';
@@ -49,8 +52,11 @@ async function openAllWatched(count: number, connectionString: string, later = c
 async function startBalancer(first: string) {
   let target = new URL(first);
   let isDeaf = false;
+  let takeNext: ((client: Socket) => unknown) | undefined;
   const sockets = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true }, (client) => {
+    client.on('error', () => undefined);
+    if (takeNext?.(client)) return;
     const { hostname, port } = target;
     const back = connect({ port: Number(port), host: hostname, allowHalfOpen: true });
     for (const [from, to] of [
@@ -81,7 +87,33 @@ async function startBalancer(first: string) {
     holdOldConnections: () => {
       isDeaf = true;
     },
+    /** Passes no new connection on for which the function returns true. */
+    divert: (take: (client: Socket) => boolean) => {
+      takeNext = take;
+    },
+    /** Keeps its connections, and listens no longer. */
+    close: () => server.close(),
   };
+}
+
+type Balancer = Awaited<ReturnType<typeof startBalancer>>;
+
+/** Answers on TCP and in a TLS handshake, and then no more, as a proxy that waits for its server. */
+async function startTlsFront() {
+  const certificates = makeCertificates();
+  const { certificate, key } = certificates.client('front');
+  const context = createSecureContext({ cert: readFileSync(certificate), key: readFileSync(key) });
+  certificates.remove();
+  const server = createServer((client) => {
+    client.once('data', () => {
+      client.write('S');
+      new TLSSocket(client, { isServer: true, secureContext: context }).on('error', () => undefined).resume();
+    });
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closers.push(() => server.close());
+  return `postgres://app@127.0.0.1:${(server.address() as AddressInfo).port}/app?sslmode=no-verify`;
 }
 
 describe.concurrent('a statement that takes long is not ended', () => {
@@ -113,11 +145,40 @@ describe.concurrent('a statement that takes long is not ended', () => {
     PATIENCE_MS,
   );
 
-  test(
-    'by a new address of the same name, where nothing listens',
+  test.each<[string, (balancer: Balancer) => void]>([
+    ['refuses', (balancer) => balancer.close()],
+    ['resets', (balancer) => balancer.divert((client) => Boolean(client.resetAndDestroy()))],
+    ['closes', (balancer) => balancer.divert((client) => Boolean(client.resume().end()))],
+  ])(
+    'by a balancer that drains and %s new connections',
+    async (_, drain) => {
+      const balancer = await startBalancer(servers[0].url);
+      const { client, warnings } = await openWatched(balancer.url);
+      drain(balancer);
+      expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
+      expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
+    },
+    PATIENCE_MS,
+  );
+
+  test.skipIf(!canUse('openssl', hasOpenssl()))(
+    'by a TLS handshake at its address that nothing follows',
     async () => {
-      const later = servers[0].url.replace('127.0.0.1', '127.0.0.2');
-      expect(later).not.toBe(servers[0].url);
+      const { client, warnings } = await openWatched(servers[0].url, await startTlsFront());
+      expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
+      expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
+    },
+    PATIENCE_MS,
+  );
+
+  test(
+    'by a new address of the same name that does not answer',
+    async () => {
+      const silent = createServer().listen(0, '127.0.0.2');
+      await once(silent, 'listening');
+      closers.push(() => silent.close());
+      const { port } = silent.address() as AddressInfo;
+      const later = `postgres://app@127.0.0.2:${port}/app`;
       const { client, warnings } = await openWatched(servers[0].url, later);
       expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
       expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
@@ -190,6 +251,32 @@ test.concurrent(
   },
   PATIENCE_MS,
 );
+
+describe('a process that stops for longer than a look takes', () => {
+  /** Longer than the proof that a connection is lost. */
+  const stop = () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 21_000);
+
+  test.each([
+    ['an answer that arrived in the meantime', false, []],
+    ['looks again after one without an answer', true, [expect.stringMatching(/is ended if that lasts/)]],
+  ])(
+    'does not take a server for silent: %s',
+    async (_, isHeld, expected) => {
+      const balancer = await startBalancer(servers[0].url);
+      const { client, warnings } = await openWatched(balancer.url);
+      let looks = 0;
+      balancer.divert(() => {
+        looks += 1;
+        if (looks === 1) stop();
+        return looks === 1 && isHeld;
+      });
+      expect(await client.query('select pg_sleep(50)')).toMatchObject({ rowCount: 1 });
+      expect(looks).toBeGreaterThan(1);
+      expect(warnings).toEqual(expected);
+    },
+    PATIENCE_MS,
+  );
+});
 
 test('closePool closes a connection that passes nothing on, so that the process can end', async () => {
   const balancer = await startBalancer(servers[0].url);
