@@ -13,7 +13,7 @@ import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts
 import { pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
 import { until } from '../support/until.ts';
 
-// A lost connection is ended after about 25 s.
+// A lost connection is ended after about 33 s.
 const PATIENCE_MS = 90_000;
 const CANNOT_SEE = /cannot see whether .* The connection is kept\.$/;
 
