@@ -8,7 +8,7 @@ beforeEach(async () => {
 });
 afterEach(() => checkout.remove());
 
-test('a clone has the bytes that were committed, however git is told to write line ends', async () => {
+test('a clone has the bytes that were committed, whatever line ends git is set to write', async () => {
   const clone = join(checkout.folder, 'clone');
   await checkout.run(['git', '-c', 'core.autocrlf=true', 'clone', '--quiet', '.', clone]);
   const files = await checkout.run(['git', '-C', clone, 'ls-files', '--eol']);

@@ -95,17 +95,17 @@ describe('commit', () => {
   });
 
   test('keeps the only text of each fixture: uncommit restores those that are missing, and names the changed one', async () => {
-    const [outer, inner] = ['fixtures/views/work/my_work.sql', 'fixtures/functions/my_part.sql'];
-    const view = 'create or replace view filestore.my_work as\nselect 1 as mine;\n';
+    const [outer, inner] = ['fixtures/views/later/my_view.sql', 'fixtures/functions/my_part.sql'];
+    const view = 'create or replace view filestore.my_view as\nselect 1 as mine;\n';
     const folder = join(copy.folder, 'migrations');
-    mkdirSync(join(folder, 'fixtures', 'views', 'work'));
+    mkdirSync(join(folder, 'fixtures', 'views', 'later'));
     writeFileSync(join(folder, inner), "comment on schema filestore is 'mine';\n");
     writeFileSync(join(folder, outer), `${view}--!include functions/my_part.sql\n`);
-    editor.write(`${WITH_INCLUDE}--!include views/work/my_work.sql\n`);
+    editor.write(`${WITH_INCLUDE}--!include views/later/my_view.sql\n`);
     expect(await run('commit', '-m', 'My work')).toMatchObject({ exitCode: 0, stderr: '' });
     const committed = lastCommitted(copy.folder);
 
-    rmSync(join(folder, 'fixtures', 'views', 'work'), { recursive: true });
+    rmSync(join(folder, 'fixtures', 'views', 'later'), { recursive: true });
     rmSync(join(folder, inner));
     const uncommitted = await run('uncommit');
     expect(uncommitted).toMatchObject({ exitCode: 0, stderr: '' });

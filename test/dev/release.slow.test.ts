@@ -86,7 +86,7 @@ describe('a release', () => {
       /not committed.*\n\?\? migrations\/committed\/new\.sql\n/,
     ],
     [
-      'a file is new and git is told to show none',
+      'a file is new and git is set to show none',
       async () => {
         await git('config', 'status.showUntrackedFiles', 'no');
         write('migrations/committed/new.sql', '');
