@@ -19,6 +19,8 @@ export interface Reference {
   readonly mayDangle?: string;
 }
 
+const LEFT_BY_MOUNT = 'a mount takes its scans along, and filestore.expire_scans removes their entries';
+const NEVER_COMMITTED = 'the transaction that writes the row removes it again';
 const JOURNAL_STAYS = 'the journal outlives what it describes';
 
 /** Every column that holds ids of another table without a foreign key. Diagrams draw them as dotted lines. */
@@ -34,6 +36,28 @@ export const REFERENCES_WITHOUT_KEY: Readonly<Record<string, Readonly<Record<str
   nodes: { backend_mount_id: { to: 'backend_mounts' } },
   rollup_deltas: { backend_mount_id: { to: 'backend_mounts' }, directory_id: { to: 'nodes' } },
   rollups: { node_id: { to: 'nodes' } },
+  scan_changes: {
+    scan_id: { to: 'scans', mayDangle: LEFT_BY_MOUNT },
+    node_id: { to: 'nodes', mayDangle: 'others may delete and purge it before the change is applied' },
+  },
+  scan_directories: {
+    scan_id: { to: 'scans', mayDangle: NEVER_COMMITTED },
+    node_id: { to: 'nodes', mayDangle: NEVER_COMMITTED },
+    partner_id: { to: 'nodes', mayDangle: NEVER_COMMITTED },
+    blocker_id: { to: 'nodes', mayDangle: NEVER_COMMITTED },
+  },
+  scan_entries: { scan_id: { to: 'scans', mayDangle: LEFT_BY_MOUNT } },
+  scan_sightings: {
+    scan_id: { to: 'scans', mayDangle: LEFT_BY_MOUNT },
+    node_ids: {
+      to: 'nodes',
+      mayDangle: 'others may delete and purge them before the sightings are recorded',
+    },
+  },
+  scans: {
+    top_id: { to: 'nodes', mayDangle: 'the directory may be purged after the scan' },
+    journal_entry_ids: { to: 'journal_entries', mayDangle: 'the journal is pruned' },
+  },
   snapshots: {
     superseded_by_journal_id: { to: 'journal_entries', mayDangle: 'the journal is pruned' },
     id: { to: 'nodes' },
@@ -63,6 +87,8 @@ export const NEVER_NULL: Readonly<Record<string, readonly string[]>> = {
   directory_totals: ['size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
   list_totals: ['node_id', 'size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
   list_unseen: ['node_ids'],
+  scan_differences: ['number', 'action', 'kind', 'path'],
+  sync_nodes: ['path', 'outcome'],
 };
 
 /** Functions that return one value, which may be null. The catalog does not show this. */

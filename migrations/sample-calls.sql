@@ -117,6 +117,80 @@ delete from filestore.nodes where live;
 
 truncate filestore.nodes cascade;
 
+-- Scans. The first one creates; the second one finds a swap, a circle of a file and a directory, changes, and less than before.
+select filestore.upsert_file('sample-disk', 'scanned/a/same', size_bytes => 1, backend_identity => '1');
+
+select filestore.record_entries(b.id, '[{"path": "a", "kind": "directory", "backend_identity": "7"}, {"path": "a/same", "size_bytes": 1, "backend_identity": "1"},
+  {"path": "b/c", "size_bytes": 2, "backend_identity": "2"}, {"path": "d", "size_bytes": 3, "backend_identity": "3"},
+  {"path": "e/f", "size_bytes": 4, "backend_identity": "4"}, {"path": "x\u0001y"}]')
+from filestore.begin_scan('sample-disk', 'scanned') b;
+
+select filestore.scan_differences(max(s.id)) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id)) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id)) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id)) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id)) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id)) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id)) from filestore.scans s;
+
+select filestore.create_nodes(jsonb_agg(jsonb_build_object('parent_id', d.id, 'name', g::text)))
+from filestore.nodes d
+cross join generate_series(1, 200) g
+where d.path = 'scanned';
+
+select filestore.record_entries(b.id, '[{"path": "z", "kind": "directory", "backend_identity": "7"}, {"path": "z/same", "size_bytes": 2, "backend_identity": "1"},
+  {"path": "d", "size_bytes": 2, "backend_identity": "2"}, {"path": "b/c", "size_bytes": 3, "backend_identity": "3"},
+  {"path": "e", "size_bytes": 4, "backend_identity": "4"}]')
+from filestore.begin_scan('sample-disk', 'scanned') b;
+
+select filestore.record_entries(max(s.id), '[{"path": "e", "size_bytes": 4, "backend_identity": "4"}]') from filestore.scans s;
+
+select filestore.record_entries(max(s.id), '[{"path": "../e"}]') from filestore.scans s;
+
+select filestore.record_entries(max(s.id), '[{"path": "e", "size_bytes": -1}]') from filestore.scans s;
+
+select filestore.apply_scan(max(s.id)) from filestore.scans s;
+
+select filestore.upsert_file('sample-disk', 'scanned/b/c', size_bytes => 9);
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.apply_scan(max(s.id), 1) from filestore.scans s;
+
+select filestore.record_entries(max(s.id), '[]') from filestore.scans s;
+
+select filestore.cancel_scan(b.id) from filestore.begin_scan('sample-bucket') b;
+
+select filestore.expire_scans();
+
+select filestore.sync_nodes('sample-bucket', '[{"path": "synced/a", "size_bytes": 1}, {"path": "synced/b", "kind": "directory"}]');
+
 -- Journal.
 update filestore.journal_entries set status = 'running', command = 'other' where status = 'queued';
 

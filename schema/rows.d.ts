@@ -335,6 +335,8 @@ export interface NodeRow {
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
+  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes. */
+  backend_identity: string | null;
 }
 
 /** What a service may insert into nodes. An optional column has a default or is set by the database. */
@@ -352,6 +354,7 @@ export interface NodeInsert {
   link_target?: string | null;
   metadata?: JsonObject;
   last_modified_at?: Date | string | null;
+  backend_identity?: string | null;
 }
 
 /** What a service may set in nodes. */
@@ -367,6 +370,7 @@ export interface NodeUpdate {
   metadata?: JsonObject;
   last_modified_at?: Date | string | null;
   deleted_at?: Date | string | null;
+  backend_identity?: string | null;
 }
 
 /** A row of rollup_deltas. Pending changes of totals. A fold adds each of them to the rollups row of its directory and of every directory above it. */
@@ -405,6 +409,148 @@ export interface RollupRow {
   last_calculated_at: Date;
   /** When the totals last changed. */
   updated_at: Date;
+}
+
+/** A row of scan_changes. The planned changes of a scan that has not ended, in the order in which they are applied. Empty after a crash of the server. */
+export interface ScanChangeRow {
+  /** scans.id. */
+  scan_id: string;
+  /** Place in the order; not contiguous. */
+  number: string;
+  /** The node; null for one that will be created. */
+  node_id: string | null;
+  /** file or directory. */
+  kind: NodeKind;
+  /** create, move, change, missing, delete or skip. */
+  action: string;
+  /** Path after the scan. */
+  path: string;
+  /** Path before the scan; null for a node that will be created. */
+  from_path: string | null;
+}
+
+/** A row of scan_directories. While the changes of a scan are planned: the recorded directories that are new or elsewhere in the catalogue, and what is below them. */
+export interface ScanDirectoryRow {
+  /** scans.id. */
+  scan_id: string;
+  /** Number of segments in path. */
+  depth: number;
+  /** scan_entries.path. */
+  path: string;
+  /** The node that is this directory; null when it is a new one. */
+  node_id: string | null;
+  /** Path of this node before the scan. */
+  from_path: string | null;
+  /** The only node that has the identity of the entry, and is not at its path. */
+  partner_id: string | null;
+  /** Another node that has to leave the path first. */
+  blocker_id: string | null;
+  /** Whether others wrote to the node with this identity, so that the directory is left alone. */
+  is_held: boolean;
+  /** Whether this node is not the one that was at the path before. */
+  is_shifted: boolean;
+}
+
+/** A row of scan_entries. The objects of a backend, as a service recorded them for a scan that has not ended. Empty after a crash of the server. */
+export interface ScanEntryRow {
+  /** scans.id. */
+  scan_id: string;
+  /** Size of the content in bytes; 0 for a directory. */
+  size_bytes: string;
+  /** A moment before the service listed it. */
+  listed_at: Date;
+  /** When the backend says the content was last modified; null when unknown. */
+  last_modified_at: Date | null;
+  /** Number of segments in the path of a directory; null for a file. */
+  depth: number | null;
+  /** Whether it was not recorded, but is a directory of recorded entries. */
+  is_implied: boolean;
+  /** file or directory. */
+  kind: NodeKind;
+  /** Path below the root of the mount. Of a path that is too long for a node, the beginning and a digest. */
+  path: string;
+  /** As in nodes; null when unknown. */
+  backend_identity: string | null;
+  /** As in nodes; null when unknown. */
+  content_hash: string | null;
+  /** As in nodes; null when unknown. */
+  checksum: string | null;
+  /** As in nodes; null when unknown. */
+  storage_class: string | null;
+  /** As in nodes; null for everything but a symbolic link. */
+  link_target: string | null;
+  /** Why it cannot be a node: the reason of a refusal; null when it can. */
+  fault: string | null;
+}
+
+/** A row of scan_sightings. The nodes that a scan found, until their sightings are recorded: at most 10,000 in a row. */
+export interface ScanSightingRow {
+  /** scans.id. */
+  scan_id: string;
+  /** Place in the order; not contiguous. */
+  number: string;
+  /** When they were listed. */
+  moment: Date;
+  /** The nodes, in order of id. */
+  node_ids: string[];
+}
+
+/** A row of scans. Scans: passes over a mount, a subtree or a directory, of which a service records what the backend has, and which the catalogue then follows. Written only by the functions of scans. */
+export interface ScanRow {
+  /** Number of the scan. */
+  id: string;
+  /** The mount that is scanned. A scan is deleted with its mount. */
+  backend_mount_id: string;
+  /** The scanned directory. */
+  top_id: string;
+  /** Path of the scanned directory when the scan began. */
+  path: string;
+  /** Whether the scan covers everything below the directory, or only the nodes in it. */
+  is_recursive: boolean;
+  /** Whether files without an identity are also paired by content hash and size. */
+  pairs_content: boolean;
+  /** The user or service that asked for it. */
+  principal: string | null;
+  /** recording, applying, finished, canceled or expired. */
+  state: 'recording' | 'applying' | 'finished' | 'canceled' | 'expired';
+  /** When it began. What was written later is not touched, unless its entry was listed later. */
+  began_at: Date;
+  /** How long after its last call the scan expires, in milliseconds. */
+  expire_after_ms: string;
+  /** When it expires if no call follows. */
+  expires_at: Date;
+  /** When it finished, was canceled or expired; null before. */
+  ended_at: Date | null;
+  /** Journal entries of its commands: more than one if the first expired. */
+  journal_entry_ids: string[];
+  /** Number of the last planned change; null while there is no plan. */
+  planned: string | null;
+  /** Number of the last change that was applied. */
+  applied: string;
+  /** How often the changes were planned. */
+  plans: number;
+  /** Number of the last sightings that were recorded; null before all changes are applied. */
+  settled: string | null;
+  /** Recorded entries when the changes were planned, without implied directories. */
+  entries: string;
+  /** Entries that cannot be nodes because of their names. */
+  refused: string;
+  /** Nodes that it created. */
+  created: string;
+  /** Nodes that it moved; a directory counts once, whatever is below it. */
+  moved: string;
+  /** Nodes of which it changed the content. */
+  changed: string;
+  /** Missing nodes that it found again. */
+  found: string;
+  /** Nodes that it marked as missing. */
+  missing: string;
+  /** Nodes that it deleted, because something else has their path. */
+  deleted: string;
+  /** Entries and nodes that it did not touch, because others wrote to them after they were listed. */
+  skipped: string;
+  /** Nodes of which it recorded a sighting. */
+  seen: string;
 }
 
 /** A row of snapshots. Superseded versions of nodes, one row per node and version: the columns of nodes as they were from valid_from until valid_to. id is the id of the node. */
@@ -463,6 +609,8 @@ export interface SnapshotRow {
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
+  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes. */
+  backend_identity: string | null;
 }
 
 /** A row of view_filestore_active_nodes. Every live node, with its mount, its location and its last sightings. mount_key and path identify it. */
@@ -515,6 +663,8 @@ export interface ActiveNodeRow {
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
+  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes. */
+  backend_identity: string | null;
   /** Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes. */
   mount_key: string;
   /** local or s3. Never changes. */
@@ -655,6 +805,8 @@ export interface NodeVersionRow {
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
+  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes. */
+  backend_identity: string | null;
 }
 
 /** A row of "select * from filestore.access_rights(…)". The rights that a level needs, read from the catalog, so that new tables and columns are included. reader: reads everything. service: also writes mounts, nodes, sightings and the journal, through the guards. operator: a service that may also purge, prune, recount and delete mounts. */
@@ -664,6 +816,9 @@ export interface AccessRightsRow {
   column_name: string | null;
   privilege: string | null;
 }
+
+/** A row of "select * from filestore.apply_scan(…)". Makes the catalogue follow the entries of a scan, about max_nodes in a call, and returns the scan. Repeat it until its state is finished, each time in a separate transaction. It can be killed at any moment: the next call continues. The first call plans all changes; it refuses with FS409 when more than max_missing_share of the live nodes that the scan covers, and more than 100, were not found. FS404 when there is no such scan; FS409 also when it has ended, when another call works on it, when the server has lost its entries, when its directory was moved or deleted, and when its mount moves or is being erased. */
+export type ApplyScanRow = ScanRow;
 
 /** A row of "select * from filestore.audit_rollups(…)". The directories of a mount whose totals differ from the sums of its live nodes. There are none unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist. */
 export interface AuditRollupsRow {
@@ -685,10 +840,16 @@ export interface BeginCommandRow {
   entry: string | null;
 }
 
+/** A row of "select * from filestore.begin_scan(…)". Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (is_recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pairs_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. */
+export type BeginScanRow = ScanRow;
+
 /** A row of "select * from filestore.begin_work(…)". Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. A second transaction that begins work on it waits until this one ends. FS404 when there is no such entry, FS409 when it is not running. */
 export interface BeginWorkRow {
   begin_work: '';
 }
+
+/** A row of "select * from filestore.cancel_scan(…)". Ends a scan without applying the rest of it, and returns it. Changes that it has applied stay. Repeating the call changes nothing. FS404 when there is no such scan, FS409 when it finished or expired. */
+export type CancelScanRow = ScanRow;
 
 /** A row of "select * from filestore.canonical_checksum(…)". Converts a checksum to the form of nodes.checksum: algorithm:hex in lower case. It takes algorithm:hex in any case, bare hex, base64 or base64url. The algorithm is the prefix, the argument, or derived from the length. FS422 when the length does not fit the algorithm, when prefix and argument differ, or when the form is unknown. */
 export interface CanonicalChecksumRow {
@@ -726,7 +887,7 @@ export interface CheckSequencesRow {
   problem: string | null;
 }
 
-/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. */
+/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history, sightings and backend_identity are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. */
 export type CopyTreeRow = NodeRow;
 
 /** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is not a live directory, FS409 when the name is taken, FS422 when the name or the checksum is not valid. */
@@ -762,6 +923,11 @@ export type EnsureDirectoryRow = NodeRow;
 
 /** A row of "select * from filestore.expire_commands(…)". Marks at most batch commands as failed that started longer than older_than ago and have not ended, the oldest first and of at most 100 mounts, and returns them. Skips mounts that another server holds, or that are at their cut-over. A worker that tries to finish such a command later gets FS409. */
 export type ExpireCommandsRow = JournalEntryRow;
+
+/** A row of "select * from filestore.expire_scans(…)". Ends the scans that expired, removes those that ended longer than older_than ago, at most batch of each, and the entries of scans that were deleted with their mount. Returns how many scans. Changes that an expired scan has applied stay. */
+export interface ExpireScansRow {
+  expire_scans: number | null;
+}
 
 /** A row of "select * from filestore.find_by_checksum(…)". The live files with a checksum, given in any form that filestore.canonical_checksum takes. FS422 when it is not valid. */
 export type FindByChecksumRow = NodeRow;
@@ -836,6 +1002,11 @@ export interface PurgeDeletedRow {
   purge_deleted: number | null;
 }
 
+/** A row of "select * from filestore.record_entries(…)". Records at most 10000 entries of a scan, a JSON array of objects with path, below the scanned directory or below a directory in it, and optionally kind (file by default), size_bytes, last_modified_at, backend_identity, content_hash, checksum, storage_class and link_target. Returns how many. An entry that was recorded before is replaced, so a call can be repeated. listed_at is a moment before they were listed; null for the beginning of the scan. Entries that cannot be nodes because of their names are counted as refused. FS404 when there is no such scan, FS409 when it takes no entries, FS422 when one of them is not well formed; nothing is recorded then. */
+export interface RecordEntriesRow {
+  record_entries: number | null;
+}
+
 /** A row of "select * from filestore.record_sightings(…)". Records when nodes were seen, and with reconciled_at when they were compared with their backend. Returns how many of them exist. An earlier moment than the recorded one changes nothing. Pass a few thousand ids at once, of at most 100 mounts, in a separate transaction. FS422 for a moment in the future, and for first sightings, or those of deleted nodes, on more mounts. */
 export interface RecordSightingsRow {
   record_sightings: number | null;
@@ -852,8 +1023,26 @@ export type RestoreNodeRow = NodeRow;
 /** A row of "select * from filestore.revert_node(…)". Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. */
 export type RevertNodeRow = NodeRow;
 
+/** A row of "select * from filestore.scan_differences(…)". A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change (also a missing node that was found), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it. */
+export interface ScanDifferencesRow {
+  number: string;
+  action: string;
+  kind: string;
+  path: string;
+  from_path: string | null;
+  node_id: string | null;
+}
+
 /** A row of "select * from filestore.start_command(…)". Starts a queued command and returns its entry. If several callers try, one gets the entry and the others FS409. FS404 when there is no such entry. */
 export type StartCommandRow = JournalEntryRow;
+
+/** A row of "select * from filestore.sync_nodes(…)". Creates the files and directories of a JSON array of at most 10000 objects, as filestore.record_entries takes them, with missing directories above them, or writes their content over what is there, and records sightings. All or none. Returns for each entry, in the order given, the path, id and version of the node, and whether it was created, changed, unchanged, or refused because no node can have its name. Values that an entry leaves out stay, unless the content is another one. It moves nothing, and marks nothing as missing. FS404 when the mount does not exist, FS409 when a file is where a directory is needed or the other way round, FS422 when an entry is not well formed. */
+export interface SyncNodesRow {
+  path: string;
+  node_id: string | null;
+  version: number | null;
+  outcome: string;
+}
 
 /** A row of "select * from filestore.tree_at(…)". The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };

@@ -18,6 +18,9 @@ import type {
   NodeAtRow,
   NodeKind,
   NodeRow,
+  ScanDifferencesRow,
+  ScanRow,
+  SyncNodesRow,
   TreeAtRow,
 } from '../../schema/rows.d.ts';
 import {
@@ -48,6 +51,30 @@ export function accessRights(
   args: AccessRightsArguments,
 ): Promise<readonly AccessRightsRow[]> {
   return callForAll(client, ACCESS_RIGHTS, args);
+}
+
+/** The arguments of {@link applyScan}. */
+export interface ApplyScanArguments {
+  readonly scanId: string | number | bigint;
+  /** Default: 0.2 */
+  readonly maxMissingShare?: string | number | undefined;
+  /** Default: 10000 */
+  readonly maxNodes?: number | undefined;
+}
+
+const APPLY_SCAN: SqlFunction = {
+  name: 'apply_scan',
+  result: { table: 'scans' },
+  parameters: {
+    scanId: { name: 'scan_id', required: true },
+    maxMissingShare: { name: 'max_missing_share' },
+    maxNodes: { name: 'max_nodes' },
+  },
+};
+
+/** Makes the catalogue follow the entries of a scan, about max_nodes in a call, and returns the scan. Repeat it until its state is finished, each time in a separate transaction. It can be killed at any moment: the next call continues. The first call plans all changes; it refuses with FS409 when more than max_missing_share of the live nodes that the scan covers, and more than 100, were not found. FS404 when there is no such scan; FS409 also when it has ended, when another call works on it, when the server has lost its entries, when its directory was moved or deleted, and when its mount moves or is being erased. May be called by services and operators. */
+export function applyScan(client: SqlClient, args: ApplyScanArguments): Promise<ScanRow> {
+  return callForOne(client, APPLY_SCAN, args);
 }
 
 /** The arguments of {@link auditRollups}. */
@@ -120,6 +147,38 @@ export function beginCommand(client: SqlClient, args: BeginCommandArguments): Pr
   return callForOne(client, BEGIN_COMMAND, args);
 }
 
+/** The arguments of {@link beginScan}. */
+export interface BeginScanArguments {
+  readonly mountKey: string;
+  /** Default: ''::text */
+  readonly path?: string | undefined;
+  /** Default: true */
+  readonly isRecursive?: boolean | undefined;
+  /** Default: false */
+  readonly pairsContent?: boolean | undefined;
+  readonly principal?: string | null | undefined;
+  /** Default: '01:00:00'::interval */
+  readonly expireAfter?: string | undefined;
+}
+
+const BEGIN_SCAN: SqlFunction = {
+  name: 'begin_scan',
+  result: { table: 'scans' },
+  parameters: {
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    path: { name: 'path', takes: 'text' },
+    isRecursive: { name: 'is_recursive' },
+    pairsContent: { name: 'pairs_content' },
+    principal: { name: 'principal', takes: 'text' },
+    expireAfter: { name: 'expire_after', takes: 'text' },
+  },
+};
+
+/** Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (is_recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pairs_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. May be called by services and operators. */
+export function beginScan(client: SqlClient, args: BeginScanArguments): Promise<ScanRow> {
+  return callForOne(client, BEGIN_SCAN, args);
+}
+
 /** The arguments of {@link beginWork}. */
 export interface BeginWorkArguments {
   readonly entryId: string | number | bigint;
@@ -136,6 +195,24 @@ const BEGIN_WORK: SqlFunction = {
 /** Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. A second transaction that begins work on it waits until this one ends. FS404 when there is no such entry, FS409 when it is not running. May be called by services and operators. */
 export function beginWork(client: SqlClient, args: BeginWorkArguments): Promise<void> {
   return callForNothing(client, BEGIN_WORK, args);
+}
+
+/** The arguments of {@link cancelScan}. */
+export interface CancelScanArguments {
+  readonly scanId: string | number | bigint;
+}
+
+const CANCEL_SCAN: SqlFunction = {
+  name: 'cancel_scan',
+  result: { table: 'scans' },
+  parameters: {
+    scanId: { name: 'scan_id', required: true },
+  },
+};
+
+/** Ends a scan without applying the rest of it, and returns it. Changes that it has applied stay. Repeating the call changes nothing. FS404 when there is no such scan, FS409 when it finished or expired. May be called by services and operators. */
+export function cancelScan(client: SqlClient, args: CancelScanArguments): Promise<ScanRow> {
+  return callForOne(client, CANCEL_SCAN, args);
 }
 
 /** The arguments of {@link canonicalChecksum}. */
@@ -228,7 +305,7 @@ const COPY_TREE: SqlFunction = {
   },
 };
 
-/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history and sightings are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. May be called by services and operators. */
+/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history, sightings and backend_identity are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. May be called by services and operators. */
 export function copyTree(client: SqlClient, args: CopyTreeArguments): Promise<NodeRow> {
   return callForOne(client, COPY_TREE, args);
 }
@@ -249,6 +326,7 @@ export interface CreateNodeArguments {
   readonly lastModifiedAt?: Date | string | null | undefined;
   readonly linkTarget?: string | null | undefined;
   readonly lastSeenAt?: Date | string | null | undefined;
+  readonly backendIdentity?: string | null | undefined;
 }
 
 const CREATE_NODE: SqlFunction = {
@@ -266,6 +344,7 @@ const CREATE_NODE: SqlFunction = {
     lastModifiedAt: { name: 'last_modified_at' },
     linkTarget: { name: 'link_target', takes: 'text' },
     lastSeenAt: { name: 'last_seen_at' },
+    backendIdentity: { name: 'backend_identity', takes: 'text' },
   },
 };
 
@@ -420,6 +499,28 @@ export function expireCommands(
   args: ExpireCommandsArguments,
 ): Promise<readonly JournalEntryRow[]> {
   return callForAll(client, EXPIRE_COMMANDS, args);
+}
+
+/** The arguments of {@link expireScans}. */
+export interface ExpireScansArguments {
+  /** Default: '7 days'::interval */
+  readonly olderThan?: string | undefined;
+  /** Default: 1000 */
+  readonly batch?: number | undefined;
+}
+
+const EXPIRE_SCANS: SqlFunction = {
+  name: 'expire_scans',
+  result: 'value',
+  parameters: {
+    olderThan: { name: 'older_than', takes: 'text' },
+    batch: { name: 'batch' },
+  },
+};
+
+/** Ends the scans that expired, removes those that ended longer than older_than ago, at most batch of each, and the entries of scans that were deleted with their mount. Returns how many scans. Changes that an expired scan has applied stay. May be called by services and operators. */
+export function expireScans(client: SqlClient, args: ExpireScansArguments = {}): Promise<number> {
+  return callForOne(client, EXPIRE_SCANS, args);
 }
 
 /** The arguments of {@link findByChecksum}. */
@@ -820,6 +921,31 @@ export function purgeDeleted(client: SqlClient, args: PurgeDeletedArguments): Pr
   return callForOne(client, PURGE_DELETED, args);
 }
 
+/** The arguments of {@link recordEntries}. */
+export interface RecordEntriesArguments {
+  readonly scanId: string | number | bigint;
+  readonly entries: NonNullable<JsonInput>;
+  /** Default: ''::text */
+  readonly directory?: string | undefined;
+  readonly listedAt?: Date | string | null | undefined;
+}
+
+const RECORD_ENTRIES: SqlFunction = {
+  name: 'record_entries',
+  result: 'value',
+  parameters: {
+    scanId: { name: 'scan_id', required: true },
+    entries: { name: 'entries', required: true, json: 'value' },
+    directory: { name: 'directory', takes: 'text' },
+    listedAt: { name: 'listed_at' },
+  },
+};
+
+/** Records at most 10000 entries of a scan, a JSON array of objects with path, below the scanned directory or below a directory in it, and optionally kind (file by default), size_bytes, last_modified_at, backend_identity, content_hash, checksum, storage_class and link_target. Returns how many. An entry that was recorded before is replaced, so a call can be repeated. listed_at is a moment before they were listed; null for the beginning of the scan. Entries that cannot be nodes because of their names are counted as refused. FS404 when there is no such scan, FS409 when it takes no entries, FS422 when one of them is not well formed; nothing is recorded then. May be called by services and operators. */
+export function recordEntries(client: SqlClient, args: RecordEntriesArguments): Promise<number> {
+  return callForOne(client, RECORD_ENTRIES, args);
+}
+
 /** The arguments of {@link recordSightings}. */
 export interface RecordSightingsArguments {
   readonly nodeIds: readonly (string | number | bigint)[];
@@ -906,6 +1032,33 @@ export function revertNode(client: SqlClient, args: RevertNodeArguments): Promis
   return callForOne(client, REVERT_NODE, args);
 }
 
+/** The arguments of {@link scanDifferences}. */
+export interface ScanDifferencesArguments {
+  readonly scanId: string | number | bigint;
+  /** Default: 0 */
+  readonly afterNumber?: string | number | bigint | undefined;
+  /** Default: 1000 */
+  readonly pageSize?: string | number | bigint | undefined;
+}
+
+const SCAN_DIFFERENCES: SqlFunction = {
+  name: 'scan_differences',
+  result: 'columns',
+  parameters: {
+    scanId: { name: 'scan_id', required: true },
+    afterNumber: { name: 'after_number' },
+    pageSize: { name: 'page_size' },
+  },
+};
+
+/** A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change (also a missing node that was found), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it. May be called by services and operators. */
+export function scanDifferences(
+  client: SqlClient,
+  args: ScanDifferencesArguments,
+): Promise<readonly ScanDifferencesRow[]> {
+  return callForAll(client, SCAN_DIFFERENCES, args);
+}
+
 /** The arguments of {@link startCommand}. */
 export interface StartCommandArguments {
   readonly entryId: string | number | bigint;
@@ -922,6 +1075,29 @@ const START_COMMAND: SqlFunction = {
 /** Starts a queued command and returns its entry. If several callers try, one gets the entry and the others FS409. FS404 when there is no such entry. May be called by services and operators. */
 export function startCommand(client: SqlClient, args: StartCommandArguments): Promise<JournalEntryRow> {
   return callForOne(client, START_COMMAND, args);
+}
+
+/** The arguments of {@link syncNodes}. */
+export interface SyncNodesArguments {
+  readonly mountKey: string;
+  readonly entries: NonNullable<JsonInput>;
+  /** Default: ''::text */
+  readonly directory?: string | undefined;
+}
+
+const SYNC_NODES: SqlFunction = {
+  name: 'sync_nodes',
+  result: 'columns',
+  parameters: {
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    entries: { name: 'entries', required: true, json: 'value' },
+    directory: { name: 'directory', takes: 'text' },
+  },
+};
+
+/** Creates the files and directories of a JSON array of at most 10000 objects, as filestore.record_entries takes them, with missing directories above them, or writes their content over what is there, and records sightings. All or none. Returns for each entry, in the order given, the path, id and version of the node, and whether it was created, changed, unchanged, or refused because no node can have its name. Values that an entry leaves out stay, unless the content is another one. It moves nothing, and marks nothing as missing. FS404 when the mount does not exist, FS409 when a file is where a directory is needed or the other way round, FS422 when an entry is not well formed. May be called by services and operators. */
+export function syncNodes(client: SqlClient, args: SyncNodesArguments): Promise<readonly SyncNodesRow[]> {
+  return callForAll(client, SYNC_NODES, args);
 }
 
 /** The arguments of {@link treeAt}. */
@@ -961,6 +1137,7 @@ export interface UpsertFileArguments {
   readonly lastSeenAt?: Date | string | null | undefined;
   readonly expectedVersion?: number | null | undefined;
   readonly expectedId?: string | number | bigint | null | undefined;
+  readonly backendIdentity?: string | null | undefined;
 }
 
 const UPSERT_FILE: SqlFunction = {
@@ -979,6 +1156,7 @@ const UPSERT_FILE: SqlFunction = {
     lastSeenAt: { name: 'last_seen_at' },
     expectedVersion: { name: 'expected_version' },
     expectedId: { name: 'expected_id' },
+    backendIdentity: { name: 'backend_identity', takes: 'text' },
   },
 };
 
