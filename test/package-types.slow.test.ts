@@ -101,13 +101,14 @@ describe('the packed package', () => {
 
   test('has everything that the TypeScript of docs/service.md uses, which runs unchanged', async () => {
     const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'service.md'), 'utf8');
-    const [prune = '', upload = '', statuses = ''] = [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(
-      ([, code]) => code,
-    );
+    const [identity = '', prune = '', upload = '', statuses = ''] = [
+      ...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm),
+    ].map(([, code]) => code);
     const { url } = database();
     await service().run("import { runMigrations } from '@apphub/filestore'; await runMigrations();", {
       FILESTORE_DATABASE_URL: url,
     });
+    expect(await service().compile(identity)).toBe('');
     expect(await service().compile(upload)).toBe('');
     expect(await service().compile(prune)).toBe('');
     expect(await service().runCompiled({ OPERATOR_DATABASE_URL: url })).toBe('');

@@ -25,6 +25,7 @@ const session = (level: Level): Client => {
 const MAIN = 1;
 const [ROOT, DOCS, A, GONE] = [1, 3, 4, 5];
 const [RUNNING, QUEUED] = [1, 2];
+const SCAN = 1;
 
 const fixture = (path: string) => readFileSync(join(PACKAGE_ROOT, 'migrations/fixtures', path), 'utf8');
 
@@ -42,9 +43,12 @@ const MIGRATION = `
 /** A call of each function that a level may execute. An error of class FS also shows that the call was allowed. */
 const CALLS: Readonly<Record<string, string>> = {
   access_rights: `filestore.access_rights('service')`,
+  apply_scan: `filestore.apply_scan(${SCAN})`,
   audit_rollups: `filestore.audit_rollups('main')`,
   begin_command: `filestore.begin_command('x', idempotency_key => 'y')`,
+  begin_scan: `filestore.begin_scan('main', 'other')`,
   begin_work: `filestore.begin_work(${RUNNING})`,
+  cancel_scan: `filestore.cancel_scan(${SCAN})`,
   canonical_checksum: `filestore.canonical_checksum(repeat('AB', 16))`,
   canonical_path: `filestore.canonical_path('/a/')`,
   check_access: 'filestore.check_access()',
@@ -70,6 +74,7 @@ const CALLS: Readonly<Record<string, string>> = {
   ensure_child: `filestore.ensure_child(n, 'c') from filestore.nodes n where n.id = ${DOCS}`,
   ensure_directory: `filestore.ensure_directory('main', 'x/y/z')`,
   expire_commands: `filestore.expire_commands('0')`,
+  expire_scans: 'filestore.expire_scans()',
   find_by_checksum: `filestore.find_by_checksum(repeat('ab', 16))`,
   find_mount: `filestore.find_mount('main')`,
   find_secret: `filestore.find_secret('{}')`,
@@ -109,6 +114,7 @@ const CALLS: Readonly<Record<string, string>> = {
   real_depths: `filestore.real_depths(array[${DOCS}]::bigint[])`,
   prune_journal: `filestore.prune_journal('0')`,
   purge_deleted: `filestore.purge_deleted('0')`,
+  record_entries: `filestore.record_entries(${SCAN}, '[{"path": "a/b"}]')`,
   record_sightings: `filestore.record_sightings(array[${A}, ${DOCS}], now(), now())`,
   record_write_sighting: `filestore.record_write_sighting(${A}, now())`,
   recount_rollups: `filestore.recount_rollups('main')`,
@@ -124,8 +130,10 @@ const CALLS: Readonly<Record<string, string>> = {
   restore_node: `filestore.restore_node(${GONE}, with_tree => true)`,
   restore_tree: `filestore.restore_tree(n, now()) from filestore.nodes n where n.id = ${DOCS}`,
   revert_node: `filestore.revert_node(${A}, 1)`,
+  scan_differences: `filestore.scan_differences(${SCAN})`,
   server_timeline: `filestore.server_timeline()`,
   start_command: `filestore.start_command(${QUEUED})`,
+  sync_nodes: `filestore.sync_nodes('main', '[{"path": "docs/a", "size_bytes": 1}, {"path": "x/y"}]')`,
   tier_of: `filestore.tier_of(${A})`,
   subscription_errors: `filestore.subscription_errors('x')`,
   tree_at: `filestore.tree_at('main', '', now())`,
@@ -190,7 +198,8 @@ beforeAll(async () => {
     update filestore.nodes set size_bytes = 5 where id = ${A};
     select filestore.delete_node(${GONE});
     select filestore.begin_command('running');
-    select filestore.begin_command('queued', queue => true)`);
+    select filestore.begin_command('queued', queue => true);
+    select filestore.begin_scan('main', 'scanned')`);
   // Open sessions that compiled every trigger and function before the migration.
   for (const level of LEVELS) await expectEveryCall(level);
   await session('service').query(`update filestore.nodes set metadata = '{"a": 1}' where id = ${A}`);

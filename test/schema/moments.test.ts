@@ -9,6 +9,7 @@ import {
   type Mount,
   one,
 } from '../support/rows/nodes.ts';
+import { recordEntries } from '../support/rows/scans.ts';
 
 const database = databaseForFile();
 
@@ -45,6 +46,13 @@ beforeAll(async () => {
   await database().query(
     "select filestore.finish_command((b.entry).id, 'succeeded') from filestore.begin_command('x') b",
   );
+  const ended = await one(database(), 'select id from filestore.begin_scan($1, $2)', [key, 'scanned']);
+  await database().query('select filestore.cancel_scan($1)', [ended.id]);
+  const running = await one(database(), 'select id from filestore.begin_scan($1)', [key]);
+  await recordEntries(database(), running.id, [
+    { path: 'd/f', size_bytes: 9, last_modified_at: '2024-05-05T05:05:05.123456Z' },
+  ]);
+  await database().query('select filestore.apply_scan($1, 1)', [running.id]);
   await database().query(
     "update filestore.backend_mounts set state = 'inactive', erasing_since = clock_timestamp()",
   );
@@ -124,17 +132,25 @@ describe("a moment survives JavaScript's Date:", () => {
       ),
     ).toEqual(
       [
+        // Called by record_entries and sync_nodes.
+        'add_entries',
+        'add_implied_directories',
         // Called by every function that takes a sighting.
         'check_sighting_moment',
         'create_node',
         'delete_batch',
+        // Called by apply_scan.
+        'is_written_since',
         'list_unseen',
         'node_at',
+        'record_entries',
         'record_sightings',
         // Called by create_node and upsert_file.
         'record_write_sighting',
         // Called by restore_node.
         'restore_tree',
+        // Called by apply_scan and sync_nodes.
+        'see_nodes',
         'tree_at',
         'upsert_file',
       ].map((name) => ({ name })),
@@ -218,6 +234,28 @@ describe("a moment survives JavaScript's Date:", () => {
     );
     expect(live).toBe(4);
     await database().query('select filestore.move_node($1, new_name => $2)', [top, `done-${top}`]);
+  });
+
+  test('the beginning of a scan, and a moment that the database gave, can be given to record_entries', async () => {
+    const place = await createDirectory(database(), mount, mount.rootId, `scanned-${directory}`);
+    await database().query(
+      'select filestore.cancel_scan(id) from filestore.scans where ended_at is null and backend_mount_id = $1',
+      [mount.id],
+    );
+    const { id, began_at: began } = await one(
+      database(),
+      'select * from filestore.begin_scan($1, (select path from filestore.nodes where id = $2))',
+      [key, place],
+    );
+    const { now } = await one(database(), 'select clock_timestamp() as now');
+    for (const [index, moment] of [began, now].entries()) {
+      await recordEntries(database(), id, [{ path: `${index}` }], '', moment.toISOString());
+    }
+    const { rows } = await (await database().connect()).query(
+      'select listed_at from filestore.scan_entries where scan_id = $1 and not is_implied order by path',
+      [id],
+    );
+    expect(rows.map(({ listed_at: listed }) => listed)).toEqual([began, now]);
   });
 
   test('a sighting given to record_sightings, create_node or upsert_file is read back unchanged', async () => {

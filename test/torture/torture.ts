@@ -10,6 +10,7 @@ import { prepare } from './prepare.ts';
 import { READS } from './reads.ts';
 import { createRecorder, type Recorder } from './recorder.ts';
 import { runWorker } from './run-worker.ts';
+import { SCANS } from './scan-operations.ts';
 import { type Random, seededRandom } from './seeded-random.ts';
 import { SHAPE } from './shape.ts';
 import type { Stage } from './stage.ts';
@@ -115,7 +116,7 @@ function startWorkers(
     const login = new URL(url);
     login.username = isOperator ? 'torture_operator' : 'torture_service';
     login.password = password;
-    const operations = isOperator ? UPKEEP : [...WRITES, ...SHAPE, ...READS, FOLD];
+    const operations = isOperator ? UPKEEP : [...WRITES, ...SHAPE, ...SCANS, ...READS, FOLD];
     return runWorker(stage, login.href, operations, seededRandom(seed * 1000 + index));
   });
 }

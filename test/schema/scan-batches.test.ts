@@ -1,0 +1,386 @@
+import type { Client } from 'pg';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { insertMount, one } from '../support/rows/nodes.ts';
+import {
+  applyOnce,
+  applyScan,
+  beginScan,
+  differences,
+  directory,
+  type Entry,
+  file,
+  readIds,
+  readStates,
+  recordEntries,
+  scan,
+} from '../support/rows/scans.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+
+let service: Client;
+let other: Client;
+let key: string;
+let mountId: string;
+let mounts = 0;
+
+beforeAll(async () => {
+  service = await connectAs('service');
+  other = await connectAs('service');
+});
+
+beforeEach(async () => {
+  mounts += 1;
+  key = `disk-${mounts}`;
+  mountId = (await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` }))
+    .id;
+});
+
+afterEach(async () => {
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+});
+
+const BEFORE = [
+  directory('a', '1'),
+  directory('a/b', '2'),
+  file('a/b/x', '3'),
+  file('p', '4'),
+  file('q', '5'),
+  directory('s', '6'),
+  directory('t', '7'),
+  file('t/y', '8'),
+  file('gone', '9'),
+  file('m', '11'),
+  directory('k', '12'),
+  file('k/f'),
+  ...Array.from({ length: 12 }, (_, index) => file(`n${index}`, `n${index}`)),
+];
+const AFTER = [
+  directory('z', '1'),
+  directory('z/c', '2'),
+  file('z/c/x', '3', 2),
+  file('p', '5'),
+  file('q', '4'),
+  directory('s', '7'),
+  file('s/y', '8'),
+  directory('t', '6'),
+  file('t/new', '10'),
+  directory('new', '13'),
+  file('new/m', '11'),
+  directory('new/k', '12'),
+  file('new/k/f'),
+  ...Array.from({ length: 12 }, (_, index) => file(`n${(index + 1) % 12}`, `n${index}`)),
+];
+
+async function record(entries: readonly Entry[], options = {}): Promise<string> {
+  const { id } = await beginScan(service, key, options);
+  await recordEntries(service, id, entries);
+  return id;
+}
+
+/** All rows of the mount, without ids, moments and temporary versions. */
+const picture = async () =>
+  (
+    await database().query(
+      'select path, state, kind, size_bytes, backend_identity from filestore.nodes where backend_mount_id = $1 order by path, id',
+      [mountId],
+    )
+  ).map((row) => JSON.stringify(row));
+
+test.each([1, 2, 3, 7, 100])(
+  'batches of %d give the same result, and never leave a temporary name',
+  async (size) => {
+    await scan(service, key, BEFORE);
+    const before = await readIds(service, key);
+    const id = await record(AFTER);
+    for (let state = ''; state !== 'finished'; ) {
+      ({ state } = await applyOnce(service, id, 1, size));
+      expect(Object.keys(await readIds(service, key)).filter((path) => path.includes('~'))).toEqual([]);
+    }
+    const after = await readIds(service, key);
+    expect(Object.keys(after).sort()).toEqual([...AFTER.map(({ path }) => path), 'gone'].sort());
+    expect([
+      after.z,
+      after['z/c'],
+      after['z/c/x'],
+      after.p,
+      after.q,
+      after.s,
+      after.t,
+      after['s/y'],
+      after.n0,
+    ]).toEqual([
+      before.a,
+      before['a/b'],
+      before['a/b/x'],
+      before.q,
+      before.p,
+      before.t,
+      before.s,
+      before['t/y'],
+      before.n11,
+    ]);
+  },
+);
+
+test('a scan that is killed after any number of batches continues with the next call', async () => {
+  await scan(service, key, BEFORE);
+  const id = await record(AFTER);
+  let state = '';
+  for (let calls = 0; state !== 'finished'; calls += 1) {
+    const worker = await connectAs('service');
+    await worker.query('begin');
+    await applyOnce(worker, id, 1, 2);
+    // A lost worker: the server rolls its batch back.
+    await worker.end();
+    ({ state } = await applyOnce(service, id, 1, 2));
+    expect(calls).toBeLessThan(100);
+  }
+  const lines = await picture();
+  await scan(service, key, AFTER);
+  expect(await picture()).toEqual(lines);
+});
+
+test('a plan that is lost is made again, in every state of the scan', async () => {
+  await scan(service, key, BEFORE);
+  const id = await record(AFTER);
+  for (let state = ''; state !== 'finished'; ) {
+    ({ state } = await applyOnce(service, id, 1, 3));
+    if (state === 'finished') break;
+    await database().query('update filestore.scans set planned = null where id = $1', [id]);
+    await applyOnce(service, id);
+    ({ state } = await applyOnce(service, id, 1, 3));
+  }
+  expect(await one(service, 'select moved, missing from filestore.scans where id = $1', [id])).toEqual({
+    moved: '20',
+    missing: '1',
+  });
+  const lines = await picture();
+  expect(await scan(service, key, AFTER)).toMatchObject({
+    created: '0',
+    moved: '0',
+    changed: '0',
+    missing: '0',
+  });
+  expect(await picture()).toEqual(lines);
+});
+
+test('a second call for the same scan is refused while the first one works', async () => {
+  const id = await record(AFTER);
+  await other.query('begin');
+  await applyOnce(other, id);
+  const busy = { code: 'FS409', constraint: 'scans_busy', hint: expect.any(String) };
+  await expect(applyOnce(service, id)).rejects.toMatchObject(busy);
+  await expect(differences(service, id)).rejects.toMatchObject(busy);
+  await other.query('commit');
+  await applyScan(service, id);
+});
+
+test('several connections record entries of one scan at once', async () => {
+  const { id } = await beginScan(service, key, { expireAfter: '1 second' });
+  const clients = [service, other, await connectAs('service')];
+  await Promise.all(
+    clients.map(async (client, index) => {
+      for (let batch = 0; batch < 10; batch += 1) {
+        await recordEntries(client, id, [file(`d/${index}/${batch}`), file(`shared/${batch}-${index}`)]);
+      }
+    }),
+  );
+  expect(await applyScan(service, id)).toMatchObject({ entries: '60', created: '65' });
+});
+
+test('applying a finished scan again writes nothing', async () => {
+  const { id } = await scan(service, key, BEFORE);
+  const versions = () =>
+    one(
+      database(),
+      'select sum(version) as v, (select count(*) from filestore.snapshots) as s from filestore.nodes',
+    );
+  const before = await versions();
+  await service.query('begin');
+  expect(await applyOnce(service, id)).toMatchObject({ state: 'finished', created: '24' });
+  expect((await one(service, 'select pg_current_xact_id_if_assigned() is not null as writes')).writes).toBe(
+    true,
+  );
+  await service.query('commit');
+  expect(await versions()).toEqual(before);
+});
+
+describe('a node that a service wrote to after the listing stays as it is', () => {
+  const call = (text: string, ...values: unknown[]) => other.query(text, values);
+
+  test('a file that it overwrote, created, deleted or moved', async () => {
+    await scan(service, key, [file('a', '1'), file('b', '2'), file('c', '3'), file('d', '4')]);
+    const known = await readIds(service, key);
+    const id = await record([file('a', '1', 9), file('b', '2', 9), file('c', '3', 9), file('d', '4', 9)]);
+    await call("select filestore.upsert_file($1, 'a', 5)", key);
+    await call("select filestore.upsert_file($1, 'new', 5)", key);
+    await call('select filestore.delete_node($1)', known.c);
+    await call("select filestore.move_node($1, new_name => 'moved')", known.d);
+    expect(await applyScan(service, id)).toMatchObject({
+      changed: '1',
+      missing: '0',
+      created: '0',
+      moved: '0',
+    });
+    expect(await readStates(service, key)).toEqual([
+      'a active',
+      'b active',
+      'c deleted',
+      'moved active',
+      'new active',
+    ]);
+    const { rows } = await service.query(
+      'select path, size_bytes from filestore.nodes where backend_mount_id = $1 and live order by path',
+      [mountId],
+    );
+    expect(rows.map(({ path, size_bytes: size }) => `${path} ${size}`)).toEqual([
+      ' 0',
+      'a 5',
+      'b 9',
+      'moved 1',
+      'new 5',
+    ]);
+  });
+
+  test('a directory that it moved, with everything below it', async () => {
+    await scan(service, key, [directory('a', '1'), file('a/x', '2'), file('a/y')]);
+    const known = await readIds(service, key);
+    const id = await record([directory('a', '1'), file('a/x', '2'), file('a/y')]);
+    await call("select filestore.move_node($1, new_name => 'b')", known.a);
+    expect(await applyScan(service, id)).toMatchObject({ created: '0', moved: '0', missing: '0' });
+    expect(await readIds(service, key)).toEqual({ b: known.a, 'b/x': known['a/x'], 'b/y': known['a/y'] });
+    await scan(service, key, [directory('b', '1'), file('b/x', '2'), file('b/y')]);
+    expect(await readIds(service, key)).toEqual({ b: known.a, 'b/x': known['a/x'], 'b/y': known['a/y'] });
+  });
+
+  test('between two batches too', async () => {
+    await scan(service, key, [directory('a', '1'), file('a/x', '2'), file('b', '3'), file('c', '4')]);
+    const known = await readIds(service, key);
+    const id = await record([
+      directory('z', '1'),
+      file('z/x', '2', 9),
+      file('new', '5'),
+      file('d', '3'),
+      file('e', '6'),
+    ]);
+    await applyOnce(service, id);
+    await call("select filestore.upsert_file($1, 'a/x', 5)", key);
+    await call("select filestore.upsert_file($1, 'new', 5)", key);
+    await call('select filestore.merge_metadata($1, \'{"a": 1}\')', known.b);
+    await call('select filestore.merge_metadata($1, \'{"a": 1}\')', known.c);
+    expect(await applyScan(service, id, 1, 1)).toMatchObject({
+      moved: '1',
+      changed: '0',
+      missing: '0',
+      created: '1',
+      skipped: '4',
+    });
+    expect(await readStates(service, key)).toEqual([
+      'b active',
+      'c active',
+      'e active',
+      'new active',
+      'z active',
+      'z/x active',
+    ]);
+  });
+
+  test('a file in a directory that was replaced on the disk', async () => {
+    await scan(service, key, [directory('a', '1'), file('a/x', '2')]);
+    const id = await record([file('a', '3')]);
+    await call("select filestore.upsert_file($1, 'a/late', 5)", key);
+    await applyScan(service, id);
+    expect(await readStates(service, key)).toContain('a/late active');
+    expect(await readStates(service, key)).toContain('a active');
+  });
+
+  test('a directory with such a file, also when another file moved to its path', async () => {
+    await scan(service, key, [directory('a', '1'), file('a/x', '2'), file('b', '3')]);
+    const known = await readIds(service, key);
+    const id = await record([file('a', '3')]);
+    await call("select filestore.upsert_file($1, 'a/late', 5)", key);
+    await applyScan(service, id);
+    expect(await readIds(service, key)).toMatchObject({ a: known.a, b: known.b });
+    expect(await readStates(service, key)).toContain('a/late active');
+  });
+
+  test('a node that takes the place of a swap in between: the swap is planned again', async () => {
+    await scan(service, key, [file('a', '1'), file('b', '2'), file('c', '3')]);
+    const known = await readIds(service, key);
+    const id = await record([file('b', '1'), file('c', '2'), file('a', '3')]);
+    await applyOnce(service, id);
+    await call("select filestore.upsert_file($1, 'b', 5)", key);
+    await applyScan(service, id);
+    const now = await readIds(service, key);
+    expect(now.b).toBe(known.b);
+    expect((await readStates(service, key)).filter((line) => line.includes('~'))).toEqual([]);
+  });
+
+  test('but not what it wrote before, if the entries were listed after it', async () => {
+    await scan(service, key, [file('a', '1'), file('b', '2')]);
+    const { id } = await beginScan(service, key);
+    await call("select filestore.upsert_file($1, 'a', 5)", key);
+    await call("select filestore.upsert_file($1, 'b', 5)", key);
+    const { moment } = await one(
+      service,
+      "select clock_timestamp() + interval '2 milliseconds' as moment, pg_sleep(0.005)",
+    );
+    await recordEntries(service, id, [file('a', '1', 9)], '', moment.toISOString());
+    await recordEntries(service, id, [file('b', '2', 9)]);
+    expect(await applyScan(service, id)).toMatchObject({ changed: '1', skipped: '1' });
+  });
+});
+
+describe('other sessions during a batch', () => {
+  test('a create in a directory that a scan moves waits and uses the new path', async () => {
+    await scan(service, key, [directory('a', '1')]);
+    const known = await readIds(service, key);
+    const id = await record([directory('b', '1')]);
+    await applyOnce(service, id);
+    await service.query('begin');
+    await applyOnce(service, id);
+    const create = await sendAndBlock(other, "select path from filestore.create_node($1, 'x')", [known.a]);
+    expect(create.waits).toBe(true);
+    await service.query('commit');
+    expect(await create.outcome).toMatchObject({ ok: true, result: { rows: [{ path: 'b/x' }] } });
+    await applyScan(service, id);
+  });
+
+  test('a move of a directory waits until a batch of creates has ended', async () => {
+    await scan(service, key, [directory('a', '1')]);
+    const known = await readIds(service, key);
+    const id = await record([directory('a', '1'), file('a/x', '2')]);
+    await applyOnce(service, id);
+    await service.query('begin');
+    await applyOnce(service, id);
+    const move = await sendAndBlock(other, "select path from filestore.move_node($1, new_name => 'b')", [
+      known.a,
+    ]);
+    expect(move.waits).toBe(true);
+    await service.query('commit');
+    expect(await move.outcome).toMatchObject({ ok: true });
+    await applyScan(service, id);
+    expect(await readStates(service, key)).toEqual(['b active', 'b/x active']);
+  });
+
+  test('sightings of a scan and of a watcher do not deadlock', async () => {
+    const files = Array.from({ length: 20 }, (_, index) => file(`f${index}`, `${index}`));
+    await scan(service, key, files);
+    const ids = Object.values(await readIds(service, key));
+    const id = await record(files);
+    await applyOnce(service, id);
+    const holder = await database().connect();
+    await holder.query('begin');
+    await holder.query('select from filestore.node_sightings where node_id = $1 for update', [ids[10]]);
+    const batch = await sendAndBlock(service, 'select filestore.apply_scan($1)', [id]);
+    const watch = await sendAndBlock(other, 'select filestore.record_sightings($1)', [[...ids].reverse()]);
+    expect([batch.waits, watch.waits]).toEqual([true, true]);
+    await holder.query('commit');
+    expect(await batch.outcome).toMatchObject({ ok: true });
+    expect(await watch.outcome).toMatchObject({ ok: true });
+  });
+});

@@ -1,0 +1,400 @@
+import type { Client } from 'pg';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { insertMount, one } from '../support/rows/nodes.ts';
+import {
+  beginScan,
+  differences,
+  directory,
+  type Entry,
+  file,
+  readIds,
+  readStates,
+  recordEntries,
+  scan,
+} from '../support/rows/scans.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+
+let service: Client;
+let key: string;
+let mounts = 0;
+
+beforeAll(async () => {
+  service = await connectAs('service');
+});
+
+beforeEach(async () => {
+  mounts += 1;
+  key = `disk-${mounts}`;
+  await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` });
+});
+
+afterEach(async () => {
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+});
+
+/** Scans twice: the second time, nothing changes. @returns the row of the first scan. */
+async function follow(...entries: readonly Entry[]) {
+  const first = await scan(service, key, entries);
+  const second = await scan(service, key, entries);
+  for (const count of ['created', 'moved', 'changed', 'found', 'missing', 'deleted', 'skipped']) {
+    expect({ [count]: second[count] }).toEqual({ [count]: '0' });
+  }
+  return first;
+}
+
+const ids = () => readIds(service, key);
+const states = () => readStates(service, key);
+const node = (path: string) =>
+  one(
+    service,
+    `select n.* from filestore.nodes n join filestore.backend_mounts m on m.id = n.backend_mount_id
+     where m.mount_key = $1 and n.path = $2 and n.live`,
+    [key, path],
+  );
+
+describe('a scan of an empty mount', () => {
+  test('creates files, directories, and directories that only paths imply', async () => {
+    const found = await follow(directory('a', '1'), file('a/x', '2', 7), file('b/c/d', '3', 8));
+    expect(found).toMatchObject({ state: 'finished', created: '5', entries: '3', seen: '5' });
+    expect(await states()).toEqual(['a active', 'a/x active', 'b active', 'b/c active', 'b/c/d active']);
+    expect(await node('a')).toMatchObject({ kind: 'directory', backend_identity: '1' });
+    expect(await node('b')).toMatchObject({ kind: 'directory', backend_identity: null });
+    expect(await node('b/c/d')).toMatchObject({ size_bytes: '8', backend_identity: '3', version: 1 });
+  });
+
+  test('keeps everything that an entry says', async () => {
+    await follow({
+      path: 'a',
+      size_bytes: 5,
+      last_modified_at: '2024-05-01T12:00:00.123456Z',
+      backend_identity: 'i',
+      content_hash: 'etag',
+      checksum: `SHA256:${'A'.repeat(64)}`,
+      storage_class: 'STANDARD',
+      link_target: '../b',
+    });
+    expect(await node('a')).toMatchObject({
+      size_bytes: '5',
+      last_modified_at: new Date('2024-05-01T12:00:00.123Z'),
+      backend_identity: 'i',
+      content_hash: 'etag',
+      checksum: `sha256:${'a'.repeat(64)}`,
+      storage_class: 'STANDARD',
+      link_target: '../b',
+    });
+  });
+});
+
+describe('a renamed file or directory keeps its id', () => {
+  test('when a file is renamed', async () => {
+    await follow(file('a', '1'), file('b', '2'));
+    const before = await ids();
+    expect(await follow(file('c', '1'), file('b', '2'))).toMatchObject({ moved: '1', created: '0' });
+    expect(await ids()).toEqual({ c: before.a, b: before.b });
+  });
+
+  test('when only the case of its name changes', async () => {
+    await follow(file('photo.JPG', '1'), directory('Album', '2'), file('Album/x', '3'));
+    const before = await ids();
+    await follow(file('photo.jpg', '1'), directory('album', '2'), file('album/x', '3'));
+    expect(await ids()).toEqual({
+      'photo.jpg': before['photo.JPG'],
+      album: before.Album,
+      'album/x': before['Album/x'],
+    });
+  });
+
+  test('when a directory is renamed, with everything below it in one move', async () => {
+    await follow(directory('a', '1'), directory('a/b', '2'), file('a/b/x', '3'), file('a/y'));
+    const before = await ids();
+    const found = await follow(directory('z', '1'), directory('z/b', '2'), file('z/b/x', '3'), file('z/y'));
+    expect(found).toMatchObject({ moved: '1', created: '0', missing: '0' });
+    expect(await ids()).toEqual({
+      z: before.a,
+      'z/b': before['a/b'],
+      'z/b/x': before['a/b/x'],
+      'z/y': before['a/y'],
+    });
+    expect((await node('z/b/x')).version).toBe(2);
+  });
+
+  test('when a directory is renamed and its files are renamed too', async () => {
+    await follow(directory('a', '1'), file('a/x', '2'), file('a/y', '3'));
+    const before = await ids();
+    expect(await follow(directory('b', '1'), file('b/x2', '2'), file('b/y2', '3'))).toMatchObject({
+      moved: '3',
+    });
+    expect(await ids()).toEqual({ b: before.a, 'b/x2': before['a/x'], 'b/y2': before['a/y'] });
+  });
+
+  test('when two files swap their names', async () => {
+    await follow(file('a', '1', 10), file('b', '2', 20));
+    const before = await ids();
+    expect(await follow(file('a', '2', 20), file('b', '1', 10))).toMatchObject({ moved: '2', changed: '0' });
+    expect(await ids()).toEqual({ a: before.b, b: before.a });
+  });
+
+  test('when two directories swap their names, also files without an identity below them', async () => {
+    await follow(directory('a', '1'), file('a/x'), directory('b', '2'), file('b/x'), file('b/y', '5'));
+    const before = await ids();
+    await follow(directory('a', '2'), file('a/x'), file('a/y', '5'), directory('b', '1'), file('b/x'));
+    expect(await ids()).toEqual({
+      a: before.b,
+      'a/x': before['b/x'],
+      'a/y': before['b/y'],
+      b: before.a,
+      'b/x': before['a/x'],
+    });
+  });
+
+  test('when a file and a directory swap their names', async () => {
+    await follow(file('a', '1'), directory('b', '2'), file('b/x', '3'));
+    const before = await ids();
+    await follow(directory('a', '2'), file('a/x', '3'), file('b', '1'));
+    expect(await ids()).toEqual({ a: before.b, 'a/x': before['b/x'], b: before.a });
+  });
+
+  test('when names move on in a chain, without a version more than the move needs', async () => {
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    await follow(...names.map((name) => file(name, name)));
+    const before = await ids();
+    await follow(file('b', 'a'), file('c', 'b'), file('d', 'c'), file('e', 'd'), file('f', 'e'));
+    expect(await ids()).toEqual({ b: before.a, c: before.b, d: before.c, e: before.d, f: before.e });
+    for (const name of ['b', 'c', 'd', 'e', 'f']) expect((await node(name)).version).toBe(2);
+  });
+
+  test('when three names move on in a circle', async () => {
+    await follow(file('a', '1'), file('b', '2'), file('c', '3'));
+    const before = await ids();
+    await follow(file('b', '1'), file('c', '2'), file('a', '3'));
+    expect(await ids()).toEqual({ b: before.a, c: before.b, a: before.c });
+  });
+
+  test('when a directory moves into a directory that was in it', async () => {
+    await follow(directory('a', '1'), directory('a/b', '2'), file('a/x', '3'), file('a/b/y', '4'));
+    const before = await ids();
+    await follow(directory('b', '2'), directory('b/a', '1'), file('b/a/x', '3'), file('b/y', '4'));
+    expect(await ids()).toEqual({
+      b: before['a/b'],
+      'b/a': before.a,
+      'b/a/x': before['a/x'],
+      'b/y': before['a/b/y'],
+    });
+  });
+
+  test('when a directory and the directory in it change places', async () => {
+    await follow(directory('a', '1'), directory('a/a', '2'), file('a/x', '3'), file('a/a/x', '4'));
+    const before = await ids();
+    await follow(directory('a', '2'), directory('a/a', '1'), file('a/a/x', '3'), file('a/x', '4'));
+    expect(await ids()).toEqual({
+      a: before['a/a'],
+      'a/a': before.a,
+      'a/a/x': before['a/x'],
+      'a/x': before['a/a/x'],
+    });
+  });
+
+  test('when it moves into a new directory, and its content changes at the same time, in one version', async () => {
+    await follow(file('a', '1', 10));
+    const before = await ids();
+    expect(await follow(directory('new', '9'), file('new/b', '1', 11))).toMatchObject({
+      moved: '1',
+      changed: '0',
+    });
+    expect(await ids()).toMatchObject({ 'new/b': before.a });
+    expect(await node('new/b')).toMatchObject({ size_bytes: '11', version: 2 });
+  });
+
+  test('when one name of a hard link is renamed', async () => {
+    await follow(file('a', '1'), file('b', '1'));
+    const before = await ids();
+    await follow(file('a', '1'), file('c', '1'));
+    expect(await ids()).toEqual({ a: before.a, c: before.b });
+  });
+});
+
+describe('the path is more than the identity', () => {
+  test('a file that an editor saves by renaming keeps its id', async () => {
+    await follow(file('a', '1', 10, { checksum: `sha256:${'a'.repeat(64)}` }));
+    const before = await ids();
+    expect(await follow(file('a', '2', 11))).toMatchObject({ changed: '1', created: '0', missing: '0' });
+    expect(await ids()).toEqual(before);
+    expect(await node('a')).toMatchObject({ size_bytes: '11', backend_identity: '2', checksum: null });
+  });
+
+  test('a file that is renamed over another one is an overwrite of that one', async () => {
+    await follow(file('a', '1', 10), file('b', '2', 20));
+    const before = await ids();
+    await follow(file('b', '1', 10));
+    expect(await ids()).toMatchObject({ b: before.b });
+    expect(await states()).toEqual(['a missing', 'b active']);
+  });
+
+  test('an editor that keeps a backup leaves the id with the old object', async () => {
+    await follow(file('a', '1', 10));
+    const before = await ids();
+    await follow(file('a~', '1', 10), file('a', '2', 11));
+    expect((await ids())['a~']).toBe(before.a);
+    expect((await node('a')).version).toBe(1);
+  });
+
+  test('everything keeps its id when a disk was copied, and all identities are new', async () => {
+    await follow(directory('a', '1'), file('a/x', '2'), file('b', '3'));
+    const before = await ids();
+    await follow(directory('a', '11'), file('a/x', '12'), file('b', '13'));
+    expect(await ids()).toEqual(before);
+  });
+
+  test('identities that are unknown so far are adopted, and the checksum stays', async () => {
+    const checksum = `sha256:${'a'.repeat(64)}`;
+    await service.query("select filestore.upsert_file($1, 'a', 5, checksum => $2)", [key, checksum]);
+    await follow(file('a', '1', 5));
+    expect(await node('a')).toMatchObject({ backend_identity: '1', checksum, version: 2 });
+  });
+
+  test('a value that an entry leaves out stays', async () => {
+    await follow(file('a', '1', 5, { last_modified_at: '2024-05-01T00:00:00Z', content_hash: 'h' }));
+    await follow({ path: 'a', size_bytes: 5 });
+    expect(await node('a')).toMatchObject({ backend_identity: '1', content_hash: 'h', version: 1 });
+  });
+});
+
+describe('a pair that is not unique is no move', () => {
+  test('of two vanished names of one object and a new one', async () => {
+    await follow(file('a', '1'), file('b', '1'));
+    const before = await ids();
+    await follow(file('c', '1'));
+    expect(Object.values(before)).not.toContain((await ids()).c);
+    expect(await states()).toEqual(['a missing', 'b missing', 'c active']);
+  });
+
+  test('of a vanished name and two new ones', async () => {
+    await follow(file('a', '1'));
+    const before = await ids();
+    await follow(file('b', '1'), file('c', '1'));
+    expect(Object.values(await ids()).filter((id) => id === before.a)).toHaveLength(1);
+    expect(await states()).toEqual(['a missing', 'b active', 'c active']);
+  });
+
+  test('of a file and a directory with one identity', async () => {
+    await follow(file('a', '1'));
+    await follow(directory('b', '1'));
+    expect(await states()).toEqual(['a missing', 'b active']);
+  });
+});
+
+describe('a node that is not found', () => {
+  test('is missing, and found again at its path', async () => {
+    await follow(directory('a', '1'), file('a/x', '2', 10));
+    const before = await ids();
+    expect(await follow()).toMatchObject({ missing: '2' });
+    expect(await states()).toEqual(['a missing', 'a/x missing']);
+    expect(await follow(directory('a', '1'), file('a/x', '2', 11))).toMatchObject({ found: '2' });
+    expect(await ids()).toEqual(before);
+    expect(await node('a/x')).toMatchObject({ state: 'active', size_bytes: '11' });
+  });
+
+  test('is found again at another path by its identity', async () => {
+    await follow(directory('a', '1'), file('a/x', '2'), file('a/y'));
+    const before = await ids();
+    await follow();
+    expect(await follow(directory('b', '1'), file('b/x', '2'), file('b/y'))).toMatchObject({ moved: '1' });
+    expect(await ids()).toEqual({ b: before.a, 'b/x': before['a/x'], 'b/y': before['a/y'] });
+    expect(await states()).toEqual(['b active', 'b/x active', 'b/y active']);
+  });
+
+  test('is deleted when something of another kind has its path', async () => {
+    await follow(file('a', '1'), directory('b', '2'), file('b/x', '3'), file('b/y', '4'));
+    const before = await ids();
+    expect(
+      await follow(directory('a', '5'), file('a/inside', '6'), file('b', '7'), file('z', '4')),
+    ).toMatchObject({ deleted: '3', moved: '1' });
+    expect((await ids()).z).toBe(before['b/y']);
+    expect(await states()).toEqual([
+      'a deleted',
+      'a active',
+      'a/inside active',
+      'b deleted',
+      'b active',
+      'b/x deleted',
+      'z active',
+    ]);
+  });
+
+  test('is deleted when a file of the directory takes its path', async () => {
+    await follow(directory('a', '1'), file('a/x', '2'), file('a/y', '3'));
+    const before = await ids();
+    await follow(file('a', '2'));
+    expect(await ids()).toEqual({ a: before['a/x'] });
+    expect(await states()).toEqual(['a deleted', 'a active', 'a/y deleted']);
+  });
+
+  test('keeps its state when an inconsistent node has not changed', async () => {
+    await follow(file('a', '1', 10), file('b', '2', 10));
+    await service.query("update filestore.nodes set state = 'inconsistent' where id = any ($1)", [
+      Object.values(await ids()),
+    ]);
+    await scan(service, key, [file('a', '1', 10), file('b', '2', 11)]);
+    expect(await states()).toEqual(['a inconsistent', 'b active']);
+  });
+});
+
+test('files of a bucket are paired by content hash and size on request, once each and not when empty', async () => {
+  const bucket = `bucket-${mounts}`;
+  await insertMount(service, { mount_key: bucket, backend_kind: 's3', bucket });
+  const object = (path: string, hash: string, size = 5): Entry => ({
+    path,
+    size_bytes: size,
+    content_hash: hash,
+  });
+  const before = [
+    object('a', 'h1'),
+    object('b', 'h2'),
+    object('b2', 'h2'),
+    object('c', 'h3', 0),
+    object('d', 'h4'),
+  ];
+  const after = [
+    object('x/a', 'h1'),
+    object('x/b', 'h2'),
+    object('x/c', 'h3', 0),
+    object('d', 'h5'),
+    object('e', 'h4'),
+  ];
+  await scan(service, bucket, before);
+  const known = await readIds(service, bucket);
+  const found = await scan(service, bucket, after, { pairsContent: true });
+  expect(found).toMatchObject({ moved: '1', changed: '1', created: '4' });
+  const now = await readIds(service, bucket);
+  expect([now['x/a'], now.d]).toEqual([known.a, known.d]);
+  await scan(service, bucket, [object('y/a', 'h1')]);
+  expect((await readIds(service, bucket))['y/a']).not.toBe(known.a);
+});
+
+test('scan_differences lists what apply_scan then does, and changes nothing', async () => {
+  await follow(directory('a', '1'), file('a/x', '2'), file('b', '3'), file('c', '4'), file('d', '5'));
+  const before = await ids();
+  const { id } = await beginScan(service, key);
+  await recordEntries(service, id, [
+    directory('z', '1'),
+    file('z/x', '2', 9),
+    file('n', '6'),
+    file('d', '4'),
+    file('bad\u0001name'),
+  ]);
+  const listed = await differences(service, id);
+  expect(listed).toEqual([
+    'move a -> z',
+    'create n',
+    'change d',
+    'change a/x -> z/x',
+    'missing b',
+    'missing c',
+    'refuse bad\u0001name',
+  ]);
+  expect(await ids()).toEqual(before);
+});

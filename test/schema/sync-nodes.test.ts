@@ -1,0 +1,139 @@
+import type { Client } from 'pg';
+import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { databaseForFile } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { insertMount, one } from '../support/rows/nodes.ts';
+import { directory, file, readStates, scan } from '../support/rows/scans.ts';
+
+const database = databaseForFile();
+const connectAs = levelsForFile(database);
+
+let service: Client;
+let key: string;
+let mountId: string;
+let mounts = 0;
+
+beforeAll(async () => {
+  service = await connectAs('service');
+});
+
+beforeEach(async () => {
+  mounts += 1;
+  key = `disk-${mounts}`;
+  mountId = (await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` }))
+    .id;
+});
+
+afterEach(async () => {
+  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+  expect(await database().query('select from filestore.scan_entries')).toEqual([]);
+  expect(await database().query('select from filestore.scan_changes')).toEqual([]);
+});
+
+const sync = async (entries: readonly unknown[], place = '', client = service) =>
+  (
+    await client.query('select * from filestore.sync_nodes($1, $2, $3)', [
+      key,
+      JSON.stringify(entries),
+      place,
+    ])
+  ).rows;
+const outcomes = async (entries: readonly unknown[], place = '') =>
+  (await sync(entries, place)).map(({ path, version, outcome }) => `${path} ${version} ${outcome}`);
+
+test('creates files and directories with those above them, in the order given', async () => {
+  expect(await outcomes([file('b/c/d'), directory('a', '1'), file('b/e')])).toEqual([
+    'b/c/d 1 created',
+    'a 1 created',
+    'b/e 1 created',
+  ]);
+  expect(await readStates(service, key)).toEqual([
+    'a active',
+    'b active',
+    'b/c active',
+    'b/c/d active',
+    'b/e active',
+  ]);
+});
+
+test('writes only what changed, and sees everything', async () => {
+  await sync([file('a', '1', 5), file('b', '2', 5), directory('d', '3')], 'top');
+  expect(
+    await outcomes([file('b', '2', 6), file('a', '1', 5), directory('d', '4'), file('c')], 'top'),
+  ).toEqual(['top/b 2 changed', 'top/a 1 unchanged', 'top/d 2 changed', 'top/c 1 created']);
+  const { rows } = await service.query(
+    `select n.path from filestore.nodes n join filestore.node_sightings s on s.node_id = n.id
+     where n.backend_mount_id = $1 and s.last_reconciled_at > now() - interval '1 minute' order by 1`,
+    [mountId],
+  );
+  expect(rows.map(({ path }) => path)).toEqual(['top', 'top/a', 'top/b', 'top/c', 'top/d']);
+});
+
+test('marks nothing as missing, moves nothing, and finds what was missing', async () => {
+  await scan(service, key, [file('a', '1'), file('b', '2')]);
+  await scan(service, key, [file('b', '2')]);
+  await sync([file('c', '2'), file('a', '1')]);
+  expect(await readStates(service, key)).toEqual(['a active', 'b active', 'c active']);
+});
+
+test('overwrites what others wrote a moment ago', async () => {
+  await service.query("select filestore.upsert_file($1, 'a', 5)", [key]);
+  expect(await outcomes([file('a', '1', 6)])).toEqual(['a 2 changed']);
+});
+
+test('returns an entry that no node can have as refused', async () => {
+  expect(await outcomes([file('a\u0001'), file('b')])).toEqual(['a\u0001 null refused', 'b 1 created']);
+});
+
+test('refuses a file where a directory is needed, and the other way round; nothing is written', async () => {
+  await sync([file('a'), directory('d')]);
+  await expect(sync([file('new'), file('a/b')])).rejects.toMatchObject({
+    code: 'FS409',
+    constraint: 'nodes_file_in_the_way',
+  });
+  await expect(sync([file('new'), file('d')])).rejects.toMatchObject({
+    code: 'FS409',
+    constraint: 'nodes_directory_in_the_way',
+  });
+  await expect(sync([file('new')], 'a')).rejects.toMatchObject({
+    code: 'FS409',
+    constraint: 'nodes_file_in_the_way',
+  });
+  await expect(sync([file('new'), { path: 'x', size_bytes: -1 }])).rejects.toMatchObject({ code: 'FS422' });
+  await expect(sync([{ path: '../x' }])).rejects.toMatchObject({
+    code: 'FS422',
+    constraint: 'scan_entries_path_check',
+  });
+  expect(await readStates(service, key)).toEqual(['a active', 'd active']);
+});
+
+test('belongs to the command for which the transaction works', async () => {
+  await sync([file('a', '1', 5)]);
+  const { id } = await one(service, "select (entry).id from filestore.begin_command('import')");
+  await service.query('begin');
+  await service.query('select filestore.begin_work($1)', [id]);
+  await sync([file('a', '1', 6)]);
+  await service.query("select filestore.finish_command($1, 'succeeded')", [id]);
+  await service.query('commit');
+  expect(
+    await database().query(
+      'select superseded_by_journal_id as id from filestore.snapshots where backend_mount_id = $1',
+      [mountId],
+    ),
+  ).toEqual([{ id }]);
+});
+
+test('several callers sync the same entries at once', async () => {
+  const entries = Array.from({ length: 300 }, (_, index) =>
+    file(`d${index % 7}/e${index % 3}/f${index}`, `${index}`),
+  );
+  const clients = await Promise.all([1, 2, 3].map(() => connectAs('service')));
+  const results = await Promise.all(clients.map((client) => sync(entries, 'p', client)));
+  expect(results[0]?.map(({ node_id: id }) => id)).toEqual(results[1]?.map(({ node_id: id }) => id));
+  const created = results.flat().filter(({ outcome }) => outcome === 'created');
+  expect(created).toHaveLength(300);
+});
+
+test('a reader may not call it', async () => {
+  await expect(sync([], '', await connectAs('reader'))).rejects.toMatchObject({ code: '42501' });
+});
