@@ -1,5 +1,5 @@
 --! Previous: sha1:d96bc0c3bc854df7ab38104518b5df66d0eef63a
---! Hash: sha1:a010fa410209601f100a096d416a6e99c0feb40f
+--! Hash: sha1:20e8f054fd91cd59ddd4d25314d7f092e1bfb9ba
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -1420,14 +1420,13 @@ begin
     from filestore.scan_changes c
     where c.scan_id = scan.id
       and c.number > base
-      and c.action <> 'skip'
   ),
   files as (
     select n.*, case when p.node_id is null then n.path else filestore.child_path(p.path, n.name) end as final_path,
             coalesce(p.is_deleted, false) as is_below_deleted
     from (
       select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
-              n.content_hash, n.checksum, n.storage_class
+              n.content_hash, n.checksum, n.storage_class, n.created_at
       from filestore.nodes n
       where scan.is_recursive
         and n.backend_mount_id = scan.backend_mount_id
@@ -1437,7 +1436,7 @@ begin
         and n.directory_path is null
       union all
       select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
-              n.content_hash, n.checksum, n.storage_class
+              n.content_hash, n.checksum, n.storage_class, n.created_at
       from filestore.nodes n
       where not scan.is_recursive
         and n.parent_id = scan.top_id
@@ -1451,7 +1450,7 @@ begin
     from filestore.scan_directories d
     cross join lateral (
       select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
-        n.content_hash, n.checksum, n.storage_class
+        n.content_hash, n.checksum, n.storage_class, n.created_at
       from filestore.nodes n
       where n.parent_id = d.node_id
         and n.parent_live is not null
@@ -1502,7 +1501,8 @@ begin
               coalesce(e.checksum, n.checksum),
               coalesce(e.storage_class, n.storage_class)
             ) as is_equal,
-        case when (e.backend_identity <> n.backend_identity) is true or n.id is null then
+        -- A file that an earlier plan of the scan has created counts, so that its twins stay ambiguous.
+        case when (e.backend_identity <> n.backend_identity) is true or n.id is null or n.created_at >= scan.began_at then
           coalesce(
             'i' || e.backend_identity,
             case when n.id is null and scan.pairs_content and e.size_bytes > 0 then e.size_bytes || ' ' || e.content_hash end
@@ -1543,10 +1543,10 @@ begin
     where c.differs
   ),
   wanted as materialized (
-    select min(d.path) as path, d.entry_key as key, min(d.listed_at) as listed_at
-    from diff d
-    where d.entry_key is not null
-    group by d.entry_key
+    select min(c.path) as path, c.entry_key as key, min(c.listed_at) as listed_at
+    from compared c
+    where c.entry_key is not null
+    group by c.entry_key
     having count(*) = 1
   ),
   strays as (
@@ -2241,20 +2241,14 @@ begin
     where e.scan_id = scan.id
       and e.path = create_scanned_directory.path
     on conflict (parent_id, name) where parent_live is not null do nothing
-    returning id, path
-  ),
-  settled as (
-    delete from filestore.scan_entries e
-    using created c
-    where e.scan_id = scan.id
-      and e.path = c.path
-    returning c.id, e.listed_at
+    returning id
   )
   insert into filestore.node_sightings (node_id, last_seen_at, last_reconciled_at)
   select s.id, m.moment, m.moment
-  from settled s
+  from created s
+  join filestore.scan_entries e on e.scan_id = scan.id and e.path = create_scanned_directory.path
   -- Entries of filestore.sync_nodes have no moment of their listing.
-  cross join lateral (select least(s.listed_at, date_trunc('milliseconds', clock_timestamp())) as moment) m
+  cross join lateral (select least(e.listed_at, date_trunc('milliseconds', clock_timestamp())) as moment) m
   returning node_id into created_id;
   return created_id;
 end
@@ -2580,11 +2574,6 @@ begin
     order by p.id, g.path
     on conflict (parent_id, name) where parent_live is not null do nothing
     returning id, path
-  ),
-  settled as (
-    delete from filestore.scan_entries e
-    where e.scan_id = scan.id
-      and e.path = any (array(select c.path from created c))
   ),
   seen as (
     insert into filestore.node_sightings (node_id, last_seen_at, last_reconciled_at)

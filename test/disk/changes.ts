@@ -19,6 +19,7 @@ export class DiskChanges {
   constructor(
     readonly root: string,
     readonly random: () => number,
+    readonly hasLinks = true,
   ) {}
 
   /** Makes one change. @returns its name. */
@@ -130,7 +131,9 @@ export class DiskChanges {
     },
     link: () => {
       const target = this.#newPath();
-      return target !== undefined && this.#on(this.#file(), (path) => linkSync(path, target));
+      return (
+        this.hasLinks && target !== undefined && this.#on(this.#file(), (path) => linkSync(path, target))
+      );
     },
   };
 
@@ -143,11 +146,15 @@ export class DiskChanges {
   }
 
   #all(kind: 'file' | 'directory', directory = this.root): readonly string[] {
-    return readdirSync(directory, { withFileTypes: true }).flatMap((item) => {
-      const path = join(directory, item.name);
-      const own = item.isDirectory() === (kind === 'directory') ? [path] : [];
-      return item.isDirectory() ? [...own, ...this.#all(kind, path)] : own;
-    });
+    // In one order on every disk, so that a seed repeats its changes.
+    const items = readdirSync(directory, { withFileTypes: true });
+    return items
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+      .flatMap((item) => {
+        const path = join(directory, item.name);
+        const own = item.isDirectory() === (kind === 'directory') ? [path] : [];
+        return item.isDirectory() ? [...own, ...this.#all(kind, path)] : own;
+      });
   }
 
   #file(): string | undefined {

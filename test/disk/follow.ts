@@ -27,7 +27,9 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
   const root = join(folder, 'root');
   mkdirSync(root);
   const random = mulberry32(seed);
-  const disk = new DiskChanges(root, random);
+  // A new plan may find fewer objects with one identity. So each disk has either hard links, or plans that are thrown away.
+  const hasLinks = seed % 2 === 0;
+  const disk = new DiskChanges(root, random, hasLinks);
   try {
     await sql.query(
       "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ($1, 'local', $2)",
@@ -35,14 +37,9 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
     );
     for (let round = 0; round < rounds; round += 1) {
       const made = Array.from({ length: changes }, () => disk.change());
-      // A fifth of the objects has no identity.
-      const entries = listDisk(root).map(({ backend_identity: identity, ...entry }: Entry) =>
-        identity === undefined || (Number.parseInt(identity, 36) + seed) % 5 === 0
-          ? entry
-          : { ...entry, backend_identity: identity },
-      );
+      const entries = listDisk(root).map((entry) => withoutSomeIdentities(entry, round));
       const nodes = await readNodes(sql, mountKey);
-      const finished = await scanWithNewPlans(sql, mountKey, entries, random);
+      const finished = await scanInParts(sql, mountKey, entries, random, !hasLinks);
       const faults = [
         ...(await compare(sql, mountKey, entries, expectPlaces(nodes, entries), finished.began_at)),
         ...(await compareSecondScan(sql, mountKey, entries)),
@@ -58,8 +55,20 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
   }
 }
 
-/** Scans in batches of random size. Some plans are thrown away in the middle, which must not change the result. */
-async function scanWithNewPlans(sql: Sql, mountKey: string, entries: readonly Entry[], random: () => number) {
+/** One path in five has no identity, each round another one. */
+function withoutSomeIdentities({ backend_identity: identity, ...entry }: Entry, round: number): Entry {
+  const sum = [...entry.path].reduce((total, character) => total + character.charCodeAt(0), round);
+  return identity === undefined || sum % 5 === 0 ? entry : { ...entry, backend_identity: identity };
+}
+
+/** Scans in batches of random size. Some plans may be thrown away in the middle, which must not change the result. */
+async function scanInParts(
+  sql: Sql,
+  mountKey: string,
+  entries: readonly Entry[],
+  random: () => number,
+  withNewPlans: boolean,
+) {
   const { id } = await beginScan(sql, mountKey);
   for (let start = 0; start < entries.length; start += 5_000) {
     await recordEntries(sql, id, entries.slice(start, start + 5_000));
@@ -67,7 +76,9 @@ async function scanWithNewPlans(sql: Sql, mountKey: string, entries: readonly En
   for (;;) {
     const state = await applyOnce(sql, id, 1, 1 + Math.floor(random() * 50));
     if (state.state === 'finished') return state;
-    if (random() < 0.2) await sql.query('update filestore.scans set planned = null where id = $1', [id]);
+    if (withNewPlans && random() < 0.2) {
+      await sql.query('update filestore.scans set planned = null where id = $1', [id]);
+    }
   }
 }
 
