@@ -1,5 +1,5 @@
 --! Previous: sha1:d96bc0c3bc854df7ab38104518b5df66d0eef63a
---! Hash: sha1:20e8f054fd91cd59ddd4d25314d7f092e1bfb9ba
+--! Hash: sha1:2fec58cfd851dec1e6a1a2f6cff291fa0748518b
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -1401,7 +1401,7 @@ set jit = off
 -- With stale statistics, the planner would join everything row by row.
 set enable_nestloop = off
 set plan_cache_mode = force_custom_plan
-set work_mem = '32MB'
+set work_mem = '64MB'
 as $$
 declare
   -- The paths below the scanned directory are those from path || '/' up to path || '0', since '0' follows '/'. For the root,
@@ -1515,13 +1515,15 @@ begin
           )
         end as node_key
       from (
-        select g.*
+        select g.path, g.listed_at, g.size_bytes, g.last_modified_at, g.link_target, g.backend_identity, g.content_hash, g.checksum, g.storage_class
         from filestore.scan_entries g
         where g.scan_id = scan.id
           and g.kind = 'file'
           and g.fault is null
       ) e
       full join files n on n.final_path = e.path
+      -- "Offset 0": the comparison would be evaluated for each of its uses.
+      offset 0
     ) c
   ),
   found_nodes as (
