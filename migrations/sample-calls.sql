@@ -102,6 +102,12 @@ insert into filestore.snapshots select s.* from filestore.snapshots s limit 1;
 
 delete from filestore.snapshots;
 
+select filestore.prune_history('0', 0);
+
+select filestore.node_at(n.id, n.created_at) from filestore.nodes n where n.path = '1/2/1.bin';
+
+select filestore.tree_at('sample-disk', '1', '2000-01-01');
+
 -- Delete, restore, purge.
 select filestore.restore_node(d.id, with_tree => true) from filestore.nodes d where d.path = '3/5' and not d.live;
 

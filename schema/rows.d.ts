@@ -88,6 +88,8 @@ export interface BackendMountRow {
   created_at: Date;
   /** When version last changed. */
   updated_at: Date;
+  /** Last moment at which a version ended that filestore.prune_history removed: the trees of the mount are known from then on. Null while all history is there. A change of it does not change version. */
+  history_horizon: Date | null;
 }
 
 /** What a service may insert into backend_mounts. An optional column has a default or is set by the database. */
@@ -151,6 +153,14 @@ export interface BackfillRow {
   updated_at: Date;
   /** When the last row was read; null while it is unfinished. */
   finished_at: Date | null;
+}
+
+/** A row of history_cursor. Where filestore.prune_history goes on: one row, which a call locks. Any position is correct. */
+export interface HistoryCursorRow {
+  /** True: there is at most one row. */
+  is_only: boolean;
+  /** The id of the last node at which a call has looked; 0 to begin with the first node. */
+  position: string;
 }
 
 /** A row of journal_entries. Append-only log of commands. It outlives the nodes and mounts it names, so it has no foreign keys. */
@@ -978,7 +988,7 @@ export interface MountPlaceRow {
 /** A row of "select * from filestore.move_node(…)". Moves a node with everything below it to another directory of its mount, renames it, or both; null keeps the parent or the name. Returns the node. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would move into itself, the node is a root, or the name is not valid. */
 export type MoveNodeRow = NodeRow;
 
-/** A row of "select * from filestore.node_at(…)". The version of a node that was current at a moment; no row when the node did not exist yet. */
+/** A row of "select * from filestore.node_at(…)". The version of a node that was current at a moment; no row when the node did not exist yet. FS404 when filestore.prune_history removed the version. */
 export type NodeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
 /** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row. With with_deleted, the tombstone that was deleted last, if no live node is there. The path need not be canonical. FS404 when the mount does not exist. */
@@ -990,6 +1000,11 @@ export type NodeCommandsRow = JournalEntryRow;
 /** A row of "select * from filestore.node_location(…)". The location of a node as a URI, file:///root/path or s3://bucket/prefix/path; of a deleted node, where it was. Null when there is no such node. */
 export interface NodeLocationRow {
   node_location: string | null;
+}
+
+/** A row of "select * from filestore.prune_history(…)". Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move or are being erased, and what was written since the oldest running scan began. */
+export interface PruneHistoryRow {
+  prune_history: number | null;
 }
 
 /** A row of "select * from filestore.prune_journal(…)". Removes at most batch entries that ended longer than older_than ago, and returns how many. Repeat it until it returns 0. Entries that have not ended stay, whatever their age. */
@@ -1020,7 +1035,7 @@ export interface RecountRollupsRow {
 /** A row of "select * from filestore.restore_node(…)". Restores a deleted node in its directory and returns it. With with_tree, also restores everything below it that was deleted together with it. FS404 when it does not exist or its parent is deleted, FS409 when it is not deleted, its name is taken, or it is not at expected_version (null: any). */
 export type RestoreNodeRow = NodeRow;
 
-/** A row of "select * from filestore.revert_node(…)". Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. */
+/** A row of "select * from filestore.revert_node(…)". Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version, or it was pruned, or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. */
 export type RevertNodeRow = NodeRow;
 
 /** A row of "select * from filestore.scan_differences(…)". A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change (also a missing node that was found), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it. */
@@ -1044,7 +1059,7 @@ export interface SyncNodesRow {
   outcome: string;
 }
 
-/** A row of "select * from filestore.tree_at(…)". The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. */
+/** A row of "select * from filestore.tree_at(…)". The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. FS404 when the moment is before backend_mounts.history_horizon. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
 /** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null, and size_bytes 0; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. */

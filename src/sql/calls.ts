@@ -807,7 +807,7 @@ const NODE_AT: SqlFunction = {
   },
 };
 
-/** The version of a node that was current at a moment; no row when the node did not exist yet. May be called by readers, services and operators. */
+/** The version of a node that was current at a moment; no row when the node did not exist yet. FS404 when filestore.prune_history removed the version. May be called by readers, services and operators. */
 export function nodeAt(client: SqlClient, args: NodeAtArguments): Promise<NodeAtRow | undefined> {
   return callForOneOrNone(client, NODE_AT, args);
 }
@@ -877,6 +877,30 @@ const NODE_LOCATION: SqlFunction = {
 /** The location of a node as a URI, file:///root/path or s3://bucket/prefix/path; of a deleted node, where it was. Null when there is no such node. May be called by readers, services and operators. */
 export function nodeLocation(client: SqlClient, args: NodeLocationArguments): Promise<string | null> {
   return callForOne(client, NODE_LOCATION, args);
+}
+
+/** The arguments of {@link pruneHistory}. */
+export interface PruneHistoryArguments {
+  readonly olderThan: string;
+  /** Default: 1 */
+  readonly keepVersions?: number | undefined;
+  /** Default: 1000 */
+  readonly batch?: number | undefined;
+}
+
+const PRUNE_HISTORY: SqlFunction = {
+  name: 'prune_history',
+  result: 'value',
+  parameters: {
+    olderThan: { name: 'older_than', required: true, takes: 'text' },
+    keepVersions: { name: 'keep_versions' },
+    batch: { name: 'batch' },
+  },
+};
+
+/** Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move or are being erased, and what was written since the oldest running scan began. May be called by operators. */
+export function pruneHistory(client: SqlClient, args: PruneHistoryArguments): Promise<number> {
+  return callForOne(client, PRUNE_HISTORY, args);
 }
 
 /** The arguments of {@link pruneJournal}. */
@@ -1027,7 +1051,7 @@ const REVERT_NODE: SqlFunction = {
   },
 };
 
-/** Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. May be called by services and operators. */
+/** Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version, or it was pruned, or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. May be called by services and operators. */
 export function revertNode(client: SqlClient, args: RevertNodeArguments): Promise<NodeRow> {
   return callForOne(client, REVERT_NODE, args);
 }
@@ -1117,7 +1141,7 @@ const TREE_AT: SqlFunction = {
   },
 };
 
-/** The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. May be called by readers, services and operators. */
+/** The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. FS404 when the moment is before backend_mounts.history_horizon. May be called by readers, services and operators. */
 export function treeAt(client: SqlClient, args: TreeAtArguments): Promise<readonly TreeAtRow[]> {
   return callForAll(client, TREE_AT, args);
 }

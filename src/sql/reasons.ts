@@ -133,6 +133,7 @@ export const REFUSAL_REASONS = [
   'snapshots_deleted_check',
   'snapshots_fixed',
   'snapshots_missing',
+  'snapshots_pruned',
   'totals_state_check',
   'tree_lock_check',
   'version_check',
