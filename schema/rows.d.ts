@@ -759,7 +759,7 @@ export interface MountMoveRow {
   problem: string | null;
 }
 
-/** A row of view_filestore_node_versions. Every version of every node. The current version, which is the row of nodes itself, has no valid_to. */
+/** A row of view_filestore_node_versions. Every version of every node, except those that filestore.prune_history removed. The current version, which is the row of nodes itself, has no valid_to. */
 export interface NodeVersionRow {
   /** First moment at which this version was the current one. */
   valid_from: Date;

@@ -1,8 +1,6 @@
 --! Previous: sha1:2fec58cfd851dec1e6a1a2f6cff291fa0748518b
---! Hash: sha1:9c10a4552b49a096cb1c6538facdbec2ee439f9a
+--! Hash: sha1:989036c17da1c2495c8f692e57c66c0403d751ea
 --! Message: History that ends
-
--- Write the next migration here, then: npm run db:commit -- -m "What it does"
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);
 
@@ -23,6 +21,28 @@ comment on column filestore.history_cursor.is_only  is 'True: there is at most o
 comment on column filestore.history_cursor.position is 'The id of the last node at which a call has looked; 0 to begin with the first node.';
 comment on constraint history_cursor_only_check on filestore.history_cursor is 'There is at most one row.';
 
+--! Included views/view_filestore_node_versions.sql
+drop view if exists filestore.view_filestore_node_versions;
+
+-- snapshots and nodes must have the same columns in the same order. The gate "history columns" compares them.
+create view filestore.view_filestore_node_versions as
+select s.*
+from filestore.snapshots s
+union all
+select
+  n.updated_at,
+  null::timestamptz(3),
+  null::bigint,
+  n.*
+from filestore.nodes n;
+
+comment on view filestore.view_filestore_node_versions is
+  'Every version of every node, except those that filestore.prune_history removed. The current version, which is the row of nodes itself, has no valid_to.';
+
+comment on column filestore.view_filestore_node_versions.valid_from               is 'First moment at which this version was the current one.';
+comment on column filestore.view_filestore_node_versions.valid_to                 is 'First moment at which it was superseded; null for the current version.';
+comment on column filestore.view_filestore_node_versions.superseded_by_journal_id is 'Journal entry of the command that superseded it; null for the current version, or when the change had no entry.';
+--! EndIncluded views/view_filestore_node_versions.sql
 --! Included functions/prepare_mount.sql
 create or replace function filestore.prepare_mount()
 returns trigger
@@ -184,10 +204,10 @@ begin
   where v.id = refuse_pruned.node_id
   order by v.version
   limit 1;
-  raise exception 'the history of node % ("%") begins with version %, at %', node_id, oldest.path, oldest.version, oldest.valid_from
+  raise exception 'the history of node % ("%") begins with version %', node_id, oldest.path, oldest.version
     using errcode    = 'FS404',
           constraint = 'snapshots_pruned',
-          hint       = 'Choose this version or a later one: filestore.prune_history removed the earlier versions.';
+          hint       = format('Choose this version (from %s) or a later one: filestore.prune_history removed the earlier versions.', oldest.valid_from);
 end
 $$;
 
@@ -865,7 +885,6 @@ declare
     find_secret,
     holds_secret,
     names_secret,
-    prunable_versions,
     prune_history,
     prune_journal,
     purge_deleted,

@@ -200,7 +200,7 @@ describe('before the horizon', () => {
     expect(await database().query(tree, [await keyOf(database(), other.id), start])).toEqual([]);
   });
 
-  test('revert_node refuses a pruned version by a reason of its own, and takes later ones', async () => {
+  test('revert_node refuses a pruned version, and takes later ones', async () => {
     await overwrite(database(), file, 3);
     await prune(database(), '0', 1);
     const revert = (version: number) =>

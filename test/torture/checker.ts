@@ -155,6 +155,11 @@ async function checkNodes(admin: Client, { created, written }: Recorder): Promis
          where v.id = w.id and v.version = w.version
            and (v.path, v.size_bytes, v.live) = (w.path, w.size_bytes, w.live)
        )
+       -- check_integrity finds versions that are missing after the horizon.
+       and not exists (
+         select from filestore.nodes n
+         where n.id = w.id and w.version < (select min(v.version) from filestore.view_filestore_node_versions v where v.id = n.id)
+       )
        and not exists (select from torture.purged p where p.node_id = w.id)`,
     [...written.values()].map((node: WrittenNode) => [
       node.id,

@@ -74,6 +74,21 @@ export const UPKEEP: readonly Operation[] = [
     }),
   },
   {
+    kind: 'prune_history',
+    weight: 1,
+    journalled: false,
+    expected: [],
+    plan: (_, random) => ({
+      mountId: null,
+      parameters: {},
+      work: (client) =>
+        client.query("select filestore.prune_history('3 seconds', $1, $2)", [
+          random.between(0, 3),
+          random.between(1, 50),
+        ]),
+    }),
+  },
+  {
     kind: 'recount_rollups',
     weight: 1,
     journalled: false,
