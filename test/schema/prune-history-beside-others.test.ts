@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
 import { createMovingMount, dropPublications, publishMount } from '../support/rows/moving-mount.ts';
-import { createMount, createNode, type Mount } from '../support/rows/nodes.ts';
+import { createMount, createNode, type Mount, one } from '../support/rows/nodes.ts';
 import { horizonOf, overwrite, PRUNE, pastVersions, prune } from '../support/rows/pruned-history.ts';
 import { beginScan } from '../support/rows/scans.ts';
 import { keyOf } from '../support/rows/writer-functions.ts';
@@ -24,13 +24,14 @@ const problems = () => database().query('select problem, detail from filestore.c
 describe('prune_history leaves alone', () => {
   test('a mount that moves', async () => {
     const moving = await createMovingMount(database());
-    await overwrite(database(), moving.file, 2);
-    await overwrite(database(), file, 2);
+    const late = await createNode(database(), mount, mount.rootId, 'late');
+    for (const id of [file, moving.file, late]) await overwrite(database(), id, 2);
     await database().query('call filestore.prepare_moves(true)');
     await publishMount(database(), moving.key);
     try {
-      while ((await prune(database())) > 0);
-      expect(await pastVersions(database(), file)).toEqual([]);
+      // The versions that stay do not fill a batch.
+      while ((await prune(database(), '0', 0, 1)) > 0);
+      for (const id of [file, late]) expect(await pastVersions(database(), id)).toEqual([]);
       expect((await pastVersions(database(), moving.file)).length).toBeGreaterThanOrEqual(2);
       expect(await horizonOf(database(), moving.mount)).toBeNull();
     } finally {
@@ -65,17 +66,49 @@ describe('prune_history leaves alone', () => {
   });
 
   test('what was written since a running scan began', async () => {
-    await overwrite(database(), file, 2);
+    const late = await createNode(database(), mount, mount.rootId, 'late');
+    for (const id of [file, late]) await overwrite(database(), id, 2);
     const scan = await beginScan(database(), key);
     await overwrite(database(), file, 2);
-    expect(await prune(database())).toBeLessThanOrEqual(2);
+    while ((await prune(database(), '0', 0, 1)) > 0);
     expect(await pastVersions(database(), file)).toEqual([3, 4]);
+    expect(await pastVersions(database(), late)).toEqual([]);
     await database().query('select filestore.cancel_scan($1)', [scan.id]);
     expect(await prune(database())).toBe(2);
+  });
+
+  test('what was written since a scan began that had not committed when the call began', async () => {
+    await overwrite(database(), file, 2);
+    const scanner = await database().connect();
+    await scanner.query('begin');
+    await beginScan(scanner, key);
+    await overwrite(database(), file, 2);
+    const pruning = await sendAndBlock(await database().connect(), PRUNE, ['0', 0, 1000]);
+    expect(pruning.waits).toBe(true);
+    await scanner.query('commit');
+    expect(await pruning.outcome).toMatchObject({ result: { rows: [{ pruned: 2 }] } });
+    expect(await pastVersions(database(), file)).toEqual([3, 4]);
   });
 });
 
 describe('beside other transactions', () => {
+  test('a reader that began before the prune still reads the trees that it removed', async () => {
+    await overwrite(database(), file, 2);
+    const { start } = await one(database(), 'select created_at as start from filestore.nodes where id = $1', [
+      file,
+    ]);
+    const reader = await database().connect();
+    await reader.query('begin isolation level repeatable read');
+    await reader.query('select from filestore.nodes');
+    await prune(database());
+    const { rows } = await reader.query("select path, version from filestore.tree_at($1, 'f', $2)", [
+      key,
+      start,
+    ]);
+    expect(rows).toEqual([{ path: 'f', version: 1 }]);
+    await reader.query('commit');
+  });
+
   test('writers of the same node do not wait for a prune, nor a prune for them', async () => {
     await overwrite(database(), file, 3);
     const [operator, writer] = [await database().connect(), await database().connect()];

@@ -9,7 +9,14 @@ import {
   type Mount,
   one,
 } from '../support/rows/nodes.ts';
-import { horizonOf, overwrite, PRUNED, pastVersions, prune } from '../support/rows/pruned-history.ts';
+import {
+  horizonOf,
+  overwrite,
+  PRUNED,
+  pastVersions,
+  prune,
+  untilPast,
+} from '../support/rows/pruned-history.ts';
 import { refusal } from '../support/rows/refusals.ts';
 import { ageNodes } from '../support/rows/tombstones.ts';
 import { keyOf } from '../support/rows/writer-functions.ts';
@@ -216,21 +223,6 @@ describe('before the horizon', () => {
       size_bytes: 2,
     });
   });
-
-  test('a reader that began before the prune still reads the trees that it removed', async () => {
-    await overwrite(database(), file, 2);
-    const start = await startOf(file, 1);
-    const reader = await database().connect();
-    await reader.query('begin isolation level repeatable read');
-    await reader.query('select from filestore.nodes');
-    await prune(database());
-    const { rows } = await reader.query("select path, version from filestore.tree_at($1, 'f', $2)", [
-      key,
-      start,
-    ]);
-    expect(rows).toEqual([{ path: 'f', version: 1 }]);
-    await reader.query('commit');
-  });
 });
 
 describe('check_integrity', () => {
@@ -252,16 +244,19 @@ describe('check_integrity', () => {
 
 describe('history cannot be removed by hand', () => {
   test.each([
-    ['after the horizon', 3],
-    ['between other versions', 2],
-  ])('%s', async (_, version) => {
+    ['after the horizon', [1, 2, 3]],
+    ['between other versions', [2]],
+  ])('%s', async (_, versions) => {
     await overwrite(database(), file, 3);
     // Up to the end of version 2.
     await database().query('update filestore.backend_mounts set history_horizon = $1', [
       await startOf(file, 3),
     ]);
     await expect(
-      database().query('delete from filestore.snapshots where id = $1 and version = $2', [file, version]),
+      database().query('delete from filestore.snapshots where id = $1 and version = any($2)', [
+        file,
+        versions,
+      ]),
     ).rejects.toMatchObject({ code: 'FS409', constraint: 'snapshots_fixed' });
     expect(await pastVersions(database(), file)).toEqual([1, 2, 3]);
   });
@@ -271,6 +266,7 @@ test('the history of a moved directory is pruned with that of the nodes below it
   const directory = await createDirectory(database(), mount, mount.rootId, 'd');
   const below = await createNode(database(), mount, directory, 'x');
   await database().query("select filestore.move_node($1, new_name => 'e')", [directory]);
+  await untilPast(database(), below);
   const moved = await startOf(below, 2);
   expect(await prune(database())).toBe(2);
   expect(await horizonOf(database(), mount)).toEqual(moved);

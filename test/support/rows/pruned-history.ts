@@ -1,4 +1,5 @@
 import type { TestDatabase } from '../databases/test-database.ts';
+import { until } from '../until.ts';
 import { type Mount, one, type Sql } from './nodes.ts';
 
 export const PRUNE = 'select filestore.prune_history($1, $2, $3) as pruned';
@@ -14,11 +15,19 @@ export async function prune(
   return (await one(sql, PRUNE, [olderThan, keep, batch])).pruned;
 }
 
-/** Gives a node that many more versions. */
+/** Gives a node that many more versions, and waits until the last one is in the past. */
 export async function overwrite(sql: Sql, id: string, times: number): Promise<void> {
   for (let time = 0; time < times; time++) {
     await sql.query('update filestore.nodes set size_bytes = size_bytes + 1 where id = $1', [id]);
   }
+  await untilPast(sql, id);
+}
+
+/** A version lasts at least a millisecond, so quick changes run ahead of the clock. */
+export async function untilPast(sql: Sql, id: string): Promise<void> {
+  const past =
+    "select updated_at < clock_timestamp() - interval '2 ms' as past from filestore.nodes where id = $1";
+  await until(async () => (await one(sql, past, [id])).past);
 }
 
 /** The superseded versions of a node that the history has. */
