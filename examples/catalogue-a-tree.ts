@@ -82,7 +82,10 @@ function interruptSignal(): AbortSignal {
   const reason = new Error(
     'Interrupted: the scan was canceled. Run the command again to scan from the start.',
   );
-  process.once('SIGINT', () => controller.abort(reason));
+  process.once('SIGINT', () => {
+    console.error('Canceling …');
+    controller.abort(reason);
+  });
   return controller.signal;
 }
 
