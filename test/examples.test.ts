@@ -101,7 +101,7 @@ test('a second scan reports what was renamed, moved, saved and deleted, and ever
   ]);
   expect(second).toContain('Applied 6 changes, saw 316 nodes.');
   expect(section(second, 'Largest directories')).toContainEqual(
-    expect.stringMatching(/ B {2}photos\/summer\/ \(200 files\)$/),
+    expect.stringMatching(/^ +3\.9 KiB {2}photos\/summer\/ \(200 files\)$/),
   );
   expect(second).toContain('They include 2 missing files (');
 
@@ -279,6 +279,8 @@ test.runIf(process.platform === 'linux')('a walk lists the same objects as find 
 
 test('docs/service.md shows the identity that the example uses', () => {
   const read = (...path: readonly string[]) => readFileSync(join(PACKAGE_ROOT, ...path), 'utf8');
-  const blocks = read('docs', 'service.md').split('```ts\n').map((text) => text.split('```')[0]);
+  const blocks = read('docs', 'service.md')
+    .split('```ts\n')
+    .map((text) => text.split('```')[0]);
   expect(blocks.find((block) => block?.includes('backendIdentity'))).toBe(read('examples', 'identity.ts'));
 });
