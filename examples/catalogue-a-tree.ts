@@ -7,7 +7,7 @@
  * Uses the database of the environment, or the embedded one, which keeps its data between runs. `../src/index.ts` and
  * `../src/sql/index.ts` are `@apphub/filestore` and `@apphub/filestore/sql` in a service.
  */
-import { realpath } from 'node:fs/promises';
+import { realpath, stat } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { openEmbedded } from '../dev/embedded/embedded.ts';
 import type { ScanRow } from '../schema/rows.d.ts';
@@ -31,6 +31,8 @@ interface Options {
 
 async function main(folder: string, options: Options): Promise<void> {
   const root = await realpath(folder);
+  if (!(await stat(root)).isDirectory())
+    throw new Error(`${root} is not a folder. Give the path of a folder.`);
   const { mountId, mountKey, path, withBirthTimes } = await openFolder(root);
   await expireScans(getPool());
   const { id } = await beginScan(getPool(), { mountKey, path, expireAfter: EXPIRE_AFTER });
@@ -55,14 +57,16 @@ async function follow(scanId: string, { confirmsMissing, signal }: Options): Pro
       (client) => applyScan(client, { scanId, ...(confirmsMissing && { maxMissingShare: 1 }) }),
       { retries: 3 },
     );
+  const progress = new Progress();
+  progress.show('Comparing …');
   // The first call plans.
   let scan = await apply().catch((error) => {
     if (!isRefusal(error, 'scans_missing_share')) throw error;
     const remedy = 'If these files are really gone, run the command again with --confirm-missing.';
-    throw new Error(`${error.message}. ${error.hint} ${remedy}`, { cause: error });
+    throw new Error(`${describe(error)} ${remedy}`, { cause: error });
   });
+  progress.end();
   await printDifferences(scanId);
-  const progress = new Progress();
   while (scan.state !== 'finished') {
     signal.throwIfAborted();
     scan = await apply();
@@ -74,6 +78,12 @@ async function follow(scanId: string, { confirmsMissing, signal }: Options): Pro
 
 function changesOf({ created, moved, changed, found, missing, deleted }: ScanRow): number {
   return [created, moved, changed, found, missing, deleted].reduce((sum, number) => sum + Number(number), 0);
+}
+
+/** What a user needs of an error. Its stack trace would only hide it. */
+function describe(error: unknown): string {
+  if (isRefusal(error) && error.hint !== undefined) return `${error.message}. ${error.hint}`;
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** A signal that Ctrl-C aborts; a second Ctrl-C ends the program at once. */
@@ -107,7 +117,6 @@ async function run(signal: AbortSignal): Promise<void> {
 
 const signal = interruptSignal();
 await run(signal).catch((error) => {
-  // The message describes the error; a stack trace would only hide it.
-  console.error(error instanceof Error ? error.message : error);
+  console.error(describe(error));
   process.exitCode = signal.aborted ? INTERRUPTED : 1;
 });

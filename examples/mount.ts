@@ -39,6 +39,7 @@ async function findMount(folder: string): Promise<Mount | undefined> {
 }
 
 async function registerMount(folder: string): Promise<Mount> {
+  await refuseMountsBelow(folder);
   const hash = createHash('sha256').update(folder).digest('hex').slice(0, 8);
   const name = basename(folder)
     .replace(/[^A-Za-z0-9._-]/g, '-')
@@ -52,6 +53,24 @@ async function registerMount(folder: string): Promise<Mount> {
   );
   if (rows[0] === undefined) throw new Error(`The folder ${folder} was not registered as a mount.`);
   return rows[0];
+}
+
+/** A file belongs to one mount. */
+async function refuseMountsBelow(folder: string): Promise<void> {
+  const { rows } = await getPool().query<Pick<BackendMountRow, 'root_path'>>(
+    `select root_path
+     from filestore.backend_mounts
+     where backend_kind = 'local'
+       and starts_with(root_path, rtrim($1, '/') || '/')
+     order by root_path
+     limit 10`,
+    [folder],
+  );
+  if (rows.length === 0) return;
+  const below = rows.map(({ root_path }) => `  ${root_path}`).join('\n');
+  throw new Error(
+    `${folder} contains folders that are mounts of the catalogue. Scan these, or erase the mounts with filestore.erase_mount.\n${below}`,
+  );
 }
 
 /** Whether the file system has birth times. The first answer is kept, since another one would change all identities. */
