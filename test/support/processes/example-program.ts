@@ -1,5 +1,14 @@
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -49,4 +58,12 @@ export function fillFolder(folder: string): void {
   const names = ['plain', 'with space', 'back\\slash', '"quoted"', "it's 100%_", '🗂️', 'x'.repeat(255)];
   for (const name of names) write(`photos/2025/${name}`);
   symlinkSync('/', join(folder, 'link'));
+  // A last change in the same tick of the clock as the birth looks like a file system without birth times.
+  for (let left = 10_000; left > 0 && isNewborn(folder); left -= 1)
+    utimesSync(folder, new Date(), new Date());
+}
+
+function isNewborn(folder: string): boolean {
+  const { birthtimeNs, ctimeNs } = statSync(folder, { bigint: true });
+  return birthtimeNs === ctimeNs;
 }
