@@ -58,26 +58,31 @@ async function follow(scanId: string, { confirmsMissing, signal }: Options): Pro
       { retries: 3 },
     );
   const progress = new Progress();
-  progress.show('Comparing …');
-  // The first call plans.
-  let scan = await apply().catch((error) => {
+  try {
+    progress.show('Comparing …');
+    // The first call plans.
+    let scan = await apply();
+    progress.end();
+    await printDifferences(scanId);
+    while (scan.state !== 'finished') {
+      signal.throwIfAborted();
+      scan = await apply();
+      progress.show(`Applied ${appliedOf(scan)} …`);
+    }
+    progress.end();
+    console.log(`Applied ${appliedOf(scan)}.`);
+  } catch (error) {
+    progress.end();
     if (!isRefusal(error, 'scans_missing_share')) throw error;
     const remedy = 'If these files are really gone, run the command again with --confirm-missing.';
     throw new Error(`${describe(error)} ${remedy}`, { cause: error });
-  });
-  progress.end();
-  await printDifferences(scanId);
-  while (scan.state !== 'finished') {
-    signal.throwIfAborted();
-    scan = await apply();
-    progress.show(`Applied ${count(changesOf(scan), 'change')}, saw ${count(scan.seen, 'node')} …`);
   }
-  progress.end();
-  console.log(`Applied ${count(changesOf(scan), 'change')}, saw ${count(scan.seen, 'node')}.`);
 }
 
-function changesOf({ created, moved, changed, found, missing, deleted }: ScanRow): number {
-  return [created, moved, changed, found, missing, deleted].reduce((sum, number) => sum + Number(number), 0);
+function appliedOf({ created, moved, changed, found, missing, deleted, seen }: ScanRow): string {
+  const changes = [created, moved, changed, found, missing, deleted];
+  const sum = changes.reduce((total, number) => total + Number(number), 0);
+  return `${count(sum, 'change')}, saw ${count(seen, 'node')}`;
 }
 
 /** What a user needs of an error. Its stack trace would only hide it. */

@@ -28,11 +28,14 @@ export async function recordFolder(
   const startedAt = performance.now();
   const progress = new Progress();
   let entries = 0;
-  for await (const batch of readAhead(batches)) {
-    entries += await recordEntries(getPool(), { scanId, entries: batch });
-    progress.show(`Listed ${count(entries, 'entry')} …`);
+  try {
+    for await (const batch of readAhead(batches)) {
+      entries += await recordEntries(getPool(), { scanId, entries: batch });
+      progress.show(`Listed ${count(entries, 'entry')} …`);
+    }
+  } finally {
+    progress.end();
   }
-  progress.end();
   const missed = unreadable.get('');
   if (missed !== undefined) {
     throw new Error(
