@@ -1,5 +1,5 @@
---! Previous: sha1:2fec58cfd851dec1e6a1a2f6cff291fa0748518b
---! Hash: sha1:989036c17da1c2495c8f692e57c66c0403d751ea
+--! Previous: sha1:8e28837c12d46a7eca45d95ada5a83b625aca425
+--! Hash: sha1:82158f19fd690a6dfda0aa250752a99fdaf90829
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);
