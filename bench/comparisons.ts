@@ -6,6 +6,7 @@ import { instructions } from './instructions.ts';
 import { lockWaits } from './lock-waits.ts';
 import { preparedForMoves } from './prepared-for-moves.ts';
 import { runner } from './runner.ts';
+import { measureScans } from './scans/measure-scans.ts';
 import { fold, page, totals } from './total-readings.ts';
 import { trees } from './trees.ts';
 import { move, update } from './update.ts';
@@ -50,6 +51,13 @@ export const COMPARISONS: Readonly<Record<string, Listed>> = {
     help: [
       'bytes on disk for each node, version, sighting and command; vacuum, reindex, recount and check of',
       'all of them',
+    ],
+  },
+  scan: {
+    measure: measureScans,
+    help: [
+      'scans of a mount: the first one, one with nothing changed, one with 1 % changed and a directory',
+      'with 5 % of all nodes renamed, against statements by path and against a table of paths',
     ],
   },
   prepared: {

@@ -9,7 +9,7 @@ export interface Context {
   /** Length of one measurement under load. */
   readonly seconds: number;
   readonly rounds: number;
-  /** Size of the tree that "trees" checks, deletes, restores and purges. */
+  /** Size of the tree of "trees", "growth" and "scan". */
   readonly nodes: number;
   /** Folder of the checkout that "versions" compares this one with. */
   readonly against: string | undefined;
