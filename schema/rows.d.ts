@@ -844,7 +844,7 @@ export interface AuditRollupsRow {
   expected_child_count: string | null;
 }
 
-/** A row of "select * from filestore.begin_command(…)". Records a command before it runs, in a separate transaction. The caller runs the command when is_new is true. With an idempotency key that was used before, is_new is false and entry is the earlier one, running or finished; with retry_failed, a failed or canceled command runs again as a new entry. FS409 when the key was used with another mount, principal or parameters. */
+/** A row of "select * from filestore.begin_command(…)". Records a command before it runs, in a separate transaction. The caller runs the command when is_new is true. With an idempotency key that was used before, is_new is false and entry is the earlier one, running or finished; with retry_failed, a failed or canceled command runs again as a new entry. FS404 when a new entry names a mount that does not exist. FS409 when the key was used with another mount, principal or parameters. */
 export interface BeginCommandRow {
   is_new: boolean | null;
   entry: string | null;

@@ -142,7 +142,7 @@ const BEGIN_COMMAND: SqlFunction = {
   },
 };
 
-/** Records a command before it runs, in a separate transaction. The caller runs the command when is_new is true. With an idempotency key that was used before, is_new is false and entry is the earlier one, running or finished; with retry_failed, a failed or canceled command runs again as a new entry. FS409 when the key was used with another mount, principal or parameters. May be called by services and operators. */
+/** Records a command before it runs, in a separate transaction. The caller runs the command when is_new is true. With an idempotency key that was used before, is_new is false and entry is the earlier one, running or finished; with retry_failed, a failed or canceled command runs again as a new entry. FS404 when a new entry names a mount that does not exist. FS409 when the key was used with another mount, principal or parameters. May be called by services and operators. */
 export function beginCommand(client: SqlClient, args: BeginCommandArguments): Promise<BeginCommandResult> {
   return callForOne(client, BEGIN_COMMAND, args);
 }

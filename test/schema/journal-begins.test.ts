@@ -1,7 +1,8 @@
 import type { Client } from 'pg';
-import { beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { databaseForFile, withoutTriggers } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
 import {
   BEGIN,
   begin,
@@ -10,13 +11,16 @@ import {
   finish,
   valuesOf,
 } from '../support/rows/journal-entries.ts';
-import { one } from '../support/rows/nodes.ts';
+import { createMountsWithIds, one } from '../support/rows/nodes.ts';
+import { refusal } from '../support/rows/refusals.ts';
 
 const database = databaseForFile();
+const connectAs = levelsForFile(database);
 
 let first: Client;
 let second: Client;
 
+beforeAll(() => createMountsWithIds(database(), 7));
 beforeEach(async () => {
   await emptyJournal(database());
   [first, second] = [await database().connect(), await database().connect()];
@@ -130,6 +134,42 @@ describe('begin_command', () => {
       ),
     );
     expect(await begin(first, { ...MOVE, retryFailed: true })).toMatchObject({ is_new: false, id });
+  });
+});
+
+describe('an entry of a mount that does not exist', () => {
+  const MISSING = { ...refusal('FS404', 'mount 404 does not exist'), constraint: 'backend_mounts_missing' };
+  const eraseMount = () =>
+    database()
+      .query("update filestore.backend_mounts set state = 'inactive' where id = 404")
+      .then(() => database().query("call filestore.erase_mount('number-404')"));
+
+  test.each([
+    ['a command', "select filestore.begin_command('scan', mount_id => 404)"],
+    [
+      'a queued command with a key',
+      "select filestore.begin_command('scan', mount_id => 404, idempotency_key => 'k', queue => true)",
+    ],
+    [
+      'an insert of a service',
+      "insert into filestore.journal_entries (command, backend_mount_id) values ('scan', 404)",
+    ],
+  ])('is refused, as %s', async (_what, statement) => {
+    const service = await connectAs('service');
+    await expect(service.query(statement)).rejects.toMatchObject(MISSING);
+    expect(await count()).toBe(0);
+  });
+
+  test('is returned under its key, retried no more, and ended, once the mount is erased', async () => {
+    await createMountsWithIds(database(), 404);
+    const request = { ...MOVE, mount: 404 };
+    const { id } = await begin(first, request);
+    await eraseMount();
+    expect(await begin(first, request)).toMatchObject({ is_new: false, id, status: 'running' });
+    expect(await finish(first, id, 'failed', null, {})).toMatchObject({ status: 'failed' });
+    expect(await begin(first, request)).toMatchObject({ is_new: false, id, status: 'failed' });
+    await expect(begin(first, { ...request, retryFailed: true })).rejects.toMatchObject(MISSING);
+    await expect(begin(first, { ...request, key: 'other' })).rejects.toMatchObject(MISSING);
   });
 });
 

@@ -3,6 +3,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { levelsForFile } from '../support/roles/roles.ts';
 import { begin, finish, queueCommand } from '../support/rows/journal-entries.ts';
+import { createMountsWithIds } from '../support/rows/nodes.ts';
 import { refusal } from '../support/rows/refusals.ts';
 
 const database = databaseForFile();
@@ -17,6 +18,7 @@ const STATUSES = ['queued', 'running', 'succeeded', 'failed', 'canceled'];
 /** Records entries of every command, mount and status, also without a mount. They end in another order than they began. */
 beforeAll(async () => {
   [reader, service] = [await connectAs('reader'), await connectAs('service')];
+  await createMountsWithIds(database(), 1, 2);
   await database().query(
     `select filestore.begin_command(
        ($1::text[])[1 + g % 3], mount_id => nullif(g / 3 % 3, 0), queue => g / 9 % 5 = 0,

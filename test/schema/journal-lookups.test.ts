@@ -1,13 +1,17 @@
 import { beforeAll, describe, expect, test } from 'vitest';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { ENTRIES, loadLargeJournal } from '../support/rows/large-tables.ts';
+import { createMountsWithIds } from '../support/rows/nodes.ts';
 
 const database = databaseForFile();
 
 /** A page of 20 and the unfinished entries: far fewer rows than a walk to old entries reads. */
 const FEW = 300;
 
-beforeAll(() => loadLargeJournal(database()), 120_000);
+beforeAll(async () => {
+  await createMountsWithIds(database(), 1);
+  await loadLargeJournal(database());
+}, 120_000);
 
 interface Reads {
   /** Rows and index entries of the journal that the statement read. */

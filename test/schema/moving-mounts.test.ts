@@ -41,7 +41,9 @@ beforeEach(async () => {
 afterEach(() => dropPublications(database()));
 
 test('a write to a mount that is not here names the mount by its id', async () => {
-  await expect(query("select filestore.begin_command('scan', mount_id => 404)")).rejects.toMatchObject({
+  const insert =
+    "insert into filestore.nodes (backend_mount_id, parent_id, name, kind) values (404, $1, 'f', 'file')";
+  await expect(query(insert, [directory])).rejects.toMatchObject({
     ...MOVING,
     message: 'mount 404 is moving, and this server does not take this write',
   });

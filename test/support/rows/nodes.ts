@@ -34,6 +34,15 @@ export async function createMount(sql: Sql, kind: 'local' | 's3' = 'local'): Pro
   return { id, rootId: root.id };
 }
 
+/** Creates mounts with ids that a test knows. */
+export async function createMountsWithIds(sql: Sql, ...ids: readonly number[]): Promise<void> {
+  await sql.query(
+    `insert into filestore.backend_mounts (id, mount_key, backend_kind, root_path) overriding system value
+     select id, 'number-' || id, 'local', '/numbers/' || id from unnest($1::bigint[]) id`,
+    [ids],
+  );
+}
+
 /** Inserts a mount with the given columns and the key `media`, and returns its row. */
 export function insertMount(sql: Sql, columns: Record<string, unknown>): Promise<QueryResultRow> {
   const all: Record<string, unknown> = { mount_key: 'media', ...columns };
