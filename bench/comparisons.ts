@@ -5,6 +5,7 @@ import { growth } from './growth.ts';
 import { instructions } from './instructions.ts';
 import { lockWaits } from './lock-waits.ts';
 import { preparedForMoves } from './prepared-for-moves.ts';
+import { prune } from './prune.ts';
 import { runner } from './runner.ts';
 import { measureScans } from './scans/measure-scans.ts';
 import { fold, page, totals } from './total-readings.ts';
@@ -59,6 +60,10 @@ export const COMPARISONS: Readonly<Record<string, Listed>> = {
       'scans of a mount: the first one, one with nothing changed, one with 1 % changed and a directory',
       'with 5 % of all nodes renamed, against statements by path and against a table of paths',
     ],
+  },
+  prune: {
+    measure: prune,
+    help: ['what content writes notice while prune_history() removes --nodes versions, 100 of each file'],
   },
   prepared: {
     measure: preparedForMoves,

@@ -24,7 +24,8 @@ compared with other programs. Every ratio is the median of the rounds' ratios. A
   --rounds <n>        rounds of each comparison (5; designs: 3)
   --seconds <n>       length of one measurement under load, after a second that is not counted (10; designs: 1)
   --against <folder>  root of another checkout, for "versions"; without --only, only that is measured
-  --nodes <n>         size of the tree of "trees", "growth" and "scan" (1000000), or of "designs" (100000)
+  --nodes <n>         size of the tree of "trees", "growth" and "scan", versions of "prune" (1000000), nodes of
+                      "designs" (100000)
   --designs <key,…>   of "designs": ${DESIGN_KEYS} (all)
   --output <folder>   of "designs": where report.md, its plots and report.json are written (bench-report)
   --previous <file>   of "designs": report.json of an earlier run, whose rankings are compared
