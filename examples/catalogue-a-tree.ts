@@ -73,7 +73,7 @@ async function follow(scanId: string, { confirmsMissing, signal }: Options): Pro
     console.log(`Applied ${appliedOf(scan)}.`);
   } catch (error) {
     progress.end();
-    if (!isRefusal(error, 'scans_missing_share')) throw error;
+    if (!isRefusal(error, 'scans_too_many_missing')) throw error;
     const remedy = 'If these files are really gone, run the command again with --confirm-missing.';
     throw new Error(`${describe(error)} ${remedy}`, { cause: error });
   }

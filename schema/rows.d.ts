@@ -88,7 +88,7 @@ export interface BackendMountRow {
   created_at: Date;
   /** When version last changed. */
   updated_at: Date;
-  /** Last moment at which a version ended that filestore.prune_history removed: the trees of the mount are known from then on. Null while all history is there. A change of it does not change version. */
+  /** The trees of the mount are known from this moment on: the last moment at which a version ended that filestore.prune_history removed. Null while no version was removed. A change of it alone does not change version. */
   history_horizon: Date | null;
 }
 
@@ -153,14 +153,6 @@ export interface BackfillRow {
   updated_at: Date;
   /** When the last row was read; null while it is unfinished. */
   finished_at: Date | null;
-}
-
-/** A row of history_cursor. Where filestore.prune_history goes on: one row, which a call locks. Any position is correct. */
-export interface HistoryCursorRow {
-  /** True: there is at most one row. */
-  is_only: boolean;
-  /** The id of the last node at which a call has looked; 0 to begin with the first node. */
-  position: string;
 }
 
 /** A row of journal_entries. Append-only log of commands. It outlives the nodes and mounts it names, so it has no foreign keys. */
@@ -345,7 +337,7 @@ export interface NodeRow {
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
-  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes. */
+  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links have the same one. At most 1024 bytes. */
   backend_identity: string | null;
 }
 
@@ -421,91 +413,7 @@ export interface RollupRow {
   updated_at: Date;
 }
 
-/** A row of scan_changes. The planned changes of a scan that has not ended, in the order in which they are applied. Empty after a crash of the server. */
-export interface ScanChangeRow {
-  /** scans.id. */
-  scan_id: string;
-  /** Place in the order; not contiguous. */
-  number: string;
-  /** The node; null for one that will be created. */
-  node_id: string | null;
-  /** file or directory. */
-  kind: NodeKind;
-  /** create, move, change, missing, delete or skip. */
-  action: string;
-  /** Path after the scan. */
-  path: string;
-  /** Path before the scan; null for a node that will be created. */
-  from_path: string | null;
-}
-
-/** A row of scan_directories. While the changes of a scan are planned: the recorded directories that are new or elsewhere in the catalogue, and what is below them. */
-export interface ScanDirectoryRow {
-  /** scans.id. */
-  scan_id: string;
-  /** Number of segments in path. */
-  depth: number;
-  /** scan_entries.path. */
-  path: string;
-  /** The node that is this directory; null when it is a new one. */
-  node_id: string | null;
-  /** Path of this node before the scan. */
-  from_path: string | null;
-  /** The only node that has the identity of the entry, and is not at its path. */
-  partner_id: string | null;
-  /** Another node that has to leave the path first. */
-  blocker_id: string | null;
-  /** Whether others wrote to the node with this identity, so that the directory is left alone. */
-  is_held: boolean;
-  /** Whether this node is not the one that was at the path before. */
-  is_shifted: boolean;
-}
-
-/** A row of scan_entries. The objects of a backend, as a service recorded them for a scan that has not ended. Empty after a crash of the server. */
-export interface ScanEntryRow {
-  /** scans.id. */
-  scan_id: string;
-  /** Size of the content in bytes; 0 for a directory. */
-  size_bytes: string;
-  /** A moment before the service listed it. */
-  listed_at: Date;
-  /** When the backend says the content was last modified; null when unknown. */
-  last_modified_at: Date | null;
-  /** Number of segments in the path of a directory; null for a file. */
-  depth: number | null;
-  /** Whether it was not recorded, but is a directory of recorded entries. */
-  is_implied: boolean;
-  /** file or directory. */
-  kind: NodeKind;
-  /** Path below the root of the mount. Of a path that is too long for a node, the beginning and a digest. */
-  path: string;
-  /** As in nodes; null when unknown. */
-  backend_identity: string | null;
-  /** As in nodes; null when unknown. */
-  content_hash: string | null;
-  /** As in nodes; null when unknown. */
-  checksum: string | null;
-  /** As in nodes; null when unknown. */
-  storage_class: string | null;
-  /** As in nodes; null for everything but a symbolic link. */
-  link_target: string | null;
-  /** Why it cannot be a node: the reason of a refusal; null when it can. */
-  fault: string | null;
-}
-
-/** A row of scan_sightings. The nodes that a scan found, until their sightings are recorded: at most 10,000 in a row. */
-export interface ScanSightingRow {
-  /** scans.id. */
-  scan_id: string;
-  /** Place in the order; not contiguous. */
-  number: string;
-  /** When they were listed. */
-  moment: Date;
-  /** The nodes, in order of id. */
-  node_ids: string[];
-}
-
-/** A row of scans. Scans: passes over a mount, a subtree or a directory, of which a service records what the backend has, and which the catalogue then follows. Written only by the functions of scans. */
+/** A row of scans. Scans of a mount, a subtree or a directory: a service records what the backend has, and the catalogue then follows it. Written only by the functions of scans. */
 export interface ScanRow {
   /** Number of the scan. */
   id: string;
@@ -518,48 +426,48 @@ export interface ScanRow {
   /** Whether the scan covers everything below the directory, or only the nodes in it. */
   is_recursive: boolean;
   /** Whether files without an identity are also paired by content hash and size. */
-  pairs_content: boolean;
-  /** The user or service that asked for it. */
+  pairs_by_content: boolean;
+  /** The user or service that asked for the scan. */
   principal: string | null;
   /** recording, applying, finished, canceled or expired. */
   state: 'recording' | 'applying' | 'finished' | 'canceled' | 'expired';
-  /** When it began. What was written later is not touched, unless its entry was listed later. */
+  /** When the scan began. Nodes that others wrote later are left alone, unless their entries were listed after that. */
   began_at: Date;
-  /** How long after its last call the scan expires, in milliseconds. */
+  /** How long after the last call the scan expires, in milliseconds. */
   expire_after_ms: string;
-  /** When it expires if no call follows. */
+  /** When the scan expires if no call follows. */
   expires_at: Date;
-  /** When it finished, was canceled or expired; null before. */
+  /** When the scan finished, was canceled or expired; null before. */
   ended_at: Date | null;
-  /** Journal entries of its commands: more than one if the first expired. */
+  /** Journal entries of the scan: more than one if the first one expired. */
   journal_entry_ids: string[];
-  /** Number of the last planned change; null while there is no plan. */
+  /** Internal: Number of the last planned change; null while there is no plan. */
   planned: string | null;
-  /** Number of the last change that was applied. */
+  /** Internal: Number of the last change that was applied. */
   applied: string;
-  /** How often the changes were planned. */
+  /** Internal: How often the changes were planned. */
   plans: number;
-  /** Number of the last sightings that were recorded; null before all changes are applied. */
+  /** Internal: Number of the last sightings that were recorded; null before all changes are applied. */
   settled: string | null;
-  /** Recorded entries when the changes were planned, without implied directories. */
+  /** Recorded entries, without the directories that only their paths imply. 0 before the changes are planned. */
   entries: string;
-  /** Entries that cannot be nodes because of their names. */
+  /** Entries whose names no node can have. */
   refused: string;
-  /** Nodes that it created. */
+  /** Nodes that were created. */
   created: string;
-  /** Nodes that it moved; a directory counts once, whatever is below it. */
+  /** Nodes that were moved or renamed; a directory counts once, whatever is below it. */
   moved: string;
-  /** Nodes of which it changed the content. */
+  /** Nodes whose content changed. */
   changed: string;
-  /** Missing nodes that it found again. */
+  /** Missing nodes that were found again at their path. */
   found: string;
-  /** Nodes that it marked as missing. */
+  /** Nodes that were marked as missing. */
   missing: string;
-  /** Nodes that it deleted, because something else has their path. */
+  /** Nodes that were deleted, because something else has their path. */
   deleted: string;
-  /** Entries and nodes that it did not touch, because others wrote to them after they were listed. */
+  /** Entries and nodes that were left alone, because others wrote to them after they were listed. */
   skipped: string;
-  /** Nodes of which it recorded a sighting. */
+  /** Nodes that were found, and have a new sighting. */
   seen: string;
 }
 
@@ -619,7 +527,7 @@ export interface SnapshotRow {
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
-  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes. */
+  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links have the same one. At most 1024 bytes. */
   backend_identity: string | null;
 }
 
@@ -673,7 +581,7 @@ export interface ActiveNodeRow {
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
-  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes. */
+  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links have the same one. At most 1024 bytes. */
   backend_identity: string | null;
   /** Name by which services and people address the mount: letters, digits, dot, underscore, hyphen; at most 128 bytes. */
   mount_key: string;
@@ -815,7 +723,7 @@ export interface NodeVersionRow {
   deleted_at: Date | null;
   /** Same as backend_mount_id on a root, null elsewhere. nodes_backend_mount_fkey checks it. Set by trigger. */
   root_of_mount_id: string | null;
-  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes. */
+  /** A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links have the same one. At most 1024 bytes. */
   backend_identity: string | null;
 }
 
@@ -850,7 +758,7 @@ export interface BeginCommandRow {
   entry: string | null;
 }
 
-/** A row of "select * from filestore.begin_scan(…)". Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (is_recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pairs_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. */
+/** A row of "select * from filestore.begin_scan(…)". Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pair_by_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. */
 export type BeginScanRow = ScanRow;
 
 /** A row of "select * from filestore.begin_work(…)". Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. A second transaction that begins work on it waits until this one ends. FS404 when there is no such entry, FS409 when it is not running. */

@@ -1,5 +1,6 @@
 import { REFERENCES_WITHOUT_KEY } from '../../migrations/facts.ts';
 import type { ColumnDescription, RelationDescription, SchemaDescription } from './description.ts';
+import { isInternal } from './routines.ts';
 
 /** A reference from one table to another as a diagram draws it. */
 interface Relationship {
@@ -21,10 +22,11 @@ export function renderMermaid(schema: SchemaDescription): string {
   return render(tablesOf(schema), relationshipsOf(schema), () => true);
 }
 
-/** The tables that refer to one another, with only the columns of their keys and references. */
-export function renderOverview(schema: SchemaDescription): string {
-  const relationships = relationshipsOf(schema);
-  const tables = tablesOf(schema).filter(({ name }) =>
+/** The tables that refer to one another, without internal ones, and with only the columns of their keys and references. */
+export function renderOverview({ relations, ...schema }: SchemaDescription): string {
+  const shown = { ...schema, relations: relations.filter((relation) => !isInternal(relation)) };
+  const relationships = relationshipsOf(shown);
+  const tables = tablesOf(shown).filter(({ name }) =>
     relationships.some(({ from, to }) => from === name || to === name),
   );
   return render(

@@ -9,7 +9,7 @@ import type {
   SchemaDescription,
 } from './description.ts';
 import { domainName, relationName, routineName } from './names.ts';
-import { callableRoutines } from './routines.ts';
+import { callableRoutines, isInternal } from './routines.ts';
 import { type TypeMap, typeMapOf, valuesOf } from './types.ts';
 
 const HEADER = `// The rows of schema ${MODELLED_SCHEMA} as pg returns them by default: bigint and numeric as strings,
@@ -32,12 +32,14 @@ export type JsonInput =
   | readonly JsonInput[]
   | { readonly [key: string]: JsonInput | undefined };`;
 
-/** TypeScript types of what a service reads and writes: rows of tables, views and the functions that a level may call. */
+/** TypeScript types of what a service reads and writes: rows of tables and views that are not internal, and of the functions that a level may call. */
 export function renderRowTypes(schema: SchemaDescription, access: AccessDescription): string {
   const types = typeMapOf(schema);
   const declarations = [
     ...schema.domains.flatMap((domain) => domainType(domain)),
-    ...schema.relations.flatMap((relation) => relationTypes(relation, types, access)),
+    ...schema.relations
+      .filter((relation) => !isInternal(relation))
+      .flatMap((relation) => relationTypes(relation, types, access)),
     ...callableRoutines(schema, access).map((routine) => routineRow(routine, schema, types)),
   ];
   return `${[HEADER, ...declarations].join('\n\n')}\n`;

@@ -1,10 +1,7 @@
 import type { AccessDescription, Level } from './access.ts';
 import type { RoutineDescription, SchemaDescription } from './description.ts';
 
-/**
- * Prefix of the comment of an internal function, which only other functions call. A role may still have EXECUTE on
- * it.
- */
+/** Prefix of the comment of an internal table, or of a function that only functions call. A role may still have rights on it. */
 const INTERNAL = 'Internal: ';
 
 /** A function for roles of a level and of the levels above it. */
@@ -16,7 +13,7 @@ export function isTrigger({ result }: RoutineDescription): boolean {
   return result === 'trigger' || result === 'event_trigger';
 }
 
-export function isInternal({ comment }: RoutineDescription): boolean {
+export function isInternal({ comment }: { readonly comment: string | null }): boolean {
   return comment?.startsWith(INTERNAL) ?? false;
 }
 

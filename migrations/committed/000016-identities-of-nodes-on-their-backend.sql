@@ -1,12 +1,12 @@
 --! Previous: sha1:33cfad741cb2a528f21684c04d14c30854657908
---! Hash: sha1:cf4f4a49ccb39214e7d6a5684955d905c5cfa79f
+--! Hash: sha1:40a4d4bb4c49f87eb6480f490a0ec3ab412216c6
 --! Message: Identities of nodes on their backend
 
 alter table filestore.nodes     add column if not exists backend_identity text collate "C";
 alter table filestore.snapshots add column if not exists backend_identity text collate "C";
 
-comment on column filestore.nodes.backend_identity     is 'A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes.';
-comment on column filestore.snapshots.backend_identity is 'A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links share it. At most 1024 bytes.';
+comment on column filestore.nodes.backend_identity     is 'A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links have the same one. At most 1024 bytes.';
+comment on column filestore.snapshots.backend_identity is 'A text that the object keeps when it is renamed or moved on its backend, such as inode and birth time; null when unknown. Hard links have the same one. At most 1024 bytes.';
 
 --! Included views/view_filestore_active_nodes.sql
 drop view if exists filestore.view_filestore_active_nodes;

@@ -1,5 +1,5 @@
---! Previous: sha1:d96bc0c3bc854df7ab38104518b5df66d0eef63a
---! Hash: sha1:826da081fc3610b113a4e216977ad5909b07593e
+--! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
+--! Hash: sha1:f8f539ef878e1cc0e0384b752c1900e4811524f5
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -8,7 +8,7 @@ create table if not exists filestore.scans (
   top_id            bigint         not null,
   path              text           collate "C" not null,
   is_recursive      boolean        not null default true,
-  pairs_content     boolean        not null default false,
+  pairs_by_content  boolean        not null default false,
   principal         text           collate "C",
   state             text           not null default 'recording',
   began_at          timestamptz(3) not null default date_trunc('milliseconds', clock_timestamp()),
@@ -49,36 +49,36 @@ create index if not exists scans_running_idx
   on filestore.scans (expires_at)
   where ended_at is null;
 
-comment on table  filestore.scans                   is 'Scans: passes over a mount, a subtree or a directory, of which a service records what the backend has, and which the catalogue then follows. Written only by the functions of scans.';
+comment on table  filestore.scans                   is 'Scans of a mount, a subtree or a directory: a service records what the backend has, and the catalogue then follows it. Written only by the functions of scans.';
 comment on column filestore.scans.id                is 'Number of the scan.';
 comment on column filestore.scans.backend_mount_id  is 'The mount that is scanned. A scan is deleted with its mount.';
 comment on column filestore.scans.top_id            is 'The scanned directory.';
 comment on column filestore.scans.path              is 'Path of the scanned directory when the scan began.';
 comment on column filestore.scans.is_recursive      is 'Whether the scan covers everything below the directory, or only the nodes in it.';
-comment on column filestore.scans.pairs_content     is 'Whether files without an identity are also paired by content hash and size.';
-comment on column filestore.scans.principal         is 'The user or service that asked for it.';
+comment on column filestore.scans.pairs_by_content  is 'Whether files without an identity are also paired by content hash and size.';
+comment on column filestore.scans.principal         is 'The user or service that asked for the scan.';
 comment on column filestore.scans.state             is 'recording, applying, finished, canceled or expired.';
-comment on column filestore.scans.began_at          is 'When it began. What was written later is not touched, unless its entry was listed later.';
-comment on column filestore.scans.expire_after_ms   is 'How long after its last call the scan expires, in milliseconds.';
-comment on column filestore.scans.expires_at        is 'When it expires if no call follows.';
-comment on column filestore.scans.ended_at          is 'When it finished, was canceled or expired; null before.';
-comment on column filestore.scans.journal_entry_ids is 'Journal entries of its commands: more than one if the first expired.';
-comment on column filestore.scans.planned           is 'Number of the last planned change; null while there is no plan.';
-comment on column filestore.scans.applied           is 'Number of the last change that was applied.';
-comment on column filestore.scans.plans             is 'How often the changes were planned.';
-comment on column filestore.scans.settled           is 'Number of the last sightings that were recorded; null before all changes are applied.';
-comment on column filestore.scans.entries           is 'Recorded entries when the changes were planned, without implied directories.';
-comment on column filestore.scans.refused           is 'Entries that cannot be nodes because of their names.';
-comment on column filestore.scans.created           is 'Nodes that it created.';
-comment on column filestore.scans.moved             is 'Nodes that it moved; a directory counts once, whatever is below it.';
-comment on column filestore.scans.changed           is 'Nodes of which it changed the content.';
-comment on column filestore.scans.found             is 'Missing nodes that it found again.';
-comment on column filestore.scans.missing           is 'Nodes that it marked as missing.';
-comment on column filestore.scans.deleted           is 'Nodes that it deleted, because something else has their path.';
-comment on column filestore.scans.skipped           is 'Entries and nodes that it did not touch, because others wrote to them after they were listed.';
-comment on column filestore.scans.seen              is 'Nodes of which it recorded a sighting.';
+comment on column filestore.scans.began_at          is 'When the scan began. Nodes that others wrote later are left alone, unless their entries were listed after that.';
+comment on column filestore.scans.expire_after_ms   is 'How long after the last call the scan expires, in milliseconds.';
+comment on column filestore.scans.expires_at        is 'When the scan expires if no call follows.';
+comment on column filestore.scans.ended_at          is 'When the scan finished, was canceled or expired; null before.';
+comment on column filestore.scans.journal_entry_ids is 'Journal entries of the scan: more than one if the first one expired.';
+comment on column filestore.scans.planned           is 'Internal: Number of the last planned change; null while there is no plan.';
+comment on column filestore.scans.applied           is 'Internal: Number of the last change that was applied.';
+comment on column filestore.scans.plans             is 'Internal: How often the changes were planned.';
+comment on column filestore.scans.settled           is 'Internal: Number of the last sightings that were recorded; null before all changes are applied.';
+comment on column filestore.scans.entries           is 'Recorded entries, without the directories that only their paths imply. 0 before the changes are planned.';
+comment on column filestore.scans.refused           is 'Entries whose names no node can have.';
+comment on column filestore.scans.created           is 'Nodes that were created.';
+comment on column filestore.scans.moved             is 'Nodes that were moved or renamed; a directory counts once, whatever is below it.';
+comment on column filestore.scans.changed           is 'Nodes whose content changed.';
+comment on column filestore.scans.found             is 'Missing nodes that were found again at their path.';
+comment on column filestore.scans.missing           is 'Nodes that were marked as missing.';
+comment on column filestore.scans.deleted           is 'Nodes that were deleted, because something else has their path.';
+comment on column filestore.scans.skipped           is 'Entries and nodes that were left alone, because others wrote to them after they were listed.';
+comment on column filestore.scans.seen              is 'Nodes that were found, and have a new sighting.';
 comment on constraint scans_backend_mount_fkey on filestore.scans is 'The mount exists; its scans are deleted with it.';
-comment on constraint scans_ended_check        on filestore.scans is 'A scan has ended_at when it has ended.';
+comment on constraint scans_ended_check        on filestore.scans is 'ended_at is set when the scan has ended, and only then.';
 comment on index filestore.scans_mount_idx   is 'Scans of a mount.';
 comment on index filestore.scans_running_idx is 'Scans that have not ended, by when they expire.';
 
@@ -116,22 +116,22 @@ create index if not exists scan_entries_directories_idx
   on filestore.scan_entries (scan_id, depth)
   where kind = 'directory';
 
-comment on table  filestore.scan_entries                  is 'The objects of a backend, as a service recorded them for a scan that has not ended. Empty after a crash of the server.';
+comment on table  filestore.scan_entries                  is 'Internal: What the backend has, as a service recorded it for a scan that has not ended. Empty after a crash of the server.';
 comment on column filestore.scan_entries.scan_id          is 'scans.id.';
 comment on column filestore.scan_entries.size_bytes       is 'Size of the content in bytes; 0 for a directory.';
-comment on column filestore.scan_entries.listed_at        is 'A moment before the service listed it.';
+comment on column filestore.scan_entries.listed_at        is 'A moment before the service listed the object.';
 comment on column filestore.scan_entries.last_modified_at is 'When the backend says the content was last modified; null when unknown.';
 comment on column filestore.scan_entries.depth            is 'Number of segments in the path of a directory; null for a file.';
-comment on column filestore.scan_entries.is_implied       is 'Whether it was not recorded, but is a directory of recorded entries.';
+comment on column filestore.scan_entries.is_implied       is 'Whether the directory was not recorded, but is in the path of a recorded entry.';
 comment on column filestore.scan_entries.kind             is 'file or directory.';
-comment on column filestore.scan_entries.path             is 'Path below the root of the mount. Of a path that is too long for a node, the beginning and a digest.';
+comment on column filestore.scan_entries.path             is 'Path below the root of the mount. If it is too long for a node: its beginning and a digest.';
 comment on column filestore.scan_entries.backend_identity is 'As in nodes; null when unknown.';
 comment on column filestore.scan_entries.content_hash     is 'As in nodes; null when unknown.';
 comment on column filestore.scan_entries.checksum         is 'As in nodes; null when unknown.';
 comment on column filestore.scan_entries.storage_class    is 'As in nodes; null when unknown.';
 comment on column filestore.scan_entries.link_target      is 'As in nodes; null for everything but a symbolic link.';
-comment on column filestore.scan_entries.fault            is 'Why it cannot be a node: the reason of a refusal; null when it can.';
-comment on constraint scan_entries_sound_check on filestore.scan_entries is 'Sizes, moments and texts are in the range of those of nodes.';
+comment on column filestore.scan_entries.fault            is 'Why it cannot be a node, as the reason of a refusal; null when it can.';
+comment on constraint scan_entries_sound_check on filestore.scan_entries is 'Sizes, moments and texts are in the ranges that nodes allow.';
 comment on index filestore.scan_entries_directories_idx is 'Directories of a scan, from the top down.';
 
 --! Included functions/refuse_scan.sql
@@ -280,7 +280,7 @@ begin
   if not exists (select from filestore.nodes n where n.id = scan.top_id and n.live and n.path = scan.path) then
     raise exception 'directory "%" of scan % was moved or deleted', scan.path, scan.id
       using errcode    = 'FS409',
-            constraint = 'scans_top_moved',
+            constraint = 'scans_directory_moved',
             hint       = 'Call filestore.cancel_scan, and scan the directory where it is now.';
   end if;
   return scan;
@@ -294,12 +294,12 @@ revoke all on function filestore.lock_scan(bigint) from public;
 --! EndIncluded functions/lock_scan.sql
 --! Included functions/begin_scan.sql
 create or replace function filestore.begin_scan(
-  mount_key     text,
-  path          text     default '',
-  is_recursive  boolean  default true,
-  pairs_content boolean  default false,
-  principal     text     default null,
-  expire_after  interval default '1 hour'
+  mount_key       text,
+  path            text     default '',
+  recursive       boolean  default true,
+  pair_by_content boolean  default false,
+  principal       text     default null,
+  expire_after    interval default '1 hour'
 )
 returns filestore.scans
 language plpgsql
@@ -328,7 +328,7 @@ begin
     where s.backend_mount_id = mount_id
       and (
         s.path = top.path
-        or (coalesce(begin_scan.is_recursive, true) and (top.path = '' or starts_with(s.path, top.path || '/')))
+        or (coalesce(begin_scan.recursive, true) and (top.path = '' or starts_with(s.path, top.path || '/')))
         or (s.is_recursive and (s.path = '' or starts_with(top.path, s.path || '/')))
       )
       and (s.ended_at is null or s.path = top.path)
@@ -347,13 +347,13 @@ begin
     end if;
   end loop;
 
-  insert into filestore.scans (backend_mount_id, top_id, path, is_recursive, pairs_content, principal, expire_after_ms, expires_at)
+  insert into filestore.scans (backend_mount_id, top_id, path, is_recursive, pairs_by_content, principal, expire_after_ms, expires_at)
   values (
     mount_id,
     top.id,
     top.path,
-    coalesce(begin_scan.is_recursive, true),
-    coalesce(begin_scan.pairs_content, false),
+    coalesce(begin_scan.recursive, true),
+    coalesce(begin_scan.pair_by_content, false),
     begin_scan.principal,
     (extract(epoch from begin_scan.expire_after) * 1000)::bigint,
     clock_timestamp() + begin_scan.expire_after
@@ -367,7 +367,7 @@ end
 $$;
 
 comment on function filestore.begin_scan(text, text, boolean, boolean, text, interval) is
-  'Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (is_recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pairs_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased.';
+  'Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pair_by_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased.';
 
 revoke all on function filestore.begin_scan(text, text, boolean, boolean, text, interval) from public;
 --! EndIncluded functions/begin_scan.sql
@@ -650,7 +650,7 @@ begin
     raise exception 'entries % and % have the same path "%"', twin.first, twin.last,
       regexp_replace(left(twin.path, 200), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g')
       using errcode    = 'FS422',
-            constraint = 'scan_entries_twice_check',
+            constraint = 'scan_entries_duplicate_check',
             hint       = 'Give each path once in a call. Nothing was recorded.';
   end if;
 end
@@ -921,7 +921,7 @@ begin
     raise exception 'scan % covers the nodes in "%", and not what is below them', scan.id, scan.path
       using errcode    = 'FS422',
             constraint = 'scan_entries_path_check',
-            hint       = 'Give the names of the entries in the directory, or begin a scan with is_recursive. Nothing was recorded.';
+            hint       = 'Give the names of the entries in the directory, or begin a scan with recursive => true. Nothing was recorded.';
   end if;
   return filestore.add_entries(scan, entries, place, coalesce(record_entries.listed_at, scan.began_at));
 end

@@ -1,5 +1,5 @@
---! Previous: sha1:826da081fc3610b113a4e216977ad5909b07593e
---! Hash: sha1:cfc26baad8c4c66b1747041afec3365a39bc3b10
+--! Previous: sha1:f8f539ef878e1cc0e0384b752c1900e4811524f5
+--! Hash: sha1:d76726792b21c6402b062f2ff41ec1b329d65a24
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -24,18 +24,18 @@ create index if not exists scan_directories_partner_idx
   on filestore.scan_directories (scan_id, partner_id)
   where partner_id is not null;
 
-comment on table  filestore.scan_directories            is 'While the changes of a scan are planned: the recorded directories that are new or elsewhere in the catalogue, and what is below them.';
+comment on table  filestore.scan_directories            is 'Internal: While a scan is planned: the recorded directories that are new or elsewhere in the catalogue, and the directories below them.';
 comment on column filestore.scan_directories.scan_id    is 'scans.id.';
 comment on column filestore.scan_directories.depth      is 'Number of segments in path.';
 comment on column filestore.scan_directories.path       is 'scan_entries.path.';
-comment on column filestore.scan_directories.node_id    is 'The node that is this directory; null when it is a new one.';
-comment on column filestore.scan_directories.from_path  is 'Path of this node before the scan.';
-comment on column filestore.scan_directories.partner_id is 'The only node that has the identity of the entry, and is not at its path.';
+comment on column filestore.scan_directories.node_id    is 'The node of the directory; null when the directory is new.';
+comment on column filestore.scan_directories.from_path  is 'Path of that node before the scan.';
+comment on column filestore.scan_directories.partner_id is 'The only node with the identity of the entry, if it is at another path.';
 comment on column filestore.scan_directories.blocker_id is 'Another node that has to leave the path first.';
-comment on column filestore.scan_directories.is_held    is 'Whether others wrote to the node with this identity, so that the directory is left alone.';
-comment on column filestore.scan_directories.is_shifted is 'Whether this node is not the one that was at the path before.';
-comment on index filestore.scan_directories_node_idx    is 'The place of a node after the scan.';
-comment on index filestore.scan_directories_partner_idx is 'Whether a node has a place elsewhere.';
+comment on column filestore.scan_directories.is_held    is 'Whether the directory is left alone, because others wrote to the node with its identity.';
+comment on column filestore.scan_directories.is_shifted is 'Whether the node was not at this path before the scan.';
+comment on index filestore.scan_directories_node_idx    is 'The path of a node after the scan.';
+comment on index filestore.scan_directories_partner_idx is 'The directory that a node moves to.';
 
 create unlogged table if not exists filestore.scan_changes (
   scan_id   bigint              not null,
@@ -54,7 +54,7 @@ create index if not exists scan_changes_node_idx
   on filestore.scan_changes (scan_id, node_id)
   where node_id is not null;
 
-comment on table  filestore.scan_changes           is 'The planned changes of a scan that has not ended, in the order in which they are applied. Empty after a crash of the server.';
+comment on table  filestore.scan_changes           is 'Internal: The planned changes of a scan that has not ended, in the order in which they are applied. Empty after a crash of the server. filestore.scan_differences lists them.';
 comment on column filestore.scan_changes.scan_id   is 'scans.id.';
 comment on column filestore.scan_changes.number    is 'Place in the order; not contiguous.';
 comment on column filestore.scan_changes.node_id   is 'The node; null for one that will be created.';
@@ -77,10 +77,10 @@ create unlogged table if not exists filestore.scan_sightings (
 -- Compressing ten thousand ids takes longer than recording their sightings.
 alter table filestore.scan_sightings alter column node_ids set storage external;
 
-comment on table  filestore.scan_sightings          is 'The nodes that a scan found, until their sightings are recorded: at most 10,000 in a row.';
+comment on table  filestore.scan_sightings          is 'Internal: The nodes that a scan found, until their sightings are recorded. Each row has at most 10,000 ids.';
 comment on column filestore.scan_sightings.scan_id  is 'scans.id.';
 comment on column filestore.scan_sightings.number   is 'Place in the order; not contiguous.';
-comment on column filestore.scan_sightings.moment   is 'When they were listed.';
+comment on column filestore.scan_sightings.moment   is 'When the nodes were listed.';
 comment on column filestore.scan_sightings.node_ids is 'The nodes, in order of id.';
 
 --! Included functions/find_partners.sql
@@ -547,13 +547,13 @@ begin
         case when (e.backend_identity <> n.backend_identity) is true or n.id is null or n.created_at >= scan.began_at then
           coalesce(
             'i' || e.backend_identity,
-            case when n.id is null and scan.pairs_content and e.size_bytes > 0 then e.size_bytes || ' ' || e.content_hash end
+            case when n.id is null and scan.pairs_by_content and e.size_bytes > 0 then e.size_bytes || ' ' || e.content_hash end
           )
         end as entry_key,
         case when (e.backend_identity <> n.backend_identity) is true or e.path is null then
           coalesce(
             'i' || n.backend_identity,
-            case when e.path is null and scan.pairs_content and n.size_bytes > 0 then n.size_bytes || ' ' || n.content_hash end
+            case when e.path is null and scan.pairs_by_content and n.size_bytes > 0 then n.size_bytes || ' ' || n.content_hash end
           )
         end as node_key
       from (

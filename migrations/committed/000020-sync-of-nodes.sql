@@ -1,5 +1,5 @@
---! Previous: sha1:cfc26baad8c4c66b1747041afec3365a39bc3b10
---! Hash: sha1:41fbeaabbe3b990e2f673f3186749f5b34f3d622
+--! Previous: sha1:d76726792b21c6402b062f2ff41ec1b329d65a24
+--! Hash: sha1:73c6ca007aabd4a55e16dd276bd83bbae3f0ec3d
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:41fbeaabbe3b990e2f673f3186749f5b34f3d622
---! Hash: sha1:8e28837c12d46a7eca45d95ada5a83b625aca425
+--! Previous: sha1:73c6ca007aabd4a55e16dd276bd83bbae3f0ec3d
+--! Hash: sha1:ba53ac8b3b6e693e9041eaebde814819af1bb7f3
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -50,7 +50,7 @@ begin
   if lost > live * max_missing_share then
     raise exception 'scan % of "%" did not find % of % nodes', scan.id, scan.path, lost, live
       using errcode    = 'FS409',
-            constraint = 'scans_missing_share',
+            constraint = 'scans_too_many_missing',
             hint       = 'Check that the disk is mounted, and that everything was listed. If the nodes are gone, call filestore.apply_scan with a larger max_missing_share, such as 1. filestore.scan_differences lists them.';
   end if;
 end
@@ -807,7 +807,7 @@ begin
   if entry.id is null then
     entry := (filestore.begin_command(
       'scan',
-      jsonb_build_object('scan_id', scan.id, 'path', scan.path, 'is_recursive', scan.is_recursive),
+      jsonb_build_object('scan_id', scan.id, 'path', scan.path, 'recursive', scan.is_recursive),
       mount_id        => scan.backend_mount_id,
       principal       => scan.principal,
       primary_node_id => scan.top_id
@@ -946,7 +946,7 @@ begin
   if max_missing_share is null or max_missing_share not between 0 and 1 then
     raise exception 'max_missing_share is %', coalesce(max_missing_share::text, 'null')
       using errcode    = 'FS422',
-            constraint = 'scans_share_check',
+            constraint = 'missing_share_check',
             hint       = 'Give a share of the live nodes, from 0 to 1.';
   end if;
   scan := filestore.lock_scan(apply_scan.scan_id);

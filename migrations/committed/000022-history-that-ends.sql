@@ -1,10 +1,10 @@
---! Previous: sha1:8e28837c12d46a7eca45d95ada5a83b625aca425
---! Hash: sha1:82158f19fd690a6dfda0aa250752a99fdaf90829
+--! Previous: sha1:ba53ac8b3b6e693e9041eaebde814819af1bb7f3
+--! Hash: sha1:dea8911724c55e2313c048d73c1c4bf9c4097f20
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);
 
-comment on column filestore.backend_mounts.history_horizon is 'Last moment at which a version ended that filestore.prune_history removed: the trees of the mount are known from then on. Null while all history is there. A change of it does not change version.';
+comment on column filestore.backend_mounts.history_horizon is 'The trees of the mount are known from this moment on: the last moment at which a version ended that filestore.prune_history removed. Null while no version was removed. A change of it alone does not change version.';
 
 create table if not exists filestore.history_cursor (
   is_only  boolean not null default true,
@@ -16,9 +16,9 @@ create table if not exists filestore.history_cursor (
     check (is_only)
 );
 
-comment on table  filestore.history_cursor          is 'Where filestore.prune_history goes on: one row, which a call locks. Any position is correct.';
+comment on table  filestore.history_cursor          is 'Internal: Where filestore.prune_history continues: one row, which each call locks. A wrong position only costs time.';
 comment on column filestore.history_cursor.is_only  is 'True: there is at most one row.';
-comment on column filestore.history_cursor.position is 'The id of the last node at which a call has looked; 0 to begin with the first node.';
+comment on column filestore.history_cursor.position is 'Id of the last node that a call has looked at; 0 to begin with the first node.';
 comment on constraint history_cursor_only_check on filestore.history_cursor is 'There is at most one row.';
 
 --! Included views/view_filestore_node_versions.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:82158f19fd690a6dfda0aa250752a99fdaf90829
---! Hash: sha1:a659cf8fb351d3e86380e2b7c6dfdb1f453b3b23
+--! Previous: sha1:dea8911724c55e2313c048d73c1c4bf9c4097f20
+--! Hash: sha1:225b3033d3778192510d01f92a215f392cfa6fc8
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql

@@ -153,9 +153,9 @@ export interface BeginScanArguments {
   /** Default: ''::text */
   readonly path?: string | undefined;
   /** Default: true */
-  readonly isRecursive?: boolean | undefined;
+  readonly recursive?: boolean | undefined;
   /** Default: false */
-  readonly pairsContent?: boolean | undefined;
+  readonly pairByContent?: boolean | undefined;
   readonly principal?: string | null | undefined;
   /** Default: '01:00:00'::interval */
   readonly expireAfter?: string | undefined;
@@ -167,14 +167,14 @@ const BEGIN_SCAN: SqlFunction = {
   parameters: {
     mountKey: { name: 'mount_key', required: true, takes: 'text' },
     path: { name: 'path', takes: 'text' },
-    isRecursive: { name: 'is_recursive' },
-    pairsContent: { name: 'pairs_content' },
+    recursive: { name: 'recursive' },
+    pairByContent: { name: 'pair_by_content' },
     principal: { name: 'principal', takes: 'text' },
     expireAfter: { name: 'expire_after', takes: 'text' },
   },
 };
 
-/** Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (is_recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pairs_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. May be called by services and operators. */
+/** Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pair_by_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. May be called by services and operators. */
 export function beginScan(client: SqlClient, args: BeginScanArguments): Promise<ScanRow> {
   return callForOne(client, BEGIN_SCAN, args);
 }

@@ -91,7 +91,7 @@ describe('the data dictionary', () => {
     const [, internal = ''] = dictionary.split('\n## Internal functions\n');
     expect(internal).toMatch(/^\| `check_name` \| Raises FS422 when /m);
     expect(dictionary).not.toContain('### check_name\n');
-    expect(dictionary).not.toContain('Internal: ');
+    expect(internal).not.toContain('Internal: ');
   });
 
   test('has tables in which every row has as many cells as the header', () => {
@@ -150,14 +150,19 @@ describe('the diagram', () => {
     }
   });
 
-  test('has for the README only tables that refer to one another, with only their keys', async () => {
+  test('has for the README only tables that refer to one another and are not internal, with only their keys', async () => {
     await changed().query(
       `create table filestore.egg (id bigint primary key, hen_id bigint, colour text);
        create table filestore.hen (id bigint primary key, egg_id bigint references filestore.egg (id));
        alter table filestore.egg add constraint egg_hen_fkey foreign key (hen_id) references filestore.hen (id)`,
     );
+    await changed().query(
+      `create table filestore.nest (id bigint primary key, egg_id bigint references filestore.egg (id));
+       comment on table filestore.nest is 'Internal: Where eggs are.'`,
+    );
     const text = renderOverview(await describeSchema(await changed().connect()));
     expectMermaid(text);
+    expect(text).not.toContain('nest');
     expect(text).toContain('  hen |o--o{ egg : egg_hen_fkey\n');
     expect(text).toContain('  egg {\n    bigint id PK\n    bigint hen_id FK\n  }\n');
     expect(text).toContain('    bigint node_id PK\n');

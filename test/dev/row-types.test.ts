@@ -135,10 +135,11 @@ describe('a row that pg returns', () => {
     expect(fieldsOf(types, 'ListUnseenRow')).toEqual({ node_ids: 'string[]', next_path: 'string | null' });
   });
 
-  test('has a type for every table, view and function of services', async () => {
+  test('has a type for every table, view and function of services, except internal ones', async () => {
     const objects = await filled().query<{ kind: string; name: string }>(
       `select 'relation' as kind, relname as name from pg_class
        where relnamespace = 'filestore'::regnamespace and relkind in ('r', 'v', 'm')
+         and not starts_with(obj_description(oid, 'pg_class'), 'Internal: ')
        union all
        select 'function', proname from pg_proc
        where oid in (select object::regprocedure from filestore.access_rights('operator') where kind = 'function')
@@ -250,6 +251,17 @@ describe('a type of SQL', () => {
        create table filestore.odd_things (it ${sql})`,
     );
     expect(fieldsOf(await typesOf(changed), 'OddThingRow').it).toBe(type);
+  });
+
+  test('is left out for an internal table', async () => {
+    await changed().query(
+      `create table filestore.odd_things (it text);
+       create table filestore.odd_plans (it text);
+       comment on table filestore.odd_plans is 'Internal: Plans.'`,
+    );
+    const types = await typesOf(changed);
+    expect(types).toContain('interface OddThingRow');
+    expect(types).not.toContain('OddPlan');
   });
 
   test('can have values with quotes, and columns with odd names', async () => {

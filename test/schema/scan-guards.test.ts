@@ -77,11 +77,15 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     ],
     ['a path leads up', '[{"path": "a/../../b"}]', 'scan_entries_path_check'],
     ['a path is absolute', '[{"path": "/etc/passwd"}]', 'scan_entries_path_check'],
-    ['a path is given twice', '[{"path": "a"}, {"path": "b"}, {"path": "a"}]', 'scan_entries_twice_check'],
+    [
+      'a path is given twice',
+      '[{"path": "a"}, {"path": "b"}, {"path": "a"}]',
+      'scan_entries_duplicate_check',
+    ],
     [
       'a directory is given twice',
       '[{"path": "a", "kind": "directory"}, {"path": "a/", "kind": "directory"}]',
-      'scan_entries_twice_check',
+      'scan_entries_duplicate_check',
     ],
     ['a file has entries below it', '[{"path": "a"}, {"path": "a/b"}]', 'scan_entries_kind_check'],
   ])('%s', async (_what, entries, constraint) => {
@@ -255,7 +259,7 @@ describe('a scan is refused when', () => {
     await scan(service, key, [file('d/a')]);
     const { id } = await beginScan(service, key, { path: 'd' });
     await service.query("select filestore.move_node($1, new_name => 'e')", [(await readIds(service, key)).d]);
-    await expect(applyOnce(service, id)).rejects.toMatchObject(refusal('FS409', 'scans_top_moved'));
+    await expect(applyOnce(service, id)).rejects.toMatchObject(refusal('FS409', 'scans_directory_moved'));
   });
 
   test('its mount was deleted', async () => {
@@ -290,7 +294,7 @@ describe('a scan is refused when', () => {
     const { id } = await beginScan(service, key);
     for (const share of ['null', '-0.1', '1.1', "'NaN'"]) {
       await expect(service.query(`select filestore.apply_scan($1, ${share})`, [id])).rejects.toMatchObject(
-        refusal('FS422', 'scans_share_check'),
+        refusal('FS422', 'missing_share_check'),
       );
     }
     for (const size of [0, 100_001]) {
@@ -388,7 +392,7 @@ describe('a scan that did not find a large share of the nodes', () => {
     await scan(service, key, many(600));
     const { id } = await beginScan(service, key);
     await recordEntries(service, id, many(400));
-    const refused = refusal('FS409', 'scans_missing_share');
+    const refused = refusal('FS409', 'scans_too_many_missing');
     await expect(service.query('select filestore.apply_scan($1)', [id])).rejects.toMatchObject({
       ...refused,
       message: expect.stringContaining('did not find 200 of 600 nodes'),

@@ -234,7 +234,7 @@ describe('the journal', () => {
       command: 'scan',
       status: 'succeeded',
       principal: 'ada',
-      parameters: { scan_id: Number(id), path: '', is_recursive: true },
+      parameters: { scan_id: Number(id), path: '', recursive: true },
       result: { created: 1, moved: 1, changed: 1, missing: 1, deleted: 0, seen: 4, entries: 4 },
     });
     expect([...entry.affected_node_ids].sort()).toEqual([known.a, known.b, known.c, now.new].sort());

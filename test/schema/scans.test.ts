@@ -367,7 +367,7 @@ test('files of a bucket are paired by content hash and size on request, once eac
   ];
   await scan(service, bucket, before);
   const known = await readIds(service, bucket);
-  const found = await scan(service, bucket, after, { pairsContent: true });
+  const found = await scan(service, bucket, after, { pairByContent: true });
   expect(found).toMatchObject({ moved: '1', changed: '1', created: '4' });
   const now = await readIds(service, bucket);
   expect([now['x/a'], now.d]).toEqual([known.a, known.d]);

@@ -17,7 +17,7 @@ export interface Entry {
 export interface ScanOptions {
   readonly path?: string;
   readonly isRecursive?: boolean;
-  readonly pairsContent?: boolean;
+  readonly pairByContent?: boolean;
   readonly expireAfter?: string;
 }
 
@@ -26,12 +26,12 @@ export async function beginScan(
   mountKey: string,
   options: ScanOptions = {},
 ): Promise<QueryResultRow> {
-  const { path = '', isRecursive = true, pairsContent = false, expireAfter = '1 hour' } = options;
+  const { path = '', isRecursive = true, pairByContent = false, expireAfter = '1 hour' } = options;
   return one(sql, "select * from filestore.begin_scan($1, $2, $3, $4, 'ada', $5)", [
     mountKey,
     path,
     isRecursive,
-    pairsContent,
+    pairByContent,
     expireAfter,
   ]);
 }
