@@ -1,5 +1,5 @@
 --! Previous: sha1:f8f539ef878e1cc0e0384b752c1900e4811524f5
---! Hash: sha1:d76726792b21c6402b062f2ff41ec1b329d65a24
+--! Hash: sha1:06e97a3dabc555371faa4b3c435c6b32ee44b185
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -333,6 +333,49 @@ comment on function filestore.place_directories(filestore.scans) is
 
 revoke all on function filestore.place_directories(filestore.scans) from public;
 --! EndIncluded functions/place_directories.sql
+--! Included functions/moved_in_nodes.sql
+create or replace function filestore.moved_in_nodes(scan filestore.scans)
+returns setof filestore.nodes
+language plpgsql
+stable
+rows 1000
+set search_path = pg_catalog, pg_temp
+set jit = off
+as $$
+begin
+  -- A scan of everything has nothing outside, and one of one directory does not look below the directories in it.
+  if scan.path = '' or not scan.is_recursive then
+    return;
+  end if;
+  return query
+  select distinct on (n.id) n.*
+  from (
+    select t.id, t.path
+    from filestore.scan_directories d
+    join filestore.nodes t on t.id = d.node_id
+    where d.scan_id = scan.id
+      and d.is_shifted
+      and not starts_with(t.path, scan.path || '/')
+  ) t
+  -- "Offset 0" keeps this a range of the index.
+  cross join lateral (
+    select o.*
+    from filestore.nodes o
+    where o.backend_mount_id = scan.backend_mount_id
+      and o.live
+      and o.path > t.path || '/'
+      and o.path < t.path || '0'
+    offset 0
+  ) n;
+end
+$$;
+
+comment on function filestore.moved_in_nodes(filestore.scans) is
+  'Internal: The live nodes below the directories that a scan of a subtree moves in from outside of it.';
+
+revoke all on function filestore.moved_in_nodes(filestore.scans) from public;
+--! EndIncluded functions/moved_in_nodes.sql
+
 --! Included functions/plan_lost_directories.sql
 create or replace function filestore.plan_lost_directories(scan filestore.scans, base bigint)
 returns void
@@ -367,6 +410,10 @@ begin
         and n.parent_id = scan.top_id
         and n.parent_live is not null
         and n.directory_path is not null
+      union all
+      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at
+      from filestore.moved_in_nodes(scan) n
+      where n.directory_path is not null
     ) n
     left join filestore.scan_entries e on e.scan_id = scan.id and e.path = n.path and e.kind = 'directory' and e.fault is null
     left join filestore.scan_directories d on d.scan_id = scan.id and d.path = n.path
@@ -418,7 +465,7 @@ begin
   insert into filestore.scan_changes (scan_id, number, node_id, kind, action, path, from_path)
   select
     scan.id,
-    base + case d.action when 'delete' then 4 when 'missing' then 7 else 9 end * 1000000000000
+    base + case d.action when 'delete' then 4500000000000 when 'missing' then 7000000000000 else 9000000000000 end
       + row_number() over (order by d.path desc),
     d.id,
     'directory',
@@ -487,23 +534,11 @@ begin
     ) n
     left join places p on p.node_id = n.parent_id
     union all
-    -- Files below directories that come from outside of the scan.
-    select n.*, filestore.child_path(d.path, n.name), false
-    from filestore.scan_directories d
-    cross join lateral (
-      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
-        n.content_hash, n.checksum, n.storage_class, n.created_at
-      from filestore.nodes n
-      where n.parent_id = d.node_id
-        and n.parent_live is not null
-        and n.directory_path is null
-      offset 0
-    ) n
-    where scan.is_recursive
-      and scan.path <> ''
-      and d.scan_id = scan.id
-      and d.is_shifted
-      and not (n.path > lower_path and n.path < upper_path)
+    select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
+            n.content_hash, n.checksum, n.storage_class, n.created_at, filestore.child_path(p.path, n.name), p.is_deleted
+    from filestore.moved_in_nodes(scan) n
+    join places p on p.node_id = n.parent_id
+    where n.directory_path is null
   ),
   -- Most rows are equal, so that only their ids are kept.
   compared as materialized (
@@ -616,7 +651,7 @@ begin
     where (scan.path <> '' or not scan.is_recursive)
       and starts_with(w.key, 'i')
       and not case when scan.is_recursive then o.path > lower_path and o.path < upper_path else o.parent_id = scan.top_id end
-      and not exists (select from places p where p.node_id = o.parent_id)
+      and not (scan.is_recursive and exists (select from places p where p.node_id = o.parent_id))
   ),
   pairs as materialized (
     select w.path, s.id, s.from_path,
@@ -816,7 +851,8 @@ begin
     where e.scan_id = scan.id
       and e.kind = 'directory'
       and e.fault is null
-      and e.path <> scan.path
+      -- Of the scanned directory, only its state is known.
+      and (e.path <> scan.path or n.state = 'missing')
       and n.directory_path is not null
       and not exists (
         select
@@ -920,9 +956,17 @@ begin
   perform filestore.plan_files(scan, base);
   perform filestore.plan_directories(scan, base);
   if not scan.is_recursive then
-    -- The nodes below a directory that is gone are gone too.
+    -- The nodes below a directory that is gone are gone too, and deleted before it.
     insert into filestore.scan_changes (scan_id, number, node_id, kind, action, path, from_path)
-    select scan.id, base + 7900000000000 + row_number() over (order by n.path), n.id, n.kind, 'missing', n.path, n.path
+    select
+      scan.id,
+      base + case when c.action <> 'delete' then 7900000000000 when n.kind = 'file' then 1500000000000 else 4000000000000 end
+        + row_number() over (order by n.path desc),
+      n.id,
+      n.kind,
+      case c.action when 'delete' then 'delete' else 'missing' end,
+      n.path,
+      n.path
     from filestore.scan_changes c
     join filestore.nodes n
       on n.backend_mount_id = scan.backend_mount_id
@@ -932,9 +976,16 @@ begin
     where c.scan_id = scan.id
       and c.number > base
       and c.kind = 'directory'
-      and c.action = 'missing'
-      and n.state <> 'missing'
-      and not (n.updated_at >= scan.began_at and filestore.is_written_since(n.id, scan.began_at, scan.journal_entry_ids));
+      and (c.action = 'delete' or (c.action in ('missing', 'keep') and n.state <> 'missing'))
+      and not (n.updated_at >= scan.began_at and filestore.is_written_since(n.id, scan.began_at, scan.journal_entry_ids))
+      and not exists (
+        select
+        from filestore.scan_changes m
+        where m.scan_id = scan.id
+          and m.number > base
+          and m.node_id = n.id
+          and m.action = 'move'
+      );
   end if;
   delete from filestore.scan_directories d
   where d.scan_id = scan.id;

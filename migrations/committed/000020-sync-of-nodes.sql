@@ -1,5 +1,5 @@
---! Previous: sha1:d76726792b21c6402b062f2ff41ec1b329d65a24
---! Hash: sha1:73c6ca007aabd4a55e16dd276bd83bbae3f0ec3d
+--! Previous: sha1:06e97a3dabc555371faa4b3c435c6b32ee44b185
+--! Hash: sha1:f94185959596b9a1ba6ff5979521136681e52047
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:73c6ca007aabd4a55e16dd276bd83bbae3f0ec3d
---! Hash: sha1:ba53ac8b3b6e693e9041eaebde814819af1bb7f3
+--! Previous: sha1:f94185959596b9a1ba6ff5979521136681e52047
+--! Hash: sha1:1066005d95f5ddfe8c49d0a88c6f501104fdd64e
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -14,14 +14,21 @@ declare
   lower_path constant text    := case when scan.path = '' then '' else scan.path || '/' end;
   upper_path constant text    := case when scan.path = '' then repeat(chr(1114111), 651) else scan.path || '0' end;
   lost       bigint;
+  outside    bigint;
   live       bigint;
 begin
-  select count(*)
-  into lost
+  -- Those below directories that it moves in, or that are gone from one directory, are outside of it.
+  select count(*), count(*) filter (where not case
+    when scan.is_recursive then n.path > lower_path and n.path < upper_path
+    else n.parent_id = scan.top_id
+  end)
+  into lost, outside
   from filestore.scan_changes c
+  join filestore.nodes n on n.id = c.node_id
   where c.scan_id = scan.id
     and c.number > scan.applied
-    and c.action in ('missing', 'delete');
+    and c.action in ('missing', 'delete')
+    and n.state <> 'missing';
   if lost <= 100 then
     return;
   end if;
@@ -44,9 +51,7 @@ begin
       and n.parent_live is not null
       and n.state <> 'missing'
   ) n;
-  if not scan.is_recursive then
-    live := live + lost;
-  end if;
+  live := live + outside;
   if lost > live * max_missing_share then
     raise exception 'scan % of "%" did not find % of % nodes', scan.id, scan.path, lost, live
       using errcode    = 'FS409',

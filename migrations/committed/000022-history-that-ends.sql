@@ -1,5 +1,5 @@
---! Previous: sha1:ba53ac8b3b6e693e9041eaebde814819af1bb7f3
---! Hash: sha1:dea8911724c55e2313c048d73c1c4bf9c4097f20
+--! Previous: sha1:1066005d95f5ddfe8c49d0a88c6f501104fdd64e
+--! Hash: sha1:cdc34366fbf9fa450579b0871d7b196bdd4dd874
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:dea8911724c55e2313c048d73c1c4bf9c4097f20
---! Hash: sha1:225b3033d3778192510d01f92a215f392cfa6fc8
+--! Previous: sha1:cdc34366fbf9fa450579b0871d7b196bdd4dd874
+--! Hash: sha1:cc7689c9a27e7e1e6485f943047f9fcd172a1b28
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
