@@ -179,7 +179,12 @@ export class DiskChanges {
   }
 
   #create(path: string | undefined): boolean {
-    return this.#on(path, (own) => writeFileSync(own, 'c'.repeat(this.#number(9))));
+    return this.#on(path, (own) => writeFileSync(own, this.#content()));
+  }
+
+  /** Often the content of other files, or empty. */
+  #content(): string {
+    return this.#number(2) === 0 ? 'c'.repeat(this.#number(9)) : `${this.random()}`;
   }
 
   #move(from: string | undefined, to: string | undefined): boolean {

@@ -5,14 +5,24 @@ export interface KnownNode {
   readonly path: string;
   readonly kind: 'file' | 'directory';
   readonly identity: string | null;
+  readonly isMissing: boolean;
+  /** Size and content hash; null for directories, empty files and unknown hashes. */
+  readonly content: string | null;
+}
+
+/** What a scan covers, and how it pairs. */
+export interface Scope {
+  readonly path: string;
+  readonly isRecursive: boolean;
+  readonly pairsContent: boolean;
 }
 
 export interface Expected {
-  /** The node at each path; null for a new one. */
+  /** The node of each entry, by path; null for a new one. */
   readonly places: ReadonlyMap<string, string | null>;
-  /** Nodes that are nowhere, but whose path is free. */
+  /** Covered nodes that are nowhere, but whose path is free. */
   readonly missing: ReadonlySet<string>;
-  /** Nodes that are nowhere, and whose path something else has. */
+  /** Covered nodes that are nowhere, and whose path something else has. */
   readonly deleted: ReadonlySet<string>;
 }
 
@@ -33,10 +43,21 @@ function unique<T>(items: readonly T[], keyOf: (item: T) => string | null): Read
 
 const identityOf = (entry: Entry) => entry.backend_identity ?? null;
 
-/** Which node each entry of a scan of the whole mount is: the rules of docs/service.md, one entry after the other. */
-export function expectPlaces(nodes: readonly KnownNode[], entries: readonly Entry[]): Expected {
-  const finder = new Places(nodes, entries);
-  finder.placeDirectories('', finder.root);
+/** The key by which files without an identity are paired. */
+export const contentOf = (sizeBytes: number | string, hash: string | null | undefined): string | null =>
+  hash && Number(sizeBytes) > 0 ? `${sizeBytes} ${hash}` : null;
+
+/**
+ * Which node each entry of a scan is: the rules of docs/service.md, one entry after the other. Paths of entries begin at the
+ * root of the mount, and the entries contain all directories that paths imply. The nodes are all live ones of the mount.
+ */
+export function expectPlaces(
+  nodes: readonly KnownNode[],
+  entries: readonly Entry[],
+  scope: Scope = { path: '', isRecursive: true, pairsContent: false },
+): Expected {
+  const finder = new Places(nodes, entries, scope);
+  finder.placeDirectories();
   finder.placeFiles();
   return finder.result();
 }
@@ -47,28 +68,39 @@ class Places {
   readonly #children = new Map<string, Map<string, KnownNode>>();
   readonly #entriesBelow = new Map<string, Entry[]>();
   readonly #byPath = new Map<string, KnownNode>();
-  readonly root: string;
 
   constructor(
     readonly nodes: readonly KnownNode[],
     readonly entries: readonly Entry[],
+    readonly scope: Scope,
   ) {
     for (const node of nodes) this.#byPath.set(node.path, node);
     for (const node of nodes) {
       if (node.path === '') continue;
-      const parent = this.#byPath.get(parentOf(node.path))?.id ?? '';
+      const parent = this.#parentIdOf(node);
       const siblings = this.#children.get(parent) ?? new Map();
       this.#children.set(parent, siblings.set(nameOf(node.path), node));
     }
     for (const entry of entries) {
       const below = this.#entriesBelow.get(parentOf(entry.path)) ?? [];
-      this.#entriesBelow.set(parentOf(entry.path), [...below, entry]);
+      below.push(entry);
+      this.#entriesBelow.set(parentOf(entry.path), below);
     }
-    this.root = this.#byPath.get('')?.id ?? '';
-    this.#finalPaths.set(this.root, '');
   }
 
-  placeDirectories(path: string, nodeId: string | null): void {
+  #parentIdOf(node: KnownNode): string {
+    return this.#byPath.get(parentOf(node.path))?.id ?? '';
+  }
+
+  #isInScope({ path }: KnownNode): boolean {
+    const { path: top, isRecursive } = this.scope;
+    if (path === '') return false;
+    return isRecursive ? top === '' || path.startsWith(`${top}/`) : parentOf(path) === top;
+  }
+
+  placeDirectories(): void {
+    const top = this.#byPath.get(this.scope.path)?.id ?? '';
+    this.#finalPaths.set(top, this.scope.path);
     const { entryPartners, nodePartners } = this.#directoryPartners();
     const place = (above: string, parent: string | null) => {
       for (const entry of this.#entriesBelow.get(above) ?? []) {
@@ -84,7 +116,7 @@ class Places {
         place(entry.path, chosen);
       }
     };
-    place(path, nodeId);
+    place(this.scope.path, top);
   }
 
   #directoryPartners() {
@@ -96,15 +128,18 @@ class Places {
       return node?.kind !== 'directory' || differs(node.identity, identityOf(entry));
     });
     const strays = nodes.filter((node) => {
+      // Outside of the scope, an object that another scan saw may have several paths.
+      if (!this.#isInScope(node)) return node.isMissing && !`${this.scope.path}/`.startsWith(`${node.path}/`);
       const entry = entryAt.get(node.path);
       return entry === undefined || differs(node.identity, identityOf(entry));
     });
-    return pair(wanted, strays);
+    return pair(wanted, strays, identityOf, ({ identity }) => identity);
   }
 
   placeFiles(): void {
-    const files = this.nodes
-      .filter(({ kind, path }) => kind === 'file' && path !== '')
+    const all = this.nodes.filter(({ kind }) => kind === 'file');
+    const files = all
+      .filter((node) => this.#isInScope(node) || this.#comesAlong(node))
       .map((node) => ({ node, path: this.#finalPathOf(node) }));
     const at = new Map(
       files.flatMap(({ node, path }) => (path === undefined ? [] : [[path, node] as const])),
@@ -115,13 +150,26 @@ class Places {
       const node = at.get(entry.path);
       return node === undefined || differs(node.identity, identityOf(entry));
     });
+    const vanished = new Set<KnownNode>();
     const strays = files
       .filter(({ node, path }) => {
         const entry = path === undefined ? undefined : entryAt.get(path);
+        if (entry === undefined) vanished.add(node);
         return entry === undefined || differs(node.identity, identityOf(entry));
       })
       .map(({ node }) => node);
-    const { entryPartners, nodePartners } = pair(wanted, strays);
+    const known = new Set(files.map(({ node }) => node));
+    const outside = all.filter((node) => node.isMissing && !known.has(node));
+    const { entryPartners, nodePartners } = pair(
+      wanted,
+      [...strays, ...outside],
+      (entry) =>
+        identityOf(entry) ??
+        (this.scope.pairsContent && !at.has(entry.path)
+          ? contentOf(entry.size_bytes ?? 0, entry.content_hash)
+          : null),
+      (node) => node.identity ?? (this.scope.pairsContent && vanished.has(node) ? node.content : null),
+    );
     for (const entry of entries) {
       const occupant = at.get(entry.path);
       const stays = occupant !== undefined && !nodePartners.has(occupant.id);
@@ -142,6 +190,15 @@ class Places {
         : `${above}/${nameOf(node.path)}`;
   }
 
+  /** Whether a node is below a directory that the scan moves in from outside. */
+  #comesAlong(node: KnownNode): boolean {
+    if (!this.scope.isRecursive || node.path === '') return false;
+    const parent = this.#byPath.get(parentOf(node.path));
+    if (parent === undefined || this.#isInScope(parent)) return false;
+    if (parent.path === this.scope.path) return false;
+    return this.#finalPaths.has(parent.id) || this.#comesAlong(parent);
+  }
+
   result(): Expected {
     const missing = new Set<string>();
     const deleted = new Set<string>();
@@ -150,7 +207,9 @@ class Places {
     const lastPaths = new Map<string, string>();
     for (const node of [...this.nodes].sort((a, b) => a.path.length - b.path.length)) {
       if (node.path === '' || this.#finalPaths.has(node.id)) continue;
-      const parent = this.#byPath.get(parentOf(node.path))?.id ?? '';
+      const parent = this.#parentIdOf(node);
+      const isLost = missing.has(parent) || deleted.has(parent);
+      if (!this.#isInScope(node) && !this.#comesAlong(node) && !isLost) continue;
       const above = this.#finalPaths.get(parent) ?? lastPaths.get(parent) ?? '';
       const path = above === '' ? nameOf(node.path) : `${above}/${nameOf(node.path)}`;
       lastPaths.set(node.id, path);
@@ -162,11 +221,16 @@ class Places {
 
 const differs = (a: string | null, b: string | null) => a !== null && b !== null && a !== b;
 
-function pair(wanted: readonly Entry[], strays: readonly KnownNode[]) {
-  const uniqueEntries = unique(wanted, identityOf);
-  const uniqueNodes = unique(strays, ({ identity }) => identity);
-  const pairs = [...uniqueEntries].flatMap(([identity, entry]) => {
-    const node = uniqueNodes.get(identity);
+function pair(
+  wanted: readonly Entry[],
+  strays: readonly KnownNode[],
+  entryKey: (entry: Entry) => string | null,
+  nodeKey: (node: KnownNode) => string | null,
+) {
+  const uniqueEntries = unique(wanted, entryKey);
+  const uniqueNodes = unique(strays, nodeKey);
+  const pairs = [...uniqueEntries].flatMap(([key, entry]) => {
+    const node = uniqueNodes.get(key);
     return node === undefined ? [] : [{ entry, node }];
   });
   return {

@@ -3,10 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { mulberry32 } from '../support/mulberry32.ts';
 import { one, type Sql } from '../support/rows/nodes.ts';
-import { applyOnce, beginScan, type Entry, recordEntries, scan } from '../support/rows/scans.ts';
+import { applyOnce, beginScan, type Entry, recordEntries } from '../support/rows/scans.ts';
 import { DiskChanges } from './changes.ts';
-import { listDisk } from './disk.ts';
-import { type Expected, expectPlaces, type KnownNode } from './expected.ts';
+import { compare, type Pass, readKnown } from './compare.ts';
+import { DISK_KINDS, type DiskKind, type Listed, listDisk } from './disk.ts';
+import { expectPlaces, type Scope } from './expected.ts';
 
 export interface FollowOptions {
   readonly seed: number;
@@ -15,10 +16,14 @@ export interface FollowOptions {
   readonly mountKey: string;
 }
 
-const rowsOf = async (sql: Sql, text: string, values: unknown[]) => {
-  const result = await sql.query(text, values);
-  return 'rows' in result ? result.rows : result;
-};
+interface Disk {
+  readonly sql: Sql;
+  readonly mountKey: string;
+  readonly root: string;
+  readonly kind: DiskKind;
+  readonly random: () => number;
+  readonly hasTwins: boolean;
+}
 
 /** Changes a tree on disk at random, scans it round after round, and compares. @returns what differs; empty if nothing does. */
 export async function followDisk(sql: Sql, options: FollowOptions): Promise<readonly string[]> {
@@ -27,26 +32,24 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
   const root = join(folder, 'root');
   mkdirSync(root);
   const random = mulberry32(seed);
+  const kind = DISK_KINDS[Math.floor(seed / 2) % DISK_KINDS.length] ?? 'births';
   // A new plan may find fewer objects with one identity. So each disk has either hard links, or plans that are thrown away.
-  const hasLinks = seed % 2 === 0;
-  const disk = new DiskChanges(root, random, hasLinks);
+  const hasTwins = seed % 2 === 0 || kind === 'bucket';
+  const changing = new DiskChanges(root, random, hasTwins);
+  const disk = { sql, mountKey, root, kind, random, hasTwins };
   try {
     await sql.query(
-      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ($1, 'local', $2)",
-      [mountKey, root],
+      `insert into filestore.backend_mounts (mount_key, backend_kind, root_path, bucket)
+       values ($1, $2, nullif($3, ''), nullif($4, ''))`,
+      kind === 'bucket' ? [mountKey, 's3', '', mountKey] : [mountKey, 'local', root, ''],
     );
     for (let round = 0; round < rounds; round += 1) {
-      const made = Array.from({ length: changes }, () => disk.change());
-      const entries = listDisk(root).map((entry) => withoutSomeIdentities(entry, round));
-      const nodes = await readNodes(sql, mountKey);
-      const finished = await scanInParts(sql, mountKey, entries, random, !hasLinks);
-      const faults = [
-        ...(await compare(sql, mountKey, entries, expectPlaces(nodes, entries), finished.began_at)),
-        ...(await compareSecondScan(sql, mountKey, entries)),
-      ];
+      const made = Array.from({ length: changes }, () => changing.change());
+      const isLast = round === rounds - 1;
+      const faults = await followOnce(disk, round, isLast);
       if (faults.length > 0) {
         const last = changes <= 10 ? ` after ${made.join(', ')}` : '';
-        return [`seed ${seed}, round ${round}${last}`, ...faults];
+        return [`seed ${seed} (${kind}), round ${round}${last}`, ...faults];
       }
     }
     return [];
@@ -55,103 +58,94 @@ export async function followDisk(sql: Sql, options: FollowOptions): Promise<read
   }
 }
 
+/** Scans everything, a subtree or one directory, and then the same again. */
+async function followOnce(disk: Disk, round: number, isWhole: boolean): Promise<readonly string[]> {
+  const { sql, mountKey, root, kind, random, hasTwins } = disk;
+  const listed = listDisk(root, kind).map((entry) =>
+    kind === 'some births' ? withoutSomeIdentities(entry, round) : entry,
+  );
+  const { id, scope } = await beginAnywhere(disk, isWhole ? '' : anyDirectory(listed, random));
+  const entries = listed.filter(({ path }) => isCovered(path, scope));
+  const before = await readKnown(sql, mountKey);
+  const expected = expectPlaces(before, entries, scope);
+  const finished = await scanInParts(disk, id, scope, entries, !hasTwins);
+  const pass: Pass = { mountKey, scope, entries, before, expected, began: finished.began_at };
+  const faults = [...(await compare(sql, pass)), ...(await compareSecondScan(disk, scope, entries))];
+  if (faults.length === 0) return [];
+  return [`scan of "${scope.path}"${scope.isRecursive ? '' : ', not below'}`, ...faults];
+}
+
+const isCovered = (path: string, { path: top, isRecursive }: Scope): boolean => {
+  const below = top === '' ? path : path.startsWith(`${top}/`) ? path.slice(top.length + 1) : '';
+  return below !== '' && (isRecursive || !below.includes('/'));
+};
+
+/** Mostly the whole mount. */
+function anyDirectory(listed: readonly Listed[], random: () => number): string {
+  const all = listed.filter((entry) => entry.kind === 'directory').map(({ path }) => path);
+  return random() < 0.4 ? '' : (all[Math.floor(random() * all.length)] ?? '');
+}
+
+/** A scan of a directory, or of everything if a file of the catalogue is in its way. */
+async function beginAnywhere(disk: Disk, path: string): Promise<{ id: string; scope: Scope }> {
+  const pairsContent = disk.kind === 'bucket' && disk.random() < 0.8;
+  const isRecursive = path === '' || disk.random() < 0.6;
+  const scope = { path, isRecursive, pairsContent };
+  try {
+    const { id } = await beginScan(disk.sql, disk.mountKey, scope);
+    return { id, scope };
+  } catch (error) {
+    if ((error as { constraint?: string }).constraint !== 'nodes_file_in_the_way') throw error;
+    return beginAnywhere(disk, '');
+  }
+}
+
 /** One path in five has no identity, each round another one. */
-function withoutSomeIdentities({ backend_identity: identity, ...entry }: Entry, round: number): Entry {
+function withoutSomeIdentities({ backend_identity: identity, ...entry }: Listed, round: number): Listed {
   const sum = [...entry.path].reduce((total, character) => total + character.charCodeAt(0), round);
   return identity === undefined || sum % 5 === 0 ? entry : { ...entry, backend_identity: identity };
 }
 
+async function record(disk: Disk, id: string, scope: Scope, entries: readonly Listed[]): Promise<void> {
+  // A bucket has no directories, only paths that imply them, and common prefixes in a list of one level.
+  const recorded =
+    disk.kind === 'bucket' && scope.isRecursive ? entries.filter(({ kind }) => kind === 'file') : entries;
+  const start = scope.path === '' ? 0 : scope.path.length + 1;
+  const below = recorded.map((entry): Entry => ({ ...entry, path: entry.path.slice(start) }));
+  for (let at = 0; at < below.length; at += 5_000) {
+    await recordEntries(disk.sql, id, below.slice(at, at + 5_000));
+  }
+}
+
 /** Scans in batches of random size. Some plans may be thrown away in the middle, which must not change the result. */
 async function scanInParts(
-  sql: Sql,
-  mountKey: string,
-  entries: readonly Entry[],
-  random: () => number,
+  disk: Disk,
+  id: string,
+  scope: Scope,
+  entries: readonly Listed[],
   withNewPlans: boolean,
 ) {
-  const { id } = await beginScan(sql, mountKey);
-  for (let start = 0; start < entries.length; start += 5_000) {
-    await recordEntries(sql, id, entries.slice(start, start + 5_000));
-  }
+  await record(disk, id, scope, entries);
   for (;;) {
-    const state = await applyOnce(sql, id, 1, 1 + Math.floor(random() * 50));
+    const state = await applyOnce(disk.sql, id, 1, 1 + Math.floor(disk.random() * 50));
     if (state.state === 'finished') return state;
-    if (withNewPlans && random() < 0.2) {
-      await sql.query('update filestore.scans set planned = null where id = $1', [id]);
+    if (withNewPlans && disk.random() < 0.2) {
+      await disk.sql.query('update filestore.scans set planned = null where id = $1', [id]);
     }
   }
-}
-
-async function readNodes(sql: Sql, mountKey: string): Promise<readonly KnownNode[]> {
-  const rows = await rowsOf(
-    sql,
-    `select n.id, n.path, n.kind, n.backend_identity as identity
-     from filestore.nodes n join filestore.backend_mounts m on m.id = n.backend_mount_id
-     where m.mount_key = $1 and n.live`,
-    [mountKey],
-  );
-  return rows as unknown as readonly KnownNode[];
-}
-
-async function compare(
-  sql: Sql,
-  mountKey: string,
-  entries: readonly Entry[],
-  expected: Expected,
-  began: Date,
-) {
-  const nodes = await rowsOf(
-    sql,
-    `select n.*, s.last_reconciled_at
-     from filestore.nodes n join filestore.backend_mounts m on m.id = n.backend_mount_id
-     left join filestore.node_sightings s on s.node_id = n.id
-     where m.mount_key = $1 and n.path <> ''`,
-    [mountKey],
-  );
-  const faults: string[] = [];
-  const byId = new Map(nodes.map((node) => [node.id as string, node]));
-  const active = new Map(nodes.filter(({ state }) => state === 'active').map((node) => [node.path, node]));
-  for (const entry of entries) {
-    const node = active.get(entry.path);
-    const id = expected.places.get(entry.path);
-    if (node === undefined) faults.push(`no node at ${entry.path}, expected ${id}`);
-    else if (id !== null && node.id !== id) faults.push(`node ${node.id} at ${entry.path}, expected ${id}`);
-    else if (id === null && node.version !== 1) faults.push(`node ${node.id} at ${entry.path} is not new`);
-    else if (
-      node.kind !== entry.kind ||
-      (entry.backend_identity !== undefined && node.backend_identity !== entry.backend_identity) ||
-      node.link_target !== (entry.link_target ?? null) ||
-      (entry.kind === 'file' && node.size_bytes !== String(entry.size_bytes)) ||
-      (entry.kind === 'file' && node.last_modified_at.toISOString() !== entry.last_modified_at)
-    ) {
-      faults.push(`node ${node.id} at ${entry.path} has other content`);
-    } else if (node.last_reconciled_at?.getTime() !== began.getTime()) {
-      faults.push(`node ${node.id} at ${entry.path} was seen at ${node.last_reconciled_at}`);
-    }
-  }
-  if (active.size !== entries.length) faults.push(`${active.size} active nodes, ${entries.length} entries`);
-  for (const id of expected.missing) {
-    if (byId.get(id)?.state !== 'missing') faults.push(`node ${id} is ${byId.get(id)?.state}, not missing`);
-  }
-  for (const id of expected.deleted) {
-    if (byId.get(id)?.state !== 'deleted') faults.push(`node ${id} is ${byId.get(id)?.state}, not deleted`);
-  }
-  const missing = nodes.filter(({ state }) => state === 'missing').length;
-  if (missing !== expected.missing.size)
-    faults.push(`${missing} nodes missing, expected ${expected.missing.size}`);
-  const problems = await rowsOf(sql, 'select * from filestore.check_integrity()', []);
-  return [...faults, ...problems.map((problem) => JSON.stringify(problem))];
 }
 
 /** Nothing has changed since the last scan, so that another one writes nothing but sightings. */
-async function compareSecondScan(sql: Sql, mountKey: string, entries: readonly Entry[]) {
+async function compareSecondScan(disk: Disk, scope: Scope, entries: readonly Listed[]) {
+  const { sql } = disk;
   const count = () =>
     one(
       sql,
       'select (select sum(version) from filestore.nodes) as versions, (select count(*) from filestore.snapshots) as history',
     );
   const before = await count();
-  const finished = await scan(sql, mountKey, entries);
+  const { id } = await beginScan(sql, disk.mountKey, scope);
+  const finished = await scanInParts(disk, id, scope, entries, false);
   const after = await count();
   const faults = JSON.stringify(before) === JSON.stringify(after) ? [] : ['a second scan writes'];
   const left = await one(

@@ -31,6 +31,7 @@ async function main({ seeds, changes, seed }: Run): Promise<void> {
     console.log(`${seeds} disks with ${changes} changes each on ${server.name}, from seed ${seed} on`);
     const client = new pg.Client(databaseUrl(server.adminUrl, name));
     await client.connect();
+    const failed: number[] = [];
     for (let at = seed; at < seed + seeds; at += 1) {
       const faults = await followDisk(client, {
         seed: at,
@@ -38,13 +39,18 @@ async function main({ seeds, changes, seed }: Run): Promise<void> {
         changes: Math.ceil(changes / ROUNDS),
         mountKey: `disk-${at}`,
       });
-      if (faults.length > 0) throw new Error(faults.join('\n'));
+      if (faults.length > 0) {
+        failed.push(at);
+        console.error(faults.join('\n'));
+      }
+      if ((at - seed + 1) % 10 === 0) console.log(`${at - seed + 1} disks, ${failed.length} of them failed`);
       await client.query("update filestore.backend_mounts set state = 'inactive' where mount_key = $1", [
         `disk-${at}`,
       ]);
       await client.query('call filestore.erase_mount($1)', [`disk-${at}`]);
     }
     await client.end();
+    if (failed.length > 0) throw new Error(`Seeds that failed: ${failed.join(', ')}`);
     console.log('Every node was where it should be.');
   } finally {
     await admin.query(`drop database if exists ${name} with (force)`);
