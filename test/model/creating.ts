@@ -29,7 +29,7 @@ export function callCreateNode(choice: Choice): Operation {
   const mountId = mountOf(choice, node.parentId).id;
   return statement(
     'create_node',
-    'select * from filestore.create_node($1, $2, $3, $4, $5, $6, $7, $8, $9)',
+    `select * from filestore.create_node($1, $2, $3, ${CONTENT_COLUMNS.map((column, index) => `${column} => $${index + 4}`).join(', ')})`,
     [node.parentId, node.name, node.kind, ...CONTENT_COLUMNS.map((column) => node.content[column])],
     (rows) => {
       const id = Number(rows[0]?.id);

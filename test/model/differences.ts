@@ -88,7 +88,7 @@ export async function checkpoint(sql: Client, model: Model): Promise<Checkpoint>
 
 /**
  * The problems that check_integrity() finds, and the differences of the journal's lists and of tree_at. Purged nodes have
- * no history, so they are left out.
+ * no history, so they are left out, as are mounts whose history of that moment was pruned.
  */
 export async function slowDifferences(
   sql: Client,
@@ -99,13 +99,23 @@ export async function slowDifferences(
   const found = rows.map((row) => `check_integrity: ${JSON.stringify(row)}`);
   found.push(...(await journalDifferences(sql, model)));
   for (const { moment, paths } of checkpoints) {
+    const horizons = await sql.query('select id from filestore.backend_mounts where history_horizon > $1', [
+      moment,
+    ]);
+    const pruned: readonly number[] = horizons.rows.map(({ id }) => Number(id));
     const then = await sql.query(
       `select t.id, t.path as line
        from filestore.backend_mounts m
-       cross join lateral filestore.tree_at(m.mount_key, '', $1) t`,
-      [moment],
+       cross join lateral filestore.tree_at(m.mount_key, '', $1) t
+       where m.id <> all ($2)`,
+      [moment, pruned],
     );
-    const kept = new Map([...paths].filter(([id]) => model.nodes.has(Number(id))));
+    const kept = new Map(
+      [...paths].filter(([id]) => {
+        const mountId = model.nodes.get(Number(id))?.mountId;
+        return mountId !== undefined && !pruned.includes(mountId);
+      }),
+    );
     found.push(...difference(`tree_at ${moment}: node`, linesOf(then.rows), kept));
   }
   return found.join('\n');

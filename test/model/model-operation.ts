@@ -139,6 +139,7 @@ const VALUES: Readonly<Record<ContentColumn, readonly (string | null)[]>> = {
   storage_class: [null, 'STANDARD_IA'],
   metadata: ['{}', '{"tag": 1}', '{"tag": 2}'],
   last_modified_at: [null, '2024-01-01 00:00:00+00', '2024-05-05 05:05:05.005+00'],
+  backend_identity: [null, 'i1', 'i2', 'i3'],
 };
 
 /** Some content columns of a node. The size of a directory is mostly the valid one. */

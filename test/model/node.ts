@@ -9,6 +9,7 @@ export const CONTENT_COLUMNS = [
   'storage_class',
   'metadata',
   'last_modified_at',
+  'backend_identity',
 ] as const;
 
 export type ContentColumn = (typeof CONTENT_COLUMNS)[number];
@@ -21,6 +22,7 @@ export const NO_CONTENT: Content = {
   storage_class: null,
   metadata: '{}',
   last_modified_at: null,
+  backend_identity: null,
 };
 
 export interface Mount {

@@ -36,12 +36,18 @@ import {
 } from './deleting.ts';
 import { type Choice, liveNodes, type Operation } from './model-operation.ts';
 import { callAllPages, callListDirectory, callNodeByPath } from './reading.ts';
-import { callFold, callRecount, changeJournalEntry } from './upkeep.ts';
+import { callApplyScan, callBeginScan, callCancelScan } from './scanning.ts';
+import { callSyncNodes } from './syncing.ts';
+import { callFold, callPruneHistory, callRecount, changeJournalEntry } from './upkeep.ts';
 
 /** The approximate number of live nodes: enough for a deep tree, few enough to compare all after each step. */
 const FULL = 45;
 
 export function anyOperation(choice: Choice): Operation {
+  const { scan } = choice.model;
+  // Others write nothing during some scans, so that the result is known in advance.
+  if (scan?.isUndisturbed === true)
+    return choice.random.chance(0.97) ? callApplyScan(choice) : callCancelScan(choice);
   const live = liveNodes(choice).length;
   const creating = live < FULL / 3 ? 3 : live < FULL ? 1 : 0.2;
   const deleting = live < FULL / 3 ? 0.3 : live < FULL ? 1 : 2;
@@ -81,6 +87,14 @@ export function anyOperation(choice: Choice): Operation {
     [3, callNodeByPath],
     [7, callFold],
     [1, callRecount],
+    ...(scan === null
+      ? ([[8, callBeginScan]] as const)
+      : ([
+          [20, callApplyScan],
+          [1, callCancelScan],
+        ] as const)),
+    [4 * creating, callSyncNodes],
+    [1, callPruneHistory],
     [3, changeJournalEntry],
   ])(choice);
 }

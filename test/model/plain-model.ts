@@ -17,6 +17,7 @@ import {
   type State,
   updatedRow,
 } from './node.ts';
+import type { RunningScan } from './scanned.ts';
 
 export interface NewNode {
   readonly id: number;
@@ -42,6 +43,8 @@ export class Model {
   journalEntry: number | null = null;
   /** All commands, the oldest first. */
   readonly commands: Command[] = [];
+  /** The scan that runs, if there is one. */
+  scan: RunningScan | null = null;
   #deletions = 0;
   #statements = 0;
   readonly #moments = new Map<number, string>();
@@ -100,6 +103,21 @@ export class Model {
     this.nodes = draft;
   }
 
+  /** Versions that the database chose, because their order or number follows from no rule. */
+  takeOver(nodes: readonly Node[]): void {
+    this.#statements += 1;
+    const draft = new Map(this.nodes);
+    for (const node of nodes) draft.set(node.id, { ...node, statement: this.#statements });
+    this.nodes = draft;
+  }
+
+  /** Forgets the oldest superseded versions of a node. */
+  forget(id: number, count: number): void {
+    const node = this.nodes.get(id);
+    if (node !== undefined)
+      this.nodes = new Map(this.nodes).set(id, { ...node, past: node.past.slice(count) });
+  }
+
   newDeletion(): number {
     this.#deletions += 1;
     return this.#deletions;
@@ -117,6 +135,15 @@ export class Model {
     if ([...this.#moments.values()].includes(moment)) return false;
     this.#moments.set(deletion, moment);
     return true;
+  }
+
+  /** The deletion at a moment that the database chose. */
+  deletionAt(moment: string): number {
+    const known = [...this.#moments].find(([, other]) => other === moment);
+    if (known !== undefined) return known[0];
+    const deletion = this.newDeletion();
+    this.#moments.set(deletion, moment);
+    return deletion;
   }
 
   /** Returns all live nodes at and below a live node, in descending order of path. */

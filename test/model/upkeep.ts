@@ -1,6 +1,6 @@
 import { COMMANDS } from './journal.ts';
 import { type Choice, expectNumber, type Operation, statement } from './model-operation.ts';
-import { Refused } from './node.ts';
+import { isLive, Refused } from './node.ts';
 import { Random } from './random-choices.ts';
 
 export function callFold({ random }: Choice): Operation {
@@ -34,6 +34,51 @@ export function callRecount({ model, random }: Choice): Operation {
     },
   );
   return { ...recount, isFirstWrite: true };
+}
+
+const ALL = 10_000;
+
+/** The oldest superseded versions of live nodes. What was written since a running scan began stays. */
+export function callPruneHistory({ model, random }: Choice): Operation {
+  const keep = random.below(3);
+  const batch = random.pick([1, 5, ALL]);
+  return {
+    name: 'prune_history',
+    text: `select filestore.prune_history('0', ${keep}, ${batch})`,
+    isFirstWrite: true,
+    run: async (sql) => {
+      let pruned = 0;
+      let last = 0;
+      do {
+        const { rows } = await sql.query("select filestore.prune_history('0', $1, $2) as pruned", [
+          keep,
+          batch,
+        ]);
+        last = rows[0].pruned;
+        pruned += last;
+        // Each call goes on where the one before ended.
+      } while (batch === ALL && last > 0);
+      const left = await sql.query(
+        'select id, count(*)::integer as past from filestore.snapshots group by id',
+      );
+      return [{ pruned }, ...left.rows];
+    },
+    expect: ([row, ...left]) => {
+      const past = new Map(left.map((node) => [Number(node.id), Number(node.past)]));
+      let sum = 0;
+      for (const node of model.nodes.values()) {
+        const removed = node.past.length - (past.get(node.id) ?? 0);
+        const known = model.scan === null ? node : model.scan.before.get(node.id);
+        const most = isLive(node) ? Math.min(node.past.length - keep, known?.past.length ?? 0) : 0;
+        const isRight = batch === ALL ? removed === Math.max(most, 0) : removed <= Math.max(most, 0);
+        if (!isRight) throw new Error(`${removed} versions of node ${node.id} were pruned, expected ${most}`);
+        model.forget(node.id, removed);
+        sum += removed;
+      }
+      if (sum > batch) throw new Error(`${sum} versions were pruned by ${batch}`);
+      expectNumber(row?.pruned, sum);
+    },
+  };
 }
 
 /** Following changes are recorded under a new journal entry, or none. */

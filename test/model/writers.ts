@@ -61,7 +61,9 @@ export function copyTree(
     const own = node === source ? (name ?? node.name) : node.name;
     const path = above.path === '' ? own : `${above.path}/${own}`;
     copies.set(node.id, { id: idOf(path), path });
-    const { kind, content, state } = node;
+    const { kind, state } = node;
+    // A copy is another object of the backend.
+    const content = { ...node.content, backend_identity: null };
     return { id: idOf(path), mountId: parent.mountId, parentId: above.id, name: own, kind, content, state };
   });
   takenIsConflict(() => model.insert(rows));
