@@ -159,6 +159,8 @@ select filestore.record_entries(max(s.id), '[{"path": "e", "size_bytes": 4, "bac
 
 select filestore.record_entries(max(s.id), '[{"path": "../e"}]') from filestore.scans s;
 
+select filestore.record_entries(max(s.id), '[{"path": "g"}, {"path": "g/h"}]') from filestore.scans s;
+
 select filestore.record_entries(max(s.id), '[{"path": "e", "size_bytes": -1}]') from filestore.scans s;
 
 select filestore.apply_scan(max(s.id)) from filestore.scans s;
@@ -194,6 +196,8 @@ select filestore.record_entries(max(s.id), '[]') from filestore.scans s;
 select filestore.cancel_scan(b.id) from filestore.begin_scan('sample-bucket') b;
 
 select filestore.expire_scans();
+
+select filestore.refuse_vanished('synced/a');
 
 select filestore.sync_nodes('sample-bucket', '[{"path": "synced/a", "size_bytes": 1}, {"path": "synced/b", "kind": "directory"}]');
 

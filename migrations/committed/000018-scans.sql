@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:f8f539ef878e1cc0e0384b752c1900e4811524f5
+--! Hash: sha1:fc523ded813f2ff5c2c5de9ed30eca0394ae82db
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -261,7 +261,7 @@ begin
     into scan
     from filestore.scans s
     where s.id = lock_scan.scan_id
-    for no key update nowait;
+    for update nowait;
   exception
     when lock_not_available then
       raise exception 'another call works on scan %', scan_id
@@ -314,6 +314,13 @@ declare
 begin
   perform filestore.require_read_committed('filestore.begin_scan');
   perform filestore.check_retention(expire_after, 1);
+  if octet_length(begin_scan.principal) > 4000 then
+    -- Its command could not be recorded when it is applied.
+    raise exception 'the principal of the scan has % bytes', octet_length(begin_scan.principal)
+      using errcode    = 'check_violation',
+            constraint = 'journal_entries_size_check',
+            hint       = 'Give at most 4000 bytes, such as the name of a user.';
+  end if;
   -- The lock lets one caller at a time look for scans that overlap.
   perform
   from filestore.backend_mounts m
@@ -385,7 +392,7 @@ begin
   into scan
   from filestore.scans s
   where s.id = cancel_scan.scan_id
-  for no key update;
+  for update;
   if scan.state = 'canceled' then
     return scan;
   elsif scan.id is null or scan.ended_at is not null then
@@ -421,7 +428,7 @@ begin
       and s.expires_at < clock_timestamp()
     order by s.expires_at
     limit batch
-    for no key update skip locked
+    for update skip locked
   loop
     perform filestore.end_scan(scan, 'expired');
     ended := ended + 1;
@@ -474,6 +481,7 @@ as $$
 declare
   fields constant text[] := '{path,kind,size_bytes,last_modified_at,backend_identity,content_hash,checksum,storage_class,link_target}';
   given  record;
+  field  record;
 begin
   if jsonb_typeof(entries) is distinct from 'array' then
     raise exception 'the entries are of type %, not an array of objects', coalesce(jsonb_typeof(entries), 'null')
@@ -494,18 +502,28 @@ begin
      or jsonb_typeof(e.value -> 'path') is distinct from 'string'
      or e.value ->> 'path' in ('', '/')
      or e.value - fields <> '{}'
+     -- Any other type would be stored as its JSON text, which can be much longer than the value.
+     or jsonb_path_exists(e.value - 'size_bytes', 'strict $.* ? (@.type() != "string" && @.type() != "null")')
+     or jsonb_typeof(e.value -> 'size_bytes') not in ('number', 'string', 'null')
   order by e.position
   limit 1;
   if found then
+    select k.name, jsonb_typeof(given.value -> k.name) as type
+    into field
+    from unnest(fields) as k (name)
+    where jsonb_typeof(given.value) = 'object'
+      and jsonb_typeof(given.value -> k.name) not in ('string', 'null', case k.name when 'size_bytes' then 'number' else 'null' end)
+    limit 1;
     raise exception 'entry % %', given.position, case
       when jsonb_typeof(given.value) <> 'object' then format('is of type %s, not an object', jsonb_typeof(given.value))
       when jsonb_typeof(given.value -> 'path') is distinct from 'string' then 'has no path that is a string'
       when given.value ->> 'path' in ('', '/') then 'has an empty path'
+      when field.name is not null then format('has the field "%s" of type %s', field.name, field.type)
       else format('has the field "%s"', left((select min(k.name) from jsonb_object_keys(given.value - fields) as k (name)), 40))
     end
       using errcode    = 'FS422',
             constraint = 'scan_entries_batch_check',
-            hint       = format('Give an object with only these fields: %s.', array_to_string(fields, ', '));
+            hint       = format('Give an object with only these fields: %s. All are strings, except for size_bytes, a number.', array_to_string(fields, ', '));
   end if;
 end
 $$;
@@ -661,8 +679,42 @@ comment on function filestore.refuse_entries(jsonb) is
 
 revoke all on function filestore.refuse_entries(jsonb) from public;
 --! EndIncluded functions/refuse_entries.sql
+--! Included functions/shorten_path.sql
+create or replace function filestore.shorten_path(path text)
+returns text
+language sql
+immutable
+parallel safe
+-- Without "set" and with "return", the server inlines it.
+return case when octet_length(path) > 2600 then left(path, 400) || '... ' || md5(path) else path end;
+
+comment on function filestore.shorten_path(text) is
+  'Internal: The beginning and a digest of a path that is too long for a node, and for an index; any other path as it is.';
+
+revoke all on function filestore.shorten_path(text) from public;
+--! EndIncluded functions/shorten_path.sql
+--! Included functions/refuse_file_above.sql
+create or replace function filestore.refuse_file_above(path text)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'entry "%" is a file, and other entries are below it', left(path, 200)
+    using errcode    = 'FS422',
+          constraint = 'scan_entries_kind_check',
+          hint       = 'If a path changed its kind while you listed it, cancel the scan and scan again.';
+end
+$$;
+
+comment on function filestore.refuse_file_above(text) is
+  'Internal: Raises FS422 because an entry is a file, and a directory of other entries.';
+
+revoke all on function filestore.refuse_file_above(text) from public;
+--! EndIncluded functions/refuse_file_above.sql
 --! Included functions/add_implied_directories.sql
-create or replace function filestore.add_implied_directories(scan filestore.scans, paths text[], moment timestamptz)
+create or replace function filestore.add_implied_directories(scan filestore.scans)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -670,43 +722,56 @@ set jit = off
 as $$
 declare
   stray text;
+  paths text[];
 begin
-  -- From the bottom up: the directory above a recorded one is recorded too.
-  while cardinality(paths) > 0 loop
-    select e.path
-    into stray
-    from filestore.scan_entries e
-    where e.scan_id = scan.id
-      and e.path = any (paths)
-      and e.kind = 'file'
-    limit 1;
-    if found then
-      raise exception 'entry "%" is a file, and other entries are below it', left(stray, 200)
-        using errcode    = 'FS422',
-              constraint = 'scan_entries_kind_check',
-              hint       = 'If a path changed its kind while you listed it, cancel the scan and scan again. Nothing was recorded.';
-    end if;
-
-    with added as (
+  -- From the bottom up: the directories of all entries, and then those above the ones that were added.
+  loop
+    with parents as materialized (
+      select left(e.path, -strpos(reverse(e.path), '/')) as path, min(e.listed_at) as listed_at
+      from filestore.scan_entries e
+      where e.scan_id = scan.id
+        and (paths is null or e.path = any (paths))
+        and e.fault is null
+        and e.path <> scan.path
+      group by left(e.path, -strpos(reverse(e.path), '/'))
+    ),
+    -- "Offset 0" keeps these lookups by path.
+    known as materialized (
+      select p.path, p.listed_at, e.kind
+      from parents p
+      left join lateral (
+        select o.kind
+        from filestore.scan_entries o
+        where o.scan_id = scan.id
+          and o.path = p.path
+        offset 0
+      ) e on true
+      where e.kind is distinct from 'directory'
+    ),
+    added as (
       insert into filestore.scan_entries (scan_id, path, depth, kind, size_bytes, listed_at, is_implied)
-      select scan.id, p.path, cardinality(string_to_array(p.path, '/')), 'directory', 0, moment, true
-      from unnest(paths) as p (path)
-      where p.path <> scan.path
-      order by p.path
-      on conflict do nothing
+      select scan.id, k.path, cardinality(string_to_array(k.path, '/')), 'directory', 0, k.listed_at, true
+      from known k
+      where k.kind is null
+        and k.path <> scan.path
       returning path
     )
-    select array_agg(distinct left(a.path, -strpos(reverse(a.path), '/')))
-    into paths
-    from added a;
+    select
+      (select min(k.path) from known k where k.kind is not null),
+      array(select a.path from added a)
+    into stray, paths;
+    if stray is not null then
+      perform filestore.refuse_file_above(stray);
+    end if;
+    exit when paths = '{}';
   end loop;
 end
 $$;
 
-comment on function filestore.add_implied_directories(filestore.scans, text[], timestamptz) is
-  'Internal: Records the directories of entries, if they are not recorded yet, and those above them. FS422 when one of them is a file.';
+comment on function filestore.add_implied_directories(filestore.scans) is
+  'Internal: Adds the directories of the entries of a scan that were not recorded, and those above them. FS422 when one of them is a file.';
 
-revoke all on function filestore.add_implied_directories(filestore.scans, text[], timestamptz) from public;
+revoke all on function filestore.add_implied_directories(filestore.scans) from public;
 --! EndIncluded functions/add_implied_directories.sql
 --! Included functions/remove_entries.sql
 create or replace function filestore.remove_entries(scan filestore.scans, entries jsonb, prefix text)
@@ -720,7 +785,7 @@ declare
 begin
   with given as materialized (
     select
-      prefix || case when r.kind = 'directory' and right(r.path, 1) = '/' then left(r.path, -1) else r.path end as path,
+      filestore.shorten_path(prefix || case when r.kind = 'directory' and right(r.path, 1) = '/' then left(r.path, -1) else r.path end) as path,
       coalesce(r.kind, 'file') as kind
     from jsonb_to_recordset(entries) as r (path text, kind text)
   ),
@@ -767,6 +832,7 @@ declare
   levels    constant integer := cardinality(string_to_array(directory, '/'));
   added     integer;
   parents   text[];
+  stray     text;
 begin
   for attempt in 1..2 loop
     begin
@@ -793,7 +859,7 @@ begin
           g.last_modified_at,
           case when g.kind = 'directory' then levels + cardinality(string_to_array(g.own_path, '/')) end,
           coalesce(g.kind, 'file'),
-          case when g.fault = 'nodes_path_length_check' then left(g.path, 400) || '... ' || md5(g.path) else g.path end,
+          case when g.fault = 'nodes_path_length_check' then filestore.shorten_path(g.path) else g.path end,
           g.backend_identity,
           g.content_hash,
           case
@@ -851,13 +917,22 @@ begin
         raise;
     end;
   end loop;
-  perform filestore.add_implied_directories(scan, parents, moment);
+  -- Those that others record at the same time are found when the changes are planned.
+  select min(e.path)
+  into stray
+  from filestore.scan_entries e
+  where e.scan_id = scan.id
+    and e.path = any (parents)
+    and e.kind = 'file';
+  if stray is not null then
+    perform filestore.refuse_file_above(stray);
+  end if;
   return added;
 end
 $$;
 
 comment on function filestore.add_entries(filestore.scans, jsonb, text, timestamptz) is
-  'Internal: Records entries of a scan, whose paths are below a directory, and the directories that they imply. Returns how many. An entry that is already recorded is replaced. FS422 when one is not well formed.';
+  'Internal: Records entries of a scan, whose paths are below a directory, and returns how many. An entry that is already recorded is replaced. FS422 when one is not well formed.';
 
 revoke all on function filestore.add_entries(filestore.scans, jsonb, text, timestamptz) from public;
 --! EndIncluded functions/add_entries.sql
@@ -877,8 +952,8 @@ declare
   scan  filestore.scans;
   place text;
 begin
+  perform filestore.require_read_committed('filestore.record_entries');
   perform filestore.check_entries(entries);
-  -- Before the shared lock below: several callers may record entries at the same time.
   update filestore.scans s
   set expires_at = clock_timestamp() + s.expire_after_ms * interval '1 millisecond'
   where s.id = record_entries.scan_id
@@ -888,7 +963,9 @@ begin
   into scan
   from filestore.scans s
   where s.id = record_entries.scan_id
-  for share;
+  -- Several callers may record entries at the same time, and one of them may renew the scan. To apply or end it, a caller
+  -- locks it for update.
+  for key share;
   if scan.state is distinct from 'recording'
      or not exists (select from filestore.scan_entries e where e.scan_id = scan.id and e.path = scan.path) then
     perform filestore.refuse_scan(record_entries.scan_id);
@@ -923,7 +1000,7 @@ begin
             constraint = 'scan_entries_path_check',
             hint       = 'Give the names of the entries in the directory, or begin a scan with recursive => true. Nothing was recorded.';
   end if;
-  return filestore.add_entries(scan, entries, place, coalesce(record_entries.listed_at, scan.began_at));
+  return filestore.add_entries(scan, entries, place, date_trunc('milliseconds', coalesce(record_entries.listed_at, scan.began_at)));
 end
 $$;
 
@@ -932,6 +1009,32 @@ comment on function filestore.record_entries(bigint, jsonb, text, timestamptz) i
 
 revoke all on function filestore.record_entries(bigint, jsonb, text, timestamptz) from public;
 --! EndIncluded functions/record_entries.sql
+--! Included functions/is_superseded.sql
+create or replace function filestore.is_superseded(node filestore.nodes, version integer, entry_ids bigint[])
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A version that another transaction has committed since the statement began has no visible row of history, so the versions
+  -- of the given commands are counted.
+  return node.version > is_superseded.version and node.version - is_superseded.version > (
+    select count(*)
+    from filestore.snapshots s
+    where s.id = node.id
+      and s.version >= is_superseded.version
+      and s.version < node.version
+      and s.superseded_by_journal_id = any (entry_ids)
+  );
+end
+$$;
+
+comment on function filestore.is_superseded(filestore.nodes, integer, bigint[]) is
+  'Internal: Whether another command than the given ones has changed a node after a version of it.';
+
+revoke all on function filestore.is_superseded(filestore.nodes, integer, bigint[]) from public;
+--! EndIncluded functions/is_superseded.sql
 --! Included functions/is_written_since.sql
 create or replace function filestore.is_written_since(node_id bigint, moment timestamptz, entry_ids bigint[])
 returns boolean

@@ -1,5 +1,5 @@
---! Previous: sha1:f8f539ef878e1cc0e0384b752c1900e4811524f5
---! Hash: sha1:06e97a3dabc555371faa4b3c435c6b32ee44b185
+--! Previous: sha1:fc523ded813f2ff5c2c5de9ed30eca0394ae82db
+--! Hash: sha1:b7cc814264e74ed64eac456117a9ef49f53dd03d
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -41,6 +41,7 @@ create unlogged table if not exists filestore.scan_changes (
   scan_id   bigint              not null,
   number    bigint              not null,
   node_id   bigint,
+  version   integer,
   kind      filestore.node_kind not null,
   action    text                collate "C" not null,
   path      text                collate "C" not null,
@@ -58,6 +59,7 @@ comment on table  filestore.scan_changes           is 'Internal: The planned cha
 comment on column filestore.scan_changes.scan_id   is 'scans.id.';
 comment on column filestore.scan_changes.number    is 'Place in the order; not contiguous.';
 comment on column filestore.scan_changes.node_id   is 'The node; null for one that will be created.';
+comment on column filestore.scan_changes.version   is 'Version of the node when the change was planned. A node that others have changed since is left alone.';
 comment on column filestore.scan_changes.kind      is 'file or directory.';
 comment on column filestore.scan_changes.action    is 'create, move, change, missing, delete or skip.';
 comment on column filestore.scan_changes.path      is 'Path after the scan.';
@@ -393,9 +395,9 @@ declare
   upper_path constant text    := case when scan.path = '' then repeat(chr(1114111), 651) else scan.path || '0' end;
 begin
   with recursive lost as materialized (
-    select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at
+    select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.version
     from (
-      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at
+      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.version
       from filestore.nodes n
       where scan.is_recursive
         and n.backend_mount_id = scan.backend_mount_id
@@ -404,14 +406,14 @@ begin
         and n.path < upper_path
         and n.directory_path is not null
       union all
-      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at
+      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.version
       from filestore.nodes n
       where not scan.is_recursive
         and n.parent_id = scan.top_id
         and n.parent_live is not null
         and n.directory_path is not null
       union all
-      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at
+      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.version
       from filestore.moved_in_nodes(scan) n
       where n.directory_path is not null
     ) n
@@ -462,12 +464,13 @@ begin
       from placed q
     ) p
   )
-  insert into filestore.scan_changes (scan_id, number, node_id, kind, action, path, from_path)
+  insert into filestore.scan_changes (scan_id, number, node_id, version, kind, action, path, from_path)
   select
     scan.id,
     base + case d.action when 'delete' then 4500000000000 when 'missing' then 7000000000000 else 9000000000000 end
       + row_number() over (order by d.path desc),
     d.id,
+    d.version,
     'directory',
     d.action,
     d.final_path,
@@ -514,7 +517,7 @@ begin
     select n.*, case when p.node_id is null then n.path else filestore.child_path(p.path, n.name) end as final_path,
             coalesce(p.is_deleted, false) as is_below_deleted
     from (
-      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
+      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.version, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
               n.content_hash, n.checksum, n.storage_class, n.created_at
       from filestore.nodes n
       where scan.is_recursive
@@ -524,7 +527,7 @@ begin
         and n.path < upper_path
         and n.directory_path is null
       union all
-      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
+      select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.version, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
               n.content_hash, n.checksum, n.storage_class, n.created_at
       from filestore.nodes n
       where not scan.is_recursive
@@ -534,7 +537,7 @@ begin
     ) n
     left join places p on p.node_id = n.parent_id
     union all
-    select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
+    select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.version, n.size_bytes, n.last_modified_at, n.link_target, n.backend_identity,
             n.content_hash, n.checksum, n.storage_class, n.created_at, filestore.child_path(p.path, n.name), p.is_deleted
     from filestore.moved_in_nodes(scan) n
     join places p on p.node_id = n.parent_id
@@ -552,6 +555,7 @@ begin
       case when not c.is_equal then c.final_path end as final_path,
       case when not c.is_equal then c.state end as state,
       case when not c.is_equal then c.updated_at end as updated_at,
+      case when not c.is_equal then c.version end as version,
       c.is_below_deleted,
       c.entry_key,
       c.node_key
@@ -564,6 +568,7 @@ begin
         n.final_path,
         n.state,
         n.updated_at,
+        n.version,
         n.is_below_deleted,
         e.path is not null
           and n.id is not null
@@ -629,14 +634,14 @@ begin
     having count(*) = 1
   ),
   strays as (
-    select d.id, d.from_path, d.node_key as key, d.updated_at
+    select d.id, d.from_path, d.node_key as key, d.updated_at, d.version
     from diff d
     where d.node_key is not null
     union all
-    select o.id, o.path, w.key, o.updated_at
+    select o.id, o.path, w.key, o.updated_at, o.version
     from wanted w
     cross join lateral (
-      select n.id, n.path, n.parent_id, n.updated_at
+      select n.id, n.path, n.parent_id, n.updated_at, n.version
       from filestore.nodes n
       where hashtextextended(n.backend_identity, 0) = hashtextextended(substr(w.key, 2), 0)
         and n.backend_identity is not null
@@ -654,11 +659,11 @@ begin
       and not (scan.is_recursive and exists (select from places p where p.node_id = o.parent_id))
   ),
   pairs as materialized (
-    select w.path, s.id, s.from_path,
+    select w.path, s.id, s.from_path, s.version,
             s.updated_at >= w.listed_at and filestore.is_written_since(s.id, w.listed_at, scan.journal_entry_ids) as is_held
     from wanted w
     join (
-      select min(t.id) as id, min(t.from_path) as from_path, t.key, max(t.updated_at) as updated_at
+      select min(t.id) as id, min(t.from_path) as from_path, t.key, max(t.updated_at) as updated_at, min(t.version) as version
       from strays t
       group by t.key
       having count(*) = 1
@@ -679,6 +684,7 @@ begin
       d.*,
       mine.id as partner_id,
       mine.from_path as partner_path,
+      mine.version as partner_version,
       theirs.id is not null as is_leaving,
       case
         when d.path is null then null
@@ -719,6 +725,7 @@ begin
       d.id,
       d.final_path,
       d.from_path,
+      d.version,
       case
         when d.action = 'skip' or (d.updated_at >= scan.began_at and filestore.is_written_since(d.id, scan.began_at, scan.journal_entry_ids)) then 'skip'
         when d.is_below_deleted or d.path is not null or t.path is not null then 'delete'
@@ -743,20 +750,22 @@ begin
             case when d.action = 'move' then coalesce(r.rank, 1000000000) else 0 end as rank,
             d.action, d.path,
             case d.action when 'move' then d.partner_id when 'create' then null else d.id end as node_id,
+            case d.action when 'move' then d.partner_version when 'create' then null else d.version end as version,
             case d.action when 'move' then d.partner_path when 'create' then null else d.from_path end as from_path
     from decided d
     left join ranked r on r.id = d.partner_id and d.action = 'move'
     where d.action is not null
     union all
-    select case l.action when 'delete' then 1 when 'missing' then 7 else 9 end, 0, l.action, coalesce(l.final_path, l.from_path), l.id, l.from_path
+    select case l.action when 'delete' then 1 when 'missing' then 7 else 9 end, 0, l.action, coalesce(l.final_path, l.from_path), l.id, l.version, l.from_path
     from lost l
     where l.action is not null
   )
-  insert into filestore.scan_changes (scan_id, number, node_id, kind, action, path, from_path)
+  insert into filestore.scan_changes (scan_id, number, node_id, version, kind, action, path, from_path)
   select
     scan.id,
     base + c.step * 1000000000000 + 100000000000 + row_number() over (order by c.step, c.rank, c.path),
     c.node_id,
+    c.version,
     'file',
     c.action,
     c.path,
@@ -781,11 +790,11 @@ set enable_nestloop = off
 as $$
 begin
   with recursive moves as materialized (
-    select d.depth, d.path, d.node_id, d.from_path, d.blocker_id
+    select d.depth, d.path, d.node_id, d.from_path, d.blocker_id, n.version
     from filestore.scan_directories d
     -- Lookups: a join could read all nodes for a scan of one directory.
     cross join lateral (
-      select o.parent_id, o.parent_path, o.name
+      select o.parent_id, o.parent_path, o.name, o.version
       from filestore.nodes o
       where o.id = d.node_id
       offset 0
@@ -807,21 +816,22 @@ begin
     join moves m on m.blocker_id = r.node_id and m.depth = r.depth
   ),
   placed as (
-    select m.depth, 'move' as action, coalesce(r.rank, 1000000000) as rank, m.path, m.node_id, m.from_path
+    select m.depth, 'move' as action, coalesce(r.rank, 1000000000) as rank, m.path, m.node_id, m.version, m.from_path
     from moves m
     left join ranked r on r.node_id = m.node_id
     union all
-    select d.depth, 'create', 2000000000, d.path, null, null
+    select d.depth, 'create', 2000000000, d.path, null, null, null
     from filestore.scan_directories d
     where d.scan_id = scan.id
       and d.node_id is null
       and not d.is_held
   )
-  insert into filestore.scan_changes (scan_id, number, node_id, kind, action, path, from_path)
+  insert into filestore.scan_changes (scan_id, number, node_id, version, kind, action, path, from_path)
   select
     scan.id,
     base + 2000000000000 + row_number() over (order by p.depth, p.rank, p.path),
     p.node_id,
+    p.version,
     'directory',
     p.action,
     p.path,
@@ -831,6 +841,7 @@ begin
   with compared as materialized (
     select
       n.id,
+      n.version,
       e.path,
       n.path as from_path,
       e.listed_at,
@@ -877,11 +888,12 @@ begin
       group by s.listed_at, s.part
     ) p
   )
-  insert into filestore.scan_changes (scan_id, number, node_id, kind, action, path, from_path)
+  insert into filestore.scan_changes (scan_id, number, node_id, version, kind, action, path, from_path)
   select
     scan.id,
     base + case when c.is_written then 9 else 6 end * 1000000000000 + 500000000000 + row_number() over (order by c.path),
     c.id,
+    c.version,
     'directory',
     case when c.is_written then 'skip' else 'change' end,
     c.path,
@@ -909,7 +921,9 @@ declare
   -- A number has the plan, the step (two digits) and the place in it (twelve digits). So all changes of a plan come after those
   -- of an earlier one. Steps: 1 deletes of files, 2 directories from the top down, 3 moves of files, 4 deletes of directories,
   -- 5 creates of files, 6 changes, 7 what is missing, 9 what is left alone.
-  base constant bigint := (scan.plans + 1) * 100000000000000;
+  -- Until a scan is applied, each plan replaces the one before it.
+  plan constant integer := case scan.state when 'recording' then 1 else scan.plans + 1 end;
+  base constant bigint  := plan * 100000000000000;
 begin
   delete from filestore.scan_directories d
   where d.scan_id = scan.id;
@@ -918,6 +932,7 @@ begin
     and c.number > scan.applied;
   delete from filestore.scan_sightings g
   where g.scan_id = scan.id;
+  perform filestore.add_implied_directories(scan);
 
   -- Directories that are new, or have another identity than the node at their path. Left alone: those that others have
   -- moved or deleted since they were listed.
@@ -957,12 +972,13 @@ begin
   perform filestore.plan_directories(scan, base);
   if not scan.is_recursive then
     -- The nodes below a directory that is gone are gone too, and deleted before it.
-    insert into filestore.scan_changes (scan_id, number, node_id, kind, action, path, from_path)
+    insert into filestore.scan_changes (scan_id, number, node_id, version, kind, action, path, from_path)
     select
       scan.id,
       base + case when c.action <> 'delete' then 7900000000000 when n.kind = 'file' then 1500000000000 else 4000000000000 end
         + row_number() over (order by n.path desc),
       n.id,
+      n.version,
       n.kind,
       case c.action when 'delete' then 'delete' else 'missing' end,
       n.path,
@@ -991,7 +1007,7 @@ begin
   where d.scan_id = scan.id;
 
   update filestore.scans s
-  set plans   = s.plans + 1,
+  set plans   = plan,
       planned = coalesce((select max(c.number) from filestore.scan_changes c where c.scan_id = s.id), 0),
       applied = greatest(s.applied, base),
       skipped = (select count(*) from filestore.scan_changes c where c.scan_id = s.id and c.action = 'skip'),
@@ -1022,7 +1038,8 @@ begin
   perform filestore.require_read_committed('filestore.scan_differences');
   perform filestore.check_limit('page_size', page_size, 100000);
   scan := filestore.lock_scan(scan_differences.scan_id);
-  if scan.state = 'finished' then
+  -- A plan of a scan that is being applied is made by filestore.apply_scan, which looks for too many missing nodes.
+  if scan.state = 'finished' or (scan.state = 'applying' and scan.planned is null) then
     perform filestore.refuse_scan(scan_differences.scan_id);
   end if;
   if scan.planned is null or (scan.state = 'recording' and coalesce(after_number, 0) = 0) then

@@ -1,5 +1,5 @@
---! Previous: sha1:06e97a3dabc555371faa4b3c435c6b32ee44b185
---! Hash: sha1:f94185959596b9a1ba6ff5979521136681e52047
+--! Previous: sha1:b7cc814264e74ed64eac456117a9ef49f53dd03d
+--! Hash: sha1:e7d1bd0f21c69ce5bd0dc0325298850b28aca52f
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql
@@ -48,6 +48,26 @@ comment on function filestore.see_nodes(bigint[], timestamptz) is
 
 revoke all on function filestore.see_nodes(bigint[], timestamptz) from public;
 --! EndIncluded functions/see_nodes.sql
+--! Included functions/refuse_vanished.sql
+create or replace function filestore.refuse_vanished(path text)
+returns text
+language plpgsql
+volatile
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception '"%" was deleted by another caller at the same time', path
+    using errcode    = 'FS409',
+          constraint = 'nodes_busy',
+          hint       = 'Call filestore.sync_nodes again. Nothing was written.';
+end
+$$;
+
+comment on function filestore.refuse_vanished(text) is
+  'Internal: Raises FS409 because a node of filestore.sync_nodes was deleted while it worked.';
+
+revoke all on function filestore.refuse_vanished(text) from public;
+--! EndIncluded functions/refuse_vanished.sql
 --! Included functions/sync_directory.sql
 create or replace function filestore.sync_directory(scan filestore.scans, path text)
 returns void
@@ -66,7 +86,9 @@ begin
     from filestore.nodes n
     where n.backend_mount_id = scan.backend_mount_id
       and n.path = sync_directory.path
-      and n.live;
+      and n.live
+    -- It cannot be deleted until the transaction ends.
+    for key share;
     exit when there.id is not null;
     select n.id, n.path
     into parent
@@ -89,7 +111,9 @@ begin
       return;
     end if;
   end loop;
-  if there.directory_path is null then
+  if there.id is null then
+    perform filestore.refuse_vanished(path);
+  elsif there.directory_path is null then
     raise exception '"%" is a file', sync_directory.path
       using errcode    = 'FS409',
             constraint = 'nodes_file_in_the_way',
@@ -218,6 +242,7 @@ begin
   perform filestore.lock_tree(scan.backend_mount_id, false);
   perform filestore.ensure_directory(sync_nodes.mount_key, place);
   perform filestore.add_entries(scan, sync_nodes.entries, place, scan.began_at);
+  perform filestore.add_implied_directories(scan);
 
   for found_path in
     select e.path
@@ -234,7 +259,7 @@ begin
   return query
   with given as (
     select g.position,
-           filestore.child_path(place, case when g.value ->> 'kind' = 'directory' then rtrim(g.value ->> 'path', '/') else g.value ->> 'path' end) as path
+           filestore.child_path(place, case when g.value ->> 'kind' = 'directory' and right(g.value ->> 'path', 1) = '/' then left(g.value ->> 'path', -1) else g.value ->> 'path' end) as path
     from jsonb_array_elements(sync_nodes.entries) with ordinality as g (value, position)
   )
   select
@@ -242,8 +267,7 @@ begin
     n.id,
     n.version,
     case
-      when n.id is null then 'refused'
-      else coalesce(
+      when n.id is not null then coalesce(
         (
           select case c.action when 'create' then 'created' else 'changed' end
           from filestore.scan_changes c
@@ -254,6 +278,8 @@ begin
         ),
         'unchanged'
       )
+      when e.fault is not null then 'refused'
+      else filestore.refuse_vanished(g.path)
     end
   from given g
   left join lateral (
@@ -264,6 +290,13 @@ begin
       and o.live
     offset 0
   ) n on true
+  left join lateral (
+    select o.fault
+    from filestore.scan_entries o
+    where o.scan_id = scan.id
+      and o.path = filestore.shorten_path(g.path)
+    offset 0
+  ) e on n.id is null
   order by g.position;
 
   delete from filestore.scan_entries e

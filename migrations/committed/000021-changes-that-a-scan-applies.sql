@@ -1,5 +1,5 @@
---! Previous: sha1:f94185959596b9a1ba6ff5979521136681e52047
---! Hash: sha1:1066005d95f5ddfe8c49d0a88c6f501104fdd64e
+--! Previous: sha1:e7d1bd0f21c69ce5bd0dc0325298850b28aca52f
+--! Hash: sha1:29eec3025d925c1f80f3417ea8bba6aa172c4f54
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -114,25 +114,32 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- Short, so that no path below becomes too long.
-  free_name text := '~' || to_hex(node_id);
-  place_id  bigint;
+  short_name constant text := '~' || to_hex(node_id);
+  place      record;
+  names      text[];
+  free_name  text;
 begin
-  select coalesce(park_node.new_parent_id, n.parent_id)
-  into place_id
+  select p.id, octet_length(filestore.child_path(p.path, short_name)) <= octet_length(n.path) as is_short
+  into place
   from filestore.nodes n
+  join filestore.nodes p on p.id = coalesce(park_node.new_parent_id, n.parent_id)
   where n.id = park_node.node_id;
-  while exists (
-    select
-    from filestore.nodes n
-    where n.parent_id = place_id
-      and n.name = free_name
-      and n.parent_live
-  ) loop
-    free_name := '~' || free_name;
+  names := array(select repeat('~', i) || short_name from generate_series(0, 200) as s (i));
+  if not place.is_short then
+    -- No path below may become longer, since it could become too long.
+    names := array(select chr(i) from generate_series(33, 126) as s (i) where chr(i) not in ('.', '/')) || names;
+  end if;
+  foreach free_name in array names loop
+    exit when not exists (
+      select
+      from filestore.nodes n
+      where n.parent_id = place.id
+        and n.name = free_name
+        and n.parent_live
+    );
   end loop;
   update filestore.nodes n
-  set parent_id = place_id,
+  set parent_id = place.id,
       name      = free_name
   where n.id = park_node.node_id;
 end
@@ -157,7 +164,14 @@ begin
   set state = 'deleted'
   where n.id = delete_scanned.node_id
     and n.live
-    and not (n.updated_at >= scan.began_at and filestore.is_written_since(n.id, scan.began_at, scan.journal_entry_ids))
+    and exists (
+      select
+      from filestore.scan_changes c
+      where c.scan_id = scan.id
+        and c.node_id = n.id
+        and c.number > scan.plans * 100000000000000
+        and not (n.version > c.version and filestore.is_superseded(n, c.version, scan.journal_entry_ids))
+    )
   returning n.id into deleted_id;
   return deleted_id;
 exception
@@ -259,6 +273,32 @@ comment on function filestore.clear_place(filestore.scans, bigint, bigint) is
 
 revoke all on function filestore.clear_place(filestore.scans, bigint, bigint) from public;
 --! EndIncluded functions/clear_place.sql
+--! Included functions/is_replaced.sql
+create or replace function filestore.is_replaced(scan filestore.scans, node_id bigint, path text)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select
+    from filestore.snapshots s
+    where s.backend_mount_id = scan.backend_mount_id
+      and s.path = is_replaced.path
+      and s.valid_to >= scan.began_at
+      and s.live
+      and s.id <> is_replaced.node_id
+      and (s.superseded_by_journal_id = any (scan.journal_entry_ids)) is not true
+  );
+end
+$$;
+
+comment on function filestore.is_replaced(filestore.scans, bigint, text) is
+  'Internal: Whether another node than this one left a path since a scan began, by another command. What was listed there is not in this node.';
+
+revoke all on function filestore.is_replaced(filestore.scans, bigint, text) from public;
+--! EndIncluded functions/is_replaced.sql
 --! Included functions/create_scanned_directory.sql
 create or replace function filestore.create_scanned_directory(
   scan        filestore.scans,
@@ -341,7 +381,15 @@ begin
     and o.id = n.id
     and n.version = o.version
     and n.live
-    and not (o.updated_at >= e.listed_at and filestore.is_written_since(o.id, e.listed_at, scan.journal_entry_ids))
+    and exists (
+      select
+      from filestore.scan_changes c
+      where c.scan_id = scan.id
+        and c.node_id = o.id
+        and c.number > scan.plans * 100000000000000
+        and not (o.updated_at >= e.listed_at and filestore.is_written_since(o.id, e.listed_at, scan.journal_entry_ids))
+        and not (o.version > c.version and filestore.is_superseded(o, c.version, scan.journal_entry_ids))
+    )
   returning n.id into moved_id;
   return moved_id;
 end
@@ -399,6 +447,7 @@ begin
         and n.path = left(change.path, -strpos(reverse(change.path), '/'))
         and n.live
         and n.directory_path is not null
+        and not filestore.is_replaced(scan, n.id, n.path)
       for key share;
       select n.id
       into occupant
@@ -519,7 +568,7 @@ begin
       and c.number <= last
       and n.live
       and n.state <> new_state
-      and not (n.updated_at >= scan.began_at and filestore.is_written_since(n.id, scan.began_at, scan.journal_entry_ids))
+      and not (n.version > c.version and filestore.is_superseded(n, c.version, scan.journal_entry_ids))
     order by n.id
     for update of n
   ),
@@ -586,6 +635,7 @@ begin
       and n.path = any (array(select distinct g.parent_path from given g))
       and n.live
       and n.directory_path is not null
+      and not filestore.is_replaced(scan, n.id, n.path)
     order by n.id
     for key share
   ),
@@ -686,13 +736,14 @@ begin
         and o.path = c.path
       offset 0
     ) o
-    cross join lateral (select row (o.*)::filestore.scan_entries as entry, o.listed_at) e
+    cross join lateral (select row (o.*)::filestore.scan_entries as entry) e
     where c.scan_id = scan.id
       and c.number > scan.applied
       and c.number <= last
       and n.live
       and n.path = c.path
-      and not (n.updated_at >= e.listed_at and filestore.is_written_since(n.id, e.listed_at, scan.journal_entry_ids))
+      -- Changes of filestore.sync_nodes have no version.
+      and (n.version > c.version and filestore.is_superseded(n, c.version, scan.journal_entry_ids)) is not true
     order by n.id
     for no key update of n
   ),
@@ -877,25 +928,34 @@ comment on function filestore.finish_scan(filestore.scans) is
 
 revoke all on function filestore.finish_scan(filestore.scans) from public;
 --! EndIncluded functions/finish_scan.sql
+--! Included functions/next_change.sql
+create or replace function filestore.next_change(scan filestore.scans)
+returns bigint
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+select coalesce(min(c.number), 9000000000000)
+from filestore.scan_changes c
+where c.scan_id = scan.id
+  and c.number > scan.applied
+$$;
+
+comment on function filestore.next_change(filestore.scans) is
+  'Internal: Number of the next planned change of a scan; of none: a number with step 9.';
+
+revoke all on function filestore.next_change(filestore.scans) from public;
+--! EndIncluded functions/next_change.sql
 --! Included functions/apply_batch.sql
-create or replace function filestore.apply_batch(scan filestore.scans, max_nodes integer)
+create or replace function filestore.apply_batch(scan filestore.scans, step integer, max_nodes integer)
 returns filestore.scans
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  next constant bigint := (
-    select c.number
-    from filestore.scan_changes c
-    where c.scan_id = scan.id
-      and c.number > scan.applied
-    order by c.number
-    limit 1
-  );
-  step constant bigint := coalesce(next / 1000000000000 % 100, 9);
-  last bigint;
+  next constant bigint := filestore.next_change(scan);
+  last  bigint;
 begin
-  perform filestore.lock_tree(scan.backend_mount_id, step between 2 and 4);
   scan := filestore.begin_scan_work(scan);
   if step between 2 and 4 then
     return filestore.place_nodes(scan, max_nodes);
@@ -927,10 +987,10 @@ begin
 end
 $$;
 
-comment on function filestore.apply_batch(filestore.scans, integer) is
-  'Internal: Carries out the next part of the plan of a scan: deletes of files, moves of directories and files, creates, changes, what is missing, sightings, and the end. Returns the scan.';
+comment on function filestore.apply_batch(filestore.scans, integer, integer) is
+  'Internal: Carries out the next part of the plan of a scan: deletes of files, moves of directories and files, creates, changes, what is missing, sightings, and the end. Returns the scan. The caller holds the tree lock, exclusively for the steps from 2 to 4.';
 
-revoke all on function filestore.apply_batch(filestore.scans, integer) from public;
+revoke all on function filestore.apply_batch(filestore.scans, integer, integer) from public;
 --! EndIncluded functions/apply_batch.sql
 --! Included functions/apply_scan.sql
 create or replace function filestore.apply_scan(
@@ -945,6 +1005,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   scan filestore.scans;
+  step integer;
 begin
   perform filestore.require_first_write('filestore.apply_scan');
   perform filestore.check_limit('max_nodes', max_nodes, 100000);
@@ -954,7 +1015,23 @@ begin
             constraint = 'missing_share_check',
             hint       = 'Give a share of the live nodes, from 0 to 1.';
   end if;
-  scan := filestore.lock_scan(apply_scan.scan_id);
+  -- The tree lock comes before the row of the scan, since deleting the mount takes them in this order. So the exception
+  -- releases the row again.
+  begin
+    scan := filestore.lock_scan(apply_scan.scan_id);
+    if scan.state = 'applying' and scan.planned is not null then
+      raise sqlstate 'FS001';
+    end if;
+  exception
+    when sqlstate 'FS001' then
+      step := filestore.next_change(scan) / 1000000000000 % 100;
+      perform filestore.lock_tree(scan.backend_mount_id, step between 2 and 4);
+      scan := filestore.lock_scan(apply_scan.scan_id);
+      if scan.planned is null or step is distinct from filestore.next_change(scan) / 1000000000000 % 100 then
+        -- Another worker has gone on in the meantime.
+        return scan;
+      end if;
+  end;
   if scan.state = 'finished' then
     return scan;
   end if;
@@ -972,12 +1049,17 @@ begin
   end if;
 
   begin
-    scan := filestore.apply_batch(scan, max_nodes);
+    scan := filestore.apply_batch(scan, step, max_nodes);
   exception
     when unique_violation or foreign_key_violation or sqlstate 'FS001' or sqlstate 'FS404' then
       -- Others have written in the meantime: the next call plans again.
-      if scan.plans >= 100 or scan.settled is not null then
+      if scan.settled is not null then
         raise;
+      elsif scan.plans >= 100 then
+        raise exception 'scan % was planned % times, and others have written each time', scan.id, scan.plans
+          using errcode    = 'FS409',
+                constraint = 'scans_disturbed',
+                hint       = 'Call filestore.cancel_scan, and scan again. What the scan has applied stays.';
       end if;
       update filestore.scans s
       set planned = null

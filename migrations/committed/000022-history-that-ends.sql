@@ -1,5 +1,5 @@
---! Previous: sha1:1066005d95f5ddfe8c49d0a88c6f501104fdd64e
---! Hash: sha1:cdc34366fbf9fa450579b0871d7b196bdd4dd874
+--! Previous: sha1:29eec3025d925c1f80f3417ea8bba6aa172c4f54
+--! Hash: sha1:1d59f91d3d1d94c8b3e5415b957370d14cebab9c
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

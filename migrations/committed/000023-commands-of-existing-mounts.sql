@@ -1,5 +1,5 @@
---! Previous: sha1:cdc34366fbf9fa450579b0871d7b196bdd4dd874
---! Hash: sha1:cc7689c9a27e7e1e6485f943047f9fcd172a1b28
+--! Previous: sha1:1d59f91d3d1d94c8b3e5415b957370d14cebab9c
+--! Hash: sha1:f5f0547eef5a4289f2b915cf41d1f51ccc2fcaaf
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql

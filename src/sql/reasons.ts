@@ -125,6 +125,7 @@ export const REFUSAL_REASONS = [
   'scans_applying',
   'scans_busy',
   'scans_directory_moved',
+  'scans_disturbed',
   'scans_ended',
   'scans_lost',
   'scans_missing',

@@ -138,7 +138,6 @@ describe("a moment survives JavaScript's Date:", () => {
       [
         // Called by record_entries and sync_nodes.
         'add_entries',
-        'add_implied_directories',
         // Called by every function that takes a sighting.
         'check_sighting_moment',
         'create_node',

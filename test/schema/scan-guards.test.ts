@@ -124,7 +124,10 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     await expect(recordEntries(service, id, [file('a/b')])).rejects.toMatchObject(refused);
     await expect(recordEntries(service, id, [file('b')], 'a')).rejects.toMatchObject(refused);
     await expect(recordEntries(service, id, [directory('a')])).rejects.toMatchObject(refused);
-    await expect(recordEntries(service, id, [file('d')])).rejects.toMatchObject(refused);
+    // Directories that are not recorded follow from the paths when the changes are planned.
+    await recordEntries(service, id, [file('d')]);
+    await expect(differences(service, id)).rejects.toMatchObject(refused);
+    await expect(applyOnce(service, id)).rejects.toMatchObject(refused);
   });
 
   test.each([

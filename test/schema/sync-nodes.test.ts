@@ -1,9 +1,10 @@
 import type { Client } from 'pg';
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { levelsForFile } from '../support/roles/roles.ts';
 import { insertMount, one } from '../support/rows/nodes.ts';
-import { directory, file, readStates, scan } from '../support/rows/scans.ts';
+import { directory, file, readIds, readStates, scan } from '../support/rows/scans.ts';
 
 const database = databaseForFile();
 const connectAs = levelsForFile(database);
@@ -132,6 +133,51 @@ test('several callers sync the same entries at once', async () => {
   expect(results[0]?.map(({ node_id: id }) => id)).toEqual(results[1]?.map(({ node_id: id }) => id));
   const created = results.flat().filter(({ outcome }) => outcome === 'created');
   expect(created).toHaveLength(300);
+});
+
+test('says that a node was deleted at the same time, and not that its name is refused', async () => {
+  await sync([file('d/a'), file('e/b')]);
+  const ids = await readIds(service, key);
+  const deleter = await connectAs('service');
+  // The sync waits in the middle for a name that another transaction has not committed.
+  const holder = await connectAs('service');
+  await holder.query('begin');
+  await holder.query("select filestore.create_node($1, 'd-', 'directory')", [
+    (await one(service, "select id from filestore.node_by_path($1, '')", [key])).id,
+  ]);
+  const syncing = await sendAndBlock(service, 'select * from filestore.sync_nodes($1, $2)', [
+    key,
+    JSON.stringify([directory('c'), directory('d'), directory('d-'), file('d/a'), file('d/new')]),
+  ]);
+  expect(syncing.waits).toBe(true);
+  await deleter.query('select filestore.delete_node($1)', [ids['d/a']]);
+  const removal = await sendAndBlock(deleter, 'select filestore.delete_node($1)', [ids.d]);
+  expect(removal.waits).toBe(true);
+  await holder.query('rollback');
+  expect(await syncing.outcome).toMatchObject({ ok: true });
+  expect(await removal.outcome).toMatchObject({ ok: false, error: { constraint: 'nodes_not_empty' } });
+  expect(await readStates(service, key)).toEqual([
+    'c active',
+    'd active',
+    'd- active',
+    'd/a deleted',
+    'd/a active',
+    'd/new active',
+    'e active',
+    'e/b active',
+  ]);
+});
+
+test('reports an entry that is refused although a node has a similar path', async () => {
+  const bucket = `${key}-bucket`;
+  await insertMount(service, { mount_key: bucket, backend_kind: 's3', bucket });
+  const call = async (entries: readonly unknown[]) =>
+    (await service.query('select * from filestore.sync_nodes($1, $2)', [bucket, JSON.stringify(entries)]))
+      .rows;
+  await call([directory('a')]);
+  expect(await call([{ path: 'a//', kind: 'directory' }])).toMatchObject([
+    { path: 'a/', outcome: 'refused' },
+  ]);
 });
 
 test('a reader may not call it', async () => {
