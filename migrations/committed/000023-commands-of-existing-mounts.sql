@@ -1,5 +1,5 @@
 --! Previous: sha1:1d59f91d3d1d94c8b3e5415b957370d14cebab9c
---! Hash: sha1:f5f0547eef5a4289f2b915cf41d1f51ccc2fcaaf
+--! Hash: sha1:cba69c03435add7b235b6c15ed72a592746a84c2
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
@@ -20,16 +20,19 @@ begin
               constraint = 'journal_entries_born_open_check',
               hint       = 'Insert it as queued or running, and finish it with filestore.finish_command.';
     end if;
-    -- There is no foreign key: the journal outlives its mounts.
-    if new.backend_mount_id is not null and not exists (
-      select
-      from filestore.backend_mounts m
-      where m.id = new.backend_mount_id
-    ) then
-      raise exception 'mount % does not exist', new.backend_mount_id
-        using errcode    = 'FS404',
-              constraint = 'backend_mounts_missing',
-              hint       = 'To list the mounts, run: select id, mount_key from filestore.backend_mounts';
+    -- There is no foreign key: the journal outlives its mounts. In one condition, the lookup would also cost commands of no
+    -- mount.
+    if new.backend_mount_id is not null then
+      if not exists (
+        select
+        from filestore.backend_mounts m
+        where m.id = new.backend_mount_id
+      ) then
+        raise exception 'mount % does not exist', new.backend_mount_id
+          using errcode    = 'FS404',
+                constraint = 'backend_mounts_missing',
+                hint       = 'To list the mounts, run: select id, mount_key from filestore.backend_mounts';
+      end if;
     end if;
     new.created_at := date_trunc('milliseconds', clock_timestamp());
     new.started_at := case new.status when 'running' then new.created_at end;

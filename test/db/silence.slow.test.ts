@@ -1,102 +1,26 @@
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
 import { createSecureContext, TLSSocket } from 'node:tls';
-import pg from 'pg';
-import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
+import { describe, expect, inject, test, vi } from 'vitest';
 import { withClient } from '../../dev/with-client.ts';
 import { closePool, getClient } from '../../src/index.ts';
-import { SilenceWatch } from '../../src/session/silence.mjs';
 import { canUse } from '../support/processes/programs.ts';
 import { hasOpenssl, makeCertificates } from '../support/servers/certificates.ts';
-import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 import { pgbouncerBinary, startPgbouncer } from '../support/servers/pgbouncer.ts';
+import {
+  type Balancer,
+  CANNOT_SEE,
+  closeLater,
+  openAllWatched,
+  openWatched,
+  PATIENCE_MS,
+  startBalancer,
+  twoServersForFile,
+} from '../support/servers/silence.ts';
 import { until } from '../support/until.ts';
 
-// A lost connection is ended after about 33 s.
-const PATIENCE_MS = 90_000;
-const CANNOT_SEE = /cannot see whether .* The connection is kept\.$/;
-
-let servers: readonly [OwnServer, OwnServer];
-const closers: (() => unknown)[] = [];
-beforeAll(async () => {
-  servers = [await startOwnServer({ listen: 'tcp' }), await startOwnServer({ listen: 'tcp' })];
-  const { username, password } = new URL(servers[0].url);
-  await withClient(servers[1].url, (admin) => admin.query(`alter role ${username} password '${password}'`));
-});
-afterAll(async () => {
-  for (const close of closers) await close();
-  for (const server of servers) await server.stop();
-});
-
-/** @param later What its address is for connections that are opened later. */
-async function openWatched(connectionString: string, later = connectionString) {
-  const { clients, warnings } = await openAllWatched(1, connectionString, later);
-  return { client: clients[0] as pg.Client, warnings };
-}
-
-async function openAllWatched(count: number, connectionString: string, later = connectionString) {
-  const warnings: string[] = [];
-  const silence = new SilenceWatch({ connectionString: later }, (message) => warnings.push(message));
-  const clients = Array.from({ length: count }, () => new pg.Client({ connectionString }));
-  for (const client of clients) {
-    client.on('error', () => undefined);
-    await client.connect();
-    closers.push(() => client.connection.stream.destroy());
-    silence.watch(client);
-  }
-  return { clients, warnings };
-}
-
-/** One address for several servers, which may also pass nothing on for the connections that it has. */
-async function startBalancer(first: string) {
-  let target = new URL(first);
-  let isDeaf = false;
-  let takeNext: ((client: Socket) => unknown) | undefined;
-  const sockets = new Set<Socket>();
-  const server = createServer({ allowHalfOpen: true }, (client) => {
-    client.on('error', () => undefined);
-    if (takeNext?.(client)) return;
-    const { hostname, port } = target;
-    const back = connect({ port: Number(port), host: hostname, allowHalfOpen: true });
-    for (const [from, to] of [
-      [client, back],
-      [back, client],
-    ] as const) {
-      const isOld = () => isDeaf && sockets.has(from);
-      from.on('data', (data) => isOld() || to.write(data));
-      from.on('end', () => isOld() || to.end());
-      from.on('close', () => isOld() || to.destroy());
-      from.on('error', () => undefined);
-    }
-    if (!isDeaf) sockets.add(client).add(back);
-  });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  closers.push(() => {
-    server.close();
-    for (const socket of sockets) socket.destroy();
-  });
-  const url = new URL(first);
-  url.port = String((server.address() as AddressInfo).port);
-  return {
-    url: url.href,
-    pointTo: (next: string) => {
-      target = new URL(next);
-    },
-    holdOldConnections: () => {
-      isDeaf = true;
-    },
-    /** Passes no new connection on for which the function returns true. */
-    divert: (take: (client: Socket) => boolean) => {
-      takeNext = take;
-    },
-    /** Keeps its connections, and listens no longer. */
-    close: () => server.close(),
-  };
-}
-
-type Balancer = Awaited<ReturnType<typeof startBalancer>>;
+const servers = twoServersForFile();
 
 /** Answers on TCP and in a TLS handshake, and then no more, as a proxy that waits for its server. */
 async function startTlsFront() {
@@ -112,7 +36,7 @@ async function startTlsFront() {
   });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
-  closers.push(() => server.close());
+  closeLater(() => server.close());
   return `postgres://app@127.0.0.1:${(server.address() as AddressInfo).port}/app?sslmode=no-verify`;
 }
 
@@ -125,7 +49,7 @@ describe.concurrent('a statement that takes long is not ended', () => {
         mode: 'transaction',
         poolSize: 1,
       });
-      closers.push(() => bouncer.stop());
+      closeLater(() => bouncer.stop());
       const { client, warnings } = await openWatched(bouncer.url('postgres'));
       expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
       expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
@@ -136,9 +60,9 @@ describe.concurrent('a statement that takes long is not ended', () => {
   test(
     'by another server that answers at its address',
     async () => {
-      const balancer = await startBalancer(servers[0].url);
+      const balancer = await startBalancer(servers()[0].url);
       const { client, warnings } = await openWatched(balancer.url);
-      balancer.pointTo(servers[1].url);
+      balancer.pointTo(servers()[1].url);
       expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
       expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
     },
@@ -152,7 +76,7 @@ describe.concurrent('a statement that takes long is not ended', () => {
   ])(
     'by a balancer that drains and %s new connections',
     async (_, drain) => {
-      const balancer = await startBalancer(servers[0].url);
+      const balancer = await startBalancer(servers()[0].url);
       const { client, warnings } = await openWatched(balancer.url);
       drain(balancer);
       expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
@@ -164,7 +88,7 @@ describe.concurrent('a statement that takes long is not ended', () => {
   test.skipIf(!canUse('openssl', hasOpenssl()))(
     'by a TLS handshake at its address that nothing follows',
     async () => {
-      const { client, warnings } = await openWatched(servers[0].url, await startTlsFront());
+      const { client, warnings } = await openWatched(servers()[0].url, await startTlsFront());
       expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
       expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
     },
@@ -176,10 +100,10 @@ describe.concurrent('a statement that takes long is not ended', () => {
     async () => {
       const silent = createServer().listen(0, '127.0.0.2');
       await once(silent, 'listening');
-      closers.push(() => silent.close());
+      closeLater(() => silent.close());
       const { port } = silent.address() as AddressInfo;
       const later = `postgres://app@127.0.0.2:${port}/app`;
-      const { client, warnings } = await openWatched(servers[0].url, later);
+      const { client, warnings } = await openWatched(servers()[0].url, later);
       expect(await client.query('select pg_sleep(40)')).toMatchObject({ rowCount: 1 });
       expect(warnings).toEqual([expect.stringMatching(CANNOT_SEE)]);
     },
@@ -191,12 +115,12 @@ describe.concurrent('many statements that take long', () => {
   const WAITING = 8;
   /** Of a role that may have a number of connections. */
   async function wait(limit: number) {
-    const url = new URL(servers[0].url);
+    const url = new URL(servers()[0].url);
     url.username = `limit_${limit}`;
-    await withClient(servers[0].url, (admin) =>
+    await withClient(servers()[0].url, (admin) =>
       admin.query(`create role ${url.username} login password '${url.password}' connection limit ${limit}`),
     );
-    const { clients, warnings } = await openAllWatched(WAITING, url.href);
+    const { clients, warnings } = await openAllWatched(Array(WAITING).fill(url.href), url.href);
     // Two looks.
     await Promise.all(clients.map((client) => client.query('select pg_sleep(14)')));
     return warnings;
@@ -222,10 +146,10 @@ describe.concurrent('many statements that take long', () => {
 test.concurrent(
   'a session that ended after an idle time is lost, although its end never arrived',
   async () => {
-    const balancer = await startBalancer(servers[0].url);
+    const balancer = await startBalancer(servers()[0].url);
     const { client, warnings } = await openWatched(balancer.url);
     const { rows } = await client.query('select pg_backend_pid() as pid');
-    await withClient(servers[0].url, async (admin) => {
+    await withClient(servers()[0].url, async (admin) => {
       await until(async () => {
         const seen = await admin.query('select query from pg_stat_activity where pid = $1', [rows[0].pid]);
         return /postmaster_start_time/.test(seen.rows[0].query);
@@ -242,7 +166,7 @@ test.concurrent(
 test.concurrent(
   'a connection that stops passing data on while it is idle is ended, with the queries that wait for it',
   async () => {
-    const balancer = await startBalancer(servers[0].url);
+    const balancer = await startBalancer(servers()[0].url);
     const { client } = await openWatched(balancer.url);
     balancer.holdOldConnections();
     // It asks for its server.
@@ -262,7 +186,7 @@ describe('a process that stops for longer than a look takes', () => {
   ])(
     'does not take a server for silent: %s',
     async (_, isHeld, expected) => {
-      const balancer = await startBalancer(servers[0].url);
+      const balancer = await startBalancer(servers()[0].url);
       const { client, warnings } = await openWatched(balancer.url);
       let looks = 0;
       balancer.divert(() => {
@@ -279,7 +203,7 @@ describe('a process that stops for longer than a look takes', () => {
 });
 
 test('closePool closes a connection that passes nothing on, so that the process can end', async () => {
-  const balancer = await startBalancer(servers[0].url);
+  const balancer = await startBalancer(servers()[0].url);
   vi.stubEnv('FILESTORE_DATABASE_URL', balancer.url);
   const client = await getClient();
   const { stream } = client.connection;
