@@ -101,13 +101,24 @@ describe('the packed package', () => {
 
   test('has everything that the TypeScript of docs/service.md uses, which runs unchanged', async () => {
     const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'service.md'), 'utf8');
-    const [identity = '', prune = '', upload = '', statuses = ''] = [
+    const [reconciler = '', identity = '', prune = '', upload = '', statuses = ''] = [
       ...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm),
     ].map(([, code]) => code);
     const { url } = database();
     await service().run("import { runMigrations } from '@apphub/filestore'; await runMigrations();", {
       FILESTORE_DATABASE_URL: url,
     });
+    await database().query(
+      "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('media', 'local', '/srv/media')",
+    );
+    expect(
+      await service().compile(`${reconciler}
+        import { closePool } from '@apphub/filestore';
+        const { state, created } = await reconcile('media', async function* () { yield [{ path: 'a/b.jpg', size_bytes: 1 }]; });
+        console.log(state, created);
+        await closePool();`),
+    ).toBe('');
+    expect(await service().runCompiled({ FILESTORE_DATABASE_URL: url })).toBe('finished 2');
     expect(await service().compile(identity)).toBe('');
     expect(await service().compile(upload)).toBe('');
     expect(await service().compile(prune)).toBe('');
