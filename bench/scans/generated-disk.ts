@@ -1,7 +1,8 @@
 /** What a service lists of one object, as `record_entries` takes it. */
 export interface Entry {
   readonly path: string;
-  readonly kind: 'file' | 'directory';
+  /** A file when it is left out. */
+  readonly kind?: 'directory';
   readonly size_bytes?: number;
   readonly last_modified_at?: string;
   readonly backend_identity: string;
@@ -16,6 +17,8 @@ export interface Change {
 const FILES_PER_DIRECTORY = 19;
 /** Of these, one is overwritten, one deleted, one moved, and one created. */
 const FILES_PER_CHANGES = 400;
+/** Two files next to each other, in the first directory that is not below the renamed one. */
+const SWAPPED: readonly number[] = [10, 11];
 /** The part of the tree that is below the directory that is renamed. */
 const RENAMED_PART = 20;
 
@@ -27,37 +30,39 @@ const OTHERS = 'photos/2024';
 export function* generateDisk(nodes: number): Generator<Change> {
   const leaves = Math.floor((nodes - 3) / (FILES_PER_DIRECTORY + 1));
   const renamedLeaves = Math.ceil(leaves / RENAMED_PART);
-  const firstFile = renamedLeaves * FILES_PER_DIRECTORY;
-  const swapped = [firstFile + 10, firstFile + 11] as const;
-  const leafPath = (leaf: number, top: string) => `${top}/event-${String(leaf).padStart(6, '0')}`;
-  const topOf = (leaf: number, after: boolean) =>
-    leaf >= renamedLeaves ? OTHERS : after ? RENAMED.to : RENAMED.from;
-  const filePath = (file: number, after: boolean) => {
-    const leaf = Math.floor(file / FILES_PER_DIRECTORY);
-    return `${leafPath(leaf, topOf(leaf, after))}/IMG_${String(file).padStart(8, '0')}.jpg`;
-  };
-
   yield unchanged(directory('photos', 1));
-  yield { before: directory(RENAMED.from, 2), after: directory(RENAMED.to, 2) };
+  yield moved(directory(RENAMED.from, 2), RENAMED.to);
   yield unchanged(directory(OTHERS, 3));
   for (let leaf = 0; leaf < leaves; leaf += 1) {
-    const directoryAt = (after: boolean) => directory(leafPath(leaf, topOf(leaf, after)), 4 + leaf);
-    yield { before: directoryAt(false), after: directoryAt(true) };
+    const name = `event-${String(leaf).padStart(6, '0')}`;
+    const isRenamed = leaf < renamedLeaves;
+    const before = `${isRenamed ? RENAMED.from : OTHERS}/${name}`;
+    const after = `${isRenamed ? RENAMED.to : OTHERS}/${name}`;
+    yield moved(directory(before, 4 + leaf), after);
     for (let place = 0; place < FILES_PER_DIRECTORY; place += 1) {
       const file = leaf * FILES_PER_DIRECTORY + place;
       const object = 4 + leaves + file;
-      const before = fileEntry(filePath(file, false), object);
-      const other = swapped.find((twin) => swapped.includes(file) && twin !== file);
-      const after = fileEntry(filePath(other ?? file, true), object);
-      const kind = other === undefined ? file % FILES_PER_CHANGES : null;
-      if (kind === 0) yield { before, after: { ...after, ...contentOf(object + 1) } };
-      else if (kind === 1) yield { before, after: null };
-      else if (kind === 2) yield { before, after: { ...after, path: `${OTHERS}/moved-${file}.jpg` } };
-      else yield { before, after };
-      if (kind === 3) yield { before: null, after: fileEntry(`${OTHERS}/new-${file}.jpg`, -object) };
+      const entry = fileEntry(`${before}/${fileName(file)}`, object);
+      if (leaf === renamedLeaves && SWAPPED.includes(place)) {
+        const other = place === SWAPPED[0] ? file + 1 : file - 1;
+        yield moved(entry, `${after}/${fileName(other)}`);
+      } else {
+        yield* changesOf(file, object, moved(entry, `${after}/${fileName(file)}`));
+      }
     }
   }
 }
+
+function* changesOf(file: number, object: number, { before, after }: Moved): Generator<Change> {
+  const kind = file % FILES_PER_CHANGES;
+  if (kind === 0) yield { before, after: { ...after, ...contentOf(object + 1) } };
+  else if (kind === 1) yield { before, after: null };
+  else if (kind === 2) yield moved(before, `${OTHERS}/moved-${file}.jpg`);
+  else yield { before, after };
+  if (kind === 3) yield { before: null, after: fileEntry(`${OTHERS}/new-${file}.jpg`, -object) };
+}
+
+const fileName = (file: number) => `IMG_${String(file).padStart(8, '0')}.jpg`;
 
 /** The entries before or after the changes, in batches. */
 export function* listDisk(nodes: number, side: keyof Change, size = 5_000): Generator<readonly Entry[]> {
@@ -73,7 +78,17 @@ export function* listDisk(nodes: number, side: keyof Change, size = 5_000): Gene
   if (batch.length > 0) yield batch;
 }
 
-const unchanged = (entry: Entry): Change => ({ before: entry, after: entry });
+interface Moved {
+  readonly before: Entry;
+  readonly after: Entry;
+}
+
+const unchanged = (entry: Entry): Moved => ({ before: entry, after: entry });
+
+const moved = (entry: Entry, path: string): Moved => ({
+  before: entry,
+  after: path === entry.path ? entry : { ...entry, path },
+});
 
 const directory = (path: string, object: number): Entry => ({
   path,
@@ -83,7 +98,6 @@ const directory = (path: string, object: number): Entry => ({
 
 const fileEntry = (path: string, object: number): Entry => ({
   path,
-  kind: 'file',
   ...contentOf(object),
   backend_identity: identityOf(object),
 });
@@ -97,8 +111,5 @@ function contentOf(object: number) {
   };
 }
 
-/** As long as inode and birth time are in base 36. */
-function identityOf(object: number): string {
-  const birth = BigInt(START + object) * 1_000_000n;
-  return `${(50_000_000 + object).toString(36)}-${birth.toString(36)}`;
-}
+/** As long as inode and birth time are in base 36, which takes longer to write. */
+const identityOf = (object: number) => `${50_000_000 + object}-${START + object}`;

@@ -1,5 +1,5 @@
 --! Previous: sha1:fc523ded813f2ff5c2c5de9ed30eca0394ae82db
---! Hash: sha1:b7cc814264e74ed64eac456117a9ef49f53dd03d
+--! Hash: sha1:0cdee8616b0f8f7af57dab1587d6dbe480ca688d
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -76,14 +76,14 @@ create unlogged table if not exists filestore.scan_sightings (
     primary key (scan_id, number)
 );
 
--- Compressing ten thousand ids takes longer than recording their sightings.
+-- Compressing thousands of ids takes longer than recording their sightings.
 alter table filestore.scan_sightings alter column node_ids set storage external;
 
-comment on table  filestore.scan_sightings          is 'Internal: The nodes that a scan found, until their sightings are recorded. Each row has at most 10,000 ids.';
+comment on table  filestore.scan_sightings          is 'Internal: The nodes that a scan found, until their sightings are recorded. Each row has the ids of one range.';
 comment on column filestore.scan_sightings.scan_id  is 'scans.id.';
 comment on column filestore.scan_sightings.number   is 'Place in the order; not contiguous.';
 comment on column filestore.scan_sightings.moment   is 'When the nodes were listed.';
-comment on column filestore.scan_sightings.node_ids is 'The nodes, in order of id.';
+comment on column filestore.scan_sightings.node_ids is 'The nodes, at most 16,384.';
 
 --! Included functions/find_partners.sql
 create or replace function filestore.find_partners(scan filestore.scans)
@@ -610,15 +610,12 @@ begin
   ),
   found_nodes as (
     insert into filestore.scan_sightings (scan_id, number, moment, node_ids)
-    select scan.id, base + 100000000000 + row_number() over (), p.listed_at, p.node_ids
+    select scan.id, base + 100000000000 + row_number() over (order by p.part, p.listed_at), p.listed_at, p.node_ids
     from (
-      select s.listed_at, array_agg(s.id order by s.id) as node_ids
-      from (
-        select c.id, c.listed_at, (row_number() over (partition by c.listed_at order by c.id) - 1) / 10000 as part
-        from compared c
-        where c.is_seen
-      ) s
-      group by s.listed_at, s.part
+      select c.id / 16384 as part, c.listed_at, array_agg(c.id) as node_ids
+      from compared c
+      where c.is_seen
+      group by c.id / 16384, c.listed_at
     ) p
   ),
   diff as materialized (
@@ -876,16 +873,13 @@ begin
   ),
   found_nodes as (
     insert into filestore.scan_sightings (scan_id, number, moment, node_ids)
-    select scan.id, base + 200000000000 + row_number() over (), p.listed_at, p.node_ids
+    select scan.id, base + 200000000000 + row_number() over (order by p.part, p.listed_at), p.listed_at, p.node_ids
     from (
-      select s.listed_at, array_agg(s.id order by s.id) as node_ids
-      from (
-        select c.id, c.listed_at, (row_number() over (partition by c.listed_at order by c.id) - 1) / 10000 as part
-        from compared c
-        where not c.differs
-          and not c.is_written
-      ) s
-      group by s.listed_at, s.part
+      select c.id / 16384 as part, c.listed_at, array_agg(c.id) as node_ids
+      from compared c
+      where not c.differs
+        and not c.is_written
+      group by c.id / 16384, c.listed_at
     ) p
   )
   insert into filestore.scan_changes (scan_id, number, node_id, version, kind, action, path, from_path)
@@ -1011,10 +1005,15 @@ begin
       planned = coalesce((select max(c.number) from filestore.scan_changes c where c.scan_id = s.id), 0),
       applied = greatest(s.applied, base),
       skipped = (select count(*) from filestore.scan_changes c where c.scan_id = s.id and c.action = 'skip'),
-      entries = greatest(s.entries, (select count(*) from filestore.scan_entries e where e.scan_id = s.id and not e.is_implied)),
-      refused = (select count(*) from filestore.scan_entries e where e.scan_id = s.id and e.fault is not null)
+      entries = greatest(s.entries, r.entries),
+      refused = r.refused
+  from (
+    select count(*) filter (where not e.is_implied) as entries, count(e.fault) as refused
+    from filestore.scan_entries e
+    where e.scan_id = scan.id
+  ) r
   where s.id = scan.id
-  returning * into scan;
+  returning s.* into scan;
   return scan;
 end
 $$;

@@ -1,5 +1,5 @@
---! Previous: sha1:b7cc814264e74ed64eac456117a9ef49f53dd03d
---! Hash: sha1:e7d1bd0f21c69ce5bd0dc0325298850b28aca52f
+--! Previous: sha1:0cdee8616b0f8f7af57dab1587d6dbe480ca688d
+--! Hash: sha1:f87d850ed39b0efb29e4fc6d188bd190cf84a5bd
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql
@@ -11,22 +11,21 @@ set jit = off
 -- With stale statistics, the planner would read all sightings.
 set enable_hashjoin = off
 set enable_mergejoin = off
+-- The index has the rows in order of id, so that concurrent calls do not deadlock.
+set enable_seqscan = off
+set enable_bitmapscan = off
+-- A custom plan would estimate each id.
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   known integer;
   added integer := 0;
 begin
-  -- In order of id, so that concurrent calls do not deadlock.
   update filestore.node_sightings s
   -- "Greatest": a report that arrives late changes nothing.
   set last_seen_at       = greatest(s.last_seen_at, moment),
       last_reconciled_at = greatest(s.last_reconciled_at, moment)
-  from (
-    select i.id
-    from unnest(node_ids) as i (id)
-    order by i.id
-  ) k
-  where s.node_id = k.id;
+  where s.node_id = any (node_ids);
   get diagnostics known = row_count;
   if known < cardinality(node_ids) then
     -- The caller holds the shared tree lock, so none of them is purged.

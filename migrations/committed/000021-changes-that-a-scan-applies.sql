@@ -1,5 +1,5 @@
---! Previous: sha1:e7d1bd0f21c69ce5bd0dc0325298850b28aca52f
---! Hash: sha1:29eec3025d925c1f80f3417ea8bba6aa172c4f54
+--! Previous: sha1:f87d850ed39b0efb29e4fc6d188bd190cf84a5bd
+--! Hash: sha1:7062e95e4dcf68ad4633be062c45e2d98cf066fa
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -798,24 +798,21 @@ begin
   if scan.settled is null then
     -- The nodes that the scan changed. Those that it created have sightings already, the others are planned.
     insert into filestore.scan_sightings (scan_id, number, moment, node_ids)
-    select scan.id, scan.planned + 10000000000000 + row_number() over (), p.listed_at, p.node_ids
+    select scan.id, scan.planned + 10000000000000 + row_number() over (order by p.part, p.listed_at), p.listed_at, p.node_ids
     from (
-      select s.listed_at, array_agg(s.node_id order by s.node_id) as node_ids
-      from (
-        select c.node_id, e.listed_at, (row_number() over (partition by e.listed_at order by c.node_id) - 1) / 10000 as part
-        from filestore.scan_changes c
-        -- "Offset 0" keeps this a lookup by path.
-        cross join lateral (
-          select o.listed_at
-          from filestore.scan_entries o
-          where o.scan_id = c.scan_id
-            and o.path = c.path
-          offset 0
-        ) e
-        where c.scan_id = scan.id
-          and c.action in ('move', 'change')
-      ) s
-      group by s.listed_at, s.part
+      select c.node_id / 16384 as part, e.listed_at, array_agg(c.node_id) as node_ids
+      from filestore.scan_changes c
+      -- "Offset 0" keeps this a lookup by path.
+      cross join lateral (
+        select o.listed_at
+        from filestore.scan_entries o
+        where o.scan_id = c.scan_id
+          and o.path = c.path
+        offset 0
+      ) e
+      where c.scan_id = scan.id
+        and c.action in ('move', 'change')
+      group by c.node_id / 16384, e.listed_at
     ) p;
     scan.settled := 0;
   end if;

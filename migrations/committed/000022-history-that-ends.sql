@@ -1,5 +1,5 @@
---! Previous: sha1:29eec3025d925c1f80f3417ea8bba6aa172c4f54
---! Hash: sha1:1d59f91d3d1d94c8b3e5415b957370d14cebab9c
+--! Previous: sha1:7062e95e4dcf68ad4633be062c45e2d98cf066fa
+--! Hash: sha1:c5a760c0c51609e91dd04728cd67b6c71fd193f2
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

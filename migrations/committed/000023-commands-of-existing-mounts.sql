@@ -1,5 +1,5 @@
---! Previous: sha1:1d59f91d3d1d94c8b3e5415b957370d14cebab9c
---! Hash: sha1:cba69c03435add7b235b6c15ed72a592746a84c2
+--! Previous: sha1:c5a760c0c51609e91dd04728cd67b6c71fd193f2
+--! Hash: sha1:73cb536410388e0a9a77947751d4c9b605392c2f
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
