@@ -11,7 +11,7 @@ const HEADINGS = {
   move: 'Moved',
   create: 'New',
   change: 'Changed',
-  found: 'Found again',
+  find: 'Found again',
   missing: 'Missing',
   delete: 'Replaced by something else',
   skip: 'Left alone, since others wrote to them in the meantime',
@@ -26,8 +26,7 @@ export async function printDifferences(scanId: string): Promise<void> {
   let afterNumber = '0';
   for (;;) {
     const page = await scanDifferences(getPool(), { scanId, afterNumber, pageSize: PAGE });
-    const found = await readMissing(page);
-    for (const row of page) groups.add(headingOf(row, found), row);
+    for (const row of page) groups.add(headingOf(row), row);
     if (page.length < PAGE) break;
     afterNumber = page.at(-1)?.number ?? afterNumber;
   }
@@ -38,21 +37,9 @@ export async function printDifferences(scanId: string): Promise<void> {
   if (groups.keys().every((heading) => heading === 'refuse')) console.log('Nothing has changed.');
 }
 
-function headingOf({ action, node_id }: ScanDifferencesRow, found: ReadonlySet<string>): Heading {
-  if (action === 'change' && node_id !== null && found.has(node_id)) return 'found';
+function headingOf({ action }: ScanDifferencesRow): Heading {
   if (!(action in HEADINGS)) throw new Error(`The scan has a difference of the unknown kind "${action}".`);
   return action as Heading;
-}
-
-/** The ids of changed nodes that are missing, which the scan has found again. */
-async function readMissing(page: readonly ScanDifferencesRow[]): Promise<ReadonlySet<string>> {
-  const changed = page.filter(({ action }) => action === 'change').map(({ node_id }) => node_id);
-  if (changed.length === 0) return new Set();
-  const { rows } = await getPool().query<{ readonly id: string }>(
-    "select id from filestore.nodes where id = any ($1::bigint[]) and live and state = 'missing'",
-    [changed],
-  );
-  return new Set(rows.map(({ id }) => id));
 }
 
 async function printGroup(heading: Heading, { total, first }: Tallied<ScanDifferencesRow>): Promise<void> {

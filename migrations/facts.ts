@@ -55,7 +55,7 @@ export const REFERENCES_WITHOUT_KEY: Readonly<Record<string, Readonly<Record<str
     },
   },
   scans: {
-    top_id: { to: 'nodes', mayDangle: 'the directory may be purged after the scan' },
+    directory_id: { to: 'nodes', mayDangle: 'the directory may be purged after the scan' },
     journal_entry_ids: { to: 'journal_entries', mayDangle: 'the journal is pruned' },
   },
   snapshots: {

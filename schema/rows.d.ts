@@ -420,7 +420,7 @@ export interface ScanRow {
   /** The mount that is scanned. A scan is deleted with its mount. */
   backend_mount_id: string;
   /** The scanned directory. */
-  top_id: string;
+  directory_id: string;
   /** Path of the scanned directory when the scan began. */
   path: string;
   /** Whether the scan covers everything below the directory, or only the nodes in it. */
@@ -432,7 +432,7 @@ export interface ScanRow {
   /** recording, applying, finished, canceled or expired. */
   state: 'recording' | 'applying' | 'finished' | 'canceled' | 'expired';
   /** When the scan began. Nodes that others wrote later are left alone, unless their entries were listed after that. */
-  began_at: Date;
+  started_at: Date;
   /** How long after the last call the scan expires, in milliseconds. */
   expire_after_ms: string;
   /** When the scan expires if no call follows. */
@@ -946,11 +946,11 @@ export type RestoreNodeRow = NodeRow;
 /** A row of "select * from filestore.revert_node(…)". Brings the place, name and content of an old version of a node back as a new version, and returns the node. Its state does not change, but a deleted node is restored. FS404 when there is no such version, or it was pruned, or its parent is deleted or does not exist any more, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when it was deleted in that version. */
 export type RevertNodeRow = NodeRow;
 
-/** A row of "select * from filestore.scan_differences(…)". A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change (also a missing node that was found), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it. */
+/** A row of "select * from filestore.scan_differences(…)". A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change, find (a missing node is there again), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it. */
 export interface ScanDifferencesRow {
   number: string;
   action: string;
-  kind: string;
+  kind: NodeKind;
   path: string;
   from_path: string | null;
   node_id: string | null;

@@ -1,17 +1,17 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:fc523ded813f2ff5c2c5de9ed30eca0394ae82db
+--! Hash: sha1:67ba233f0b9496ea7ba30c7f0f03cf2d94ed3c16
 --! Message: Scans
 
 create table if not exists filestore.scans (
   id                bigint         generated always as identity (maxvalue 1099511627775),
   backend_mount_id  bigint         not null,
-  top_id            bigint         not null,
+  directory_id      bigint         not null,
   path              text           collate "C" not null,
   is_recursive      boolean        not null default true,
   pairs_by_content  boolean        not null default false,
   principal         text           collate "C",
   state             text           not null default 'recording',
-  began_at          timestamptz(3) not null default date_trunc('milliseconds', clock_timestamp()),
+  started_at        timestamptz(3) not null default date_trunc('milliseconds', clock_timestamp()),
   expire_after_ms   bigint         not null default 3600000,
   expires_at        timestamptz(3) not null default date_trunc('milliseconds', clock_timestamp() + interval '1 hour'),
   ended_at          timestamptz(3),
@@ -52,13 +52,13 @@ create index if not exists scans_running_idx
 comment on table  filestore.scans                   is 'Scans of a mount, a subtree or a directory: a service records what the backend has, and the catalogue then follows it. Written only by the functions of scans.';
 comment on column filestore.scans.id                is 'Number of the scan.';
 comment on column filestore.scans.backend_mount_id  is 'The mount that is scanned. A scan is deleted with its mount.';
-comment on column filestore.scans.top_id            is 'The scanned directory.';
+comment on column filestore.scans.directory_id      is 'The scanned directory.';
 comment on column filestore.scans.path              is 'Path of the scanned directory when the scan began.';
 comment on column filestore.scans.is_recursive      is 'Whether the scan covers everything below the directory, or only the nodes in it.';
 comment on column filestore.scans.pairs_by_content  is 'Whether files without an identity are also paired by content hash and size.';
 comment on column filestore.scans.principal         is 'The user or service that asked for the scan.';
 comment on column filestore.scans.state             is 'recording, applying, finished, canceled or expired.';
-comment on column filestore.scans.began_at          is 'When the scan began. Nodes that others wrote later are left alone, unless their entries were listed after that.';
+comment on column filestore.scans.started_at        is 'When the scan began. Nodes that others wrote later are left alone, unless their entries were listed after that.';
 comment on column filestore.scans.expire_after_ms   is 'How long after the last call the scan expires, in milliseconds.';
 comment on column filestore.scans.expires_at        is 'When the scan expires if no call follows.';
 comment on column filestore.scans.ended_at          is 'When the scan finished, was canceled or expired; null before.';
@@ -277,7 +277,7 @@ begin
     perform filestore.refuse_scan(lock_scan.scan_id);
   end if;
   perform filestore.check_scanned_mount(scan.backend_mount_id);
-  if not exists (select from filestore.nodes n where n.id = scan.top_id and n.live and n.path = scan.path) then
+  if not exists (select from filestore.nodes n where n.id = scan.directory_id and n.live and n.path = scan.path) then
     raise exception 'directory "%" of scan % was moved or deleted', scan.path, scan.id
       using errcode    = 'FS409',
             constraint = 'scans_directory_moved',
@@ -354,7 +354,7 @@ begin
     end if;
   end loop;
 
-  insert into filestore.scans (backend_mount_id, top_id, path, is_recursive, pairs_by_content, principal, expire_after_ms, expires_at)
+  insert into filestore.scans (backend_mount_id, directory_id, path, is_recursive, pairs_by_content, principal, expire_after_ms, expires_at)
   values (
     mount_id,
     top.id,
@@ -368,7 +368,7 @@ begin
   returning * into scan;
   -- While this entry is there, the server has not lost the others.
   insert into filestore.scan_entries (scan_id, path, depth, kind, size_bytes, listed_at, is_implied)
-  values (scan.id, scan.path, top.depth, 'directory', 0, scan.began_at, true);
+  values (scan.id, scan.path, top.depth, 'directory', 0, scan.started_at, true);
   return scan;
 end
 $$;
@@ -972,7 +972,7 @@ begin
   end if;
   perform filestore.check_scanned_mount(scan.backend_mount_id);
 
-  if not coalesce(record_entries.listed_at between scan.began_at and clock_timestamp(), true) then
+  if not coalesce(record_entries.listed_at between scan.started_at and clock_timestamp(), true) then
     raise exception 'entries cannot be listed at %', record_entries.listed_at
       using errcode    = 'FS422',
             constraint = 'scan_entries_moment_check',
@@ -1000,7 +1000,7 @@ begin
             constraint = 'scan_entries_path_check',
             hint       = 'Give the names of the entries in the directory, or begin a scan with recursive => true. Nothing was recorded.';
   end if;
-  return filestore.add_entries(scan, entries, place, date_trunc('milliseconds', coalesce(record_entries.listed_at, scan.began_at)));
+  return filestore.add_entries(scan, entries, place, date_trunc('milliseconds', coalesce(record_entries.listed_at, scan.started_at)));
 end
 $$;
 

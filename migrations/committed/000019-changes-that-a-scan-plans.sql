@@ -1,5 +1,5 @@
---! Previous: sha1:fc523ded813f2ff5c2c5de9ed30eca0394ae82db
---! Hash: sha1:0cdee8616b0f8f7af57dab1587d6dbe480ca688d
+--! Previous: sha1:67ba233f0b9496ea7ba30c7f0f03cf2d94ed3c16
+--! Hash: sha1:beced5cddd14a3e26fed60810904436e95d0a186
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -61,7 +61,7 @@ comment on column filestore.scan_changes.number    is 'Place in the order; not c
 comment on column filestore.scan_changes.node_id   is 'The node; null for one that will be created.';
 comment on column filestore.scan_changes.version   is 'Version of the node when the change was planned. A node that others have changed since is left alone.';
 comment on column filestore.scan_changes.kind      is 'file or directory.';
-comment on column filestore.scan_changes.action    is 'create, move, change, missing, delete or skip.';
+comment on column filestore.scan_changes.action    is 'create, move, change, find, missing, delete, skip, or keep for a node that is still missing.';
 comment on column filestore.scan_changes.path      is 'Path after the scan.';
 comment on column filestore.scan_changes.from_path is 'Path before the scan; null for a node that will be created.';
 comment on index filestore.scan_changes_node_idx is 'The planned changes of a node.';
@@ -127,7 +127,7 @@ begin
       select n.id, n.path, n.backend_identity, n.updated_at
       from filestore.nodes n
       where not scan.is_recursive
-        and n.parent_id = scan.top_id
+        and n.parent_id = scan.directory_id
         and n.parent_live is not null
         and n.directory_path is not null
         and n.backend_identity is not null
@@ -152,7 +152,7 @@ begin
     ) o
     -- A scan of everything has no nodes outside.
     where (scan.path <> '' or not scan.is_recursive)
-      and not case when scan.is_recursive then o.path > lower_path and o.path < upper_path else o.parent_id = scan.top_id end
+      and not case when scan.is_recursive then o.path > lower_path and o.path < upper_path else o.parent_id = scan.directory_id end
       and not starts_with(scan.path || '/', o.path || '/')
   ),
   pairs as (
@@ -409,7 +409,7 @@ begin
       select n.id, n.parent_id, n.name, n.path, n.state, n.updated_at, n.version
       from filestore.nodes n
       where not scan.is_recursive
-        and n.parent_id = scan.top_id
+        and n.parent_id = scan.directory_id
         and n.parent_live is not null
         and n.directory_path is not null
       union all
@@ -439,7 +439,7 @@ begin
     select
       p.*,
       case
-        when p.is_held or (p.updated_at >= scan.began_at and filestore.is_written_since(p.id, scan.began_at, scan.journal_entry_ids)) then 'skip'
+        when p.is_held or (p.updated_at >= scan.started_at and filestore.is_written_since(p.id, scan.started_at, scan.journal_entry_ids)) then 'skip'
         when not p.is_taken then case when p.state = 'missing' then 'keep' else 'missing' end
         -- Something else has its path now. It stays if others wrote to nodes below it.
         when exists (
@@ -449,8 +449,8 @@ begin
             and n.live
             and n.path > p.path || '/'
             and n.path < p.path || '0'
-            and n.updated_at >= scan.began_at
-            and filestore.is_written_since(n.id, scan.began_at, scan.journal_entry_ids)
+            and n.updated_at >= scan.started_at
+            and filestore.is_written_since(n.id, scan.started_at, scan.journal_entry_ids)
         ) then 'skip'
         else 'delete'
       end as action
@@ -531,7 +531,7 @@ begin
               n.content_hash, n.checksum, n.storage_class, n.created_at
       from filestore.nodes n
       where not scan.is_recursive
-        and n.parent_id = scan.top_id
+        and n.parent_id = scan.directory_id
         and n.parent_live is not null
         and n.directory_path is null
     ) n
@@ -584,7 +584,7 @@ begin
               coalesce(e.storage_class, n.storage_class)
             ) as is_equal,
         -- A file that an earlier plan of the scan has created counts, so that its twins stay ambiguous.
-        case when (e.backend_identity <> n.backend_identity) is true or n.id is null or n.created_at >= scan.began_at then
+        case when (e.backend_identity <> n.backend_identity) is true or n.id is null or n.created_at >= scan.started_at then
           coalesce(
             'i' || e.backend_identity,
             case when n.id is null and scan.pairs_by_content and e.size_bytes > 0 then e.size_bytes || ' ' || e.content_hash end
@@ -652,7 +652,7 @@ begin
     -- A scan of everything has no nodes outside.
     where (scan.path <> '' or not scan.is_recursive)
       and starts_with(w.key, 'i')
-      and not case when scan.is_recursive then o.path > lower_path and o.path < upper_path else o.parent_id = scan.top_id end
+      and not case when scan.is_recursive then o.path > lower_path and o.path < upper_path else o.parent_id = scan.directory_id end
       and not (scan.is_recursive and exists (select from places p where p.node_id = o.parent_id))
   ),
   pairs as materialized (
@@ -670,7 +670,7 @@ begin
   vacated as materialized (
     select s.path, max(s.valid_to) as left_at
     from filestore.snapshots s
-    where s.valid_to >= scan.began_at
+    where s.valid_to >= scan.started_at
       and s.backend_mount_id = scan.backend_mount_id
       and s.live
       and (s.superseded_by_journal_id = any (scan.journal_entry_ids)) is not true
@@ -687,7 +687,11 @@ begin
         when d.path is null then null
         when h.path is not null then 'skip'
         when d.id is not null and theirs.id is null then
-          case when d.updated_at >= d.listed_at and filestore.is_written_since(d.id, d.listed_at, scan.journal_entry_ids) then 'skip' else 'change' end
+          case
+            when d.updated_at >= d.listed_at and filestore.is_written_since(d.id, d.listed_at, scan.journal_entry_ids) then 'skip'
+            when d.state = 'missing' then 'find'
+            else 'change'
+          end
         when mine.is_held then 'skip'
         when d.id is null and v.left_at >= d.listed_at then 'skip'
         when mine.id is not null then 'move'
@@ -724,7 +728,7 @@ begin
       d.from_path,
       d.version,
       case
-        when d.action = 'skip' or (d.updated_at >= scan.began_at and filestore.is_written_since(d.id, scan.began_at, scan.journal_entry_ids)) then 'skip'
+        when d.action = 'skip' or (d.updated_at >= scan.started_at and filestore.is_written_since(d.id, scan.started_at, scan.journal_entry_ids)) then 'skip'
         when d.is_below_deleted or d.path is not null or t.path is not null then 'delete'
         when d.state <> 'missing' then 'missing'
       end as action
@@ -743,7 +747,7 @@ begin
       and not exists (select from moves m where m.id = d.id)
   ),
   changes as (
-    select case d.action when 'create' then 5 when 'change' then 6 when 'move' then 3 else 9 end as step,
+    select case d.action when 'create' then 5 when 'change' then 6 when 'find' then 6 when 'move' then 3 else 9 end as step,
             case when d.action = 'move' then coalesce(r.rank, 1000000000) else 0 end as rank,
             d.action, d.path,
             case d.action when 'move' then d.partner_id when 'create' then null else d.id end as node_id,
@@ -839,6 +843,7 @@ begin
     select
       n.id,
       n.version,
+      n.state,
       e.path,
       n.path as from_path,
       e.listed_at,
@@ -889,7 +894,7 @@ begin
     c.id,
     c.version,
     'directory',
-    case when c.is_written then 'skip' else 'change' end,
+    case when c.is_written then 'skip' when c.state = 'missing' then 'find' else 'change' end,
     c.path,
     c.from_path
   from compared c
@@ -987,7 +992,7 @@ begin
       and c.number > base
       and c.kind = 'directory'
       and (c.action = 'delete' or (c.action in ('missing', 'keep') and n.state <> 'missing'))
-      and not (n.updated_at >= scan.began_at and filestore.is_written_since(n.id, scan.began_at, scan.journal_entry_ids))
+      and not (n.updated_at >= scan.started_at and filestore.is_written_since(n.id, scan.started_at, scan.journal_entry_ids))
       and not exists (
         select
         from filestore.scan_changes m
@@ -1025,7 +1030,7 @@ revoke all on function filestore.plan_scan(filestore.scans) from public;
 --! EndIncluded functions/plan_scan.sql
 --! Included functions/scan_differences.sql
 create or replace function filestore.scan_differences(scan_id bigint, after_number bigint default 0, page_size bigint default 1000)
-returns table (number bigint, action text, kind text, path text, from_path text, node_id bigint)
+returns table (number bigint, action text, kind filestore.node_kind, path text, from_path text, node_id bigint)
 language plpgsql
 security definer
 rows 1000
@@ -1045,7 +1050,7 @@ begin
     scan := filestore.plan_scan(scan);
   end if;
   return query
-  select d.number, d.action, d.kind::text, d.path, d.from_path, d.node_id
+  select d.number, d.action, d.kind, d.path, d.from_path, d.node_id
   from (
     select c.number, c.action, c.kind, c.path, c.from_path, c.node_id
     from filestore.scan_changes c
@@ -1066,7 +1071,7 @@ end
 $$;
 
 comment on function filestore.scan_differences(bigint, bigint, bigint) is
-  'A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change (also a missing node that was found), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it.';
+  'A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change, find (a missing node is there again), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it.';
 
 revoke all on function filestore.scan_differences(bigint, bigint, bigint) from public;
 --! EndIncluded functions/scan_differences.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:0cdee8616b0f8f7af57dab1587d6dbe480ca688d
---! Hash: sha1:f87d850ed39b0efb29e4fc6d188bd190cf84a5bd
+--! Previous: sha1:beced5cddd14a3e26fed60810904436e95d0a186
+--! Hash: sha1:af0b7c11ad7df04e72387555b27f8d8a5f2a0a30
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql
@@ -235,12 +235,12 @@ begin
   scan.backend_mount_id  := filestore.find_mount(sync_nodes.mount_key);
   scan.path              := '';
   scan.is_recursive      := true;
-  scan.began_at          := 'infinity';
+  scan.started_at          := 'infinity';
   scan.journal_entry_ids := '{}';
   scan.applied           := 0;
   perform filestore.lock_tree(scan.backend_mount_id, false);
   perform filestore.ensure_directory(sync_nodes.mount_key, place);
-  perform filestore.add_entries(scan, sync_nodes.entries, place, scan.began_at);
+  perform filestore.add_entries(scan, sync_nodes.entries, place, scan.started_at);
   perform filestore.add_implied_directories(scan);
 
   for found_path in

@@ -1,5 +1,5 @@
---! Previous: sha1:f87d850ed39b0efb29e4fc6d188bd190cf84a5bd
---! Hash: sha1:7062e95e4dcf68ad4633be062c45e2d98cf066fa
+--! Previous: sha1:af0b7c11ad7df04e72387555b27f8d8a5f2a0a30
+--! Hash: sha1:0fc9c9b34ddd72bb1a66f4be41f11eec61582c13
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -20,7 +20,7 @@ begin
   -- Those below directories that it moves in, or that are gone from one directory, are outside of it.
   select count(*), count(*) filter (where not case
     when scan.is_recursive then n.path > lower_path and n.path < upper_path
-    else n.parent_id = scan.top_id
+    else n.parent_id = scan.directory_id
   end)
   into lost, outside
   from filestore.scan_changes c
@@ -47,13 +47,13 @@ begin
     select n.id
     from filestore.nodes n
     where not scan.is_recursive
-      and n.parent_id = scan.top_id
+      and n.parent_id = scan.directory_id
       and n.parent_live is not null
       and n.state <> 'missing'
   ) n;
   live := live + outside;
   if lost > live * max_missing_share then
-    raise exception 'scan % of "%" did not find % of % nodes', scan.id, scan.path, lost, live
+    raise exception 'scan % did not find % of the % nodes that it covers', scan.id, lost, live
       using errcode    = 'FS409',
             constraint = 'scans_too_many_missing',
             hint       = 'Check that the disk is mounted, and that everything was listed. If the nodes are gone, call filestore.apply_scan with a larger max_missing_share, such as 1. filestore.scan_differences lists them.';
@@ -286,7 +286,7 @@ begin
     from filestore.snapshots s
     where s.backend_mount_id = scan.backend_mount_id
       and s.path = is_replaced.path
-      and s.valid_to >= scan.began_at
+      and s.valid_to >= scan.started_at
       and s.live
       and s.id <> is_replaced.node_id
       and (s.superseded_by_journal_id = any (scan.journal_entry_ids)) is not true
@@ -811,7 +811,7 @@ begin
         offset 0
       ) e
       where c.scan_id = scan.id
-        and c.action in ('move', 'change')
+        and c.action in ('move', 'change', 'find')
       group by c.node_id / 16384, e.listed_at
     ) p;
     scan.settled := 0;
@@ -863,7 +863,7 @@ begin
       jsonb_build_object('scan_id', scan.id, 'path', scan.path, 'recursive', scan.is_recursive),
       mount_id        => scan.backend_mount_id,
       principal       => scan.principal,
-      primary_node_id => scan.top_id
+      primary_node_id => scan.directory_id
     )).entry;
     update filestore.scans s
     set journal_entry_ids = s.journal_entry_ids || entry.id
@@ -910,7 +910,7 @@ begin
         from filestore.scan_changes c
         where c.scan_id = scan.id
           and c.node_id is not null
-          and c.action in ('create', 'move', 'change', 'missing', 'delete')
+          and c.action in ('create', 'move', 'change', 'find', 'missing', 'delete')
         order by c.number
         limit 100000
       ) a

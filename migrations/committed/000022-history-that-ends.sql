@@ -1,5 +1,5 @@
---! Previous: sha1:7062e95e4dcf68ad4633be062c45e2d98cf066fa
---! Hash: sha1:c5a760c0c51609e91dd04728cd67b6c71fd193f2
+--! Previous: sha1:0fc9c9b34ddd72bb1a66f4be41f11eec61582c13
+--! Hash: sha1:5c288e1c3c8a8dcfa9913a4d34ec1a1e4ef41202
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);
@@ -698,7 +698,7 @@ begin
   returning c.position into after_id;
 
   -- A running scan recognizes by the history what others wrote since it began.
-  deadline := least(statement_timestamp() - older_than, (select min(s.began_at) from filestore.scans s where s.ended_at is null));
+  deadline := least(statement_timestamp() - older_than, (select min(s.started_at) from filestore.scans s where s.ended_at is null));
 
   -- From there to the last node, and only then from the first one.
   foreach first_id in array array[after_id, 0] loop
@@ -730,7 +730,7 @@ begin
     except
     select unnest(filestore.moving_mounts(true) || filestore.erasing_mounts())
   );
-  deadline := least(deadline, (select min(s.began_at) from filestore.scans s where s.ended_at is null));
+  deadline := least(deadline, (select min(s.started_at) from filestore.scans s where s.ended_at is null));
 
   -- A purge holds the versions that it removes in another order, so they are not waited for. What comes after one that is
   -- left out stays too, so that no history gets a gap.

@@ -1,5 +1,5 @@
---! Previous: sha1:c5a760c0c51609e91dd04728cd67b6c71fd193f2
---! Hash: sha1:73cb536410388e0a9a77947751d4c9b605392c2f
+--! Previous: sha1:5c288e1c3c8a8dcfa9913a4d34ec1a1e4ef41202
+--! Hash: sha1:d6b7ab661bbbc55a9fb14f80c67c66886c4a68e2
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql

@@ -1075,7 +1075,7 @@ const SCAN_DIFFERENCES: SqlFunction = {
   },
 };
 
-/** A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change (also a missing node that was found), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it. May be called by services and operators. */
+/** A page of what filestore.apply_scan would do, in its order, without doing it: create, move, change, find (a missing node is there again), missing, delete (something else has the path), skip (others wrote to it since it was listed) and refuse (a name that no node can have). For the next page, give the last number of this one as after_number. It plans the changes first. FS404 when there is no such scan, FS409 when it has ended or another call works on it. May be called by services and operators. */
 export function scanDifferences(
   client: SqlClient,
   args: ScanDifferencesArguments,

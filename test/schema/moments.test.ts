@@ -247,7 +247,7 @@ describe("a moment survives JavaScript's Date:", () => {
       'select filestore.cancel_scan(id) from filestore.scans where ended_at is null and backend_mount_id = $1',
       [mount.id],
     );
-    const { id, began_at: began } = await one(
+    const { id, started_at: began } = await one(
       database(),
       'select * from filestore.begin_scan($1, (select path from filestore.nodes where id = $2))',
       [key, place],

@@ -145,7 +145,7 @@ describe('a scan of one directory that did not find many of its nodes', () => {
   test('counts each node once', async () => {
     await scan(service, key, many(400));
     const { id } = await beginScan(service, key, { path: 'd', isRecursive: false });
-    await expect(applyOnce(service, id, 0.5)).rejects.toThrow('did not find 400 of 400 nodes');
+    await expect(applyOnce(service, id, 0.5)).rejects.toThrow('did not find 400 of the 400 nodes');
     await service.query('select filestore.cancel_scan($1)', [id]);
   });
 
@@ -160,7 +160,7 @@ describe('a scan of one directory that did not find many of its nodes', () => {
       id,
       many(200).map(({ path }) => file(path.slice(2))),
     );
-    await expect(applyOnce(service, id, 0.5)).rejects.toThrow('did not find 201 of 401 nodes');
+    await expect(applyOnce(service, id, 0.5)).rejects.toThrow('did not find 201 of the 401 nodes');
     await service.query('select filestore.cancel_scan($1)', [id]);
   });
 });

@@ -398,7 +398,7 @@ describe('a scan that did not find a large share of the nodes', () => {
     const refused = refusal('FS409', 'scans_too_many_missing');
     await expect(service.query('select filestore.apply_scan($1)', [id])).rejects.toMatchObject({
       ...refused,
-      message: expect.stringContaining('did not find 200 of 600 nodes'),
+      message: expect.stringContaining('did not find 200 of the 600 nodes'),
     });
     await expect(applyOnce(service, id, 0.3)).rejects.toMatchObject(refused);
     expect(await differences(service, id)).toHaveLength(200);
@@ -421,7 +421,7 @@ describe('a scan that did not find a large share of the nodes', () => {
     await scan(service, key, many(300));
     const { id } = await beginScan(service, key);
     await recordEntries(service, id, many(150));
-    await expect(applyOnce(service, id, 0.2)).rejects.toThrow('did not find 150 of 300 nodes');
+    await expect(applyOnce(service, id, 0.2)).rejects.toThrow('did not find 150 of the 300 nodes');
   });
 });
 

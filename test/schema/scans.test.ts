@@ -376,7 +376,9 @@ test('files of a bucket are paired by content hash and size on request, once eac
 });
 
 test('scan_differences lists what apply_scan then does, and changes nothing', async () => {
-  await follow(directory('a', '1'), file('a/x', '2'), file('b', '3'), file('c', '4'), file('d', '5'));
+  const listed = [directory('a', '1'), file('a/x', '2'), file('b', '3'), file('c', '4'), file('d', '5')];
+  await follow(...listed, directory('lost', '7'), file('lost/x', '8'));
+  await follow(...listed);
   const before = await ids();
   const { id } = await beginScan(service, key);
   await recordEntries(service, id, [
@@ -384,14 +386,17 @@ test('scan_differences lists what apply_scan then does, and changes nothing', as
     file('z/x', '2', 9),
     file('n', '6'),
     file('d', '4'),
+    directory('lost', '7'),
+    file('lost/x', '8'),
     file('bad\u0001name'),
   ]);
-  const listed = await differences(service, id);
-  expect(listed).toEqual([
+  expect(await differences(service, id)).toEqual([
     'move a -> z',
     'create n',
     'change d',
+    'find lost/x',
     'change a/x -> z/x',
+    'find lost',
     'missing b',
     'missing c',
     'refuse bad\u0001name',

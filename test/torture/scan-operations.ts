@@ -36,12 +36,12 @@ export const SCANS: readonly Operation[] = [
         mountId: mount.id,
         parameters: {},
         async work(client) {
-          const begun = await client.query<{ id: string; top_id: string }>(
-            "select id, top_id from filestore.begin_scan($1, $2, expire_after => '3 seconds')",
+          const begun = await client.query<{ id: string; directory_id: string }>(
+            "select id, directory_id from filestore.begin_scan($1, $2, expire_after => '3 seconds')",
             [mount.key, directory.path],
           );
           const [scan] = begun.rows;
-          const { rows } = await client.query<Listed>(LISTED, [scan?.top_id]);
+          const { rows } = await client.query<Listed>(LISTED, [scan?.directory_id]);
           await client.query('select filestore.record_entries($1, $2)', [
             scan?.id,
             JSON.stringify(changed(rows, random)),
