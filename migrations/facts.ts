@@ -19,7 +19,7 @@ export interface Reference {
   readonly mayDangle?: string;
 }
 
-const LEFT_BY_MOUNT = 'a mount takes its scans along, and filestore.expire_scans removes their entries';
+const LEFT_BY_MOUNT = 'deleting a mount deletes its scans, and filestore.expire_scans removes the rest';
 const NEVER_COMMITTED = 'the transaction that writes the row removes it again';
 const JOURNAL_STAYS = 'the journal outlives what it describes';
 

@@ -735,7 +735,7 @@ export interface AccessRightsRow {
   privilege: string | null;
 }
 
-/** A row of "select * from filestore.apply_scan(…)". Makes the catalogue follow the entries of a scan, about max_nodes in a call, and returns the scan. Repeat it until its state is finished, each time in a separate transaction. It can be killed at any moment: the next call continues. The first call plans all changes; it refuses with FS409 when more than max_missing_share of the live nodes that the scan covers, and more than 100, were not found. FS404 when there is no such scan; FS409 also when it has ended, when another call works on it, when the server has lost its entries, when its directory was moved or deleted, and when its mount moves or is being erased. */
+/** A row of "select * from filestore.apply_scan(…)". Makes the catalogue follow the entries of a scan, about max_nodes in a call, and returns the scan. Repeat it until its state is finished, each time in a separate transaction. It can be killed at any moment: the next call continues. The first call plans all changes; it refuses with FS409 when more than max_missing_share of the live nodes that the scan covers, and more than 100, were not found. FS404 when there is no such scan; FS409 also when it has ended, when another call works on it, when the server has lost its entries, when others write each time that it is planned, when its directory was moved or deleted, and when its mount moves or is being erased. */
 export type ApplyScanRow = ScanRow;
 
 /** A row of "select * from filestore.audit_rollups(…)". The directories of a mount whose totals differ from the sums of its live nodes. There are none unless triggers were switched off. filestore.recount_rollups corrects them. FS404 when the mount does not exist. */
@@ -758,7 +758,7 @@ export interface BeginCommandRow {
   entry: string | null;
 }
 
-/** A row of "select * from filestore.begin_scan(…)". Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pair_by_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. */
+/** A row of "select * from filestore.begin_scan(…)". Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pair_by_content, files without an identity are paired by content hash and size. The scan expires when no call follows within expire_after. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. */
 export type BeginScanRow = ScanRow;
 
 /** A row of "select * from filestore.begin_work(…)". Records every change of nodes from here to the end of the transaction as the work of a running journal entry: snapshots.superseded_by_journal_id. A second transaction that begins work on it waits until this one ends. FS404 when there is no such entry, FS409 when it is not running. */

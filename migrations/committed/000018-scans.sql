@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:67ba233f0b9496ea7ba30c7f0f03cf2d94ed3c16
+--! Hash: sha1:4f8e764ae651de5389f4786134938fd2b35c1b05
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -159,7 +159,7 @@ begin
             constraint = 'scans_ended',
             hint       = 'Begin another scan.';
   elsif not exists (select from filestore.scan_entries e where e.scan_id = scan.id and e.path = scan.path) then
-    raise exception 'the entries of scan % are lost, since the server crashed', scan_id
+    raise exception 'the entries of scan % are lost, because the server crashed', scan_id
       using errcode    = 'FS409',
             constraint = 'scans_lost',
             hint       = 'Call filestore.cancel_scan, and scan again.';
@@ -267,7 +267,7 @@ begin
       raise exception 'another call works on scan %', scan_id
         using errcode    = 'FS409',
               constraint = 'scans_busy',
-              hint       = 'Let one worker apply the scan, after all entries are recorded. Repeat the call if that one ended.';
+              hint       = 'Let one worker apply the scan, after all entries are recorded. If the other call has ended, call again.';
   end;
   if scan.state = 'finished' then
     return scan;
@@ -366,7 +366,7 @@ begin
     clock_timestamp() + begin_scan.expire_after
   )
   returning * into scan;
-  -- While this entry is there, the server has not lost the others.
+  -- A crash of the server empties the table: without this entry, the others are lost too.
   insert into filestore.scan_entries (scan_id, path, depth, kind, size_bytes, listed_at, is_implied)
   values (scan.id, scan.path, top.depth, 'directory', 0, scan.started_at, true);
   return scan;
@@ -374,7 +374,7 @@ end
 $$;
 
 comment on function filestore.begin_scan(text, text, boolean, boolean, text, interval) is
-  'Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pair_by_content, files without an identity are paired by content hash and size. The scan expires expire_after its last call. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased.';
+  'Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pair_by_content, files without an identity are paired by content hash and size. The scan expires when no call follows within expire_after. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased.';
 
 revoke all on function filestore.begin_scan(text, text, boolean, boolean, text, interval) from public;
 --! EndIncluded functions/begin_scan.sql
@@ -444,7 +444,7 @@ begin
     for update skip locked
   ));
   get diagnostics old = row_count;
-  -- A mount takes its scans along, but not their entries. Each scan is one lookup, however many entries it has.
+  -- Deleting a mount deletes its scans, but not their entries. Each scan costs one lookup, however many entries it has.
   loop
     select e.scan_id
     into stray
@@ -519,7 +519,7 @@ begin
       when jsonb_typeof(given.value -> 'path') is distinct from 'string' then 'has no path that is a string'
       when given.value ->> 'path' in ('', '/') then 'has an empty path'
       when field.name is not null then format('has the field "%s" of type %s', field.name, field.type)
-      else format('has the field "%s"', left((select min(k.name) from jsonb_object_keys(given.value - fields) as k (name)), 40))
+      else format('has the unknown field "%s"', left((select min(k.name) from jsonb_object_keys(given.value - fields) as k (name)), 40))
     end
       using errcode    = 'FS422',
             constraint = 'scan_entries_batch_check',
@@ -643,7 +643,7 @@ begin
         'scan_entries_batch_check',
         value.link_target is null or given.value ->> 'kind' is distinct from 'directory',
         'is a directory with a link_target',
-        'A symbolic link is a file.'
+        'Record a symbolic link as a file.'
       )
     ) as rules (name, holds, complaint, remedy)
     where rules.holds is not true
@@ -704,7 +704,7 @@ begin
   raise exception 'entry "%" is a file, and other entries are below it', left(path, 200)
     using errcode    = 'FS422',
           constraint = 'scan_entries_kind_check',
-          hint       = 'If a path changed its kind while you listed it, cancel the scan and scan again.';
+          hint       = 'If the path changed its kind while you listed it, cancel the scan and scan again. In a bucket, leave out a key that has other keys below it.';
 end
 $$;
 
@@ -906,7 +906,7 @@ begin
       exit;
     exception
       when unique_violation then
-        -- Some of them are recorded already. An insert that expects it would cost half as much again for all others.
+        -- Some of them are recorded already. With "on conflict", each insert would cost half as much again.
         if attempt = 2 then
           perform filestore.refuse_entries(entries);
           raise;
@@ -973,7 +973,7 @@ begin
   perform filestore.check_scanned_mount(scan.backend_mount_id);
 
   if not coalesce(record_entries.listed_at between scan.started_at and clock_timestamp(), true) then
-    raise exception 'entries cannot be listed at %', record_entries.listed_at
+    raise exception 'listed_at is %, which is before the scan began or in the future', record_entries.listed_at
       using errcode    = 'FS422',
             constraint = 'scan_entries_moment_check',
             hint       = 'Give a moment between the beginning of the scan and now, by the clock of the database, or leave it out.';
@@ -984,7 +984,7 @@ begin
     where m.id = scan.backend_mount_id
       and m.backend_kind = 'local'
   )) is not null) then
-    raise exception 'the directory of the entries is %', coalesce(format('"%s"', left(directory, 200)), 'null')
+    raise exception 'the directory of the entries is %, not a path below the scanned directory', coalesce(format('"%s"', left(directory, 200)), 'null')
       using errcode    = 'FS422',
             constraint = 'scan_entries_path_check',
             hint       = 'Give the path of a directory below the scanned one, or leave it out.';

@@ -1,5 +1,5 @@
---! Previous: sha1:67ba233f0b9496ea7ba30c7f0f03cf2d94ed3c16
---! Hash: sha1:beced5cddd14a3e26fed60810904436e95d0a186
+--! Previous: sha1:4f8e764ae651de5389f4786134938fd2b35c1b05
+--! Hash: sha1:b9a2471cf0d734983a8eefd7aac322c6cb3abae3
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (

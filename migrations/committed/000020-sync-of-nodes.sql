@@ -1,5 +1,5 @@
---! Previous: sha1:beced5cddd14a3e26fed60810904436e95d0a186
---! Hash: sha1:af0b7c11ad7df04e72387555b27f8d8a5f2a0a30
+--! Previous: sha1:b9a2471cf0d734983a8eefd7aac322c6cb3abae3
+--! Hash: sha1:9aaa7eb560cf41c57bda18bef2ef6036521136d1
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql
@@ -230,7 +230,7 @@ begin
             constraint = 'nodes_path_check',
             hint       = 'Give the path of the directory; the root is ''''.';
   end if;
-  -- As a scan that no other call sees: what others have written is overwritten.
+  -- The scan has no row, so no other call sees it. It begins in the future, so it overwrites what others have written.
   scan.id                := nextval(pg_get_serial_sequence('filestore.scans', 'id'));
   scan.backend_mount_id  := filestore.find_mount(sync_nodes.mount_key);
   scan.path              := '';

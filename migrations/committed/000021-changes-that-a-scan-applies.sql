@@ -1,5 +1,5 @@
---! Previous: sha1:af0b7c11ad7df04e72387555b27f8d8a5f2a0a30
---! Hash: sha1:0fc9c9b34ddd72bb1a66f4be41f11eec61582c13
+--! Previous: sha1:9aaa7eb560cf41c57bda18bef2ef6036521136d1
+--! Hash: sha1:43d28e2d442f0fbf3302547db3e2a009fdeb4c58
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -295,7 +295,7 @@ end
 $$;
 
 comment on function filestore.is_replaced(filestore.scans, bigint, text) is
-  'Internal: Whether another node than this one left a path since a scan began, by another command. What was listed there is not in this node.';
+  'Internal: Whether another command moved or deleted a different node at this path since a scan began. What was listed there is then not in this node.';
 
 revoke all on function filestore.is_replaced(filestore.scans, bigint, text) from public;
 --! EndIncluded functions/is_replaced.sql
@@ -796,7 +796,7 @@ declare
   done integer := 0;
 begin
   if scan.settled is null then
-    -- The nodes that the scan changed. Those that it created have sightings already, the others are planned.
+    -- The nodes that the scan changed. Created ones have sightings already, and those of unchanged ones are planned.
     insert into filestore.scan_sightings (scan_id, number, moment, node_ids)
     select scan.id, scan.planned + 10000000000000 + row_number() over (order by p.part, p.listed_at), p.listed_at, p.node_ids
     from (
@@ -939,7 +939,7 @@ where c.scan_id = scan.id
 $$;
 
 comment on function filestore.next_change(filestore.scans) is
-  'Internal: Number of the next planned change of a scan; of none: a number with step 9.';
+  'Internal: Number of the next planned change of a scan; when there is none, a number of step 9.';
 
 revoke all on function filestore.next_change(filestore.scans) from public;
 --! EndIncluded functions/next_change.sql
@@ -1069,7 +1069,7 @@ end
 $$;
 
 comment on function filestore.apply_scan(bigint, numeric, integer) is
-  'Makes the catalogue follow the entries of a scan, about max_nodes in a call, and returns the scan. Repeat it until its state is finished, each time in a separate transaction. It can be killed at any moment: the next call continues. The first call plans all changes; it refuses with FS409 when more than max_missing_share of the live nodes that the scan covers, and more than 100, were not found. FS404 when there is no such scan; FS409 also when it has ended, when another call works on it, when the server has lost its entries, when its directory was moved or deleted, and when its mount moves or is being erased.';
+  'Makes the catalogue follow the entries of a scan, about max_nodes in a call, and returns the scan. Repeat it until its state is finished, each time in a separate transaction. It can be killed at any moment: the next call continues. The first call plans all changes; it refuses with FS409 when more than max_missing_share of the live nodes that the scan covers, and more than 100, were not found. FS404 when there is no such scan; FS409 also when it has ended, when another call works on it, when the server has lost its entries, when others write each time that it is planned, when its directory was moved or deleted, and when its mount moves or is being erased.';
 
 revoke all on function filestore.apply_scan(bigint, numeric, integer) from public;
 --! EndIncluded functions/apply_scan.sql

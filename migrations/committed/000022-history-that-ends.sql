@@ -1,5 +1,5 @@
---! Previous: sha1:0fc9c9b34ddd72bb1a66f4be41f11eec61582c13
---! Hash: sha1:5c288e1c3c8a8dcfa9913a4d34ec1a1e4ef41202
+--! Previous: sha1:43d28e2d442f0fbf3302547db3e2a009fdeb4c58
+--! Hash: sha1:7a4cb13157122e10a06bc724ed22fac739acc4b9
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);
@@ -117,7 +117,7 @@ begin
     end if;
   end if;
 
-  -- The whole row is compared, so that new columns are included; only the horizon is no setting of the mount.
+  -- The whole row is compared, so that new columns are included, except the horizon, which is no setting.
   new.version    := old.version;
   new.updated_at := old.updated_at;
   before                 := old;
@@ -177,7 +177,7 @@ begin
     raise exception 'version % of node % ("%") is history and cannot be removed', kept.version, kept.id, kept.path
       using errcode    = 'FS409',
             constraint = 'snapshots_fixed',
-            hint       = 'Call filestore.prune_history, or purge the node: that removes its history.';
+            hint       = 'Call filestore.prune_history to remove old versions, or purge the node to remove all of them.';
   end if;
   return null;
 end
@@ -466,7 +466,7 @@ begin
     select
       w.*,
       case
-        -- Those that ended up to the horizon may be pruned.
+        -- Versions that ended at or before the horizon may be pruned.
         when w.previous_version is null and w.version <> 1
              and (w.valid_from <= m.history_horizon) is not true then 'missing version'
         when w.previous_version <> w.version - 1                 then 'missing version'
@@ -732,8 +732,8 @@ begin
   );
   deadline := least(deadline, (select min(s.started_at) from filestore.scans s where s.ended_at is null));
 
-  -- A purge holds the versions that it removes in another order, so they are not waited for. What comes after one that is
-  -- left out stays too, so that no history gets a gap.
+  -- A purge locks versions in another order, so those that it holds are left out. Later versions of the same node stay too,
+  -- so that no history gets a gap.
   places := array(
     select v.place
     from (

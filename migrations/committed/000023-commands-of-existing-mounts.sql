@@ -1,5 +1,5 @@
---! Previous: sha1:5c288e1c3c8a8dcfa9913a4d34ec1a1e4ef41202
---! Hash: sha1:d6b7ab661bbbc55a9fb14f80c67c66886c4a68e2
+--! Previous: sha1:7a4cb13157122e10a06bc724ed22fac739acc4b9
+--! Hash: sha1:e65667d302859bd2df753d6f2749cbc9c6cb8220
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
