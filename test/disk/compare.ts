@@ -131,7 +131,7 @@ function compareWithTruth(
     const entry = entryAt.get(now?.path);
     if (now === undefined || entry === undefined || placeOf(now) === node.place) return [];
     const isSame = node.identity !== null && node.identity === entry.backend_identity;
-    const isTwin = scope.pairsContent && node.content === contentOf(now.size_bytes, now.content_hash);
+    const isTwin = scope.pairByContent && node.content === contentOf(now.size_bytes, now.content_hash);
     return isSame || isTwin ? [] : [`node ${node.id} moved to ${now.path}, which is another object`];
   });
   const isKnown =

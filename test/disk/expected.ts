@@ -1,4 +1,4 @@
-import type { Entry } from '../support/rows/scans.ts';
+import type { Entry, ScanOptions } from '../support/rows/scans.ts';
 
 export interface KnownNode {
   readonly id: string;
@@ -11,11 +11,7 @@ export interface KnownNode {
 }
 
 /** What a scan covers, and how it pairs. */
-export interface Scope {
-  readonly path: string;
-  readonly isRecursive: boolean;
-  readonly pairsContent: boolean;
-}
+export type Scope = Required<Omit<ScanOptions, 'expireAfter'>>;
 
 export interface Expected {
   /** The node of each entry, by path; null for a new one. */
@@ -54,7 +50,7 @@ export const contentOf = (sizeBytes: number | string, hash: string | null | unde
 export function expectPlaces(
   nodes: readonly KnownNode[],
   entries: readonly Entry[],
-  scope: Scope = { path: '', isRecursive: true, pairsContent: false },
+  scope: Scope = { path: '', isRecursive: true, pairByContent: false },
 ): Expected {
   const finder = new Places(nodes, entries, scope);
   finder.placeDirectories();
@@ -165,10 +161,10 @@ class Places {
       [...strays, ...outside],
       (entry) =>
         identityOf(entry) ??
-        (this.scope.pairsContent && !at.has(entry.path)
+        (this.scope.pairByContent && !at.has(entry.path)
           ? contentOf(entry.size_bytes ?? 0, entry.content_hash)
           : null),
-      (node) => node.identity ?? (this.scope.pairsContent && vanished.has(node) ? node.content : null),
+      (node) => node.identity ?? (this.scope.pairByContent && vanished.has(node) ? node.content : null),
     );
     for (const entry of entries) {
       const occupant = at.get(entry.path);

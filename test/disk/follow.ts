@@ -88,9 +88,9 @@ function anyDirectory(listed: readonly Listed[], random: () => number): string {
 
 /** A scan of a directory, or of everything if a file of the catalogue is in its way. */
 async function beginAnywhere(disk: Disk, path: string): Promise<{ id: string; scope: Scope }> {
-  const pairsContent = disk.kind === 'bucket' && disk.random() < 0.8;
+  const pairByContent = disk.kind === 'bucket' && disk.random() < 0.8;
   const isRecursive = path === '' || disk.random() < 0.6;
-  const scope = { path, isRecursive, pairsContent };
+  const scope = { path, isRecursive, pairByContent };
   try {
     const { id } = await beginScan(disk.sql, disk.mountKey, scope);
     return { id, scope };

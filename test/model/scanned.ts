@@ -48,6 +48,7 @@ export function noteWrites(scan: RunningScan, nodes: Nodes): void {
 
 /** What a step of a scan must not do, whatever others write between its steps. */
 export function stepFaults(scan: RunningScan, old: Nodes, nodes: Nodes): string[] {
+  const names = new Set(scan.entries.map(({ path }) => path.slice(path.lastIndexOf('/') + 1)));
   return [...nodes.values()].flatMap((node) => {
     const known = old.get(node.id);
     if (known === node) return [];
@@ -60,14 +61,10 @@ export function stepFaults(scan: RunningScan, old: Nodes, nodes: Nodes): string[
       ...(between.every((version) => [known, node].some((end) => isSame(end, version)))
         ? []
         : [`node ${node.id} had another content in between`]),
-      ...(between.every(
-        (version) => [known.name, node.name].includes(version.name) || version.name.startsWith('~'),
-      )
+      // Temporary names end with their transaction.
+      ...(node.name === known.name || names.has(node.name)
         ? []
-        : [`node ${node.id} had another name in between`]),
-      ...(node.name.startsWith('~') && node.name !== '~1'
-        ? [`node ${node.id} has the name ${node.name}`]
-        : []),
+        : [`node ${node.id} has the name ${node.name}`]),
     ];
   });
 }

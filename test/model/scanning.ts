@@ -24,8 +24,8 @@ export function callBeginScan(choice: Choice): Operation {
   );
   const root = directories.find(({ path }) => path === '') as Node;
   const top = random.chance(0.5) ? root : random.pick(directories);
-  const pairsContent = mount.kind === 's3' && random.chance(0.7);
-  const scope: Scope = { path: top.path, isRecursive: random.chance(0.7), pairsContent };
+  const pairByContent = mount.kind === 's3' && random.chance(0.7);
+  const scope: Scope = { path: top.path, isRecursive: random.chance(0.7), pairByContent };
   const entries = listBackend(choice, mount, scope);
   const start = top.path === '' ? 0 : top.path.length + 1;
   const below = entries.map((entry) => ({ ...entry, path: entry.path.slice(start) }));
@@ -34,13 +34,13 @@ export function callBeginScan(choice: Choice): Operation {
   const known = model.nodes;
   return {
     name: 'begin_scan',
-    text: `begin_scan('${mount.key}', '${top.path}', ${scope.isRecursive}, ${pairsContent}) ${JSON.stringify(below)}`,
+    text: `begin_scan('${mount.key}', '${top.path}', ${scope.isRecursive}, ${pairByContent}) ${JSON.stringify(below)}`,
     run: async (sql) => {
       const { rows } = await sql.query('select id from filestore.begin_scan($1, $2, $3, $4)', [
         mount.key,
         top.path,
         scope.isRecursive,
-        pairsContent,
+        pairByContent,
       ]);
       await sql.query('select filestore.record_entries($1, $2)', [rows[0].id, JSON.stringify(below)]);
       if (listsDifferences) await sql.query('select from filestore.scan_differences($1)', [rows[0].id]);

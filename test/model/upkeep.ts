@@ -69,7 +69,8 @@ export function callPruneHistory({ model, random }: Choice): Operation {
       for (const node of model.nodes.values()) {
         const removed = node.past.length - (past.get(node.id) ?? 0);
         const known = model.scan === null ? node : model.scan.before.get(node.id);
-        const most = isLive(node) ? Math.min(node.past.length - keep, known?.past.length ?? 0) : 0;
+        const ended = node.past.filter(({ version }) => version.version < (known?.version ?? 0)).length;
+        const most = isLive(node) ? Math.min(node.past.length - keep, ended) : 0;
         const isRight = batch === ALL ? removed === Math.max(most, 0) : removed <= Math.max(most, 0);
         if (!isRight) throw new Error(`${removed} versions of node ${node.id} were pruned, expected ${most}`);
         model.forget(node.id, removed);
