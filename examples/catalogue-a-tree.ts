@@ -74,8 +74,9 @@ async function follow(scanId: string, { confirmsMissing, signal }: Options): Pro
   } catch (error) {
     progress.end();
     if (!isRefusal(error, 'scans_too_many_missing')) throw error;
-    const remedy = 'If these files are really gone, run the command again with --confirm-missing.';
-    throw new Error(`${describe(error)} ${remedy}`, { cause: error });
+    const remedy =
+      'Check that the disk is mounted. If the files are really gone, run the command again with --confirm-missing.';
+    throw new Error(`${error.message}. ${remedy}`, { cause: error });
   }
 }
 

@@ -86,7 +86,7 @@ async function knowBirthTimes(mount: Mount, folder: string): Promise<boolean> {
   return answer;
 }
 
-/** A new, empty folder does not tell: its birth is its last change. */
+/** Undefined for a new, empty folder, because its birth is its last change. */
 async function askBirthTimes(folder: string): Promise<boolean | undefined> {
   if (hasBirthTimes(await lstat(folder, { bigint: true }))) return true;
   for await (const { name } of await opendir(folder)) {

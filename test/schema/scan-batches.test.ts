@@ -1,9 +1,8 @@
 import type { Client } from 'pg';
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
-import { databaseForFile } from '../support/databases/test-database.ts';
-import { levelsForFile } from '../support/roles/roles.ts';
-import { insertMount, one } from '../support/rows/nodes.ts';
+import { one } from '../support/rows/nodes.ts';
+import { diskForEachTest } from '../support/rows/scanned-disks.ts';
 import {
   applyOnce,
   applyScan,
@@ -18,29 +17,16 @@ import {
   scan,
 } from '../support/rows/scans.ts';
 
-const database = databaseForFile();
-const connectAs = levelsForFile(database);
-
 let service: Client;
 let other: Client;
 let key: string;
 let mountId: string;
-let mounts = 0;
+const { database, connectAs } = diskForEachTest((disk) => {
+  ({ service, key, mountId } = disk);
+});
 
 beforeAll(async () => {
-  service = await connectAs('service');
   other = await connectAs('service');
-});
-
-beforeEach(async () => {
-  mounts += 1;
-  key = `disk-${mounts}`;
-  mountId = (await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` }))
-    .id;
-});
-
-afterEach(async () => {
-  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
 });
 
 const BEFORE = [

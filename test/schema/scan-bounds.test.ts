@@ -1,8 +1,7 @@
 import type { Client } from 'pg';
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/databases/test-database.ts';
-import { levelsForFile } from '../support/roles/roles.ts';
-import { insertMount, one } from '../support/rows/nodes.ts';
+import { describe, expect, test } from 'vitest';
+import { one } from '../support/rows/nodes.ts';
+import { diskForEachTest, refusedBy } from '../support/rows/scanned-disks.ts';
 import {
   applyOnce,
   applyScan,
@@ -16,31 +15,10 @@ import {
   scan,
 } from '../support/rows/scans.ts';
 
-const database = databaseForFile();
-const connectAs = levelsForFile(database);
-
 let service: Client;
 let key: string;
-let mounts = 0;
-
-beforeAll(async () => {
-  service = await connectAs('service');
-});
-
-beforeEach(async () => {
-  mounts += 1;
-  key = `disk-${mounts}`;
-  await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` });
-});
-
-afterEach(async () => {
-  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
-});
-
-const refusal = (code: string, constraint: string) => ({
-  code,
-  constraint,
-  hint: expect.stringMatching(/\w{3}/),
+const { database } = diskForEachTest((disk) => {
+  ({ service, key } = disk);
 });
 
 /** A path of so many bytes: segments of 200 bytes below a top. */
@@ -65,7 +43,7 @@ describe('a text of an entry is a string or null, so that no value grows when it
     const { id } = await beginScan(service, key);
     const entries = `[{"path": "a"}, {"path": "b", "${field}": ${value}}]`;
     const refused = {
-      ...refusal('FS422', 'scan_entries_batch_check'),
+      ...refusedBy('FS422', 'scan_entries_batch_check'),
       message: expect.stringContaining(`entry 2 has the field "${field}" of type`),
     };
     await expect(
@@ -134,7 +112,7 @@ test('a scan whose plan was thrown away is not previewed before it is planned un
   await recordEntries(service, id, [file('b', '1')]);
   await applyOnce(service, id);
   await database().query('update filestore.scans set planned = null where id = $1', [id]);
-  await expect(differences(service, id)).rejects.toMatchObject(refusal('FS409', 'scans_applying'));
+  await expect(differences(service, id)).rejects.toMatchObject(refusedBy('FS409', 'scans_applying'));
   await applyScan(service, id);
 });
 

@@ -1,8 +1,7 @@
 import type { Client } from 'pg';
-import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/databases/test-database.ts';
-import { levelsForFile } from '../support/roles/roles.ts';
+import { describe, expect, test } from 'vitest';
 import { insertMount, one } from '../support/rows/nodes.ts';
+import { diskForEachTest, refusedBy } from '../support/rows/scanned-disks.ts';
 import {
   applyOnce,
   applyScan,
@@ -16,30 +15,13 @@ import {
   scan,
 } from '../support/rows/scans.ts';
 
-const database = databaseForFile();
-const connectAs = levelsForFile(database);
-
 let service: Client;
 let key: string;
 let mountId: string;
-let mounts = 0;
-
-beforeAll(async () => {
-  service = await connectAs('service');
+const { database, connectAs } = diskForEachTest((disk) => {
+  ({ service, key, mountId } = disk);
 });
 
-beforeEach(async () => {
-  mounts += 1;
-  key = `disk-${mounts}`;
-  mountId = (await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` }))
-    .id;
-});
-
-const refusal = (code: string, constraint: string) => ({
-  code,
-  constraint,
-  hint: expect.stringMatching(/\w{3}/),
-});
 const many = (count: number) => Array.from({ length: count }, (_, index) => file(`f${index}`, `i${index}`));
 
 describe('a batch of entries is refused, and nothing is recorded, when', () => {
@@ -92,7 +74,7 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     const { id } = await beginScan(service, key);
     await expect(
       service.query('select filestore.record_entries($1, $2)', [id, entries]),
-    ).rejects.toMatchObject(refusal('FS422', constraint));
+    ).rejects.toMatchObject(refusedBy('FS422', constraint));
     expect(
       (await one(database(), 'select count(*) from filestore.scan_entries where scan_id = $1', [id])).count,
     ).toBe('1');
@@ -112,7 +94,7 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     const { id } = await beginScan(service, key);
     expect(await recordEntries(service, id, [])).toBe(0);
     await expect(recordEntries(service, id, many(10_001))).rejects.toMatchObject(
-      refusal('FS422', 'limit_check'),
+      refusedBy('FS422', 'limit_check'),
     );
     expect(await recordEntries(service, id, many(10_000))).toBe(10_000);
   });
@@ -120,7 +102,7 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
   test('a path is a file in one batch and a directory in another', async () => {
     const { id } = await beginScan(service, key);
     await recordEntries(service, id, [file('a'), file('d/x')]);
-    const refused = refusal('FS422', 'scan_entries_kind_check');
+    const refused = refusedBy('FS422', 'scan_entries_kind_check');
     await expect(recordEntries(service, id, [file('a/b')])).rejects.toMatchObject(refused);
     await expect(recordEntries(service, id, [file('b')], 'a')).rejects.toMatchObject(refused);
     await expect(recordEntries(service, id, [directory('a')])).rejects.toMatchObject(refused);
@@ -138,7 +120,7 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     const { id } = await beginScan(service, key);
     await expect(
       service.query(`select filestore.record_entries($1, '[]', listed_at => ${moment})`, [id]),
-    ).rejects.toMatchObject(refusal('FS422', 'scan_entries_moment_check'));
+    ).rejects.toMatchObject(refusedBy('FS422', 'scan_entries_moment_check'));
   });
 
   test('its directory is not below the scanned one', async () => {
@@ -146,7 +128,7 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     for (const place of ['..', '/', 'a/', 'a//b', null]) {
       await expect(
         service.query("select filestore.record_entries($1, '[]', $2)", [id, place]),
-      ).rejects.toMatchObject(refusal('FS422', 'scan_entries_path_check'));
+      ).rejects.toMatchObject(refusedBy('FS422', 'scan_entries_path_check'));
     }
   });
 });
@@ -193,7 +175,7 @@ describe('names that nodes cannot have', () => {
   });
 
   test('are counted in a bucket also when they are "." or ".."', async () => {
-    const bucket = `bucket-${mounts}`;
+    const bucket = `bucket-of-${key}`;
     await insertMount(service, { mount_key: bucket, backend_kind: 's3', bucket });
     const found = await scan(service, bucket, [
       file('a/../b'),
@@ -217,7 +199,7 @@ test('a mount that commands must not change is scanned: others fill it', async (
 
 describe('a scan is refused when', () => {
   test('it does not exist', async () => {
-    const refused = refusal('FS404', 'scans_missing');
+    const refused = refusedBy('FS404', 'scans_missing');
     await expect(recordEntries(service, '999', [])).rejects.toMatchObject(refused);
     await expect(applyOnce(service, '999')).rejects.toMatchObject(refused);
     await expect(differences(service, '999')).rejects.toMatchObject(refused);
@@ -226,7 +208,7 @@ describe('a scan is refused when', () => {
 
   test('it has ended', async () => {
     const finished = await scan(service, key, [file('a')]);
-    const ended = refusal('FS409', 'scans_ended');
+    const ended = refusedBy('FS409', 'scans_ended');
     await expect(recordEntries(service, finished.id, [])).rejects.toMatchObject(ended);
     await expect(differences(service, finished.id)).rejects.toMatchObject(ended);
     await expect(service.query('select filestore.cancel_scan($1)', [finished.id])).rejects.toMatchObject(
@@ -243,7 +225,7 @@ describe('a scan is refused when', () => {
     const { id } = await beginScan(service, key);
     await applyOnce(service, id);
     await expect(recordEntries(service, id, [file('a')])).rejects.toMatchObject(
-      refusal('FS409', 'scans_applying'),
+      refusedBy('FS409', 'scans_applying'),
     );
   });
 
@@ -251,7 +233,7 @@ describe('a scan is refused when', () => {
     await scan(service, key, [file('a')]);
     const { id } = await beginScan(service, key);
     await database().query('delete from filestore.scan_entries where scan_id = $1', [id]);
-    const lost = refusal('FS409', 'scans_lost');
+    const lost = refusedBy('FS409', 'scans_lost');
     await expect(recordEntries(service, id, [file('a')])).rejects.toMatchObject(lost);
     await expect(applyOnce(service, id)).rejects.toMatchObject(lost);
     await service.query('select filestore.cancel_scan($1)', [id]);
@@ -262,14 +244,14 @@ describe('a scan is refused when', () => {
     await scan(service, key, [file('d/a')]);
     const { id } = await beginScan(service, key, { path: 'd' });
     await service.query("select filestore.move_node($1, new_name => 'e')", [(await readIds(service, key)).d]);
-    await expect(applyOnce(service, id)).rejects.toMatchObject(refusal('FS409', 'scans_directory_moved'));
+    await expect(applyOnce(service, id)).rejects.toMatchObject(refusedBy('FS409', 'scans_directory_moved'));
   });
 
   test('its mount was deleted', async () => {
     const { id } = await beginScan(service, key);
     await database().query('delete from filestore.backend_mounts where id = $1', [mountId]);
-    await expect(recordEntries(service, id, [])).rejects.toMatchObject(refusal('FS404', 'scans_missing'));
-    await expect(applyOnce(service, id)).rejects.toMatchObject(refusal('FS404', 'scans_missing'));
+    await expect(recordEntries(service, id, [])).rejects.toMatchObject(refusedBy('FS404', 'scans_missing'));
+    await expect(applyOnce(service, id)).rejects.toMatchObject(refusedBy('FS404', 'scans_missing'));
     await service.query('select filestore.expire_scans()');
     expect(
       (await one(database(), 'select count(*) from filestore.scan_entries where scan_id = $1', [id])).count,
@@ -285,7 +267,7 @@ describe('a scan is refused when', () => {
       await database().query(`update filestore.backend_mounts set ${column} = ${value} where id = $1`, [
         mountId,
       ]);
-      const refused = refusal('FS409', constraint ?? '');
+      const refused = refusedBy('FS409', constraint ?? '');
       await expect(beginScan(service, key)).rejects.toMatchObject(refused);
       await expect(recordEntries(service, id, [])).rejects.toMatchObject(refused);
       await expect(applyOnce(service, id)).rejects.toMatchObject(refused);
@@ -297,17 +279,17 @@ describe('a scan is refused when', () => {
     const { id } = await beginScan(service, key);
     for (const share of ['null', '-0.1', '1.1', "'NaN'"]) {
       await expect(service.query(`select filestore.apply_scan($1, ${share})`, [id])).rejects.toMatchObject(
-        refusal('FS422', 'missing_share_check'),
+        refusedBy('FS422', 'missing_share_check'),
       );
     }
     for (const size of [0, 100_001]) {
-      await expect(applyOnce(service, id, 1, size)).rejects.toMatchObject(refusal('FS422', 'limit_check'));
+      await expect(applyOnce(service, id, 1, size)).rejects.toMatchObject(refusedBy('FS422', 'limit_check'));
     }
     await expect(beginScan(service, key, { expireAfter: '-1 hour' })).rejects.toMatchObject(
-      refusal('FS422', 'retention_check'),
+      refusedBy('FS422', 'retention_check'),
     );
     await expect(beginScan(service, 'nowhere')).rejects.toMatchObject(
-      refusal('FS404', 'backend_mounts_missing'),
+      refusedBy('FS404', 'backend_mounts_missing'),
     );
   });
 
@@ -315,7 +297,7 @@ describe('a scan is refused when', () => {
     const { id } = await beginScan(service, key);
     await service.query('begin');
     await service.query("select filestore.upsert_file($1, 'a')", [key]);
-    await expect(applyOnce(service, id)).rejects.toMatchObject(refusal('FS409', 'first_write_check'));
+    await expect(applyOnce(service, id)).rejects.toMatchObject(refusedBy('FS409', 'first_write_check'));
     await service.query('rollback');
   });
 });
@@ -330,7 +312,7 @@ describe('one scan runs in a subtree', () => {
   ])('%j and then %j', async (first, second) => {
     const { id } = await beginScan(service, key, { path: first });
     const running = {
-      ...refusal('FS409', 'scans_running'),
+      ...refusedBy('FS409', 'scans_running'),
       message: expect.stringContaining(`scan ${id} of`),
     };
     await expect(beginScan(service, key, { path: second })).rejects.toMatchObject(running);
@@ -362,7 +344,7 @@ describe('one scan runs in a subtree', () => {
         mountId,
       ]),
     ).toMatchObject({ status: 'failed', error: { code: 'expired' } });
-    await expect(applyOnce(service, id)).rejects.toMatchObject(refusal('FS409', 'scans_ended'));
+    await expect(applyOnce(service, id)).rejects.toMatchObject(refusedBy('FS409', 'scans_ended'));
   });
 
   test('expire_scans ends abandoned scans with their entries, and forgets old ones', async () => {
@@ -385,7 +367,7 @@ describe('one scan runs in a subtree', () => {
 });
 
 async function other() {
-  const otherKey = `other-${mounts}`;
+  const otherKey = `other-than-${key}`;
   await insertMount(service, { mount_key: otherKey, backend_kind: 'local', root_path: `/srv/${otherKey}` });
   return { key: otherKey };
 }
@@ -395,7 +377,7 @@ describe('a scan that did not find a large share of the nodes', () => {
     await scan(service, key, many(600));
     const { id } = await beginScan(service, key);
     await recordEntries(service, id, many(400));
-    const refused = refusal('FS409', 'scans_too_many_missing');
+    const refused = refusedBy('FS409', 'scans_too_many_missing');
     await expect(service.query('select filestore.apply_scan($1)', [id])).rejects.toMatchObject({
       ...refused,
       message: expect.stringContaining('did not find 200 of the 600 nodes'),

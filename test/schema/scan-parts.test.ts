@@ -1,30 +1,14 @@
 import type { Client } from 'pg';
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/databases/test-database.ts';
-import { levelsForFile } from '../support/roles/roles.ts';
-import { insertMount, one } from '../support/rows/nodes.ts';
+import { describe, expect, test } from 'vitest';
+import { one } from '../support/rows/nodes.ts';
+import { diskForEachTest } from '../support/rows/scanned-disks.ts';
 import { directory, type Entry, file, readIds, readStates, scan } from '../support/rows/scans.ts';
 import { until } from '../support/until.ts';
 
-const database = databaseForFile();
-const connectAs = levelsForFile(database);
-
 let service: Client;
 let key: string;
-let mounts = 0;
-
-beforeAll(async () => {
-  service = await connectAs('service');
-});
-
-beforeEach(async () => {
-  mounts += 1;
-  key = `disk-${mounts}`;
-  await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` });
-});
-
-afterEach(async () => {
-  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+diskForEachTest((disk) => {
+  ({ service, key } = disk);
 });
 
 const everything = (...entries: readonly Entry[]) => scan(service, key, entries);

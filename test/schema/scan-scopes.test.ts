@@ -1,31 +1,14 @@
 import type { Client } from 'pg';
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/databases/test-database.ts';
-import { levelsForFile } from '../support/roles/roles.ts';
+import { describe, expect, test } from 'vitest';
 import { insertMount, one } from '../support/rows/nodes.ts';
+import { diskForEachTest } from '../support/rows/scanned-disks.ts';
 import { directory, type Entry, file, readIds, readStates, scan } from '../support/rows/scans.ts';
-
-const database = databaseForFile();
-const connectAs = levelsForFile(database);
 
 let service: Client;
 let key: string;
 let mountId: string;
-let mounts = 0;
-
-beforeAll(async () => {
-  service = await connectAs('service');
-});
-
-beforeEach(async () => {
-  mounts += 1;
-  key = `disk-${mounts}`;
-  mountId = (await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` }))
-    .id;
-});
-
-afterEach(async () => {
-  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+const { database } = diskForEachTest((disk) => {
+  ({ service, key, mountId } = disk);
 });
 
 const everything = (...entries: readonly Entry[]) => scan(service, key, entries);
@@ -131,7 +114,7 @@ describe('a node that moves out of the scanned subtree', () => {
   });
 
   test('is not moved when a missing node of another mount has the same identity', async () => {
-    const otherKey = `other-${mounts}`;
+    const otherKey = `other-than-${key}`;
     await insertMount(service, { mount_key: otherKey, backend_kind: 'local', root_path: `/srv/${otherKey}` });
     await scan(service, otherKey, [file('x', '1')]);
     await scan(service, otherKey, []);

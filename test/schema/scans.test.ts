@@ -1,8 +1,7 @@
 import type { Client } from 'pg';
-import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { databaseForFile } from '../support/databases/test-database.ts';
-import { levelsForFile } from '../support/roles/roles.ts';
+import { describe, expect, test } from 'vitest';
 import { insertMount, one } from '../support/rows/nodes.ts';
+import { diskForEachTest } from '../support/rows/scanned-disks.ts';
 import {
   beginScan,
   differences,
@@ -15,25 +14,10 @@ import {
   scan,
 } from '../support/rows/scans.ts';
 
-const database = databaseForFile();
-const connectAs = levelsForFile(database);
-
 let service: Client;
 let key: string;
-let mounts = 0;
-
-beforeAll(async () => {
-  service = await connectAs('service');
-});
-
-beforeEach(async () => {
-  mounts += 1;
-  key = `disk-${mounts}`;
-  await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` });
-});
-
-afterEach(async () => {
-  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
+diskForEachTest((disk) => {
+  ({ service, key } = disk);
 });
 
 /** Scans twice: the second time, nothing changes. @returns the row of the first scan. */
@@ -344,7 +328,7 @@ describe('a node that is not found', () => {
 });
 
 test('files of a bucket are paired by content hash and size on request, once each and not when empty', async () => {
-  const bucket = `bucket-${mounts}`;
+  const bucket = `bucket-of-${key}`;
   await insertMount(service, { mount_key: bucket, backend_kind: 's3', bucket });
   const object = (path: string, hash: string, size = 5): Entry => ({
     path,

@@ -1,32 +1,18 @@
 import type { Client } from 'pg';
-import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
-import { databaseForFile } from '../support/databases/test-database.ts';
-import { levelsForFile } from '../support/roles/roles.ts';
 import { insertMount, one } from '../support/rows/nodes.ts';
+import { diskForEachTest } from '../support/rows/scanned-disks.ts';
 import { directory, file, readIds, readStates, scan } from '../support/rows/scans.ts';
-
-const database = databaseForFile();
-const connectAs = levelsForFile(database);
 
 let service: Client;
 let key: string;
 let mountId: string;
-let mounts = 0;
-
-beforeAll(async () => {
-  service = await connectAs('service');
-});
-
-beforeEach(async () => {
-  mounts += 1;
-  key = `disk-${mounts}`;
-  mountId = (await insertMount(service, { mount_key: key, backend_kind: 'local', root_path: `/srv/${key}` }))
-    .id;
+const { database, connectAs } = diskForEachTest((disk) => {
+  ({ service, key, mountId } = disk);
 });
 
 afterEach(async () => {
-  expect(await database().query('select * from filestore.check_integrity()')).toEqual([]);
   expect(await database().query('select from filestore.scan_entries')).toEqual([]);
   expect(await database().query('select from filestore.scan_changes')).toEqual([]);
 });
