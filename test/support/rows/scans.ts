@@ -1,4 +1,5 @@
 import type { QueryResultRow } from 'pg';
+import { expect } from 'vitest';
 import { one, type Sql } from './nodes.ts';
 
 /** What a service records of one object. Moments are ISO texts. */
@@ -52,6 +53,13 @@ export async function recordEntries(
   return row.recorded;
 }
 
+/** Begins a scan, and records all that it finds. @returns its id. */
+export async function recordScan(sql: Sql, mountKey: string, entries: readonly Entry[]): Promise<string> {
+  const { id } = await beginScan(sql, mountKey);
+  await recordEntries(sql, id, entries);
+  return id;
+}
+
 /** One call of apply_scan. */
 export const applyOnce = (sql: Sql, scanId: string, share = 1, maxNodes = 10_000) =>
   one(sql, 'select * from filestore.apply_scan($1, $2, $3)', [scanId, share, maxNodes]);
@@ -84,6 +92,20 @@ export async function scan(
   return applyScan(sql, id, 1, maxNodes);
 }
 
+/** Scans twice: the second time, nothing changes. @returns the row of the first scan. */
+export async function scanTwice(
+  sql: Sql,
+  mountKey: string,
+  entries: readonly Entry[],
+): Promise<QueryResultRow> {
+  const first = await scan(sql, mountKey, entries);
+  const second = await scan(sql, mountKey, entries);
+  for (const count of ['created', 'moved', 'changed', 'found', 'missing', 'deleted', 'skipped']) {
+    expect({ [count]: second[count] }).toEqual({ [count]: '0' });
+  }
+  return first;
+}
+
 /** What a scan would do, without doing it: lines such as `move a -> b`. */
 export async function differences(sql: Sql, scanId: string): Promise<readonly string[]> {
   const result = await sql.query('select * from filestore.scan_differences($1)', [scanId]);
@@ -100,6 +122,9 @@ export const file = (path: string, identity?: string, sizeBytes = 1, more: Parti
   ...(identity !== undefined && { backend_identity: identity }),
   ...more,
 });
+
+export const manyFiles = (count: number): readonly Entry[] =>
+  Array.from({ length: count }, (_, index) => file(`f${index}`, `i${index}`));
 
 export const directory = (path: string, identity?: string): Entry => ({
   path,
