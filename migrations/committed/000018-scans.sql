@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:4f8e764ae651de5389f4786134938fd2b35c1b05
+--! Hash: sha1:35ac82997a237a17bbb542407a6b4898a9535aa6
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -471,8 +471,8 @@ comment on function filestore.expire_scans(interval, integer) is
 
 revoke all on function filestore.expire_scans(interval, integer) from public;
 --! EndIncluded functions/expire_scans.sql
---! Included functions/check_entries.sql
-create or replace function filestore.check_entries(entries jsonb)
+--! Included functions/check_entry_fields.sql
+create or replace function filestore.check_entry_fields(entries jsonb)
 returns void
 language plpgsql
 immutable
@@ -483,18 +483,6 @@ declare
   given  record;
   field  record;
 begin
-  if jsonb_typeof(entries) is distinct from 'array' then
-    raise exception 'the entries are of type %, not an array of objects', coalesce(jsonb_typeof(entries), 'null')
-      using errcode    = 'FS422',
-            constraint = 'scan_entries_batch_check',
-            hint       = 'Give a JSON array with an object for each entry, such as [{"path": "a.jpg", "size_bytes": 1}].';
-  elsif jsonb_array_length(entries) > 10000 then
-    raise exception 'the batch has % entries', jsonb_array_length(entries)
-      using errcode    = 'FS422',
-            constraint = 'limit_check',
-            hint       = 'One call takes at most 10000 entries: call it several times.';
-  end if;
-
   select e.position, e.value
   into given
   from jsonb_array_elements(entries) with ordinality as e (value, position)
@@ -528,8 +516,48 @@ begin
 end
 $$;
 
+comment on function filestore.check_entry_fields(jsonb) is
+  'Internal: Raises FS422 for the first entry of an array that is no object with a path and known fields, and names its position.';
+
+revoke all on function filestore.check_entry_fields(jsonb) from public;
+--! EndIncluded functions/check_entry_fields.sql
+--! Included functions/check_entries.sql
+create or replace function filestore.check_entries(entries jsonb)
+returns integer
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  types  jsonb;
+  others jsonb;
+  rest   jsonb;
+begin
+  if jsonb_typeof(entries) is distinct from 'array' then
+    raise exception 'the entries are of type %, not an array of objects', coalesce(jsonb_typeof(entries), 'null')
+      using errcode    = 'FS422',
+            constraint = 'scan_entries_batch_check',
+            hint       = 'Give a JSON array with an object for each entry, such as [{"path": "a.jpg", "size_bytes": 1}].';
+  elsif jsonb_array_length(entries) > 10000 then
+    raise exception 'the batch has % entries', jsonb_array_length(entries)
+      using errcode    = 'FS422',
+            constraint = 'limit_check',
+            hint       = 'One call takes at most 10000 entries: call it several times.';
+  end if;
+
+  -- Sizes are numbers, and all other values strings, in most batches. That is proved sooner than with a look at each entry.
+  types  := jsonb_path_query_array(entries, '$[*].*.type()');
+  others := types - 'string';
+  rest   := others - 'null';
+  if rest <> jsonb_path_query_array(entries, '$[*].size_bytes.type()') - 'null' or rest - 'number' <> '[]' then
+    perform filestore.check_entry_fields(entries);
+  end if;
+  return jsonb_array_length(types) - jsonb_array_length(others) + jsonb_array_length(rest);
+end
+$$;
+
 comment on function filestore.check_entries(jsonb) is
-  'Internal: Raises FS422 when entries are not an array of at most 10000 objects with known fields.';
+  'Internal: Returns how many fields the entries have that are not null. Raises FS422 when they are not an array of at most 10000 objects, or have values of other types than the fields. Fields that are not known are left to the caller.';
 
 revoke all on function filestore.check_entries(jsonb) from public;
 --! EndIncluded functions/check_entries.sql
@@ -815,7 +843,13 @@ comment on function filestore.remove_entries(filestore.scans, jsonb, text) is
 revoke all on function filestore.remove_entries(filestore.scans, jsonb, text) from public;
 --! EndIncluded functions/remove_entries.sql
 --! Included functions/add_entries.sql
-create or replace function filestore.add_entries(scan filestore.scans, entries jsonb, directory text, moment timestamptz)
+create or replace function filestore.add_entries(
+  scan      filestore.scans,
+  entries   jsonb,
+  fields    integer,
+  directory text,
+  moment    timestamptz
+)
 returns integer
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -831,12 +865,68 @@ declare
   prefix    constant text    := case when directory = '' then '' else directory || '/' end;
   levels    constant integer := cardinality(string_to_array(directory, '/'));
   added     integer;
+  are_usual boolean;
   parents   text[];
   stray     text;
 begin
   for attempt in 1..2 loop
     begin
-      with added_entries as (
+      with given as materialized (
+        -- S3 lists a directory with a slash at its end.
+        select
+          case when r.kind = 'directory' and right(r.path, 1) = '/' then left(r.path, -1) else r.path end as own_path,
+          num_nonnulls(
+            r.path,
+            r.kind,
+            r.size_bytes,
+            r.last_modified_at,
+            r.backend_identity,
+            r.content_hash,
+            r.checksum,
+            r.storage_class,
+            r.link_target
+          ) as fields,
+          r.*
+        from jsonb_to_recordset(entries) as r (
+          path             text,
+          kind             text,
+          size_bytes       bigint,
+          last_modified_at timestamptz,
+          backend_identity text,
+          content_hash     text,
+          checksum         text,
+          storage_class    text,
+          link_target      text
+        )
+      ),
+      facts as materialized (
+        select
+          count(*)      as entries,
+          sum(g.fields) as fields,
+          -- Most paths are short and plain. One expression proves it for all of them, sooner than for each.
+          case
+            when max(octet_length(g.own_path)) <= 200 and octet_length(prefix) <= 2000
+              then '/' || string_agg(g.own_path, '/') || '/' !~ E'/\\.{0,2}/|[\\u0001-\\u001f\\u007f-\\u009f]'
+            else false
+          end as are_plain
+        from given g
+      ),
+      judged as not materialized (
+        select
+          g.*,
+          prefix || g.own_path as full_path,
+          case
+            when not (select f.are_plain from facts f)
+              and (
+                octet_length(g.own_path) > 200
+                or octet_length(prefix) > 2000
+                or g.own_path ~ E'(^|/)\\.{0,2}(/|$)|[\\u0001-\\u001f\\u007f-\\u009f]'
+              )
+              then filestore.scan_path_fault(prefix || g.own_path, is_local)
+          end as fault
+        from given g
+      ),
+      added_entries as (
         insert into filestore.scan_entries (
           scan_id,
           size_bytes,
@@ -854,69 +944,53 @@ begin
         )
         select
           scan.id,
-          case when g.kind = 'directory' then 0 else coalesce(g.size_bytes, 0) end,
+          case when j.kind = 'directory' then 0 else coalesce(j.size_bytes, 0) end,
           moment,
-          g.last_modified_at,
-          case when g.kind = 'directory' then levels + cardinality(string_to_array(g.own_path, '/')) end,
-          coalesce(g.kind, 'file'),
-          case when g.fault = 'nodes_path_length_check' then filestore.shorten_path(g.path) else g.path end,
-          g.backend_identity,
-          g.content_hash,
+          j.last_modified_at,
+          case when j.kind = 'directory' then levels + cardinality(string_to_array(j.own_path, '/')) end,
+          coalesce(j.kind, 'file'),
+          case when j.fault = 'nodes_path_length_check' then filestore.shorten_path(j.full_path) else j.full_path end,
+          j.backend_identity,
+          j.content_hash,
           case
-            when g.checksum is null then null
-            when octet_length(g.checksum) = 71 and starts_with(g.checksum, 'sha256:') and g.checksum = lower(g.checksum) then g.checksum
-            else filestore.canonical_checksum(g.checksum)
+            when j.checksum is null then null
+            when octet_length(j.checksum) = 71 and starts_with(j.checksum, 'sha256:') and j.checksum = lower(j.checksum) then j.checksum
+            else filestore.canonical_checksum(j.checksum)
           end,
-          g.storage_class,
-          g.link_target,
-          g.fault
-        from (
-          select
-            o.*,
-            prefix || o.own_path as path,
-            -- Most paths are short and plain. One expression proves it sooner than a look at each segment.
-            case
-              when octet_length(o.own_path) > 200
-                or octet_length(prefix) > 2000
-                or o.own_path ~ E'(^|/)\\.{0,2}(/|$)|[\\u0001-\\u001f\\u007f-\\u009f]'
-                then filestore.scan_path_fault(prefix || o.own_path, is_local)
-            end as fault
-          from (
-            -- S3 lists a directory with a slash at its end.
-            select case when r.kind = 'directory' and right(r.path, 1) = '/' then left(r.path, -1) else r.path end as own_path, r.*
-            from jsonb_to_recordset(entries) as r (
-              path             text,
-              kind             text,
-              size_bytes       bigint,
-              last_modified_at timestamptz,
-              backend_identity text,
-              content_hash     text,
-              checksum         text,
-              storage_class    text,
-              link_target      text
-            )
-          ) o (own_path, given_path, kind, size_bytes, last_modified_at, backend_identity, content_hash, checksum, storage_class, link_target)
-        ) g
-        returning scan_entries.path, scan_entries.fault
+          j.storage_class,
+          j.link_target,
+          j.fault
+        from judged j
       )
       select
-        (select count(*) from added_entries),
-        array(select distinct left(a.path, -strpos(reverse(a.path), '/')) from added_entries a where a.fault is null)
-      into added, parents;
+        f.entries,
+        f.are_plain and f.fields = add_entries.fields,
+        array(
+          select distinct left(j.full_path, -strpos(reverse(j.full_path), '/'))
+          from judged j
+          where j.fault is null
+        )
+      into added, are_usual, parents
+      from facts f;
       exit;
     exception
       when unique_violation then
         -- Some of them are recorded already. With "on conflict", each insert would cost half as much again.
+        perform filestore.check_entry_fields(entries);
         if attempt = 2 then
           perform filestore.refuse_entries(entries);
           raise;
         end if;
         perform filestore.remove_entries(scan, entries, prefix);
       when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
+        perform filestore.check_entry_fields(entries);
         perform filestore.refuse_entries(entries);
         raise;
     end;
   end loop;
+  if are_usual is not true then
+    perform filestore.check_entry_fields(entries);
+  end if;
   -- Those that others record at the same time are found when the changes are planned.
   select min(e.path)
   into stray
@@ -931,10 +1005,10 @@ begin
 end
 $$;
 
-comment on function filestore.add_entries(filestore.scans, jsonb, text, timestamptz) is
+comment on function filestore.add_entries(filestore.scans, jsonb, integer, text, timestamptz) is
   'Internal: Records entries of a scan, whose paths are below a directory, and returns how many. An entry that is already recorded is replaced. FS422 when one is not well formed.';
 
-revoke all on function filestore.add_entries(filestore.scans, jsonb, text, timestamptz) from public;
+revoke all on function filestore.add_entries(filestore.scans, jsonb, integer, text, timestamptz) from public;
 --! EndIncluded functions/add_entries.sql
 --! Included functions/record_entries.sql
 create or replace function filestore.record_entries(
@@ -949,11 +1023,12 @@ security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  scan  filestore.scans;
-  place text;
+  fields integer;
+  scan   filestore.scans;
+  place  text;
 begin
   perform filestore.require_read_committed('filestore.record_entries');
-  perform filestore.check_entries(entries);
+  fields := filestore.check_entries(entries);
   update filestore.scans s
   set expires_at = clock_timestamp() + s.expire_after_ms * interval '1 millisecond'
   where s.id = record_entries.scan_id
@@ -1000,7 +1075,7 @@ begin
             constraint = 'scan_entries_path_check',
             hint       = 'Give the names of the entries in the directory, or begin a scan with recursive => true. Nothing was recorded.';
   end if;
-  return filestore.add_entries(scan, entries, place, date_trunc('milliseconds', coalesce(record_entries.listed_at, scan.started_at)));
+  return filestore.add_entries(scan, entries, fields, place, date_trunc('milliseconds', coalesce(record_entries.listed_at, scan.started_at)));
 end
 $$;
 

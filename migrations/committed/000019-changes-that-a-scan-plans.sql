@@ -1,5 +1,5 @@
---! Previous: sha1:4f8e764ae651de5389f4786134938fd2b35c1b05
---! Hash: sha1:b9a2471cf0d734983a8eefd7aac322c6cb3abae3
+--! Previous: sha1:35ac82997a237a17bbb542407a6b4898a9535aa6
+--! Hash: sha1:ead06096317930919d20e76d8f34968c9ff25b9d
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (

@@ -1,5 +1,5 @@
---! Previous: sha1:b9a2471cf0d734983a8eefd7aac322c6cb3abae3
---! Hash: sha1:9aaa7eb560cf41c57bda18bef2ef6036521136d1
+--! Previous: sha1:ead06096317930919d20e76d8f34968c9ff25b9d
+--! Hash: sha1:53f589b48193f82c89ebe93200bc37d24aaeb92a
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql
@@ -219,11 +219,12 @@ as $$
 #variable_conflict use_column
 declare
   place      constant text := filestore.canonical_path(sync_nodes.directory);
+  fields     integer;
   scan       filestore.scans;
   found_path text;
 begin
   perform filestore.require_read_committed('filestore.sync_nodes');
-  perform filestore.check_entries(sync_nodes.entries);
+  fields := filestore.check_entries(sync_nodes.entries);
   if place is null then
     raise exception 'the directory of the entries is null'
       using errcode    = 'FS422',
@@ -240,7 +241,7 @@ begin
   scan.applied           := 0;
   perform filestore.lock_tree(scan.backend_mount_id, false);
   perform filestore.ensure_directory(sync_nodes.mount_key, place);
-  perform filestore.add_entries(scan, sync_nodes.entries, place, scan.started_at);
+  perform filestore.add_entries(scan, sync_nodes.entries, fields, place, scan.started_at);
   perform filestore.add_implied_directories(scan);
 
   for found_path in

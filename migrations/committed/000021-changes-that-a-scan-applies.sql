@@ -1,5 +1,5 @@
---! Previous: sha1:9aaa7eb560cf41c57bda18bef2ef6036521136d1
---! Hash: sha1:43d28e2d442f0fbf3302547db3e2a009fdeb4c58
+--! Previous: sha1:53f589b48193f82c89ebe93200bc37d24aaeb92a
+--! Hash: sha1:8d73d2adf75f1121086a39174290e0267c6e77a3
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:43d28e2d442f0fbf3302547db3e2a009fdeb4c58
---! Hash: sha1:7a4cb13157122e10a06bc724ed22fac739acc4b9
+--! Previous: sha1:8d73d2adf75f1121086a39174290e0267c6e77a3
+--! Hash: sha1:f802272f76ab9415d3d1a3f40ae3b2fb04f2ec6a
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:7a4cb13157122e10a06bc724ed22fac739acc4b9
---! Hash: sha1:e65667d302859bd2df753d6f2749cbc9c6cb8220
+--! Previous: sha1:f802272f76ab9415d3d1a3f40ae3b2fb04f2ec6a
+--! Hash: sha1:05be257e1924f914545dfc562ff2c8f6b96c2dbc
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql

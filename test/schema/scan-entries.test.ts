@@ -27,8 +27,13 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     ['it is no array', '{}', 'scan_entries_batch_check'],
     ['an element is no object', '[1]', 'scan_entries_batch_check'],
     ['an element has an unknown field', '[{"path": "a", "size": 1}]', 'scan_entries_batch_check'],
+    ['an element has an unknown text', '[{"path": "a", "md5": "x"}]', 'scan_entries_batch_check'],
     ['an element has no path', '[{"path": "a"}, {"size_bytes": 1}]', 'scan_entries_batch_check'],
     ['a path is a number', '[{"path": 1}]', 'scan_entries_batch_check'],
+    ['a path is a number beside a size', '[{"path": 1, "size_bytes": "5"}]', 'scan_entries_batch_check'],
+    ['a text is an object', '[{"path": "a", "content_hash": {"md5": "x"}}]', 'scan_entries_batch_check'],
+    ['an element is an array', '[[{"path": "a"}]]', 'scan_entries_batch_check'],
+    ['a path is empty', '[{"path": "a"}, {"path": ""}]', 'scan_entries_batch_check'],
     ['a size is no number', '[{"path": "a", "size_bytes": "big"}]', 'scan_entries_batch_check'],
     ['a size is below zero', '[{"path": "a", "size_bytes": -1}]', 'scan_entries_size_check'],
     ['a kind is neither', '[{"path": "a", "kind": "socket"}]', 'scan_entries_kind_check'],
@@ -76,6 +81,24 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     expect(
       (await one(database(), 'select count(*) from filestore.scan_entries where scan_id = $1', [id])).count,
     ).toBe('1');
+  });
+
+  test('a field is null: it is left out; and a size may be a string', async () => {
+    const { id } = await beginScan(service, key);
+    const entries = [
+      { path: 'a', size_bytes: null, last_modified_at: null, link_target: null },
+      { path: 'b', size_bytes: '7' },
+    ];
+    expect(await recordEntries(service, id, entries)).toBe(2);
+    expect(
+      await database().query(
+        'select path, size_bytes from filestore.scan_entries where scan_id = $1 and not is_implied order by path',
+        [id],
+      ),
+    ).toEqual([
+      { path: 'a', size_bytes: '0' },
+      { path: 'b', size_bytes: '7' },
+    ]);
   });
 
   test('it names the position of the entry', async () => {
