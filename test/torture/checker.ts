@@ -17,6 +17,7 @@ export async function checkEverything(admin: Client, recorder: Recorder): Promis
     ...(await checkIntegrity(admin, 'after the run')),
     ...(await checkJournal(admin, recorder)),
     ...(await checkNodes(admin, recorder)),
+    ...(await checkScans(admin)),
   ];
   await untilNone(admin, 'select filestore.fold_rollups() as n');
   await untilNone(admin, `select filestore.purge_deleted('0') as n`);
@@ -172,6 +173,29 @@ async function checkNodes(admin: Client, { created, written }: Recorder): Promis
   return [
     verdict('acknowledged creates that are lost', lost),
     verdict('acknowledged versions that vanished or changed', spoiled),
+  ];
+}
+
+/** Checks that scans leave nothing behind, whichever of their calls were killed. */
+async function checkScans(admin: Client): Promise<readonly Check[]> {
+  await admin.query('select filestore.cancel_scan(id) from filestore.scans where ended_at is null');
+  await admin.query('select filestore.expire_scans()');
+  const { rows: named } = await admin.query<{ path: string }>(
+    "select path from filestore.nodes where live and name ~ '^(~+[0-9a-f]+|[!-~])$'",
+  );
+  const { rows: left } = await admin.query<{ scan_id: string }>(
+    `select scan_id from filestore.scan_entries union select scan_id from filestore.scan_changes
+     union select scan_id from filestore.scan_directories union select scan_id from filestore.scan_sightings`,
+  );
+  return [
+    verdict(
+      'nodes with a temporary name of a scan',
+      named.map(({ path }) => path),
+    ),
+    verdict(
+      'scans that left rows behind',
+      left.map(({ scan_id: id }) => id),
+    ),
   ];
 }
 

@@ -34,6 +34,8 @@ export interface BatchDelete {
  */
 export interface Scene {
   readonly mounts: readonly Mount[];
+  /** A mount that comes and goes. Its nodes are not among those below. */
+  passing: Mount | undefined;
   directories: readonly NodeRef[];
   files: readonly NodeRef[];
   tombstones: readonly NodeRef[];
@@ -74,11 +76,14 @@ export function anyLive(scene: Scene, random: Random): NodeRef | undefined {
 export async function refresh(scene: Scene, client: Client): Promise<void> {
   const { rows } = await client.query<NodeRef & { live: boolean }>(
     `(select id, backend_mount_id as "mountId", kind, path, version, live
-      from filestore.nodes where live and parent_id is not null order by id limit 4000)
+      from filestore.nodes
+      where live and parent_id is not null and backend_mount_id = any ($1) order by id limit 4000)
      union all
      (select n.id, n.backend_mount_id, n.kind, n.path, n.version, n.live
       from filestore.nodes n join filestore.nodes p on p.id = n.parent_id
-      where not n.live and (p.live or random() < 0.1) order by n.deleted_at desc limit 400)`,
+      where not n.live and (p.live or random() < 0.1) and n.backend_mount_id = any ($1)
+      order by n.deleted_at desc limit 400)`,
+    [scene.mounts.map(({ id }) => id)],
   );
   scene.directories = rows.filter((row) => row.live && row.kind === 'directory');
   scene.files = rows.filter((row) => row.live && row.kind === 'file');

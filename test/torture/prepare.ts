@@ -34,11 +34,20 @@ export async function prepare(admin: Client, password: string, withoutTreeLock: 
     select d.backend_mount_id, d.id, 'f' || i, 'file', i
     from filestore.nodes d, generate_series(0, 2) i
     where d.kind = 'directory'`);
+  await admin.query('call filestore.prepare_moves(true)');
   const { rows: mounts } = await admin.query<Scene['mounts'][number]>(
     `select m.id, m.mount_key as key, n.id as "rootId"
      from filestore.backend_mounts m join filestore.nodes n on n.root_of_mount_id = m.id order by m.id`,
   );
-  const scene: Scene = { mounts, directories: [], files: [], tombstones: [], keyed: [], batches: [] };
+  const scene: Scene = {
+    mounts,
+    passing: undefined,
+    directories: [],
+    files: [],
+    tombstones: [],
+    keyed: [],
+    batches: [],
+  };
   await refresh(scene, admin);
   return scene;
 }

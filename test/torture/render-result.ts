@@ -37,6 +37,7 @@ export function renderResult(result: TortureResult): string {
       ['commands settled after an error', tally.settled],
       ['server kills', tally.serverKills],
       ['backends terminated', tally.backendsTerminated],
+      ['steps of a mount that moves and is erased', tally.mountsPassed],
       ['reconnects', tally.reconnects],
     ]),
     ...table('Operations', byCount(tally.operations)),

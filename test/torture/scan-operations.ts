@@ -1,5 +1,6 @@
 import type { Client } from 'pg';
 import { anyDirectory, anyMount, directoryName, fileName, isFull } from './known-nodes.ts';
+import { listPassing } from './passing-mounts.ts';
 import type { Random } from './seeded-random.ts';
 import type { Operation } from './torture-operation.ts';
 
@@ -24,16 +25,17 @@ interface Listed {
 export const SCANS: readonly Operation[] = [
   {
     kind: 'begin_scan and record_entries',
-    weight: 2,
+    weight: 5,
     journalled: false,
-    // Another scan covers it, or the directory has moved in between.
+    // Another scan covers it, the directory has moved in between, or the mount moves or is erased.
     expected: ['FS404', 'FS409', 'FS422'],
     plan(scene, random) {
       if (isFull(scene)) return undefined;
-      const mount = anyMount(scene, random);
-      const directory = anyDirectory(scene, random, mount);
+      const passing = random.chance(0.3) ? scene.passing : undefined;
+      const mount = passing ?? anyMount(scene, random);
+      const directory = passing === undefined ? anyDirectory(scene, random, mount) : { path: '' };
       return {
-        mountId: mount.id,
+        mountId: null,
         parameters: {},
         async work(client) {
           const begun = await client.query<{ id: string; directory_id: string }>(
@@ -42,10 +44,8 @@ export const SCANS: readonly Operation[] = [
           );
           const [scan] = begun.rows;
           const { rows } = await client.query<Listed>(LISTED, [scan?.directory_id]);
-          await client.query('select filestore.record_entries($1, $2)', [
-            scan?.id,
-            JSON.stringify(changed(rows, random)),
-          ]);
+          const entries = passing === undefined ? changed(rows, random) : listPassing(random);
+          await client.query('select filestore.record_entries($1, $2)', [scan?.id, JSON.stringify(entries)]);
         },
       };
     },
@@ -65,6 +65,21 @@ export const SCANS: readonly Operation[] = [
         if (id !== undefined) {
           await client.query('select filestore.apply_scan($1, 1, $2)', [id, random.between(1, 40)]);
         }
+      },
+    }),
+  },
+  {
+    kind: 'cancel_scan',
+    weight: 0.3,
+    journalled: false,
+    // It has ended in the meantime.
+    expected: ['FS404', 'FS409'],
+    plan: (_, random) => ({
+      mountId: null,
+      parameters: {},
+      async work(client) {
+        const id = await anyScan(client, random);
+        if (id !== undefined) await client.query('select filestore.cancel_scan($1)', [id]);
       },
     }),
   },

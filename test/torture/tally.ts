@@ -11,6 +11,8 @@ export interface Tally {
   sharedKeys: number;
   serverKills: number;
   backendsTerminated: number;
+  /** Steps of mounts that were created, moved and erased. */
+  mountsPassed: number;
   readings: number;
   wrongReadings: number;
 }
@@ -27,6 +29,7 @@ export function createTally(): Tally {
     sharedKeys: 0,
     serverKills: 0,
     backendsTerminated: 0,
+    mountsPassed: 0,
     readings: 0,
     wrongReadings: 0,
   };

@@ -6,6 +6,7 @@ import { type Check, checkEverything } from './checker.ts';
 import { startTortureServer, type TortureServer } from './killable-server.ts';
 import { refresh } from './known-nodes.ts';
 import { createLink, errorCode, isConnectionLoss } from './link.ts';
+import { endPassing, passMount } from './passing-mounts.ts';
 import { prepare } from './prepare.ts';
 import { READS } from './reads.ts';
 import { createRecorder, type Recorder } from './recorder.ts';
@@ -85,6 +86,7 @@ async function tortureServer(server: TortureServer, options: TortureOptions): Pr
     const running = [
       ...startWorkers(stage, url, server.password, options),
       look(stage, url),
+      passMounts(stage, url, options),
       terminateBackends(stage, url, options),
       killServer(stage, server, options),
     ];
@@ -100,7 +102,10 @@ async function tortureServer(server: TortureServer, options: TortureOptions): Pr
   }
   givenUp.throwIfAborted();
   const elapsedMs = Date.now() - started;
-  const checks = await withAdmin(url, (admin) => checkEverything(admin, stage.recorder));
+  const checks = await withAdmin(url, async (admin) => {
+    await endPassing(admin);
+    return checkEverything(admin, stage.recorder);
+  });
   return { options, serverVersion, elapsedMs, tally: stage.tally, recorder: stage.recorder, checks };
 }
 
@@ -131,6 +136,20 @@ async function look(stage: Stage, url: string): Promise<void> {
   );
 }
 
+/** Moves and erases a mount while it is scanned. */
+async function passMounts(stage: Stage, url: string, { seed }: TortureOptions): Promise<void> {
+  const random = seededRandom(seed + 2);
+  await repeat(
+    stage,
+    url,
+    () => random.between(50, 500),
+    async (client) => {
+      await passMount(stage.scene, client, random);
+      stage.tally.mountsPassed += 1;
+    },
+  );
+}
+
 async function terminateBackends(stage: Stage, url: string, options: TortureOptions): Promise<void> {
   if (options.backendsPerMinute <= 0) return;
   const random = seededRandom(options.seed);
@@ -142,7 +161,9 @@ async function terminateBackends(stage: Stage, url: string, options: TortureOpti
     async (client) => {
       const { rows } = await client.query<{ gone: boolean }>(
         `select pg_terminate_backend(pid) as gone from (
-         select pid from pg_stat_activity where usename like 'torture\\_%' order by random() limit 1
+         select pid from pg_stat_activity where usename like 'torture\\_%'
+         -- A scan continues after any of its batches.
+         order by random() < 0.3 and query like '%apply\\_scan%' desc, random() limit 1
        ) chosen`,
       );
       if (rows[0]?.gone === true) stage.tally.backendsTerminated += 1;
