@@ -1,5 +1,5 @@
---! Previous: sha1:35ac82997a237a17bbb542407a6b4898a9535aa6
---! Hash: sha1:ead06096317930919d20e76d8f34968c9ff25b9d
+--! Previous: sha1:8fca4fc8fa5fd2c78ce3dc65af59f22302a8834e
+--! Hash: sha1:6720f934bd214f099e07e0a541f62a2132f50ad6
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (

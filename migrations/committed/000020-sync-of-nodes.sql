@@ -1,5 +1,5 @@
---! Previous: sha1:ead06096317930919d20e76d8f34968c9ff25b9d
---! Hash: sha1:53f589b48193f82c89ebe93200bc37d24aaeb92a
+--! Previous: sha1:6720f934bd214f099e07e0a541f62a2132f50ad6
+--! Hash: sha1:29cc87a55193befbe4d737a2f631c2e67b795c35
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

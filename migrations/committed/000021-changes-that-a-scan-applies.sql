@@ -1,5 +1,5 @@
---! Previous: sha1:53f589b48193f82c89ebe93200bc37d24aaeb92a
---! Hash: sha1:8d73d2adf75f1121086a39174290e0267c6e77a3
+--! Previous: sha1:29cc87a55193befbe4d737a2f631c2e67b795c35
+--! Hash: sha1:2430a95f187babe2bcf58bfefaa8e0112d9df618
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:8d73d2adf75f1121086a39174290e0267c6e77a3
---! Hash: sha1:f802272f76ab9415d3d1a3f40ae3b2fb04f2ec6a
+--! Previous: sha1:2430a95f187babe2bcf58bfefaa8e0112d9df618
+--! Hash: sha1:94ab5741e0baeb8a69421f14d33520dcd0295fab
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

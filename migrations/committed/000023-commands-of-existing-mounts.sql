@@ -1,5 +1,5 @@
---! Previous: sha1:f802272f76ab9415d3d1a3f40ae3b2fb04f2ec6a
---! Hash: sha1:05be257e1924f914545dfc562ff2c8f6b96c2dbc
+--! Previous: sha1:94ab5741e0baeb8a69421f14d33520dcd0295fab
+--! Hash: sha1:89caba335888ee5fbfd8453041005f78bdba3010
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
