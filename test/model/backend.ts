@@ -12,14 +12,22 @@ const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1);
 
 /** What a scan lists: the catalogue, as if others had changed the backend a few times. Paths begin at the root of the mount. */
 export function listBackend({ model, random }: Choice, mount: Mount, scope: Scope): readonly Listed[] {
-  const nodes = [...model.nodes.values()].filter(
-    (node) => node.mountId === mount.id && isLive(node) && !isRoot(node) && isCovered(node, scope),
+  const live = [...model.nodes.values()].filter(
+    (node) => node.mountId === mount.id && isLive(node) && !isRoot(node),
   );
+  const covered = live.filter((node) => isCovered(node, scope));
+  const missing = live.filter(({ state }) => state === 'missing');
+  // What another scan did not find may be here.
+  const elsewhere = missing
+    .filter((node) => !covered.includes(node))
+    .map((node) => model.treeOf(node).map((below) => entryOf(random, mount, below)));
   const backend = new Backend(
     random,
     scope,
-    nodes.map((node) => entryOf(random, mount, node)),
+    covered.map((node) => entryOf(random, mount, node)),
+    elsewhere,
   );
+  for (const { path } of missing) if (random.chance(0.6)) backend.remove(path);
   for (let changes = random.below(7); changes > 0; changes -= 1) backend.change();
   return backend.list();
 }
@@ -52,6 +60,7 @@ class Backend {
     readonly random: Random,
     readonly scope: Scope,
     entries: readonly Listed[],
+    readonly elsewhere: readonly (readonly Listed[])[],
   ) {
     this.#entries = new Map(entries.map((entry) => [entry.path, entry]));
   }
@@ -69,7 +78,11 @@ class Backend {
     this.random.weighted<() => void>([
       [4, () => this.#move(path, this.#newPath())],
       [2, () => this.#swap(path, this.#any() ?? path)],
-      [2, () => this.#remove(path)],
+      [2, () => this.remove(path)],
+      [
+        this.elsewhere.length > 0 ? 3 : 0,
+        () => this.#find(this.random.pick(this.elsewhere), this.#newPath()),
+      ],
       [1, () => this.#put(this.#newPath(), this.random.pick(['file', 'directory']))],
       [1, () => this.#replace(path, this.random.pick(['file', 'directory']))],
       [1, () => this.#move(path, this.#any() ?? path)],
@@ -101,7 +114,7 @@ class Backend {
   /** Also over another object, which is gone then. */
   #move(from: string, to: string): void {
     if (`${to}/`.startsWith(`${from}/`) || `${from}/`.startsWith(`${to}/`)) return;
-    this.#remove(to);
+    this.remove(to);
     for (const entry of this.#take(from)) {
       const path = `${to}${entry.path.slice(from.length)}`;
       this.#entries.set(path, { ...entry, path });
@@ -116,7 +129,7 @@ class Backend {
     this.#move(aside, other);
   }
 
-  #remove(path: string): void {
+  remove(path: string): void {
     this.#take(path);
   }
 
@@ -127,8 +140,20 @@ class Backend {
   }
 
   #replace(path: string, kind: Listed['kind']): void {
-    this.#remove(path);
+    this.remove(path);
     this.#put(path, kind);
+  }
+
+  /** Some of a tree that was elsewhere, from the top down. */
+  #find(tree: readonly Listed[], to: string): void {
+    const [top, ...below] = [...tree].reverse();
+    if (top === undefined || this.#entries.has(to)) return;
+    this.#entries.set(to, { ...top, path: to });
+    for (const entry of this.scope.isRecursive ? below : []) {
+      const path = `${to}${entry.path.slice(top.path.length)}`;
+      if (this.#entries.has(parentOf(path)) && this.random.chance(0.6))
+        this.#entries.set(path, { ...entry, path });
+    }
   }
 
   #link(path: string, to: string): void {
