@@ -21,7 +21,7 @@ const node = (path: string) =>
     [key, path],
   );
 
-describe('the path is more than the identity', () => {
+describe('the path wins over the identity', () => {
   test('a file that an editor saves by renaming keeps its id', async () => {
     await follow(file('a', '1', 10, { checksum: `sha256:${'a'.repeat(64)}` }));
     const before = await ids();
