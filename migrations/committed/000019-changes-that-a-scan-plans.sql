@@ -1,5 +1,5 @@
 --! Previous: sha1:8fca4fc8fa5fd2c78ce3dc65af59f22302a8834e
---! Hash: sha1:6720f934bd214f099e07e0a541f62a2132f50ad6
+--! Hash: sha1:ffb9c6656375deecee3cdf0fe75e2860e0ac502d
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -354,7 +354,13 @@ begin
   from (
     select t.id, t.path
     from filestore.scan_directories d
-    join filestore.nodes t on t.id = d.node_id
+    -- "Offset 0" keeps this a lookup by id.
+    cross join lateral (
+      select o.id, o.path
+      from filestore.nodes o
+      where o.id = d.node_id
+      offset 0
+    ) t
     where d.scan_id = scan.id
       and d.is_shifted
       and not starts_with(t.path, scan.path || '/')

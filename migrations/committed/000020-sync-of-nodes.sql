@@ -1,5 +1,5 @@
---! Previous: sha1:6720f934bd214f099e07e0a541f62a2132f50ad6
---! Hash: sha1:29cc87a55193befbe4d737a2f631c2e67b795c35
+--! Previous: sha1:ffb9c6656375deecee3cdf0fe75e2860e0ac502d
+--! Hash: sha1:83cf6ed24f8634dd9e124fa0b41c7e6f8e05375f
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:29cc87a55193befbe4d737a2f631c2e67b795c35
---! Hash: sha1:2430a95f187babe2bcf58bfefaa8e0112d9df618
+--! Previous: sha1:83cf6ed24f8634dd9e124fa0b41c7e6f8e05375f
+--! Hash: sha1:37fe78d67925910b7aca251287b29d2f10cb43f1
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

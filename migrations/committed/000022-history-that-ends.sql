@@ -1,5 +1,5 @@
---! Previous: sha1:2430a95f187babe2bcf58bfefaa8e0112d9df618
---! Hash: sha1:94ab5741e0baeb8a69421f14d33520dcd0295fab
+--! Previous: sha1:37fe78d67925910b7aca251287b29d2f10cb43f1
+--! Hash: sha1:a6fa2c1d7cba06d2755ac206821c2a630f3c87e0
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:94ab5741e0baeb8a69421f14d33520dcd0295fab
---! Hash: sha1:89caba335888ee5fbfd8453041005f78bdba3010
+--! Previous: sha1:a6fa2c1d7cba06d2755ac206821c2a630f3c87e0
+--! Hash: sha1:c42dc5a55afba32ea81abcc313f3adc5bd61fd2b
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
