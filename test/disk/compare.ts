@@ -11,7 +11,8 @@ export interface Pass {
   readonly entries: readonly Listed[];
   readonly before: readonly PlacedNode[];
   readonly expected: Expected;
-  readonly began: Date;
+  /** Its row after the end. */
+  readonly finished: QueryResultRow;
 }
 
 export interface PlacedNode extends KnownNode {
@@ -57,7 +58,16 @@ export async function compare(sql: Sql, pass: Pass): Promise<readonly string[]> 
     [pass.mountKey],
   );
   const problems = await rowsOf(sql, 'select * from filestore.check_integrity()', []);
+  // All versions since then belong to the scan.
+  const strange = await rowsOf(
+    sql,
+    `select s.id, s.version, s.superseded_by_journal_id from filestore.snapshots s
+     where s.backend_mount_id = $1 and s.valid_to >= $2 and (s.superseded_by_journal_id = any ($3)) is not true`,
+    [pass.finished.backend_mount_id, pass.finished.started_at, pass.finished.journal_entry_ids],
+  );
   return [
+    ...strange.map((version) => `not of the scan: ${JSON.stringify(version)}`),
+    ...compareCounts(pass),
     ...compareEntries(pass, rows),
     ...compareStates(pass, rows),
     ...compareWithTruth(pass, rows),
@@ -65,7 +75,16 @@ export async function compare(sql: Sql, pass: Pass): Promise<readonly string[]> 
   ];
 }
 
-function compareEntries({ entries, expected, began }: Pass, rows: readonly QueryResultRow[]) {
+function compareCounts({ before, expected, finished }: Pass) {
+  const created = [...expected.places.values()].filter((id) => id === null).length;
+  const missing = before.filter(({ id, isMissing }) => !isMissing && expected.missing.has(id)).length;
+  const counts = { created, missing, deleted: expected.deleted.size, skipped: 0 };
+  return Object.entries(counts).flatMap(([name, count]) =>
+    Number(finished[name]) === count ? [] : [`${finished[name]} ${name}, expected ${count}`],
+  );
+}
+
+function compareEntries({ entries, expected, finished }: Pass, rows: readonly QueryResultRow[]) {
   const active = new Map(rows.filter(({ state }) => state === 'active').map((node) => [node.path, node]));
   return entries.flatMap((entry) => {
     const node = active.get(entry.path);
@@ -75,7 +94,7 @@ function compareEntries({ entries, expected, began }: Pass, rows: readonly Query
     if (id !== null && node.id !== id) return [`${found}, expected ${id}`];
     if (id === null && node.version !== 1) return [`${found} is not new`];
     if (node.kind !== entry.kind || !hasContent(node, entry)) return [`${found} has other content`];
-    if (node.last_reconciled_at?.getTime() !== began.getTime()) {
+    if (node.last_reconciled_at?.getTime() !== finished.started_at.getTime()) {
       return [`${found} was seen at ${node.last_reconciled_at}`];
     }
     return [];

@@ -69,7 +69,7 @@ async function followOnce(disk: Disk, round: number, isWhole: boolean): Promise<
   const before = await readKnown(sql, mountKey);
   const expected = expectPlaces(before, entries, scope);
   const finished = await scanInParts(disk, id, scope, entries, !hasTwins);
-  const pass: Pass = { mountKey, scope, entries, before, expected, began: finished.started_at };
+  const pass: Pass = { mountKey, scope, entries, before, expected, finished };
   const faults = [...(await compare(sql, pass)), ...(await compareSecondScan(disk, scope, entries))];
   if (faults.length === 0) return [];
   return [`scan of "${scope.path}"${scope.isRecursive ? '' : ', not below'}`, ...faults];
