@@ -3,7 +3,7 @@ import { lstat, opendir, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { backendIdentity } from './identity.ts';
 
-/** A file or directory, as `record_entries` takes it. A type, since an interface is no JSON value for TypeScript. */
+/** A file or directory, as `record_entries` takes it. A type, because TypeScript takes no interface as a JSON value. */
 export type Entry = {
   /** Path below the root, without leading slash. */
   readonly path: string;

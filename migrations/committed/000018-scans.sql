@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:8fca4fc8fa5fd2c78ce3dc65af59f22302a8834e
+--! Hash: sha1:a8f8c820e249a63591bbafec2de4c81eab3e6b9c
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -537,7 +537,7 @@ end
 $$;
 
 comment on function filestore.check_entry_fields(jsonb) is
-  'Internal: Raises FS422 for the first entry of an array that is no object with a path and known fields, and names its position.';
+  'Internal: Raises FS422 for the first entry of an array that is not an object with a path and known fields, and names its position.';
 
 revoke all on function filestore.check_entry_fields(jsonb) from public;
 --! EndIncluded functions/check_entry_fields.sql
@@ -565,7 +565,7 @@ begin
             hint       = 'One call takes at most 10000 entries: call it several times.';
   end if;
 
-  -- Sizes are numbers, and all other values strings, in most batches. That is proved sooner than with a look at each entry.
+  -- In most batches, sizes are numbers and all other values are strings. This proves it sooner than a look at each entry.
   types  := jsonb_path_query_array(entries, '$[*].*.type()');
   others := types - 'string';
   rest   := others - 'null';
@@ -577,7 +577,7 @@ end
 $$;
 
 comment on function filestore.check_entries(jsonb) is
-  'Internal: Returns how many fields the entries have that are not null. Raises FS422 when they are not an array of at most 10000 objects, or have values of other types than the fields. Fields that are not known are left to the caller.';
+  'Internal: Returns how many fields the entries have that are not null. Raises FS422 when they are not an array of at most 10000 objects, or when a value is not of the type of its field. The caller looks for unknown fields.';
 
 revoke all on function filestore.check_entries(jsonb) from public;
 --! EndIncluded functions/check_entries.sql
@@ -923,7 +923,7 @@ begin
         select
           count(*)      as entries,
           sum(g.fields) as fields,
-          -- Most paths are short and plain. One expression proves it for all of them, sooner than for each.
+          -- Most paths are short and plain. One expression proves it for all of them sooner than one for each.
           case
             when max(octet_length(g.own_path)) <= 200 and octet_length(prefix) <= 2000
               then '/' || string_agg(g.own_path, '/') || '/' !~ E'/\\.{0,2}/|[\\u0001-\\u001f\\u007f-\\u009f]'

@@ -1,5 +1,5 @@
---! Previous: sha1:8fca4fc8fa5fd2c78ce3dc65af59f22302a8834e
---! Hash: sha1:ffb9c6656375deecee3cdf0fe75e2860e0ac502d
+--! Previous: sha1:a8f8c820e249a63591bbafec2de4c81eab3e6b9c
+--! Hash: sha1:d336b95789f75bed60a96d43e6d2c84492b432f8
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (

@@ -1,5 +1,5 @@
---! Previous: sha1:ffb9c6656375deecee3cdf0fe75e2860e0ac502d
---! Hash: sha1:83cf6ed24f8634dd9e124fa0b41c7e6f8e05375f
+--! Previous: sha1:d336b95789f75bed60a96d43e6d2c84492b432f8
+--! Hash: sha1:14a44fb0c75fea59f78cbb43f80edcc4ea9b4c10
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:83cf6ed24f8634dd9e124fa0b41c7e6f8e05375f
---! Hash: sha1:37fe78d67925910b7aca251287b29d2f10cb43f1
+--! Previous: sha1:14a44fb0c75fea59f78cbb43f80edcc4ea9b4c10
+--! Hash: sha1:ef1a1affb0dedd659510b23b32dfff9058cab8ba
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:37fe78d67925910b7aca251287b29d2f10cb43f1
---! Hash: sha1:a6fa2c1d7cba06d2755ac206821c2a630f3c87e0
+--! Previous: sha1:ef1a1affb0dedd659510b23b32dfff9058cab8ba
+--! Hash: sha1:d3466e2c33684ade71752fecb8dcf28b68cd1afb
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);
@@ -117,7 +117,7 @@ begin
     end if;
   end if;
 
-  -- The whole row is compared, so that new columns are included, except the horizon, which is no setting.
+  -- The whole row is compared, so that new columns are included, except the horizon, which is not a setting.
   new.version    := old.version;
   new.updated_at := old.updated_at;
   before                 := old;

@@ -1,5 +1,5 @@
---! Previous: sha1:a6fa2c1d7cba06d2755ac206821c2a630f3c87e0
---! Hash: sha1:c42dc5a55afba32ea81abcc313f3adc5bd61fd2b
+--! Previous: sha1:d3466e2c33684ade71752fecb8dcf28b68cd1afb
+--! Hash: sha1:820756e98ba31b27f4f173e1a2a68d1678813213
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql

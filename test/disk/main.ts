@@ -60,7 +60,7 @@ async function main({ seeds, changes, seed }: Run): Promise<void> {
 }
 
 const USAGE = `npm run disk -- [--seeds 300] [--changes 1000] [--seed N]
-It runs on the server of TEST_DATABASE_URL or DATABASE_URL, else on one of its own. A seed repeats a disk.`;
+It runs on the server of TEST_DATABASE_URL or DATABASE_URL, else on a separate one. A seed repeats a disk.`;
 
 function readNumber(name: string, value: string | undefined, otherwise: number): number {
   const number = Number(value ?? otherwise);

@@ -22,7 +22,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-/** A service that writes anywhere in the catalogue, whatever the disk has. Its refusals are part of the game. */
+/** A service that writes anywhere in the catalogue, whatever the disk has. Its writes may be refused. */
 async function write(client: Client, random: () => number, isOver: () => boolean): Promise<number> {
   let written = 0;
   while (!isOver()) {

@@ -56,7 +56,7 @@ export function callPruneHistory({ model, random }: Choice): Operation {
         ]);
         last = rows[0].pruned;
         pruned += last;
-        // Each call goes on where the one before ended.
+        // Each call continues where the last one ended.
       } while (batch === ALL && last > 0);
       const left = await sql.query(
         'select id, count(*)::integer as past from filestore.snapshots group by id',

@@ -95,7 +95,7 @@ describe('directories with a path of the greatest length below them', () => {
   });
 });
 
-test('a preview can be repeated at will, and the scan is still applied', async () => {
+test('differences can be listed any number of times, and the scan is still applied', async () => {
   await scan(service, key, [file('a', '1'), file('b', '2')]);
   const { id } = await beginScan(service, key);
   await recordEntries(service, id, [file('b', '1'), file('a', '2')]);
@@ -106,7 +106,7 @@ test('a preview can be repeated at will, and the scan is still applied', async (
   expect(await applyScan(service, id)).toMatchObject({ state: 'finished' });
 });
 
-test('a scan whose plan was thrown away is not previewed before it is planned under the guard', async () => {
+test('the differences of a scan whose plan was thrown away are not listed before apply_scan plans again', async () => {
   await scan(service, key, [file('a', '1')]);
   const { id } = await beginScan(service, key);
   await recordEntries(service, id, [file('b', '1')]);

@@ -24,8 +24,8 @@ const { database } = diskForEachTest((disk) => {
 
 describe('a batch of entries is refused, and nothing is recorded, when', () => {
   test.each([
-    ['it is no array', '{}', 'scan_entries_batch_check'],
-    ['an element is no object', '[1]', 'scan_entries_batch_check'],
+    ['it is not an array', '{}', 'scan_entries_batch_check'],
+    ['an element is not an object', '[1]', 'scan_entries_batch_check'],
     ['an element has an unknown field', '[{"path": "a", "size": 1}]', 'scan_entries_batch_check'],
     ['an element has an unknown text', '[{"path": "a", "md5": "x"}]', 'scan_entries_batch_check'],
     ['an element has no path', '[{"path": "a"}, {"size_bytes": 1}]', 'scan_entries_batch_check'],
@@ -34,15 +34,15 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
     ['a text is an object', '[{"path": "a", "content_hash": {"md5": "x"}}]', 'scan_entries_batch_check'],
     ['an element is an array', '[[{"path": "a"}]]', 'scan_entries_batch_check'],
     ['a path is empty', '[{"path": "a"}, {"path": ""}]', 'scan_entries_batch_check'],
-    ['a size is no number', '[{"path": "a", "size_bytes": "big"}]', 'scan_entries_batch_check'],
+    ['a size is not a number', '[{"path": "a", "size_bytes": "big"}]', 'scan_entries_batch_check'],
     ['a size is below zero', '[{"path": "a", "size_bytes": -1}]', 'scan_entries_size_check'],
-    ['a kind is neither', '[{"path": "a", "kind": "socket"}]', 'scan_entries_kind_check'],
+    ['a kind is neither file nor directory', '[{"path": "a", "kind": "socket"}]', 'scan_entries_kind_check'],
     [
       'a moment is not finite',
       '[{"path": "a", "last_modified_at": "infinity"}]',
       'scan_entries_moment_check',
     ],
-    ['a moment is none', '[{"path": "a", "last_modified_at": "noon"}]', 'scan_entries_moment_check'],
+    ['a moment cannot be read', '[{"path": "a", "last_modified_at": "noon"}]', 'scan_entries_moment_check'],
     [
       'an identity is too long',
       `[{"path": "a", "backend_identity": "${'i'.repeat(1025)}"}]`,
@@ -54,7 +54,7 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
       `[{"path": "a", "content_hash": "${'i'.repeat(1025)}"}]`,
       'scan_entries_batch_check',
     ],
-    ['a checksum is none', '[{"path": "a", "checksum": "md5:1"}]', 'scan_entries_batch_check'],
+    ['a checksum is not a digest', '[{"path": "a", "checksum": "md5:1"}]', 'scan_entries_batch_check'],
     [
       'a directory is a link',
       '[{"path": "a", "kind": "directory", "link_target": "b"}]',
@@ -154,7 +154,7 @@ describe('a batch of entries is refused, and nothing is recorded, when', () => {
   });
 });
 
-test('a file that was modified in the future is no reason to refuse', async () => {
+test('a file that was modified in the future is recorded', async () => {
   await scan(service, key, [file('a', '1', 1, { last_modified_at: '2999-01-01T00:00:00Z' })]);
   expect(await readStates(service, key)).toEqual(['a active']);
 });

@@ -67,8 +67,8 @@ describe('the path wins over the identity', () => {
   });
 });
 
-describe('a pair that is not unique is no move', () => {
-  test('of two vanished names of one object and a new one', async () => {
+describe('nothing moves when a pair is not unique', () => {
+  test('with two vanished names of one object and a new one', async () => {
     await follow(file('a', '1'), file('b', '1'));
     const before = await ids();
     await follow(file('c', '1'));
@@ -76,7 +76,7 @@ describe('a pair that is not unique is no move', () => {
     expect(await states()).toEqual(['a missing', 'b missing', 'c active']);
   });
 
-  test('of a vanished name and two new ones', async () => {
+  test('with a vanished name and two new ones', async () => {
     await follow(file('a', '1'));
     const before = await ids();
     await follow(file('b', '1'), file('c', '1'));
@@ -84,7 +84,7 @@ describe('a pair that is not unique is no move', () => {
     expect(await states()).toEqual(['a missing', 'b active', 'c active']);
   });
 
-  test('of a file and a directory with one identity', async () => {
+  test('with a file and a directory of one identity', async () => {
     await follow(file('a', '1'));
     await follow(directory('b', '1'));
     expect(await states()).toEqual(['a missing', 'b active']);
