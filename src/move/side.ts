@@ -82,11 +82,13 @@ export interface Side {
 /** An interval in milliseconds, or null. */
 const MS = (interval: string) => `(extract(epoch from ${interval}) * 1000)::integer`;
 
-/** @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses. */
+/**
+ * @throws {FilestoreError} `CONNECTION_FAILED` when the server cannot be reached or refuses, `CONNECTION_LOST` when the
+ * connection is lost at once.
+ */
 export async function openSide(connection: ConnectionSettings): Promise<Side> {
   const database: Database = databaseOf(connection);
   const session: Session = await openSession(database, { waitMs: 0 });
-  await sendUntilLifted(() => session.query(settingStatement(RUN_SETTINGS, { isLocal: false })));
   const rows = async <Row extends pg.QueryResultRow>(statement: string) => {
     try {
       return (await session.query<Row>(statement)).rows;
@@ -98,10 +100,20 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
       });
     }
   };
-  // A proxy announces another process id than that of the server.
-  const [own] = await rows<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
+  try {
+    await sendUntilLifted(() => rows(settingStatement(RUN_SETTINGS, { isLocal: false })));
+    // A proxy announces another process id than that of the server.
+    const [own] = await rows<{ pid: number }>('select pg_catalog.pg_backend_pid() as pid');
+    return sideOf(session, rows, own?.pid);
+  } catch (error) {
+    await session.close();
+    throw error;
+  }
+}
+
+function sideOf(session: Session, rows: Side['rows'], pid: number | undefined): Side {
   return {
-    where: database.where,
+    where: session.database.where,
     askedPassword: session.askedPassword,
     rows,
     async ask<T>(statement: string) {
@@ -115,7 +127,7 @@ export async function openSide(connection: ConnectionSettings): Promise<Side> {
     },
     async cancel() {
       const other = await session.openAnother();
-      await other.query(`select pg_catalog.pg_cancel_backend(${own?.pid})`);
+      await other.query(`select pg_catalog.pg_cancel_backend(${pid})`);
       await other.close();
     },
     close: () => session.close(),
