@@ -1,5 +1,5 @@
 --! Previous: sha1:a8f8c820e249a63591bbafec2de4c81eab3e6b9c
---! Hash: sha1:d336b95789f75bed60a96d43e6d2c84492b432f8
+--! Hash: sha1:441a23136b992468d3d2e7b4d0d9cb998927102d
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -51,8 +51,10 @@ create unlogged table if not exists filestore.scan_changes (
     primary key (scan_id, number)
 );
 
+-- Without scan_id, and lookups say "scan_id + 0": with stale statistics, the planner would read all changes of a scan by the
+-- primary key for each node.
 create index if not exists scan_changes_node_idx
-  on filestore.scan_changes (scan_id, node_id)
+  on filestore.scan_changes (node_id)
   where node_id is not null;
 
 comment on table  filestore.scan_changes           is 'Internal: The planned changes of a scan that has not ended, in the order in which they are applied. Empty after a crash of the server. filestore.scan_differences lists them.';
@@ -239,90 +241,95 @@ begin
 
   -- From the top down, since the place of a directory follows from the one above it.
   while level <= deepest loop
+    -- Each directory is looked up. With stale statistics, joins would read all directories for each level.
     insert into filestore.scan_directories (scan_id, depth, path)
     select e.scan_id, e.depth, e.path
     from filestore.scan_entries e
-    join filestore.scan_directories p
-      on p.scan_id = e.scan_id
-     and p.path = left(e.path, -strpos(reverse(e.path), '/'))
-     and p.is_shifted
     where e.scan_id = scan.id
       and e.kind = 'directory'
       and e.depth = level
       and e.fault is null
+      and (
+        select p.is_shifted
+        from filestore.scan_directories p
+        where p.scan_id = e.scan_id
+          and p.path = left(e.path, -strpos(reverse(e.path), '/'))
+      )
     on conflict do nothing;
 
     update filestore.scan_directories d
-    set node_id    = c.chosen_id,
-        from_path  = f.path,
-        blocker_id = case when c.occupant_id <> coalesce(c.chosen_id, 0) then c.occupant_id end,
-        is_held    = c.is_held,
-        is_shifted = f.path is distinct from d.path
-    from (
+    set (node_id, from_path, blocker_id, is_held, is_shifted) = (
       select
-        w.path,
-        w.is_held,
-        o.id as occupant_id,
-        case
-          when w.is_held then null
-          -- Path before identity, unless the node at the path has a place elsewhere.
-          when o.id is not null and (o.id = w.partner_id or not exists (
-            select
-            from filestore.scan_directories a
-            where a.scan_id = scan.id
-              and a.partner_id = o.id
-          )) then o.id
-          else w.partner_id
-        end as chosen_id
+        c.chosen_id,
+        f.path,
+        case when c.occupant_id <> coalesce(c.chosen_id, 0) then c.occupant_id end,
+        c.is_held,
+        f.path is distinct from d.path
       from (
         select
-          t.path,
-          t.partner_id,
-          t.is_held or coalesce(p.is_held, false) as is_held,
+          w.is_held,
+          o.id as occupant_id,
           case
-            when p.path is not null then p.node_id
-            else (
-              select n.id
-              from filestore.nodes n
-              where n.backend_mount_id = scan.backend_mount_id
-                and n.path = left(t.path, -strpos(reverse(t.path), '/'))
-                and n.live
-                and n.directory_path is not null
-            )
-          end as parent_id
-        from filestore.scan_directories t
-        left join filestore.scan_directories p
-          on p.scan_id = t.scan_id
-         and p.path = left(t.path, -strpos(reverse(t.path), '/'))
-        where t.scan_id = scan.id
-          and t.depth = level
-      ) w
+            when w.is_held then null
+            -- Path before identity, unless the node at the path has a place elsewhere.
+            when o.id is not null and (o.id = d.partner_id or not exists (
+              select
+              from filestore.scan_directories a
+              where a.scan_id = d.scan_id
+                and a.partner_id = o.id
+            )) then o.id
+            else d.partner_id
+          end as chosen_id
+        from (
+          select
+            d.is_held or coalesce(p.is_held, false) as is_held,
+            case
+              when p.path is not null then p.node_id
+              else (
+                select n.id
+                from filestore.nodes n
+                where n.backend_mount_id = scan.backend_mount_id
+                  and n.path = left(d.path, -strpos(reverse(d.path), '/'))
+                  and n.live
+                  and n.directory_path is not null
+              )
+            end as parent_id
+          from (values (true)) as one_row
+          left join lateral (
+            select t.path, t.node_id, t.is_held
+            from filestore.scan_directories t
+            where t.scan_id = d.scan_id
+              and t.path = left(d.path, -strpos(reverse(d.path), '/'))
+            offset 0
+          ) p on true
+        ) w
+        left join lateral (
+          select n.id
+          from filestore.nodes n
+          where n.parent_id = w.parent_id
+            and n.name = right(d.path, strpos(reverse('/' || d.path), '/') - 1)
+            and n.parent_live
+            and n.directory_path is not null
+          offset 0
+        ) o on true
+      ) c
       left join lateral (
-        select n.id
+        select n.path
         from filestore.nodes n
-        where n.parent_id = w.parent_id
-          and n.name = right(w.path, strpos(reverse('/' || w.path), '/') - 1)
-          and n.parent_live
-          and n.directory_path is not null
+        where n.id = c.chosen_id
         offset 0
-      ) o on true
-    ) c
-    left join lateral (
-      select n.path
-      from filestore.nodes n
-      where n.id = c.chosen_id
-      -- "Offset 0" keeps this a lookup.
-      offset 0
-    ) f on true
+      ) f on true
+    )
     where d.scan_id = scan.id
-      and d.path = c.path;
+      and d.depth = level;
 
     level := level + 1;
     if not exists (
       select
       from filestore.scan_directories d
       where d.scan_id = scan.id
-        and d.depth >= level - case when d.is_shifted then 1 else 0 end
+        and d.depth >= level - 1
+        and (d.is_shifted or d.depth >= level)
     ) then
       return;
     end if;
@@ -717,11 +724,14 @@ begin
     from decided d
     where d.action = 'move'
   ),
-  -- In a chain, the last one moves first. Those in a circle have no rank.
+  -- In a chain, the last one moves first. Those in a circle have no rank; two that swap follow each other.
   ranked as (
     select m.id, 0 as rank
     from moves m
-    where not exists (select from moves b where b.id = m.blocker_id)
+    -- The planner takes the two single rows for a million, so that it hashes the moves once, and not in each step.
+    cross join string_to_table('1', ',') as a
+    cross join string_to_table('1', ',') as b
+    where not exists (select from moves o where o.id = m.blocker_id)
     union all
     select m.id, r.rank + 1
     from ranked r
@@ -755,22 +765,24 @@ begin
   changes as (
     select case d.action when 'create' then 5 when 'change' then 6 when 'find' then 6 when 'move' then 3 else 9 end as step,
             case when d.action = 'move' then coalesce(r.rank, 1000000000) else 0 end as rank,
+            coalesce(least(s.id, s.blocker_id), 0) as swap,
             d.action, d.path,
             case d.action when 'move' then d.partner_id when 'create' then null else d.id end as node_id,
             case d.action when 'move' then d.partner_version when 'create' then null else d.version end as version,
             case d.action when 'move' then d.partner_path when 'create' then null else d.from_path end as from_path
     from decided d
     left join ranked r on r.id = d.partner_id and d.action = 'move'
+    left join moves s on s.id = d.id and s.blocker_id = d.partner_id and d.action = 'move'
     where d.action is not null
     union all
-    select case l.action when 'delete' then 1 when 'missing' then 7 else 9 end, 0, l.action, coalesce(l.final_path, l.from_path), l.id, l.version, l.from_path
+    select case l.action when 'delete' then 1 when 'missing' then 7 else 9 end, 0, 0, l.action, coalesce(l.final_path, l.from_path), l.id, l.version, l.from_path
     from lost l
     where l.action is not null
   )
   insert into filestore.scan_changes (scan_id, number, node_id, version, kind, action, path, from_path)
   select
     scan.id,
-    base + c.step * 1000000000000 + 100000000000 + row_number() over (order by c.step, c.rank, c.path),
+    base + c.step * 1000000000000 + 100000000000 + row_number() over (order by c.step, c.rank, c.swap, c.path),
     c.node_id,
     c.version,
     'file',
@@ -794,6 +806,7 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 -- With stale statistics, the planner would join everything row by row.
 set enable_nestloop = off
+set work_mem = '64MB'
 as $$
 begin
   with recursive moves as materialized (
@@ -812,22 +825,26 @@ begin
       -- The others are where they belong as soon as the directories above them are.
       and filestore.child_path(coalesce(p.path, n.parent_path), n.name) <> d.path
   ),
-  -- In a chain, the last one moves first. Those in a circle have no rank.
+  -- In a chain, the last one moves first. Those in a circle have no rank; two that swap follow each other.
   ranked as (
     select m.node_id, m.depth, 0 as rank
     from moves m
-    where not exists (select from moves b where b.node_id = m.blocker_id and b.depth = m.depth)
+    -- The planner takes the two single rows for a million, so that it hashes the moves once, and not in each step.
+    cross join string_to_table('1', ',') as a
+    cross join string_to_table('1', ',') as b
+    where not exists (select from moves o where o.node_id = m.blocker_id and o.depth = m.depth)
     union all
     select m.node_id, m.depth, r.rank + 1
     from ranked r
     join moves m on m.blocker_id = r.node_id and m.depth = r.depth
   ),
   placed as (
-    select m.depth, 'move' as action, coalesce(r.rank, 1000000000) as rank, m.path, m.node_id, m.version, m.from_path
+    select m.depth, 'move' as action, coalesce(r.rank, 1000000000) as rank, coalesce(least(s.node_id, s.blocker_id), 0) as swap, m.path, m.node_id, m.version, m.from_path
     from moves m
     left join ranked r on r.node_id = m.node_id
+    left join moves s on s.node_id = m.blocker_id and s.blocker_id = m.node_id and s.depth = m.depth
     union all
-    select d.depth, 'create', 2000000000, d.path, null, null, null
+    select d.depth, 'create', 2000000000, 0, d.path, null, null, null
     from filestore.scan_directories d
     where d.scan_id = scan.id
       and d.node_id is null
@@ -836,7 +853,7 @@ begin
   insert into filestore.scan_changes (scan_id, number, node_id, version, kind, action, path, from_path)
   select
     scan.id,
-    base + 2000000000000 + row_number() over (order by p.depth, p.rank, p.path),
+    base + 2000000000000 + row_number() over (order by p.depth, p.rank, p.swap, p.path),
     p.node_id,
     p.version,
     'directory',

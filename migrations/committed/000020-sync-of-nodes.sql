@@ -1,5 +1,5 @@
---! Previous: sha1:d336b95789f75bed60a96d43e6d2c84492b432f8
---! Hash: sha1:14a44fb0c75fea59f78cbb43f80edcc4ea9b4c10
+--! Previous: sha1:441a23136b992468d3d2e7b4d0d9cb998927102d
+--! Hash: sha1:daa7ad7af6537e55e7315cf2f64c2a46bf889528
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql
@@ -132,9 +132,6 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set jit = off
--- With stale statistics, the planner would read all sightings.
-set enable_hashjoin = off
-set enable_mergejoin = off
 as $$
 declare
   wrong text;
@@ -142,26 +139,33 @@ begin
   insert into filestore.scan_changes (scan_id, number, kind, action, path)
   select scan.id, row_number() over (order by e.path), 'file', 'create', e.path
   from filestore.scan_entries e
+  -- "Offset 0" keeps these lookups by path. With stale statistics, the planner would read the whole mount for each entry.
+  left join lateral (
+    select true as is_there
+    from filestore.nodes n
+    where n.backend_mount_id = scan.backend_mount_id
+      and n.path = e.path
+      and n.live
+    offset 0
+  ) n on true
   where e.scan_id = scan.id
     and e.kind = 'file'
     and e.fault is null
-    and not exists (
-      select
-      from filestore.nodes n
-      where n.backend_mount_id = scan.backend_mount_id
-        and n.path = e.path
-        and n.live
-    );
+    and n.is_there is null;
   perform filestore.create_scanned_files(scan, 1000000);
 
   -- A separate statement, which sees what others have created in the meantime.
   select n.path
   into wrong
   from filestore.scan_entries e
-  join filestore.nodes n
-    on n.backend_mount_id = scan.backend_mount_id
-   and n.path = e.path
-   and n.live
+  cross join lateral (
+    select o.*
+    from filestore.nodes o
+    where o.backend_mount_id = scan.backend_mount_id
+      and o.path = e.path
+      and o.live
+    offset 0
+  ) n
   where e.scan_id = scan.id
     and e.kind = 'file'
     and n.directory_path is not null
@@ -175,25 +179,33 @@ begin
 
   scan.applied := 1000000;
   insert into filestore.scan_changes (scan_id, number, node_id, kind, action, path)
-  select scan.id, scan.applied + row_number() over (order by n.id), n.id, n.kind, 'change', n.path
+  select scan.id, scan.applied + row_number() over (order by (n.node).id), (n.node).id, (n.node).kind, 'change', e.path
   from filestore.scan_entries e
-  join filestore.nodes n
-    on n.backend_mount_id = scan.backend_mount_id
-   and n.path = e.path
-   and n.live
+  cross join lateral (
+    select o as node
+    from filestore.nodes o
+    where o.backend_mount_id = scan.backend_mount_id
+      and o.path = e.path
+      and o.live
+    offset 0
+  ) n
   where e.scan_id = scan.id
     and e.fault is null
-    and exists (select from filestore.follow_entry(n, e) f where f *<> n);
+    and exists (select from filestore.follow_entry(n.node, e) f where f *<> n.node);
   perform filestore.change_scanned(scan, 2000000);
   -- Those that were created have sightings already.
   perform filestore.see_nodes(
     array(
       select n.id
       from filestore.scan_entries e
-      join filestore.nodes n
-        on n.backend_mount_id = scan.backend_mount_id
-       and n.path = e.path
-       and n.live
+      cross join lateral (
+        select o.id
+        from filestore.nodes o
+        where o.backend_mount_id = scan.backend_mount_id
+          and o.path = e.path
+          and o.live
+        offset 0
+      ) n
       where e.scan_id = scan.id
         and e.fault is null
     ),
@@ -271,7 +283,7 @@ begin
         (
           select case c.action when 'create' then 'created' else 'changed' end
           from filestore.scan_changes c
-          where c.scan_id = scan.id
+          where c.scan_id + 0 = scan.id
             and c.node_id = n.id
             and c.action <> 'skip'
           limit 1

@@ -1,5 +1,5 @@
---! Previous: sha1:14a44fb0c75fea59f78cbb43f80edcc4ea9b4c10
---! Hash: sha1:ef1a1affb0dedd659510b23b32dfff9058cab8ba
+--! Previous: sha1:daa7ad7af6537e55e7315cf2f64c2a46bf889528
+--! Hash: sha1:5763ef061b3893dce0d52b191056867c8ec1ae08
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -167,7 +167,7 @@ begin
     and exists (
       select
       from filestore.scan_changes c
-      where c.scan_id = scan.id
+      where c.scan_id + 0 = scan.id
         and c.node_id = n.id
         and c.number > scan.plans * 100000000000000
         and not (n.version > c.version and filestore.is_superseded(n, c.version, scan.journal_entry_ids))
@@ -211,7 +211,7 @@ begin
         -- "Offset 0": the planner would read all changes by their numbers.
         select c.number, c.action
         from filestore.scan_changes c
-        where c.scan_id = scan.id
+        where c.scan_id + 0 = scan.id
           and c.node_id = clear_place.occupant_id
         offset 0
       ) c
@@ -224,7 +224,7 @@ begin
     return null;
   end if;
 
-  if exists (select from filestore.scan_changes c where c.scan_id = scan.id and c.node_id = occupant.id and c.action = 'delete') then
+  if exists (select from filestore.scan_changes c where c.scan_id + 0 = scan.id and c.node_id = occupant.id and c.action = 'delete') then
     leaving := array(
       select n.id
       from filestore.nodes n
@@ -235,7 +235,7 @@ begin
         and exists (
           select
           from filestore.scan_changes c
-          where c.scan_id = scan.id
+          where c.scan_id + 0 = scan.id
             and c.node_id = n.id
             and c.action = 'move'
         )
@@ -384,7 +384,7 @@ begin
     and exists (
       select
       from filestore.scan_changes c
-      where c.scan_id = scan.id
+      where c.scan_id + 0 = scan.id
         and c.node_id = o.id
         and c.number > scan.plans * 100000000000000
         and not (o.updated_at >= e.listed_at and filestore.is_written_since(o.id, e.listed_at, scan.journal_entry_ids))

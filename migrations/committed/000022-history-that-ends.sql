@@ -1,5 +1,5 @@
---! Previous: sha1:ef1a1affb0dedd659510b23b32dfff9058cab8ba
---! Hash: sha1:d3466e2c33684ade71752fecb8dcf28b68cd1afb
+--! Previous: sha1:5763ef061b3893dce0d52b191056867c8ec1ae08
+--! Hash: sha1:556de97b3979bdb061bf4f1acdbd437df05b5bb3
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:d3466e2c33684ade71752fecb8dcf28b68cd1afb
---! Hash: sha1:820756e98ba31b27f4f173e1a2a68d1678813213
+--! Previous: sha1:556de97b3979bdb061bf4f1acdbd437df05b5bb3
+--! Hash: sha1:52b85acf6f91daffcea05437915a73e5e988b962
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql

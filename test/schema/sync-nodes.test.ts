@@ -169,3 +169,17 @@ test('reports an entry that is refused although a node has a similar path', asyn
 test('a reader may not call it', async () => {
   await expect(sync([], '', await connectAs('reader'))).rejects.toMatchObject({ code: '42501' });
 });
+
+test('reads a few nodes for each entry, however many the mount has', async () => {
+  const entries = (count: number) =>
+    Array.from({ length: count }, (_, index) => file(`f${index}`, `${index}`));
+  await sync(entries(2000));
+  await service.query('begin');
+  await sync(entries(2500));
+  const { read } = await one(
+    service,
+    "select seq_tup_read + idx_tup_fetch as read from pg_stat_xact_user_tables where schemaname = 'filestore' and relname = 'nodes'",
+  );
+  await service.query('rollback');
+  expect(Number(read)).toBeLessThan(50_000);
+});
