@@ -1,5 +1,5 @@
 --! Previous: sha1:a8f8c820e249a63591bbafec2de4c81eab3e6b9c
---! Hash: sha1:441a23136b992468d3d2e7b4d0d9cb998927102d
+--! Hash: sha1:5bf72402766462f8280e99b55e0ea325969c06ad
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -506,7 +506,8 @@ set jit = off
 -- With stale statistics, the planner would join everything row by row.
 set enable_nestloop = off
 set plan_cache_mode = force_custom_plan
-set work_mem = '64MB'
+-- So much for each of a few hashes and sorts: more memory would not be faster, and grow with the mount.
+set work_mem = '16MB'
 as $$
 declare
   -- The paths below the scanned directory are those from path || '/' up to path || '0', since '0' follows '/'. For the root,

@@ -1,5 +1,5 @@
---! Previous: sha1:441a23136b992468d3d2e7b4d0d9cb998927102d
---! Hash: sha1:daa7ad7af6537e55e7315cf2f64c2a46bf889528
+--! Previous: sha1:5bf72402766462f8280e99b55e0ea325969c06ad
+--! Hash: sha1:ac6a61de74d099f333c685efff0870ae2ea3d4be
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

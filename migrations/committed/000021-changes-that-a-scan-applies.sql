@@ -1,5 +1,5 @@
---! Previous: sha1:daa7ad7af6537e55e7315cf2f64c2a46bf889528
---! Hash: sha1:5763ef061b3893dce0d52b191056867c8ec1ae08
+--! Previous: sha1:ac6a61de74d099f333c685efff0870ae2ea3d4be
+--! Hash: sha1:14f854b5796204160bee89f3859ed055e8c16fae
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

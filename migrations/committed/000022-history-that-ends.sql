@@ -1,5 +1,5 @@
---! Previous: sha1:5763ef061b3893dce0d52b191056867c8ec1ae08
---! Hash: sha1:556de97b3979bdb061bf4f1acdbd437df05b5bb3
+--! Previous: sha1:14f854b5796204160bee89f3859ed055e8c16fae
+--! Hash: sha1:3517f3909b92aaab406fc24aeb4cfdb7977a2879
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

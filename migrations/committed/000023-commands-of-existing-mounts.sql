@@ -1,5 +1,5 @@
---! Previous: sha1:556de97b3979bdb061bf4f1acdbd437df05b5bb3
---! Hash: sha1:52b85acf6f91daffcea05437915a73e5e988b962
+--! Previous: sha1:3517f3909b92aaab406fc24aeb4cfdb7977a2879
+--! Hash: sha1:5ec4dee95d5a712a04829f35199e4e781a58ec6c
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
