@@ -1,5 +1,5 @@
 --! Previous: sha1:a8f8c820e249a63591bbafec2de4c81eab3e6b9c
---! Hash: sha1:5bf72402766462f8280e99b55e0ea325969c06ad
+--! Hash: sha1:7c1cafe0337d49c81ce94b4ad5873735ccf3cc23
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -506,7 +506,7 @@ set jit = off
 -- With stale statistics, the planner would join everything row by row.
 set enable_nestloop = off
 set plan_cache_mode = force_custom_plan
--- So much for each of a few hashes and sorts: more memory would not be faster, and grow with the mount.
+-- For each of a few hashes and sorts. More memory would not be faster, and would grow with the mount.
 set work_mem = '16MB'
 as $$
 declare

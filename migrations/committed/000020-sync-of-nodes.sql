@@ -1,5 +1,5 @@
---! Previous: sha1:5bf72402766462f8280e99b55e0ea325969c06ad
---! Hash: sha1:ac6a61de74d099f333c685efff0870ae2ea3d4be
+--! Previous: sha1:7c1cafe0337d49c81ce94b4ad5873735ccf3cc23
+--! Hash: sha1:3dad9a2afc4bcc6810e11ab51e691ec563a235c2
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:ac6a61de74d099f333c685efff0870ae2ea3d4be
---! Hash: sha1:14f854b5796204160bee89f3859ed055e8c16fae
+--! Previous: sha1:3dad9a2afc4bcc6810e11ab51e691ec563a235c2
+--! Hash: sha1:2cdcf5da0493bc91ab147faae1a21c4ad5854a74
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

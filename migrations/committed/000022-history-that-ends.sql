@@ -1,5 +1,5 @@
---! Previous: sha1:14f854b5796204160bee89f3859ed055e8c16fae
---! Hash: sha1:3517f3909b92aaab406fc24aeb4cfdb7977a2879
+--! Previous: sha1:2cdcf5da0493bc91ab147faae1a21c4ad5854a74
+--! Hash: sha1:8cf488f7604013b50c8d932ff56fbf10126d3232
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:3517f3909b92aaab406fc24aeb4cfdb7977a2879
---! Hash: sha1:5ec4dee95d5a712a04829f35199e4e781a58ec6c
+--! Previous: sha1:8cf488f7604013b50c8d932ff56fbf10126d3232
+--! Hash: sha1:74c77b397f3c6a0477548e54a79ee53803e11f44
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
