@@ -12,9 +12,9 @@ import { createTableOfPaths, writeTableOfPaths } from './table-of-paths.ts';
 const CONNECTIONS = 2;
 /** A tree that shows whether memory grows with the tree. */
 const SMALL_PART = 10;
-/** Trees of the same shape that are followed without scans: path by path, and a thousand paths at a time. */
-const BY_PATH = { key: 'by-path', nodes: 2_000, batch: 1 } as const;
-const BY_BATCH = { key: 'by-batch', nodes: 20_000, batch: 1_000 } as const;
+/** At most so many nodes are followed without scans, path by path and a thousand paths at a time: these take long. */
+const BY_PATH_NODES = 2_000;
+const BY_BATCH_NODES = 20_000;
 /** The targets in seconds are for a mount of this size, and two cores. */
 const NODES_OF_TARGETS = 1_000_000;
 
@@ -37,8 +37,18 @@ export async function measureScans(context: Pick<Context, 'server' | 'nodes' | '
     reportScans(context, scans.figures, memory.figures, thousands(small));
     reportIds(context, scans);
     const others = {
-      'against path by path': await measureByPath(database, BY_PATH),
-      'against lookups by a thousand': await measureByPath(database, BY_BATCH),
+      'against path by path': await measureByPath(
+        database,
+        'by-path',
+        Math.min(context.nodes / 10, BY_PATH_NODES),
+        1,
+      ),
+      'against lookups by a thousand': await measureByPath(
+        database,
+        'by-batch',
+        Math.min(context.nodes, BY_BATCH_NODES),
+        1_000,
+      ),
       'against a table of paths': await measureTable(database, context.nodes),
     };
     for (const { name } of PASSES.slice(0, 3)) {
@@ -124,7 +134,9 @@ function reportIds({ report }: Pick<Context, 'report'>, { ids }: Scans): void {
 /** Entries per second. */
 async function measureByPath(
   { client }: BenchDatabase,
-  { key, nodes, batch }: { readonly key: string; readonly nodes: number; readonly batch: number },
+  key: string,
+  nodes: number,
+  batch: number,
 ): Promise<OfPasses<number>> {
   await createMount(client, key);
   return ofPasses(client, async ({ side }) => {
@@ -154,6 +166,7 @@ async function ofPasses<Figures>(
     await foldAll(client);
     await client.query('vacuum analyze');
     await settle(client);
+    process.stderr.write(`measuring: ${pass.name}\n`);
     figures.push([pass.name, await measure(pass)]);
   }
   return Object.fromEntries(figures) as OfPasses<Figures>;
