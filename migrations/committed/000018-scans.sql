@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:a8f8c820e249a63591bbafec2de4c81eab3e6b9c
+--! Hash: sha1:d2baf8e2af3641e820664b5ed88a7d353225c5e7
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -215,31 +215,11 @@ returns filestore.scans
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  is_alone boolean := false;
 begin
-  -- Deleting many entries takes long, and vacuum has to follow. If no other scan has entries, the tables are emptied as a whole.
-  if scan.entries >= 50000 and current_setting('transaction_isolation') = 'read committed' then
-    begin
-      lock table filestore.scan_entries, filestore.scan_changes in access exclusive mode nowait;
-      is_alone := not exists (
-        select
-        from filestore.scan_entries e
-        where e.scan_id <> scan.id
-      );
-    exception
-      when lock_not_available then
-        null;
-    end;
-  end if;
-  if is_alone then
-    truncate filestore.scan_entries, filestore.scan_changes;
-  else
-    delete from filestore.scan_entries e
-    where e.scan_id = scan.id;
-    delete from filestore.scan_changes c
-    where c.scan_id = scan.id;
-  end if;
+  delete from filestore.scan_entries e
+  where e.scan_id = scan.id;
+  delete from filestore.scan_changes c
+  where c.scan_id = scan.id;
   delete from filestore.scan_directories d
   where d.scan_id = scan.id;
   delete from filestore.scan_sightings g

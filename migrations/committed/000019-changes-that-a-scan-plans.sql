@@ -1,5 +1,5 @@
---! Previous: sha1:a8f8c820e249a63591bbafec2de4c81eab3e6b9c
---! Hash: sha1:7c1cafe0337d49c81ce94b4ad5873735ccf3cc23
+--! Previous: sha1:d2baf8e2af3641e820664b5ed88a7d353225c5e7
+--! Hash: sha1:d07e8b8334bc3cae668e498b1e9f1c6bdcd2a4dd
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (

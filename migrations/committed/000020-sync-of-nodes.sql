@@ -1,5 +1,5 @@
---! Previous: sha1:7c1cafe0337d49c81ce94b4ad5873735ccf3cc23
---! Hash: sha1:3dad9a2afc4bcc6810e11ab51e691ec563a235c2
+--! Previous: sha1:d07e8b8334bc3cae668e498b1e9f1c6bdcd2a4dd
+--! Hash: sha1:569b86d630b41b4a0fd1c76653c62275f78ec0c2
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

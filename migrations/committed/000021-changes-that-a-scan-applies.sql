@@ -1,5 +1,5 @@
---! Previous: sha1:3dad9a2afc4bcc6810e11ab51e691ec563a235c2
---! Hash: sha1:2cdcf5da0493bc91ab147faae1a21c4ad5854a74
+--! Previous: sha1:569b86d630b41b4a0fd1c76653c62275f78ec0c2
+--! Hash: sha1:02a23fcc3b5d757c4e6f0db561de345617f83f2a
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2cdcf5da0493bc91ab147faae1a21c4ad5854a74
---! Hash: sha1:8cf488f7604013b50c8d932ff56fbf10126d3232
+--! Previous: sha1:02a23fcc3b5d757c4e6f0db561de345617f83f2a
+--! Hash: sha1:77fe6cb3d89e47a898c8c5cc2a113b358b97911f
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:8cf488f7604013b50c8d932ff56fbf10126d3232
---! Hash: sha1:74c77b397f3c6a0477548e54a79ee53803e11f44
+--! Previous: sha1:77fe6cb3d89e47a898c8c5cc2a113b358b97911f
+--! Hash: sha1:02fbbc1379ed23524ef3d05aeeb79375921541cf
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
