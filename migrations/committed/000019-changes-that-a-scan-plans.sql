@@ -1,5 +1,5 @@
 --! Previous: sha1:d2baf8e2af3641e820664b5ed88a7d353225c5e7
---! Hash: sha1:d07e8b8334bc3cae668e498b1e9f1c6bdcd2a4dd
+--! Hash: sha1:406680acd23cd1917d46adb906006f2ae1ec8f49
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -174,9 +174,9 @@ begin
     ) s on s.backend_identity = w.backend_identity
   )
   update filestore.scan_directories d
-  set partner_id = case when not p.is_held then p.id end,
+  set partner_id = case when not (d.is_held or p.is_held) then p.id end,
       from_path  = p.from_path,
-      is_held    = p.is_held
+      is_held    = d.is_held or p.is_held
   from pairs p
   where d.scan_id = scan.id
     and d.path = p.path;
@@ -690,6 +690,36 @@ begin
       and (s.superseded_by_journal_id = any (scan.journal_entry_ids)) is not true
     group by s.path
   ),
+  held_paths as materialized (
+    select d.path, h.path is not null as is_below_held
+    from diff d
+    left join vacated v on v.path = d.path
+    left join filestore.scan_directories h
+      on h.scan_id = scan.id
+      and h.path = left(d.path, -strpos(reverse(d.path), '/'))
+      and h.is_held
+    where h.path is not null or v.left_at >= d.listed_at
+  ),
+  follows as materialized (
+    select p.id, d.id as blocker_id, h.path is not null as is_held
+    from pairs p
+    join diff d on d.path = p.path
+    left join held_paths h on h.path = p.path
+    where not p.is_held
+  ),
+  -- Nodes that cannot leave their path, since others have left the place where they belong, or since such a node is there.
+  stuck as (
+    select f.id
+    from follows f
+    -- As in "ranked" below.
+    cross join string_to_table('1', ',') as a
+    cross join string_to_table('1', ',') as b
+    where f.is_held
+    union
+    select f.id
+    from stuck s
+    join follows f on f.blocker_id = s.id
+  ),
   decided as materialized (
     select
       d.*,
@@ -699,7 +729,7 @@ begin
       theirs.id is not null as is_leaving,
       case
         when d.path is null then null
-        when h.path is not null then 'skip'
+        when h.is_below_held or k.id is not null then 'skip'
         when d.id is not null and theirs.id is null then
           case
             when d.updated_at >= d.listed_at and filestore.is_written_since(d.id, d.listed_at, scan.journal_entry_ids) then 'skip'
@@ -707,18 +737,16 @@ begin
             else 'change'
           end
         when mine.is_held then 'skip'
-        when d.id is null and v.left_at >= d.listed_at then 'skip'
+        when h.path is not null or m.id is not null then 'skip'
         when mine.id is not null then 'move'
         else 'create'
       end as action
     from diff d
     left join pairs mine on mine.path = d.path
     left join pairs theirs on theirs.id = d.id and not theirs.is_held
-    left join vacated v on v.path = d.path
-    left join filestore.scan_directories h
-      on h.scan_id = scan.id
-      and h.path = left(d.path, -strpos(reverse(d.path), '/'))
-      and h.is_held
+    left join held_paths h on h.path = d.path
+    left join stuck k on k.id = d.id
+    left join stuck m on m.id = mine.id
   ),
   moves as materialized (
     select d.partner_id as id, d.path, d.id as blocker_id
@@ -958,21 +986,13 @@ begin
   perform filestore.add_implied_directories(scan);
 
   -- Directories that are new, or have another identity than the node at their path. Left alone: those that others have
-  -- moved or deleted since they were listed.
+  -- moved, deleted or replaced since they were listed.
   insert into filestore.scan_directories (scan_id, depth, path, is_held)
-  select e.scan_id, e.depth, e.path, n.id is null and exists (
-    select
-    from filestore.snapshots s
-    where s.backend_mount_id = scan.backend_mount_id
-      and s.path = e.path
-      and s.valid_to >= e.listed_at
-      and s.live
-      and (s.superseded_by_journal_id = any (scan.journal_entry_ids)) is not true
-  )
+  select e.scan_id, e.depth, e.path, h.is_held
   from filestore.scan_entries e
   -- One lookup for each directory. A join could read the whole mount for a scan of one directory.
   left join lateral (
-    select o.id, o.backend_identity
+    select o.id, o.backend_identity, o.updated_at
     from filestore.nodes o
     where o.backend_mount_id = scan.backend_mount_id
       and o.path = e.path
@@ -980,11 +1000,22 @@ begin
       and o.directory_path is not null
     offset 0
   ) n on true
+  cross join lateral (
+    select
+      (n.id is null or n.updated_at >= e.listed_at)
+        and filestore.is_vacated(
+          scan,
+          e.path,
+          e.listed_at,
+          case when (n.backend_identity <> e.backend_identity) is not true then n.id end
+        ) as is_held
+    offset 0
+  ) h
   where e.scan_id = scan.id
     and e.kind = 'directory'
     and e.fault is null
     and e.path <> scan.path
-    and (n.id is null or n.backend_identity <> e.backend_identity);
+    and (n.id is null or n.backend_identity <> e.backend_identity or h.is_held);
   if found then
     perform filestore.find_partners(scan);
     perform filestore.place_directories(scan);

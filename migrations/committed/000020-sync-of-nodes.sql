@@ -1,5 +1,5 @@
---! Previous: sha1:d07e8b8334bc3cae668e498b1e9f1c6bdcd2a4dd
---! Hash: sha1:569b86d630b41b4a0fd1c76653c62275f78ec0c2
+--! Previous: sha1:406680acd23cd1917d46adb906006f2ae1ec8f49
+--! Hash: sha1:ad687c8b36b8240d03c9272ff8af5dcff092c1ef
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

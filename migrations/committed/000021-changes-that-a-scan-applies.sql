@@ -1,5 +1,5 @@
---! Previous: sha1:569b86d630b41b4a0fd1c76653c62275f78ec0c2
---! Hash: sha1:02a23fcc3b5d757c4e6f0db561de345617f83f2a
+--! Previous: sha1:ad687c8b36b8240d03c9272ff8af5dcff092c1ef
+--! Hash: sha1:6192bd8cba075ed8180d309612d064604e425ffe
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -273,8 +273,8 @@ comment on function filestore.clear_place(filestore.scans, bigint, bigint) is
 
 revoke all on function filestore.clear_place(filestore.scans, bigint, bigint) from public;
 --! EndIncluded functions/clear_place.sql
---! Included functions/is_replaced.sql
-create or replace function filestore.is_replaced(scan filestore.scans, node_id bigint, path text)
+--! Included functions/is_vacated.sql
+create or replace function filestore.is_vacated(scan filestore.scans, path text, moment timestamptz, node_id bigint)
 returns boolean
 language plpgsql
 stable
@@ -285,20 +285,20 @@ begin
     select
     from filestore.snapshots s
     where s.backend_mount_id = scan.backend_mount_id
-      and s.path = is_replaced.path
-      and s.valid_to >= scan.started_at
+      and s.path = is_vacated.path
+      and s.valid_to >= is_vacated.moment
       and s.live
-      and s.id <> is_replaced.node_id
+      and s.id is distinct from is_vacated.node_id
       and (s.superseded_by_journal_id = any (scan.journal_entry_ids)) is not true
   );
 end
 $$;
 
-comment on function filestore.is_replaced(filestore.scans, bigint, text) is
-  'Internal: Whether another command moved or deleted a different node at this path since a scan began. What was listed there is then not in this node.';
+comment on function filestore.is_vacated(filestore.scans, text, timestamptz, bigint) is
+  'Internal: Whether another command than those of a scan moved or deleted a node at a path since a moment, other than the given node. What was listed there before is not there, and not in a node that is there now.';
 
-revoke all on function filestore.is_replaced(filestore.scans, bigint, text) from public;
---! EndIncluded functions/is_replaced.sql
+revoke all on function filestore.is_vacated(filestore.scans, text, timestamptz, bigint) from public;
+--! EndIncluded functions/is_vacated.sql
 --! Included functions/create_scanned_directory.sql
 create or replace function filestore.create_scanned_directory(
   scan        filestore.scans,
@@ -416,6 +416,7 @@ declare
   cleared    bigint[];
   own_name   text;
   placed_id  bigint;
+  moment     timestamptz;
 begin
   for change in
     select c.*
@@ -440,6 +441,11 @@ begin
       scan.deleted := scan.deleted + (placed_id is not null)::integer;
     else
       own_name := right(change.path, strpos(reverse('/' || change.path), '/') - 1);
+      select e.listed_at
+      into moment
+      from filestore.scan_entries e
+      where e.scan_id = scan.id
+        and e.path = change.path;
       select n.id, n.path
       into parent
       from filestore.nodes n
@@ -447,7 +453,8 @@ begin
         and n.path = left(change.path, -strpos(reverse(change.path), '/'))
         and n.live
         and n.directory_path is not null
-        and not filestore.is_replaced(scan, n.id, n.path)
+        and not filestore.is_vacated(scan, n.path, moment, n.id)
+        and not filestore.is_vacated(scan, change.path, moment, change.node_id)
       for key share;
       select n.id
       into occupant
@@ -635,9 +642,14 @@ begin
       and n.path = any (array(select distinct g.parent_path from given g))
       and n.live
       and n.directory_path is not null
-      and not filestore.is_replaced(scan, n.id, n.path)
     order by n.id
     for key share
+  ),
+  usable as materialized (
+    select p.id, p.path, g.listed_at
+    from parents p
+    join (select distinct g.parent_path, g.listed_at from given g) g on g.parent_path = p.path
+    where not filestore.is_vacated(scan, p.path, g.listed_at, p.id)
   ),
   created as (
     insert into filestore.nodes (
@@ -668,7 +680,8 @@ begin
       g.link_target,
       g.backend_identity
     from given g
-    join parents p on p.path = g.parent_path
+    join usable p on p.path = g.parent_path and p.listed_at = g.listed_at
+    where not filestore.is_vacated(scan, g.path, g.listed_at, null)
     order by p.id, g.path
     on conflict (parent_id, name) where parent_live is not null do nothing
     returning id, path
@@ -697,6 +710,26 @@ begin
   into made, noted_rows
   from noted n;
 
+  -- A separate statement, which sees a delete or move for which the insert has waited.
+  if exists (
+    select
+    from filestore.scan_changes c
+    cross join lateral (
+      select o.path, o.listed_at
+      from filestore.scan_entries o
+      where o.scan_id = c.scan_id
+        and o.path = c.path
+      offset 0
+    ) e
+    where c.scan_id = scan.id
+      and c.number > scan.applied
+      and c.number <= last
+      and c.action = 'create'
+      and filestore.is_vacated(scan, e.path, e.listed_at, null)
+  ) then
+    raise sqlstate 'FS001';
+  end if;
+
   update filestore.scans s
   set created = s.created + made,
       seen    = s.seen + made,
@@ -709,7 +742,7 @@ end
 $$;
 
 comment on function filestore.create_scanned_files(filestore.scans, bigint) is
-  'Internal: Carries out the planned creates of files up to a number, and records their sightings. Leaves out what others have created in the meantime.';
+  'Internal: Carries out the planned creates of files up to a number, and records their sightings. Leaves out what others have created, moved or deleted in the meantime. Raises FS001 when the changes have to be planned again.';
 
 revoke all on function filestore.create_scanned_files(filestore.scans, bigint) from public;
 --! EndIncluded functions/create_scanned_files.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:02a23fcc3b5d757c4e6f0db561de345617f83f2a
---! Hash: sha1:77fe6cb3d89e47a898c8c5cc2a113b358b97911f
+--! Previous: sha1:6192bd8cba075ed8180d309612d064604e425ffe
+--! Hash: sha1:9cb64238955c77944b33f378e5ea28d51cf3f6fa
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:77fe6cb3d89e47a898c8c5cc2a113b358b97911f
---! Hash: sha1:02fbbc1379ed23524ef3d05aeeb79375921541cf
+--! Previous: sha1:9cb64238955c77944b33f378e5ea28d51cf3f6fa
+--! Hash: sha1:764db2666f92d273a556e7d796aa8b8418d5e036
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
