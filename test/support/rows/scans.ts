@@ -1,5 +1,6 @@
 import type { QueryResultRow } from 'pg';
 import { expect } from 'vitest';
+import { until } from '../until.ts';
 import { one, type Sql } from './nodes.ts';
 
 /** What a service records of one object. Moments are ISO texts. */
@@ -22,12 +23,18 @@ export interface ScanOptions {
   readonly expireAfter?: string;
 }
 
+/** Begins a scan when all nodes are older: it leaves alone what was written in the millisecond in which it begins. */
 export async function beginScan(
   sql: Sql,
   mountKey: string,
   options: ScanOptions = {},
 ): Promise<QueryResultRow> {
   const { path = '', isRecursive = true, pairByContent = false, expireAfter = '1 hour' } = options;
+  const older = `
+    select not exists (
+      select from filestore.nodes where updated_at >= date_trunc('milliseconds', clock_timestamp())
+    ) as older`;
+  await until(async () => (await one(sql, older)).older);
   return one(sql, "select * from filestore.begin_scan($1, $2, $3, $4, 'ada', $5)", [
     mountKey,
     path,
