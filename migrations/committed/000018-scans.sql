@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:d2baf8e2af3641e820664b5ed88a7d353225c5e7
+--! Hash: sha1:5c5e0e69594c80320b95b8c7b989cb52c73bff18
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -747,12 +747,15 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set jit = off
+-- With stale statistics, the planner would join everything row by row.
+set enable_nestloop = off
 as $$
 declare
   stray text;
   paths text[];
 begin
-  -- From the bottom up: the directories of all entries, and then those above the ones that were added.
+  -- From the bottom up: the directories of all entries, and then those above the ones that were added or changed. What was
+  -- listed in a directory that others replace later is not in that one, so a directory counts as listed with its first entry.
   loop
     with parents as materialized (
       select left(e.path, -strpos(reverse(e.path), '/')) as path, min(e.listed_at) as listed_at
@@ -765,28 +768,37 @@ begin
     ),
     -- "Offset 0" keeps these lookups by path.
     known as materialized (
-      select p.path, p.listed_at, e.kind
+      select p.path, least(p.listed_at, e.listed_at) as listed_at, e.kind
       from parents p
       left join lateral (
-        select o.kind
+        select o.kind, o.listed_at
         from filestore.scan_entries o
         where o.scan_id = scan.id
           and o.path = p.path
         offset 0
       ) e on true
-      where e.kind is distinct from 'directory'
+      where p.path <> scan.path
+        and (e.kind is distinct from 'directory' or e.listed_at > p.listed_at)
     ),
     added as (
       insert into filestore.scan_entries (scan_id, path, depth, kind, size_bytes, listed_at, is_implied)
       select scan.id, k.path, cardinality(string_to_array(k.path, '/')), 'directory', 0, k.listed_at, true
       from known k
       where k.kind is null
-        and k.path <> scan.path
       returning path
+    ),
+    changed as (
+      update filestore.scan_entries e
+      set listed_at = k.listed_at
+      from known k
+      where k.kind = 'directory'
+        and e.scan_id = scan.id
+        and e.path = k.path
+      returning e.path
     )
     select
-      (select min(k.path) from known k where k.kind is not null),
-      array(select a.path from added a)
+      (select min(k.path) from known k where k.kind = 'file'),
+      array(select a.path from added a union all select c.path from changed c)
     into stray, paths;
     if stray is not null then
       perform filestore.refuse_file_above(stray);
@@ -797,7 +809,7 @@ end
 $$;
 
 comment on function filestore.add_implied_directories(filestore.scans) is
-  'Internal: Adds the directories of the entries of a scan that were not recorded, and those above them. FS422 when one of them is a file.';
+  'Internal: Adds the directories of the entries of a scan that were not recorded, and those above them. A directory counts as listed no later than what is in it. FS422 when one of them is a file.';
 
 revoke all on function filestore.add_implied_directories(filestore.scans) from public;
 --! EndIncluded functions/add_implied_directories.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d2baf8e2af3641e820664b5ed88a7d353225c5e7
---! Hash: sha1:406680acd23cd1917d46adb906006f2ae1ec8f49
+--! Previous: sha1:5c5e0e69594c80320b95b8c7b989cb52c73bff18
+--! Hash: sha1:20f90a0c7c0cfadf008d60bce3166bd5c50fc2da
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -103,7 +103,10 @@ declare
   lower_path constant text    := case when scan.path = '' then '' else scan.path || '/' end;
   upper_path constant text    := case when scan.path = '' then repeat(chr(1114111), 651) else scan.path || '0' end;
   longest    integer;
+  held       text[];
+  paths      text[];
 begin
+  held := array(select d.path from filestore.scan_directories d where d.scan_id = scan.id and d.is_held);
   -- A node at its own path is no partner. Nodes outside of the scan are partners only when they are missing: an
   -- object that another scan saw may have several paths.
   with wanted as materialized (
@@ -180,6 +183,26 @@ begin
   from pairs p
   where d.scan_id = scan.id
     and d.path = p.path;
+
+  -- What cannot move below a directory that is held, or to such a path, stays where it is, and so does what would take its place.
+  paths := array(select d.path from filestore.scan_directories d where d.scan_id = scan.id and d.is_held);
+  while paths <> '{}' loop
+    with stuck as (
+      update filestore.scan_directories d
+      set is_held    = true,
+          partner_id = null
+      where d.scan_id = scan.id
+        and not d.is_held
+        and (
+          left(d.path, -strpos(reverse(d.path), '/')) = any (paths)
+          or d.path = any (array(select h.from_path from filestore.scan_directories h where h.scan_id = scan.id and h.path = any (held)))
+        )
+      returning d.path
+    )
+    select array(select s.path from stuck s)
+    into paths;
+    held := paths;
+  end loop;
 
   -- A directory does not move if a path below it would become too long. Then its nodes move one by one.
   select max(octet_length(d.path) - octet_length(d.from_path))
@@ -443,7 +466,13 @@ begin
     where not exists (select from lost p where p.id = l.parent_id)
     union all
     select l.*, p.final_path || '/' || l.name, p.is_below_deleted or exists (
-      select from filestore.scan_entries e where e.scan_id = scan.id and e.path = p.final_path and e.fault is null
+      select
+      from filestore.scan_entries e
+      where e.scan_id = scan.id
+        and e.path = p.final_path
+        and e.fault is null
+        -- Then the directory above is left alone too.
+        and not exists (select from filestore.scan_directories h where h.scan_id = scan.id and h.path = p.final_path and h.is_held)
     )
     from placed p
     join lost l on l.parent_id = p.id

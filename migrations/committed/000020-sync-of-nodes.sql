@@ -1,5 +1,5 @@
---! Previous: sha1:406680acd23cd1917d46adb906006f2ae1ec8f49
---! Hash: sha1:ad687c8b36b8240d03c9272ff8af5dcff092c1ef
+--! Previous: sha1:20f90a0c7c0cfadf008d60bce3166bd5c50fc2da
+--! Hash: sha1:99c9cff36c444fb3e0b989bf411cc13472b6f58e
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:ad687c8b36b8240d03c9272ff8af5dcff092c1ef
---! Hash: sha1:6192bd8cba075ed8180d309612d064604e425ffe
+--! Previous: sha1:99c9cff36c444fb3e0b989bf411cc13472b6f58e
+--! Hash: sha1:1a43d4ce189985160d3d8a53946cbf038d88b662
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -141,12 +141,16 @@ begin
   update filestore.nodes n
   set parent_id = place.id,
       name      = free_name
-  where n.id = park_node.node_id;
+  where n.id = park_node.node_id
+    and n.live;
+  if not found then
+    raise sqlstate 'FS001';
+  end if;
 end
 $$;
 
 comment on function filestore.park_node(bigint, bigint) is
-  'Internal: Gives a node a temporary name, in its directory or in another one, so that another node can have its own. For nodes in a circle of moves.';
+  'Internal: Gives a node a temporary name, in its directory or in another one, so that another node can have its own. For nodes in a circle of moves. Raises FS001 when others have deleted it in the meantime.';
 
 revoke all on function filestore.park_node(bigint, bigint) from public;
 --! EndIncluded functions/park_node.sql
@@ -453,7 +457,7 @@ begin
         and n.path = left(change.path, -strpos(reverse(change.path), '/'))
         and n.live
         and n.directory_path is not null
-        and not filestore.is_vacated(scan, n.path, moment, n.id)
+        and ((n.id = scan.directory_id) is true or not filestore.is_vacated(scan, n.path, moment, n.id))
         and not filestore.is_vacated(scan, change.path, moment, change.node_id)
       for key share;
       select n.id
@@ -649,7 +653,7 @@ begin
     select p.id, p.path, g.listed_at
     from parents p
     join (select distinct g.parent_path, g.listed_at from given g) g on g.parent_path = p.path
-    where not filestore.is_vacated(scan, p.path, g.listed_at, p.id)
+    where (p.id = scan.directory_id) is true or not filestore.is_vacated(scan, p.path, g.listed_at, p.id)
   ),
   created as (
     insert into filestore.nodes (

@@ -1,5 +1,5 @@
---! Previous: sha1:6192bd8cba075ed8180d309612d064604e425ffe
---! Hash: sha1:9cb64238955c77944b33f378e5ea28d51cf3f6fa
+--! Previous: sha1:1a43d4ce189985160d3d8a53946cbf038d88b662
+--! Hash: sha1:e30490bfd49c025324510771dd22fb6fb185eb57
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:9cb64238955c77944b33f378e5ea28d51cf3f6fa
---! Hash: sha1:764db2666f92d273a556e7d796aa8b8418d5e036
+--! Previous: sha1:e30490bfd49c025324510771dd22fb6fb185eb57
+--! Hash: sha1:3ddd2716efee53c02d22c42c1910d7895acff5df
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql

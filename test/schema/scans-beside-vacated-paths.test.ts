@@ -86,6 +86,20 @@ test('a create that waits for the delete of a file at its path is left out', asy
   expect(await readStates(service, key)).toEqual(['a deleted', 'b active']);
 });
 
+test('a swap that waits for the delete of one of its files is planned again', async () => {
+  await scan(service, key, [file('a', '1'), file('b', '2')]);
+  const known = await readIds(service, key);
+  const id = await recordScan(service, key, [file('a', '2'), file('b', '1')]);
+  await applyOnce(service, id);
+  await call('begin');
+  await call('select filestore.delete_node($1)', known.a);
+  const batch = await sendAndBlock(service, 'select filestore.apply_scan($1)', [id]);
+  expect(batch.waits).toBe(true);
+  await call('commit');
+  expect(await batch.outcome).toMatchObject({ ok: true });
+  expect(await applyScan(service, id)).toMatchObject({ plans: 2 });
+});
+
 describe('directories that others swapped after a scan began', () => {
   test('take the entries that were listed after it', async () => {
     await scan(service, key, [directory('d', '1'), directory('e', '2')]);
@@ -133,5 +147,51 @@ describe('directories that others swapped after a scan began', () => {
     await applyScan(service, id);
     expect((await readStates(service, key)).filter((line) => !line.endsWith('active'))).toEqual([]);
     expect(await readIds(service, key)).toMatchObject({ f: known.d, d: known.e });
+  });
+
+  test('do not keep a scan from its end, when only the files in them were listed before', async () => {
+    await scan(service, key, [directory('d', '1'), directory('e', '2'), file('e/x', '3'), file('a', '4')]);
+    const known = await readIds(service, key);
+    const { id } = await beginScan(service, key);
+    await recordEntries(service, id, [file('d/x', '4')]);
+    await call("select filestore.move_node($1, new_name => 'f')", known.d);
+    await call("select filestore.move_node($1, new_name => 'd')", known.e);
+    await recordEntries(
+      service,
+      id,
+      [directory('d', '2'), directory('f', '1'), file('a', '3')],
+      '',
+      await readLater(),
+    );
+    expect(await applyScan(service, id)).toMatchObject({ plans: 1, moved: '0' });
+    expect(await readIds(service, key)).toMatchObject({ a: known.a, 'd/x': known['e/x'] });
+  });
+
+  test('do not keep a scan from its end, when only the directories in them were listed before', async () => {
+    await scan(service, key, [
+      directory('d', '1'),
+      directory('e', '2'),
+      directory('e/x', '3'),
+      directory('a', '4'),
+      directory('a/z', '5'),
+    ]);
+    const known = await readIds(service, key);
+    const { id } = await beginScan(service, key);
+    await recordEntries(service, id, [directory('d/x', '4')]);
+    await call("select filestore.move_node($1, new_name => 'f')", known.d);
+    await call("select filestore.move_node($1, new_name => 'd')", known.e);
+    await recordEntries(
+      service,
+      id,
+      [directory('d', '2'), directory('f', '1'), directory('a', '3')],
+      '',
+      await readLater(),
+    );
+    expect(await applyScan(service, id)).toMatchObject({ plans: 1, moved: '0', deleted: '0', changed: '0' });
+    expect(await readIds(service, key)).toMatchObject({
+      a: known.a,
+      'a/z': known['a/z'],
+      'd/x': known['e/x'],
+    });
   });
 });
