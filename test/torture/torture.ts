@@ -15,7 +15,7 @@ import { SCANS } from './scan-operations.ts';
 import { type Random, seededRandom } from './seeded-random.ts';
 import { SHAPE } from './shape.ts';
 import type { Stage } from './stage.ts';
-import { createTally, type Tally } from './tally.ts';
+import { createTally, noteFault, type Tally } from './tally.ts';
 import { FOLD, UPKEEP } from './upkeep-operations.ts';
 import { WRITES } from './writes.ts';
 
@@ -144,8 +144,15 @@ async function passMounts(stage: Stage, url: string, { seed }: TortureOptions): 
     url,
     () => random.between(50, 500),
     async (client) => {
-      await passMount(stage.scene, client, random);
-      stage.tally.mountsPassed += 1;
+      try {
+        await passMount(stage.scene, client, random);
+        stage.tally.mountsPassed += 1;
+      } catch (error) {
+        if (errorCode(error) !== '40P01') throw error;
+        stage.tally.deadlocks += 1;
+        noteFault(stage.tally, `a mount that comes and goes: ${error}`);
+        stage.onCollision();
+      }
     },
   );
 }
