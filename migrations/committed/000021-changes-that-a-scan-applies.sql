@@ -1,5 +1,5 @@
 --! Previous: sha1:99c9cff36c444fb3e0b989bf411cc13472b6f58e
---! Hash: sha1:1a43d4ce189985160d3d8a53946cbf038d88b662
+--! Hash: sha1:3733c988725e896747209dbdcd0844177aee5113
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -621,6 +621,7 @@ set enable_nestloop = off
 as $$
 #variable_conflict use_column
 declare
+  before     constant pg_snapshot := pg_current_snapshot();
   made       integer;
   noted_rows integer;
 begin
@@ -714,8 +715,9 @@ begin
   into made, noted_rows
   from noted n;
 
-  -- A separate statement, which sees a delete or move for which the insert has waited.
-  if exists (
+  -- A separate statement, which sees a delete or move for which the insert has waited. Not needed if no other transaction has
+  -- ended since the first snapshot.
+  if pg_current_snapshot()::text <> before::text and exists (
     select
     from filestore.scan_changes c
     cross join lateral (

@@ -1,5 +1,5 @@
---! Previous: sha1:1a43d4ce189985160d3d8a53946cbf038d88b662
---! Hash: sha1:e30490bfd49c025324510771dd22fb6fb185eb57
+--! Previous: sha1:3733c988725e896747209dbdcd0844177aee5113
+--! Hash: sha1:842ab84e52ebedf53f5dfbfe7db004d4e809760f
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

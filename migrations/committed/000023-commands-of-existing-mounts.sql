@@ -1,5 +1,5 @@
---! Previous: sha1:e30490bfd49c025324510771dd22fb6fb185eb57
---! Hash: sha1:3ddd2716efee53c02d22c42c1910d7895acff5df
+--! Previous: sha1:842ab84e52ebedf53f5dfbfe7db004d4e809760f
+--! Hash: sha1:81ba8fc02e83c1376b26a088f5cb3664a90480f4
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
