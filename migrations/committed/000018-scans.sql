@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:5c5e0e69594c80320b95b8c7b989cb52c73bff18
+--! Hash: sha1:8694e54b7d0e92a1eb91932b15e8c67584ead3cd
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -209,6 +209,29 @@ comment on function filestore.check_scanned_mount(bigint) is
 
 revoke all on function filestore.check_scanned_mount(bigint) from public;
 --! EndIncluded functions/check_scanned_mount.sql
+--! Included functions/lock_scanned_mount.sql
+create or replace function filestore.lock_scanned_mount(scan_id bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform
+  from filestore.backend_mounts m
+  where m.id = (
+    select s.backend_mount_id
+    from filestore.scans s
+    where s.id = lock_scanned_mount.scan_id
+  )
+  for key share;
+end
+$$;
+
+comment on function filestore.lock_scanned_mount(bigint) is
+  'Internal: Locks the mount of a scan against its deletion, which takes first the mount and then its scans. Called before the scan is locked: the second update of a scan in a transaction checks its foreign key, and so do later writes of the caller.';
+
+revoke all on function filestore.lock_scanned_mount(bigint) from public;
+--! EndIncluded functions/lock_scanned_mount.sql
 --! Included functions/end_scan.sql
 create or replace function filestore.end_scan(scan filestore.scans, new_state text)
 returns filestore.scans
@@ -256,6 +279,7 @@ as $$
 declare
   scan filestore.scans;
 begin
+  perform filestore.lock_scanned_mount(lock_scan.scan_id);
   begin
     select *
     into scan
@@ -388,6 +412,7 @@ as $$
 declare
   scan filestore.scans;
 begin
+  perform filestore.lock_scanned_mount(cancel_scan.scan_id);
   select *
   into scan
   from filestore.scans s
@@ -428,8 +453,21 @@ begin
       and s.expires_at < clock_timestamp()
     order by s.expires_at
     limit batch
-    for update skip locked
   loop
+    -- The mount before the scan, as in lock_scanned_mount, but without waiting.
+    perform
+    from filestore.backend_mounts m
+    where m.id = scan.backend_mount_id
+    for key share skip locked;
+    continue when not found;
+    select *
+    into scan
+    from filestore.scans s
+    where s.id = scan.id
+      and s.ended_at is null
+      and s.expires_at < clock_timestamp()
+    for update skip locked;
+    continue when not found;
     perform filestore.end_scan(scan, 'expired');
     ended := ended + 1;
   end loop;
@@ -1041,6 +1079,7 @@ declare
 begin
   perform filestore.require_read_committed('filestore.record_entries');
   fields := filestore.check_entries(entries);
+  perform filestore.lock_scanned_mount(record_entries.scan_id);
   update filestore.scans s
   set expires_at = clock_timestamp() + s.expire_after_ms * interval '1 millisecond'
   where s.id = record_entries.scan_id

@@ -1,5 +1,5 @@
---! Previous: sha1:5c5e0e69594c80320b95b8c7b989cb52c73bff18
---! Hash: sha1:20f90a0c7c0cfadf008d60bce3166bd5c50fc2da
+--! Previous: sha1:8694e54b7d0e92a1eb91932b15e8c67584ead3cd
+--! Hash: sha1:62791bc68cc68d83dd3277d08840ffd2c46afb65
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (

@@ -1,5 +1,5 @@
---! Previous: sha1:20f90a0c7c0cfadf008d60bce3166bd5c50fc2da
---! Hash: sha1:99c9cff36c444fb3e0b989bf411cc13472b6f58e
+--! Previous: sha1:62791bc68cc68d83dd3277d08840ffd2c46afb65
+--! Hash: sha1:2f562204c8a1279cf49bb7bf854a91fced33d8cf
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:99c9cff36c444fb3e0b989bf411cc13472b6f58e
---! Hash: sha1:3733c988725e896747209dbdcd0844177aee5113
+--! Previous: sha1:2f562204c8a1279cf49bb7bf854a91fced33d8cf
+--! Hash: sha1:f5e228b5d86daa91c2f7906ec536d65c568807f1
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:3733c988725e896747209dbdcd0844177aee5113
---! Hash: sha1:842ab84e52ebedf53f5dfbfe7db004d4e809760f
+--! Previous: sha1:f5e228b5d86daa91c2f7906ec536d65c568807f1
+--! Hash: sha1:ee8df7c807b676beda1d061ab660b23fdcf175e6
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

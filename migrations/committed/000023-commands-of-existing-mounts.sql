@@ -1,5 +1,5 @@
---! Previous: sha1:842ab84e52ebedf53f5dfbfe7db004d4e809760f
---! Hash: sha1:81ba8fc02e83c1376b26a088f5cb3664a90480f4
+--! Previous: sha1:ee8df7c807b676beda1d061ab660b23fdcf175e6
+--! Hash: sha1:c24a6c44812686514422587f5e9e0d0e834c2e30
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql

@@ -88,6 +88,24 @@ test('a batch of a scan and the deletion of its mount do not deadlock', async ()
   expect(await batch.outcome).toMatchObject({ ok: false, error: { constraint: 'scans_missing' } });
 });
 
+// Deleting a mount takes its row, and then those of its scans.
+test.each([
+  ['record_entries', "select filestore.record_entries($1, '[]')"],
+  ['apply_scan', 'select filestore.apply_scan($1)'],
+  ['cancel_scan', 'select filestore.cancel_scan($1)'],
+])('%s locks the mount before the scan', async (_name, call) => {
+  const { id } = await beginScan(service, key);
+  await recordEntries(service, id, [file('a')]);
+  const owner = await database().connect();
+  await owner.query('begin');
+  await owner.query('select from filestore.backend_mounts where mount_key = $1 for update', [key]);
+  const caller = await sendAndBlock(service, call, [id]);
+  expect(caller.waits).toBe(true);
+  await owner.query('select from filestore.scans where id = $1 for update nowait', [id]);
+  await owner.query('commit');
+  expect(await caller.outcome).toMatchObject({ ok: true });
+});
+
 test('a batch that waits for the tree lock sees that its directory was moved in the meantime', async () => {
   await scan(service, key, [file('d/a', '1')]);
   const known = await readIds(service, key);
