@@ -143,6 +143,7 @@ describe("a moment survives JavaScript's Date:", () => {
         'create_node',
         'delete_batch',
         // Called by apply_scan.
+        'is_vacated',
         'is_written_since',
         'list_unseen',
         'node_at',
