@@ -1,5 +1,5 @@
---! Previous: sha1:8694e54b7d0e92a1eb91932b15e8c67584ead3cd
---! Hash: sha1:62791bc68cc68d83dd3277d08840ffd2c46afb65
+--! Previous: sha1:0817f66d65fd45af10f7e10986887e1a2a0f365d
+--! Hash: sha1:b8236bfd1aa3919b60b9aa28c4cdd5c6e3d9ba05
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (

@@ -1,5 +1,5 @@
---! Previous: sha1:62791bc68cc68d83dd3277d08840ffd2c46afb65
---! Hash: sha1:2f562204c8a1279cf49bb7bf854a91fced33d8cf
+--! Previous: sha1:b8236bfd1aa3919b60b9aa28c4cdd5c6e3d9ba05
+--! Hash: sha1:a9f19a7bc36959b73a9cc7722b98c278d30c14fa
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:2f562204c8a1279cf49bb7bf854a91fced33d8cf
---! Hash: sha1:f5e228b5d86daa91c2f7906ec536d65c568807f1
+--! Previous: sha1:a9f19a7bc36959b73a9cc7722b98c278d30c14fa
+--! Hash: sha1:875a6ff1c459961f7de91b4ebb0567b5c6cfb859
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:f5e228b5d86daa91c2f7906ec536d65c568807f1
---! Hash: sha1:ee8df7c807b676beda1d061ab660b23fdcf175e6
+--! Previous: sha1:875a6ff1c459961f7de91b4ebb0567b5c6cfb859
+--! Hash: sha1:5357950d9e44bcc65681b441e03e4b4c58f2edff
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

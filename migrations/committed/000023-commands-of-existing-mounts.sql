@@ -1,5 +1,5 @@
---! Previous: sha1:ee8df7c807b676beda1d061ab660b23fdcf175e6
---! Hash: sha1:c24a6c44812686514422587f5e9e0d0e834c2e30
+--! Previous: sha1:5357950d9e44bcc65681b441e03e4b4c58f2edff
+--! Hash: sha1:51f5fb72f52b8db090eb8d88f59585409b19778c
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
