@@ -1,5 +1,5 @@
 --! Previous: sha1:875a6ff1c459961f7de91b4ebb0567b5c6cfb859
---! Hash: sha1:5357950d9e44bcc65681b441e03e4b4c58f2edff
+--! Hash: sha1:7ce2701dda71d2ef4516200bb800202838dceb8e
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);
@@ -199,11 +199,17 @@ declare
   oldest record;
 begin
   select v.version, v.valid_from, v.path
-  into strict oldest
+  into oldest
   from filestore.view_filestore_node_versions v
   where v.id = refuse_pruned.node_id
   order by v.version
   limit 1;
+  if not found then
+    raise exception 'node % does not exist', coalesce(node_id::text, 'null')
+      using errcode    = 'FS404',
+            constraint = 'nodes_missing',
+            hint       = 'Check the id: the node was purged, or never existed.';
+  end if;
   raise exception 'the history of node % ("%") begins with version %', node_id, oldest.path, oldest.version
     using errcode    = 'FS404',
           constraint = 'snapshots_pruned',
@@ -212,7 +218,7 @@ end
 $$;
 
 comment on function filestore.refuse_pruned(bigint) is
-  'Internal: Raises FS404 because a version was pruned, and names the oldest version of the node that is left.';
+  'Internal: Raises FS404 because a version was pruned, and names the oldest version of the node that is left. FS404 also when there is no such node.';
 
 revoke all on function filestore.refuse_pruned(bigint) from public;
 --! EndIncluded functions/refuse_pruned.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:5357950d9e44bcc65681b441e03e4b4c58f2edff
---! Hash: sha1:51f5fb72f52b8db090eb8d88f59585409b19778c
+--! Previous: sha1:7ce2701dda71d2ef4516200bb800202838dceb8e
+--! Hash: sha1:cd6551a4ad21652fa772d3e4aa0075daf8acf52e
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
