@@ -126,9 +126,9 @@ truncate filestore.nodes cascade;
 -- Scans. The first one creates; the second one finds a swap, a circle of a file and a directory, changes, and less than before.
 select filestore.upsert_file('sample-disk', 'scanned/a/same', size_bytes => 1, backend_identity => '1');
 
-select filestore.record_entries(b.id, '[{"path": "a", "kind": "directory", "backend_identity": "7"}, {"path": "a/same", "size_bytes": 1, "backend_identity": "1"},
+select filestore.record_entries(b.id, E'[{"path": "a", "kind": "directory", "backend_identity": "7"}, {"path": "a/same", "size_bytes": 1, "backend_identity": "1"},
   {"path": "b/c", "size_bytes": 2, "backend_identity": "2"}, {"path": "d", "size_bytes": 3, "backend_identity": "3"},
-  {"path": "e/f", "size_bytes": 4, "backend_identity": "4"}, {"path": "x\u0001y"}]')
+  {"path": "e/f", "size_bytes": 4, "backend_identity": "4"}, {"path": "x\\u0001y"}]')
 from filestore.begin_scan('sample-disk', 'scanned') b;
 
 select filestore.scan_differences(max(s.id)) from filestore.scans s;
