@@ -1,5 +1,5 @@
 --! Previous: sha1:0817f66d65fd45af10f7e10986887e1a2a0f365d
---! Hash: sha1:b8236bfd1aa3919b60b9aa28c4cdd5c6e3d9ba05
+--! Hash: sha1:4fd25eafa909a7ed8714e45707c3f92b21e64de2
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -719,8 +719,10 @@ begin
       and (s.superseded_by_journal_id = any (scan.journal_entry_ids)) is not true
     group by s.path
   ),
+  -- Grouped by what they are joined on, as the next ones: the planner takes a recursive result for so many rows that a join with it
+  -- would be split into a file for every few rows.
   held_paths as materialized (
-    select d.path, h.path is not null as is_below_held
+    select d.path, bool_or(h.path is not null) as is_below_held
     from diff d
     left join vacated v on v.path = d.path
     left join filestore.scan_directories h
@@ -728,6 +730,7 @@ begin
       and h.path = left(d.path, -strpos(reverse(d.path), '/'))
       and h.is_held
     where h.path is not null or v.left_at >= d.listed_at
+    group by d.path
   ),
   follows as materialized (
     select p.id, d.id as blocker_id, h.path is not null as is_held
@@ -748,6 +751,11 @@ begin
     select f.id
     from stuck s
     join follows f on f.blocker_id = s.id
+  ),
+  stuck_ids as materialized (
+    select s.id
+    from stuck s
+    group by s.id
   ),
   decided as materialized (
     select
@@ -774,8 +782,8 @@ begin
     left join pairs mine on mine.path = d.path
     left join pairs theirs on theirs.id = d.id and not theirs.is_held
     left join held_paths h on h.path = d.path
-    left join stuck k on k.id = d.id
-    left join stuck m on m.id = mine.id
+    left join stuck_ids k on k.id = d.id
+    left join stuck_ids m on m.id = mine.id
   ),
   moves as materialized (
     select d.partner_id as id, d.path, d.id as blocker_id
@@ -794,6 +802,11 @@ begin
     select m.id, r.rank + 1
     from ranked r
     join moves m on m.blocker_id = r.id
+  ),
+  ranks as (
+    select r.id, min(r.rank) as rank
+    from ranked r
+    group by r.id
   ),
   lost as (
     select
@@ -829,7 +842,7 @@ begin
             case d.action when 'move' then d.partner_version when 'create' then null else d.version end as version,
             case d.action when 'move' then d.partner_path when 'create' then null else d.from_path end as from_path
     from decided d
-    left join ranked r on r.id = d.partner_id and d.action = 'move'
+    left join ranks r on r.id = d.partner_id and d.action = 'move'
     left join moves s on s.id = d.id and s.blocker_id = d.partner_id and d.action = 'move'
     where d.action is not null
     union all

@@ -1,5 +1,5 @@
---! Previous: sha1:b8236bfd1aa3919b60b9aa28c4cdd5c6e3d9ba05
---! Hash: sha1:a9f19a7bc36959b73a9cc7722b98c278d30c14fa
+--! Previous: sha1:4fd25eafa909a7ed8714e45707c3f92b21e64de2
+--! Hash: sha1:d824d5ef3ff3131412327b8cbe6b9716aaa58ef5
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:a9f19a7bc36959b73a9cc7722b98c278d30c14fa
---! Hash: sha1:875a6ff1c459961f7de91b4ebb0567b5c6cfb859
+--! Previous: sha1:d824d5ef3ff3131412327b8cbe6b9716aaa58ef5
+--! Hash: sha1:615a6f925a5895e75d7ca4473b72ed1604913bbe
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:875a6ff1c459961f7de91b4ebb0567b5c6cfb859
---! Hash: sha1:7ce2701dda71d2ef4516200bb800202838dceb8e
+--! Previous: sha1:615a6f925a5895e75d7ca4473b72ed1604913bbe
+--! Hash: sha1:f82cb3f3c4203e6a753b0164acda6865bf97c50c
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

@@ -1,5 +1,5 @@
---! Previous: sha1:7ce2701dda71d2ef4516200bb800202838dceb8e
---! Hash: sha1:cd6551a4ad21652fa772d3e4aa0075daf8acf52e
+--! Previous: sha1:f82cb3f3c4203e6a753b0164acda6865bf97c50c
+--! Hash: sha1:b4b274915f532bd0f9561361685e5e1ffd4d83a9
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
