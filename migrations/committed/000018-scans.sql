@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:0817f66d65fd45af10f7e10986887e1a2a0f365d
+--! Hash: sha1:c8340569b585a339fe93f2ae26233d50f49940f7
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -1142,6 +1142,9 @@ returns boolean
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+-- Called for each row: a plan that was made while the history was empty would read all of it each time.
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 begin
   -- A version that another transaction has committed since the statement began has no visible row of history, so the versions
@@ -1168,6 +1171,9 @@ returns boolean
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+-- Called for each row: a plan that was made while the history was empty would read all of it each time.
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 begin
   return exists (

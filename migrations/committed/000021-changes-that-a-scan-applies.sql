@@ -1,5 +1,5 @@
---! Previous: sha1:d824d5ef3ff3131412327b8cbe6b9716aaa58ef5
---! Hash: sha1:615a6f925a5895e75d7ca4473b72ed1604913bbe
+--! Previous: sha1:d7074967bb78bc731c8430c688e569784b3dffe7
+--! Hash: sha1:1a88d250ad9fe1e3672532a38e68c1c54915085e
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -283,6 +283,9 @@ returns boolean
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+-- Called for each row: a plan that was made while the history was empty would read all of it each time.
+set enable_seqscan = off
+set enable_bitmapscan = off
 as $$
 begin
   return exists (
@@ -987,6 +990,8 @@ create or replace function filestore.apply_batch(scan filestore.scans, step inte
 returns filestore.scans
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- A session plans the checks of foreign keys once: on an empty table that was analyzed, each would read all nodes for ever.
+set enable_seqscan = off
 as $$
 declare
   next constant bigint := filestore.next_change(scan);

@@ -1,5 +1,5 @@
---! Previous: sha1:615a6f925a5895e75d7ca4473b72ed1604913bbe
---! Hash: sha1:f82cb3f3c4203e6a753b0164acda6865bf97c50c
+--! Previous: sha1:1a88d250ad9fe1e3672532a38e68c1c54915085e
+--! Hash: sha1:9f067406501840df8a3f1686975cf72c1136a482
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

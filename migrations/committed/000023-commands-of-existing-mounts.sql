@@ -1,5 +1,5 @@
---! Previous: sha1:f82cb3f3c4203e6a753b0164acda6865bf97c50c
---! Hash: sha1:b4b274915f532bd0f9561361685e5e1ffd4d83a9
+--! Previous: sha1:9f067406501840df8a3f1686975cf72c1136a482
+--! Hash: sha1:3e37015c131b401b179010cd221c50aa15c12b0c
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
