@@ -1,5 +1,5 @@
 --! Previous: sha1:43cec307910ccd79cb3b71b4dfa1bd4698462e62
---! Hash: sha1:c8340569b585a339fe93f2ae26233d50f49940f7
+--! Hash: sha1:a526e1f6b79d11b1b95dadaf9adbd4824659a58e
 --! Message: Scans
 
 create table if not exists filestore.scans (
@@ -1145,6 +1145,7 @@ set search_path = pg_catalog, pg_temp
 -- Called for each row: a plan that was made while the history was empty would read all of it each time.
 set enable_seqscan = off
 set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   -- A version that another transaction has committed since the statement began has no visible row of history, so the versions
@@ -1174,6 +1175,7 @@ set search_path = pg_catalog, pg_temp
 -- Called for each row: a plan that was made while the history was empty would read all of it each time.
 set enable_seqscan = off
 set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return exists (

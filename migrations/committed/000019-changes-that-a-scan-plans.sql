@@ -1,5 +1,5 @@
---! Previous: sha1:c8340569b585a339fe93f2ae26233d50f49940f7
---! Hash: sha1:016a9e346b403a6003ecd409f4ca3b59dedf913b
+--! Previous: sha1:a526e1f6b79d11b1b95dadaf9adbd4824659a58e
+--! Hash: sha1:47026e9e422b3af9fa65815a9804d0a4933f3e33
 --! Message: Changes that a scan plans
 
 create unlogged table if not exists filestore.scan_directories (
@@ -95,7 +95,6 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 -- With stale statistics, the planner would join everything row by row.
 set enable_nestloop = off
-set plan_cache_mode = force_custom_plan
 as $$
 declare
   -- The paths below the scanned directory are those from path || '/' up to path || '0', since '0' follows '/'. For the root,
@@ -422,7 +421,6 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 -- With stale statistics, the planner would join everything row by row.
 set enable_nestloop = off
-set plan_cache_mode = force_custom_plan
 as $$
 declare
   -- The paths below the scanned directory are those from path || '/' up to path || '0', since '0' follows '/'. For the root,
@@ -534,7 +532,6 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 -- With stale statistics, the planner would join everything row by row.
 set enable_nestloop = off
-set plan_cache_mode = force_custom_plan
 -- For each of a few hashes and sorts. More memory would not be faster, and would grow with the mount.
 set work_mem = '16MB'
 as $$
@@ -1009,6 +1006,8 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 -- With stale statistics, the planner would join everything row by row.
 set enable_nestloop = off
+-- A plan for the tables as they were at an earlier scan of the session may be far too slow.
+set plan_cache_mode = force_custom_plan
 as $$
 declare
   -- A number has the plan, the step (two digits) and the place in it (twelve digits). So all changes of a plan come after those

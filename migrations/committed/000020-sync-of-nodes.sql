@@ -1,5 +1,5 @@
---! Previous: sha1:016a9e346b403a6003ecd409f4ca3b59dedf913b
---! Hash: sha1:d7074967bb78bc731c8430c688e569784b3dffe7
+--! Previous: sha1:47026e9e422b3af9fa65815a9804d0a4933f3e33
+--! Hash: sha1:9600439c68651c8c6adfe001adf8f55b55bc1796
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:d7074967bb78bc731c8430c688e569784b3dffe7
---! Hash: sha1:1a88d250ad9fe1e3672532a38e68c1c54915085e
+--! Previous: sha1:9600439c68651c8c6adfe001adf8f55b55bc1796
+--! Hash: sha1:5362f639826dd75ee12e88bfdf26079ceb9fef31
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -286,6 +286,7 @@ set search_path = pg_catalog, pg_temp
 -- Called for each row: a plan that was made while the history was empty would read all of it each time.
 set enable_seqscan = off
 set enable_bitmapscan = off
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   return exists (

@@ -1,5 +1,5 @@
---! Previous: sha1:1a88d250ad9fe1e3672532a38e68c1c54915085e
---! Hash: sha1:9f067406501840df8a3f1686975cf72c1136a482
+--! Previous: sha1:5362f639826dd75ee12e88bfdf26079ceb9fef31
+--! Hash: sha1:f8bb147d842aaf8730b1424ceeaf2a734d765ec5
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

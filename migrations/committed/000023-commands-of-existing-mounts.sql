@@ -1,5 +1,5 @@
---! Previous: sha1:9f067406501840df8a3f1686975cf72c1136a482
---! Hash: sha1:3e37015c131b401b179010cd221c50aa15c12b0c
+--! Previous: sha1:f8bb147d842aaf8730b1424ceeaf2a734d765ec5
+--! Hash: sha1:701e6ec26755446feb23faad4d73267c75715efa
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
