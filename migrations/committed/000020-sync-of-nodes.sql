@@ -1,5 +1,5 @@
 --! Previous: sha1:47026e9e422b3af9fa65815a9804d0a4933f3e33
---! Hash: sha1:9600439c68651c8c6adfe001adf8f55b55bc1796
+--! Hash: sha1:9ab4888d3264109c68017e0a566fd2aa250e2082
 --! Message: Sync of nodes
 
 --! Included functions/see_nodes.sql
@@ -226,7 +226,7 @@ language plpgsql
 security definer
 rows 1000
 set search_path = pg_catalog, pg_temp
--- A session plans the checks of foreign keys once: on an empty table that was analyzed, each would read all nodes for ever.
+-- A session plans the checks of foreign keys once: on a small table, each would read all nodes for ever.
 set enable_seqscan = off
 set jit = off
 as $$
@@ -325,106 +325,3 @@ comment on function filestore.sync_nodes(text, jsonb, text) is
 
 revoke all on function filestore.sync_nodes(text, jsonb, text) from public;
 --! EndIncluded functions/sync_nodes.sql
-
--- Batches of create_nodes meet the same trap.
-
---! Included functions/create_nodes.sql
-create or replace function filestore.create_nodes(nodes jsonb)
-returns setof filestore.nodes
-language plpgsql
-rows 100
-set search_path = pg_catalog, pg_temp
--- A session plans the checks of foreign keys once: on an empty table that was analyzed, each would read all nodes for ever.
-set enable_seqscan = off
-set jit = off
-as $$
-declare
-  columns  text;
-  fields   text;
-  creation text;
-  parents  jsonb;
-  broken   text;
-begin
-  perform filestore.check_batch(nodes);
-  parents := filestore.lock_parents(nodes);
-
-  -- A column that an element leaves out gets its default.
-  select
-    string_agg(quote_ident(a.attname), ', ' order by a.attnum),
-    string_agg(
-      case
-        when a.attname = 'kind' then 'coalesce(r.kind, ''file'')'
-        -- As in create_node: most digests are in canonical form already.
-        when a.attname = 'checksum' then 'case
-          when r.checksum is null then null
-          when octet_length(r.checksum) = 71 and starts_with(r.checksum, ''sha256:'') and r.checksum = lower(r.checksum) then r.checksum
-          else filestore.canonical_checksum(r.checksum)
-        end'
-        when d.adbin is null then format('r.%I', a.attname)
-        when a.attnotnull then format('coalesce(r.%I, %s)', a.attname, pg_get_expr(d.adbin, d.adrelid))
-        else format('case when $1 -> (r.position::integer - 1) ? %L then r.%I else %s end', a.attname, a.attname, pg_get_expr(d.adbin, d.adrelid))
-      end || ' as ' || quote_ident(a.attname),
-      ', ' order by a.attnum
-    )
-  into columns, fields
-  from pg_attribute a
-  left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-  where a.attrelid = 'filestore.nodes'::regclass
-    and a.attname = any ('{kind,state}'::text[] || filestore.content_columns());
-
-  -- In order of parent and name, so that two batches with the same names do not deadlock.
-  creation := format(
-    'with given as materialized (
-       select r.position, r.parent_id, r.name, %2$s
-       from jsonb_populate_recordset(null::filestore.nodes, $1) with ordinality as r (%3$s, position)
-     ),
-     created as (
-       insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, %1$s)
-       select p.backend_mount_id, g.parent_id, p.path, %4$s
-       from given g
-       join jsonb_to_recordset($2) as p (id bigint, backend_mount_id bigint, path text) on p.id = g.parent_id
-       order by g.parent_id, g.name
-       returning *
-     )
-     select c.*
-     from created c
-     join given g on g.parent_id = c.parent_id and g.name = c.name
-     order by g.position',
-    columns,
-    fields,
-    (
-      select string_agg(quote_ident(a.attname), ', ' order by a.attnum)
-      from pg_attribute a
-      where a.attrelid = 'filestore.nodes'::regclass
-        and a.attnum > 0
-        and not a.attisdropped
-    ),
-    -- "E": a session may have switched standard_conforming_strings off.
-    'g.name, ' || regexp_replace(columns, '(^|, )', E'\\1g.', 'g')
-  );
-  begin
-    return query execute creation using nodes, parents;
-  exception
-    when unique_violation then
-      get stacked diagnostics broken = constraint_name;
-      perform filestore.refuse_taken_names(nodes);
-      if broken = 'nodes_live_child_key' then
-        -- The node that had the name is gone again, or this transaction does not see it.
-        raise exception 'a name of the batch was taken at the same time'
-          using errcode    = 'FS409',
-                constraint = 'nodes_name_taken',
-                hint       = 'Try again. Nothing was created.';
-      end if;
-      raise;
-    when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
-      perform filestore.refuse_element(creation, nodes, parents);
-      raise;
-  end;
-end
-$$;
-
-comment on function filestore.create_nodes(jsonb) is
-  'Creates the nodes that a JSON array of at most 10000 objects describes, on at most 100 mounts, all or none, and returns them in the order given. An object has parent_id and name, and optionally kind (file by default), state and any content column of nodes; a column that it leaves out gets its default. FS404 when a parent is not a live directory, FS409 when a name is taken or given twice, FS422 or 23514 when an element is not well formed; the message names the position, from 1.';
-
-revoke all on function filestore.create_nodes(jsonb) from public;
---! EndIncluded functions/create_nodes.sql

@@ -1,5 +1,5 @@
---! Previous: sha1:9600439c68651c8c6adfe001adf8f55b55bc1796
---! Hash: sha1:5362f639826dd75ee12e88bfdf26079ceb9fef31
+--! Previous: sha1:9ab4888d3264109c68017e0a566fd2aa250e2082
+--! Hash: sha1:01671a20007222dfd18dfe6255744aaf125d73f8
 --! Message: Changes that a scan applies
 
 --! Included functions/refuse_missing_share.sql
@@ -991,7 +991,7 @@ create or replace function filestore.apply_batch(scan filestore.scans, step inte
 returns filestore.scans
 language plpgsql
 set search_path = pg_catalog, pg_temp
--- A session plans the checks of foreign keys once: on an empty table that was analyzed, each would read all nodes for ever.
+-- A session plans the checks of foreign keys once: on a small table, each would read all nodes for ever.
 set enable_seqscan = off
 as $$
 declare

@@ -1,5 +1,5 @@
---! Previous: sha1:5362f639826dd75ee12e88bfdf26079ceb9fef31
---! Hash: sha1:f8bb147d842aaf8730b1424ceeaf2a734d765ec5
+--! Previous: sha1:01671a20007222dfd18dfe6255744aaf125d73f8
+--! Hash: sha1:c592a00f7d8e1420040c2af1b3efc3dcd50f9310
 --! Message: History that ends
 
 alter table filestore.backend_mounts add column if not exists history_horizon timestamptz(3);

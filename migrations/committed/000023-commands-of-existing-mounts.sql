@@ -1,5 +1,5 @@
---! Previous: sha1:f8bb147d842aaf8730b1424ceeaf2a734d765ec5
---! Hash: sha1:701e6ec26755446feb23faad4d73267c75715efa
+--! Previous: sha1:c592a00f7d8e1420040c2af1b3efc3dcd50f9310
+--! Hash: sha1:9d50525ab82cb87d26f61a031959a4b2123c5a3f
 --! Message: Commands of existing mounts
 
 --! Included functions/guard_journal_entry.sql
