@@ -121,6 +121,10 @@ async function run(signal: AbortSignal): Promise<void> {
   }
 }
 
+// A closed pipe (… | head) must not stop a scan.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
 const signal = interruptSignal();
 await run(signal).catch((error) => {
   console.error(describe(error));

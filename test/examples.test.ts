@@ -1,11 +1,19 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { type Entry, walk } from '../examples/walk.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { databaseForEachTest } from './support/databases/test-database.ts';
-import { fillFolder, folderForEachTest, followFolder, section } from './support/processes/example-program.ts';
+import {
+  fillFolder,
+  folderForEachTest,
+  followerOf,
+  followerSettings,
+  followFolder,
+  section,
+} from './support/processes/example-program.ts';
 import { one } from './support/rows/nodes.ts';
 
 const database = databaseForEachTest();
@@ -72,6 +80,17 @@ test('a second scan reports what was renamed, moved, saved and deleted, and ever
 
   write('photos/summer/1.jpg');
   expect(section(await scan(tree()), 'Found again')).toEqual(['Found again: 1', '  photos/summer/1.jpg']);
+});
+
+test('a reader that leaves early, such as head, does not stop a scan', async () => {
+  fillFolder(tree());
+  const program = spawn(process.execPath, followerOf(tree()), {
+    ...followerSettings(database().url),
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  program.stdout.destroy();
+  expect(await once(program, 'exit')).toEqual([0, null]);
+  expect(await database().query('select state from filestore.scans')).toEqual([{ state: 'finished' }]);
 });
 
 test('a missing folder is an error in one line', async () => {
