@@ -14,13 +14,13 @@ const BRANCH = 'main';
 const STEPS: Readonly<Record<string, () => void | Promise<void>>> = {
   /** Before anything is changed: refuses what cannot be released, and runs all lanes on the rest. */
   preversion() {
-    const commit = releasableCommit();
+    const tree = releasableTree();
     const { status } = spawnSync(join(PACKAGE_ROOT, '.ci', 'run'), { stdio: 'inherit', cwd: PACKAGE_ROOT });
     if (status !== 0)
       throw new Error('.ci/run failed, so nothing was changed. Fix it, commit, and run this again.');
-    if (releasableCommit() !== commit) {
+    if (releasableTree() !== tree) {
       throw new Error(
-        'A commit was made while .ci/run ran, which it has not tested. Nothing was changed. Run this again.',
+        'Files were changed by a commit while .ci/run ran, which it has not tested. Nothing was changed. Run this again.',
       );
     }
   },
@@ -41,10 +41,10 @@ const STEPS: Readonly<Record<string, () => void | Promise<void>>> = {
 };
 
 /**
- * The commit that would be released.
+ * The files that would be released, as the tree of the last commit: its message may be amended.
  * @throws {Error} when it would not be all that is in the folder, or has nothing to announce.
  */
-function releasableCommit(): string {
+function releasableTree(): string {
   const branch = git('branch', '--show-current');
   if (branch !== BRANCH) {
     throw new Error(
@@ -68,7 +68,7 @@ function releasableCommit(): string {
       'CHANGELOG.md has no entry under Unreleased. Nothing was changed. Describe the release there, in lines that begin with "- ", and commit.',
     );
   }
-  return git('rev-parse', 'HEAD');
+  return git('rev-parse', 'HEAD^{tree}');
 }
 
 /**

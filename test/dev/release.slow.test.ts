@@ -67,6 +67,13 @@ describe('a release', () => {
     expect(JSON.parse(read(`${name}.cdx.json`)).metadata.component).toMatchObject({ version: VERSION });
   });
 
+  test('may get another message for its last commit while the lanes run', async () => {
+    write('.ci/run', '#!/bin/sh\ngit commit --quiet --amend --message "In other words"\n');
+    await checkout.record('A slow run');
+    await release();
+    expect(await git('log', '-2', '--format=%s')).toBe(`Release ${VERSION}\nIn other words`);
+  }, 180_000);
+
   test('makes the check refuse to lose its migrations', async () => {
     await release();
     expect(await gateOfReleases()).toEqual({ state: 'passed' });
@@ -124,12 +131,15 @@ describe('a release', () => {
       /A lane failed\.\n\.ci\/run failed, so nothing was changed/,
     ],
     [
-      'a commit is made while the lanes run',
+      'a commit changes files while the lanes run',
       async () => {
-        write('.ci/run', '#!/bin/sh\ngit commit --quiet --allow-empty --message "In the meantime"\n');
+        write(
+          '.ci/run',
+          '#!/bin/sh\necho >> README.md\ngit commit --quiet --all --message "In the meantime"\n',
+        );
         await checkout.record('A slow run');
       },
-      /A commit was made while \.ci\/run ran/,
+      /Files were changed by a commit while \.ci\/run ran/,
     ],
   ])('is refused when %s, and changes nothing', async (_, spoil, message) => {
     await spoil();
