@@ -16,7 +16,6 @@ const { database } = diskForEachTest((disk) => {
 });
 
 interface Node {
-  readonly 'Node Type': string;
   readonly 'Hash Batches'?: number;
   readonly Plans?: readonly Node[];
 }
