@@ -9,14 +9,13 @@ export interface JsonObject {
   [key: string]: JsonValue;
 }
 
-/** A JSON value for calls and inserts. Undefined fields are left out. */
-export type JsonInput =
-  | string
-  | number
-  | boolean
-  | null
-  | readonly JsonInput[]
-  | { readonly [key: string]: JsonInput | undefined };
+/** A JSON value for calls and inserts, as JSON.stringify writes it. */
+export type JsonInput = string | number | boolean | null | readonly JsonInput[] | JsonObjectInput;
+
+/** A JSON object for calls and inserts, such as Record<string, unknown>. Undefined fields are left out. */
+export interface JsonObjectInput {
+  readonly [key: string]: unknown;
+}
 
 /** The state of a command. */
 export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled';
@@ -97,17 +96,17 @@ export interface BackendMountInsert {
   mount_key: string;
   display_name?: string | null;
   description?: string | null;
-  labels?: JsonObject;
+  labels?: JsonObjectInput;
   contact?: string | null;
   backend_kind: 'local' | 's3';
   root_path?: string | null;
   endpoint?: string | null;
   bucket?: string | null;
   prefix?: string | null;
-  config?: JsonObject;
+  config?: JsonObjectInput;
   credentials_ref?: string | null;
   access_mode?: 'rw' | 'ro';
-  access_policy?: JsonObject;
+  access_policy?: JsonObjectInput;
   state?: 'active' | 'inactive' | 'offline' | 'degraded' | 'error' | 'unknown';
   state_reason?: string | null;
 }
@@ -117,16 +116,16 @@ export interface BackendMountUpdate {
   mount_key?: string;
   display_name?: string | null;
   description?: string | null;
-  labels?: JsonObject;
+  labels?: JsonObjectInput;
   contact?: string | null;
   root_path?: string | null;
   endpoint?: string | null;
   bucket?: string | null;
   prefix?: string | null;
-  config?: JsonObject;
+  config?: JsonObjectInput;
   credentials_ref?: string | null;
   access_mode?: 'rw' | 'ro';
-  access_policy?: JsonObject;
+  access_policy?: JsonObjectInput;
   state?: 'active' | 'inactive' | 'offline' | 'degraded' | 'error' | 'unknown';
   state_reason?: string | null;
 }
@@ -354,7 +353,7 @@ export interface NodeInsert {
   content_hash?: string | null;
   storage_class?: string | null;
   link_target?: string | null;
-  metadata?: JsonObject;
+  metadata?: JsonObjectInput;
   last_modified_at?: Date | string | null;
   backend_identity?: string | null;
 }
@@ -369,7 +368,7 @@ export interface NodeUpdate {
   content_hash?: string | null;
   storage_class?: string | null;
   link_target?: string | null;
-  metadata?: JsonObject;
+  metadata?: JsonObjectInput;
   last_modified_at?: Date | string | null;
   deleted_at?: Date | string | null;
   backend_identity?: string | null;

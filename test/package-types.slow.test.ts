@@ -86,6 +86,22 @@ describe('the packed package', () => {
     expect(errors).toBe('');
   });
 
+  test('has JSON arguments that take what a service passes on', async () => {
+    const errors = await service().compile(
+      `import type { NodeInsert } from '@apphub/filestore/rows';
+       import { createNode, mergeMetadata } from '@apphub/filestore/sql';
+       import pg from 'pg';
+       const client = new pg.Client();
+       const passed: Record<string, unknown> = JSON.parse('{}');
+       await createNode(client, { parentId: 1, name: 'a', metadata: passed });
+       await mergeMetadata(client, { nodeId: 1, setValues: { passed, list: [passed] } });
+       export const insert: NodeInsert = { backend_mount_id: 1, parent_id: 2, name: 'a', kind: 'file', metadata: passed };
+       // @ts-expect-error a map is not JSON
+       await createNode(client, { parentId: 1, name: 'a', metadata: new Map() });`,
+    );
+    expect(errors).toBe('');
+  });
+
   test('has the typed calls that docs/functions.md shows, which run unchanged', async () => {
     const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'functions.md'), 'utf8');
     const [example = ''] = [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, code]) => code);

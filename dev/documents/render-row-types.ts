@@ -23,14 +23,13 @@ export interface JsonObject {
   [key: string]: JsonValue;
 }
 
-/** A JSON value for calls and inserts. Undefined fields are left out. */
-export type JsonInput =
-  | string
-  | number
-  | boolean
-  | null
-  | readonly JsonInput[]
-  | { readonly [key: string]: JsonInput | undefined };`;
+/** A JSON value for calls and inserts, as JSON.stringify writes it. */
+export type JsonInput = string | number | boolean | null | readonly JsonInput[] | JsonObjectInput;
+
+/** A JSON object for calls and inserts, such as Record<string, unknown>. Undefined fields are left out. */
+export interface JsonObjectInput {
+  readonly [key: string]: unknown;
+}`;
 
 /** TypeScript types of what a service reads and writes: rows of tables and views that are not internal, and of the functions that a level may call. */
 export function renderRowTypes(schema: SchemaDescription, access: AccessDescription): string {

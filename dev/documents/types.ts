@@ -14,7 +14,7 @@ const TEXT: ValueType = { read: 'string', write: 'string' };
 const BIG_INTEGER: ValueType = { read: 'string', write: 'string | number | bigint' };
 const MOMENT: ValueType = { read: 'Date', write: 'Date | string' };
 const JSON_VALUE: ValueType = { read: 'JsonValue', write: 'JsonInput' };
-const JSON_OBJECT: ValueType = { read: 'JsonObject', write: 'JsonObject' };
+const JSON_OBJECT: ValueType = { read: 'JsonObject', write: 'JsonObjectInput' };
 const UNKNOWN: ValueType = { read: 'unknown', write: 'unknown' };
 
 const BASE_TYPES: Readonly<Record<string, ValueType>> = {

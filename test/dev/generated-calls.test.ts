@@ -82,7 +82,7 @@ test('an argument of a domain over jsonb, or an array of jsonb, is passed as JSO
     'odd_thing',
   );
   expect(callOf(calls, 'oddThing')).toContain(
-    '  readonly labels: JsonObject;\n  readonly items: readonly JsonInput[];\n',
+    '  readonly labels: JsonObjectInput;\n  readonly items: readonly JsonInput[];\n',
   );
   expect(callOf(calls, 'oddThing')).toContain(
     "json: 'value' },\n    items: { name: 'items', required: true, json: 'array'",

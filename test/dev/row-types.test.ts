@@ -181,7 +181,7 @@ describe('a row that pg returns', () => {
 
   test('has an object in metadata, which can be nothing else', async () => {
     expect(fieldsOf(types, 'NodeRow').metadata).toBe('JsonObject');
-    expect(fieldsOf(types, 'NodeInsert').metadata).toBe('JsonObject');
+    expect(fieldsOf(types, 'NodeInsert').metadata).toBe('JsonObjectInput');
     await expect(filled().query("update filestore.nodes set metadata = '[]'")).rejects.toMatchObject({
       constraint: 'nodes_metadata_check',
     });
