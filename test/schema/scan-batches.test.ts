@@ -1,5 +1,5 @@
 import type { Client } from 'pg';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { sendAndBlock } from '../support/databases/concurrency.ts';
 import { one } from '../support/rows/nodes.ts';
 import { diskForEachTest } from '../support/rows/scanned-disks.ts';
@@ -224,20 +224,48 @@ describe('other sessions during a batch', () => {
     expect(await readStates(service, key)).toEqual(['b active', 'b/x active']);
   });
 
-  test('sightings of a scan and of a watcher do not deadlock', async () => {
-    const files = Array.from({ length: 20 }, (_, index) => file(`f${index}`, `${index}`));
-    await scan(service, key, files);
-    const ids = Object.values(await readIds(service, key));
-    const id = await record(files);
-    await applyOnce(service, id);
-    const holder = await database().connect();
-    await holder.query('begin');
-    await holder.query('select from filestore.node_sightings where node_id = $1 for update', [ids[10]]);
-    const batch = await sendAndBlock(service, 'select filestore.apply_scan($1)', [id]);
-    const watch = await sendAndBlock(other, 'select filestore.record_sightings($1)', [[...ids].reverse()]);
-    expect([batch.waits, watch.waits]).toEqual([true, true]);
-    await holder.query('commit');
-    expect(await batch.outcome).toMatchObject({ ok: true });
-    expect(await watch.outcome).toMatchObject({ ok: true });
+  describe('sightings of a scan and of a watcher do not deadlock', () => {
+    const files = Array.from({ length: 20 }, (_, index) => file(`f${index + 10}`, `${index}`));
+    let ids: readonly string[];
+
+    /** Lets a scan meet a watcher that reports the nodes from which it continues. */
+    async function meet(scanId: string, seen: readonly (string | undefined)[]) {
+      await applyOnce(service, scanId);
+      const holder = await database().connect();
+      await holder.query('begin');
+      await holder.query('select from filestore.node_sightings where node_id = $1 for update', [ids[5]]);
+      const batch = await sendAndBlock(service, 'select filestore.apply_scan($1)', [scanId]);
+      const watch = await sendAndBlock(other, 'select filestore.record_sightings($1)', [seen]);
+      await holder.query('commit');
+      expect(batch.waits).toBe(true);
+      expect(await batch.outcome).toMatchObject({ ok: true });
+      expect(await watch.outcome).toMatchObject({ ok: true });
+    }
+
+    beforeEach(async () => {
+      await scan(service, key, files);
+      ids = Object.values(await readIds(service, key)).sort((one, two) => Number(one) - Number(two));
+    });
+
+    test('with the same nodes in another order', async () => {
+      await meet(await record(files), [...ids].reverse());
+    });
+
+    test('when the scan has listed nodes with high ids before those with low ones', async () => {
+      const { id, started_at: first } = await beginScan(service, key);
+      const later = new Date(first.getTime() + 1).toISOString();
+      await recordEntries(service, id, files.slice(10));
+      await recordEntries(service, id, files.slice(0, 10), '', later);
+      await meet(id, [ids[6], ids[15]]);
+    });
+
+    test('when one of the nodes has no sighting yet', async () => {
+      const { id: unseen } = await one(
+        service,
+        "select id from filestore.create_node((select id from filestore.node_by_path($1, '')), 'unseen', size_bytes => 1)",
+        [key],
+      );
+      await meet(await record([...files, file('unseen')]), [ids[0], String(unseen)]);
+    });
   });
 });
