@@ -84,7 +84,10 @@ export const NULL_IN_RESULT: Readonly<Record<string, readonly string[]>> = {
 
 /** Columns of functions that are never null. The catalog does not show this. A test compares it with the rows that pg returns. */
 export const NEVER_NULL: Readonly<Record<string, readonly string[]>> = {
+  begin_command: ['is_new', 'entry'],
+  count_nodes: ['nodes', 'is_estimate'],
   directory_totals: ['size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
+  list_nodes: ['cursor', 'node'],
   list_totals: ['node_id', 'size_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state'],
   list_unseen: ['node_ids'],
   scan_differences: ['number', 'action', 'kind', 'path'],

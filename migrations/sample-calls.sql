@@ -46,6 +46,16 @@ from filestore.nodes d
 cross join unnest('{f,t}'::boolean[]) with_deleted
 where d.path = '1/2';
 
+select filestore.list_nodes('sample-disk', '1', states, max_depth => 1, order_by => order_by, with_totals => true)
+from unnest('{path,size}'::text[]) order_by
+cross join (values ('{active}'::filestore.node_state[]), ('{active,deleted}')) s (states);
+
+select filestore.list_nodes('sample-disk', metadata_contains => '[]');
+
+select filestore.count_nodes('sample-disk', states => '{deleted}', max_nodes => 1);
+
+select filestore.count_nodes('sample-disk', kinds => '{file}', min_size => 1);
+
 select filestore.find_by_checksum('sha256:' || repeat('0', 64));
 
 select filestore.list_unseen('sample-disk', now());

@@ -23,6 +23,9 @@ export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'can
 /** What a node is: file or directory. */
 export type NodeKind = 'file' | 'directory';
 
+/** What the nodes of a list are ordered by. */
+export type NodeOrder = 'path' | 'name' | 'size' | 'change';
+
 /** What the catalogue last knew of a node. */
 export type NodeState = 'active' | 'inconsistent' | 'missing' | 'deleted';
 
@@ -753,8 +756,8 @@ export interface AuditRollupsRow {
 
 /** A row of "select * from filestore.begin_command(…)". Records a command before it runs, in a separate transaction. The caller runs the command when is_new is true. With an idempotency key that was used before, is_new is false and entry is the earlier one, running or finished; with retry_failed, a failed or canceled command runs again as a new entry. FS404 when a new entry names a mount that does not exist. FS409 when the key was used with another mount, principal or parameters. */
 export interface BeginCommandRow {
-  is_new: boolean | null;
-  entry: string | null;
+  is_new: boolean;
+  entry: string;
 }
 
 /** A row of "select * from filestore.begin_scan(…)". Begins a scan of a mount, of a directory with everything below it, or of the nodes in one directory (recursive false), and returns it. List the backend after this call. Creates the directory if it is not in the catalogue. With pair_by_content, files without an identity are paired by content hash and size. The scan expires when no call follows within expire_after. FS404 when the mount does not exist, FS409 when another scan covers a part of it, or when the mount moves or is being erased. */
@@ -806,6 +809,12 @@ export interface CheckSequencesRow {
 
 /** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history, sightings and backend_identity are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. */
 export type CopyTreeRow = NodeRow;
+
+/** A row of "select * from filestore.count_nodes(…)". The number of nodes of filestore.list_nodes with the same conditions. It is exact when at most max_nodes nodes have to be read, and for all live nodes or those of a kind, which the totals count. Otherwise is_estimate is true, and the share of the first max_nodes nodes that meet the conditions is taken for that of all. FS404 when the mount or the directory does not exist, FS422 when the state deleted is given, and more than max_nodes nodes would be read. */
+export interface CountNodesRow {
+  nodes: string;
+  is_estimate: boolean;
+}
 
 /** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is not a live directory, FS409 when the name is taken, FS422 when the name or the checksum is not valid. */
 export type CreateNodeRow = NodeRow;
@@ -862,6 +871,20 @@ export type ListCommandsRow = JournalEntryRow;
 
 /** A row of "select * from filestore.list_directory(…)". A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and if tombstones are listed, also the last id as after_id. FS404 when there is no such directory. */
 export type ListDirectoryRow = NodeRow;
+
+/** A row of "select * from filestore.list_nodes(…)". A page of the nodes below a directory, the root by default, that meet all conditions: live nodes by default, and tombstones with the state deleted. For the next page, give the cursor of the last row as after_cursor. max_depth 1 lists the directory alone. name_contains ignores case. Sizes are those of nodes, 0 for directories. With with_sightings and with_totals, rows also have the sightings, and the totals of directories, as filestore.list_totals returns them, with the moment of their last recount; otherwise these columns are null. FS404 when the mount or the directory does not exist, FS422 when the list would read more than max_nodes nodes, or the cursor is of another list. */
+export interface ListNodesRow {
+  cursor: string;
+  node: string;
+  last_seen_at: Date | null;
+  last_reconciled_at: Date | null;
+  total_bytes: string | null;
+  file_count: string | null;
+  dir_count: string | null;
+  child_count: string | null;
+  consistency_state: TotalsState | null;
+  last_calculated_at: Date | null;
+}
 
 /** A row of "select * from filestore.list_totals(…)". The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. FS422 when there are more than 10000 ids. */
 export interface ListTotalsRow {

@@ -1,4 +1,4 @@
-import { NULL_VALUES } from '../../migrations/facts.ts';
+import { NEVER_NULL, NULL_VALUES } from '../../migrations/facts.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import { type AccessDescription, LEVELS, type Level } from './access.ts';
 import { declare, document, exportedNames, literal, orNull, propertyName } from './declarations.ts';
@@ -171,16 +171,21 @@ function nestedResult(
   types: TypeMap,
 ): Result {
   const type = `${routineName(routine.name)}Result`;
-  const fields = columns.map((column) => ({
-    name: column.name ?? '',
+  const others = columns.filter((column) => column !== row).map(({ name }) => name ?? '');
+  const nullable = others.filter((name) => !NEVER_NULL[routine.name]?.includes(name));
+  const fields = columns.map(({ name, type: sql }) => ({
+    name: name ?? '',
     readonly: true,
-    type: relations.has(column.type) ? `${relationName(column.type)}Row` : types.typeOf(column.type).read,
+    type: relations.has(sql)
+      ? `${relationName(sql)}Row`
+      : orNull(types.typeOf(sql).read, nullable.includes(name ?? '')),
   }));
-  const others = columns.filter((column) => column !== row).map(({ name }) => literal(name ?? ''));
+  const listOf = (names: readonly string[]) => `[${names.map(literal).join(', ')}]`;
   const shape = [
     `table: ${literal(row.type)}`,
     `row: ${literal(row.name ?? '')}`,
-    `columns: [${others.join(', ')}]`,
+    `columns: ${listOf(others)}`,
+    ...(nullable.length === 0 ? [] : [`nullable: ${listOf(nullable)}`]),
   ];
   return {
     ...times(routine, type, `{ ${shape.join(', ')} }`),

@@ -49,6 +49,8 @@ export interface SqlNestedResult extends SqlTableRow {
   readonly row: string;
   /** The other parameters. */
   readonly columns: readonly string[];
+  /** Those of {@link columns} that may be null. */
+  readonly nullable?: readonly string[];
 }
 
 type Row = Readonly<Record<string, unknown>>;
@@ -230,8 +232,10 @@ function read({ name, result }: SqlFunction, row: Row): unknown {
   return typeof result === 'string' ? row : requireRow(name, row);
 }
 
-function readNested(name: string, { row: key, columns }: SqlNestedResult, row: Row): Row {
-  const values = columns.map((column) => [column, requireValue(name, row[MARK + column], false)] as const);
+function readNested(name: string, { row: key, columns, nullable = [] }: SqlNestedResult, row: Row): Row {
+  const values = columns.map(
+    (column) => [column, requireValue(name, row[MARK + column], nullable.includes(column))] as const,
+  );
   const nested = Object.entries(row).filter(([column]) => !column.startsWith(MARK));
   return { ...Object.fromEntries(values), [key]: requireRow(name, Object.fromEntries(nested)) };
 }

@@ -10,6 +10,7 @@ import type {
   CheckIntegrityRow,
   CheckSequencesRow,
   CommandStatus,
+  CountNodesRow,
   DirectoryTotalsRow,
   JournalEntryRow,
   JsonInput,
@@ -17,10 +18,13 @@ import type {
   ListUnseenRow,
   NodeAtRow,
   NodeKind,
+  NodeOrder,
   NodeRow,
+  NodeState,
   ScanDifferencesRow,
   ScanRow,
   SyncNodesRow,
+  TotalsState,
   TreeAtRow,
 } from '../../schema/rows.d.ts';
 import {
@@ -308,6 +312,47 @@ const COPY_TREE: SqlFunction = {
 /** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history, sightings and backend_identity are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. May be called by services and operators. */
 export function copyTree(client: SqlClient, args: CopyTreeArguments): Promise<NodeRow> {
   return callForOne(client, COPY_TREE, args);
+}
+
+/** The arguments of {@link countNodes}. */
+export interface CountNodesArguments {
+  readonly mountKey: string;
+  /** Default: ''::text */
+  readonly path?: string | undefined;
+  /** Default: '{active,inconsistent,missing}'::node_state[] */
+  readonly states?: readonly NodeState[] | undefined;
+  readonly kinds?: readonly NodeKind[] | null | undefined;
+  readonly nameContains?: string | null | undefined;
+  readonly metadataContains?: JsonInput | undefined;
+  readonly maxDepth?: number | null | undefined;
+  readonly changedSince?: Date | string | null | undefined;
+  readonly minSize?: string | number | bigint | null | undefined;
+  readonly maxSize?: string | number | bigint | null | undefined;
+  /** Default: 100000 */
+  readonly maxNodes?: string | number | bigint | undefined;
+}
+
+const COUNT_NODES: SqlFunction = {
+  name: 'count_nodes',
+  result: 'columns',
+  parameters: {
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    path: { name: 'path', takes: 'text' },
+    states: { name: 'states', takes: 'list' },
+    kinds: { name: 'kinds', takes: 'list' },
+    nameContains: { name: 'name_contains', takes: 'text' },
+    metadataContains: { name: 'metadata_contains', json: 'value' },
+    maxDepth: { name: 'max_depth' },
+    changedSince: { name: 'changed_since' },
+    minSize: { name: 'min_size' },
+    maxSize: { name: 'max_size' },
+    maxNodes: { name: 'max_nodes' },
+  },
+};
+
+/** The number of nodes of filestore.list_nodes with the same conditions. It is exact when at most max_nodes nodes have to be read, and for all live nodes or those of a kind, which the totals count. Otherwise is_estimate is true, and the share of the first max_nodes nodes that meet the conditions is taken for that of all. FS404 when the mount or the directory does not exist, FS422 when the state deleted is given, and more than max_nodes nodes would be read. May be called by readers, services and operators. */
+export function countNodes(client: SqlClient, args: CountNodesArguments): Promise<CountNodesRow> {
+  return callForOne(client, COUNT_NODES, args);
 }
 
 /** The arguments of {@link createNode}. */
@@ -650,6 +695,78 @@ const LIST_DIRECTORY: SqlFunction = {
 /** A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and if tombstones are listed, also the last id as after_id. FS404 when there is no such directory. May be called by readers, services and operators. */
 export function listDirectory(client: SqlClient, args: ListDirectoryArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, LIST_DIRECTORY, args);
+}
+
+/** The arguments of {@link listNodes}. */
+export interface ListNodesArguments {
+  readonly mountKey: string;
+  /** Default: ''::text */
+  readonly path?: string | undefined;
+  /** Default: '{active,inconsistent,missing}'::node_state[] */
+  readonly states?: readonly NodeState[] | undefined;
+  readonly kinds?: readonly NodeKind[] | null | undefined;
+  readonly nameContains?: string | null | undefined;
+  readonly metadataContains?: JsonInput | undefined;
+  readonly maxDepth?: number | null | undefined;
+  readonly changedSince?: Date | string | null | undefined;
+  readonly minSize?: string | number | bigint | null | undefined;
+  readonly maxSize?: string | number | bigint | null | undefined;
+  /** Default: 'path'::text */
+  readonly orderBy?: NodeOrder | undefined;
+  /** Default: false */
+  readonly descending?: boolean | undefined;
+  readonly afterCursor?: string | null | undefined;
+  /** Default: 100 */
+  readonly pageSize?: string | number | bigint | undefined;
+  /** Default: false */
+  readonly withSightings?: boolean | undefined;
+  /** Default: false */
+  readonly withTotals?: boolean | undefined;
+  /** Default: 100000 */
+  readonly maxNodes?: string | number | bigint | undefined;
+}
+
+/** What {@link listNodes} returns. */
+export interface ListNodesResult {
+  readonly cursor: string;
+  readonly node: NodeRow;
+  readonly last_seen_at: Date | null;
+  readonly last_reconciled_at: Date | null;
+  readonly total_bytes: string | null;
+  readonly file_count: string | null;
+  readonly dir_count: string | null;
+  readonly child_count: string | null;
+  readonly consistency_state: TotalsState | null;
+  readonly last_calculated_at: Date | null;
+}
+
+const LIST_NODES: SqlFunction = {
+  name: 'list_nodes',
+  result: { table: 'nodes', row: 'node', columns: ['cursor', 'last_seen_at', 'last_reconciled_at', 'total_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state', 'last_calculated_at'], nullable: ['last_seen_at', 'last_reconciled_at', 'total_bytes', 'file_count', 'dir_count', 'child_count', 'consistency_state', 'last_calculated_at'] },
+  parameters: {
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    path: { name: 'path', takes: 'text' },
+    states: { name: 'states', takes: 'list' },
+    kinds: { name: 'kinds', takes: 'list' },
+    nameContains: { name: 'name_contains', takes: 'text' },
+    metadataContains: { name: 'metadata_contains', json: 'value' },
+    maxDepth: { name: 'max_depth' },
+    changedSince: { name: 'changed_since' },
+    minSize: { name: 'min_size' },
+    maxSize: { name: 'max_size' },
+    orderBy: { name: 'order_by' },
+    descending: { name: 'descending' },
+    afterCursor: { name: 'after_cursor', takes: 'text' },
+    pageSize: { name: 'page_size' },
+    withSightings: { name: 'with_sightings' },
+    withTotals: { name: 'with_totals' },
+    maxNodes: { name: 'max_nodes' },
+  },
+};
+
+/** A page of the nodes below a directory, the root by default, that meet all conditions: live nodes by default, and tombstones with the state deleted. For the next page, give the cursor of the last row as after_cursor. max_depth 1 lists the directory alone. name_contains ignores case. Sizes are those of nodes, 0 for directories. With with_sightings and with_totals, rows also have the sightings, and the totals of directories, as filestore.list_totals returns them, with the moment of their last recount; otherwise these columns are null. FS404 when the mount or the directory does not exist, FS422 when the list would read more than max_nodes nodes, or the cursor is of another list. May be called by readers, services and operators. */
+export function listNodes(client: SqlClient, args: ListNodesArguments): Promise<readonly ListNodesResult[]> {
+  return callForAll(client, LIST_NODES, args);
 }
 
 /** The arguments of {@link listTotals}. */

@@ -149,10 +149,14 @@ test('a row of a table among out parameters is a typed member of the result', as
   );
   const call = callOf(calls, 'oddThing');
   expect(call).toContain(
-    'export interface OddThingResult {\n  readonly was_there: boolean;\n  readonly node: NodeRow;\n}',
+    'export interface OddThingResult {\n  readonly was_there: boolean | null;\n  readonly node: NodeRow;\n}',
   );
-  expect(call).toContain("  result: { table: 'nodes', row: 'node', columns: ['was_there'] },\n");
+  expect(call).toContain(
+    "  result: { table: 'nodes', row: 'node', columns: ['was_there'], nullable: ['was_there'] },\n",
+  );
   expect(call).toContain('Promise<OddThingResult>');
+  // migrations/facts.ts says that this one is never null.
+  expect(callOf(calls, 'beginCommand')).toContain('  readonly is_new: boolean;\n');
 });
 
 test('the docstring of each call says which levels may call it', async () => {

@@ -84,6 +84,9 @@ describe('a row that pg returns', () => {
     FoldRollupsRow: 'filestore.fold_rollups(0 + 1)',
     ListCommandsRow: 'filestore.list_commands()',
     ListDirectoryRow: 'filestore.list_directory((select min(id) from filestore.nodes))',
+    ListNodesRow:
+      'filestore.list_nodes((select min(mount_key) from filestore.backend_mounts), with_totals => true)',
+    CountNodesRow: 'filestore.count_nodes((select min(mount_key) from filestore.backend_mounts))',
     ListTotalsRow: 'filestore.list_totals(array(select id from filestore.nodes))',
     NodeLocationRow: 'filestore.node_location((select min(id) from filestore.nodes))',
     MountPlaceRow: "filestore.mount_place('local', '/data')",

@@ -80,6 +80,8 @@ const ALLOWED: Readonly<Record<Exclude<Level, 'none'>, readonly string[]>> = {
     `select filestore.node_location(${A})`,
     `select * from filestore.node_by_path('main', 'docs')`,
     `select * from filestore.list_directory(${DOCS})`,
+    `select * from filestore.list_nodes('main')`,
+    `select * from filestore.count_nodes('main', kinds => '{file}', min_size => 1)`,
     `select * from filestore.list_unseen('main', now())`,
     `select count(*) from filestore.find_by_checksum(repeat('ab', 16))`,
     `select * from filestore.node_at(${A}, now())`,

@@ -42,6 +42,7 @@ const CALLS: Readonly<Record<string, string>> = {
   find_by_checksum: "find_by_checksum('md5:' || md5('d5f9'))",
   list_commands: 'list_commands()',
   list_directory: 'list_directory(60)',
+  list_nodes: "list_nodes('m')",
   list_totals:
     'list_totals(array(select id from filestore.nodes where directory_path is not null limit 200))',
   move_progress: 'move_progress(null)',

@@ -140,11 +140,13 @@ describe("a moment survives JavaScript's Date:", () => {
         'add_entries',
         // Called by every function that takes a sighting.
         'check_sighting_moment',
+        'count_nodes',
         'create_node',
         'delete_batch',
         // Called by apply_scan.
         'is_vacated',
         'is_written_since',
+        'list_nodes',
         'list_unseen',
         'node_at',
         // Called by prune_history.
@@ -155,6 +157,8 @@ describe("a moment survives JavaScript's Date:", () => {
         'record_write_sighting',
         // Called by restore_node.
         'restore_tree',
+        // Called by count_nodes and list_nodes.
+        'search_nodes',
         // Called by apply_scan and sync_nodes.
         'see_nodes',
         'tree_at',

@@ -17,6 +17,7 @@ import {
   finishCommand,
   foldRollups,
   listDirectory,
+  listNodes,
   lockTree,
   nodeAt,
   nodeByPath,
@@ -81,6 +82,37 @@ describe('a call returns', () => {
       await one(service, 'select * from filestore.journal_entries where id = $1', [begun.entry.id]),
     );
     expect(begun.entry.created_at).toBeInstanceOf(Date);
+  });
+
+  test('rows with a row of a table in each, and nulls beside it', async () => {
+    const directory = await createNode(service, { parentId, name: 'listed', kind: 'directory' });
+    const file = await createNode(service, { parentId: directory.id, name: 'a' });
+    const list = { mountKey: 'media', path: 'listed', kinds: ['file'] } as const;
+    const none = {
+      total_bytes: null,
+      file_count: null,
+      dir_count: null,
+      child_count: null,
+      consistency_state: null,
+      last_calculated_at: null,
+    };
+    const rows = await listNodes(service, { ...list, withTotals: true });
+    expect(rows).toEqual([
+      {
+        cursor: `path:${file.id}:listed/a`,
+        node: file,
+        last_seen_at: null,
+        last_reconciled_at: null,
+        ...none,
+      },
+    ]);
+    expect(await listNodes(service, { ...list, afterCursor: rows[0]?.cursor })).toEqual([]);
+    const [{ total_bytes, dir_count } = none] = await listNodes(service, {
+      mountKey: 'media',
+      nameContains: 'LISTED',
+      withTotals: true,
+    });
+    expect([total_bytes, dir_count]).toEqual(['0', '0']);
   });
 
   test('nothing where the function returns nothing', async () => {
