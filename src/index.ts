@@ -13,6 +13,15 @@ export {
   runMigrations,
   verifySchema,
 } from './db/migrations.ts';
+export type { ErrorDescription, RecordedError } from './db/recorded-error.ts';
+export {
+  type Command,
+  type CommandOptions,
+  type CommandOutcome,
+  type CommandResult,
+  runCommand,
+  type StoredResult,
+} from './db/run-command.ts';
 export { type TransactionOptions, withSavepoint, withTransaction } from './db/transactions.ts';
 export {
   ConnectionLostError,

@@ -102,6 +102,21 @@ describe('the packed package', () => {
     expect(errors).toBe('');
   });
 
+  test('has commands with results of their type', async () => {
+    const errors = await service().compile(
+      `import { runCommand } from '@apphub/filestore';
+       const passed: Record<string, unknown> = JSON.parse('{}');
+       const outcome = await runCommand({ command: 'a', parameters: passed }, async () => ({ result: { id: '1' } }));
+       // @ts-expect-error only a command that is done has a result
+       outcome.result;
+       export const id: string = outcome.state === 'done' ? outcome.result.id : outcome.entry.id;
+       export const why: string | undefined = outcome.state === 'failed' ? outcome.error.code : undefined;
+       // @ts-expect-error a Date would come back as a string
+       await runCommand({ command: 'a' }, async () => ({ result: new Date() }));`,
+    );
+    expect(errors).toBe('');
+  });
+
   test('has the typed calls that docs/functions.md shows, which run unchanged', async () => {
     const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'functions.md'), 'utf8');
     const [example = ''] = [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, code]) => code);
@@ -117,7 +132,7 @@ describe('the packed package', () => {
 
   test('has everything that the TypeScript of docs/service.md uses, which runs unchanged', async () => {
     const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'service.md'), 'utf8');
-    const [reconciler = '', identity = '', prune = '', upload = '', statuses = ''] = [
+    const [upload = '', reconciler = '', identity = '', prune = '', beside = '', statuses = ''] = [
       ...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm),
     ].map(([, code]) => code);
     const { url } = database();
@@ -135,8 +150,21 @@ describe('the packed package', () => {
         await closePool();`),
     ).toBe('');
     expect(await service().runCompiled({ FILESTORE_DATABASE_URL: url })).toBe('finished 2');
+    expect(
+      await service().compile(`${upload}
+        import { closePool } from '@apphub/filestore';
+        let writes = 0;
+        const write = async () => { writes += 1; };
+        const request = { path: 'a/c.jpg', size: 2, checksum: 'n4bQgYhMfWWaL+qgxVrQFaO/TxsrC4Is0V1sFbDwCgg=' };
+        for (const key of ['1', '1', '2']) {
+          const { status } = await upload('ada', key, request, write).catch(({ constraint }) => ({ status: constraint }));
+          console.log(status, writes);
+        }
+        await closePool();`),
+    ).toBe('');
+    expect(await service().runCompiled({ FILESTORE_DATABASE_URL: url })).toBe('201 1\n201 1\nnodes_stale 2');
     expect(await service().compile(identity)).toBe('');
-    expect(await service().compile(upload)).toBe('');
+    expect(await service().compile(beside)).toBe('');
     expect(await service().compile(prune)).toBe('');
     expect(await service().runCompiled({ OPERATOR_DATABASE_URL: url })).toBe('');
 

@@ -6,7 +6,7 @@ import { paragraph } from '../text.ts';
 import { lend, withConnection } from './client.ts';
 import { isOvertaken } from './overtaken-statements.ts';
 import { TransactionWatch, withSharedWatch } from './transaction-watch.ts';
-import { sendAfter } from './unanswered.ts';
+import { sendAfter, untilAnswered } from './unanswered.ts';
 
 /** How {@link withTransaction} runs. */
 export interface TransactionOptions {
@@ -38,19 +38,38 @@ export async function withTransaction<T>(
   work: (client: PoolClient) => Promise<T>,
   { retries = 0 }: TransactionOptions = {},
 ): Promise<T> {
-  if (!Number.isInteger(retries) || retries < 0) {
-    const message = paragraph(
-      `retries of withTransaction is ${retries}, which is not a whole number from 0.`,
-      'Correct it, or leave it out for the default of 0.',
-    );
-    throw new SettingsError('retries', message);
-  }
+  requireRetries('withTransaction', retries, 0);
+  return repeatTransaction((client) => lend(client, work), retries);
+}
+
+/**
+ * The same, with a last statement that can only run in the transaction in which `work` ran: not after `work` ended
+ * it, caught an error, or sent a statement that does so and did not wait for it.
+ */
+export async function withLastStatement<T, Result>(
+  work: (client: PoolClient) => Promise<T>,
+  last: (client: PoolClient, done: T) => Promise<Result>,
+  retries: number,
+): Promise<Result> {
+  return repeatTransaction(async (client, watch) => {
+    const done = await lend(client, work);
+    await untilAnswered(client);
+    if (watch.hasEndedEarly()) throw endedError();
+    // A session that was ended has no state; the last statement fails with the loss.
+    if (client.getTransactionStatus() === 'E') throw caughtError('runCommand', watch.abortedBy());
+    return last(client, done);
+  }, retries);
+}
+
+type Run<T> = (client: PoolClient, watch: TransactionWatch) => Promise<T>;
+
+async function repeatTransaction<T>(run: Run<T>, retries: number): Promise<T> {
   return withConnection(async (client) => {
     for (let left = retries; ; left -= 1) {
       await client.query('begin isolation level read committed');
       const watch = new TransactionWatch(client);
       try {
-        return await runTransaction(client, work, watch);
+        return await runTransaction(client, run, watch);
       } catch (error) {
         if (watch.hasEndedEarly()) throw endedError(error);
         if (left <= 0 || !isRepeatable(watch.abortedBy())) throw error;
@@ -97,13 +116,19 @@ export async function withSavepoint<T>(client: ClientBase, work: () => Promise<T
   });
 }
 
-async function runTransaction<T>(
-  client: PoolClient,
-  work: (client: PoolClient) => Promise<T>,
-  watch: TransactionWatch,
-): Promise<T> {
+/** @throws {SettingsError} when `retries` of a function is not a whole number from 0. */
+export function requireRetries(name: string, retries: number, usual: number): void {
+  if (Number.isInteger(retries) && retries >= 0) return;
+  const message = paragraph(
+    `retries of ${name} is ${retries}, which is not a whole number from 0.`,
+    `Correct it, or leave it out for the default of ${usual}.`,
+  );
+  throw new SettingsError('retries', message);
+}
+
+async function runTransaction<T>(client: PoolClient, run: Run<T>, watch: TransactionWatch): Promise<T> {
   try {
-    const result = await lend(client, work);
+    const result = await run(client, watch);
     if (watch.hasEndedEarly()) throw endedError();
     watch.expectEnd();
     // The server answers the commit of a transaction that failed with ROLLBACK, and not with an error.
@@ -136,7 +161,11 @@ function endedError(cause?: unknown): FilestoreError {
   return new FilestoreError('TRANSACTION_ENDED', message, { cause });
 }
 
-const LOST = { withTransaction: 'Nothing was committed', withSavepoint: 'Its changes were undone' } as const;
+const LOST = {
+  runCommand: 'Nothing was committed',
+  withTransaction: 'Nothing was committed',
+  withSavepoint: 'Its changes were undone',
+} as const;
 
 function caughtError(name: keyof typeof LOST, cause: DatabaseError | undefined): FilestoreError {
   const what = cause === undefined ? '' : `: ${cause.message} (${cause.code})`;

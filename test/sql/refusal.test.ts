@@ -1,5 +1,11 @@
 import { describe, expect, expectTypeOf, test } from 'vitest';
-import { isRefusal, type Refusal, type RefusalReason } from '../../src/sql/index.ts';
+import {
+  isRefusal,
+  isUnavailable,
+  type Refusal,
+  type RefusalReason,
+  refusalOf,
+} from '../../src/sql/index.ts';
 import { databaseForFile } from '../support/databases/test-database.ts';
 import { createMount, createNode } from '../support/rows/nodes.ts';
 
@@ -68,7 +74,7 @@ describe('isRefusal', () => {
     expect(isRefusal(Object.assign(new Error(message), { code, constraint }))).toBe(true);
   });
 
-  test('ignores the cause of an error, which the caller can pass', async () => {
+  test('ignores the cause of an error, because the fields are those of the cause', async () => {
     const wrapped = new Error('the query failed', { cause: await takenName() });
     expect(isRefusal(wrapped)).toBe(false);
     expect(isRefusal(wrapped.cause, 'nodes_name_taken')).toBe(true);
@@ -97,5 +103,59 @@ describe('isRefusal', () => {
     if (isRefusal(error)) expectTypeOf(error.constraint).toEqualTypeOf<RefusalReason>();
     // @ts-expect-error The reason does not exist.
     expect(isRefusal(error, 'nodes_unknown')).toBe(false);
+  });
+});
+
+const coded = (code: string, constraint?: string) => Object.assign(new Error('sample'), { code, constraint });
+const wrap = (cause: unknown, times: number): unknown =>
+  times === 0 ? cause : wrap(new Error('the query failed', { cause }), times - 1);
+
+describe('refusalOf', () => {
+  test('finds the refusal that is an error, or that a library wrapped', async () => {
+    const refusal = await takenName();
+    for (const times of [0, 1, 3]) {
+      const error = wrap(refusal, times);
+      expect(refusalOf(error)).toBe(refusal);
+      expect(refusalOf(error, 'nodes_name_taken')).toBe(refusal);
+      expect(refusalOf(error, 'nodes_stale')).toBeUndefined();
+    }
+    expectTypeOf(refusalOf(refusal, 'nodes_stale')).toEqualTypeOf<Refusal<'nodes_stale'> | undefined>();
+  });
+
+  test('does not look behind an error with a code, which says what happened', () => {
+    const cause = coded('FS409', 'nodes_stale');
+    expect(
+      refusalOf(Object.assign(new Error('sample', { cause }), { code: 'TRANSACTION_ROLLED_BACK' })),
+    ).toBeUndefined();
+  });
+
+  test('finds none in a circle of causes, and in what is no error', () => {
+    const circle = new Error('sample');
+    circle.cause = new Error('sample', { cause: circle });
+    for (const value of [circle, null, undefined, 'nodes_stale', 7]) expect(refusalOf(value)).toBeUndefined();
+  });
+});
+
+describe('isUnavailable', () => {
+  test.each<[string, unknown]>([
+    ['a deadlock', coded('40P01')],
+    ['a server that stops', coded('57P01')],
+    ['a lost connection of the pool', coded('CONNECTION_LOST')],
+    ['a refused connection of another pool', coded('ECONNREFUSED')],
+    ['a lost connection of another pool', new Error('Connection terminated unexpectedly')],
+    ['a mount that moves', coded('FS409', 'backend_mounts_moving')],
+    ['a wrapped one', wrap(coded('55P03'), 2)],
+  ])('is true for %s', (_, error) => {
+    expect(isUnavailable(error)).toBe(true);
+  });
+
+  test.each<[string, unknown]>([
+    ['a refusal', coded('FS409', 'nodes_stale')],
+    ['a missing right', coded('42501')],
+    ['an error of the program', new TypeError('Connection')],
+    ['null', null],
+    ['a text', '40P01'],
+  ])('is false for %s', (_, error) => {
+    expect(isUnavailable(error)).toBe(false);
   });
 });

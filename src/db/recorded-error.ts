@@ -1,0 +1,61 @@
+import type { JournalEntryRow, JsonObject } from '../../schema/rows.d.ts';
+import { FilestoreError } from '../errors.ts';
+import { codedError, isRefusal, isUnavailable } from '../sql/refusal.ts';
+
+/**
+ * The error of a command that failed earlier, as the journal has it. `isRefusal` recognises a refusal, so the
+ * same code answers the first call and its repeats.
+ */
+export interface RecordedError extends Error {
+  /** SQLSTATE, code of a `FilestoreError`, or the code of another error; `expired` after `expire_commands`. */
+  readonly code?: string | undefined;
+  /** The reason of a refusal. */
+  readonly constraint?: string | undefined;
+  readonly hint?: string | undefined;
+  readonly schema?: string | undefined;
+}
+
+/** What the journal keeps of an error. A value that is undefined is left out. */
+export type ErrorDescription = Readonly<Partial<Record<(typeof FIELDS)[number], string | undefined>>>;
+
+const FIELDS = ['name', 'message', 'code', 'constraint', 'hint', 'schema'] as const;
+
+/** The code of `expire_commands` in the error of a command whose worker did not end it. */
+const EXPIRED = 'expired';
+
+/** A code, and not a text that may have a secret. */
+const CODE = /^\w{1,64}$/;
+
+/** Only refusals and errors of this package have texts that cannot contain a secret. */
+export function describeError(error: unknown): ErrorDescription {
+  const coded = codedError(error);
+  if (isRefusal(coded)) {
+    const { message, code, constraint, hint } = coded;
+    // Recorded for isRefusal, which needs it for keys and checks.
+    return { message, code, constraint, hint, schema: 'filestore' };
+  }
+  const { code } = Object(coded) as { readonly code?: unknown };
+  const known = typeof code === 'string' && CODE.test(code) ? code : undefined;
+  if (error instanceof FilestoreError) return { name: error.name, message: error.message, code: known };
+  return { name: error instanceof Error ? error.name : typeof error, code: known };
+}
+
+/** The error in an entry that failed or was canceled, whichever program wrote it. */
+export function recordedErrorOf({ command, id, status, error }: JournalEntryRow): RecordedError {
+  const given: JsonObject = typeof error === 'object' && !Array.isArray(error) ? (error ?? {}) : {};
+  const texts = FIELDS.flatMap((key): [string, string][] => {
+    const value = given[key];
+    return typeof value === 'string' ? [[key, value]] : [];
+  });
+  const fields: ErrorDescription = Object.fromEntries(texts);
+  const why = fields.code === undefined ? '' : ` with ${fields.code}`;
+  const message = `command ${command} ${status === 'canceled' ? 'was canceled' : 'failed'}${why} (journal entry ${id})`;
+  return Object.assign(new Error(message), fields);
+}
+
+/** Whether the failure that an entry has may be over: its worker crashed, or the database could not do it then. */
+export function mayBeOver(entry: JournalEntryRow): boolean {
+  if (entry.status !== 'failed') return false;
+  const error = recordedErrorOf(entry);
+  return error.code === EXPIRED || isUnavailable(error);
+}
