@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
 import { databaseForEachTest } from './support/databases/test-database.ts';
 import { packedServiceForFile } from './support/packages/packed-service.ts';
@@ -183,5 +183,47 @@ describe('the packed package', () => {
         console.log(JSON.stringify((${samples} as string[]).map((name) => [name, statusOf(errorOf(name))])));`),
     ).toBe('');
     expect(JSON.parse(await service().runCompiled({}))).toEqual(expected);
+  });
+});
+
+describe('a service in CommonJS', () => {
+  let old: string;
+  beforeAll(async () => {
+    old = await service().installLibrary('typescript', '5.9.3');
+  });
+
+  // TypeScript 7 has no node10.
+  test.each<[string, '5.9' | '7', string]>([
+    ['node10', '5.9', '--module commonjs --moduleResolution node10'],
+    ['node16', '7', '--module node16 --moduleResolution node16'],
+    ['nodenext', '7', '--module nodenext --moduleResolution nodenext'],
+    ['bundler', '7', '--module commonjs --moduleResolution bundler'],
+  ])('gets the types of each entry point by %s of TypeScript %s', async (_, version, flags) => {
+    const errors = await service().compileCommonJs(
+      `import { FilestoreError, getPool, runCommand, type CommandOutcome } from '@apphub/filestore';
+       import type { NodeRow } from '@apphub/filestore/rows';
+       import { createNode, isRefusal, type SqlClient } from '@apphub/filestore/sql';
+       export const create = (client: SqlClient): Promise<NodeRow> => createNode(client, { parentId: 1, name: 'a' });
+       export const run = (): Promise<CommandOutcome<string>> => runCommand({ command: 'a' }, async (client) =>
+         ({ result: (await create(client)).id }));
+       console.log(typeof getPool, typeof isRefusal, new FilestoreError('NOT_MIGRATED', 'a').code);
+       // @ts-expect-error a name is a string
+       export const wrong = () => createNode(getPool(), { parentId: 1, name: 7 });`,
+      flags,
+      version === '7' ? undefined : old,
+    );
+    expect(errors).toBe('');
+    const { stdout } = await service().runNode([join('commonjs', 'service.js')], {});
+    expect(stdout).toBe('function function NOT_MIGRATED\n');
+  });
+
+  test('can require each entry point that has code', async () => {
+    const { exports } = JSON.parse(readFileSync(join(PACKAGE_ROOT, 'package.json'), 'utf8'));
+    const entries = Object.keys(exports).filter((entry) => exports[entry].default !== undefined);
+    expect(entries).toEqual(expect.arrayContaining(['.', './sql']));
+    const code = `for (const entry of ${JSON.stringify(entries)})
+      console.log(entry, Object.keys(require('@apphub/filestore' + entry.slice(1))).length > 3);`;
+    const { stdout } = await service().runNode(['--input-type=commonjs', '-e', code], {});
+    expect(stdout.trim().split('\n')).toEqual(entries.map((entry) => `${entry} true`));
   });
 });

@@ -64,10 +64,13 @@ describe('the packed package', () => {
     const modules = contents.filter((path) => /\.(?:m?js|d\.m?ts)$/.test(path));
     const unpacked = modules.flatMap((path) => {
       const text = readFileSync(join(packageFolder, path), 'utf8');
+      // Declarations say which modules they describe.
+      const source = /\.d\.m?ts$/.test(path) ? /(?<!\.d)\.(m?)[jt]s$/ : /(?<!\.d)\.(m?)ts$/;
       const imported = [...text.matchAll(/(?:from|import|import\(|new URL\()\s*['"](\.{1,2}\/[^'"]*)['"]/g)];
       return imported
         .map(([, specifier = '']) => join(dirname(path), specifier))
-        .filter((target) => !packed.has(target) && !packed.has(target.replace(/\.ts$/, '.d.ts')))
+        .map((target) => target.replace(source, '.d.$1ts'))
+        .filter((target) => !packed.has(target))
         .map((target) => `${path} imports ${target}`);
     });
     expect(modules.length).toBeGreaterThan(20);

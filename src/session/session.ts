@@ -1,5 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
+import pg, { type QueryResult, type QueryResultRow } from 'pg';
 import { copyOf, type Database } from '../settings/database.ts';
 import { sendUntilLifted } from '../settings/setting-statement.mjs';
 import { ROW_TYPES } from '../value-parsers.ts';
@@ -22,18 +22,18 @@ const PASSWORD_REQUESTS = [
 
 /** Anything that runs a statement the way pg does. */
 export interface Queryable {
-  query<Row extends pg.QueryResultRow = pg.QueryResultRow>(text: string): Promise<pg.QueryResult<Row>>;
+  query<Row extends QueryResultRow = QueryResultRow>(text: string): Promise<QueryResult<Row>>;
 }
 
 /** The rows of the last statement of a message. */
-export async function lastRows<Row extends pg.QueryResultRow>(
+export async function lastRows<Row extends QueryResultRow>(
   session: Queryable,
   message: string,
 ): Promise<readonly Row[]> {
   // Several statements are several results, which pg's types do not know.
   const results = (await sendUntilLifted(() =>
     session.query(message),
-  )) as unknown as readonly pg.QueryResult<Row>[];
+  )) as unknown as readonly QueryResult<Row>[];
   return results.at(-1)?.rows ?? [];
 }
 
@@ -137,7 +137,7 @@ async function connect(database: Database, { signal, onSilent }: Patience): Prom
   // One statement at a time, because the watcher, the cancellation and the comparison share the session
   // independently.
   let last: Promise<unknown> = Promise.resolve();
-  const query: Session['query'] = <Row extends pg.QueryResultRow>(text: string) => {
+  const query: Session['query'] = <Row extends QueryResultRow>(text: string) => {
     const result = last
       .then(() => client.query<Row>(text))
       .catch((error) => {

@@ -5,6 +5,7 @@ import { promisify } from 'node:util';
 import { PACKAGE_ROOT } from '../../../src/package-root.ts';
 
 const execute = promisify(execFile);
+const COMPILER = join(PACKAGE_ROOT, 'node_modules', 'typescript');
 
 /** A service in whose folder the packed package is installed. */
 export class PackedService {
@@ -42,15 +43,37 @@ export class PackedService {
   }
 
   /** Compiles a module with the package's declarations, writes service.js, and returns the compiler's output. */
-  async compile(code: string): Promise<string> {
-    writeFileSync(join(this.folder, 'service.ts'), code);
-    const flags =
-      '--strict --skipLibCheck false --module nodenext --target es2022 --types node --exactOptionalPropertyTypes';
-    const { stdout } = await execute(
-      process.execPath,
-      [join(PACKAGE_ROOT, 'node_modules', 'typescript', 'bin', 'tsc'), ...flags.split(' '), 'service.ts'],
-      { cwd: this.folder },
-    ).catch((error) => ({ stdout: `${error.stdout}${error.stderr}` }));
+  compile(code: string): Promise<string> {
+    return this.#compileIn(this.folder, code, COMPILER, '--module nodenext --exactOptionalPropertyTypes');
+  }
+
+  /**
+   * The same for a module of a folder that is a CommonJS package. It writes commonjs/service.js.
+   * @param compiler The folder of TypeScript. Default: that of this checkout.
+   */
+  compileCommonJs(code: string, flags: string, compiler = COMPILER): Promise<string> {
+    const folder = join(this.folder, 'commonjs');
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }');
+    return this.#compileIn(folder, code, compiler, flags);
+  }
+
+  /** Installs a version of a package from the registry next to the service, and returns its folder. */
+  async installLibrary(name: string, version: string): Promise<string> {
+    const prefix = join(this.folder, 'libraries', name);
+    const flags = '--prefer-offline --ignore-scripts --legacy-peer-deps --no-audit --no-fund --silent'.split(
+      ' ',
+    );
+    await execute('npm', ['install', '--prefix', prefix, ...flags, `${name}@${version}`]);
+    return join(prefix, 'node_modules', name);
+  }
+
+  async #compileIn(folder: string, code: string, compiler: string, flags: string): Promise<string> {
+    writeFileSync(join(folder, 'service.ts'), code);
+    const all = `--strict --skipLibCheck false --target es2022 --types node ${flags} service.ts`;
+    const { stdout } = await execute(process.execPath, [join(compiler, 'bin', 'tsc'), ...all.split(' ')], {
+      cwd: folder,
+    }).catch((error) => ({ stdout: `${error.stdout}${error.stderr}` }));
     return stdout;
   }
 }
