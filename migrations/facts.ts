@@ -79,6 +79,7 @@ export const JSON_OBJECTS: Readonly<Record<string, readonly string[]>> = {
  */
 export const NULL_IN_RESULT: Readonly<Record<string, readonly string[]>> = {
   node_at: ['valid_to'],
+  node_versions: ['valid_to'],
   tree_at: ['valid_to'],
 };
 
@@ -92,6 +93,12 @@ export const NEVER_NULL: Readonly<Record<string, readonly string[]>> = {
   list_unseen: ['node_ids'],
   scan_differences: ['number', 'action', 'kind', 'path'],
   sync_nodes: ['path', 'outcome'],
+};
+
+/** Arguments that may be null, although their default is another value. Elsewhere, null means the default only if it is the default. */
+export const NULL_ARGUMENTS: Readonly<Record<string, readonly string[]>> = {
+  // With reconciled_at, so that a node is compared with its backend without counting as seen.
+  record_sightings: ['seen_at'],
 };
 
 /** Functions that return one value, which may be null. The catalog does not show this. */

@@ -6,6 +6,8 @@ select filestore.upsert_file('sample-disk', '1/2/new.bin', size_bytes => 3, last
 
 select filestore.upsert_file('sample-disk', '1/2/new.bin', checksum => 'sha256:' || repeat('0', 64), size_bytes => 4);
 
+select filestore.upsert_directory('sample-disk', '1/2/new.bin', '{"a": 1}', replace_file => true);
+
 select filestore.canonical_checksum(repeat('0', 64));
 
 select filestore.create_nodes(jsonb_build_array(jsonb_build_object('parent_id', d.id, 'name', 'batch')))
@@ -39,6 +41,12 @@ select filestore.writable_mount('sample-disk');
 
 select filestore.node_by_path('sample-disk', '1/2/new.bin');
 
+select filestore.node_by_id(n.id) from filestore.nodes n where n.path = '1/2/new.bin';
+
+select filestore.nodes_by_id(array(select n.id from filestore.nodes n where n.depth < 2));
+
+select filestore.nodes_by_path('sample-disk', '{/1//2,1/2/new.bin,none}');
+
 select filestore.node_location(n.id) from filestore.nodes n where n.path = '1/2/new.bin';
 
 select filestore.list_directory(d.id, with_deleted => with_deleted)
@@ -65,6 +73,23 @@ select filestore.directory_totals(d.id) from filestore.nodes d where d.path = '1
 select filestore.list_totals(array(select d.id from filestore.nodes d where d.depth < 2));
 
 select filestore.real_depths(array(select d.id from filestore.nodes d where d.directory_path is not null));
+
+-- Mounts.
+select filestore.list_mounts();
+
+select filestore.mount_by_key('sample-disk');
+
+select filestore.mount_by_id(m.id) from filestore.backend_mounts m;
+
+select filestore.create_mount('{"mount_key": "sample-second", "backend_kind": "s3", "bucket": "second"}');
+
+select filestore.create_mount('{"id": 1}');
+
+select filestore.update_mount('sample-second', '{"state": "inactive", "labels": {"team": "a"}}', expected_version => 1);
+
+select filestore.update_mount('sample-second', '{}', expected_version => 1);
+
+select filestore.delete_mount('sample-second');
 
 -- Change, move, copy.
 select filestore.merge_metadata(n.id, '{"a": 1}', '{number}') from filestore.nodes n where n.path = '1/2/1.bin';
@@ -93,6 +118,13 @@ join filestore.nodes p using (backend_mount_id)
 where d.path = '1/5'
   and p.path = '3';
 
+select filestore.copy_tree(d.id, p.id, 'copied', on_conflict => on_conflict)
+from filestore.nodes d
+join filestore.nodes p using (backend_mount_id)
+cross join unnest('{skip,overwrite}'::text[]) on_conflict
+where d.path = '1/5'
+  and p.path = '3';
+
 select filestore.ensure_directory('sample-disk', repeat(repeat('x', 250) || '/', 10));
 
 select filestore.copy_tree(d.id, p.id, repeat('x', 250))
@@ -101,7 +133,17 @@ join filestore.nodes p using (backend_mount_id)
 where d.path = '1/5'
   and p.depth = 10;
 
+select filestore.update_nodes(jsonb_build_array(jsonb_build_object('id', n.id, 'size_bytes', 9, 'expected_version', n.version)))
+from filestore.nodes n
+where n.path = '1/3/3.bin';
+
+select filestore.update_nodes('[{"id": 1, "path": "x"}]');
+
+select filestore.set_states(array(select n.id from filestore.nodes n where n.path in ('1/3/1.bin', '1/3/2.bin')), 'missing');
+
 -- History.
+select filestore.node_versions(n.id, page_size => 1) from filestore.nodes n where n.path = '1/3/1.bin';
+
 select filestore.node_at(n.id, now()) from filestore.nodes n where n.path = '1/2/1.bin';
 
 select filestore.tree_at('sample-disk', '1', now());
@@ -226,6 +268,8 @@ $$;
 select filestore.begin_work(0);
 
 select filestore.list_commands();
+
+select filestore.command_by_id(1);
 
 select filestore.node_commands(n.id) from filestore.nodes n where n.path = '1/1/1.bin';
 

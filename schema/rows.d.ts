@@ -20,6 +20,9 @@ export interface JsonObjectInput {
 /** The state of a command. */
 export type CommandStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'canceled';
 
+/** What a copy does where a node of the same name exists. */
+export type CopyConflict = 'refuse' | 'skip' | 'overwrite';
+
 /** What a node is: file or directory. */
 export type NodeKind = 'file' | 'directory';
 
@@ -807,7 +810,10 @@ export interface CheckSequencesRow {
   problem: string | null;
 }
 
-/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history, sightings and backend_identity are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. */
+/** A row of "select * from filestore.command_by_id(…)". The journal entry with an id, or no row. */
+export type CommandByIdRow = JournalEntryRow;
+
+/** A row of "select * from filestore.copy_tree(…)". Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history, sightings and backend_identity are not copied. When the name is taken, on_conflict decides: refuse; skip, which keeps files that exist; or overwrite, which replaces their content. Directories that exist are then merged, and keep their own content. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken, a file would replace a directory or a directory a file, or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. */
 export type CopyTreeRow = NodeRow;
 
 /** A row of "select * from filestore.count_nodes(…)". The number of nodes of filestore.list_nodes with the same conditions. It is exact when at most max_nodes nodes have to be read, and for all live nodes or those of a kind, which the totals count. Otherwise is_estimate is true, and the share of the first max_nodes nodes that meet the conditions is taken for that of all. FS404 when the mount or the directory does not exist, FS422 when the state deleted is given, and more than max_nodes nodes would be read. */
@@ -815,6 +821,9 @@ export interface CountNodesRow {
   nodes: string;
   is_estimate: boolean;
 }
+
+/** A row of "select * from filestore.create_mount(…)". Registers a mount, with the root of its tree. The object has columns of backend_mounts: mount_key, backend_kind, the place (root_path, or bucket and perhaps endpoint and prefix), and optionally any other that a service may write. 23505 when the key is taken, 23P01 when another mount has the place or a part of it, FS422 or 23514 when a field or value is not valid. */
+export type CreateMountRow = BackendMountRow;
 
 /** A row of "select * from filestore.create_node(…)". Creates a file or directory and returns it; last_seen_at also records a sighting. The checksum may have any form that filestore.canonical_checksum takes. FS404 when the parent is not a live directory, FS409 when the name is taken, FS422 when the name or the checksum is not valid. */
 export type CreateNodeRow = NodeRow;
@@ -872,6 +881,9 @@ export type ListCommandsRow = JournalEntryRow;
 /** A row of "select * from filestore.list_directory(…)". A page of the nodes in a live directory, in order of name. With with_deleted, the directory may be deleted, and tombstones are listed too, in order of name and id. For the next page, give the last name of this one as after_name, and if tombstones are listed, also the last id as after_id. FS404 when there is no such directory. */
 export type ListDirectoryRow = NodeRow;
 
+/** A row of "select * from filestore.list_mounts(…)". A page of the mounts, in order of key. For the next page, give the last key of this one as after_key. */
+export type ListMountsRow = BackendMountRow;
+
 /** A row of "select * from filestore.list_nodes(…)". A page of the nodes below a directory, the root by default, that meet all conditions: live nodes by default, and tombstones with the state deleted. For the next page, give the cursor of the last row as after_cursor. max_depth 1 lists the directory alone. name_contains ignores case. Sizes are those of nodes, 0 for directories. With with_sightings and with_totals, rows also have the sightings, and the totals of directories, as filestore.list_totals returns them, with the moment of their last recount; otherwise these columns are null. FS404 when the mount or the directory does not exist, FS422 when the list would read more than max_nodes nodes, or the cursor is of another list. */
 export interface ListNodesRow {
   cursor: string;
@@ -886,7 +898,7 @@ export interface ListNodesRow {
   last_calculated_at: Date | null;
 }
 
-/** A row of "select * from filestore.list_totals(…)". The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. FS422 when there are more than 10000 ids. */
+/** A row of "select * from filestore.list_totals(…)". The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. With with_recounts, last_calculated_at is the moment of the last recount; otherwise it is null. FS422 when there are more than 10000 ids. */
 export interface ListTotalsRow {
   node_id: string;
   size_bytes: string;
@@ -894,6 +906,7 @@ export interface ListTotalsRow {
   dir_count: string;
   child_count: string;
   consistency_state: TotalsState;
+  last_calculated_at: Date | null;
 }
 
 /** A row of "select * from filestore.list_unseen(…)". Looks at the next max_nodes live nodes of a mount in order of path. Returns the ids of those that were neither created nor seen since a moment, and in next_path the after_path of the next call: null at the end of the mount. FS404 when the mount does not exist, FS422 when the moment is in the future. */
@@ -910,6 +923,12 @@ export interface LockTreeRow {
 /** A row of "select * from filestore.merge_metadata(…)". Removes keys from the metadata of a node, then sets others, and returns the node. A key that is in both is set. Values are replaced whole: nested objects are not merged. FS404 when the node does not exist or is deleted, FS409 when it is not at expected_version (null: any), FS422 when set_values is not an object. */
 export type MergeMetadataRow = NodeRow;
 
+/** A row of "select * from filestore.mount_by_id(…)". The mount with an id, or no row. */
+export type MountByIdRow = BackendMountRow;
+
+/** A row of "select * from filestore.mount_by_key(…)". The mount with a key, or no row. */
+export type MountByKeyRow = BackendMountRow;
+
 /** A row of "select * from filestore.mount_place(…)". The place of a mount: a directory, or an endpoint, bucket and prefix, with everything in it. The places of two mounts do not overlap (&&). */
 export interface MountPlaceRow {
   mount_place: string | null;
@@ -921,6 +940,9 @@ export type MoveNodeRow = NodeRow;
 /** A row of "select * from filestore.node_at(…)". The version of a node that was current at a moment; no row when the node did not exist yet. FS404 when filestore.prune_history removed the version. */
 export type NodeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
 
+/** A row of "select * from filestore.node_by_id(…)". The node with an id, live or deleted, or no row. */
+export type NodeByIdRow = NodeRow;
+
 /** A row of "select * from filestore.node_by_path(…)". The live node at a path of a mount, or no row. With with_deleted, the tombstone that was deleted last, if no live node is there. The path need not be canonical. FS404 when the mount does not exist. */
 export type NodeByPathRow = NodeRow;
 
@@ -931,6 +953,15 @@ export type NodeCommandsRow = JournalEntryRow;
 export interface NodeLocationRow {
   node_location: string | null;
 }
+
+/** A row of "select * from filestore.node_versions(…)". A page of the versions of a node, the current one first, which has no valid_to. Versions that filestore.prune_history removed are left out. For the next page, give the last version of this one as before_version. */
+export type NodeVersionsRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
+
+/** A row of "select * from filestore.nodes_by_id(…)". The nodes with the given ids, live or deleted, in the order of the ids. No row for an unknown id or null. FS422 when there are more than 10000 ids. */
+export type NodesByIdRow = NodeRow;
+
+/** A row of "select * from filestore.nodes_by_path(…)". The live nodes at the given paths of a mount, in the order of the paths, which need not be canonical. With with_deleted, also the tombstone that was deleted last where no live node is. No row for a path without a node, or null. FS404 when the mount does not exist, FS422 when a path is not valid, or there are more than 10000. */
+export type NodesByPathRow = NodeRow;
 
 /** A row of "select * from filestore.prune_history(…)". Removes at most batch superseded versions of live nodes that ended longer than older_than ago, the oldest of each node first, and returns how many. Each node keeps its newest keep_versions superseded versions. Repeat it until it returns 0. backend_mounts.history_horizon is the moment up to which versions were removed. Leaves out mounts that move or are being erased, and what was written since the oldest running scan began. */
 export interface PruneHistoryRow {
@@ -978,6 +1009,9 @@ export interface ScanDifferencesRow {
   node_id: string | null;
 }
 
+/** A row of "select * from filestore.set_states(…)". Sets the state of live nodes to active, inconsistent or missing, and returns those that changed, in order of id. Nodes that have the state, tombstones and unknown ids are left out. All or none: FS422 when a state cannot change like this, for more than 10000 ids, or nodes of more than 100 mounts. */
+export type SetStatesRow = NodeRow;
+
 /** A row of "select * from filestore.start_command(…)". Starts a queued command and returns its entry. If several callers try, one gets the entry and the others FS409. FS404 when there is no such entry. */
 export type StartCommandRow = JournalEntryRow;
 
@@ -991,6 +1025,15 @@ export interface SyncNodesRow {
 
 /** A row of "select * from filestore.tree_at(…)". The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. FS404 when the moment is before backend_mounts.history_horizon. */
 export type TreeAtRow = Omit<SnapshotRow, 'valid_to'> & { valid_to: Date | null };
+
+/** A row of "select * from filestore.update_mount(…)". Changes settings or the state of a mount, and returns it. The object has columns of backend_mounts; one that is left out keeps its value, and null clears it. FS404 when the mount does not exist, FS409 when it is not at expected_version (null: any), FS422 or 23514 when a field or value is not valid. */
+export type UpdateMountRow = BackendMountRow;
+
+/** A row of "select * from filestore.update_nodes(…)". Changes up to 10000 live nodes of at most 100 mounts, all or none, and returns them in the order given. An object of the JSON array has id, and optionally expected_version, state and any content column of nodes; a column that it leaves out stays. FS404 when a node does not exist or is deleted, FS409 when one is not at its expected_version, FS422 or 23514 when an element is not well formed. */
+export type UpdateNodesRow = NodeRow;
+
+/** A row of "select * from filestore.upsert_directory(…)". Creates the directory at a path of a mount, with the missing directories above it, or changes its metadata and last_modified_at, and returns it. What is not given stays. A missing or inconsistent directory becomes active. With replace_file, a file at the path is deleted, and the directory is a new node. FS404 when the mount does not exist, FS409 when a file is in the way, or the directory or file changes at the same time, FS422 when the path is not valid. */
+export type UpsertDirectoryRow = NodeRow;
 
 /** A row of "select * from filestore.upsert_file(…)". Creates the file at a path of a mount, with the missing directories above it, or overwrites it, and returns it. Content that is not given becomes null, and size_bytes 0; metadata that is not given stays. A missing or inconsistent file becomes active; last_seen_at also records a sighting. Any number of callers may write one path at once. FS404 when the mount does not exist. FS409 when the file is not the node expected_id, when it is not at expected_version (null: any; 0: it must not exist), when a directory is at its path, or when a file is where a directory is needed. FS422 when the path or the checksum is not valid. */
 export type UpsertFileRow = NodeRow;

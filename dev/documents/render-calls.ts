@@ -1,4 +1,4 @@
-import { NEVER_NULL, NULL_VALUES } from '../../migrations/facts.ts';
+import { NEVER_NULL, NULL_ARGUMENTS, NULL_VALUES } from '../../migrations/facts.ts';
 import { MODELLED_SCHEMA } from '../../src/catalog/model.ts';
 import { type AccessDescription, LEVELS, type Level } from './access.ts';
 import { declare, document, exportedNames, literal, orNull, propertyName } from './declarations.ts';
@@ -71,7 +71,7 @@ function renderCall(routine: CallableRoutine, schema: SchemaDescription, types: 
   return {
     helper: result.helper,
     declarations: [
-      ...(given.length === 0 ? [] : [argumentsType(takes, name, given, types)]),
+      ...(given.length === 0 ? [] : [argumentsType(takes, routine, given, types)]),
       ...(result.declaration === undefined ? [] : [result.declaration]),
       descriptionOf(constant, routine, given, result, types),
       `${described}export function ${head} {\n  ${call}\n}`,
@@ -87,14 +87,16 @@ function mayBeCalledBy(level: Level): string {
 
 function argumentsType(
   name: string,
-  call: string,
+  routine: CallableRoutine,
   given: readonly ArgumentDescription[],
   types: TypeMap,
 ): string {
+  const mayBeNull = NULL_ARGUMENTS[routine.name] ?? [];
   const fields = given.map((argument) => {
     const isOptional = argument.default !== null;
-    // Where SQL's default is null, null means the same. Elsewhere it has no meaning.
-    const takesNull = isOptional && isNull(argument.default);
+    const isDefault = isOptional && isNull(argument.default);
+    // Where SQL's default is null, null means the same. Elsewhere it has a meaning only if a fact says so.
+    const takesNull = isDefault || mayBeNull.includes(argument.name ?? '');
     const { write } = types.typeOf(argument.type);
     const type = write === 'JsonInput' && !takesNull ? `NonNullable<${write}>` : orNull(write, takesNull);
     return {
@@ -102,10 +104,10 @@ function argumentsType(
       readonly: true,
       type: isOptional && type !== 'unknown' ? `${type} | undefined` : type,
       optional: isOptional,
-      comment: isOptional && !takesNull ? `Default: ${argument.default}` : null,
+      comment: isOptional && !isDefault ? `Default: ${argument.default}` : null,
     };
   });
-  return declare(name, `The arguments of {@link ${call}}.`, fields);
+  return declare(name, `The arguments of {@link ${camelCase(routine.name)}}.`, fields);
 }
 
 function isNull(expression: string | null): boolean {

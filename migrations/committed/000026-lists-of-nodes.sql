@@ -1,5 +1,5 @@
 --! Previous: sha1:60992d5454a55afc3c6c15e096b6cfbb2703b5d0
---! Hash: sha1:8c3db90457719ec8c45bd3a8b7c24fdec080a106
+--! Hash: sha1:90a84dd09fd0ba44acc743eb36777b1e01ffc778
 --! Message: Lists of nodes
 
 do $$
@@ -13,6 +13,96 @@ $$;
 
 comment on domain filestore.node_order is 'What the nodes of a list are ordered by.';
 
+--! Included functions/check_count.sql
+create or replace function filestore.check_count(things text, given integer)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if given > 10000 then
+    raise exception 'the call has % %, which are too many', given, things
+      using errcode    = 'FS422',
+            constraint = 'node_ids_check',
+            hint       = 'Give at most 10000, such as those of one page.';
+  end if;
+end
+$$;
+
+comment on function filestore.check_count(text, integer) is
+  'Internal: Raises FS422 when a call has more than 10000 ids or paths.';
+
+revoke all on function filestore.check_count(text, integer) from public;
+--! EndIncluded functions/check_count.sql
+drop function if exists filestore.list_totals(bigint[]);
+--! Included functions/list_totals.sql
+create or replace function filestore.list_totals(node_ids bigint[], with_recounts boolean default false)
+returns table (
+  node_id            bigint,
+  size_bytes         numeric,
+  file_count         bigint,
+  dir_count          bigint,
+  child_count        bigint,
+  consistency_state  filestore.totals_state,
+  last_calculated_at timestamptz
+)
+language plpgsql
+stable
+rows 200
+set search_path = pg_catalog, pg_temp
+set jit = off
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  mount_ids bigint[];
+begin
+  perform filestore.check_count('ids', cardinality(node_ids));
+
+  -- In a stable function, this statement and the next read one snapshot. "Offset 0" keeps lookups by id, also when
+  -- statistics are stale.
+  mount_ids := array(
+    select distinct m.backend_mount_id
+    from unnest(node_ids) as g (id)
+    cross join lateral (
+      select n.backend_mount_id
+      from filestore.nodes n
+      where n.id = g.id
+        and n.directory_path is not null
+      offset 0
+    ) m
+  );
+
+  return query
+  select
+    g.id,
+    r.size_bytes + coalesce(p.size_delta, 0),
+    (r.file_count + coalesce(p.file_delta, 0))::bigint,
+    (r.dir_count + coalesce(p.dir_delta, 0))::bigint,
+    (r.child_count + coalesce(p.child_delta, 0))::bigint,
+    (case when r.consistency_state = 'stale' then 'stale' when p.node_id is not null then 'pending' else 'up_to_date' end)::filestore.totals_state,
+    case when with_recounts then r.last_calculated_at end
+  from (
+    select u.id, min(u.place) as place
+    from unnest(node_ids) with ordinality as u (id, place)
+    group by u.id
+  ) g
+  cross join lateral (
+    select f.*
+    from filestore.rollups f
+    where f.node_id = g.id
+    offset 0
+  ) r
+  left join filestore.pending_totals(mount_ids) p on p.node_id = g.id
+  order by g.place;
+end
+$$;
+
+comment on function filestore.list_totals(bigint[], boolean) is
+  'The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. With with_recounts, last_calculated_at is the moment of the last recount; otherwise it is null. FS422 when there are more than 10000 ids.';
+
+revoke all on function filestore.list_totals(bigint[], boolean) from public;
+--! EndIncluded functions/list_totals.sql
 --! Included functions/check_list.sql
 create or replace function filestore.check_list(metadata_contains jsonb, max_depth integer)
 returns void
@@ -391,7 +481,7 @@ begin
     t.dir_count,
     t.child_count,
     t.consistency_state,
-    r.last_calculated_at
+    t.last_calculated_at
   from unnest(page.node_ids) with ordinality as g (id, place)
   -- "Offset 0" keeps lookups by id, also when statistics are stale, and leaves out what is not requested.
   cross join lateral (
@@ -407,16 +497,9 @@ begin
       and with_sightings
     offset 0
   ) s on true
-  left join lateral (
-    select f.last_calculated_at
-    from filestore.rollups f
-    where f.node_id = g.id
-      and with_totals
-    offset 0
-  ) r on true
   left join (
     select f.*
-    from filestore.list_totals(page.node_ids) f
+    from filestore.list_totals(page.node_ids, with_recounts => true) f
     where with_totals
     offset 0
   ) t on t.node_id = g.id
@@ -535,6 +618,7 @@ declare
     canonical_checksum,
     canonical_path,
     check_access,
+    check_count,
     check_limit,
     check_list,
     check_name,

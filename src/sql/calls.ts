@@ -10,6 +10,7 @@ import type {
   CheckIntegrityRow,
   CheckSequencesRow,
   CommandStatus,
+  CopyConflict,
   CountNodesRow,
   DirectoryTotalsRow,
   JournalEntryRow,
@@ -21,6 +22,7 @@ import type {
   NodeOrder,
   NodeRow,
   NodeState,
+  NodeVersionsRow,
   ScanDifferencesRow,
   ScanRow,
   SyncNodesRow,
@@ -290,12 +292,35 @@ export function checkSequences(client: SqlClient): Promise<readonly CheckSequenc
   return callForAll(client, CHECK_SEQUENCES, {});
 }
 
+/** The arguments of {@link commandById}. */
+export interface CommandByIdArguments {
+  readonly entryId: string | number | bigint;
+}
+
+const COMMAND_BY_ID: SqlFunction = {
+  name: 'command_by_id',
+  result: { table: 'journal_entries' },
+  parameters: {
+    entryId: { name: 'entry_id', required: true },
+  },
+};
+
+/** The journal entry with an id, or no row. May be called by readers, services and operators. */
+export function commandById(
+  client: SqlClient,
+  args: CommandByIdArguments,
+): Promise<JournalEntryRow | undefined> {
+  return callForOneOrNone(client, COMMAND_BY_ID, args);
+}
+
 /** The arguments of {@link copyTree}. */
 export interface CopyTreeArguments {
   readonly nodeId: string | number | bigint;
   readonly newParentId: string | number | bigint;
   readonly newName?: string | null | undefined;
   readonly expectedVersion?: number | null | undefined;
+  /** Default: 'refuse'::text */
+  readonly onConflict?: CopyConflict | undefined;
 }
 
 const COPY_TREE: SqlFunction = {
@@ -306,10 +331,11 @@ const COPY_TREE: SqlFunction = {
     newParentId: { name: 'new_parent_id', required: true },
     newName: { name: 'new_name', takes: 'text' },
     expectedVersion: { name: 'expected_version' },
+    onConflict: { name: 'on_conflict' },
   },
 };
 
-/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history, sightings and backend_identity are not copied. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. May be called by services and operators. */
+/** Copies a node with everything live below it into another directory, of the same or another mount, and returns the copy; new_name null keeps the name. The copies have new ids and version 1, and the content and state of the originals; history, sightings and backend_identity are not copied. When the name is taken, on_conflict decides: refuse; skip, which keeps files that exist; or overwrite, which replaces their content. Directories that exist are then merged, and keep their own content. FS404 when the node or the parent does not exist or is deleted, FS409 when the name is taken, a file would replace a directory or a directory a file, or the node is not at expected_version (null: any), FS422 when a directory would be copied into itself, a path would be too long, or the name is not valid. May be called by services and operators. */
 export function copyTree(client: SqlClient, args: CopyTreeArguments): Promise<NodeRow> {
   return callForOne(client, COPY_TREE, args);
 }
@@ -353,6 +379,24 @@ const COUNT_NODES: SqlFunction = {
 /** The number of nodes of filestore.list_nodes with the same conditions. It is exact when at most max_nodes nodes have to be read, and for all live nodes or those of a kind, which the totals count. Otherwise is_estimate is true, and the share of the first max_nodes nodes that meet the conditions is taken for that of all. FS404 when the mount or the directory does not exist, FS422 when the state deleted is given, and more than max_nodes nodes would be read. May be called by readers, services and operators. */
 export function countNodes(client: SqlClient, args: CountNodesArguments): Promise<CountNodesRow> {
   return callForOne(client, COUNT_NODES, args);
+}
+
+/** The arguments of {@link createMount}. */
+export interface CreateMountArguments {
+  readonly mount: NonNullable<JsonInput>;
+}
+
+const CREATE_MOUNT: SqlFunction = {
+  name: 'create_mount',
+  result: { table: 'backend_mounts' },
+  parameters: {
+    mount: { name: 'mount', required: true, json: 'value' },
+  },
+};
+
+/** Registers a mount, with the root of its tree. The object has columns of backend_mounts: mount_key, backend_kind, the place (root_path, or bucket and perhaps endpoint and prefix), and optionally any other that a service may write. 23505 when the key is taken, 23P01 when another mount has the place or a part of it, FS422 or 23514 when a field or value is not valid. May be called by services and operators. */
+export function createMount(client: SqlClient, args: CreateMountArguments): Promise<BackendMountRow> {
+  return callForOne(client, CREATE_MOUNT, args);
 }
 
 /** The arguments of {@link createNode}. */
@@ -697,6 +741,31 @@ export function listDirectory(client: SqlClient, args: ListDirectoryArguments): 
   return callForAll(client, LIST_DIRECTORY, args);
 }
 
+/** The arguments of {@link listMounts}. */
+export interface ListMountsArguments {
+  /** Default: ''::text */
+  readonly afterKey?: string | undefined;
+  /** Default: 1000 */
+  readonly pageSize?: string | number | bigint | undefined;
+}
+
+const LIST_MOUNTS: SqlFunction = {
+  name: 'list_mounts',
+  result: { table: 'backend_mounts' },
+  parameters: {
+    afterKey: { name: 'after_key', takes: 'text' },
+    pageSize: { name: 'page_size' },
+  },
+};
+
+/** A page of the mounts, in order of key. For the next page, give the last key of this one as after_key. May be called by readers, services and operators. */
+export function listMounts(
+  client: SqlClient,
+  args: ListMountsArguments = {},
+): Promise<readonly BackendMountRow[]> {
+  return callForAll(client, LIST_MOUNTS, args);
+}
+
 /** The arguments of {@link listNodes}. */
 export interface ListNodesArguments {
   readonly mountKey: string;
@@ -772,6 +841,8 @@ export function listNodes(client: SqlClient, args: ListNodesArguments): Promise<
 /** The arguments of {@link listTotals}. */
 export interface ListTotalsArguments {
   readonly nodeIds: readonly (string | number | bigint)[];
+  /** Default: false */
+  readonly withRecounts?: boolean | undefined;
 }
 
 const LIST_TOTALS: SqlFunction = {
@@ -779,10 +850,11 @@ const LIST_TOTALS: SqlFunction = {
   result: 'columns',
   parameters: {
     nodeIds: { name: 'node_ids', required: true, takes: 'list' },
+    withRecounts: { name: 'with_recounts' },
   },
 };
 
-/** The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. FS422 when there are more than 10000 ids. May be called by readers, services and operators. */
+/** The totals of several directories of any mounts, as filestore.directory_totals returns them for one, in one pass over the pending deltas. One row for each directory, deleted or not, in the order of the ids; no row for a file, an unknown id or null. With with_recounts, last_calculated_at is the moment of the last recount; otherwise it is null. FS422 when there are more than 10000 ids. May be called by readers, services and operators. */
 export function listTotals(client: SqlClient, args: ListTotalsArguments): Promise<readonly ListTotalsRow[]> {
   return callForAll(client, LIST_TOTALS, args);
 }
@@ -859,6 +931,45 @@ export function mergeMetadata(client: SqlClient, args: MergeMetadataArguments): 
   return callForOne(client, MERGE_METADATA, args);
 }
 
+/** The arguments of {@link mountById}. */
+export interface MountByIdArguments {
+  readonly mountId: string | number | bigint;
+}
+
+const MOUNT_BY_ID: SqlFunction = {
+  name: 'mount_by_id',
+  result: { table: 'backend_mounts' },
+  parameters: {
+    mountId: { name: 'mount_id', required: true },
+  },
+};
+
+/** The mount with an id, or no row. May be called by readers, services and operators. */
+export function mountById(client: SqlClient, args: MountByIdArguments): Promise<BackendMountRow | undefined> {
+  return callForOneOrNone(client, MOUNT_BY_ID, args);
+}
+
+/** The arguments of {@link mountByKey}. */
+export interface MountByKeyArguments {
+  readonly mountKey: string;
+}
+
+const MOUNT_BY_KEY: SqlFunction = {
+  name: 'mount_by_key',
+  result: { table: 'backend_mounts' },
+  parameters: {
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+  },
+};
+
+/** The mount with a key, or no row. May be called by readers, services and operators. */
+export function mountByKey(
+  client: SqlClient,
+  args: MountByKeyArguments,
+): Promise<BackendMountRow | undefined> {
+  return callForOneOrNone(client, MOUNT_BY_KEY, args);
+}
+
 /** The arguments of {@link mountPlace}. */
 export interface MountPlaceArguments {
   readonly backendKind: string;
@@ -929,6 +1040,24 @@ export function nodeAt(client: SqlClient, args: NodeAtArguments): Promise<NodeAt
   return callForOneOrNone(client, NODE_AT, args);
 }
 
+/** The arguments of {@link nodeById}. */
+export interface NodeByIdArguments {
+  readonly nodeId: string | number | bigint;
+}
+
+const NODE_BY_ID: SqlFunction = {
+  name: 'node_by_id',
+  result: { table: 'nodes' },
+  parameters: {
+    nodeId: { name: 'node_id', required: true },
+  },
+};
+
+/** The node with an id, live or deleted, or no row. May be called by readers, services and operators. */
+export function nodeById(client: SqlClient, args: NodeByIdArguments): Promise<NodeRow | undefined> {
+  return callForOneOrNone(client, NODE_BY_ID, args);
+}
+
 /** The arguments of {@link nodeByPath}. */
 export interface NodeByPathArguments {
   readonly mountKey: string;
@@ -994,6 +1123,73 @@ const NODE_LOCATION: SqlFunction = {
 /** The location of a node as a URI, file:///root/path or s3://bucket/prefix/path; of a deleted node, where it was. Null when there is no such node. May be called by readers, services and operators. */
 export function nodeLocation(client: SqlClient, args: NodeLocationArguments): Promise<string | null> {
   return callForOne(client, NODE_LOCATION, args);
+}
+
+/** The arguments of {@link nodeVersions}. */
+export interface NodeVersionsArguments {
+  readonly nodeId: string | number | bigint;
+  readonly beforeVersion?: string | number | bigint | null | undefined;
+  /** Default: 100 */
+  readonly pageSize?: string | number | bigint | undefined;
+}
+
+const NODE_VERSIONS: SqlFunction = {
+  name: 'node_versions',
+  result: { table: 'snapshots' },
+  parameters: {
+    nodeId: { name: 'node_id', required: true },
+    beforeVersion: { name: 'before_version' },
+    pageSize: { name: 'page_size' },
+  },
+};
+
+/** A page of the versions of a node, the current one first, which has no valid_to. Versions that filestore.prune_history removed are left out. For the next page, give the last version of this one as before_version. May be called by readers, services and operators. */
+export function nodeVersions(
+  client: SqlClient,
+  args: NodeVersionsArguments,
+): Promise<readonly NodeVersionsRow[]> {
+  return callForAll(client, NODE_VERSIONS, args);
+}
+
+/** The arguments of {@link nodesById}. */
+export interface NodesByIdArguments {
+  readonly nodeIds: readonly (string | number | bigint)[];
+}
+
+const NODES_BY_ID: SqlFunction = {
+  name: 'nodes_by_id',
+  result: { table: 'nodes' },
+  parameters: {
+    nodeIds: { name: 'node_ids', required: true, takes: 'list' },
+  },
+};
+
+/** The nodes with the given ids, live or deleted, in the order of the ids. No row for an unknown id or null. FS422 when there are more than 10000 ids. May be called by readers, services and operators. */
+export function nodesById(client: SqlClient, args: NodesByIdArguments): Promise<readonly NodeRow[]> {
+  return callForAll(client, NODES_BY_ID, args);
+}
+
+/** The arguments of {@link nodesByPath}. */
+export interface NodesByPathArguments {
+  readonly mountKey: string;
+  readonly paths: readonly string[];
+  /** Default: false */
+  readonly withDeleted?: boolean | undefined;
+}
+
+const NODES_BY_PATH: SqlFunction = {
+  name: 'nodes_by_path',
+  result: { table: 'nodes' },
+  parameters: {
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    paths: { name: 'paths', required: true, takes: 'list' },
+    withDeleted: { name: 'with_deleted' },
+  },
+};
+
+/** The live nodes at the given paths of a mount, in the order of the paths, which need not be canonical. With with_deleted, also the tombstone that was deleted last where no live node is. No row for a path without a node, or null. FS404 when the mount does not exist, FS422 when a path is not valid, or there are more than 10000. May be called by readers, services and operators. */
+export function nodesByPath(client: SqlClient, args: NodesByPathArguments): Promise<readonly NodeRow[]> {
+  return callForAll(client, NODES_BY_PATH, args);
 }
 
 /** The arguments of {@link pruneHistory}. */
@@ -1091,7 +1287,7 @@ export function recordEntries(client: SqlClient, args: RecordEntriesArguments): 
 export interface RecordSightingsArguments {
   readonly nodeIds: readonly (string | number | bigint)[];
   /** Default: date_trunc('milliseconds'::text, statement_timestamp()) */
-  readonly seenAt?: Date | string | undefined;
+  readonly seenAt?: Date | string | null | undefined;
   readonly reconciledAt?: Date | string | null | undefined;
 }
 
@@ -1200,6 +1396,26 @@ export function scanDifferences(
   return callForAll(client, SCAN_DIFFERENCES, args);
 }
 
+/** The arguments of {@link setStates}. */
+export interface SetStatesArguments {
+  readonly nodeIds: readonly (string | number | bigint)[];
+  readonly state: NodeState;
+}
+
+const SET_STATES: SqlFunction = {
+  name: 'set_states',
+  result: { table: 'nodes' },
+  parameters: {
+    nodeIds: { name: 'node_ids', required: true, takes: 'list' },
+    state: { name: 'state', required: true },
+  },
+};
+
+/** Sets the state of live nodes to active, inconsistent or missing, and returns those that changed, in order of id. Nodes that have the state, tombstones and unknown ids are left out. All or none: FS422 when a state cannot change like this, for more than 10000 ids, or nodes of more than 100 mounts. May be called by services and operators. */
+export function setStates(client: SqlClient, args: SetStatesArguments): Promise<readonly NodeRow[]> {
+  return callForAll(client, SET_STATES, args);
+}
+
 /** The arguments of {@link startCommand}. */
 export interface StartCommandArguments {
   readonly entryId: string | number | bigint;
@@ -1261,6 +1477,73 @@ const TREE_AT: SqlFunction = {
 /** The nodes at and below a path as they were at a moment, in order of path, without nodes that were deleted at that time. FS404 when the moment is before backend_mounts.history_horizon. May be called by readers, services and operators. */
 export function treeAt(client: SqlClient, args: TreeAtArguments): Promise<readonly TreeAtRow[]> {
   return callForAll(client, TREE_AT, args);
+}
+
+/** The arguments of {@link updateMount}. */
+export interface UpdateMountArguments {
+  readonly mountKey: string;
+  readonly changes: NonNullable<JsonInput>;
+  readonly expectedVersion?: number | null | undefined;
+}
+
+const UPDATE_MOUNT: SqlFunction = {
+  name: 'update_mount',
+  result: { table: 'backend_mounts' },
+  parameters: {
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    changes: { name: 'changes', required: true, json: 'value' },
+    expectedVersion: { name: 'expected_version' },
+  },
+};
+
+/** Changes settings or the state of a mount, and returns it. The object has columns of backend_mounts; one that is left out keeps its value, and null clears it. FS404 when the mount does not exist, FS409 when it is not at expected_version (null: any), FS422 or 23514 when a field or value is not valid. May be called by services and operators. */
+export function updateMount(client: SqlClient, args: UpdateMountArguments): Promise<BackendMountRow> {
+  return callForOne(client, UPDATE_MOUNT, args);
+}
+
+/** The arguments of {@link updateNodes}. */
+export interface UpdateNodesArguments {
+  readonly changes: NonNullable<JsonInput>;
+}
+
+const UPDATE_NODES: SqlFunction = {
+  name: 'update_nodes',
+  result: { table: 'nodes' },
+  parameters: {
+    changes: { name: 'changes', required: true, json: 'value' },
+  },
+};
+
+/** Changes up to 10000 live nodes of at most 100 mounts, all or none, and returns them in the order given. An object of the JSON array has id, and optionally expected_version, state and any content column of nodes; a column that it leaves out stays. FS404 when a node does not exist or is deleted, FS409 when one is not at its expected_version, FS422 or 23514 when an element is not well formed. May be called by services and operators. */
+export function updateNodes(client: SqlClient, args: UpdateNodesArguments): Promise<readonly NodeRow[]> {
+  return callForAll(client, UPDATE_NODES, args);
+}
+
+/** The arguments of {@link upsertDirectory}. */
+export interface UpsertDirectoryArguments {
+  readonly mountKey: string;
+  readonly path: string;
+  readonly metadata?: JsonInput | undefined;
+  readonly lastModifiedAt?: Date | string | null | undefined;
+  /** Default: false */
+  readonly replaceFile?: boolean | undefined;
+}
+
+const UPSERT_DIRECTORY: SqlFunction = {
+  name: 'upsert_directory',
+  result: { table: 'nodes' },
+  parameters: {
+    mountKey: { name: 'mount_key', required: true, takes: 'text' },
+    path: { name: 'path', required: true, takes: 'text' },
+    metadata: { name: 'metadata', json: 'value' },
+    lastModifiedAt: { name: 'last_modified_at' },
+    replaceFile: { name: 'replace_file' },
+  },
+};
+
+/** Creates the directory at a path of a mount, with the missing directories above it, or changes its metadata and last_modified_at, and returns it. What is not given stays. A missing or inconsistent directory becomes active. With replace_file, a file at the path is deleted, and the directory is a new node. FS404 when the mount does not exist, FS409 when a file is in the way, or the directory or file changes at the same time, FS422 when the path is not valid. May be called by services and operators. */
+export function upsertDirectory(client: SqlClient, args: UpsertDirectoryArguments): Promise<NodeRow> {
+  return callForOne(client, UPSERT_DIRECTORY, args);
 }
 
 /** The arguments of {@link upsertFile}. */

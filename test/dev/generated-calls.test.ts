@@ -141,6 +141,14 @@ test('a result may be null if migrations/facts.ts says so', async () => {
   expect(callOf(calls, 'nodeLocation')).toContain("result: 'value or null'");
 });
 
+test('an argument with another default may be null if migrations/facts.ts says so', async () => {
+  const calls = await callsWith('select');
+  expect(callOf(calls, 'recordSightings')).toMatch(
+    /\/\*\* Default: .* \*\/\n {2}readonly seenAt\?: Date \| string \| null \| undefined;/,
+  );
+  expect(callOf(calls, 'createNode')).toContain('readonly sizeBytes?: string | number | bigint | undefined;');
+});
+
 test('a row of a table among out parameters is a typed member of the result', async () => {
   const calls = await callsWith(
     `create function filestore.odd_thing(a integer, out was_there boolean, out node filestore.nodes)

@@ -66,15 +66,19 @@ test('only the few functions that read columns from the catalog build SQL from t
     'cancel_step',
     'check_sequences',
     'copy_nodes',
+    'create_mount',
     'digest_mount',
     'fill_batch',
     'finish_move',
     'list_commands',
+    'merge_nodes',
     'revert_node',
     'search_nodes',
     'set_database_number',
     'start_move',
     'try_statement',
+    'update_mount',
+    'update_nodes',
   ]);
   // Other matches are the name of the right "execute".
   expect(

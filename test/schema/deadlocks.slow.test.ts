@@ -101,6 +101,27 @@ function startTheRest(top: string): { stop(): Promise<ReadonlySet<string>> } {
       writersOn(client).ensure(key, `${top}/${random(['x', 'x2'])}/${random(['y', 'y/z', 'w'])}`),
     async (client) => client.query('select filestore.record_sightings($1)', [await some(client, 'true')]),
     async (client) => client.query('select filestore.record_sightings($1)', [await some(client, 'true')]),
+    async (client) =>
+      client.query('select filestore.set_states($1, $2)', [
+        await some(client, 'live'),
+        random(['missing', 'active']),
+      ]),
+    async (client) =>
+      client.query('select filestore.update_nodes($1)', [
+        JSON.stringify(
+          (await some(client, "live and kind = 'file'")).map((id) => ({ id, size_bytes: random([1, 2]) })),
+        ),
+      ]),
+    async (client) =>
+      client.query('select filestore.copy_tree($1, $2, on_conflict => $3)', [
+        random(await some(client, "live and kind = 'directory' and depth > 2")),
+        await directory(client),
+        random(['skip', 'overwrite']),
+      ]),
+    async (client) =>
+      client.query('select filestore.upsert_directory($1, $2, $3)', [
+        ...[key, `${top}/x/${random(['y', 'y/z', 'w'])}`, `{"n": ${random([1, 2])}}`],
+      ]),
     async (client) => client.query('select filestore.fold_rollups()'),
     async (client) => client.query('select filestore.fold_rollups(7)'),
     async (client) => client.query('select filestore.recount_rollups($1)', [key]),

@@ -81,6 +81,10 @@ const READS: readonly (readonly [string, () => string, number])[] = [
   ['a path, or what was there', () => "node_by_path('m', 'd5/f7', true)", 1],
   ['a path that is used again all day', () => "node_by_path('m', 'd1/lock', true)", 1],
   ['a path where nothing was', () => "node_by_path('m', 'd5/none', true)", 0],
+  ['an id', () => `node_by_id(${NODE})`, 1],
+  ['ids', () => `nodes_by_id(array[${NODE}, 1, 99999999])`, 2],
+  ['paths', () => "nodes_by_path('m', '{d5/f9,d5/none}')", 1],
+  ['the versions of a node', () => `node_versions(${NODE}, page_size => 1)`, 1],
   ['a location', () => `node_location(${NODE})`, 1],
   ['a page', () => `list_directory(${known.d5}, 'f5', 50)`, 50],
   ['the page of an empty directory', () => `list_directory(${known.empty})`, 0],
@@ -153,6 +157,7 @@ test.each([
   ['delete_node(60, null, true)', ['nodes_live_path_idx']],
   ['delete_batch(60, 10)', ['nodes_live_path_idx']],
   [`revert_node(${NODE}, 1)`, ['snapshots_pkey']],
+  [`set_states(array[${NODE}, ${NODE} + 1], 'inconsistent')`, ['nodes_pkey']],
   [`record_sightings(array[${NODE}, ${NODE} + 1])`, ['nodes_pkey', 'node_sightings_pkey']],
   ["purge_deleted('0', 10)", ['nodes_purge_idx', 'nodes_tombstone_parent_idx']],
 ])('%s scans no large table, and uses %j', async (call, indexes) => {

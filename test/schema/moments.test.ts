@@ -162,6 +162,7 @@ describe("a moment survives JavaScript's Date:", () => {
         // Called by apply_scan and sync_nodes.
         'see_nodes',
         'tree_at',
+        'upsert_directory',
         'upsert_file',
       ].map((name) => ({ name })),
     );

@@ -1,12 +1,17 @@
 import type { Client } from 'pg';
-import { expect, test } from 'vitest';
-import { one } from '../support/rows/nodes.ts';
-import { diskForEachTest } from '../support/rows/scanned-disks.ts';
+import { beforeEach, expect, test } from 'vitest';
+import { databaseEmptiedAfterEachTest } from '../support/databases/test-database.ts';
+import { levelsForFile } from '../support/roles/roles.ts';
+import { insertMount, one } from '../support/rows/nodes.ts';
 import { applyOnce, directory, manyFiles, readStates, recordScan } from '../support/rows/scans.ts';
 
-let key: string;
-const { database, connectAs } = diskForEachTest((disk) => {
-  ({ key } = disk);
+const key = 'disk';
+// Each test begins with empty tables.
+const database = databaseEmptiedAfterEachTest();
+const connectAs = levelsForFile(database);
+
+beforeEach(async () => {
+  await insertMount(database(), { mount_key: key, backend_kind: 'local', root_path: '/srv/disk' });
 });
 
 /** How often a session has scanned a whole table. It forgets that only between transactions. */
@@ -34,11 +39,14 @@ async function expectFewScans(
 ): Promise<void> {
   await session.query('begin');
   const before = await Promise.all(tables.map((table) => tableScans(session, table)));
-  await work();
-  for (const [index, table] of tables.entries()) {
-    expect((await tableScans(session, table)) - (before[index] ?? 0), table).toBeLessThan(50);
+  try {
+    await work();
+    for (const [index, table] of tables.entries()) {
+      expect((await tableScans(session, table)) - (before[index] ?? 0), table).toBeLessThan(50);
+    }
+  } finally {
+    await session.query('commit');
   }
-  await session.query('commit');
 }
 
 test('a scan of tables that were analyzed while empty does not read them for each row', async () => {
@@ -65,4 +73,34 @@ test('neither does create_nodes', async () => {
   await expectFewScans(session, ['nodes'], () =>
     session.query('select filestore.create_nodes($1)', [JSON.stringify(rows)]),
   );
+});
+
+test('neither do update_nodes, set_states and copies that merge', async () => {
+  const loader = await sessionOnSmallTables();
+  const source = await one(loader, "select id from filestore.ensure_directory($1, 'source')", [key]);
+  await loader.query("select filestore.ensure_directory($1, 'target/source')", [key]);
+  const { rows } = await loader.query<{ id: string }>('select id from filestore.create_nodes($1)', [
+    JSON.stringify(FILES.map(({ path: name }) => ({ parent_id: source.id, name }))),
+  ]);
+  const calls: readonly (readonly [string, readonly unknown[]])[] = [
+    [
+      'select from filestore.update_nodes($1)',
+      [JSON.stringify(rows.map(({ id }) => ({ id, size_bytes: 7 })))],
+    ],
+    ["select from filestore.set_states($1, 'missing')", [rows.map(({ id }) => id)]],
+    ...['skip', 'overwrite'].map(
+      (choice) =>
+        [
+          `select filestore.copy_tree($1, (select id from filestore.node_by_path($2, 'target')), on_conflict => '${choice}')`,
+          [source.id, key],
+        ] as const,
+    ),
+  ];
+  for (const [call, values] of calls) {
+    const session = await sessionOnSmallTables();
+    await expectFewScans(session, ['nodes', 'snapshots'], () => session.query(call, [...values]));
+  }
+  expect(await one(loader, "select nodes from filestore.count_nodes($1, 'target/source')", [key])).toEqual({
+    nodes: '50',
+  });
 });

@@ -177,12 +177,30 @@ describe('list_totals', () => {
   test('returns zero for a deleted directory, as directory_totals does, and nothing once it is purged', async () => {
     await run('select filestore.delete_node($1, recursive => true)', [b]);
     const zero = { size_bytes: '0', file_count: '0', dir_count: '0', child_count: '0' };
-    expect(await list([b])).toEqual([{ node_id: b, ...zero, consistency_state: 'pending' }]);
+    expect(await list([b])).toMatchObject([{ node_id: b, ...zero, consistency_state: 'pending' }]);
     await foldAll(database());
-    expect(await list([b])).toEqual([{ node_id: b, ...zero, consistency_state: 'up_to_date' }]);
+    expect(await list([b])).toMatchObject([{ node_id: b, ...zero, consistency_state: 'up_to_date' }]);
     expect(await run('select * from filestore.directory_totals($1)', [b])).toMatchObject([zero]);
     await run("select filestore.purge_deleted('0')");
     expect(await list([b])).toEqual([]);
+  });
+
+  test('has the moment of the last recount on request, and null otherwise', async () => {
+    await run('select filestore.recount_rollups($1)', [
+      (await one(database(), 'select mount_key from filestore.backend_mounts')).mount_key,
+    ]);
+    const recounts = (withRecounts: boolean) =>
+      run('select node_id, last_calculated_at from filestore.list_totals($1, with_recounts => $2)', [
+        [c, a],
+        withRecounts,
+      ]);
+    const recounted = await run(
+      'select node_id, last_calculated_at from filestore.rollups where node_id = any ($1) order by node_id desc',
+      [[a, c]],
+    );
+    expect(recounted[0]?.last_calculated_at).toBeInstanceOf(Date);
+    expect(await recounts(true)).toEqual(recounted);
+    expect(await recounts(false)).toEqual([c, a].map((node_id) => ({ node_id, last_calculated_at: null })));
   });
 
   test('returns pending or stale for each directory', async () => {

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { closePool, getPool, runCommand } from '../../src/index.ts';
 import {
+  createMount,
   createNode,
   deleteNode,
   directoryTotals,
@@ -22,10 +23,9 @@ beforeAll(async () => {
   const role = await createRole();
   await database().query("select filestore.grant_access($1, 'service')", [role.name]);
   vi.stubEnv('FILESTORE_DATABASE_URL', role.url);
-  // A mount is a plain row.
-  await getPool().query(
-    "insert into filestore.backend_mounts (mount_key, backend_kind, root_path) values ('media', 'local', '/srv/media')",
-  );
+  await createMount(getPool(), {
+    mount: { mount_key: 'media', backend_kind: 'local', root_path: '/srv/media' },
+  });
 });
 afterAll(async () => {
   await closePool();

@@ -29,6 +29,7 @@ const TYPES: Readonly<Record<string, string>> = {
   request: 'text',
   rating: 'jsonb',
   checksum: 'text',
+  last_cursor: 'text',
   pass: 'timestamptz',
 };
 
