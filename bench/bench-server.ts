@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, loadavg } from 'node:os';
 import pg, { type Client } from 'pg';
-import { findEmbeddedBinaries } from '../dev/embedded/binaries.ts';
-import { serverUrl, startServer } from '../dev/embedded/server.ts';
-import { makeServerFolder } from '../dev/embedded/server-folder.ts';
 import { connectionTo, databaseUrl } from '../harness/connection.ts';
 import { systemBinaries } from '../harness/system-binaries.ts';
 import { runMigrations } from '../src/index.ts';
+import { findEmbeddedBinaries } from '../src/testing/embedded/binaries.ts';
+import { startTemporaryServer } from '../src/testing/embedded/temporary-server.ts';
 
 export interface BenchServer {
   /** URL of a database, with a role that may create databases. */
@@ -57,25 +56,17 @@ export async function startBenchServer(
   settings: readonly string[],
   env: NodeJS.ProcessEnv,
 ): Promise<BenchServer> {
-  const folder = makeServerFolder('fs-bench-');
-  const server = await startServer({
-    binaries: await findBinaries(folder.path, env),
-    folder: folder.path,
-    listen: folder.listen,
-    temporary: true,
+  const { url, stop } = await startTemporaryServer({
+    prefix: 'fs-bench-',
+    findBinaries: (folder) => findBinaries(folder, env),
     settings,
   });
-  let stopped: Promise<void> | undefined;
-  const stop = () => {
-    stopped ??= server.stop().then(() => folder.remove());
-    return stopped;
-  };
   // Large files must not stay in the temporary folder. A signal comes twice when npm passes on what its child also got: the
   // second one must not end the process before.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => void stop().then(() => process.exit(130)));
   }
-  return { adminUrl: serverUrl(server.listen, server.password, 'postgres'), stop };
+  return { adminUrl: url, stop };
 }
 
 /** Runs `work` with a new database that has the schema, and drops it afterwards; `locale` as for withEmptyDatabase. */

@@ -1,11 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import pg, { type Client } from 'pg';
-import { makeServerOwned } from '../dev/embedded/account.ts';
-import { serverUrl, startServer } from '../dev/embedded/server.ts';
-import { makeServerFolder, type ServerFolder } from '../dev/embedded/server-folder.ts';
 import { connectionTo } from '../harness/connection.ts';
 import { runMigrations } from '../src/index.ts';
+import { makeServerOwned } from '../src/testing/embedded/account.ts';
+import { serverUrl, startServer } from '../src/testing/embedded/server.ts';
+import { makeServerFolder, type ServerFolder } from '../src/testing/embedded/server-folder.ts';
 import { findBinaries } from './bench-server.ts';
 import type { Comparison } from './context.ts';
 import { createFilledTree, type Tree } from './generated-tree.ts';

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { closeSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { serverAccount } from '../dev/embedded/account.ts';
+import { serverAccount } from '../src/testing/embedded/account.ts';
 
 /** A data directory whose server is stopped. */
 export interface StoppedServer {

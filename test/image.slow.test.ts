@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { serverAccount } from '../dev/embedded/account.ts';
 import { startProxy } from '../harness/proxy.ts';
 import { PACKAGE_ROOT } from '../src/package-root.ts';
+import { serverAccount } from '../src/testing/embedded/account.ts';
 import { databaseForEachTest } from './support/databases/test-database.ts';
 import { committedMigrations } from './support/packages/committed-files.ts';
 import {

@@ -26,6 +26,7 @@ describe('the packed package', () => {
       'docs/operations.md',
       'docs/scaling.md',
       'docs/schema.md',
+      'docs/service-tests.md',
       'docs/service.md',
       'docs/upkeep.md',
       'migrations/committed',
@@ -75,7 +76,7 @@ describe('the packed package', () => {
     });
     expect(modules.length).toBeGreaterThan(20);
     expect(unpacked).toEqual([]);
-    expect(contents.filter((path) => /(?:^|\/)(?:dev|embedded|workflow)(?:\/|\.)/.test(path))).toEqual([]);
+    expect(contents.filter((path) => /(?:^|\/)(?:dev|workflow)(?:\/|\.)/.test(path))).toEqual([]);
   });
 
   test('migrates and serves a database when imported', async () => {

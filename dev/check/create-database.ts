@@ -1,4 +1,4 @@
-import { withClient } from '../with-client.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 
 /**
  * Creates a database on the server of the URL.

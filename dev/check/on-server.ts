@@ -1,5 +1,5 @@
+import { withClient } from '../../src/testing/with-client.ts';
 import { isSource, type Sources } from '../sources/sources.ts';
-import { withClient } from '../with-client.ts';
 import { createDatabase } from './create-database.ts';
 import { type GateReport, judge, notRun, report, runGate } from './gate.ts';
 import { SCHEMA_GATES } from './gate-lists.ts';

@@ -4,18 +4,17 @@ import pg from 'pg';
 import { codeOf } from '../../src/cause-codes.ts';
 import { FilestoreError } from '../../src/errors.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
-import { withClient } from '../with-client.ts';
-import { reachableFolder } from './account.ts';
-import { findEmbeddedBinaries } from './binaries.ts';
-import { freePort, serverUrl, startServer } from './server.ts';
+import { findEmbeddedBinaries } from '../../src/testing/embedded/binaries.ts';
+import { freePort, serverUrl, startServer } from '../../src/testing/embedded/server.ts';
+import { readPassword, runningServer } from '../../src/testing/embedded/server-data.ts';
+import { withClient } from '../../src/testing/with-client.ts';
 import {
-  readPassword,
+  reachableFolder,
   refuseCopiedData,
   removeStalePidFile,
-  runningServer,
   serverIsAlive,
   servesFolder,
-} from './server-data.ts';
+} from './kept-data.ts';
 
 /** Not 5432, since another Postgres on this machine may use that. */
 const PREFERRED_PORT = 54_329;

@@ -106,6 +106,30 @@ export function parseDatabaseUrl(variable: string, text: string): DatabaseUrl {
   };
 }
 
+/**
+ * The URL with another database, and with another user if one is given.
+ * @param variable The environment variable or option with the URL, for messages.
+ * @throws {SettingsError} that names the variable and never quotes the value.
+ */
+export function replaceInUrl(
+  variable: string,
+  text: string,
+  { database, user, password }: Pick<DatabaseUrl, 'database' | 'user' | 'password'>,
+): string {
+  const { url } = readUrl(variable, text);
+  // A URL without a host has no user either. pg would take the host from PGHOST.
+  if (url.hostname === '') {
+    if (!url.searchParams.has('host')) url.searchParams.set('host', process.env.PGHOST ?? 'localhost');
+    url.hostname = 'localhost';
+  }
+  url.pathname = `/${encodeURIComponent(database)}`;
+  if (user !== undefined) {
+    url.username = encodeURIComponent(user);
+    url.password = encodeURIComponent(password ?? '');
+  }
+  return url.href;
+}
+
 function readUrl(variable: string, text: string): { readonly url: URL; readonly path: string } {
   // libpq allows credentials without a host, for a socket that the query names. WHATWG's parser refuses that.
   const normalized = text.trim().replace(/^(postgres(?:ql)?:\/\/[^/?#]*@)\//, '$1localhost/');

@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { runningServer } from '../../dev/embedded/server-data.ts';
+import { runningServer } from '../../src/testing/embedded/server-data.ts';
 import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { type OwnServer, startOwnServer } from '../support/servers/own-server.ts';
 import { putSignal } from '../support/servers/standby.ts';

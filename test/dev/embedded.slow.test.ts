@@ -17,9 +17,9 @@ import { createServer } from 'node:net';
 import { dirname, join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { giveToServer, serverAccount } from '../../dev/embedded/account.ts';
 import { copyPackage, type PackageCopy } from '../../harness/package-copy.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
+import { giveToServer, serverAccount } from '../../src/testing/embedded/account.ts';
 import { collect, runCli, startCli } from '../support/command-line/command-line.ts';
 import { committedMigrations } from '../support/packages/committed-files.ts';
 

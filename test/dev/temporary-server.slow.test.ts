@@ -13,9 +13,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { serverAccount } from '../../dev/embedded/account.ts';
-import { serverIsAlive } from '../../dev/embedded/server-data.ts';
+import { serverIsAlive } from '../../dev/embedded/kept-data.ts';
 import { packageFolder, startOf } from '../../harness/compiled.ts';
+import { serverAccount } from '../../src/testing/embedded/account.ts';
 import { until } from '../support/until.ts';
 
 /** The test's replacement for the system's temporary folder. */

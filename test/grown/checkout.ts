@@ -3,7 +3,7 @@ import { lstat, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { serverIsAlive } from '../../dev/embedded/server-data.ts';
+import { serverIsAlive } from '../../dev/embedded/kept-data.ts';
 import { PACKAGE_ROOT } from '../../src/package-root.ts';
 import { runCommand } from './commands.ts';
 

@@ -8,6 +8,7 @@ import {
   SettingsError,
   serviceConnection,
 } from '../../src/index.ts';
+import { parseDatabaseUrl, replaceInUrl } from '../../src/settings/database-url.ts';
 
 const URL_1 = 'postgres://one@host1/db1';
 const URL_2 = 'postgres://two@host2/db2';
@@ -178,6 +179,28 @@ describe('the database URL', () => {
   test('with a missing certificate file names the parameter', () => {
     const connection = serviceConnection({ DATABASE_URL: 'postgres://host/db?sslrootcert=/no/such.pem' });
     expect(() => connection && poolConfig(connection)).toThrow(/sslrootcert.*\/no\/such\.pem/);
+  });
+});
+
+describe('the database URL with another database', () => {
+  test.each([
+    ['postgres://app:secret@db.example:6432/app?sslmode=disable', { host: 'db.example', port: 6432 }],
+    ['postgres://app:secret@/app?host=/run/postgres', { host: '/run/postgres' }],
+    ['postgres:///app?host=/run/postgres', { host: '/run/postgres' }],
+    ['postgres://[::1]/a/../b', { host: '::1' }],
+    ['postgres:///app', { host: 'of.variable' }],
+  ])('and user leads to the same server: %s', (url, server) => {
+    vi.stubEnv('PGHOST', 'of.variable');
+    const target = { database: 'other db', user: 'o@ther', password: 's/e:c' };
+    const replaced = parseDatabaseUrl('server', replaceInUrl('server', url, target));
+    expect(replaced).toMatchObject({ ...server, ...target });
+  });
+
+  test('keeps its user and its other parameters', () => {
+    const url = 'postgres://app:s%40@host/app?options=-c%20role%3Dx&application_name=a';
+    const { database: _, ...others } = parseDatabaseUrl('server', url);
+    const replaced = replaceInUrl('server', url, { database: 'other' });
+    expect(parseDatabaseUrl('server', replaced)).toEqual({ ...others, database: 'other' });
   });
 });
 

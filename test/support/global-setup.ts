@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
-import { withClient } from '../../dev/with-client.ts';
 import { compilePackage } from '../../harness/compiled.ts';
 import { connectionTo, databaseUrl } from '../../harness/connection.ts';
 import { runMigrations } from '../../src/index.ts';
-import { createOwner, testRole } from './roles/test-role.ts';
+import { withClient } from '../../src/testing/with-client.ts';
+import { createOwner, dropOwner, testRole } from './roles/test-role.ts';
 import { startTestServer } from './servers/test-server.ts';
 
 declare module 'vitest' {
@@ -45,7 +45,7 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
       [template],
     );
     for (const { datname } of left) await admin.query(`drop database "${datname}" with (force)`);
-    if (role === 'owner') await admin.query(`drop role ${template}_owner`);
+    if (role === 'owner') await dropOwner(admin, `${template}_owner`);
     await admin.end();
     await server.stop();
     compiled.remove();

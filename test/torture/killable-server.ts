@@ -1,8 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { findEmbeddedBinaries } from '../../dev/embedded/binaries.ts';
-import { type Server, type ServerOptions, serverUrl, startServer } from '../../dev/embedded/server.ts';
-import { makeServerFolder } from '../../dev/embedded/server-folder.ts';
 import { systemBinaries } from '../../harness/system-binaries.ts';
+import { findEmbeddedBinaries } from '../../src/testing/embedded/binaries.ts';
+import {
+  type Server,
+  type ServerOptions,
+  serverUrl,
+  startServer,
+} from '../../src/testing/embedded/server.ts';
+import { makeServerFolder } from '../../src/testing/embedded/server-folder.ts';
 import { SERVER_FOLDER_PREFIX } from '../support/servers/test-server.ts';
 
 /** A separate server that the run may kill. Unlike the tests' server, it writes durably. */

@@ -1,7 +1,7 @@
 import pg, { type Client, type QueryResultRow } from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, inject } from 'vitest';
-import { withClient } from '../../../dev/with-client.ts';
 import { databaseUrl } from '../../../harness/connection.ts';
+import { withClient } from '../../../src/testing/with-client.ts';
 
 /** A database for one test. */
 export interface TestDatabase {

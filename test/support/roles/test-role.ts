@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
+import { dropTemplate } from '../../../src/testing/leftovers.ts';
 
 /** Who runs the tests: a superuser, or an ordinary owner, as managed servers give. */
 export type TestRole = 'superuser' | 'owner';
@@ -37,4 +38,14 @@ export async function createOwner(
   own.username = encodeURIComponent(name);
   own.password = password;
   return own.href;
+}
+
+/** Drops an owner with the templates of test databases that were made as it. */
+export async function dropOwner(superuser: pg.Client, name: string): Promise<void> {
+  const { rows: templates } = await superuser.query(
+    'select datname from pg_database where pg_get_userbyid(datdba) = $1',
+    [name],
+  );
+  for (const { datname } of templates) await dropTemplate(superuser, datname);
+  await superuser.query(`drop role ${pg.escapeIdentifier(name)}`);
 }

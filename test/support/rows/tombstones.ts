@@ -1,26 +1,18 @@
-import { type TestDatabase, withoutTriggers } from '../databases/test-database.ts';
+import { makeOlder } from '../../../src/testing/make-older.ts';
+import type { TestDatabase } from '../databases/test-database.ts';
 
-/**
- * Moves nodes and their history into the past, as if everything had happened that many days earlier.
- * With triggers, the database would set updated_at.
- */
+/** Moves nodes, their history and their sightings into the past, as if everything had happened that many days earlier. */
 export async function ageNodes(
   database: TestDatabase,
   days: number,
   ...ids: readonly string[]
 ): Promise<void> {
-  await withoutTriggers(database, async (client) => {
-    for (const [table, columns] of [
-      ['nodes', ['created_at', 'updated_at', 'deleted_at']],
-      ['snapshots', ['created_at', 'updated_at', 'deleted_at', 'valid_from', 'valid_to']],
-    ] as const) {
-      const changes = columns.map((column) => `${column} = ${column} - $2 * interval '1 day'`);
-      await client.query(`update filestore.${table} set ${changes.join(', ')} where id = any($1)`, [
-        ids,
-        days,
-      ]);
-    }
-  });
+  const owner = await database.connect();
+  try {
+    await makeOlder(owner, `${days} days`, ids);
+  } finally {
+    await owner.end();
+  }
 }
 
 /** Deletes nodes, and moves the deletion that many days into the past. */

@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { giveToServer } from '../../../dev/embedded/account.ts';
+import { giveToServer } from '../../../src/testing/embedded/account.ts';
 
 /** PEM files of a server whose certificate is for `localhost`, and not for 127.0.0.1. */
 export interface Certificates {

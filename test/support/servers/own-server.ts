@@ -1,6 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { freePort, type Listen, type Server, serverUrl, startServer } from '../../../dev/embedded/server.ts';
-import { makeServerFolder, type ServerFolder } from '../../../dev/embedded/server-folder.ts';
+import {
+  freePort,
+  type Listen,
+  type Server,
+  serverUrl,
+  startServer,
+} from '../../../src/testing/embedded/server.ts';
+import { makeServerFolder, type ServerFolder } from '../../../src/testing/embedded/server-folder.ts';
 import { findBinaries, SERVER_FOLDER_PREFIX } from './test-server.ts';
 
 /** A separate server of one test, which it may shut down, kill and restart with the same data and address. */

@@ -3,10 +3,10 @@ import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'no
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
-import { giveToServer, serverAccount } from '../../../dev/embedded/account.ts';
-import { freePort } from '../../../dev/embedded/server.ts';
-import { makeServerFolder } from '../../../dev/embedded/server-folder.ts';
 import { parseDatabaseUrl } from '../../../src/settings/database-url.ts';
+import { giveToServer, serverAccount } from '../../../src/testing/embedded/account.ts';
+import { freePort } from '../../../src/testing/embedded/server.ts';
+import { makeServerFolder } from '../../../src/testing/embedded/server-folder.ts';
 import { SERVER_FOLDER_PREFIX } from './test-server.ts';
 
 /** A PgBouncer in front of a server. */

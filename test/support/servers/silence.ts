@@ -2,8 +2,8 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll } from 'vitest';
-import { withClient } from '../../../dev/with-client.ts';
 import { SilenceWatch } from '../../../src/session/silence.mjs';
+import { withClient } from '../../../src/testing/with-client.ts';
 import { type OwnServer, startOwnServer } from './own-server.ts';
 
 /** A lost connection is ended after about 33 s. */

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { makeServerOwned, serverAccount } from '../../../dev/embedded/account.ts';
+import { makeServerOwned, serverAccount } from '../../../src/testing/embedded/account.ts';
 import { type OwnServer, startOwnServer } from './own-server.ts';
 
 export interface StandbyOptions {

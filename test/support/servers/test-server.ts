@@ -1,7 +1,6 @@
-import { findEmbeddedBinaries } from '../../../dev/embedded/binaries.ts';
-import { serverUrl, startServer } from '../../../dev/embedded/server.ts';
-import { makeServerFolder } from '../../../dev/embedded/server-folder.ts';
 import { systemBinaries } from '../../../harness/system-binaries.ts';
+import { findEmbeddedBinaries } from '../../../src/testing/embedded/binaries.ts';
+import { startTemporaryServer, WITHOUT_DURABILITY } from '../../../src/testing/embedded/temporary-server.ts';
 
 /** A server for one run of the tests. */
 export interface TestServer {
@@ -12,8 +11,7 @@ export interface TestServer {
   stop(): Promise<void>;
 }
 
-/** No durability: the data of a test server is not needed after the run. */
-const FAST = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'max_connections=200'];
+const FAST = [...WITHOUT_DURABILITY, 'max_connections=200'];
 
 /**
  * Uses the first available server: TEST_DATABASE_URL, a container, the embedded binaries, or the
@@ -83,25 +81,10 @@ async function startLocal(
   name: string,
   findBinaries: (folder: string) => Promise<string>,
 ): Promise<TestServer> {
-  const folder = makeServerFolder(SERVER_FOLDER_PREFIX);
-  try {
-    const server = await startServer({
-      binaries: await findBinaries(folder.path),
-      folder: folder.path,
-      listen: folder.listen,
-      temporary: true,
-      settings: FAST,
-    });
-    return {
-      name,
-      adminUrl: serverUrl(server.listen, server.password, 'postgres'),
-      async stop() {
-        await server.stop();
-        await folder.remove();
-      },
-    };
-  } catch (error) {
-    await folder.remove();
-    throw error;
-  }
+  const { url, stop } = await startTemporaryServer({
+    prefix: SERVER_FOLDER_PREFIX,
+    findBinaries,
+    settings: FAST,
+  });
+  return { name, adminUrl: url, stop };
 }

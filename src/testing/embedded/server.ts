@@ -3,7 +3,7 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { FilestoreError } from '../../src/errors.ts';
+import { FilestoreError } from '../../errors.ts';
 import { withClient } from '../with-client.ts';
 import { serverAccount } from './account.ts';
 import { dataFolder, environment, initializeData, runningServer, SUPERUSER } from './server-data.ts';

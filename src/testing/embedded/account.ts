@@ -1,7 +1,5 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { chownSync, mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 
 /** An account as options of child_process. Empty: the user of this process. */
 export interface Account {
@@ -33,17 +31,4 @@ export function makeServerOwned(path: string): void {
 /** Whether the account of servers can reach a path, tested by trying: `nobody` cannot reach a folder below /root. */
 export function serverCanUse(path: string): boolean {
   return spawnSync('test', ['-x', path], { ...serverAccount(), cwd: '/', stdio: 'ignore' }).status === 0;
-}
-
-/**
- * The folder for an embedded server's files: `wanted` or, if the account of servers cannot reach it, one in the
- * system's folder for temporary files that survive a restart.
- */
-export function reachableFolder(wanted: string): string {
-  mkdirSync(wanted, { recursive: true, mode: 0o755 });
-  if (serverCanUse(wanted)) return wanted;
-  const name = `filestore-postgres-${createHash('sha256').update(wanted).digest('hex').slice(0, 12)}`;
-  const folder = join('/var/tmp', name);
-  mkdirSync(folder, { recursive: true, mode: 0o755 });
-  return folder;
 }
