@@ -133,22 +133,26 @@ test('a template of another version stays while runs use it, and is removed when
 });
 
 const TEMPLATE_OF_USER = `
-  select d.datname as name, shobj_description(d.oid, 'pg_database') as comment
+  select d.oid, d.datname as name, shobj_description(d.oid, 'pg_database') as comment
   from pg_database d
   where d.datname like 'filestore\\_template\\_%' and not d.datallowconn
     and d.datdba = (select oid from pg_roles where rolname = current_user)`;
 
 test('a run marks its template as used, which keeps it', async () => {
   await create();
-  await asUser(async (user) => {
-    const { name, comment } = await one(user, TEMPLATE_OF_USER);
-    await user.query(`comment on database ${name} is '${comment.replace(/\S+$/, daysAgo(9))}'`);
+  const before = await asUser(async (user) => {
+    const template = await one(user, TEMPLATE_OF_USER);
+    await user.query(
+      `comment on database ${template.name} is '${template.comment.replace(/\S+$/, daysAgo(9))}'`,
+    );
+    return template;
   });
   await until(async () => {
     await create();
     const { comment } = await asUser((user) => one(user, TEMPLATE_OF_USER));
     return comment.endsWith(`last used ${daysAgo(0)}`);
   });
+  expect(await asUser((user) => one(user, TEMPLATE_OF_USER))).toMatchObject({ oid: before.oid });
 });
 
 test('a template that someone dropped is made again', async () => {
