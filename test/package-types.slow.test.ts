@@ -132,9 +132,8 @@ describe('the packed package', () => {
 
   test('has everything that the TypeScript of docs/service.md uses, which runs unchanged', async () => {
     const text = readFileSync(join(PACKAGE_ROOT, 'docs', 'service.md'), 'utf8');
-    const [upload = '', reconciler = '', identity = '', prune = '', beside = '', statuses = ''] = [
-      ...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm),
-    ].map(([, code]) => code);
+    const [upload = '', search = '', reconciler = '', identity = '', prune = '', beside = '', statuses = ''] =
+      [...text.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(([, code]) => code);
     const { url } = database();
     await service().run("import { runMigrations } from '@apphub/filestore'; await runMigrations();", {
       FILESTORE_DATABASE_URL: url,
@@ -163,6 +162,14 @@ describe('the packed package', () => {
         await closePool();`),
     ).toBe('');
     expect(await service().runCompiled({ FILESTORE_DATABASE_URL: url })).toBe('201 1\n201 1\nnodes_stale 2');
+    expect(
+      await service().compile(`${search}
+        import { closePool } from '@apphub/filestore';
+        const { nodes, cursor } = await search('media', 'C.J', null);
+        console.log(nodes.map(({ path, size_bytes }) => [path, size_bytes].join()), cursor, isTooBroad(new Error()));
+        await closePool();`),
+    ).toBe('');
+    expect(await service().runCompiled({ FILESTORE_DATABASE_URL: url })).toBe("[ 'a/c.jpg,2' ] null false");
     expect(await service().compile(identity)).toBe('');
     expect(await service().compile(beside)).toBe('');
     expect(await service().compile(prune)).toBe('');

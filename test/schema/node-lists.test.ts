@@ -96,7 +96,7 @@ const CONDITIONS: readonly (readonly [string, string])[] = [
   ['changed_since => (select moment from changed)', 'live and updated_at >= (select moment from changed)'],
 ];
 
-const PATHS = ['', 'a', '/a//b/', 'ab', 'z'];
+const PATHS = ['', '/a//b/', 'ab'];
 
 const ORDERS: Readonly<Record<string, string>> = {
   path: 'path',
@@ -159,9 +159,7 @@ describe('list_nodes', () => {
             const all = await expectedIds(path, condition, column, descending ? 'desc' : 'asc');
             nodes += all.length;
             const rest = `order_by => '${order}', descending => ${descending}`;
-            for (const size of [3, 1000]) {
-              expect(await allPages(listed(path, args, rest), size), `${path} ${rest} ${size}`).toEqual(all);
-            }
+            expect(await allPages(listed(path, args, rest), 5), `${path} ${rest}`).toEqual(all);
           }
         }
       }
@@ -181,7 +179,7 @@ describe('list_nodes', () => {
       for (const [order, column] of Object.entries(ORDERS)) {
         const all = await expectedIds('', condition, column, 'asc');
         for (const most of [3, Math.ceil(total / 6), Math.ceil(total / 3)]) {
-          const pages = allPages(listed('', args, `order_by => '${order}', max_nodes => ${most}`), 2);
+          const pages = allPages(listed('', args, `order_by => '${order}', max_nodes => ${most}`), 5);
           await pages.then(
             (ids) => expect(ids, `${order} ${most}`).toEqual(all),
             (error) => expect(error).toMatchObject({ code: 'FS422', constraint: 'nodes_range_check' }),
