@@ -1,5 +1,5 @@
---! Previous: sha1:60992d5454a55afc3c6c15e096b6cfbb2703b5d0
---! Hash: sha1:90a84dd09fd0ba44acc743eb36777b1e01ffc778
+--! Previous: sha1:d9c298db0b14cefd1f15f3e7c650482a8c14cd93
+--! Hash: sha1:bbad1016af3a17832e9cd66d7e9cb1c1c532c861
 --! Message: Lists of nodes
 
 do $$
@@ -223,7 +223,7 @@ declare
   -- The paths of the list are between these two. For a root, the upper one is longer than any path.
   lower      constant text    := case when directory = '' then '' else directory || '/' end;
   upper      constant text    := case when directory = '' then repeat(chr(1114111), 651) else directory || '0' end;
-  depth      constant integer := cardinality(string_to_array(directory, '/')) + max_depth;
+  depth      constant bigint  := cardinality(string_to_array(directory, '/')) + max_depth::bigint;
   is_dead    constant boolean := 'deleted' = any (states);
   is_live    constant boolean := array_remove(states, 'deleted') <> '{}';
   -- Where the live nodes are: in the directory by name, or below it by path.
@@ -253,7 +253,7 @@ declare
   );
   key        constant text    := case order_by when 'size' then 'size_bytes' when 'change' then 'updated_at' else order_by end;
   after      constant text    := case order_by
-    when 'size'   then '$13::bigint'
+    when 'size'   then 'least($13::numeric, 9223372036854775807)::bigint'
     when 'change' then 'timestamptz ''epoch'' + $13::bigint * interval ''1 millisecond'''
     else '$13'
   end;
@@ -431,7 +431,9 @@ begin
   if after_cursor is not null then
     after := regexp_match(after_cursor, '^(path|name|size|change):([0-9]{1,18}):(.*)$');
     if after[1] is distinct from ordering
-       or (ordering in ('size', 'change') and after[3] !~ '^-?[0-9]{1,19}$')
+       or (ordering = 'size' and after[3] !~ '^[0-9]{1,19}$')
+       -- Milliseconds: more digits are beyond the range of a moment.
+       or (ordering = 'change' and after[3] !~ '^-?[0-9]{1,15}$')
        or (ordering = 'path' and not starts_with(after[3], case when directory = '' then '' else directory || '/' end)) then
       raise exception 'after_cursor "%" is not of this list', left(after_cursor, 200)
         using errcode    = 'FS422',

@@ -1,5 +1,5 @@
---! Previous: sha1:90a84dd09fd0ba44acc743eb36777b1e01ffc778
---! Hash: sha1:c3141f5e2d38406c7646d460387c3074232f28ce
+--! Previous: sha1:bbad1016af3a17832e9cd66d7e9cb1c1c532c861
+--! Hash: sha1:21137171c67c000786a45bd2a881a1c9af04da54
 --! Message: Reads and writes in place of plain SQL
 
 --! Included functions/find_mount.sql

@@ -9,6 +9,7 @@ import {
   publishMount,
 } from '../support/rows/moving-mount.ts';
 import { foldAll, one } from '../support/rows/nodes.ts';
+import { applyOnce, file, recordScan } from '../support/rows/scans.ts';
 
 const database = databaseEmptiedAfterEachTest();
 
@@ -116,5 +117,65 @@ describe('expire_commands', () => {
     );
     expect(rows).toEqual([{ locked: false }]);
     await service.query('commit');
+  });
+});
+
+describe('a scan whose command runs', () => {
+  let scanId: string;
+  let elsewhere: string;
+
+  const states = () => database().query('select id, state from filestore.scans order by id');
+  const command = async () =>
+    one(
+      database(),
+      `select j.status from filestore.scans s
+       join filestore.journal_entries j on j.id = s.journal_entry_ids[cardinality(s.journal_entry_ids)]
+       where s.id = $1`,
+      [scanId],
+    );
+  const expire = async () => {
+    await database().query("update filestore.scans set expires_at = now() - interval '1 second'");
+    return one(database(), 'select filestore.expire_scans() as ended');
+  };
+
+  beforeEach(async () => {
+    scanId = await recordScan(database(), moving.key, [file('one'), file('two')]);
+    await applyOnce(database(), scanId);
+    await applyOnce(database(), scanId, 1, 1);
+    elsewhere = await recordScan(database(), others[0]?.key ?? '', []);
+  });
+
+  test('expires after the cut-over of its mount, as others do, and its command is left to the target', async () => {
+    await publishMount(database(), moving.key);
+    await closeMount(database(), moving.mount);
+    expect(await expire()).toEqual({ ended: 2 });
+    expect(await states()).toEqual([
+      { id: scanId, state: 'expired' },
+      { id: elsewhere, state: 'expired' },
+    ]);
+    expect(await command()).toEqual({ status: 'running' });
+  });
+
+  test('can be canceled after the cut-over of its mount', async () => {
+    await publishMount(database(), moving.key);
+    await closeMount(database(), moving.mount);
+    await database().query('select filestore.cancel_scan($1)', [scanId]);
+    expect((await states())[0]).toEqual({ id: scanId, state: 'canceled' });
+  });
+
+  test('expires although another session holds the command, which is left to it', async () => {
+    const worker = await database().connect();
+    await worker.query('begin');
+    await worker.query(
+      'select from filestore.journal_entries where id = any (select unnest(journal_entry_ids) from filestore.scans) for update',
+    );
+    expect(await expire()).toEqual({ ended: 2 });
+    await worker.query('commit');
+    expect(await command()).toEqual({ status: 'running' });
+  });
+
+  test('expires with its command', async () => {
+    expect(await expire()).toEqual({ ended: 2 });
+    expect(await command()).toEqual({ status: 'failed' });
   });
 });

@@ -92,6 +92,7 @@ const CONDITIONS: readonly (readonly [string, string])[] = [
   ],
   ["max_depth => 1, kinds => '{directory}'", "live and relative_depth <= 1 and kind = 'directory'"],
   ['max_depth => 2', 'live and relative_depth <= 2'],
+  ['max_depth => 2147483647', 'live'],
   ['min_size => 12, max_size => 20', 'live and size_bytes between 12 and 20'],
   ['changed_since => (select moment from changed)', 'live and updated_at >= (select moment from changed)'],
 ];
@@ -325,6 +326,7 @@ describe('list_nodes', () => {
       [listed('', ''), ''],
       [listed('', "order_by => 'size'"), 'size:1:x'],
       [listed('', "order_by => 'change'"), 'change:1:2024-01-01'],
+      [listed('', "order_by => 'change'"), 'change:1:9223372036854775807'],
     ] as const) {
       await expect(list(args, cursor), `${args} ${cursor}`).rejects.toMatchObject({
         ...refusal('FS422', 'after_cursor'),
@@ -336,6 +338,8 @@ describe('list_nodes', () => {
       listed('a/b', "max_depth => 1, order_by => 'name'"),
       await cursorOf(listed('a/b', 'max_depth => 1')),
     );
+    // No file is larger.
+    expect((await list(listed('', "order_by => 'size'"), 'size:1:9999999999999999999')).rows).toEqual([]);
   });
 
   test('refuses an unknown mount, a directory that does not exist, and a file', async () => {

@@ -1,6 +1,6 @@
 --! Previous: sha1:96d36144dacc0aa5d70413454df0bf0bf5825264
---! Hash: sha1:60992d5454a55afc3c6c15e096b6cfbb2703b5d0
---! Message: Order of sightings that a scan records
+--! Hash: sha1:d9c298db0b14cefd1f15f3e7c650482a8c14cd93
+--! Message: Scans beside others
 
 --! Included functions/see_nodes_at.sql
 create or replace function filestore.see_nodes_at(node_ids bigint[], moments timestamptz[])
@@ -132,3 +132,53 @@ comment on function filestore.settle_scan(filestore.scans, integer) is
 
 revoke all on function filestore.settle_scan(filestore.scans, integer) from public;
 --! EndIncluded functions/settle_scan.sql
+
+--! Included functions/end_scan.sql
+create or replace function filestore.end_scan(scan filestore.scans, new_state text)
+returns filestore.scans
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  delete from filestore.scan_entries e
+  where e.scan_id = scan.id;
+  delete from filestore.scan_changes c
+  where c.scan_id = scan.id;
+  delete from filestore.scan_directories d
+  where d.scan_id = scan.id;
+  delete from filestore.scan_sightings g
+  where g.scan_id = scan.id;
+
+  -- Another caller may have ended the command, as filestore.expire_commands does, or may hold it: then it is left to that.
+  begin
+    update filestore.journal_entries j
+    set status = case new_state when 'canceled' then 'canceled' else 'failed' end,
+        error  = jsonb_build_object('code', new_state, 'message', format('scan %s is %s', scan.id, new_state))
+    where j.id = (
+      select o.id
+      from filestore.journal_entries o
+      where o.id = scan.journal_entry_ids[cardinality(scan.journal_entry_ids)]
+        and o.status = 'running'
+        and new_state <> 'finished'
+      for update skip locked
+    );
+  exception
+    when sqlstate 'FS409' then
+      -- The mount moves or is erased: the command ends on the server that has it.
+      null;
+  end;
+
+  update filestore.scans s
+  set state    = new_state,
+      ended_at = date_trunc('milliseconds', clock_timestamp())
+  where s.id = scan.id
+  returning * into scan;
+  return scan;
+end
+$$;
+
+comment on function filestore.end_scan(filestore.scans, text) is
+  'Internal: Ends a scan that the caller has locked, and removes its entries and its plan. Returns the scan.';
+
+revoke all on function filestore.end_scan(filestore.scans, text) from public;
+--! EndIncluded functions/end_scan.sql
