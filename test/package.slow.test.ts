@@ -22,6 +22,7 @@ describe('the packed package', () => {
       'dist',
       'docs/compatibility.md',
       'docs/functions.md',
+      'docs/install.md',
       'docs/managed.md',
       'docs/operations.md',
       'docs/scaling.md',
