@@ -21,6 +21,7 @@ describe('the packed package', () => {
       'README.md',
       'dist',
       'docs/compatibility.md',
+      'docs/follow.md',
       'docs/functions.md',
       'docs/install.md',
       'docs/managed.md',
