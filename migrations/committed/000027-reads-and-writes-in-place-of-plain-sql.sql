@@ -1,5 +1,5 @@
 --! Previous: sha1:bbad1016af3a17832e9cd66d7e9cb1c1c532c861
---! Hash: sha1:21137171c67c000786a45bd2a881a1c9af04da54
+--! Hash: sha1:7636ec2eb97a74acada9292a7c927343d1f06695
 --! Message: Reads and writes in place of plain SQL
 
 --! Included functions/find_mount.sql
@@ -276,6 +276,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   columns text;
+  problem text;
   created filestore.backend_mounts;
 begin
   select string_agg(quote_ident(f.name), ', ')
@@ -290,6 +291,14 @@ begin
   using mount
   into created;
   return created;
+exception
+  when not_null_violation or data_exception then
+    -- The server gives no reason for these.
+    get stacked diagnostics problem = message_text;
+    raise exception 'the settings of the mount: %', left(problem, 300)
+      using errcode    = 'FS422',
+            constraint = 'backend_mounts_settings_check',
+            hint       = 'Correct that field. Nothing was written.';
 end
 $$;
 
@@ -307,6 +316,7 @@ as $$
 declare
   mount_id constant bigint := filestore.find_mount(update_mount.mount_key);
   columns  text;
+  problem  text;
   mount    filestore.backend_mounts;
 begin
   select string_agg(quote_ident(f.name), ', ')
@@ -340,6 +350,14 @@ begin
             hint       = 'Read the mount again, and decide again.';
   end if;
   return mount;
+exception
+  when not_null_violation or data_exception then
+    -- The server gives no reason for these.
+    get stacked diagnostics problem = message_text;
+    raise exception 'the settings of the mount: %', left(problem, 300)
+      using errcode    = 'FS422',
+            constraint = 'backend_mounts_settings_check',
+            hint       = 'Correct that field. Nothing was written.';
 end
 $$;
 
@@ -604,16 +622,42 @@ begin
       select
         (select c.new_path from conflict c) as path,
         (select c.target_kind from conflict c) as kind,
-        (select count(*) from locked) <> (select count(*) from overwritten) as is_changed
+        (select count(*) from locked) <> (select count(*) from overwritten) or not exists (
+          select
+          from filestore.nodes n
+          where n.id = $9
+            and n.live
+            and n.path = $4
+        ) as is_changed,
+        not exists (
+          select
+          from filestore.nodes n
+          where n.id = $7
+            and n.live
+            and n.path = $2
+            and n.version = coalesce($8, n.version)
+        ) as is_stale
     $merge$,
     (select string_agg(format('%1$s = p.%1$s', c.name), ', ') from unnest(columns) as c (name)),
     array_to_string(columns, ', '),
     (select string_agg('p.' || c.name, ', ') from unnest(columns) as c (name))
   )
-  using source.backend_mount_id, source.path, target.backend_mount_id, target.path, ids, on_conflict = 'overwrite'
+  using
+    source.backend_mount_id,
+    source.path,
+    target.backend_mount_id,
+    target.path,
+    ids,
+    on_conflict = 'overwrite',
+    source_id,
+    expected_version,
+    target.id
   into outcome;
 
-  if outcome.kind = 'directory' then
+  -- The source and the target were read before, without a lock, and this is another snapshot.
+  if outcome.is_stale then
+    perform filestore.refuse_stale(source_id, expected_version);
+  elsif outcome.kind = 'directory' then
     raise exception '"%" is a directory, and would be replaced by a file', outcome.path
       using errcode    = 'FS409',
             constraint = 'nodes_directory_in_the_way',
@@ -685,9 +729,14 @@ begin
       copy_id := filestore.copy_nodes(node_id, new_parent_id, new_name, expected_version);
     end if;
   exception
-    when unique_violation or check_violation then
+    when unique_violation or check_violation or sqlstate 'FS409' then
       get stacked diagnostics broken = constraint_name;
-      if broken = 'nodes_live_child_key' then
+      if broken in ('nodes_live_child_key', 'nodes_name_taken') and on_conflict in ('skip', 'overwrite') then
+        raise exception 'the name "%" was taken at the same time', coalesce(new_name, source.name)
+          using errcode    = 'FS409',
+                constraint = 'nodes_busy',
+                hint       = 'Try again. Nothing was copied.';
+      elsif broken = 'nodes_live_child_key' then
         perform filestore.refuse_taken_name(new_parent_id, coalesce(new_name, source.name));
       elsif broken = 'nodes_path_length_check' then
         perform filestore.refuse_long_copy(source, new_parent_id, coalesce(new_name, source.name));
@@ -760,6 +809,92 @@ comment on function filestore.upsert_directory(text, text, jsonb, timestamptz, b
 
 revoke all on function filestore.upsert_directory(text, text, jsonb, timestamptz, boolean) from public;
 --! EndIncluded functions/upsert_directory.sql
+--! Included functions/describe_element.sql
+create or replace function filestore.describe_element(place bigint, node jsonb)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return format('element %s%s', place, coalesce(
+    ' ("' || regexp_replace(left(node ->> 'name', 40), E'[\\u0001-\\u001f\\u007f-\\u009f]', '?', 'g') || '")',
+    ' (node ' || (node ->> 'id') || ')'
+  ));
+end
+$$;
+
+comment on function filestore.describe_element(bigint, jsonb) is
+  'Internal: How error messages name an element of a batch: by its position, from 1, and its name or id.';
+
+revoke all on function filestore.describe_element(bigint, jsonb) from public;
+--! EndIncluded functions/describe_element.sql
+--! Included functions/refuse_element.sql
+create or replace function filestore.refuse_element(creation text, nodes jsonb, parents jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  first   integer := 0;
+  last    integer := jsonb_array_length(nodes) - 1;
+  middle  integer;
+  code    text;
+  broken  text;
+  message text;
+  remedy  text;
+begin
+  -- A binary search: each half of the batch is created and rolled back, until one element is left. FS000 would not do
+  -- here: as a condition, it means the whole class FS.
+  while first < last loop
+    middle := (first + last) / 2;
+    begin
+      execute creation using jsonb_path_query_array(nodes, '$[$first to $last]', jsonb_build_object('first', first, 'last', middle)), parents;
+      raise sqlstate 'FS001';
+    exception
+      when sqlstate 'FS001' then
+        first := middle + 1;
+      when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
+        last := middle;
+    end;
+  end loop;
+
+  begin
+    if parents is not null then
+      perform filestore.check_name(nodes -> first ->> 'name');
+    end if;
+    execute creation using jsonb_build_array(nodes -> first), parents;
+  exception
+    when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
+      get stacked diagnostics code = returned_sqlstate, broken = constraint_name, message = message_text, remedy = pg_exception_hint;
+      if broken = 'nodes_live_child_key' then
+        perform filestore.refuse_taken_names(nodes);
+      end if;
+      -- The server gives no reason when a value does not fit its type, or is null.
+      if code like '22%' or code = '23502' then
+        code   := 'FS422';
+        broken := 'nodes_batch_check';
+      end if;
+      -- Shortened, since the server quotes the whole value when it does not fit its type.
+      raise exception '%: %', filestore.describe_element(first + 1, nodes -> first), left(message, 300)
+        -- Code and reason are those of the error that the element caused.
+        using errcode    = code,
+              constraint = broken,
+              schema     = 'filestore',
+              hint       = coalesce(nullif(remedy, ''), 'Correct the element. Nothing was written.');
+  end;
+  -- The element alone is valid, so its name is that of an earlier element.
+  if parents is not null then
+    perform filestore.refuse_taken_names(nodes);
+  end if;
+end
+$$;
+
+comment on function filestore.refuse_element(text, jsonb, jsonb) is
+  'Internal: Finds the first element of a batch of filestore.create_nodes, or of filestore.update_nodes if parents is null, that cannot be written, and raises its error. Returns when all of them can be written.';
+
+revoke all on function filestore.refuse_element(text, jsonb, jsonb) from public;
+--! EndIncluded functions/refuse_element.sql
 --! Included functions/check_changes.sql
 create or replace function filestore.check_changes(changes jsonb)
 returns void
@@ -826,6 +961,7 @@ set enable_seqscan = off
 as $$
 declare
   assignments text;
+  statement   text;
   stale       record;
 begin
   perform filestore.check_changes(changes);
@@ -874,7 +1010,7 @@ begin
   )
   into assignments
   from unnest('{state}'::text[] || filestore.content_columns()) as c (name);
-  return query execute format(
+  statement := format(
     'with changed as (
        update filestore.nodes n
        set %s
@@ -888,13 +1024,19 @@ begin
      join changed c on c.id = (g.value ->> ''id'')::bigint
      order by g.position',
     assignments
-  )
-  using changes;
+  );
+  begin
+    return query execute statement using changes;
+  exception
+    when data_exception or integrity_constraint_violation or sqlstate 'FS422' then
+      perform filestore.refuse_element(statement, changes, null);
+      raise;
+  end;
 end
 $$;
 
 comment on function filestore.update_nodes(jsonb) is
-  'Changes up to 10000 live nodes of at most 100 mounts, all or none, and returns them in the order given. An object of the JSON array has id, and optionally expected_version, state and any content column of nodes; a column that it leaves out stays. FS404 when a node does not exist or is deleted, FS409 when one is not at its expected_version, FS422 or 23514 when an element is not well formed.';
+  'Changes up to 10000 live nodes of at most 100 mounts, all or none, and returns them in the order given. An object of the JSON array has id, and optionally expected_version, state and any content column of nodes; a column that it leaves out stays. FS404 when a node does not exist or is deleted, FS409 when one is not at its expected_version, FS422 or 23514 when an element is not well formed; the message names the position, from 1.';
 
 revoke all on function filestore.update_nodes(jsonb) from public;
 --! EndIncluded functions/update_nodes.sql

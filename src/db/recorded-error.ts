@@ -26,7 +26,7 @@ const EXPIRED = 'expired';
 /** A code, and not a text that may have a secret. */
 const CODE = /^\w{1,64}$/;
 
-/** Only refusals and errors of this package have texts that cannot contain a secret. */
+/** Other errors than refusals, and those of this package without one, have texts that may contain a secret. */
 export function describeError(error: unknown): ErrorDescription {
   const coded = codedError(error);
   if (isRefusal(coded)) {
@@ -36,7 +36,10 @@ export function describeError(error: unknown): ErrorDescription {
   }
   const { code } = Object(coded) as { readonly code?: unknown };
   const known = typeof code === 'string' && CODE.test(code) ? code : undefined;
-  if (error instanceof FilestoreError) return { name: error.name, message: error.message, code: known };
+  // The text of an error of this package may quote that of its cause.
+  if (error instanceof FilestoreError && error.cause === undefined) {
+    return { name: error.name, message: error.message, code: known };
+  }
   return { name: error instanceof Error ? error.name : typeof error, code: known };
 }
 

@@ -1514,7 +1514,7 @@ const UPDATE_NODES: SqlFunction = {
   },
 };
 
-/** Changes up to 10000 live nodes of at most 100 mounts, all or none, and returns them in the order given. An object of the JSON array has id, and optionally expected_version, state and any content column of nodes; a column that it leaves out stays. FS404 when a node does not exist or is deleted, FS409 when one is not at its expected_version, FS422 or 23514 when an element is not well formed. May be called by services and operators. */
+/** Changes up to 10000 live nodes of at most 100 mounts, all or none, and returns them in the order given. An object of the JSON array has id, and optionally expected_version, state and any content column of nodes; a column that it leaves out stays. FS404 when a node does not exist or is deleted, FS409 when one is not at its expected_version, FS422 or 23514 when an element is not well formed; the message names the position, from 1. May be called by services and operators. */
 export function updateNodes(client: SqlClient, args: UpdateNodesArguments): Promise<readonly NodeRow[]> {
   return callForAll(client, UPDATE_NODES, args);
 }

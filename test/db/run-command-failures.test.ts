@@ -153,6 +153,17 @@ describe('a failure', () => {
     expect(await lastEntry()).toMatchObject({ status: 'failed', error: { code: 'TRANSACTION_ROLLED_BACK' } });
   });
 
+  test('of a statement that the work caught is recorded without the text of the server, which may quote a secret', async () => {
+    const work = async (client: PoolClient) => {
+      await client.query("select 'password=hunter2'::integer").catch(() => undefined);
+      return { result: null };
+    };
+    await expect(runCommand({ command: 'look' }, work)).rejects.toMatchObject({
+      code: 'TRANSACTION_ROLLED_BACK',
+    });
+    expect(JSON.stringify(await lastEntry())).not.toContain('hunter2');
+  });
+
   test('of work whose session is ended between two statements is a loss, after which a repeat runs', async () => {
     const killed = runCommand({ command: 'fail', idempotencyKey: 'key' }, async (client) => {
       const { rows } = await client.query('select pg_backend_pid() as pid');

@@ -114,3 +114,70 @@ const batchOf = (one: string, other: string, name: string) =>
     { parent_id: one, name },
     { parent_id: other, name: `${name}2`, kind: 'directory' },
   ]);
+
+test('a merge copies the version that is expected, or is refused, while the source changes all the time', async () => {
+  const { id: file } = await one(first, "select id from filestore.create_node($1, 'f', size_bytes => 1)", [
+    source,
+  ]);
+  await one(first, "select id from filestore.create_node($1, 'f')", [target]);
+  let isOver = false;
+  const changing = (async () => {
+    while (!isOver)
+      await second.query('update filestore.nodes set size_bytes = version + 1 where id = $1', [file]);
+  })();
+  const outcomes = { copied: 0, stale: 0 };
+  try {
+    while (outcomes.copied < 300 || outcomes.stale < 30) {
+      const { version } = await one(first, 'select version from filestore.nodes where id = $1', [file]);
+      const values = [file, target, version];
+      const merged = first.query(
+        "select size_bytes from filestore.copy_tree($1, $2, expected_version => $3, on_conflict => 'overwrite')",
+        values,
+      );
+      const outcome = await merged.catch((error) => error);
+      if (outcome.constraint === 'nodes_stale') outcomes.stale += 1;
+      else {
+        expect(outcome.rows).toEqual([{ size_bytes: String(version) }]);
+        outcomes.copied += 1;
+      }
+    }
+  } finally {
+    isOver = true;
+    await changing;
+  }
+});
+
+test('a merge returns a live copy, or is refused as busy, while its target is deleted and created all the time', async () => {
+  const { id: file } = await one(first, "select id from filestore.create_node($1, 'f', size_bytes => 1)", [
+    source,
+  ]);
+  const place = [target, 'f'];
+  let isOver = false;
+  const changing = (async () => {
+    while (!isOver) {
+      await second.query('select filestore.create_node($1, $2)', place).catch(() => undefined);
+      await second.query(
+        'select filestore.delete_node(id) from filestore.nodes where parent_id = $1 and name = $2 and live',
+        place,
+      );
+    }
+  })();
+  const outcomes = { copied: 0, busy: 0 };
+  try {
+    while (outcomes.copied < 300 || outcomes.busy < 30) {
+      const merged = first.query(
+        "select live, size_bytes from filestore.copy_tree($1, $2, on_conflict => 'overwrite')",
+        [file, target],
+      );
+      const outcome = await merged.catch((error) => error);
+      if (outcome.constraint === 'nodes_busy') outcomes.busy += 1;
+      else {
+        expect(outcome.rows).toEqual([{ live: true, size_bytes: '1' }]);
+        outcomes.copied += 1;
+      }
+    }
+  } finally {
+    isOver = true;
+    await changing;
+  }
+});

@@ -48,6 +48,10 @@ describe('create_mount', () => {
 
   test('refuses a taken key or place, a missing field, and a value that is not valid', async () => {
     const place = { backend_kind: 'local', root_path: '/taken' };
+    const missing = {
+      ...refusal('FS422', 'null value in column'),
+      constraint: 'backend_mounts_settings_check',
+    };
     await create({ mount_key: 'taken', ...place });
     for (const [mount, error] of [
       [
@@ -55,8 +59,9 @@ describe('create_mount', () => {
         { constraint: 'backend_mounts_mount_key_key' },
       ],
       [{ mount_key: 'free', ...place }, { constraint: 'backend_mounts_place_excl' }],
-      [place, { code: '23502', column: 'mount_key' }],
-      [{}, { code: '23502', column: 'mount_key' }],
+      [place, missing],
+      [{ mount_key: 'half' }, missing],
+      [{}, missing],
       [{ mount_key: 'free', backend_kind: 'ftp' }, { constraint: 'backend_mounts_backend_kind_check' }],
       [
         { mount_key: 'free', ...place, config: { password: 'x1' } },
@@ -130,6 +135,7 @@ describe('update_mount', () => {
     [{ colour: 'red' }, '"colour", which a mount does not have'],
     [['state'], 'are of type array, not an object'],
     ['state', 'are of type string, not an object'],
+    [{ labels: null }, 'null value in column "labels"'],
   ])('refuses the settings %j', async (changes, problem) => {
     await expect(update(await newKey(), changes)).rejects.toMatchObject({
       ...refusal('FS422', problem),

@@ -113,3 +113,32 @@ test('nodes are locked in order of id, and a change at the same time is not lost
     result: { rows: [{ id: c }, { id: b, size_bytes: '2', metadata: { tag: 'other' } }, { id: a }] },
   });
 });
+
+test.each([
+  ['size_bytes', 'many'],
+  ['size_bytes', 1.5],
+  ['size_bytes', 1e30],
+  ['size_bytes', null],
+  ['last_modified_at', 'yesterday evening'],
+  ['state', null],
+  ['metadata', null],
+])(
+  'of a batch, the element is named whose %s cannot be %j, and nothing is written',
+  async (column, value) => {
+    await expect(
+      update([{ id: a, size_bytes: 4 }, { id: b, [column]: value }, { id: c }]),
+    ).rejects.toMatchObject({
+      ...refusal('FS422', `element 2 (node ${b})`),
+      constraint: 'nodes_batch_check',
+    });
+    expect(await update([{ id: a }])).toMatchObject([{ version: 1 }]);
+  },
+);
+
+test('of a batch, the element is named whose value breaks a check', async () => {
+  await expect(update([{ id: a }, { id: c, size_bytes: -1 }])).rejects.toMatchObject({
+    code: '23514',
+    constraint: 'nodes_size_check',
+    message: expect.stringMatching(new RegExp(`^element 2 \\(node ${c}\\): `)),
+  });
+});
