@@ -26,6 +26,7 @@ describe('the packed package', () => {
       'docs/install.md',
       'docs/managed.md',
       'docs/operations.md',
+      'docs/query-builders.md',
       'docs/scaling.md',
       'docs/schema.md',
       'docs/service-tests.md',

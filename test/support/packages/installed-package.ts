@@ -42,9 +42,17 @@ export class PackedService {
     });
   }
 
-  /** Compiles a module with the package's declarations, writes service.js, and returns the compiler's output. */
-  compile(code: string): Promise<string> {
-    return this.#compileIn(this.folder, code, COMPILER, '--module nodenext --exactOptionalPropertyTypes');
+  /**
+   * Compiles a module with the package's declarations, writes service.js, and returns the compiler's output.
+   * @param flags Such as `--skipLibCheck`, for a library whose declarations have errors.
+   */
+  compile(code: string, flags = ''): Promise<string> {
+    return this.#compileIn(
+      this.folder,
+      code,
+      COMPILER,
+      `--module nodenext --exactOptionalPropertyTypes ${flags}`,
+    );
   }
 
   /**
@@ -56,6 +64,11 @@ export class PackedService {
     mkdirSync(folder, { recursive: true });
     writeFileSync(join(folder, 'package.json'), '{ "type": "commonjs" }');
     return this.#compileIn(folder, code, compiler, flags);
+  }
+
+  /** Installs a version of a library from the registry. */
+  async useLibrary(name: string, version: string): Promise<void> {
+    symlinkSync(await this.installLibrary(name, version), join(this.folder, 'node_modules', name));
   }
 
   /** Installs a version of a package from the registry next to the service, and returns its folder. */
@@ -71,7 +84,7 @@ export class PackedService {
   async #compileIn(folder: string, code: string, compiler: string, flags: string): Promise<string> {
     writeFileSync(join(folder, 'service.ts'), code);
     const all = `--strict --skipLibCheck false --target es2022 --types node ${flags} service.ts`;
-    const { stdout } = await execute(process.execPath, [join(compiler, 'bin', 'tsc'), ...all.split(' ')], {
+    const { stdout } = await execute(process.execPath, [join(compiler, 'bin', 'tsc'), ...all.split(/ +/)], {
       cwd: folder,
     }).catch((error) => ({ stdout: `${error.stdout}${error.stderr}` }));
     return stdout;
