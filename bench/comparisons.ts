@@ -2,6 +2,7 @@ import type { Comparison } from './context.ts';
 import { bulk, create, hot } from './create.ts';
 import { compareDesigns } from './designs/measure-designs.ts';
 import { growth } from './growth.ts';
+import { importing } from './import.ts';
 import { instructions } from './instructions.ts';
 import { lockWaits } from './lock-waits.ts';
 import { preparedForMoves } from './prepared-for-moves.ts';
@@ -59,6 +60,12 @@ export const COMPARISONS: Readonly<Record<string, Listed>> = {
     help: [
       'scans of a mount: the first one, one with nothing changed, one with 1 % changed and a directory',
       'with 5 % of all nodes renamed, against statements by path and against a table of paths',
+    ],
+  },
+  import: {
+    measure: importing,
+    help: [
+      'import_nodes() with history and journal, against inserting finished rows without triggers and keys',
     ],
   },
   prune: {

@@ -25,6 +25,12 @@ const JOURNAL_STAYS = 'the journal outlives what it describes';
 
 /** Every column that holds ids of another table without a foreign key. Diagrams draw them as dotted lines. */
 export const REFERENCES_WITHOUT_KEY: Readonly<Record<string, Readonly<Record<string, Reference>>>> = {
+  imports: {
+    backend_mount_id: {
+      to: 'backend_mounts',
+      mayDangle: 'the record of an import stays when its mount is deleted',
+    },
+  },
   journal_entries: {
     backend_mount_id: { to: 'backend_mounts', mayDangle: JOURNAL_STAYS },
     primary_node_id: { to: 'nodes', mayDangle: JOURNAL_STAYS },

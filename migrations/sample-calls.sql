@@ -345,6 +345,45 @@ update filestore.moves set step = 'finished', finished_at = now();
 
 select filestore.start_move('sample-bucket', 7);
 
+-- Imports: by paths and by parents, with rows that cannot be taken; then again, with changes of places.
+select filestore.reserve_ids('nodes', 100000);
+
+insert into filestore.backend_mounts (mount_key, backend_kind, bucket) values ('sample-import', 's3', 'sample-import');
+
+create temporary table sample_paths as
+select *
+from (values
+  ('a', 'directory', null, '{}'::jsonb),
+  ('a/b', 'file', null, '{"password": "x1"}'),
+  ('a/gone', 'file', '2025-01-01Z'::timestamptz, '{}'),
+  (E'a/\u0001', 'file', null, '{}')
+) as s (path, kind, deleted_at, metadata);
+
+select * from filestore.check_import('sample-import', 'pg_temp.sample_paths');
+
+call filestore.import_nodes('sample-import', 'pg_temp.sample_paths');
+
+call filestore.import_nodes('sample-import', 'pg_temp.sample_paths', take_rest => true);
+
+create temporary table sample_parents as
+select s.id, s.parent_id, s.name, s.kind, 2 as version, s.updated_at
+from (values
+  (70001, null::bigint, 'top', 'directory', '2025-01-01Z'::timestamptz),
+  (70002, 70001, 'file', 'file', '2025-01-02Z')
+) as s (id, parent_id, name, kind, updated_at);
+
+create temporary table sample_versions as
+select 70002 as id, 1 as version, '2025-01-01Z'::timestamptz as updated_at;
+
+create temporary table sample_entries as
+select 70001 as id, 'upload' as command, 'succeeded' as status, '{"key": "x"}'::jsonb as parameters, '2025-01-01Z'::timestamptz as started_at;
+
+call filestore.import_nodes('sample-import', 'pg_temp.sample_parents', 'pg_temp.sample_versions', 'pg_temp.sample_entries');
+
+update sample_parents set name = 'renamed', version = 4, updated_at = '2025-02-01Z';
+
+call filestore.import_nodes('sample-import', 'pg_temp.sample_parents', 'pg_temp.sample_versions', take_rest => true);
+
 -- The target of a move.
 select filestore.accept_move(jsonb_build_object(
   'move', 7 * 1099511627776 + 1,

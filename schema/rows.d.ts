@@ -160,6 +160,34 @@ export interface BackfillRow {
   finished_at: Date | null;
 }
 
+/** A row of imports. Progress of filestore.import_nodes, one row per call. Only the owner writes it. */
+export interface ImportRow {
+  /** Number of the import. */
+  id: string;
+  /** The mount that gets the nodes. The row stays when the mount is deleted. */
+  backend_mount_id: string;
+  /** Whether it imports nodes, and not only journal entries. One of each kind can run for a mount at once. */
+  takes_nodes: boolean;
+  /** Columns of nodes that the staging table has. */
+  given_columns: string[];
+  /** Nodes that were created or changed so far. */
+  nodes: string;
+  /** Superseded versions that were imported so far. */
+  versions: string;
+  /** Journal entries that were imported so far. */
+  entries: string;
+  /** Staged rows that cannot be imported. */
+  refused: string;
+  /** The transaction that imports a batch now; null between batches. Only this transaction may write tombstones, versions and history. */
+  transaction_id: string | null;
+  /** When it began. */
+  started_at: Date;
+  /** When the last batch ended. */
+  updated_at: Date;
+  /** When it ended, or another import into the mount began; null before. */
+  finished_at: Date | null;
+}
+
 /** A row of journal_entries. Append-only log of commands. It outlives the nodes and mounts it names, so it has no foreign keys. */
 export interface JournalEntryRow {
   /** Stable number of the command. Later commands of one database have higher numbers. Those of a mount that has moved keep the range of their old database. */

@@ -7,21 +7,24 @@ import { examplesOf, outcomeOf } from './support/packages/examples.ts';
 
 const database = databaseForFile();
 
-describe.each(['docs/functions.md', 'docs/operations.md', 'docs/upkeep.md'])('%s', (document) => {
-  test('its examples run and return the rows that it shows', async () => {
-    const client = await database().connect();
-    // Values as psql prints them, not as dates or booleans of JavaScript.
-    client.setTypeParser(16, String);
-    client.setTypeParser(3802, String);
-    const examples = examplesOf(document);
-    expect(examples.length).toBeGreaterThan(0);
-    for (const { statement, expected } of examples) {
-      const outcome = await outcomeOf(client, statement);
-      if (expected !== undefined) expect(outcome, statement).toEqual(expected);
-      else expect(outcome.join('\n'), statement).not.toMatch(/^ERROR/);
-    }
-  });
-});
+describe.each(['docs/functions.md', 'docs/import.md', 'docs/operations.md', 'docs/upkeep.md'])(
+  '%s',
+  (document) => {
+    test('its examples run and return the rows that it shows', async () => {
+      const client = await database().connect();
+      // Values as psql prints them, not as dates or booleans of JavaScript.
+      client.setTypeParser(16, String);
+      client.setTypeParser(3802, String);
+      const examples = examplesOf(document);
+      expect(examples.length).toBeGreaterThan(0);
+      for (const { statement, expected } of examples) {
+        const outcome = await outcomeOf(client, statement);
+        if (expected !== undefined) expect(outcome, statement).toEqual(expected);
+        else expect(outcome.join('\n'), statement).not.toMatch(/^ERROR/);
+      }
+    });
+  },
+);
 
 test('every function that a level may execute is either in docs/functions.md or internal', async () => {
   const text = readFileSync(join(PACKAGE_ROOT, 'docs/functions.md'), 'utf8');

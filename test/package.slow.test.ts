@@ -23,6 +23,7 @@ describe('the packed package', () => {
       'docs/compatibility.md',
       'docs/follow.md',
       'docs/functions.md',
+      'docs/import.md',
       'docs/install.md',
       'docs/managed.md',
       'docs/operations.md',

@@ -111,7 +111,7 @@ async function workBy(method: (typeof METHODS)[number], statement: string): Prom
 const leastWork = async (statement: string) =>
   Math.min(await workBy('hashjoin', statement), await workBy('mergejoin', statement));
 
-/** What returns rows: views, and functions except parts of scans and prunes. With the column that holds the id of a node, if there is one. */
+/** What returns rows: views, and functions except parts of scans, prunes and imports. With the column that holds the id of a node, if there is one. */
 const sources = () =>
   database().query<{ kind: string; name: string; id: string | null }>(
     `select 'view' as kind, c.relname as name,
@@ -126,7 +126,7 @@ const sources = () =>
      from pg_proc p
      join pg_type t on t.oid = p.prorettype
      where p.pronamespace = 'filestore'::regnamespace and p.proretset
-       and p.proname not in ('follow_entry', 'moved_in_nodes', 'prunable_versions')
+       and p.proname not in ('check_import', 'follow_entry', 'import_faults', 'moved_in_nodes', 'prunable_versions', 'staged_columns')
      order by 1, 2`,
   );
 

@@ -64,6 +64,7 @@ beforeAll(async () => {
   await database().query(
     `insert into filestore.access_levels (role_name, role_oid, level) values ('a role', 1, 'reader');
      insert into filestore.backfills (table_name, column_name, expression, finished_at) values ('nodes', 'x', 'y', clock_timestamp());
+     insert into filestore.imports (backend_mount_id, takes_nodes, finished_at) values (1, true, clock_timestamp());
      insert into filestore.moves (
        written_by, mount_id, mount_key, source_number, target_number, step, timeline, marked_at, closed_until, finished_at
      )
