@@ -27,7 +27,7 @@ beforeEach(async () => {
 });
 
 const BEGIN = `
-  import { closePool, runCommand } from '@apphub/filestore';
+  import { closePool, runCommand, withTransaction } from '@apphub/filestore';
   import { isRefusal, moveNode, refusalOf } from '@apphub/filestore/sql';
   const { MOUNT: mountId = '', NODE: nodeId = '' } = process.env;
   const respond = (status: number, text: string) => console.log(status, text);
@@ -36,6 +36,14 @@ const BEGIN = `
 test('the adapter for Kysely has the types of rows, and works in transactions of both', async () => {
   const errors = await service().compile(`${kysely}${BEGIN}${useKysely}
     console.log(JSON.stringify(largest.map(({ path, size_bytes }) => [path, size_bytes])));
+    await kysely().transaction().execute(async (transaction) => {
+      await moveNode(callsOn(transaction), { nodeId, newName: 'undone' });
+      throw new Error('undone');
+    }).catch(() => undefined);
+    await withTransaction(async (client) => {
+      await kyselyOn(client).updateTable('filestore.nodes').set({ storage_class: 'undone' }).where('id', '=', nodeId).execute();
+      throw new Error('undone');
+    }).catch(() => undefined);
     const row = await kysely().selectFrom('filestore.nodes').selectAll().where('id', '=', nodeId).executeTakeFirstOrThrow();
     const typed: NodeRow = row;
     console.log(typed.path, typed.storage_class, typed.updated_at instanceof Date, typed.version);
@@ -61,6 +69,10 @@ test('the adapter for Drizzle has the types of rows, and works in transactions o
     import { getPool } from '@apphub/filestore';
     import { eq } from 'drizzle-orm';
     ${useDrizzle}
+    await withTransaction(async (client) => {
+      await drizzleOn(client).update(nodes).set({ storage_class: 'undone' }).where(eq(nodes.id, nodeId));
+      throw new Error('undone');
+    }).catch(() => undefined);
     const [row] = await drizzle({ client: getPool() }).select().from(nodes).where(eq(nodes.id, nodeId));
     if (row === undefined) throw new Error('no row');
     const typed: Pick<NodeRow, keyof typeof row> = row;
