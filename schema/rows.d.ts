@@ -943,7 +943,7 @@ export interface ListUnseenRow {
   next_path: string | null;
 }
 
-/** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings or those of tombstones, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it. */
+/** A row of "select * from filestore.lock_tree(…)". Locks the shape of a mount's tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings or those of tombstones, replace a file by a directory, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it. */
 export interface LockTreeRow {
   lock_tree: '';
 }

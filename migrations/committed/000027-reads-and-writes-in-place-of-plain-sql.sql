@@ -1,5 +1,5 @@
 --! Previous: sha1:bbad1016af3a17832e9cd66d7e9cb1c1c532c861
---! Hash: sha1:7636ec2eb97a74acada9292a7c927343d1f06695
+--! Hash: sha1:85d95bd3ed47d12fc13d154b536cb9955deb9b0d
 --! Message: Reads and writes in place of plain SQL
 
 --! Included functions/find_mount.sql
@@ -760,6 +760,31 @@ comment on function filestore.copy_tree(bigint, bigint, text, integer, filestore
 
 revoke all on function filestore.copy_tree(bigint, bigint, text, integer, filestore.copy_conflict) from public;
 --! EndIncluded functions/copy_tree.sql
+--! Included functions/lock_tree.sql
+create or replace function filestore.lock_tree(mount_id bigint, exclusive boolean)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if mount_id is null or exclusive is null then
+    raise exception '% of filestore.lock_tree is null', case when mount_id is null then 'mount_id' else 'exclusive' end
+      using errcode    = 'FS422',
+            constraint = 'tree_lock_check',
+            hint       = 'Give the id of a mount, and whether the lock is exclusive.';
+  elsif exclusive then
+    perform pg_advisory_xact_lock(hashtextextended('filestore.tree', mount_id));
+  else
+    perform pg_advisory_xact_lock_shared(hashtextextended('filestore.tree', mount_id));
+  end if;
+end
+$$;
+
+comment on function filestore.lock_tree(bigint, boolean) is
+  'Locks the shape of a mount''s tree until the transaction ends. Take it before any row of the mount, and never shared first and then exclusive. Exclusive: to move or rename directories, delete or restore trees, purge. Shared: to fold totals, move a file, restore one node, record first sightings or those of tombstones, replace a file by a directory, create in several existing directories, or write several existing rows, which must be done in order of id. No other operation needs it.';
+
+revoke all on function filestore.lock_tree(bigint, boolean) from public;
+--! EndIncluded functions/lock_tree.sql
 --! Included functions/upsert_directory.sql
 create or replace function filestore.upsert_directory(
   mount_key        text,
@@ -777,6 +802,8 @@ declare
   changed filestore.nodes;
 begin
   if replace_file then
+    -- It locks the file before the directory above it, and a move of the directory locks them the other way round.
+    perform filestore.lock_tree(filestore.find_mount(upsert_directory.mount_key), false);
     select *
     into node
     from filestore.node_by_path(upsert_directory.mount_key, upsert_directory.path);

@@ -1,5 +1,5 @@
---! Previous: sha1:7636ec2eb97a74acada9292a7c927343d1f06695
---! Hash: sha1:9b7d017ccafb70d7be3fda1734aefbc02417b1a5
+--! Previous: sha1:85d95bd3ed47d12fc13d154b536cb9955deb9b0d
+--! Hash: sha1:8b43c0aa5c03adffe109f40b5cdf785443a2113a
 --! Message: Import of an existing catalogue
 
 create table if not exists filestore.imports (

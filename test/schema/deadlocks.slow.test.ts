@@ -119,8 +119,13 @@ function startTheRest(top: string): { stop(): Promise<ReadonlySet<string>> } {
         random(['skip', 'overwrite']),
       ]),
     async (client) =>
-      client.query('select filestore.upsert_directory($1, $2, $3)', [
-        ...[key, `${top}/x/${random(['y', 'y/z', 'w'])}`, `{"n": ${random([1, 2])}}`],
+      client.query('select filestore.upsert_directory($1, $2, $3, replace_file => $4)', [
+        ...[
+          key,
+          `${top}/x/${random(['y', 'y/z', 'w', 'f'])}`,
+          `{"n": ${random([1, 2])}}`,
+          random([true, false]),
+        ],
       ]),
     async (client) => client.query('select filestore.fold_rollups()'),
     async (client) => client.query('select filestore.fold_rollups(7)'),

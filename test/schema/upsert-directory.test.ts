@@ -79,3 +79,26 @@ test('a file that is overwritten at the same time is not replaced', async () => 
   await writer.query('commit');
   expect(await outcome).toMatchObject({ ok: false, error: { constraint: 'nodes_stale' } });
 });
+
+test('a call that replaces a file does not deadlock with a move of the directory around it', async () => {
+  const [first, last] = ['d/a', 'd/z'];
+  for (const path of [first, last]) {
+    await service.query('select filestore.upsert_file($1, $2, 1)', [key, path]);
+  }
+  const [holder, mover] = [await connectAs('service'), await connectAs('service')];
+  await holder.query('begin');
+  await holder.query("select from filestore.nodes where path = 'd/a' and backend_mount_id = $1 for update", [
+    mount.id,
+  ]);
+  const move = await sendAndBlock(
+    mover,
+    "select filestore.move_node(n.id, new_name => 'e') from filestore.node_by_path($1, 'd') n",
+    [key],
+  );
+  const replace = await sendAndBlock(service, UPSERT, [key, last, null, true]);
+  expect([move.waits, replace.waits]).toEqual([true, true]);
+  await holder.query('commit');
+  expect(await move.outcome).toMatchObject({ ok: true });
+  // The path that is given is that of a new directory.
+  expect(await replace.outcome).toMatchObject({ ok: true, result: { rows: [{ path: last }] } });
+});
