@@ -1,5 +1,5 @@
 --! Previous: sha1:bbad1016af3a17832e9cd66d7e9cb1c1c532c861
---! Hash: sha1:85d95bd3ed47d12fc13d154b536cb9955deb9b0d
+--! Hash: sha1:95892452ec9fdc6037c9ad4f2142459e095f33c3
 --! Message: Reads and writes in place of plain SQL
 
 --! Included functions/find_mount.sql
@@ -504,6 +504,8 @@ set search_path = pg_catalog, pg_temp
 set jit = off
 -- A plan that was made while the tables were empty and analyzed would read the whole table for each row.
 set enable_seqscan = off
+-- With stale statistics, the planner would join each node with its parent by a nested loop.
+set enable_nestloop = off
 as $$
 declare
   ids      constant regclass := pg_get_serial_sequence('filestore.nodes', 'id');
@@ -604,9 +606,9 @@ begin
       overwritten as (
         update filestore.nodes n
         set state = 'active', %1$s
-        from locked l
-        join numbered p on p.target_id = l.id
-        where n.id = l.id
+        from numbered p
+        where n.id = any (array(select l.id from locked l))
+          and n.id = p.target_id
           and n.live
           and n.path = p.new_path
         returning n.id

@@ -1,5 +1,5 @@
---! Previous: sha1:85d95bd3ed47d12fc13d154b536cb9955deb9b0d
---! Hash: sha1:8b43c0aa5c03adffe109f40b5cdf785443a2113a
+--! Previous: sha1:95892452ec9fdc6037c9ad4f2142459e095f33c3
+--! Hash: sha1:34723af0588484f9f21474e8859d5632939b6010
 --! Message: Import of an existing catalogue
 
 create table if not exists filestore.imports (

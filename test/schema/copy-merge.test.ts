@@ -230,3 +230,21 @@ test('a file that is deleted while a merge waits for it is not restored', async 
   expect(await outcome).toMatchObject({ ok: false, error: { code: 'FS409', constraint: 'nodes_busy' } });
   expect(await one(service, 'select live from filestore.node_by_id($1)', [id])).toEqual({ live: false });
 });
+
+test('twenty thousand nodes without statistics are merged, and then overwritten, in a session that merged few before', async () => {
+  await copy('from', 'to', 'skip');
+  const many = await one(service, "select id from filestore.ensure_directory($1, 'from/many')", [key]);
+  await service.query(
+    `insert into filestore.nodes (backend_mount_id, parent_id, parent_path, name, kind)
+     select $1, $2, 'from/many', 'f' || g, 'file' from generate_series(1, 20000) g`,
+    [mount.id, many.id],
+  );
+  // Comparing every pair of rows would take minutes.
+  await service.query("set statement_timeout = '30s'");
+  await copy('from', 'to', 'skip');
+  await copy('from', 'to', 'overwrite');
+  await service.query('reset statement_timeout');
+  expect(
+    (await livePaths(service, mount.id)).filter((path) => path.startsWith('to/from/many/')),
+  ).toHaveLength(20_000);
+}, 90_000);
