@@ -188,6 +188,10 @@ describe('a mount by its id', () => {
       expect(await one(service, "select id from filestore.node_by_path($1, 'a/f')", [mount])).toEqual(file);
     }
     expect(await update(`#${id}`, { contact: 'ada' }, 1)).toMatchObject({ mount_key: key, contact: 'ada' });
+    // Without the sign, it is a key.
+    await expect(service.query('select filestore.writable_mount($1)', [id])).rejects.toMatchObject({
+      constraint: 'backend_mounts_missing',
+    });
     const { rows } = await service.query(
       `select p.oid::regprocedure::text as name, p.prosrc as body from pg_proc p
        join filestore.access_rights('operator') r on r.object = p.oid::regprocedure::text
