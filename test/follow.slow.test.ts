@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -71,13 +71,16 @@ async function connect(to: string): Promise<Client> {
   return client;
 }
 
-function startFollower(killedAfter = Number.POSITIVE_INFINITY): ChildProcess {
+function startFollower(
+  killedAfter = Number.POSITIVE_INFINITY,
+  stdio: StdioOptions = 'inherit',
+): ChildProcess {
   const own = new URL(url);
   own.username = 'filestore_follower';
   own.password = 'follower';
   return spawn(process.execPath, ['service.js'], {
     cwd: service().folder,
-    stdio: 'inherit',
+    stdio,
     env: {
       PATH: process.env.PATH,
       FOLLOWER_DATABASE_URL: own.href,
@@ -206,29 +209,29 @@ describe('the follower of docs/follow.md', () => {
     await once(follower, 'exit');
   });
 
-  test('fails with the code of the document when the slot is gone', async () => {
-    const { rows } = await owner.query<{ slot: string }>(
-      'select slot_name as slot from pg_replication_slots',
-    );
+  test('fails with the codes of the document when the slot is lost, and when it is gone', async () => {
+    await owner.query("alter system set max_slot_wal_keep_size = '1MB'");
+    await owner.query('select pg_reload_conf()');
     await until(async () => {
-      const dropped = await owner
-        .query('select pg_drop_replication_slot($1)', [rows[0]?.slot])
-        .catch((error: { readonly code: string }) => {
-          // The session of a killed follower still has it.
-          if (error.code !== '55006') throw error;
-        });
-      return dropped !== undefined;
+      await owner.query('create table if not exists public.logged (); drop table public.logged');
+      await owner.query('select pg_switch_wal()');
+      await owner.query('checkpoint');
+      const { rows } = await owner.query('select wal_status from pg_replication_slots');
+      return rows[0].wal_status === 'lost';
     });
-    const follower = spawn(process.execPath, ['service.js'], {
-      cwd: service().folder,
-      stdio: ['ignore', 'ignore', 'pipe'],
-      env: { PATH: process.env.PATH, FOLLOWER_DATABASE_URL: url, SEEN: seen },
-    });
-    let said = '';
-    follower.stderr.on('data', (data) => {
-      said += data;
-    });
-    await once(follower, 'exit');
-    expect(said).toContain('42704');
+    expect(await failureOfFollower()).toContain("code: '55000'");
+
+    await owner.query("select pg_drop_replication_slot('filestore_changes')");
+    expect(await failureOfFollower()).toContain("code: '42704'");
   });
 });
+
+async function failureOfFollower(): Promise<string> {
+  const follower = startFollower(undefined, ['ignore', 'ignore', 'pipe']);
+  let said = '';
+  follower.stderr?.on('data', (data) => {
+    said += data;
+  });
+  await once(follower, 'exit');
+  return said;
+}
