@@ -1,5 +1,5 @@
 --! Previous: sha1:bbad1016af3a17832e9cd66d7e9cb1c1c532c861
---! Hash: sha1:95892452ec9fdc6037c9ad4f2142459e095f33c3
+--! Hash: sha1:b12aec5e4486ec055c298651ef40070fc8a5d575
 --! Message: Reads and writes in place of plain SQL
 
 --! Included functions/find_mount.sql
@@ -889,7 +889,8 @@ begin
   end loop;
 
   begin
-    if parents is not null then
+    -- An element with an id changes a node, and needs no name.
+    if (nodes -> first ? 'id') is not true then
       perform filestore.check_name(nodes -> first ->> 'name');
     end if;
     execute creation using jsonb_build_array(nodes -> first), parents;
@@ -913,14 +914,14 @@ begin
               hint       = coalesce(nullif(remedy, ''), 'Correct the element. Nothing was written.');
   end;
   -- The element alone is valid, so its name is that of an earlier element.
-  if parents is not null then
+  if (nodes -> first ? 'id') is not true then
     perform filestore.refuse_taken_names(nodes);
   end if;
 end
 $$;
 
 comment on function filestore.refuse_element(text, jsonb, jsonb) is
-  'Internal: Finds the first element of a batch of filestore.create_nodes, or of filestore.update_nodes if parents is null, that cannot be written, and raises its error. Returns when all of them can be written.';
+  'Internal: Finds the first element of a batch of filestore.create_nodes or filestore.update_nodes that cannot be written, and raises its error. Returns when all of them can be written.';
 
 revoke all on function filestore.refuse_element(text, jsonb, jsonb) from public;
 --! EndIncluded functions/refuse_element.sql

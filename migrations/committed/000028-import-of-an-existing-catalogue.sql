@@ -1,5 +1,5 @@
---! Previous: sha1:95892452ec9fdc6037c9ad4f2142459e095f33c3
---! Hash: sha1:34723af0588484f9f21474e8859d5632939b6010
+--! Previous: sha1:b12aec5e4486ec055c298651ef40070fc8a5d575
+--! Hash: sha1:4b6c1f0642a33bd7d0734b561af7a9a6900a596b
 --! Message: Import of an existing catalogue
 
 create table if not exists filestore.imports (
